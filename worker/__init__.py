@@ -1,0 +1,26 @@
+"""streamlabel: a Kafka worker that labels text streams with a transformer model.
+
+The rooms, and who may import whom (never upward, never sideways)::
+
+    schemas    the wire contract, pydantic only; never imports worker
+    settings, errors, metrics, logs, clock      the ground floor
+    core       pure decisions: codec, batcher, offsets, faults, audit ledger
+    kafka_io   the only rooms that import kafka
+    inference  the only rooms that import torch and transformers
+    runtime    the stages, the worker's main loop, the HTTP endpoints
+    local      what only `demo` and the tests need: embedded broker, sample posts
+    cli        one file a command
+
+The threads of a running worker::
+
+    main ("poll")   consumer, batcher, offsets, state
+    tokenise        the tokenizer
+    infer           the model; sole caller of torch
+    publish         encoding, the producer, transactions
+    revoke          stands in for main while main is parked in a rebalance
+    http            /metrics, /livez, /readyz; reads only
+    kafka-io-*      the client library's own; our callbacks enqueue and return
+
+Data flows one way, main -> tokenise -> infer -> publish; only completions (acknowledged
+records) come back, and only they move a committed offset.
+"""

@@ -1,0 +1,129 @@
+"""`streamlabel`: reads the command line, loads the settings, calls the command.
+
+Runs on the main thread. Exit codes: 0 done, 1 failed, 2 wrong usage. Imports no command's heavy
+rooms; each command does that when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+from worker.errors import SettingsError, StreamlabelError
+from worker.settings import Loaded, Option, load, options
+
+COMMANDS = ("run", "demo", "classify", "topics", "check", "audit")
+
+DONE, FAILED, USAGE = 0, 1, 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class Command(Protocol):
+    """What a module in this folder offers."""
+
+    HELP: str
+    OPTIONS: tuple[str, ...]
+    __doc__: str | None
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace, loaded: Loaded) -> int: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the process's exit code."""
+    args = _parser().parse_args(argv)
+    command: Command = args.command_module
+    try:
+        return command.run(args, _settings(args, command))
+    except SettingsError as error:
+        print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
+        return USAGE
+    except StreamlabelError as error:
+        print(f"streamlabel: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`): point stdout away, so that the
+        # interpreter's last flush does not complain, and end as quietly as other tools do.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _settings(args: argparse.Namespace, command: Command) -> Loaded:
+    given = vars(args)
+    flags = {o.path: given[o.path] for o in _options_of(command) if o.path in given}
+    return load(flags, given.get("config"))
+
+
+def _options_of(command: Command) -> list[Option]:
+    return [o for o in options() if o.path.startswith(command.OPTIONS or ("\0",))]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="streamlabel",
+        description="Labels a Kafka topic of texts with a transformer model.",
+        epilog="`streamlabel COMMAND --help` tells more. Settings come from flags, then "
+        "STREAMLABEL_... variables, then --config FILE (TOML), then defaults.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"streamlabel {version('streamlabel')}"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module: Command = importlib.import_module(f"worker.cli.{name}")  # type: ignore[assignment]
+        sub = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+        _add_settings(sub, module)
+        sub.set_defaults(command_module=module)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser, command: Command) -> None:
+    chosen = _options_of(command)
+    if not chosen:
+        return
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="TOML file of settings (flags win over it)"
+    )
+    group = parser.add_argument_group("settings")
+    for option in chosen:
+        _add_flag(group, option)
+
+
+def _add_flag(group: argparse._ArgumentGroup, option: Option) -> None:
+    # SUPPRESS keeps a flag that was not given out of the namespace, so that "not given" and
+    # "given as the default" stay two things. `%` would start one of argparse's placeholders.
+    text = f"{option.field.description} [{_default(option)}]".replace("%", "%%")
+    action = argparse.BooleanOptionalAction if option.is_switch else "store"
+    metavar = {} if option.is_switch else {"metavar": option.path.rpartition(".")[2].upper()}
+    group.add_argument(
+        option.flag,
+        dest=option.path,
+        default=argparse.SUPPRESS,
+        help=text,
+        action=action,
+        **metavar,  # type: ignore[arg-type]
+    )
+
+
+def _default(option: Option) -> str:
+    default = option.field.default
+    return "none" if default is None else str(default)
+
+
+def _indented(error: Exception) -> str:
+    return "\n".join(f"  {line}" for line in str(error).splitlines())

@@ -1,0 +1,180 @@
+"""What flows through the worker, from poll to acknowledgement.
+
+Plain immutable values that any thread may hold. Imports no third party and no other room.
+
+::
+
+    RawRecord -> WorkItem | InvalidRecord -> MicroBatch -> ModelInput -> Prediction
+              -> Outcome (Classified | DeadLettered) -> Completion
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from schemas.dead_letter import DeadLetterReason
+
+Headers = Sequence[tuple[str, bytes]]
+Trigger = Literal["records", "tokens", "delay", "drain"]
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class RecordRef(NamedTuple):
+    """A record's coordinates and the assignment epoch under which it was polled."""
+
+    topic: str
+    partition: int
+    offset: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """A record as it was polled; `polled_at` is in seconds of the monotonic clock."""
+
+    ref: RecordRef
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    polled_at: float
+
+    @property
+    def size(self) -> int:
+        """Bytes that this record holds in memory, near enough to bound work in flight."""
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """A record whose text could be read. `payload` is the parsed object (None for plain text)."""
+
+    record: RawRecord
+    text: str
+    message_id: str | None = None
+    payload: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRecord:
+    """A record whose text could not be read, and why."""
+
+    record: RawRecord
+    reason: DeadLetterReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """A contiguous take in poll order; `trigger` says why it closed."""
+
+    entries: tuple[WorkItem | InvalidRecord, ...]
+    trigger: Trigger
+    opened_at: float
+    closed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """Texts of similar length for one forward pass.
+
+    Attributes:
+        ids: token ids of each text, special tokens included, no padding.
+        positions: each text's index among the texts that were given to the tokeniser.
+        truncated: whether each text was cut to the model's length.
+    """
+
+    ids: tuple[tuple[int, ...], ...]
+    positions: tuple[int, ...]
+    truncated: tuple[bool, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that carry text."""
+        return sum(map(len, self.ids))
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens of the rectangle that padding to the longest text makes."""
+        return max(map(len, self.ids), default=0) * len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Every label's probability for one text, in the model's label order."""
+
+    probabilities: tuple[float, ...]
+    token_count: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """The model answered."""
+
+    item: WorkItem
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettered:
+    """The record goes to the dead-letter topic."""
+
+    record: RawRecord
+    reason: DeadLetterReason
+    message: str
+    stack_hash: str | None = None
+    attempt: int = 1
+
+
+Outcome = Classified | DeadLettered
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An outcome as it goes to the broker. `partition` is the source's, to keep its order."""
+
+    ref: RecordRef
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The broker has acknowledged the outcomes of these records, or refused with `error`."""
+
+    refs: tuple[RecordRef, ...]
+    error: Exception | None = field(default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What the runtime needs to know of a loaded model; no torch inside.
+
+    Attributes:
+        labels: names in the order of the model's outputs.
+        max_tokens: longest text the model takes, special tokens included.
+        dtype, device, engine: how it runs, for `model_info`.
+    """
+
+    name: str
+    revision: str
+    weights_sha256: str
+    labels: tuple[str, ...]
+    max_tokens: int
+    engine: str
+    dtype: str
+    device: str

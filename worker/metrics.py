@@ -1,0 +1,163 @@
+"""Every collector, once, in one catalogue. Imports prometheus_client alone.
+
+Any thread may observe (the library locks). Names, units and labels follow the Prometheus
+conventions; partition series are dropped when the partition is revoked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+LATENCY_BUCKETS = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+)  # fmt: skip
+STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+TOKEN_BUCKETS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+SHARE_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+STAGES = ("queue", "tokenise", "infer", "publish", "commit")
+
+
+class Metrics:
+    """The catalogue. One per worker process; tests make their own."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        ProcessCollector(registry=r)
+        PlatformCollector(registry=r)
+
+        self.consumed = Counter(
+            "streamlabel_records_consumed", "Records polled from the input topic.", registry=r
+        )
+        self.published = Counter(
+            "streamlabel_records_published", "Results that the broker acknowledged.", registry=r
+        )
+        self.dead_lettered = Counter(
+            "streamlabel_records_dead_lettered",
+            "Dead letters that the broker acknowledged.",
+            ["reason"],
+            registry=r,
+        )
+        self.end_to_end = Histogram(
+            "streamlabel_end_to_end_seconds",
+            "From the input record's timestamp to the acknowledgement of its outcome.",
+            buckets=LATENCY_BUCKETS,
+            registry=r,
+        )
+        self.stage = Histogram(
+            "streamlabel_stage_seconds",
+            "Time of one micro-batch in one stage; `queue` is the wait between poll and tokenise.",
+            ["stage"],
+            buckets=STAGE_BUCKETS,
+            registry=r,
+        )
+        self.batch_records = Histogram(
+            "streamlabel_batch_records",
+            "Records in a micro-batch.",
+            buckets=POWERS_OF_TWO,
+            registry=r,
+        )
+        self.batch_tokens = Histogram(
+            "streamlabel_batch_tokens",
+            "Tokens in one forward pass, padding left out.",
+            buckets=TOKEN_BUCKETS,
+            registry=r,
+        )
+        self.padding = Histogram(
+            "streamlabel_padding_ratio",
+            "Share of padding in one forward pass.",
+            buckets=SHARE_BUCKETS,
+            registry=r,
+        )
+        self.micro_batches = Counter(
+            "streamlabel_micro_batches",
+            "Micro-batches closed, by what closed them.",
+            ["trigger"],
+            registry=r,
+        )
+        self.truncated = Counter(
+            "streamlabel_truncated", "Texts cut to the model's length.", registry=r
+        )
+        self.inflight_records = Gauge(
+            "streamlabel_inflight_records", "Records between poll and acknowledgement.", registry=r
+        )
+        self.inflight_bytes = Gauge(
+            "streamlabel_inflight_bytes", "Bytes between poll and acknowledgement.", registry=r
+        )
+        self.offset_lag = Gauge(
+            "streamlabel_offset_lag",
+            "Records between the committed offset and the end of the partition.",
+            ["topic", "partition"],
+            registry=r,
+        )
+        self.time_lag = Gauge(
+            "streamlabel_time_lag_seconds",
+            "Age of the input record that was acknowledged last.",
+            registry=r,
+        )
+        self.oldest_uncommitted = Gauge(
+            "streamlabel_oldest_uncommitted_age_seconds",
+            "Seconds since the oldest record in flight was polled.",
+            registry=r,
+        )
+        self.paused = Gauge(
+            "streamlabel_paused", "1 while polling is paused by backpressure.", registry=r
+        )
+        self.rebalances = Counter(
+            "streamlabel_rebalances",
+            "Changes of the assignment.",
+            ["kind"],
+            registry=r,
+        )
+        self.rebalance_drain = Histogram(
+            "streamlabel_rebalance_drain_seconds",
+            "Time to drain partitions before they were given up.",
+            buckets=STAGE_BUCKETS,
+            registry=r,
+        )
+        self.labels = Counter(
+            "streamlabel_labels", "Results by their most probable label.", ["label"], registry=r
+        )
+        self.confidence = Histogram(
+            "streamlabel_confidence",
+            "Probability of the most probable label.",
+            buckets=CONFIDENCE_BUCKETS,
+            registry=r,
+        )
+        self.model = Info("streamlabel_model", "The model in force.", registry=r)
+        self.state = Gauge(
+            "streamlabel_state",
+            "0 starting, 1 warming, 2 running, 3 paused, 4 draining, 5 stopped, 6 failed.",
+            registry=r,
+        )
+        self.build = Info("streamlabel_build", "Version of the worker.", registry=r)
+        self._show_zeroes()
+
+    def _show_zeroes(self) -> None:
+        """A series that is absent until its first event makes rates and alerts blind to it."""
+        for stage in STAGES:
+            self.stage.labels(stage)
+        for trigger in ("records", "tokens", "delay", "drain"):
+            self.micro_batches.labels(trigger)
+        for kind in ("assigned", "revoked", "lost"):
+            self.rebalances.labels(kind)
+
+    def forget_partitions(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """Drop the series of partitions that this worker no longer owns."""
+        for topic, partition in partitions:
+            # `remove` raises for a series that was never made: a partition may go before its
+            # first lag reading.
+            self.offset_lag.labels(topic, str(partition))
+            self.offset_lag.remove(topic, str(partition))
