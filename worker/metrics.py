@@ -1,4 +1,4 @@
-"""Every collector, once, in one catalogue. Imports prometheus_client alone.
+"""Every collector, once, in one catalogue. Imports prometheus_client and the contract alone.
 
 Any thread may observe (the library locks). Names, units and labels follow the Prometheus
 conventions; partition series are dropped when the partition is revoked.
@@ -17,6 +17,9 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
+
+from schemas.dead_letter import DeadLetterReason
+from worker.core.records import Encoded
 
 LATENCY_BUCKETS = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
@@ -153,6 +156,22 @@ class Metrics:
             self.micro_batches.labels(trigger)
         for kind in ("assigned", "revoked", "lost"):
             self.rebalances.labels(kind)
+        for reason in DeadLetterReason:
+            self.dead_lettered.labels(reason.value)
+
+    def count_outcome(self, outcome: Encoded, now_ms: int) -> None:
+        """Count an acknowledged outcome; `now_ms` is the wall clock."""
+        age = max(0.0, (now_ms - outcome.timestamp_ms) / 1000)
+        self.end_to_end.observe(age)
+        self.time_lag.set(age)
+        if outcome.reason is not None:
+            self.dead_lettered.labels(outcome.reason.value).inc()
+            return
+        self.published.inc()
+        self.labels.labels(outcome.label).inc()
+        self.confidence.observe(outcome.score)
+        if outcome.truncated:
+            self.truncated.inc()
 
     def forget_partitions(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Drop the series of partitions that this worker no longer owns."""

@@ -80,6 +80,13 @@ class KafkaSettings(_Section):
     request_timeout: float = Field(
         30.0, ge=1, le=600, description="Seconds to wait for one answer of a broker."
     )
+    empty_poll_pause_ms: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Milliseconds to pause after an empty poll; 0 leaves the waiting to the "
+        "broker. For brokers that answer an empty fetch at once.",
+    )
 
 
 class InputSettings(_Section):

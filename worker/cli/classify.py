@@ -1,17 +1,184 @@
-"""Not built yet."""
+"""Labels texts with the model that the worker would use; no Kafka is needed.
+
+streamlabel classify "I hate this so much!" "What a day."
+tail -f posts.txt | streamlabel classify --json -
+"""
+
+# Runs on the main thread. Torch is imported in `run` alone, so that `--help` stays quick.
+
+from __future__ import annotations
 
 import argparse
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from worker import logs
+from worker.core.records import ModelCard, Prediction
+from worker.errors import Fatal, SettingsError
 from worker.settings import Loaded
 
-HELP = "not built yet"
-OPTIONS: tuple[str, ...] = ()
+if TYPE_CHECKING:
+    from worker.inference.classifier import Classifier
+    from worker.inference.tokeniser import Tokeniser
+
+HELP = "label texts given here or piped in"
+OPTIONS: tuple[str, ...] = ("model.", "batch.forward_tokens", "log.level", "log.format")
+
+_STDIN = "-"
+_BLOCK = 65_536  # bytes; what a pipe holds on Linux
+_SHOWN_CHARACTERS = 200
+_BAR = 10
+
+Show = Callable[[Sequence[str], Sequence[Prediction]], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """The texts, and the form of the answer."""
+    parser.add_argument(
+        "texts",
+        nargs="+",
+        metavar="TEXT",
+        type=_text,
+        help="a text to label; a single - reads one from each line of standard input",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object a text, with every label's score"
+    )
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Nothing yet."""
-    return 1
+    """Load the model, label, print. Returns 0, also where standard input held no text."""
+    from worker.inference.loading import load  # noqa: PLC0415 - it imports torch
+
+    if _STDIN in args.texts and len(args.texts) > 1:
+        raise SettingsError("- reads standard input, and stands alone: give it, or texts")
+    settings = loaded.settings
+    logs.configure(settings.log.level, settings.log.format)
+    for warning in loaded.warnings:
+        print(f"streamlabel: {warning}", file=sys.stderr)
+    tokeniser, classifier = load(settings.model, settings.batch.forward_tokens)
+    show: Show = _json_lines(classifier.card) if args.json else _rows(classifier.card)
+    from_stdin = args.texts == [_STDIN]
+    for texts in _without_blanks(_lines(sys.stdin.buffer)) if from_stdin else [args.texts]:
+        show(texts, _label(tokeniser, classifier, texts))
+    return 0
+
+
+def _text(given: str) -> str:
+    if not given.strip():
+        raise argparse.ArgumentTypeError("a text is blank")
+    return given
+
+
+def _label(tokeniser: Tokeniser, classifier: Classifier, texts: Sequence[str]) -> list[Prediction]:
+    """Predictions in the order of the texts."""
+    found: dict[int, Prediction] = {}
+    try:
+        for model_input in tokeniser.tokenise(texts):
+            found.update(zip(model_input.positions, classifier.predict(model_input), strict=True))
+    except FloatingPointError as error:
+        raise Fatal(str(error)) from error
+    return [found[position] for position in range(len(texts))]
+
+
+def _lines(stream: BinaryIO) -> Iterator[list[str]]:
+    """The lines that have arrived, block by block: neither waiting for more nor keeping any."""
+    rest = b""
+    while block := stream.read1(_BLOCK):  # type: ignore[attr-defined] # of every buffered stream
+        *whole, rest = (rest + block).split(b"\n")
+        yield [line.decode(errors="replace") for line in whole]
+    yield [rest.decode(errors="replace")] if rest else []
+
+
+def _without_blanks(blocks: Iterable[list[str]]) -> Iterator[list[str]]:
+    """Texts alone; at the end, standard error hears how many lines held none."""
+    skipped = 0
+    for lines in blocks:
+        texts = [line.rstrip("\r") for line in lines if line.strip()]
+        skipped += len(lines) - len(texts)
+        if texts:
+            yield texts
+    if skipped:
+        print(f"streamlabel: skipped {skipped} blank line(s)", file=sys.stderr)
+
+
+def _json_lines(card: ModelCard) -> Show:
+    def show(texts: Sequence[str], predictions: Sequence[Prediction]) -> None:
+        pairs = zip(texts, predictions, strict=True)
+        lines = (json.dumps(_document(text, found, card.labels)) for text, found in pairs)
+        print("\n".join(lines), flush=True)
+
+    return show
+
+
+def _document(text: str, found: Prediction, labels: Sequence[str]) -> dict[str, Any]:
+    label, score = _best(found, labels)
+    return {
+        "text": text,
+        "label": label,
+        "score": score,
+        "labels": [
+            {"label": name, "score": p} for name, p in zip(labels, found.probabilities, strict=True)
+        ],
+        "token_count": found.token_count,
+        "truncated": found.truncated,
+    }
+
+
+def _best(found: Prediction, labels: Sequence[str]) -> tuple[str, float]:
+    score = max(found.probabilities)
+    return labels[found.probabilities.index(score)], score
+
+
+def _rows(card: ModelCard) -> Show:
+    """A table that grows: one for each block of texts, of equal widths, the first with a header."""
+    console = Console()
+    shown_labels = [_harmless(label) for label in card.labels]
+    width = min(24, max(5, *(Text(label).cell_len for label in shown_labels)))
+    header = True
+
+    def show(texts: Sequence[str], predictions: Sequence[Prediction]) -> None:
+        nonlocal header
+        table = _table(width, header=header)
+        for text, found in zip(texts, predictions, strict=True):
+            label, score = _best(found, shown_labels)
+            tokens = f"{found.token_count}{'+' if found.truncated else ''}"
+            # Text, not str: square brackets in a str would be rich's own markup.
+            cells = (label, f"{score:.4f}", "█" * round(score * _BAR), tokens, _harmless(text))
+            table.add_row(*map(Text, cells))
+        console.print(table)
+        header = False
+
+    return show
+
+
+def _table(label_width: int, *, header: bool) -> Table:
+    table = Table(box=None, show_header=header, expand=True, pad_edge=False)
+    table.add_column("label", width=label_width, no_wrap=True, overflow="ellipsis")
+    table.add_column("score", width=6)
+    table.add_column("", width=_BAR)
+    table.add_column("tokens", width=7, justify="right")  # a + after the number: the text was cut
+    table.add_column("text", ratio=1, no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def _harmless(text: str) -> str:
+    """The text's beginning, in characters that a terminal prints and does not obey."""
+    shown = "".join(map(_visible, text[:_SHOWN_CHARACTERS]))
+    return shown + "…" if len(text) > _SHOWN_CHARACTERS else shown
+
+
+def _visible(character: str) -> str:
+    """An escape instead of controls, lone surrogates, line separators and marks of direction.
+
+    The joiner within emoji stays, though it is of the same category (Cf) as those marks.
+    """
+    odd = unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    return ascii(character)[1:-1] if odd and character != "\u200d" else character

@@ -11,10 +11,11 @@ Plain immutable values that any thread may hold. Imports no third party and no o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from schemas.dead_letter import DeadLetterReason
+from worker.errors import StreamlabelError
 
 Headers = Sequence[tuple[str, bytes]]
 Trigger = Literal["records", "tokens", "delay", "drain"]
@@ -141,23 +142,30 @@ Outcome = Classified | DeadLettered
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An outcome as it goes to the broker. `partition` is the source's, to keep its order."""
+    """An outcome as it goes to the broker: a result has a label, a dead letter a reason."""
 
     ref: RecordRef
     topic: str
-    partition: int
     key: bytes | None
     value: bytes
     headers: list[tuple[str, bytes]]
     timestamp_ms: int
+    reason: DeadLetterReason | None = None
+    label: str = ""
+    score: float = 0.0
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The broker has acknowledged the outcomes of these records, or refused with `error`."""
+    """The broker has acknowledged these outcomes (`error` is None), or refused one of them.
 
-    refs: tuple[RecordRef, ...]
-    error: Exception | None = field(default=None)
+    `sent_at` is when they were handed to the client, seconds of the monotonic clock.
+    """
+
+    outcomes: tuple[Encoded, ...]
+    sent_at: float
+    error: StreamlabelError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,215 @@
+"""Writes the wire contract for other languages: JSON Schemas and an AsyncAPI document.
+
+Owns the `*.json` files beside it; a test fails when they drift from the models. Run by hand, on
+the main thread: `python -m schemas.export`, or `--check` to compare only. Imports pydantic and
+schemas; must not import worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from schemas.classification import Classification
+from schemas.dead_letter import DeadLetter
+from schemas.text_message import TextMessage
+
+FOLDER = Path(__file__).parent
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+CONTRACT_VERSION = "1.0.0"  # of the contract, not of the program
+
+_COMPONENTS = "#/components"
+_KAFKA = {"bindingVersion": "0.5.0"}
+
+Document = dict[str, Any]
+
+
+class EnrichedMessage(TextMessage):
+    """The input object, as it came in, with the result as one more member.
+
+    Published instead of a bare classification where `output.mode = "enrich"`.
+    """
+
+    classification: Classification = Field(description="The result for this object's text.")
+
+
+MODELS: dict[str, type[BaseModel]] = {
+    "text_message": TextMessage,
+    "classification": Classification,
+    "enriched_message": EnrichedMessage,
+    "dead_letter": DeadLetter,
+}
+
+
+def documents() -> dict[str, Document]:
+    """Every generated document by its file name."""
+    schemas = {f"{name}.schema.json": _schema(name, model) for name, model in MODELS.items()}
+    return schemas | {"asyncapi.json": _asyncapi()}
+
+
+def rendered() -> dict[str, str]:
+    """Every generated file's content by its name."""
+    return {name: json.dumps(body, indent=2) + "\n" for name, body in documents().items()}
+
+
+def drifted(folder: Path) -> list[str]:
+    """Names of the files in `folder` that are missing or differ from the models."""
+    return [name for name, text in rendered().items() if _read(folder / name) != text]
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _schema(name: str, model: type[BaseModel]) -> Document:
+    # "validation" leaves members with defaults optional: a reader built from it takes documents
+    # that leave them out as well as the worker's, which carry them as null.
+    body = model.model_json_schema(mode="validation")
+    return {"$schema": DIALECT, "$id": f"urn:streamlabel:schema:{name}", **body}
+
+
+def _asyncapi() -> Document:
+    """The topics as an application sees them; `receive` and `send` are the worker's own acts."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "streamlabel",
+            "version": CONTRACT_VERSION,
+            "description": "Texts in, every label's probability out. Topics have their default "
+            "names here; `input.topic`, `output.topic` and `output.dead_letter_topic` set others.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": {
+            "texts": _channel("texts.in", "Texts to label.", "TextMessage", "PlainText"),
+            "labelled": _channel(
+                "texts.labelled",
+                "Results, in the order of their source partition.",
+                "Classification",
+                "EnrichedMessage",
+            ),
+            "dead": _channel("texts.dead", "Records that could not be labelled.", "DeadLetter"),
+        },
+        "operations": {
+            "readTexts": _operation("receive", "texts", "TextMessage", "PlainText")
+            | {"bindings": {"kafka": {"groupId": {"type": "string"}, **_KAFKA}}},
+            "publishResults": _operation("send", "labelled", "Classification", "EnrichedMessage"),
+            "publishDeadLetters": _operation("send", "dead", "DeadLetter"),
+        },
+        "components": {"schemas": _component_schemas(), "messages": _messages()},
+    }
+
+
+def _channel(address: str, description: str, *messages: str) -> Document:
+    return {
+        "address": address,
+        "description": description,
+        "messages": {name: {"$ref": f"{_COMPONENTS}/messages/{name}"} for name in messages},
+        "bindings": {"kafka": {"topic": address, **_KAFKA}},
+    }
+
+
+def _operation(action: str, channel: str, *messages: str) -> Document:
+    return {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in messages],
+    }
+
+
+def _component_schemas() -> Document:
+    _, body = models_json_schema(
+        [(model, "validation") for model in MODELS.values()],
+        ref_template=f"{_COMPONENTS}/schemas/{{model}}",
+    )
+    return {**body["$defs"], "ResultHeaders": _headers(), "DeadLetterHeaders": _headers(_REASON)}
+
+
+_SOURCE: Document = {
+    "streamlabel-source": {
+        "type": "string",
+        "pattern": r"^[A-Za-z0-9._-]{1,249}/[0-9]+/[0-9]+$",
+        "description": "The input record's coordinates: topic/partition/offset.",
+        "examples": ["texts.in/3/1042"],
+    }
+}
+_REASON: Document = {
+    "streamlabel-dead-letter": {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": f"{_COMPONENTS}/schemas/DeadLetter"},
+        "description": "Why the record could not be labelled: a DeadLetter document, UTF-8.",
+    }
+}
+
+
+def _headers(more: Document | None = None) -> Document:
+    properties = _SOURCE | (more or {})
+    return {
+        "type": "object",
+        "description": "The input record's own headers, and these.",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": True,
+    }
+
+
+def _messages() -> Document:
+    result = {"headers": {"$ref": f"{_COMPONENTS}/schemas/ResultHeaders"}}
+    plain = {"type": "string", "minLength": 1, "description": "The text, UTF-8; not blank."}
+    original = {"description": "The input record's value, byte for byte; cut if too large."}
+    return {
+        "TextMessage": _message('With `input.format = "json"`.', _json_of(TextMessage)),
+        "PlainText": _message(
+            'With `input.format = "text"`.', {"contentType": "text/plain", "payload": plain}
+        ),
+        "Classification": _message(
+            'With `output.mode = "classification"`.', result | _json_of(Classification)
+        ),
+        "EnrichedMessage": _message(
+            'With `output.mode = "enrich"`.', result | _json_of(EnrichedMessage)
+        ),
+        "DeadLetter": _message(
+            "The original record, and why it could not be labelled.",
+            {
+                "headers": {"$ref": f"{_COMPONENTS}/schemas/DeadLetterHeaders"},
+                "contentType": "application/octet-stream",
+                "payload": original,
+            },
+        ),
+    }
+
+
+def _json_of(model: type[BaseModel]) -> Document:
+    payload = {"$ref": f"{_COMPONENTS}/schemas/{model.__name__}"}
+    return {"contentType": "application/json", "payload": payload}
+
+
+def _message(summary: str, body: Document) -> Document:
+    key = {"type": ["string", "null"], "description": "Any bytes; kept from input to output."}
+    return {"summary": summary, **body, "bindings": {"kafka": {"key": key, **_KAFKA}}}
+
+
+def main(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
+    """Write the files, or with `--check` name those that drifted and return 1."""
+    parser = argparse.ArgumentParser(prog="python -m schemas.export", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="compare only; exit 1 on drift")
+    if parser.parse_args(argv).check:
+        stale = drifted(folder)
+        for name in stale:
+            sys.stderr.write(f"{name} is stale: run python -m schemas.export\n")
+        return 1 if stale else 0
+    for name, text in rendered().items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

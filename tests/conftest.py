@@ -1,0 +1,184 @@
+"""What every test may ask for: a broker, topics of its own; and what no test may leave behind.
+
+The broker is the one at KAFKA_BOOTSTRAP_SERVERS, else Apache Kafka out of KAFKA_HOME, else the
+embedded one. The last lines of a run say which it was and how many tests ran on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from tests.apache import ApacheKafka
+from worker.clock import SystemClock
+from worker.local.embedded import EmbeddedBroker
+from worker.settings import read_environment
+
+# The client library reads its protocol's files in a way that Python 3.11 alone calls deprecated,
+# and warnings are errors here.
+_LIBRARY_WARNING = "(read|open)_text is deprecated"
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", _LIBRARY_WARNING, DeprecationWarning)
+    from kafka import KafkaAdminClient
+
+_THREADS_END_WITHIN_S = 5.0
+# Threads of libraries that live as long as the process does.
+_LASTING_THREADS = ("tqdm", "TMonitor", "AnyIO", "pytest")
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker that runs. `name` is for people."""
+
+    bootstrap_servers: str
+    kind: Literal["external", "apache", "embedded"]
+    name: str
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Topics that exist, and a group that nobody has joined; no other test knows their names."""
+
+    input: str
+    output: str
+    dead: str
+    group: str
+    partitions: int
+
+
+MakeTopics = Callable[..., Topics]
+
+_broker_key = pytest.StashKey[Broker]()
+_count_key = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_count_key] = 0
+    config.addinivalue_line("filterwarnings", f"ignore:{_LIBRARY_WARNING}:DeprecationWarning")
+    for marker in (
+        "allow_threads: the test may leave threads behind",
+        "allow_errors: the test may log errors",
+    ):
+        config.addinivalue_line("markers", marker)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    if "broker" in getattr(item, "fixturenames", ()):
+        item.config.stash[_count_key] += 1
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    used = config.stash.get(_broker_key, None)
+    number = config.stash[_count_key]
+    where = f"{number} integration tests ran on {used.name}" if used else "no test needed one"
+    terminalreporter.write_line(f"broker: {where}")
+
+
+@pytest.fixture(scope="session")
+def broker(pytestconfig: pytest.Config) -> Iterator[Broker]:
+    """The broker that all integration tests of this run share."""
+    with contextlib.ExitStack() as stack:
+        pytestconfig.stash[_broker_key] = running = _some_broker(stack)
+        yield running
+
+
+def _some_broker(stack: contextlib.ExitStack) -> Broker:
+    if servers := read_environment("KAFKA_BOOTSTRAP_SERVERS"):
+        return Broker(servers, "external", f"the broker at {servers} (KAFKA_BOOTSTRAP_SERVERS)")
+    if home := read_environment("KAFKA_HOME"):
+        kafka = stack.enter_context(ApacheKafka(Path(home)))
+        name = f"Apache Kafka {kafka.version} (KAFKA_HOME)"
+        return Broker(kafka.bootstrap_servers, "apache", name)
+    embedded = stack.enter_context(EmbeddedBroker())
+    name = f"the embedded broker (noida-db {version('noida-db')})"
+    return Broker(embedded.bootstrap_servers, "embedded", name)
+
+
+@pytest.fixture(scope="session")
+def admin(broker: Broker) -> Iterator[KafkaAdminClient]:
+    """For the test's own thread alone: this client is not safe across threads."""
+    client = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers.split(","))
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def make_topics(admin: KafkaAdminClient) -> Iterator[MakeTopics]:
+    """`make_topics(partitions=3)` as often as a test likes; all are deleted afterwards."""
+    made: list[str] = []
+
+    def make(partitions: int = 3) -> Topics:
+        name = f"test-{uuid.uuid4().hex[:10]}"
+        topics = Topics(f"{name}.in", f"{name}.out", f"{name}.dead", name, partitions)
+        names = [topics.input, topics.output, topics.dead]
+        admin.create_topics({one: {"num_partitions": partitions} for one in names})
+        made.extend(names)
+        admin.wait_for_topics(names)
+        return topics
+
+    yield make
+    if made:
+        admin.delete_topics(made, raise_errors=False)
+
+
+@pytest.fixture
+def topics(make_topics: MakeTopics, request: pytest.FixtureRequest) -> Topics:
+    """Three partitions each; `parametrize("topics", [1], indirect=True)` for another number."""
+    return make_topics(partitions=getattr(request, "param", 3))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    """A thread that outlives its test, or an error that it logged, fails the test."""
+    before = set(threading.enumerate())
+    yield
+    faults = []
+    if not request.node.get_closest_marker("allow_threads"):
+        faults += [f"thread {thread.name!r} still runs" for thread in _leaked(before)]
+    if not request.node.get_closest_marker("allow_errors"):
+        faults += [f"logged: {record.getMessage()}" for record in _errors(caplog)]
+    if faults:
+        pytest.fail("\n".join(faults), pytrace=False)
+
+
+def _leaked(before: set[threading.Thread]) -> list[threading.Thread]:
+    """New threads that do not end within a bound."""
+    clock = SystemClock()
+    deadline = clock.monotonic() + _THREADS_END_WITHIN_S
+    for thread in _new_threads(before):
+        with contextlib.suppress(RuntimeError):  # it is being started right now
+            thread.join(max(0.0, deadline - clock.monotonic()))
+    return _new_threads(before)
+
+
+def _new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before and not thread.name.startswith(_LASTING_THREADS)
+    ]
+
+
+def _errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """Errors of ours; the Kafka client calls a lost connection one, which tests do on purpose."""
+    said = [*caplog.get_records("setup"), *caplog.get_records("call")]
+    return [
+        record
+        for record in said
+        if record.levelno >= logging.ERROR and not record.name.startswith("kafka")
+    ]

@@ -1,0 +1,254 @@
+"""Decoder and Encoder: every kind of bad input has its own reason; outcomes keep what they must."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import Classification, DeadLetter, DeadLetterReason, ValueState
+from tests.records import CARD, raw
+from worker.core.codec import DEAD_LETTER_HEADER, Decoder, Encoder, estimate_tokens, result_id
+from worker.core.coordinates import SOURCE_HEADER
+from worker.core.records import (
+    Classified,
+    DeadLettered,
+    Encoded,
+    InvalidRecord,
+    Prediction,
+    WorkItem,
+)
+from worker.settings import InputSettings, OutputSettings
+
+R = DeadLetterReason
+
+
+def decode(value: bytes | None, **settings: object) -> WorkItem | InvalidRecord:
+    return Decoder(InputSettings(**settings)).decode(raw(0, value))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, R.NULL_VALUE),
+        (b'{"text":"\xff"}', R.NOT_UTF8),
+        (b"", R.NOT_JSON),
+        (b'{"text":', R.NOT_JSON),
+        (b'{"text":"a"} trailing', R.NOT_JSON),
+        (b'{"text":"a","n":NaN}', R.NOT_JSON),
+        (b'{"text":"a","n":-Infinity}', R.NOT_JSON),
+        (b'{"text":"a","n":' + b"9" * 5000 + b"}", R.NOT_JSON),
+        (b'{"text":' + b"[" * 100_000 + b"]" * 100_000 + b"}", R.NOT_JSON),
+        (b'["text"]', R.NOT_AN_OBJECT),
+        (b'"text"', R.NOT_AN_OBJECT),
+        (b"null", R.NOT_AN_OBJECT),
+        (b"3", R.NOT_AN_OBJECT),
+        (b"{}", R.PATH_MISSING),
+        (b'{"Text":"a"}', R.PATH_MISSING),
+        (b'{"text":null}', R.NOT_A_STRING),
+        (b'{"text":true}', R.NOT_A_STRING),
+        (b'{"text":["a"]}', R.NOT_A_STRING),
+        (b'{"text":{"text":"a"}}', R.NOT_A_STRING),
+        (b'{"text":""}', R.EMPTY_TEXT),
+        (b'{"text":" \\n\\t\\u00a0"}', R.EMPTY_TEXT),
+    ],
+)
+def test_every_kind_of_bad_input_has_its_reason(value: bytes | None, reason: R) -> None:
+    found = decode(value)
+    assert isinstance(found, InvalidRecord)
+    assert found.reason is reason
+    assert found.message
+
+
+def test_a_value_over_the_bound_is_too_large() -> None:
+    found = decode(b'{"text":"hello"}', max_bytes=15)
+    assert isinstance(found, InvalidRecord)
+    assert found.reason is R.TOO_LARGE
+    assert isinstance(decode(b'{"text":"hello"}', max_bytes=16), WorkItem)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b'{"text":"caf\xc3\xa9"}', "café"),
+        (b'\xef\xbb\xbf{"text":"bom"}', "bom"),
+        (b'{"text":"first","text":"last"}', "last"),
+        (b'{"text":"\\ud800 alone"}', "\ud800 alone"),
+        (b'{"text":"nul \\u0000"}', "nul \0"),
+        (b'{"text":"a","n":1e999}', "a"),
+    ],
+)
+def test_odd_but_legal_input_is_read(value: bytes, text: str) -> None:
+    found = decode(value)
+    assert isinstance(found, WorkItem)
+    assert found.text == text
+
+
+def test_paths_walk_objects_and_arrays() -> None:
+    value = json.dumps({"post": {"bodies": [{"t": "deep"}], "key": 7}}).encode()
+    found = decode(value, text_path="post.bodies.0.t", id_path="post.key")
+    assert isinstance(found, WorkItem)
+    assert (found.text, found.message_id) == ("deep", "7")
+    for path in ("post.bodies.1.t", "post.bodies.x", "post.key.more", "post.nothing"):
+        missing = decode(value, text_path=path)
+        assert isinstance(missing, InvalidRecord)
+        assert missing.reason is R.PATH_MISSING
+
+
+@pytest.mark.parametrize(
+    ("member", "message_id"),
+    [('"a-1"', "a-1"), ("12", "12"), ("null", None), ("[1]", None), ('"\\ud800"', "?")],
+)
+def test_the_producers_id_is_optional(member: str, message_id: str | None) -> None:
+    found = decode(b'{"text":"t","id":%s}' % member.encode())
+    assert isinstance(found, WorkItem)
+    assert found.message_id == message_id
+
+
+def test_plain_text_is_taken_whole() -> None:
+    found = decode(b'{"text":"x"}', format="text")
+    assert isinstance(found, WorkItem)
+    assert (found.text, found.payload) == ('{"text":"x"}', None)
+    blank = decode(b" \n", format="text")
+    assert isinstance(blank, InvalidRecord)
+    assert blank.reason is R.EMPTY_TEXT
+
+
+@given(st.binary(max_size=200))
+def test_decoding_never_raises(value: bytes) -> None:
+    for settings in ({}, {"format": "text"}, {"text_path": "a.0.b"}):
+        assert isinstance(decode(value, **settings), WorkItem | InvalidRecord)  # type: ignore[arg-type]
+
+
+def test_token_estimates_grow_with_the_bytes() -> None:
+    assert estimate_tokens("") == 2
+    assert estimate_tokens("a" * 400) == 102
+    assert estimate_tokens("\ud800") == 2
+
+
+# -- encoding ----------------------------------------------------------------------------------
+
+PREDICTION = Prediction((0.25, 0.75), token_count=4, truncated=False)
+
+
+def encode(
+    outcome: Classified | DeadLettered,
+    *,
+    result_limit: int = 1_000_000,
+    dead_letter_limit: int = 1_000_000,
+    **settings: object,
+) -> Encoded:
+    encoder = Encoder(
+        OutputSettings(**settings),  # type: ignore[arg-type]
+        CARD,
+        version="1.2.3",
+        result_limit=result_limit,
+        dead_letter_limit=dead_letter_limit,
+    )
+    return encoder.encode(outcome, now_ms=1_700_000_000_500, now=2.0)
+
+
+def classified(value: bytes = b'{"text":"hi","id":"m1"}', **record: object) -> Classified:
+    item = Decoder(InputSettings()).decode(raw(41, value, polled_at=1.5, **record))  # type: ignore[arg-type]
+    assert isinstance(item, WorkItem)
+    return Classified(item, PREDICTION)
+
+
+def test_a_result_says_everything() -> None:
+    encoded = encode(classified(key=b"k", headers=(("trace", b"1"),)))
+    result = Classification.model_validate_json(encoded.value)
+    assert (result.label, result.score, result.message_id) == ("POSITIVE", 0.75, "m1")
+    assert [(s.label, s.score) for s in result.labels] == [("NEGATIVE", 0.25), ("POSITIVE", 0.75)]
+    assert (result.token_count, result.truncated, result.processing_ms) == (4, False, 500.0)
+    assert (result.source.topic, result.source.partition, result.source.offset) == ("in", 0, 41)
+    assert result.model.weights_sha256 == CARD.weights_sha256
+    assert encoded.key == b"k"
+    assert encoded.timestamp_ms == 1_700_000_000_000
+    assert encoded.headers == [("trace", b"1"), (SOURCE_HEADER, b"in/0/41")]
+    assert (encoded.topic, encoded.label, encoded.reason) == ("texts.labelled", "POSITIVE", None)
+
+
+def test_the_id_is_that_of_coordinates_and_model() -> None:
+    first = result_id(raw(1, b"one"), CARD.weights_sha256)
+    assert uuid.UUID(first).version == 5
+    assert first == result_id(raw(1, b"other", epoch=9), CARD.weights_sha256)
+    others = {
+        result_id(raw(2), CARD.weights_sha256),
+        result_id(raw(1, partition=1), CARD.weights_sha256),
+        result_id(raw(1), "cd" * 32),
+    }
+    assert first not in others
+    assert len(others) == 3
+
+
+def test_enriching_leaves_the_producers_bytes_alone() -> None:
+    body = b'{"n":1.10, "big":12345678901234567890123, "text":"hi", "n":2 }\n'
+    encoded = encode(classified(body), mode="enrich")
+    assert encoded.value.startswith(body.strip()[:-1])
+    document = json.loads(encoded.value)
+    assert Classification.model_validate(document["classification"]).label == "POSITIVE"
+
+
+def test_enriching_twice_replaces_the_old_member() -> None:
+    body = b'{"classification":{"old":1},"text":"hi"}'
+    encoded = encode(classified(body), mode="enrich")
+    assert encoded.value.count(b'"classification"') == 1
+    assert json.loads(encoded.value)["text"] == "hi"
+
+
+def test_own_headers_that_came_in_are_replaced() -> None:
+    came = ((SOURCE_HEADER, b"old/0/1"), (DEAD_LETTER_HEADER, b"{}"), ("x", b""))
+    assert encode(classified(headers=came)).headers == [("x", b""), (SOURCE_HEADER, b"in/0/41")]
+
+
+def context(encoded: Encoded) -> DeadLetter:
+    return DeadLetter.model_validate_json(dict(encoded.headers)[DEAD_LETTER_HEADER])
+
+
+def test_a_dead_letter_keeps_the_original_and_says_why() -> None:
+    record = raw(7, b"\xff\x00", key=b"k", headers=(("h", b"v"),))
+    encoded = encode(DeadLettered(record, R.MODEL_FAILED, "ValueError", "ab12", attempt=2))
+    letter = context(encoded)
+    assert (encoded.topic, encoded.key, encoded.value) == ("texts.dead", b"k", b"\xff\x00")
+    assert encoded.headers[:2] == [("h", b"v"), (SOURCE_HEADER, b"in/0/7")]
+    assert (letter.reason, letter.message, letter.stack_hash) == (
+        R.MODEL_FAILED,
+        "ValueError",
+        "ab12",
+    )
+    assert (letter.attempt, letter.worker_version) == (2, "1.2.3")
+    assert (letter.value_state, letter.value_bytes) == (ValueState.WHOLE, 2)
+    assert encoded.reason is R.MODEL_FAILED
+
+
+def test_a_null_value_is_told_from_an_empty_one() -> None:
+    null = encode(DeadLettered(raw(0, None), R.NULL_VALUE, "none"))
+    empty = encode(DeadLettered(raw(0, b""), R.NOT_JSON, "empty"))
+    assert null.value == empty.value == b""
+    assert context(null).value_state is ValueState.NULL
+    assert context(empty).value_state is ValueState.WHOLE
+
+
+def test_a_dead_letter_is_cut_to_what_the_topic_takes() -> None:
+    encoded = encode(DeadLettered(raw(0, b"x" * 9000), R.TOO_LARGE, "big"), dead_letter_limit=5000)
+    letter = context(encoded)
+    assert (letter.value_state, letter.value_bytes) == (ValueState.CUT, 9000)
+    sent = len(encoded.value) + sum(len(n) + len(v) for n, v in encoded.headers)
+    assert 0 < len(encoded.value)
+    assert sent < 5000
+
+
+def test_headers_that_fill_the_topics_bound_leave_no_room_for_the_value() -> None:
+    record = raw(0, b"value", headers=(("h", b"x" * 6000),))
+    assert encode(DeadLettered(record, R.TOO_LARGE, "big"), dead_letter_limit=5000).value == b""
+
+
+def test_a_result_that_its_topic_refuses_becomes_a_dead_letter() -> None:
+    body = json.dumps({"text": "hi", "pad": "x" * 5000}).encode()
+    encoded = encode(classified(body), mode="enrich", result_limit=5000)
+    assert encoded.topic == "texts.dead"
+    assert context(encoded).reason is R.RESULT_TOO_LARGE
+    assert encoded.value == body

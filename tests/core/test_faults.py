@@ -1,0 +1,115 @@
+"""One table decides what is done about an error."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.core.faults import (
+    CircuitBreaker,
+    Disposition,
+    Failed,
+    backoff,
+    disposition,
+    isolate,
+    stack_hash,
+)
+from worker.errors import BrokerAway, CircuitOpen, ModelUnavailable, RecordRejected
+
+
+@pytest.mark.parametrize(
+    ("error", "records", "answer"),
+    [
+        (BrokerAway("gone"), 0, Disposition.RETRY),
+        (BrokerAway("gone"), 8, Disposition.RETRY),
+        (RecordRejected("empty_text", "blank"), 1, Disposition.DEAD_LETTER),
+        (ModelUnavailable("none"), 8, Disposition.STOP),
+        (KeyboardInterrupt(), 8, Disposition.STOP),
+        (ValueError("unknown"), 0, Disposition.STOP),
+        (ValueError("on a batch"), 8, Disposition.SPLIT),
+        (MemoryError(), 2, Disposition.SPLIT),
+        (ValueError("alone"), 1, Disposition.DEAD_LETTER),
+    ],
+)
+def test_the_table(error: BaseException, records: int, answer: Disposition) -> None:
+    assert disposition(error, records=records) is answer
+
+
+@given(st.integers(0, 40), st.sets(st.integers(0, 39)))
+def test_culprits_stand_alone_and_their_mates_get_results(size: int, bad: set[int]) -> None:
+    def run(some: list[int]) -> list[int]:
+        if bad & set(some):
+            raise ValueError("poison")
+        return [n * 10 for n in some]
+
+    results = isolate(list(range(size)), run)  # type: ignore[arg-type]
+    assert len(results) == size
+    for n, result in enumerate(results):
+        if n in bad:
+            assert isinstance(result, Failed)
+            assert result.attempts == 2
+        else:
+            assert result == n * 10
+
+
+def test_a_passing_fault_spares_the_record() -> None:
+    calls = []
+
+    def run(some: list[str]) -> list[str]:
+        calls.append(some)
+        if len(calls) == 1:
+            raise MemoryError
+        return some
+
+    assert isolate(["a"], run) == ["a"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [ModelUnavailable("gone"), BrokerAway("away")])
+def test_what_no_record_is_guilty_of_is_raised(error: Exception) -> None:
+    def run(_: object) -> list[str]:
+        raise error
+
+    with pytest.raises(type(error)):
+        isolate(["a", "b"], run)
+
+
+def test_a_worse_fault_on_the_second_try_is_raised() -> None:
+    errors = iter([ValueError("first"), ModelUnavailable("then")])
+
+    def run(_: object) -> list[str]:
+        raise next(errors)
+
+    with pytest.raises(ModelUnavailable):
+        isolate(["a"], run)
+
+
+def test_the_breaker_opens_on_failures_in_a_row_only() -> None:
+    breaker = CircuitBreaker(3)
+    for failed in (True, True, False, True, True):
+        breaker.note(failed=failed)
+    with pytest.raises(CircuitOpen, match="3 records in a row"):
+        breaker.note(failed=True)
+
+
+def test_backoff_grows_and_is_bounded() -> None:
+    assert all(0 <= backoff(attempt) <= 10.0 for attempt in range(200))
+    assert max(backoff(0) for _ in range(200)) <= 0.1
+    assert max(backoff(30) for _ in range(200)) > 1.0
+
+
+def caught(error: Exception, depth: int = 0) -> Exception:
+    try:
+        if depth:
+            raise caught(error, depth - 1)
+        raise error
+    except Exception as raised:  # noqa: BLE001 - the point
+        return raised
+
+
+def test_the_stack_hash_tells_equal_faults_from_others() -> None:
+    first = stack_hash(caught(ValueError("about one text")))
+    assert first == stack_hash(caught(ValueError("about another")))
+    assert first != stack_hash(caught(TypeError("about one text")))
+    assert first != stack_hash(caught(ValueError("deeper"), depth=1))
+    assert len(first) == 16

@@ -1,0 +1,125 @@
+"""OffsetTracker: no offset passes a record without an acknowledged outcome."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.records import raw
+from worker.core.offsets import OffsetTracker
+from worker.core.records import Partition
+
+P = Partition("in", 0)
+
+
+def tracking(*offsets: int, epoch: int = 1) -> OffsetTracker:
+    tracker = OffsetTracker()
+    tracker.assign(P, epoch)
+    for offset in offsets:
+        tracker.track(raw(offset, b"xx", epoch=epoch, polled_at=float(offset)))
+    return tracker
+
+
+def test_commits_follow_the_oldest_unresolved_record() -> None:
+    tracker = tracking(5, 6, 7)
+    assert tracker.resolve(raw(6).ref)
+    assert tracker.committable() == {}
+    assert tracker.resolve(raw(5).ref)
+    assert tracker.committable() == {P: 7}
+    assert tracker.resolve(raw(7).ref)
+    assert tracker.committable() == {P: 8}
+
+
+def test_gaps_in_the_log_are_no_records() -> None:
+    """Compaction and transaction markers leave offsets that nobody will ever resolve."""
+    tracker = tracking(1, 4, 9)
+    for offset in (1, 4, 9):
+        tracker.resolve(raw(offset).ref)
+    assert tracker.committable() == {P: 10}
+
+
+def test_a_commit_is_due_once() -> None:
+    tracker = tracking(0)
+    tracker.resolve(raw(0).ref)
+    tracker.mark_committed(tracker.committable())
+    assert tracker.committable() == {}
+    assert tracker.committed(P) == 1
+
+
+def test_commits_of_a_partition_that_went_are_ignored() -> None:
+    tracker = OffsetTracker()
+    tracker.mark_committed({P: 4})
+    assert tracker.committed(P) is None
+
+
+def test_an_old_epochs_acknowledgement_is_fenced() -> None:
+    """The partition went and came back: the first poll's late answer must not count."""
+    tracker = tracking(7)
+    stale = raw(7).ref
+    tracker.assign(P, epoch=2)
+    tracker.track(raw(7, epoch=2))
+    assert not tracker.resolve(stale)
+    assert tracker.committable() == {}
+    assert tracker.records == 1
+
+
+def test_records_of_unknown_or_old_assignments_are_not_tracked() -> None:
+    tracker = tracking(epoch=2)
+    tracker.track(raw(0, epoch=1))
+    tracker.track(raw(0, partition=9))
+    assert tracker.records == 0
+    assert not tracker.resolve(raw(0, partition=9).ref)
+
+
+def test_resolving_twice_counts_once() -> None:
+    tracker = tracking(0, 1)
+    assert tracker.resolve(raw(0).ref)
+    assert not tracker.resolve(raw(0).ref)
+    assert (tracker.records, tracker.bytes) == (1, 2)
+
+
+def test_offsets_must_rise() -> None:
+    tracker = tracking(3)
+    with pytest.raises(ValueError, match="polled after offset 3"):
+        tracker.track(raw(3))
+
+
+def test_revoking_releases_what_was_in_flight() -> None:
+    tracker = tracking(0, 1, 2)
+    tracker.revoke(P)
+    assert (tracker.records, tracker.bytes, tracker.partitions) == (0, 0, ())
+    tracker.revoke(P)
+
+
+def test_forgotten_records_hold_nothing_back() -> None:
+    """What was never handed on is polled again; what was handed on still commits."""
+    tracker = tracking(0, 1, 2)
+    tracker.forget([raw(1).ref, raw(2).ref, raw(8, partition=3).ref, raw(9).ref])
+    tracker.resolve(raw(0).ref)
+    assert tracker.committable() == {P: 1}
+    assert tracker.pending([P]) == 0
+
+
+def test_pending_and_oldest_tell_what_is_in_flight() -> None:
+    tracker = tracking(4, 5)
+    assert tracker.oldest() == 4.0
+    assert tracker.pending([P, Partition("in", 8)]) == 2
+    tracker.resolve(raw(4).ref)
+    assert tracker.oldest() == 5.0
+    tracker.resolve(raw(5).ref)
+    assert tracker.oldest() is None
+
+
+@given(st.data())
+def test_the_committable_offset_never_passes_an_unresolved_record(data: st.DataObject) -> None:
+    offsets = sorted(data.draw(st.sets(st.integers(0, 500), min_size=1, max_size=40)))
+    tracker = tracking(*offsets)
+    unresolved = set(offsets)
+    for offset in data.draw(st.permutations(offsets)):
+        tracker.resolve(raw(offset).ref)
+        unresolved.remove(offset)
+        position = tracker.committable().get(P, 0)
+        assert all(position <= other for other in unresolved)
+    assert tracker.committable() == {P: offsets[-1] + 1}
+    assert (tracker.records, tracker.bytes) == (0, 0)

@@ -1,0 +1,101 @@
+"""Reads the files that put streamlabel into containers, as an engine would. No test in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BOARD = "deploy/grafana/dashboards/streamlabel.json"
+SCRAPING = "deploy/prometheus/prometheus.yml"
+PROVISIONING = "deploy/grafana/provisioning"
+
+Service = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout, or a copy of its deployment with something broken in it."""
+
+    root: Path
+
+    def text(self, path: str) -> str:
+        return (self.root / path).read_text(encoding="utf-8")
+
+    @cached_property
+    def compose(self) -> dict[str, Any]:
+        document: dict[str, Any] = yaml.safe_load(self.text("docker-compose.yml"))
+        return document
+
+    @property
+    def services(self) -> dict[str, Service]:
+        services: dict[str, Service] = self.compose["services"]
+        return services
+
+    @property
+    def own(self) -> dict[str, Service]:
+        """The services that run our image."""
+        return {name: s for name, s in self.services.items() if "build" in s}
+
+    @cached_property
+    def dockerfile(self) -> list[tuple[str, str]]:
+        """Instructions and their arguments, continued lines joined, comments dropped."""
+        lines = [x for x in self.text("Dockerfile").splitlines() if not x.startswith("#")]
+        joined = "\n".join(lines).replace("\\\n", " ")
+        found = [line.split(maxsplit=1) for line in joined.splitlines() if line.strip()]
+        return [(name.upper(), " ".join(rest[0].split())) for name, *rest in found]
+
+    @property
+    def final_stage(self) -> list[tuple[str, str]]:
+        last = max(i for i, (name, _) in enumerate(self.dockerfile) if name == "FROM")
+        return self.dockerfile[last:]
+
+    def instruction(self, name: str) -> str:
+        """The last one of that name in the image that is shipped."""
+        return next(args for found, args in reversed(self.final_stage) if found == name)
+
+    @property
+    def image_environment(self) -> dict[str, str]:
+        pairs = [a for name, args in self.final_stage if name == "ENV" for a in args.split()]
+        return dict(pair.split("=", 1) for pair in pairs)
+
+    def environment(self, service: str) -> dict[str, str]:
+        """What a process of our image sees, with nothing set in the shell that calls compose."""
+        declared = self.services[service].get("environment", {})
+        given = {k: interpolated(str(v)) for k, v in declared.items() if v is not None}
+        return self.image_environment | given
+
+    @cached_property
+    def board(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.text(BOARD))
+        return document
+
+    @property
+    def panels(self) -> list[dict[str, Any]]:
+        return [panel for panel in self.board["panels"] if panel["type"] != "row"]
+
+    def queries(self) -> Iterator[tuple[str, str]]:
+        """Where each query stands, and the query with Grafana's variables filled in."""
+        for panel in self.panels:
+            for target in panel["targets"]:
+                yield panel["title"], target["expr"].replace("$__rate_interval", "1m")
+        for annotation in self.board["annotations"]["list"]:
+            yield annotation["name"], annotation["expr"]
+
+
+def interpolated(value: str) -> str:
+    """`${NAME:-default}` as compose reads it where NAME is not set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+
+
+def seconds(duration: str) -> int:
+    """Compose's notation, such as 1m30s."""
+    units = {"h": 3600, "m": 60, "s": 1}
+    return sum(int(n) * units[unit] for n, unit in re.findall(r"(\d+)([hms])", duration))

@@ -1,0 +1,169 @@
+"""The Dockerfile builds from what is there, and the image keeps its promises.
+
+As in test_compose.py: a check is a function from a project to its faults, and a copy with one
+thing broken shows that it can find one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.deploy.project import ROOT, Project
+from worker.clock import SystemClock
+from worker.metrics import Metrics
+from worker.runtime.progress import Progress
+from worker.settings import HttpSettings, load
+
+LOCK = "deploy/requirements.lock"
+
+Faults = Iterator[str]
+
+
+def sources(project: Project) -> Faults:
+    """Whatever is copied is there and reaches the engine; paths in stages come from a stage."""
+    ignored = project.text(".dockerignore").splitlines()
+    stages = [args.split()[-1] for name, args in project.dockerfile if name == "FROM"]
+    for name, args in project.dockerfile:
+        flags = [word for word in args.split() if word.startswith("--from=")]
+        if name != "COPY":
+            continue
+        if flags and flags[0].removeprefix("--from=") not in stages:
+            yield f"{flags[0]} is no stage"
+        for source in [] if flags else args.split()[:-1]:
+            if not (project.root / source).exists():
+                yield f"{source} is copied and not there"
+            if f"!{source}" not in ignored:
+                yield f"{source} is copied and kept from the engine by .dockerignore"
+
+
+def program(project: Project) -> Faults:
+    """The image starts the installed command, not as root, and ends on SIGTERM."""
+    pyproject = tomllib.loads(project.text("pyproject.toml"))["project"]
+    if json.loads(project.instruction("ENTRYPOINT"))[0] not in pyproject["scripts"]:
+        yield "the entry point is no script of the project"
+    if project.instruction("USER") in ("root", "0"):
+        yield "the image runs as root"
+    users = [args for name, args in project.final_stage if name == "RUN" and "useradd" in args]
+    if not any(f"--uid {project.instruction('USER')} " in args for args in users):
+        yield "the image's user is not made"
+    if project.instruction("STOPSIGNAL") != "SIGTERM":
+        yield "the worker drains on SIGTERM"
+    needed = {pyproject["readme"], *pyproject["license-files"], "pyproject.toml"}
+    copied = " ".join(args for name, args in project.dockerfile if name == "COPY").split()
+    yield from (f"{name} is needed to build the project" for name in needed - set(copied))
+
+
+def storage(project: Project) -> Faults:
+    """All that is written lies in the volume."""
+    volume = project.instruction("VOLUME")
+    environment = project.image_environment
+    for name in ("HF_HOME", "STREAMLABEL_MODEL_CACHE_DIR"):
+        if not environment.get(name, "").startswith(f"{volume}/"):
+            yield f"{name} is outside {volume}"
+
+
+def health(project: Project) -> Faults:
+    """The health check asks the port that the worker listens to, at a path that it serves."""
+    port = load(environ=project.image_environment).settings.http.port
+    if project.instruction("EXPOSE") != str(port):
+        yield f"the worker listens to {port}, the image announces another port"
+    asked = re.search(r'"http://127\.0\.0\.1:\$\{(\w+)\}(/\w+)"', project.instruction("HEALTHCHECK"))
+    if not asked or project.image_environment.get(asked[1]) != str(port):
+        yield "the health check does not ask the worker's port"
+    elif asked[2] not in ("/livez", "/readyz"):
+        yield f"the worker does not serve {asked[2]}"
+
+
+def lock(project: Project) -> Faults:
+    """Every dependency is pinned, to a version that any index has."""
+    lines = project.text(LOCK).splitlines()
+    pins = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    for pin in pins:
+        operators = [s.operator for s in pin.specifier]
+        if operators != ["=="] or "+" in str(pin.specifier) or pin.url:
+            yield f"{pin} is no pin to a public version"
+    pinned = {canonicalize_name(pin.name): pin for pin in pins}
+    declared = tomllib.loads(project.text("pyproject.toml"))["project"]
+    needed = declared["dependencies"] + declared["optional-dependencies"]["bundled"]
+    for requirement in map(Requirement, needed):
+        found = pinned.get(canonicalize_name(requirement.name))
+        version = next(iter(found.specifier)).version if found else None
+        if version is None or version not in requirement.specifier:
+            yield f"{requirement} is not in {LOCK}"
+
+
+CHECKS: list[Callable[[Project], Faults]] = [sources, program, storage, health, lock]
+
+SABOTAGE = [
+    (sources, "Dockerfile", "COPY schemas ./schemas", "COPY schema ./schemas"),
+    (sources, "Dockerfile", "--from=build", "--from=builder"),
+    (sources, ".dockerignore", "!worker", "!workers"),
+    (program, "Dockerfile", 'ENTRYPOINT ["streamlabel"]', 'ENTRYPOINT ["stream-label"]'),
+    (program, "Dockerfile", "USER 10001", "USER root"),
+    (program, "Dockerfile", "--uid 10001", "--uid 10002"),
+    (program, "Dockerfile", " LICENSE ./", " ./"),
+    (program, "Dockerfile", "STOPSIGNAL SIGTERM", "STOPSIGNAL SIGKILL"),
+    (storage, "Dockerfile", "HF_HOME=/var/lib/streamlabel/hub", "HF_HOME=/opt/hub"),
+    (health, "Dockerfile", "EXPOSE 9100", "EXPOSE 9101"),
+    (health, "Dockerfile", "}/livez", "}/healthz"),
+    (health, "Dockerfile", "${STREAMLABEL_HTTP_PORT}", "8080"),
+    (lock, LOCK, "torch==", "torch>="),
+    (lock, LOCK, "\npydantic==", "\npydantic-two=="),
+]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_image_has_no_such_fault(check: Callable[[Project], Faults]) -> None:
+    """Every path, port, user and pin is right."""
+    assert list(check(Project(ROOT))) == []
+
+
+@pytest.mark.parametrize(("check", "path", "old", "new"), SABOTAGE)
+def test_each_check_finds_what_is_broken(
+    check: Callable[[Project], Faults], path: str, old: str, new: str, tmp_path: Path
+) -> None:
+    """One thing changed in a copy is one fault more at least."""
+    faults = set(check(Project(ROOT)))
+    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("deploy", "schemas", "worker"):
+        (tmp_path / name).mkdir()
+    shutil.copy(ROOT / LOCK, tmp_path / LOCK)
+    text = Project(tmp_path).text(path)
+    assert old in text
+    (tmp_path / path).write_text(text.replace(old, new))
+    assert set(check(Project(tmp_path))) - faults
+
+
+def test_the_health_check_s_program_tells_alive_from_dead() -> None:
+    """The very code of the HEALTHCHECK, against the worker's own server."""
+    from worker.runtime.http import HttpServer  # noqa: PLC0415 - a server is made here alone
+
+    code = re.search(r'python -c "([^"]+)"', Project(ROOT).instruction("HEALTHCHECK"))
+    assert code
+    metrics = Metrics()
+    server = HttpServer(HttpSettings(port=0), metrics, Progress(60.0, metrics, SystemClock()))
+    try:
+        assert _exit_code(code[1], f"http://127.0.0.1:{server.port}/livez") == 0
+        assert _exit_code(code[1], f"http://127.0.0.1:{server.port}/readyz") == 1
+    finally:
+        server.close()
+    assert _exit_code(code[1], f"http://127.0.0.1:{server.port}/livez") == 1
+
+
+def _exit_code(code: str, url: str) -> int:
+    import subprocess  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    return subprocess.run(
+        [sys.executable, "-c", code, url], check=False, capture_output=True, timeout=30
+    ).returncode

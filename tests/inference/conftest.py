@@ -1,0 +1,32 @@
+"""What the tests of the inference room share: no network, and models made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from tests.models import Architecture, make_checkpoint
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's library in its offline mode, with an empty cache, which is returned."""
+    cache = tmp_path / "hub-cache"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    return cache
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Architecture], Path]:
+    """The folder of a tiny model by architecture; shared, so to be read only."""
+    home = tmp_path_factory.mktemp("models")
+
+    def made(architecture: Architecture) -> Path:
+        folder = home / architecture
+        return folder if folder.is_dir() else make_checkpoint(folder, architecture=architecture)
+
+    return made

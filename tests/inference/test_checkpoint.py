@@ -1,0 +1,377 @@
+"""Where a model comes from, which files are taken, and every refusal before a record is read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors.torch import load_file, save_file
+
+from tests.models import Architecture, edit_json, make_checkpoint
+from worker.errors import ModelUnavailable, SettingsError
+from worker.inference import bundled
+from worker.inference import checkpoint as checkpoints
+from worker.inference.checkpoint import resolve
+from worker.inference.loading import load
+from worker.settings import ModelSettings
+
+pytestmark = pytest.mark.usefixtures("offline")
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def settings_for(name: Path | str, **more: Any) -> ModelSettings:
+    return ModelSettings(name=str(name), **more)
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, checkpoint: Callable[[Architecture], Path]) -> Path:
+    """A checkpoint of one's own, to break."""
+    return Path(shutil.copytree(checkpoint("distilbert"), tmp_path / "my-model"))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def shard(folder: Path) -> dict[str, Path]:
+    """Split the weights into two files and an index, as large models have them."""
+    weights = load_file(folder / "model.safetensors")
+    names = sorted(weights)
+    files = {n: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, n in enumerate(names)}
+    for file in set(files.values()):
+        save_file({n: weights[n] for n in names if files[n] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    (folder / "model.safetensors").unlink()
+    return {file: folder / file for file in sorted(set(files.values()))}
+
+
+def hub_cache(cache: Path, source: Path, owner_and_name: str) -> None:
+    """What the hub's library leaves behind when it has fetched a model's main branch."""
+    home = cache / f"models--{owner_and_name.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text(COMMIT)
+    shutil.copytree(source, home / "snapshots" / COMMIT)
+
+
+class TestFound:
+    def test_a_directory(self, folder: Path) -> None:
+        found = resolve(settings_for(folder))
+        assert (found.name, found.revision) == ("my-model", "local")
+        content = (folder / "model.safetensors").read_bytes()
+        assert found.weights_sha256() == sha256_of(content)
+
+    def test_a_relative_directory(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(folder)
+        assert resolve(settings_for(".")).name == "my-model"
+
+    def test_sharded_weights(self, folder: Path) -> None:
+        """The hash is over the sorted lines `name sha256`; the model is the same."""
+        before, _ = load(settings_for(folder), 4096), load_file(folder / "model.safetensors")
+        files = shard(folder)
+        lines = "".join(f"{name} {sha256_of(f.read_bytes())}\n" for name, f in files.items())
+        tokeniser, classifier = load(settings_for(folder), 4096)
+        assert classifier.card.weights_sha256 == sha256_of(lines.encode())
+        (texts,) = tokeniser.tokenise(["the same"])
+        assert classifier.predict(texts) == before[1].predict(texts)
+
+    def test_a_cached_model_of_the_hub(self, folder: Path, offline: Path) -> None:
+        hub_cache(offline, folder, "someone/tiny")
+        _, classifier = load(settings_for("someone/tiny"), 4096)
+        assert (classifier.card.name, classifier.card.revision) == ("someone/tiny", COMMIT)
+
+    def test_the_hub_is_asked_for_no_more_than_is_needed(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: dict[str, Any] = {}
+
+        def fetch(name: str, **options: Any) -> str:
+            asked.update(options, name=name)
+            return str(folder)
+
+        monkeypatch.setattr(checkpoints, "snapshot_download", fetch)
+        resolve(settings_for("someone/tiny", revision="v1"))
+        assert (asked["name"], asked["revision"]) == ("someone/tiny", "v1")
+        wanted = [
+            "config.json",
+            "model.safetensors",
+            "vocab.txt",
+            "model-00001-of-00002.safetensors",
+        ]
+        other = ["pytorch_model.bin", "model.fp16.safetensors", "onnx/model.safetensors", "run.py"]
+        kept = huggingface_hub.utils.filter_repo_objects(
+            wanted + other, allow_patterns=asked["allow_patterns"]
+        )
+        assert list(kept) == wanted
+
+    def test_the_bundled_model(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[Path] = []
+        monkeypatch.setattr(bundled, "prepare", lambda cache: asked.append(cache) or folder)
+        found = resolve(settings_for("bundled", cache_dir=tmp_path / "cache"))
+        assert (found.name, found.revision, found.folder) == ("bundled", "local", folder)
+        assert asked == [tmp_path / "cache"]
+
+    def test_a_directory_needs_no_network(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any) -> None:
+            pytest.fail("the network was asked")
+
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(socket.socket, "connect", refuse)
+        monkeypatch.setattr(socket, "getaddrinfo", refuse)
+        load(settings_for(folder), 4096)
+
+    def test_loading_says_nothing(self, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """No progress bars and no advice of the libraries; a refusal has their report in words."""
+        load(settings_for(folder), 4096)
+        change_weights(folder, lambda weights: weights.pop("classifier.bias"))
+        with pytest.raises(ModelUnavailable):
+            load(settings_for(folder), 4096)
+        assert capfd.readouterr() == ("", "")
+
+
+class TestNotFound:
+    @pytest.mark.parametrize("name", ["/no/such/model", "./model", "~/no-such-model", "a/b/c"])
+    def test_no_such_directory(self, name: str) -> None:
+        with pytest.raises(ModelUnavailable, match=f"there is no directory {name}"):
+            resolve(settings_for(name))
+
+    def test_a_file(self, folder: Path) -> None:
+        with pytest.raises(ModelUnavailable, match="is a file; name the directory"):
+            resolve(settings_for(folder / "model.safetensors"))
+
+    def test_no_hub_id(self) -> None:
+        with pytest.raises(ModelUnavailable, match="neither a directory nor a hub id"):
+            resolve(settings_for("two words"))
+
+    def test_offline_and_not_cached(self) -> None:
+        with pytest.raises(
+            ModelUnavailable, match=r"can't be reached: .*directory.*--model bundled"
+        ):
+            resolve(settings_for("someone/tiny"))
+
+    def test_a_hub_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A real connection, to a port of this machine on which nobody listens."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+            monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+            monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", nobody)
+            with pytest.raises(ModelUnavailable, match=r"can't be reached: .*--model bundled"):
+                resolve(settings_for("someone/tiny"))
+
+    @pytest.mark.parametrize(
+        ("kind", "told"),
+        [
+            (GatedRepoError, "accept them .* then log in"),
+            (RepositoryNotFoundError, "no model someone/tiny on the hub.* log in"),
+            (RevisionNotFoundError, "no revision 'v9'"),
+            (HfHubHTTPError, "can't be fetched .* try again later, .*--model bundled"),
+            (RuntimeError, "can't be fetched .* try again later, .*--model bundled"),
+        ],
+    )
+    def test_each_refusal_of_the_hub_says_what_to_do(
+        self, kind: type[Exception], told: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any, **__: Any) -> str:
+            raise kind.__new__(kind)  # their constructors want a server's response
+
+        monkeypatch.setattr(checkpoints, "snapshot_download", refuse)
+        with pytest.raises(ModelUnavailable, match=told):
+            resolve(settings_for("someone/tiny", revision="v9"))
+
+    @pytest.mark.parametrize("bundled_model", [True, False])
+    def test_a_revision_that_would_be_ignored(self, folder: Path, bundled_model: bool) -> None:
+        with pytest.raises(SettingsError, match="only models on the hub have revisions"):
+            resolve(settings_for("bundled" if bundled_model else folder, revision="v1"))
+
+
+def _only_pickles(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def _an_adapter_alone(folder: Path) -> None:
+    (folder / "config.json").rename(folder / "adapter_config.json")
+
+
+def _no_tokenizer(folder: Path) -> None:
+    for name in ("tokenizer.json", "vocab.txt"):
+        (folder / name).unlink()
+
+
+def _cut_weights(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _no_weights_inside(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"<html>not found</html>")
+
+
+def _a_lost_shard(folder: Path) -> None:
+    next(iter(shard(folder).values())).unlink()
+
+
+def _index_of(shard_name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        index = {"weight_map": {"classifier.weight": shard_name}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return change
+
+
+def _without(key: str) -> Callable[[Path], None]:
+    return lambda folder: change_weights(folder, lambda weights: weights.pop(key))
+
+
+def _an_encoder_alone(folder: Path) -> None:
+    def strip(weights: dict[str, torch.Tensor]) -> None:
+        for name in [n for n in weights if not n.startswith("distilbert.")]:
+            del weights[name]
+
+    change_weights(folder, strip)
+
+
+def _config(**changes: Any) -> Callable[[Path], None]:
+    return lambda folder: edit_json(folder / "config.json", **changes)
+
+
+def _file(name: str, content: str | None) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).unlink() if content is None else (folder / name).write_text(content)
+
+    return change
+
+
+REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no config": (_file("config.json", None), "no config.json: name the directory that save_pre"),
+    "an adapter alone": (_an_adapter_alone, "merge it into its base model"),
+    "a config that is no JSON": (_file("config.json", "{"), "config.json can't be read"),
+    "a config that is no object": (_file("config.json", "[]"), "holds no JSON object"),
+    "weights as pickle": (_only_pickles, r"\(pytorch_model\.bin\).*convert to safetensors"),
+    "no weights": (_file("model.safetensors", None), "no model.safetensors"),
+    "no tokenizer": (_no_tokenizer, "no tokenizer files"),
+    "a broken tokenizer": (_file("tokenizer.json", "{"), "can't be loaded"),
+    "cut weights": (_cut_weights, "can't be loaded: SafetensorError.*fetch or save them again"),
+    "something else as weights": (_no_weights_inside, "can't be loaded: SafetensorError"),
+    "a lost shard": (_a_lost_shard, "model-00001-of-00002.safetensors is missing"),
+    "an index of a pickle": (_index_of("pytorch_model.bin"), "names 'pytorch_model.bin'"),
+    "an index that leads outside": (_index_of("../x.safetensors"), r"names '\.\./x\.safetensors'"),
+    "no head": (_an_encoder_alone, "lack classifier.bias, classifier.weight, pre_classifier.bias"),
+    "half a head": (_without("pre_classifier.weight"), "lack pre_classifier.weight; choose"),
+    "a lost layer": (
+        _without("distilbert.transformer.layer.0.ffn.lin1.weight"),
+        "lack distilbert.transformer.layer.0.ffn.lin1.weight",
+    ),
+    "more labels than outputs": (
+        _config(id2label={"0": "a", "1": "b", "2": "c"}),
+        r"classifier.weight is \[2, 16\] instead of \[3, 16\].*check id2label",
+    ),
+    "labels from one": (
+        _config(id2label={"1": "a", "2": "b"}, label2id=None),
+        "does not number the labels from 0",
+    ),
+    "its own code": (
+        _config(model_type="mine", auto_map={"AutoConfig": "mine.Config"}),
+        "auto_map.*never run",
+    ),
+    "an unknown architecture": (_config(model_type="mine"), "'mine', which transformers .* know"),
+    "no architecture": (_config(model_type=None), "None, which transformers"),
+    "no classifier's architecture": (_config(model_type="vit"), "'vit'.*sequence classification"),
+    "another task's head": (
+        _config(architectures=["DistilBertForTokenClassification"]),
+        "was made as DistilBertForTokenClassification",
+    ),
+    "a config that names a pickle": (
+        _config(transformers_weights="pytorch_model.bin"),
+        "can't be loaded: .*pytorch_model.bin",
+    ),
+    "regression": (_config(problem_type="regression"), "is a regression model"),
+}
+
+
+class TestRefused:
+    @pytest.mark.parametrize("case", REFUSALS)
+    def test_it_says_why_and_what_to_do(self, folder: Path, case: str) -> None:
+        break_it, told = REFUSALS[case]
+        break_it(folder)
+        with pytest.raises(ModelUnavailable, match=told) as refused:
+            load(settings_for(folder), 4096)
+        assert "my-model" in str(refused.value)
+
+    def test_an_index_that_names_nothing(self, folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text("{}")
+        with pytest.raises(ModelUnavailable, match="names no file"):
+            resolve(settings_for(folder))
+
+    def test_its_own_code_is_not_run(self, folder: Path, tmp_path: Path) -> None:
+        """Neither for the model nor for the tokenizer, whatever the files ask for."""
+        ran = tmp_path / "ran"
+        (folder / "mine.py").write_text(f"open({str(ran)!r}, 'w')\n")
+        edit_json(
+            folder / "config.json",
+            auto_map={"AutoModelForSequenceClassification": "mine.Model", "AutoConfig": "mine.C"},
+        )
+        edit_json(
+            folder / "tokenizer_config.json",
+            auto_map={"AutoTokenizer": ["mine.Tokenizer", None]},
+            tokenizer_class="MyTokenizer",
+        )
+        with contextlib.suppress(ModelUnavailable):
+            load(settings_for(folder), 4096)
+        assert not ran.exists()
+
+    def test_a_pickle_beside_the_weights_is_not_opened(self, folder: Path) -> None:
+        for name in ("pytorch_model.bin", "adapter_model.bin", "training_args.bin"):
+            (folder / name).write_bytes(b"no pickle at all")
+        (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+        load(settings_for(folder), 4096)
+
+
+def test_a_model_without_padding_and_end_is_refused(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "gpt2", architecture="gpt2")
+    outside = 10_000  # a token that was added to the tokenizer alone
+    edit_json(folder / "config.json", eos_token_id=None, bos_token_id=None)
+    edit_json(folder / "tokenizer_config.json", eos_token="<end>", pad_token="<end>")
+    edit_json(folder / "config.json", pad_token_id=outside)
+    with pytest.raises(ModelUnavailable, match="neither a padding token nor an end token"):
+        load(settings_for(folder), 4096)
+
+
+def test_resolving_imports_no_torch(folder: Path) -> None:
+    program = (
+        "import sys; from worker.inference.checkpoint import resolve;"
+        "from worker.settings import ModelSettings;"
+        "resolve(ModelSettings(name=sys.argv[1]));"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True)

@@ -1,0 +1,195 @@
+"""`streamlabel classify`: the worker's model without Kafka, for people and for programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from tests.models import Architecture, make_checkpoint
+from worker.cli import classify
+from worker.cli.main import main
+
+pytestmark = pytest.mark.usefixtures("offline", "own_logging")
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """The command sets up logging for its process; put it back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def model(checkpoint: Callable[[Architecture], Path]) -> str:
+    return str(checkpoint("distilbert"))
+
+
+class Drip(io.RawIOBase):
+    """A pipe whose writer is slow: each read gives what has been written since."""
+
+    def __init__(self, *writes: bytes, before_each: Callable[[], Any] = lambda: None) -> None:
+        self._writes = list(writes)
+        self._before_each = before_each
+
+    def read1(self, _size: int) -> bytes:
+        self._before_each()
+        return self._writes.pop(0) if self._writes else b""
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
+    monkeypatch.setattr(sys, "stdin", type("Stdin", (), {"buffer": stream}))
+
+
+def documents(printed: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def test_one_object_a_text(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", "--json", "--model", model, "I hate this so much!", "w " * 99]) == 0
+    first, second = documents(capsys.readouterr().out)
+    assert set(first) == {"text", "label", "score", "labels", "token_count", "truncated"}
+    assert (first["text"], first["token_count"]) == ("I hate this so much!", 8)
+    assert (second["token_count"], second["truncated"]) == (64, True)
+    scores = {entry["label"]: entry["score"] for entry in first["labels"]}
+    assert list(scores) == ["NEGATIVE", "POSITIVE"]
+    assert scores[first["label"]] == first["score"] == max(scores.values())
+
+
+def test_a_table_for_people(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["classify", "--model", model, "Fine [bold]thing[/bold]", "so long " * 500]) == 0
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["label", "score", "tokens", "text"]
+    assert "Fine [bold]thing[/bold]" in first
+    assert "█" in first
+    assert " 64+ " in second
+    assert second.rstrip().endswith("…")
+
+
+def test_hostile_texts_and_labels_do_not_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Escape sequences, C1 controls, a bidi override, line and paragraph separators."""
+    monkeypatch.setenv("COLUMNS", "160")
+    folder = make_checkpoint(tmp_path, labels=("\x1b[2Jno", "\x1b[2Jyes"))
+    text = "\x1b]0;title\x07 \x9b31m \u202eright \u2028 \ud800 \r over \0 👨‍👩‍👧"
+    assert main(["classify", "--model", str(folder), text]) == 0
+    printed = capsys.readouterr().out
+    assert not set(printed) & set("\x1b\x07\x9b\u202e\u2028\ud800\r\0")
+    assert r"\x1b]0;title\x07 \x9b31m \u202eright \u2028 \ud800 \r over \x00" in printed
+    assert r"\x1b[2J" in printed
+    assert "👨‍👩‍👧" in printed
+    assert main(["classify", "--json", "--model", str(folder), text]) == 0
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert documents(printed)[0]["text"] == text
+
+
+def test_lines_from_a_pipe(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe(monkeypatch, io.BytesIO("one\r\n\n  \n two é\n\xff\nlast".encode("latin-1")))
+    assert main(["classify", "--json", "--model", model, "-"]) == 0
+    printed = capsys.readouterr()
+    texts = [found["text"] for found in documents(printed.out)]
+    assert texts == ["one", " two \ufffd", "\ufffd", "last"]
+    assert printed.err == "streamlabel: skipped 2 blank line(s)\n"
+
+
+def test_an_empty_pipe_is_no_error(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe(monkeypatch, io.BytesIO(b""))
+    assert main(["classify", "--model", model, "-"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_slow_pipe_is_answered_line_by_line(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has arrived is labelled before more is waited for."""
+    answered: list[list[str]] = []
+
+    def look() -> None:
+        answered.append([found["text"] for found in documents(capsys.readouterr().out)])
+
+    pipe(monkeypatch, Drip(b"one\ntw", b"o\nthree\n", before_each=look))
+    assert main(["classify", "--json", "--model", model, "-"]) == 0
+    assert answered == [[], ["one"], ["two", "three"]]
+
+
+def test_the_table_of_a_pipe_has_one_header(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe(monkeypatch, Drip(b"one\n", b"two\n", b"three\n"))
+    assert main(["classify", "--model", model, "-"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert "tokens" in header
+    assert [row.split()[-1] for row in rows] == ["one", "two", "three"]
+    assert (
+        len({row.index(text) for row, text in zip(rows, ("one", "two", "three"), strict=True)}) == 1
+    )
+
+
+def test_a_million_lines_are_never_held_at_once() -> None:
+    lines = 1_000_000
+    stream = io.BytesIO(b"short line\n" * lines)
+    sizes = [len(block) for block in classify._lines(stream)]
+    assert sum(sizes) == lines
+    assert max(sizes) <= 65_536 / len("short line\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [([], "required: TEXT"), ([""], "a text is blank"), (["fine", " \n"], "a text is blank")],
+)
+def test_no_text_is_wrong_usage(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["classify", *arguments])
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_pipe_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", "-", "text"]) == 2
+    assert "stands alone" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", "--model", "./nowhere", "text"]) == 1
+    assert capsys.readouterr().err == "streamlabel: there is no directory ./nowhere\n"
+
+
+def test_a_model_that_gives_no_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415
+
+    weights = load_file(make_checkpoint(tmp_path) / "model.safetensors")
+    weights["classifier.bias"][:] = float("nan")
+    save_file(weights, tmp_path / "model.safetensors")
+    assert main(["classify", "--model", str(tmp_path), "text"]) == 1
+    assert "not a finite number" in capsys.readouterr().err
+
+
+def test_importing_the_command_imports_no_torch() -> None:
+    program = (
+        "import sys, worker.cli.classify, worker.inference, worker.inference.bundled;"
+        "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

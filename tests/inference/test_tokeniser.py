@@ -1,0 +1,216 @@
+"""Texts to rectangles: every text once, cut exactly, whatever is in it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, ByT5Tokenizer, CanineTokenizer
+
+from tests.models import Architecture, bert_tokenizer
+from worker.core.records import ModelInput
+from worker.errors import ModelUnavailable, SettingsError
+from worker.inference.tokeniser import Tokeniser, well_formed
+
+CLS, SEP = 101, 102
+MAX_TOKENS = 16
+ODD_TEXTS = {
+    "empty": "",
+    "lone surrogate": "a \ud800 b",
+    "NUL": "a\0b",
+    "control characters only": "\x00\x01\x02",
+    "zero width": "a\u200b\u200d\ufeffb",
+    "right to left": "שלום עולם \u202eabc",
+    "combining": "e" + "\u0301" * 500,
+    "special tokens spelt out": "[CLS] [SEP] [PAD] <s> </s> <pad> <|endoftext|>",
+    "a bracket and a brace": "[bold]{x}%s",
+    "white space": " \n\t ",
+}
+
+
+@pytest.fixture(scope="module")
+def bert() -> Any:
+    return AutoTokenizer.from_pretrained(bert_tokenizer())
+
+
+@pytest.fixture(params=["distilbert", "roberta", "gpt2"])
+def any_tokenizer(
+    request: pytest.FixtureRequest, checkpoint: Callable[[Architecture], Path]
+) -> Any:
+    return AutoTokenizer.from_pretrained(checkpoint(request.param))
+
+
+def tokeniser(
+    tokenizer: Any, max_tokens: int = MAX_TOKENS, forward_tokens: int = 4096
+) -> Tokeniser:
+    return Tokeniser(tokenizer, max_tokens=max_tokens, forward_tokens=forward_tokens)
+
+
+def by_position(inputs: Sequence[ModelInput]) -> dict[int, tuple[tuple[int, ...], bool]]:
+    return {
+        position: (ids, cut)
+        for i in inputs
+        for position, ids, cut in zip(i.positions, i.ids, i.truncated, strict=True)
+    }
+
+
+def test_ids_and_positions_come_back_by_length(bert: Any) -> None:
+    (only,) = tokeniser(bert).tokenise(["Hi", "I hate this so much!", "So much"])
+    assert only.positions == (1, 2, 0)
+    assert only.ids[0] == (CLS, 1045, 5223, 2023, 2061, 2172, 999, SEP)
+    assert only.truncated == (False, False, False)
+    assert (only.tokens, only.padded_tokens) == (8 + 4 + 3, 24)
+
+
+def test_no_texts_make_no_passes(bert: Any) -> None:
+    assert tokeniser(bert).tokenise([]) == []
+
+
+@pytest.mark.parametrize("words", [MAX_TOKENS - 3, MAX_TOKENS - 2, MAX_TOKENS - 1, 5_000])
+def test_a_text_is_flagged_only_where_something_was_cut(bert: Any, words: int) -> None:
+    """One word is one token here, and two tokens are special."""
+    ((ids, cut),) = by_position(tokeniser(bert).tokenise(["word " * words])).values()
+    assert cut == (words > MAX_TOKENS - 2)
+    assert len(ids) == min(words + 2, MAX_TOKENS)
+    assert (ids[0], ids[-1]) == (CLS, SEP)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    text=st.text(
+        alphabet=st.sampled_from("ab1 \n\t\x1c\x00.,é日😀\u0301\u200b-'"),
+        min_size=0,
+        max_size=1_500,
+    )
+)
+def test_the_head_of_a_long_text_gives_the_tokens_of_the_whole(bert: Any, text: str) -> None:
+    """What is cut is what transformers itself would have cut."""
+    ((ids, cut),) = by_position(tokeniser(bert).tokenise([text])).values()
+    assert list(ids) == bert(text, truncation=True, max_length=MAX_TOKENS)["input_ids"]
+    assert cut == (len(bert(text)["input_ids"]) > MAX_TOKENS)
+
+
+@pytest.mark.parametrize("repeats", [1, 3, 60])
+def test_heads_hold_for_other_tokenizers(any_tokenizer: Any, repeats: int) -> None:
+    text = "Ünïcode words,  gaps and\tsupercalifragilistic 😀 ends.\n" * repeats
+    ((ids, _),) = by_position(tokeniser(any_tokenizer).tokenise([text])).values()
+    assert list(ids) == any_tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"]
+
+
+def test_a_tokenizer_that_keeps_the_end_is_heard(bert: Any) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(bert_tokenizer(), truncation_side="left")
+    text = "start " * 1_000 + "the very end"
+    ((ids, cut),) = by_position(tokeniser(tokenizer).tokenise([text])).values()
+    assert list(ids) == tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"]
+    assert ids[-2] == bert.convert_tokens_to_ids("end")
+    assert cut
+
+
+def test_the_tokenizers_own_padding_and_truncation_are_ignored(bert: Any) -> None:
+    """This file pads to 128 and cuts there; and one call's state must not leak into the next."""
+    backend = json.loads((bert_tokenizer() / "tokenizer.json").read_text())
+    assert backend["padding"]
+    assert backend["truncation"]
+    ours = tokeniser(bert, max_tokens=512)
+    before = ours.tokenise(["word " * 300, "Hi"])
+    bert(["x"], padding="max_length", truncation=True, max_length=5)
+    assert ours.tokenise(["word " * 300, "Hi"]) == before
+    assert [len(ids) for ids in before[0].ids] == [302, 3]
+
+
+@pytest.mark.parametrize("name", ODD_TEXTS)
+def test_no_text_is_too_odd(any_tokenizer: Any, name: str) -> None:
+    found = by_position(tokeniser(any_tokenizer).tokenise([ODD_TEXTS[name], "mate"]))
+    assert set(found) == {0, 1}
+    assert all(1 <= len(ids) <= MAX_TOKENS for ids, _ in found.values())
+    assert found[1][0] == by_position(tokeniser(any_tokenizer).tokenise(["mate"]))[0][0]
+
+
+def test_a_lone_surrogate_becomes_the_replacement_character(any_tokenizer: Any) -> None:
+    ours = tokeniser(any_tokenizer)
+    assert ours.tokenise(["a\ud800b \udfff"]) == ours.tokenise(["a\ufffdb \ufffd"])
+    assert well_formed("whole 😀") == "whole 😀"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["😀" * 100_000, "😀 " * 100_000, "hello, " * 150_000, " " * 1_000_000, "\x01 " * 500_000],
+    ids=["emoji", "emoji apart", "words", "spaces", "controls"],
+)
+def test_a_megabyte_takes_no_more_than_a_moment(any_tokenizer: Any, text: str) -> None:
+    ours = tokeniser(any_tokenizer)
+    start = time.perf_counter()
+    (only,) = ours.tokenise([text])
+    assert time.perf_counter() - start < 10  # a quadratic walk takes minutes
+    assert len(only.ids[0]) <= MAX_TOKENS
+
+
+def test_of_a_long_text_only_the_head_is_tokenised(
+    bert: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = 0
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bert, name)
+
+        def __call__(self, texts: list[str], **options: Any) -> Any:
+            nonlocal seen
+            seen += sum(map(len, texts))
+            return bert(texts, **options)
+
+    (only,) = tokeniser(Counting(), max_tokens=64).tokenise(["hello, " * 150_000])
+    assert only.truncated == (True,)
+    assert seen < 10_000
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    words=st.lists(st.integers(min_value=0, max_value=40), max_size=60),
+    spare=st.integers(min_value=0, max_value=100),
+)
+def test_every_text_once_within_the_budget(bert: Any, words: list[int], spare: int) -> None:
+    budget = MAX_TOKENS + spare
+    inputs = tokeniser(bert, forward_tokens=budget).tokenise(["word " * n for n in words])
+    assert sorted(p for i in inputs for p in i.positions) == list(range(len(words)))
+    assert all(0 < i.tokens <= i.padded_tokens <= budget for i in inputs)
+    assert all(
+        len(ids) == min(words[p] + 2, MAX_TOKENS) for p, (ids, _) in by_position(inputs).items()
+    )
+    lengths = [len(ids) for i in inputs for ids in i.ids]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_a_budget_below_one_longest_text_is_refused(bert: Any) -> None:
+    with pytest.raises(SettingsError, match=r"batch\.forward_tokens \(15\).*model\.max_tokens"):
+        tokeniser(bert, forward_tokens=MAX_TOKENS - 1)
+
+
+def test_a_length_without_room_for_a_text_is_refused(bert: Any) -> None:
+    with pytest.raises(SettingsError, match=r"model\.max_tokens \(2\)"):
+        tokeniser(bert, max_tokens=2)
+
+
+@pytest.mark.parametrize("slow", [CanineTokenizer, ByT5Tokenizer])
+def test_slow_tokenizers_work_too(slow: Any) -> None:
+    tokenizer = slow()
+    assert not tokenizer.is_fast
+    found = by_position(tokeniser(tokenizer).tokenise(["abc", "d" * 100]))
+    assert list(found[0][0]) == tokenizer("abc")["input_ids"]
+    assert list(found[1][0]) == tokenizer("d" * 100, truncation=True, max_length=16)["input_ids"]
+    assert (found[0][1], found[1][1]) == (False, True)
+
+
+def test_a_tokenizer_that_changes_the_text_is_refused(bert: Any) -> None:
+    class Changing:
+        def __call__(self, texts: list[str], **options: Any) -> dict[str, list[list[int]]]:
+            return {"input_ids": [[1, 2] if options["add_special_tokens"] else [3]]}
+
+    with pytest.raises(ModelUnavailable, match="changes a text"):
+        tokeniser(Changing())

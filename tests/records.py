@@ -1,0 +1,42 @@
+"""Records to test with."""
+
+from __future__ import annotations
+
+from schemas.dead_letter import DeadLetterReason
+from worker.core.records import InvalidRecord, ModelCard, RawRecord, RecordRef, WorkItem
+
+CARD = ModelCard(
+    name="tiny",
+    revision="local",
+    weights_sha256="ab" * 32,
+    labels=("NEGATIVE", "POSITIVE"),
+    max_tokens=512,
+    engine="torch",
+    dtype="float32",
+    device="cpu",
+)
+
+
+def raw(
+    offset: int = 0,
+    value: bytes | None = b'{"text":"hi"}',
+    *,
+    partition: int = 0,
+    epoch: int = 1,
+    key: bytes | None = None,
+    headers: tuple[tuple[str, bytes], ...] = (),
+    polled_at: float = 0.0,
+) -> RawRecord:
+    """A polled record of topic `in`."""
+    ref = RecordRef("in", partition, offset, epoch)
+    return RawRecord(ref, 1_700_000_000_000, key, value, headers, polled_at)
+
+
+def item(offset: int = 0, text: str = "hi", *, partition: int = 0) -> WorkItem:
+    """A record whose text was read."""
+    return WorkItem(raw(offset, partition=partition), text)
+
+
+def invalid(offset: int = 0) -> InvalidRecord:
+    """A record whose text could not be read."""
+    return InvalidRecord(raw(offset, b"\xff"), DeadLetterReason.NOT_UTF8, "not UTF-8")

@@ -1,0 +1,203 @@
+"""The generated contract: it is in step with the models, valid, and says what the worker does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from schemas import export
+from worker.core.codec import DEAD_LETTER_HEADER, ENRICHED_MEMBER
+from worker.core.coordinates import SOURCE_HEADER, format_source
+from worker.settings import Settings
+
+SOURCE = {"topic": "texts.in", "partition": 3, "offset": 1042, "timestamp_ms": 1_700_000_000_000}
+CLASSIFICATION = {
+    "id": "5f3c8f8e-5b0e-5d4c-9c55-0f6f3e2f9a11",
+    "label": "POSITIVE",
+    "score": 0.98,
+    "labels": [{"label": "NEGATIVE", "score": 0.02}, {"label": "POSITIVE", "score": 0.98}],
+    "token_count": 7,
+    "truncated": False,
+    "source": SOURCE,
+    "model": {"name": "bundled", "revision": "local", "weights_sha256": "0" * 64},
+    "processed_at": "2026-01-01T00:00:00Z",
+    "processing_ms": 12.5,
+}
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "text_message": {"text": "what a day", "id": 7, "lang": "en"},
+    "classification": CLASSIFICATION,
+    "enriched_message": {"text": "what a day", "lang": "en", "classification": CLASSIFICATION},
+    "dead_letter": {
+        "reason": "not_json",
+        "message": "not JSON: Expecting value at character 0",
+        "source": SOURCE,
+        "value_state": "whole",
+        "value_bytes": 12,
+        "attempt": 1,
+        "worker_version": "0.1.0",
+        "failed_at": "2026-01-01T00:00:00Z",
+    },
+}
+BROKEN: list[tuple[str, str, Any]] = [
+    ("text_message", "text", None),
+    ("text_message", "text", ""),
+    ("classification", "score", 1.5),
+    ("classification", "labels", []),
+    ("classification", "labels", [{"label": "POSITIVE"}]),
+    ("classification", "surplus", 1),
+    ("classification", "source", {"topic": "texts.in"}),
+    ("classification", "model", {**CLASSIFICATION["model"], "weights_sha256": "short"}),  # type: ignore[dict-item]
+    ("enriched_message", "classification", {"label": "POSITIVE"}),
+    ("dead_letter", "reason", "bad_luck"),
+    ("dead_letter", "attempt", 0),
+    ("dead_letter", "value_state", "gone"),
+]
+
+
+def committed(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((export.FOLDER / name).read_text(encoding="utf-8"))
+    return document
+
+
+def validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(committed(f"{name}.schema.json"))
+
+
+@pytest.fixture(scope="module")
+def asyncapi() -> dict[str, Any]:
+    return committed("asyncapi.json")
+
+
+def test_the_committed_files_are_in_step_with_the_models() -> None:
+    """`python -m schemas.export` would change nothing."""
+    assert export.drifted(export.FOLDER) == []
+
+
+def test_check_names_the_file_that_drifted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A changed or a missing file is named and fails the check; writing mends it."""
+    assert export.main([], folder=tmp_path) == 0
+    assert export.main(["--check"], folder=tmp_path) == 0
+    stale = tmp_path / "classification.schema.json"
+    stale.write_text(stale.read_text().replace("probability", "likelihood", 1))
+    (tmp_path / "asyncapi.json").unlink()
+    assert export.main(["--check"], folder=tmp_path) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in told] == ["classification.schema.json", "asyncapi.json"]
+
+
+@pytest.mark.parametrize("name", export.MODELS)
+def test_each_schema_is_valid_and_says_what_it_is(name: str) -> None:
+    """JSON Schema 2020-12 by its own metaschema, with an identity and a title."""
+    schema = committed(f"{name}.schema.json")
+    Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
+    assert schema["$id"].endswith(name)
+    assert schema["title"] == export.MODELS[name].__name__
+
+
+@pytest.mark.parametrize("name", export.MODELS)
+def test_examples_are_accepted_by_schema_and_model(name: str) -> None:
+    """What the worker writes passes, with members left out and with them null."""
+    example = EXAMPLES[name]
+    validator(name).validate(example)
+    model = export.MODELS[name].model_validate(example)
+    validator(name).validate(json.loads(model.model_dump_json()))
+
+
+@pytest.mark.parametrize("name", export.MODELS)
+def test_no_required_member_may_be_left_out(name: str) -> None:
+    """Each required member is missed when it is gone."""
+    required = committed(f"{name}.schema.json")["required"]
+    assert required
+    for member in required:
+        rest = {k: v for k, v in EXAMPLES[name].items() if k != member}
+        with pytest.raises(ValidationError):
+            validator(name).validate(rest)
+
+
+@pytest.mark.parametrize(("name", "member", "value"), BROKEN)
+def test_broken_examples_are_refused(name: str, member: str, value: Any) -> None:
+    """A wrong type, a value out of bounds and an unknown reason don't pass."""
+    with pytest.raises(ValidationError):
+        validator(name).validate({**EXAMPLES[name], member: value})
+
+
+def test_every_reference_of_the_asyncapi_document_resolves(asyncapi: dict[str, Any]) -> None:
+    """No `$ref` leads nowhere, and none leaves the document."""
+    assert dangling(asyncapi) == []
+    broken = deepcopy(asyncapi)
+    del broken["components"]["schemas"]["SourceRef"]
+    assert "#/components/schemas/SourceRef" in dangling(broken)
+
+
+def test_every_operation_uses_messages_of_its_channel(asyncapi: dict[str, Any]) -> None:
+    """The worker receives from one channel and sends to two."""
+    acts = {}
+    for operation in asyncapi["operations"].values():
+        channel = resolve(asyncapi, operation["channel"]["$ref"])
+        acts[channel["address"]] = operation["action"]
+        for message in operation["messages"]:
+            assert message["$ref"].startswith(operation["channel"]["$ref"] + "/messages/")
+    assert acts == {"texts.in": "receive", "texts.labelled": "send", "texts.dead": "send"}
+
+
+def test_the_channels_are_the_default_topics(asyncapi: dict[str, Any]) -> None:
+    """Addresses are those of the settings' defaults."""
+    settings = Settings()
+    topics = [settings.input.topic, settings.output.topic, settings.output.dead_letter_topic]
+    assert [channel["address"] for channel in asyncapi["channels"].values()] == topics
+
+
+def test_the_headers_are_those_that_the_worker_writes(asyncapi: dict[str, Any]) -> None:
+    """Names and form of the worker's own headers, and the member of an enriched message."""
+    schemas = asyncapi["components"]["schemas"]
+    assert schemas["ResultHeaders"]["required"] == [SOURCE_HEADER]
+    assert schemas["DeadLetterHeaders"]["required"] == [SOURCE_HEADER, DEAD_LETTER_HEADER]
+    headers = Draft202012Validator(schemas["ResultHeaders"])
+    headers.validate({SOURCE_HEADER: format_source("texts.in", 3, 1042).decode(), "trace": "x"})
+    with pytest.raises(ValidationError):
+        headers.validate({SOURCE_HEADER: "texts.in/3"})
+    assert ENRICHED_MEMBER in schemas["EnrichedMessage"]["required"]
+
+
+def test_component_schemas_say_the_same_as_the_files(asyncapi: dict[str, Any]) -> None:
+    """An example passes by the AsyncAPI document's schema too."""
+    for name, model in export.MODELS.items():
+        schema = {**asyncapi, "$ref": f"#/components/schemas/{model.__name__}"}
+        Draft202012Validator(schema).validate(EXAMPLES[name])
+
+
+def resolve(document: dict[str, Any], pointer: str) -> Any:
+    here: Any = document
+    for step in pointer.removeprefix("#/").split("/"):
+        here = here[step]
+    return here
+
+
+def references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def dangling(document: dict[str, Any]) -> list[str]:
+    found = []
+    for pointer in references(document):
+        try:
+            resolve(document, pointer)
+        except KeyError:
+            found.append(pointer)
+    return found

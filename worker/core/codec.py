@@ -1,0 +1,317 @@
+"""Bytes to work, outcomes to bytes. Pure; called on the poll thread (decode) and publish (encode).
+
+Decoding never raises: what can't be read becomes an `InvalidRecord` with its own reason. JSON is
+taken strictly (RFC 8259: UTF-8, no NaN or Infinity); of duplicate keys the last one counts, as
+in Python and JavaScript.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas.classification import Classification, LabelScore, ModelRef, SourceRef
+from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
+from worker.core.coordinates import SOURCE_HEADER, format_source
+from worker.core.records import (
+    Classified,
+    DeadLettered,
+    Encoded,
+    Headers,
+    InvalidRecord,
+    ModelCard,
+    Outcome,
+    RawRecord,
+    WorkItem,
+)
+from worker.errors import RecordRejected
+from worker.settings import InputSettings, OutputSettings
+
+DEAD_LETTER_HEADER = "streamlabel-dead-letter"
+_OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER})
+ENRICHED_MEMBER = "classification"
+
+# What a record batch, a record's own fields and the length of each header may take on the wire,
+# rounded up: https://kafka.apache.org/documentation/#messageformat
+_RECORD_OVERHEAD = 256
+_HEADER_OVERHEAD = 10
+
+
+class Decoder:
+    """Reads texts out of raw records as `input.*` says."""
+
+    def __init__(self, settings: InputSettings) -> None:
+        self._json = settings.format == "json"
+        self._max_bytes = settings.max_bytes
+        self._text_path = tuple(settings.text_path.split("."))
+        self._id_path = tuple(settings.id_path.split("."))
+
+    def decode(self, record: RawRecord) -> WorkItem | InvalidRecord:
+        """The record's text, or why there is none; never raises."""
+        try:
+            return self._decode(record)
+        except RecordRejected as fault:
+            return InvalidRecord(record, DeadLetterReason(fault.reason), fault.message)
+
+    def _decode(self, record: RawRecord) -> WorkItem:
+        decoded = self._characters(record.value)
+        if not self._json:
+            return WorkItem(record, _labelled_text(decoded))
+        payload = _object(decoded)
+        text = _labelled_text(_member(payload, self._text_path))
+        return WorkItem(record, text, self._message_id(payload), payload)
+
+    def _characters(self, value: bytes | None) -> str:
+        if value is None:
+            raise RecordRejected(DeadLetterReason.NULL_VALUE, "the record has no value")
+        if len(value) > self._max_bytes:
+            raise RecordRejected(
+                DeadLetterReason.TOO_LARGE,
+                f"the value has {len(value)} bytes, input.max_bytes is {self._max_bytes}",
+            )
+        try:
+            # A byte order mark is legal in UTF-8 and no part of the text.
+            return value.decode("utf-8").removeprefix("\ufeff")
+        except UnicodeDecodeError as error:
+            raise RecordRejected(
+                DeadLetterReason.NOT_UTF8, f"not UTF-8: {error.reason} at byte {error.start}"
+            ) from None
+
+    def _message_id(self, payload: dict[str, Any]) -> str | None:
+        try:
+            found = _member(payload, self._id_path)
+        except RecordRejected:
+            return None
+        return _well_formed(str(found)) if isinstance(found, str | int) else None
+
+
+def _object(decoded: str) -> dict[str, Any]:
+    try:
+        payload = json.loads(decoded, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise RecordRejected(DeadLetterReason.NOT_JSON, "JSON nested too deeply") from None
+    except json.JSONDecodeError as error:
+        # The library's full message would quote nothing of the text; the position is enough.
+        where = f"{error.msg} at character {error.pos}"
+        raise RecordRejected(DeadLetterReason.NOT_JSON, f"not JSON: {where}") from None
+    except ValueError:
+        # Python refuses to convert integers of more than 4,300 digits.
+        raise RecordRejected(
+            DeadLetterReason.NOT_JSON, "not JSON: a number is out of range"
+        ) from None
+    if not isinstance(payload, dict):
+        raise RecordRejected(
+            DeadLetterReason.NOT_AN_OBJECT,
+            f"JSON, but {_kind(payload)} where an object was expected",
+        )
+    return payload
+
+
+def _refuse_constant(name: str) -> None:
+    raise RecordRejected(DeadLetterReason.NOT_JSON, f"not JSON: {name} is no JSON number")
+
+
+def _member(payload: dict[str, Any], path: tuple[str, ...]) -> Any:
+    """Walk into objects by key and into arrays by index."""
+    here: Any = payload
+    for depth, step in enumerate(path):
+        if isinstance(here, dict) and step in here:
+            here = here[step]
+        elif isinstance(here, list) and step.isascii() and step.isdigit() and int(step) < len(here):
+            here = here[int(step)]
+        else:
+            missing = ".".join(path[: depth + 1])
+            raise RecordRejected(DeadLetterReason.PATH_MISSING, f"no member at {missing!r}")
+    return here
+
+
+def _labelled_text(found: Any) -> str:
+    if not isinstance(found, str):
+        raise RecordRejected(
+            DeadLetterReason.NOT_A_STRING, f"the text is {_kind(found)}, not a string"
+        )
+    if not found or found.isspace():
+        raise RecordRejected(DeadLetterReason.EMPTY_TEXT, "the text is empty or blank")
+    return found
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    return names.get(type(value), "null" if value is None else "a number")
+
+
+def _well_formed(text: str) -> str:
+    """Text without lone surrogates: JSON escapes can make them, UTF-8 can't hold them."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a text has, two special ones included.
+
+    Four bytes of English are near one WordPiece token; scripts without spaces take three bytes a
+    character and near one token each. Good enough to close a batch; the tokeniser counts.
+    """
+    return 2 + len(text.encode("utf-8", "replace")) // 4
+
+
+class Encoder:
+    """Writes outcomes as `output.*` says.
+
+    Args:
+        settings: topics and mode.
+        model: whose labels and hash go into each result.
+        version: of the worker, for dead letters.
+        result_limit: largest record that the output topic takes, bytes.
+        dead_letter_limit: likewise for the dead-letter topic.
+    """
+
+    def __init__(
+        self,
+        settings: OutputSettings,
+        model: ModelCard,
+        *,
+        version: str,
+        result_limit: int,
+        dead_letter_limit: int,
+    ) -> None:
+        self._settings = settings
+        self._model = ModelRef(
+            name=model.name, revision=model.revision, weights_sha256=model.weights_sha256
+        )
+        self._labels = model.labels
+        self._version = version
+        self._result_limit = result_limit
+        self._dead_letter_limit = dead_letter_limit
+
+    def encode(self, outcome: Outcome, *, now_ms: int, now: float) -> Encoded:
+        """One outcome for the broker.
+
+        A result that its topic would refuse for its size becomes a dead letter.
+
+        Args:
+            outcome: what became of a record.
+            now_ms: wall clock, ms.
+            now: monotonic clock, seconds.
+        """
+        if isinstance(outcome, DeadLettered):
+            return self._dead_letter(outcome, now_ms)
+        encoded = self._result(outcome, now_ms, now)
+        size = len(encoded.value) + _overhead(encoded.key, encoded.headers)
+        if size <= self._result_limit:
+            return encoded
+        message = f"the result has {size} bytes, the topic takes {self._result_limit}"
+        refused = DeadLettered(outcome.item.record, DeadLetterReason.RESULT_TOO_LARGE, message)
+        return self._dead_letter(refused, now_ms)
+
+    def _result(self, outcome: Classified, now_ms: int, now: float) -> Encoded:
+        record = outcome.item.record
+        result = self._classification(outcome, now_ms, now)
+        document = result.model_dump_json().encode()
+        if self._settings.mode == "enrich":
+            document = _enriched(outcome.item, document)
+        return Encoded(
+            ref=record.ref,
+            topic=self._settings.topic,
+            key=record.key,
+            value=document,
+            headers=_headers(record),
+            timestamp_ms=record.timestamp_ms,
+            label=result.label,
+            score=result.score,
+            truncated=result.truncated,
+        )
+
+    def _classification(self, outcome: Classified, now_ms: int, now: float) -> Classification:
+        record, prediction = outcome.item.record, outcome.prediction
+        scores = [
+            LabelScore(label=label, score=p)
+            for label, p in zip(self._labels, prediction.probabilities, strict=True)
+        ]
+        best = max(scores, key=lambda s: s.score)
+        return Classification(
+            id=result_id(record, self._model.weights_sha256),
+            message_id=outcome.item.message_id,
+            label=best.label,
+            score=best.score,
+            labels=scores,
+            token_count=prediction.token_count,
+            truncated=prediction.truncated,
+            source=_source(record),
+            model=self._model,
+            processed_at=_moment(now_ms),
+            processing_ms=round((now - record.polled_at) * 1000, 3),
+        )
+
+    def _dead_letter(self, outcome: DeadLettered, now_ms: int) -> Encoded:
+        record = outcome.record
+        value = record.value or b""
+        # The context is far under 1 KiB but for its message, which is ours and short.
+        room = self._dead_letter_limit - _overhead(record.key, record.headers) - 2048
+        kept = value[: max(room, 0)]
+        state = ValueState.WHOLE if len(kept) == len(value) else ValueState.CUT
+        context = DeadLetter(
+            reason=outcome.reason,
+            message=outcome.message[:500],
+            source=_source(record),
+            value_state=ValueState.NULL if record.value is None else state,
+            value_bytes=len(value),
+            stack_hash=outcome.stack_hash,
+            attempt=outcome.attempt,
+            worker_version=self._version,
+            failed_at=_moment(now_ms),
+        )
+        return Encoded(
+            ref=record.ref,
+            topic=self._settings.dead_letter_topic,
+            key=record.key,
+            value=kept,
+            headers=[*_headers(record), (DEAD_LETTER_HEADER, context.model_dump_json().encode())],
+            timestamp_ms=record.timestamp_ms,
+            reason=outcome.reason,
+        )
+
+
+def result_id(record: RawRecord, weights_sha256: str) -> str:
+    """UUID version 5 (RFC 9562) of the record's coordinates and the model's weights."""
+    topic, partition, offset, _ = record.ref
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{topic}/{partition}/{offset}#{weights_sha256}"))
+
+
+def _enriched(item: WorkItem, document: bytes) -> bytes:
+    """The input object with the result as a member.
+
+    The member is spliced in before the last brace, so that the producer's numbers, duplicate keys
+    and member order come out as they went in. Only where the object already has such a member is
+    it written anew, without the old one.
+    """
+    payload = item.payload or {}
+    body = (item.record.value or b"").strip()
+    if ENRICHED_MEMBER in payload:
+        kept = {name: value for name, value in payload.items() if name != ENRICHED_MEMBER}
+        body = json.dumps(kept, ensure_ascii=True, separators=(",", ":")).encode()
+    return body[:-1] + b',"' + ENRICHED_MEMBER.encode() + b'":' + document + b"}"
+
+
+def _headers(record: RawRecord) -> list[tuple[str, bytes]]:
+    """The input's headers and our own; our own replace any that came in (a replay, a chain)."""
+    topic, partition, offset, _ = record.ref
+    kept = [(name, value) for name, value in record.headers if name not in _OWN_HEADERS]
+    return [*kept, (SOURCE_HEADER, format_source(topic, partition, offset))]
+
+
+def _overhead(key: bytes | None, headers: Headers) -> int:
+    carried = sum(len(name) * 4 + len(value) + _HEADER_OVERHEAD for name, value in headers)
+    return _RECORD_OVERHEAD + len(key or b"") + carried
+
+
+def _source(record: RawRecord) -> SourceRef:
+    topic, partition, offset, _ = record.ref
+    return SourceRef(
+        topic=topic, partition=partition, offset=offset, timestamp_ms=record.timestamp_ms
+    )
+
+
+def _moment(now_ms: int) -> datetime:
+    return datetime.fromtimestamp(now_ms / 1000, UTC)

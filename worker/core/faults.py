@@ -1,0 +1,150 @@
+"""What is done about an error. Pure: this module alone decides, the stages alone act.
+
+| disposition | when | what happens |
+|---|---|---|
+| RETRY | the broker is away, a timeout | the same work again, with backoff |
+| SPLIT | the model fails on several records | halves, until the culprit stands alone |
+| DEAD_LETTER | a record fails alone, for good | a dead letter; its mates go on |
+| STOP | anything else | drain what is safe, exit 1 |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePath
+from typing import TypeVar
+
+from worker.errors import BrokerAway, CircuitOpen, Fatal, RecordRejected
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ATTEMPTS_ALONE = 2
+
+
+class Disposition(StrEnum):
+    """The four answers to an error."""
+
+    RETRY = "retry"
+    SPLIT = "split"
+    DEAD_LETTER = "dead_letter"
+    STOP = "stop"
+
+
+def disposition(error: BaseException, *, records: int = 0) -> Disposition:
+    """What to do about `error`.
+
+    Args:
+        error: what was raised.
+        records: how many records the tokenizer or the model was working on; 0 elsewhere, where
+            nothing unknown can be blamed on a record.
+    """
+    if isinstance(error, Fatal) or not isinstance(error, Exception):
+        return Disposition.STOP
+    if isinstance(error, BrokerAway):
+        return Disposition.RETRY
+    if isinstance(error, RecordRejected):
+        return Disposition.DEAD_LETTER
+    if records == 0:
+        return Disposition.STOP
+    return Disposition.SPLIT if records > 1 else Disposition.DEAD_LETTER
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A record that fails alone."""
+
+    error: Exception
+    attempts: int
+
+
+def isolate(
+    items: Sequence[Item], run: Callable[[Sequence[Item]], Sequence[Result]]
+) -> list[Result | Failed]:
+    """Run a batch; where it fails, halve it until the culprits stand alone.
+
+    A batch of n with one culprit costs at most 2 log2(n) + 1 extra runs. A culprit gets
+    `ATTEMPTS_ALONE` tries, so that a passing fault (memory that a batch mate held) spares it.
+
+    Returns:
+        For each item, in order, its result or `Failed`.
+
+    Raises:
+        Exception: what `disposition` answers with STOP or RETRY.
+    """
+    if not items:
+        return []
+    try:
+        return list(run(items))
+    except Exception as error:
+        answer = disposition(error, records=len(items))
+        if answer in (Disposition.STOP, Disposition.RETRY):
+            raise
+        if len(items) == 1:
+            return [_alone(items, run, error)]
+    middle = len(items) // 2
+    return isolate(items[:middle], run) + isolate(items[middle:], run)
+
+
+def _alone(
+    items: Sequence[Item], run: Callable[[Sequence[Item]], Sequence[Result]], first: Exception
+) -> Result | Failed:
+    error = first
+    for _ in range(ATTEMPTS_ALONE - 1):
+        try:
+            return run(items)[0]
+        except Exception as again:
+            if disposition(again, records=1) is not Disposition.DEAD_LETTER:
+                raise
+            error = again
+    return Failed(error, ATTEMPTS_ALONE)
+
+
+def backoff(attempt: int, *, base: float = 0.1, cap: float = 10.0) -> float:
+    """Seconds to wait before try `attempt` + 1: exponential with full jitter, at most `cap`.
+
+    Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    return random.uniform(0, min(cap, base * 2.0 ** min(attempt, 32)))
+
+
+class CircuitBreaker:
+    """Stops a worker whose model fails on everything, before it empties the topic.
+
+    Args:
+        limit: records in a row that may fail in the model.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._in_a_row = 0
+
+    def note(self, *, failed: bool) -> None:
+        """Count one record's fate in the model.
+
+        Raises:
+            CircuitOpen: `limit` records in a row have failed.
+        """
+        self._in_a_row = self._in_a_row + 1 if failed else 0
+        if self._in_a_row >= self._limit:
+            raise CircuitOpen(
+                f"{self._in_a_row} records in a row failed in the model "
+                "(max_consecutive_dead_letters): the model is at fault, not the records; "
+                "nothing of this batch was published"
+            )
+
+
+def stack_hash(error: BaseException) -> str:
+    """16 hex digits that are equal for equal faults: files, functions and the error's type.
+
+    Line numbers are left out, so that the hash outlives a release that moves the code.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{PurePath(frame.filename).name}:{frame.name}" for frame in frames]
+    whole = "\n".join([type(error).__qualname__, *places])
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]

@@ -1,0 +1,145 @@
+"""Which offsets may be committed, and how much work is in flight. Pure.
+
+Owned by the poll thread; while that thread is parked inside a rebalance, by the revoke thread.
+
+Two rules carry every promise of delivery:
+
+* A partition's committable offset never passes a record without an acknowledged outcome.
+* A partition that is given up and comes back starts a new epoch; what still completes under the
+  old one is not counted. Otherwise: offset 7 is in flight, the partition moves to another worker
+  and returns, 7 is polled again (epoch 2), and the late acknowledgement of the first 7 would
+  resolve the second, whose outcome nobody has acknowledged.
+
+Offsets need not be contiguous: compaction and transaction markers leave gaps.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from worker.core.records import Partition, RawRecord, RecordRef
+
+
+@dataclass(slots=True)
+class _Tracked:
+    offset: int
+    size: int
+    polled_at: float
+    done: bool = False
+
+
+@dataclass(slots=True)
+class _Log:
+    """One assigned partition."""
+
+    epoch: int
+    queue: deque[_Tracked] = field(default_factory=deque)
+    by_offset: dict[int, _Tracked] = field(default_factory=dict)
+    position: int | None = None
+    committed: int | None = None
+
+
+class OffsetTracker:
+    """Tracks every record from poll to acknowledgement."""
+
+    def __init__(self) -> None:
+        self._logs: dict[Partition, _Log] = {}
+        self.records = 0
+        self.bytes = 0
+
+    def assign(self, partition: Partition, epoch: int) -> None:
+        """Start to track a partition; whatever an older epoch had in flight is fenced."""
+        self.revoke(partition)
+        self._logs[partition] = _Log(epoch)
+
+    def revoke(self, partition: Partition) -> None:
+        """Forget a partition and all that is in flight for it."""
+        log = self._logs.pop(partition, None)
+        for tracked in log.by_offset.values() if log else ():
+            self._release(tracked)
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """The partitions that are tracked."""
+        return tuple(self._logs)
+
+    def track(self, record: RawRecord) -> None:
+        """Note a polled record before anything else happens to it.
+
+        Raises:
+            ValueError: offsets of one partition must come in rising order.
+        """
+        topic, partition, offset, epoch = record.ref
+        log = self._logs.get(Partition(topic, partition))
+        if log is None or log.epoch != epoch:
+            return
+        if log.queue and log.queue[-1].offset >= offset:
+            raise ValueError(f"{record.ref} polled after offset {log.queue[-1].offset}")
+        tracked = _Tracked(offset, record.size, record.polled_at)
+        log.queue.append(tracked)
+        log.by_offset[offset] = tracked
+        self.records += 1
+        self.bytes += tracked.size
+
+    def resolve(self, ref: RecordRef) -> bool:
+        """Note an acknowledged outcome; False where the record's epoch is over."""
+        log = self._current(ref)
+        tracked = log.by_offset.pop(ref.offset, None) if log else None
+        if log is None or tracked is None:
+            return False
+        tracked.done = True
+        self._release(tracked)
+        while log.queue and log.queue[0].done:
+            log.position = log.queue.popleft().offset + 1
+        return True
+
+    def forget(self, refs: Iterable[RecordRef]) -> None:
+        """Untrack records that were never handed on; they will be polled again.
+
+        They are the newest of their partitions (the batcher keeps poll order), so no record
+        after them can have moved the position past them.
+        """
+        for ref in refs:
+            log = self._current(ref)
+            tracked = log.by_offset.pop(ref.offset, None) if log else None
+            if log is not None and tracked is not None:
+                log.queue.remove(tracked)
+                self._release(tracked)
+
+    def pending(self, partitions: Iterable[Partition]) -> int:
+        """Records of these partitions without an acknowledged outcome."""
+        return sum(len(self._logs[p].by_offset) for p in partitions if p in self._logs)
+
+    def committable(self) -> dict[Partition, int]:
+        """Next offset to read, for each partition where it moved since `mark_committed`."""
+        return {
+            partition: log.position
+            for partition, log in self._logs.items()
+            if log.position is not None and log.position != log.committed
+        }
+
+    def mark_committed(self, offsets: Mapping[Partition, int]) -> None:
+        """The broker holds these offsets now."""
+        for partition, offset in offsets.items():
+            if log := self._logs.get(partition):
+                log.committed = offset
+
+    def committed(self, partition: Partition) -> int | None:
+        """The offset that this worker committed last, None before the first commit."""
+        log = self._logs.get(partition)
+        return log.committed if log else None
+
+    def oldest(self) -> float | None:
+        """When the oldest record in flight was polled, seconds of the monotonic clock."""
+        heads = [log.queue[0].polled_at for log in self._logs.values() if log.queue]
+        return min(heads, default=None)
+
+    def _current(self, ref: RecordRef) -> _Log | None:
+        log = self._logs.get(Partition(ref.topic, ref.partition))
+        return log if log is not None and log.epoch == ref.epoch else None
+
+    def _release(self, tracked: _Tracked) -> None:
+        self.records -= 1
+        self.bytes -= tracked.size

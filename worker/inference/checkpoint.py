@@ -1,0 +1,192 @@
+"""Whatever `--model` names, as one local folder whose files have been checked.
+
+Owns: where a model comes from (directory, hub, bundled), which of its files are taken, the hash of
+its weights, and the refusals that need no torch. Runs on the main thread at start, before a record
+is read. Must not import torch or transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from worker.errors import ModelUnavailable, SettingsError
+from worker.inference import bundled
+from worker.logs import get_logger
+from worker.settings import ModelSettings
+
+BUNDLED = "bundled"
+LOCAL = "local"
+
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+# Any of these holds a vocabulary; without one transformers makes up a tokenizer that knows nothing.
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "*.model")
+_HUB_FILES = (
+    *("config.json", _WEIGHTS, _INDEX, "model-*-of-*.safetensors"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
+    *_VOCABULARIES,
+)
+_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
+_AWAY = (
+    "{name} can't be fetched from the hub ({error}): try again later, give --model a directory "
+    "that holds it, or use --model bundled"
+)
+# The first that fits is said; a gated repository counts as one not found.
+_HUB_REFUSALS: dict[type[Exception], str] = {
+    GatedRepoError: "the hub gives {name} only to accounts that accepted its terms: accept them on "
+    "its page, then log in with `hf auth login` or set HF_TOKEN",
+    RepositoryNotFoundError: "there is no model {name} on the hub, nor a directory of that name; if "
+    "it is private, log in with `hf auth login` or set HF_TOKEN",
+    RevisionNotFoundError: "{name} on the hub has no revision {revision!r}: see the list on its page",
+    HFValidationError: "{name} is neither a directory nor a hub id (`owner/name`)",
+    LocalEntryNotFoundError: "{name} is not in the hub's cache, and the hub can't be reached: give "
+    "--model a directory that holds it, or use --model bundled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder with config, tokenizer and safetensors weights, all present.
+
+    Attributes:
+        name: what the user called it; a directory's own name.
+        revision: the hub's commit, or `local`.
+        config: what config.json says.
+        weights: the safetensors files, sorted by name.
+    """
+
+    folder: Path
+    name: str
+    revision: str
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+
+    def weights_sha256(self) -> str:
+        """Hex SHA-256 of the weights: of the file, or of a line `name sha256` for each shard."""
+        hashes = [_sha256_of(file) for file in self.weights]
+        if len(hashes) == 1:
+            return hashes[0]
+        pairs = zip(self.weights, hashes, strict=True)
+        lines = "".join(f"{file.name} {digest}\n" for file, digest in pairs)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def resolve(settings: ModelSettings) -> Checkpoint:
+    """Find the model, fetch it if it is on the hub, and check that its files are all there.
+
+    Raises:
+        ModelUnavailable: no such model, or not one that can be used; the message says what to do.
+        SettingsError: a revision was given for a model that is not on the hub.
+    """
+    folder, name, revision = _locate(settings)
+    if not (folder / "config.json").is_file():
+        raise ModelUnavailable(f"{name} has no config.json: {_without_config(folder)}")
+    if not any(_present(folder, _VOCABULARIES)):
+        raise ModelUnavailable(
+            f"{name} has no tokenizer files ({', '.join(_VOCABULARIES)}): "
+            "save its tokenizer beside the weights with tokenizer.save_pretrained(...)"
+        )
+    config = _json(folder / "config.json")
+    return Checkpoint(folder, name, revision, config, tuple(_weights(folder, name)))
+
+
+def _locate(settings: ModelSettings) -> tuple[Path, str, str]:
+    """Folder, name and revision of the model."""
+    name, path = settings.name, Path(settings.name).expanduser()
+    is_bundled = name == BUNDLED
+    if settings.revision and (is_bundled or path.is_dir()):
+        raise SettingsError(
+            f"model.revision = {settings.revision!r} has no meaning for {name}: only models on the "
+            "hub have revisions"
+        )
+    if is_bundled:
+        return bundled.prepare(settings.cache_dir.expanduser()), BUNDLED, LOCAL
+    if path.is_dir():
+        return path, path.resolve().name, LOCAL
+    if path.is_file():
+        raise ModelUnavailable(f"{name} is a file; name the directory that holds it")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelUnavailable(f"there is no directory {name}")
+    folder = _from_hub(name, settings.revision)
+    return folder, name, folder.name
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    """The snapshot's folder, whose last part is the commit. Offline, what the hub's cache holds."""
+    get_logger(__name__).debug("fetching the model", model=name, revision=revision)
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_HUB_FILES)))
+    except Exception as error:
+        raise ModelUnavailable(_hub_refusal(error, name, revision)) from error
+
+
+def _hub_refusal(error: Exception, name: str, revision: str | None) -> str:
+    told = next((words for kind, words in _HUB_REFUSALS.items() if isinstance(error, kind)), _AWAY)
+    return told.format(name=name, revision=revision, error=_first_line(error))
+
+
+def _weights(folder: Path, name: str) -> Iterator[Path]:
+    if (folder / _WEIGHTS).is_file():
+        yield folder / _WEIGHTS
+    elif (folder / _INDEX).is_file():
+        shards = _json(folder / _INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ModelUnavailable(f"{name} can't be used: {_INDEX} names no file")
+        for shard in sorted(set(shards.values())):
+            # An index is data from elsewhere: it may point neither outside nor at a pickle.
+            if Path(shard).name != shard or not shard.endswith(".safetensors"):
+                raise ModelUnavailable(f"{name} can't be used: {_INDEX} names {shard!r}")
+            if not (folder / shard).is_file():
+                raise ModelUnavailable(f"{name} is incomplete: {shard} is missing; fetch it again")
+            yield folder / shard
+    else:
+        pickles = ", ".join(file.name for file in _present(folder, _PICKLES)) or "if it has any"
+        raise ModelUnavailable(
+            f"{name} has no {_WEIGHTS}; weights kept as pickle ({pickles}) can run code when they "
+            "are opened, and are never loaded: convert to safetensors "
+            "(model.save_pretrained(...) with a current transformers does)"
+        )
+
+
+def _without_config(folder: Path) -> str:
+    if (folder / "adapter_config.json").is_file():
+        return "it is an adapter alone; merge it into its base model and save that"
+    return "name the directory that save_pretrained(...) wrote"
+
+
+def _present(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
+    for pattern in patterns:
+        yield from sorted(folder.glob(pattern))
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"{file} can't be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelUnavailable(f"{file} can't be used: it holds no JSON object")
+    return content
+
+
+def _sha256_of(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,224 @@
+"""From the settings to a tokeniser and a classifier, or to a refusal that says what to do.
+
+Owns the order of loading and every check that needs transformers. Runs on the main thread at start,
+before a record is read. Needs no network but for a model on the hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub.utils.tqdm import disable_progress_bars
+from safetensors.torch import load_file
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+)
+
+from worker.core.records import ModelCard
+from worker.errors import ModelUnavailable, StreamlabelError
+from worker.inference.checkpoint import Checkpoint, resolve
+from worker.inference.classifier import Classifier
+from worker.inference.tokeniser import Tokeniser
+from worker.inference.torch_engine import (
+    TorchClassifier,
+    choose_device,
+    choose_dtype,
+    longest_input,
+)
+from worker.settings import ModelSettings
+
+# A tokenizer that knows no limit states one of 10**30 or the like.
+_NO_LIMIT = 1_000_000
+_HEAD = "ForSequenceClassification"
+
+
+def load(settings: ModelSettings, forward_tokens: int) -> tuple[Tokeniser, Classifier]:
+    """Load the model that the settings name.
+
+    Args:
+        settings: which model, and how it runs.
+        forward_tokens: most tokens in one forward pass, padding included.
+
+    Raises:
+        ModelUnavailable: it can't be had, or is no classifier; the message says what to do.
+        SettingsError: the settings contradict the model or this machine.
+    """
+    _hush()
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.dtype, device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    checkpoint = resolve(settings)
+    with _refusals(checkpoint.name):
+        config = _config(checkpoint)
+        tokenizer = _tokenizer(checkpoint)
+        pad_id = _set_pad_id(config, tokenizer, checkpoint.name)
+        model = _model(checkpoint, config, dtype).to(device)
+        labels = _labels(config, checkpoint.name)
+    max_tokens = _max_tokens(settings, config, tokenizer, model) or forward_tokens
+    tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens, forward_tokens=forward_tokens)
+    card = ModelCard(
+        name=checkpoint.name,
+        revision=checkpoint.revision,
+        weights_sha256=checkpoint.weights_sha256(),
+        labels=labels,
+        max_tokens=max_tokens,
+        engine=TorchClassifier.engine,
+        dtype=str(dtype).removeprefix("torch."),
+        device=device,
+    )
+    samples = [tokeniser.tokenise([text])[0] for text in ("warm up", "warm up " * max_tokens)]
+    independent = len(labels) == 1 or config.problem_type == "multi_label_classification"
+    return tokeniser, TorchClassifier(
+        model, card, independent=independent, pad_id=pad_id, samples=samples
+    )
+
+
+def _hush() -> None:
+    """No progress bars, advice or reports: what matters of them is checked here, and said once."""
+    logging: Any = transformers.logging  # untyped
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    disable_progress_bars()
+
+
+@contextmanager
+def _refusals(name: str) -> Iterator[None]:
+    """Whatever a library makes of the files (corrupt, foreign, a missing package) is one error."""
+    try:
+        yield
+    except StreamlabelError:
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "no reason given")
+        raise ModelUnavailable(
+            f"{name} can't be loaded: {type(error).__name__}: {reason}; if its files are damaged, "
+            "fetch or save them again"
+        ) from error
+
+
+def _config(checkpoint: Checkpoint) -> Any:
+    kind = checkpoint.config.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        raise ModelUnavailable(
+            f"{checkpoint.name} needs code from its own repository (auto_map), which is never run: "
+            "choose a model of an architecture that transformers has"
+            if "auto_map" in checkpoint.config
+            else f"{checkpoint.name} is a {kind!r}, which transformers "
+            f"{transformers.__version__} does not know: choose another model"
+        )
+    config = AutoConfig.from_pretrained(
+        checkpoint.folder, local_files_only=True, trust_remote_code=False
+    )
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ModelUnavailable(
+            f"{checkpoint.name} is a {kind!r}, an architecture that transformers can't use for "
+            "sequence classification: choose another model"
+        )
+    if config.problem_type == "regression":
+        raise ModelUnavailable(
+            f"{checkpoint.name} is a regression model: its output is a quantity, not a label's "
+            "probability; choose a classification model"
+        )
+    return config
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Any:
+    return AutoTokenizer.from_pretrained(
+        checkpoint.folder, local_files_only=True, trust_remote_code=False
+    )
+
+
+def _set_pad_id(config: Any, tokenizer: Any, name: str) -> int:
+    """The id to pad with, made known to the config: decoders look for the last id that is not it."""
+    text_config = config.get_text_config()
+    stated = (text_config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
+    for pad_id in stated:
+        if isinstance(pad_id, int) and 0 <= pad_id < text_config.vocab_size:
+            config.pad_token_id = text_config.pad_token_id = pad_id
+            return pad_id
+    raise ModelUnavailable(
+        f"{name} has neither a padding token nor an end token within its vocabulary, so texts of "
+        "different lengths can't share a pass: set pad_token_id in its config.json"
+    )
+
+
+def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:
+    """The model with its weights, and nothing made up.
+
+    The weights are read here and handed over, instead of naming the folder: transformers would look
+    there for adapters, pickles and distributed checkpoints as well.
+    """
+    weights: dict[str, torch.Tensor] = {}
+    for file in checkpoint.weights:
+        weights |= load_file(file)
+    model, report = _class_for(config).from_pretrained(
+        None,
+        config=config,
+        state_dict=weights,
+        dtype=dtype,
+        ignore_mismatched_sizes=True,  # they are in the report, and refused with their names
+        output_loading_info=True,
+    )
+    _refuse_made_up(report, checkpoint.name)
+    _refuse_other_task(config, checkpoint.name)
+    model.config.use_cache = False  # a decoder's memory of a text that is not continued
+    return model
+
+
+def _class_for(config: Any) -> Any:
+    found = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _refuse_made_up(report: dict[str, Any], name: str) -> None:
+    """What a checkpoint lacks, transformers fills with random numbers, and goes on."""
+    if report["missing_keys"]:
+        raise ModelUnavailable(
+            f"{name} is no classification model: its weights lack "
+            f"{', '.join(sorted(report['missing_keys']))}; choose one that was trained to classify"
+        )
+    if report["mismatched_keys"]:
+        wrong = ", ".join(
+            f"{key} is {list(found)} instead of {list(wanted)}"
+            for key, found, wanted in sorted(report["mismatched_keys"])
+        )
+        raise ModelUnavailable(
+            f"{name} does not fit its config.json: {wrong}; check id2label, or save it again"
+        )
+
+
+def _refuse_other_task(config: Any, name: str) -> None:
+    """A head for tokens or multiple choice may have the very names and shapes of a classifier's."""
+    declared = [a for a in config.architectures or () if "For" in a]
+    if declared and not any(_HEAD in architecture for architecture in declared):
+        raise ModelUnavailable(
+            f"{name} was made as {', '.join(declared)}, not for sequence classification: choose "
+            "another model"
+        )
+
+
+def _labels(config: Any, name: str) -> tuple[str, ...]:
+    names: dict[int, str] = config.id2label
+    if sorted(names) != list(range(len(names))) or not names:
+        raise ModelUnavailable(
+            f"{name} can't be used: id2label in its config.json does not number the labels from 0"
+        )
+    return tuple(str(names[number]) for number in range(len(names)))
+
+
+def _max_tokens(
+    settings: ModelSettings, config: Any, tokenizer: Any, model: torch.nn.Module
+) -> int | None:
+    """Longest text, special tokens included; None where nothing limits it."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    sane = tokenizer.model_max_length if tokenizer.model_max_length < _NO_LIMIT else None
+    limits = (settings.max_tokens, sane, longest_input(model, positions))
+    return min((limit for limit in limits if limit), default=None)

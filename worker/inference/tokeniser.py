@@ -1,0 +1,157 @@
+"""Texts to token ids, sorted by length and cut into rectangles that one forward pass takes.
+
+Owns the tokenizer, whose padding and truncation settings are state inside the Rust object: only
+the tokenise thread may call it. Must not import torch.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from worker.core.records import ModelInput
+from worker.errors import ModelUnavailable, SettingsError
+
+Ids = tuple[int, ...]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# Not `\s`: BERT drops \x1c..\x1f without ending a word, and takes them for no space.
+_SPACE = re.compile("[ \t\r\n]")
+# Characters of a text to look at first, for each token that the model takes.
+_CHARACTERS_A_TOKEN = 8
+# Tokens at the end of a head that may come out otherwise in the whole text.
+_MARGIN = 16
+
+
+class Tokeniser:
+    """Cuts texts into ModelInputs for one model.
+
+    Args:
+        tokenizer: a tokenizer of transformers, fast or slow.
+        max_tokens: longest text the model takes, special tokens included.
+        forward_tokens: most tokens in one forward pass, padding included.
+
+    Raises:
+        SettingsError: one longest text would not fit a forward pass, or no text would fit at all.
+        ModelUnavailable: the tokenizer does more than put special tokens around a text.
+    """
+
+    def __init__(self, tokenizer: Any, *, max_tokens: int, forward_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._forward_tokens = forward_tokens
+        self._before, self._after = _special_tokens(tokenizer)
+        self._room = max_tokens - len(self._before) - len(self._after)
+        if max_tokens > forward_tokens:
+            raise SettingsError(
+                f"batch.forward_tokens ({forward_tokens}) is less than the {max_tokens} tokens that "
+                "the model takes: one longest text would not fit a forward pass; raise it, or set "
+                "model.max_tokens"
+            )
+        if self._room < 1:
+            raise SettingsError(
+                f"model.max_tokens ({max_tokens}) leaves no token for the text beside the model's "
+                f"{len(self._before) + len(self._after)} special tokens"
+            )
+        self._keeps_end = tokenizer.truncation_side == "left"
+        self._window = sys.maxsize if self._keeps_end else max_tokens * _CHARACTERS_A_TOKEN
+        self._stand_in = _stand_in(tokenizer)
+
+    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+        """Every text's ids, longest texts first, in rectangles of at most `forward_tokens`.
+
+        A text of more than `max_tokens` is cut to that many, special tokens included, and flagged.
+        """
+        contents = self._contents([well_formed(text) for text in texts])
+        rows = [self._framed(content) for content in contents]
+        return [
+            ModelInput(
+                ids=tuple(rows[i] for i in positions),
+                positions=tuple(positions),
+                truncated=tuple(len(contents[i]) > self._room for i in positions),
+            )
+            for positions in _rectangles([len(row) for row in rows], self._forward_tokens)
+        ]
+
+    def _contents(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, special tokens not included; where there are too many, not all of them.
+
+        A megabyte costs the better part of a second, and the model looks at its first kilobytes. So
+        the head of a text comes first, up to the end of a word; where it turns out to be too short
+        (a word may be one token, and a control character none), a head four times as long.
+        """
+        ends = [_end_of_word(text, self._window) for text in texts]
+        contents = self._encode([text[:end] for text, end in zip(texts, ends, strict=True)])
+        for i, text in enumerate(texts):
+            end = ends[i]
+            while end < len(text) and len(contents[i]) < self._room + _MARGIN:
+                end = _end_of_word(text, 4 * end)
+                contents[i] = self._encode([text[:end]])[0]
+        return contents
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        return _ids(self._tokenizer, texts, special=False) if texts else []
+
+    def _framed(self, content: list[int]) -> Ids:
+        kept = content[-self._room :] if self._keeps_end else content[: self._room]
+        return (*self._before, *kept, *self._after) or self._stand_in
+
+
+def well_formed(text: str) -> str:
+    r"""The text with U+FFFD for each lone surrogate.
+
+    JSON may carry half of a surrogate pair (`"\ud800"`); Python keeps it in a str, but it has no
+    UTF-8, in which the Rust tokenizers take their texts.
+    """
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _rectangles(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Positions, longest first, in groups whose size times longest length is within `budget`."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True)
+    start = 0
+    while start < len(order):
+        rows = budget // lengths[order[start]]
+        yield order[start : start + rows]
+        start += rows
+
+
+def _end_of_word(text: str, start: int) -> int:
+    """Where the first white space at or after `start` lies; the text's end if there is none."""
+    found = _SPACE.search(text, start) if start < len(text) else None
+    return found.start() if found else len(text)
+
+
+def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
+    encoded = tokenizer(
+        texts,
+        add_special_tokens=special,
+        padding=False,  # said on every call: a tokenizer file may bring its own padding ...
+        truncation=False,  # ... and truncation
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,  # no advice about long texts, which are cut here
+    )
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
+
+
+def _special_tokens(tokenizer: Any) -> tuple[Ids, Ids]:
+    """The ids that the tokenizer puts before and after a text."""
+    (bare,), (whole,) = (_ids(tokenizer, ["a"], special=special) for special in (False, True))
+    for start in range(len(whole) - len(bare) + 1):
+        end = start + len(bare)
+        if whole[start:end] == bare:
+            return tuple(whole[:start]), tuple(whole[end:])
+    raise ModelUnavailable(
+        "the model's tokenizer changes a text when it adds special tokens, which is not supported; "
+        "choose another model"
+    )
+
+
+def _stand_in(tokenizer: Any) -> Ids:
+    """What stands for a text of no token at all: models without special tokens take no empty row."""
+    names = ("bos_token_id", "eos_token_id", "unk_token_id", "pad_token_id")
+    found = (getattr(tokenizer, name) for name in names)
+    return (next((i for i in found if i is not None), 0),)

@@ -1,0 +1,132 @@
+"""The plain torch engine: pad to a rectangle, one forward pass, probabilities.
+
+Owns the model in memory, and how logits become probabilities. Built on the main thread; then the
+infer thread alone calls it. Must not import transformers: it is given a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from worker.core.records import ModelCard, ModelInput, Prediction
+from worker.errors import ModelUnavailable, SettingsError
+
+# Processors that compute in bfloat16; the others convert around each step and are slower for it.
+_COMPUTES_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
+
+
+class TorchClassifier:
+    """Labels texts with a transformers model for sequence classification.
+
+    Args:
+        model: in evaluation mode, on its device.
+        card: what is said of it; `card.labels` in the order of the model's outputs.
+        independent: each output stands alone (sigmoid), instead of one of all (softmax).
+        pad_id: id that fills a rectangle; masked, so that it changes no result.
+        samples: plain texts to warm up with.
+    """
+
+    engine = "torch"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        card: ModelCard,
+        *,
+        independent: bool,
+        pad_id: int,
+        samples: Sequence[ModelInput] = (),
+    ) -> None:
+        self.card = card
+        self._model = model
+        self._independent = independent
+        self._pad_id = pad_id
+        self._samples = samples
+
+    def warm_up(self) -> None:
+        """Label the samples, so that memory and kernels are there. Raises ModelUnavailable."""
+        try:
+            for sample in self._samples:
+                self.predict(sample)
+        except (ArithmeticError, RuntimeError, LookupError, ValueError) as error:
+            raise ModelUnavailable(f"{self.card.name} fails on plain texts: {error}") from error
+
+    def predict(self, model_input: ModelInput) -> list[Prediction]:
+        """One prediction for each text of `model_input`, in its order.
+
+        Raises:
+            FloatingPointError: a probability is not a finite number; nobody's result is given.
+            RuntimeError: torch's own, out of memory (`torch.OutOfMemoryError`) among them.
+        """
+        ids, mask = padded(model_input.ids, self._pad_id)
+        with torch.inference_mode():
+            logits = self._model(
+                input_ids=ids.to(self.card.device), attention_mask=mask.to(self.card.device)
+            ).logits
+            scores = probabilities(logits, independent=self._independent).cpu()
+        if not torch.isfinite(scores).all():
+            raise FloatingPointError(
+                f"the model gave a probability that is not a finite number ({self.card.dtype})"
+            )
+        texts = zip(scores.tolist(), model_input.ids, model_input.truncated, strict=True)
+        return [Prediction(tuple(row), len(kept), cut) for row, kept, cut in texts]
+
+
+def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask, int64 of shape [texts, longest]; padding is on the right, its mask 0."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    return ids, (torch.arange(width) < lengths[:, None]).long()
+
+
+def probabilities(logits: Tensor, *, independent: bool) -> Tensor:
+    """Probabilities of logits [texts, labels], same shape, in float32 whatever the model's type."""
+    logits = logits.float()
+    return torch.sigmoid(logits) if independent else torch.softmax(logits, dim=-1)
+
+
+def longest_input(model: nn.Module, stated: int | None) -> int | None:
+    """Tokens that the model has positions for; None where it counts none.
+
+    RoBERTa and its kin number positions from `padding_idx + 1` (create_position_ids_from_input_ids
+    in transformers' modeling_roberta.py), so that `max_position_embeddings` states 514 for 512.
+
+    Args:
+        model: the model.
+        stated: its config's `max_position_embeddings`, if there is one; XLNet states -1.
+    """
+    shifted = [
+        table.num_embeddings - table.padding_idx - 1
+        for name, table in model.named_modules()
+        if name.endswith(".position_embeddings")
+        and isinstance(table, nn.Embedding)
+        and table.padding_idx is not None
+    ]
+    return min(shifted, default=stated if stated and stated > 0 else None)
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
+    """`cpu` or `cuda`. Raises SettingsError where a GPU is asked for and torch finds none."""
+    present = torch.cuda.is_available()
+    if wanted == "cuda" and not present:
+        raise SettingsError("model.device = 'cuda', but torch finds no GPU here: use cpu or auto")
+    return "cuda" if present and wanted != "cpu" else "cpu"
+
+
+def choose_dtype(wanted: Literal["auto", "float32", "bfloat16"], device: str) -> torch.dtype:
+    """The type to compute in; `auto` is bfloat16 where the processor computes in it."""
+    if wanted == "auto":
+        wanted = "bfloat16" if _computes_bfloat16(device) else "float32"
+    return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+
+
+def _computes_bfloat16(device: str) -> bool:
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in _COMPUTES_BFLOAT16)

@@ -1,0 +1,245 @@
+"""Outcomes out: the producer, plain or transactional.
+
+The publish thread owns a sink. Acknowledgements arrive on the client's IO thread; there a
+completion is put into a queue, and nothing else happens. Translates the client's exceptions;
+imports no inference and no runtime.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka.errors import KafkaError
+
+from worker.clock import Clock
+from worker.core.records import Completion, Encoded, Partition
+from worker.errors import Fatal, Fenced, PublishRefused
+from worker.kafka_io.connection import connect, translate
+from worker.settings import Settings
+
+OnCompletion = Callable[[Completion], None]
+
+# The idempotent producer keeps order and drops its own repeats for as long as it tries; giving up
+# would only turn a long outage into a restart. The largest 32-bit number of ms is 24 days.
+_FOR_EVER_MS = 2**31 - 1
+
+
+class RecordSink(Protocol):
+    """Where outcomes go."""
+
+    commits_offsets: bool
+
+    def publish(self, outcomes: Sequence[Encoded]) -> None: ...
+    def close(self, timeout: float) -> None: ...
+
+
+class KafkaSink:
+    """At least once: an idempotent producer; the offsets are committed by the poll thread.
+
+    Args:
+        settings: cluster, topics, compression.
+        partitions: partitions of each topic that is published to.
+        max_request: largest request that both topics take, bytes.
+        on_completion: called on the client's IO thread; must only enqueue.
+        clock: stamps the hand-over.
+    """
+
+    commits_offsets = False
+
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: dict[str, int],
+        max_request: int,
+        on_completion: OnCompletion,
+        clock: Clock,
+    ) -> None:
+        self._partitions = partitions
+        self._on_completion = on_completion
+        self._clock = clock
+        self._producer = _producer(settings, max_request, self._transactional_options(settings))
+
+    def _transactional_options(self, _: Settings) -> dict[str, Any]:
+        return {}
+
+    def publish(self, outcomes: Sequence[Encoded]) -> None:
+        """Hand a batch to the client; one completion follows when all of it is acknowledged.
+
+        Raises:
+            BrokerAway: nothing was handed over; call again with the same batch.
+            Fatal: the topic is gone or forbidden, or the client refuses a record.
+        """
+        self._await_metadata()
+        pending = _Pending(tuple(outcomes), self._clock.monotonic(), self._on_completion)
+        for outcome in outcomes:
+            self._send(outcome).add_callback(pending.acknowledged).add_errback(pending.refused)
+
+    def _await_metadata(self) -> None:
+        # `send` would block for them too, but in the middle of a batch, where trying again would
+        # publish the first half twice. With the metadata in hand, `send` only enqueues.
+        for topic in self._partitions:
+            try:
+                self._producer.partitions_for(topic)
+            except KafkaError as error:
+                raise translate(error) from error
+
+    def _send(self, outcome: Encoded) -> Any:
+        # The partition follows the source's, so that all of a partition's results stay in its
+        # order whatever their keys.
+        partition = outcome.ref.partition % self._partitions[outcome.topic]
+        try:
+            return self._producer.send(
+                outcome.topic,
+                value=outcome.value,
+                key=outcome.key,
+                headers=outcome.headers,
+                partition=partition,
+                timestamp_ms=outcome.timestamp_ms,
+            )
+        except KafkaError as error:
+            raise _refused(outcome, error) from error
+
+    def close(self, timeout: float) -> None:
+        """Wait for acknowledgements up to `timeout` seconds, then drop what is left."""
+        try:
+            self._producer.close(timeout=timeout)
+        except KafkaError as error:
+            raise translate(error) from error
+
+
+class TransactionalSink(KafkaSink):
+    """Exactly once: each batch's outcomes and input offsets in one transaction.
+
+    Batches arrive in poll order and each is committed before the next is begun, so the largest
+    offset of a partition in this batch, plus one, is where a successor must go on.
+    """
+
+    commits_offsets = True
+
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: dict[str, int],
+        max_request: int,
+        on_completion: OnCompletion,
+        clock: Clock,
+        group_metadata: Callable[[], Any],
+    ) -> None:
+        super().__init__(settings, partitions, max_request, on_completion, clock)
+        self._group_metadata = group_metadata
+        try:
+            self._producer.init_transactions()
+        except KafkaError as error:
+            raise translate(error) from error
+
+    def _transactional_options(self, settings: Settings) -> dict[str, Any]:
+        return {
+            "transactional_id": transactional_id(settings),
+            "transaction_timeout_ms": int(settings.transaction_timeout * 1000),
+        }
+
+    def publish(self, outcomes: Sequence[Encoded]) -> None:
+        """Publish a batch and its offsets atomically; returns after the commit.
+
+        Raises:
+            BrokerAway: aborted; call again with the same batch.
+            Fenced: a successor has this worker's transactional id or its place in the group.
+            Fatal: anything else; nothing of the batch is visible to `read_committed` readers.
+        """
+        sent_at = self._clock.monotonic()
+        self._await_metadata()
+        try:
+            self._producer.begin_transaction()
+            for outcome in outcomes:
+                self._send(outcome)
+            self._producer.send_offsets_to_transaction(
+                _next_offsets(outcomes), self._group_metadata()
+            )
+            self._producer.commit_transaction()
+        except KafkaError as error:
+            raise self._aborted(error) from error
+        self._on_completion(Completion(tuple(outcomes), sent_at))
+
+    def _aborted(self, error: KafkaError) -> Exception:
+        cause = translate(error)
+        if not isinstance(cause, Fenced):
+            try:
+                self._producer.abort_transaction()
+            except KafkaError as second:
+                return Fatal(f"a transaction could neither be committed nor aborted: {second}")
+        return cause
+
+
+class _Pending:
+    """Counts a batch's acknowledgements down.
+
+    A callback runs on the client's IO thread, or, when the answer is there before the callback
+    is added, on the publish thread: hence the lock.
+    """
+
+    def __init__(
+        self, outcomes: tuple[Encoded, ...], sent_at: float, on_completion: OnCompletion
+    ) -> None:
+        self._outcomes = outcomes
+        self._sent_at = sent_at
+        self._left = len(outcomes)
+        self._on_completion = on_completion
+        self._lock = threading.Lock()
+
+    def acknowledged(self, _: object) -> None:
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self._on_completion(Completion(self._outcomes, self._sent_at))
+
+    def refused(self, error: Exception) -> None:
+        refusal = _refused(None, error)
+        self._on_completion(Completion(self._outcomes, self._sent_at, refusal))
+
+
+def _producer(settings: Settings, max_request: int, more: dict[str, Any]) -> KafkaProducer:
+    options = {
+        "acks": "all",
+        "enable_idempotence": True,
+        "delivery_timeout_ms": _FOR_EVER_MS,
+        "max_block_ms": 10_000,
+        "linger_ms": 5,
+        "batch_size": 262_144,
+        "max_request_size": max_request,
+        "compression_type": None
+        if settings.output.compression == "none"
+        else settings.output.compression,
+        "allow_auto_create_topics": False,
+    }
+    return connect(KafkaProducer, settings.kafka, **options, **more)
+
+
+def transactional_id(settings: Settings) -> str:
+    """Stable for a worker slot where `kafka.group_instance_id` names one: a successor fences it.
+
+    Otherwise unique to the process: a zombie is then fenced by its group generation (KIP-447),
+    and the transaction that it left open ends at `transaction_timeout`.
+    """
+    slot = settings.kafka.group_instance_id or uuid.uuid4().hex
+    return f"{settings.kafka.group_id}-{slot}"
+
+
+def _next_offsets(outcomes: Sequence[Encoded]) -> dict[Any, Any]:
+    highest: dict[Partition, int] = {}
+    for outcome in outcomes:
+        topic, partition, offset, _ = outcome.ref
+        highest[Partition(topic, partition)] = offset + 1
+    return {TopicPartition(*p): OffsetAndMetadata(o, "", -1) for p, o in highest.items()}
+
+
+def _refused(outcome: Encoded | None, error: Exception) -> Fatal:
+    cause = translate(error)
+    if isinstance(cause, Fenced):
+        return cause
+    which = f" of {len(outcome.value)} bytes to {outcome.topic}" if outcome else ""
+    return PublishRefused(f"the broker refuses a record{which}: {cause}")

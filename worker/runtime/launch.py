@@ -1,0 +1,150 @@
+"""Puts a worker together and runs it: topics, consumer, producer, stages, main loop.
+
+Runs on the main thread, after the model is loaded and before any record is read. Imports
+kafka_io and the rest of runtime; the model comes in as a value.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TypeVar
+
+from worker.clock import Clock
+from worker.core.codec import Encoder
+from worker.core.faults import CircuitBreaker, backoff
+from worker.errors import BrokerAway, TopicMissing
+from worker.kafka_io.admin import Admin, TopicInfo
+from worker.kafka_io.sink import KafkaSink, TransactionalSink
+from worker.kafka_io.source import KafkaSource
+from worker.logs import get_logger
+from worker.metrics import Metrics
+from worker.runtime.labelling import Labeller
+from worker.runtime.model import Classifier, Tokeniser
+from worker.runtime.pipeline import Pipeline
+from worker.runtime.progress import Progress
+from worker.runtime.service import Worker
+from worker.settings import Settings
+
+log = get_logger(__name__)
+Made = TypeVar("Made")
+
+DEFAULT_PARTITIONS = 6
+
+
+class Launcher:
+    """One worker's life from topics to the last commit.
+
+    Args:
+        stop: set from a signal handler; ends the waiting for a broker, or drains the worker.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        progress: Progress,
+        clock: Clock,
+        stop: threading.Event,
+    ) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._progress, self._clock, self._stop = progress, clock, stop
+
+    def run(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
+        """Label until `stop`.
+
+        Raises:
+            Fatal: what stopped the worker.
+        """
+        settings = self._settings
+        topics = self._patiently(self._topics)
+        if topics is None:
+            return
+        worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
+        source = self._patiently(lambda: KafkaSource(settings, worker, self._clock))
+        sink = source and self._patiently(lambda: self._sink(topics, source, worker))
+        if not source or not sink:
+            return
+        labeller = Labeller(
+            tokeniser,
+            classifier,
+            refuse_long=settings.input.overflow == "dead_letter",
+            breaker=CircuitBreaker(settings.max_consecutive_dead_letters),
+            metrics=self._metrics,
+        )
+        encoder = Encoder(
+            settings.output,
+            classifier.card,
+            version=version("streamlabel"),
+            result_limit=topics[settings.output.topic].max_message_bytes,
+            dead_letter_limit=topics[settings.output.dead_letter_topic].max_message_bytes,
+        )
+        pipeline = Pipeline(
+            labeller,
+            encoder,
+            sink,
+            metrics=self._metrics,
+            clock=self._clock,
+            on_crash=worker.crashed,
+        )
+        worker.attach(source, pipeline, commits_here=not sink.commits_offsets)
+        worker.run()
+
+    def _topics(self) -> dict[str, TopicInfo]:
+        """The three topics, made where they are missing and may be made."""
+        settings = self._settings
+        wanted = (settings.input.topic, settings.output.topic, settings.output.dead_letter_topic)
+        with Admin(settings.kafka) as admin:
+            found = admin.topics(wanted)
+            missing = [name for name in wanted if found[name] is None]
+            if missing and not settings.create_topics:
+                raise TopicMissing(_how_to_create(settings, missing))
+            source = found[settings.input.topic]
+            for name in missing:
+                admin.create(name, source.partitions if source else DEFAULT_PARTITIONS)
+                log.info("topic created", topic=name)
+            if missing:
+                found = admin.topics(wanted)
+        return {name: info for name, info in found.items() if info is not None}
+
+    def _sink(self, topics: dict[str, TopicInfo], source: KafkaSource, worker: Worker) -> KafkaSink:
+        outputs = (self._settings.output.topic, self._settings.output.dead_letter_topic)
+        partitions = {name: topics[name].partitions for name in outputs}
+        largest = max(topics[name].max_message_bytes for name in outputs)
+        if self._settings.delivery == "exactly_once":
+            return TransactionalSink(
+                self._settings,
+                partitions,
+                largest,
+                worker.completed,
+                self._clock,
+                source.group_metadata,
+            )
+        return KafkaSink(self._settings, partitions, largest, worker.completed, self._clock)
+
+    def _patiently(self, attempt: Callable[[], Made]) -> Made | None:
+        """Try until it works or the worker is told to stop (None); says so once a while."""
+        tries = 0
+        while not self._stop.is_set():
+            try:
+                made = attempt()
+            except BrokerAway as error:
+                self._progress.connection(up=False, reason=str(error))
+                tries += 1
+                self._stop.wait(backoff(tries, base=0.5))
+            else:
+                self._progress.connection(up=True)
+                return made
+        return None
+
+
+def _how_to_create(settings: Settings, missing: list[str]) -> str:
+    kafka = settings.kafka
+    return (
+        f"missing on {kafka.bootstrap_servers}: {', '.join(missing)}. Create with\n"
+        f"  streamlabel topics create --bootstrap-servers {kafka.bootstrap_servers} "
+        f"--input-topic {settings.input.topic} --output-topic {settings.output.topic} "
+        f"--output-dead-letter-topic {settings.output.dead_letter_topic}\n"
+        "or start with --create-topics"
+    )

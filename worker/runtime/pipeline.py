@@ -1,0 +1,111 @@
+"""The three threads behind the poll thread: tokenise, infer, publish.
+
+Owns the threads and their hand-offs. Work goes in by `offer`; completions come out through the
+sink. Imports core and protocols; no kafka, no torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from worker.clock import Clock
+from worker.core.codec import Encoder
+from worker.core.faults import Disposition, backoff, disposition
+from worker.core.records import MicroBatch, Outcome
+from worker.errors import StreamlabelError
+from worker.kafka_io.sink import RecordSink
+from worker.logs import get_logger
+from worker.metrics import Metrics
+from worker.runtime.labelling import Labeller, Tokenised
+from worker.runtime.stage import Stage
+
+log = get_logger(__name__)
+
+_SAY_EVERY = 10
+
+
+class Pipeline:
+    """Threads tokenise, infer and publish, one batch ready between each two.
+
+    Args:
+        labeller: what tokenise and infer do.
+        encoder, sink: the way out.
+        on_crash: told, with the stage's name, when a thread dies.
+    """
+
+    def __init__(
+        self,
+        labeller: Labeller,
+        encoder: Encoder,
+        sink: RecordSink,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        on_crash: Callable[[str, BaseException], None],
+    ) -> None:
+        self._labeller, self._encoder, self._sink = labeller, encoder, sink
+        self._metrics, self._clock = metrics, clock
+        self._abandon = threading.Event()
+        self._publish = Stage("publish", self._do_publish, 2, on_crash, self._abandon)
+        self._infer = Stage("infer", self._do_infer, 1, on_crash, self._abandon)
+        self._tokenise = Stage("tokenise", self._do_tokenise, 1, on_crash, self._abandon)
+
+    def start(self) -> None:
+        """Start the threads."""
+        for stage in (self._publish, self._infer, self._tokenise):
+            stage.start()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a batch can be handed over without waiting."""
+        return self._tokenise.has_room
+
+    def offer(self, batch: MicroBatch) -> bool:
+        """Hand a batch over; False while the first stage is behind. Poll thread only."""
+        return self._tokenise.offer(batch)
+
+    def close(self, timeout: float) -> None:
+        """Let go of what is not published yet; await the acknowledgement of what is.
+
+        Args:
+            timeout: seconds for both, at most; a forward pass can't be interrupted.
+        """
+        deadline = self._clock.monotonic() + timeout
+        self._abandon.set()
+        for stage in (self._tokenise, self._infer, self._publish):
+            stage.join(max(0.0, deadline - self._clock.monotonic()))
+        try:
+            self._sink.close(max(0.1, deadline - self._clock.monotonic()))
+        except StreamlabelError as error:
+            log.warning("the producer did not close cleanly", reason=str(error))
+
+    def _do_tokenise(self, batch: MicroBatch) -> None:
+        started = self._clock.monotonic()
+        self._metrics.stage.labels("queue").observe(started - batch.opened_at)
+        tokenised = self._labeller.tokenise(batch)
+        self._metrics.stage.labels("tokenise").observe(self._clock.monotonic() - started)
+        self._infer.put(tokenised)
+
+    def _do_infer(self, tokenised: Tokenised) -> None:
+        started = self._clock.monotonic()
+        outcomes = self._labeller.infer(tokenised)
+        self._metrics.stage.labels("infer").observe(self._clock.monotonic() - started)
+        self._publish.put(outcomes)
+
+    def _do_publish(self, outcomes: list[Outcome]) -> None:
+        now_ms, now = self._clock.wall_ms(), self._clock.monotonic()
+        encoded = [self._encoder.encode(o, now_ms=now_ms, now=now) for o in outcomes]
+        attempt = 0
+        while not self._abandon.is_set():
+            try:
+                self._sink.publish(encoded)
+            except Exception as error:
+                if disposition(error) is not Disposition.RETRY:
+                    raise
+                if attempt % _SAY_EVERY == 0:
+                    log.warning("can't publish, trying again", reason=str(error), attempt=attempt)
+                attempt += 1
+                self._clock.sleep(backoff(attempt))
+            else:
+                return

@@ -1,0 +1,85 @@
+"""A stage: one named thread between two bounded hand-offs.
+
+inbox -> work -> next stage. A stage that raises tells the worker, with its name, and ends; no
+thread dies quietly. Imports nothing but the ground floor.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+In = TypeVar("In")
+
+_POLL_SECONDS = 0.1
+
+
+class Stage(Generic[In]):
+    """Runs `work` on each item of its inbox, in order, on a thread of its own.
+
+    Args:
+        name: of the thread, and in metrics and logs.
+        work: does the stage's job and hands its result on (by the next stage's `put`).
+        inbox_size: items that may wait. One is enough to keep the stage busy.
+        on_crash: told once, on this thread, when `work` raises.
+        abandon: set when the worker gives up; a blocked `put` then returns, and the inbox is
+            left as it is. What is lost there was never committed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[In], None],
+        inbox_size: int,
+        on_crash: Callable[[str, BaseException], None],
+        abandon: threading.Event,
+    ) -> None:
+        self.name = name
+        self._work = work
+        self._inbox: queue.Queue[In] = queue.Queue(inbox_size)
+        self._on_crash = on_crash
+        self._abandon = abandon
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def offer(self, item: In) -> bool:
+        """Hand over without waiting; False while the inbox is full."""
+        try:
+            self._inbox.put_nowait(item)
+        except queue.Full:
+            return False
+        return True
+
+    def put(self, item: In) -> None:
+        """Hand over, waiting for room: this is the backpressure between stages."""
+        while not self._abandon.is_set():
+            try:
+                self._inbox.put(item, timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `offer` would succeed; only the sole caller of `offer` may rely on it."""
+        return not self._inbox.full()
+
+    def join(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds for the thread to end, which it does when abandoned."""
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            while not self._abandon.is_set():
+                try:
+                    item = self._inbox.get(timeout=_POLL_SECONDS)
+                except queue.Empty:
+                    continue
+                self._work(item)
+        except BaseException as error:  # noqa: BLE001 - reported, and the worker stops on it
+            self._on_crash(self.name, error)
