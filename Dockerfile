@@ -16,16 +16,20 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 RUN python -m venv /opt/streamlabel
 
 # What changes least comes first: torch, then the other dependencies, then the project.
-COPY deploy/requirements.lock /src/deploy/
 WORKDIR /src
+COPY deploy/constraints.txt ./deploy/
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} \
-        --constraint deploy/requirements.lock torch
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} \
-        --no-deps --requirement deploy/requirements.lock
+        --constraint deploy/constraints.txt torch
 
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*p['dependencies'], *p['optional-dependencies']['bundled'], sep='\n')" \
+        > requirements.txt \
+    && pip install --constraint deploy/constraints.txt --requirement requirements.txt
+
+COPY README.md LICENSE ./
 COPY schemas ./schemas
 COPY worker ./worker
 RUN --mount=type=cache,target=/root/.cache/pip \

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,18 +100,23 @@ def test_backoff_grows_and_is_bounded() -> None:
     assert max(backoff(30) for _ in range(200)) > 1.0
 
 
-def caught(error: Exception, depth: int = 0) -> Exception:
-    try:
-        if depth:
-            raise caught(error, depth - 1)
-        raise error
-    except Exception as raised:  # noqa: BLE001 - the point
-        return raised
+def fail(error: Exception) -> None:
+    raise error
+
+
+def deeper(error: Exception) -> None:
+    fail(error)
+
+
+def caught(run: Callable[[Exception], None], error: Exception) -> Exception:
+    with pytest.raises(type(error)) as raised:
+        run(error)
+    return raised.value
 
 
 def test_the_stack_hash_tells_equal_faults_from_others() -> None:
-    first = stack_hash(caught(ValueError("about one text")))
-    assert first == stack_hash(caught(ValueError("about another")))
-    assert first != stack_hash(caught(TypeError("about one text")))
-    assert first != stack_hash(caught(ValueError("deeper"), depth=1))
+    first = stack_hash(caught(fail, ValueError("about one text")))
+    assert first == stack_hash(caught(fail, ValueError("about another")))
+    assert first != stack_hash(caught(fail, TypeError("about one text")))
+    assert first != stack_hash(caught(deeper, ValueError("deeper")))
     assert len(first) == 16

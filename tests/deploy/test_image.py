@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,10 +22,11 @@ from packaging.utils import canonicalize_name
 from tests.deploy.project import ROOT, Project
 from worker.clock import SystemClock
 from worker.metrics import Metrics
+from worker.runtime.http import HttpServer
 from worker.runtime.progress import Progress
 from worker.settings import HttpSettings, load
 
-LOCK = "deploy/requirements.lock"
+PINS = "deploy/constraints.txt"
 
 Faults = Iterator[str]
 
@@ -76,32 +79,34 @@ def health(project: Project) -> Faults:
     port = load(environ=project.image_environment).settings.http.port
     if project.instruction("EXPOSE") != str(port):
         yield f"the worker listens to {port}, the image announces another port"
-    asked = re.search(r'"http://127\.0\.0\.1:\$\{(\w+)\}(/\w+)"', project.instruction("HEALTHCHECK"))
+    asked = re.search(
+        r'"http://127\.0\.0\.1:\$\{(\w+)\}(/\w+)"', project.instruction("HEALTHCHECK")
+    )
     if not asked or project.image_environment.get(asked[1]) != str(port):
         yield "the health check does not ask the worker's port"
     elif asked[2] not in ("/livez", "/readyz"):
         yield f"the worker does not serve {asked[2]}"
 
 
-def lock(project: Project) -> Faults:
+def pins(project: Project) -> Faults:
     """Every dependency is pinned, to a version that any index has."""
-    lines = project.text(LOCK).splitlines()
-    pins = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
-    for pin in pins:
-        operators = [s.operator for s in pin.specifier]
-        if operators != ["=="] or "+" in str(pin.specifier) or pin.url:
-            yield f"{pin} is no pin to a public version"
-    pinned = {canonicalize_name(pin.name): pin for pin in pins}
+    lines = project.text(PINS).splitlines()
+    found = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    for entry in found:
+        operators = [s.operator for s in entry.specifier]
+        if operators != ["=="] or "+" in str(entry.specifier) or entry.url:
+            yield f"{entry} is no pin to a public version"
+    pinned = {canonicalize_name(entry.name): entry for entry in found}
     declared = tomllib.loads(project.text("pyproject.toml"))["project"]
     needed = declared["dependencies"] + declared["optional-dependencies"]["bundled"]
     for requirement in map(Requirement, needed):
-        found = pinned.get(canonicalize_name(requirement.name))
-        version = next(iter(found.specifier)).version if found else None
+        pin = pinned.get(canonicalize_name(requirement.name))
+        version = next(iter(pin.specifier)).version if pin else None
         if version is None or version not in requirement.specifier:
-            yield f"{requirement} is not in {LOCK}"
+            yield f"{requirement} is not in {PINS}"
 
 
-CHECKS: list[Callable[[Project], Faults]] = [sources, program, storage, health, lock]
+CHECKS: list[Callable[[Project], Faults]] = [sources, program, storage, health, pins]
 
 SABOTAGE = [
     (sources, "Dockerfile", "COPY schemas ./schemas", "COPY schema ./schemas"),
@@ -116,8 +121,8 @@ SABOTAGE = [
     (health, "Dockerfile", "EXPOSE 9100", "EXPOSE 9101"),
     (health, "Dockerfile", "}/livez", "}/healthz"),
     (health, "Dockerfile", "${STREAMLABEL_HTTP_PORT}", "8080"),
-    (lock, LOCK, "torch==", "torch>="),
-    (lock, LOCK, "\npydantic==", "\npydantic-two=="),
+    (pins, PINS, "torch==", "torch>="),
+    (pins, PINS, "\npydantic==", "\npydantic-two=="),
 ]
 
 
@@ -137,7 +142,7 @@ def test_each_check_finds_what_is_broken(
         shutil.copy(ROOT / name, tmp_path / name)
     for name in ("deploy", "schemas", "worker"):
         (tmp_path / name).mkdir()
-    shutil.copy(ROOT / LOCK, tmp_path / LOCK)
+    shutil.copy(ROOT / PINS, tmp_path / PINS)
     text = Project(tmp_path).text(path)
     assert old in text
     (tmp_path / path).write_text(text.replace(old, new))
@@ -146,8 +151,6 @@ def test_each_check_finds_what_is_broken(
 
 def test_the_health_check_s_program_tells_alive_from_dead() -> None:
     """The very code of the HEALTHCHECK, against the worker's own server."""
-    from worker.runtime.http import HttpServer  # noqa: PLC0415 - a server is made here alone
-
     code = re.search(r'python -c "([^"]+)"', Project(ROOT).instruction("HEALTHCHECK"))
     assert code
     metrics = Metrics()
@@ -161,9 +164,6 @@ def test_the_health_check_s_program_tells_alive_from_dead() -> None:
 
 
 def _exit_code(code: str, url: str) -> int:
-    import subprocess  # noqa: PLC0415
-    import sys  # noqa: PLC0415
-
     return subprocess.run(
         [sys.executable, "-c", code, url], check=False, capture_output=True, timeout=30
     ).returncode

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, ByT5Tokenizer, CanineTokenizer
 
@@ -89,6 +89,7 @@ def test_a_text_is_flagged_only_where_something_was_cut(bert: Any, words: int) -
         max_size=1_500,
     )
 )
+@example("qz\x1c" * 500)  # one word of 1,000 letters, where Python sees white space
 def test_the_head_of_a_long_text_gives_the_tokens_of_the_whole(bert: Any, text: str) -> None:
     """What is cut is what transformers itself would have cut."""
     ((ids, cut),) = by_position(tokeniser(bert).tokenise([text])).values()

@@ -11,13 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.models import Architecture, make_checkpoint
+from worker.core.model import Classifier
 from worker.core.records import ModelInput, Prediction
 from worker.errors import ModelUnavailable, SettingsError
 from worker.inference import torch_engine
-from worker.inference.classifier import Classifier
 from worker.inference.loading import load
 from worker.inference.tokeniser import Tokeniser
 from worker.inference.torch_engine import choose_dtype, padded, probabilities
@@ -113,6 +114,15 @@ def test_the_shortest_limit_holds(checkpoint: Callable[[Architecture], Path]) ->
     tokeniser, classifier = loaded(checkpoint("distilbert"), max_tokens=10)
     assert classifier.card.max_tokens == 10
     assert len(tokeniser.tokenise(["word " * 100])[0].ids[0]) == 10
+
+
+def test_more_tokens_than_the_model_takes_are_not_had(
+    checkpoint: Callable[[Architecture], Path],
+) -> None:
+    with capture_logs() as lines:
+        _, classifier = loaded(checkpoint("roberta"), max_tokens=100)
+    assert classifier.card.max_tokens == 64
+    assert [(line["asked"], line["takes"]) for line in lines] == [(100, 64)]
 
 
 def test_a_budget_that_one_text_exceeds_is_refused(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -91,6 +92,14 @@ def test_check_names_the_file_that_drifted(
     assert export.main(["--check"], folder=tmp_path) == 1
     told = capsys.readouterr().err.splitlines()
     assert [line.split()[0] for line in told] == ["classification.schema.json", "asyncapi.json"]
+
+
+def test_the_module_runs_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m schemas.export --check` ends with the check's exit code."""
+    monkeypatch.setattr("sys.argv", ["export", "--check"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(export.__file__, run_name="__main__")
+    assert ended.value.code == 0
 
 
 @pytest.mark.parametrize("name", export.MODELS)

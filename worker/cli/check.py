@@ -1,17 +1,105 @@
-"""Not built yet."""
+"""Check the settings, the broker, the topics and the model, without reading a record.
+
+Prints every setting in force with its origin (secrets hidden), then tries each part and says
+what to do about each fault.
+"""
+
+from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import Any
 
-from worker.settings import Loaded
+from worker.errors import StreamlabelError
+from worker.settings import Loaded, Option, Settings, options
 
-HELP = "not built yet"
-OPTIONS: tuple[str, ...] = ()
+HELP = "check settings, broker, topics and model"
+OPTIONS = ("",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Nothing yet."""
+    """Add what is this command's own."""
+    parser.add_argument(
+        "--only-changed", action="store_true", help="show only settings that differ from defaults"
+    )
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Nothing yet."""
-    return 1
+    """Print the settings and try each part.
+
+    Returns:
+        0 where every part works, 1 otherwise.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(_table(loaded, only_changed=args.only_changed))
+    for warning in loaded.warnings:
+        console.print(f"[yellow]![/] {warning}")
+    parts: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+        ("broker", _broker),
+        ("topics", _topics),
+        ("model", _model),
+    )
+    results = [_try(console, name, part, loaded.settings) for name, part in parts]
+    return 0 if all(results) else 1
+
+
+def _try(console: Any, name: str, part: Callable[[Settings], str], settings: Settings) -> bool:
+    try:
+        words, good = part(settings), True
+    except StreamlabelError as error:
+        words, good = str(error), False
+    mark = "[green]ok[/]  " if good else "[red]FAIL[/]"
+    console.print(f"{mark} {name}: ", end="")
+    console.print(words, markup=False)
+    return good
+
+
+def _table(loaded: Loaded, *, only_changed: bool) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("setting", "value", "from", box=box.SIMPLE_HEAD)
+    for option in options():
+        origin = loaded.origins.get(option.path)
+        if origin or not only_changed:
+            value = shown(option, loaded.settings)
+            table.add_row(option.path, value.replace("[", r"\["), origin or "[dim]default[/]")
+    return table
+
+
+def shown(option: Option, settings: Settings) -> str:
+    """An option's value as it may be shown: a secret only says whether it is set."""
+    value: Any = settings
+    for step in option.path.split("."):
+        value = getattr(value, step)
+    if value is None:
+        return "-"
+    return "(hidden)" if option.secret else str(value)
+
+
+def _broker(settings: Settings) -> str:
+    from worker.kafka_io.admin import Admin
+
+    with Admin(settings.kafka) as admin:
+        admin.topics([settings.input.topic])
+    return f"{settings.kafka.bootstrap_servers} answers"
+
+
+def _topics(settings: Settings) -> str:
+    from worker.runtime.topics import require
+
+    found = require(settings.model_copy(update={"create_topics": False}))
+    return ", ".join(f"{name} ({info.partitions} partitions)" for name, info in found.items())
+
+
+def _model(settings: Settings) -> str:
+    from worker.inference.loading import load
+
+    _, classifier = load(settings.model, settings.batch.forward_tokens)
+    card = classifier.card
+    return (
+        f"{card.name} ({card.revision}) says {', '.join(card.labels)}; up to {card.max_tokens} "
+        f"tokens, {card.dtype} on {card.device}"
+    )

@@ -25,7 +25,7 @@ from worker.errors import Fatal, SettingsError
 from worker.settings import Loaded
 
 if TYPE_CHECKING:
-    from worker.inference.classifier import Classifier
+    from worker.core.model import Classifier
     from worker.inference.tokeniser import Tokeniser
 
 HELP = "label texts given here or piped in"
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Load the model, label, print. Returns 0, also where standard input held no text."""
-    from worker.inference.loading import load  # noqa: PLC0415 - it imports torch
+    from worker.inference.loading import load
 
     if _STDIN in args.texts and len(args.texts) > 1:
         raise SettingsError("- reads standard input, and stands alone: give it, or texts")

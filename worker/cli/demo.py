@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Run the demo and return its exit code."""
-    from worker.cli.demo_run import perform  # noqa: PLC0415 - loads rich and the Kafka client
+    from worker.cli.demo_run import perform
 
     return perform(args, loaded.settings.model.cache_dir.expanduser())
 

@@ -89,6 +89,8 @@ def perform(args: argparse.Namespace, cache_dir: Path) -> int:
     clock = SystemClock()
     logging.getLogger("kafka").addHandler(logging.NullHandler())  # not across the screen
     console = Console(stderr=args.json, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
     view = _view(console, clock, args)
     with Interrupts(clock) as interrupts, ExitStack() as stack:
         stack.callback(view.close)
@@ -222,8 +224,6 @@ class _Demo:
             self._view.close()
             self._view.say(workers.logs())
             raise
-        with self._interrupts.allowed():
-            self._view.show(tally)
         return tally
 
     def _stay(self, workers: Workers) -> None:
@@ -239,7 +239,12 @@ class _Demo:
         self._interrupts.until_one(wait)
 
     def _audit(self, kafka: KafkaSettings, names: _Names) -> dict[str, Any]:
-        flags = {"--bootstrap-servers": kafka.bootstrap_servers, **names.flags()}
+        flags = names.flags() | {
+            "--bootstrap-servers": kafka.bootstrap_servers,
+            "--group-id": names.group,
+            "--delivery": self._args.delivery,
+            "--allow-duplicates": "0",  # nothing was killed here
+        }
         words = [word for pair in flags.items() for word in pair]
         log, printed = self._folder / "audit.log", self._folder / "audit.json"
         command = ["-m", "worker", "audit", "--json", "--to-end", *words]

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        module: Command = importlib.import_module(f"worker.cli.{name}")  # type: ignore[assignment]
+        module: Command = importlib.import_module(f"worker.cli.{name}")
         sub = commands.add_parser(
             name,
             help=module.HELP,

@@ -56,10 +56,10 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
 
 def _serve(settings: Settings, stop: threading.Event) -> None:
     # Imported here: torch takes seconds, and `--help` must not.
-    from worker.metrics import Metrics  # noqa: PLC0415
-    from worker.runtime.http import HttpServer  # noqa: PLC0415
-    from worker.runtime.progress import Progress  # noqa: PLC0415
-    from worker.runtime.state import State  # noqa: PLC0415
+    from worker.metrics import Metrics
+    from worker.runtime.http import HttpServer
+    from worker.runtime.progress import Progress
+    from worker.runtime.state import State
 
     metrics, clock = Metrics(), SystemClock()
     metrics.build.info({"version": version("streamlabel")})
@@ -68,7 +68,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
     try:
         progress.move(State.WARMING)
         tokeniser, classifier = _model(settings, metrics)
-        from worker.runtime.launch import Launcher  # noqa: PLC0415
+        from worker.runtime.launch import Launcher
 
         Launcher(settings, metrics, progress, clock, stop).run(tokeniser, classifier)
     finally:
@@ -77,7 +77,7 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
 
 
 def _model(settings: Settings, metrics: Any) -> tuple[Any, Any]:
-    from worker.inference.loading import load  # noqa: PLC0415
+    from worker.inference.loading import load
 
     log.info("loading the model", model=settings.model.name)
     tokeniser, classifier = load(settings.model, settings.batch.forward_tokens)

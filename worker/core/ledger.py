@@ -146,11 +146,13 @@ class Ledger:
         # below its highest outcome, and those repeats are duplicates, not disorder.
         lane = (kind, partition, origin)
         highest = self._highest.get(lane, -1)
-        if at > highest:
+        if 0 <= highest < at:
             self._highest[lane] = at
-            self._lowest.setdefault((kind, origin), at)
+            return
+        self._lowest[kind, origin] = min(at, self._lowest.get((kind, origin), at))
+        if highest < 0:
+            self._highest[lane] = at
         else:
-            self._lowest[kind, origin] = min(at, self._lowest[kind, origin])
             source = _at((self._topic, origin, at))
             self._note("reordered", f"{source} after offset {highest} in {kind} {partition}")
 

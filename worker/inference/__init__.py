@@ -6,7 +6,6 @@ line stay cheap; torch comes in with `loading`::
 
     checkpoint      --model, whatever it names, as one checked folder of files
     tokeniser       texts -> ModelInputs under a token budget          (tokenise thread)
-    classifier      the Classifier protocol, what any engine offers
     torch_engine    the plain engine: pad, forward pass, probabilities (infer thread)
     loading         all of the above, put together at start            (main thread)
     bundled/        the small model that works with no hub

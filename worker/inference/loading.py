@@ -21,10 +21,10 @@ from transformers import (
     AutoTokenizer,
 )
 
+from worker.core.model import Classifier
 from worker.core.records import ModelCard
 from worker.errors import ModelUnavailable, StreamlabelError
 from worker.inference.checkpoint import Checkpoint, resolve
-from worker.inference.classifier import Classifier
 from worker.inference.tokeniser import Tokeniser
 from worker.inference.torch_engine import (
     TorchClassifier,
@@ -32,6 +32,7 @@ from worker.inference.torch_engine import (
     choose_dtype,
     longest_input,
 )
+from worker.logs import get_logger
 from worker.settings import ModelSettings
 
 # A tokenizer that knows no limit states one of 10**30 or the like.
@@ -220,5 +221,9 @@ def _max_tokens(
     """Longest text, special tokens included; None where nothing limits it."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     sane = tokenizer.model_max_length if tokenizer.model_max_length < _NO_LIMIT else None
-    limits = (settings.max_tokens, sane, longest_input(model, positions))
-    return min((limit for limit in limits if limit), default=None)
+    limits = [limit for limit in (sane, longest_input(model, positions)) if limit]
+    takes, asked = min(limits, default=None), settings.max_tokens
+    if takes and asked and asked > takes:
+        get_logger(__name__).warning("the model takes fewer tokens", asked=asked, takes=takes)
+        return takes
+    return asked or takes

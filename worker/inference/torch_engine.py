@@ -7,7 +7,7 @@ infer thread alone calls it. Must not import transformers: it is given a model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -128,5 +128,7 @@ def choose_dtype(wanted: Literal["auto", "float32", "bfloat16"], device: str) ->
 def _computes_bfloat16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
+    # Older releases of torch can't tell; float32 is right everywhere.
+    ask: Any = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities = ask()
     return any(capabilities.get(name) for name in _COMPUTES_BFLOAT16)

@@ -172,7 +172,8 @@ def _consumer_options(settings: Settings) -> dict[str, Any]:
         "isolation_level": "read_committed",
         "allow_auto_create_topics": False,
         "session_timeout_ms": int(kafka.session_timeout * 1000),
-        "heartbeat_interval_ms": int(min(3.0, kafka.session_timeout / 3) * 1000),
+        # A member learns of a rebalance from its heartbeat: the others wait for it that long.
+        "heartbeat_interval_ms": int(min(1.0, kafka.session_timeout / 3) * 1000),
         "max_poll_interval_ms": int(kafka.max_poll_interval * 1000),
         "fetch_max_wait_ms": 100,
     }

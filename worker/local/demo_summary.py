@@ -70,14 +70,14 @@ class Summary:
     def _rows(self) -> list[tuple[str, Text]]:
         audit, tally = self.audit, self.tally
         agreed, clear = tally.agreement()
-        reasons = ", ".join(f"{name} {number}" for name, number in audit["reasons"].items())
+        reasons = ", ".join(f"{name} {number}" for name, number in sorted(audit["reasons"].items()))
         latency = [tally.latency_ms(share) for share in (0.5, 0.99)]
         half, most = (duration(ms) if ms is not None else "-" for ms in latency)
         faults = ("missing", "duplicated", "reordered")
         rows = [
             ("in", f"{audit['consumed']:,} records"),
             ("out", f"{audit['published']:,} labelled"),
-            ("dead letters", f"{audit['dead_lettered']:,} ({reasons})"),
+            ("dead letters", f"{audit['dead_lettered']:,}: {reasons}"),
             ("audit", ", ".join(f"{audit[name]} {name}" for name in faults)),
             ("speed", f"{tally.texts_per_second():,.0f} texts/s"),
             ("end to end", f"p50 {half}, p99 {most}"),
@@ -99,7 +99,7 @@ class Summary:
     def _faults(self) -> list[str]:
         faults = [f"{words} ({n} times)" for words, n in Counter(self.surprises).items()]
         if not self.audit["holds"]:
-            faults.append("the audit does not hold, see its line above")
+            faults.append("the audit found: " + ", ".join(self.audit.get("broken", ())))
         if self.audit["consumed"] != self.tally.total:
             faults.append(f"{self.tally.total} records were sent, see `in` above")
         return faults

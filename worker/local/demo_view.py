@@ -156,17 +156,18 @@ def _mix(tally: Tally) -> RenderableType:
         share = number / whole
         grid.add_row(
             Text(harmless(label), style=f"bold {_colour(label)}"),
-            Text("█" * round(_BAR * share) or "▏", style=_colour(label)),
+            Text(("█" * round(_BAR * share) or "▏").ljust(_BAR), style=_colour(label)),
             Text(f"{share:.0%}"),
         )
     return grid
 
 
 def _posts(tally: Tally) -> RenderableType:
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(expand=True, padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    # The one column that gives way.
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for cells in map(_post, tally.last):
         table.add_row(*cells)
     return table

@@ -17,11 +17,12 @@ from typing import Final
 
 from worker.clock import Clock
 from worker.errors import Fatal
-from worker.local.processes import Interrupts, last_lines, spawn
+from worker.local.processes import Interrupts, finish, last_lines, spawn, terminate
 from worker.settings import child_environment
 
 _READY_TIMEOUT_S: Final = 300.0  # loading torch takes a slow machine its time
 _STOP_TIMEOUT_S: Final = 40.0  # more than the workers' own `shutdown_timeout`
+_LOADING_STOP_TIMEOUT_S: Final = 2.0  # one that is still loading has nothing to drain
 
 
 @dataclass
@@ -102,14 +103,11 @@ class Workers:
     def end(self) -> None:
         """End all, kindly at first; calling it again does nothing."""
         for worker in self._all:
-            worker.process.terminate()
-        deadline = self._clock.monotonic() + _STOP_TIMEOUT_S
+            terminate(worker.process)
+        begun = self._clock.monotonic()
         for worker in self._all:
-            try:
-                worker.process.wait(max(0.0, deadline - self._clock.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+            grace = _STOP_TIMEOUT_S if worker.ready else _LOADING_STOP_TIMEOUT_S
+            finish(worker.process, max(0.0, begun + grace - self._clock.monotonic()))
 
     def _is_ready(self, worker: _Worker) -> bool:
         worker.ready = worker.ready or _answers_ready(worker.port)

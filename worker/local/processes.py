@@ -56,12 +56,29 @@ def spawn(
 
 def stop(process: subprocess.Popen[bytes], grace: float) -> int:
     """Ask a child to end, and kill it after `grace` seconds; return its exit code."""
-    process.terminate()
-    try:
-        return process.wait(grace)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
+    terminate(process)
+    return finish(process, grace)
+
+
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    """Ask a child, and whatever it has started itself, to end; one that has ended is left alone."""
+    if process.poll() is None:
+        _signal_group(process, signal.SIGTERM)
+
+
+def finish(process: subprocess.Popen[bytes], grace: float) -> int:
+    """Wait for a child that was asked to end; kill what is left of it and of its own children."""
+    running = process.poll() is None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(grace)
+    if running:
+        _signal_group(process, signal.SIGKILL)
+    return process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a zombie's group
+        os.killpg(process.pid, number)
 
 
 def last_lines(log: Path, count: int = 15) -> str:

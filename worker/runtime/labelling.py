@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.faults import CircuitBreaker, Disposition, Failed, disposition, isolate, stack_hash
+from worker.core.model import Classifier, Tokeniser
 from worker.core.records import (
     Classified,
     DeadLettered,
@@ -22,7 +23,6 @@ from worker.core.records import (
     WorkItem,
 )
 from worker.metrics import Metrics
-from worker.runtime.model import Classifier, Tokeniser
 
 
 @dataclass(frozen=True, slots=True)

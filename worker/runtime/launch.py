@@ -14,23 +14,20 @@ from typing import TypeVar
 from worker.clock import Clock
 from worker.core.codec import Encoder
 from worker.core.faults import CircuitBreaker, backoff
-from worker.errors import BrokerAway, TopicMissing
-from worker.kafka_io.admin import Admin, TopicInfo
+from worker.core.model import Classifier, Tokeniser
+from worker.errors import BrokerAway
+from worker.kafka_io.admin import TopicInfo
 from worker.kafka_io.sink import KafkaSink, TransactionalSink
 from worker.kafka_io.source import KafkaSource
-from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller
-from worker.runtime.model import Classifier, Tokeniser
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
+from worker.runtime.topics import require
 from worker.settings import Settings
 
-log = get_logger(__name__)
 Made = TypeVar("Made")
-
-DEFAULT_PARTITIONS = 6
 
 
 class Launcher:
@@ -58,7 +55,7 @@ class Launcher:
             Fatal: what stopped the worker.
         """
         settings = self._settings
-        topics = self._patiently(self._topics)
+        topics = self._patiently(lambda: require(settings))
         if topics is None:
             return
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
@@ -91,23 +88,6 @@ class Launcher:
         worker.attach(source, pipeline, commits_here=not sink.commits_offsets)
         worker.run()
 
-    def _topics(self) -> dict[str, TopicInfo]:
-        """The three topics, made where they are missing and may be made."""
-        settings = self._settings
-        wanted = (settings.input.topic, settings.output.topic, settings.output.dead_letter_topic)
-        with Admin(settings.kafka) as admin:
-            found = admin.topics(wanted)
-            missing = [name for name in wanted if found[name] is None]
-            if missing and not settings.create_topics:
-                raise TopicMissing(_how_to_create(settings, missing))
-            source = found[settings.input.topic]
-            for name in missing:
-                admin.create(name, source.partitions if source else DEFAULT_PARTITIONS)
-                log.info("topic created", topic=name)
-            if missing:
-                found = admin.topics(wanted)
-        return {name: info for name, info in found.items() if info is not None}
-
     def _sink(self, topics: dict[str, TopicInfo], source: KafkaSource, worker: Worker) -> KafkaSink:
         outputs = (self._settings.output.topic, self._settings.output.dead_letter_topic)
         partitions = {name: topics[name].partitions for name in outputs}
@@ -137,14 +117,3 @@ class Launcher:
                 self._progress.connection(up=True)
                 return made
         return None
-
-
-def _how_to_create(settings: Settings, missing: list[str]) -> str:
-    kafka = settings.kafka
-    return (
-        f"missing on {kafka.bootstrap_servers}: {', '.join(missing)}. Create with\n"
-        f"  streamlabel topics create --bootstrap-servers {kafka.bootstrap_servers} "
-        f"--input-topic {settings.input.topic} --output-topic {settings.output.topic} "
-        f"--output-dead-letter-topic {settings.output.dead_letter_topic}\n"
-        "or start with --create-topics"
-    )

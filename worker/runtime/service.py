@@ -125,7 +125,8 @@ class Worker:
 
     def _poll(self, timeout: float) -> list[RawRecord]:
         try:
-            return self._source.poll(timeout, _POLL_RECORDS)
+            room = self._settings.max_inflight_records - self._offsets.records
+            return self._source.poll(timeout, max(1, min(_POLL_RECORDS, room)))
         except BrokerAway as error:
             log.debug("poll failed, trying again", reason=str(error))
             self._clock.sleep(_IDLE_POLL)

@@ -1,0 +1,250 @@
+"""The audit's ledger: each offence is found, and what proves nothing is not called one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.core.ledger import Kind, Ledger, Report, Scope
+
+TOPIC = "texts.in"
+
+
+def ledger_of(records: int = 10, *, limit: int = 10, compacted: bool = False) -> Ledger:
+    """One partition with `records` records, judged up to `limit`, ending at 20."""
+    ledger = Ledger(TOPIC, {0: Scope(limit, 20)}, compacted=compacted)
+    for offset in range(records):
+        ledger.record(0, offset)
+    return ledger
+
+
+def publish(ledger: Ledger, offsets: Iterable[int], kind: Kind = "result") -> None:
+    for at, offset in enumerate(offsets):
+        ledger.outcome(kind, 0, at, (TOPIC, 0, offset))
+
+
+def offences(report: Report) -> Mapping[str, int]:
+    """The offences that were found, by number."""
+    names = ("missing", "duplicated", "reordered", "orphans")
+    return {name: getattr(report, name) for name in names if getattr(report, name)}
+
+
+def test_one_outcome_each_keeps_every_promise() -> None:
+    """Results and dead letters together make up what was consumed."""
+    ledger = ledger_of()
+    publish(ledger, (0, 1, 3, 4, 5, 6, 7, 9))
+    publish(ledger, (2, 8), "dead_letter")
+    report = ledger.report()
+    assert (report.consumed, report.published, report.dead_lettered) == (10, 8, 2)
+    assert (report.pending, report.unjudged, offences(report)) == (10, {}, {})
+    assert report.breaches(0) == []
+
+
+def test_a_record_without_an_outcome_is_missing() -> None:
+    """Its coordinates are among the examples, and the promise is broken."""
+    ledger = ledger_of()
+    publish(ledger, [n for n in range(10) if n != 4])
+    report = ledger.report()
+    assert offences(report) == {"missing": 1}
+    assert report.examples == {"missing": ["texts.in/0/4"]}
+    assert report.consumed == 10
+    assert report.breaches(None) == ["missing"]
+
+
+def test_a_second_outcome_is_a_duplicate_and_not_a_disorder() -> None:
+    """After a crash the worker begins again below its highest outcome."""
+    ledger = ledger_of()
+    publish(ledger, [0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8, 9])
+    report = ledger.report()
+    assert offences(report) == {"duplicated": 3}
+    assert report.examples["duplicated"][0] == "texts.in/0/3 again as result 0/6"
+    assert report.published == 10
+
+
+@pytest.mark.parametrize(("allowed", "broken"), [(None, []), (1, []), (0, ["duplicated"])])
+def test_duplicates_break_the_promise_beyond_what_is_allowed(
+    allowed: int | None, broken: list[str]
+) -> None:
+    """At least once allows any number, exactly once allows none."""
+    ledger = ledger_of(2)
+    publish(ledger, [0, 1, 1])
+    assert ledger.report().breaches(allowed) == broken
+
+
+def test_a_result_and_a_dead_letter_of_one_record_are_a_duplicate() -> None:
+    """The record counts under its first outcome; only that one is told to be the first."""
+    ledger = ledger_of(1)
+    assert ledger.outcome("dead_letter", 0, 0, (TOPIC, 0, 0))
+    assert not ledger.outcome("result", 0, 0, (TOPIC, 0, 0))
+    report = ledger.report()
+    assert (report.published, report.dead_lettered) == (0, 1)
+    assert offences(report) == {"duplicated": 1}
+
+
+def test_two_outcomes_that_changed_places_are_reordered() -> None:
+    """The later one's coordinates are told, and what it came after."""
+    ledger = ledger_of()
+    publish(ledger, [0, 1, 2, 4, 3, 5, 6, 7, 8, 9])
+    report = ledger.report()
+    assert offences(report) == {"reordered": 1}
+    assert report.examples["reordered"] == ["texts.in/0/3 after offset 4 in result 0"]
+    assert report.breaches(None) == ["reordered"]
+
+
+def test_order_is_judged_within_one_topic_and_one_partition() -> None:
+    """A dead letter after a later result, or another partition's records between, break nothing."""
+    ledger = Ledger(TOPIC, {0: Scope(9, 9), 1: Scope(9, 9)})
+    for partition in (0, 1):
+        for offset in range(9):
+            ledger.record(partition, offset)
+    for at, (partition, offset) in enumerate([(0, 5), (1, 0), (0, 6), (1, 1)]):
+        ledger.outcome("result", 0, at, (TOPIC, partition, offset))
+    ledger.outcome("dead_letter", 0, 0, (TOPIC, 0, 2))
+    ledger.outcome("result", 1, 0, (TOPIC, 0, 3))
+    assert ledger.report().reordered == 0
+
+
+@pytest.mark.parametrize(
+    "source", [None, (TOPIC, 7, 0), (TOPIC, 0, 20), (TOPIC, 0, 2**62), (TOPIC, 0, 9)]
+)
+def test_an_outcome_of_no_record_is_an_orphan(source: tuple[str, int, int] | None) -> None:
+    """No coordinates, no such partition, behind the end, or in a gap that nothing explains."""
+    ledger = ledger_of(records=9)
+    publish(ledger, range(9))
+    ledger.outcome("result", 2, 33, source)
+    report = ledger.report()
+    assert offences(report) == {"orphans": 1}
+    assert report.examples["orphans"][0].startswith("result 2/33: ")
+    assert report.breaches(None) == ["orphans"]
+
+
+@pytest.mark.parametrize(
+    ("source", "compacted", "reason"),
+    [
+        (("elsewhere", 0, 3), False, "another input topic"),
+        ((TOPIC, 0, 12), False, "not committed"),
+        ((TOPIC, 0, 1), False, "retention"),
+        ((TOPIC, 0, 9), True, "compaction"),
+    ],
+)
+def test_what_proves_nothing_is_not_judged(
+    source: tuple[str, int, int],
+    compacted: bool,
+    reason: str,
+) -> None:
+    """It is counted, with its reason, and breaks no promise."""
+    ledger = Ledger(TOPIC, {0: Scope(10, 20)}, compacted=compacted)
+    for offset in range(4, 9):
+        ledger.record(0, offset)
+    ledger.kept_from({0: 4})
+    publish(ledger, range(4, 9))
+    ledger.outcome("result", 0, 99, source)
+    report = ledger.report()
+    assert offences(report) == {}
+    assert list(report.unjudged.values()) == [1]
+    assert reason in next(iter(report.unjudged))
+
+
+def test_records_beyond_the_limit_are_pending() -> None:
+    """They need no outcome yet; what retention removed meanwhile is not counted."""
+    ledger = Ledger(TOPIC, {0: Scope(5, 20), 1: Scope(5, 20)})
+    for offset in range(20):
+        ledger.record(0, offset)
+    ledger.kept_from({0: 0, 1: 18})
+    publish(ledger, range(5))
+    report = ledger.report()
+    assert (report.consumed, report.pending) == (5, 15 + 2)
+    assert offences(report) == {}
+
+
+def test_outcomes_that_retention_removed_are_not_missing() -> None:
+    """Before the first outcome that is left nothing can be said; after it, everything."""
+    ledger = ledger_of()
+    publish(ledger, [4, 5, 7, 8, 9])
+    report = ledger.report({("result", 0): False})
+    assert offences(report) == {"missing": 1}
+    assert report.examples["missing"] == ["texts.in/0/6"]
+    assert report.unjudged == {"record whose result may have been removed": 4}
+
+
+def test_without_any_outcome_left_nothing_is_missing() -> None:
+    """A dead-letter topic that was emptied may have held all that is missed."""
+    ledger = ledger_of()
+    publish(ledger, range(1, 10))
+    report = ledger.report({("result", 0): False, ("dead_letter", 0): False})
+    assert offences(report) == {}
+    assert report.unjudged == {"record whose dead_letter may have been removed": 1}
+
+
+def test_a_compacted_topic_of_outcomes_proves_no_absence() -> None:
+    """Any outcome may have been compacted away, not only the first ones."""
+    ledger = ledger_of()
+    publish(ledger, [0, 9])
+    report = ledger.report({("result", 0): True})
+    assert (report.missing, sum(report.unjudged.values())) == (0, 8)
+
+
+def test_a_group_that_began_late_misses_nothing_before_its_first_outcome() -> None:
+    """`input.start = latest` skips what was there before the group."""
+    ledger = ledger_of()
+    publish(ledger, [5, 6, 8, 9])
+    publish(ledger, [4], "dead_letter")
+    report = ledger.report(late=True)
+    assert offences(report) == {"missing": 1}
+    assert report.unjudged == {"record before the group's first outcome": 4}
+
+
+def test_the_strongest_reason_wins() -> None:
+    """Retention explains more here than the late beginning does."""
+    ledger = ledger_of()
+    publish(ledger, [5, 6, 7, 8, 9])
+    publish(ledger, [2], "dead_letter")
+    report = ledger.report({("result", 0): False, ("dead_letter", 0): False}, late=True)
+    assert report.unjudged == {"record whose result may have been removed": 4}
+
+
+def test_examples_are_few_and_counts_are_whole() -> None:
+    """A broken run of millions of records does not fill the memory with examples."""
+    ledger = ledger_of(records=200, limit=200)
+    for at in range(50):
+        ledger.outcome("result", 0, at, None)
+    report = ledger.report()
+    assert offences(report) == {"missing": 200, "orphans": 50}
+    assert {name: len(found) for name, found in report.examples.items()} == {
+        "missing": 10,
+        "orphans": 10,
+    }
+
+
+def test_gaps_cost_no_memory() -> None:
+    """Offsets of a compacted or transactional topic may lie far apart."""
+    far = 10**15
+    ledger = Ledger(TOPIC, {0: Scope(far + 1, far + 1)})
+    for offset in (0, 7, far):
+        ledger.record(0, offset)
+    publish(ledger, [0, far])
+    report = ledger.report()
+    assert report.examples == {"missing": ["texts.in/0/7"]}
+    assert report.consumed == 3
+
+
+@given(st.lists(st.integers(0, 29), max_size=90))
+def test_the_counts_agree_with_a_plain_model(published: list[int]) -> None:
+    """Whatever is published, in whatever order, as a slower and simpler count has it."""
+    ledger = Ledger(TOPIC, {0: Scope(20, 20)})
+    for offset in range(20):
+        ledger.record(0, offset)
+    publish(ledger, published)
+    known = [offset for offset in published if offset < 20]
+    firsts = list(dict.fromkeys(known))
+    late = sum(offset < max(firsts[:n], default=-1) for n, offset in enumerate(firsts))
+    report = ledger.report()
+    assert report.published == len(firsts)
+    assert report.missing == 20 - len(firsts)
+    assert report.duplicated == len(known) - len(firsts)
+    assert report.reordered == late
+    assert report.orphans == len(published) - len(known)
+    assert report.consumed == 20

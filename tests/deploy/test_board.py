@@ -1,0 +1,185 @@
+"""The board and Prometheus' configuration ask for nothing that the worker does not export.
+
+Prometheus' own tool reads every query where promtool is on PATH; names and labels are checked
+everywhere. A changed copy of each thing shows that the check can fail.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.metrics import MetricWrapperBase
+
+from tests.deploy.project import PROVISIONING, ROOT, SCRAPING, Project
+from worker.metrics import Metrics
+
+PROMTOOL = shutil.which("promtool")
+ORDER = [
+    "Goals", "Lag", "Stages", "Batches", "Backpressure and rebalances", "Dead letters", "Labels",
+    "Process",
+]  # fmt: skip
+SCRAPED = {"job", "instance"}  # labels that Prometheus adds to every series
+INFO_LABELS = {
+    "streamlabel_model_info": {"model", "revision", "engine", "dtype", "device"},
+    "streamlabel_build_info": {"version"},
+}
+NAME = re.compile(r"\b((?:streamlabel|process|python)_\w+)(\{[^}]*\})?")
+
+
+def exported() -> dict[str, set[str]]:
+    """Every series that a worker serves, with its labels."""
+    metrics = Metrics()
+    metrics.model.info(dict.fromkeys(INFO_LABELS["streamlabel_model_info"], "x"))
+    metrics.build.info(dict.fromkeys(INFO_LABELS["streamlabel_build_info"], "x"))
+    own = [c for c in vars(metrics).values() if isinstance(c, MetricWrapperBase)]
+    labels = {c._name: set(c._labelnames) for c in own}
+    found: dict[str, set[str]] = {}
+    for family in metrics.registry.collect():
+        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
+        for suffix in suffixes.get(family.type, ["_info"] if family.type == "info" else [""]):
+            name = family.name + suffix
+            le = {"le"} if suffix == "_bucket" else set()
+            found[name] = labels.get(family.name, set()) | INFO_LABELS.get(name, set()) | le
+    return found
+
+
+def unknown(queries: Iterable[tuple[str, str]]) -> list[str]:
+    """Series and labels that a query names and no worker exports."""
+    series, faults = exported(), []
+    for where, query in queries:
+        used = NAME.findall(query)
+        names = [name for name, _ in used]
+        if not names:
+            faults.append(f"{where}: asks for no series")
+        faults += [f"{where}: {name} is not exported" for name in names if name not in series]
+        common = SCRAPED.union(*(series.get(name, set()) for name in names))
+        grouped = [
+            part.strip() for by in re.findall(r"\bby \(([^)]*)\)", query) for part in by.split(",")
+        ]
+        matched = [label for _, m in used for label in re.findall(r"(\w+)\s*[=!]", m)]
+        faults += [f"{where}: no label {label}" for label in {*grouped, *matched} - common]
+    return faults
+
+
+def legends(project: Project) -> list[str]:
+    """Legends that name a label which the query drops."""
+    return [
+        f"{panel['title']}: {label}"
+        for panel in project.panels
+        for target in panel["targets"]
+        for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
+        if not re.search(rf"by \([^)]*\b{label}\b", target["expr"])
+    ]
+
+
+@pytest.fixture(scope="module")
+def project() -> Project:
+    return Project(ROOT)
+
+
+def test_every_query_asks_for_what_the_worker_exports(project: Project) -> None:
+    """Series, their labels, and the labels in legends."""
+    assert unknown(project.queries()) == []
+    assert legends(project) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("streamlabel_records_published_total", "streamlabel_records_published"),
+        ("streamlabel_end_to_end_seconds_bucket", "streamlabel_end_to_end_bucket"),
+        ("by (reason)", "by (why)"),
+        ('{job="streamlabel"}', '{task="streamlabel"}'),
+        ("streamlabel_model_info", "streamlabel_model"),
+        ("device) (", "gpu) ("),
+    ],
+)
+def test_a_wrong_name_is_found(project: Project, old: str, new: str) -> None:
+    """A series without its suffix and a label that is not there."""
+    queries = list(project.queries())
+    assert any(old in query for _, query in queries)
+    assert unknown((where, query.replace(old, new)) for where, query in queries)
+
+
+def test_every_metric_of_the_worker_s_own_is_on_the_board(project: Project) -> None:
+    """But for counters that a goal already shows, and the build's version."""
+    shown = {name for _, query in project.queries() for name, _ in NAME.findall(query)}
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
+    own = {
+        re.sub(r"_(bucket|sum|count)$", "", n) for n in exported() if n.startswith("streamlabel")
+    }
+    assert own - families == {"streamlabel_build_info", "streamlabel_records_consumed_total"}
+
+
+def test_the_rows_stand_in_the_order_of_a_search(project: Project) -> None:
+    """Goals first, then where to look when one is missed."""
+    rows = [panel["title"] for panel in project.board["panels"] if panel["type"] == "row"]
+    assert rows == ORDER
+
+
+def test_panels_fit_the_grid_and_do_not_overlap(project: Project) -> None:
+    """24 columns; every id once."""
+    cells: set[tuple[int, int]] = set()
+    for panel in project.board["panels"]:
+        g = panel["gridPos"]
+        own = {
+            (x, y) for x in range(g["x"], g["x"] + g["w"]) for y in range(g["y"], g["y"] + g["h"])
+        }
+        assert not own & cells, panel["title"]
+        assert g["x"] + g["w"] <= 24
+        cells |= own
+    ids = [panel["id"] for panel in project.board["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_panel_asks_the_provisioned_source(project: Project) -> None:
+    """By its uid; and it says what it shows."""
+    source = yaml.safe_load(project.text(f"{PROVISIONING}/datasources/prometheus.yml"))
+    uid = source["datasources"][0]["uid"]
+    askers = [*project.panels, *project.board["annotations"]["list"]]
+    assert {asker["datasource"]["uid"] for asker in askers} == {uid}
+    assert all(panel["description"] for panel in project.panels)
+
+
+def test_states_have_the_names_that_the_metric_s_help_gives(project: Project) -> None:
+    """The numbers of `streamlabel_state`, as words."""
+    (panel,) = (p for p in project.panels if p["type"] == "state-timeline")
+    (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
+    told = {number: option["text"] for number, option in mapping["options"].items()}
+    assert told == dict(re.findall(r"(\d) (\w+)", Metrics().state._documentation))
+
+
+def test_the_job_that_queries_name_is_scraped(project: Project) -> None:
+    """`job="..."` in a query is a job of Prometheus' configuration."""
+    jobs = {job["job_name"] for job in yaml.safe_load(project.text(SCRAPING))["scrape_configs"]}
+    asked = {job for _, query in project.queries() for job in re.findall(r'job="(\w+)"', query)}
+    assert asked == jobs
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="promtool is not on PATH")
+def test_prometheus_reads_every_query_and_the_configuration(
+    project: Project, tmp_path: Path
+) -> None:
+    """By Prometheus' own parser; a broken query is refused."""
+    queries = [query for _, query in project.queries()]
+    assert _promtool("rules", _rules(tmp_path / "good.yml", queries)) == 0
+    assert _promtool("rules", _rules(tmp_path / "bad.yml", [*queries, "sum(rate(x[1m])"])) == 1
+    assert _promtool("config", ROOT / SCRAPING) == 0
+
+
+def _rules(path: Path, queries: list[str]) -> Path:
+    rules = [{"record": f"board:query{i}", "expr": query} for i, query in enumerate(queries)]
+    path.write_text(json.dumps({"groups": [{"name": "board", "rules": rules}]}))
+    return path
+
+
+def _promtool(what: str, path: Path) -> int:
+    command = [str(PROMTOOL), "check", what, str(path)]
+    return subprocess.run(command, check=False, capture_output=True).returncode

@@ -1,0 +1,120 @@
+"""`streamlabel demo` as a person runs it: real workers, a real model, then nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Broker
+from worker.clock import SystemClock
+from worker.settings import child_environment
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+BROKEN = {
+    "empty_text": 2,
+    "not_a_string": 1,
+    "not_an_object": 1,
+    "not_json": 1,
+    "not_utf8": 1,
+    "null_value": 1,
+    "path_missing": 1,
+    "too_large": 1,
+}
+
+
+class Demo:
+    """Runs the command on the tests' broker, or on the embedded one that it starts itself."""
+
+    def __init__(self, broker: Broker, temporary: Path) -> None:
+        self._temporary = temporary
+        temporary.mkdir()
+        own = {"TMPDIR": str(temporary)}
+        if broker.kind != "embedded":
+            own["KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
+        self._environ = child_environment(**own)
+
+    def start(self, *flags: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "worker", "demo", *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self._environ,
+            start_new_session=True,
+        )
+
+    def leftovers(self) -> list[str]:
+        """Folders in its own temporary one, and processes that were given it."""
+        mark = f"TMPDIR={self._temporary}".encode()
+        found = [str(path) for path in self._temporary.iterdir()]
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if mark in environ.read_bytes().split(b"\0"):
+                    found.append(environ.with_name("cmdline").read_bytes().decode())
+            except OSError:
+                continue  # it has ended meanwhile
+        return found
+
+
+@pytest.fixture
+def demo(broker: Broker, tmp_path: Path) -> Iterator[Demo]:
+    """The command; what it leaves behind fails the test."""
+    demo = Demo(broker, tmp_path / "own")
+    yield demo
+    assert demo.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--workers", "2"), ("--delivery", "exactly_once")],
+    ids=["one worker", "two workers", "exactly once"],
+)
+def test_every_promise_holds(demo: Demo, flags: tuple[str, ...]) -> None:
+    """Nothing missing, nothing twice, nothing out of order; dead letters are the broken records."""
+    running = demo.start("--posts", "60", "--json", *flags)
+    output, errors = running.communicate(timeout=500)
+    assert running.returncode == 0, errors
+    summary = json.loads(output.splitlines()[-1])
+    assert summary["missing"] == summary["duplicated"] == summary["reordered"] == 0
+    assert summary["consumed"] == summary["published"] + summary["dead_lettered"]
+    assert summary["consumed"] >= 60 + sum(BROKEN.values())
+    assert summary["reasons"] == BROKEN
+    assert summary["texts_per_second"] > 0
+    assert 0 < summary["p50_ms"] <= summary["p99_ms"]
+    assert 0.5 < summary["agreement"] <= 1
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.5, 6.0])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_at_any_moment_it_leaves_nothing(
+    demo: Demo, seconds: float, number: signal.Signals
+) -> None:
+    """Ctrl-C while starting, preparing or streaming: exit 130, no process, no folder."""
+    running = demo.start("--posts", "2000", "--rate", "20")
+    SystemClock().sleep(seconds)
+    os.killpg(running.pid, number)
+    _, errors = running.communicate(timeout=60)
+    # Before its own handlers stand, Python dies of the signal by itself.
+    assert running.returncode in {130, -number}, errors
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
+def test_the_look_for_leftovers_finds_some(demo: Demo) -> None:
+    """A check that can't fail would be none."""
+    mine = demo.start("--posts", "10")
+    clock = SystemClock()
+    deadline = clock.monotonic() + 30
+    while not demo.leftovers() and clock.monotonic() < deadline:
+        clock.sleep(0.05)
+    found = demo.leftovers()
+    mine.send_signal(signal.SIGINT)
+    mine.communicate(timeout=60)
+    assert found

@@ -1,0 +1,216 @@
+"""The whole worker on a real broker, with a model that misbehaves on purpose."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from schemas import Classification, DeadLetter
+from tests.conftest import Broker, Topics
+from tests.workers import (
+    ObedientModel,
+    audit,
+    clock,
+    count,
+    produce,
+    read,
+    running,
+    texts,
+    wait_until,
+)
+from worker.core.codec import DEAD_LETTER_HEADER
+from worker.errors import CircuitOpen, StageCrashed
+from worker.runtime.state import State
+
+pytestmark = pytest.mark.integration
+
+
+def reasons(records: list[Any]) -> list[str]:
+    return [
+        DeadLetter.model_validate_json(dict(r.headers)[DEAD_LETTER_HEADER]).reason.value
+        for r in records
+    ]
+
+
+def test_key_headers_timestamp_and_order_are_kept(broker: Broker, topics: Topics) -> None:
+    headers = [("trace", b"abc"), ("empty", b"")]
+    made_at = clock.wall_ms() - 90_000
+    produce(broker, topics.input, texts(60), headers=headers, timestamp_ms=made_at)
+    with running(broker, topics):
+        wait_until(lambda: count(broker, topics) == 60, what="all are labelled")
+    sources = {(r.partition, r.offset): r for r in read(broker, topics.input, 3)}
+    results = read(broker, topics.output, 3)
+    assert len(results) == 60
+    for result in results:
+        labelled = Classification.model_validate_json(result.value)
+        source = sources[labelled.source.partition, labelled.source.offset]
+        assert (result.key, result.timestamp) == (source.key, made_at)
+        assert result.headers[:2] == headers
+        assert labelled.message_id == str(json.loads(source.value)["id"])
+    for partition in range(3):
+        order = [
+            Classification.model_validate_json(r.value).source.offset
+            for r in results
+            if r.partition == partition
+        ]
+        assert order == sorted(order)
+
+
+def test_a_poison_text_becomes_a_dead_letter_and_its_mates_are_published(
+    broker: Broker, topics: Topics
+) -> None:
+    """FIELD complaint: one bad record fails its whole batch."""
+
+    def fail_on_seven(given: list[str]) -> None:
+        if "post number 7" in given:
+            raise ValueError("can't bear it: post number 7")
+
+    produce(broker, topics.input, texts(50))
+    with running(broker, topics, ObedientModel(fail_on_seven)) as worker:
+        wait_until(lambda: count(broker, topics) == 50, what="all have an outcome")
+        wait_until(
+            lambda: worker.value("streamlabel_records_published_total") == 49, what="49 counted"
+        )
+    (dead,) = read(broker, topics.dead, 3)
+    letter = DeadLetter.model_validate_json(dict(dead.headers)[DEAD_LETTER_HEADER])
+    assert (letter.reason.value, letter.attempt, letter.message) == (
+        "model_failed",
+        2,
+        "ValueError",
+    )
+    assert letter.stack_hash
+    assert json.loads(dead.value)["id"] == 7
+    verdict = audit(broker, topics)
+    assert verdict["holds"], verdict
+    assert verdict["consumed"] == 50
+
+
+def test_a_text_that_breaks_the_tokenizer_stands_alone(broker: Broker, topics: Topics) -> None:
+    def fail_on_three(given: list[str]) -> None:
+        if "post number 3" in given:
+            raise RuntimeError("no such character")
+
+    produce(broker, topics.input, texts(20))
+    with running(broker, topics, ObedientModel(on_tokenise=fail_on_three)):
+        wait_until(lambda: count(broker, topics) == 20, what="all have an outcome")
+    assert reasons(read(broker, topics.dead, 3)) == ["tokeniser_failed"]
+
+
+@pytest.mark.allow_errors
+def test_a_model_that_fails_on_everything_stops_the_worker(broker: Broker, topics: Topics) -> None:
+    """The limit is not swallowed on its way through the worker, and the topic is not emptied."""
+
+    def fail(_: list[str]) -> None:
+        raise ValueError("broken model")
+
+    produce(broker, topics.input, texts(200))
+    with running(
+        broker,
+        topics,
+        ObedientModel(fail),
+        max_consecutive_dead_letters=20,
+        batch__max_records=8,
+    ) as worker:
+        worker.join(60)
+    assert isinstance(worker.error, CircuitOpen)
+    assert worker.progress.state is State.FAILED
+    assert len(read(broker, topics.dead, 3)) < 20
+    with running(broker, topics):
+        wait_until(lambda: count(broker, topics) == 200, what="a mended worker labels the rest")
+    assert audit(broker, topics)["duplicated"] == 0
+
+
+@pytest.mark.allow_errors
+def test_a_stage_that_dies_ends_the_worker(broker: Broker, topics: Topics) -> None:
+    """FIELD complaint: a dead thread in a live process."""
+
+    def die(_: list[str]) -> None:
+        raise SystemExit("thread gone")
+
+    produce(broker, topics.input, texts(5))
+    with running(broker, topics, ObedientModel(die)) as worker:
+        worker.join(30)
+    assert isinstance(worker.error, StageCrashed)
+    assert "infer" in str(worker.error)
+    assert worker.progress.live() == (False, "failed")
+
+
+def test_backpressure_pauses_and_nothing_is_dropped(broker: Broker, topics: Topics) -> None:
+    gate = threading.Event()
+
+    def wait(_: list[str]) -> None:
+        gate.wait(30)
+
+    produce(broker, topics.input, texts(300))
+    with running(
+        broker, topics, ObedientModel(wait), max_inflight_records=64, batch__max_records=16
+    ) as worker:
+        wait_until(lambda: worker.progress.state is State.PAUSED, what="polling is paused")
+        consumed = worker.value("streamlabel_records_consumed_total")
+        clock.sleep(0.5)
+        assert worker.value("streamlabel_records_consumed_total") == consumed <= 64
+        gate.set()
+        wait_until(lambda: count(broker, topics) == 300, what="all are labelled")
+        wait_until(lambda: worker.progress.state is State.RUNNING, what="polling goes on")
+    assert audit(broker, topics)["holds"]
+
+
+@pytest.mark.allow_errors
+def test_a_stuck_model_turns_livez_red(broker: Broker, topics: Topics) -> None:
+    """FIELD complaint: one text hangs the server while health says 200."""
+    gate = threading.Event()
+
+    def hang(_: list[str]) -> None:
+        gate.wait(60)
+
+    produce(broker, topics.input, texts(5))
+    with running(broker, topics, ObedientModel(hang), stall_timeout=1.0) as worker:
+        wait_until(lambda: not worker.progress.live()[0], 20, "livez is red")
+        assert "nothing acknowledged" in worker.progress.live()[1]
+        gate.set()
+        wait_until(lambda: worker.progress.live()[0], 20, "livez is green again")
+
+
+def test_a_second_worker_takes_over_without_repeats(broker: Broker, topics: Topics) -> None:
+    """Scale-out under load, then scale-in: what is in flight is drained before it moves."""
+
+    def slowly(given: list[str]) -> None:
+        clock.sleep(0.002 * len(given))
+
+    if broker.kind == "embedded":
+        pytest.skip("the embedded broker ends a member's generation the moment another one joins")
+    made = 0
+
+    def produce_more() -> bool:
+        nonlocal made
+        produce(broker, topics.input, texts(120, start=made))
+        made += 120
+        return second.value("streamlabel_records_published_total") > 120
+
+    small: dict[str, Any] = {"batch__max_records": 16, "max_inflight_records": 128}
+    with running(broker, topics, ObedientModel(slowly), **small) as first:
+        produce(broker, topics.input, texts(120))
+        made += 120
+        wait_until(
+            lambda: first.value("streamlabel_records_published_total") > 30, what="it is under way"
+        )
+        with running(broker, topics, ObedientModel(slowly), **small) as second:
+            wait_until(produce_more, what="the second works")
+            first.stop()
+            wait_until(lambda: count(broker, topics) == made, what="the second finishes alone")
+    verdict = audit(broker, topics)
+    assert (verdict["consumed"], verdict["missing"], verdict["duplicated"]) == (made, 0, 0), verdict
+    assert (verdict["reordered"], verdict["orphans"]) == (0, 0)
+
+
+def test_exactly_once_commits_results_and_offsets_together(broker: Broker, topics: Topics) -> None:
+    produce(broker, topics.input, [*texts(120), (b"k", b"\xff")])
+    for _ in range(2):
+        with running(broker, topics, delivery="exactly_once", batch__max_records=16):
+            wait_until(lambda: count(broker, topics) == 121, what="all have an outcome")
+    verdict = audit(broker, topics, "--delivery", "exactly_once")
+    assert verdict["holds"], verdict
+    assert (verdict["consumed"], verdict["duplicated"], verdict["pending"]) == (121, 0, 0)

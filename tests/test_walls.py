@@ -1,0 +1,138 @@
+"""The import walls: who may import whom, and which third party lives in which room."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+GROUND = {"settings", "errors", "metrics", "logs", "clock"}
+ROOMS = {
+    "core": set(),
+    "kafka_io": {"core"},
+    "inference": {"core"},
+    "runtime": {"core", "kafka_io"},
+    "local": {"core"},
+    "cli": {"core", "kafka_io", "inference", "runtime", "local"},
+}
+GROUND_MAY = {"metrics": {"core"}}
+# The training program reads the same data as the demo; nothing that runs in a worker imports it.
+PROGRAMS = {"worker/inference/bundled/corpus.py": "worker.local.posts"}
+THIRD_PARTIES = {
+    "kafka": {"kafka_io"},
+    "torch": {"inference"},
+    "transformers": {"inference"},
+    "huggingface_hub": {"inference"},
+    "safetensors": {"inference"},
+    "peft": {"inference"},
+}
+STANDARD = {"time": "worker/clock.py"}
+CALLS = {"os.environ": "worker/settings.py", "os.getenv": "worker/settings.py"}
+
+SOURCES = sorted([*(ROOT / "worker").rglob("*.py"), *(ROOT / "schemas").rglob("*.py")])
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def faults(relative: Path, source: str) -> list[str]:
+    """What a file does that its place forbids."""
+    tree = ast.parse(source)
+    package = relative.parts[0]
+    room = relative.parts[1] if len(relative.parts) > 2 else relative.stem
+    found = []
+    for name in imports(tree):
+        first, *rest = name.split(".")
+        if name.startswith(PROGRAMS.get(relative.as_posix(), "\0")):
+            continue
+        if first == "worker" and not _may(package, room, rest[0] if rest else ""):
+            found.append(f"imports {name}")
+        if first in THIRD_PARTIES and room not in THIRD_PARTIES[first]:
+            found.append(f"imports {first}, which lives in {THIRD_PARTIES[first]}")
+        if first in STANDARD and relative.as_posix() != STANDARD[first]:
+            found.append(f"imports {first}, which lives in {STANDARD[first]}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            call = ast.unparse(node)
+            if call in CALLS and relative.as_posix() != CALLS[call]:
+                found.append(f"uses {call}, which lives in {CALLS[call]}")
+    return found
+
+
+def _may(package: str, room: str, target: str) -> bool:
+    if package == "schemas":
+        return False
+    if target == room or target in GROUND:
+        return True
+    if room in GROUND:
+        return target in GROUND_MAY.get(room, set())
+    return target in ROOMS.get(room, {"cli"})
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_the_walls_hold(path: Path) -> None:
+    assert not faults(path.relative_to(ROOT), path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("place", "source"),
+    [
+        ("worker/core/x.py", "from worker.kafka_io import source"),
+        ("worker/core/x.py", "import time"),
+        ("worker/kafka_io/x.py", "from worker.inference import loading"),
+        ("worker/inference/x.py", "import worker.kafka_io"),
+        ("worker/runtime/x.py", "import torch"),
+        ("worker/runtime/x.py", "from worker.cli import main"),
+        ("worker/runtime/x.py", "from worker.local import posts"),
+        ("worker/cli/x.py", "from kafka import KafkaConsumer"),
+        ("worker/cli/x.py", "def f():\n    import torch"),
+        ("worker/local/x.py", "from worker.kafka_io import admin"),
+        ("worker/errors.py", "from worker.core import records"),
+        ("worker/cli/x.py", "import os\nprint(os.environ['A'])"),
+        ("schemas/x.py", "from worker import errors"),
+    ],
+)
+def test_the_walls_can_fall(place: str, source: str) -> None:
+    assert faults(Path(place), source)
+
+
+def test_only_programs_import_programs() -> None:
+    allowed = {"train", "evaluate", "corpus"}
+    for path in SOURCES:
+        names = set(imports(ast.parse(path.read_text(encoding="utf-8"))))
+        if any(name.startswith("worker.inference.bundled.corpus") for name in names):
+            assert path.stem in allowed, path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_module_says_what_it_owns(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring
+    assert "TBD" not in docstring
+
+
+@pytest.mark.parametrize("command", [[], ["audit"], ["topics"], ["demo"], ["run"]])
+def test_help_loads_neither_torch_nor_kafka(command: list[str]) -> None:
+    script = (
+        "import sys, worker.cli.main as m\n"
+        f"sys.argv = ['streamlabel', *{command!r}, '--help']\n"
+        "try: m.main()\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "heavy = {'torch', 'transformers', 'kafka'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr

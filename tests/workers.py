@@ -1,0 +1,258 @@
+"""Workers to break: real processes, and threads with a model that does as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from tests.conftest import Broker, Topics
+from tests.records import CARD
+from worker.clock import SystemClock
+from worker.core.records import ModelCard, ModelInput, Prediction
+from worker.metrics import Metrics
+from worker.runtime.launch import Launcher
+from worker.runtime.progress import Progress
+from worker.runtime.state import State
+from worker.settings import Settings, child_environment, load
+
+clock = SystemClock()
+Record = tuple[bytes | None, bytes | None]
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 60.0, what: str = "it") -> None:
+    """Poll a condition; a test that waits in vain says what for."""
+    deadline = clock.monotonic() + timeout
+    while not condition():
+        assert clock.monotonic() < deadline, f"waited {timeout:g} s in vain until {what}"
+        clock.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def flags(broker: Broker, topics: Topics) -> dict[str, Any]:
+    """Settings that point a worker at the test's topics."""
+    return {
+        "kafka.bootstrap_servers": broker.bootstrap_servers,
+        "kafka.group_id": topics.group,
+        # The embedded broker answers empty fetches at once.
+        "kafka.empty_poll_pause_ms": 20 if broker.kind == "embedded" else 0,
+        "input.topic": topics.input,
+        "output.topic": topics.output,
+        "output.dead_letter_topic": topics.dead,
+    }
+
+
+# -- topics in and out -------------------------------------------------------------------------
+
+
+def produce(broker: Broker, topic: str, records: Sequence[Record], **more: Any) -> None:
+    """Send (key, value) pairs; returns when all are acknowledged."""
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers.split(","), acks="all")
+    sent = [producer.send(topic, key=key, value=value, **more) for key, value in records]
+    for one in sent:
+        one.get(timeout=30)
+    producer.close()
+
+
+def texts(number: int, start: int = 0) -> list[Record]:
+    """JSON texts, keyed by one of seven authors."""
+    return [
+        (f"author-{n % 7}".encode(), json.dumps({"id": n, "text": f"post number {n}"}).encode())
+        for n in range(start, start + number)
+    ]
+
+
+def read(broker: Broker, topic: str, partitions: int) -> list[Any]:
+    """Every committed record of a topic, partition by partition."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=broker.bootstrap_servers.split(","),
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+    )
+    with contextlib.closing(consumer):
+        owned = [TopicPartition(topic, n) for n in range(partitions)]
+        consumer.assign(owned)
+        consumer.seek_to_beginning(*owned)
+        ends = consumer.end_offsets(owned)
+        found: list[Any] = []
+        while any(consumer.position(p) < ends[p] for p in owned):
+            for records in consumer.poll(timeout_ms=200).values():
+                found += records
+    return sorted(found, key=lambda r: (r.partition, r.offset))
+
+
+def count(broker: Broker, topics: Topics) -> int:
+    """Outcomes so far."""
+    return sum(
+        len(read(broker, topic, topics.partitions)) for topic in (topics.output, topics.dead)
+    )
+
+
+def audit(broker: Broker, topics: Topics, *more: str) -> dict[str, Any]:
+    """What `streamlabel audit` says of the topics."""
+    command = [
+        *(sys.executable, "-m", "worker", "audit", "--json"),
+        *("--bootstrap-servers", broker.bootstrap_servers, "--group-id", topics.group),
+        *("--input-topic", topics.input, "--output-topic", topics.output),
+        *("--output-dead-letter-topic", topics.dead, *more),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout, done.stderr
+    verdict: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return verdict | {"exit": done.returncode}
+
+
+# -- a process ---------------------------------------------------------------------------------
+
+
+class WorkerProcess:
+    """`streamlabel run` as in production."""
+
+    def __init__(
+        self, broker: Broker, topics: Topics, model: Path | str, log: Path, *more: str
+    ) -> None:
+        self.port = free_port()
+        self.log = log
+        given = flags(broker, topics)
+        command = [
+            *(sys.executable, "-m", "worker", "run", "--model", str(model)),
+            *("--bootstrap-servers", given["kafka.bootstrap_servers"]),
+            *("--group-id", given["kafka.group_id"]),
+            *("--kafka-empty-poll-pause-ms", str(given["kafka.empty_poll_pause_ms"])),
+            *("--input-topic", topics.input, "--output-topic", topics.output),
+            *("--output-dead-letter-topic", topics.dead),
+            *("--http-port", str(self.port), "--model-threads", "1", *more),
+        ]
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen(command, stderr=sink, env=child_environment())
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body; 0 where nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's series."""
+        lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith(name)]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    def wait_ready(self) -> None:
+        """Wait until /readyz is green."""
+
+        def ready() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            return self.get("/readyz")[0] == 200
+
+        wait_until(ready, 120, "the worker is ready")
+
+    def stop(self, timeout: float = 60) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait(30)
+
+
+# -- a thread ----------------------------------------------------------------------------------
+
+
+@dataclass
+class ObedientModel:
+    """Tokeniser and classifier in one; `on_predict` sees the texts and may raise or wait."""
+
+    on_predict: Callable[[list[str]], None] = lambda _: None
+    on_tokenise: Callable[[list[str]], None] = lambda _: None
+    card: ModelCard = CARD
+    predicted: list[list[str]] = field(default_factory=list)
+
+    def tokenise(self, some: Sequence[str]) -> list[ModelInput]:
+        self.on_tokenise(list(some))
+        ids = tuple(tuple(map(ord, text)) for text in some)
+        return [ModelInput(ids, tuple(range(len(some))), (False,) * len(some))]
+
+    def warm_up(self) -> None:
+        pass
+
+    def predict(self, model_input: ModelInput) -> list[Prediction]:
+        given = ["".join(map(chr, ids)) for ids in model_input.ids]
+        self.predicted.append(given)
+        self.on_predict(given)
+        return [Prediction((0.25, 0.75), len(text), truncated=False) for text in given]
+
+
+class WorkerThread:
+    """The whole worker but for its model and its process."""
+
+    def __init__(self, settings: Settings, model: ObedientModel) -> None:
+        self.metrics = Metrics()
+        self.progress = Progress(settings.stall_timeout, self.metrics, clock)
+        self.progress.move(State.WARMING)
+        self.error: BaseException | None = None
+        self.stop_event = threading.Event()
+        launcher = Launcher(settings, self.metrics, self.progress, clock, self.stop_event)
+
+        def run() -> None:
+            try:
+                launcher.run(model, model)
+            except BaseException as error:  # noqa: BLE001 - for the test to judge
+                self.error = error
+
+        self.thread = threading.Thread(target=run, name="worker-main")
+        self.thread.start()
+
+    def stop(self, timeout: float = 60) -> None:
+        """As SIGTERM does; raises what the worker died of."""
+        self.stop_event.set()
+        self.join(timeout)
+        if self.error:
+            raise self.error
+
+    def join(self, timeout: float = 60) -> None:
+        """Wait until it ends by itself."""
+        self.thread.join(timeout)
+        assert not self.thread.is_alive(), "the worker did not end"
+
+    def value(self, name: str, **labels: str) -> float:
+        """A metric's value."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@contextlib.contextmanager
+def running(
+    broker: Broker, topics: Topics, model: ObedientModel | None = None, **more: Any
+) -> Iterator[WorkerThread]:
+    """A worker for the length of a `with`; `more` are settings by path, `__` for the dot."""
+    chosen = flags(broker, topics) | {k.replace("__", "."): v for k, v in more.items()}
+    settings = load(chosen, environ={}).settings
+    worker = WorkerThread(settings, model or ObedientModel())
+    try:
+        yield worker
+    finally:
+        worker.stop_event.set()
+        worker.join()

@@ -1,0 +1,180 @@
+"""Reads the topics for `streamlabel audit` and fills the ledger.
+
+Runs on the main thread. Imports core and kafka_io; loading it loads the Kafka client.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from worker.core.codec import DEAD_LETTER_HEADER
+from worker.core.coordinates import SOURCE_HEADER, parse_source
+from worker.core.ledger import Kind, Ledger, Report, Scope, Source
+from worker.core.records import Headers
+from worker.errors import BrokerAway, Fatal, TopicMissing
+from worker.kafka_io.admin import Admin, TopicInfo
+from worker.kafka_io.history import History
+from worker.settings import Settings
+
+# (topic, records read, offsets there are)
+Progress = Callable[[str, int, int], None]
+
+_PROGRESS_EVERY = 20_000  # records
+# The reason is the document's first member; parsing it whole would cost more than the rest.
+_REASON = re.compile(rb'"reason"\s*:\s*"(\w+)"')
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the ledger found, why records were dead-lettered, what could not be read."""
+
+    report: Report
+    reasons: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def perform(settings: Settings, *, to_end: bool, progress: Progress) -> Audit:
+    """Read all three topics and compare them.
+
+    Args:
+        settings: cluster, group, topics.
+        to_end: judge every input record that there is at the start, committed or not.
+        progress: called once in a while.
+
+    Raises:
+        TopicMissing: one of the three.
+        Fatal: the group has committed nothing, so nothing could be judged.
+        BrokerAway: it stopped answering.
+    """
+    with Admin(settings.kafka) as admin, History(settings.kafka) as history:
+        return _Auditor(settings, admin, history, progress).audit(to_end=to_end)
+
+
+class _Auditor:
+    def __init__(
+        self, settings: Settings, admin: Admin, history: History, progress: Progress
+    ) -> None:
+        self._settings, self._admin = settings, admin
+        self._history, self._progress = history, progress
+        self._input = settings.input.topic
+        self._outcomes: dict[Kind, str] = {
+            "result": settings.output.topic,
+            "dead_letter": settings.output.dead_letter_topic,
+        }
+        self._reasons: Counter[str] = Counter()
+        self._notes: list[str] = []
+
+    def audit(self, *, to_end: bool) -> Audit:
+        infos = self._topics()
+        # The order of these three questions is what makes an audit beside a running worker fair.
+        # A record's outcome is acknowledged before its offset is committed: so what lies below
+        # the commits (asked first) has its outcome below the outcomes' ends (asked second), and
+        # what lies below those has its record below the input's ends (asked last).
+        limits = self._limits(to_end=to_end)
+        outcome_ends = {
+            kind: self._admin.end_offsets(name) for kind, name in self._outcomes.items()
+        }
+        scopes = self._scopes(limits, self._admin.end_offsets(self._input))
+        ledger = Ledger(self._input, scopes, compacted=infos[self._input].compacted)
+        self._read_input(ledger, scopes)
+        for kind, ends in outcome_ends.items():
+            self._read_outcomes(ledger, kind, ends)
+        late = self._settings.input.start == "latest"
+        report = ledger.report(self._gone(scopes, infos), late=late)
+        return Audit(report, dict(self._reasons.most_common()), tuple(self._notes))
+
+    def _topics(self) -> dict[str, TopicInfo]:
+        infos = self._admin.topics([self._input, *self._outcomes.values()])
+        missing = ", ".join(name for name, info in infos.items() if info is None)
+        if missing:
+            where = self._settings.kafka.bootstrap_servers
+            raise TopicMissing(
+                f"nothing to audit: missing on {where}: {missing} "
+                "(`streamlabel topics create` makes the topics)"
+            )
+        return {name: info for name, info in infos.items() if info is not None}
+
+    def _limits(self, *, to_end: bool) -> dict[int, int]:
+        if to_end:
+            return self._admin.end_offsets(self._input)
+        group = self._settings.kafka.group_id
+        committed = self._admin.committed(group, self._input)
+        if not committed and any(self._admin.end_offsets(self._input).values()):
+            raise Fatal(
+                f"group {group!r} has committed no offset of {self._input!r}, so there is nothing "
+                "to judge: check --group-id, or judge everything with --to-end"
+            )
+        return committed
+
+    def _scopes(self, limits: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, Scope]:
+        for partition, limit in limits.items():
+            if limit > ends.get(partition, 0):
+                self._notes.append(
+                    f"{self._input} {partition}: offset {limit} is committed but the partition "
+                    f"ends at {ends.get(partition, 0)}: was the topic made anew?"
+                )
+        return {p: Scope(min(limits.get(p, 0), end), end) for p, end in ends.items()}
+
+    def _read_input(self, ledger: Ledger, scopes: Mapping[int, Scope]) -> None:
+        ends = {partition: scope.limit for partition, scope in scopes.items()}
+        total = sum(ends.values())
+        for number, seen in enumerate(self._history.read(self._input, ends)):
+            ledger.record(seen.partition, seen.offset)
+            if number % _PROGRESS_EVERY == 0:
+                self._progress(self._input, number, total)
+        self._note_unread(self._input)
+        ledger.kept_from(self._admin.start_offsets(self._input))
+
+    def _read_outcomes(self, ledger: Ledger, kind: Kind, ends: Mapping[int, int]) -> None:
+        topic, total = self._outcomes[kind], sum(ends.values())
+        for number, seen in enumerate(self._history.read(topic, ends)):
+            first = ledger.outcome(kind, seen.partition, seen.offset, _source(seen.headers))
+            if first and kind == "dead_letter":
+                self._reasons[_reason(seen.headers)] += 1
+            if number % _PROGRESS_EVERY == 0:
+                self._progress(topic, number, total)
+        self._note_unread(topic)
+
+    def _note_unread(self, topic: str) -> None:
+        if not self._history.unread:
+            return
+        stable = self._admin.end_offsets(topic, "read_committed")
+        for partition, position in self._history.unread.items():
+            if position < stable.get(partition, 0):
+                raise BrokerAway(f"{topic} {partition}: no record came after offset {position}")
+            self._notes.append(
+                f"{topic} {partition}: not read from offset {position} on, where a transaction "
+                "is still open"
+            )
+
+    def _gone(
+        self, scopes: Mapping[int, Scope], infos: Mapping[str, TopicInfo]
+    ) -> dict[tuple[Kind, int], bool]:
+        """Where outcomes were removed from their topic, for each partition that they come from."""
+        gone: dict[tuple[Kind, int], bool] = {}
+        for kind, topic in self._outcomes.items():
+            starts = self._admin.start_offsets(topic)
+            for partition in scopes:
+                if infos[topic].compacted:
+                    gone[kind, partition] = True
+                elif starts[partition % len(starts)] > 0:
+                    gone[kind, partition] = False
+        return gone
+
+
+def _source(headers: Headers) -> Source | None:
+    # Ours is the last of its name, should the record have come in with one.
+    for name, value in reversed(headers):
+        if name == SOURCE_HEADER:
+            return parse_source(value or b"")
+    return None
+
+
+def _reason(headers: Headers) -> str:
+    for name, value in reversed(headers):
+        if name == DEAD_LETTER_HEADER and (found := _REASON.search(value or b"")):
+            return found[1].decode("ascii", "replace")
+    return "unknown"

@@ -1,0 +1,55 @@
+"""The three topics that a worker needs: there, made, or an error that says how to make them.
+
+Called on the main thread before any record is read. Imports kafka_io.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from worker.errors import TopicMissing
+from worker.kafka_io.admin import Admin, TopicInfo
+from worker.logs import get_logger
+from worker.settings import Settings
+
+log = get_logger(__name__)
+
+DEFAULT_PARTITIONS = 6
+
+
+def needed(settings: Settings) -> tuple[str, str, str]:
+    """Input, output and dead-letter topic."""
+    return settings.input.topic, settings.output.topic, settings.output.dead_letter_topic
+
+
+def require(settings: Settings) -> dict[str, TopicInfo]:
+    """What there is of each topic, made first where it is missing and `create_topics` is on.
+
+    Raises:
+        TopicMissing: the message has the command that creates what is missing.
+        BrokerAway: nobody answers.
+    """
+    wanted = needed(settings)
+    with Admin(settings.kafka) as admin:
+        found = admin.topics(wanted)
+        missing = [name for name in wanted if found[name] is None]
+        if missing and not settings.create_topics:
+            raise TopicMissing(_how_to_create(settings, missing))
+        source = found[settings.input.topic]
+        for name in missing:
+            # Several workers may start at once: that one of them was faster is no fault.
+            admin.create(name, source.partitions if source else DEFAULT_PARTITIONS)
+            log.info("topic created", topic=name)
+        there = admin.topics(wanted) if missing else found
+    return {name: info for name, info in there.items() if info is not None}
+
+
+def _how_to_create(settings: Settings, missing: Sequence[str]) -> str:
+    servers = settings.kafka.bootstrap_servers
+    source, output, dead = needed(settings)
+    return (
+        f"topics missing on {servers}: {', '.join(missing)}. Create them with\n"
+        f"  streamlabel topics create --bootstrap-servers {servers} --input-topic {source} "
+        f"--output-topic {output} --output-dead-letter-topic {dead}\n"
+        "or start the worker with --create-topics"
+    )
