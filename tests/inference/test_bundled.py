@@ -186,16 +186,17 @@ def test_the_merge_equals_pefts_own(checkpoint: Path) -> None:
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-6, msg=name)
 
 
-def test_every_tensor_of_the_adapter_is_merged(checkpoint: Path) -> None:
-    """Moving one of the adapter's tensors moves the merged weights."""
+def test_every_tensor_of_the_adapter_is_merged() -> None:
+    """Moving any one of the adapter's tensors moves the merged weights in its place."""
     base = load_file(encoder.locate() / "model.safetensors")
     adapter = load_file(bundled.ADAPTER / "adapter_model.safetensors")
-    ours = load_file(checkpoint / "model.safetensors")
-    moved = {name: tensor + 1 for name, tensor in adapter.items()}
     for name in adapter:
         place = merge._place(name.removeprefix("base_model.model."))
-        again = merge.merged(base, adapter | {name: moved[name]}, scale=1.0)
-        assert not torch.equal(again[place], ours[place]), name
+        stem = name.rpartition(".lora_")[0] or name
+        few = {n: t for n, t in adapter.items() if n.startswith(stem) or "classifier" in n}
+        before = merge.merged(base, few, scale=1.0)[place]
+        after = merge.merged(base, few | {name: few[name] + 1}, scale=1.0)[place]
+        assert not torch.equal(before, after), name
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,8 @@ import io
 import json
 import logging
 import os
-import subprocess
-import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +23,9 @@ from rich.console import Console
 
 from worker.cli.demo import PARTITIONS
 from worker.clock import SystemClock
-from worker.errors import Fatal, StreamlabelError
+from worker.errors import StreamlabelError
 from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
+from worker.local.demo_helpers import Helpers
 from worker.local.demo_stream import Stream
 from worker.local.demo_summary import Summary
 from worker.local.demo_tally import Tally
@@ -35,36 +33,12 @@ from worker.local.demo_view import WIDTH, LiveView, PlainView, View, frame
 from worker.local.demo_workers import Workers, run_command
 from worker.local.embedded import EmbeddedBroker
 from worker.local.fallback_posts import fallback_posts
-from worker.local.posts import RatedText, SampleUnavailable, load_rated
-from worker.local.processes import Interrupts, last_lines, spawn, stop
+from worker.local.posts import RatedText, SampleUnavailable
+from worker.local.processes import Interrupts
 from worker.local.stream import SampleRecord, sample_stream
-from worker.settings import InputSettings, KafkaSettings, child_environment, read_environment
+from worker.settings import InputSettings, KafkaSettings, read_environment
 
 _STEP_S: Final = 0.03
-_HELPER_GRACE_S: Final = 10.0
-
-# In a process of its own: Ctrl-C can end it, and this one stays without torch. SIGTERM becomes
-# an exception there, so that what it has half written is removed on the way out.
-_HELPER: Final = """
-import signal, sys
-from pathlib import Path
-signal.signal(signal.SIGTERM, signal.default_int_handler)
-"""
-_FETCH: Final = f"""{_HELPER}
-from worker.local.posts import SampleUnavailable, load_rated
-try:
-    load_rated("tweets", Path(sys.argv[1]))
-except SampleUnavailable as error:
-    sys.exit(str(error))
-"""
-_PREPARE: Final = f"""{_HELPER}
-from worker.errors import StreamlabelError
-from worker.inference.bundled import prepare
-try:
-    prepare(Path(sys.argv[1]))
-except StreamlabelError as error:
-    sys.exit(str(error))
-"""
 
 
 @dataclass(frozen=True)
@@ -127,12 +101,14 @@ class _Demo:
         self._clock = clock
         self._source = "tweets"
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamlabel-")))
+        self._helpers = Helpers(self._folder, stack, interrupts)
 
     def run(self) -> Summary:
         kafka, names = self._broker_and_topics()
         records = self._records()
         if self._args.model == "bundled":
-            self._prepare_model()
+            self._view.say("preparing the bundled model (once; it is kept)")
+            self._helpers.prepare_model(self._cache_dir)
         workers = self._start_workers(kafka, names)
         tally = self._stream(kafka, names, records, workers)
         if self._args.keep:
@@ -167,25 +143,16 @@ class _Demo:
         return sample_stream(posts, number, InputSettings().max_bytes)
 
     def _posts(self) -> list[RatedText]:
+        if self._args.screenshot:  # the picture is ours to publish, the tweets are not
+            self._source = "fallback"
+            return fallback_posts()
         self._view.say("getting the rated tweets (once; they are kept)")
         try:
-            return self._tweets()
+            return self._helpers.tweets(self._cache_dir)
         except SampleUnavailable as error:
             self._view.say(f"no tweets: {error}; taking the posts that come with streamlabel")
             self._source = "fallback"
             return fallback_posts()
-
-    def _tweets(self) -> list[RatedText]:
-        log = self._folder / "fetch.log"
-        if self._helper(["-c", _FETCH, str(self._cache_dir)], log):
-            raise SampleUnavailable(last_lines(log, 1).strip())
-        return load_rated("tweets", self._cache_dir)
-
-    def _prepare_model(self) -> None:
-        self._view.say("preparing the bundled model (once; it is kept)")
-        log = self._folder / "prepare.log"
-        if self._helper(["-c", _PREPARE, str(self._cache_dir)], log):
-            raise Fatal(f"the bundled model can't be prepared:\n{last_lines(log)}")
 
     def _start_workers(self, kafka: KafkaSettings, names: _Names) -> Workers:
         number = self._args.workers
@@ -213,17 +180,17 @@ class _Demo:
         producer = self._stack.enter_context(SampleProducer(kafka, names.input))
         tail = self._stack.enter_context(Tail(kafka, [names.output, names.dead], self._clock))
         stream = Stream(tally, producer, tail, self._args.rate, self._clock)
-        try:
-            while not tally.finished:
+        while not tally.finished:
+            workers.check()
+            try:
                 with self._interrupts.allowed():
                     stream.step()
                     self._view.show(tally)
-                workers.check()
-                self._interrupts.sleep(_STEP_S)
-        except StreamlabelError:
-            self._view.close()
-            self._view.say(workers.logs())
-            raise
+            except StreamlabelError:
+                self._view.close()
+                self._view.say(workers.logs())
+                raise
+            self._interrupts.sleep(_STEP_S)
         return tally
 
     def _stay(self, workers: Workers) -> None:
@@ -246,28 +213,10 @@ class _Demo:
             "--allow-duplicates": "0",  # nothing was killed here
         }
         words = [word for pair in flags.items() for word in pair]
-        log, printed = self._folder / "audit.log", self._folder / "audit.json"
         command = ["-m", "worker", "audit", "--json", "--to-end", *words]
-        code = self._helper(command, log, printed)
-        lines = printed.read_text(encoding="utf-8").splitlines()
-        if code not in (0, 1) or not lines:
-            raise Fatal(f"the audit ended with {code}:\n{last_lines(log)}")
+        _, lines = self._helpers.output_of(command)
         found: dict[str, Any] = json.loads(lines[-1])
         return found
-
-    def _helper(self, command: Sequence[str], log: Path, printed: Path | None = None) -> int:
-        """Run Python with these arguments to its end, as a process that Ctrl-C ends too."""
-        environ = child_environment(TMPDIR=str(self._folder))
-        with log.open("wb") as errors, (printed or log).open("ab") as output:
-            process = spawn([sys.executable, *command], output, environ, errors)
-        self._stack.callback(stop, process, _HELPER_GRACE_S)
-        self._interrupts.on_second(process.kill)
-        return self._wait(process)
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        while (code := process.poll()) is None:
-            self._interrupts.sleep(0.05)
-        return code
 
 
 def _view(console: Console, clock: SystemClock, args: argparse.Namespace) -> View:
@@ -282,7 +231,7 @@ def _headline(args: argparse.Namespace) -> str:
     if read_environment("KAFKA_BOOTSTRAP_SERVERS"):
         broker = "your broker"
     promise = args.delivery.replace("_", " ")
-    return f"streamlabel demo · {workers} · {args.model} model · {promise} · {broker}"
+    return f"streamlabel demo · {workers} · {Path(args.model).name} model · {promise} · {broker}"
 
 
 def _save_picture(path: Path, summary: Summary, headline: str) -> None:

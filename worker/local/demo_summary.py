@@ -90,8 +90,8 @@ class Summary:
     def _verdict(self) -> Text:
         if self.good:
             words = "Every promise held; the dead letters are exactly the broken records."
-            return Text(words, style="bold spring_green2")
-        told = Text("A promise was broken:", style="bold orange_red1")
+            return Text(words, style="bold #4fc38a")
+        told = Text("A promise was broken:", style="bold #ee7a5e")
         for fault in self._faults():
             told.append(f"\n  {fault}")
         return told

@@ -25,8 +25,8 @@ WIDTH: Final = 100
 _FRAME_S: Final = 0.12
 _LINE_S: Final = 2.0
 _LONGEST: Final = 200  # characters of a text that are worth cleaning for one line
-_BAR: Final = 40
-_COLOURS: Final = {"POSITIVE": "spring_green2", "NEGATIVE": "orange_red1"}
+_BAR: Final = 60
+_COLOURS: Final = {"POSITIVE": "#4fc38a", "NEGATIVE": "#ee7a5e"}
 _OTHERS: Final = ("deep_sky_blue1", "gold1", "medium_purple1", "turquoise2", "hot_pink")
 
 
@@ -156,8 +156,8 @@ def _mix(tally: Tally) -> RenderableType:
         share = number / whole
         grid.add_row(
             Text(harmless(label), style=f"bold {_colour(label)}"),
-            Text(("█" * round(_BAR * share) or "▏").ljust(_BAR), style=_colour(label)),
-            Text(f"{share:.0%}"),
+            Text(f"{share:4.0%}"),
+            Text("━" * round(_BAR * share) or "╸", style=f"bold {_colour(label)}"),
         )
     return grid
 

@@ -50,7 +50,7 @@ def sample_stream(posts: Sequence[RatedText], number: int, max_bytes: int) -> li
     mixed: list[SampleRecord] = []
     for at, record in enumerate(special):
         start, end = (len(plain) * step // len(special) for step in (at, at + 1))
-        mixed += [*plain[start:end], record]
+        mixed += [record, *plain[start:end]]
     return mixed
 
 

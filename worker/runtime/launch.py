@@ -59,7 +59,7 @@ class Launcher:
         if topics is None:
             return
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
-        source = self._patiently(lambda: KafkaSource(settings, worker, self._clock))
+        source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))
         sink = source and self._patiently(lambda: self._sink(topics, source, worker))
         if not source or not sink:
             return
@@ -83,9 +83,9 @@ class Launcher:
             sink,
             metrics=self._metrics,
             clock=self._clock,
-            on_crash=worker.crashed,
+            on_crash=worker.completions.crashed,
         )
-        worker.attach(source, pipeline, commits_here=not sink.commits_offsets)
+        worker.attach(source, pipeline, commits_elsewhere=sink.commits_offsets)
         worker.run()
 
     def _sink(self, topics: dict[str, TopicInfo], source: KafkaSource, worker: Worker) -> KafkaSink:
@@ -97,11 +97,13 @@ class Launcher:
                 self._settings,
                 partitions,
                 largest,
-                worker.completed,
+                worker.completions.completed,
                 self._clock,
                 source.group_metadata,
             )
-        return KafkaSink(self._settings, partitions, largest, worker.completed, self._clock)
+        return KafkaSink(
+            self._settings, partitions, largest, worker.completions.completed, self._clock
+        )
 
     def _patiently(self, attempt: Callable[[], Made]) -> Made | None:
         """Try until it works or the worker is told to stop (None); says so once a while."""

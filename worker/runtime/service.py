@@ -1,43 +1,43 @@
-"""The worker: its state and its main loop.
+"""The worker: its main loop, from the first poll to leaving the group.
 
-Runs on the main thread, which alone owns consumer, batcher and offsets. Two exceptions, both by
-hand-over and never at the same time: the revoke thread acts for the main thread while that is
-parked in a rebalance (see `kafka_io/source.py`), and other threads leave completions and crashes
-in queues. Imports core, kafka_io's protocols and the ground floor.
+Runs on the main thread, which alone owns consumer, batcher and offsets; the revoke thread stands
+in for it while it is parked in a rebalance. Imports core, kafka_io's protocols and the ground
+floor.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping
 
 from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.codec import Decoder, estimate_tokens
 from worker.core.offsets import OffsetTracker
-from worker.core.records import Completion, Partition, RawRecord, WorkItem
-from worker.errors import BrokerAway, Fatal, StageCrashed, StreamlabelError
+from worker.core.records import Partition, RawRecord, WorkItem
+from worker.errors import BrokerAway, Fatal, StageCrashed
 from worker.kafka_io.source import RecordSource
 from worker.logs import get_logger
 from worker.metrics import Metrics
+from worker.runtime.commits import Commits
+from worker.runtime.completions import Completions
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
+from worker.runtime.rebalance import Rebalance
 from worker.runtime.state import State
 from worker.settings import Settings
 
 log = get_logger(__name__)
 
-# Longest nap in `poll` (seconds): how late a completion can be noticed while nothing comes in,
-# and while a closed batch waits for the tokenise stage to take it.
+# Longest nap in `poll`, seconds: how late a completion can be noticed while nothing comes in.
 _IDLE_POLL = 0.1
 _BUSY_POLL = 0.01
 _POLL_RECORDS = 500
 _LEAVE = 5.0  # seconds for the goodbye; a group that is busy joining would not answer sooner
+_REPORT_EVERY = 1.0  # seconds
 
 
 class Worker:
-    """Polls, batches, hands on, commits; drains on a rebalance and on a stop.
+    """Polls, batches, hands on, commits; drains at a rebalance and at a stop.
 
     Args:
         settings: the settings in force.
@@ -54,44 +54,32 @@ class Worker:
         stop: threading.Event,
     ) -> None:
         self._settings, self._metrics, self._clock = settings, metrics, clock
-        self._progress = progress
+        self._progress, self._stop = progress, stop
+        batch = settings.batch
         self._decoder = Decoder(settings.input)
-        self._batcher = MicroBatcher(
-            settings.batch.max_records,
-            settings.batch.max_tokens,
-            settings.batch.max_delay_ms / 1000,
-        )
+        self._batcher = MicroBatcher(batch.max_records, batch.max_tokens, batch.max_delay_ms / 1000)
         self._offsets = OffsetTracker()
-        self._completions: queue.SimpleQueue[Completion] = queue.SimpleQueue()
-        self._crashes: queue.SimpleQueue[StreamlabelError] = queue.SimpleQueue()
-        self._stop = stop
+        self.completions = Completions(self._offsets, metrics, progress, clock)
+        self._commits = Commits(
+            self._offsets, settings.commit_interval, metrics, clock, self.completions.failed
+        )
+        self.rebalance = Rebalance(
+            self._offsets,
+            self._batcher,
+            self.completions,
+            self._commits,
+            drain_timeout=settings.rebalance_drain_timeout,
+            metrics=metrics,
+            clock=clock,
+        )
+        self._next_report = 0.0
         self._source: RecordSource
         self._pipeline: Pipeline
-        self._commits_here = True
-        self._commit_in_flight = False
-        self._next_commit = 0.0
-        self._next_report = 0.0
 
-    # -- wiring --------------------------------------------------------------------------------
-
-    def attach(self, source: RecordSource, pipeline: Pipeline, *, commits_here: bool) -> None:
-        """Give the worker its ends. `commits_here` is False where the sink commits offsets."""
-        self._source, self._pipeline, self._commits_here = source, pipeline, commits_here
-
-    def completed(self, completion: Completion) -> None:
-        """Any thread: note an acknowledged (or refused) batch."""
-        self._completions.put(completion)
-
-    def crashed(self, stage: str, error: BaseException) -> None:
-        """Any thread: note a stage's death; the main loop stops on it."""
-        if isinstance(error, Fatal):
-            self._crashes.put(error)
-            return
-        crash = StageCrashed(f"the {stage} stage crashed: {type(error).__name__}: {error}")
-        crash.__cause__ = error
-        self._crashes.put(crash)
-
-    # -- the main loop -------------------------------------------------------------------------
+    def attach(self, source: RecordSource, pipeline: Pipeline, *, commits_elsewhere: bool) -> None:
+        """Give the worker its ends. `commits_elsewhere`: the sink commits the offsets."""
+        self._source, self._pipeline = source, pipeline
+        self._commits.attach(source, elsewhere=commits_elsewhere)
 
     def run(self) -> None:
         """Label until told to stop; leaves the group with everything in flight committed.
@@ -102,30 +90,40 @@ class Worker:
         self._pipeline.start()
         self._progress.move(State.RUNNING)
         try:
-            while not self._stop.is_set():
-                self._step()
-            self._shut_down(failed=False)
-        except Fatal as error:
-            log.error("stopping on a fault", reason=str(error))  # noqa: TRY400 - raised again
-            if self._progress.state is not State.DRAINING:
-                self._shut_down(failed=True)
+            self._shut_down(self._until_stopped())
+        except Fatal:
             self._progress.move(State.FAILED)
             raise
         self._progress.move(State.STOPPED)
         log.info("stopped")
 
+    def _until_stopped(self) -> Fatal | None:
+        """Go round until told to stop (None) or until something fails."""
+        try:
+            while not self._stop.is_set():
+                self._step()
+        except Fatal as error:
+            log.error("stopping on a fault", reason=str(error))  # noqa: TRY400 - raised again
+            return error
+        except Exception as error:
+            log.exception("stopping on an unknown error")
+            return StageCrashed(f"the main loop crashed: {type(error).__name__}: {error}")
+        return None
+
     def _step(self) -> None:
-        self._absorb()
-        self._commit_if_due()
+        self.completions.absorb()
+        self._commits.if_due()
         self._hand_over()
         self._balance()
-        self._report_if_due()
+        self._report()
         for record in self._poll(self._nap()):
             self._accept(record)
 
+    # -- in ------------------------------------------------------------------------------------
+
     def _poll(self, timeout: float) -> list[RawRecord]:
+        room = self._settings.max_inflight_records - self._offsets.records
         try:
-            room = self._settings.max_inflight_records - self._offsets.records
             return self._source.poll(timeout, max(1, min(_POLL_RECORDS, room)))
         except BrokerAway as error:
             log.debug("poll failed, trying again", reason=str(error))
@@ -134,12 +132,12 @@ class Worker:
 
     def _nap(self) -> float:
         """How long `poll` may wait for records without keeping anything else waiting."""
-        if self._batcher.due(self._clock.monotonic()):
-            return _BUSY_POLL  # a batch is closed and the tokenise stage is behind
-        deadline = self._batcher.deadline
-        if deadline is None:
-            return _BUSY_POLL if self._offsets.records else _IDLE_POLL
-        return min(_IDLE_POLL, max(0.0, deadline - self._clock.monotonic()))
+        now = self._clock.monotonic()
+        if self._batcher.due(now):
+            return _BUSY_POLL  # the tokenise stage is behind and may take the batch any moment
+        if self._batcher.deadline is not None:
+            return min(_IDLE_POLL, max(0.0, self._batcher.deadline - now))
+        return _BUSY_POLL if self._offsets.records else _IDLE_POLL
 
     def _accept(self, record: RawRecord) -> None:
         self._offsets.track(record)
@@ -175,184 +173,64 @@ class Worker:
             self._source.pause()  # at each step anew: a rebalance may have added partitions
         self._metrics.paused.set(paused)
 
-    # -- completions and commits ---------------------------------------------------------------
-
-    def _absorb(self, wait: float = 0.0) -> None:
-        """Take in what other threads have left, waiting up to `wait` seconds for the first.
-
-        Raises:
-            Fatal: what a stage crashed on, or what the broker refused.
-        """
-        while True:
-            try:
-                completion = self._completions.get(block=wait > 0, timeout=wait)
-            except queue.Empty:
-                break
-            self._settle(completion)
-            wait = 0
-        if not self._crashes.empty():
-            raise self._crashes.get()
-
-    def _settle(self, completion: Completion) -> None:
-        if completion.error is not None:
-            raise completion.error
-        self._metrics.stage.labels("publish").observe(self._clock.monotonic() - completion.sent_at)
-        now_ms = self._clock.wall_ms()
-        for outcome in completion.outcomes:
-            self._offsets.resolve(outcome.ref)
-            self._metrics.count_outcome(outcome, now_ms)
-        self._progress.advanced()
-
-    def _commit_if_due(self) -> None:
-        now = self._clock.monotonic()
-        if self._commit_in_flight or now < self._next_commit:
-            return
-        offsets = self._offsets.committable()
-        if not offsets:
-            return
-        self._next_commit = now + self._settings.commit_interval
-        if not self._commits_here:
-            self._offsets.mark_committed(offsets)
-            return
-        self._commit_in_flight = True
-        self._source.commit_async(offsets, self._committed(offsets, now))
-
-    def _committed(
-        self, offsets: Mapping[Partition, int], started: float
-    ) -> Callable[[StreamlabelError | None], None]:
-        def done(error: StreamlabelError | None) -> None:
-            self._commit_in_flight = False
-            if error is None:
-                self._offsets.mark_committed(offsets)
-                self._metrics.stage.labels("commit").observe(self._clock.monotonic() - started)
-            elif isinstance(error, BrokerAway):
-                log.debug("commit failed, trying again", reason=str(error))
-            else:
-                self._crashes.put(error)
-
-        return done
-
-    def _commit_now(self, deadline: float) -> None:
-        """Commit and wait, trying again while a rebalance or an outage refuses, until `deadline`."""
-        while self._commits_here and (offsets := self._offsets.committable()):
-            left = deadline - self._clock.monotonic()
-            try:
-                self._source.commit(offsets, max(left, 0.1))
-                self._offsets.mark_committed(offsets)
-            except BrokerAway as error:
-                if left <= 0:
-                    log.warning("could not commit in time", reason=str(error))
-                    return
-                self._poll(_IDLE_POLL)
-        if not self._commits_here:
-            self._offsets.mark_committed(self._offsets.committable())
-
-    # -- rebalances (RebalanceHandler) ---------------------------------------------------------
-
-    def on_assigned(self, partitions: Mapping[Partition, int]) -> None:
-        """IO thread, main parked: track these partitions from now on."""
-        for partition, epoch in partitions.items():
-            self._offsets.assign(partition, epoch)
-        self._metrics.rebalances.labels("assigned").inc()
-        log.info("partitions assigned", partitions=_named(partitions))
-
-    def on_revoked(self, partitions: Iterable[Partition]) -> None:
-        """Revoke thread, main parked: drain these partitions, commit, let go.
-
-        What still waits in the batcher was never handed on: it is dropped, and the next owner
-        polls it again. What was handed on is waited for, at most `rebalance_drain_timeout`.
-        """
-        gone = list(partitions)
-        started = self._clock.monotonic()
-        deadline = started + self._settings.rebalance_drain_timeout
-        self._offsets.forget(entry.record.ref for entry in self._batcher.discard(gone))
-        try:
-            while self._offsets.pending(gone) and self._clock.monotonic() < deadline:
-                self._absorb(_IDLE_POLL)
-            late = self._offsets.pending(gone)
-            if late:
-                log.warning("partitions given up undrained, expect repeats", records=late)
-            self._commit_revoked(deadline)
-        except StreamlabelError as error:
-            self._crashes.put(error)
-        self._let_go(gone, "revoked")
-        self._metrics.rebalance_drain.observe(self._clock.monotonic() - started)
-
-    def _commit_revoked(self, deadline: float) -> None:
-        offsets = self._offsets.committable()
-        if not (offsets and self._commits_here):
-            return
-        try:
-            self._source.commit(offsets, max(deadline - self._clock.monotonic(), 1.0))
-            self._offsets.mark_committed(offsets)
-        except BrokerAway as error:
-            log.warning("could not commit before a revocation", reason=str(error))
-
-    def on_lost(self, partitions: Iterable[Partition]) -> None:
-        """IO thread, main parked: too late to commit; fence what is in flight."""
-        gone = list(partitions)
-        self._batcher.discard(gone)
-        self._let_go(gone, "lost")
-        log.warning("partitions lost: this worker was away for too long")
-
-    def _let_go(self, partitions: list[Partition], kind: str) -> None:
-        for partition in partitions:
-            self._offsets.revoke(partition)
-        self._metrics.forget_partitions(partitions)
-        self._metrics.rebalances.labels(kind).inc()
-        log.info("partitions let go", kind=kind, partitions=_named(partitions))
-
     # -- the end -------------------------------------------------------------------------------
 
-    def _shut_down(self, *, failed: bool) -> None:
+    def _shut_down(self, fault: Fatal | None) -> None:
         """Drain, commit, leave the group, all within `shutdown_timeout`.
 
-        After a failure nothing new is published; what the broker acknowledges of that which was
+        After a fault nothing new is published; what the broker acknowledges of that which was
         sent is still committed, so that a successor repeats as little as can be.
+
+        Raises:
+            Fatal: the fault, or that not all could be drained in time.
         """
-        deadline = self._clock.monotonic() + self._settings.shutdown_timeout
+        timeout = self._settings.shutdown_timeout
+        deadline = self._clock.monotonic() + timeout
         self._offsets.forget(entry.record.ref for entry in self._batcher.discard())
-        if not failed:
+        if fault is None:
             self._progress.move(State.DRAINING)
             log.info("stopping", inflight=self._offsets.records)
-            # The last fifth of the time is for the commit and for leaving.
-            self._drain(deadline - self._settings.shutdown_timeout / 5)
+            fault = self._drain(deadline - timeout / 5)  # the rest: the commit, the goodbye
         self._pipeline.close(self._left(deadline))
-        self._absorb_what_is_left()
-        self._commit_now(deadline)
+        self.completions.absorb_the_rest()
+        self._commits.until(deadline, between_tries=lambda: self._poll(_IDLE_POLL))
         undrained = self._offsets.records
         for partition in self._offsets.partitions:
-            self._offsets.revoke(partition)  # nothing left to drain when `close` revokes
+            self._offsets.revoke(partition)  # `close` revokes them too, and would wait for a drain
         self._source.close(min(_LEAVE, self._left(deadline)))
-        if undrained and not failed:
-            raise Fatal(
+        if undrained and fault is None:
+            fault = Fatal(
                 f"{undrained} records in flight were not published within shutdown_timeout "
-                f"({self._settings.shutdown_timeout:g} s); the group will deliver them again"
+                f"({timeout:g} s); the group will deliver them again"
             )
+        if fault is not None:
+            raise fault
 
     def _left(self, deadline: float) -> float:
         return max(0.5, deadline - self._clock.monotonic())
 
-    def _drain(self, deadline: float) -> None:
+    def _drain(self, deadline: float) -> Fatal | None:
         """Wait for what was handed on; polling goes on, paused, so that rebalances do too."""
-        while self._offsets.records and self._clock.monotonic() < deadline:
-            self._source.pause()
-            self._poll(_BUSY_POLL)
-            self._absorb()
+        try:
+            while self._offsets.records and self._clock.monotonic() < deadline:
+                self._source.pause()
+                # A partition that came in this very moment was not paused yet; its records are
+                # dropped untracked, and a successor polls them again.
+                self._poll(_BUSY_POLL)
+                self.completions.absorb()
+        except Fatal as error:
+            log.error("draining ended early", reason=str(error))  # noqa: TRY400 - raised again
+            return error
+        return None
 
-    def _absorb_what_is_left(self) -> None:
-        while True:
-            try:
-                return self._absorb()
-            except Fatal as error:
-                log.error("while stopping", reason=str(error))  # noqa: TRY400 - told by its raiser
+    # -- what the outside sees -----------------------------------------------------------------
 
-    def _report_if_due(self) -> None:
-        now = self._clock.monotonic()
+    def _report(self) -> None:
         self._progress.step(work_waiting=self._offsets.records > 0)
+        now = self._clock.monotonic()
         if now < self._next_report:
             return
-        self._next_report = now + 1.0
+        self._next_report = now + _REPORT_EVERY
         oldest = self._offsets.oldest()
         self._metrics.inflight_records.set(self._offsets.records)
         self._metrics.inflight_bytes.set(self._offsets.bytes)
@@ -368,7 +246,3 @@ class Worker:
         if end is not None and done is not None:
             topic, number = partition
             self._metrics.offset_lag.labels(topic, str(number)).set(max(0, end - done))
-
-
-def _named(partitions: Iterable[Partition]) -> str:
-    return ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(partitions))

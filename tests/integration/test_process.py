@@ -1,0 +1,263 @@
+"""`streamlabel run` as a process: signals, health, wrong use. Judged by `streamlabel audit`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import Broker, Topics
+from tests.models import make_checkpoint
+from tests.workers import (
+    WorkerProcess,
+    audit,
+    clock,
+    count,
+    free_port,
+    produce,
+    texts,
+    wait_until,
+)
+
+pytestmark = pytest.mark.integration
+
+# One text a pass and eight a batch: slow enough to be interrupted in the middle.
+SLOWLY = (
+    "--batch-forward-tokens",
+    "64",
+    "--batch-max-records",
+    "8",
+    "--max-inflight-records",
+    "64",
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("model"), max_tokens=64)
+
+
+@pytest.fixture
+def feed(broker: Broker, topics: Topics) -> Iterator[list[int]]:
+    """A steady stream into the input topic; the list holds how many were sent."""
+    sent, stop = [0], threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            produce(broker, topics.input, texts(100, start=sent[0]))
+            sent[0] += 100
+
+    thread = threading.Thread(target=run, name="feed")
+    thread.start()
+    yield sent
+    stop.set()
+    thread.join()
+
+
+def published(worker: WorkerProcess) -> float:
+    return worker.metric("streamlabel_records_published_total")
+
+
+def test_sigterm_under_load_then_a_successor_makes_no_repeats(
+    broker: Broker, topics: Topics, model: Path, feed: list[int], tmp_path: Path
+) -> None:
+    """FIELD complaint: duplicates at each deploy."""
+    first = WorkerProcess(broker, topics, model, tmp_path / "1.log", *SLOWLY)
+    first.wait_ready()
+    wait_until(lambda: published(first) > 50, what="the first is under way")
+    assert first.stop() == 0, first.log.read_text()
+    second = WorkerProcess(broker, topics, model, tmp_path / "2.log", *SLOWLY)
+    second.wait_ready()
+    wait_until(lambda: published(second) > 50, what="the second is under way")
+    assert second.stop() == 0, second.log.read_text()
+    verdict = audit(broker, topics)
+    assert verdict["holds"], verdict
+    assert verdict["consumed"] > 100
+    assert (verdict["missing"], verdict["duplicated"], verdict["reordered"]) == (0, 0, 0)
+
+
+def test_sigkill_under_load_repeats_at_most_what_was_in_flight(
+    broker: Broker, topics: Topics, model: Path, feed: list[int], tmp_path: Path
+) -> None:
+    first = WorkerProcess(broker, topics, model, tmp_path / "1.log", *SLOWLY)
+    first.wait_ready()
+    wait_until(lambda: published(first) > 50, what="the first is under way")
+    first.kill()
+    if broker.kind == "embedded":
+        pytest.skip("the embedded broker never lets a killed member go")
+    second = WorkerProcess(
+        broker, topics, model, tmp_path / "2.log", *SLOWLY, "--kafka-session-timeout", "6"
+    )
+    second.wait_ready()
+    wait_until(lambda: published(second) > 50, 120, "the second has taken over")
+    assert second.stop() == 0, second.log.read_text()
+    verdict = audit(broker, topics)
+    assert (verdict["missing"], verdict["reordered"], verdict["orphans"]) == (0, 0, 0), verdict
+    # In flight, or acknowledged since the last commit.
+    assert verdict["duplicated"] <= 64 + 8 * 50, verdict
+
+
+def test_metrics_and_health_of_a_running_worker(
+    broker: Broker, topics: Topics, model: Path, tmp_path: Path
+) -> None:
+    worker = WorkerProcess(broker, topics, model, tmp_path / "log")
+    wait_until(lambda: worker.get("/livez")[0] == 200, what="it listens")
+    assert worker.get("/readyz")[0] == 503
+    worker.wait_ready()
+    produce(broker, topics.input, [*texts(40), (b"k", b"\xff"), (b"k", None)])
+    wait_until(lambda: published(worker) == 40, what="all are published")
+    wait_until(
+        lambda: worker.metric("streamlabel_records_dead_lettered_total") == 2, what="two are dead"
+    )
+    assert worker.get("/livez") == (200, "running\n")
+    assert worker.get("/readyz") == (200, "running\n")
+    assert worker.get("/nothing")[0] == 404
+    families = {f.name: f for f in text_string_to_metric_families(worker.get("/metrics")[1])}
+    assert worker.metric("streamlabel_records_consumed_total") == 42
+    (info,) = families["streamlabel_model"].samples
+    assert info.labels["model"] == model.name
+    wait_until(lambda: worker.metric("streamlabel_inflight_records") == 0, what="none in flight")
+    assert worker.stop() == 0
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
+    assert {"model ready", "partitions assigned", "stopped"} <= {line["event"] for line in lines}
+    assert "post number" not in worker.log.read_text()
+
+
+def test_a_second_signal_stops_at_once(
+    broker: Broker, topics: Topics, model: Path, tmp_path: Path
+) -> None:
+    produce(broker, topics.input, texts(200))
+    worker = WorkerProcess(broker, topics, model, tmp_path / "log", *SLOWLY)
+    worker.wait_ready()
+    worker.process.send_signal(signal.SIGINT)
+    worker.process.send_signal(signal.SIGTERM)
+    code = worker.process.wait(30)
+    # The first signal alone may have been enough when little was in flight.
+    assert code == 0 or (code == 1 and "stopping at once" in worker.log.read_text())
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "worker", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    return done.returncode, done.stderr
+
+
+def test_a_missing_topic_is_told_with_the_command_that_creates_it(
+    broker: Broker, topics: Topics, model: Path
+) -> None:
+    given = ["--bootstrap-servers", broker.bootstrap_servers, "--model", str(model)]
+    given += ["--http-port", "0", "--group-id", topics.group, "--input-topic", topics.input]
+    code, said = run("run", *given, "--output-topic", topics.output + ".no")
+    assert code == 1
+    assert f"topics missing on {broker.bootstrap_servers}: {topics.output}.no, texts.dead" in said
+    assert "streamlabel topics create" in said
+    assert "--create-topics" in said
+
+
+def test_missing_topics_are_made_where_that_is_wanted(
+    broker: Broker, topics: Topics, model: Path, tmp_path: Path
+) -> None:
+    fresh = Topics(topics.input, topics.output + ".new", topics.dead + ".new", topics.group, 3)
+    worker = WorkerProcess(broker, fresh, model, tmp_path / "log", "--create-topics")
+    worker.wait_ready()
+    produce(broker, fresh.input, texts(10))
+    wait_until(lambda: count(broker, fresh) == 10, what="all are labelled")
+    assert worker.stop() == 0
+
+
+def test_a_model_that_is_not_there_ends_before_a_record_is_read(
+    broker: Broker, topics: Topics, tmp_path: Path
+) -> None:
+    produce(broker, topics.input, texts(5))
+    worker = WorkerProcess(broker, topics, tmp_path / "no-model", tmp_path / "log")
+    assert worker.process.wait(90) == 1
+    assert "no directory" in worker.log.read_text()
+    assert count(broker, topics) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--http-port", "70000"], "http.port = '70000': Input should be less than or equal"),
+        (["--batch-max-records", "9000"], "batch.max_records (9000) is more than"),
+        (["--input-topic", "texts.dead"], "the three topics must differ"),
+        (["--config", "/nowhere.toml"], "can't read the settings file"),
+        (["--no-such-flag"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_settings_are_exit_2_and_one_message(arguments: list[str], words: str) -> None:
+    code, said = run("run", *arguments)
+    assert code == 2
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_a_port_that_is_taken_names_the_setting(
+    broker: Broker, topics: Topics, model: Path, tmp_path: Path
+) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        worker = WorkerProcess(broker, topics, model, tmp_path / "log", "--http-port", port)
+        assert worker.process.wait(60) == 2
+    assert f"http.port = {port}" in worker.log.read_text()
+
+
+def test_a_broker_that_is_away_at_the_start_is_waited_for(
+    broker: Broker, topics: Topics, model: Path, tmp_path: Path
+) -> None:
+    """Not ready, says so, and works once the address answers."""
+    port = free_port()
+    away = Broker(f"127.0.0.1:{port}", broker.kind, "away")
+    worker = WorkerProcess(away, topics, model, tmp_path / "log", "--kafka-request-timeout", "2")
+    wait_until(lambda: "the broker is away" in worker.log.read_text(), 90, "it says so")
+    assert worker.get("/readyz") == (503, "the broker is away\n")
+    assert worker.get("/livez")[0] == 200
+    host, real = broker.bootstrap_servers.split(",")[0].split(":")
+    with Relay(port, host, int(real)):
+        worker.wait_ready()
+        produce(broker, topics.input, texts(10))
+        wait_until(lambda: count(broker, topics) == 10, what="all are labelled")
+        assert worker.stop() == 0
+
+
+class Relay:
+    """Forwards a port: a broker's address that starts to answer when the test wants it to."""
+
+    def __init__(self, port: int, host: str, target: int) -> None:
+        self._command = [sys.executable, "-c", _RELAY, str(port), host, str(target)]
+
+    def __enter__(self) -> Relay:
+        self._process = subprocess.Popen(self._command)
+        clock.sleep(0.3)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+_RELAY = """
+import asyncio, sys
+port, host, target = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+async def pump(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+async def serve(reader, writer):
+    far_reader, far_writer = await asyncio.open_connection(host, target)
+    await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer), return_exceptions=True)
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    await server.serve_forever()
+asyncio.run(main())
+"""

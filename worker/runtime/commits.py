@@ -1,0 +1,101 @@
+"""When the group's offsets are committed. Poll thread (or the revoke thread in its place).
+
+Imports core, kafka_io's protocols and the ground floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from worker.clock import Clock
+from worker.core.offsets import OffsetTracker
+from worker.core.records import Partition
+from worker.errors import BrokerAway, StreamlabelError
+from worker.kafka_io.source import RecordSource
+from worker.logs import get_logger
+from worker.metrics import Metrics
+
+log = get_logger(__name__)
+
+_LEAST_WAIT = 0.5  # seconds; a commit that is tried at all gets a chance to be answered
+
+
+class Commits:
+    """Commits what is acknowledged: now and then while running, and for certain at the end.
+
+    Args:
+        offsets: knows what may be committed.
+        interval: seconds between commits.
+        on_failure: told of an error that no retry will mend.
+    """
+
+    def __init__(
+        self,
+        offsets: OffsetTracker,
+        interval: float,
+        metrics: Metrics,
+        clock: Clock,
+        on_failure: Callable[[StreamlabelError], None],
+    ) -> None:
+        self._offsets, self._interval = offsets, interval
+        self._metrics, self._clock, self._on_failure = metrics, clock, on_failure
+        self._source: RecordSource
+        self._elsewhere = False
+        self._in_flight = False
+        self._next = 0.0
+
+    def attach(self, source: RecordSource, *, elsewhere: bool) -> None:
+        """Commit through `source`; `elsewhere` is for a sink that commits offsets itself."""
+        self._source, self._elsewhere = source, elsewhere
+
+    def if_due(self) -> None:
+        """Start a commit without waiting for it, at most one at a time."""
+        now = self._clock.monotonic()
+        if self._in_flight or now < self._next:
+            return
+        offsets = self._offsets.committable()
+        if not offsets:
+            return
+        self._next = now + self._interval
+        if self._elsewhere:
+            self._offsets.mark_committed(offsets)
+            return
+        self._in_flight = True
+        self._source.commit_async(offsets, self._done(offsets, now))
+
+    def _done(
+        self, offsets: Mapping[Partition, int], started: float
+    ) -> Callable[[StreamlabelError | None], None]:
+        def done(error: StreamlabelError | None) -> None:
+            self._in_flight = False
+            if error is None:
+                self._offsets.mark_committed(offsets)
+                self._metrics.stage.labels("commit").observe(self._clock.monotonic() - started)
+            elif isinstance(error, BrokerAway):
+                log.debug("commit failed, trying again", reason=str(error))
+            else:
+                self._on_failure(error)
+
+        return done
+
+    def until(self, deadline: float, between_tries: Callable[[], object] | None = None) -> None:
+        """Commit and wait for it.
+
+        Args:
+            deadline: in seconds of the monotonic clock; the last try starts before it.
+            between_tries: called before another try (a rebalance may have to be sat out); None
+                leaves it at one try.
+        """
+        while offsets := self._offsets.committable():
+            if self._elsewhere:
+                self._offsets.mark_committed(offsets)
+                return
+            left = deadline - self._clock.monotonic()
+            try:
+                self._source.commit(offsets, max(left, _LEAST_WAIT))
+                self._offsets.mark_committed(offsets)
+            except BrokerAway as error:
+                if between_tries is None or left <= 0:
+                    log.warning("could not commit, expect repeats", reason=str(error))
+                    return
+                between_tries()

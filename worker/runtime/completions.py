@@ -1,0 +1,81 @@
+"""What comes back from the other threads: acknowledged batches, and deaths of stages.
+
+Any thread leaves something here; only the poll thread (or the revoke thread in its place) takes
+it out. Imports core and the ground floor.
+"""
+
+from __future__ import annotations
+
+import queue
+
+from worker.clock import Clock
+from worker.core.offsets import OffsetTracker
+from worker.core.records import Completion
+from worker.errors import Fatal, StageCrashed, StreamlabelError
+from worker.logs import get_logger
+from worker.metrics import Metrics
+from worker.runtime.progress import Progress
+
+log = get_logger(__name__)
+
+
+class Completions:
+    """Moves offsets by what the broker has acknowledged, and by nothing else."""
+
+    def __init__(
+        self, offsets: OffsetTracker, metrics: Metrics, progress: Progress, clock: Clock
+    ) -> None:
+        self._offsets, self._metrics = offsets, metrics
+        self._progress, self._clock = progress, clock
+        self._done: queue.SimpleQueue[Completion] = queue.SimpleQueue()
+        self._crashes: queue.SimpleQueue[StreamlabelError] = queue.SimpleQueue()
+
+    def completed(self, completion: Completion) -> None:
+        """Any thread: a batch is acknowledged, or one of it refused."""
+        self._done.put(completion)
+
+    def crashed(self, stage: str, error: BaseException) -> None:
+        """Any thread: a stage died of this."""
+        if not isinstance(error, Fatal):
+            cause = error
+            error = StageCrashed(f"the {stage} stage crashed: {type(cause).__name__}: {cause}")
+            error.__cause__ = cause
+        self.failed(error)
+
+    def failed(self, error: StreamlabelError) -> None:
+        """Any thread: the worker must stop for this."""
+        self._crashes.put(error)
+
+    def absorb(self, wait: float = 0.0) -> None:
+        """Take in everything that is there, waiting up to `wait` seconds for the first.
+
+        Raises:
+            Fatal: what a stage died of, or what the broker refused.
+        """
+        while True:
+            try:
+                completion = self._done.get(block=wait > 0, timeout=wait)
+            except queue.Empty:
+                break
+            self._settle(completion)
+            wait = 0.0
+        if not self._crashes.empty():
+            raise self._crashes.get()
+
+    def absorb_the_rest(self) -> None:
+        """Take in everything that is there; what it raises is only said, for we are stopping."""
+        while True:
+            try:
+                return self.absorb()
+            except StreamlabelError as error:
+                log.error("while stopping", reason=str(error))  # noqa: TRY400 - no news in a stack
+
+    def _settle(self, completion: Completion) -> None:
+        if completion.error is not None:
+            raise completion.error
+        now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
+        self._metrics.stage.labels("publish").observe(now - completion.sent_at)
+        for outcome in completion.outcomes:
+            self._offsets.resolve(outcome.ref)
+            self._metrics.count_outcome(outcome, now_ms)
+        self._progress.advanced()

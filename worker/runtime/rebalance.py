@@ -1,0 +1,95 @@
+"""What happens when partitions come and go.
+
+The client calls in while the poll thread is parked inside `poll` or `close`, so this may touch
+what that thread owns: `on_revoked` on the revoke thread, the other two on the client's IO thread
+(`kafka_io/source.py` walks through why that is no race). Imports core and the ground floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from worker.clock import Clock
+from worker.core.batcher import MicroBatcher
+from worker.core.offsets import OffsetTracker
+from worker.core.records import Partition
+from worker.errors import StreamlabelError
+from worker.logs import get_logger
+from worker.metrics import Metrics
+from worker.runtime.commits import Commits
+from worker.runtime.completions import Completions
+
+log = get_logger(__name__)
+
+_LOOK_EVERY = 0.1  # seconds
+
+
+class Rebalance:
+    """Drain first, let go second, partition by partition.
+
+    Args:
+        drain_timeout: seconds that a revocation may wait for what is in flight.
+    """
+
+    def __init__(
+        self,
+        offsets: OffsetTracker,
+        batcher: MicroBatcher,
+        completions: Completions,
+        commits: Commits,
+        *,
+        drain_timeout: float,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._offsets, self._batcher = offsets, batcher
+        self._completions, self._commits = completions, commits
+        self._drain_timeout = drain_timeout
+        self._metrics, self._clock = metrics, clock
+
+    def on_assigned(self, partitions: Mapping[Partition, int]) -> None:
+        """Track these partitions from now on."""
+        for partition, epoch in partitions.items():
+            self._offsets.assign(partition, epoch)
+        self._metrics.rebalances.labels("assigned").inc()
+        log.info("partitions assigned", partitions=_named(partitions))
+
+    def on_revoked(self, partitions: Iterable[Partition]) -> None:
+        """Drain these partitions, commit, let go.
+
+        What still waits in the batcher was never handed on: it is dropped, and the next owner
+        polls it again. What was handed on is waited for: the stages go on by themselves, and
+        the other partitions' records in the same batches with them.
+        """
+        gone = list(partitions)
+        started = self._clock.monotonic()
+        deadline = started + self._drain_timeout
+        self._offsets.forget(entry.record.ref for entry in self._batcher.discard(gone))
+        try:
+            while self._offsets.pending(gone) and self._clock.monotonic() < deadline:
+                self._completions.absorb(_LOOK_EVERY)
+            if late := self._offsets.pending(gone):
+                log.warning("partitions given up undrained, expect repeats", records=late)
+            self._commits.until(deadline)
+        except StreamlabelError as error:
+            self._completions.failed(error)  # the main loop stops on it once it is back
+        self._let_go(gone, "revoked")
+        self._metrics.rebalance_drain.observe(self._clock.monotonic() - started)
+
+    def on_lost(self, partitions: Iterable[Partition]) -> None:
+        """Too late to commit: another worker has them already. Fence what is in flight."""
+        gone = list(partitions)
+        self._batcher.discard(gone)
+        self._let_go(gone, "lost")
+        log.warning("partitions lost: the group has gone on without this worker")
+
+    def _let_go(self, partitions: list[Partition], kind: str) -> None:
+        for partition in partitions:
+            self._offsets.revoke(partition)
+        self._metrics.forget_partitions(partitions)
+        self._metrics.rebalances.labels(kind).inc()
+        log.info("partitions let go", kind=kind, partitions=_named(partitions))
+
+
+def _named(partitions: Iterable[Partition]) -> str:
+    return ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(partitions))
