@@ -20,6 +20,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from tests.conftest import Broker, Topics
 from tests.records import CARD
 from worker.clock import SystemClock
+from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelCard, ModelInput, Prediction
 from worker.metrics import Metrics
 from worker.runtime.launch import Launcher
@@ -209,7 +210,7 @@ class ObedientModel:
 class WorkerThread:
     """The whole worker but for its model and its process."""
 
-    def __init__(self, settings: Settings, model: ObedientModel) -> None:
+    def __init__(self, settings: Settings, tokeniser: Tokeniser, classifier: Classifier) -> None:
         self.metrics = Metrics()
         self.progress = Progress(settings.stall_timeout, self.metrics, clock)
         self.progress.move(State.WARMING)
@@ -219,7 +220,7 @@ class WorkerThread:
 
         def run() -> None:
             try:
-                launcher.run(model, model)
+                launcher.run(tokeniser, classifier)
             except BaseException as error:  # noqa: BLE001 - for the test to judge
                 self.error = error
 
@@ -245,12 +246,16 @@ class WorkerThread:
 
 @contextlib.contextmanager
 def running(
-    broker: Broker, topics: Topics, model: ObedientModel | None = None, **more: Any
+    broker: Broker,
+    topics: Topics,
+    model: ObedientModel | tuple[Tokeniser, Classifier] | None = None,
+    **more: Any,
 ) -> Iterator[WorkerThread]:
     """A worker for the length of a `with`; `more` are settings by path, `__` for the dot."""
     chosen = flags(broker, topics) | {k.replace("__", "."): v for k, v in more.items()}
     settings = load(chosen, environ={}).settings
-    worker = WorkerThread(settings, model or ObedientModel())
+    model = model or ObedientModel()
+    worker = WorkerThread(settings, *(model if isinstance(model, tuple) else (model, model)))
     try:
         yield worker
     finally:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -27,6 +29,8 @@ from tests.workers import (
 )
 
 pytestmark = pytest.mark.integration
+
+Start = Callable[..., WorkerProcess]
 
 # One text a pass and eight a batch: slow enough to be interrupted in the middle.
 SLOWLY = (
@@ -61,19 +65,34 @@ def feed(broker: Broker, topics: Topics) -> Iterator[list[int]]:
     thread.join()
 
 
+@pytest.fixture
+def start(broker: Broker, topics: Topics, model: Path, tmp_path: Path) -> Iterator[Start]:
+    """`start(*flags)` starts a worker on the test's topics; none outlives the test."""
+    started: list[WorkerProcess] = []
+
+    def start_one(*more: str, at: Broker = broker, on: Topics = topics) -> WorkerProcess:
+        log = tmp_path / f"{len(started)}.log"
+        started.append(WorkerProcess(at, on, model, log, *more))
+        return started[-1]
+
+    yield start_one
+    for worker in started:
+        worker.kill()
+
+
 def published(worker: WorkerProcess) -> float:
     return worker.metric("streamlabel_records_published_total")
 
 
 def test_sigterm_under_load_then_a_successor_makes_no_repeats(
-    broker: Broker, topics: Topics, model: Path, feed: list[int], tmp_path: Path
+    broker: Broker, topics: Topics, start: Start, feed: list[int]
 ) -> None:
     """FIELD complaint: duplicates at each deploy."""
-    first = WorkerProcess(broker, topics, model, tmp_path / "1.log", *SLOWLY)
+    first = start(*SLOWLY)
     first.wait_ready()
     wait_until(lambda: published(first) > 50, what="the first is under way")
     assert first.stop() == 0, first.log.read_text()
-    second = WorkerProcess(broker, topics, model, tmp_path / "2.log", *SLOWLY)
+    second = start(*SLOWLY)
     second.wait_ready()
     wait_until(lambda: published(second) > 50, what="the second is under way")
     assert second.stop() == 0, second.log.read_text()
@@ -84,17 +103,15 @@ def test_sigterm_under_load_then_a_successor_makes_no_repeats(
 
 
 def test_sigkill_under_load_repeats_at_most_what_was_in_flight(
-    broker: Broker, topics: Topics, model: Path, feed: list[int], tmp_path: Path
+    broker: Broker, topics: Topics, start: Start, feed: list[int]
 ) -> None:
-    first = WorkerProcess(broker, topics, model, tmp_path / "1.log", *SLOWLY)
+    first = start(*SLOWLY, "--kafka-session-timeout", "6")
     first.wait_ready()
     wait_until(lambda: published(first) > 50, what="the first is under way")
     first.kill()
     if broker.kind == "embedded":
         pytest.skip("the embedded broker never lets a killed member go")
-    second = WorkerProcess(
-        broker, topics, model, tmp_path / "2.log", *SLOWLY, "--kafka-session-timeout", "6"
-    )
+    second = start(*SLOWLY)
     second.wait_ready()
     wait_until(lambda: published(second) > 50, 120, "the second has taken over")
     assert second.stop() == 0, second.log.read_text()
@@ -105,9 +122,9 @@ def test_sigkill_under_load_repeats_at_most_what_was_in_flight(
 
 
 def test_metrics_and_health_of_a_running_worker(
-    broker: Broker, topics: Topics, model: Path, tmp_path: Path
+    broker: Broker, topics: Topics, start: Start
 ) -> None:
-    worker = WorkerProcess(broker, topics, model, tmp_path / "log")
+    worker = start()
     wait_until(lambda: worker.get("/livez")[0] == 200, what="it listens")
     assert worker.get("/readyz")[0] == 503
     worker.wait_ready()
@@ -121,8 +138,8 @@ def test_metrics_and_health_of_a_running_worker(
     assert worker.get("/nothing")[0] == 404
     families = {f.name: f for f in text_string_to_metric_families(worker.get("/metrics")[1])}
     assert worker.metric("streamlabel_records_consumed_total") == 42
-    (info,) = families["streamlabel_model"].samples
-    assert info.labels["model"] == model.name
+    (info,) = families["streamlabel_model_info"].samples
+    assert (info.labels["engine"], info.labels["device"]) == ("torch", "cpu")
     wait_until(lambda: worker.metric("streamlabel_inflight_records") == 0, what="none in flight")
     assert worker.stop() == 0
     lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
@@ -130,11 +147,9 @@ def test_metrics_and_health_of_a_running_worker(
     assert "post number" not in worker.log.read_text()
 
 
-def test_a_second_signal_stops_at_once(
-    broker: Broker, topics: Topics, model: Path, tmp_path: Path
-) -> None:
+def test_a_second_signal_stops_at_once(broker: Broker, topics: Topics, start: Start) -> None:
     produce(broker, topics.input, texts(200))
-    worker = WorkerProcess(broker, topics, model, tmp_path / "log", *SLOWLY)
+    worker = start(*SLOWLY)
     worker.wait_ready()
     worker.process.send_signal(signal.SIGINT)
     worker.process.send_signal(signal.SIGTERM)
@@ -156,16 +171,16 @@ def test_a_missing_topic_is_told_with_the_command_that_creates_it(
     given += ["--http-port", "0", "--group-id", topics.group, "--input-topic", topics.input]
     code, said = run("run", *given, "--output-topic", topics.output + ".no")
     assert code == 1
-    assert f"topics missing on {broker.bootstrap_servers}: {topics.output}.no, texts.dead" in said
+    assert f"topics missing on {broker.bootstrap_servers}: {topics.output}.no" in said
     assert "streamlabel topics create" in said
     assert "--create-topics" in said
 
 
 def test_missing_topics_are_made_where_that_is_wanted(
-    broker: Broker, topics: Topics, model: Path, tmp_path: Path
+    broker: Broker, topics: Topics, start: Start
 ) -> None:
     fresh = Topics(topics.input, topics.output + ".new", topics.dead + ".new", topics.group, 3)
-    worker = WorkerProcess(broker, fresh, model, tmp_path / "log", "--create-topics")
+    worker = start("--create-topics", on=fresh)
     worker.wait_ready()
     produce(broker, fresh.input, texts(10))
     wait_until(lambda: count(broker, fresh) == 10, what="all are labelled")
@@ -173,10 +188,10 @@ def test_missing_topics_are_made_where_that_is_wanted(
 
 
 def test_a_model_that_is_not_there_ends_before_a_record_is_read(
-    broker: Broker, topics: Topics, tmp_path: Path
+    broker: Broker, topics: Topics, start: Start
 ) -> None:
     produce(broker, topics.input, texts(5))
-    worker = WorkerProcess(broker, topics, tmp_path / "no-model", tmp_path / "log")
+    worker = start("--model", "/no-model")
     assert worker.process.wait(90) == 1
     assert "no directory" in worker.log.read_text()
     assert count(broker, topics) == 0
@@ -200,24 +215,22 @@ def test_wrong_settings_are_exit_2_and_one_message(arguments: list[str], words: 
 
 
 def test_a_port_that_is_taken_names_the_setting(
-    broker: Broker, topics: Topics, model: Path, tmp_path: Path
+    broker: Broker, topics: Topics, start: Start
 ) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        worker = WorkerProcess(broker, topics, model, tmp_path / "log", "--http-port", port)
+        worker = start("--http-port", port)
         assert worker.process.wait(60) == 2
     assert f"http.port = {port}" in worker.log.read_text()
 
 
 def test_a_broker_that_is_away_at_the_start_is_waited_for(
-    broker: Broker, topics: Topics, model: Path, tmp_path: Path
+    broker: Broker, topics: Topics, start: Start
 ) -> None:
     """Not ready, says so, and works once the address answers."""
     port = free_port()
     away = Broker(f"127.0.0.1:{port}", broker.kind, "away")
-    worker = WorkerProcess(away, topics, model, tmp_path / "log", "--kafka-request-timeout", "2")
+    worker = start("--kafka-request-timeout", "2", at=away)
     wait_until(lambda: "the broker is away" in worker.log.read_text(), 90, "it says so")
     assert worker.get("/readyz") == (503, "the broker is away\n")
     assert worker.get("/livez")[0] == 200
@@ -235,7 +248,7 @@ class Relay:
     def __init__(self, port: int, host: str, target: int) -> None:
         self._command = [sys.executable, "-c", _RELAY, str(port), host, str(target)]
 
-    def __enter__(self) -> Relay:
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(self._command)
         clock.sleep(0.3)
         return self
