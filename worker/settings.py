@@ -160,9 +160,9 @@ class ModelSettings(_Section):
 class BatchSettings(_Section):
     """When a micro-batch closes, and how it is cut for the model."""
 
-    max_records: int = Field(256, ge=1, le=100_000, description="Records in a micro-batch.")
+    max_records: int = Field(128, ge=1, le=100_000, description="Records in a micro-batch.")
     max_tokens: int = Field(
-        16_384, ge=1, description="Tokens in a micro-batch, estimated from the texts' bytes."
+        8_192, ge=1, description="Tokens in a micro-batch, estimated from the texts' bytes."
     )
     max_delay_ms: float = Field(
         20.0, ge=0, le=60_000, description="Milliseconds that the first record waits for mates."

@@ -2,7 +2,7 @@
 
 A command is a module with
 
-* `HELP`: one line for the list of commands; its docstring is the command's own description,
+* a docstring: the command's description (its line in the list stands in `main.COMMANDS`),
 * `OPTIONS`: prefixes of the settings whose flags it takes (`()` for none),
 * `add_arguments(parser)`: what is its own,
 * `run(args, loaded) -> int`: exit code 0 (done) or 1 (failed); `SettingsError` becomes 2.

@@ -22,7 +22,6 @@ from worker.settings import Loaded, Settings
 if TYPE_CHECKING:  # loading them loads the Kafka client
     from worker.cli.audit_run import Audit, Progress
 
-HELP = "prove that nothing was lost, doubled or reordered"
 OPTIONS: tuple[str, ...] = (
     "kafka.",
     "input.topic",

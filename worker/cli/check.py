@@ -13,7 +13,6 @@ from typing import Any
 from worker.errors import StreamlabelError
 from worker.settings import Loaded, Option, Settings, options
 
-HELP = "check settings, broker, topics and model"
 OPTIONS = ("",)
 
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from worker.core.model import Classifier
     from worker.inference.tokeniser import Tokeniser
 
-HELP = "label texts given here or piped in"
 OPTIONS: tuple[str, ...] = ("model.", "batch.forward_tokens", "log.level", "log.format")
 
 _STDIN = "-"

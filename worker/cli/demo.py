@@ -13,7 +13,6 @@ from pathlib import Path
 
 from worker.settings import Loaded
 
-HELP = "watch a stream of posts being labelled, on this machine"
 OPTIONS: tuple[str, ...] = ()
 
 PARTITIONS = 6

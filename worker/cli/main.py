@@ -11,14 +11,21 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
 from worker.errors import SettingsError, StreamlabelError
 from worker.settings import Loaded, Option, load, options
 
-COMMANDS = ("run", "demo", "classify", "topics", "check", "audit")
+# Only the command that was asked for is imported: the others' rooms would slow down `--help`.
+COMMANDS = {
+    "run": "run a worker",
+    "demo": "watch a stream of posts being labelled, on this machine",
+    "classify": "label texts with no Kafka",
+    "topics": "create or describe the topics",
+    "check": "check settings, broker, topics and model",
+    "audit": "prove from the topics alone that every promise held",
+}
 
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -27,7 +34,6 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 class Command(Protocol):
     """What a module in this folder offers."""
 
-    HELP: str
     OPTIONS: tuple[str, ...]
     __doc__: str | None
 
@@ -38,7 +44,8 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
-    args = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser(argv).parse_args(argv)
     command: Command = args.command_module
     try:
         return command.run(args, _settings(args, command))
@@ -67,29 +74,34 @@ def _options_of(command: Command) -> list[Option]:
     return [o for o in options() if o.path.startswith(command.OPTIONS or ("\0",))]
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="streamlabel",
         description="Labels a Kafka topic of texts with a transformer model.",
         epilog="`streamlabel COMMAND --help` tells more. Settings come from flags, then "
         "STREAMLABEL_... variables, then --config FILE (TOML), then defaults.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"streamlabel {version('streamlabel')}"
-    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        module: Command = importlib.import_module(f"worker.cli.{name}")
+    for name, words in COMMANDS.items():
         sub = commands.add_parser(
-            name,
-            help=module.HELP,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=words, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        module.add_arguments(sub)
-        _add_settings(sub, module)
-        sub.set_defaults(command_module=module)
+        if name in argv[:1]:
+            module: Command = importlib.import_module(f"worker.cli.{name}")
+            sub.description = module.__doc__
+            module.add_arguments(sub)
+            _add_settings(sub, module)
+            sub.set_defaults(command_module=module)
     return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"streamlabel {version('streamlabel')}")
+        parser.exit()
 
 
 def _add_settings(parser: argparse.ArgumentParser, command: Command) -> None:

@@ -10,18 +10,12 @@ import os
 import signal
 import sys
 import threading
-from importlib.metadata import version
 from typing import Any
 
-from worker.clock import SystemClock
 from worker.errors import StreamlabelError
-from worker.logs import configure, get_logger
 from worker.settings import Loaded, Settings
 
-HELP = "run a worker"
 OPTIONS = ("",)
-
-log = get_logger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +32,9 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
     Raises:
         SettingsError: the model or this machine contradicts a setting.
     """
-    settings = loaded.settings
+    from worker.logs import configure, get_logger
+
+    settings, log = loaded.settings, get_logger(__name__)
     configure(settings.log.level, settings.log.format)
     for warning in loaded.warnings:
         log.warning(warning)
@@ -55,7 +51,9 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
 
 
 def _serve(settings: Settings, stop: threading.Event) -> None:
-    # Imported here: torch takes seconds, and `--help` must not.
+    from importlib.metadata import version
+
+    from worker.clock import SystemClock
     from worker.metrics import Metrics
     from worker.runtime.http import HttpServer
     from worker.runtime.progress import Progress
@@ -78,7 +76,9 @@ def _serve(settings: Settings, stop: threading.Event) -> None:
 
 def _model(settings: Settings, metrics: Any) -> tuple[Any, Any]:
     from worker.inference.loading import load
+    from worker.logs import get_logger
 
+    log = get_logger(__name__)
     log.info("loading the model", model=settings.model.name)
     tokeniser, classifier = load(settings.model, settings.batch.forward_tokens)
     classifier.warm_up()

@@ -15,7 +15,6 @@ from worker.settings import Loaded, Settings
 if TYPE_CHECKING:  # loading it loads the Kafka client
     from worker.kafka_io.admin import Admin, TopicInfo
 
-HELP = "create or describe the topics"
 OPTIONS: tuple[str, ...] = (
     "kafka.",
     "input.topic",

@@ -24,6 +24,8 @@ from worker.errors import StreamlabelError
 from worker.kafka_io.connection import connect, translate
 from worker.settings import Settings
 
+_SHORT = 0.01  # seconds
+
 CommitDone = Callable[[StreamlabelError | None], None]
 
 
@@ -83,15 +85,20 @@ class KafkaSource:
 
         Also drives rebalances: the handler is called while this call is under way, and only then.
         """
-        # Joining a group takes the client some waiting inside `poll`; only then is it ours to do.
-        pausing = self._pause_when_empty > 0 and bool(self._listener.epochs)
-        wait_ms = 1 if pausing else timeout * 1000
+        # While work is in flight the waits are short, and sleeping them is better than to have
+        # the client wait: it would wake up for every answer of the broker, empty ones too, and
+        # take the interpreter's lock from the model's thread each time.
+        pause = timeout if timeout <= _SHORT else min(timeout, self._pause_when_empty)
+        # Joining a group takes the client some waiting of its own: no pauses before that.
+        pause = pause if self._listener.epochs else 0.0
         try:
-            polled = self._consumer.poll(timeout_ms=wait_ms, max_records=max_records)
+            polled = self._consumer.poll(
+                timeout_ms=1 if pause else timeout * 1000, max_records=max_records
+            )
         except KafkaError as error:
             raise translate(error) from error
-        if not polled and pausing:
-            self._clock.sleep(min(timeout, self._pause_when_empty))
+        if not polled and pause:
+            self._clock.sleep(pause)
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         epochs = self._listener.epochs
         return [

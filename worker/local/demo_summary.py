@@ -47,6 +47,7 @@ class Summary:
     def as_json(self) -> str:
         """One line for programs."""
         agreed, clear = self.tally.agreement()
+        agreed_unseen, unseen = self.tally.agreement(unseen=True)
         document = {name: self.audit[name] for name in _PROVED} | {
             "texts_per_second": round(self.tally.texts_per_second(), 1),
             "p50_ms": self.tally.latency_ms(0.5),
@@ -55,6 +56,8 @@ class Summary:
             "reasons": dict(self.audit["reasons"]),
             "holds": self.good,
             "clear_posts": clear,
+            "agreement_unseen": round(agreed_unseen / unseen, 4) if unseen else None,
+            "clear_posts_unseen": unseen,
             "seconds": round(self.tally.seconds, 3),
             "surprises": list(self.surprises),
         }
@@ -85,6 +88,10 @@ class Summary:
         if clear:
             told = f"{agreed / clear:.1%} of {clear:,} posts that people found clearly good or bad"
             rows.append(("agrees with people on", told))
+        agreed, unseen = tally.agreement(unseen=True)
+        if unseen:
+            told = f"{agreed / unseen:.1%} of the {unseen:,} that were left out of its training"
+            rows.append(("", told))
         return [(name, Text(value, style="bold")) for name, value in rows]
 
     def _verdict(self) -> Text:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,10 +37,21 @@ class Labelled:
 
 
 class Tally:
-    """The state of one demo, fed by `Stream`, read by the view and the summary."""
+    """The state of one demo, fed by `Stream`, read by the view and the summary.
 
-    def __init__(self, records: Sequence[SampleRecord], clock: Clock) -> None:
+    Args:
+        records: what is sent.
+        unseen: tells the texts that the model was not trained on; None where nobody knows.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[SampleRecord],
+        clock: Clock,
+        unseen: Callable[[str], bool] | None = None,
+    ) -> None:
         self.records = records
+        self._unseen = unseen
         self.sent = 0
         self.labels: Counter[str] = Counter()
         self.reasons: Counter[DeadLetterReason] = Counter()
@@ -122,11 +133,11 @@ class Tally:
         ordered = sorted(self.latencies_ms)
         return float(ordered[max(0, math.ceil(share * len(ordered)) - 1)])
 
-    def agreement(self) -> tuple[int, int]:
+    def agreement(self, *, unseen: bool = False) -> tuple[int, int]:
         """Clear posts on whose side of zero model and raters agree, and all clear posts.
 
         Posts are clear from a valence of 1 on, either way. None is clear for a model whose labels
-        are not POSITIVE and NEGATIVE.
+        are not POSITIVE and NEGATIVE. `unseen`: only posts that the model was not trained on.
         """
         sides = {"POSITIVE": 1.0, "NEGATIVE": -1.0}
         votes = [
@@ -134,6 +145,7 @@ class Tally:
             for record, outcome in self._matched()
             if isinstance(outcome, Labelled) and outcome.label.upper() in sides
             if record.valence is not None and abs(record.valence) >= _CLEAR_VALENCE
+            if not unseen or (self._unseen is not None and self._unseen(record.text))
         ]
         return sum(votes), len(votes)
 
