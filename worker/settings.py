@@ -189,9 +189,6 @@ class LogSettings(_Section):
     format: Literal["auto", "json", "plain"] = Field(
         "auto", description="`auto`: plain where standard error is a terminal, else JSON."
     )
-    show_texts: bool = Field(
-        False, description="Let message texts into the log (debug level); off for privacy."
-    )
 
 
 class _Chosen(PydanticBaseSettingsSource):

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -199,7 +200,7 @@ class _Demo:
 
     def _unseen(self) -> Callable[[str], bool] | None:
         """Most of the tweets were in the bundled model's training: the summary tells them apart."""
-        if self._args.model != "bundled":
+        if self._args.model != "bundled" or self._source == "fallback":
             return None
         from worker.inference.bundled.corpus import part_of
 
@@ -252,4 +253,6 @@ def _save_picture(path: Path, summary: Summary, headline: str) -> None:
     )
     recorder.print(frame(summary.tally, headline))
     recorder.print(summary.for_people())
-    recorder.save_svg(str(path), title="streamlabel demo")
+    drawn = recorder.export_svg(title="streamlabel demo")
+    # The exporter links fonts on a foreign host; the reader's own monospace font will do.
+    path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")

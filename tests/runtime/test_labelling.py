@@ -1,0 +1,142 @@
+"""Labeller: every entry of a micro-batch comes out with one outcome, in poll order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from schemas import DeadLetterReason
+from tests.records import CARD, invalid, item
+from worker.core.faults import CircuitBreaker
+from worker.core.records import (
+    Classified,
+    DeadLettered,
+    MicroBatch,
+    ModelCard,
+    ModelInput,
+    Outcome,
+    Prediction,
+)
+from worker.errors import CircuitOpen, ModelUnavailable
+from worker.metrics import Metrics
+from worker.runtime.labelling import Labeller
+
+
+class Model:
+    """Two texts a forward pass, the longest first; a text above five characters is cut."""
+
+    def __init__(self, fault: Callable[[Sequence[str]], None] = lambda _: None) -> None:
+        self.fault = fault
+        self.card: ModelCard = CARD
+
+    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+        self.fault([f"tokenise {text}" for text in texts])
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        pairs = [order[n : n + 2] for n in range(0, len(order), 2)]
+        return [
+            ModelInput(
+                tuple(tuple(map(ord, texts[i][:5])) for i in pair),
+                tuple(pair),
+                tuple(len(texts[i]) > 5 for i in pair),
+            )
+            for pair in pairs
+        ]
+
+    def warm_up(self) -> None:
+        pass
+
+    def predict(self, model_input: ModelInput) -> list[Prediction]:
+        texts = ["".join(map(chr, ids)) for ids in model_input.ids]
+        self.fault([f"predict {text}" for text in texts])
+        rows = zip(texts, model_input.truncated, strict=True)
+        return [Prediction((0.5, 0.5), len(text), cut) for text, cut in rows]
+
+
+def label(
+    model: Model, *entries: object, refuse_long: bool = False, limit: int = 100
+) -> list[Outcome]:
+    labeller = Labeller(
+        model,
+        model,
+        refuse_long=refuse_long,
+        breaker=CircuitBreaker(limit),
+        metrics=Metrics(),
+    )
+    batch = MicroBatch(tuple(entries), "drain", 0.0, 0.0)  # type: ignore[arg-type]
+    return labeller.infer(labeller.tokenise(batch))
+
+
+def told(outcomes: list[Outcome]) -> list[str]:
+    return [
+        outcome.item.text if isinstance(outcome, Classified) else outcome.reason.value
+        for outcome in outcomes
+    ]
+
+
+def fail_on(*words: str) -> Callable[[Sequence[str]], None]:
+    def fault(texts: Sequence[str]) -> None:
+        if set(words) & set(texts):
+            raise ValueError("about a secret text")
+
+    return fault
+
+
+def test_outcomes_come_in_poll_order_whatever_the_forward_passes() -> None:
+    outcomes = label(Model(), item(0, "a"), invalid(1), item(2, "ccc"), item(3, "bb"))
+    assert told(outcomes) == ["a", "not_utf8", "ccc", "bb"]
+    counts = [o.prediction.token_count for o in outcomes if isinstance(o, Classified)]
+    assert counts == [1, 3, 2]
+
+
+def test_a_batch_of_unreadable_records_needs_no_model() -> None:
+    def never(_: Sequence[str]) -> None:
+        raise AssertionError
+
+    assert told(label(Model(never), invalid(0), invalid(1))) == ["not_utf8", "not_utf8"]
+
+
+def test_long_texts_are_cut_or_refused_as_told() -> None:
+    entries = (item(0, "short"), item(1, "much longer"))
+    cut = label(Model(), *entries)
+    assert [o.prediction.truncated for o in cut if isinstance(o, Classified)] == [False, True]
+    assert told(label(Model(), *entries, refuse_long=True)) == ["short", "too_many_tokens"]
+    assert told(label(Model(), entries[1], refuse_long=True)) == ["too_many_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"), [("predict", "model_failed"), ("tokenise", "tokeniser_failed")]
+)
+def test_a_culprit_stands_alone(where: str, reason: str) -> None:
+    outcomes = label(
+        Model(fail_on(f"{where} bad")), *(item(n, t) for n, t in enumerate(["a", "bad", "cc"]))
+    )
+    assert told(outcomes) == ["a", reason, "cc"]
+    dead = outcomes[1]
+    assert isinstance(dead, DeadLettered)
+    assert (dead.message, dead.attempt) == ("ValueError", 2)
+    assert "secret" not in dead.message
+
+
+def test_a_tokenizer_that_fails_only_on_the_batch_still_labels_all() -> None:
+    def fault(texts: Sequence[str]) -> None:
+        if len(texts) > 1 and texts[0].startswith("tokenise"):
+            raise MemoryError
+
+    assert told(label(Model(fault), item(0, "a"), item(1, "b"))) == ["a", "b"]
+
+
+def test_a_fatal_error_is_no_records_fault() -> None:
+    def fault(_: Sequence[str]) -> None:
+        raise ModelUnavailable("gone")
+
+    with pytest.raises(ModelUnavailable):
+        label(Model(fault), item(0), item(1))
+
+
+def test_the_breaker_counts_records_not_batches() -> None:
+    bad = [item(n, "bad") for n in range(6)]
+    with pytest.raises(CircuitOpen):
+        label(Model(fail_on("predict bad")), *bad, limit=6)
+    outcomes = label(Model(fail_on("predict bad")), *bad, item(6, "good"), limit=7)
+    assert told(outcomes).count(DeadLetterReason.MODEL_FAILED.value) == 6

@@ -1,0 +1,134 @@
+"""Settings: one declaration, four origins, one clear message for what is wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.cli.check import shown
+from worker.errors import SettingsError
+from worker.settings import Settings, child_environment, load, options
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
+    config = tmp_path / "s.toml"
+    config.write_text('[kafka]\ngroup_id = "file"\nclient_id = "file"\n[input]\ntopic = "file"\n')
+    environ = {"STREAMLABEL_KAFKA_GROUP_ID": "env", "STREAMLABEL_KAFKA_CLIENT_ID": "env"}
+    loaded = load({"kafka.group_id": "flag"}, config, environ)
+    found = loaded.settings
+    assert (found.kafka.group_id, found.kafka.client_id) == ("flag", "env")
+    assert (found.input.topic, found.output.topic) == ("file", "texts.labelled")
+    assert loaded.origins == {
+        "kafka.group_id": "flag --group-id",
+        "kafka.client_id": "environment STREAMLABEL_KAFKA_CLIENT_ID",
+        "input.topic": f"file {config}",
+    }
+
+
+def test_every_option_has_names_and_says_its_unit_or_meaning() -> None:
+    assert len(options()) > 40
+    flags = [option.flag for option in options()]
+    names = [name for option in options() for name in option.env]
+    assert len(set(flags)) == len(flags)
+    assert len(set(names)) == len(names)
+    for option in options():
+        assert option.field.description, option.path
+        numeric = re.search(r"\b(int|float)\b", str(option.field.annotation))
+        if numeric:
+            assert option.field.metadata, f"{option.path} has no bound"
+            told = f"{option.path} {option.field.description}".lower()
+            units = ("second", "_ms", "byte", "token", "record", "port", "thread")
+            assert any(unit in told for unit in units), f"{option.path} has no unit"
+
+
+def test_values_from_the_environment_are_converted() -> None:
+    loaded = load(environ={"STREAMLABEL_HTTP_PORT": "8080", "STREAMLABEL_HTTP_ENABLED": "false"})
+    assert (loaded.settings.http.port, loaded.settings.http.enabled) == (8080, False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"http.port": "70000"}, "less than or equal to 65535 (from flag --http-port)"),
+        ({"delivery": "at_most_once"}, "delivery = 'at_most_once': Input should be"),
+        ({"kafka.bootstrap_server": "a:1"}, "did you mean kafka.bootstrap_servers?"),
+        ({"input.topic": "texts.dead"}, "the three topics must differ"),
+        ({"output.mode": "enrich", "input.format": "text"}, "plain text has no object"),
+        ({"batch.max_records": 500, "max_inflight_records": 100}, "could never fill"),
+        ({"max_inflight_bytes": 1000}, "input.max_bytes (1000000) is more than"),
+        ({"model.max_tokens": 5000}, "one longest text would not fit a forward pass"),
+        ({"rebalance_drain_timeout": 400}, "must be below kafka.max_poll_interval (300)"),
+        ({"kafka.security_protocol": "SASL_SSL"}, "needs kafka.sasl_mechanism"),
+        ({"kafka.sasl_password": "x"}, "kafka.security_protocol is 'PLAINTEXT'"),
+        ({"kafka.ssl_cafile": "ca.pem"}, "use SSL or SASL_SSL"),
+        (
+            {"kafka.security_protocol": "SSL", "kafka.ssl_keyfile": "key.pem"},
+            "kafka.ssl_keyfile needs kafka.ssl_certfile",
+        ),
+    ],
+)
+def test_wrong_settings_are_one_clear_message(flags: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(flags, environ={})
+    assert words in str(refused.value)
+
+
+def test_a_contradiction_names_the_origins_of_what_was_set() -> None:
+    with pytest.raises(
+        SettingsError, match=r"input\.topic from environment STREAMLABEL_INPUT_TOPIC"
+    ):
+        load(environ={"STREAMLABEL_INPUT_TOPIC": "texts.dead"})
+
+
+def test_several_faults_are_told_at_once() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load({"http.port": -1, "batch.max_records": 0}, environ={})
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_a_secret_is_never_shown() -> None:
+    secret = {"kafka.sasl_password": "hunter2", "kafka.sasl_username": "me"}
+    secret |= {"kafka.sasl_mechanism": "PLAIN", "kafka.security_protocol": "SASL_PLAINTEXT"}
+    settings = load(secret, environ={}).settings
+    told = [shown(option, settings) for option in options()]
+    assert "(hidden)" in told
+    assert not any("hunter2" in one for one in [*told, repr(settings)])
+    with pytest.raises(SettingsError) as refused:
+        load({"kafka.sasl_password": ["hunter2"]}, environ={})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_misspelt_variable_is_pointed_at() -> None:
+    loaded = load(environ={"STREAMLABEL_INPUT_TOPICS": "x", "STREAMLABEL_SERVICE_HOST": "10.0.0.1"})
+    (warning,) = loaded.warnings
+    assert "STREAMLABEL_INPUT_TOPICS is no setting" in warning
+    assert "did you mean STREAMLABEL_INPUT_TOPIC?" in warning
+
+
+@pytest.mark.parametrize("content", ["not toml", '[kafka]\nbrokers = "a"\n', "input = 3\n"])
+def test_a_broken_file_is_refused(tmp_path: Path, content: str) -> None:
+    config = tmp_path / "s.toml"
+    config.write_text(content)
+    with pytest.raises(SettingsError):
+        load(config=config, environ={})
+
+
+def test_a_child_gets_none_of_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMLABEL_DELIVERY", "exactly_once")
+    environment = child_environment(EXTRA="1")
+    assert environment["EXTRA"] == "1"
+    assert "STREAMLABEL_DELIVERY" not in environment
+
+
+def test_the_readmes_example_is_accepted(tmp_path: Path) -> None:
+    block = README.read_text(encoding="utf-8").split("# streamlabel.toml\n")[1].split("\nThen:")[0]
+    config = tmp_path / "streamlabel.toml"
+    config.write_text("\n".join(line.removeprefix("    ") for line in block.splitlines()))
+    settings = load(config=config, environ={"STREAMLABEL_KAFKA_SASL_PASSWORD": "x"}).settings
+    assert isinstance(settings, Settings)
+    assert settings.input.text_path == "post.body"
