@@ -32,7 +32,7 @@ THIRD_PARTIES = {
     "peft": {"inference"},
 }
 STANDARD = {"time": "worker/clock.py"}
-CALLS = {"os.environ": "worker/settings.py", "os.getenv": "worker/settings.py"}
+CALLS = {"os.environ": "worker/settings/origins.py", "os.getenv": "worker/settings/origins.py"}
 
 SOURCES = sorted([*(ROOT / "worker").rglob("*.py"), *(ROOT / "schemas").rglob("*.py")])
 

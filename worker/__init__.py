@@ -4,7 +4,7 @@ The rooms, and who may import whom (never upward, never sideways)::
 
     schemas    the wire contract, pydantic only; never imports worker
     settings, errors, metrics, logs, clock      the ground floor
-    core       pure decisions: codec, batcher, offsets, faults, audit ledger
+    core       pure decisions: decoder, encoder, batcher, offsets, faults, audit ledger
     kafka_io   the only rooms that import kafka
     inference  the only rooms that import torch and transformers
     runtime    the stages, the worker's main loop, the HTTP endpoints

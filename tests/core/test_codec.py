@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from schemas import Classification, DeadLetter, DeadLetterReason, ValueState
 from tests.records import CARD, raw
-from worker.core.codec import DEAD_LETTER_HEADER, Decoder, Encoder, estimate_tokens, result_id
 from worker.core.coordinates import SOURCE_HEADER
+from worker.core.decoder import Decoder, estimate_tokens
+from worker.core.encoder import DEAD_LETTER_HEADER, Encoder, result_id
 from worker.core.records import (
     Classified,
     DeadLettered,

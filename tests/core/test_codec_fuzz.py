@@ -10,7 +10,8 @@ import pytest
 from schemas import Classification, DeadLetter, DeadLetterReason
 from tests.fuzz import records
 from tests.records import CARD, raw
-from worker.core.codec import DEAD_LETTER_HEADER, Decoder, Encoder
+from worker.core.decoder import Decoder
+from worker.core.encoder import DEAD_LETTER_HEADER, Encoder
 from worker.core.records import Classified, DeadLettered, InvalidRecord, Prediction
 from worker.settings import InputSettings, OutputSettings
 

@@ -154,7 +154,8 @@ def commands(project: Project) -> Faults:
         said = io.StringIO()
         try:
             with redirect_stderr(said):
-                _parser().parse_args(service.get("command", default))
+                command = service.get("command", default)
+                _parser(command).parse_args(command)
         except SystemExit:
             yield f"{name}: {said.getvalue().splitlines()[-1]}"
         context = project.root / service["build"]["context"]

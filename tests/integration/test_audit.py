@@ -13,8 +13,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetad
 
 from tests.conftest import Broker, Topics
 from worker.cli.main import main
-from worker.core.codec import DEAD_LETTER_HEADER
 from worker.core.coordinates import SOURCE_HEADER, format_source
+from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.kafka_io.history import History
 from worker.settings import KafkaSettings
 

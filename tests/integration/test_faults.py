@@ -21,7 +21,7 @@ from tests.workers import (
     texts,
     wait_until,
 )
-from worker.core.codec import DEAD_LETTER_HEADER
+from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.errors import CircuitOpen, StageCrashed
 from worker.runtime.state import State
 

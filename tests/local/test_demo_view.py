@@ -11,7 +11,7 @@ from rich.console import Console
 
 from schemas.classification import Classification, LabelScore, ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
-from worker.core.codec import DEAD_LETTER_HEADER
+from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.records import RawRecord, RecordRef
 from worker.local.demo_summary import Summary
 from worker.local.demo_tally import Tally

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 from schemas.dead_letter import DeadLetterReason
-from worker.core.codec import Decoder
+from worker.core.decoder import Decoder
 from worker.core.records import InvalidRecord, RawRecord, RecordRef
 from worker.local.fallback_posts import fallback_posts
 from worker.local.stream import SampleRecord, sample_stream

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from worker.core.codec import DEAD_LETTER_HEADER
 from worker.core.coordinates import SOURCE_HEADER, parse_source
+from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.ledger import Kind, Ledger, Report, Scope, Source
 from worker.core.records import Headers
 from worker.errors import BrokerAway, Fatal, TopicMissing

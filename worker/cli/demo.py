@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from worker.local.stream import PARTITIONS
 from worker.settings import Loaded
 
 OPTIONS: tuple[str, ...] = ()
-
-PARTITIONS = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,6 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from worker.cli.demo import PARTITIONS
 from worker.clock import SystemClock
 from worker.errors import StreamlabelError
 from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
@@ -37,7 +36,7 @@ from worker.local.embedded import EmbeddedBroker
 from worker.local.fallback_posts import fallback_posts
 from worker.local.posts import RatedText, SampleUnavailable
 from worker.local.processes import Interrupts
-from worker.local.stream import SampleRecord, sample_stream
+from worker.local.stream import PARTITIONS, SampleRecord, sample_stream
 from worker.settings import InputSettings, KafkaSettings, read_environment
 
 _STEP_S: Final = 0.03

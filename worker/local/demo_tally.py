@@ -16,7 +16,7 @@ from typing import Final
 from schemas.classification import Classification
 from schemas.dead_letter import DeadLetter, DeadLetterReason
 from worker.clock import Clock
-from worker.core.codec import DEAD_LETTER_HEADER
+from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.records import RawRecord
 from worker.local.stream import SampleRecord
 

@@ -18,6 +18,8 @@ from worker.local.posts import RatedText
 
 _AUTHORS: Final = 600
 
+PARTITIONS = 6  # of the demo's topics
+
 
 @dataclass(frozen=True, slots=True)
 class SampleRecord:

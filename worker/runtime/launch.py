@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import TypeVar
 
 from worker.clock import Clock
-from worker.core.codec import Encoder
+from worker.core.encoder import Encoder
 from worker.core.faults import CircuitBreaker, backoff
 from worker.core.model import Classifier, Tokeniser
 from worker.errors import BrokerAway

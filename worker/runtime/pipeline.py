@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from worker.clock import Clock
-from worker.core.codec import Encoder
+from worker.core.encoder import Encoder
 from worker.core.faults import Disposition, backoff, disposition
 from worker.core.records import MicroBatch, Outcome
 from worker.errors import StreamlabelError

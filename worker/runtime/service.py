@@ -11,7 +11,7 @@ import threading
 
 from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
-from worker.core.codec import Decoder, estimate_tokens
+from worker.core.decoder import Decoder, estimate_tokens
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition, RawRecord, WorkItem
 from worker.errors import BrokerAway, Fatal, StageCrashed

@@ -1,8 +1,6 @@
-"""Bytes to work, outcomes to bytes. Pure; called on the poll thread (decode) and publish (encode).
+"""Outcomes to bytes: a result or a dead letter, ready for the broker.
 
-Decoding never raises: what can't be read becomes an `InvalidRecord` with its own reason. JSON is
-taken strictly (RFC 8259: UTF-8, no NaN or Infinity); of duplicate keys the last one counts, as
-in Python and JavaScript.
+Pure; called on the publish thread.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import json
 import uuid
 from datetime import UTC, datetime
-from typing import Any
 
 from schemas.classification import Classification, LabelScore, ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
@@ -20,14 +17,12 @@ from worker.core.records import (
     DeadLettered,
     Encoded,
     Headers,
-    InvalidRecord,
     ModelCard,
     Outcome,
     RawRecord,
     WorkItem,
 )
-from worker.errors import RecordRejected
-from worker.settings import InputSettings, OutputSettings
+from worker.settings import OutputSettings
 
 DEAD_LETTER_HEADER = "streamlabel-dead-letter"
 _OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER})
@@ -37,123 +32,6 @@ ENRICHED_MEMBER = "classification"
 # rounded up: https://kafka.apache.org/documentation/#messageformat
 _RECORD_OVERHEAD = 256
 _HEADER_OVERHEAD = 10
-
-
-class Decoder:
-    """Reads texts out of raw records as `input.*` says."""
-
-    def __init__(self, settings: InputSettings) -> None:
-        self._json = settings.format == "json"
-        self._max_bytes = settings.max_bytes
-        self._text_path = tuple(settings.text_path.split("."))
-        self._id_path = tuple(settings.id_path.split("."))
-
-    def decode(self, record: RawRecord) -> WorkItem | InvalidRecord:
-        """The record's text, or why there is none; never raises."""
-        try:
-            return self._decode(record)
-        except RecordRejected as fault:
-            return InvalidRecord(record, DeadLetterReason(fault.reason), fault.message)
-
-    def _decode(self, record: RawRecord) -> WorkItem:
-        decoded = self._characters(record.value)
-        if not self._json:
-            return WorkItem(record, _labelled_text(decoded))
-        payload = _object(decoded)
-        text = _labelled_text(_member(payload, self._text_path))
-        return WorkItem(record, text, self._message_id(payload), payload)
-
-    def _characters(self, value: bytes | None) -> str:
-        if value is None:
-            raise RecordRejected(DeadLetterReason.NULL_VALUE, "the record has no value")
-        if len(value) > self._max_bytes:
-            raise RecordRejected(
-                DeadLetterReason.TOO_LARGE,
-                f"the value has {len(value)} bytes, input.max_bytes is {self._max_bytes}",
-            )
-        try:
-            # A byte order mark is legal in UTF-8 and no part of the text.
-            return value.decode("utf-8").removeprefix("\ufeff")
-        except UnicodeDecodeError as error:
-            raise RecordRejected(
-                DeadLetterReason.NOT_UTF8, f"not UTF-8: {error.reason} at byte {error.start}"
-            ) from None
-
-    def _message_id(self, payload: dict[str, Any]) -> str | None:
-        try:
-            found = _member(payload, self._id_path)
-        except RecordRejected:
-            return None
-        return _well_formed(str(found)) if isinstance(found, str | int) else None
-
-
-def _object(decoded: str) -> dict[str, Any]:
-    try:
-        payload = json.loads(decoded, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise RecordRejected(DeadLetterReason.NOT_JSON, "JSON nested too deeply") from None
-    except json.JSONDecodeError as error:
-        # The library's full message would quote nothing of the text; the position is enough.
-        where = f"{error.msg} at character {error.pos}"
-        raise RecordRejected(DeadLetterReason.NOT_JSON, f"not JSON: {where}") from None
-    except ValueError:
-        # Python refuses to convert integers of more than 4,300 digits.
-        raise RecordRejected(
-            DeadLetterReason.NOT_JSON, "not JSON: a number is out of range"
-        ) from None
-    if not isinstance(payload, dict):
-        raise RecordRejected(
-            DeadLetterReason.NOT_AN_OBJECT,
-            f"JSON, but {_kind(payload)} where an object was expected",
-        )
-    return payload
-
-
-def _refuse_constant(name: str) -> None:
-    raise RecordRejected(DeadLetterReason.NOT_JSON, f"not JSON: {name} is no JSON number")
-
-
-def _member(payload: dict[str, Any], path: tuple[str, ...]) -> Any:
-    """Walk into objects by key and into arrays by index."""
-    here: Any = payload
-    for depth, step in enumerate(path):
-        if isinstance(here, dict) and step in here:
-            here = here[step]
-        elif isinstance(here, list) and step.isascii() and step.isdigit() and int(step) < len(here):
-            here = here[int(step)]
-        else:
-            missing = ".".join(path[: depth + 1])
-            raise RecordRejected(DeadLetterReason.PATH_MISSING, f"no member at {missing!r}")
-    return here
-
-
-def _labelled_text(found: Any) -> str:
-    if not isinstance(found, str):
-        raise RecordRejected(
-            DeadLetterReason.NOT_A_STRING, f"the text is {_kind(found)}, not a string"
-        )
-    if not found or found.isspace():
-        raise RecordRejected(DeadLetterReason.EMPTY_TEXT, "the text is empty or blank")
-    return found
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
-    return names.get(type(value), "null" if value is None else "a number")
-
-
-def _well_formed(text: str) -> str:
-    """Text without lone surrogates: JSON escapes can make them, UTF-8 can't hold them."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has, two special ones included.
-
-    Four bytes of English are near one WordPiece token; scripts without spaces take three bytes a
-    character and near one token each. Good enough to close a batch; the tokeniser counts.
-    """
-    return 2 + len(text.encode("utf-8", "replace")) // 4
 
 
 class Encoder:

@@ -1,0 +1,46 @@
+"""Every option: type, bound, default, description; where each value came from.
+
+One declaration serves flags, environment, TOML file, `check` and the README's table::
+
+    sections       the options, grouped
+    declaration    Settings: all of them, cross-checked
+    origins        load(): who said what; the only module that reads `os.environ`
+
+Imports `errors` alone.
+"""
+
+from worker.settings.declaration import Settings
+from worker.settings.origins import (
+    Loaded,
+    Option,
+    child_environment,
+    load,
+    options,
+    read_environment,
+)
+from worker.settings.sections import (
+    REFERENCE_MODEL,
+    HttpSettings,
+    InputSettings,
+    KafkaSettings,
+    LogSettings,
+    ModelSettings,
+    OutputSettings,
+)
+
+__all__ = [
+    "REFERENCE_MODEL",
+    "HttpSettings",
+    "InputSettings",
+    "KafkaSettings",
+    "Loaded",
+    "LogSettings",
+    "ModelSettings",
+    "Option",
+    "OutputSettings",
+    "Settings",
+    "child_environment",
+    "load",
+    "options",
+    "read_environment",
+]

@@ -1,0 +1,161 @@
+"""`Settings`: the sections, what stands outside of them, and what contradicts itself.
+
+Values come in as layers, strongest first (see `origins`). Imports the sections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from worker.settings.sections import (
+    BatchSettings,
+    HttpSettings,
+    InputSettings,
+    KafkaSettings,
+    LogSettings,
+    ModelSettings,
+    OutputSettings,
+)
+
+
+class _Chosen(PydanticBaseSettingsSource):
+    """One origin of values, already read into a nested dict."""
+
+    def __init__(self, settings_cls: type[BaseSettings], values: dict[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._values = values
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return self._values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self._values
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Sections are TOML tables and prefixes of flags."""
+
+    model_config = {"extra": "forbid", "frozen": True, "validate_default": True}
+
+    kafka: KafkaSettings = KafkaSettings()
+    input: InputSettings = InputSettings()
+    output: OutputSettings = OutputSettings()
+    model: ModelSettings = ModelSettings()
+    batch: BatchSettings = BatchSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
+        "at_least_once",
+        description="`exactly_once` puts results, dead letters and offsets in one transaction, "
+        "for readers with `read_committed`.",
+    )
+    create_topics: bool = Field(False, description="Create missing topics at start.")
+    commit_interval: float = Field(
+        0.5, gt=0, le=60, description="Seconds between commits of the group's offsets."
+    )
+    transaction_timeout: float = Field(
+        10.0,
+        ge=1,
+        le=900,
+        description="Seconds until the broker aborts a dead worker's transaction.",
+    )
+    max_inflight_records: int = Field(
+        2_048, ge=1, description="Records between poll and acknowledgement; at it, polling pauses."
+    )
+    max_inflight_bytes: int = Field(
+        64_000_000, ge=1, description="Bytes between poll and acknowledgement; likewise."
+    )
+    max_consecutive_dead_letters: int = Field(
+        100, ge=1, description="Records in a row that fail in the model until the worker stops."
+    )
+    shutdown_timeout: float = Field(
+        30.0, gt=0, le=3600, description="Seconds to drain, commit and leave the group at a stop."
+    )
+    rebalance_drain_timeout: float = Field(
+        20.0, gt=0, le=3600, description="Seconds to drain partitions that move to another worker."
+    )
+    stall_timeout: float = Field(
+        120.0, gt=0, description="Seconds without progress, with work waiting, until /livez is red."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The origins, strongest first, as `load` put them into the initialiser."""
+        layers: list[dict[str, Any]] = init_settings().get("layers", [])
+        return tuple(_Chosen(settings_cls, layer) for layer in layers)
+
+    @model_validator(mode="after")
+    def _no_contradictions(self) -> Self:
+        problems = list(_contradictions(self))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _contradictions(s: Settings) -> Iterator[str]:
+    """Pairs of settings that can't both be meant."""
+    topics = {
+        "input.topic": s.input.topic,
+        "output.topic": s.output.topic,
+        "output.dead_letter_topic": s.output.dead_letter_topic,
+    }
+    if len(set(topics.values())) < len(topics):
+        listed = ", ".join(f"{path} = {value!r}" for path, value in topics.items())
+        yield f"the three topics must differ ({listed})"
+    if s.output.mode == "enrich" and s.input.format == "text":
+        yield 'output.mode = "enrich" needs input.format = "json": plain text has no object to add to'
+    if s.batch.max_records > s.max_inflight_records:
+        yield (
+            f"batch.max_records ({s.batch.max_records}) is more than max_inflight_records "
+            f"({s.max_inflight_records}): such a batch could never fill"
+        )
+    if s.input.max_bytes > s.max_inflight_bytes:
+        yield (
+            f"input.max_bytes ({s.input.max_bytes}) is more than max_inflight_bytes "
+            f"({s.max_inflight_bytes})"
+        )
+    if s.model.max_tokens and s.model.max_tokens > s.batch.forward_tokens:
+        yield (
+            f"model.max_tokens ({s.model.max_tokens}) is more than batch.forward_tokens "
+            f"({s.batch.forward_tokens}): one longest text would not fit a forward pass"
+        )
+    if s.rebalance_drain_timeout >= s.kafka.max_poll_interval:
+        yield (
+            f"rebalance_drain_timeout ({s.rebalance_drain_timeout:g}) must be below "
+            f"kafka.max_poll_interval ({s.kafka.max_poll_interval:g})"
+        )
+    yield from _security_contradictions(s.kafka)
+
+
+def _security_contradictions(k: KafkaSettings) -> Iterator[str]:
+    sasl = k.security_protocol.startswith("SASL")
+    if sasl and not (k.sasl_mechanism and k.sasl_username and k.sasl_password):
+        yield (
+            f"kafka.security_protocol = {k.security_protocol!r} needs kafka.sasl_mechanism, "
+            "kafka.sasl_username and kafka.sasl_password"
+        )
+    if not sasl and (k.sasl_mechanism or k.sasl_username or k.sasl_password):
+        yield (
+            "kafka.sasl_* is set but kafka.security_protocol is "
+            f"{k.security_protocol!r}: use SASL_SSL or SASL_PLAINTEXT"
+        )
+    if not k.security_protocol.endswith("SSL") and (k.ssl_cafile or k.ssl_certfile):
+        yield (
+            f"kafka.ssl_* is set but kafka.security_protocol is {k.security_protocol!r}: "
+            "use SSL or SASL_SSL"
+        )
+    if k.ssl_keyfile and not k.ssl_certfile:
+        yield "kafka.ssl_keyfile needs kafka.ssl_certfile"

@@ -1,0 +1,179 @@
+"""The sections: each option's type, bound, default and description.
+
+A section is a table of the TOML file and a prefix of flags and variables. Pydantic alone; any
+thread may read the frozen values.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+REFERENCE_MODEL = "distilbert-base-uncased-finetuned-sst-2-english"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def named(flag: str | None = None, env: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Names for an option that differ from those made from its path."""
+    return {"flag": flag, "env": list(env)}
+
+
+class KafkaSettings(Section):
+    """How to reach the cluster, and as whom."""
+
+    bootstrap_servers: str = Field(
+        "localhost:9092",
+        min_length=1,
+        description="Brokers to ask first, `host:port`, comma-separated.",
+        json_schema_extra=named("--bootstrap-servers", ("KAFKA_BOOTSTRAP_SERVERS",)),
+    )
+    group_id: str = Field(
+        "streamlabel",
+        min_length=1,
+        description="Consumer group; the workers of one group share the input's partitions.",
+        json_schema_extra=named("--group-id"),
+    )
+    group_instance_id: str | None = Field(
+        None,
+        min_length=1,
+        description="Static membership: a name that is unique in the group and survives restarts.",
+    )
+    client_id: str = Field("streamlabel", description="Name in the broker's logs and quotas.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How the connection is secured."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="How the client proves who it is; needs a SASL protocol."
+    )
+    sasl_username: str | None = Field(None, description="User for SASL.")
+    sasl_password: SecretStr | None = Field(
+        None, description="Password for SASL. Prefer the environment: flags show in `ps`."
+    )
+    ssl_cafile: Path | None = Field(
+        None, description="PEM file of the authority that signed the brokers' certificates."
+    )
+    ssl_certfile: Path | None = Field(None, description="PEM file of the client's certificate.")
+    ssl_keyfile: Path | None = Field(None, description="PEM file of the client's private key.")
+    session_timeout: float = Field(
+        45.0, ge=1, le=1800, description="Seconds without heartbeat until a worker counts as dead."
+    )
+    max_poll_interval: float = Field(
+        300.0, ge=1, le=86_400, description="Seconds between polls until a worker counts as stuck."
+    )
+    request_timeout: float = Field(
+        30.0, ge=1, le=600, description="Seconds to wait for one answer of a broker."
+    )
+    empty_poll_pause_ms: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Milliseconds to pause after an empty poll; 0 leaves the waiting to the "
+        "broker. For brokers that answer an empty fetch at once.",
+    )
+
+
+class InputSettings(Section):
+    """What is read."""
+
+    topic: str = Field("texts.in", min_length=1, description="Topic of texts.")
+    format: Literal["json", "text"] = Field(
+        "json", description="`json`: an object with the text in it. `text`: plain UTF-8."
+    )
+    text_path: str = Field(
+        "text", min_length=1, description="Where the text lies in the object, dots between keys."
+    )
+    id_path: str = Field(
+        "id", description="Where the producer's id lies in the object; it may be absent."
+    )
+    max_bytes: int = Field(
+        1_000_000, ge=1, description="Largest value to decode, bytes; larger ones are dead letters."
+    )
+    overflow: Literal["truncate", "dead_letter"] = Field(
+        "truncate", description="A text of more tokens than the model takes is cut, or refused."
+    )
+    start: Literal["earliest", "latest"] = Field(
+        "earliest", description="Where a group without committed offsets begins."
+    )
+
+
+class OutputSettings(Section):
+    """What is published."""
+
+    topic: str = Field("texts.labelled", min_length=1, description="Topic of results.")
+    mode: Literal["classification", "enrich"] = Field(
+        "classification",
+        description="`classification`: the result alone. `enrich`: the input object with the "
+        "result as its member `classification`.",
+    )
+    dead_letter_topic: str = Field(
+        "texts.dead", min_length=1, description="Topic of records that could not be labelled."
+    )
+    compression: Literal["none", "gzip"] = Field(
+        "none", description="Compression of published batches."
+    )
+
+
+class ModelSettings(Section):
+    """Which model, and how it runs."""
+
+    name: str = Field(
+        REFERENCE_MODEL,
+        min_length=1,
+        description="Hub id, directory, or `bundled` (small, English, needs no hub).",
+        json_schema_extra=named("--model", ("STREAMLABEL_MODEL",)),
+    )
+    revision: str | None = Field(None, description="Hub commit, tag or branch.")
+    max_tokens: int | None = Field(
+        None, ge=3, description="Longest text, tokens; default: what the model takes."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Arithmetic; `auto` is bfloat16 where the processor computes in it, else "
+        "float32.",
+    )
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads of the model on a CPU; default: all cores."
+    )
+    cache_dir: Path = Field(
+        Path("~/.cache/streamlabel"), description="Where prepared models and samples are kept."
+    )
+
+
+class BatchSettings(Section):
+    """When a micro-batch closes, and how it is cut for the model."""
+
+    max_records: int = Field(128, ge=1, le=100_000, description="Records in a micro-batch.")
+    max_tokens: int = Field(
+        8_192, ge=1, description="Tokens in a micro-batch, estimated from the texts' bytes."
+    )
+    max_delay_ms: float = Field(
+        20.0, ge=0, le=60_000, description="Milliseconds that the first record waits for mates."
+    )
+    forward_tokens: int = Field(
+        4_096, ge=16, description="Tokens in one forward pass, padding included."
+    )
+
+
+class HttpSettings(Section):
+    """Metrics and health."""
+
+    enabled: bool = Field(True, description="Serve /metrics, /livez and /readyz.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    port: int = Field(9100, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
+
+
+class LogSettings(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is written."
+    )
+    format: Literal["auto", "json", "plain"] = Field(
+        "auto", description="`auto`: plain where standard error is a terminal, else JSON."
+    )
