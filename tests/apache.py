@@ -80,9 +80,21 @@ class ApacheKafka:
         format_ = self._script("kafka-storage.sh", "format", "-t", cluster, "-c", properties)
         if format_.wait(_FORMAT_TIMEOUT_S):
             raise RuntimeError(f"Kafka's storage can't be formatted:\n{last_lines(self._log)}")
-        self._process = self._script("kafka-server-start.sh", properties)
-        self._wait_until_it_answers(self._process, port)
         self.bootstrap_servers = f"127.0.0.1:{port}"
+        self.go_up()
+
+    def go_up(self) -> None:
+        """Start the broker, on its data and its port; returns when it answers."""
+        self._process = self._script(
+            "kafka-server-start.sh", self._log.with_name("server.properties")
+        )
+        port = int(self.bootstrap_servers.rpartition(":")[2])
+        self._wait_until_it_answers(self._process, port)
+
+    def go_down(self) -> None:
+        """Stop the broker; its data stays."""
+        if self._process:
+            stop(self._process, _STOP_TIMEOUT_S)
 
     @property
     def _log(self) -> Path:
@@ -107,8 +119,7 @@ class ApacheKafka:
             self._clock.sleep(0.1)
 
     def _close(self) -> None:
-        if self._process:
-            stop(self._process, _STOP_TIMEOUT_S)
+        self.go_down()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 

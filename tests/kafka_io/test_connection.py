@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import socket
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,15 +30,6 @@ from worker.settings import KafkaSettings
 def _no_handler_is_left() -> Iterator[None]:
     yield
     logging.getLogger("kafka").removeHandler(connection._witness)
-
-
-@pytest.fixture
-def _unclosed_sockets_are_the_librarys() -> Iterator[None]:
-    """It leaves the socket of each refused attempt to the garbage collector, which warns."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 def test_plain_options_name_no_security() -> None:
@@ -120,7 +109,6 @@ def test_every_retriable_error_of_the_library_is_tried_again() -> None:
     assert others == {errors.UnknownTopicOrPartitionError, errors.UnknownTopicIdError}
 
 
-@pytest.mark.usefixtures("_unclosed_sockets_are_the_librarys")
 def test_a_port_where_nobody_listens_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the bound, by name, and the client's thread is gone."""
     monkeypatch.setattr(connection, "_FIRST_CONNECTION", 0.5)
@@ -131,7 +119,6 @@ def test_a_port_where_nobody_listens_is_told(monkeypatch: pytest.MonkeyPatch) ->
             connect(KafkaAdminClient, KafkaSettings(bootstrap_servers=server))
 
 
-@pytest.mark.usefixtures("_unclosed_sockets_are_the_librarys")
 def test_a_host_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """`.invalid` has no addresses by agreement (RFC 2606)."""
     monkeypatch.setattr(connection, "_FIRST_CONNECTION", 0.5)
