@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import threading
 import uuid
 import warnings
@@ -63,6 +64,9 @@ _count_key = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts its background jobs with SIGINT ignored, and children inherit that; the tests
+    # of Ctrl-C must not depend on how they were started.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_count_key] = 0
     config.addinivalue_line("filterwarnings", f"ignore:{_LIBRARY_WARNING}:DeprecationWarning")
     for marker in (

@@ -78,7 +78,14 @@ class KafkaSource:
         self._listener = _Listener(handler)
         self._pause_when_empty = settings.kafka.empty_poll_pause_ms / 1000
         self._consumer = connect(KafkaConsumer, settings.kafka, **_consumer_options(settings))
-        self._consumer.subscribe([settings.input.topic], listener=self._listener)
+        try:
+            self._consumer.subscribe([settings.input.topic], listener=self._listener)
+            # A member that is elected leader before it knows the topic's partitions assigns
+            # nobody anything, and the library does not always notice: know them first.
+            self._consumer.partitions_for_topic(settings.input.topic)
+        except KafkaError as error:
+            self._consumer.close(autocommit=False, timeout_ms=1000)
+            raise translate(error) from error
 
     def poll(self, timeout: float, max_records: int) -> list[RawRecord]:
         """Records that are there within `timeout` seconds, each partition's in offset order.
