@@ -52,6 +52,11 @@ class DeadLetter(BaseModel):
         "original had none, and the value is empty."
     )
     value_bytes: int = Field(ge=0, description="Size of the original value, bytes.")
+    complete: bool = Field(
+        default=True,
+        description="False where headers, or the key too, were left out: with them the record would "
+        "have been larger than the dead-letter topic takes.",
+    )
     stack_hash: str | None = Field(
         default=None,
         description="First 16 hex digits of the SHA-256 over the failing stack's files, functions "

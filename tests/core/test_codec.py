@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
 
@@ -200,6 +201,13 @@ def test_enriching_twice_replaces_the_old_member() -> None:
     assert json.loads(encoded.value)["text"] == "hi"
 
 
+def test_enriching_twice_with_a_number_beyond_floats_stays_json() -> None:
+    body = b'{"classification":{"old":1},"text":"hi","x":1e999}'
+    encoded = encode(classified(body), mode="enrich")
+    assert b"Infinity" not in encoded.value
+    assert json.loads(encoded.value)["classification"]["label"] == "POSITIVE"
+
+
 def test_own_headers_that_came_in_are_replaced() -> None:
     came = ((SOURCE_HEADER, b"old/0/1"), (DEAD_LETTER_HEADER, b"{}"), ("x", b""))
     assert encode(classified(headers=came)).headers == [("x", b""), (SOURCE_HEADER, b"in/0/41")]
@@ -222,6 +230,7 @@ def test_a_dead_letter_keeps_the_original_and_says_why() -> None:
     )
     assert (letter.attempt, letter.worker_version) == (2, "1.2.3")
     assert (letter.value_state, letter.value_bytes) == (ValueState.WHOLE, 2)
+    assert letter.complete
     assert encoded.reason is R.MODEL_FAILED
 
 
@@ -242,9 +251,31 @@ def test_a_dead_letter_is_cut_to_what_the_topic_takes() -> None:
     assert sent < 5000
 
 
-def test_headers_that_fill_the_topics_bound_leave_no_room_for_the_value() -> None:
-    record = raw(0, b"value", headers=(("h", b"x" * 6000),))
-    assert encode(DeadLettered(record, R.TOO_LARGE, "big"), dead_letter_limit=5000).value == b""
+def test_headers_and_keys_that_fill_the_topics_bound_are_left_out() -> None:
+    """Otherwise the broker would refuse the dead letter, and the worker would stop on it for ever."""
+    heavy = (("h", b"x" * 6000),)
+    some = encode(
+        DeadLettered(raw(0, b"value", key=b"k", headers=heavy), R.TOO_LARGE, "big"),
+        dead_letter_limit=5000,
+    )
+    assert (some.key, some.value) == (b"k", b"value")
+    assert [name for name, _ in some.headers] == [SOURCE_HEADER, DEAD_LETTER_HEADER]
+    none = encode(
+        DeadLettered(raw(0, b"value", key=b"k" * 6000, headers=heavy), R.TOO_LARGE, "big"),
+        dead_letter_limit=5000,
+    )
+    assert (none.key, none.value) == (None, b"value")
+    assert not context(some).complete
+    assert not context(none).complete
+
+
+@pytest.mark.parametrize(("ahead_ms", "kept"), [(3_000_000, True), (4_000_000, False)])
+def test_a_timestamp_that_a_broker_would_refuse_becomes_now(ahead_ms: int, kept: bool) -> None:
+    now = 1_700_000_000_500
+    record = dataclasses.replace(raw(0, b"\xff"), timestamp_ms=now + ahead_ms)
+    encoded = encode(DeadLettered(record, R.NOT_UTF8, "x"))
+    assert encoded.timestamp_ms == (now + ahead_ms if kept else now)
+    assert context(encoded).source.timestamp_ms == now + ahead_ms
 
 
 def test_a_result_that_its_topic_refuses_becomes_a_dead_letter() -> None:

@@ -206,6 +206,63 @@ def test_a_second_worker_takes_over_without_repeats(broker: Broker, topics: Topi
     assert (verdict["reordered"], verdict["orphans"]) == (0, 0)
 
 
+def test_a_stop_while_another_joins_ends_in_time_and_leaves_the_group(
+    broker: Broker, topics: Topics
+) -> None:
+    """FIELD complaint: shutdown hangs in a rebalance, and the partitions wait for a timeout."""
+    if broker.kind == "embedded":
+        pytest.skip("the embedded broker ends a member's generation the moment another one joins")
+
+    def slowly(given: list[str]) -> None:
+        clock.sleep(0.002 * len(given))
+
+    produce(broker, topics.input, texts(1500))
+    small: dict[str, Any] = {"batch__max_records": 16, "max_inflight_records": 128}
+    with running(broker, topics, ObedientModel(slowly), shutdown_timeout=5, **small) as first:
+        wait_until(
+            lambda: first.value("streamlabel_records_published_total") > 30, what="it is under way"
+        )
+        with running(broker, topics, ObedientModel(), **small) as second:
+            clock.sleep(0.5)
+            first.stop(timeout=20)
+            # Well before the first one's session would time out (45 s).
+            wait_until(
+                lambda: second.value("streamlabel_records_published_total") > 30,
+                20,
+                "the second has its partitions",
+            )
+            wait_until(lambda: count(broker, topics) == 1500, what="all are labelled")
+    verdict = audit(broker, topics)
+    assert (verdict["consumed"], verdict["missing"], verdict["duplicated"]) == (1500, 0, 0), verdict
+
+
+def test_what_was_polled_under_an_old_assignment_is_not_published(
+    broker: Broker, topics: Topics
+) -> None:
+    """A drain that times out: what comes out of the model too late belongs to another worker."""
+    if broker.kind == "embedded":
+        pytest.skip("the embedded broker ends a member's generation the moment another one joins")
+    gate = threading.Event()
+
+    def hang(_: list[str]) -> None:
+        gate.wait(60)
+
+    produce(broker, topics.input, texts(30))
+    mode = {"delivery": "exactly_once"}
+    with running(broker, topics, ObedientModel(hang), rebalance_drain_timeout=1, **mode) as first:
+        wait_until(lambda: first.value("streamlabel_inflight_records") == 30, what="all in flight")
+        with running(broker, topics, **mode) as second:
+            wait_until(
+                lambda: second.value("streamlabel_records_published_total") > 0,
+                what="the second labels what it took over",
+            )
+            gate.set()
+            wait_until(lambda: count(broker, topics) >= 30, what="all are labelled")
+    verdict = audit(broker, topics, "--delivery", "exactly_once")
+    assert verdict["holds"], verdict
+    assert (verdict["consumed"], verdict["duplicated"]) == (30, 0)
+
+
 def test_exactly_once_commits_results_and_offsets_together(broker: Broker, topics: Topics) -> None:
     produce(broker, topics.input, [*texts(120), (b"k", b"\xff")])
     for _ in range(2):

@@ -5,6 +5,7 @@ Pure; called on the publish thread.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ ENRICHED_MEMBER = "classification"
 # rounded up: https://kafka.apache.org/documentation/#messageformat
 _RECORD_OVERHEAD = 256
 _HEADER_OVERHEAD = 10
+
+_FURTHEST_AHEAD_MS = 3_540_000  # an hour, less a minute for clocks that differ
 
 
 class Encoder:
@@ -94,8 +97,8 @@ class Encoder:
             topic=self._settings.topic,
             key=record.key,
             value=document,
-            headers=_headers(record),
-            timestamp_ms=record.timestamp_ms,
+            headers=_headers(record, record.headers),
+            timestamp_ms=_accepted(record.timestamp_ms, now_ms),
             label=result.label,
             score=result.score,
             truncated=result.truncated,
@@ -124,10 +127,9 @@ class Encoder:
 
     def _dead_letter(self, outcome: DeadLettered, now_ms: int) -> Encoded:
         record = outcome.record
+        key, headers = self._carried(record)
         value = record.value or b""
-        # The context is far under 1 KiB but for its message, which is ours and short.
-        room = self._dead_letter_limit - _overhead(record.key, record.headers) - 2048
-        kept = value[: max(room, 0)]
+        kept = value[: max(self._room(key, headers), 0)]
         state = ValueState.WHOLE if len(kept) == len(value) else ValueState.CUT
         context = DeadLetter(
             reason=outcome.reason,
@@ -135,20 +137,32 @@ class Encoder:
             source=_source(record),
             value_state=ValueState.NULL if record.value is None else state,
             value_bytes=len(value),
+            complete=key == record.key and len(headers) == len(record.headers),
             stack_hash=outcome.stack_hash,
             attempt=outcome.attempt,
             worker_version=self._version,
             failed_at=_moment(now_ms),
         )
+        document = context.model_dump_json().encode()
         return Encoded(
             ref=record.ref,
             topic=self._settings.dead_letter_topic,
-            key=record.key,
+            key=key,
             value=kept,
-            headers=[*_headers(record), (DEAD_LETTER_HEADER, context.model_dump_json().encode())],
-            timestamp_ms=record.timestamp_ms,
+            headers=[*_headers(record, headers), (DEAD_LETTER_HEADER, document)],
+            timestamp_ms=_accepted(record.timestamp_ms, now_ms),
             reason=outcome.reason,
         )
+
+    def _carried(self, record: RawRecord) -> tuple[bytes | None, Headers]:
+        """The key and headers that fit: a dead letter that its topic refuses would stop us."""
+        if self._room(record.key, record.headers) >= 0:
+            return record.key, record.headers
+        return (record.key if self._room(record.key, ()) >= 0 else None), ()
+
+    def _room(self, key: bytes | None, headers: Headers) -> int:
+        # The context is far under 1 KiB but for its message, which is ours and short.
+        return self._dead_letter_limit - _overhead(key, headers) - 2048
 
 
 def result_id(record: RawRecord, weights_sha256: str) -> str:
@@ -168,15 +182,27 @@ def _enriched(item: WorkItem, document: bytes) -> bytes:
     body = (item.record.value or b"").strip()
     if ENRICHED_MEMBER in payload:
         kept = {name: value for name, value in payload.items() if name != ENRICHED_MEMBER}
-        body = json.dumps(kept, ensure_ascii=True, separators=(",", ":")).encode()
+        with contextlib.suppress(
+            ValueError
+        ):  # a number beyond floats: two members, the last counts
+            body = json.dumps(kept, separators=(",", ":"), allow_nan=False).encode()
     return body[:-1] + b',"' + ENRICHED_MEMBER.encode() + b'":' + document + b"}"
 
 
-def _headers(record: RawRecord) -> list[tuple[str, bytes]]:
+def _headers(record: RawRecord, carried: Headers) -> list[tuple[str, bytes]]:
     """The input's headers and our own; our own replace any that came in (a replay, a chain)."""
     topic, partition, offset, _ = record.ref
-    kept = [(name, value) for name, value in record.headers if name not in _OWN_HEADERS]
+    kept = [(name, value) for name, value in carried if name not in _OWN_HEADERS]
     return [*kept, (SOURCE_HEADER, format_source(topic, partition, offset))]
+
+
+def _accepted(timestamp_ms: int, now_ms: int) -> int:
+    """The record's timestamp, or now where it lies so far ahead that a broker would refuse it.
+
+    Kafka's default for `message.timestamp.after.max.ms` is an hour. The original stays in the
+    document's source.
+    """
+    return timestamp_ms if timestamp_ms < now_ms + _FURTHEST_AHEAD_MS else now_ms
 
 
 def _overhead(key: bytes | None, headers: Headers) -> int:

@@ -7,6 +7,7 @@ imports no inference and no runtime.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -16,8 +17,9 @@ from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
 
 from worker.clock import Clock
-from worker.core.records import Completion, Encoded, Partition
-from worker.errors import Fatal, Fenced, PublishRefused
+from worker.core.faults import backoff
+from worker.core.records import Completion, Encoded, Partition, RecordRef
+from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused, StreamlabelError
 from worker.kafka_io.connection import connect, translate
 from worker.settings import Settings
 
@@ -26,6 +28,14 @@ OnCompletion = Callable[[Completion], None]
 # The idempotent producer keeps order and drops its own repeats for as long as it tries; giving up
 # would only turn a long outage into a restart. The largest 32-bit number of ms is 24 days.
 _FOR_EVER_MS = 2**31 - 1
+_SEND_ATTEMPTS = 20
+
+
+class Membership(Protocol):
+    """What the sink asks of the source; safe on any thread."""
+
+    def current(self, ref: RecordRef) -> bool: ...
+    def group_metadata(self) -> Any: ...
 
 
 class RecordSink(Protocol):
@@ -45,6 +55,8 @@ class KafkaSink:
         partitions: partitions of each topic that is published to.
         max_request: largest request that both topics take, bytes.
         on_completion: called on the client's IO thread; must only enqueue.
+        source: knows which assignments still stand; what was polled under others is not
+            published, for another worker has it now.
         clock: stamps the hand-over.
     """
 
@@ -56,10 +68,12 @@ class KafkaSink:
         partitions: dict[str, int],
         max_request: int,
         on_completion: OnCompletion,
+        source: Membership,
         clock: Clock,
     ) -> None:
         self._partitions = partitions
         self._on_completion = on_completion
+        self._source = source
         self._clock = clock
         self._producer = _producer(settings, max_request, self._transactional_options(settings))
 
@@ -74,9 +88,13 @@ class KafkaSink:
             Fatal: the topic is gone or forbidden, or the client refuses a record.
         """
         self._await_metadata()
-        pending = _Pending(tuple(outcomes), self._clock.monotonic(), self._on_completion)
-        for outcome in outcomes:
+        current = self._current(outcomes)
+        pending = _Pending(current, self._clock.monotonic(), self._on_completion)
+        for outcome in current:
             self._send(outcome).add_callback(pending.acknowledged).add_errback(pending.refused)
+
+    def _current(self, outcomes: Sequence[Encoded]) -> tuple[Encoded, ...]:
+        return tuple(outcome for outcome in outcomes if self._source.current(outcome.ref))
 
     def _await_metadata(self) -> None:
         # `send` would block for them too, but in the middle of a batch, where trying again would
@@ -88,26 +106,38 @@ class KafkaSink:
                 raise translate(error) from error
 
     def _send(self, outcome: Encoded) -> Any:
-        # The partition follows the source's, so that all of a partition's results stay in its
-        # order whatever their keys.
-        partition = outcome.ref.partition % self._partitions[outcome.topic]
-        try:
-            return self._producer.send(
-                outcome.topic,
-                value=outcome.value,
-                key=outcome.key,
-                headers=outcome.headers,
-                partition=partition,
-                timestamp_ms=outcome.timestamp_ms,
-            )
-        except KafkaError as error:
-            raise _refused(outcome, error) from error
+        """Enqueue one record; should its topic's metadata vanish this moment, wait for them."""
+        for attempt in range(_SEND_ATTEMPTS):
+            try:
+                return self._enqueue(outcome)
+            except (KafkaError, ValueError) as error:
+                cause = translate(error)
+                passing = isinstance(cause, BrokerAway) or isinstance(error, ValueError)
+                if not passing or attempt == _SEND_ATTEMPTS - 1:
+                    raise _refused(outcome, error) from error
+                self._clock.sleep(backoff(attempt))
+        raise AssertionError("unreachable")
+
+    def _enqueue(self, outcome: Encoded) -> Any:
+        return self._producer.send(
+            outcome.topic,
+            value=outcome.value,
+            key=outcome.key,
+            headers=outcome.headers,
+            # The partition follows the source's, so that all of a partition's results stay in
+            # its order whatever their keys.
+            partition=outcome.ref.partition % self._partitions[outcome.topic],
+            timestamp_ms=outcome.timestamp_ms,
+        )
 
     def close(self, timeout: float) -> None:
         """Wait for acknowledgements up to `timeout` seconds, then drop what is left."""
         try:
             self._producer.close(timeout=timeout)
         except KafkaError as error:
+            # The client gives up on its flush and leaves its sender running: what it would still
+            # publish then would be a successor's work done twice.
+            self._producer._sender.force_close()  # noqa: SLF001 - there is no public way
             raise translate(error) from error
 
 
@@ -116,6 +146,11 @@ class TransactionalSink(KafkaSink):
 
     Batches arrive in poll order and each is committed before the next is begun, so the largest
     offset of a partition in this batch, plus one, is where a successor must go on.
+
+    The race with a rebalance, walked through: the group's generation is noted first, then the
+    outcomes of partitions that went are left out, then all is sent. Should a partition go after
+    that, the noted generation is over and the broker refuses the offsets: the batch is aborted,
+    and the next try leaves that partition out.
     """
 
     commits_offsets = True
@@ -126,14 +161,16 @@ class TransactionalSink(KafkaSink):
         partitions: dict[str, int],
         max_request: int,
         on_completion: OnCompletion,
+        source: Membership,
         clock: Clock,
-        group_metadata: Callable[[], Any],
     ) -> None:
-        super().__init__(settings, partitions, max_request, on_completion, clock)
-        self._group_metadata = group_metadata
+        super().__init__(settings, partitions, max_request, on_completion, source, clock)
         try:
             self._producer.init_transactions()
         except KafkaError as error:
+            # Another try makes another producer; this one must not fence it later.
+            with contextlib.suppress(StreamlabelError):
+                self.close(0.1)
             raise translate(error) from error
 
     def _transactional_options(self, settings: Settings) -> dict[str, Any]:
@@ -152,24 +189,26 @@ class TransactionalSink(KafkaSink):
         """
         sent_at = self._clock.monotonic()
         self._await_metadata()
+        membership = self._source.group_metadata()
+        current = self._current(outcomes)
+        if not current:
+            return
+        self._producer.begin_transaction()
         try:
-            self._producer.begin_transaction()
-            for outcome in outcomes:
+            for outcome in current:
                 self._send(outcome)
-            self._producer.send_offsets_to_transaction(
-                _next_offsets(outcomes), self._group_metadata()
-            )
+            self._producer.send_offsets_to_transaction(_next_offsets(current), membership)
             self._producer.commit_transaction()
-        except KafkaError as error:
+        except (KafkaError, StreamlabelError) as error:
             raise self._aborted(error) from error
-        self._on_completion(Completion(tuple(outcomes), sent_at))
+        self._on_completion(Completion(current, sent_at))
 
-    def _aborted(self, error: KafkaError) -> Exception:
+    def _aborted(self, error: Exception) -> StreamlabelError:
         cause = translate(error)
-        if not isinstance(cause, Fenced):
-            try:
-                self._producer.abort_transaction()
-            except KafkaError as second:
+        try:
+            self._producer.abort_transaction()
+        except KafkaError as second:
+            if not isinstance(cause, Fenced):  # a fenced producer can't, and need not
                 return Fatal(f"a transaction could neither be committed nor aborted: {second}")
         return cause
 
@@ -187,6 +226,7 @@ class _Pending:
         self._outcomes = outcomes
         self._sent_at = sent_at
         self._left = len(outcomes)
+        self._told = False
         self._on_completion = on_completion
         self._lock = threading.Lock()
 
@@ -198,6 +238,10 @@ class _Pending:
             self._on_completion(Completion(self._outcomes, self._sent_at))
 
     def refused(self, error: Exception) -> None:
+        with self._lock:
+            first, self._told = not self._told, True
+        if not first:  # once one is refused, the client refuses its mates too
+            return
         refusal = _refused(None, error)
         self._on_completion(Completion(self._outcomes, self._sent_at, refusal))
 

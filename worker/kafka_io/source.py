@@ -17,14 +17,17 @@ from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import IllegalStateError, KafkaError
 from kafka.future import Future
+from kafka.structs import MemberState
 
 from worker.clock import Clock
 from worker.core.records import Partition, RawRecord, RecordRef
-from worker.errors import StreamlabelError
+from worker.errors import BrokerAway, StreamlabelError, TopicMissing
 from worker.kafka_io.connection import connect, translate
 from worker.settings import Settings
 
-_SHORT = 0.01  # seconds
+_SHORT = 0.01  # seconds: a wait that is slept
+_GLANCE = 0.001  # seconds: what is there already
+_JOIN = 0.5  # seconds: a wait inside the client while the group settles
 
 CommitDone = Callable[[StreamlabelError | None], None]
 
@@ -75,9 +78,11 @@ class KafkaSource:
 
     def __init__(self, settings: Settings, handler: RebalanceHandler, clock: Clock) -> None:
         self._clock = clock
-        self._listener = _Listener(handler)
         self._pause_when_empty = settings.kafka.empty_poll_pause_ms / 1000
         self._consumer = connect(KafkaConsumer, settings.kafka, **_consumer_options(settings))
+        # The loop that runs the listener does not see that another thread completed a future.
+        wake = self._consumer._net.wakeup  # noqa: SLF001 - there is no public way
+        self._listener = _Listener(handler, wake)
         try:
             self._consumer.subscribe([settings.input.topic], listener=self._listener)
             # A member that is elected leader before it knows the topic's partitions assigns
@@ -96,15 +101,12 @@ class KafkaSource:
         # the client wait: it would wake up for every answer of the broker, empty ones too, and
         # take the interpreter's lock from the model's thread each time.
         pause = timeout if timeout <= _SHORT else min(timeout, self._pause_when_empty)
-        # Joining a group takes the client some waiting of its own: no pauses before that.
-        pause = pause if self._listener.epochs else 0.0
-        try:
-            polled = self._consumer.poll(
-                timeout_ms=1 if pause else timeout * 1000, max_records=max_records
-            )
-        except KafkaError as error:
-            raise translate(error) from error
-        if not polled and pause:
+        polled = self._look(_GLANCE if pause else timeout, max_records)
+        if not polled and not self._settled():
+            # A join that ends between two polls is thrown away by the client and begun anew, for
+            # the whole group: during a rebalance stay inside.
+            polled = self._look(_JOIN, max_records)
+        elif not polled and pause:
             self._clock.sleep(pause)
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         epochs = self._listener.epochs
@@ -115,20 +117,39 @@ class KafkaSource:
             for record in records
         ]
 
+    def _look(self, timeout: float, max_records: int) -> dict[Any, list[Any]]:
+        try:
+            polled: dict[Any, list[Any]] = self._consumer.poll(
+                timeout_ms=timeout * 1000, max_records=max_records
+            )
+        except KafkaError as error:
+            raise translate(error) from error
+        return polled
+
+    def _settled(self) -> bool:
+        return self._consumer.group_metadata().state is MemberState.STABLE
+
+    def current(self, ref: RecordRef) -> bool:
+        """Whether the assignment under which the record was polled still stands; any thread."""
+        return self._listener.epochs.get(Partition(ref.topic, ref.partition)) == ref.epoch
+
     def commit(self, offsets: Mapping[Partition, int], timeout: float) -> None:
         """Commit and wait; safe on the revoke thread while the poll thread is parked."""
         try:
             self._consumer.commit(_offsets(offsets), timeout_ms=timeout * 1000)
         except KafkaError as error:
-            raise translate(error) from error
+            raise _commit_fault(error) from error
 
     def commit_async(self, offsets: Mapping[Partition, int], done: CommitDone) -> None:
         """Commit; `done` is called from a later `poll`, on the poll thread."""
 
         def finished(_: object, answer: object) -> None:
-            done(translate(answer) if isinstance(answer, Exception) else None)
+            done(_commit_fault(answer) if isinstance(answer, Exception) else None)
 
-        self._consumer.commit_async(_offsets(offsets), callback=finished)
+        try:
+            self._consumer.commit_async(_offsets(offsets), callback=finished)
+        except KafkaError as error:
+            done(_commit_fault(error))
 
     def pause(self) -> None:
         """Fetch nothing from what is assigned; call again after a rebalance."""
@@ -201,6 +222,12 @@ def _raw(record: Any, epoch: int, now: float, now_ms: int) -> RawRecord:
     return RawRecord(ref, made_at, record.key, record.value, headers, now)
 
 
+def _commit_fault(error: Exception) -> StreamlabelError:
+    """A coordinator that has just started may not know a topic yet: that passes."""
+    cause = translate(error)
+    return BrokerAway(str(cause)) if isinstance(cause, TopicMissing) else cause
+
+
 def _offsets(offsets: Mapping[Partition, int]) -> dict[Any, Any]:
     return {TopicPartition(*p): OffsetAndMetadata(o, "", -1) for p, o in offsets.items()}
 
@@ -216,39 +243,40 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     await ends, the revoke thread has stopped touching anything, and the poll thread wakes up.
     """
 
-    def __init__(self, handler: RebalanceHandler) -> None:
+    def __init__(self, handler: RebalanceHandler, wake: Callable[[], None]) -> None:
         self._handler = handler
+        self._wake = wake
         self._revoker = ThreadPoolExecutor(1, thread_name_prefix="revoke")
         self._epoch = itertools.count(1)
         self.epochs: dict[Partition, int] = {}
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         fresh = {Partition(*tp): next(self._epoch) for tp in assigned}
-        self.epochs |= fresh
+        self.epochs = self.epochs | fresh  # replaced whole: other threads read it
         self._handler.on_assigned(fresh)
 
     async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        gone = self._drop(revoked)
+        gone = [Partition(*tp) for tp in revoked]
         drained = Future()
-
-        def drain() -> None:
-            try:
-                self._handler.on_revoked(gone)
-                drained.success(None)
-            except Exception as error:  # noqa: BLE001 - raised again by the await below
-                drained.failure(error)
-
-        self._revoker.submit(drain)
+        self._revoker.submit(self._drain, gone, drained)
         await drained
 
-    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
-        self._handler.on_lost(self._drop(lost))
+    def _drain(self, gone: list[Partition], drained: Any) -> None:
+        try:
+            self._handler.on_revoked(gone)
+            self._forget(gone)
+            drained.success(None)
+        except Exception as error:  # noqa: BLE001 - raised again where it is awaited
+            drained.failure(error)
+        self._wake()
 
-    def _drop(self, partitions: Iterable[Any]) -> list[Partition]:
-        gone = [Partition(*tp) for tp in partitions]
-        for partition in gone:
-            self.epochs.pop(partition, None)
-        return gone
+    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        gone = [Partition(*tp) for tp in lost]
+        self._forget(gone)
+        self._handler.on_lost(gone)
+
+    def _forget(self, gone: list[Partition]) -> None:
+        self.epochs = {p: epoch for p, epoch in self.epochs.items() if p not in gone}
 
     def close(self) -> None:
         self._revoker.shutdown(wait=False)

@@ -29,6 +29,8 @@ from worker.settings import Settings
 
 Made = TypeVar("Made")
 
+_LEAVE = 1.0  # seconds; it has not joined yet
+
 
 class Launcher:
     """One worker's life from topics to the last commit.
@@ -60,8 +62,15 @@ class Launcher:
             return
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
         source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))
-        sink = source and self._patiently(lambda: self._sink(topics, source, worker))
-        if not source or not sink:
+        if source is None:
+            return
+        sink = None
+        try:
+            sink = self._patiently(lambda: self._sink(topics, source, worker))
+        finally:
+            if sink is None:
+                source.close(_LEAVE)
+        if sink is None:
             return
         labeller = Labeller(
             tokeniser,
@@ -92,18 +101,10 @@ class Launcher:
         outputs = (self._settings.output.topic, self._settings.output.dead_letter_topic)
         partitions = {name: topics[name].partitions for name in outputs}
         largest = max(topics[name].max_message_bytes for name in outputs)
-        if self._settings.delivery == "exactly_once":
-            return TransactionalSink(
-                self._settings,
-                partitions,
-                largest,
-                worker.completions.completed,
-                self._clock,
-                source.group_metadata,
-            )
-        return KafkaSink(
-            self._settings, partitions, largest, worker.completions.completed, self._clock
-        )
+        exactly_once = self._settings.delivery == "exactly_once"
+        kind = TransactionalSink if exactly_once else KafkaSink
+        completed = worker.completions.completed
+        return kind(self._settings, partitions, largest, completed, source, self._clock)
 
     def _patiently(self, attempt: Callable[[], Made]) -> Made | None:
         """Try until it works or the worker is told to stop (None); says so once a while."""

@@ -7,6 +7,7 @@ what that thread owns: `on_revoked` on the revoke thread, the other two on the c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from worker.clock import Clock
@@ -29,6 +30,10 @@ class Rebalance:
 
     Args:
         drain_timeout: seconds that a revocation may wait for what is in flight.
+
+    Attributes:
+        latest: when no revocation waits any more, seconds of the monotonic clock: a worker that
+            stops has a deadline of its own.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class Rebalance:
         self._completions, self._commits = completions, commits
         self._drain_timeout = drain_timeout
         self._metrics, self._clock = metrics, clock
+        self.latest = math.inf
 
     def on_assigned(self, partitions: Mapping[Partition, int]) -> None:
         """Track these partitions from now on."""
@@ -63,18 +69,26 @@ class Rebalance:
         """
         gone = list(partitions)
         started = self._clock.monotonic()
-        deadline = started + self._drain_timeout
+        deadline = min(started + self._drain_timeout, self.latest)
         self._offsets.forget(entry.record.ref for entry in self._batcher.discard(gone))
         try:
-            while self._offsets.pending(gone) and self._clock.monotonic() < deadline:
-                self._completions.absorb(_LOOK_EVERY)
-            if late := self._offsets.pending(gone):
-                log.warning("partitions given up undrained, expect repeats", records=late)
+            self._drain(gone, deadline - self._drain_timeout / 5)  # the rest is for the commit
             self._commits.until(deadline)
         except StreamlabelError as error:
             self._completions.failed(error)  # the main loop stops on it once it is back
         self._let_go(gone, "revoked")
         self._metrics.rebalance_drain.observe(self._clock.monotonic() - started)
+
+    def _drain(self, gone: list[Partition], deadline: float) -> None:
+        while self._offsets.pending(gone) and self._clock.monotonic() < deadline:
+            try:
+                self._completions.absorb(_LOOK_EVERY)
+            except StreamlabelError as error:
+                # Nothing more will come; what has come can still be committed.
+                self._completions.failed(error)
+                break
+        if late := self._offsets.pending(gone):
+            log.warning("partitions given up undrained, expect repeats", records=late)
 
     def on_lost(self, partitions: Iterable[Partition]) -> None:
         """Too late to commit: another worker has them already. Fence what is in flight."""

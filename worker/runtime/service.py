@@ -7,7 +7,9 @@ floor.
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Callable
 
 from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
@@ -179,25 +181,27 @@ class Worker:
         """Drain, commit, leave the group, all within `shutdown_timeout`.
 
         After a fault nothing new is published; what the broker acknowledges of that which was
-        sent is still committed, so that a successor repeats as little as can be.
+        sent is still committed, so that a successor repeats as little as can be. Each step is
+        taken whatever became of the one before.
 
         Raises:
-            Fatal: the fault, or that not all could be drained in time.
+            Fatal: the first fault, or that not all could be drained in time.
         """
         timeout = self._settings.shutdown_timeout
         deadline = self._clock.monotonic() + timeout
+        self.rebalance.latest = deadline - timeout / 5  # the rest: the commit, the goodbye
         self._offsets.forget(entry.record.ref for entry in self._batcher.discard())
         if fault is None:
             self._progress.move(State.DRAINING)
             log.info("stopping", inflight=self._offsets.records)
-            fault = self._drain(deadline - timeout / 5)  # the rest: the commit, the goodbye
+            fault = self._last(lambda: self._drain(deadline - timeout / 5))
         self._pipeline.close(self._left(deadline))
+        self.rebalance.latest = 0.0  # nothing more comes: a rebalance now waits for nothing
         self.completions.absorb_the_rest()
-        self._commits.until(deadline, between_tries=lambda: self._poll(_IDLE_POLL))
+        sit_out = functools.partial(self._poll, _IDLE_POLL)
+        fault = self._last(lambda: self._commits.until(deadline, sit_out)) or fault
         undrained = self._offsets.records
-        for partition in self._offsets.partitions:
-            self._offsets.revoke(partition)  # `close` revokes them too, and would wait for a drain
-        self._source.close(min(_LEAVE, self._left(deadline)))
+        fault = self._last(lambda: self._source.close(min(_LEAVE, self._left(deadline)))) or fault
         if undrained and fault is None:
             fault = Fatal(
                 f"{undrained} records in flight were not published within shutdown_timeout "
@@ -206,22 +210,31 @@ class Worker:
         if fault is not None:
             raise fault
 
+    def _last(self, step: Callable[[], None]) -> Fatal | None:
+        """Take a last step; its fault is returned, for the steps after it must be taken too."""
+        try:
+            step()
+        except BrokerAway as error:
+            log.warning("while stopping", reason=str(error))
+        except Fatal as error:
+            log.error("while stopping", reason=str(error))  # noqa: TRY400 - raised in the end
+            return error
+        except Exception as error:
+            log.exception("while stopping")
+            return StageCrashed(f"while stopping: {type(error).__name__}: {error}")
+        return None
+
     def _left(self, deadline: float) -> float:
         return max(0.5, deadline - self._clock.monotonic())
 
-    def _drain(self, deadline: float) -> Fatal | None:
+    def _drain(self, deadline: float) -> None:
         """Wait for what was handed on; polling goes on, paused, so that rebalances do too."""
-        try:
-            while self._offsets.records and self._clock.monotonic() < deadline:
-                self._source.pause()
-                # A partition that came in this very moment was not paused yet; its records are
-                # dropped untracked, and a successor polls them again.
-                self._poll(_BUSY_POLL)
-                self.completions.absorb()
-        except Fatal as error:
-            log.error("draining ended early", reason=str(error))  # noqa: TRY400 - raised again
-            return error
-        return None
+        while self._offsets.records and self._clock.monotonic() < deadline:
+            self._source.pause()
+            # A partition that came in this very moment was not paused yet; its records are
+            # dropped untracked, and a successor polls them again.
+            self._poll(_BUSY_POLL)
+            self.completions.absorb()
 
     # -- what the outside sees -----------------------------------------------------------------
 
