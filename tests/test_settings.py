@@ -64,10 +64,18 @@ def test_values_from_the_environment_are_converted() -> None:
         ({"model.max_tokens": 5000}, "one longest text would not fit a forward pass"),
         ({"rebalance_drain_timeout": 400}, "must be below kafka.max_poll_interval (300)"),
         ({"kafka.security_protocol": "SASL_SSL"}, "needs kafka.sasl_mechanism"),
-        ({"kafka.sasl_password": "x"}, "kafka.security_protocol is 'PLAINTEXT'"),
-        ({"kafka.ssl_cafile": "ca.pem"}, "use SSL or SASL_SSL"),
         (
-            {"kafka.security_protocol": "SSL", "kafka.ssl_keyfile": "key.pem"},
+            {"kafka.sasl_password": "x"},
+            "kafka.sasl_password set, but kafka.security_protocol = 'PLAINTEXT'",
+        ),
+        ({"kafka.ssl_cafile": __file__}, "use SSL or SASL_SSL"),
+        ({"kafka.ssl_cafile": "/no/ca.pem"}, "Path does not point to a file"),
+        ({"kafka.bootstrap_servers": "nocolon"}, "kafka.bootstrap_servers = 'nocolon'"),
+        ({"input.topic": "bad topic!"}, "input.topic = 'bad topic!'"),
+        ({"input.text_path": "a..b"}, "input.text_path = 'a..b'"),
+        ({"kafka.session_timeout": 400}, "is more than kafka.max_poll_interval"),
+        (
+            {"kafka.security_protocol": "SSL", "kafka.ssl_keyfile": __file__},
             "kafka.ssl_keyfile needs kafka.ssl_certfile",
         ),
     ],
@@ -116,6 +124,11 @@ def test_a_broken_file_is_refused(tmp_path: Path, content: str) -> None:
     config.write_text(content)
     with pytest.raises(SettingsError):
         load(config=config, environ={})
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    loaded = load(environ={"KAFKA_BOOTSTRAP_SERVERS": "", "STREAMLABEL_MODEL_REVISION": ""})
+    assert loaded.settings == load(environ={}).settings
 
 
 def test_a_child_gets_none_of_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:

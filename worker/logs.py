@@ -2,7 +2,7 @@
 
 Set up once, on the main thread. Imports structlog alone. Message texts never reach the log by
 default: nothing here is given one, and the Kafka client, whose debug lines print record values,
-is held at `warning`.
+is held at `warning`, and lower still unless the level is `debug`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def configure(level: str, style: Literal["auto", "json", "plain"]) -> None:
         else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
+    if level != "debug":
+        handler.addFilter(_not_the_client)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -53,6 +55,11 @@ def configure(level: str, style: Literal["auto", "json", "plain"]) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _not_the_client(record: logging.LogRecord) -> bool:
+    """The Kafka client writes several lines a second while a broker is away; we say it once."""
+    return not record.name.startswith("kafka") or record.levelno >= logging.CRITICAL
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

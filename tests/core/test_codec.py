@@ -37,7 +37,8 @@ def decode(value: bytes | None, **settings: object) -> WorkItem | InvalidRecord:
     [
         (None, R.NULL_VALUE),
         (b'{"text":"\xff"}', R.NOT_UTF8),
-        (b"", R.NOT_JSON),
+        (b"", R.EMPTY_TEXT),
+        (b" \n", R.EMPTY_TEXT),
         (b'{"text":', R.NOT_JSON),
         (b'{"text":"a"} trailing', R.NOT_JSON),
         (b'{"text":"a","n":NaN}', R.NOT_JSON),

@@ -17,7 +17,6 @@ from worker.errors import (
     Fatal,
     Fenced,
     PublishRefused,
-    SettingsError,
     StreamlabelError,
     TopicMissing,
 )
@@ -57,12 +56,6 @@ def test_tls_and_sasl_reach_the_client(tmp_path: Path) -> None:
     assert options["sasl_mechanism"] == "PLAIN"
     assert (options["sasl_plain_username"], options["sasl_plain_password"]) == ("me", "secret")
     assert options["ssl_cafile"] == str(authority)
-
-
-def test_a_certificate_file_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:
-    """The library would try to connect with it again and again."""
-    with pytest.raises(SettingsError, match=r"kafka\.ssl_cafile = .*none\.pem.*No such file"):
-        client_options(KafkaSettings(security_protocol="SSL", ssl_cafile=tmp_path / "none.pem"))
 
 
 @pytest.mark.parametrize(

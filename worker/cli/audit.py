@@ -125,6 +125,10 @@ def _tell(audit: Audit, broken: list[Offence]) -> None:
     from rich.console import Console
 
     report, console = audit.report, Console(highlight=False, soft_wrap=True)
+    if not report.consumed:
+        console.print(
+            "[yellow]nothing could be judged:[/] no record of the input has an outcome due"
+        )
     console.print(
         f"{report.consumed:,} input records: {report.published:,} labelled, "
         f"{report.dead_lettered:,} dead letters, {report.missing:,} without an outcome"

@@ -126,7 +126,11 @@ class _Auditor:
             if number % _PROGRESS_EVERY == 0:
                 self._progress(self._input, number, total)
         self._note_unread(self._input)
-        ledger.kept_from(self._admin.start_offsets(self._input))
+        starts = self._admin.start_offsets(self._input)
+        ledger.kept_from(starts)
+        removed = sum(min(starts.get(p, 0), end) for p, end in ends.items())
+        if removed:
+            self._notes.append(f"{self._input}: {removed:,} offsets were removed before this audit")
 
     def _read_outcomes(self, ledger: Ledger, kind: Kind, ends: Mapping[int, int]) -> None:
         topic, total = self._outcomes[kind], sum(ends.values())

@@ -31,10 +31,13 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """
     from rich.console import Console
 
+    from worker.logs import configure
+
+    configure(loaded.settings.log.level, loaded.settings.log.format)
     console = Console(highlight=False)
     console.print(_table(loaded, only_changed=args.only_changed))
     for warning in loaded.warnings:
-        console.print(f"[yellow]![/] {warning}")
+        console.print(f"[yellow]![/] {warning}", soft_wrap=True)
     parts: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("broker", _broker),
         ("topics", _topics),
@@ -51,7 +54,7 @@ def _try(console: Any, name: str, part: Callable[[Settings], str], settings: Set
         words, good = str(error), False
     mark = "[green]ok[/]  " if good else "[red]FAIL[/]"
     console.print(f"{mark} {name}: ", end="")
-    console.print(words, markup=False)
+    console.print(words, markup=False, soft_wrap=True)  # a command in it can be copied
     return good
 
 
@@ -59,7 +62,9 @@ def _table(loaded: Loaded, *, only_changed: bool) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table("setting", "value", "from", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("setting", "value", "from"):
+        table.add_column(column, overflow="fold")
     for option in options():
         origin = loaded.origins.get(option.path)
         if origin or not only_changed:

@@ -108,7 +108,7 @@ class _Demo:
         kafka, names = self._broker_and_topics()
         records = self._records()
         if self._args.model == "bundled":
-            self._view.say("preparing the bundled model (once; it is kept)")
+            self._view.say("preparing the bundled model (kept for the next time)")
             self._helpers.prepare_model(self._cache_dir)
         workers = self._start_workers(kafka, names)
         tally = self._stream(kafka, names, records, workers)
@@ -147,7 +147,7 @@ class _Demo:
         if self._args.screenshot:  # the picture is ours to publish, the tweets are not
             self._source = "fallback"
             return fallback_posts()
-        self._view.say("getting the rated tweets (once; they are kept)")
+        self._view.say("getting the rated tweets (kept for the next time)")
         try:
             return self._helpers.tweets(self._cache_dir)
         except SampleUnavailable as error:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, get_args, get_origin
 
 from worker.errors import SettingsError, StreamlabelError
 from worker.settings import Loaded, Option, load, options
@@ -121,7 +121,7 @@ def _add_flag(group: argparse._ArgumentGroup, option: Option) -> None:
     # "given as the default" stay two things. `%` would start one of argparse's placeholders.
     text = f"{option.field.description} [{_default(option)}]".replace("%", "%%")
     action = argparse.BooleanOptionalAction if option.is_switch else "store"
-    metavar = {} if option.is_switch else {"metavar": option.path.rpartition(".")[2].upper()}
+    metavar = {} if option.is_switch else {"metavar": _metavar(option)}
     group.add_argument(
         option.flag,
         dest=option.path,
@@ -130,6 +130,12 @@ def _add_flag(group: argparse._ArgumentGroup, option: Option) -> None:
         action=action,
         **metavar,  # type: ignore[arg-type]
     )
+
+
+def _metavar(option: Option) -> str:
+    kinds = [option.field.annotation, *get_args(option.field.annotation)]
+    choices = next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+    return f"{{{','.join(choices)}}}" if choices else option.path.rpartition(".")[2].upper()
 
 
 def _default(option: Option) -> str:

@@ -65,6 +65,8 @@ class Decoder:
 
 
 def _object(decoded: str) -> dict[str, Any]:
+    if not decoded.strip():
+        raise RecordRejected(DeadLetterReason.EMPTY_TEXT, "the value is empty or blank")
     try:
         payload = json.loads(decoded, parse_constant=_refuse_constant)
     except RecursionError:

@@ -25,7 +25,6 @@ from worker.errors import (
     Fatal,
     Fenced,
     PublishRefused,
-    SettingsError,
     StreamlabelError,
     TopicMissing,
 )
@@ -165,9 +164,6 @@ def client_options(kafka: KafkaSettings) -> dict[str, Any]:
     """What consumer, producer and admin client have in common, as the library's keywords.
 
     Also starts to listen for the reason should the connection fail: call it anew per client.
-
-    Raises:
-        SettingsError: a file of `kafka.ssl_*` can't be read.
     """
     logging.getLogger("kafka").addHandler(_witness)  # a handler is added once at most
     _witness.forget()
@@ -193,18 +189,8 @@ def _sasl(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def _tls(kafka: KafkaSettings) -> dict[str, Any]:
-    given = {
-        name: path.expanduser()
-        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-        if (path := getattr(kafka, name)) is not None
-    }
-    for name, path in given.items():
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            # The library would take it for one more connection that failed, and try again.
-            raise SettingsError(f"kafka.{name} = {str(path)!r}: {error.strerror}") from None
-    return {name: str(path) for name, path in given.items()}
+    names = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
+    return {name: str(path) for name in names if (path := getattr(kafka, name)) is not None}
 
 
 def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -> Client:

@@ -137,25 +137,31 @@ def _contradictions(s: Settings) -> Iterator[str]:
             f"rebalance_drain_timeout ({s.rebalance_drain_timeout:g}) must be below "
             f"kafka.max_poll_interval ({s.kafka.max_poll_interval:g})"
         )
+    if s.kafka.session_timeout > s.kafka.max_poll_interval:
+        yield (
+            f"kafka.session_timeout ({s.kafka.session_timeout:g}) is more than "
+            f"kafka.max_poll_interval ({s.kafka.max_poll_interval:g})"
+        )
     yield from _security_contradictions(s.kafka)
 
 
 def _security_contradictions(k: KafkaSettings) -> Iterator[str]:
-    sasl = k.security_protocol.startswith("SASL")
-    if sasl and not (k.sasl_mechanism and k.sasl_username and k.sasl_password):
+    sasl = ("sasl_mechanism", "sasl_username", "sasl_password")
+    given = [f"kafka.{name}" for name in sasl if getattr(k, name)]
+    missing = [f"kafka.{name}" for name in sasl if not getattr(k, name)]
+    if k.security_protocol.startswith("SASL"):
+        if missing:
+            yield f"kafka.security_protocol = {k.security_protocol!r} needs {', '.join(missing)}"
+    elif given:
         yield (
-            f"kafka.security_protocol = {k.security_protocol!r} needs kafka.sasl_mechanism, "
-            "kafka.sasl_username and kafka.sasl_password"
+            f"{', '.join(given)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
+            "SASL_SSL or SASL_PLAINTEXT"
         )
-    if not sasl and (k.sasl_mechanism or k.sasl_username or k.sasl_password):
+    files = [f"kafka.{name}" for name in ("ssl_cafile", "ssl_certfile") if getattr(k, name)]
+    if files and not k.security_protocol.endswith("SSL"):
         yield (
-            "kafka.sasl_* is set but kafka.security_protocol is "
-            f"{k.security_protocol!r}: use SASL_SSL or SASL_PLAINTEXT"
-        )
-    if not k.security_protocol.endswith("SSL") and (k.ssl_cafile or k.ssl_certfile):
-        yield (
-            f"kafka.ssl_* is set but kafka.security_protocol is {k.security_protocol!r}: "
-            "use SSL or SASL_SSL"
+            f"{', '.join(files)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
+            "SSL or SASL_SSL"
         )
     if k.ssl_keyfile and not k.ssl_certfile:
         yield "kafka.ssl_keyfile needs kafka.ssl_certfile"

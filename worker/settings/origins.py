@@ -113,7 +113,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     found: dict[str, tuple[Any, str]] = {}
     for option in options():
         for name in option.env:
-            if name in environ and option.path not in found:
+            # Empty counts as unset: compose files pass variables on like that.
+            if environ.get(name) and option.path not in found:
                 found[option.path] = (environ[name], f"environment {name}")
     return found
 

@@ -9,7 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr
+
+_SERVER = r"\s*([^\s,:\[\]]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}\s*"
+_SERVERS = rf"^{_SERVER}(,{_SERVER})*$"
+_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
+_PATH = r"^[^.]+(\.[^.]+)*$"
 
 REFERENCE_MODEL = "distilbert-base-uncased-finetuned-sst-2-english"
 
@@ -28,7 +33,7 @@ class KafkaSettings(Section):
 
     bootstrap_servers: str = Field(
         "localhost:9092",
-        min_length=1,
+        pattern=_SERVERS,
         description="Brokers to ask first, `host:port`, comma-separated.",
         json_schema_extra=named("--bootstrap-servers", ("KAFKA_BOOTSTRAP_SERVERS",)),
     )
@@ -54,11 +59,11 @@ class KafkaSettings(Section):
     sasl_password: SecretStr | None = Field(
         None, description="Password for SASL. Prefer the environment: flags show in `ps`."
     )
-    ssl_cafile: Path | None = Field(
+    ssl_cafile: FilePath | None = Field(
         None, description="PEM file of the authority that signed the brokers' certificates."
     )
-    ssl_certfile: Path | None = Field(None, description="PEM file of the client's certificate.")
-    ssl_keyfile: Path | None = Field(None, description="PEM file of the client's private key.")
+    ssl_certfile: FilePath | None = Field(None, description="PEM file of the client's certificate.")
+    ssl_keyfile: FilePath | None = Field(None, description="PEM file of the client's private key.")
     session_timeout: float = Field(
         45.0, ge=1, le=1800, description="Seconds without heartbeat until a worker counts as dead."
     )
@@ -80,15 +85,17 @@ class KafkaSettings(Section):
 class InputSettings(Section):
     """What is read."""
 
-    topic: str = Field("texts.in", min_length=1, description="Topic of texts.")
+    topic: str = Field("texts.in", pattern=_TOPIC, description="Topic of texts.")
     format: Literal["json", "text"] = Field(
         "json", description="`json`: an object with the text in it. `text`: plain UTF-8."
     )
     text_path: str = Field(
-        "text", min_length=1, description="Where the text lies in the object, dots between keys."
+        "text", pattern=_PATH, description="Where the text lies in the object, dots between keys."
     )
     id_path: str = Field(
-        "id", description="Where the producer's id lies in the object; it may be absent."
+        "id",
+        pattern=_PATH,
+        description="Where the producer's id lies in the object; it may be absent.",
     )
     max_bytes: int = Field(
         1_000_000, ge=1, description="Largest value to decode, bytes; larger ones are dead letters."
@@ -104,14 +111,14 @@ class InputSettings(Section):
 class OutputSettings(Section):
     """What is published."""
 
-    topic: str = Field("texts.labelled", min_length=1, description="Topic of results.")
+    topic: str = Field("texts.labelled", pattern=_TOPIC, description="Topic of results.")
     mode: Literal["classification", "enrich"] = Field(
         "classification",
         description="`classification`: the result alone. `enrich`: the input object with the "
         "result as its member `classification`.",
     )
     dead_letter_topic: str = Field(
-        "texts.dead", min_length=1, description="Topic of records that could not be labelled."
+        "texts.dead", pattern=_TOPIC, description="Topic of records that could not be labelled."
     )
     compression: Literal["none", "gzip"] = Field(
         "none", description="Compression of published batches."
