@@ -35,6 +35,7 @@ def progress(clock: HandClock) -> Progress:
     progress = Progress(10.0, Metrics(), clock)
     progress.move(State.WARMING)
     progress.move(State.RUNNING)
+    progress.joined = True
     return progress
 
 
@@ -43,6 +44,15 @@ def test_a_new_worker_is_live_but_not_ready(clock: HandClock) -> None:
     clock.sleep(1000)
     assert progress.live() == (True, "starting")
     assert progress.ready() == (False, "starting")
+
+
+def test_a_worker_is_ready_once_it_is_a_member_of_its_group(clock: HandClock) -> None:
+    progress = Progress(10.0, Metrics(), clock)
+    progress.move(State.WARMING)
+    progress.move(State.RUNNING)
+    assert progress.ready() == (False, "joining the group")
+    progress.joined = True
+    assert progress.ready() == (True, "running")
 
 
 def test_an_idle_worker_stays_live(progress: Progress, clock: HandClock) -> None:

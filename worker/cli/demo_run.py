@@ -39,6 +39,7 @@ from worker.local.processes import Interrupts
 from worker.local.stream import PARTITIONS, SampleRecord, sample_stream
 from worker.settings import InputSettings, KafkaSettings, read_environment
 
+_SETTLE_S: Final = 5.0
 _STEP_S: Final = 0.03
 
 
@@ -175,6 +176,10 @@ class _Demo:
         self._stack.callback(workers.end)
         workers.start(number)
         workers.wait_until_ready()
+        if number > 1 and not read_environment("KAFKA_BOOTSTRAP_SERVERS"):
+            # The embedded broker ends everybody's generation, and with it the right to commit,
+            # the moment a member joins: let the last one's rebalance pass before the stream.
+            self._interrupts.sleep(_SETTLE_S)
         return workers
 
     def _stream(

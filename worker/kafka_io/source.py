@@ -57,6 +57,7 @@ class RecordSource(Protocol):
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def connected(self) -> bool: ...
+    def settled(self) -> bool: ...
     def end_offset(self, partition: Partition) -> int | None: ...
     def position(self, partition: Partition) -> int | None: ...
     def group_metadata(self) -> Any: ...
@@ -102,7 +103,7 @@ class KafkaSource:
         # take the interpreter's lock from the model's thread each time.
         pause = timeout if timeout <= _SHORT else min(timeout, self._pause_when_empty)
         polled = self._look(_GLANCE if pause else timeout, max_records)
-        if not polled and not self._settled():
+        if not polled and not self.settled():
             # A join that ends between two polls is thrown away by the client and begun anew, for
             # the whole group: during a rebalance stay inside.
             polled = self._look(_JOIN, max_records)
@@ -126,7 +127,8 @@ class KafkaSource:
             raise translate(error) from error
         return polled
 
-    def _settled(self) -> bool:
+    def settled(self) -> bool:
+        """Whether this member has its part of the group's partitions, if any."""
         return self._consumer.group_metadata().state is MemberState.STABLE
 
     def current(self, ref: RecordRef) -> bool:

@@ -28,6 +28,7 @@ class Progress:
         self._stall_timeout = stall_timeout
         self._metrics, self._clock = metrics, clock
         self.state = State.STARTING
+        self.joined = False  # once it has been a member, a rebalance does not make it less ready
         self._advanced_at = self._stepped_at = clock.monotonic()
         self._work_waiting = False
         self._down_since: float | None = None
@@ -74,6 +75,8 @@ class Progress:
         """Whether the worker takes part in its group, and in words."""
         if self.away:
             return False, "the broker is away"
+        if self.state is State.RUNNING and not self.joined:
+            return False, "joining the group"
         return self.state in (State.RUNNING, State.PAUSED), self.state.name.lower()
 
     def live(self) -> tuple[bool, str]:

@@ -249,6 +249,8 @@ class Worker:
         self._metrics.inflight_bytes.set(self._offsets.bytes)
         self._metrics.oldest_uncommitted.set(now - oldest if oldest is not None else 0)
         self._progress.connection(up=self._source.connected())
+        if self._source.settled():
+            self._progress.joined = True
         for partition in self._offsets.partitions:
             self._report_lag(partition)
 
