@@ -13,6 +13,10 @@ from typing import Any, Literal
 
 import structlog
 
+# The library's defaults show each frame's local variables, and there a message's text may be.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 _QUIET = ("kafka", "urllib3", "httpx", "httpcore", "filelock", "transformers", "torch")
 
 
@@ -31,9 +35,13 @@ def configure(level: str, style: Literal["auto", "json", "plain"]) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=not plain),
     ]
     last: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if plain
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
     if level != "debug":
