@@ -76,6 +76,10 @@ class KafkaSink:
         self._source = source
         self._clock = clock
         self._producer = _producer(settings, max_request, self._transactional_options(settings))
+        self._open()
+
+    def _open(self) -> None:
+        """What the producer needs before its first record: nothing here."""
 
     def _transactional_options(self, _: Settings) -> dict[str, Any]:
         return {}
@@ -155,16 +159,7 @@ class TransactionalSink(KafkaSink):
 
     commits_offsets = True
 
-    def __init__(
-        self,
-        settings: Settings,
-        partitions: dict[str, int],
-        max_request: int,
-        on_completion: OnCompletion,
-        source: Membership,
-        clock: Clock,
-    ) -> None:
-        super().__init__(settings, partitions, max_request, on_completion, source, clock)
+    def _open(self) -> None:
         try:
             self._producer.init_transactions()
         except KafkaError as error:
