@@ -11,6 +11,7 @@ from worker.clock import Clock
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition
 from worker.errors import BrokerAway, StreamlabelError
+from worker.kafka_io.sink import RecordSink
 from worker.kafka_io.source import RecordSource
 from worker.logs import get_logger
 from worker.metrics import Metrics
@@ -27,6 +28,9 @@ class Commits:
         offsets: knows what may be committed.
         interval: seconds between commits.
         on_failure: told of an error that no retry will mend.
+
+    Attributes:
+        hurry: tells the sink that somebody waits for what it has.
     """
 
     def __init__(
@@ -40,13 +44,15 @@ class Commits:
         self._offsets, self._interval = offsets, interval
         self._metrics, self._clock, self._on_failure = metrics, clock, on_failure
         self._source: RecordSource
+        self.hurry: Callable[[], None]
         self._elsewhere = False
         self._in_flight = False
         self._next = 0.0
 
-    def attach(self, source: RecordSource, *, elsewhere: bool) -> None:
-        """Commit through `source`; `elsewhere` is for a sink that commits offsets itself."""
-        self._source, self._elsewhere = source, elsewhere
+    def attach(self, source: RecordSource, sink: RecordSink) -> None:
+        """Commit through `source`, unless the sink commits offsets itself."""
+        self._source, self._elsewhere = source, sink.commits_offsets
+        self.hurry = sink.hurry
 
     def if_due(self) -> None:
         """Start a commit without waiting for it, at most one at a time."""

@@ -17,8 +17,10 @@ from worker.core.faults import CircuitBreaker, backoff
 from worker.core.model import Classifier, Tokeniser
 from worker.errors import BrokerAway
 from worker.kafka_io.admin import TopicInfo
-from worker.kafka_io.sink import KafkaSink, TransactionalSink
+from worker.kafka_io.publisher import Publisher
+from worker.kafka_io.sink import KafkaSink, RecordSink
 from worker.kafka_io.source import KafkaSource
+from worker.kafka_io.transactions import TransactionalSink
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller
 from worker.runtime.pipeline import Pipeline
@@ -94,17 +96,23 @@ class Launcher:
             clock=self._clock,
             on_crash=worker.completions.crashed,
         )
-        worker.attach(source, pipeline, commits_elsewhere=sink.commits_offsets)
+        worker.attach(source, pipeline, sink)
         worker.run()
 
-    def _sink(self, topics: dict[str, TopicInfo], source: KafkaSource, worker: Worker) -> KafkaSink:
-        outputs = (self._settings.output.topic, self._settings.output.dead_letter_topic)
+    def _sink(
+        self, topics: dict[str, TopicInfo], source: KafkaSource, worker: Worker
+    ) -> RecordSink:
+        settings, clock, completed = self._settings, self._clock, worker.completions.completed
+        outputs = (settings.output.topic, settings.output.dead_letter_topic)
         partitions = {name: topics[name].partitions for name in outputs}
         largest = max(topics[name].max_message_bytes for name in outputs)
-        exactly_once = self._settings.delivery == "exactly_once"
-        kind = TransactionalSink if exactly_once else KafkaSink
-        completed = worker.completions.completed
-        return kind(self._settings, partitions, largest, completed, source, self._clock)
+
+        def publisher(transactional_id: str | None = None) -> Publisher:
+            return Publisher(settings, partitions, largest, clock, transactional_id)
+
+        if settings.delivery == "exactly_once":
+            return TransactionalSink(settings, publisher, completed, source, clock)
+        return KafkaSink(publisher(), completed, source, clock)
 
     def _patiently(self, attempt: Callable[[], Made]) -> Made | None:
         """Try until it works or the worker is told to stop (None); says so once a while."""

@@ -47,7 +47,15 @@ class Pipeline:
         self._labeller, self._encoder, self._sink = labeller, encoder, sink
         self._metrics, self._clock = metrics, clock
         self._abandon = threading.Event()
-        self._publish = Stage("publish", self._do_publish, 2, on_crash, self._abandon)
+        self._publish = Stage(
+            "publish",
+            self._do_publish,
+            2,
+            on_crash,
+            self._abandon,
+            # Only a sink that commits has anything to do while no batch comes.
+            idle=self._do_advance if sink.commits_offsets else None,
+        )
         self._infer = Stage("infer", self._do_infer, 1, on_crash, self._abandon)
         self._tokenise = Stage("tokenise", self._do_tokenise, 1, on_crash, self._abandon)
 
@@ -96,10 +104,17 @@ class Pipeline:
     def _do_publish(self, outcomes: list[Outcome]) -> None:
         now_ms, now = self._clock.wall_ms(), self._clock.monotonic()
         encoded = [self._encoder.encode(o, now_ms=now_ms, now=now) for o in outcomes]
+        self._persist(lambda: self._sink.publish(encoded))
+
+    def _do_advance(self) -> None:
+        self._persist(self._sink.advance)
+
+    def _persist(self, step: Callable[[], None]) -> None:
+        """Take a step of the sink's; after a passing fault, have the sink go on from there."""
         attempt = 0
         while not self._abandon.is_set():
             try:
-                self._sink.publish(encoded)
+                step()
             except Exception as error:
                 if disposition(error) is not Disposition.RETRY:
                     raise
@@ -107,5 +122,6 @@ class Pipeline:
                     log.warning("can't publish, trying again", reason=str(error), attempt=attempt)
                 attempt += 1
                 self._clock.sleep(backoff(attempt))
+                step = self._sink.advance
             else:
                 return

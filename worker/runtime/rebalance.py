@@ -81,6 +81,7 @@ class Rebalance:
 
     def _drain(self, gone: list[Partition], deadline: float) -> None:
         while self._offsets.pending(gone) and self._clock.monotonic() < deadline:
+            self._commits.hurry()
             try:
                 self._completions.absorb(_LOOK_EVERY)
             except StreamlabelError as error:

@@ -17,6 +17,7 @@ from worker.core.decoder import Decoder, estimate_tokens
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition, RawRecord, WorkItem
 from worker.errors import BrokerAway, Fatal, StageCrashed
+from worker.kafka_io.sink import RecordSink
 from worker.kafka_io.source import RecordSource
 from worker.logs import get_logger
 from worker.metrics import Metrics
@@ -63,7 +64,7 @@ class Worker:
         self._offsets = OffsetTracker()
         self.completions = Completions(self._offsets, metrics, progress, clock)
         self._commits = Commits(
-            self._offsets, settings.commit_interval, metrics, clock, self.completions.failed
+            self._offsets, settings.commit_every, metrics, clock, self.completions.failed
         )
         self.rebalance = Rebalance(
             self._offsets,
@@ -78,10 +79,10 @@ class Worker:
         self._source: RecordSource
         self._pipeline: Pipeline
 
-    def attach(self, source: RecordSource, pipeline: Pipeline, *, commits_elsewhere: bool) -> None:
-        """Give the worker its ends. `commits_elsewhere`: the sink commits the offsets."""
+    def attach(self, source: RecordSource, pipeline: Pipeline, sink: RecordSink) -> None:
+        """Give the worker its ends; `sink` is where the pipeline's leads."""
         self._source, self._pipeline = source, pipeline
-        self._commits.attach(source, elsewhere=commits_elsewhere)
+        self._commits.attach(source, sink)
 
     def run(self) -> None:
         """Label until told to stop; leaves the group with everything in flight committed.
@@ -173,6 +174,7 @@ class Worker:
         paused = self._progress.state is State.PAUSED
         if paused:
             self._source.pause()  # at each step anew: a rebalance may have added partitions
+            self._commits.hurry()  # a transaction that waits for more would wait in vain
         self._metrics.paused.set(paused)
 
     # -- the end -------------------------------------------------------------------------------
@@ -231,6 +233,7 @@ class Worker:
         """Wait for what was handed on; polling goes on, paused, so that rebalances do too."""
         while self._offsets.records and self._clock.monotonic() < deadline:
             self._source.pause()
+            self._commits.hurry()
             # A partition that came in this very moment was not paused yet; its records are
             # dropped untracked, and a successor polls them again.
             self._poll(_BUSY_POLL)

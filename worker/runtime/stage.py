@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 In = TypeVar("In")
 
 _POLL_SECONDS = 0.1
+_IDLE_SECONDS = 0.02
 
 
 class Stage(Generic[In]):
@@ -26,6 +27,7 @@ class Stage(Generic[In]):
         on_crash: told once, on this thread, when `work` raises.
         abandon: set when the worker gives up; a blocked `put` then returns, and the inbox is
             left as it is. What is lost there was never committed.
+        idle: done now and then while the inbox is empty.
     """
 
     def __init__(
@@ -35,9 +37,10 @@ class Stage(Generic[In]):
         inbox_size: int,
         on_crash: Callable[[str, BaseException], None],
         abandon: threading.Event,
+        idle: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
-        self._work = work
+        self._work, self._idle = work, idle
         self._inbox: queue.Queue[In] = queue.Queue(inbox_size)
         self._on_crash = on_crash
         self._abandon = abandon
@@ -77,9 +80,11 @@ class Stage(Generic[In]):
         try:
             while not self._abandon.is_set():
                 try:
-                    item = self._inbox.get(timeout=_POLL_SECONDS)
+                    item = self._inbox.get(timeout=_IDLE_SECONDS if self._idle else _POLL_SECONDS)
                 except queue.Empty:
-                    continue
-                self._work(item)
+                    if self._idle:
+                        self._idle()
+                else:
+                    self._work(item)
         except BaseException as error:  # noqa: BLE001 - reported, and the worker stops on it
             self._on_crash(self.name, error)

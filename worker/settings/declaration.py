@@ -56,8 +56,13 @@ class Settings(BaseSettings):
         "for readers with `read_committed`.",
     )
     create_topics: bool = Field(False, description="Create missing topics at start.")
-    commit_interval: float = Field(
-        0.5, gt=0, le=60, description="Seconds between commits of the group's offsets."
+    commit_interval: float | None = Field(
+        None,
+        gt=0,
+        le=60,
+        description="Seconds between commits of the group's offsets; in `exactly_once` how long a "
+        "transaction stays open for more results, which readers wait for. Default: 0.5, and 0.1 "
+        "in `exactly_once`.",
     )
     transaction_timeout: float = Field(
         10.0,
@@ -96,6 +101,11 @@ class Settings(BaseSettings):
         """The origins, strongest first, as `load` put them into the initialiser."""
         layers: list[dict[str, Any]] = init_settings().get("layers", [])
         return tuple(_Chosen(settings_cls, layer) for layer in layers)
+
+    @property
+    def commit_every(self) -> float:
+        """`commit_interval` or its default."""
+        return self.commit_interval or (0.1 if self.delivery == "exactly_once" else 0.5)
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> Self:
@@ -141,6 +151,11 @@ def _contradictions(s: Settings) -> Iterator[str]:
         yield (
             f"kafka.session_timeout ({s.kafka.session_timeout:g}) is more than "
             f"kafka.max_poll_interval ({s.kafka.max_poll_interval:g})"
+        )
+    if s.delivery == "exactly_once" and s.commit_every > s.transaction_timeout / 2:
+        yield (
+            f"commit_interval ({s.commit_every:g}) must be at most half of transaction_timeout "
+            f"({s.transaction_timeout:g}): the broker would abort what waits for company"
         )
     yield from _security_contradictions(s.kafka)
 

@@ -1,0 +1,180 @@
+"""One Kafka producer, from its options to its end.
+
+The publish thread owns a `Publisher`; the client's sender thread runs behind it. Translates the
+client's exceptions; imports no inference and no runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from worker.clock import Clock
+from worker.core.faults import backoff
+from worker.core.records import Encoded
+from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused
+from worker.kafka_io.connection import connect, translate
+from worker.settings import Settings
+
+# The idempotent producer keeps order and drops its own repeats for as long as it tries; giving up
+# would only turn a long outage into a restart. The largest 32-bit number of ms is 24 days.
+_FOR_EVER_MS = 2**31 - 1
+_SEND_ATTEMPTS = 20
+
+
+class Publisher:
+    """A producer that sends outcomes to the partitions where they belong.
+
+    Args:
+        settings: cluster and compression.
+        partitions: partitions of each topic that is published to.
+        max_request: largest request that these topics take, bytes.
+        clock: waits between tries.
+        transactional_id: makes it a transactional one; it is fenced in by `begin_epoch`.
+
+    Raises:
+        BrokerAway: no broker answers.
+        Fatal: wrong credentials and the like.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: Mapping[str, int],
+        max_request: int,
+        clock: Clock,
+        transactional_id: str | None = None,
+    ) -> None:
+        self._partitions, self._clock = partitions, clock
+        self.transactional_id = transactional_id
+        options = _options(settings, max_request)
+        if transactional_id:
+            options["transactional_id"] = transactional_id
+            options["transaction_timeout_ms"] = int(settings.transaction_timeout * 1000)
+        self._producer = connect(KafkaProducer, settings.kafka, **options)
+
+    def await_metadata(self) -> None:
+        """Know every topic, so that `send` only enqueues.
+
+        `send` would block for them too, but in the middle of a batch, where trying again would
+        publish the first half twice.
+
+        Raises:
+            BrokerAway: not yet.
+            Fatal: a topic is gone or forbidden.
+        """
+        for topic in self._partitions:
+            try:
+                self._producer.partitions_for(topic)
+            except KafkaError as error:
+                raise translate(error) from error
+
+    def send(self, outcome: Encoded) -> Any:
+        """Enqueue one record; should its topic's metadata vanish this moment, wait for them.
+
+        Returns:
+            The client's future of the acknowledgement.
+
+        Raises:
+            Fatal: the client refuses the record.
+        """
+        for attempt in range(_SEND_ATTEMPTS):
+            try:
+                return self._enqueue(outcome)
+            except (KafkaError, ValueError) as error:
+                cause = translate(error)
+                passing = isinstance(cause, BrokerAway) or isinstance(error, ValueError)
+                if not passing or attempt == _SEND_ATTEMPTS - 1:
+                    raise refusal(error, outcome) from error
+                self._clock.sleep(backoff(attempt))
+        raise AssertionError("unreachable")
+
+    def _enqueue(self, outcome: Encoded) -> Any:
+        return self._producer.send(
+            outcome.topic,
+            value=outcome.value,
+            key=outcome.key,
+            headers=outcome.headers,
+            # The partition follows the source's, so that all of a partition's results stay in
+            # its order whatever their keys.
+            partition=outcome.ref.partition % self._partitions[outcome.topic],
+            timestamp_ms=outcome.timestamp_ms,
+        )
+
+    # -- transactions --------------------------------------------------------------------------
+
+    def begin_epoch(self) -> None:
+        """Fence whoever used the transactional id before; their transaction is over afterwards.
+
+        Raises KafkaError.
+        """
+        self._producer.init_transactions()
+
+    def begin(self) -> None:
+        """Open a transaction. Raises KafkaError."""
+        self._producer.begin_transaction()
+
+    def commit(self, offsets: Mapping[Any, Any], membership: Any) -> None:
+        """Commit what was sent and these offsets. Raises KafkaError; then all is uncertain."""
+        self._producer.send_offsets_to_transaction(offsets, membership)
+        self._producer.commit_transaction()
+
+    @property
+    def last_error(self) -> Exception | None:
+        """What a transaction failed of first: what is raised later only quotes it."""
+        told: Exception | None = self._producer._transaction_manager.last_error  # noqa: SLF001
+        return told
+
+    def abort(self, timeout: float) -> None:
+        """Abort the open transaction, so that readers need not wait for its timeout.
+
+        The client's own method would wait for a dead broker without end.
+        """
+        with contextlib.suppress(KafkaError):
+            ended = self._producer._transaction_manager.begin_abort()  # noqa: SLF001
+            self._producer._sender.wakeup()  # noqa: SLF001
+            ended.wait(timeout_ms=timeout * 1000)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def close(self, timeout: float) -> None:
+        """Wait for acknowledgements up to `timeout` seconds, then drop what is left.
+
+        Raises:
+            BrokerAway: something was dropped.
+        """
+        try:
+            self._producer.close(timeout=timeout)
+        except KafkaError as error:
+            # The client gives up on its flush and leaves its sender running: what it would still
+            # publish then would be a successor's work done twice.
+            self._producer._sender.force_close()  # noqa: SLF001 - there is no public way
+            raise translate(error) from error
+
+
+def _options(settings: Settings, max_request: int) -> dict[str, Any]:
+    compression = settings.output.compression
+    return {
+        "acks": "all",
+        "enable_idempotence": True,
+        "delivery_timeout_ms": _FOR_EVER_MS,
+        "max_block_ms": 10_000,
+        "linger_ms": 5,
+        "batch_size": 262_144,
+        "max_request_size": max_request,
+        "compression_type": None if compression == "none" else compression,
+        "allow_auto_create_topics": False,
+    }
+
+
+def refusal(error: Exception, outcome: Encoded | None = None) -> Fatal:
+    """What a record that was not taken means: the worker stops."""
+    cause = translate(error)
+    if isinstance(cause, Fenced):
+        return cause
+    which = f" of {len(outcome.value)} bytes to {outcome.topic}" if outcome else ""
+    return PublishRefused(f"the broker refuses a record{which}: {cause}")

@@ -1,0 +1,253 @@
+"""Outcomes out, exactly once: results, dead letters and offsets in one transaction.
+
+The publish thread owns the sink; `hurry` alone is for any thread. Imports no inference and no
+runtime.
+
+One rule recovers from every fault: the producer is thrown away, and a new one with the same
+transactional id goes on with all that was not committed. Walked through:
+
+* *An answer is lost.* The broker may have committed, and the client says only that something
+  failed. The new producer's `begin_epoch` ends whatever was open, one way or the other; only then
+  the group's committed offsets are read, and what lies below them is done.
+* *The transaction timed out* (a pause, a cut network). The broker has aborted it and bumped the
+  producer's epoch. The new producer gets the next epoch; everything is sent again.
+* *A partition went away under an open transaction.* Before the commit the group's generation is
+  noted first, then every outcome's assignment is checked. Had a partition gone before the check,
+  the check sees it; if it goes after, the noted generation is over and the broker refuses the
+  offsets. Either way nothing is committed, and the next try leaves that partition out.
+* *This worker is the zombie.* Its producer is fenced like one whose transaction timed out, and it
+  opens another. But its generation is over, and in a static group its member id too: the broker
+  refuses its offsets, whatever the producer.
+
+The client itself could abort and go on with the same producer. But it keeps the offsets that were
+refused, and sends them again with the next transaction, for partitions that have another owner by
+then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.errors import FencedInstanceIdError, KafkaError
+
+from worker.clock import Clock
+from worker.core.records import Completion, Encoded, Partition
+from worker.errors import (
+    AccessDenied,
+    BrokerAway,
+    Fatal,
+    Fenced,
+    PublishRefused,
+    StreamlabelError,
+    TopicMissing,
+)
+from worker.kafka_io.connection import connect, translate
+from worker.kafka_io.publisher import Publisher
+from worker.kafka_io.sink import Membership, OnCompletion
+from worker.logs import get_logger
+from worker.settings import Settings
+
+log = get_logger(__name__)
+
+MakePublisher = Callable[[str], Publisher]
+
+_HOPELESS = (AccessDenied, PublishRefused, TopicMissing)  # another producer would fare no better
+_TRIES = 10  # in a row, for errors that nobody knows; the broker's absence is waited out
+_ABANDON = 0.1  # seconds that a producer gets which is given up
+_ABORT = 2.0  # seconds at most for the goodbye
+
+
+class TransactionalSink:
+    """Exactly once, for readers with `read_committed`.
+
+    Batches arrive in poll order and a transaction takes them in that order, so the largest offset
+    of a partition in it, plus one, is where a successor must go on.
+
+    Args:
+        settings: cluster, group, and how long a transaction stays open for more batches.
+        make_publisher: makes a producer with a transactional id.
+        on_completion: called on the publish thread; must only enqueue.
+        source: knows which assignments still stand.
+        clock: says when a commit is due.
+    """
+
+    commits_offsets = True
+
+    def __init__(
+        self,
+        settings: Settings,
+        make_publisher: MakePublisher,
+        on_completion: OnCompletion,
+        source: Membership,
+        clock: Clock,
+    ) -> None:
+        self._settings, self._make_publisher = settings, make_publisher
+        self._on_completion, self._source, self._clock = on_completion, source, clock
+        self._id = transactional_id(settings)
+        self._in_a_hurry = threading.Event()
+        self._failures = 0
+        self._held: list[Encoded] = []  # not committed yet, in poll order
+        self._sent = 0  # of these, in the open transaction
+        self._begun_at: float | None = None
+        self._publisher: Publisher | None = None
+        try:
+            self._publisher = self._new_publisher()
+        except KafkaError as error:
+            raise translate(error) from error
+
+    def publish(self, outcomes: Sequence[Encoded]) -> None:
+        """Add a batch to the transaction; its completion follows the commit.
+
+        Raises:
+            BrokerAway: the transaction failed; call `advance`.
+            Fenced: a successor has this worker's place in the group.
+            Fatal: anything else; nothing uncommitted is visible to `read_committed` readers.
+        """
+        self._held.extend(self._current(outcomes))
+        self.advance()
+
+    def advance(self) -> None:
+        """Send what waits, and commit if it is time."""
+        if not self._held:
+            return
+        try:
+            self._go_on()
+        except (KafkaError, StreamlabelError) as error:
+            raise self._start_over(error) from error
+
+    def hurry(self) -> None:
+        """Commit at the next `advance`."""
+        self._in_a_hurry.set()
+
+    def close(self, timeout: float) -> None:
+        """Abort what is open; it was never committed, and comes again to a successor."""
+        if self._publisher is None:
+            return
+        if self._begun_at is not None:
+            self._publisher.abort(min(_ABORT, timeout))
+        self._publisher.close(min(_ABANDON, timeout))
+
+    def _go_on(self) -> None:
+        publisher = self._publisher = self._publisher or self._recover()
+        if self._begun_at is None and not self._begin(publisher):
+            return
+        for outcome in self._held[self._sent :]:
+            publisher.send(outcome)
+            self._sent += 1
+        if self._due():
+            self._commit(publisher)
+
+    def _begin(self, publisher: Publisher) -> bool:
+        publisher.await_metadata()
+        self._held = self._current(self._held)
+        if not self._held:
+            return False
+        publisher.begin()
+        self._begun_at, self._sent = self._clock.monotonic(), 0
+        return True
+
+    def _due(self) -> bool:
+        begun_at = self._begun_at or 0.0
+        late = self._clock.monotonic() - begun_at >= self._settings.commit_every
+        return late or self._in_a_hurry.is_set()
+
+    def _commit(self, publisher: Publisher) -> None:
+        membership = self._source.group_metadata()
+        # Without a generation the broker would take the offsets unchecked, as a lone consumer's.
+        if membership.generation_id < 0 or len(self._current(self._held)) < len(self._held):
+            raise BrokerAway("the assignment changed under an open transaction")
+        publisher.commit(_next_offsets(self._held), membership)
+        self._in_a_hurry.clear()
+        done, sent_at = tuple(self._held), self._begun_at or 0.0
+        self._held, self._sent, self._begun_at, self._failures = [], 0, None, 0
+        self._on_completion(Completion(done, sent_at))
+
+    def _current(self, outcomes: Iterable[Encoded]) -> list[Encoded]:
+        return [outcome for outcome in outcomes if self._source.current(outcome.ref)]
+
+    # -- after a fault -------------------------------------------------------------------------
+
+    def _start_over(self, error: Exception) -> StreamlabelError:
+        """Give the producer up; what to tell the stage."""
+        if self._publisher is not None:
+            error = self._publisher.last_error or error
+            with contextlib.suppress(StreamlabelError):
+                self._publisher.close(_ABANDON)
+        self._publisher, self._begun_at, self._sent = None, None, 0
+        self._failures += 1
+        cause = translate(error)
+        if isinstance(error, FencedInstanceIdError) or isinstance(cause, _HOPELESS):
+            return cause
+        if isinstance(cause, BrokerAway):
+            return cause
+        if self._failures >= _TRIES and not isinstance(cause, Fenced):
+            return Fatal(f"{self._failures} transactions in a row failed: {cause}")
+        return BrokerAway(f"a transaction failed, and is tried anew: {cause}")
+
+    def _recover(self) -> Publisher:
+        """A new producer, after finding out what became of the old one's transaction."""
+        publisher = self._new_publisher()
+        try:
+            committed = _committed(self._settings, {_partition(o) for o in self._held})
+        except BaseException:
+            with contextlib.suppress(StreamlabelError):
+                publisher.close(_ABANDON)
+            raise
+        done = [o for o in self._held if o.ref.offset < committed.get(_partition(o), 0)]
+        self._held = [o for o in self._held if o.ref.offset >= committed.get(_partition(o), 0)]
+        log.info("a transaction is tried anew", committed_after_all=len(done), left=len(self._held))
+        if done:
+            self._on_completion(Completion(tuple(done), self._clock.monotonic()))
+        return publisher
+
+    def _new_publisher(self) -> Publisher:
+        publisher = self._make_publisher(self._id)
+        try:
+            publisher.begin_epoch()
+        except KafkaError:
+            # Another try makes another producer; this one must not fence it later.
+            with contextlib.suppress(StreamlabelError):
+                publisher.close(_ABANDON)
+            raise
+        return publisher
+
+
+def transactional_id(settings: Settings) -> str:
+    """Stable for a worker slot where `kafka.group_instance_id` names one: a successor fences it.
+
+    Otherwise unique to the process: a zombie is then fenced by its group generation (KIP-447),
+    and the transaction that it left open ends at `transaction_timeout`.
+    """
+    slot = settings.kafka.group_instance_id or uuid.uuid4().hex
+    return f"{settings.kafka.group_id}-{slot}"
+
+
+def _committed(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    """The group's stable offsets, asked by a consumer that joins no group."""
+    consumer = connect(
+        KafkaConsumer,
+        settings.kafka,
+        group_id=settings.kafka.group_id,
+        enable_auto_commit=False,
+        isolation_level="read_committed",  # or offsets of a transaction under way would be told
+    )
+    timeout_ms = settings.kafka.request_timeout * 1000
+    with contextlib.closing(consumer):
+        return {
+            p: consumer.committed(TopicPartition(*p), timeout_ms=timeout_ms) or 0
+            for p in partitions
+        }
+
+
+def _partition(outcome: Encoded) -> Partition:
+    return Partition(outcome.ref.topic, outcome.ref.partition)
+
+
+def _next_offsets(outcomes: Iterable[Encoded]) -> Mapping[Any, Any]:
+    highest = {_partition(outcome): outcome.ref.offset + 1 for outcome in outcomes}
+    return {TopicPartition(*p): OffsetAndMetadata(o, "", -1) for p, o in highest.items()}
