@@ -4,6 +4,10 @@
 #   make test                                    lint, types, unit, contract, integration tests
 #   make generate                                schemas/ and the README's tables, from the code
 #   make train                                   the bundled model's adapter, from its data
+#   make chaos SEED=7 FAULTS=30                  break everything; the audit judges
+#   make scale                                   1 -> 4 -> 2 workers under load: what records see
+#   make delivery-cost                           exactly-once beside at-least-once
+#   make chaos-planted                           known bugs, planted to see the chaos catch them
 #
 # PYTHON chooses the interpreter (3.11 or newer). Other builds of torch (CUDA, CPU only) are chosen
 # as always with pip: by its index options in the environment or in pip.conf.
@@ -15,7 +19,11 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 PINS := --constraint deploy/constraints.txt
 ARGS ?=
 
-.PHONY: demo test lint types unit generate train clean
+.PHONY: demo test lint types unit generate train chaos chaos-planted scale delivery-cost clean
+
+# Where Apache Kafka is for those who test against it: an unpacked distribution.
+KAFKA_HOME ?= $(abspath $(firstword $(wildcard ../kafka ../shared/kafka)))
+export KAFKA_HOME
 
 demo: $(VENV)/.demo
 	@$(BIN)/streamlabel demo $(ARGS)
@@ -32,6 +40,26 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
 	$(BIN)/coverage report --include='worker/core/*,schemas/*' --fail-under=100 --show-missing --skip-covered
+
+SEED ?= 1
+FAULTS ?= 30
+DELIVERY ?= at_least_once
+BROKER ?= apache
+MODEL ?= tiny
+ONLY ?=
+
+chaos: $(VENV)/.dev
+	@$(BIN)/python -m tests.chaos --seed '$(SEED)' --faults '$(FAULTS)' --delivery '$(DELIVERY)' \
+	  --broker '$(BROKER)' --model '$(MODEL)' --only '$(ONLY)'
+
+scale: $(VENV)/.dev
+	@$(BIN)/python -m tests.chaos.scale $(ARGS)
+
+delivery-cost: $(VENV)/.dev
+	@$(BIN)/python -m tests.chaos.cost $(ARGS)
+
+chaos-planted: $(VENV)/.dev
+	@$(BIN)/python -m tests.chaos.planted $(ARGS)
 
 generate: $(VENV)/.dev
 	$(BIN)/python -m schemas.export

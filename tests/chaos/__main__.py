@@ -1,0 +1,95 @@
+"""`make chaos`: one JSON object a seed on standard output; exit 0 only where every promise held."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.arena import cluster
+from tests.chaos.conduct import Subject, conduct
+from tests.chaos.plan import draw, kinds_of
+from worker.errors import StreamlabelError
+from worker.settings import read_environment
+
+_WRONG_USAGE, _BROKEN = 2, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the seeds, one after another, on one cluster."""
+    args = _parser().parse_args(arguments)
+    unknown = set(args.only) - set(kinds_of(args.broker))
+    if unknown:
+        print(
+            f"chaos: unknown fault for BROKER={args.broker}: {', '.join(sorted(unknown))}; there "
+            f"are {', '.join(kinds_of(args.broker))}",
+            file=sys.stderr,
+        )
+        return _WRONG_USAGE
+    home = read_environment("KAFKA_HOME")
+    held = True
+    try:
+        with cluster(args.broker, Path(home) if home else None) as brokers:
+            subject = Subject(_model(args.model), args.delivery)
+            for seed in args.seed:
+                plan = draw(seed, args.faults, args.broker, args.only)
+                verdict = conduct(plan, brokers, subject, _say)
+                print(verdict.told(), flush=True)
+                held = held and verdict.holds
+    except StreamlabelError as error:
+        print(f"chaos: {error}", file=sys.stderr)
+        return _WRONG_USAGE
+    return 0 if held else _BROKEN
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser.add_argument("--seed", type=seeds, default=[1], help="a number, or first..last")
+    parser.add_argument("--faults", type=_count, default=30, help="how many")
+    parser.add_argument(
+        "--only", type=_names, default=[], help="kinds to draw from, comma-separated"
+    )
+    parser.add_argument(
+        "--delivery", choices=["at_least_once", "exactly_once"], default="at_least_once"
+    )
+    parser.add_argument("--broker", choices=["apache", "embedded"], default="apache")
+    parser.add_argument("--model", choices=["tiny", "bundled"], default="tiny")
+    return parser
+
+
+def seeds(text: str) -> list[int]:
+    """`7` or `1..20`."""
+    found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed: a number, or first..last")
+    first = int(found[1])
+    return list(range(first, int(found[2] or first) + 1))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of faults: at least 1")
+    return int(text)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _model(name: str) -> str:
+    if name == "bundled":
+        return name
+    from tests.models import make_checkpoint
+
+    return str(make_checkpoint(Path(tempfile.mkdtemp(prefix="streamlabel-tiny-")) / "tiny"))
+
+
+def _say(what: str) -> None:
+    print(f"chaos: {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Known bugs, planted on purpose to see the suite catch them.
+
+Out of production's reach: only the harness's own worker process imports this, and only when told
+to. Each takes one line of defence away, by replacing a method of the production code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import worker.kafka_io.source as source_module
+from worker.core.faults import Disposition, disposition
+from worker.core.offsets import OffsetTracker
+from worker.core.records import Completion, Encoded, Partition
+from worker.kafka_io.publisher import Publisher
+from worker.kafka_io.transactions import TransactionalSink
+from worker.runtime.commits import Commits
+from worker.runtime.completions import Completions
+from worker.runtime.pipeline import Pipeline
+from worker.runtime.rebalance import Rebalance
+
+
+def plant(name: str) -> None:
+    """Plant one; `KeyError` for an unknown name."""
+    BUGS[name]()
+
+
+def _commit_before_acknowledgement() -> None:
+    """A batch counts as done when it is handed to the stages."""
+    offer = Pipeline.offer
+
+    def eager(self: Pipeline, batch: Any) -> bool:
+        done = tuple(Encoded(e.record.ref, "", None, b"", [], 0) for e in batch.entries)
+        on_completion = self._sink._on_completion  # type: ignore[attr-defined]
+        on_completion(Completion(done, self._clock.monotonic()))
+        return offer(self, batch)
+
+    Pipeline.offer = eager  # type: ignore[method-assign]
+
+
+def _late_commit_after_revoke() -> None:
+    """Positions of partitions that went are committed again with the next commit."""
+    revoke, committable = OffsetTracker.revoke, OffsetTracker.committable
+    kept: dict[Partition, int] = {}
+
+    def keeping(self: OffsetTracker, partition: Partition) -> None:
+        log = self._logs.get(partition)
+        if log is not None and log.position is not None:
+            kept[partition] = log.position
+        revoke(self, partition)
+
+    def with_kept(self: OffsetTracker) -> dict[Partition, int]:
+        offsets = committable(self)
+        for partition in self._logs:
+            kept.pop(partition, None)
+        return {**kept, **offsets} if offsets else offsets
+
+    OffsetTracker.revoke = keeping  # type: ignore[method-assign]
+    OffsetTracker.committable = with_kept  # type: ignore[method-assign]
+
+
+def _no_drain_on_revoke() -> None:
+    """Partitions are let go at once, with work in flight."""
+    Rebalance._drain = lambda *_: None  # type: ignore[method-assign]
+
+
+def _swallowed_publish_error() -> None:
+    """A transaction that failed is taken for done."""
+    start_over = TransactionalSink._start_over
+
+    def swallow(self: TransactionalSink, error: Exception) -> Any:
+        held, self._held = tuple(self._held), []
+        cause = start_over(self, error)
+        if disposition(cause) is Disposition.RETRY:
+            self._on_completion(Completion(held, 0.0))
+        return cause
+
+    TransactionalSink._start_over = swallow  # type: ignore[method-assign]
+
+
+def _order_lost_on_retry() -> None:
+    """What failed goes behind what came later."""
+    start_over = TransactionalSink._start_over
+
+    def behind(self: TransactionalSink, error: Exception) -> Any:
+        cause = start_over(self, error)
+        middle = len(self._held) // 2
+        self._held = self._held[middle:] + self._held[:middle]
+        return cause
+
+    TransactionalSink._start_over = behind  # type: ignore[method-assign]
+
+
+def _offsets_outside_the_transaction() -> None:
+    """Results in a transaction; the offsets committed by the consumer, now and then."""
+    TransactionalSink.commits_offsets = False
+    attach = Commits.attach
+
+    def commit(self: Any, _offsets: Any, _membership: Any) -> None:
+        self._producer.commit_transaction()
+
+    def outside(self: Commits, source: Any, sink: Any) -> None:
+        attach(self, source, sink)
+        self._interval = 0.5
+
+    Publisher.commit = commit  # type: ignore[method-assign]
+    Commits.attach = outside  # type: ignore[method-assign]
+    # The stage would not look after the transaction without being told that it commits.
+    TransactionalSink._due = lambda _: True  # type: ignore[method-assign]
+
+
+def _unstable_offsets_read_on_takeover() -> None:
+    """The consumer does not wait for offsets of a transaction that is being ended."""
+    options = source_module._consumer_options
+
+    def unstable(settings: Any) -> dict[str, Any]:
+        return options(settings) | {"isolation_level": "read_uncommitted"}
+
+    source_module._consumer_options = unstable
+
+
+def _dead_stage_ignored() -> None:
+    """A thread that dies is not told of."""
+    Completions.crashed = lambda *_: None  # type: ignore[method-assign]
+
+
+def _zombie_not_fenced() -> None:
+    """What was polled under an assignment that is over is published all the same."""
+    source_module.KafkaSource.current = lambda *_: True  # type: ignore[method-assign]
+    TransactionalSink._current = lambda _, outcomes: list(outcomes)  # type: ignore[method-assign]
+
+    commit = Publisher.commit
+
+    def unchecked(self: Any, offsets: Any, membership: Any) -> None:
+        commit(self, offsets, membership.group_id)
+
+    Publisher.commit = unchecked  # type: ignore[method-assign]
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    "commit_before_acknowledgement": _commit_before_acknowledgement,
+    "late_commit_after_revoke": _late_commit_after_revoke,
+    "no_drain_on_revoke": _no_drain_on_revoke,
+    "swallowed_publish_error": _swallowed_publish_error,
+    "order_lost_on_retry": _order_lost_on_retry,
+    "offsets_outside_the_transaction": _offsets_outside_the_transaction,
+    "unstable_offsets_read_on_takeover": _unstable_offsets_read_on_takeover,
+    "dead_stage_ignored": _dead_stage_ignored,
+    "zombie_not_fenced": _zombie_not_fenced,
+}

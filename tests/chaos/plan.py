@@ -1,0 +1,120 @@
+"""What goes wrong in a run, and when: drawn from the seed alone, before anything runs. Pure.
+
+The same seed and options give the same list of faults, in the same order, with the same targets
+and lengths. What the workers make of them is up to the machine's scheduler, so a replay meets the
+same faults, not the same interleaving.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+BrokerKind = Literal["apache", "embedded"]
+Delivery = Literal["at_least_once", "exactly_once"]
+
+# kind -> how often it is drawn beside the others, shortest and longest duration in seconds
+_APACHE: Final[dict[str, tuple[int, float, float]]] = {
+    "sigterm": (4, 0, 3),  # a planned stop; the duration is how long the slot stays empty
+    "sigkill": (4, 0, 3),
+    "sigstop": (2, 8, 11),  # longer than the session timeout
+    "join": (3, 0, 0),  # a free slot gets a worker; where none is free, one leaves for good
+    "broker_restart": (1, 0, 1),
+    "broker_kill": (1, 0, 1),
+    "broker_loss": (1, 6, 10),
+    "broker_freeze": (1, 2, 5),
+    "network_cut": (2, 2, 9),
+    "network_delay": (2, 2, 5),
+    "poison": (2, 0, 0),
+    "unreadable": (2, 0, 0),
+    "slow_model": (2, 2, 4),
+    "out_of_memory": (2, 2, 4),
+    "clock_jump": (1, 3, 6),
+    "stage_crash": (1, 0, 0),
+}
+# A member that joins there ends everyone's generation, and a dead one never expires: so one worker
+# at a time. Its port changes with a restart.
+_EMBEDDED_KINDS: Final = (
+    "sigterm",
+    "sigkill",
+    "poison",
+    "unreadable",
+    "slow_model",
+    "out_of_memory",
+    "clock_jump",
+    "stage_crash",
+)
+SLOTS: Final[dict[BrokerKind, int]] = {"apache": 4, "embedded": 1}
+_GAP: Final = (0.5, 3.5)  # seconds between the beginnings of two faults
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        at: seconds after the workers are ready.
+        target: chooses the worker or broker among those there are by then.
+        duration: seconds until it is healed, where healing is part of it.
+        size: seconds of delay of a packet, records to send, or seconds that a clock jumps.
+    """
+
+    at: float
+    kind: str
+    target: int
+    duration: float
+    size: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run.
+
+    Attributes:
+        workers: how many there are at first.
+        static: whether they are static members with a transactional id for each slot.
+        rate: input records a second.
+    """
+
+    seed: int
+    workers: int
+    static: bool
+    partitions: int
+    rate: float
+    faults: tuple[Fault, ...]
+
+
+def kinds_of(broker: BrokerKind) -> tuple[str, ...]:
+    """The faults that this broker can be given."""
+    return tuple(_APACHE) if broker == "apache" else _EMBEDDED_KINDS
+
+
+def draw(seed: int, faults: int, broker: BrokerKind, only: Sequence[str] = ()) -> Plan:
+    """Draw a plan; `only` are the kinds to draw from, in place of all."""
+    rng = random.Random(seed)
+    kinds = tuple(only) or kinds_of(broker)
+    weights = [_APACHE[kind][0] for kind in kinds]
+    workers = rng.randint(2, 3) if broker == "apache" else 1
+    static = rng.random() < 0.4 and broker == "apache"
+    partitions, rate = rng.choice((3, 4, 6)), rng.uniform(80, 200)
+    at, drawn = 1.0, []
+    for _ in range(faults):
+        kind = rng.choices(kinds, weights)[0]
+        _, shortest, longest = _APACHE[kind]
+        duration, target = rng.uniform(shortest, longest), rng.randrange(1 << 16)
+        drawn.append(Fault(at, kind, target, duration, _size(rng, kind)))
+        at += rng.uniform(*_GAP)
+    return Plan(seed, workers, static, partitions, rate, tuple(drawn))
+
+
+def _size(rng: random.Random, kind: str) -> float:
+    spread = rng.random()
+    if kind == "network_delay":
+        return 0.05 + 0.25 * spread
+    if kind in ("poison", "unreadable"):
+        return 1 + int(4 * spread)
+    if kind == "clock_jump":
+        return rng.choice((-1, 1)) * 3600 * spread
+    return 0.0

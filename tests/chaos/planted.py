@@ -1,0 +1,105 @@
+"""`make chaos-planted`: known bugs, each with a seed that catches it.
+
+One JSON object a bug on standard output, and one for each of the same runs without a bug. Exits 0
+only where every bug was caught and every run without one was clean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.arena import Cluster, cluster
+from tests.chaos.bugs import BUGS
+from tests.chaos.conduct import Subject, Verdict, conduct
+from tests.chaos.plan import Delivery, draw
+from tests.models import make_checkpoint
+from worker.errors import StreamlabelError
+from worker.settings import read_environment
+
+
+@dataclass(frozen=True)
+class Trap:
+    """A run that catches a bug: the kinds of faults that bring it out, and a seed."""
+
+    delivery: Delivery
+    only: tuple[str, ...]
+    seed: int = 1
+    faults: int = 8
+
+
+TRAPS: dict[str, Trap] = {
+    "commit_before_acknowledgement": Trap("at_least_once", ("slow_model", "sigkill")),
+    "late_commit_after_revoke": Trap("at_least_once", ("join", "sigterm")),
+    "no_drain_on_revoke": Trap("at_least_once", ("slow_model", "join")),
+    "dead_stage_ignored": Trap("at_least_once", ("stage_crash",), faults=1),
+    "swallowed_publish_error": Trap("exactly_once", ("sigstop", "network_cut")),
+    "order_lost_on_retry": Trap("exactly_once", ("sigstop", "network_cut")),
+    "offsets_outside_the_transaction": Trap("exactly_once", ("sigkill",)),
+    "unstable_offsets_read_on_takeover": Trap("exactly_once", ("broker_loss", "sigterm", "join")),
+    "zombie_not_fenced": Trap("exactly_once", ("sigstop",)),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run each bug's trap with the bug, and each trap once without."""
+    parser = argparse.ArgumentParser(prog="chaos-planted", description=__doc__)
+    parser.add_argument("bugs", nargs="*", choices=[[], *BUGS], help="default: all")
+    parser.add_argument("--seed", type=int, help="instead of each trap's own")
+    args = parser.parse_args(arguments)
+    home = read_environment("KAFKA_HOME")
+    try:
+        with cluster("apache", Path(home) if home else None) as brokers:
+            return 0 if _all(args.bugs or list(BUGS), brokers, args.seed) else 1
+    except StreamlabelError as error:
+        print(f"chaos: {error}", file=sys.stderr)
+        return 2
+
+
+def _all(names: Sequence[str], brokers: Cluster, seed: int | None) -> bool:
+    model = str(make_checkpoint(Path(tempfile.mkdtemp(prefix="streamlabel-tiny-")) / "tiny"))
+    good, clean = True, set()
+    for name in names:
+        trap = TRAPS[name]
+        verdict = _spring(trap, brokers, model, name, seed)
+        good = good and not verdict.holds
+        _tell(name, trap, verdict, seed)
+        clean.add(trap)
+    for trap in sorted(clean, key=str):
+        verdict = _spring(trap, brokers, model, None, seed)
+        good = good and verdict.holds
+        _tell(None, trap, verdict, seed)
+    return good
+
+
+def _spring(trap: Trap, brokers: Cluster, model: str, bug: str | None, seed: int | None) -> Verdict:
+    plan = draw(trap.seed if seed is None else seed, trap.faults, "apache", trap.only)
+    return conduct(plan, brokers, Subject(model, trap.delivery, bug))
+
+
+def _tell(bug: str | None, trap: Trap, verdict: Verdict, seed: int | None) -> None:
+    facts = {
+        "bug": bug,
+        "seed": trap.seed if seed is None else seed,
+        "caught": not verdict.holds,
+        "after_s": verdict.seconds,
+        "delivery": trap.delivery,
+        "faults": verdict.faults,
+        "missing": verdict.missing,
+        "duplicated": verdict.duplicated,
+        "duplicates_allowed": verdict.duplicates_allowed,
+        "reordered": verdict.reordered,
+        "drained": verdict.drained,
+    }
+    if bug is None and not verdict.holds:
+        facts["logs"] = verdict.logs
+    print(json.dumps(facts), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

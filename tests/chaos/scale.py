@@ -1,0 +1,158 @@
+"""`make scale`: 1 -> 4 -> 2 workers under a steady load, by planned starts and stops.
+
+Prints a table of the end-to-end times that a reader of the results sees (standard error), and one
+JSON object (standard output). Exits 0 only where nothing is missing, repeated or out of order in
+either delivery mode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+
+from tests.chaos.arena import Arena, Cluster, cluster
+from tests.chaos.conduct import Subject, audited, flags_of
+from tests.chaos.fleet import Fleet
+from tests.chaos.plan import Delivery
+from tests.models import make_checkpoint
+from worker.clock import SystemClock
+from worker.errors import StreamlabelError
+from worker.settings import read_environment
+
+PARTITIONS = 8
+_SETTLE_S = 10.0  # seconds that a change is given, and that `during` covers
+_STEADY_S = 15.0
+_DELIVERIES: tuple[Delivery, ...] = ("at_least_once", "exactly_once")
+_PHASES = ("1 worker", "1 -> 4", "4 workers", "4 -> 2", "2 workers")
+
+
+@dataclass
+class Reader:
+    """Reads the results as they come, and notes how old each record is by then."""
+
+    cluster: Cluster
+    topic: str
+    phase: str = "start"
+    seen: int = 0
+    ages: dict[str, list[float]] = field(default_factory=dict)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """The reader's thread."""
+        clock = SystemClock()
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.cluster.bootstrap_servers.split(","),
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+        )
+        with contextlib.closing(consumer):
+            consumer.assign([TopicPartition(self.topic, n) for n in range(PARTITIONS)])
+            while not self.stop.is_set():
+                for records in consumer.poll(timeout_ms=50).values():
+                    now, ages = clock.wall_ms(), self.ages.setdefault(self.phase, [])
+                    ages += [now - record.timestamp for record in records]
+                    self.seen += len(records)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Both delivery modes, one after the other."""
+    parser = argparse.ArgumentParser(prog="scale", description=__doc__)
+    parser.add_argument("--rate", type=float, default=150.0, help="records a second")
+    args = parser.parse_args(arguments)
+    home = read_environment("KAFKA_HOME")
+    model = str(make_checkpoint(Path(tempfile.mkdtemp(prefix="streamlabel-tiny-")) / "tiny"))
+    try:
+        with cluster("apache", Path(home) if home else None, brokers=1) as brokers:
+            found = {d: _measure(brokers, Subject(model, d), args.rate) for d in _DELIVERIES}
+    except StreamlabelError as error:
+        print(f"scale: {error}", file=sys.stderr)
+        return 2
+    _show(found)
+    print(json.dumps({"rate": args.rate, "settle_s": _SETTLE_S} | found))
+    return 0 if all(one["holds"] for one in found.values()) else 1
+
+
+def _measure(brokers: Cluster, subject: Subject, rate: float) -> dict[str, Any]:
+    folder = Path(tempfile.mkdtemp(prefix="streamlabel-scale-"))
+    with Arena(brokers, PARTITIONS, rate) as arena:
+        fleet = Fleet(4, lambda slot: flags_of(brokers, arena.names, subject, slot), folder, None)
+        reader = Reader(brokers, arena.names.output)
+        reading = threading.Thread(target=reader.run, name="reader")
+        fleet.start(fleet.slots[0])
+        arena.start()
+        reading.start()
+        try:
+            _scale(fleet, arena, reader)
+            drained = arena.drain(fleet.supervise, 60) and fleet.stop_all(60)
+        finally:
+            reader.stop.set()
+            reading.join()
+        verdict = audited(brokers, arena.names, subject.delivery)
+    offences = {name: verdict[name] for name in ("missing", "duplicated", "reordered", "orphans")}
+    phases = {name: percentiles(reader.ages.get(name, [])) for name in _PHASES}
+    holds = drained and not any(offences.values())
+    exits = dict(fleet.exits)
+    return {"holds": holds, "consumed": verdict["consumed"], **offences, "exit_codes": exits} | {
+        "end_to_end_ms": phases
+    }
+
+
+def _scale(fleet: Fleet, arena: Arena, reader: Reader) -> None:
+    clock = SystemClock()
+
+    def phase(name: str, seconds: float) -> None:
+        reader.phase = name
+        print(f"scale: {name}", file=sys.stderr, flush=True)
+        deadline = clock.monotonic() + seconds
+        while clock.monotonic() < deadline:
+            fleet.supervise()
+            clock.sleep(0.05)
+
+    while not arena.outcomes:
+        clock.sleep(0.1)
+    phase("start", _SETTLE_S)  # the backlog of the first start is no part of it
+    phase("1 worker", _STEADY_S)
+    for slot in fleet.slots[1:]:
+        fleet.start(slot)
+    phase("1 -> 4", _SETTLE_S)
+    phase("4 workers", _STEADY_S)
+    for slot in fleet.slots[:2]:
+        fleet.terminate(slot, None)
+    phase("4 -> 2", _SETTLE_S)
+    phase("2 workers", _STEADY_S)
+
+
+def percentiles(ages: list[float]) -> dict[str, float]:
+    """How many, and p50, p99 and the largest where there are enough."""
+    if len(ages) < 2:
+        return {"records": len(ages)}
+    cuts = statistics.quantiles(ages, n=100)
+    return {"records": len(ages), "p50": cuts[49], "p99": cuts[98], "max": max(ages)}
+
+
+def _show(found: dict[Delivery, dict[str, Any]]) -> None:
+    print(f"{'end to end, ms':<24}{'p50':>8}{'p99':>8}{'max':>8}{'records':>9}", file=sys.stderr)
+    for delivery, one in found.items():
+        for phase, of in one["end_to_end_ms"].items():
+            row = "".join(f"{of.get(name, 0):>8.0f}" for name in ("p50", "p99", "max"))
+            label = f"{delivery[:2]}..  {phase}"
+            print(f"{label:<24}{row}{of['records']:>9}", file=sys.stderr)
+        print(
+            f"{delivery}: duplicated {one['duplicated']}, missing {one['missing']}", file=sys.stderr
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""The worker under test: `streamlabel run` in a process of its own, with a model that obeys orders.
+
+All of it is production code but for three things: the model is wrapped, so that it can be slow,
+fail or run out of memory when told; the wall clock can be moved; and every record between its poll
+and the commit of its offset is counted, since that is what a hard kill may repeat. Orders and
+counts are in memory that is shared with the harness.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import functools
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import worker.clock
+import worker.inference.loading
+import worker.runtime.service
+from tests.chaos import bugs
+from worker.clock import SystemClock
+from worker.core.model import Classifier, Tokeniser
+from worker.core.offsets import OffsetTracker
+from worker.core.records import ModelInput, Partition, Prediction, RawRecord
+from worker.runtime.rebalance import Rebalance
+from worker.settings import load
+
+POISON = "poison"  # a text with this word breaks the model
+_SLOW = 0.02  # seconds a text
+_MOST_OF = 0.7  # of a drain's bound; the rest of it is the commit's
+_FITS = 4  # texts that a model fits which is out of memory
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+
+
+class Orders(ctypes.Structure):
+    """What the harness tells a worker, and what it is told back (`uncommitted`, `lost`).
+
+    Times are in seconds of the machine's monotonic clock, which processes share.
+    """
+
+    _fields_ = (
+        ("slow_until", ctypes.c_double),
+        ("short_of_memory_until", ctypes.c_double),
+        ("clock_jump_until", ctypes.c_double),
+        ("clock_jump", ctypes.c_double),
+        ("crash", ctypes.c_int),
+        ("uncommitted", ctypes.c_int),
+        ("lost", ctypes.c_int),
+    )
+
+
+def main(flags: Mapping[str, Any], orders: Any, log: Path, bug: str | None) -> None:
+    """The process's life; `flags` are settings by path, `bug` is planted first."""
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    with log.open("ab") as out:
+        os.dup2(out.fileno(), sys.stdout.fileno())
+        os.dup2(out.fileno(), sys.stderr.fileno())
+    _obey(orders)
+    if bug:
+        bugs.plant(bug)
+    from worker.cli import run
+
+    try:
+        code = run.run(argparse.Namespace(), load(flags, environ={}))
+    except Exception as error:  # noqa: BLE001 - as the command line does
+        print(f"streamlabel: {error}", file=sys.stderr, flush=True)
+        code = 1
+    os._exit(code)  # whatever threads a fault has left behind
+
+
+def _obey(orders: Any) -> None:
+    clock = SystemClock()
+
+    class JumpingClock(SystemClock):
+        def wall_ms(self) -> int:
+            jumps = self.monotonic() < orders.clock_jump_until
+            return super().wall_ms() + (int(orders.clock_jump * 1000) if jumps else 0)
+
+    real_load = worker.inference.loading.load
+
+    def wrapped(*args: Any, **more: Any) -> tuple[Any, Any]:
+        model = ObedientModel(*real_load(*args, **more), orders, clock)
+        return model, model
+
+    worker.clock.SystemClock = JumpingClock  # type: ignore[misc]
+    worker.inference.loading.load = wrapped
+    service: Any = worker.runtime.service
+    service.OffsetTracker = functools.partial(CountingTracker, orders)
+    service.Rebalance = functools.partial(CountingRebalance, orders)
+
+
+class ObedientModel:
+    """Tokeniser and classifier in one, in front of the real ones."""
+
+    def __init__(
+        self, tokeniser: Tokeniser, classifier: Classifier, orders: Any, clock: SystemClock
+    ) -> None:
+        self._tokeniser, self._classifier = tokeniser, classifier
+        self._orders, self._clock = orders, clock
+        self._poisoned: deque[tuple[int, ...]] = deque(maxlen=1000)
+        self.card = classifier.card
+
+    def warm_up(self) -> None:
+        self._classifier.warm_up()
+
+    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+        inputs = self._tokeniser.tokenise(texts)
+        for found in inputs:
+            for ids, position in zip(found.ids, found.positions, strict=True):
+                if POISON in texts[position]:
+                    self._poisoned.append(ids)
+        return inputs
+
+    def predict(self, model_input: ModelInput) -> list[Prediction]:
+        now, texts = self._clock.monotonic(), len(model_input.ids)
+        if self._orders.crash:
+            raise SystemExit("told to die")
+        if any(ids in self._poisoned for ids in model_input.ids):
+            raise ValueError("poison")
+        if now < self._orders.short_of_memory_until and texts > _FITS:
+            raise MemoryError(f"{texts} texts do not fit")
+        if now < self._orders.slow_until:
+            self._clock.sleep(_SLOW * texts)
+        return self._classifier.predict(model_input)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._classifier, name)
+
+
+class CountingTracker(OffsetTracker):
+    """Tells how many records have been polled and not committed, and how many of them were lost."""
+
+    def __init__(self, orders: Any) -> None:
+        super().__init__()
+        self._orders = orders
+        self._polled: dict[Partition, deque[int]] = {}
+        self.dropped = 0
+
+    def _tell(self) -> None:
+        self._orders.uncommitted = sum(map(len, self._polled.values()))
+
+    def track(self, record: RawRecord) -> Any:
+        tracked = super().track(record)
+        topic, partition, offset, _ = record.ref
+        if Partition(topic, partition) in self._polled:
+            self._polled[Partition(topic, partition)].append(offset)
+            self._tell()
+        return tracked
+
+    def assign(self, partition: Partition, epoch: int) -> None:
+        super().assign(partition, epoch)
+        self._polled[partition] = deque()
+
+    def mark_committed(self, offsets: Mapping[Partition, int]) -> None:
+        super().mark_committed(offsets)
+        for partition, offset in offsets.items():
+            polled = self._polled.get(partition, deque())
+            while polled and polled[0] < offset:
+                polled.popleft()
+        self._tell()
+
+    def forget(self, refs: Any) -> None:
+        refs = list(refs)
+        super().forget(refs)
+        for ref in refs:
+            polled = self._polled.get(Partition(ref.topic, ref.partition), deque())
+            if ref.offset in polled:
+                polled.remove(ref.offset)
+        self._tell()
+
+    def revoke(self, partition: Partition) -> None:
+        super().revoke(partition)
+        self.dropped += len(self._polled.pop(partition, ()))
+        self._tell()
+
+
+class CountingRebalance(Rebalance):
+    """Tells how many records were let go of that may come again elsewhere.
+
+    Those of a partition that was lost; and those that a drain gave up at its bound. A drain that
+    leaves something behind before its bound is up is a fault, and not counted.
+    """
+
+    def __init__(self, orders: Any, offsets: CountingTracker, *args: Any, **more: Any) -> None:
+        super().__init__(offsets, *args, **more)
+        self._orders, self._counted = orders, offsets
+
+    def on_lost(self, partitions: Iterable[Partition]) -> None:
+        before = self._counted.dropped
+        super().on_lost(partitions)
+        self._orders.lost += self._counted.dropped - before
+
+    def on_revoked(self, partitions: Iterable[Partition]) -> None:
+        before, started = self._counted.dropped, self._clock.monotonic()
+        super().on_revoked(partitions)
+        bound = min(self._drain_timeout, self.latest - started)
+        if self._clock.monotonic() - started > bound * _MOST_OF:
+            self._orders.lost += self._counted.dropped - before
