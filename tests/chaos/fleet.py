@@ -18,7 +18,12 @@ from typing import Any
 from tests.chaos.worker import Orders, main
 from worker.clock import SystemClock
 
-_PRELOAD = ["tests.chaos.worker", "worker.inference.bundled", "worker.runtime.launch"]
+_PRELOAD = [
+    "tests.chaos.worker",
+    "tests.models",
+    "worker.inference.bundled",
+    "worker.runtime.launch",
+]
 
 MakeFlags = Callable[[int], Mapping[str, Any]]
 
