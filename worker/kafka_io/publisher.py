@@ -24,6 +24,7 @@ from worker.settings import Settings
 # would only turn a long outage into a restart. The largest 32-bit number of ms is 24 days.
 _FOR_EVER_MS = 2**31 - 1
 _SEND_ATTEMPTS = 20
+_RETRY_TRANSACTION_MS = 20  # as the Java client does for a transaction's first partition
 
 
 class Publisher:
@@ -55,6 +56,9 @@ class Publisher:
         if transactional_id:
             options["transactional_id"] = transactional_id
             options["transaction_timeout_ms"] = int(settings.transaction_timeout * 1000)
+            # A transaction that begins while the last one's end is still being written is told to
+            # come again: that wait is part of every result's latency.
+            options["retry_backoff_ms"] = _RETRY_TRANSACTION_MS
         self._producer = connect(KafkaProducer, settings.kafka, **options)
 
     def await_metadata(self) -> None:

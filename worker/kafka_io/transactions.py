@@ -108,7 +108,7 @@ class TransactionalSink:
             Fenced: a successor has this worker's place in the group.
             Fatal: anything else; nothing uncommitted is visible to `read_committed` readers.
         """
-        self._held.extend(self._current(outcomes))
+        self._held.extend(outcomes)
         self.advance()
 
     def advance(self) -> None:
@@ -118,6 +118,8 @@ class TransactionalSink:
         try:
             self._go_on()
         except (KafkaError, StreamlabelError) as error:
+            if isinstance(error, BrokerAway) and self._begun_at is None:
+                raise  # nothing is open that would have to be found out about
             raise self._start_over(error) from error
 
     def hurry(self) -> None:
@@ -134,22 +136,18 @@ class TransactionalSink:
 
     def _go_on(self) -> None:
         publisher = self._publisher = self._publisher or self._recover()
-        if self._begun_at is None and not self._begin(publisher):
+        fresh = self._held[self._sent :] = self._current(self._held[self._sent :])
+        if not self._held:
             return
-        for outcome in self._held[self._sent :]:
+        if self._begun_at is None:
+            publisher.await_metadata()
+            publisher.begin()
+            self._begun_at = self._clock.monotonic()
+        for outcome in fresh:
             publisher.send(outcome)
             self._sent += 1
         if self._due():
             self._commit(publisher)
-
-    def _begin(self, publisher: Publisher) -> bool:
-        publisher.await_metadata()
-        self._held = self._current(self._held)
-        if not self._held:
-            return False
-        publisher.begin()
-        self._begun_at, self._sent = self._clock.monotonic(), 0
-        return True
 
     def _due(self) -> bool:
         begun_at = self._begun_at or 0.0
