@@ -44,6 +44,11 @@ class Metrics:
         self.consumed = Counter(
             "streamlabel_records_consumed", "Records polled from the input topic.", registry=r
         )
+        self.skipped = Counter(
+            "streamlabel_offsets_skipped",
+            "Input offsets that retention or deletion removed before they were polled.",
+            registry=r,
+        )
         self.published = Counter(
             "streamlabel_records_published", "Results that the broker acknowledged.", registry=r
         )

@@ -21,14 +21,15 @@ from worker.errors import (
     TopicMissing,
 )
 from worker.kafka_io import connection
-from worker.kafka_io.connection import client_options, connect, translate
+from worker.kafka_io.connection import client_options, connect
+from worker.kafka_io.translation import translate, witness
 from worker.settings import KafkaSettings
 
 
 @pytest.fixture(autouse=True)
 def _no_handler_is_left() -> Iterator[None]:
     yield
-    logging.getLogger("kafka").removeHandler(connection._witness)
+    logging.getLogger("kafka").removeHandler(witness)
 
 
 def test_plain_options_name_no_security() -> None:

@@ -2,8 +2,14 @@
 
 ::
 
-    connection   options for every client; the client's exceptions become ours
-    source       the consumer and its rebalances                 (poll thread)
+    connection   options for every client
+    translation  the table of broker faults: exceptions become ours
+    batches      records that the client would not read
+    source       the consumer                                    (poll thread)
+    listener     its rebalances                    (the client's IO thread, revoke thread)
+    membership   whether the group still counts us in            (any thread)
+    positions    where to read on when the log has moved         (poll thread)
+    watch        whether a topic still is the one that it was    (its client's thread)
     sink         the producer, plain or transactional            (publish thread)
     admin        topics, offsets, members                        (any thread)
     history      whole topics, for the audit                     (main thread)

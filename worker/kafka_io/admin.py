@@ -17,7 +17,8 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
 from worker.clock import Clock, SystemClock
 from worker.errors import BrokerAway, Fatal, StreamlabelError, TopicMissing
-from worker.kafka_io.connection import connect, translate
+from worker.kafka_io.connection import connect
+from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
 Answer = TypeVar("Answer")

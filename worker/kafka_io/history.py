@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, Self
 from kafka import KafkaConsumer, TopicPartition
 
 from worker.clock import Clock, SystemClock
-from worker.kafka_io.connection import connect, translate
+from worker.kafka_io.connection import connect
+from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
 _POLL_MS = 500

@@ -17,7 +17,8 @@ from kafka.errors import KafkaError
 
 from worker.clock import Clock
 from worker.core.records import RawRecord, RecordRef
-from worker.kafka_io.connection import connect, translate
+from worker.kafka_io.connection import connect
+from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
 _CLOSE_S: Final = 2.0

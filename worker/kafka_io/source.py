@@ -1,28 +1,35 @@
 """Records in, offsets out: the consumer and its rebalances.
 
-The poll thread owns `KafkaSource`. Only the listener at the end of this file runs elsewhere: on
-the client's IO thread and on the revoke thread, as its comment walks through. Translates the
-client's exceptions; imports no inference and no runtime.
+The poll thread owns `KafkaSource`; `current` and `group_metadata` are for any thread. Translates
+the client's exceptions; imports no inference and no runtime.
+
+::
+
+    listener     the group's rebalances, without blocking the client
+    membership   whether the group still counts this worker in
+    positions    where to read on when the log has not the position
+    watch        whether the topic still is the one that it was
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import IllegalStateError, KafkaError
-from kafka.future import Future
 from kafka.structs import MemberState
 
 from worker.clock import Clock
 from worker.core.records import Partition, RawRecord, RecordRef
 from worker.errors import BrokerAway, StreamlabelError, TopicMissing
-from worker.kafka_io.connection import connect, translate
+from worker.kafka_io.connection import connect
+from worker.kafka_io.listener import Listener, RebalanceHandler
+from worker.kafka_io.membership import Membership
+from worker.kafka_io.positions import LOST, Positions
+from worker.kafka_io.translation import translate
+from worker.kafka_io.watch import TopicWatch
 from worker.settings import Settings
 
 _SHORT = 0.01  # seconds: a wait that is slept
@@ -30,22 +37,6 @@ _GLANCE = 0.001  # seconds: what is there already
 _JOIN = 0.5  # seconds: a wait inside the client while the group settles
 
 CommitDone = Callable[[StreamlabelError | None], None]
-
-
-class RebalanceHandler(Protocol):
-    """What the runtime does when partitions come and go."""
-
-    def on_assigned(self, partitions: Mapping[Partition, int]) -> None:
-        """Start to track these partitions under their epochs. Must not block."""
-        ...
-
-    def on_revoked(self, partitions: Iterable[Partition]) -> None:
-        """Drain and commit these partitions; may block, within a bound."""
-        ...
-
-    def on_lost(self, partitions: Iterable[Partition]) -> None:
-        """Drop these partitions; it is too late to commit. Must not block."""
-        ...
 
 
 class RecordSource(Protocol):
@@ -81,9 +72,16 @@ class KafkaSource:
         self._clock = clock
         self._pause_when_empty = settings.kafka.empty_poll_pause_ms / 1000
         self._consumer = connect(KafkaConsumer, settings.kafka, **_consumer_options(settings))
+        self._membership = Membership(self._consumer, settings.kafka.session_timeout, clock)
         # The loop that runs the listener does not see that another thread completed a future.
         wake = self._consumer._net.wakeup  # noqa: SLF001 - there is no public way
-        self._listener = _Listener(handler, wake)
+        self._listener = Listener(handler, wake)
+        self._positions = Positions(
+            self._consumer,
+            from_start=settings.input.start == "earliest",
+            begin_anew=self._listener.begin_anew,
+            on_skipped=handler.on_skipped,
+        )
         try:
             self._consumer.subscribe([settings.input.topic], listener=self._listener)
             # A member that is elected leader before it knows the topic's partitions assigns
@@ -92,6 +90,8 @@ class KafkaSource:
         except KafkaError as error:
             self._consumer.close(autocommit=False, timeout_ms=1000)
             raise translate(error) from error
+        metadata = self._consumer._cluster  # noqa: SLF001 - there is no public way
+        self._watch = TopicWatch(metadata, [settings.input.topic], clock)
 
     def poll(self, timeout: float, max_records: int) -> list[RawRecord]:
         """Records that are there within `timeout` seconds, each partition's in offset order.
@@ -119,24 +119,49 @@ class KafkaSource:
         ]
 
     def _look(self, timeout: float, max_records: int) -> dict[Any, list[Any]]:
+        self._check()
         try:
-            polled: dict[Any, list[Any]] = self._consumer.poll(
-                timeout_ms=timeout * 1000, max_records=max_records
-            )
+            try:
+                polled = self._consumer.poll(timeout_ms=timeout * 1000, max_records=max_records)
+            except LOST as error:
+                self._positions.mend(error)
+                polled = {}
         except KafkaError as error:
             raise translate(error) from error
-        return polled
+        found: dict[Any, list[Any]] = polled
+        return found
+
+    def _check(self) -> None:
+        """What the client does not say: that the topic is gone, or the group has refused us."""
+        try:
+            self._watch.check()
+        except TopicMissing:
+            # What may be committed are offsets of a log that is no more: a topic made anew under
+            # the name would lose as many records.
+            self._listener.lose_all()
+            raise
+        self._membership.check()
 
     def settled(self) -> bool:
         """Whether this member has its part of the group's partitions, if any."""
         return self._consumer.group_metadata().state is MemberState.STABLE
 
     def current(self, ref: RecordRef) -> bool:
-        """Whether the assignment under which the record was polled still stands; any thread."""
-        return self._listener.epochs.get(Partition(ref.topic, ref.partition)) == ref.epoch
+        """Whether the assignment under which the record was polled still stands; any thread.
+
+        Raises:
+            BrokerAway: nobody can know until the group has answered: ask again.
+            Fenced, AccessDenied: the group has refused this worker.
+        """
+        if self._listener.epochs.get(Partition(ref.topic, ref.partition)) != ref.epoch:
+            return False
+        self._membership.assure()
+        return True
 
     def commit(self, offsets: Mapping[Partition, int], timeout: float) -> None:
         """Commit and wait; safe on the revoke thread while the poll thread is parked."""
+        if self._watch.gone():  # the client would ask for it until `timeout`
+            raise BrokerAway("the input topic is not there")
         try:
             self._consumer.commit(_offsets(offsets), timeout_ms=timeout * 1000)
         except KafkaError as error:
@@ -203,7 +228,7 @@ def _consumer_options(settings: Settings) -> dict[str, Any]:
         "group_instance_id": kafka.group_instance_id,
         "partition_assignment_strategy": [CooperativeStickyAssignor],
         "enable_auto_commit": False,
-        "auto_offset_reset": settings.input.start,
+        "auto_offset_reset": "none",  # `positions` decides
         # Records of aborted transactions are no records; and only a read_committed consumer waits
         # for stable offsets when it takes a partition over in exactly-once mode.
         "isolation_level": "read_committed",
@@ -232,53 +257,3 @@ def _commit_fault(error: Exception) -> StreamlabelError:
 
 def _offsets(offsets: Mapping[Partition, int]) -> dict[Any, Any]:
     return {TopicPartition(*p): OffsetAndMetadata(o, "", -1) for p, o in offsets.items()}
-
-
-class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
-    """Hands rebalances to the runtime without blocking the client's IO thread.
-
-    The race that is not there, walked through: the client runs these coroutines on its IO
-    thread, but starts them only from inside `poll()` or `close()`, and these do not return
-    before the coroutine ends. So while one runs, the poll thread is parked and touches nothing.
-    `on_partitions_revoked` may take seconds (it drains): it gives the poll thread's duties to the
-    revoke thread and awaits it, and meanwhile the IO thread goes on sending heartbeats. When the
-    await ends, the revoke thread has stopped touching anything, and the poll thread wakes up.
-    """
-
-    def __init__(self, handler: RebalanceHandler, wake: Callable[[], None]) -> None:
-        self._handler = handler
-        self._wake = wake
-        self._revoker = ThreadPoolExecutor(1, thread_name_prefix="revoke")
-        self._epoch = itertools.count(1)
-        self.epochs: dict[Partition, int] = {}
-
-    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        fresh = {Partition(*tp): next(self._epoch) for tp in assigned}
-        self.epochs = self.epochs | fresh  # replaced whole: other threads read it
-        self._handler.on_assigned(fresh)
-
-    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        gone = [Partition(*tp) for tp in revoked]
-        drained = Future()
-        self._revoker.submit(self._drain, gone, drained)
-        await drained
-
-    def _drain(self, gone: list[Partition], drained: Any) -> None:
-        try:
-            self._handler.on_revoked(gone)
-            self._forget(gone)
-            drained.success(None)
-        except Exception as error:  # noqa: BLE001 - raised again where it is awaited
-            drained.failure(error)
-        self._wake()
-
-    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
-        gone = [Partition(*tp) for tp in lost]
-        self._forget(gone)
-        self._handler.on_lost(gone)
-
-    def _forget(self, gone: list[Partition]) -> None:
-        self.epochs = {p: epoch for p, epoch in self.epochs.items() if p not in gone}
-
-    def close(self) -> None:
-        self._revoker.shutdown(wait=False)

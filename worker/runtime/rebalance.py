@@ -96,7 +96,17 @@ class Rebalance:
         gone = list(partitions)
         self._batcher.discard(gone)
         self._let_go(gone, "lost")
-        log.warning("partitions lost: the group has gone on without this worker")
+        log.warning("partitions lost: what is in flight for them does not count any more")
+
+    def on_skipped(self, partition: Partition, offsets: range) -> None:
+        """Retention or deletion was faster than this worker: say so, for no one else will."""
+        self._metrics.skipped.inc(len(offsets))
+        log.warning(
+            "the input topic has not had these offsets any more when they were to be read",
+            partition=_named([partition]),
+            first=offsets.start,
+            last=offsets.stop - 1,
+        )
 
     def _let_go(self, partitions: list[Partition], kind: str) -> None:
         for partition in partitions:

@@ -1,0 +1,200 @@
+"""The broker does what brokers do: loses topics and records, refuses, throttles, is cut short.
+
+One test a row of `kafka_io/translation.py`'s table, where one broker can be made to show it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.protocol.admin import AlterClientQuotasRequest
+
+from tests.conftest import Broker, MakeTopics, Topics
+from tests.workers import (
+    ObedientModel,
+    WorkerThread,
+    audit,
+    clock,
+    count,
+    produce,
+    read,
+    running,
+    texts,
+    wait_until,
+)
+from worker.errors import PublishRefused, TopicMissing
+from worker.runtime.state import State
+
+pytestmark = pytest.mark.integration
+
+SMALL: dict[str, Any] = {"batch__max_records": 16, "max_inflight_records": 64}
+
+
+class OddName(str):
+    """A header name that a careless producer sends."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return b"\xfftr\xe9"
+
+
+def needs_kafka(broker: Broker, why: str) -> None:
+    if broker.kind == "embedded":
+        pytest.skip(f"the embedded broker {why}")
+
+
+def published(worker: WorkerThread) -> float:
+    return worker.value("streamlabel_records_published_total")
+
+
+def alter(admin: KafkaAdminClient, topic: str, **configs: str) -> None:
+    """Set a topic's options, `_` for the dot."""
+    given = {name.replace("_", "."): value for name, value in configs.items()}
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=given)])
+
+
+# -- records -----------------------------------------------------------------------------------
+
+
+def test_a_header_name_that_is_not_utf8_blocks_nothing(broker: Broker, topics: Topics) -> None:
+    """Its record is labelled like any other, and the name comes out with its bytes written out."""
+    odd = [("first", b"1"), (OddName("odd"), b"2")]
+    produce(broker, topics.input, texts(20))
+    produce(broker, topics.input, texts(20, start=20), headers=odd)
+    produce(broker, topics.input, texts(20, start=40))
+    with running(broker, topics):
+        wait_until(lambda: count(broker, topics) == 60, what="all are labelled")
+    headers = [record.headers[:-1] for record in read(broker, topics.output, 3)]
+    assert headers.count([("first", b"1"), ("\\xfftr\\xe9", b"2")]) == 20
+    assert headers.count([]) == 40
+    verdict = audit(broker, topics)
+    assert verdict["holds"], verdict
+    assert (verdict["consumed"], verdict["dead_lettered"]) == (60, 0)
+
+
+@pytest.mark.parametrize("start", ["earliest", "latest"])
+@pytest.mark.parametrize("topics", [1], indirect=True)
+def test_records_that_retention_removes_first_are_told_and_the_rest_is_labelled(
+    broker: Broker, topics: Topics, admin: KafkaAdminClient, start: str
+) -> None:
+    """`input.start = "latest"` is no reason to skip what is left."""
+    needs_kafka(broker, "keeps no position out of range")
+    gate = threading.Event()
+    only = TopicPartition(topics.input, 0)
+    with running(
+        broker, topics, ObedientModel(lambda _: gate.wait(60) and None), input__start=start, **SMALL
+    ) as worker:
+        wait_until(lambda: worker.progress.ready()[0], what="it is in")
+        clock.sleep(2)  # a group that begins at the end has to know where that is
+        produce(broker, topics.input, texts(100))
+        wait_until(lambda: worker.progress.state is State.PAUSED, what="it is full")
+        produce(broker, topics.input, [(b"k", b'{"text":"' + b"x" * 100_000 + b'"}')] * 60)
+        admin.delete_records({only: 150})
+        gate.set()
+        wait_until(lambda: worker.value("streamlabel_inflight_records") == 0, what="it is through")
+        wait_until(
+            lambda: read(broker, topics.output, 1)[-1].headers[-1][1].endswith(b"/159"),
+            what="the last is labelled",
+        )
+        skipped = worker.value("streamlabel_offsets_skipped_total")
+        labelled = published(worker)
+    assert worker.error is None
+    assert skipped > 0
+    assert skipped + labelled == 160
+    assert audit(broker, topics)["holds"]
+
+
+@pytest.mark.allow_errors
+@pytest.mark.parametrize("again", [False, True], ids=["for good", "made anew"])
+def test_an_input_topic_that_is_deleted_stops_the_worker(
+    broker: Broker, make_topics: MakeTopics, admin: KafkaAdminClient, again: bool
+) -> None:
+    """It used to ask for the topic ten times a second, for ever, and to say nothing."""
+    needs_kafka(broker, "tells no topic ids and forgets no deleted topic")
+    topics = make_topics(partitions=3)
+    produce(broker, topics.input, texts(50))
+    with running(broker, topics) as worker:
+        wait_until(lambda: count(broker, topics) == 50, what="it works")
+        admin.delete_topics([topics.input])
+        if again:
+            wait_until(lambda: topics.input not in admin.list_topics(), what="it is gone")
+            admin.create_topics({topics.input: {"num_partitions": 3}})
+            admin.wait_for_topics([topics.input])
+        worker.join(60)
+    assert isinstance(worker.error, TopicMissing)
+    said = "deleted and made anew" if again else "`streamlabel topics create`"
+    assert topics.input in str(worker.error)
+    assert said in str(worker.error)
+    if again:
+        produce(broker, topics.input, texts(20))
+        with running(broker, topics):
+            wait_until(lambda: count(broker, topics) == 70, what="the new topic from its start")
+
+
+# -- answers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.allow_errors
+def test_a_limit_that_is_lowered_under_way_refuses_and_loses_nothing(
+    broker: Broker, topics: Topics, admin: KafkaAdminClient
+) -> None:
+    """max.message.bytes of the output topic: known at start, and changed by someone since."""
+    needs_kafka(broker, "takes any record")
+    produce(broker, topics.input, texts(50))
+    with running(broker, topics, **SMALL) as worker:
+        wait_until(lambda: count(broker, topics) == 50, what="it works")
+        alter(admin, topics.output, max_message_bytes="200")
+        produce(broker, topics.input, texts(50, start=50))
+        worker.join(60)
+    assert isinstance(worker.error, PublishRefused)
+    assert "MessageSizeTooLarge" in str(worker.error)
+    alter(admin, topics.output, max_message_bytes="1048588")
+    with running(broker, topics):
+        wait_until(lambda: count(broker, topics) >= 100, what="a restart goes on")
+    verdict = audit(broker, topics)
+    assert verdict["holds"], verdict
+    assert (verdict["consumed"], verdict["duplicated"]) == (100, 0)
+
+
+def test_a_quota_slows_and_is_no_fault(
+    broker: Broker, topics: Topics, admin: KafkaAdminClient
+) -> None:
+    """Throttled for seconds: no stall, no outage, nothing lost; a full buffer pauses."""
+    needs_kafka(broker, "has no quotas")
+    slow = topics.group  # a client id of this test's own
+    quota(admin, slow, 2_000)
+    try:
+        with running(broker, topics, kafka__client_id=slow, **SMALL) as worker:
+            produce(broker, topics.input, texts(400))
+            wait_until(lambda: worker.progress.state is State.PAUSED, what="it is full")
+            assert worker.progress.live()[0]
+            assert not worker.progress.away
+            quota(admin, slow, None)
+            wait_until(lambda: count(broker, topics) == 400, 90, "all are labelled")
+    finally:
+        quota(admin, slow, None)
+    assert worker.error is None
+    verdict = audit(broker, topics)
+    assert verdict["holds"], verdict
+    assert (verdict["consumed"], verdict["duplicated"]) == (400, 0)
+
+
+def quota(admin: KafkaAdminClient, client: str, rate: int | None) -> None:
+    """Bytes a second that this client may produce; None takes the quota away."""
+    entry = AlterClientQuotasRequest.EntryData
+    request = AlterClientQuotasRequest(
+        entries=[
+            entry(
+                entity=[entry.EntityData(entity_type="client-id", entity_name=client)],
+                ops=[entry.OpData(key="producer_byte_rate", value=rate or 0, remove=rate is None)],
+            )
+        ],
+        validate_only=False,
+    )
+    answer = admin._manager.run(admin._manager.send, request)
+    assert [one.error_code for one in answer.entries] == [0]

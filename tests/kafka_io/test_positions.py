@@ -1,0 +1,87 @@
+"""Where to read on: the cases that one broker can't be made to show."""
+
+from __future__ import annotations
+
+import pytest
+from kafka import OffsetAndMetadata, TopicPartition
+from kafka.errors import LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from worker.core.records import Partition
+from worker.kafka_io.positions import Positions
+
+TP = TopicPartition("in", 0)
+
+
+class Log:
+    """A consumer of one partition, as far as it is asked and moved."""
+
+    def __init__(self, start: int, end: int, committed: int | None = None) -> None:
+        self.start, self.end, self.done = start, end, committed
+        self.moves: list[object] = []
+
+    def beginning_offsets(self, tps: list[TopicPartition], timeout_ms: int) -> dict[object, int]:
+        return dict.fromkeys(tps, self.start)
+
+    def end_offsets(self, tps: list[TopicPartition], timeout_ms: int) -> dict[object, int]:
+        return dict.fromkeys(tps, self.end)
+
+    def committed(self, tp: TopicPartition, timeout_ms: int) -> int | None:
+        return self.done
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        self.moves.append(offset)
+
+    def seek_to_beginning(self, *tps: TopicPartition) -> None:
+        self.moves.append("start")
+
+    def seek_to_end(self, *tps: TopicPartition) -> None:
+        self.moves.append("end")
+
+
+def mend(log: Log, error: Exception, *, from_start: bool = True) -> list[object]:
+    """What happened, in order."""
+    Positions(
+        log,
+        from_start=from_start,
+        begin_anew=log.moves.append,
+        on_skipped=lambda _, offsets: log.moves.append(offsets),
+    ).mend(error)
+    return log.moves
+
+
+@pytest.mark.parametrize("from_start", [True, False])
+def test_a_new_group_begins_where_the_setting_says(from_start: bool) -> None:
+    found = mend(Log(0, 9), NoOffsetForPartitionError({TP}), from_start=from_start)
+    assert found == ["start" if from_start else "end"]
+
+
+@pytest.mark.parametrize("from_start", [True, False])
+def test_what_retention_removed_is_told_and_nothing_else_is_skipped(from_start: bool) -> None:
+    """`input.start = "latest"` is for new groups: one that fell behind reads what is left."""
+    found = mend(Log(50, 90), OffsetOutOfRangeError({TP: 20}), from_start=from_start)
+    assert found == [50, range(20, 50)]
+
+
+@pytest.mark.parametrize(("committed", "to"), [(None, 3), (4, 4), (5, 5), (6, 3)])
+def test_a_log_that_ends_before_the_position_is_read_from_the_commit_or_its_start(
+    committed: int | None, to: int
+) -> None:
+    """Nobody says where it was cut: what was committed may be somebody else's offset by now."""
+    found = mend(Log(3, 5, committed), OffsetOutOfRangeError({TP: 20}))
+    assert found == [Partition("in", 0), to]
+
+
+def test_a_position_that_is_in_range_by_now_stays() -> None:
+    assert mend(Log(0, 20), OffsetOutOfRangeError({TP: 20})) == []
+
+
+@pytest.mark.parametrize(
+    ("cut", "committed", "to"), [(70, None, 10), (70, 60, 60), (70, 75, 70), (None, 60, 60)]
+)
+def test_a_log_that_was_cut_is_read_from_the_cut_or_the_commit(
+    cut: int | None, committed: int | None, to: int
+) -> None:
+    """What was in flight is fenced by the new epoch, so everything not committed comes again."""
+    where = None if cut is None else OffsetAndMetadata(cut, "", 3)
+    found = mend(Log(10, 90, committed), LogTruncationError({TP: where}))
+    assert found == [Partition("in", 0), to]

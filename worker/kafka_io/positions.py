@@ -1,0 +1,102 @@
+"""Where to read on when the client has no position, or the log has not the one it has.
+
+The poll thread. Imports no inference and no runtime.
+
+Left to itself the client moves to the start or the end of the log without a word, and where a
+group begins (`input.start`) also decides what a worker skips that fell behind retention. So it is
+told to ask (`auto_offset_reset="none"`), and three cases get three answers:
+
+* no committed offset: a group begins where `input.start` says;
+* the log begins after the position (retention, deleted records): on to the first record that is
+  left, and what is gone is told;
+* the log ends before the position (an unclean leader election): back to where it was cut, or to
+  the committed offset where that is lower. What is in flight is fenced by a new epoch, for the
+  new log may have other records at the same offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.errors import LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from worker.core.records import Partition
+from worker.logs import get_logger
+
+log = get_logger(__name__)
+
+LOST = (NoOffsetForPartitionError, OffsetOutOfRangeError, LogTruncationError)
+
+_ASK_MS = 5_000
+
+
+class Positions:
+    """Moves the positions of a consumer.
+
+    Args:
+        consumer: the library's.
+        from_start: where a partition without committed offset begins; else at its end.
+        begin_anew: gives a partition a new epoch.
+        on_skipped: told of offsets that were gone before they were read.
+    """
+
+    def __init__(
+        self,
+        consumer: Any,
+        *,
+        from_start: bool,
+        begin_anew: Callable[[Partition], None],
+        on_skipped: Callable[[Partition, range], None],
+    ) -> None:
+        self._consumer = consumer
+        self._begin = consumer.seek_to_beginning if from_start else consumer.seek_to_end
+        self._begin_anew, self._on_skipped = begin_anew, on_skipped
+
+    def mend(self, error: Exception) -> None:
+        """Give the partitions that `error` (one of `LOST`) names a position.
+
+        Raises:
+            KafkaError: the broker did not answer; the next poll raises `error` again.
+        """
+        if isinstance(error, NoOffsetForPartitionError):
+            self._begin(*error.args[0])
+        elif isinstance(error, OffsetOutOfRangeError):
+            for tp, position in error.args[0].items():
+                self._into_range(tp, position)
+        elif isinstance(error, LogTruncationError):
+            for tp, cut in error.divergent_offsets.items():
+                self._back(tp, None if cut is None else cut.offset)
+
+    def _into_range(self, tp: TopicPartition, position: int) -> None:
+        start = self._start(tp)
+        if position < start:
+            self._consumer.seek(tp, start)
+            self._on_skipped(Partition(*tp), range(position, start))
+        elif position > self._end(tp):
+            self._back(tp, None)
+
+    def _back(self, tp: TopicPartition, cut: int | None) -> None:
+        """Read on at `cut`, or before it; None where nobody knows what is left of the old log."""
+        committed = self._consumer.committed(tp, timeout_ms=_ASK_MS)
+        if committed is None or (cut is None and committed > self._end(tp)):
+            to = self._start(tp)
+        else:
+            to = committed if cut is None else min(cut, committed)
+        self._begin_anew(Partition(*tp))
+        self._consumer.seek(tp, to)
+        log.warning(
+            "the input's log was cut back, reading on from there",
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=to,
+        )
+
+    def _start(self, tp: TopicPartition) -> int:
+        start: int = self._consumer.beginning_offsets([tp], timeout_ms=_ASK_MS)[tp]
+        return start
+
+    def _end(self, tp: TopicPartition) -> int:
+        end: int = self._consumer.end_offsets([tp], timeout_ms=_ASK_MS)[tp]
+        return end
