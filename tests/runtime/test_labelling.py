@@ -60,7 +60,7 @@ def label(
         model,
         model,
         refuse_long=refuse_long,
-        breaker=CircuitBreaker(limit),
+        breaker=CircuitBreaker(limit, ratio=1.0),
         metrics=Metrics(),
     )
     batch = MicroBatch(tuple(entries), "drain", 0.0, 0.0)  # type: ignore[arg-type]
@@ -132,6 +132,20 @@ def test_a_fatal_error_is_no_records_fault() -> None:
 
     with pytest.raises(ModelUnavailable):
         label(Model(fault), item(0), item(1))
+
+
+def test_the_breaker_counts_a_tokenizer_that_fails_on_everything() -> None:
+    bad = [item(n, "bad") for n in range(6)]
+    with pytest.raises(CircuitOpen):
+        label(Model(fail_on("tokenise bad")), *bad, limit=6)
+
+
+def test_the_breaker_does_not_count_what_is_the_input_s_fault() -> None:
+    unreadable = [invalid(n) for n in range(6)]
+    assert label(Model(), *unreadable, item(6, "much longer"), refuse_long=True, limit=1)
+    bad = [item(n, "bad") if n % 2 else invalid(n) for n in range(6)]
+    with pytest.raises(CircuitOpen, match="3 records in a row"):
+        label(Model(fail_on("predict bad")), *bad, limit=3)
 
 
 def test_the_breaker_counts_records_not_batches() -> None:

@@ -24,6 +24,8 @@ from worker.core.records import (
 )
 from worker.metrics import Metrics
 
+_MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
+
 
 @dataclass(frozen=True, slots=True)
 class Tokenised:
@@ -47,7 +49,7 @@ class Labeller:
     Args:
         tokeniser, classifier: the model.
         refuse_long: whether a text of too many tokens is a dead letter (else it is cut).
-        breaker: told of each record's fate in the model.
+        breaker: told, in poll order, of each text's fate in the tokenizer or the model.
         metrics: token counts and padding.
     """
 
@@ -114,15 +116,24 @@ class Labeller:
         """Run the model; an outcome for every entry, in poll order.
 
         Raises:
-            CircuitOpen: too many records in a row failed.
+            CircuitOpen: too many records failed.
         """
         for model_input in tokenised.inputs:
             self._metrics.batch_tokens.observe(model_input.tokens)
             self._metrics.padding.observe(1 - model_input.tokens / model_input.padded_tokens)
             for place, result in self._predict(model_input):
-                self._breaker.note(failed=isinstance(result, Failed))
                 tokenised.outcomes[place] = _outcome(tokenised.items[place], result)
+        self._judge(tokenised)
         return [tokenised.outcomes[place] for place in range(tokenised.size)]
+
+    def _judge(self, tokenised: Tokenised) -> None:
+        """Let the breaker see the batch: texts that were labelled, and texts that failed."""
+        for place in tokenised.items:
+            outcome = tokenised.outcomes[place]
+            if isinstance(outcome, Classified):
+                self._breaker.note(failed=False)
+            elif outcome.reason in _MODEL_AT_FAULT:
+                self._breaker.note(failed=True)
 
     def _predict(self, model_input: ModelInput) -> Iterable[tuple[int, Prediction | Failed]]:
         rows = range(len(model_input.ids))

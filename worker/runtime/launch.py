@@ -76,7 +76,9 @@ class Launcher:
             tokeniser,
             classifier,
             refuse_long=settings.input.overflow == "dead_letter",
-            breaker=CircuitBreaker(settings.max_consecutive_dead_letters),
+            breaker=CircuitBreaker(
+                settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
+            ),
             metrics=self._metrics,
         )
         encoder = Encoder(

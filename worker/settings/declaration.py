@@ -72,7 +72,17 @@ class Settings(BaseSettings):
         64_000_000, ge=1, description="Bytes between poll and acknowledgement; likewise."
     )
     max_consecutive_dead_letters: int = Field(
-        100, ge=1, description="Records in a row that fail in the model until the worker stops."
+        100,
+        ge=1,
+        description="Records in a row that fail in the model until the worker stops. Unreadable "
+        "records don't count.",
+    )
+    max_dead_letter_ratio: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the last 1,000 records that may fail in the model; above it the "
+        "worker stops. 1 turns this off. Unreadable records don't count.",
     )
     shutdown_timeout: float = Field(
         30.0, gt=0, le=3600, description="Seconds to drain, commit and leave the group at a stop."
