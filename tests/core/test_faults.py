@@ -17,7 +17,7 @@ from worker.core.faults import (
     isolate,
     stack_hash,
 )
-from worker.errors import BrokerAway, CircuitOpen, ModelUnavailable, RecordRejected
+from worker.errors import BrokerAway, CircuitOpen, ModelUnavailable, OutOfMemory, RecordRejected
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,9 @@ from worker.errors import BrokerAway, CircuitOpen, ModelUnavailable, RecordRejec
         (ValueError("unknown"), 0, Disposition.STOP),
         (ValueError("on a batch"), 8, Disposition.SPLIT),
         (MemoryError(), 2, Disposition.SPLIT),
+        (OutOfMemory("too large"), 2, Disposition.SPLIT),
+        (OutOfMemory("too large"), 1, Disposition.DEAD_LETTER),
+        (OutOfMemory("not in the model"), 0, Disposition.STOP),
         (ValueError("alone"), 1, Disposition.DEAD_LETTER),
     ],
 )
@@ -107,9 +110,10 @@ def test_the_breaker_forgets_what_lies_a_thousand_records_back() -> None:
     breaker = CircuitBreaker(1_000, ratio=0.3)
     for n in range(10_000):
         breaker.note(failed=n % 1_000 < 300)
+    for _ in range(300):
+        breaker.note(failed=True)
     with pytest.raises(CircuitOpen, match="301 of the last 1000"):
-        for _ in range(301):
-            breaker.note(failed=True)
+        breaker.note(failed=True)
 
 
 @given(st.lists(st.booleans(), max_size=2_000))

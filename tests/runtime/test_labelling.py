@@ -8,6 +8,7 @@ import pytest
 
 from schemas import DeadLetterReason
 from tests.records import CARD, invalid, item
+from worker.core.budget import ForwardBudget
 from worker.core.faults import CircuitBreaker
 from worker.core.records import (
     Classified,
@@ -18,7 +19,7 @@ from worker.core.records import (
     Outcome,
     Prediction,
 )
-from worker.errors import CircuitOpen, ModelUnavailable
+from worker.errors import CircuitOpen, ModelUnavailable, OutOfMemory
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller
 
@@ -61,6 +62,7 @@ def label(
         model,
         refuse_long=refuse_long,
         breaker=CircuitBreaker(limit, ratio=1.0),
+        budget=ForwardBudget(4096),
         metrics=Metrics(),
     )
     batch = MicroBatch(tuple(entries), "drain", 0.0, 0.0)  # type: ignore[arg-type]
@@ -154,3 +156,54 @@ def test_the_breaker_counts_records_not_batches() -> None:
         label(Model(fail_on("predict bad")), *bad, limit=6)
     outcomes = label(Model(fail_on("predict bad")), *bad, item(6, "good"), limit=7)
     assert told(outcomes).count(DeadLetterReason.MODEL_FAILED.value) == 6
+
+
+@pytest.fixture
+def labeller() -> Callable[..., Labeller]:
+    def make(model: Model, budget: ForwardBudget) -> Labeller:
+        breaker = CircuitBreaker(100, ratio=1.0)
+        return Labeller(
+            model, model, refuse_long=False, breaker=breaker, budget=budget, metrics=Metrics()
+        )
+
+    return make
+
+
+def batch(*texts: str) -> MicroBatch:
+    return MicroBatch(tuple(item(n, text) for n, text in enumerate(texts)), "drain", 0.0, 0.0)
+
+
+def room_for(tokens: int) -> Callable[[Sequence[str]], None]:
+    """A fault: forward passes above that many padded tokens do not fit."""
+
+    def fault(texts: Sequence[str]) -> None:
+        words = [text.removeprefix("predict ") for text in texts]
+        if texts[0].startswith("predict") and max(map(len, words)) * len(words) > tokens:
+            raise OutOfMemory("too large")
+
+    return fault
+
+
+def test_memory_that_ran_out_is_remembered(labeller: Callable[..., Labeller]) -> None:
+    """The pass is halved, nobody is dead, and the budget is what was seen to fit."""
+    budget = ForwardBudget(4096)
+    one = labeller(Model(room_for(5)), budget)
+    assert told(one.infer(one.tokenise(batch("aaaaa", "bbbb", "cc", "d")))) == [
+        "aaaaa",
+        "bbbb",
+        "cc",
+        "d",
+    ]
+    assert budget.tokens == 5
+
+
+def test_a_text_that_alone_does_not_fit_is_dead_and_shrinks_nothing(
+    labeller: Callable[..., Labeller],
+) -> None:
+    budget = ForwardBudget(4096)
+    one = labeller(Model(room_for(4)), budget)
+    outcomes = one.infer(one.tokenise(batch("aaaaa", "bbbb")))
+    assert told(outcomes) == ["model_failed", "bbbb"]
+    assert isinstance(outcomes[0], DeadLettered)
+    assert outcomes[0].message == "OutOfMemory: too large"
+    assert budget.tokens == 4096

@@ -3,7 +3,7 @@
 | disposition | when | what happens |
 |---|---|---|
 | RETRY | the broker is away, a timeout | the same work again, with backoff |
-| SPLIT | the model fails on several records | halves, until the culprit stands alone |
+| SPLIT | the model fails on several records, or out of memory | halves, until the culprit stands alone |
 | DEAD_LETTER | a record fails alone, for good | a dead letter; its mates go on |
 | STOP | anything else | drain what is safe, exit 1 |
 """

@@ -108,6 +108,14 @@ class ModelInput:
         """Tokens of the rectangle that padding to the longest text makes."""
         return max(map(len, self.ids), default=0) * len(self.ids)
 
+    def take(self, rows: Sequence[int]) -> ModelInput:
+        """Some of its texts, as a pass of their own."""
+        return ModelInput(
+            ids=tuple(self.ids[row] for row in rows),
+            positions=tuple(self.positions[row] for row in rows),
+            truncated=tuple(self.truncated[row] for row in rows),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:

@@ -7,9 +7,10 @@ thread. Every entry comes out with exactly one outcome. Imports core; no kafka, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.dead_letter import DeadLetterReason
+from worker.core.budget import ForwardBudget
 from worker.core.faults import CircuitBreaker, Disposition, Failed, disposition, isolate, stack_hash
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import (
@@ -22,7 +23,11 @@ from worker.core.records import (
     Prediction,
     WorkItem,
 )
+from worker.errors import OutOfMemory, StreamlabelError
+from worker.logs import get_logger
 from worker.metrics import Metrics
+
+log = get_logger(__name__)
 
 _MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
 
@@ -50,6 +55,7 @@ class Labeller:
         tokeniser, classifier: the model.
         refuse_long: whether a text of too many tokens is a dead letter (else it is cut).
         breaker: told, in poll order, of each text's fate in the tokenizer or the model.
+        budget: how large a forward pass may be.
         metrics: token counts and padding.
     """
 
@@ -60,11 +66,13 @@ class Labeller:
         *,
         refuse_long: bool,
         breaker: CircuitBreaker,
+        budget: ForwardBudget,
         metrics: Metrics,
     ) -> None:
         self._tokeniser, self._classifier = tokeniser, classifier
         self._refuse_long = refuse_long
-        self._breaker, self._metrics = breaker, metrics
+        self._breaker, self._budget, self._metrics = breaker, budget, metrics
+        metrics.forward_tokens.set(budget.tokens)
 
     def tokenise(self, batch: MicroBatch) -> Tokenised:
         """Cut a micro-batch into forward passes; unreadable records have their outcome already."""
@@ -110,7 +118,9 @@ class Labeller:
                 tokenised.outcomes[place] = _too_long(tokenised.items[place])
             short = [row for row in rows if row not in long]
             if short:
-                tokenised.inputs.append(_take(found, short, places))
+                kept = found.take(short)
+                renamed = tuple(places[position] for position in kept.positions)
+                tokenised.inputs.append(replace(kept, positions=renamed))
 
     def infer(self, tokenised: Tokenised) -> list[Outcome]:
         """Run the model; an outcome for every entry, in poll order.
@@ -119,10 +129,9 @@ class Labeller:
             CircuitOpen: too many records failed.
         """
         for model_input in tokenised.inputs:
-            self._metrics.batch_tokens.observe(model_input.tokens)
-            self._metrics.padding.observe(1 - model_input.tokens / model_input.padded_tokens)
-            for place, result in self._predict(model_input):
-                tokenised.outcomes[place] = _outcome(tokenised.items[place], result)
+            for one in self._budget.cut(model_input):
+                for place, result in self._predict(one):
+                    tokenised.outcomes[place] = _outcome(tokenised.items[place], result)
         self._judge(tokenised)
         return [tokenised.outcomes[place] for place in range(tokenised.size)]
 
@@ -136,24 +145,45 @@ class Labeller:
                 self._breaker.note(failed=True)
 
     def _predict(self, model_input: ModelInput) -> Iterable[tuple[int, Prediction | Failed]]:
-        rows = range(len(model_input.ids))
+        """One forward pass; where it fails, as many smaller ones as it takes."""
+        self._metrics.batch_tokens.observe(model_input.tokens)
+        self._metrics.padding.observe(1 - model_input.tokens / model_input.padded_tokens)
+        fits: list[int] = []
+        ran_out = False
 
-        def run(some: Sequence[int]) -> list[Prediction]:
-            return self._classifier.predict(_take(model_input, some))
+        def run(rows: Sequence[int]) -> list[Prediction]:
+            nonlocal ran_out
+            some = model_input.take(rows)
+            try:
+                predictions = self._classifier.predict(some)
+            except OutOfMemory:
+                ran_out = True
+                raise
+            fits.append(some.padded_tokens)
+            return predictions
 
-        return zip(model_input.positions, isolate(rows, run), strict=True)
+        results = isolate(range(len(model_input.ids)), run)
+        self._learn(max(fits, default=0), results, ran_out=ran_out)
+        return zip(model_input.positions, results, strict=True)
+
+    def _learn(self, fits: int, results: Sequence[Prediction | Failed], *, ran_out: bool) -> None:
+        """Remember what fits one pass, and say so where that is news."""
+        before = self._budget.tokens
+        if not ran_out:
+            self._budget.fitted(fits)
+        elif fits and not any(_does_not_fit(result) for result in results):
+            # Else one text is to blame: what it takes says nothing about the passes of others.
+            self._budget.ran_out(fits)
+        now = self._budget.tokens
+        if now < before:
+            log.warning("out of memory: smaller forward passes from now on", tokens=now, was=before)
+        elif now > before:
+            log.info("trying larger forward passes again", tokens=now, was=before)
+        self._metrics.forward_tokens.set(now)
 
 
-def _take(
-    model_input: ModelInput, rows: Sequence[int], places: Sequence[int] | None = None
-) -> ModelInput:
-    """Some rows of a forward pass; `places` renames their positions."""
-    positions = [model_input.positions[row] for row in rows]
-    return ModelInput(
-        ids=tuple(model_input.ids[row] for row in rows),
-        positions=tuple(positions if places is None else (places[p] for p in positions)),
-        truncated=tuple(model_input.truncated[row] for row in rows),
-    )
+def _does_not_fit(result: Prediction | Failed) -> bool:
+    return isinstance(result, Failed) and isinstance(result.error, OutOfMemory)
 
 
 def _outcome(item: WorkItem, result: Prediction | Failed) -> Outcome:
@@ -163,11 +193,14 @@ def _outcome(item: WorkItem, result: Prediction | Failed) -> Outcome:
 
 
 def _failed(item: WorkItem, failed: Failed, reason: DeadLetterReason) -> DeadLettered:
+    # A foreign error's own words may quote the text; its type and the stack's hash do not.
+    message = type(failed.error).__name__
+    if isinstance(failed.error, StreamlabelError):
+        message = f"{message}: {failed.error}"
     return DeadLettered(
         item.record,
         reason,
-        # The error's own words may quote the text; its type and the stack's hash do not.
-        type(failed.error).__name__,
+        message,
         stack_hash=stack_hash(failed.error),
         attempt=failed.attempts,
     )
