@@ -21,7 +21,6 @@ from tests.workers import (
     texts,
     wait_until,
 )
-from worker.errors import StageCrashed
 from worker.runtime.state import State
 
 pytestmark = pytest.mark.integration
@@ -51,21 +50,6 @@ def test_key_headers_timestamp_and_order_are_kept(broker: Broker, topics: Topics
         assert order == sorted(order)
 
 
-@pytest.mark.allow_errors
-def test_a_stage_that_dies_ends_the_worker(broker: Broker, topics: Topics) -> None:
-    """FIELD complaint: a dead thread in a live process."""
-
-    def die(_: list[str]) -> None:
-        raise SystemExit("thread gone")
-
-    produce(broker, topics.input, texts(5))
-    with running(broker, topics, ObedientModel(die)) as worker:
-        worker.join(30)
-    assert isinstance(worker.error, StageCrashed)
-    assert "infer" in str(worker.error)
-    assert worker.progress.live() == (False, "failed")
-
-
 def test_backpressure_pauses_and_nothing_is_dropped(broker: Broker, topics: Topics) -> None:
     gate = threading.Event()
 
@@ -84,22 +68,6 @@ def test_backpressure_pauses_and_nothing_is_dropped(broker: Broker, topics: Topi
         wait_until(lambda: count(broker, topics) == 300, what="all are labelled")
         wait_until(lambda: worker.progress.state is State.RUNNING, what="polling goes on")
     assert audit(broker, topics)["holds"]
-
-
-@pytest.mark.allow_errors
-def test_a_stuck_model_turns_livez_red(broker: Broker, topics: Topics) -> None:
-    """FIELD complaint: one text hangs the server while health says 200."""
-    gate = threading.Event()
-
-    def hang(_: list[str]) -> None:
-        gate.wait(60)
-
-    produce(broker, topics.input, texts(5))
-    with running(broker, topics, ObedientModel(hang), stall_timeout=1.0) as worker:
-        wait_until(lambda: not worker.progress.live()[0], 20, "livez is red")
-        assert "nothing acknowledged" in worker.progress.live()[1]
-        gate.set()
-        wait_until(lambda: worker.progress.live()[0], 20, "livez is green again")
 
 
 def test_a_second_worker_takes_over_without_repeats(broker: Broker, topics: Topics) -> None:

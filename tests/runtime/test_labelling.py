@@ -54,6 +54,10 @@ class Model:
         return [Prediction((0.5, 0.5), len(text), cut) for text, cut in rows]
 
 
+def no_step() -> None:
+    """Nobody watches."""
+
+
 def label(
     model: Model, *entries: object, refuse_long: bool = False, limit: int = 100
 ) -> list[Outcome]:
@@ -66,7 +70,7 @@ def label(
         metrics=Metrics(),
     )
     batch = MicroBatch(tuple(entries), "drain", 0.0, 0.0)  # type: ignore[arg-type]
-    return labeller.infer(labeller.tokenise(batch))
+    return labeller.infer(labeller.tokenise(batch, no_step), no_step)
 
 
 def told(outcomes: list[Outcome]) -> list[str]:
@@ -188,7 +192,7 @@ def test_memory_that_ran_out_is_remembered(labeller: Callable[..., Labeller]) ->
     """The pass is halved, nobody is dead, and the budget is what was seen to fit."""
     budget = ForwardBudget(4096)
     one = labeller(Model(room_for(5)), budget)
-    assert told(one.infer(one.tokenise(batch("aaaaa", "bbbb", "cc", "d")))) == [
+    assert told(one.infer(one.tokenise(batch("aaaaa", "bbbb", "cc", "d"), no_step), no_step)) == [
         "aaaaa",
         "bbbb",
         "cc",
@@ -202,8 +206,26 @@ def test_a_text_that_alone_does_not_fit_is_dead_and_shrinks_nothing(
 ) -> None:
     budget = ForwardBudget(4096)
     one = labeller(Model(room_for(4)), budget)
-    outcomes = one.infer(one.tokenise(batch("aaaaa", "bbbb")))
+    outcomes = one.infer(one.tokenise(batch("aaaaa", "bbbb"), no_step), no_step)
     assert told(outcomes) == ["model_failed", "bbbb"]
     assert isinstance(outcomes[0], DeadLettered)
     assert outcomes[0].message == "OutOfMemory: too large"
     assert budget.tokens == 4096
+
+
+def test_a_step_is_taken_before_each_call_of_the_model(labeller: Callable[..., Labeller]) -> None:
+    """So that a batch of many passes is seen to move, and can be given up between two."""
+    told_to_stop = 3
+    steps = []
+
+    def step() -> None:
+        steps.append(len(calls))
+        if len(steps) > told_to_stop:
+            raise KeyboardInterrupt
+
+    calls: list[Sequence[str]] = []
+    one = labeller(Model(calls.append), ForwardBudget(4096))
+    with pytest.raises(KeyboardInterrupt):
+        one.infer(one.tokenise(batch(*"abcdefgh"), step), step)
+    assert steps == [0, 1, 2, 3]
+    assert len(calls) == told_to_stop

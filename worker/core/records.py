@@ -83,6 +83,9 @@ class MicroBatch:
     opened_at: float
     closed_at: float
 
+    def __len__(self) -> int:
+        return len(self.entries)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:

@@ -6,7 +6,7 @@ thread. Every entry comes out with exactly one outcome. Imports core; no kafka, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from schemas.dead_letter import DeadLetterReason
@@ -29,6 +29,7 @@ from worker.metrics import Metrics
 
 log = get_logger(__name__)
 
+Step = Callable[[], None]  # tells whoever watches that the work moves; may raise to end it
 _MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
 
 
@@ -46,6 +47,9 @@ class Tokenised:
     items: dict[int, WorkItem]
     inputs: list[ModelInput]
     outcomes: dict[int, Outcome]
+
+    def __len__(self) -> int:
+        return self.size
 
 
 class Labeller:
@@ -74,8 +78,13 @@ class Labeller:
         self._breaker, self._budget, self._metrics = breaker, budget, metrics
         metrics.forward_tokens.set(budget.tokens)
 
-    def tokenise(self, batch: MicroBatch) -> Tokenised:
-        """Cut a micro-batch into forward passes; unreadable records have their outcome already."""
+    def tokenise(self, batch: MicroBatch, step: Step) -> Tokenised:
+        """Cut a micro-batch into forward passes; unreadable records have their outcome already.
+
+        Args:
+            batch: the micro-batch.
+            step: called before each call of the tokenizer.
+        """
         items: dict[int, WorkItem] = {}
         outcomes: dict[int, Outcome] = {}
         for place, entry in enumerate(batch.entries):
@@ -85,19 +94,24 @@ class Labeller:
                 items[place] = entry
         tokenised = Tokenised(len(batch.entries), items, [], outcomes)
         if items:
-            self._cut(tokenised)
+            self._cut(tokenised, step)
         return tokenised
 
-    def _cut(self, tokenised: Tokenised) -> None:
+    def _cut(self, tokenised: Tokenised, step: Step) -> None:
         places = list(tokenised.items)
         texts = [item.text for item in tokenised.items.values()]
+
+        def run(some: Sequence[str]) -> list[ModelInput]:
+            step()
+            return self._tokeniser.tokenise(some)
+
         try:
-            self._accept(self._tokeniser.tokenise(texts), places, tokenised)
+            self._accept(run(texts), places, tokenised)
         except Exception as error:
             if disposition(error, records=len(texts)) is Disposition.STOP:
                 raise
             # One text breaks the tokenizer: each goes alone, and the culprit stands out.
-            alone = isolate(texts, lambda some: [self._tokeniser.tokenise([t]) for t in some])
+            alone = isolate(texts, lambda some: [run([text]) for text in some])
             for place, result in zip(places, alone, strict=True):
                 if isinstance(result, Failed):
                     tokenised.outcomes[place] = _failed(
@@ -122,15 +136,19 @@ class Labeller:
                 renamed = tuple(places[position] for position in kept.positions)
                 tokenised.inputs.append(replace(kept, positions=renamed))
 
-    def infer(self, tokenised: Tokenised) -> list[Outcome]:
+    def infer(self, tokenised: Tokenised, step: Step) -> list[Outcome]:
         """Run the model; an outcome for every entry, in poll order.
+
+        Args:
+            tokenised: the micro-batch.
+            step: called before each forward pass.
 
         Raises:
             CircuitOpen: too many records failed.
         """
         for model_input in tokenised.inputs:
             for one in self._budget.cut(model_input):
-                for place, result in self._predict(one):
+                for place, result in self._predict(one, step):
                     tokenised.outcomes[place] = _outcome(tokenised.items[place], result)
         self._judge(tokenised)
         return [tokenised.outcomes[place] for place in range(tokenised.size)]
@@ -144,7 +162,9 @@ class Labeller:
             elif outcome.reason in _MODEL_AT_FAULT:
                 self._breaker.note(failed=True)
 
-    def _predict(self, model_input: ModelInput) -> Iterable[tuple[int, Prediction | Failed]]:
+    def _predict(
+        self, model_input: ModelInput, step: Step
+    ) -> Iterable[tuple[int, Prediction | Failed]]:
         """One forward pass; where it fails, as many smaller ones as it takes."""
         self._metrics.batch_tokens.observe(model_input.tokens)
         self._metrics.padding.observe(1 - model_input.tokens / model_input.padded_tokens)
@@ -153,6 +173,7 @@ class Labeller:
 
         def run(rows: Sequence[int]) -> list[Prediction]:
             nonlocal ran_out
+            step()
             some = model_input.take(rows)
             try:
                 predictions = self._classifier.predict(some)

@@ -91,7 +91,10 @@ class Settings(BaseSettings):
         20.0, gt=0, le=3600, description="Seconds to drain partitions that move to another worker."
     )
     stall_timeout: float = Field(
-        120.0, gt=0, description="Seconds without progress, with work waiting, until /livez is red."
+        120.0,
+        gt=0,
+        description="Seconds that whoever holds work (a stage, a forward pass, the broker's "
+        "acknowledgement, a commit) may go without a step until /livez is red.",
     )
 
     @classmethod
@@ -141,6 +144,11 @@ def _contradictions(s: Settings) -> Iterator[str]:
         yield (
             f"model.max_tokens ({s.model.max_tokens}) is more than batch.forward_tokens "
             f"({s.batch.forward_tokens}): one longest text would not fit a forward pass"
+        )
+    if s.commit_interval >= s.stall_timeout:
+        yield (
+            f"commit_interval ({s.commit_interval:g}) must be below stall_timeout "
+            f"({s.stall_timeout:g}): offsets that wait for their commit would look like a stall"
         )
     if s.rebalance_drain_timeout >= s.kafka.max_poll_interval:
         yield (
