@@ -127,13 +127,19 @@ class WorkerProcess:
     """`streamlabel run` as in production."""
 
     def __init__(
-        self, broker: Broker, topics: Topics, model: Path | str, log: Path, *more: str
+        self,
+        broker: Broker,
+        topics: Topics,
+        model: Path | str,
+        log: Path,
+        *more: str,
+        program: Sequence[str] = ("worker",),
     ) -> None:
         self.port = free_port()
         self.log = log
         given = flags(broker, topics)
         command = [
-            *(sys.executable, "-m", "worker", "run", "--model", str(model)),
+            *(sys.executable, "-m", *program, "run", "--model", str(model)),
             *("--bootstrap-servers", given["kafka.bootstrap_servers"]),
             *("--group-id", given["kafka.group_id"]),
             *("--kafka-empty-poll-pause-ms", str(given["kafka.empty_poll_pause_ms"])),

@@ -13,6 +13,7 @@
     │   ├── CircuitOpen              the model fails on everything
     │   └── StageCrashed             a thread died; its cause is chained
     ├── BrokerAway               RETRY: the same work again, with backoff
+    ├── OutOfMemory              SPLIT: halves, and smaller forward passes from then on
     └── RecordRejected           DEAD_LETTER: one record, its reason and message
 
 An exception of a third party is translated in the room that imports the third party. What is
@@ -64,6 +65,10 @@ class StageCrashed(Fatal):
 
 class BrokerAway(StreamlabelError):
     """The broker can't be reached, or asks to be tried again."""
+
+
+class OutOfMemory(StreamlabelError):
+    """A forward pass did not fit the memory; the message has sizes and no text."""
 
 
 class RecordRejected(StreamlabelError):

@@ -89,6 +89,12 @@ class Metrics:
             buckets=SHARE_BUCKETS,
             registry=r,
         )
+        self.forward_tokens = Gauge(
+            "streamlabel_forward_tokens",
+            "Most tokens in one forward pass, padding included: batch.forward_tokens, or less since "
+            "memory ran out.",
+            registry=r,
+        )
         self.micro_batches = Counter(
             "streamlabel_micro_batches",
             "Micro-batches closed, by what closed them.",

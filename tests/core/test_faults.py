@@ -17,7 +17,7 @@ from worker.core.faults import (
     isolate,
     stack_hash,
 )
-from worker.errors import BrokerAway, CircuitOpen, ModelUnavailable, RecordRejected
+from worker.errors import BrokerAway, CircuitOpen, ModelUnavailable, OutOfMemory, RecordRejected
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,9 @@ from worker.errors import BrokerAway, CircuitOpen, ModelUnavailable, RecordRejec
         (ValueError("unknown"), 0, Disposition.STOP),
         (ValueError("on a batch"), 8, Disposition.SPLIT),
         (MemoryError(), 2, Disposition.SPLIT),
+        (OutOfMemory("too large"), 2, Disposition.SPLIT),
+        (OutOfMemory("too large"), 1, Disposition.DEAD_LETTER),
+        (OutOfMemory("not in the model"), 0, Disposition.STOP),
         (ValueError("alone"), 1, Disposition.DEAD_LETTER),
     ],
 )
@@ -86,12 +89,38 @@ def test_a_worse_fault_on_the_second_try_is_raised() -> None:
         isolate(["a"], run)
 
 
-def test_the_breaker_opens_on_failures_in_a_row_only() -> None:
-    breaker = CircuitBreaker(3)
+def test_the_breaker_opens_on_failures_in_a_row() -> None:
+    breaker = CircuitBreaker(3, ratio=1.0)
     for failed in (True, True, False, True, True):
         breaker.note(failed=failed)
-    with pytest.raises(CircuitOpen, match="3 records in a row"):
+    with pytest.raises(CircuitOpen, match=r"3 records in a row .*max_consecutive_dead_letters"):
         breaker.note(failed=True)
+
+
+def test_the_breaker_opens_on_a_share_of_the_last_thousand() -> None:
+    """Every other record: never two in a row. It opens once the share is certain, not before."""
+    breaker = CircuitBreaker(100, ratio=0.2)
+    for n in range(400):
+        breaker.note(failed=n % 2 == 0)
+    with pytest.raises(CircuitOpen, match=r"201 of the last 401 .*max_dead_letter_ratio"):
+        breaker.note(failed=True)
+
+
+def test_the_breaker_forgets_what_lies_a_thousand_records_back() -> None:
+    breaker = CircuitBreaker(1_000, ratio=0.3)
+    for n in range(10_000):
+        breaker.note(failed=n % 1_000 < 300)
+    for _ in range(300):
+        breaker.note(failed=True)
+    with pytest.raises(CircuitOpen, match="301 of the last 1000"):
+        breaker.note(failed=True)
+
+
+@given(st.lists(st.booleans(), max_size=2_000))
+def test_a_ratio_of_one_leaves_it_to_the_row(fates: list[bool]) -> None:
+    breaker = CircuitBreaker(5_000, ratio=1.0)
+    for failed in fates:
+        breaker.note(failed=failed)
 
 
 def test_backoff_grows_and_is_bounded() -> None:

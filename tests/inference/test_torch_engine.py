@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests.models import Architecture, make_checkpoint
 from worker.core.model import Classifier
 from worker.core.records import ModelInput, Prediction
-from worker.errors import ModelUnavailable, SettingsError
+from worker.errors import ModelUnavailable, OutOfMemory, SettingsError
 from worker.inference import torch_engine
 from worker.inference.loading import load
 from worker.inference.tokeniser import Tokeniser
@@ -245,6 +245,55 @@ class TestBrokenModel:
         dict(classifier._model.named_parameters())["classifier.bias"].data[:] = float("inf")
         with pytest.raises(ModelUnavailable, match="fails on plain texts"):
             classifier.warm_up()
+
+
+class TestOutOfMemory:
+    @pytest.fixture
+    def model(self, checkpoint: Callable[[Architecture], Path]) -> tuple[Tokeniser, Any]:
+        return loaded(checkpoint("distilbert"))
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+            MemoryError(),
+        ],
+    )
+    def test_it_is_told_from_other_errors(
+        self, model: tuple[Tokeniser, Any], error: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(**_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(model[1]._model, "forward", fail)
+        with pytest.raises(OutOfMemory, match="a pass of 2 x 6 tokens does not fit the cpu"):
+            label(model, ["I love this.", "I hate this."])
+        with pytest.raises(ModelUnavailable, match="fails on plain texts"):
+            model[1].warm_up()
+
+    def test_the_processor_s_allocator_says_it_in_its_own_way(
+        self, model: tuple[Tokeniser, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """More memory is asked for than there are addresses; what held on to tensors is gone."""
+
+        def forward(**_: object) -> None:
+            torch.empty(10**15)
+
+        monkeypatch.setattr(model[1]._model, "forward", forward)
+        with pytest.raises(OutOfMemory) as raised:
+            label(model, ["Fine."])
+        assert raised.value.__context__ is None
+
+    def test_another_fault_of_the_engine_stays_what_it_is(
+        self, model: tuple[Tokeniser, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(**_: object) -> None:
+            raise RuntimeError("a shape is wrong")
+
+        monkeypatch.setattr(model[1]._model, "forward", fail)
+        with pytest.raises(RuntimeError, match="shape"):
+            label(model, ["Fine."])
 
 
 def test_padding_is_on_the_right_and_masked() -> None:

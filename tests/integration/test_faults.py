@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from schemas import Classification, DeadLetter
+from schemas import Classification
 from tests.conftest import Broker, Topics
 from tests.workers import (
     ObedientModel,
@@ -21,18 +21,9 @@ from tests.workers import (
     texts,
     wait_until,
 )
-from worker.core.encoder import DEAD_LETTER_HEADER
-from worker.errors import CircuitOpen, StageCrashed
 from worker.runtime.state import State
 
 pytestmark = pytest.mark.integration
-
-
-def reasons(records: list[Any]) -> list[str]:
-    return [
-        DeadLetter.model_validate_json(dict(r.headers)[DEAD_LETTER_HEADER]).reason.value
-        for r in records
-    ]
 
 
 def test_key_headers_timestamp_and_order_are_kept(broker: Broker, topics: Topics) -> None:
@@ -59,85 +50,6 @@ def test_key_headers_timestamp_and_order_are_kept(broker: Broker, topics: Topics
         assert order == sorted(order)
 
 
-def test_a_poison_text_becomes_a_dead_letter_and_its_mates_are_published(
-    broker: Broker, topics: Topics
-) -> None:
-    """FIELD complaint: one bad record fails its whole batch."""
-
-    def fail_on_seven(given: list[str]) -> None:
-        if "post number 7" in given:
-            raise ValueError("can't bear it: post number 7")
-
-    produce(broker, topics.input, texts(50))
-    with running(broker, topics, ObedientModel(fail_on_seven)) as worker:
-        wait_until(lambda: count(broker, topics) == 50, what="all have an outcome")
-        wait_until(
-            lambda: worker.value("streamlabel_records_published_total") == 49, what="49 counted"
-        )
-    (dead,) = read(broker, topics.dead, 3)
-    letter = DeadLetter.model_validate_json(dict(dead.headers)[DEAD_LETTER_HEADER])
-    assert (letter.reason.value, letter.attempt, letter.message) == (
-        "model_failed",
-        2,
-        "ValueError",
-    )
-    assert letter.stack_hash
-    assert json.loads(dead.value)["id"] == 7
-    verdict = audit(broker, topics)
-    assert verdict["holds"], verdict
-    assert verdict["consumed"] == 50
-
-
-def test_a_text_that_breaks_the_tokenizer_stands_alone(broker: Broker, topics: Topics) -> None:
-    def fail_on_three(given: list[str]) -> None:
-        if "post number 3" in given:
-            raise RuntimeError("no such character")
-
-    produce(broker, topics.input, texts(20))
-    with running(broker, topics, ObedientModel(on_tokenise=fail_on_three)):
-        wait_until(lambda: count(broker, topics) == 20, what="all have an outcome")
-    assert reasons(read(broker, topics.dead, 3)) == ["tokeniser_failed"]
-
-
-@pytest.mark.allow_errors
-def test_a_model_that_fails_on_everything_stops_the_worker(broker: Broker, topics: Topics) -> None:
-    """The limit is not swallowed on its way through the worker, and the topic is not emptied."""
-
-    def fail(_: list[str]) -> None:
-        raise ValueError("broken model")
-
-    produce(broker, topics.input, texts(200))
-    with running(
-        broker,
-        topics,
-        ObedientModel(fail),
-        max_consecutive_dead_letters=20,
-        batch__max_records=8,
-    ) as worker:
-        worker.join(60)
-    assert isinstance(worker.error, CircuitOpen)
-    assert worker.progress.state is State.FAILED
-    assert len(read(broker, topics.dead, 3)) < 20
-    with running(broker, topics):
-        wait_until(lambda: count(broker, topics) == 200, what="a mended worker labels the rest")
-    assert audit(broker, topics)["duplicated"] == 0
-
-
-@pytest.mark.allow_errors
-def test_a_stage_that_dies_ends_the_worker(broker: Broker, topics: Topics) -> None:
-    """FIELD complaint: a dead thread in a live process."""
-
-    def die(_: list[str]) -> None:
-        raise SystemExit("thread gone")
-
-    produce(broker, topics.input, texts(5))
-    with running(broker, topics, ObedientModel(die)) as worker:
-        worker.join(30)
-    assert isinstance(worker.error, StageCrashed)
-    assert "infer" in str(worker.error)
-    assert worker.progress.live() == (False, "failed")
-
-
 def test_backpressure_pauses_and_nothing_is_dropped(broker: Broker, topics: Topics) -> None:
     gate = threading.Event()
 
@@ -156,22 +68,6 @@ def test_backpressure_pauses_and_nothing_is_dropped(broker: Broker, topics: Topi
         wait_until(lambda: count(broker, topics) == 300, what="all are labelled")
         wait_until(lambda: worker.progress.state is State.RUNNING, what="polling goes on")
     assert audit(broker, topics)["holds"]
-
-
-@pytest.mark.allow_errors
-def test_a_stuck_model_turns_livez_red(broker: Broker, topics: Topics) -> None:
-    """FIELD complaint: one text hangs the server while health says 200."""
-    gate = threading.Event()
-
-    def hang(_: list[str]) -> None:
-        gate.wait(60)
-
-    produce(broker, topics.input, texts(5))
-    with running(broker, topics, ObedientModel(hang), stall_timeout=1.0) as worker:
-        wait_until(lambda: not worker.progress.live()[0], 20, "livez is red")
-        assert "nothing acknowledged" in worker.progress.live()[1]
-        gate.set()
-        wait_until(lambda: worker.progress.live()[0], 20, "livez is green again")
 
 
 def test_a_second_worker_takes_over_without_repeats(broker: Broker, topics: Topics) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from schemas import DeadLetterReason
 from tests.records import CARD, invalid, item
+from worker.core.budget import ForwardBudget
 from worker.core.faults import CircuitBreaker
 from worker.core.records import (
     Classified,
@@ -18,7 +19,7 @@ from worker.core.records import (
     Outcome,
     Prediction,
 )
-from worker.errors import CircuitOpen, ModelUnavailable
+from worker.errors import CircuitOpen, ModelUnavailable, OutOfMemory
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller
 
@@ -53,6 +54,10 @@ class Model:
         return [Prediction((0.5, 0.5), len(text), cut) for text, cut in rows]
 
 
+def no_step() -> None:
+    """Nobody watches."""
+
+
 def label(
     model: Model, *entries: object, refuse_long: bool = False, limit: int = 100
 ) -> list[Outcome]:
@@ -60,11 +65,12 @@ def label(
         model,
         model,
         refuse_long=refuse_long,
-        breaker=CircuitBreaker(limit),
+        breaker=CircuitBreaker(limit, ratio=1.0),
+        budget=ForwardBudget(4096),
         metrics=Metrics(),
     )
     batch = MicroBatch(tuple(entries), "drain", 0.0, 0.0)  # type: ignore[arg-type]
-    return labeller.infer(labeller.tokenise(batch))
+    return labeller.infer(labeller.tokenise(batch, no_step), no_step)
 
 
 def told(outcomes: list[Outcome]) -> list[str]:
@@ -134,9 +140,92 @@ def test_a_fatal_error_is_no_records_fault() -> None:
         label(Model(fault), item(0), item(1))
 
 
+def test_the_breaker_counts_a_tokenizer_that_fails_on_everything() -> None:
+    bad = [item(n, "bad") for n in range(6)]
+    with pytest.raises(CircuitOpen):
+        label(Model(fail_on("tokenise bad")), *bad, limit=6)
+
+
+def test_the_breaker_does_not_count_what_is_the_input_s_fault() -> None:
+    unreadable = [invalid(n) for n in range(6)]
+    assert label(Model(), *unreadable, item(6, "much longer"), refuse_long=True, limit=1)
+    bad = [item(n, "bad") if n % 2 else invalid(n) for n in range(6)]
+    with pytest.raises(CircuitOpen, match="3 records in a row"):
+        label(Model(fail_on("predict bad")), *bad, limit=3)
+
+
 def test_the_breaker_counts_records_not_batches() -> None:
     bad = [item(n, "bad") for n in range(6)]
     with pytest.raises(CircuitOpen):
         label(Model(fail_on("predict bad")), *bad, limit=6)
     outcomes = label(Model(fail_on("predict bad")), *bad, item(6, "good"), limit=7)
     assert told(outcomes).count(DeadLetterReason.MODEL_FAILED.value) == 6
+
+
+@pytest.fixture
+def labeller() -> Callable[..., Labeller]:
+    def make(model: Model, budget: ForwardBudget) -> Labeller:
+        breaker = CircuitBreaker(100, ratio=1.0)
+        return Labeller(
+            model, model, refuse_long=False, breaker=breaker, budget=budget, metrics=Metrics()
+        )
+
+    return make
+
+
+def batch(*texts: str) -> MicroBatch:
+    return MicroBatch(tuple(item(n, text) for n, text in enumerate(texts)), "drain", 0.0, 0.0)
+
+
+def room_for(tokens: int) -> Callable[[Sequence[str]], None]:
+    """A fault: forward passes above that many padded tokens do not fit."""
+
+    def fault(texts: Sequence[str]) -> None:
+        words = [text.removeprefix("predict ") for text in texts]
+        if texts[0].startswith("predict") and max(map(len, words)) * len(words) > tokens:
+            raise OutOfMemory("too large")
+
+    return fault
+
+
+def test_memory_that_ran_out_is_remembered(labeller: Callable[..., Labeller]) -> None:
+    """The pass is halved, nobody is dead, and the budget is what was seen to fit."""
+    budget = ForwardBudget(4096)
+    one = labeller(Model(room_for(5)), budget)
+    assert told(one.infer(one.tokenise(batch("aaaaa", "bbbb", "cc", "d"), no_step), no_step)) == [
+        "aaaaa",
+        "bbbb",
+        "cc",
+        "d",
+    ]
+    assert budget.tokens == 5
+
+
+def test_a_text_that_alone_does_not_fit_is_dead_and_shrinks_nothing(
+    labeller: Callable[..., Labeller],
+) -> None:
+    budget = ForwardBudget(4096)
+    one = labeller(Model(room_for(4)), budget)
+    outcomes = one.infer(one.tokenise(batch("aaaaa", "bbbb"), no_step), no_step)
+    assert told(outcomes) == ["model_failed", "bbbb"]
+    assert isinstance(outcomes[0], DeadLettered)
+    assert outcomes[0].message == "OutOfMemory: too large"
+    assert budget.tokens == 4096
+
+
+def test_a_step_is_taken_before_each_call_of_the_model(labeller: Callable[..., Labeller]) -> None:
+    """So that a batch of many passes is seen to move, and can be given up between two."""
+    told_to_stop = 3
+    steps = []
+
+    def step() -> None:
+        steps.append(len(calls))
+        if len(steps) > told_to_stop:
+            raise KeyboardInterrupt
+
+    calls: list[Sequence[str]] = []
+    one = labeller(Model(calls.append), ForwardBudget(4096))
+    with pytest.raises(KeyboardInterrupt):
+        one.infer(one.tokenise(batch(*"abcdefgh"), step), step)
+    assert steps == [0, 1, 2, 3]
+    assert len(calls) == told_to_stop

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+from structlog.testing import capture_logs
 
 from worker.metrics import Metrics
 from worker.runtime.progress import Progress
@@ -55,29 +58,133 @@ def test_a_worker_is_ready_once_it_is_a_member_of_its_group(clock: HandClock) ->
     assert progress.ready() == (True, "running")
 
 
-def test_an_idle_worker_stays_live(progress: Progress, clock: HandClock) -> None:
-    for _ in range(50):
-        progress.step(work_waiting=False)
+class Held:
+    """A stage that holds what the test says."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.held = 0
+        self.moved_at = 0.0
+
+    def describe(self) -> str:
+        return f"{self.name} holds {self.held}"
+
+    def threads(self) -> list[int | None]:
+        return [threading.get_ident()]
+
+
+@pytest.fixture
+def stages(progress: Progress) -> list[Held]:
+    stages = [Held("tokenise"), Held("infer"), Held("publish")]
+    progress.watch(stages)
+    return stages
+
+
+def go_on(progress: Progress, clock: HandClock, seconds: int) -> None:
+    for _ in range(seconds):
         clock.sleep(1)
+        progress.went_round()
+
+
+def test_an_idle_worker_stays_live(progress: Progress, clock: HandClock) -> None:
+    go_on(progress, clock, 50)
     assert progress.live() == (True, "running")
     assert progress.ready() == (True, "running")
 
 
-def test_work_that_waits_without_progress_is_a_stall(progress: Progress, clock: HandClock) -> None:
-    for _ in range(12):
-        progress.step(work_waiting=True)
-        clock.sleep(1)
-    good, words = progress.live()
-    assert not good
-    assert "nothing acknowledged" in words
-    progress.advanced()
+def test_a_stage_that_takes_no_step_is_named(
+    progress: Progress, clock: HandClock, stages: list[Held]
+) -> None:
+    stages[1].held, stages[1].moved_at = 5, clock.now
+    go_on(progress, clock, 10)
+    assert progress.live()[0]
+    go_on(progress, clock, 1)
+    assert progress.live() == (False, "infer holds 5 for 11 s")
+    stages[1].moved_at = clock.now
+    assert progress.live() == (True, "running")
+
+
+def test_a_stage_that_waits_for_the_next_one_is_not_to_blame(
+    progress: Progress, clock: HandClock, stages: list[Held]
+) -> None:
+    """A long batch of many passes: tokenise stands still behind it, and nobody stalls."""
+    for stage in stages[:2]:
+        stage.held, stage.moved_at = 5, clock.now
+    for _ in range(10):
+        go_on(progress, clock, 9)
+        stages[1].moved_at = clock.now
+        assert progress.live()[0]
+    go_on(progress, clock, 11)
+    assert progress.live()[1].startswith("infer")
+
+
+def test_acknowledgements_that_never_come_are_a_stall_while_the_stages_move(
+    progress: Progress, clock: HandClock, stages: list[Held]
+) -> None:
+    progress.acknowledgements.note(3, 100, clock.now)
+    for awaited in range(4, 15):
+        go_on(progress, clock, 1)
+        stages[1].held, stages[1].moved_at = 1, clock.now
+        progress.acknowledgements.note(awaited, 100, clock.now)
+    words = progress.live()[1]
+    assert words == "the broker has not acknowledged any of 14 records for 11 s"
+    progress.acknowledgements.note(13, 101, clock.now)
     assert progress.live()[0]
 
 
-def test_a_main_loop_that_stands_still_is_a_stall(progress: Progress, clock: HandClock) -> None:
-    progress.step(work_waiting=False)
+def test_a_commit_that_never_succeeds_is_a_stall(progress: Progress, clock: HandClock) -> None:
+    for _ in range(12):
+        progress.commits.note(2, 7, clock.now)
+        go_on(progress, clock, 1)
+    assert progress.live()[1].startswith("the offsets of 2 partitions have waited")
+
+
+def test_a_wait_begins_when_something_waits(progress: Progress, clock: HandClock) -> None:
+    """Nothing waited for a long time: that is no head start for a stall."""
+    progress.acknowledgements.note(0, 7, clock.now)
+    go_on(progress, clock, 100)
+    progress.acknowledgements.note(1, 7, clock.now)
+    assert progress.live()[0]
+
+
+def test_a_main_loop_that_stands_still_is_a_stall(
+    progress: Progress, clock: HandClock, stages: list[Held]
+) -> None:
+    """It counts what waits for acknowledgement, so its own count is no evidence."""
+    progress.went_round()
+    progress.acknowledgements.note(1, 0, clock.now)
     clock.sleep(11)
-    assert "main loop" in progress.live()[1]
+    assert progress.live() == (False, "the main loop has not gone round for 11 s")
+
+
+def test_a_stall_is_said_once_with_the_stack_of_whoever_stands_still(
+    progress: Progress, clock: HandClock, stages: list[Held]
+) -> None:
+    secret = "a message text"  # noqa: F841 - what must not be in the log
+    with capture_logs() as lines:
+        for _ in range(2):
+            stages[1].held, stages[1].moved_at = 5, clock.now
+            for _ in range(20):
+                go_on(progress, clock, 1)
+                progress.live()
+            stages[1].held = 0
+            progress.live()
+    assert [line["event"] for line in lines] == ["stalled", "work moves again"] * 2
+    assert lines[0]["reason"] == "infer holds 5 for 11 s"
+    assert "test_a_stall_is_said_once" in lines[0]["threads"]
+    assert "a message text" not in lines[0]["threads"]
+
+
+def test_a_worker_that_drains_or_loads_has_other_bounds(clock: HandClock) -> None:
+    progress = Progress(10.0, Metrics(), clock)
+    progress.move(State.WARMING)
+    clock.sleep(100)
+    assert progress.live() == (True, "warming")
+    progress.move(State.RUNNING)
+    assert progress.live() == (True, "running")
+    progress.move(State.DRAINING)
+    clock.sleep(100)
+    assert progress.live() == (True, "draining")
 
 
 def test_a_broker_that_is_away_is_no_stall_but_not_ready(
@@ -86,13 +193,12 @@ def test_a_broker_that_is_away_is_no_stall_but_not_ready(
     progress.connection(up=False)
     assert progress.ready()[0], "a blink is no outage"
     for _ in range(60):
-        progress.step(work_waiting=True)
+        progress.acknowledgements.note(1, 0, clock.now)
         progress.connection(up=False)
-        clock.sleep(1)
+        go_on(progress, clock, 1)
     assert progress.ready() == (False, "the broker is away")
     assert progress.live()[0]
     progress.connection(up=True)
-    progress.step(work_waiting=True)
     assert progress.ready() == (True, "running")
     assert progress.live()[0]
 

@@ -3,7 +3,7 @@
 | disposition | when | what happens |
 |---|---|---|
 | RETRY | the broker is away, a timeout | the same work again, with backoff |
-| SPLIT | the model fails on several records | halves, until the culprit stands alone |
+| SPLIT | the model fails on several records, or out of memory | halves, until the culprit stands alone |
 | DEAD_LETTER | a record fails alone, for good | a dead letter; its mates go on |
 | STOP | anything else | drain what is safe, exit 1 |
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,6 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ATTEMPTS_ALONE = 2
+RATIO_WINDOW = 1_000
 
 
 class Disposition(StrEnum):
@@ -114,29 +116,47 @@ def backoff(attempt: int, *, base: float = 0.1, cap: float = 10.0) -> float:
 
 
 class CircuitBreaker:
-    """Stops a worker whose model fails on everything, before it empties the topic.
+    """Stops a worker whose model is at fault, before it empties the topic into dead letters.
+
+    Told only of records that reached the tokenizer or the model. Unreadable input is its
+    producer's fault: no restart mends it, and it neither opens the circuit nor hides a model that
+    fails on every text between.
 
     Args:
-        limit: records in a row that may fail in the model.
+        in_a_row: records in succession that may fail; at so many the circuit opens.
+        ratio: share of the last `RATIO_WINDOW` records that may fail; above it the circuit opens,
+            as soon as that is certain. 1 leaves it to `in_a_row`.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._in_a_row = 0
+    def __init__(self, in_a_row: int, ratio: float) -> None:
+        self._in_a_row, self._ratio = in_a_row, ratio
+        self._row = self._seen = 0
+        self._failed_at: deque[int] = deque()
 
     def note(self, *, failed: bool) -> None:
-        """Count one record's fate in the model.
+        """Count one record's fate.
 
         Raises:
-            CircuitOpen: `limit` records in a row have failed.
+            CircuitOpen: too many records have failed; names the setting.
         """
-        self._in_a_row = self._in_a_row + 1 if failed else 0
-        if self._in_a_row >= self._limit:
-            raise CircuitOpen(
-                f"{self._in_a_row} records in a row failed in the model "
-                "(max_consecutive_dead_letters): the model is at fault, not the records; "
-                "nothing of this batch was published"
-            )
+        self._seen += 1
+        self._row = self._row + 1 if failed else 0
+        if failed:
+            self._failed_at.append(self._seen)
+        while self._failed_at and self._failed_at[0] <= self._seen - RATIO_WINDOW:
+            self._failed_at.popleft()
+        if self._row >= self._in_a_row:
+            raise _circuit_open(f"{self._row} records in a row", "max_consecutive_dead_letters")
+        if len(self._failed_at) > self._ratio * RATIO_WINDOW:
+            recent = f"{len(self._failed_at)} of the last {min(self._seen, RATIO_WINDOW)} records"
+            raise _circuit_open(recent, "max_dead_letter_ratio")
+
+
+def _circuit_open(which: str, setting: str) -> CircuitOpen:
+    return CircuitOpen(
+        f"{which} failed in the model ({setting}): the model is at fault, not the records; "
+        "nothing of this batch was published"
+    )
 
 
 def stack_hash(error: BaseException) -> str:

@@ -39,7 +39,8 @@ class Classifier(Protocol):
             One prediction for each of `model_input.ids`, in their order.
 
         Raises:
-            Exception: whatever the engine raises (out of memory, a number that is none); it
-                speaks of the pass as a whole, and the caller finds the culprit by halving.
+            OutOfMemory: the pass does not fit; a smaller one may.
+            Exception: whatever else the engine raises (a number that is none); it speaks of the
+                pass as a whole, and the caller finds the culprit by halving.
         """
         ...  # pragma: no cover - a protocol

@@ -42,10 +42,16 @@ class _Log:
 
 
 class OffsetTracker:
-    """Tracks every record from poll to acknowledgement."""
+    """Tracks every record from poll to acknowledgement.
+
+    Attributes:
+        records, bytes: in flight.
+        resolved, commits: how often either was done so far; they only rise.
+    """
 
     def __init__(self) -> None:
         self._logs: dict[Partition, _Log] = {}
+        self.resolved = self.commits = 0
         self.records = 0
         self.bytes = 0
 
@@ -90,6 +96,7 @@ class OffsetTracker:
         if log is None or tracked is None:
             return False
         tracked.done = True
+        self.resolved += 1
         self._release(tracked)
         while log.queue and log.queue[0].done:
             log.position = log.queue.popleft().offset + 1
@@ -122,6 +129,7 @@ class OffsetTracker:
 
     def mark_committed(self, offsets: Mapping[Partition, int]) -> None:
         """The broker holds these offsets now."""
+        self.commits += 1
         for partition, offset in offsets.items():
             if log := self._logs.get(partition):
                 log.committed = offset

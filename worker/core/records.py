@@ -83,6 +83,9 @@ class MicroBatch:
     opened_at: float
     closed_at: float
 
+    def __len__(self) -> int:
+        return len(self.entries)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
@@ -107,6 +110,14 @@ class ModelInput:
     def padded_tokens(self) -> int:
         """Tokens of the rectangle that padding to the longest text makes."""
         return max(map(len, self.ids), default=0) * len(self.ids)
+
+    def take(self, rows: Sequence[int]) -> ModelInput:
+        """Some of its texts, as a pass of their own."""
+        return ModelInput(
+            ids=tuple(self.ids[row] for row in rows),
+            positions=tuple(self.positions[row] for row in rows),
+            truncated=tuple(self.truncated[row] for row in rows),
+        )
 
 
 @dataclass(frozen=True, slots=True)

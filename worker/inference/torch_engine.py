@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from worker.core.records import ModelCard, ModelInput, Prediction
-from worker.errors import ModelUnavailable, SettingsError
+from worker.errors import ModelUnavailable, OutOfMemory, SettingsError
 
 # Processors that compute in bfloat16; the others convert around each step and are slower for it.
 _COMPUTES_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
+# What a RuntimeError says that is no `torch.OutOfMemoryError` and means the same: the allocator of
+# the CPU (c10/core/impl/alloc_cpu.cpp), and libraries that find no room for their workspace.
+_NO_ROOM = ("can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
 
 
 class TorchClassifier:
@@ -52,7 +55,7 @@ class TorchClassifier:
         try:
             for sample in self._samples:
                 self.predict(sample)
-        except (ArithmeticError, RuntimeError, LookupError, ValueError) as error:
+        except (ArithmeticError, RuntimeError, LookupError, ValueError, OutOfMemory) as error:
             raise ModelUnavailable(f"{self.card.name} fails on plain texts: {error}") from error
 
     def predict(self, model_input: ModelInput) -> list[Prediction]:
@@ -60,20 +63,43 @@ class TorchClassifier:
 
         Raises:
             FloatingPointError: a probability is not a finite number; nobody's result is given.
-            RuntimeError: torch's own, out of memory (`torch.OutOfMemoryError`) among them.
+            OutOfMemory: the pass does not fit.
+            RuntimeError: torch's own.
         """
-        ids, mask = padded(model_input.ids, self._pad_id)
-        with torch.inference_mode():
-            logits = self._model(
-                input_ids=ids.to(self.card.device), attention_mask=mask.to(self.card.device)
-            ).logits
-            scores = probabilities(logits, independent=self._independent).cpu()
+        scores = self._scores(model_input)
         if not torch.isfinite(scores).all():
             raise FloatingPointError(
                 f"the model gave a probability that is not a finite number ({self.card.dtype})"
             )
         texts = zip(scores.tolist(), model_input.ids, model_input.truncated, strict=True)
         return [Prediction(tuple(row), len(kept), cut) for row, kept, cut in texts]
+
+    def _scores(self, model_input: ModelInput) -> Tensor:
+        try:
+            return self._forward(model_input)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Raised out here, where torch's error is gone: its traceback holds on to the very tensors
+        # that did not fit, and the caller keeps what it catches while it tries halves.
+        if self.card.device == "cuda":
+            torch.cuda.empty_cache()
+        rows = len(model_input.ids)
+        width = model_input.padded_tokens // rows
+        raise OutOfMemory(f"a pass of {rows} x {width} tokens does not fit the {self.card.device}")
+
+    def _forward(self, model_input: ModelInput) -> Tensor:
+        ids, mask = padded(model_input.ids, self._pad_id)
+        with torch.inference_mode():
+            logits = self._model(
+                input_ids=ids.to(self.card.device), attention_mask=mask.to(self.card.device)
+            ).logits
+            return probabilities(logits, independent=self._independent).cpu()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(words in str(error) for words in _NO_ROOM)
 
 
 def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

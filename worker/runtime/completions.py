@@ -52,6 +52,7 @@ class Completions:
         Raises:
             Fatal: what a stage died of, or what the broker refused.
         """
+        self._progress.went_round()
         while True:
             try:
                 completion = self._done.get(block=wait > 0, timeout=wait)
@@ -78,4 +79,3 @@ class Completions:
         for outcome in completion.outcomes:
             self._offsets.resolve(outcome.ref)
             self._metrics.count_outcome(outcome, now_ms)
-        self._progress.advanced()

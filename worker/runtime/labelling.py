@@ -6,10 +6,11 @@ thread. Every entry comes out with exactly one outcome. Imports core; no kafka, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from schemas.dead_letter import DeadLetterReason
+from worker.core.budget import ForwardBudget
 from worker.core.faults import CircuitBreaker, Disposition, Failed, disposition, isolate, stack_hash
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import (
@@ -22,7 +23,14 @@ from worker.core.records import (
     Prediction,
     WorkItem,
 )
+from worker.errors import OutOfMemory, StreamlabelError
+from worker.logs import get_logger
 from worker.metrics import Metrics
+
+log = get_logger(__name__)
+
+Step = Callable[[], None]  # tells whoever watches that the work moves; may raise to end it
+_MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,9 @@ class Tokenised:
     inputs: list[ModelInput]
     outcomes: dict[int, Outcome]
 
+    def __len__(self) -> int:
+        return self.size
+
 
 class Labeller:
     """Gives every entry of a micro-batch its outcome.
@@ -47,7 +58,8 @@ class Labeller:
     Args:
         tokeniser, classifier: the model.
         refuse_long: whether a text of too many tokens is a dead letter (else it is cut).
-        breaker: told of each record's fate in the model.
+        breaker: told, in poll order, of each text's fate in the tokenizer or the model.
+        budget: how large a forward pass may be.
         metrics: token counts and padding.
     """
 
@@ -58,14 +70,21 @@ class Labeller:
         *,
         refuse_long: bool,
         breaker: CircuitBreaker,
+        budget: ForwardBudget,
         metrics: Metrics,
     ) -> None:
         self._tokeniser, self._classifier = tokeniser, classifier
         self._refuse_long = refuse_long
-        self._breaker, self._metrics = breaker, metrics
+        self._breaker, self._budget, self._metrics = breaker, budget, metrics
+        metrics.forward_tokens.set(budget.tokens)
 
-    def tokenise(self, batch: MicroBatch) -> Tokenised:
-        """Cut a micro-batch into forward passes; unreadable records have their outcome already."""
+    def tokenise(self, batch: MicroBatch, step: Step) -> Tokenised:
+        """Cut a micro-batch into forward passes; unreadable records have their outcome already.
+
+        Args:
+            batch: the micro-batch.
+            step: called before each call of the tokenizer.
+        """
         items: dict[int, WorkItem] = {}
         outcomes: dict[int, Outcome] = {}
         for place, entry in enumerate(batch.entries):
@@ -75,19 +94,24 @@ class Labeller:
                 items[place] = entry
         tokenised = Tokenised(len(batch.entries), items, [], outcomes)
         if items:
-            self._cut(tokenised)
+            self._cut(tokenised, step)
         return tokenised
 
-    def _cut(self, tokenised: Tokenised) -> None:
+    def _cut(self, tokenised: Tokenised, step: Step) -> None:
         places = list(tokenised.items)
         texts = [item.text for item in tokenised.items.values()]
+
+        def run(some: Sequence[str]) -> list[ModelInput]:
+            step()
+            return self._tokeniser.tokenise(some)
+
         try:
-            self._accept(self._tokeniser.tokenise(texts), places, tokenised)
+            self._accept(run(texts), places, tokenised)
         except Exception as error:
             if disposition(error, records=len(texts)) is Disposition.STOP:
                 raise
             # One text breaks the tokenizer: each goes alone, and the culprit stands out.
-            alone = isolate(texts, lambda some: [self._tokeniser.tokenise([t]) for t in some])
+            alone = isolate(texts, lambda some: [run([text]) for text in some])
             for place, result in zip(places, alone, strict=True):
                 if isinstance(result, Failed):
                     tokenised.outcomes[place] = _failed(
@@ -108,41 +132,79 @@ class Labeller:
                 tokenised.outcomes[place] = _too_long(tokenised.items[place])
             short = [row for row in rows if row not in long]
             if short:
-                tokenised.inputs.append(_take(found, short, places))
+                kept = found.take(short)
+                renamed = tuple(places[position] for position in kept.positions)
+                tokenised.inputs.append(replace(kept, positions=renamed))
 
-    def infer(self, tokenised: Tokenised) -> list[Outcome]:
+    def infer(self, tokenised: Tokenised, step: Step) -> list[Outcome]:
         """Run the model; an outcome for every entry, in poll order.
 
+        Args:
+            tokenised: the micro-batch.
+            step: called before each forward pass.
+
         Raises:
-            CircuitOpen: too many records in a row failed.
+            CircuitOpen: too many records failed.
         """
         for model_input in tokenised.inputs:
-            self._metrics.batch_tokens.observe(model_input.tokens)
-            self._metrics.padding.observe(1 - model_input.tokens / model_input.padded_tokens)
-            for place, result in self._predict(model_input):
-                self._breaker.note(failed=isinstance(result, Failed))
-                tokenised.outcomes[place] = _outcome(tokenised.items[place], result)
+            for one in self._budget.cut(model_input):
+                for place, result in self._predict(one, step):
+                    tokenised.outcomes[place] = _outcome(tokenised.items[place], result)
+        self._judge(tokenised)
         return [tokenised.outcomes[place] for place in range(tokenised.size)]
 
-    def _predict(self, model_input: ModelInput) -> Iterable[tuple[int, Prediction | Failed]]:
-        rows = range(len(model_input.ids))
+    def _judge(self, tokenised: Tokenised) -> None:
+        """Let the breaker see the batch: texts that were labelled, and texts that failed."""
+        for place in tokenised.items:
+            outcome = tokenised.outcomes[place]
+            if isinstance(outcome, Classified):
+                self._breaker.note(failed=False)
+            elif outcome.reason in _MODEL_AT_FAULT:
+                self._breaker.note(failed=True)
 
-        def run(some: Sequence[int]) -> list[Prediction]:
-            return self._classifier.predict(_take(model_input, some))
+    def _predict(
+        self, model_input: ModelInput, step: Step
+    ) -> Iterable[tuple[int, Prediction | Failed]]:
+        """One forward pass; where it fails, as many smaller ones as it takes."""
+        self._metrics.batch_tokens.observe(model_input.tokens)
+        self._metrics.padding.observe(1 - model_input.tokens / model_input.padded_tokens)
+        fits: list[int] = []
+        ran_out = False
 
-        return zip(model_input.positions, isolate(rows, run), strict=True)
+        def run(rows: Sequence[int]) -> list[Prediction]:
+            nonlocal ran_out
+            step()
+            some = model_input.take(rows)
+            try:
+                predictions = self._classifier.predict(some)
+            except OutOfMemory:
+                ran_out = True
+                raise
+            fits.append(some.padded_tokens)
+            return predictions
+
+        results = isolate(range(len(model_input.ids)), run)
+        self._learn(max(fits, default=0), results, ran_out=ran_out)
+        return zip(model_input.positions, results, strict=True)
+
+    def _learn(self, fits: int, results: Sequence[Prediction | Failed], *, ran_out: bool) -> None:
+        """Remember what fits one pass, and say so where that is news."""
+        before = self._budget.tokens
+        if not ran_out:
+            self._budget.fitted(fits)
+        elif fits and not any(_does_not_fit(result) for result in results):
+            # Else one text is to blame: what it takes says nothing about the passes of others.
+            self._budget.ran_out(fits)
+        now = self._budget.tokens
+        if now < before:
+            log.warning("out of memory: smaller forward passes from now on", tokens=now, was=before)
+        elif now > before:
+            log.info("trying larger forward passes again", tokens=now, was=before)
+        self._metrics.forward_tokens.set(now)
 
 
-def _take(
-    model_input: ModelInput, rows: Sequence[int], places: Sequence[int] | None = None
-) -> ModelInput:
-    """Some rows of a forward pass; `places` renames their positions."""
-    positions = [model_input.positions[row] for row in rows]
-    return ModelInput(
-        ids=tuple(model_input.ids[row] for row in rows),
-        positions=tuple(positions if places is None else (places[p] for p in positions)),
-        truncated=tuple(model_input.truncated[row] for row in rows),
-    )
+def _does_not_fit(result: Prediction | Failed) -> bool:
+    return isinstance(result, Failed) and isinstance(result.error, OutOfMemory)
 
 
 def _outcome(item: WorkItem, result: Prediction | Failed) -> Outcome:
@@ -152,11 +214,14 @@ def _outcome(item: WorkItem, result: Prediction | Failed) -> Outcome:
 
 
 def _failed(item: WorkItem, failed: Failed, reason: DeadLetterReason) -> DeadLettered:
+    # A foreign error's own words may quote the text; its type and the stack's hash do not.
+    message = type(failed.error).__name__
+    if isinstance(failed.error, StreamlabelError):
+        message = f"{message}: {failed.error}"
     return DeadLettered(
         item.record,
         reason,
-        # The error's own words may quote the text; its type and the stack's hash do not.
-        type(failed.error).__name__,
+        message,
         stack_hash=stack_hash(failed.error),
         attempt=failed.attempts,
     )

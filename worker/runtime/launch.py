@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TypeVar
 
 from worker.clock import Clock
+from worker.core.budget import ForwardBudget
 from worker.core.encoder import Encoder
 from worker.core.faults import CircuitBreaker, backoff
 from worker.core.model import Classifier, Tokeniser
@@ -78,7 +79,10 @@ class Launcher:
             tokeniser,
             classifier,
             refuse_long=settings.input.overflow == "dead_letter",
-            breaker=CircuitBreaker(settings.max_consecutive_dead_letters),
+            breaker=CircuitBreaker(
+                settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
+            ),
+            budget=ForwardBudget(settings.batch.forward_tokens),
             metrics=self._metrics,
         )
         encoder = Encoder(

@@ -53,16 +53,22 @@ class Pipeline:
             2,
             on_crash,
             self._abandon,
+            clock,
             # Only a sink that commits has anything to do while no batch comes.
             idle=self._do_advance if sink.commits_offsets else None,
         )
-        self._infer = Stage("infer", self._do_infer, 1, on_crash, self._abandon)
-        self._tokenise = Stage("tokenise", self._do_tokenise, 1, on_crash, self._abandon)
+        self._infer = Stage("infer", self._do_infer, 1, on_crash, self._abandon, clock)
+        self._tokenise = Stage("tokenise", self._do_tokenise, 1, on_crash, self._abandon, clock)
 
     def start(self) -> None:
         """Start the threads."""
-        for stage in (self._publish, self._infer, self._tokenise):
+        for stage in reversed(self.stages):
             stage.start()
+
+    @property
+    def stages(self) -> tuple[Stage[MicroBatch], Stage[Tokenised], Stage[list[Outcome]]]:
+        """In the data's order."""
+        return self._tokenise, self._infer, self._publish
 
     @property
     def has_room(self) -> bool:
@@ -81,7 +87,7 @@ class Pipeline:
         """
         deadline = self._clock.monotonic() + timeout
         self._abandon.set()
-        for stage in (self._tokenise, self._infer, self._publish):
+        for stage in self.stages:
             stage.join(max(0.0, deadline - self._clock.monotonic()))
         try:
             self._sink.close(max(0.1, deadline - self._clock.monotonic()))
@@ -91,13 +97,13 @@ class Pipeline:
     def _do_tokenise(self, batch: MicroBatch) -> None:
         started = self._clock.monotonic()
         self._metrics.stage.labels("queue").observe(started - batch.opened_at)
-        tokenised = self._labeller.tokenise(batch)
+        tokenised = self._labeller.tokenise(batch, self._tokenise.step)
         self._metrics.stage.labels("tokenise").observe(self._clock.monotonic() - started)
         self._infer.put(tokenised)
 
     def _do_infer(self, tokenised: Tokenised) -> None:
         started = self._clock.monotonic()
-        outcomes = self._labeller.infer(tokenised)
+        outcomes = self._labeller.infer(tokenised, self._infer.step)
         self._metrics.stage.labels("infer").observe(self._clock.monotonic() - started)
         self._publish.put(outcomes)
 

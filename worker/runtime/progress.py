@@ -1,14 +1,19 @@
 """What health is judged by: state, connection, and whether work moves.
 
 The poll thread writes; the HTTP thread reads. Each field is one plain value that is replaced
-whole, which needs no lock.
+whole, which needs no lock. A stall is said in the log by whoever looks first: the poll thread
+looks once a second, and where that is the thread that stands still, a probe of /livez does.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+
 from worker.clock import Clock
 from worker.logs import get_logger
 from worker.metrics import Metrics
+from worker.runtime.stall import Holder, Stall, Wait, stacks
 from worker.runtime.state import State, check_transition
 
 log = get_logger(__name__)
@@ -21,35 +26,44 @@ class Progress:
     """Liveness and readiness.
 
     Args:
-        stall_timeout: seconds that work may wait without any progress.
+        stall_timeout: seconds that whoever holds work may go without a step.
+
+    Attributes:
+        joined: whether it has been a member of its group; a rebalance after that does not make it
+            less ready.
+        acknowledgements, commits: what the main loop waits for.
     """
 
     def __init__(self, stall_timeout: float, metrics: Metrics, clock: Clock) -> None:
         self._stall_timeout = stall_timeout
         self._metrics, self._clock = metrics, clock
         self.state = State.STARTING
-        self.joined = False  # once it has been a member, a rebalance does not make it less ready
-        self._advanced_at = self._stepped_at = clock.monotonic()
-        self._work_waiting = False
+        self.joined = False
+        self.acknowledgements = Wait("the broker has not acknowledged any of {} records")
+        self.commits = Wait("the offsets of {} partitions have waited for their commit")
+        self._holders: tuple[Holder, ...] = (self.commits, self.acknowledgements)
+        self._main: int | None = None
+        self._round_at = self._since = clock.monotonic()
         self._down_since: float | None = None
         self._said_at = -_SAY_AGAIN
+        self._lock = threading.Lock()  # of what was said of a stall
+        self._said = ""
 
     def move(self, new: State) -> None:
         """Change state; staying is no change."""
         if new is not self.state:
+            self._since = self._clock.monotonic()
             self.state = check_transition(self.state, new)
             self._metrics.state.set(int(new))
 
-    def step(self, *, work_waiting: bool) -> None:
-        """The main loop went round once."""
-        self._stepped_at = self._clock.monotonic()
-        if not work_waiting:
-            self.advanced()
-        self._work_waiting = work_waiting
+    def watch(self, stages: Sequence[Holder]) -> None:
+        """Judge the calling thread's rounds and these stages, which come in the data's order."""
+        self._main = threading.get_ident()
+        self._holders = (self.commits, self.acknowledgements, *reversed(stages))
 
-    def advanced(self) -> None:
-        """Something was acknowledged, or there is nothing to do."""
-        self._advanced_at = self._clock.monotonic()
+    def went_round(self) -> None:
+        """The main loop went round once, or what stands in for it in a rebalance."""
+        self._round_at = self._clock.monotonic()
 
     def connection(self, *, up: bool, reason: str = "no connection is up") -> None:
         """Note whether a broker is connected; says so once a while when none is."""
@@ -57,7 +71,7 @@ class Progress:
         if up:
             if self.away:
                 log.info("the broker is back")
-                self.advanced()
+                self._since = now  # what waited for it may begin again
             self._down_since = None
             return
         self._down_since = now if self._down_since is None else self._down_since
@@ -83,17 +97,36 @@ class Progress:
         """Whether a restart would not help, and in words.
 
         Work that waits only because the broker is away is no stall: a restart would not bring
-        the broker back, and would lose the loaded model.
+        the broker back, and would lose the loaded model. A worker that drains has a bound of its
+        own, `shutdown_timeout`.
         """
         if self.state is State.FAILED:
             return False, "failed"
-        if self.state in (State.STARTING, State.WARMING) or self.away:
-            return True, self.state.name.lower()
-        now = self._clock.monotonic()
-        for since, what in (
-            (self._stepped_at, "the main loop has not gone round"),
-            (self._advanced_at if self._work_waiting else now, "work waits, nothing acknowledged"),
-        ):
-            if now - since > self._stall_timeout:
-                return False, f"{what} for {now - since:.0f} s"
-        return True, self.state.name.lower()
+        watched = self.state in (State.RUNNING, State.PAUSED) and not self.away
+        stall = self._stall() if watched else None
+        self._say(stall)
+        return stall is None, str(stall) if stall else self.state.name.lower()
+
+    def _stall(self) -> Stall | None:
+        standing = self._standing(self._round_at)
+        if standing > self._stall_timeout:
+            # What it waits for is counted by itself, and would be blamed in its stead.
+            return Stall("the main loop has not gone round", standing, (self._main,))
+        holder = next((holder for holder in self._holders if holder.held > 0), None)
+        standing = self._standing(holder.moved_at) if holder else 0.0
+        if holder is None or standing <= self._stall_timeout:
+            return None
+        return Stall(holder.describe(), standing, tuple(holder.threads()))
+
+    def _standing(self, moved_at: float) -> float:
+        return self._clock.monotonic() - max(moved_at, self._since)
+
+    def _say(self, stall: Stall | None) -> None:
+        """A stall and its stacks, once; and its end."""
+        what = stall.what if stall else ""
+        with self._lock:
+            before, self._said = self._said, what
+        if stall and not before:
+            log.error("stalled", reason=str(stall), threads=stacks(stall.threads))
+        elif before and not stall:
+            log.info("work moves again")

@@ -83,6 +83,7 @@ class Worker:
         """Give the worker its ends; `sink` is where the pipeline's leads."""
         self._source, self._pipeline = source, pipeline
         self._commits.attach(source, sink)
+        self._progress.watch(pipeline.stages)
 
     def run(self) -> None:
         """Label until told to stop; leaves the group with everything in flight committed.
@@ -242,7 +243,6 @@ class Worker:
     # -- what the outside sees -----------------------------------------------------------------
 
     def _report(self) -> None:
-        self._progress.step(work_waiting=self._offsets.records > 0)
         now = self._clock.monotonic()
         if now < self._next_report:
             return
@@ -252,10 +252,21 @@ class Worker:
         self._metrics.inflight_bytes.set(self._offsets.bytes)
         self._metrics.oldest_uncommitted.set(now - oldest if oldest is not None else 0)
         self._progress.connection(up=self._source.connected())
-        if self._source.settled():
-            self._progress.joined = True
+        self._report_progress(now)
         for partition in self._offsets.partitions:
             self._report_lag(partition)
+
+    def _report_progress(self, now: float) -> None:
+        settled = self._source.settled()
+        self._progress.joined |= settled
+        staged = len(self._batcher) + sum(stage.held for stage in self._pipeline.stages)
+        self._progress.acknowledgements.note(
+            self._offsets.records - staged, self._offsets.resolved, now
+        )
+        # While the group is busy with another member a commit may have to wait: no fault of ours.
+        uncommitted = len(self._offsets.committable()) if settled else 0
+        self._progress.commits.note(uncommitted, self._offsets.commits, now)
+        self._progress.live()  # a stall is said whether or not anybody probes
 
     def _report_lag(self, partition: Partition) -> None:
         end, done = self._source.end_offset(partition), self._offsets.committed(partition)

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sized
 from typing import Generic, TypeVar
 
-In = TypeVar("In")
+from worker.clock import Clock
+
+In = TypeVar("In", bound=Sized)
 
 _POLL_SECONDS = 0.1
 _IDLE_SECONDS = 0.02
+
+
+class Abandoned(BaseException):
+    """The worker has given up, and the stage ends in the middle of an item. Nobody's fault."""
 
 
 class Stage(Generic[In]):
@@ -27,7 +33,11 @@ class Stage(Generic[In]):
         on_crash: told once, on this thread, when `work` raises.
         abandon: set when the worker gives up; a blocked `put` then returns, and the inbox is
             left as it is. What is lost there was never committed.
+        clock: tells when the stage took a step.
         idle: done now and then while the inbox is empty.
+
+    Attributes:
+        moved_at: when it last took an item, began a part of it, or was done with it.
     """
 
     def __init__(
@@ -37,14 +47,19 @@ class Stage(Generic[In]):
         inbox_size: int,
         on_crash: Callable[[str, BaseException], None],
         abandon: threading.Event,
+        clock: Clock,
+        *,
         idle: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self._work, self._idle = work, idle
         self._inbox: queue.Queue[In] = queue.Queue(inbox_size)
         self._on_crash = on_crash
-        self._abandon = abandon
+        self._abandon, self._clock = abandon, clock
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        # Each counter has one writer: the thread that hands over, and the stage's own.
+        self._came = self._went = 0
+        self.moved_at = clock.monotonic()
 
     def start(self) -> None:
         """Start the thread."""
@@ -56,6 +71,7 @@ class Stage(Generic[In]):
             self._inbox.put_nowait(item)
         except queue.Full:
             return False
+        self._came += len(item)
         return True
 
     def put(self, item: In) -> None:
@@ -65,12 +81,36 @@ class Stage(Generic[In]):
                 self._inbox.put(item, timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
+            self._came += len(item)
             return
 
     @property
     def has_room(self) -> bool:
         """Whether `offer` would succeed; only the sole caller of `offer` may rely on it."""
         return not self._inbox.full()
+
+    @property
+    def held(self) -> int:
+        """Records in the inbox and at work."""
+        return self._came - self._went
+
+    def describe(self) -> str:
+        """What is held, for a sentence that ends in "for 12 s"."""
+        return f"the {self.name} stage has held {self.held} records without a step"
+
+    def threads(self) -> Iterable[int | None]:
+        """The stage's own."""
+        return (self._thread.ident,)
+
+    def step(self) -> None:
+        """On the stage's thread, between two parts of an item: it moves.
+
+        Raises:
+            Abandoned: the worker has given up; what is left of the item comes again.
+        """
+        if self._abandon.is_set():
+            raise Abandoned
+        self.moved_at = self._clock.monotonic()
 
     def join(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for the thread to end, which it does when abandoned."""
@@ -84,7 +124,12 @@ class Stage(Generic[In]):
                 except queue.Empty:
                     if self._idle:
                         self._idle()
-                else:
-                    self._work(item)
+                    continue
+                self.step()
+                self._work(item)
+                self._went += len(item)
+                self.moved_at = self._clock.monotonic()
+        except Abandoned:
+            return
         except BaseException as error:  # noqa: BLE001 - reported, and the worker stops on it
             self._on_crash(self.name, error)

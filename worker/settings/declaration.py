@@ -77,7 +77,17 @@ class Settings(BaseSettings):
         64_000_000, ge=1, description="Bytes between poll and acknowledgement; likewise."
     )
     max_consecutive_dead_letters: int = Field(
-        100, ge=1, description="Records in a row that fail in the model until the worker stops."
+        100,
+        ge=1,
+        description="Records in a row that fail in the model until the worker stops. Unreadable "
+        "records don't count.",
+    )
+    max_dead_letter_ratio: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the last 1,000 records that may fail in the model; above it the "
+        "worker stops. 1 turns this off. Unreadable records don't count.",
     )
     shutdown_timeout: float = Field(
         30.0, gt=0, le=3600, description="Seconds to drain, commit and leave the group at a stop."
@@ -86,7 +96,10 @@ class Settings(BaseSettings):
         20.0, gt=0, le=3600, description="Seconds to drain partitions that move to another worker."
     )
     stall_timeout: float = Field(
-        120.0, gt=0, description="Seconds without progress, with work waiting, until /livez is red."
+        120.0,
+        gt=0,
+        description="Seconds that whoever holds work (a stage, a forward pass, the broker's "
+        "acknowledgement, a commit) may go without a step until /livez is red.",
     )
 
     @classmethod
@@ -141,6 +154,11 @@ def _contradictions(s: Settings) -> Iterator[str]:
         yield (
             f"model.max_tokens ({s.model.max_tokens}) is more than batch.forward_tokens "
             f"({s.batch.forward_tokens}): one longest text would not fit a forward pass"
+        )
+    if s.commit_every >= s.stall_timeout:
+        yield (
+            f"commit_interval ({s.commit_every:g}) must be below stall_timeout "
+            f"({s.stall_timeout:g}): offsets that wait for their commit would look like a stall"
         )
     if s.rebalance_drain_timeout >= s.kafka.max_poll_interval:
         yield (

@@ -1,0 +1,67 @@
+"""The budget of a forward pass: shrinks at once, grows with care."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.core.budget import ForwardBudget
+from worker.core.records import ModelInput
+
+
+def rows(*lengths: int) -> ModelInput:
+    ids = tuple((n,) * length for n, length in enumerate(lengths))
+    return ModelInput(ids, tuple(range(len(ids))), (False,) * len(ids))
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 200))
+def test_passes_hold_every_row_once_in_order_and_within_the_budget(
+    lengths: list[int], most: int
+) -> None:
+    whole = rows(*lengths)
+    passes = list(ForwardBudget(most).cut(whole))
+    assert [position for one in passes for position in one.positions] == list(range(len(lengths)))
+    assert all(one.padded_tokens <= most or len(one.ids) == 1 for one in passes)
+
+
+def test_a_pass_that_ran_out_makes_the_next_ones_of_its_batch_smaller() -> None:
+    budget = ForwardBudget(40)
+    passes = budget.cut(rows(*[10] * 8))
+    assert len(next(passes).ids) == 4
+    budget.ran_out(20)
+    assert [len(one.ids) for one in passes] == [2, 2]
+
+
+def test_it_grows_back_to_where_it_began_and_no_further() -> None:
+    budget = ForwardBudget(4096)
+    budget.ran_out(1000)
+    for _ in range(10_000):
+        budget.fitted(budget.tokens)
+    assert budget.tokens == 4096
+
+
+def test_small_passes_prove_nothing() -> None:
+    budget = ForwardBudget(4096)
+    budget.ran_out(1000)
+    for _ in range(10_000):
+        budget.fitted(500)
+    assert budget.tokens == 1000
+
+
+def test_each_failure_makes_it_wait_twice_as_long() -> None:
+    budget = ForwardBudget(4096)
+    waits = []
+    for _ in range(4):
+        budget.ran_out(1000)
+        waits.append(0)
+        while budget.tokens == 1000:
+            budget.fitted(1000)
+            waits[-1] += 1
+    assert waits == [128, 256, 512, 1024]
+
+
+def test_it_never_grows_on_failure() -> None:
+    budget = ForwardBudget(4096)
+    budget.ran_out(1000)
+    budget.ran_out(3000)
+    assert budget.tokens == 1000

@@ -1,0 +1,291 @@
+"""Work that stops is seen, named and survived: through the whole worker, on a real broker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient
+from structlog.testing import capture_logs
+
+from tests.apache import ApacheKafka
+from tests.conftest import Broker, Topics
+from tests.models import make_checkpoint
+from tests.planted_death import PLACES
+from tests.workers import (
+    ObedientModel,
+    WorkerProcess,
+    WorkerThread,
+    audit,
+    clock,
+    count,
+    produce,
+    read,
+    running,
+    texts,
+    wait_until,
+)
+from worker.errors import Fatal, StageCrashed
+from worker.runtime.http import HttpServer
+from worker.runtime.state import State
+from worker.settings import HttpSettings, read_environment
+
+pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
+
+# One text a forward pass: the budget holds no two of them.
+ONE_BY_ONE: dict[str, Any] = {"batch__forward_tokens": 16}
+
+
+class Gate:
+    """A model that hangs, from a given text on, until it is let go."""
+
+    def __init__(self, words: str = "") -> None:
+        self._words = words
+        self.reached, self._open = threading.Event(), threading.Event()
+        self.model = ObedientModel(self._wait)
+
+    def _wait(self, given: Sequence[str]) -> None:
+        if not self._words or self._words in given:
+            self.reached.set()
+            self._open.wait(120)
+
+    def let_go(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.let_go()
+
+
+@contextlib.contextmanager
+def served(worker: WorkerThread) -> Iterator[str]:
+    """The URL of the worker's health."""
+    server = HttpServer(HttpSettings(port=0), worker.metrics, worker.progress)
+    try:
+        yield f"http://127.0.0.1:{server.port}/livez"
+    finally:
+        server.close()
+
+
+def status(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+# -- a stall -----------------------------------------------------------------------------------
+
+
+def test_a_text_that_hangs_the_model_turns_livez_red_and_is_traced(
+    broker: Broker, topics: Topics, gate: Gate
+) -> None:
+    """FIELD complaint 10: one bad text hangs the server while health says 200."""
+    produce(broker, topics.input, texts(5))
+    with (
+        capture_logs() as lines,
+        running(broker, topics, gate.model, stall_timeout=1.0) as worker,
+        served(worker) as url,
+    ):
+        wait_until(lambda: status(url)[0] == 503, 30, "livez is red")
+        wait_until(lambda: "the infer stage has held 5 records" in status(url)[1], 30, "all named")
+        gate.let_go()
+        wait_until(lambda: status(url)[0] == 200, 30, "livez is green again")
+        wait_until(lambda: count(broker, topics) == 5, what="all are labelled")
+    (said,) = [line for line in lines if line["event"] == "stalled"]
+    assert "the infer stage has held" in said["reason"]
+    assert "in predict" in said["threads"]
+    assert "post number" not in said["threads"]
+
+
+def test_a_tokenizer_that_hangs_is_named(broker: Broker, topics: Topics, gate: Gate) -> None:
+    produce(broker, topics.input, texts(5))
+    model = ObedientModel(on_tokenise=gate.model.on_predict)
+    with running(broker, topics, model, stall_timeout=1.0) as worker:
+        wait_until(lambda: "tokenise stage" in worker.progress.live()[1], 30, "it is named")
+        gate.let_go()
+        wait_until(lambda: worker.progress.live()[0], 30, "livez is green again")
+
+
+@pytest.mark.parametrize("topics", [1], indirect=True)
+def test_a_long_batch_that_moves_is_no_stall(broker: Broker, topics: Topics) -> None:
+    """Far longer than the timeout, one forward pass at a time."""
+
+    def slowly(_: list[str]) -> None:
+        clock.sleep(0.1)
+
+    produce(broker, topics.input, texts(100))
+    model = ObedientModel(slowly)
+    red: list[str] = []
+
+    def done() -> bool:
+        good, words = worker.progress.live()
+        if not good:
+            red.append(words)
+        return len(model.predicted) == 100
+
+    with running(broker, topics, model, stall_timeout=4.0, **ONE_BY_ONE) as worker:
+        wait_until(done, what="all have gone through the model")
+        wait_until(lambda: count(broker, topics) == 100, what="all are labelled")
+    assert not red
+    assert worker.value("streamlabel_stage_seconds_sum", stage="infer") > 8
+    assert worker.value("streamlabel_stage_seconds_count", stage="infer") <= 2
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[ApacheKafka]:
+    home = read_environment("KAFKA_HOME")
+    if not home:
+        pytest.skip("needs an Apache Kafka of its own to freeze: set KAFKA_HOME")
+    with ApacheKafka(Path(home)) as kafka:
+        yield kafka
+
+
+def test_acknowledgements_that_do_not_come_are_named(own_kafka: ApacheKafka) -> None:
+    """A broker that is frozen: connections stand, nothing is answered, nothing is lost."""
+    broker = Broker(own_kafka.bootstrap_servers, "apache", "its own")
+    topics = Topics("in", "out", "dead", "group", 1)
+    with contextlib.closing(KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)) as admin:
+        names = [topics.input, topics.output, topics.dead]
+        admin.create_topics({name: {"num_partitions": 1} for name in names})
+        admin.wait_for_topics(names)
+    gate = Gate("post number 5")
+    process = own_kafka._process
+    assert process
+    with running(broker, topics, gate.model, stall_timeout=2.0) as worker:
+        produce(broker, topics.input, texts(5))
+        wait_until(lambda: count(broker, topics) == 5, what="the first ones are labelled")
+        produce(broker, topics.input, texts(15, start=5))
+        assert gate.reached.wait(60)
+        os.killpg(process.pid, signal.SIGSTOP)
+        try:
+            gate.let_go()
+            wait_until(lambda: not worker.progress.live()[0], 30, "livez is red")
+            assert "the broker has not acknowledged any of" in worker.progress.live()[1]
+        finally:
+            os.killpg(process.pid, signal.SIGCONT)
+        wait_until(lambda: count(broker, topics) == 20, what="all are labelled")
+        wait_until(lambda: worker.progress.live()[0], 30, "livez is green again")
+    assert audit(broker, topics)["holds"]
+
+
+def test_partitions_that_come_back_while_polling_is_paused_are_read_again(
+    broker: Broker, topics: Topics, gate: Gate
+) -> None:
+    """FIELD complaint 8: silent stall after a rebalance."""
+    if broker.kind == "embedded":
+        pytest.skip("the embedded broker ends a member's generation the moment another one joins")
+    produce(broker, topics.input, texts(300))
+    small: dict[str, Any] = {"max_inflight_records": 64, "batch__max_records": 16}
+    with running(
+        broker, topics, gate.model, stall_timeout=30, rebalance_drain_timeout=1, **small
+    ) as first:
+        wait_until(lambda: first.progress.state is State.PAUSED, what="polling is paused")
+        with running(broker, topics, **small) as second:
+            wait_until(
+                lambda: second.value("streamlabel_records_published_total") > 0,
+                what="the second has taken over",
+            )
+        gate.let_go()
+        produce(broker, topics.input, texts(300, start=300))
+        wait_until(
+            lambda: count(broker, topics) >= 600, what="all partitions are read to their end"
+        )
+        assert first.progress.live()[0]
+    verdict = audit(broker, topics)
+    assert (verdict["consumed"], verdict["missing"], verdict["pending"]) == (600, 0, 0), verdict
+
+
+# -- a stop in the middle ----------------------------------------------------------------------
+
+
+def test_a_stop_breaks_a_batch_between_two_forward_passes(broker: Broker, topics: Topics) -> None:
+    """FIELD complaint 7: shutdown must break mid-batch. What is left comes again, once."""
+
+    def slowly(_: list[str]) -> None:
+        clock.sleep(0.2)
+
+    produce(broker, topics.input, texts(120))
+    model = ObedientModel(slowly)
+    with running(broker, topics, model, shutdown_timeout=2, **ONE_BY_ONE) as worker:
+        wait_until(lambda: len(model.predicted) > 3, what="the batch has begun")
+        with pytest.raises(Fatal, match="not published within shutdown_timeout"):
+            worker.stop(timeout=20)
+    passes = len(model.predicted)
+    assert passes < 120
+    clock.sleep(0.5)
+    assert len(model.predicted) == passes, "the infer thread went on"
+    with running(broker, topics):
+        wait_until(lambda: count(broker, topics) == 120, what="a successor labels the rest")
+    verdict = audit(broker, topics)
+    assert (verdict["consumed"], verdict["missing"], verdict["duplicated"]) == (120, 0, 0), verdict
+
+
+def test_a_stop_does_not_wait_for_a_forward_pass_that_hangs(
+    broker: Broker, topics: Topics, gate: Gate
+) -> None:
+    """FIELD complaint 7: the pass can't be broken; its thread is left behind, and all comes again."""
+    produce(broker, topics.input, texts(20))
+    with running(broker, topics, gate.model, shutdown_timeout=2) as worker:
+        assert gate.reached.wait(60)
+        with pytest.raises(Fatal, match="20 records in flight were not published"):
+            worker.stop(timeout=20)
+    gate.let_go()
+    with running(broker, topics):
+        wait_until(lambda: count(broker, topics) == 20, what="a successor labels them")
+    assert audit(broker, topics)["duplicated"] == 0
+
+
+# -- a thread that dies ------------------------------------------------------------------------
+
+
+def test_a_stage_that_dies_ends_the_worker(broker: Broker, topics: Topics) -> None:
+    """FIELD complaint 10: one bad text kills the server while health says 200."""
+
+    def die(_: list[str]) -> None:
+        raise SystemExit("thread gone")
+
+    produce(broker, topics.input, texts(5))
+    with running(broker, topics, ObedientModel(die)) as worker:
+        worker.join(30)
+    assert isinstance(worker.error, StageCrashed)
+    assert "infer" in str(worker.error)
+    assert worker.progress.live() == (False, "failed")
+
+
+@pytest.mark.parametrize("thread", PLACES)
+def test_a_thread_that_dies_ends_the_process(
+    thread: str, broker: Broker, topics: Topics, tmp_path: Path
+) -> None:
+    """FIELD complaint 8: silent stall. Exit code 1, the thread's name, and nothing is lost."""
+    model = make_checkpoint(tmp_path / "model", max_tokens=64)
+    log = tmp_path / "worker.log"
+    program = ("tests.planted_death", thread)
+    produce(broker, topics.input, texts(60))
+    small = ("--batch-max-records", "8")
+    child = WorkerProcess(broker, topics, model, log, *small, program=program)
+    try:
+        assert child.process.wait(90) == 1, log.read_text()
+    finally:
+        child.kill()
+    who = "the main loop" if thread == "main" else f"the {thread} stage"
+    assert f"{who} crashed: {PLACES[thread][2].__name__}" in log.read_text()
+    with running(broker, topics):
+        wait_until(lambda: count(broker, topics) >= 60, what="a successor labels the rest")
+    verdict = audit(broker, topics)
+    assert verdict["holds"], verdict
+    assert (verdict["consumed"], verdict["missing"]) == (60, 0)
+    assert len(read(broker, topics.dead, 3)) == 0

@@ -1,0 +1,68 @@
+"""A stage takes steps, ends when it is abandoned, and never dies quietly."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from worker.clock import SystemClock
+from worker.runtime.stage import Abandoned, Stage
+
+
+class Bench:
+    """One stage, what became of it, and the switch that gives it up."""
+
+    def __init__(self) -> None:
+        self.abandon = threading.Event()
+        self.crashes: list[tuple[str, BaseException]] = []
+        self.begun, self.gate = threading.Event(), threading.Event()
+        self.parts = 0
+        self.stage: Stage[str] = Stage(
+            "infer", self.work, 1, self.on_crash, self.abandon, SystemClock()
+        )
+        self.stage.start()
+
+    def work(self, _: str) -> None:
+        while True:
+            self.stage.step()
+            self.parts += 1
+            self.begun.set()
+            self.gate.wait(10)
+
+    def on_crash(self, name: str, error: BaseException) -> None:
+        self.crashes.append((name, error))
+
+
+def test_an_abandoned_stage_ends_in_the_middle_of_an_item() -> None:
+    """FIELD complaint 7: shutdown must break mid-batch."""
+    bench = Bench()
+    assert bench.stage.offer("abcde")
+    assert bench.begun.wait(10)
+    assert bench.stage.held == 5
+    bench.abandon.set()
+    bench.gate.set()
+    bench.stage.join(10)
+    with pytest.raises(Abandoned):
+        bench.stage.step()
+    assert not bench.crashes
+
+
+def test_a_crash_is_told_with_the_stage_s_name() -> None:
+    """Whatever is raised, be it the end of the interpreter's world."""
+    crashed = threading.Event()
+    told: list[str] = []
+
+    def die(_: str) -> None:
+        raise SystemExit
+
+    def on_crash(name: str, error: BaseException) -> None:
+        told.append(f"{name}: {type(error).__name__}")
+        crashed.set()
+
+    stage: Stage[str] = Stage("publish", die, 2, on_crash, threading.Event(), SystemClock())
+    stage.start()
+    stage.put("x")
+    assert crashed.wait(10)
+    stage.join(10)
+    assert told == ["publish: SystemExit"]
