@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import threading
 import urllib.error
 import urllib.request
@@ -163,20 +161,18 @@ def test_acknowledgements_that_do_not_come_are_named(own_kafka: ApacheKafka) -> 
         admin.create_topics({name: {"num_partitions": 1} for name in names})
         admin.wait_for_topics(names)
     gate = Gate("post number 5")
-    process = own_kafka._process
-    assert process
     with running(broker, topics, gate.model, stall_timeout=2.0) as worker:
         produce(broker, topics.input, texts(5))
         wait_until(lambda: count(broker, topics) == 5, what="the first ones are labelled")
         produce(broker, topics.input, texts(15, start=5))
         assert gate.reached.wait(60)
-        os.killpg(process.pid, signal.SIGSTOP)
+        own_kafka.nodes[0].freeze()
         try:
             gate.let_go()
             wait_until(lambda: not worker.progress.live()[0], 30, "livez is red")
             assert "the broker has not acknowledged any of" in worker.progress.live()[1]
         finally:
-            os.killpg(process.pid, signal.SIGCONT)
+            own_kafka.nodes[0].thaw()
         wait_until(lambda: count(broker, topics) == 20, what="all are labelled")
         wait_until(lambda: worker.progress.live()[0], 30, "livez is green again")
     assert audit(broker, topics)["holds"]

@@ -120,6 +120,7 @@ class KafkaSource:
 
     def _look(self, timeout: float, max_records: int) -> dict[Any, list[Any]]:
         self._check()
+        self._unpark()
         try:
             try:
                 polled = self._consumer.poll(timeout_ms=timeout * 1000, max_records=max_records)
@@ -141,6 +142,18 @@ class KafkaSource:
             self._listener.lose_all()
             raise
         self._membership.check()
+
+    def _unpark(self) -> None:
+        """Let the client give out what it fetched of a partition before that was paused.
+
+        It parks such records, fetches no more of the partition until they are taken, and takes
+        them back only while its slot for records in hand is None. A used-up slot is not None:
+        partition 0 is paused and parked, partition 1 comes in a rebalance and is used up before
+        it is paused too, both are resumed, and 0 lies there for ever.
+        """
+        fetcher = self._consumer._fetcher  # noqa: SLF001 - there is no public way
+        if not fetcher._next_partition_records:  # noqa: SLF001
+            fetcher._next_partition_records = None  # noqa: SLF001
 
     def settled(self) -> bool:
         """Whether this member has its part of the group's partitions, if any."""
