@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,8 +27,15 @@ def own_kafka() -> Iterator[ApacheKafka]:
         yield kafka
 
 
+def kill(kafka: ApacheKafka) -> None:
+    assert kafka._process is not None
+    os.killpg(kafka._process.pid, signal.SIGKILL)
+    kafka._process.wait(30)
+
+
+@pytest.mark.parametrize("go_down", [ApacheKafka.go_down, kill], ids=["clean", "kill -9"])
 def test_a_broker_that_goes_and_comes_back_loses_and_repeats_nothing(
-    own_kafka: ApacheKafka,
+    own_kafka: ApacheKafka, go_down: Callable[[ApacheKafka], None]
 ) -> None:
     broker = Broker(own_kafka.bootstrap_servers, "apache", "its own")
     topics = Topics("in", "out", "dead", "group", 3)
@@ -40,7 +49,7 @@ def test_a_broker_that_goes_and_comes_back_loses_and_repeats_nothing(
         wait_until(
             lambda: worker.value("streamlabel_records_published_total") > 50, what="it works"
         )
-        own_kafka.go_down()
+        go_down(own_kafka)
         wait_until(lambda: not worker.progress.ready()[0], 30, "it is not ready")
         assert worker.progress.ready() == (False, "the broker is away")
         assert worker.progress.live()[0]

@@ -1,0 +1,235 @@
+"""Faults that need a broker of one's own: it loses its disk, its bits, and takes rights away."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import (
+    ACL,
+    ACLFilter,
+    ACLOperation,
+    ACLPermissionType,
+    ResourcePattern,
+    ResourcePatternFilter,
+    ResourceType,
+)
+
+from tests.apache import ApacheKafka
+from tests.conftest import Broker, Topics
+from tests.workers import (
+    ObedientModel,
+    WorkerThread,
+    audit,
+    clock,
+    count,
+    produce,
+    running,
+    texts,
+    wait_until,
+)
+from worker.errors import AccessDenied, Fatal
+from worker.settings import read_environment
+
+pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
+
+TOPICS = Topics("in", "out", "dead", "group", 1)
+
+
+def own_kafka(overrides: dict[str, str] | None = None) -> ApacheKafka:
+    home = read_environment("KAFKA_HOME")
+    if not home:
+        pytest.skip("needs an Apache Kafka of its own to break: set KAFKA_HOME")
+    return ApacheKafka(Path(home), overrides)
+
+
+@contextlib.contextmanager
+def admin_of(kafka: ApacheKafka, **options: Any) -> Iterator[KafkaAdminClient]:
+    """An admin client, with the three topics made."""
+    client = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers, **options)
+    names = [TOPICS.input, TOPICS.output, TOPICS.dead]
+    client.create_topics({name: {"num_partitions": 1} for name in names})
+    client.wait_for_topics(names)
+    with contextlib.closing(client):
+        yield client
+
+
+def named(kafka: ApacheKafka) -> Broker:
+    return Broker(kafka.bootstrap_servers, "apache", "its own")
+
+
+def folder(kafka: ApacheKafka) -> Path:
+    assert kafka._folder is not None
+    return kafka._folder
+
+
+def published(worker: WorkerThread) -> float:
+    return worker.value("streamlabel_records_published_total")
+
+
+# -- disk --------------------------------------------------------------------------------------
+
+
+def test_a_damaged_record_stops_the_worker_and_names_its_place() -> None:
+    """A bit that tips on the broker's disk: nobody can read past it, so nobody may go past it."""
+    with own_kafka() as kafka, admin_of(kafka):
+        broker = named(kafka)
+        produce(broker, TOPICS.input, texts(5))
+        produce(broker, TOPICS.input, [(b"k", b'{"text": "mark here"}')])
+        kafka.go_down()
+        (segment,) = (folder(kafka) / "log" / "in-0").glob("*.log")
+        segment.write_bytes(segment.read_bytes().replace(b"mark here", b"mask here"))
+        kafka.go_up()
+        with running(broker, TOPICS) as worker:
+            worker.join(60)
+        assert isinstance(worker.error, Fatal)
+        said = str(worker.error)
+        assert "topic='in', partition=0" in said
+        assert "offset 5" in said
+        assert "damaged" in said
+        assert count(broker, TOPICS) <= 5
+
+
+def test_a_disk_that_is_gone_is_waited_for(tmp_path: Path) -> None:
+    """One of the broker's two log directories goes offline, as when it is full, and comes back.
+
+    The client is told KafkaStorageError or that there is no leader; the broker itself stays up.
+    """
+    first, second = tmp_path / "a", tmp_path / "b"
+    with own_kafka({"log.dirs": f"{first},{second}"}) as kafka, admin_of(kafka) as admin:
+        broker = named(kafka)
+        with running(broker, TOPICS, ObedientModel()) as worker:
+            produce(broker, TOPICS.input, texts(50))
+            wait_until(lambda: published(worker) == 50, what="it works")
+            wait_until(lambda: audit(broker, TOPICS)["pending"] == 0, what="all is committed")
+            second.rename(tmp_path / "elsewhere")  # the next checkpoint there fails
+            wait_until(lambda: offline(admin), 60, "the directory is offline")
+            clock.sleep(2)
+            assert worker.error is None
+            assert worker.progress.live()[0]
+            (tmp_path / "elsewhere").rename(second)
+            kafka.go_down()
+            kafka.go_up()
+            produce(broker, TOPICS.input, texts(50, start=50))
+            wait_until(lambda: count(broker, TOPICS) >= 100, 90, "it works again")
+        assert worker.error is None
+        verdict = audit(broker, TOPICS)
+        assert verdict["holds"], verdict
+        assert (verdict["consumed"], verdict["duplicated"]) == (100, 0)
+
+
+def offline(admin: KafkaAdminClient) -> bool:
+    """Whether some of the three topics has no leader."""
+    described = admin.describe_topics([TOPICS.input, TOPICS.output, TOPICS.dead])
+    return any(part["leader_id"] == -1 for topic in described for part in topic["partitions"])
+
+
+# -- rights ------------------------------------------------------------------------------------
+
+_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+GUARDED = {
+    "listener.security.protocol.map": "PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "sasl.mechanism.inter.broker.protocol": "PLAIN",
+    "sasl.enabled.mechanisms": "PLAIN",
+    "listener.name.plaintext.plain.sasl.jaas.config": (
+        f'{_LOGIN} username="admin" password="a" user_admin="a" user_worker="w";'
+    ),
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:admin;User:ANONYMOUS",
+}
+ADMIN = {
+    "security_protocol": "SASL_PLAINTEXT",
+    "sasl_mechanism": "PLAIN",
+    "sasl_plain_username": "admin",
+    "sasl_plain_password": "a",
+}
+WORKER = {
+    "kafka__security_protocol": "SASL_PLAINTEXT",
+    "kafka__sasl_mechanism": "PLAIN",
+    "kafka__sasl_username": "worker",
+    "kafka__sasl_password": "w",
+}
+AUDITOR = (
+    *("--kafka-security-protocol", "SASL_PLAINTEXT", "--kafka-sasl-mechanism", "PLAIN"),
+    *("--kafka-sasl-username", "admin", "--kafka-sasl-password", "a"),
+)
+
+Right = tuple[ResourceType, str, ACLOperation]
+RIGHTS: dict[str, Right] = {
+    "input": (ResourceType.TOPIC, TOPICS.input, ACLOperation.READ),
+    "output": (ResourceType.TOPIC, TOPICS.output, ACLOperation.WRITE),
+    "dead letters": (ResourceType.TOPIC, TOPICS.dead, ACLOperation.WRITE),
+    "group": (ResourceType.GROUP, TOPICS.group, ACLOperation.READ),
+}
+
+
+def grant(admin: KafkaAdminClient, rights: Sequence[Right]) -> None:
+    answer = admin.create_acls(
+        [
+            ACL("User:worker", "*", operation, ACLPermissionType.ALLOW, ResourcePattern(kind, name))
+            for kind, name, operation in rights
+        ]
+    )
+    assert not answer["failed"], answer
+
+
+def take_away(admin: KafkaAdminClient, right: Right) -> None:
+    kind, name, operation = right
+    pattern = ResourcePatternFilter(
+        kind, name, pattern_type=ResourcePattern(kind, name).pattern_type
+    )
+    admin.delete_acls([ACLFilter("User:worker", "*", operation, ACLPermissionType.ALLOW, pattern)])
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[tuple[ApacheKafka, KafkaAdminClient]]:
+    with own_kafka(GUARDED) as kafka, admin_of(kafka, **ADMIN) as admin:
+        grant(admin, list(RIGHTS.values()))
+        yield kafka, admin
+
+
+@pytest.mark.allow_threads  # the module's admin client
+@pytest.mark.parametrize("lost", ["input", "output", "group"])
+def test_a_right_that_is_taken_away_under_way_stops_the_worker(
+    guarded: tuple[ApacheKafka, KafkaAdminClient], lost: str
+) -> None:
+    """With a line that says so; nothing is lost, and a restart with the right goes on."""
+    kafka, admin = guarded
+    broker = named(kafka)
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, **ADMIN)
+    made = 0
+
+    def more() -> None:
+        nonlocal made
+        for key, value in texts(20, start=made):
+            producer.send(TOPICS.input, key=key, value=value)
+        producer.flush(30)
+        made += 20
+
+    with contextlib.closing(producer):
+        with running(broker, TOPICS, **WORKER) as worker:
+            more()
+            wait_until(lambda: published(worker) >= 20, what="it works")
+            take_away(admin, RIGHTS[lost])
+            clock.sleep(1)
+            if lost != "group":  # that is noticed while idle, too
+                more()
+            worker.join(60)
+        assert isinstance(worker.error, Fatal)
+        assert "AuthorizationFailed" in str(worker.error)
+        if lost != "output":
+            assert isinstance(worker.error, AccessDenied)
+        grant(admin, [RIGHTS[lost]])
+        clock.sleep(1)
+        with running(broker, TOPICS, **WORKER):
+            more()
+            wait_until(
+                lambda: audit(broker, TOPICS, *AUDITOR)["pending"] == 0, 60, "a restart goes on"
+            )
+    verdict = audit(broker, TOPICS, *AUDITOR)
+    assert (verdict["missing"], verdict["reordered"], verdict["orphans"]) == (0, 0, 0), verdict
