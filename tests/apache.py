@@ -1,8 +1,8 @@
 """One Apache Kafka broker (KRaft, combined roles) out of an unpacked distribution, for tests.
 
 Needs Java 17 on PATH. The properties differ from a default broker's only to make tests quick: no
-wait before a group's first rebalance, short session timeouts allowed, hung transactions looked for
-every second, few internal partitions.
+wait before a group's first rebalance, short session timeouts allowed, hung transactions and topics
+to compact looked for every second, few internal partitions.
 """
 
 from __future__ import annotations
@@ -159,6 +159,7 @@ def _properties(folder: Path, port: int, controller: int) -> dict[str, str]:
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+        "log.cleaner.backoff.ms": "1000",
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
     }
