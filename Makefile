@@ -3,6 +3,7 @@
 #   make demo ARGS="--posts 1000 --workers 3"    thousands of posts labelled before your eyes
 #   make test                                    lint, types, unit, contract, integration tests
 #   make generate                                schemas/ and the README's tables, from the code
+#   make soak RECORDS=1000000                    does memory stay flat? (needs KAFKA_HOME)
 #   make train                                   the bundled model's adapter, from its data
 #
 # PYTHON chooses the interpreter (3.11 or newer). Other builds of torch (CUDA, CPU only) are chosen
@@ -14,8 +15,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 PINS := --constraint deploy/constraints.txt
 ARGS ?=
+RECORDS ?= 1000000
 
-.PHONY: demo test lint types unit generate train clean
+.PHONY: demo test lint types unit soak generate train clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/streamlabel demo $(ARGS)
@@ -32,6 +34,9 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
 	$(BIN)/coverage report --include='worker/core/*,schemas/*' --fail-under=100 --show-missing --skip-covered
+
+soak: $(VENV)/.dev
+	@$(BIN)/python -m tests.soak $(RECORDS) $(ARGS)
 
 generate: $(VENV)/.dev
 	$(BIN)/python -m schemas.export
