@@ -62,7 +62,7 @@ def test_key_headers_timestamp_and_order_are_kept(broker: Broker, topics: Topics
 def test_a_poison_text_becomes_a_dead_letter_and_its_mates_are_published(
     broker: Broker, topics: Topics
 ) -> None:
-    """FIELD complaint: one bad record fails its whole batch."""
+    """FIELD complaint 9: no dead letters, and one bad record fails its whole batch."""
 
     def fail_on_seven(given: list[str]) -> None:
         if "post number 7" in given:
@@ -101,7 +101,10 @@ def test_a_text_that_breaks_the_tokenizer_stands_alone(broker: Broker, topics: T
 
 @pytest.mark.allow_errors
 def test_a_model_that_fails_on_everything_stops_the_worker(broker: Broker, topics: Topics) -> None:
-    """The limit is not swallowed on its way through the worker, and the topic is not emptied."""
+    """The limit is not swallowed on its way through the worker, and the topic is not emptied.
+
+    FIELD complaint 6: committed though it failed.
+    """
 
     def fail(_: list[str]) -> None:
         raise ValueError("broken model")
@@ -125,7 +128,7 @@ def test_a_model_that_fails_on_everything_stops_the_worker(broker: Broker, topic
 
 @pytest.mark.allow_errors
 def test_a_stage_that_dies_ends_the_worker(broker: Broker, topics: Topics) -> None:
-    """FIELD complaint: a dead thread in a live process."""
+    """FIELD complaint 10: a dead thread in a live process."""
 
     def die(_: list[str]) -> None:
         raise SystemExit("thread gone")
@@ -160,7 +163,7 @@ def test_backpressure_pauses_and_nothing_is_dropped(broker: Broker, topics: Topi
 
 @pytest.mark.allow_errors
 def test_a_stuck_model_turns_livez_red(broker: Broker, topics: Topics) -> None:
-    """FIELD complaint: one text hangs the server while health says 200."""
+    """FIELD complaint 10: one text hangs the server while health says 200."""
     gate = threading.Event()
 
     def hang(_: list[str]) -> None:
@@ -175,7 +178,11 @@ def test_a_stuck_model_turns_livez_red(broker: Broker, topics: Topics) -> None:
 
 
 def test_a_second_worker_takes_over_without_repeats(broker: Broker, topics: Topics) -> None:
-    """Scale-out under load, then scale-in: what is in flight is drained before it moves."""
+    """Scale-out under load, then scale-in: what is in flight is drained before it moves.
+
+    FIELD complaint 1: committed before it was processed, lost on scale-down.
+    FIELD complaint 5: a cooperative rebalance plus a batcher loses data.
+    """
 
     def slowly(given: list[str]) -> None:
         clock.sleep(0.002 * len(given))
@@ -209,7 +216,7 @@ def test_a_second_worker_takes_over_without_repeats(broker: Broker, topics: Topi
 def test_a_stop_while_another_joins_ends_in_time_and_leaves_the_group(
     broker: Broker, topics: Topics
 ) -> None:
-    """FIELD complaint: shutdown hangs in a rebalance, and the partitions wait for a timeout."""
+    """FIELD complaint 7: shutdown hangs in a rebalance, and the partitions wait for a timeout."""
     if broker.kind == "embedded":
         pytest.skip("the embedded broker ends a member's generation the moment another one joins")
 
@@ -239,7 +246,10 @@ def test_a_stop_while_another_joins_ends_in_time_and_leaves_the_group(
 def test_what_was_polled_under_an_old_assignment_is_not_published(
     broker: Broker, topics: Topics
 ) -> None:
-    """A drain that times out: what comes out of the model too late belongs to another worker."""
+    """A drain that times out: what comes out of the model too late belongs to another worker.
+
+    FIELD complaint 4: drain first, fence second, per partition.
+    """
     if broker.kind == "embedded":
         pytest.skip("the embedded broker ends a member's generation the moment another one joins")
     gate = threading.Event()
