@@ -2,7 +2,7 @@
 
 Needs Java 17 on PATH. The properties differ from a default broker's only to make tests quick: no
 wait before a group's first rebalance, short session timeouts allowed, hung transactions and silent
-brokers looked for every second or so, few internal partitions.
+brokers, and topics to compact, looked for every second or so, few internal partitions.
 """
 
 from __future__ import annotations
@@ -262,6 +262,7 @@ def _properties(
         "transaction.state.log.replication.factor": str(copies),
         "transaction.state.log.min.isr": str(in_sync),
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+        "log.cleaner.backoff.ms": "1000",
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
         "broker.session.timeout.ms": "3000",

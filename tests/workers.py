@@ -106,7 +106,7 @@ def count(broker: Broker, topics: Topics) -> int:
     )
 
 
-def audit(broker: Broker, topics: Topics, *more: str) -> dict[str, Any]:
+def audit(broker: Broker, topics: Topics, *more: str, timeout: float = 120) -> dict[str, Any]:
     """What `streamlabel audit` says of the topics."""
     command = [
         *(sys.executable, "-m", "worker", "audit", "--json"),
@@ -114,7 +114,7 @@ def audit(broker: Broker, topics: Topics, *more: str) -> dict[str, Any]:
         *("--input-topic", topics.input, "--output-topic", topics.output),
         *("--output-dead-letter-topic", topics.dead, *more),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.stdout, done.stderr
     verdict: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return verdict | {"exit": done.returncode}

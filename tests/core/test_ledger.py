@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.ledger import Kind, Ledger, Report, Scope
+from worker.core.ledger import Kind, Ledger, Scope
+from worker.core.report import Report
 
 TOPIC = "texts.in"
 
@@ -187,6 +188,66 @@ def test_a_compacted_topic_of_outcomes_proves_no_absence() -> None:
     assert (report.missing, sum(report.unjudged.values())) == (0, 8)
 
 
+def test_a_repeat_whose_first_copy_was_removed_is_no_disorder() -> None:
+    """Retention took results 0 to 7 of 0..9; then 5 to 9 came again, and 8 is the first one left."""
+    ledger = ledger_of()
+    publish(ledger, [8, 9, 5, 6, 7, 8, 9])
+    report = ledger.report({("result", 0): False})
+    assert offences(report) == {"duplicated": 2}
+    assert report.unjudged == {
+        "record whose result may have been removed": 5,
+        "outcome whose first copy may have been removed": 3,
+    }
+    assert offences(ledger.report()) == {"duplicated": 2, "missing": 5, "reordered": 3}
+
+
+def test_disorder_behind_the_first_outcome_that_is_left_is_found() -> None:
+    """Its first copy can't have been before that one, for then order was broken there."""
+    ledger = ledger_of()
+    publish(ledger, [4, 5, 7, 6, 8, 9])
+    report = ledger.report({("result", 0): False})
+    assert offences(report) == {"reordered": 1}
+    assert report.examples["reordered"] == ["texts.in/0/6 after offset 7 in result 0"]
+
+
+def test_a_compacted_topic_of_outcomes_proves_no_disorder() -> None:
+    """It keeps the last copy of a key, and the first one may have been in its place."""
+    ledger = ledger_of()
+    publish(ledger, [4, 5, 7, 6, 8, 9])
+    report = ledger.report({("result", 0): True})
+    assert offences(report) == {}
+    assert report.unjudged["outcome whose first copy may have been removed"] == 1
+
+
+def test_a_record_of_another_producer_is_not_judged() -> None:
+    """It says of itself that it is nobody's outcome, by carrying no coordinates."""
+    ledger = ledger_of(0)
+    ledger.foreign()
+    report = ledger.report()
+    assert (offences(report), sum(report.unjudged.values())) == ({}, 1)
+
+
+@pytest.mark.parametrize("at", [3, 12, 99])
+def test_an_outcome_older_than_every_record_came_of_an_older_topic(at: int) -> None:
+    """Whether a record of the new one has its coordinates or not: a topic was made anew."""
+    ledger = Ledger(TOPIC, {0: Scope(10, 20)})
+    for offset in range(10):
+        ledger.record(0, offset, 1000 + offset)
+        ledger.outcome("result", 0, offset, (TOPIC, 0, offset), 1000 + offset)
+    ledger.outcome("result", 0, 99, (TOPIC, 0, at), 999)
+    report = ledger.report()
+    assert (offences(report), report.published) == ({}, 10)
+    assert report.unjudged == {"outcome of an older topic of this name": 1}
+
+
+@pytest.mark.parametrize(("end", "orphans"), [(0, 0), (20, 1)])
+def test_of_a_topic_that_never_had_a_record_nothing_can_have_come(end: int, orphans: int) -> None:
+    """An older one of its name had it; where records were, but are no more, nobody knows."""
+    ledger = Ledger(TOPIC, {0: Scope(0, end), 1: Scope(0, 0)})
+    ledger.outcome("result", 0, 0, (TOPIC, 1, 5))
+    assert ledger.report().orphans == orphans
+
+
 def test_a_group_that_began_late_misses_nothing_before_its_first_outcome() -> None:
     """`input.start = latest` skips what was there before the group."""
     ledger = ledger_of()
@@ -213,8 +274,12 @@ def test_examples_are_few_and_counts_are_whole() -> None:
         ledger.outcome("result", 0, at, None)
     report = ledger.report()
     assert offences(report) == {"missing": 200, "orphans": 50}
+    assert len(report.examples["missing"]) == 10
+    publish(ledger, range(199, -1, -1))
+    report = ledger.report()
+    assert offences(report) == {"reordered": 199, "orphans": 50}
     assert {name: len(found) for name, found in report.examples.items()} == {
-        "missing": 10,
+        "reordered": 10,
         "orphans": 10,
     }
 

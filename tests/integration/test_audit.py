@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import TopicAlreadyExistsError
 
 from tests.conftest import Broker, Topics
+from tests.workers import clock, count, produce, read, running, texts, wait_until
 from worker.cli.main import main
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.encoder import DEAD_LETTER_HEADER
+from worker.kafka_io.admin import Admin
 from worker.kafka_io.history import History
 from worker.settings import KafkaSettings
 
@@ -32,15 +36,18 @@ class Stage:
     topics: Topics
     producer: KafkaProducer
     capsys: pytest.CaptureFixture[str]
+    key: bytes | None = None  # a compacted topic takes no record without one
 
     def feed(self, records: int = RECORDS) -> None:
         for number in range(records):
-            self.producer.send(self.topics.input, b"text", partition=number % 3)
+            self.producer.send(self.topics.input, b"text", self.key, partition=number % 3)
         self.producer.flush()
 
     def publish(self, partition: int, offset: int) -> None:
         header = (SOURCE_HEADER, format_source(self.topics.input, partition, offset))
-        self.producer.send(self.topics.output, b"{}", partition=partition, headers=[header])
+        self.producer.send(
+            self.topics.output, b"{}", self.key, partition=partition, headers=[header]
+        )
 
     def bury(self, partition: int, offset: int, reason: str = "not_json") -> None:
         headers = [
@@ -97,7 +104,9 @@ class Stage:
 
 @pytest.fixture
 def stage(broker: Broker, topics: Topics, capsys: pytest.CaptureFixture[str]) -> Iterator[Stage]:
-    with KafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
+    # Not idempotent: an embedded broker takes no old sequence of numbers for a topic made anew.
+    servers = broker.bootstrap_servers
+    with KafkaProducer(bootstrap_servers=servers, enable_idempotence=False) as producer:
         yield Stage(broker, topics, producer, capsys)
 
 
@@ -165,16 +174,26 @@ def test_results_that_changed_places_are_found(stage: Stage) -> None:
 
 
 def test_an_outcome_without_a_record_is_found(stage: Stage) -> None:
-    """Whether its coordinates lead nowhere or are not there at all."""
+    """Whether its coordinates lead nowhere or can't be read."""
     stage.feed()
     stage.label()
     stage.publish(0, 10)
-    stage.producer.send(stage.topics.output, b"who am I", partition=1)
     stage.producer.send(
         stage.topics.dead, b"", partition=1, headers=[(SOURCE_HEADER, b"not/coordinates")]
     )
     found = stage.audit("--to-end", code=1)
-    assert (found["broken"], found["orphans"]) == (["orphans"], 3)
+    assert (found["broken"], found["orphans"]) == (["orphans"], 2)
+
+
+def test_records_that_no_worker_wrote_are_not_judged(stage: Stage) -> None:
+    """Another producer writes to the output: of its records nothing was promised."""
+    stage.feed()
+    stage.label((1, 5))
+    for topic in (stage.topics.output, stage.topics.dead):
+        stage.producer.send(topic, b"who am I", partition=1, headers=[("trace", b"1/2/3")])
+    found = stage.audit("--to-end", code=1)
+    assert (found["broken"], found["missing"], found["orphans"]) == (["missing"], 1, 0)
+    assert found["unjudged"] == {"record without coordinates, of another producer": 2}
 
 
 def test_another_workers_results_are_not_judged(stage: Stage) -> None:
@@ -204,12 +223,14 @@ def test_a_group_that_committed_nothing_is_no_proof(stage: Stage) -> None:
     assert f"group '{stage.topics.group}' has committed no offset" in stage.capsys.readouterr().err
 
 
-def test_a_missing_topic_is_named(stage: Stage, admin: KafkaAdminClient) -> None:
+@pytest.mark.parametrize("role", ["input", "output", "dead"])
+def test_a_missing_topic_is_named(stage: Stage, admin: KafkaAdminClient, role: str) -> None:
     """With the command that makes it."""
-    admin.delete_topics([stage.topics.dead])
+    name = getattr(stage.topics, role)
+    admin.delete_topics([name])
     assert stage.command("--to-end") == 1
     told = stage.capsys.readouterr().err
-    assert stage.topics.dead in told
+    assert f"nothing to audit: missing on {stage.broker.bootstrap_servers}: {name}" in told
     assert "streamlabel topics create" in told
 
 
@@ -238,6 +259,180 @@ def test_outcomes_that_were_deleted_are_not_missing(stage: Stage, admin: KafkaAd
     found = stage.audit("--to-end", code=1)
     assert found["missing"] == 1
     assert found["unjudged"] == {"record whose result may have been removed": 3}
+
+
+def test_repeats_whose_first_copy_was_deleted_are_no_disorder(
+    stage: Stage, admin: KafkaAdminClient
+) -> None:
+    """After a crash outcomes 5 to 9 came again; retention took 0 to 7, their first copies too."""
+    stage.feed()
+    stage.label()
+    for offset in range(5, 10):
+        stage.publish(2, offset)
+    stage.producer.flush()
+    admin.delete_records({TopicPartition(stage.topics.output, 2): 8})
+    found = stage.audit("--to-end")
+    assert (found["reordered"], found["duplicated"]) == (0, 2)
+    assert found["unjudged"] == {
+        "record whose result may have been removed": 5,
+        "outcome whose first copy may have been removed": 3,
+    }
+    assert found["notes"] == [f"{stage.topics.output}: 8 offsets were removed before this audit"]
+
+
+def test_where_all_outcomes_were_deleted_nothing_is_missing(
+    stage: Stage, admin: KafkaAdminClient
+) -> None:
+    """Not even where the markers of transactions are all that is left."""
+    stage.feed()
+    with transactional(stage) as producer:
+        plain, stage.producer = stage.producer, producer
+        producer.begin_transaction()
+        stage.label()
+        producer.commit_transaction()
+        stage.producer = plain
+    # What is left: a result and a marker, a marker, nothing.
+    output = [TopicPartition(stage.topics.output, number) for number in range(3)]
+    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as asked:
+        ends = {0: 10, 1: 9, 2: 11}
+        wait_until(lambda: asked.end_offsets(stage.topics.output) == ends, what="markers are there")
+    admin.delete_records(dict(zip(output, (8, 8, 11), strict=True)))
+    admin.delete_records({TopicPartition(stage.topics.dead, 0): 1})
+    found = stage.audit("--to-end")
+    assert (found["published"], found["dead_lettered"], found["missing"]) == (1, 2, 0)
+    assert found["unjudged"] == {
+        "record whose dead_letter may have been removed": 9,
+        "record whose result may have been removed": 18,
+    }
+
+
+def make_anew(admin: KafkaAdminClient, topic: str) -> None:
+    admin.delete_topics([topic])
+
+    def made() -> bool:
+        try:
+            admin.create_topics({topic: {"num_partitions": 3}})
+        except TopicAlreadyExistsError:  # a topic goes some time after its deletion is answered
+            return False
+        return True
+
+    wait_until(made, what="the topic is made anew")
+    admin.wait_for_topics([topic])
+
+
+def test_outcomes_of_a_topic_that_was_made_anew_are_told_apart(
+    stage: Stage, admin: KafkaAdminClient
+) -> None:
+    """The old topic's records had the same coordinates as the new one's, but older timestamps."""
+    stage.feed()
+    stage.label()
+    stage.producer.flush()
+    make_anew(admin, stage.topics.input)
+    stage.feed(9)
+    for number in range(9):
+        if number != 4:
+            stage.publish(number % 3, number // 3)
+    found = stage.audit("--to-end", code=1)
+    assert (found["broken"], found["consumed"], found["published"]) == (["missing"], 9, 8)
+    assert found["examples"]["missing"] == [f"{stage.topics.input}/1/1"]
+    assert (found["duplicated"], found["reordered"], found["orphans"]) == (0, 0, 0)
+    assert found["unjudged"] == {"outcome of an older topic of this name": 30}
+
+
+def test_outcomes_of_a_topic_that_was_made_anew_and_is_empty_are_no_orphans(
+    stage: Stage, admin: KafkaAdminClient
+) -> None:
+    """Nobody can have read from it what came of them."""
+    stage.feed()
+    stage.label()
+    stage.producer.flush()
+    make_anew(admin, stage.topics.input)
+    found = stage.audit()
+    assert (found["consumed"], found["orphans"]) == (0, 0)
+    assert found["unjudged"] == {"outcome of an older topic of this name": 30}
+
+
+def test_a_commit_beyond_the_end_is_told(stage: Stage) -> None:
+    """The sign of a topic that was made anew under a group that still has its old offsets."""
+    stage.feed()
+    stage.label()
+    stage.commit(10, 10, 400)
+    found = stage.audit()
+    assert found["consumed"] == 30
+    (note,) = found["notes"]
+    assert note.startswith(f"{stage.topics.input} 2: offset 400 is committed but")
+    assert note.endswith("was the topic made anew?")
+
+
+def test_an_outcome_is_known_by_its_records_timestamp_and_not_by_its_own(
+    broker: Broker, topics: Topics, stage: Stage
+) -> None:
+    """A timestamp far ahead is not published, but it is no sign of an older topic."""
+    ahead = clock.wall_ms() + 3_570_000  # the worker's bound is 59 minutes, the broker's 60
+    records = [*texts(20), (b"k", b"no JSON")]
+    produce(broker, topics.input, records, timestamp_ms=ahead)
+    with running(broker, topics):
+        wait_until(lambda: count(broker, topics) == 21, what="all have an outcome")
+    assert max(record.timestamp for record in read(broker, topics.output, 3)) < ahead
+    found = stage.audit()
+    assert (found["consumed"], found["published"], found["unjudged"]) == (21, 20, {})
+
+
+def compact(stage: Stage, admin: KafkaAdminClient, topic: str) -> None:
+    """Have the topic compacted, in a hurry."""
+    if stage.broker.kind != "apache":
+        pytest.skip("the embedded broker takes `cleanup.policy` and compacts nothing")
+    hurry = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.01"}
+    configs = {"cleanup.policy": "compact", **hurry}
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])
+    stage.key = b"the same"
+
+
+def await_compaction(stage: Stage, topic: str) -> None:
+    sent = read(stage.broker, topic, 3)
+
+    def compacted() -> bool:
+        for partition in range(3):  # the segment that is written to is never compacted
+            stage.producer.send(topic, b"more", stage.key, partition=partition)
+        stage.producer.flush()
+        kept = {(record.partition, record.offset) for record in read(stage.broker, topic, 3)}
+        return any((record.partition, record.offset) not in kept for record in sent)
+
+    wait_until(compacted, what="the topic is compacted")
+
+
+def test_outcomes_of_records_that_were_compacted_are_not_judged(
+    stage: Stage, admin: KafkaAdminClient
+) -> None:
+    """What is left of the input is, record by record."""
+    compact(stage, admin, stage.topics.input)
+    stage.feed()
+    stage.label()
+    stage.producer.flush()
+    stage.commit(10, 10, 10)
+    await_compaction(stage, stage.topics.input)
+    found = stage.audit()
+    gone = found["unjudged"].pop("outcome of a record that compaction may have removed")
+    assert gone > 0
+    assert (found["consumed"] + gone, found["unjudged"]) == (RECORDS, {})
+    assert found["notes"] == [f"{stage.topics.input} is compacted: what it lacks proves nothing"]
+
+
+def test_outcomes_that_were_compacted_are_not_missing(
+    stage: Stage, admin: KafkaAdminClient
+) -> None:
+    """Any of them may have been, not only the first ones."""
+    compact(stage, admin, stage.topics.output)
+    stage.feed()
+    stage.label()
+    stage.producer.flush()
+    stage.commit(10, 10, 10)
+    await_compaction(stage, stage.topics.output)
+    found = stage.audit()
+    gone = found["unjudged"].pop("record whose result may have been removed")
+    assert gone > 0
+    assert (found["consumed"] + gone, found["missing"]) == (RECORDS, 0)
+    assert found["notes"] == [f"{stage.topics.output} is compacted: what it lacks proves nothing"]
 
 
 @contextmanager

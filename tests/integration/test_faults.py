@@ -71,7 +71,11 @@ def test_backpressure_pauses_and_nothing_is_dropped(broker: Broker, topics: Topi
 
 
 def test_a_second_worker_takes_over_without_repeats(broker: Broker, topics: Topics) -> None:
-    """Scale-out under load, then scale-in: what is in flight is drained before it moves."""
+    """Scale-out under load, then scale-in: what is in flight is drained before it moves.
+
+    FIELD complaint 1: committed before it was processed, lost on scale-down.
+    FIELD complaint 5: a cooperative rebalance plus a batcher loses data.
+    """
 
     def slowly(given: list[str]) -> None:
         clock.sleep(0.002 * len(given))
@@ -105,7 +109,7 @@ def test_a_second_worker_takes_over_without_repeats(broker: Broker, topics: Topi
 def test_a_stop_while_another_joins_ends_in_time_and_leaves_the_group(
     broker: Broker, topics: Topics
 ) -> None:
-    """FIELD complaint: shutdown hangs in a rebalance, and the partitions wait for a timeout."""
+    """FIELD complaint 7: shutdown hangs in a rebalance, and the partitions wait for a timeout."""
     if broker.kind == "embedded":
         pytest.skip("the embedded broker ends a member's generation the moment another one joins")
 
@@ -135,7 +139,10 @@ def test_a_stop_while_another_joins_ends_in_time_and_leaves_the_group(
 def test_what_was_polled_under_an_old_assignment_is_not_published(
     broker: Broker, topics: Topics
 ) -> None:
-    """A drain that times out: what comes out of the model too late belongs to another worker."""
+    """A drain that times out: what comes out of the model too late belongs to another worker.
+
+    FIELD complaint 4: drain first, fence second, per partition.
+    """
     if broker.kind == "embedded":
         pytest.skip("the embedded broker ends a member's generation the moment another one joins")
     gate = threading.Event()

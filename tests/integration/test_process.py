@@ -87,7 +87,7 @@ def published(worker: WorkerProcess) -> float:
 def test_sigterm_under_load_then_a_successor_makes_no_repeats(
     broker: Broker, topics: Topics, start: Start, feed: list[int]
 ) -> None:
-    """FIELD complaint: duplicates at each deploy."""
+    """FIELD complaint 3: duplicates at each deploy."""
     first = start(*SLOWLY)
     first.wait_ready()
     wait_until(lambda: published(first) > 50, what="the first is under way")

@@ -2,8 +2,9 @@
 
 Every input record below the group's committed offsets must have exactly one outcome: a result or a
 dead letter. Outcomes must lie in the order of their partition, and none may be without a record.
-What can't be judged (retention, compaction, other workers' records) is counted and named, never
-guessed. Reads all three topics once; holds one byte a record in memory; may run beside workers.
+What can't be judged (retention, compaction, a topic made anew, other producers' records) is counted
+and named, never guessed. Reads all three topics once; holds one byte a record in memory; may run
+beside workers.
 
 With delivery = "at_least_once" duplicates are told but break no promise, unless --allow-duplicates
 sets a bound; with "exactly_once" the bound is 0. Exits 0 where every promise held, else 1.
@@ -16,7 +17,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from worker.core.ledger import Offence
+from worker.core.report import Offence
 from worker.settings import Loaded, Settings
 
 if TYPE_CHECKING:  # loading them loads the Kafka client

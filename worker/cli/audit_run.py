@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from worker.core.coordinates import SOURCE_HEADER, parse_source
 from worker.core.encoder import DEAD_LETTER_HEADER
-from worker.core.ledger import Kind, Ledger, Report, Scope, Source
+from worker.core.ledger import Kind, Ledger, Scope
 from worker.core.records import Headers
+from worker.core.report import Report
 from worker.errors import BrokerAway, Fatal, TopicMissing
 from worker.kafka_io.admin import Admin, TopicInfo
-from worker.kafka_io.history import History
+from worker.kafka_io.history import History, Seen
 from worker.settings import Settings
 
 # (topic, records read, offsets there are)
@@ -25,6 +26,8 @@ Progress = Callable[[str, int, int], None]
 _PROGRESS_EVERY = 20_000  # records
 # The reason is the document's first member; parsing it whole would cost more than the rest.
 _REASON = re.compile(rb'"reason"\s*:\s*"(\w+)"')
+_TIMESTAMP = b'"timestamp_ms":'
+_MOST_DIGITS = 20
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class _Auditor:
 
     def audit(self, *, to_end: bool) -> Audit:
         infos = self._topics()
+        self._notes += [
+            f"{name} is compacted: what it lacks proves nothing"
+            for name, info in infos.items()
+            if info.compacted
+        ]
         # The order of these three questions is what makes an audit beside a running worker fair.
         # A record's outcome is acknowledged before its offset is committed: so what lies below
         # the commits (asked first) has its outcome below the outcomes' ends (asked second), and
@@ -122,25 +130,39 @@ class _Auditor:
         ends = {partition: scope.limit for partition, scope in scopes.items()}
         total = sum(ends.values())
         for number, seen in enumerate(self._history.read(self._input, ends)):
-            ledger.record(seen.partition, seen.offset)
+            ledger.record(seen.partition, seen.offset, seen.timestamp_ms)
             if number % _PROGRESS_EVERY == 0:
                 self._progress(self._input, number, total)
         self._note_unread(self._input)
         starts = self._admin.start_offsets(self._input)
         ledger.kept_from(starts)
         removed = sum(min(starts.get(p, 0), end) for p, end in ends.items())
-        if removed:
-            self._notes.append(f"{self._input}: {removed:,} offsets were removed before this audit")
+        self._note_removed(self._input, removed)
 
     def _read_outcomes(self, ledger: Ledger, kind: Kind, ends: Mapping[int, int]) -> None:
         topic, total = self._outcomes[kind], sum(ends.values())
         for number, seen in enumerate(self._history.read(topic, ends)):
-            first = ledger.outcome(kind, seen.partition, seen.offset, _source(seen.headers))
-            if first and kind == "dead_letter":
-                self._reasons[_reason(seen.headers)] += 1
+            self._read_outcome(ledger, kind, seen)
             if number % _PROGRESS_EVERY == 0:
                 self._progress(topic, number, total)
         self._note_unread(topic)
+
+    def _read_outcome(self, ledger: Ledger, kind: Kind, seen: Seen) -> None:
+        coordinates = _own(seen.headers, SOURCE_HEADER)
+        if coordinates is None:
+            ledger.foreign()
+            return
+        letter = _own(seen.headers, DEAD_LETTER_HEADER) or b""
+        document = letter if kind == "dead_letter" else seen.value
+        first = ledger.outcome(
+            kind,
+            seen.partition,
+            seen.offset,
+            parse_source(coordinates),
+            _timestamp(document, seen.timestamp_ms),
+        )
+        if first and kind == "dead_letter":
+            self._reasons[_reason(letter)] += 1
 
     def _note_unread(self, topic: str) -> None:
         if not self._history.unread:
@@ -161,6 +183,7 @@ class _Auditor:
         gone: dict[tuple[Kind, int], bool] = {}
         for kind, topic in self._outcomes.items():
             starts = self._admin.start_offsets(topic)
+            self._note_removed(topic, sum(starts.values()))
             for partition in scopes:
                 if infos[topic].compacted:
                     gone[kind, partition] = True
@@ -168,17 +191,27 @@ class _Auditor:
                     gone[kind, partition] = False
         return gone
 
-
-def _source(headers: Headers) -> Source | None:
-    # Ours is the last of its name, should the record have come in with one.
-    for name, value in reversed(headers):
-        if name == SOURCE_HEADER:
-            return parse_source(value or b"")
-    return None
+    def _note_removed(self, topic: str, offsets: int) -> None:
+        if offsets:
+            self._notes.append(f"{topic}: {offsets:,} offsets were removed before this audit")
 
 
-def _reason(headers: Headers) -> str:
-    for name, value in reversed(headers):
-        if name == DEAD_LETTER_HEADER and (found := _REASON.search(value or b"")):
-            return found[1].decode("ascii", "replace")
-    return "unknown"
+def _own(headers: Headers, name: str) -> bytes | None:
+    """The value of a header of ours: the last of its name, should the record have come with one."""
+    return next((value or b"" for found, value in reversed(headers) if found == name), None)
+
+
+def _timestamp(document: bytes, otherwise: int) -> int:
+    """The input record's timestamp, as our document states it.
+
+    The outcome's own one differs where the input's was too far ahead to be published. The last
+    member of that name is ours, also in an enriched object.
+    """
+    at = document.rfind(_TIMESTAMP) + len(_TIMESTAMP)
+    digits = document[at : at + _MOST_DIGITS].partition(b"}")[0]
+    return int(digits) if digits.isdigit() else otherwise
+
+
+def _reason(letter: bytes) -> str:
+    found = _REASON.search(letter)
+    return found[1].decode("ascii", "replace") if found else "unknown"

@@ -2,10 +2,6 @@
 
 Pure; the thread of `streamlabel audit` owns it. Imports no third party and no other room.
 
-Memory is one byte for each offset, in pages that exist only where records do, so that a topic
-whose offsets have gaps (compaction, transactions) costs what its records cost. A record that lies
-all alone costs a page.
-
 Feed it in this order: every input record, then `kept_from`, then every outcome of each topic in
 the order of its partitions, then ask for the `report`.
 """
@@ -13,20 +9,21 @@ the order of its partitions, then ask for the `report`.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+from worker.core.cells import Cells
+from worker.core.report import Offence, Report
 
 Kind = Literal["result", "dead_letter"]
 Source = tuple[str, int, int]  # topic, partition, offset of an input record
-Offence = Literal["missing", "duplicated", "reordered", "orphans"]
+Gone = Mapping[tuple[Kind, int], bool]  # see `Ledger.report`
 
 _RECORD = 1  # the input has a record at this offset
 _FLAGS: dict[Kind, int] = {"result": 2, "dead_letter": 4}  # an outcome of this kind was seen
 _ANY_OUTCOME = 6
 
-_PAGE_BITS = 10
-_PAGE = 1 << _PAGE_BITS
 _EXAMPLES = 10  # of each offence
 
 
@@ -44,47 +41,6 @@ class Scope:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What was found. `consumed` is `published` + `dead_lettered` + `missing`.
-
-    Attributes:
-        consumed: input records that are judged.
-        published, dead_lettered: those whose first outcome is a result, a dead letter.
-        missing: those without an outcome.
-        duplicated: outcomes beyond a record's first one.
-        reordered: outcomes that came after one of a later record of the same partition.
-        orphans: outcomes of no input record, or without readable coordinates.
-        pending: input offsets that are not judged yet.
-        unjudged: reason -> records or outcomes of which nothing can be said.
-        examples: a few coordinates of each offence.
-    """
-
-    consumed: int
-    published: int
-    dead_lettered: int
-    missing: int
-    duplicated: int
-    reordered: int
-    orphans: int
-    pending: int
-    unjudged: Mapping[str, int]
-    examples: Mapping[Offence, list[str]]
-
-    def breaches(self, allowed_duplicates: int | None) -> list[Offence]:
-        """The offences that break a promise; `allowed_duplicates` None means any number."""
-        broken: list[Offence] = []
-        if self.missing:
-            broken.append("missing")
-        if allowed_duplicates is not None and self.duplicated > allowed_duplicates:
-            broken.append("duplicated")
-        if self.reordered:
-            broken.append("reordered")
-        if self.orphans:
-            broken.append("orphans")
-        return broken
-
-
 class Ledger:
     """Counts records and outcomes.
 
@@ -99,18 +55,23 @@ class Ledger:
         self._topic = topic
         self._scopes = scopes
         self._compacted = compacted
-        self._cells = {partition: _Cells() for partition in scopes}
+        self._cells = {partition: Cells() for partition in scopes}
         self._starts: dict[int, int] = {}
+        self._empty = not any(scope.end for scope in scopes.values())
+        self._earliest_ms: int | None = None
         self._counts: Counter[str] = Counter()
         self._unjudged: Counter[str] = Counter()
         self._examples: dict[Offence, list[str]] = defaultdict(list)
-        self._highest: dict[tuple[Kind, int, int], int] = {}
+        self._lanes: dict[tuple[Kind, int, int], _Lane] = {}
         self._lowest: dict[tuple[Kind, int], int] = {}
+        self._behind: dict[tuple[Kind, int, bool], _Behind] = defaultdict(_Behind)
 
-    def record(self, partition: int, offset: int) -> None:
+    def record(self, partition: int, offset: int, timestamp_ms: int = 0) -> None:
         """The input has this record."""
         if offset < self._scopes[partition].limit:
-            self._cells[partition].page(offset)[offset & _PAGE - 1] |= _RECORD
+            self._cells[partition][offset] = _RECORD
+            if self._earliest_ms is None or timestamp_ms < self._earliest_ms:
+                self._earliest_ms = timestamp_ms
 
     def kept_from(self, starts: Mapping[int, int]) -> None:
         """Where each partition starts, asked after its records were read.
@@ -119,21 +80,33 @@ class Ledger:
         """
         self._starts = dict(starts)
 
-    def outcome(self, kind: Kind, partition: int, offset: int, source: Source | None) -> bool:
-        """An outcome at `partition` and `offset` of its topic; whether it is its record's first."""
+    def foreign(self) -> None:
+        """A topic of outcomes has a record that claims to be none."""
+        self._skip("record without coordinates, of another producer")
+
+    def outcome(
+        self, kind: Kind, partition: int, offset: int, source: Source | None, timestamp_ms: int = 0
+    ) -> bool:
+        """An outcome at `partition` and `offset` of its topic; whether it is its record's first.
+
+        Args:
+            kind: of which topic.
+            partition: where it lies there.
+            offset: likewise.
+            source: the record that it says it came of; None where that can't be read.
+            timestamp_ms: that record's, as the outcome has it.
+        """
         if source is None:
-            return self._orphan(kind, partition, offset, "no coordinates")
+            return self._orphan(kind, partition, offset, "unreadable coordinates")
         topic, origin, at = source
         if topic != self._topic:
             return self._skip("outcome of another input topic")
-        cells = self._cells.get(origin)
-        page = cells and cells.pages.get(at >> _PAGE_BITS)
-        slot = at & _PAGE - 1
-        if not page or not page[slot]:
-            return self._unknown(kind, partition, offset, source)
-        flag, seen = _FLAGS[kind], page[slot]
-        page[slot] = seen | flag
-        if not seen & flag:
+        cells, older = self._cells.get(origin), self._older(timestamp_ms)
+        seen = cells[at] if cells else 0
+        if cells is None or not seen or older:
+            return self._unknown(kind, partition, offset, source, older=older)
+        cells[at] = seen | _FLAGS[kind]
+        if not seen & _FLAGS[kind]:
             self._check_order(kind, partition, origin, at)
         if seen & _ANY_OUTCOME:
             self._note("duplicated", f"{_at(source)} again as {kind} {partition}/{offset}")
@@ -141,31 +114,44 @@ class Ledger:
         self._counts[kind] += 1
         return True
 
+    def _older(self, timestamp_ms: int) -> bool:
+        """Whether no record of the input can have had this timestamp.
+
+        A topic that is deleted and made anew begins at offset 0 again. What came of the old one's
+        records has the coordinates of the new one's, or of none: only the timestamps tell.
+        """
+        if self._earliest_ms is None:
+            return self._empty
+        return timestamp_ms < self._earliest_ms
+
     def _check_order(self, kind: Kind, partition: int, origin: int, at: int) -> None:
         # Only what is seen for the first time is judged: after a crash the worker begins again
         # below its highest outcome, and those repeats are duplicates, not disorder.
-        lane = (kind, partition, origin)
-        highest = self._highest.get(lane, -1)
-        if 0 <= highest < at:
-            self._highest[lane] = at
+        lowest = self._lowest.get((kind, origin), at)
+        self._lowest[kind, origin] = min(at, lowest)
+        lane = self._lanes.setdefault((kind, partition, origin), _Lane(at, at))
+        if at >= lane.highest:
+            lane.highest = at
             return
-        self._lowest[kind, origin] = min(at, self._lowest.get((kind, origin), at))
-        if highest < 0:
-            self._highest[lane] = at
-        else:
-            source = _at((self._topic, origin, at))
-            self._note("reordered", f"{source} after offset {highest} in {kind} {partition}")
+        source = _at((self._topic, origin, at))
+        self._behind[kind, origin, at < lane.first].add(
+            f"{source} after offset {lane.highest} in {kind} {partition}"
+        )
 
-    def _unknown(self, kind: Kind, partition: int, offset: int, source: Source) -> bool:
+    def _unknown(
+        self, kind: Kind, partition: int, offset: int, source: Source, *, older: bool
+    ) -> bool:
         """An outcome of which the ledger has no record."""
         _, origin, at = source
         scope = self._scopes.get(origin)
+        if at < self._starts.get(origin, 0):
+            return self._skip("outcome of a record that retention has removed")
+        if older:
+            return self._skip("outcome of an older topic of this name")
         if scope is None or at >= scope.end:
             return self._orphan(kind, partition, offset, _at(source))
         if at >= scope.limit:
             return self._skip("outcome of a record that is not committed yet")
-        if at < self._starts.get(origin, 0):
-            return self._skip("outcome of a record that retention has removed")
         if self._compacted:
             return self._skip("outcome of a record that compaction may have removed")
         return self._orphan(kind, partition, offset, _at(source))
@@ -183,9 +169,7 @@ class Ledger:
         if len(self._examples[offence]) < _EXAMPLES:
             self._examples[offence].append(example)
 
-    def report(
-        self, gone: Mapping[tuple[Kind, int], bool] | None = None, *, late: bool = False
-    ) -> Report:
+    def report(self, gone: Gone | None = None, *, late: bool = False) -> Report:
         """Everything that was found.
 
         Args:
@@ -193,17 +177,10 @@ class Ledger:
                 True all along (compaction), False from its beginning (retention).
             late: the group may have begun behind the input's start (`input.start = "latest"`).
         """
-        missing, examples, unjudged = 0, dict(self._examples), Counter(self._unjudged)
-        for partition, cells in self._cells.items():
-            floor, why = self._floor(partition, gone or {}, late=late)
-            for offset in cells.without_outcome():
-                if offset < floor:
-                    unjudged[why] += 1
-                    continue
-                missing += 1
-                if missing <= _EXAMPLES:
-                    found = examples.setdefault("missing", [])
-                    found.append(_at((self._topic, partition, offset)))
+        gone = gone or {}
+        examples, unjudged = dict(self._examples), Counter(self._unjudged)
+        missing = self._missing(gone, late, examples, unjudged)
+        reordered = self._reordered(gone, examples, unjudged)
         published, dead = self._counts["result"], self._counts["dead_letter"]
         return Report(
             consumed=published + dead + missing,
@@ -211,20 +188,54 @@ class Ledger:
             dead_lettered=dead,
             missing=missing,
             duplicated=self._counts["duplicated"],
-            reordered=self._counts["reordered"],
+            reordered=reordered,
             orphans=self._counts["orphans"],
             pending=sum(self._pending(partition) for partition in self._scopes),
             unjudged=dict(unjudged),
             examples=examples,
         )
 
+    def _missing(
+        self, gone: Gone, late: bool, examples: dict[Offence, list[str]], unjudged: Counter[str]
+    ) -> int:
+        missing = 0
+        for partition, cells in self._cells.items():
+            floor, why = self._floor(partition, gone, late=late)
+            for offset in cells.find(_RECORD):  # this flag alone
+                if offset < floor:
+                    unjudged[why] += 1
+                    continue
+                missing += 1
+                if missing <= _EXAMPLES:
+                    found = examples.setdefault("missing", [])
+                    found.append(_at((self._topic, partition, offset)))
+        return missing
+
+    def _reordered(
+        self, gone: Gone, examples: dict[Offence, list[str]], unjudged: Counter[str]
+    ) -> int:
+        """Outcomes behind a later record's, but for those that may be repeats.
+
+        Retention took results 0 to 7 of 0..9, and then came, after a crash, 5 to 9 once more: now
+        8 is the first one, and what lies below it had a first copy before it. Compaction keeps the
+        last copy of a key alone, wherever the first one was.
+        """
+        reordered = 0
+        for (kind, origin, early), behind in self._behind.items():
+            everywhere = gone.get((kind, origin))
+            if everywhere or (everywhere is False and early):
+                unjudged["outcome whose first copy may have been removed"] += behind.number
+                continue
+            reordered += behind.number
+            found = examples.setdefault("reordered", [])
+            found += behind.examples[: _EXAMPLES - len(found)]
+        return reordered
+
     def _pending(self, partition: int) -> int:
         scope = self._scopes[partition]
         return max(0, scope.end - max(scope.limit, self._starts.get(partition, 0)))
 
-    def _floor(
-        self, partition: int, gone: Mapping[tuple[Kind, int], bool], *, late: bool
-    ) -> tuple[int, str]:
+    def _floor(self, partition: int, gone: Gone, *, late: bool) -> tuple[int, str]:
         """Below it, a record without an outcome proves nothing; and why."""
         limit = self._scopes[partition].limit
         floor, why = 0, ""
@@ -243,30 +254,25 @@ class Ledger:
         return floor, why
 
 
-class _Cells:
-    """One byte for each offset of a partition, in pages that come to be when touched."""
+@dataclass(slots=True)
+class _Lane:
+    """The outcomes of one input partition in one partition of a topic: offsets of their records."""
 
-    __slots__ = ("pages",)
+    first: int
+    highest: int
 
-    def __init__(self) -> None:
-        self.pages: dict[int, bytearray] = {}
 
-    def page(self, offset: int) -> bytearray:
-        """The page with the byte of `offset`, made if need be."""
-        number = offset >> _PAGE_BITS
-        page = self.pages.get(number)
-        if page is None:
-            page = self.pages[number] = bytearray(_PAGE)
-        return page
+@dataclass(slots=True)
+class _Behind:
+    """Outcomes that came after one of a later record."""
 
-    def without_outcome(self) -> Iterator[int]:
-        """Offsets of records of which no outcome was seen, ascending."""
-        for number in sorted(self.pages):
-            page = self.pages[number]
-            slot = page.find(_RECORD)  # a byte that is this flag alone
-            while slot >= 0:
-                yield (number << _PAGE_BITS) + slot
-                slot = page.find(_RECORD, slot + 1)
+    number: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, example: str) -> None:
+        self.number += 1
+        if self.number <= _EXAMPLES:
+            self.examples.append(example)
 
 
 def _at(source: Source) -> str:

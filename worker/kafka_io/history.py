@@ -33,6 +33,7 @@ class Seen(NamedTuple):
     offset: int
     headers: list[tuple[str, bytes]]
     timestamp_ms: int
+    value: bytes
 
 
 class History:
@@ -108,7 +109,13 @@ class History:
                 end = left.get(tp, 0)
                 for record in records:
                     if record.offset < end:
-                        yield Seen(tp.partition, record.offset, record.headers, record.timestamp)
+                        yield Seen(
+                            tp.partition,
+                            record.offset,
+                            record.headers,
+                            record.timestamp,
+                            record.value or b"",
+                        )
             now = {tp: self._ask("position", tp, timeout_ms=_POLL_MS) for tp in left}
             if now != positions:
                 positions, moved_at = now, self._clock.monotonic()

@@ -1,0 +1,46 @@
+"""The model's memory does not grow with the shapes that it has seen."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.models import make_checkpoint
+
+# In a process of its own: what other tests allocated and freed would hide a growth.
+_LABEL = """
+import random, sys
+from pathlib import Path
+from worker.inference.loading import load
+from worker.settings import ModelSettings
+
+def resident():
+    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0])
+
+chance, words = random.Random(0), "rain on a wonderful train ".split()
+tokeniser, classifier = load(ModelSettings(name=sys.argv[1], threads=1), forward_tokens=4096)
+
+def label(passes):
+    for _ in range(passes):
+        texts = [" ".join(chance.choices(words, k=chance.randint(1, 60)))
+                 for _ in range(chance.randint(1, 16))]
+        for given in tokeniser.tokenise(texts):
+            classifier.predict(given)
+
+label(300)
+settled = resident()
+label(900)
+print(resident() / settled)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
+def test_memory_does_not_grow_with_the_shapes_of_batches(tmp_path: Path) -> None:
+    """FIELD complaint 12: memory grows on a CPU where each batch has another shape."""
+    checkpoint = make_checkpoint(tmp_path / "model", max_tokens=64)
+    command = [sys.executable, "-c", _LABEL, str(checkpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=True)
+    assert float(done.stdout) < 1.03
