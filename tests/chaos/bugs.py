@@ -97,7 +97,7 @@ def _offsets_outside_the_transaction() -> None:
     TransactionalSink.commits_offsets = False
     attach = Commits.attach
 
-    def commit(self: Any, _offsets: Any, _membership: Any) -> None:
+    def commit(self: Any, *_: object) -> None:
         self._producer.commit_transaction()
 
     def outside(self: Commits, source: Any, sink: Any) -> None:
@@ -132,8 +132,8 @@ def _zombie_not_fenced() -> None:
 
     commit = Publisher.commit
 
-    def unchecked(self: Any, offsets: Any, membership: Any) -> None:
-        commit(self, offsets, membership.group_id)
+    def unchecked(self: Any, offsets: Any, membership: Any, sent: Any) -> None:
+        commit(self, offsets, membership.group_id, sent)
 
     Publisher.commit = unchecked  # type: ignore[method-assign]
 

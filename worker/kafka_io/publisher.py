@@ -7,7 +7,7 @@ client's exceptions; imports no inference and no runtime.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kafka import KafkaProducer
@@ -122,10 +122,22 @@ class Publisher:
         """Open a transaction. Raises KafkaError."""
         self._producer.begin_transaction()
 
-    def commit(self, offsets: Mapping[Any, Any], membership: Any) -> None:
-        """Commit what was sent and these offsets. Raises KafkaError; then all is uncertain."""
+    def commit(self, offsets: Mapping[Any, Any], membership: Any, sent: Iterable[Any]) -> None:
+        """Commit what was `sent` (the futures of it) and these offsets.
+
+        The client's word is not enough. When a broker has lost a producer's state (a leader that
+        was killed), it refuses a batch; the client then begins a new epoch, which aborts the
+        transaction, and finds nothing left to commit: `commit_transaction` returns as if all were
+        well. The batch's own future knows better.
+
+        Raises:
+            KafkaError: then all is uncertain.
+        """
         self._producer.send_offsets_to_transaction(offsets, membership)
         self._producer.commit_transaction()
+        for future in sent:
+            if not future.succeeded():
+                raise future.exception or KafkaError("a record was not acknowledged")
 
     @property
     def last_error(self) -> Exception | None:
@@ -145,6 +157,10 @@ class Publisher:
 
     # -- the end -------------------------------------------------------------------------------
 
+    def halt(self) -> None:
+        """Any thread: send nothing more; what was not acknowledged is refused."""
+        self._producer._sender.force_close()  # noqa: SLF001 - there is no public way
+
     def close(self, timeout: float) -> None:
         """Wait for acknowledgements up to `timeout` seconds, then drop what is left.
 
@@ -156,7 +172,7 @@ class Publisher:
         except KafkaError as error:
             # The client gives up on its flush and leaves its sender running: what it would still
             # publish then would be a successor's work done twice.
-            self._producer._sender.force_close()  # noqa: SLF001 - there is no public way
+            self.halt()
             raise translate(error) from error
 
 

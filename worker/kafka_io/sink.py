@@ -92,7 +92,7 @@ class KafkaSink:
         self._publisher.await_metadata()
         current = tuple(o for o in self._waiting if self._source.current(o.ref))
         self._waiting = ()
-        pending = _Pending(current, self._clock.monotonic(), self._on_completion)
+        pending = _Pending(current, self._clock.monotonic(), self._on_completion, self._publisher)
         for outcome in current:
             sent = self._publisher.send(outcome)
             sent.add_callback(pending.acknowledged).add_errback(pending.refused)
@@ -113,13 +113,18 @@ class _Pending:
     """
 
     def __init__(
-        self, outcomes: tuple[Encoded, ...], sent_at: float, on_completion: OnCompletion
+        self,
+        outcomes: tuple[Encoded, ...],
+        sent_at: float,
+        on_completion: OnCompletion,
+        publisher: Publisher,
     ) -> None:
         self._outcomes = outcomes
         self._sent_at = sent_at
         self._left = len(outcomes)
         self._told = False
         self._on_completion = on_completion
+        self._publisher = publisher
         self._lock = threading.Lock()
 
     def acknowledged(self, _: object) -> None:
@@ -132,6 +137,9 @@ class _Pending:
     def refused(self, error: Exception) -> None:
         with self._lock:
             first, self._told = not self._told, True
-        if not first:  # once one is refused, the client refuses its mates too
+        if not first:
             return
+        # The client would go on with what comes after it, and a successor would publish what was
+        # refused behind that.
+        self._publisher.halt()
         self._on_completion(Completion(self._outcomes, self._sent_at, refusal(error)))

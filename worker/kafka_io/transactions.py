@@ -92,7 +92,7 @@ class TransactionalSink:
         self._in_a_hurry = threading.Event()
         self._failures = 0
         self._held: list[Encoded] = []  # not committed yet, in poll order
-        self._sent = 0  # of these, in the open transaction
+        self._sent: list[Any] = []  # the futures of those that are in the open transaction
         self._begun_at: float | None = None
         self._publisher: Publisher | None = None
         try:
@@ -136,7 +136,8 @@ class TransactionalSink:
 
     def _go_on(self) -> None:
         publisher = self._publisher = self._publisher or self._recover()
-        fresh = self._held[self._sent :] = self._current(self._held[self._sent :])
+        sent = len(self._sent)
+        fresh = self._held[sent:] = self._current(self._held[sent:])
         if not self._held:
             return
         if self._begun_at is None:
@@ -144,8 +145,7 @@ class TransactionalSink:
             publisher.begin()
             self._begun_at = self._clock.monotonic()
         for outcome in fresh:
-            publisher.send(outcome)
-            self._sent += 1
+            self._sent.append(publisher.send(outcome))
         if self._due():
             self._commit(publisher)
 
@@ -159,10 +159,10 @@ class TransactionalSink:
         # Without a generation the broker would take the offsets unchecked, as a lone consumer's.
         if membership.generation_id < 0 or len(self._current(self._held)) < len(self._held):
             raise BrokerAway("the assignment changed under an open transaction")
-        publisher.commit(_next_offsets(self._held), membership)
+        publisher.commit(_next_offsets(self._held), membership, self._sent)
         self._in_a_hurry.clear()
         done, sent_at = tuple(self._held), self._begun_at or 0.0
-        self._held, self._sent, self._begun_at, self._failures = [], 0, None, 0
+        self._held, self._sent, self._begun_at, self._failures = [], [], None, 0
         self._on_completion(Completion(done, sent_at))
 
     def _current(self, outcomes: Iterable[Encoded]) -> list[Encoded]:
@@ -176,7 +176,7 @@ class TransactionalSink:
             error = self._publisher.last_error or error
             with contextlib.suppress(StreamlabelError):
                 self._publisher.close(_ABANDON)
-        self._publisher, self._begun_at, self._sent = None, None, 0
+        self._publisher, self._begun_at, self._sent = None, None, []
         self._failures += 1
         cause = translate(error)
         if isinstance(error, FencedInstanceIdError) or isinstance(cause, _HOPELESS):
