@@ -35,6 +35,7 @@ def brokers() -> Iterator[Cluster]:
 def test_the_promises_hold_while_everything_breaks(
     brokers: Cluster, tmp_path: Path, seed: int, delivery: Delivery
 ) -> None:
+    """Short seeds; many faults, and seeds that nobody has seen, are for `make chaos`."""
     model = str(make_checkpoint(tmp_path / "tiny"))
     verdict = conduct(draw(seed, 6, brokers.kind), brokers, Subject(model, delivery))
     assert verdict.holds, verdict.told()

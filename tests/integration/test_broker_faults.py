@@ -143,7 +143,10 @@ def test_an_input_topic_that_is_deleted_stops_the_worker(
 def test_a_limit_that_is_lowered_under_way_refuses_and_loses_nothing(
     broker: Broker, topics: Topics, admin: KafkaAdminClient
 ) -> None:
-    """max.message.bytes of the output topic: known at start, and changed by someone since."""
+    """max.message.bytes of the output topic: known at start, and changed by someone since.
+
+    FIELD complaint 6: committed though it failed. What the broker refuses is not committed.
+    """
     needs_kafka(broker, "takes any record")
     produce(broker, topics.input, texts(50))
     with running(broker, topics, **SMALL) as worker:

@@ -105,6 +105,7 @@ def test_sigterm_under_load_then_a_successor_makes_no_repeats(
 def test_sigkill_under_load_repeats_at_most_what_was_in_flight(
     broker: Broker, topics: Topics, start: Start, feed: list[int]
 ) -> None:
+    """FIELD complaint 1: committed before it was processed. A crash loses nothing."""
     first = start(*SLOWLY, "--kafka-session-timeout", "6")
     first.wait_ready()
     wait_until(lambda: published(first) > 50, what="the first is under way")
