@@ -228,6 +228,8 @@ def test_a_missing_topic_is_named(stage: Stage, admin: KafkaAdminClient, role: s
     """With the command that makes it."""
     name = getattr(stage.topics, role)
     admin.delete_topics([name])
+    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as asked:
+        wait_until(lambda: asked.topics([name])[name] is None, what="the topic is gone")
     assert stage.command("--to-end") == 1
     told = stage.capsys.readouterr().err
     assert f"nothing to audit: missing on {stage.broker.bootstrap_servers}: {name}" in told
