@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -95,7 +96,10 @@ def conduct(
     """Carry a plan out."""
     folder = Path(tempfile.mkdtemp(prefix=f"streamlabel-chaos-{plan.seed}-"))
     with Arena(cluster, plan.partitions, plan.rate) as arena:
-        return _Run(plan, cluster, arena, subject, folder, say).go()
+        verdict = _Run(plan, cluster, arena, subject, folder, say).go()
+    if verdict.holds:
+        shutil.rmtree(folder)
+    return verdict
 
 
 def flags_of(cluster: Cluster, names: Names, subject: Subject, slot: int) -> dict[str, Any]:

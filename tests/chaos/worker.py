@@ -27,6 +27,7 @@ from worker.clock import SystemClock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.offsets import OffsetTracker
 from worker.core.records import ModelInput, Partition, Prediction, RawRecord
+from worker.errors import OutOfMemory
 from worker.runtime.rebalance import Rebalance
 from worker.settings import load
 
@@ -123,7 +124,7 @@ class ObedientModel:
         if any(ids in self._poisoned for ids in model_input.ids):
             raise ValueError("poison")
         if now < self._orders.short_of_memory_until and texts > _FITS:
-            raise MemoryError(f"{texts} texts do not fit")
+            raise OutOfMemory(f"{texts} texts do not fit")
         if now < self._orders.slow_until:
             self._clock.sleep(_SLOW * texts)
         return self._classifier.predict(model_input)
