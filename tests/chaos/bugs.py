@@ -98,7 +98,7 @@ def _offsets_outside_the_transaction() -> None:
     attach = Commits.attach
 
     def commit(self: Any, *_: object) -> None:
-        self._producer.commit_transaction()
+        self._await(self._producer._transaction_manager.begin_commit())
 
     def outside(self: Commits, source: Any, sink: Any) -> None:
         attach(self, source, sink)

@@ -79,7 +79,8 @@ class Fleet:
         slot.orders = self._context.RawValue(Orders)
         slot.due, slot.told, slot.frozen = None, False, False
         log = self._folder / f"worker-{slot.number}.log"
-        arguments = (dict(self._flags(slot.number)), slot.orders, log, self._bug)
+        flags = dict(self._flags(slot.number))
+        arguments = (flags, slot.orders, log, self._bug, os.getpid())
         slot.process = self._context.Process(target=main, args=arguments, daemon=True)
         slot.process.start()
 

@@ -14,6 +14,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,6 @@ POISON = "poison"  # a text with this word breaks the model
 _SLOW = 0.02  # seconds a text
 _MOST_OF = 0.7  # of a drain's bound; the rest of it is the commit's
 _FITS = 4  # texts that a model fits which is out of memory
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class Orders(ctypes.Structure):
@@ -55,9 +55,17 @@ class Orders(ctypes.Structure):
     )
 
 
-def main(flags: Mapping[str, Any], orders: Any, log: Path, bug: str | None) -> None:
-    """The process's life; `flags` are settings by path, `bug` is planted first."""
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+def main(flags: Mapping[str, Any], orders: Any, log: Path, bug: str | None, harness: int) -> None:
+    """The process's life.
+
+    Args:
+        flags: settings by path.
+        orders: `Orders` in shared memory.
+        log: takes what the worker writes.
+        bug: planted first, if any.
+        harness: the process to end with, however that ends.
+    """
+    threading.Thread(target=_die_with, args=(harness,), daemon=True).start()
     with log.open("ab") as out:
         os.dup2(out.fileno(), sys.stdout.fileno())
         os.dup2(out.fileno(), sys.stderr.fileno())
@@ -72,6 +80,16 @@ def main(flags: Mapping[str, Any], orders: Any, log: Path, bug: str | None) -> N
         print(f"streamlabel: {error}", file=sys.stderr, flush=True)
         code = 1
     os._exit(code)  # whatever threads a fault has left behind
+
+
+def _die_with(harness: int) -> None:
+    clock = SystemClock()
+    while True:
+        clock.sleep(1.0)
+        try:
+            os.kill(harness, 0)
+        except ProcessLookupError:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _obey(orders: Any) -> None:

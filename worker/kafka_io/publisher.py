@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 from worker.clock import Clock
 from worker.core.faults import backoff
@@ -52,6 +52,7 @@ class Publisher:
     ) -> None:
         self._partitions, self._clock = partitions, clock
         self.transactional_id = transactional_id
+        self._transaction_timeout = settings.transaction_timeout
         options = _options(settings, max_request)
         if transactional_id:
             options["transactional_id"] = transactional_id
@@ -133,11 +134,22 @@ class Publisher:
         Raises:
             KafkaError: then all is uncertain.
         """
-        self._producer.send_offsets_to_transaction(offsets, membership)
-        self._producer.commit_transaction()
+        manager = self._producer._transaction_manager  # noqa: SLF001
+        self._await(manager.send_offsets_to_transaction(offsets, membership))
+        self._await(manager.begin_commit())
         for future in sent:
             if not future.succeeded():
                 raise future.exception or KafkaError("a record was not acknowledged")
+
+    def _await(self, step: Any, timeout: float | None = None) -> None:
+        """Wait for a step of a transaction, as the client's own methods do without a bound.
+
+        They may wait for ever: a step that is under way when the client begins a new epoch is
+        forgotten. After the transaction's timeout the broker has aborted it anyway.
+        """
+        self._producer._sender.wakeup()  # noqa: SLF001 - there is no public way
+        if not step.wait(timeout_ms=(timeout or self._transaction_timeout) * 1000):
+            raise KafkaTimeoutError("a step of a transaction was not answered")
 
     @property
     def last_error(self) -> Exception | None:
@@ -146,14 +158,9 @@ class Publisher:
         return told
 
     def abort(self, timeout: float) -> None:
-        """Abort the open transaction, so that readers need not wait for its timeout.
-
-        The client's own method would wait for a dead broker without end.
-        """
+        """Abort the open transaction, so that readers need not wait for its timeout."""
         with contextlib.suppress(KafkaError):
-            ended = self._producer._transaction_manager.begin_abort()  # noqa: SLF001
-            self._producer._sender.wakeup()  # noqa: SLF001
-            ended.wait(timeout_ms=timeout * 1000)
+            self._await(self._producer._transaction_manager.begin_abort(), timeout)  # noqa: SLF001
 
     # -- the end -------------------------------------------------------------------------------
 
