@@ -147,7 +147,7 @@ class Node:
         self._properties.write_text("".join(lines))
         format_ = self._script("kafka-storage.sh", "format", "-t", cluster, "-c", self._properties)
         if format_.wait(_FORMAT_TIMEOUT_S):
-            raise RuntimeError(f"Kafka's storage can't be formatted:\n{last_lines(self._log)}")
+            raise RuntimeError(f"Kafka's storage can't be formatted:\n{last_lines(self.log)}")
 
     @property
     def up(self) -> bool:
@@ -164,7 +164,7 @@ class Node:
         deadline = self._clock.monotonic() + _START_TIMEOUT_S
         while not self.answers():
             if not self.up:
-                raise RuntimeError(f"Kafka ended by itself:\n{last_lines(self._log)}")
+                raise RuntimeError(f"Kafka ended by itself:\n{last_lines(self.log)}")
             if self._clock.monotonic() > deadline:
                 raise RuntimeError(f"Kafka did not answer in {_START_TIMEOUT_S:.0f} s")
             self._clock.sleep(0.1)
@@ -208,7 +208,8 @@ class Node:
                 self._process.send_signal(number)
 
     @property
-    def _log(self) -> Path:
+    def log(self) -> Path:
+        """What it writes."""
         return self.folder / "out.log"
 
     @property
@@ -218,7 +219,7 @@ class Node:
     def _script(self, name: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
         # LOG_DIR: a full distribution's scripts would write into the distribution itself.
         environ = child_environment(KAFKA_HEAP_OPTS=_JAVA, LOG_DIR=str(self.folder / "logs"))
-        with self._log.open("ab") as output:
+        with self.log.open("ab") as output:
             return spawn([self._home / "bin" / name, *arguments], output, environ)
 
 

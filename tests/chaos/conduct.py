@@ -29,6 +29,8 @@ _READY_S = 90.0
 _PATIENCE_S = 45.0  # seconds without a commit, while work waits, until a run counts as stuck
 _STOP_S = 45.0
 _STEP_S = 0.05
+_COUNTS = ("consumed", "published", "dead_lettered")
+_OFFENCES = ("missing", "duplicated", "reordered", "orphans")
 _RETRY_S = 1.0  # until a fault is tried again that had no target, or whose broker is not back
 
 SETTINGS: dict[str, Any] = {
@@ -43,6 +45,10 @@ SETTINGS: dict[str, Any] = {
     "http.enabled": False,
     "log.format": "json",
 }
+
+
+class AuditFailed(Exception):
+    """The audit could not judge; its words."""
 
 
 @dataclass
@@ -129,7 +135,7 @@ def audited(cluster: Cluster, names: Names, delivery: Delivery) -> dict[str, Any
         command, capture_output=True, text=True, check=False, env=child_environment()
     )
     if not done.stdout:
-        raise RuntimeError(f"the audit failed: {done.stderr}")
+        raise AuditFailed(done.stderr)
     verdict: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return verdict
 
@@ -177,11 +183,12 @@ class _Run:
 
     def _judge(self, *, drained: bool, started: float) -> Verdict:
         verdict = Verdict(self._plan.seed, dict(sorted(self._done.items())), drained=drained)
-        audit = audited(self._cluster, self._arena.names, self._subject.delivery)
-        for name in ("consumed", "published", "dead_lettered", "missing"):
-            setattr(verdict, name, audit[name])
-        for name in ("duplicated", "reordered", "orphans"):
-            setattr(verdict, name, audit[name])
+        try:
+            audit = audited(self._cluster, self._arena.names, self._subject.delivery)
+        except AuditFailed as error:  # nothing is consumed, then: the promise does not hold
+            audit = {"failed": str(error)}
+        for name in (*_COUNTS, *_OFFENCES):
+            setattr(verdict, name, audit.get(name, 0))
         verdict.delivery = delivery = self._subject.delivery
         allowed = self._fleet.repeatable if delivery == "at_least_once" else 0
         verdict.duplicates_allowed = allowed
@@ -191,6 +198,8 @@ class _Run:
         verdict.logs = str(self._folder)
         if not verdict.holds:
             (self._folder / "audit.json").write_text(json.dumps(audit, indent=1))
+            for node in self._cluster.kafka.nodes if self._cluster.kafka else ():
+                shutil.copy(node.log, self._folder / f"broker-{node.port}.log")
         return verdict
 
     # -- time ----------------------------------------------------------------------------------

@@ -174,10 +174,17 @@ class TransactionalSink:
         """Give the producer up; what to tell the stage."""
         if self._publisher is not None:
             error = self._publisher.last_error or error
+        self._failures += 1
+        cause = self._judge(error)
+        if self._publisher is not None:
+            if not isinstance(cause, BrokerAway):  # nobody comes after it to end its transaction
+                self._publisher.abort(_ABORT)
             with contextlib.suppress(StreamlabelError):
                 self._publisher.close(_ABANDON)
         self._publisher, self._begun_at, self._sent = None, None, []
-        self._failures += 1
+        return cause
+
+    def _judge(self, error: Exception) -> StreamlabelError:
         cause = translate(error)
         if isinstance(error, FencedInstanceIdError) or isinstance(cause, _HOPELESS):
             return cause
