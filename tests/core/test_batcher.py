@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.records import invalid, item
 from worker.core.batcher import MicroBatcher
-from worker.core.records import Partition
+from worker.core.records import MicroBatch, Partition
 
 
 def test_nothing_waits_nothing_is_due() -> None:
@@ -104,3 +104,8 @@ def test_every_entry_comes_out_once_in_order_within_the_bounds(
         assert len(offsets) == 1 or sum(sizes[o] for o in offsets) <= max_tokens
         seen += offsets
     assert seen == list(range(len(sizes)))
+
+
+def test_a_batch_is_as_long_as_it_has_records() -> None:
+    batch = MicroBatch((item(0), invalid(1)), "drain", 0.0, 0.0)
+    assert len(batch) == 2

@@ -160,11 +160,14 @@ def test_acknowledgements_that_do_not_come_are_named(own_kafka: ApacheKafka) -> 
         names = [topics.input, topics.output, topics.dead]
         admin.create_topics({name: {"num_partitions": 1} for name in names})
         admin.wait_for_topics(names)
-    gate = Gate("post number 5")
+    gate = Gate("post number 1")
     with running(broker, topics, gate.model, stall_timeout=2.0) as worker:
-        produce(broker, topics.input, texts(5))
-        wait_until(lambda: count(broker, topics) == 5, what="the first ones are labelled")
-        produce(broker, topics.input, texts(15, start=5))
+        produce(broker, topics.input, texts(1))
+        wait_until(
+            lambda: worker.value("streamlabel_stage_seconds_count", stage="commit") == 1,
+            what="the first one is labelled and committed",
+        )
+        produce(broker, topics.input, texts(19, start=1))
         assert gate.reached.wait(60)
         own_kafka.nodes[0].freeze()
         try:
