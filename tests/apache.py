@@ -131,6 +131,7 @@ class Node:
     Attributes:
         listeners: name -> port.
         port: of the listener that has no proxy in front of it.
+        stopping: it was asked to, and has not been started since.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Node:
         self._home, self.folder, self.listeners, self._clock = home, folder, listeners, clock
         self.port = listeners["PLAINTEXT"]
         self._process: subprocess.Popen[bytes] | None = None
+        self.stopping = False
         folder.mkdir()
 
     def format(self, cluster: str, properties: Mapping[str, str]) -> None:
@@ -157,6 +159,7 @@ class Node:
     def start(self) -> None:
         """Start it if it is down; `wait` for it to answer."""
         if not self.up:
+            self.stopping = False
             self._process = self._script("kafka-server-start.sh", self._properties)
 
     def wait(self) -> None:
@@ -179,8 +182,9 @@ class Node:
             return False
 
     def terminate(self) -> None:
-        """Ask it to stop, as an operator would."""
+        """Ask it to stop, as an operator would; it takes its time, and answers meanwhile."""
         if self._process and self.up:
+            self.stopping = True
             self._process.terminate()
 
     def stop(self) -> None:

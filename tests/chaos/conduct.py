@@ -284,7 +284,7 @@ class _Run:
 
     def _heal_broker(self, node: Any, heal: Callable[[Any], None]) -> None:
         heal(node)
-        if node.up and node.answers():
+        if node.up and not node.stopping and node.answers():
             self._down = None
         else:
             self._in(_RETRY_S, lambda: self._heal_broker(node, heal))
