@@ -166,7 +166,10 @@ def test_a_zombie_publishes_nothing_that_is_anothers_by_now(
         zombie.process.send_signal(signal.SIGCONT)
         more()
         wait_until(lambda: audit(broker, topics)["pending"] == 0, 90, "all is committed")
-        assert [worker.stop() for worker in workers] == [0, 0], zombie.log.read_text()
+        assert successor.stop() == 0, successor.log.read_text()
+        # A transaction that was open at the stop has timed out: its producer is fenced for good.
+        fenced = "ProducerFencedError" in zombie.log.read_text()
+        assert zombie.stop() == 0 or (fenced and delivery == "exactly_once"), zombie.log.read_text()
     finally:
         for worker in workers:
             worker.kill()
