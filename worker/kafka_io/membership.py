@@ -97,3 +97,7 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
         """
         super().reset_generation(member_id)
         self.rejoining = False
+        # Nor does it forget what it owned: the next join would claim it, against the one who has
+        # it now, and the leader may believe either. Both would work on it until one has drained.
+        for assignor in self._assignors.values():
+            assignor.member_assignment = None
