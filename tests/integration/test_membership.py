@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import MemberToRemove
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaTimeoutError
 
 from tests.conftest import Broker, Topics
 from tests.models import make_checkpoint
@@ -160,6 +161,33 @@ def poll_until(source: KafkaSource, stop: threading.Event) -> None:
     while not stop.is_set():
         source.poll(0.1, 1)
     source.close(5)
+
+
+@pytest.mark.parametrize("topics", [1], indirect=True)
+def test_a_partition_that_comes_back_goes_on_from_what_is_committed_now(
+    broker: Broker, topics: Topics
+) -> None:
+    """Not from an answer that the client has kept since before: all would be labelled again."""
+    produce(broker, topics.input, texts(30))
+    handler = Partitions()
+    source = KafkaSource(load(flags(broker, topics), environ={}).settings, handler, clock)
+    try:
+        polled: list[RawRecord] = []
+        wait_until(lambda: polled.extend(source.poll(0.1, 100)) or len(polled) == 30, what="all")
+        with contextlib.suppress(KafkaTimeoutError):
+            source._consumer.committed(TopicPartition(topics.input, 0), timeout_ms=0)
+        source.commit({Partition(topics.input, 0): 30}, 10)
+        source._consumer._coordinator.reset_generation()  # as at an answer of "unknown member"
+        again: list[RawRecord] = []
+        wait_until(
+            lambda: again.extend(source.poll(0.1, 100)) or handler.told[1:] == ["lost", "assigned"],
+            what="it is in again",
+        )
+        produce(broker, topics.input, texts(1, start=30))
+        wait_until(lambda: again.extend(source.poll(0.1, 100)) or bool(again), what="the new one")
+        assert [record.ref.offset for record in again] == [30]
+    finally:
+        source.close(5)
 
 
 def raises(kind: type[Exception], source: KafkaSource, record: RawRecord) -> bool:
