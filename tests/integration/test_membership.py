@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import signal
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import MemberToRemove
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaTimeoutError
 
 from tests.conftest import Broker, Topics
 from tests.models import make_checkpoint
@@ -28,7 +32,7 @@ from tests.workers import (
     texts,
     wait_until,
 )
-from worker.core.records import RawRecord
+from worker.core.records import Partition, RawRecord
 from worker.errors import BrokerAway, Fenced
 from worker.kafka_io.source import KafkaSource
 from worker.settings import load
@@ -69,21 +73,28 @@ class Gate:
 
 
 class Partitions:
-    """A handler that notes what it is told."""
+    """A handler that notes what it is told, and lets go of nothing before it is `drained`."""
 
-    def __init__(self) -> None:
+    def __init__(self, drained: threading.Event | None = None) -> None:
         self.told: list[str] = []
+        self.owned: set[Partition] = set()
+        self._drained = drained
 
-    def on_assigned(self, partitions: object) -> None:
+    def on_assigned(self, partitions: Iterable[Partition]) -> None:
         self.told.append("assigned")
+        self.owned |= set(partitions)
 
-    def on_revoked(self, partitions: object) -> None:
-        self.told.append("revoked")
+    def on_revoked(self, partitions: Iterable[Partition]) -> None:
+        self.told.append("revoking")
+        if self._drained:
+            self._drained.wait(20)
+        self.owned -= set(partitions)
 
-    def on_lost(self, partitions: object) -> None:
+    def on_lost(self, partitions: Iterable[Partition]) -> None:
         self.told.append("lost")
+        self.owned -= set(partitions)
 
-    def on_skipped(self, partition: object, offsets: object) -> None:
+    def on_skipped(self, partition: Partition, offsets: range) -> None:
         self.told.append("skipped")
 
 
@@ -95,7 +106,7 @@ def test_a_member_that_is_not_heard_of_is_in_doubt_and_then_out(
 ) -> None:
     """By the local clock, before the group can say so: what it polled is nobody's for that long."""
     produce(broker, topics.input, texts(30))
-    options = flags(broker, topics) | {"kafka.session_timeout": 2, "kafka.max_poll_interval": 60}
+    options = flags(broker, topics) | {"kafka.session_timeout": 3, "kafka.max_poll_interval": 60}
     handler = Partitions()
     source = KafkaSource(load(options, environ={}).settings, handler, clock)
     try:
@@ -114,6 +125,71 @@ def test_a_member_that_is_not_heard_of_is_in_doubt_and_then_out(
         source.close(5)
 
 
+def test_a_member_that_is_back_gets_nothing_that_another_still_drains(
+    broker: Broker, topics: Topics
+) -> None:
+    """FIELD complaint 5: it claimed what it once had, and both worked on it."""
+    options = flags(broker, topics) | {"kafka.session_timeout": 6, "kafka.max_poll_interval": 60}
+    settings = load(options, environ={}).settings
+    stop, drained = threading.Event(), threading.Event()
+    lost, other = Partitions(), Partitions(drained)
+    with contextlib.ExitStack() as stack:
+        source = KafkaSource(settings, lost, clock)
+        stack.callback(source.close, 5)
+        wait_until(lambda: source.poll(0.1, 1) or "assigned" in lost.told, what="it is in")
+        source._consumer._coordinator._disable_heartbeat()  # as if it were stopped
+        successor = KafkaSource(settings, other, clock)
+        polling = threading.Thread(target=poll_until, args=(successor, stop))
+        polling.start()
+        stack.callback(polling.join)
+        stack.callback(stop.set)
+        stack.callback(drained.set)
+        wait_until(lambda: len(other.owned) == 3, 30, "the other has taken over")
+        source._consumer._coordinator._enable_heartbeat()
+        wait_until(
+            lambda: source.poll(0.1, 1) or "revoking" in other.told, 30, "the other has to drain"
+        )
+        for _ in range(20):  # rebalances would be through by now
+            source.poll(0.1, 1)
+        assert not lost.owned
+        drained.set()
+        wait_until(lambda: source.poll(0.1, 1) or lost.owned, 30, "it has its part")
+        assert not lost.owned & other.owned
+
+
+def poll_until(source: KafkaSource, stop: threading.Event) -> None:
+    while not stop.is_set():
+        source.poll(0.1, 1)
+    source.close(5)
+
+
+@pytest.mark.parametrize("topics", [1], indirect=True)
+def test_a_partition_that_comes_back_goes_on_from_what_is_committed_now(
+    broker: Broker, topics: Topics
+) -> None:
+    """Not from an answer that the client has kept since before: all would be labelled again."""
+    produce(broker, topics.input, texts(30))
+    handler = Partitions()
+    source = KafkaSource(load(flags(broker, topics), environ={}).settings, handler, clock)
+    try:
+        polled: list[RawRecord] = []
+        wait_until(lambda: polled.extend(source.poll(0.1, 100)) or len(polled) == 30, what="all")
+        with contextlib.suppress(KafkaTimeoutError):
+            source._consumer.committed(TopicPartition(topics.input, 0), timeout_ms=0)
+        source.commit({Partition(topics.input, 0): 30}, 10)
+        source._consumer._coordinator.reset_generation()  # as at an answer of "unknown member"
+        again: list[RawRecord] = []
+        wait_until(
+            lambda: again.extend(source.poll(0.1, 100)) or handler.told[1:] == ["lost", "assigned"],
+            what="it is in again",
+        )
+        produce(broker, topics.input, texts(1, start=30))
+        wait_until(lambda: again.extend(source.poll(0.1, 100)) or bool(again), what="the new one")
+        assert [record.ref.offset for record in again] == [30]
+    finally:
+        source.close(5)
+
+
 def raises(kind: type[Exception], source: KafkaSource, record: RawRecord) -> bool:
     try:
         source.current(record.ref)
@@ -122,6 +198,7 @@ def raises(kind: type[Exception], source: KafkaSource, record: RawRecord) -> boo
     return False
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_a_zombie_publishes_nothing_that_is_anothers_by_now(
     broker: Broker, topics: Topics, tmp_path: Path, delivery: str
@@ -166,7 +243,10 @@ def test_a_zombie_publishes_nothing_that_is_anothers_by_now(
         zombie.process.send_signal(signal.SIGCONT)
         more()
         wait_until(lambda: audit(broker, topics)["pending"] == 0, 90, "all is committed")
-        assert [worker.stop() for worker in workers] == [0, 0], zombie.log.read_text()
+        assert successor.stop() == 0, successor.log.read_text()
+        # A transaction that was open at the stop has timed out: its owner is fenced, which is no
+        # clean end. The topics are the judge.
+        assert zombie.stop() == 0 or delivery == "exactly_once", zombie.log.read_text()
     finally:
         for worker in workers:
             worker.kill()
@@ -174,7 +254,9 @@ def test_a_zombie_publishes_nothing_that_is_anothers_by_now(
     assert (verdict["consumed"], verdict["missing"]) == (made, 0), verdict
     assert (verdict["reordered"], verdict["orphans"]) == (0, 0), verdict
     # In flight, and acknowledged within the tenth of a second since the last commit.
-    assert verdict["duplicated"] <= (2 * inflight if delivery == "at_least_once" else 0), verdict
+    assert verdict["duplicated"] <= (2 * inflight if delivery == "at_least_once" else 0), (
+        json.dumps(verdict)
+    )
 
 
 def test_a_membership_lost_in_the_middle_of_a_join_is_lost(

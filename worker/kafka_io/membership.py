@@ -97,3 +97,17 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
         """
         super().reset_generation(member_id)
         self.rejoining = False
+        # Nor does it forget what it owned: the next join would claim it, against the one who has
+        # it now, and the leader may believe either. Both would work on it until one has drained.
+        for assignor in self._assignors.values():
+            assignor.member_assignment = None
+
+    async def _on_join_complete_async(self, *joined: Any) -> None:
+        """Begin without answers to what was asked before.
+
+        A look for committed offsets that outlasts its poll is kept under its set of partitions for
+        the next one to take up. Where a rebalance comes between, that next one may be any time
+        later: the same partitions come back, and would be read again from where they then stood.
+        """
+        self._offset_fetch_futures.clear()
+        await super()._on_join_complete_async(*joined)
