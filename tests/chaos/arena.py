@@ -49,20 +49,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(
-    kind: BrokerKind,
-    home: Path | None,
-    brokers: int = BROKERS,
-    overrides: dict[str, str] | None = None,
-) -> Iterator[Cluster]:
-    """Brokers of Apache Kafka with a wire for each slot, or the embedded one.
-
-    Args:
-        kind: which of them.
-        home: Apache Kafka's unpacked distribution.
-        brokers: how many of Apache Kafka's.
-        overrides: properties of theirs that win over ours.
-    """
+def cluster(kind: BrokerKind, home: Path | None, brokers: int = BROKERS) -> Iterator[Cluster]:
+    """Brokers of Apache Kafka with a wire for each slot, or the embedded one."""
     if kind == "embedded":
         with EmbeddedBroker() as broker:
             yield Cluster(kind, broker.bootstrap_servers, [broker.bootstrap_servers])
@@ -74,7 +62,7 @@ def cluster(
         )
     with Wires(SLOTS[kind], brokers) as wires:
         doors = {f"SLOT{n}": wire.ports for n, wire in enumerate(wires.slots)}
-        with ApacheKafka(home, overrides, brokers=brokers, doors=doors) as kafka:
+        with ApacheKafka(home, brokers=brokers, doors=doors) as kafka:
             wires.connect([[node.listeners[door] for node in kafka.nodes] for door in doors])
             by_slot = [",".join(f"127.0.0.1:{port}" for port in wire.ports) for wire in wires.slots]
             yield Cluster(kind, kafka.bootstrap_servers, by_slot, kafka, wires)

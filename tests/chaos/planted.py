@@ -31,7 +31,6 @@ class Trap:
     only: tuple[str, ...]
     seed: int = 1
     faults: int = 8
-    slow_followers: bool = False
 
 
 TRAPS: dict[str, Trap] = {
@@ -42,16 +41,9 @@ TRAPS: dict[str, Trap] = {
     "swallowed_publish_error": Trap("exactly_once", ("sigstop", "network_cut")),
     "order_lost_on_retry": Trap("exactly_once", ("sigstop", "network_cut")),
     "offsets_outside_the_transaction": Trap("exactly_once", ("sigkill",)),
-    "unstable_offsets_read_on_takeover": Trap(
-        "exactly_once", ("sigterm", "join"), slow_followers=True
-    ),
+    "unstable_offsets_read_on_takeover": Trap("exactly_once", ("sigterm", "join")),
     "zombie_not_fenced": Trap("exactly_once", ("sigstop",)),
 }
-
-
-# Followers that fetch rarely: what needs their acknowledgement takes a while, and so do the markers
-# that end a transaction, which are written after its commit has returned.
-_SLOW_FOLLOWERS = {"replica.fetch.min.bytes": "1000000", "replica.fetch.wait.max.ms": "500"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,25 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.seed is not None:
         chosen = {name: replace(trap, seed=args.seed) for name, trap in chosen.items()}
     try:
-        good = [_on_cluster(chosen, slow=slow) for slow in (False, True)]
+        good = _all(chosen)
     except StreamlabelError as error:
         print(f"chaos: {error}", file=sys.stderr)
         return 2
-    return 0 if all(good) else 1
+    return 0 if good else 1
 
 
-def _on_cluster(chosen: dict[str, Trap], *, slow: bool) -> bool:
-    """All traps that want such a cluster; whether each caught its bug and was clean without."""
-    traps = {name: trap for name, trap in chosen.items() if trap.slow_followers is slow}
-    if not traps:
-        return True
+def _all(traps: dict[str, Trap]) -> bool:
+    """Whether each trap caught its bug, and was clean without."""
     home = read_environment("KAFKA_HOME")
     model = str(make_checkpoint(Path(tempfile.mkdtemp(prefix="streamlabel-tiny-")) / "tiny"))
-    overrides = _SLOW_FOLLOWERS if slow else None
     runs: list[tuple[str | None, Trap]] = list(traps.items())
     runs += [(None, trap) for trap in dict.fromkeys(traps.values())]
     good = True
-    with cluster("apache", Path(home) if home else None, overrides=overrides) as brokers:
+    with cluster("apache", Path(home) if home else None) as brokers:
         for bug, trap in runs:
             verdict = _spring(trap, brokers, model, bug)
             good = good and verdict.holds is (bug is None)
