@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,9 +26,7 @@ def own_kafka() -> Iterator[ApacheKafka]:
 
 
 def kill(kafka: ApacheKafka) -> None:
-    assert kafka._process is not None
-    os.killpg(kafka._process.pid, signal.SIGKILL)
-    kafka._process.wait(30)
+    kafka.nodes[0].kill()
 
 
 @pytest.mark.parametrize("go_down", [ApacheKafka.go_down, kill], ids=["clean", "kill -9"])

@@ -62,11 +62,6 @@ def named(kafka: ApacheKafka) -> Broker:
     return Broker(kafka.bootstrap_servers, "apache", "its own")
 
 
-def folder(kafka: ApacheKafka) -> Path:
-    assert kafka._folder is not None
-    return kafka._folder
-
-
 def published(worker: WorkerThread) -> float:
     return worker.value("streamlabel_records_published_total")
 
@@ -81,7 +76,7 @@ def test_a_damaged_record_stops_the_worker_and_names_its_place() -> None:
         produce(broker, TOPICS.input, texts(5))
         produce(broker, TOPICS.input, [(b"k", b'{"text": "mark here"}')])
         kafka.go_down()
-        (segment,) = (folder(kafka) / "log" / "in-0").glob("*.log")
+        (segment,) = (kafka.nodes[0].folder / "log" / "in-0").glob("*.log")
         segment.write_bytes(segment.read_bytes().replace(b"mark here", b"mask here"))
         kafka.go_up()
         with running(broker, TOPICS) as worker:
