@@ -26,9 +26,9 @@ def test_a_commit_that_fails_is_found_out_about(
 
     def failing(self: Publisher, *args: Any) -> None:
         calls.append(args)
-        if committed or len(calls) != 2:
+        if committed or len(calls) != 1:
             commit(self, *args)
-        if len(calls) == 2:
+        if len(calls) == 1:
             raise KafkaError("the answer is lost")
 
     monkeypatch.setattr(Publisher, "commit", failing)
@@ -38,7 +38,7 @@ def test_a_commit_that_fails_is_found_out_about(
             lambda: worker.value("streamlabel_records_published_total") == 120, what="all are done"
         )
         assert worker.value("streamlabel_inflight_records") <= 120
-    assert len(calls) > 2
+    assert len(calls) >= 1 + (not committed)
     assert worker.error is None
     verdict = audit(broker, topics, "--delivery", "exactly_once")
     assert verdict["holds"], verdict
