@@ -23,8 +23,8 @@ RECORDS ?= 1000000
 
 .PHONY: demo test lint types unit generate train chaos chaos-planted scale delivery-cost soak clean
 
-# Where Apache Kafka is for those who test against it: an unpacked distribution.
-KAFKA_HOME ?= $(abspath $(firstword $(wildcard ../kafka ../shared/kafka)))
+# Where Apache Kafka is for those who test against it: an unpacked distribution, and a java.
+KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
 export KAFKA_HOME
 
 demo: $(VENV)/.demo

@@ -166,6 +166,11 @@ class WorkerProcess:
         lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith(name)]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
+    @property
+    def published(self) -> float:
+        """How many results it has published."""
+        return self.metric("streamlabel_records_published_total")
+
     def wait_ready(self) -> None:
         """Wait until /readyz is green."""
 
@@ -248,6 +253,11 @@ class WorkerThread:
     def value(self, name: str, **labels: str) -> float:
         """A metric's value."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    @property
+    def published(self) -> float:
+        """How many results it has published."""
+        return self.value("streamlabel_records_published_total")
 
 
 @contextlib.contextmanager

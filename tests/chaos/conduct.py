@@ -6,6 +6,7 @@ seconds later, its healing.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import json
@@ -174,7 +175,7 @@ class _Run:
         self._until(lambda: self._arena.outcomes > 0, _READY_S)
         began = self._clock.monotonic()
         for fault in self._plan.faults:
-            self._at(began + fault.at, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
+            self._at(began + fault.at, functools.partial(self._begin, fault))
         self._until(lambda: not self._agenda, float("inf"))
         drained = self._arena.drain(self._step, _PATIENCE_S)
         stopped = self._fleet.stop_all(_STOP_S)
@@ -224,7 +225,7 @@ class _Run:
     # -- faults --------------------------------------------------------------------------------
 
     def _begin(self, fault: Fault) -> None:
-        if getattr(self, f"_{fault.kind}")(fault) is False:
+        if not getattr(self, f"_{fault.kind}")(fault):
             self._in(_RETRY_S, lambda: self._begin(fault))
             return
         self._done[fault.kind] += 1
@@ -277,7 +278,8 @@ class _Run:
     ) -> bool:
         if self._down is not None or self._cluster.kafka is None:
             return False
-        node = self._down = self._cluster.kafka.nodes[fault.target % 3]
+        nodes = self._cluster.kafka.nodes
+        node = self._down = nodes[fault.target % len(nodes)]
         hurt(node)
         self._in(fault.duration, lambda: self._heal_broker(node, heal))
         return True

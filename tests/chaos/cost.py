@@ -55,7 +55,7 @@ def _throughput(brokers: Cluster, records: int, rounds: int) -> dict[str, Any]:
     rates: dict[Delivery, list[float]] = {"at_least_once": [], "exactly_once": []}
     for _ in range(rounds):
         for delivery, found in rates.items():
-            with _running(brokers, delivery, rate=1e9, limit=records) as run:
+            with _Running(brokers, delivery, rate=1e9, limit=records) as run:
                 found.append(run.drained_at())
             _say(f"{delivery}: {found[-1]:.1f} records/s")
     medians = {delivery: round(statistics.median(found), 1) for delivery, found in rates.items()}
@@ -68,14 +68,14 @@ def _latencies(brokers: Cluster, rate: float) -> dict[str, Any]:
     cases: list[tuple[Delivery, float]] = [("at_least_once", 0.5)]
     cases += [("exactly_once", interval) for interval in _INTERVALS]
     for delivery, interval in cases:
-        with _running(brokers, delivery, rate=rate, limit=1e9, commit_interval=interval) as run:
+        with _Running(brokers, delivery, rate=rate, limit=1e9, commit_interval=interval) as run:
             name = delivery if delivery == "at_least_once" else f"{delivery}, {interval:g} s"
             found[name] = run.steady()
         _say(f"{name}: {found[name]}")
     return found
 
 
-class _running:  # noqa: N801 - reads as what it is where it is used
+class _Running:
     """One worker with the bundled model on topics of its own, and a reader of its results."""
 
     def __init__(
@@ -110,7 +110,7 @@ class _running:  # noqa: N801 - reads as what it is where it is used
         self._fleet.stop_all(60)
         self._reader.stop.set()
         self._reading.join()
-        self._arena.__exit__(None, None, None)
+        self._arena.__exit__()
 
     def drained_at(self) -> float:
         """Records a second from the first result that was read to the last."""

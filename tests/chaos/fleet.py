@@ -119,9 +119,8 @@ class Fleet:
     def _ended(self, slot: Slot, now: float) -> None:
         code = slot.process.exitcode
         self.exits[str(code)] += 1
-        # A drained worker has nothing uncommitted; a lost partition's records were counted when
-        # it was lost.
-        self.repeatable += slot.orders.lost + (slot.orders.uncommitted if code else 0)
+        orders = slot.orders
+        self.repeatable += orders.lost + (orders.left + orders.uncommitted if code else 0)
         slot.process.join()
         slot.process.close()
         slot.process = None

@@ -39,9 +39,10 @@ _FITS = 4  # texts that a model fits which is out of memory
 
 
 class Orders(ctypes.Structure):
-    """What the harness tells a worker, and what it is told back (`uncommitted`, `lost`).
+    """What the harness tells a worker, and what it is told back: what may come twice.
 
-    Times are in seconds of the machine's monotonic clock, which processes share.
+    `lost` records may anyhow, `left` and `uncommitted` ones only where the worker admits it by
+    its exit code. Times are in seconds of the machine's monotonic clock, which processes share.
     """
 
     _fields_ = (
@@ -52,6 +53,7 @@ class Orders(ctypes.Structure):
         ("crash", ctypes.c_int),
         ("uncommitted", ctypes.c_int),
         ("lost", ctypes.c_int),
+        ("left", ctypes.c_int),
     )
 
 
@@ -201,8 +203,9 @@ class CountingTracker(OffsetTracker):
 class CountingRebalance(Rebalance):
     """Tells how many records were let go of that may come again elsewhere.
 
-    Those of a partition that was lost; and those that a drain gave up at its bound. A drain that
-    leaves something behind before its bound is up is a fault, and not counted.
+    Those of a partition that was lost; and those that a drain gave up at its bound, which a stop
+    sets to nothing. A drain that leaves something behind before its bound is up is a fault, and
+    not counted.
     """
 
     def __init__(self, orders: Any, offsets: CountingTracker, *args: Any, **more: Any) -> None:
@@ -217,6 +220,9 @@ class CountingRebalance(Rebalance):
     def on_revoked(self, partitions: Iterable[Partition]) -> None:
         before, started = self._counted.dropped, self._clock.monotonic()
         super().on_revoked(partitions)
+        dropped = self._counted.dropped - before
         bound = min(self._drain_timeout, self.latest - started)
-        if self._clock.monotonic() - started > bound * _MOST_OF:
-            self._orders.lost += self._counted.dropped - before
+        if bound <= 0:
+            self._orders.left += dropped
+        elif self._clock.monotonic() - started > bound * _MOST_OF:
+            self._orders.lost += dropped

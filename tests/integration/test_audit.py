@@ -390,6 +390,19 @@ def compact(stage: Stage, admin: KafkaAdminClient, topic: str) -> None:
     stage.key = b"the same"
 
 
+def judge_compacted(stage: Stage, admin: KafkaAdminClient, topic: str) -> dict[str, Any]:
+    """What the audit says when all is labelled and committed, and `topic` then compacted."""
+    compact(stage, admin, topic)
+    stage.feed()
+    stage.label()
+    stage.producer.flush()
+    stage.commit(10, 10, 10)
+    await_compaction(stage, topic)
+    found = stage.audit()
+    assert found["notes"] == [f"{topic} is compacted: what it lacks proves nothing"]
+    return found
+
+
 def await_compaction(stage: Stage, topic: str) -> None:
     sent = read(stage.broker, topic, 3)
 
@@ -407,34 +420,20 @@ def test_outcomes_of_records_that_were_compacted_are_not_judged(
     stage: Stage, admin: KafkaAdminClient
 ) -> None:
     """What is left of the input is, record by record."""
-    compact(stage, admin, stage.topics.input)
-    stage.feed()
-    stage.label()
-    stage.producer.flush()
-    stage.commit(10, 10, 10)
-    await_compaction(stage, stage.topics.input)
-    found = stage.audit()
+    found = judge_compacted(stage, admin, stage.topics.input)
     gone = found["unjudged"].pop("outcome of a record that compaction may have removed")
     assert gone > 0
     assert (found["consumed"] + gone, found["unjudged"]) == (RECORDS, {})
-    assert found["notes"] == [f"{stage.topics.input} is compacted: what it lacks proves nothing"]
 
 
 def test_outcomes_that_were_compacted_are_not_missing(
     stage: Stage, admin: KafkaAdminClient
 ) -> None:
     """Any of them may have been, not only the first ones."""
-    compact(stage, admin, stage.topics.output)
-    stage.feed()
-    stage.label()
-    stage.producer.flush()
-    stage.commit(10, 10, 10)
-    await_compaction(stage, stage.topics.output)
-    found = stage.audit()
+    found = judge_compacted(stage, admin, stage.topics.output)
     gone = found["unjudged"].pop("record whose result may have been removed")
     assert gone > 0
     assert (found["consumed"] + gone, found["missing"]) == (RECORDS, 0)
-    assert found["notes"] == [f"{stage.topics.output} is compacted: what it lacks proves nothing"]
 
 
 @contextmanager

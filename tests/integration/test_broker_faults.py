@@ -16,7 +16,6 @@ from kafka.protocol.admin import AlterClientQuotasRequest
 from tests.conftest import Broker, MakeTopics, Topics
 from tests.workers import (
     ObedientModel,
-    WorkerThread,
     audit,
     clock,
     count,
@@ -46,10 +45,6 @@ class OddName(str):
 def needs_kafka(broker: Broker, why: str) -> None:
     if broker.kind == "embedded":
         pytest.skip(f"the embedded broker {why}")
-
-
-def published(worker: WorkerThread) -> float:
-    return worker.value("streamlabel_records_published_total")
 
 
 def alter(admin: KafkaAdminClient, topic: str, **configs: str) -> None:
@@ -102,7 +97,7 @@ def test_records_that_retention_removes_first_are_told_and_the_rest_is_labelled(
             what="the last is labelled",
         )
         skipped = worker.value("streamlabel_offsets_skipped_total")
-        labelled = published(worker)
+        labelled = worker.published
     assert worker.error is None
     assert skipped > 0
     assert skipped + labelled == 160

@@ -48,10 +48,6 @@ def _needs_a_group_that_expires_members(broker: Broker) -> None:
         pytest.skip("the embedded broker never expires a member, and fences none")
 
 
-def published(worker: WorkerThread) -> float:
-    return worker.value("streamlabel_records_published_total")
-
-
 def rebalances(worker: WorkerThread) -> float:
     """How often its partitions have changed."""
     kinds = ("assigned", "revoked", "lost")
@@ -390,4 +386,4 @@ def test_an_idle_worker_whose_name_another_takes_stops(broker: Broker, topics: T
             first.join(30)
             assert isinstance(first.error, Fenced)
             produce(broker, topics.input, texts(10))
-            wait_until(lambda: published(second) == 10, what="the second works")
+            wait_until(lambda: second.published == 10, what="the second works")

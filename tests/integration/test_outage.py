@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from kafka import KafkaAdminClient
 
 from tests.apache import ApacheKafka
-from tests.conftest import Broker, Topics
+from tests.conftest import Topics
+from tests.own_kafka import admin_of, named, own_kafka
 from tests.workers import audit, count, produce, running, texts, wait_until
-from worker.settings import read_environment
+from worker.errors import Fatal
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
 
-
-@pytest.fixture
-def own_kafka() -> Iterator[ApacheKafka]:
-    home = read_environment("KAFKA_HOME")
-    if not home:
-        pytest.skip("needs an Apache Kafka of its own to stop and start: set KAFKA_HOME")
-    with ApacheKafka(Path(home)) as kafka:
-        yield kafka
+TOPICS = Topics("in", "out", "dead", "group", 3)
 
 
 def kill(kafka: ApacheKafka) -> None:
@@ -31,30 +23,37 @@ def kill(kafka: ApacheKafka) -> None:
 
 @pytest.mark.parametrize("go_down", [ApacheKafka.go_down, kill], ids=["clean", "kill -9"])
 def test_a_broker_that_goes_and_comes_back_loses_and_repeats_nothing(
-    own_kafka: ApacheKafka, go_down: Callable[[ApacheKafka], None]
+    go_down: Callable[[ApacheKafka], None],
 ) -> None:
-    broker = Broker(own_kafka.bootstrap_servers, "apache", "its own")
-    topics = Topics("in", "out", "dead", "group", 3)
-    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
-    names = [topics.input, topics.output, topics.dead]
-    admin.create_topics({name: {"num_partitions": 3} for name in names})
-    admin.wait_for_topics(names)
-    admin.close()
-    with running(broker, topics, batch__max_records=16) as worker:
-        produce(broker, topics.input, texts(200))
-        wait_until(
-            lambda: worker.value("streamlabel_records_published_total") > 50, what="it works"
-        )
-        go_down(own_kafka)
-        wait_until(lambda: not worker.progress.ready()[0], 30, "it is not ready")
-        assert worker.progress.ready() == (False, "the broker is away")
-        assert worker.progress.live()[0]
-        own_kafka.go_up()
-        produce(broker, topics.input, texts(200, start=200))
-        wait_until(lambda: count(broker, topics) >= 400, 60, "it works again")
-        wait_until(lambda: worker.progress.ready()[0], 30, "it is ready again")
-    assert worker.error is None
-    verdict = audit(broker, topics)
+    with own_kafka() as kafka:
+        broker = named(kafka)
+        with admin_of(kafka, TOPICS), running(broker, TOPICS, batch__max_records=16) as worker:
+            produce(broker, TOPICS.input, texts(200))
+            wait_until(lambda: worker.published > 50, what="it works")
+            go_down(kafka)
+            away = (False, "the broker is away")
+            wait_until(lambda: worker.progress.ready() == away, 30, "it says what is wrong")
+            assert worker.progress.live()[0]
+            kafka.go_up()
+            produce(broker, TOPICS.input, texts(200, start=200))
+            wait_until(lambda: count(broker, TOPICS) >= 400, 60, "it works again")
+            wait_until(lambda: worker.progress.ready()[0], 30, "it is ready again")
+        assert worker.error is None
+        verdict = audit(broker, TOPICS)
     assert verdict["holds"], verdict
     assert (verdict["consumed"], verdict["missing"], verdict["reordered"]) == (400, 0, 0)
     assert verdict["duplicated"] == 0
+
+
+def test_a_stop_that_can_not_commit_admits_it() -> None:
+    """An exit code of 0 would say that nothing comes twice."""
+    slow_commits = {"commit_interval": 60.0, "shutdown_timeout": 5.0}
+    with own_kafka() as kafka:
+        broker = named(kafka)
+        with admin_of(kafka, TOPICS), running(broker, TOPICS, **slow_commits) as worker:
+            produce(broker, TOPICS.input, texts(200))
+            wait_until(lambda: worker.published == 200, what="all are labelled")
+            kafka.nodes[0].freeze()
+            with pytest.raises(Fatal, match=r"0 records .* the offsets of 3 partitions not be com"):
+                worker.stop()
+            kafka.nodes[0].thaw()

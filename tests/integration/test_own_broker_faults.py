@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
@@ -20,10 +19,10 @@ from kafka.admin import (
 )
 
 from tests.apache import ApacheKafka
-from tests.conftest import Broker, Topics
+from tests.conftest import Topics
+from tests.own_kafka import admin_of, named, own_kafka
 from tests.workers import (
     ObedientModel,
-    WorkerThread,
     audit,
     clock,
     count,
@@ -33,37 +32,10 @@ from tests.workers import (
     wait_until,
 )
 from worker.errors import AccessDenied, Fatal
-from worker.settings import read_environment
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
 
 TOPICS = Topics("in", "out", "dead", "group", 1)
-
-
-def own_kafka(overrides: dict[str, str] | None = None) -> ApacheKafka:
-    home = read_environment("KAFKA_HOME")
-    if not home:
-        pytest.skip("needs an Apache Kafka of its own to break: set KAFKA_HOME")
-    return ApacheKafka(Path(home), overrides)
-
-
-@contextlib.contextmanager
-def admin_of(kafka: ApacheKafka, **options: Any) -> Iterator[KafkaAdminClient]:
-    """An admin client, with the three topics made."""
-    client = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers, **options)
-    names = [TOPICS.input, TOPICS.output, TOPICS.dead]
-    client.create_topics({name: {"num_partitions": 1} for name in names})
-    client.wait_for_topics(names)
-    with contextlib.closing(client):
-        yield client
-
-
-def named(kafka: ApacheKafka) -> Broker:
-    return Broker(kafka.bootstrap_servers, "apache", "its own")
-
-
-def published(worker: WorkerThread) -> float:
-    return worker.value("streamlabel_records_published_total")
 
 
 # -- disk --------------------------------------------------------------------------------------
@@ -71,7 +43,7 @@ def published(worker: WorkerThread) -> float:
 
 def test_a_damaged_record_stops_the_worker_and_names_its_place() -> None:
     """A bit that tips on the broker's disk: nobody can read past it, so nobody may go past it."""
-    with own_kafka() as kafka, admin_of(kafka):
+    with own_kafka() as kafka, admin_of(kafka, TOPICS):
         broker = named(kafka)
         produce(broker, TOPICS.input, texts(5))
         produce(broker, TOPICS.input, [(b"k", b'{"text": "mark here"}')])
@@ -95,11 +67,11 @@ def test_a_disk_that_is_gone_is_waited_for(tmp_path: Path) -> None:
     The client is told KafkaStorageError or that there is no leader; the broker itself stays up.
     """
     first, second = tmp_path / "a", tmp_path / "b"
-    with own_kafka({"log.dirs": f"{first},{second}"}) as kafka, admin_of(kafka) as admin:
+    with own_kafka({"log.dirs": f"{first},{second}"}) as kafka, admin_of(kafka, TOPICS) as admin:
         broker = named(kafka)
         with running(broker, TOPICS, ObedientModel()) as worker:
             produce(broker, TOPICS.input, texts(50))
-            wait_until(lambda: published(worker) == 50, what="it works")
+            wait_until(lambda: worker.published == 50, what="it works")
             wait_until(lambda: audit(broker, TOPICS)["pending"] == 0, what="all is committed")
             second.rename(tmp_path / "elsewhere")  # the next checkpoint there fails
             wait_until(lambda: offline(admin), 60, "the directory is offline")
@@ -183,7 +155,7 @@ def take_away(admin: KafkaAdminClient, right: Right) -> None:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[tuple[ApacheKafka, KafkaAdminClient]]:
-    with own_kafka(GUARDED) as kafka, admin_of(kafka, **ADMIN) as admin:
+    with own_kafka(GUARDED) as kafka, admin_of(kafka, TOPICS, **ADMIN) as admin:
         grant(admin, list(RIGHTS.values()))
         yield kafka, admin
 
@@ -209,7 +181,7 @@ def test_a_right_that_is_taken_away_under_way_stops_the_worker(
     with contextlib.closing(producer):
         with running(broker, TOPICS, **WORKER) as worker:
             more()
-            wait_until(lambda: published(worker) >= 20, what="it works")
+            wait_until(lambda: worker.published >= 20, what="it works")
             take_away(admin, RIGHTS[lost])
             clock.sleep(1)
             if lost != "group":  # that is noticed while idle, too

@@ -80,21 +80,17 @@ def start(broker: Broker, topics: Topics, model: Path, tmp_path: Path) -> Iterat
         worker.kill()
 
 
-def published(worker: WorkerProcess) -> float:
-    return worker.metric("streamlabel_records_published_total")
-
-
 def test_sigterm_under_load_then_a_successor_makes_no_repeats(
     broker: Broker, topics: Topics, start: Start, feed: list[int]
 ) -> None:
     """FIELD complaint 3: duplicates at each deploy."""
     first = start(*SLOWLY)
     first.wait_ready()
-    wait_until(lambda: published(first) > 50, what="the first is under way")
+    wait_until(lambda: first.published > 50, what="the first is under way")
     assert first.stop() == 0, first.log.read_text()
     second = start(*SLOWLY)
     second.wait_ready()
-    wait_until(lambda: published(second) > 50, what="the second is under way")
+    wait_until(lambda: second.published > 50, what="the second is under way")
     assert second.stop() == 0, second.log.read_text()
     verdict = audit(broker, topics)
     assert verdict["holds"], verdict
@@ -108,13 +104,13 @@ def test_sigkill_under_load_repeats_at_most_what_was_in_flight(
     """FIELD complaint 1: committed before it was processed. A crash loses nothing."""
     first = start(*SLOWLY, "--kafka-session-timeout", "6")
     first.wait_ready()
-    wait_until(lambda: published(first) > 50, what="the first is under way")
+    wait_until(lambda: first.published > 50, what="the first is under way")
     first.kill()
     if broker.kind == "embedded":
         pytest.skip("the embedded broker never lets a killed member go")
     second = start(*SLOWLY)
     second.wait_ready()
-    wait_until(lambda: published(second) > 50, 120, "the second has taken over")
+    wait_until(lambda: second.published > 50, 120, "the second has taken over")
     assert second.stop() == 0, second.log.read_text()
     verdict = audit(broker, topics)
     assert (verdict["missing"], verdict["reordered"], verdict["orphans"]) == (0, 0, 0), verdict
@@ -130,7 +126,7 @@ def test_metrics_and_health_of_a_running_worker(
     assert worker.get("/readyz")[0] == 503
     worker.wait_ready()
     produce(broker, topics.input, [*texts(40), (b"k", b"\xff"), (b"k", None)])
-    wait_until(lambda: published(worker) == 40, what="all are published")
+    wait_until(lambda: worker.published == 40, what="all are published")
     wait_until(
         lambda: worker.metric("streamlabel_records_dead_lettered_total") == 2, what="two are dead"
     )

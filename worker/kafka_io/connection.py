@@ -15,8 +15,6 @@ from worker.kafka_io.batches import tolerate
 from worker.kafka_io.translation import translate, witness
 from worker.settings import KafkaSettings
 
-__all__ = ["client_options", "connect", "translate"]
-
 Client = TypeVar("Client")
 
 _FIRST_CONNECTION = 10.0  # seconds; what is up answers in one, what is not is tried again by us

@@ -17,7 +17,8 @@ from worker.clock import Clock
 from worker.core.faults import backoff
 from worker.core.records import Encoded
 from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused
-from worker.kafka_io.connection import connect, translate
+from worker.kafka_io.connection import connect
+from worker.kafka_io.translation import translate
 from worker.settings import Settings
 
 # The idempotent producer keeps order and drops its own repeats for as long as it tries; giving up
@@ -51,7 +52,6 @@ class Publisher:
         transactional_id: str | None = None,
     ) -> None:
         self._partitions, self._clock = partitions, clock
-        self.transactional_id = transactional_id
         self._transaction_timeout = settings.transaction_timeout
         options = _options(settings, max_request)
         if transactional_id:

@@ -46,9 +46,10 @@ from worker.errors import (
     StreamlabelError,
     TopicMissing,
 )
-from worker.kafka_io.connection import connect, translate
+from worker.kafka_io.connection import connect
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.sink import Membership, OnCompletion
+from worker.kafka_io.translation import translate
 from worker.logs import get_logger
 from worker.settings import Settings
 
@@ -56,7 +57,8 @@ log = get_logger(__name__)
 
 MakePublisher = Callable[[str], Publisher]
 
-_HOPELESS = (AccessDenied, PublishRefused, TopicMissing)  # another producer would fare no better
+# Told as it is: another producer would fare no better, or the cause is waited out.
+_AS_IT_IS = (AccessDenied, PublishRefused, TopicMissing, BrokerAway)
 _TRIES = 10  # in a row, for errors that nobody knows; the broker's absence is waited out
 _ABANDON = 0.1  # seconds that a producer gets which is given up
 _ABORT = 2.0  # seconds at most for the goodbye
@@ -186,9 +188,7 @@ class TransactionalSink:
 
     def _judge(self, error: Exception) -> StreamlabelError:
         cause = translate(error)
-        if isinstance(error, FencedInstanceIdError) or isinstance(cause, _HOPELESS):
-            return cause
-        if isinstance(cause, BrokerAway):
+        if isinstance(error, FencedInstanceIdError) or isinstance(cause, _AS_IT_IS):
             return cause
         if self._failures >= _TRIES and not isinstance(cause, Fenced):
             return Fatal(f"{self._failures} transactions in a row failed: {cause}")

@@ -203,12 +203,13 @@ class Worker:
         self.completions.absorb_the_rest()
         sit_out = functools.partial(self._poll, _IDLE_POLL)
         fault = self._last(lambda: self._commits.until(deadline, sit_out)) or fault
-        undrained = self._offsets.records
+        undrained, uncommitted = self._offsets.records, len(self._offsets.committable())
         fault = self._last(lambda: self._source.close(min(_LEAVE, self._left(deadline)))) or fault
-        if undrained and fault is None:
+        if fault is None and (undrained or uncommitted):
             fault = Fatal(
-                f"{undrained} records in flight were not published within shutdown_timeout "
-                f"({timeout:g} s); the group will deliver them again"
+                f"within shutdown_timeout ({timeout:g} s), {undrained} records in flight could not "
+                f"be published, and the offsets of {uncommitted} partitions not be committed; the "
+                "group will deliver these records again"
             )
         if fault is not None:
             raise fault
