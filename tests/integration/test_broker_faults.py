@@ -131,6 +131,28 @@ def test_an_input_topic_that_is_deleted_stops_the_worker(
             wait_until(lambda: count(broker, topics) == 70, what="the new topic from its start")
 
 
+@pytest.mark.allow_errors
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_an_output_topic_that_is_deleted_stops_the_worker(
+    broker: Broker, topics: Topics, admin: KafkaAdminClient, delivery: str
+) -> None:
+    """The client would keep what it can't send; nothing of it is committed."""
+    needs_kafka(broker, "forgets no deleted topic")
+    produce(broker, topics.input, texts(50))
+    with running(broker, topics, delivery=delivery, shutdown_timeout=5.0) as worker:
+        wait_until(lambda: count(broker, topics) == 50, what="it works")
+        admin.delete_topics([topics.output])
+        wait_until(lambda: topics.output not in admin.list_topics(), what="it is gone")
+        produce(broker, topics.input, texts(50, start=50))
+        worker.join(60)
+    assert isinstance(worker.error, TopicMissing)
+    assert topics.output in str(worker.error)
+    admin.create_topics({topics.output: {"num_partitions": 3}})
+    admin.wait_for_topics([topics.output])
+    with running(broker, topics, delivery=delivery):
+        wait_until(lambda: count(broker, topics) == 50, what="the rest is in the new topic")
+
+
 # -- answers -----------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """One Kafka producer, from its options to its end.
 
-The publish thread owns a `Publisher`; the client's sender thread runs behind it. Translates the
+The publish thread owns a `Publisher`, but for `check`, which is the poll thread's; the client's
+sender thread runs behind it. Translates the
 client's exceptions; imports no inference and no runtime.
 """
 
@@ -19,6 +20,7 @@ from worker.core.records import Encoded
 from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused
 from worker.kafka_io.connection import connect
 from worker.kafka_io.translation import translate
+from worker.kafka_io.watch import TopicWatch
 from worker.settings import Settings
 
 # The idempotent producer keeps order and drops its own repeats for as long as it tries; giving up
@@ -61,6 +63,18 @@ class Publisher:
             # come again: that wait is part of every result's latency.
             options["retry_backoff_ms"] = _RETRY_TRANSACTION_MS
         self._producer = connect(KafkaProducer, settings.kafka, **options)
+        metadata = self._producer._metadata  # noqa: SLF001 - there is no public way
+        self._watch = TopicWatch(metadata, partitions, clock)
+
+    def check(self) -> None:
+        """Return while the topics are what they were; always from the same thread.
+
+        The client would keep what it can't send, and ask for the topic for ever.
+
+        Raises:
+            TopicMissing: one was deleted.
+        """
+        self._watch.check()
 
     def await_metadata(self) -> None:
         """Know every topic, so that `send` only enqueues.

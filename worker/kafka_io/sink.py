@@ -1,6 +1,6 @@
 """Outcomes out, at least once; and what every sink does.
 
-The publish thread owns a sink. Acknowledgements arrive on the client's IO thread; there a
+The publish thread owns a sink; `check` is the poll thread's. Acknowledgements arrive on the client's IO thread; there a
 completion is put into a queue, and nothing else happens. Imports no inference and no runtime.
 """
 
@@ -43,6 +43,14 @@ class RecordSink(Protocol):
         Raises:
             BrokerAway: call again.
             Fatal: the worker must stop.
+        """
+        ...
+
+    def check(self) -> None:
+        """Poll thread, now and then: what the client does not say.
+
+        Raises:
+            TopicMissing: a topic that is published to was deleted.
         """
         ...
 
@@ -96,6 +104,10 @@ class KafkaSink:
         for outcome in current:
             sent = self._publisher.send(outcome)
             sent.add_callback(pending.acknowledged).add_errback(pending.refused)
+
+    def check(self) -> None:
+        """Raises TopicMissing where a topic was deleted."""
+        self._publisher.check()
 
     def hurry(self) -> None:
         """Nothing to do: the client waits for 5 ms at most."""

@@ -1,6 +1,6 @@
 """Outcomes out, exactly once: results, dead letters and offsets in one transaction.
 
-The publish thread owns the sink; `hurry` alone is for any thread. Imports no inference and no
+The publish thread owns the sink; `hurry` is for any thread, `check` the poll thread's. Imports no inference and no
 runtime.
 
 One rule recovers from every fault: the producer is thrown away, and a new one with the same
@@ -123,6 +123,12 @@ class TransactionalSink:
             if isinstance(error, BrokerAway) and self._begun_at is None:
                 raise  # nothing is open that would have to be found out about
             raise self._start_over(error) from error
+
+    def check(self) -> None:
+        """Raises TopicMissing where a topic was deleted."""
+        publisher = self._publisher  # the publish thread may be about to give it up
+        if publisher is not None:
+            publisher.check()
 
     def hurry(self) -> None:
         """Commit at the next `advance`."""

@@ -24,7 +24,7 @@ class TopicWatch:
 
     Args:
         cluster: the metadata of a consumer or producer, kept fresh by the client.
-        topics: names; each is judged once it has been seen.
+        topics: names; each is judged once the client asks for it.
     """
 
     def __init__(self, cluster: Any, topics: Iterable[str], clock: Clock) -> None:
@@ -46,7 +46,7 @@ class TopicWatch:
             if self._there(name):
                 self._gone_since.pop(name, None)
                 self._compare(name)
-            elif name in self._seen:
+            elif name in self._cluster._topics:  # noqa: SLF001 - those that it asks for
                 self._wait_for(name)
 
     def _there(self, name: str) -> bool:
@@ -61,8 +61,10 @@ class TopicWatch:
             )
 
     def _wait_for(self, name: str) -> None:
-        now = self._clock.monotonic()
-        if now - self._gone_since.setdefault(name, now) > _PATIENCE:
+        """Patience counts up to the last answer of a broker: without one, nobody knows."""
+        gone_since = self._gone_since.setdefault(name, self._clock.monotonic())
+        answered_at = self._cluster._last_successful_refresh_ms / 1000  # noqa: SLF001
+        if answered_at - gone_since > _PATIENCE:
             raise TopicMissing(
                 f"topic {name!r} was deleted (`streamlabel topics create` makes the topics)"
             )

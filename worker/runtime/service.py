@@ -78,10 +78,11 @@ class Worker:
         self._next_report = 0.0
         self._source: RecordSource
         self._pipeline: Pipeline
+        self._sink: RecordSink
 
     def attach(self, source: RecordSource, pipeline: Pipeline, sink: RecordSink) -> None:
         """Give the worker its ends; `sink` is where the pipeline's leads."""
-        self._source, self._pipeline = source, pipeline
+        self._source, self._pipeline, self._sink = source, pipeline, sink
         self._commits.attach(source, sink)
         self._progress.watch(pipeline.stages)
 
@@ -248,6 +249,7 @@ class Worker:
         if now < self._next_report:
             return
         self._next_report = now + _REPORT_EVERY
+        self._sink.check()
         oldest = self._offsets.oldest()
         self._metrics.inflight_records.set(self._offsets.records)
         self._metrics.inflight_bytes.set(self._offsets.bytes)
