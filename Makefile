@@ -8,6 +8,7 @@
 #   make chaos SEED=7 FAULTS=30                  break everything; the audit judges
 #   make scale                                   1 -> 4 -> 2 workers under load: what records see
 #   make delivery-cost                           exactly-once beside at-least-once
+#   make bench-path RECORDS=100000               what a record costs beside the model
 #   make chaos-planted                           known bugs, planted to see the chaos catch them
 #
 # PYTHON chooses the interpreter (3.11 or newer). Other builds of torch (CUDA, CPU only) are chosen
@@ -21,7 +22,7 @@ PINS := --constraint deploy/constraints.txt
 ARGS ?=
 RECORDS ?= 1000000
 
-.PHONY: demo test lint types unit generate train chaos chaos-planted scale delivery-cost soak clean
+.PHONY: demo test lint types unit generate train chaos chaos-planted scale delivery-cost soak bench-path clean
 
 # Where Apache Kafka is for those who test against it: an unpacked distribution, and a java.
 KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
@@ -62,6 +63,9 @@ delivery-cost: $(VENV)/.dev
 
 chaos-planted: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos.planted $(ARGS)
+
+bench-path: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.path --records $(RECORDS) $(ARGS)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m tests.soak $(RECORDS) $(ARGS)

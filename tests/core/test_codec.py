@@ -174,6 +174,26 @@ def test_a_result_says_everything() -> None:
     assert (encoded.topic, encoded.label, encoded.reason) == ("texts.labelled", "POSITIVE", None)
 
 
+@given(
+    st.lists(st.floats(0, 1), min_size=2, max_size=2),
+    st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+    st.integers(0, 2**41),
+)
+def test_a_result_is_what_the_contract_writes(
+    probabilities: list[float], message_id: str | None, now_ms: int
+) -> None:
+    """The encoder writes it from plain values: read by the models, it must come out the same."""
+    item = WorkItem(raw(7, b"{}"), "text", message_id, {})
+    outcome = Classified(item, Prediction(tuple(probabilities), 9, truncated=True))
+    encoded = Encoder(OutputSettings(), CARD, version="1", result_limit=9999, dead_letter_limit=0)
+    value = encoded.encode(outcome, now_ms=now_ms, now=item.record.polled_at + 0.5).value
+    result = Classification.model_validate_json(value)
+    assert result.model_dump_json().encode() == value
+    assert result.score == max(probabilities)
+    name = f"in/0/7#{CARD.weights_sha256}"
+    assert result.id == str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+
+
 def test_the_id_is_that_of_coordinates_and_model() -> None:
     first = result_id(raw(1, b"one"), CARD.weights_sha256)
     assert uuid.UUID(first).version == 5

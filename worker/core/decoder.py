@@ -68,7 +68,7 @@ def _object(decoded: str) -> dict[str, Any]:
     if not decoded.strip():
         raise RecordRejected(DeadLetterReason.EMPTY_TEXT, "the value is empty or blank")
     try:
-        payload = json.loads(decoded, parse_constant=_refuse_constant)
+        payload = _JSON.decode(decoded)
     except RecursionError:
         raise RecordRejected(DeadLetterReason.NOT_JSON, "JSON nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -90,6 +90,9 @@ def _object(decoded: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise RecordRejected(DeadLetterReason.NOT_JSON, f"not JSON: {name} is no JSON number")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)  # `json.loads` would make one a record
 
 
 def _member(payload: dict[str, Any], path: tuple[str, ...]) -> Any:

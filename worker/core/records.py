@@ -51,8 +51,10 @@ class RawRecord:
     @property
     def size(self) -> int:
         """Bytes that this record holds in memory, near enough to bound work in flight."""
-        headers = sum(len(name) + len(value) for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers
+        size = len(self.key or b"") + len(self.value or b"")
+        for name, value in self.headers:
+            size += len(name) + len(value)
+        return size
 
 
 @dataclass(frozen=True, slots=True)

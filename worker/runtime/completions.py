@@ -78,4 +78,4 @@ class Completions:
         self._metrics.stage.labels("publish").observe(now - completion.sent_at)
         for outcome in completion.outcomes:
             self._offsets.resolve(outcome.ref)
-            self._metrics.count_outcome(outcome, now_ms)
+        self._metrics.count_outcomes(completion.outcomes, now_ms)

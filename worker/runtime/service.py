@@ -121,7 +121,9 @@ class Worker:
         self._hand_over()
         self._balance()
         self._report()
-        for record in self._poll(self._nap()):
+        records = self._poll(self._nap())
+        self._metrics.consumed.inc(len(records))
+        for record in records:
             self._accept(record)
 
     # -- in ------------------------------------------------------------------------------------
@@ -146,7 +148,6 @@ class Worker:
 
     def _accept(self, record: RawRecord) -> None:
         self._offsets.track(record)
-        self._metrics.consumed.inc()
         entry = self._decoder.decode(record)
         tokens = estimate_tokens(entry.text) if isinstance(entry, WorkItem) else 0
         self._batcher.add(entry, tokens, self._clock.monotonic())

@@ -1,0 +1,154 @@
+"""What a record costs beside the model: poll, decode, track, encode, publish, commit.
+
+    make bench-path RECORDS=100000 [ARGS="--delivery exactly_once"]
+
+A worker with a model that does nothing labels a backlog, in this process; its threads' CPU time is
+read from the kernel. Prints a table (standard error) and one JSON object (standard output). The
+broker is Apache Kafka where KAFKA_HOME is set, else the embedded one; it runs beside, and takes
+its share of the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaProducer
+
+from tests.apache import ApacheKafka
+from tests.conftest import Broker, Topics
+from tests.records import CARD
+from tests.workers import clock, flags
+from worker.core.records import ModelCard, ModelInput, Prediction
+from worker.kafka_io.admin import Admin
+from worker.local.embedded import EmbeddedBroker
+from worker.logs import configure
+from worker.metrics import Metrics
+from worker.runtime.launch import Launcher
+from worker.runtime.progress import Progress
+from worker.runtime.state import State
+from worker.settings import KafkaSettings, load, read_environment
+
+_PARTITIONS = 8
+_TEXT = "the train was late again, and nobody told us why; thanks for nothing at all " * 2
+_WARM = 0.1  # of the records, before the clock starts
+
+
+@dataclass
+class Nothing:
+    """Tokeniser and classifier in one, as cheap as can be."""
+
+    card: ModelCard = CARD
+
+    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+        """One token a text."""
+        size = len(texts)
+        return [ModelInput(((1,),) * size, tuple(range(size)), (False,) * size)]
+
+    def warm_up(self) -> None:
+        """Nothing."""
+
+    def predict(self, model_input: ModelInput) -> list[Prediction]:
+        """The same for all."""
+        return [Prediction((0.25, 0.75), 1, truncated=False)] * len(model_input.ids)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure once."""
+    if sys.platform != "linux":
+        print("bench-path: needs Linux, whose /proc tells a thread's CPU time", file=sys.stderr)
+        return 2
+    parser = argparse.ArgumentParser("bench-path", description="what a record costs")
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--delivery", default="at_least_once")
+    args = parser.parse_args(arguments)
+    configure("warning", "plain")
+    with _broker() as broker:
+        topics = _backlog(broker, args.records)
+        found = _measure(broker, topics, args.records, args.delivery)
+    for name, cost in found["cpu_us_by_thread"].items():
+        print(f"{name:>12} {cost:8.1f} us of CPU a record", file=sys.stderr)
+    print(json.dumps({"delivery": args.delivery, "broker": broker.name} | found))
+    return 0
+
+
+@contextlib.contextmanager
+def _broker() -> Iterator[Broker]:
+    if home := read_environment("KAFKA_HOME"):
+        with ApacheKafka(Path(home)) as kafka:
+            yield Broker(kafka.bootstrap_servers, "apache", f"Apache Kafka {kafka.version}")
+    else:
+        with EmbeddedBroker() as embedded:
+            yield Broker(embedded.bootstrap_servers, "embedded", "embedded")
+
+
+def _backlog(broker: Broker, records: int) -> Topics:
+    name = f"path-{uuid.uuid4().hex[:8]}"
+    topics = Topics(f"{name}.in", f"{name}.out", f"{name}.dead", name, _PARTITIONS)
+    with Admin(KafkaSettings(bootstrap_servers=broker.bootstrap_servers)) as admin:
+        for topic in (topics.input, topics.output, topics.dead):
+            admin.create(topic, _PARTITIONS)
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers, linger_ms=50)
+    for n in range(records):
+        value = json.dumps({"id": n, "text": f"{n} {_TEXT}"}).encode()
+        producer.send(topics.input, key=b"author-%d" % (n % 97), value=value, partition=n % 8)
+    producer.close()
+    return topics
+
+
+def _measure(broker: Broker, topics: Topics, records: int, delivery: str) -> dict[str, Any]:
+    model, metrics, stop = Nothing(), Metrics(), threading.Event()
+    settings = load(flags(broker, topics) | {"delivery": delivery}, environ={}).settings
+    progress = Progress(settings.stall_timeout, metrics, clock)
+    progress.move(State.WARMING)
+    launcher = Launcher(settings, metrics, progress, clock, stop)
+    main_loop = threading.Thread(target=launcher.run, args=(model, model), name="main")
+    main_loop.start()
+
+    def published() -> float:
+        return metrics.registry.get_sample_value("streamlabel_records_published_total") or 0.0
+
+    _until(lambda: published() >= records * _WARM)
+    first, started, before = published(), clock.monotonic(), _cpu()
+    _until(lambda: published() >= records)
+    count, seconds, after = published() - first, clock.monotonic() - started, _cpu()
+    stop.set()
+    main_loop.join()
+    used = {name: (after[name] - before.get(name, 0.0)) * 1e6 / count for name in after}
+    costs = dict(sorted(used.items(), key=lambda item: -item[1]))
+    return {
+        "records": int(count),
+        "records_per_second": round(count / seconds),
+        "cpu_us_a_record": round(sum(used.values()), 1),
+        "cpu_us_by_thread": {name: round(cost, 1) for name, cost in costs.items() if cost >= 0.1},
+    }
+
+
+def _until(done: Any) -> None:
+    while not done():
+        clock.sleep(0.05)
+
+
+def _cpu() -> dict[str, float]:
+    """Seconds of CPU of each of this process's threads, user and system, by name."""
+    tick = os.sysconf("SC_CLK_TCK")
+    used: dict[str, float] = {}
+    for thread in threading.enumerate():
+        with contextlib.suppress(OSError):  # it has ended
+            stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
+            user, system = stat.rsplit(")", 1)[1].split()[11:13]
+            used[thread.name] = used.get(thread.name, 0.0) + (int(user) + int(system)) / tick
+    return used
+
+
+if __name__ == "__main__":
+    sys.exit(main())
