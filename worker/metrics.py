@@ -104,6 +104,21 @@ class Metrics:
         self.truncated = Counter(
             "streamlabel_truncated", "Texts cut to the model's length.", registry=r
         )
+        self.cache_hits = Counter(
+            "streamlabel_cache_hits",
+            "Texts that the model was not asked about again: `batch`, the same micro-batch had them "
+            "before; `cache`, an earlier one.",
+            ["source"],
+            registry=r,
+        )
+        self.cache_misses = Counter(
+            "streamlabel_cache_misses",
+            "Texts that the model was asked about, whether or not there is a cache.",
+            registry=r,
+        )
+        self.cache_bytes = Gauge(
+            "streamlabel_cache_bytes", "Memory of the cached predictions.", registry=r
+        )
         self.inflight_records = Gauge(
             "streamlabel_inflight_records", "Records between poll and acknowledgement.", registry=r
         )
@@ -165,6 +180,8 @@ class Metrics:
             self.stage.labels(stage)
         for trigger in ("records", "tokens", "delay", "drain"):
             self.micro_batches.labels(trigger)
+        for source in ("batch", "cache"):
+            self.cache_hits.labels(source)
         for kind in ("assigned", "revoked", "lost"):
             self.rebalances.labels(kind)
         for reason in DeadLetterReason:
