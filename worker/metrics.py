@@ -31,6 +31,7 @@ SHARE_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 STAGES = ("queue", "tokenise", "infer", "publish", "commit")
+THREADS = ("tokenise", "infer", "publish")
 
 
 class Metrics:
@@ -69,6 +70,12 @@ class Metrics:
             "Time of one micro-batch in one stage; `queue` is the wait between poll and tokenise.",
             ["stage"],
             buckets=STAGE_BUCKETS,
+            registry=r,
+        )
+        self.busy = Counter(
+            "streamlabel_stage_busy_seconds",
+            "Seconds that a stage worked, waits for its neighbours left out; the rate is its share.",
+            ["stage"],
             registry=r,
         )
         self.batch_records = Histogram(
@@ -178,6 +185,8 @@ class Metrics:
         """A series that is absent until its first event makes rates and alerts blind to it."""
         for stage in STAGES:
             self.stage.labels(stage)
+        for stage in THREADS:
+            self.busy.labels(stage)
         for trigger in ("records", "tokens", "delay", "drain"):
             self.micro_batches.labels(trigger)
         for source in ("batch", "cache"):
