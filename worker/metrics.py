@@ -32,6 +32,7 @@ SHARE_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 STAGES = ("queue", "tokenise", "infer", "publish", "commit")
+THREADS = ("tokenise", "infer", "publish")
 
 
 class Metrics:
@@ -72,6 +73,12 @@ class Metrics:
             buckets=STAGE_BUCKETS,
             registry=r,
         )
+        self.busy = Counter(
+            "streamlabel_stage_busy_seconds",
+            "Seconds that a stage worked, waits for its neighbours left out; the rate is its share.",
+            ["stage"],
+            registry=r,
+        )
         self.batch_records = Histogram(
             "streamlabel_batch_records",
             "Records in a micro-batch.",
@@ -104,6 +111,21 @@ class Metrics:
         )
         self.truncated = Counter(
             "streamlabel_truncated", "Texts cut to the model's length.", registry=r
+        )
+        self.cache_hits = Counter(
+            "streamlabel_cache_hits",
+            "Texts that the model was not asked about again: `batch`, the same micro-batch had them "
+            "before; `cache`, an earlier one.",
+            ["source"],
+            registry=r,
+        )
+        self.cache_misses = Counter(
+            "streamlabel_cache_misses",
+            "Texts that the model was asked about, whether or not there is a cache.",
+            registry=r,
+        )
+        self.cache_bytes = Gauge(
+            "streamlabel_cache_bytes", "Memory of the cached predictions.", registry=r
         )
         self.inflight_records = Gauge(
             "streamlabel_inflight_records", "Records between poll and acknowledgement.", registry=r
@@ -164,8 +186,12 @@ class Metrics:
         """A series that is absent until its first event makes rates and alerts blind to it."""
         for stage in STAGES:
             self.stage.labels(stage)
+        for stage in THREADS:
+            self.busy.labels(stage)
         for trigger in ("records", "tokens", "delay", "drain"):
             self.micro_batches.labels(trigger)
+        for source in ("batch", "cache"):
+            self.cache_hits.labels(source)
         for kind in ("assigned", "revoked", "lost"):
             self.rebalances.labels(kind)
         for reason in DeadLetterReason:

@@ -9,6 +9,7 @@ import pytest
 from schemas import DeadLetterReason
 from tests.records import CARD, invalid, item
 from worker.core.budget import ForwardBudget
+from worker.core.cache import PredictionCache
 from worker.core.faults import CircuitBreaker
 from worker.core.records import (
     Classified,
@@ -229,3 +230,126 @@ def test_a_step_is_taken_before_each_call_of_the_model(labeller: Callable[..., L
         one.infer(one.tokenise(batch(*"abcdefgh"), step), step)
     assert steps == [0, 1, 2, 3]
     assert len(calls) == told_to_stop
+
+
+# -- texts that come again ---------------------------------------------------------------------
+
+
+class Asked(Model):
+    """Keeps what the model was asked, and breaks on some of it."""
+
+    def __init__(self, *broken: str) -> None:
+        super().__init__(self.note)
+        self.broken, self.asked = set(broken), list[str]()
+
+    def note(self, texts: Sequence[str]) -> None:
+        self.asked += texts
+        if self.broken & set(texts):
+            raise ValueError("about a secret text")
+
+
+class Memory:
+    """A labeller with a cache, batch by batch."""
+
+    def __init__(self, model: Model, limit: int = 100, *, cached: bool = True) -> None:
+        self.metrics = Metrics()
+        self.labeller = Labeller(
+            model,
+            model,
+            refuse_long=False,
+            breaker=CircuitBreaker(limit, ratio=1.0),
+            budget=ForwardBudget(4096),
+            metrics=self.metrics,
+            cache=PredictionCache(1_000_000) if cached else None,
+        )
+
+    def label(self, *texts: str) -> list[Outcome]:
+        tokenised = self.labeller.tokenise(batch(*texts), no_step)
+        return self.labeller.infer(tokenised, no_step)
+
+    def counted(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"streamlabel_cache_{name}", labels)
+
+
+def offsets(outcomes: list[Outcome]) -> list[int]:
+    records = [o.item.record if isinstance(o, Classified) else o.record for o in outcomes]
+    return [record.ref.offset for record in records]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_text_that_comes_twice_in_a_batch_is_asked_about_once(*, cached: bool) -> None:
+    model = Asked()
+    memory = Memory(model, cached=cached)
+    outcomes = memory.label("a", "bb", "a", "much longer", "a", "much longer")
+    assert told(outcomes) == ["a", "bb", "a", "much longer", "a", "much longer"]
+    assert offsets(outcomes) == [0, 1, 2, 3, 4, 5]
+    assert len(model.asked) == 2 * 3  # by the tokenizer, by the model
+    by_text = {o.item.text: o.prediction for o in outcomes if isinstance(o, Classified)}
+    assert all(o.prediction is by_text[o.item.text] for o in outcomes if isinstance(o, Classified))
+    assert by_text["much longer"].truncated
+    assert memory.counted("hits_total", source="batch") == 3
+
+
+def test_the_next_batch_is_answered_from_the_cache() -> None:
+    """With what the model said, count of tokens and cutting included; order is kept."""
+    model = Asked()
+    memory = Memory(model)
+    before = memory.label("much longer", "a")
+    model.asked.clear()
+    after = memory.label("a", "new", "much longer", "a")
+    assert model.asked == ["tokenise a", "tokenise new", "tokenise much longer", "predict new"]
+    assert told(after) == ["a", "new", "much longer", "a"]
+    assert offsets(after) == [0, 1, 2, 3]
+    kept = [o.prediction for o in after if isinstance(o, Classified)]
+    assert [kept[2], kept[0]] == [o.prediction for o in before if isinstance(o, Classified)]
+    assert kept[3] is kept[0]
+    assert memory.counted("hits_total", source="cache") == 2
+    assert memory.counted("misses_total") == 3
+    assert (memory.counted("bytes") or 0) > 0
+
+
+def test_a_cache_that_is_off_keeps_nothing() -> None:
+    model = Asked()
+    memory = Memory(model, cached=False)
+    assert [told(memory.label("a")) for _ in range(2)] == [["a"], ["a"]]
+    assert model.asked.count("predict a") == 2
+    assert (memory.counted("misses_total"), memory.counted("bytes")) == (2, 0)
+
+
+@pytest.mark.parametrize("where", ["predict", "tokenise"])
+def test_a_poison_text_that_comes_twice_gives_two_dead_letters_and_is_not_cached(
+    where: str,
+) -> None:
+    model = Asked(f"{where} bad")
+    memory = Memory(model)
+    outcomes = memory.label("bad", "a", "bad")
+    reason = {"predict": "model_failed", "tokenise": "tokeniser_failed"}[where]
+    assert told(outcomes) == [reason, "a", reason]
+    assert offsets(outcomes) == [0, 1, 2]
+    model.broken.clear()
+    assert told(memory.label("bad", "a")) == ["bad", "a"]
+
+
+def test_each_record_of_a_poison_text_counts() -> None:
+    memory = Memory(Asked("predict bad"), limit=3)
+    assert told(memory.label("bad", "bad", "a")) == ["model_failed", "model_failed", "a"]
+    with pytest.raises(CircuitOpen, match="3 records in a row"):
+        memory.label("bad", "bad", "bad")
+
+
+def test_what_the_cache_knows_does_not_hide_a_model_that_fails_on_the_rest() -> None:
+    model = Asked()
+    memory = Memory(model, limit=3)
+    memory.label("a", "b", "c")
+    model.broken = {"predict x", "predict y", "predict z"}
+    with pytest.raises(CircuitOpen, match="3 records in a row"):
+        memory.label("x", "a", "y", "b", "b", "z", "c")
+
+
+def test_memory_that_runs_out_is_no_text_s_last_word() -> None:
+    """A text that alone does not fit is dead each time that it comes, and tried each time."""
+    model = Model(room_for(4))
+    memory = Memory(model)
+    assert told(memory.label("aaaaa", "bbbb", "aaaaa")) == ["model_failed", "bbbb", "model_failed"]
+    model.fault = lambda _: None
+    assert told(memory.label("aaaaa", "bbbb")) == ["aaaaa", "bbbb"]

@@ -18,7 +18,7 @@ class Bench:
         self.crashes: list[tuple[str, BaseException]] = []
         self.begun, self.gate = threading.Event(), threading.Event()
         self.parts = 0
-        self.stage: Stage[str] = Stage(
+        self.stage: Stage[str, None] = Stage(
             "infer", self.work, 1, self.on_crash, self.abandon, SystemClock()
         )
         self.stage.start()
@@ -48,6 +48,49 @@ def test_an_abandoned_stage_ends_in_the_middle_of_an_item() -> None:
     assert not bench.crashes
 
 
+class Steps:
+    """A clock that its test sets."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall_ms(self) -> int:
+        return 0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_only_the_time_at_work_is_told_as_busy() -> None:
+    """Part by part; the wait for an item, and that for room behind, are left out."""
+    clock, abandon, done = Steps(), threading.Event(), threading.Event()
+    busy: list[float] = []
+
+    def work(_: str) -> str:
+        clock.sleep(3.0)
+        stage.step()
+        clock.sleep(4.0)
+        return "result"
+
+    def hand_on(result: str) -> None:
+        clock.sleep(100.0)
+        if result == "result":
+            done.set()
+
+    stage: Stage[str, str] = Stage(
+        "infer", work, 2, lambda *_: None, abandon, clock, hand_on=hand_on, busy=busy.append
+    )
+    clock.sleep(50.0)
+    assert stage.offer("x")
+    stage.start()
+    assert done.wait(10)
+    abandon.set()
+    stage.join(10)
+    assert [seconds for seconds in busy if seconds] == [3.0, 4.0]
+
+
 def test_a_crash_is_told_with_the_stage_s_name() -> None:
     """Whatever is raised, be it the end of the interpreter's world."""
     crashed = threading.Event()
@@ -60,7 +103,7 @@ def test_a_crash_is_told_with_the_stage_s_name() -> None:
         told.append(f"{name}: {type(error).__name__}")
         crashed.set()
 
-    stage: Stage[str] = Stage("publish", die, 2, on_crash, threading.Event(), SystemClock())
+    stage: Stage[str, None] = Stage("publish", die, 2, on_crash, threading.Event(), SystemClock())
     stage.start()
     stage.put("x")
     assert crashed.wait(10)

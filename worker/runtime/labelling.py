@@ -2,15 +2,21 @@
 
 Each method is called by one thread: `tokenise` by the tokenise thread, `infer` by the infer
 thread. Every entry comes out with exactly one outcome. Imports core; no kafka, no torch.
+
+A text that comes twice in a micro-batch is cut and run once, and each of its records has the
+outcome: a dead letter each, where it fails, and the breaker counts each. A text that an earlier
+micro-batch had is answered from the cache, if there is one; only the infer thread looks and adds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.budget import ForwardBudget
+from worker.core.cache import PredictionCache
 from worker.core.faults import CircuitBreaker, Disposition, Failed, disposition, isolate, stack_hash
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import (
@@ -39,12 +45,16 @@ class Tokenised:
 
     Attributes:
         items: the entries whose text was read, by their index in the batch.
+        repeats: those of them whose text an earlier entry has, and that entry's index.
+        keys: of the other texts, in the cache; none where there is no cache.
         inputs: forward passes; their positions are indexes in the batch.
         outcomes: what is known already (dead letters), by index in the batch.
     """
 
     size: int
     items: dict[int, WorkItem]
+    repeats: dict[int, int]
+    keys: dict[int, bytes]
     inputs: list[ModelInput]
     outcomes: dict[int, Outcome]
 
@@ -61,6 +71,7 @@ class Labeller:
         breaker: told, in poll order, of each text's fate in the tokenizer or the model.
         budget: how large a forward pass may be.
         metrics: token counts and padding.
+        cache: what the model said of earlier texts; None keeps nothing.
     """
 
     def __init__(
@@ -72,8 +83,9 @@ class Labeller:
         breaker: CircuitBreaker,
         budget: ForwardBudget,
         metrics: Metrics,
+        cache: PredictionCache | None = None,
     ) -> None:
-        self._tokeniser, self._classifier = tokeniser, classifier
+        self._tokeniser, self._classifier, self._cache = tokeniser, classifier, cache
         self._refuse_long = refuse_long
         self._breaker, self._budget, self._metrics = breaker, budget, metrics
         metrics.forward_tokens.set(budget.tokens)
@@ -92,14 +104,18 @@ class Labeller:
                 outcomes[place] = DeadLettered(entry.record, entry.reason, entry.message)
             else:
                 items[place] = entry
-        tokenised = Tokenised(len(batch.entries), items, [], outcomes)
+        repeats = _repeats(items)
+        keys: dict[int, bytes] = {}
+        if self._cache is not None:
+            keys = {p: self._cache.key(items[p].text) for p in items if p not in repeats}
+        tokenised = Tokenised(len(batch.entries), items, repeats, keys, [], outcomes)
         if items:
             self._cut(tokenised, step)
         return tokenised
 
     def _cut(self, tokenised: Tokenised, step: Step) -> None:
-        places = list(tokenised.items)
-        texts = [item.text for item in tokenised.items.values()]
+        places = [place for place in tokenised.items if place not in tokenised.repeats]
+        texts = [tokenised.items[place].text for place in places]
 
         def run(some: Sequence[str]) -> list[ModelInput]:
             step()
@@ -146,17 +162,51 @@ class Labeller:
         Raises:
             CircuitOpen: too many records failed.
         """
-        for model_input in tokenised.inputs:
+        known = self._recall(tokenised)
+        for model_input in _without(known, tokenised.inputs) if known else tokenised.inputs:
             for one in self._budget.cut(model_input):
                 for place, result in self._predict(one, step):
                     tokenised.outcomes[place] = _outcome(tokenised.items[place], result)
-        self._judge(tokenised)
+        self._remember(tokenised)
+        for place, first in tokenised.repeats.items():
+            tokenised.outcomes[place] = _same(tokenised.items[place], tokenised.outcomes[first])
+        self._judge(tokenised, known)
         return [tokenised.outcomes[place] for place in range(tokenised.size)]
 
-    def _judge(self, tokenised: Tokenised) -> None:
-        """Let the breaker see the batch: texts that were labelled, and texts that failed."""
+    def _recall(self, tokenised: Tokenised) -> set[int]:
+        """Give their outcome to the texts that the cache knows; returns their indexes."""
+        places = [place for one in tokenised.inputs for place in one.positions]
+        known: set[int] = set()
+        if self._cache is not None:
+            for place in places:
+                if found := self._cache.get(tokenised.keys[place]):
+                    tokenised.outcomes[place] = Classified(tokenised.items[place], found)
+                    known.add(place)
+        self._metrics.cache_hits.labels("batch").inc(len(tokenised.repeats))
+        self._metrics.cache_hits.labels("cache").inc(len(known))
+        self._metrics.cache_misses.inc(len(places) - len(known))
+        return known
+
+    def _remember(self, tokenised: Tokenised) -> None:
+        """Keep what the model said; a failure may pass, and is none of its words."""
+        if self._cache is None:
+            return
+        for place, key in tokenised.keys.items():
+            outcome = tokenised.outcomes[place]
+            if isinstance(outcome, Classified):
+                self._cache.put(key, outcome.prediction)
+        self._metrics.cache_bytes.set(self._cache.size)
+
+    def _judge(self, tokenised: Tokenised, known: AbstractSet[int]) -> None:
+        """Let the breaker see the batch: texts that were labelled, and texts that failed.
+
+        What the cache knew says nothing of the model as it is now: it must not hide one that fails
+        on every text between.
+        """
         for place in tokenised.items:
             outcome = tokenised.outcomes[place]
+            if tokenised.repeats.get(place, place) in known:
+                continue
             if isinstance(outcome, Classified):
                 self._breaker.note(failed=False)
             elif outcome.reason in _MODEL_AT_FAULT:
@@ -201,6 +251,28 @@ class Labeller:
         elif now > before:
             log.info("trying larger forward passes again", tokens=now, was=before)
         self._metrics.forward_tokens.set(now)
+
+
+def _repeats(items: Mapping[int, WorkItem]) -> dict[int, int]:
+    """Entries whose text an earlier entry has, and the index of the first such entry."""
+    first: dict[str, int] = {}
+    found = {place: first.setdefault(item.text, place) for place, item in items.items()}
+    return {place: same for place, same in found.items() if same != place}
+
+
+def _without(known: AbstractSet[int], inputs: Iterable[ModelInput]) -> Iterator[ModelInput]:
+    """Forward passes without these positions."""
+    for model_input in inputs:
+        rows = [row for row, place in enumerate(model_input.positions) if place not in known]
+        if rows:
+            yield model_input.take(rows)
+
+
+def _same(item: WorkItem, outcome: Outcome) -> Outcome:
+    """What came of a text, for another record that has it."""
+    if isinstance(outcome, Classified):
+        return Classified(item, outcome.prediction)
+    return replace(outcome, record=item.record)
 
 
 def _does_not_fit(result: Prediction | Failed) -> bool:

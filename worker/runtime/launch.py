@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from worker.clock import Clock
 from worker.core.budget import ForwardBudget
+from worker.core.cache import PredictionCache
 from worker.core.encoder import Encoder
 from worker.core.faults import CircuitBreaker, backoff
 from worker.core.model import Classifier, Tokeniser
@@ -84,6 +85,7 @@ class Launcher:
             ),
             budget=ForwardBudget(settings.batch.forward_tokens),
             metrics=self._metrics,
+            cache=PredictionCache(settings.cache.max_bytes) if settings.cache.max_bytes else None,
         )
         encoder = Encoder(
             settings.output,

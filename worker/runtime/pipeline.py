@@ -24,6 +24,10 @@ log = get_logger(__name__)
 
 _SAY_EVERY = 10
 
+_Tokenise = Stage[MicroBatch, Tokenised]
+_Infer = Stage[Tokenised, list[Outcome]]
+_Publish = Stage[list[Outcome], None]
+
 
 class Pipeline:
     """Threads tokenise, infer and publish, one batch ready between each two.
@@ -56,9 +60,28 @@ class Pipeline:
             clock,
             # Only a sink that commits has anything to do while no batch comes.
             idle=self._do_advance if sink.commits_offsets else None,
+            busy=metrics.busy.labels("publish").inc,
         )
-        self._infer = Stage("infer", self._do_infer, 1, on_crash, self._abandon, clock)
-        self._tokenise = Stage("tokenise", self._do_tokenise, 1, on_crash, self._abandon, clock)
+        self._infer = Stage(
+            "infer",
+            self._do_infer,
+            1,
+            on_crash,
+            self._abandon,
+            clock,
+            hand_on=self._publish.put,
+            busy=metrics.busy.labels("infer").inc,
+        )
+        self._tokenise = Stage(
+            "tokenise",
+            self._do_tokenise,
+            1,
+            on_crash,
+            self._abandon,
+            clock,
+            hand_on=self._infer.put,
+            busy=metrics.busy.labels("tokenise").inc,
+        )
 
     def start(self) -> None:
         """Start the threads."""
@@ -66,7 +89,7 @@ class Pipeline:
             stage.start()
 
     @property
-    def stages(self) -> tuple[Stage[MicroBatch], Stage[Tokenised], Stage[list[Outcome]]]:
+    def stages(self) -> tuple[_Tokenise, _Infer, _Publish]:
         """In the data's order."""
         return self._tokenise, self._infer, self._publish
 
@@ -94,18 +117,18 @@ class Pipeline:
         except StreamlabelError as error:
             log.warning("the producer did not close cleanly", reason=str(error))
 
-    def _do_tokenise(self, batch: MicroBatch) -> None:
+    def _do_tokenise(self, batch: MicroBatch) -> Tokenised:
         started = self._clock.monotonic()
         self._metrics.stage.labels("queue").observe(started - batch.opened_at)
         tokenised = self._labeller.tokenise(batch, self._tokenise.step)
         self._metrics.stage.labels("tokenise").observe(self._clock.monotonic() - started)
-        self._infer.put(tokenised)
+        return tokenised
 
-    def _do_infer(self, tokenised: Tokenised) -> None:
+    def _do_infer(self, tokenised: Tokenised) -> list[Outcome]:
         started = self._clock.monotonic()
         outcomes = self._labeller.infer(tokenised, self._infer.step)
         self._metrics.stage.labels("infer").observe(self._clock.monotonic() - started)
-        self._publish.put(outcomes)
+        return outcomes
 
     def _do_publish(self, outcomes: list[Outcome]) -> None:
         now_ms, now = self._clock.wall_ms(), self._clock.monotonic()

@@ -1,6 +1,6 @@
 """A stage: one named thread between two bounded hand-offs.
 
-inbox -> work -> next stage. A stage that raises tells the worker, with its name, and ends; no
+inbox -> work -> hand on. A stage that raises tells the worker, with its name, and ends; no
 thread dies quietly. Imports nothing but the ground floor.
 """
 
@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from worker.clock import Clock
 
 In = TypeVar("In", bound=Sized)
+Out = TypeVar("Out")
 
 _POLL_SECONDS = 0.1
 _IDLE_SECONDS = 0.02
@@ -23,36 +24,40 @@ class Abandoned(BaseException):
     """The worker has given up, and the stage ends in the middle of an item. Nobody's fault."""
 
 
-class Stage(Generic[In]):
+class Stage(Generic[In, Out]):
     """Runs `work` on each item of its inbox, in order, on a thread of its own.
 
     Args:
         name: of the thread, and in metrics and logs.
-        work: does the stage's job and hands its result on (by the next stage's `put`).
+        work: does the stage's job and returns its result.
         inbox_size: items that may wait. One is enough to keep the stage busy.
         on_crash: told once, on this thread, when `work` raises.
         abandon: set when the worker gives up; a blocked `put` then returns, and the inbox is
             left as it is. What is lost there was never committed.
         clock: tells when the stage took a step.
+        hand_on: takes the result, and may wait for room: the next stage's `put`.
         idle: done now and then while the inbox is empty.
+        busy: told the seconds that were worked, as they pass; waits at either hand-off are none.
 
     Attributes:
         moved_at: when it last took an item, began a part of it, or was done with it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a stage is little else than what it is connected with
         self,
         name: str,
-        work: Callable[[In], None],
+        work: Callable[[In], Out],
         inbox_size: int,
         on_crash: Callable[[str, BaseException], None],
         abandon: threading.Event,
         clock: Clock,
         *,
+        hand_on: Callable[[Out], None] = lambda _: None,
         idle: Callable[[], None] | None = None,
+        busy: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.name = name
-        self._work, self._idle = work, idle
+        self._work, self._hand_on, self._idle, self._busy = work, hand_on, idle, busy
         self._inbox: queue.Queue[In] = queue.Queue(inbox_size)
         self._on_crash = on_crash
         self._abandon, self._clock = abandon, clock
@@ -110,7 +115,11 @@ class Stage(Generic[In]):
         """
         if self._abandon.is_set():
             raise Abandoned
-        self.moved_at = self._clock.monotonic()
+        self._worked()
+
+    def _worked(self) -> None:
+        before, self.moved_at = self.moved_at, self._clock.monotonic()
+        self._busy(self.moved_at - before)
 
     def join(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for the thread to end, which it does when abandoned."""
@@ -125,8 +134,11 @@ class Stage(Generic[In]):
                     if self._idle:
                         self._idle()
                     continue
+                self.moved_at = self._clock.monotonic()  # the wait for it was no work
                 self.step()
-                self._work(item)
+                result = self._work(item)
+                self._worked()
+                self._hand_on(result)
                 self._went += len(item)
                 self.moved_at = self._clock.monotonic()
         except Abandoned:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from worker.settings.sections import (
     BatchSettings,
+    CacheSettings,
     HttpSettings,
     InputSettings,
     KafkaSettings,
@@ -21,6 +22,8 @@ from worker.settings.sections import (
     ModelSettings,
     OutputSettings,
 )
+
+_SMALLEST_CACHE = 100_000  # bytes
 
 
 class _Chosen(PydanticBaseSettingsSource):
@@ -47,6 +50,7 @@ class Settings(BaseSettings):
     output: OutputSettings = OutputSettings()
     model: ModelSettings = ModelSettings()
     batch: BatchSettings = BatchSettings()
+    cache: CacheSettings = CacheSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 
@@ -175,7 +179,16 @@ def _contradictions(s: Settings) -> Iterator[str]:
             f"commit_interval ({s.commit_every:g}) must be at most half of transaction_timeout "
             f"({s.transaction_timeout:g}): the broker would abort what waits for company"
         )
+    yield from _cache_contradictions(s.cache)
     yield from _security_contradictions(s.kafka)
+
+
+def _cache_contradictions(c: CacheSettings) -> Iterator[str]:
+    if 0 < c.max_bytes < _SMALLEST_CACHE:
+        yield (
+            f"cache.max_bytes ({c.max_bytes}) would hold hardly a text: give it at least "
+            f"{_SMALLEST_CACHE}, or 0 for no cache"
+        )
 
 
 def _security_contradictions(k: KafkaSettings) -> Iterator[str]:
