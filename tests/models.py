@@ -17,13 +17,21 @@ from transformers import (
     BertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
 )
 
-Architecture = Literal["distilbert", "bert", "roberta", "gpt2"]
+Architecture = Literal[
+    "distilbert", "bert", "electra", "modernbert", "roberta", "xlm-roberta", "gpt2"
+]
 
 _BERT_TOKENIZER = (
     "tokenizer.json",
@@ -35,8 +43,26 @@ _SMALL = {"num_attention_heads": 2, "num_hidden_layers": 1, "hidden_size": 16}
 _MODELS: dict[str, tuple[Any, Any]] = {
     "distilbert": (DistilBertConfig, DistilBertForSequenceClassification),
     "bert": (BertConfig, BertForSequenceClassification),
+    "electra": (ElectraConfig, ElectraForSequenceClassification),
+    "modernbert": (ModernBertConfig, ModernBertForSequenceClassification),
     "roberta": (RobertaConfig, RobertaForSequenceClassification),
+    "xlm-roberta": (XLMRobertaConfig, XLMRobertaForSequenceClassification),
     "gpt2": (GPT2Config, GPT2ForSequenceClassification),
+}
+_WORD_PIECES = ("distilbert", "bert", "electra", "modernbert")
+_ROBERTAS = ("roberta", "xlm-roberta")
+# Two layers of ModernBERT: one looks at all of a text, one at 8 tokens to either side.
+_SPECIAL: dict[str, dict[str, Any]] = {
+    "electra": {"embedding_size": 8},
+    "modernbert": {
+        "num_hidden_layers": 2,
+        "global_attn_every_n_layers": 2,
+        "local_attention": 16,
+        "cls_token_id": 101,
+        "bos_token_id": 101,
+        "sep_token_id": 102,
+        "eos_token_id": 102,
+    },
 }
 
 
@@ -48,6 +74,7 @@ def make_checkpoint(
     architecture: Architecture = "distilbert",
     max_tokens: int = 64,
     seed: int = 0,
+    **special: Any,
 ) -> Path:
     """Write a checkpoint that loads like any other and labels at random, but always the same.
 
@@ -55,24 +82,24 @@ def make_checkpoint(
         directory: made if it is not there.
         labels: the model's outputs.
         problem_type: as in config.json.
-        architecture: distilbert and bert have BERT's uncased vocabulary of 30,522 words; roberta
-            and gpt2 one token a byte, gpt2 without a padding token and without special tokens.
+        architecture: those like BERT have its uncased vocabulary of 30,522 words; those like
+            RoBERTa and gpt2 one token a byte, gpt2 without padding token and special tokens.
         max_tokens: longest text, special tokens included.
         seed: of the weights; equal seeds make equal files.
+        special: anything else of the config.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    if architecture in ("distilbert", "bert"):
+    if architecture in _WORD_PIECES:
         for name in _BERT_TOKENIZER:
             shutil.copyfile(bert_tokenizer() / name, directory / name)
         extra = {"vocab_size": 30_522, "pad_token_id": 0}
     else:
         extra = _write_byte_tokenizer(directory, architecture)
     # RoBERTa's table of positions begins two rows late.
-    extra["max_position_embeddings"] = max_tokens + 2 * (architecture == "roberta")
+    extra["max_position_embeddings"] = max_tokens + 2 * (architecture in _ROBERTAS)
     config_class, model_class = _MODELS[architecture]
     config = config_class(
-        **_SMALL,
-        **extra,
+        **_SMALL | _SPECIAL.get(architecture, {}) | extra | special,
         **{"hidden_dim" if architecture == "distilbert" else "intermediate_size": 32},
         architectures=[model_class.__name__],
         id2label=dict(enumerate(labels)),
@@ -108,13 +135,13 @@ def edit_json(file: Path, **changes: Any) -> None:
 
 def _write_byte_tokenizer(directory: Path, architecture: Architecture) -> dict[str, Any]:
     """One token a byte. Returns what the config must know of it."""
-    specials = ["<s>", "<pad>", "</s>", "<unk>"] if architecture == "roberta" else []
-    last = ["<mask>"] if architecture == "roberta" else ["<|endoftext|>"]
+    specials = ["<s>", "<pad>", "</s>", "<unk>"] if architecture in _ROBERTAS else []
+    last = ["<mask>"] if architecture in _ROBERTAS else ["<|endoftext|>"]
     tokens = [*specials, *sorted(ByteLevel.alphabet()), *last]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     (directory / "vocab.json").write_text(json.dumps(vocabulary))
     (directory / "merges.txt").write_text("#version: 0.2\n")
-    if architecture == "roberta":
+    if architecture in _ROBERTAS:
         _write_class(directory, "RobertaTokenizer")
         return {"vocab_size": len(tokens), "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
     _write_class(directory, "GPT2Tokenizer")

@@ -62,7 +62,10 @@ def test_values_from_the_environment_are_converted() -> None:
         ({"batch.max_records": 500, "max_inflight_records": 100}, "could never fill"),
         ({"max_inflight_bytes": 1000}, "input.max_bytes (1000000) is more than"),
         ({"cache.max_bytes": 10}, "cache.max_bytes (10) would hold hardly a text"),
-        ({"model.max_tokens": 5000}, "one longest text would not fit a forward pass"),
+        (
+            {"model.max_tokens": 500, "batch.forward_tokens": 499},
+            "one longest text would not fit a forward pass",
+        ),
         ({"rebalance_drain_timeout": 400}, "must be below kafka.max_poll_interval (300)"),
         ({"kafka.security_protocol": "SASL_SSL"}, "needs kafka.sasl_mechanism"),
         (

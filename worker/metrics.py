@@ -99,8 +99,8 @@ class Metrics:
         )
         self.forward_tokens = Gauge(
             "streamlabel_forward_tokens",
-            "Most tokens in one forward pass, padding included: batch.forward_tokens, or less since "
-            "memory ran out.",
+            "Most tokens in one forward pass, padding included: batch.forward_tokens or what the "
+            "warm-up found, or less since memory ran out.",
             registry=r,
         )
         self.micro_batches = Counter(

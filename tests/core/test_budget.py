@@ -14,14 +14,21 @@ def rows(*lengths: int) -> ModelInput:
     return ModelInput(ids, tuple(range(len(ids))), (False,) * len(ids))
 
 
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 200))
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 200), st.booleans())
 def test_passes_hold_every_row_once_in_order_and_within_the_budget(
-    lengths: list[int], most: int
+    lengths: list[int], most: int, pads: bool
 ) -> None:
-    whole = rows(*lengths)
-    passes = list(ForwardBudget(most).cut(whole))
+    whole, budget = rows(*lengths), ForwardBudget(most, pads=pads)
+    passes = list(budget.cut(whole))
     assert [position for one in passes for position in one.positions] == list(range(len(lengths)))
-    assert all(one.padded_tokens <= most or len(one.ids) == 1 for one in passes)
+    assert all(budget.cost(one) <= most or len(one.ids) == 1 for one in passes)
+
+
+def test_an_engine_that_does_not_pad_computes_the_tokens_alone() -> None:
+    mixed = rows(10, 2, 2, 2)
+    assert (ForwardBudget(16).cost(mixed), ForwardBudget(16, pads=False).cost(mixed)) == (40, 16)
+    assert [len(one.ids) for one in ForwardBudget(16).cut(mixed)] == [1, 3]
+    assert [len(one.ids) for one in ForwardBudget(16, pads=False).cut(mixed)] == [4]
 
 
 def test_a_pass_that_ran_out_makes_the_next_ones_of_its_batch_smaller() -> None:

@@ -77,7 +77,7 @@ def test_ids_and_mask(tokenizer: Any) -> None:
 
 
 def test_ids_of_our_tokeniser(tokenizer: Any) -> None:
-    (only,) = Tokeniser(tokenizer, max_tokens=512, forward_tokens=4096).tokenise(TEXTS)
+    (only,) = Tokeniser(tokenizer, max_tokens=512).tokenise(TEXTS)
     assert [list(ids) for ids in only.ids] == [IDS[0], IDS[1][:8]]
     assert (only.positions, only.truncated) == ((0, 1), (False, False))
 

@@ -1,4 +1,4 @@
-"""Texts to rectangles: every text once, cut exactly, whatever is in it."""
+"""Texts to ids: every text once, cut exactly, whatever is in it."""
 
 from __future__ import annotations
 
@@ -46,10 +46,8 @@ def any_tokenizer(
     return AutoTokenizer.from_pretrained(checkpoint(request.param))
 
 
-def tokeniser(
-    tokenizer: Any, max_tokens: int = MAX_TOKENS, forward_tokens: int = 4096
-) -> Tokeniser:
-    return Tokeniser(tokenizer, max_tokens=max_tokens, forward_tokens=forward_tokens)
+def tokeniser(tokenizer: Any, max_tokens: int = MAX_TOKENS) -> Tokeniser:
+    return Tokeniser(tokenizer, max_tokens=max_tokens)
 
 
 def by_position(inputs: Sequence[ModelInput]) -> dict[int, tuple[tuple[int, ...], bool]]:
@@ -172,25 +170,15 @@ def test_of_a_long_text_only_the_head_is_tokenised(
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    words=st.lists(st.integers(min_value=0, max_value=40), max_size=60),
-    spare=st.integers(min_value=0, max_value=100),
-)
-def test_every_text_once_within_the_budget(bert: Any, words: list[int], spare: int) -> None:
-    budget = MAX_TOKENS + spare
-    inputs = tokeniser(bert, forward_tokens=budget).tokenise(["word " * n for n in words])
+@given(words=st.lists(st.integers(min_value=0, max_value=40), max_size=60))
+def test_every_text_once_longest_first(bert: Any, words: list[int]) -> None:
+    inputs = tokeniser(bert).tokenise(["word " * n for n in words])
     assert sorted(p for i in inputs for p in i.positions) == list(range(len(words)))
-    assert all(0 < i.tokens <= i.padded_tokens <= budget for i in inputs)
     assert all(
         len(ids) == min(words[p] + 2, MAX_TOKENS) for p, (ids, _) in by_position(inputs).items()
     )
     lengths = [len(ids) for i in inputs for ids in i.ids]
     assert lengths == sorted(lengths, reverse=True)
-
-
-def test_a_budget_below_one_longest_text_is_refused(bert: Any) -> None:
-    with pytest.raises(SettingsError, match=r"batch\.forward_tokens \(15\).*model\.max_tokens"):
-        tokeniser(bert, forward_tokens=MAX_TOKENS - 1)
 
 
 def test_a_length_without_room_for_a_text_is_refused(bert: Any) -> None:

@@ -136,7 +136,7 @@ def test_metrics_and_health_of_a_running_worker(
     families = {f.name: f for f in text_string_to_metric_families(worker.get("/metrics")[1])}
     assert worker.metric("streamlabel_records_consumed_total") == 42
     (info,) = families["streamlabel_model_info"].samples
-    assert (info.labels["engine"], info.labels["device"]) == ("torch", "cpu")
+    assert (info.labels["engine"], info.labels["device"]) == ("packed", "cpu")
     wait_until(lambda: worker.metric("streamlabel_inflight_records") == 0, what="none in flight")
     assert worker.stop() == 0
     lines = [json.loads(line) for line in worker.log.read_text().splitlines()]

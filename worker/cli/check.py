@@ -105,5 +105,5 @@ def _model(settings: Settings) -> str:
     card = classifier.card
     return (
         f"{card.name} ({card.revision}) says {', '.join(card.labels)}; up to {card.max_tokens} "
-        f"tokens, {card.dtype} on {card.device}"
+        f"tokens, {card.engine}, {card.dtype} on {card.device}"
     )

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker import logs
+from worker.core.budget import ForwardBudget
 from worker.core.records import ModelCard, Prediction
 from worker.errors import Fatal, SettingsError
 from worker.settings import Loaded
@@ -79,9 +80,12 @@ def _text(given: str) -> str:
 def _label(tokeniser: Tokeniser, classifier: Classifier, texts: Sequence[str]) -> list[Prediction]:
     """Predictions in the order of the texts."""
     found: dict[int, Prediction] = {}
+    card = classifier.card
+    budget = ForwardBudget(card.forward_tokens, pads=card.pads)
     try:
         for model_input in tokeniser.tokenise(texts):
-            found.update(zip(model_input.positions, classifier.predict(model_input), strict=True))
+            for one in budget.cut(model_input):
+                found.update(zip(one.positions, classifier.predict(one), strict=True))
     except FloatingPointError as error:
         raise Fatal(str(error)) from error
     return [found[position] for position in range(len(texts))]

@@ -91,7 +91,13 @@ def _model(settings: Settings, metrics: Any) -> tuple[Any, Any]:
         "device": card.device,
     }
     metrics.model.info(facts)
-    log.info("model ready", labels=list(card.labels), max_tokens=card.max_tokens, **facts)
+    log.info(
+        "model ready",
+        labels=list(card.labels),
+        max_tokens=card.max_tokens,
+        forward_tokens=card.forward_tokens,
+        **facts,
+    )
     return tokeniser, classifier
 
 

@@ -91,7 +91,7 @@ class MicroBatch:
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """Texts of similar length for one forward pass.
+    """Texts for one forward pass, or for several: `ForwardBudget.cut`.
 
     Attributes:
         ids: token ids of each text, special tokens included, no padding.
@@ -189,6 +189,8 @@ class ModelCard:
         labels: names in the order of the model's outputs.
         max_tokens: longest text the model takes, special tokens included.
         dtype, device, engine: how it runs, for `model_info`.
+        pads: whether a pass computes the rectangle around its texts, or their tokens alone.
+        forward_tokens: most tokens that a pass had best have: as set, or as found at warm-up.
     """
 
     name: str
@@ -199,3 +201,5 @@ class ModelCard:
     engine: str
     dtype: str
     device: str
+    pads: bool = True
+    forward_tokens: int = 4_096

@@ -5,8 +5,14 @@ cli or local. This file imports nothing, so that `worker.inference.bundled.prepa
 line stay cheap; torch comes in with `loading`::
 
     checkpoint      --model, whatever it names, as one checked folder of files
-    tokeniser       texts -> ModelInputs under a token budget          (tokenise thread)
-    torch_engine    the plain engine: pad, forward pass, probabilities (infer thread)
+    tokeniser       texts -> ids, sorted by length                     (tokenise thread)
+    torch_engine    forward pass, probabilities, faults told apart     (infer thread)
+    padding         the plain forward pass, for every architecture
+    packing         the forward pass without padding, for some
+    attention       attention within each text of a joined row
+    engine          which forward pass runs: the fastest that is right (main thread)
+    self_check      how far a pass is from the plain one
+    tuning          how many tokens a pass had best have
     loading         all of the above, put together at start            (main thread)
     bundled/        the small model that works with no hub
 """

@@ -6,8 +6,9 @@ before a record is read. Needs no network but for a model on the hub.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,10 +22,12 @@ from transformers import (
     AutoTokenizer,
 )
 
-from worker.core.model import Classifier
-from worker.core.records import ModelCard
-from worker.errors import ModelUnavailable, StreamlabelError
+from worker.clock import Clock, SystemClock
+from worker.core.records import ModelCard, ModelInput
+from worker.errors import ModelUnavailable, SettingsError, StreamlabelError
 from worker.inference.checkpoint import Checkpoint, resolve
+from worker.inference.engine import Candidate, can_pack, choose
+from worker.inference.self_check import TEXTS, check_rows
 from worker.inference.tokeniser import Tokeniser
 from worker.inference.torch_engine import (
     TorchClassifier,
@@ -32,20 +35,26 @@ from worker.inference.torch_engine import (
     choose_dtype,
     longest_input,
 )
+from worker.inference.tuning import SIZES, best_size
 from worker.logs import get_logger
 from worker.settings import ModelSettings
 
 # A tokenizer that knows no limit states one of 10**30 or the like.
 _NO_LIMIT = 1_000_000
+# Most tokens of a pass until the warm-up has found what is best.
+FORWARD_TOKENS = 4_096
 _HEAD = "ForSequenceClassification"
 
 
-def load(settings: ModelSettings, forward_tokens: int) -> tuple[Tokeniser, Classifier]:
-    """Load the model that the settings name.
+def load(
+    settings: ModelSettings, forward_tokens: int | None = None, clock: Clock | None = None
+) -> tuple[Tokeniser, TorchClassifier]:
+    """Load the model that the settings name, and choose how it runs.
 
     Args:
         settings: which model, and how it runs.
-        forward_tokens: most tokens in one forward pass, padding included.
+        forward_tokens: most tokens in one forward pass; None leaves it to `warm_up` to find.
+        clock: for `warm_up`; default: the machine's.
 
     Raises:
         ModelUnavailable: it can't be had, or is no classifier; the message says what to do.
@@ -61,25 +70,55 @@ def load(settings: ModelSettings, forward_tokens: int) -> tuple[Tokeniser, Class
         config = _config(checkpoint)
         tokenizer = _tokenizer(checkpoint)
         pad_id = _set_pad_id(config, tokenizer, checkpoint.name)
-        model = _model(checkpoint, config, dtype).to(device)
         labels = _labels(config, checkpoint.name)
-    max_tokens = _max_tokens(settings, config, tokenizer, model) or forward_tokens
-    tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens, forward_tokens=forward_tokens)
+        independent = len(labels) == 1 or config.problem_type == "multi_label_classification"
+        forward = choose(
+            Candidate(
+                load=lambda dtype: _model(checkpoint, config, dtype).to(device),
+                rows=lambda model: check_rows(tokenizer, _takes(config, tokenizer, model)),
+                pad_id=pad_id,
+                independent=independent,
+            ),
+            pack=can_pack(settings.engine, _class_for(config).__name__, config),
+            insist=settings.engine == "packed",
+            dtype=dtype,
+            plain=torch.float32 if settings.dtype == "auto" else dtype,
+        )
+    takes = _takes(config, tokenizer, forward.model)
+    max_tokens = _max_tokens(settings.max_tokens, takes) or forward_tokens or FORWARD_TOKENS
+    if forward_tokens and max_tokens > forward_tokens:
+        raise SettingsError(
+            f"batch.forward_tokens ({forward_tokens}) is less than the {max_tokens} tokens that "
+            "the model takes: one longest text would not fit a forward pass; raise it, or set "
+            "model.max_tokens"
+        )
     card = ModelCard(
         name=checkpoint.name,
         revision=checkpoint.revision,
         weights_sha256=checkpoint.weights_sha256(),
         labels=labels,
         max_tokens=max_tokens,
-        engine=TorchClassifier.engine,
-        dtype=str(dtype).removeprefix("torch."),
+        engine=forward.name,
+        dtype=str(next(forward.model.parameters()).dtype).removeprefix("torch."),
         device=device,
+        pads=forward.pads,
+        forward_tokens=forward_tokens or FORWARD_TOKENS,
     )
-    samples = [tokeniser.tokenise([text])[0] for text in ("warm up", "warm up " * max_tokens)]
-    independent = len(labels) == 1 or config.problem_type == "multi_label_classification"
+    tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens)
     return tokeniser, TorchClassifier(
-        model, card, independent=independent, pad_id=pad_id, samples=samples
+        forward,
+        card,
+        independent=independent,
+        samples=[tokeniser.tokenise([text])[0] for text in ("warm up", "warm up " * max_tokens)],
+        tune=None if forward_tokens else _tuning(tokeniser, card, clock or SystemClock()),
     )
+
+
+def _tuning(
+    tokeniser: Tokeniser, card: ModelCard, clock: Clock
+) -> Callable[[Callable[[ModelInput], object]], int]:
+    rows = [tokeniser.tokenise([text])[0].ids[0] for text in TEXTS]
+    return partial(best_size, rows=rows, sizes=SIZES[card.device], clock=clock, pads=card.pads)
 
 
 def _hush() -> None:
@@ -215,14 +254,15 @@ def _labels(config: Any, name: str) -> tuple[str, ...]:
     return tuple(str(names[number]) for number in range(len(names)))
 
 
-def _max_tokens(
-    settings: ModelSettings, config: Any, tokenizer: Any, model: torch.nn.Module
-) -> int | None:
-    """Longest text, special tokens included; None where nothing limits it."""
+def _takes(config: Any, tokenizer: Any, model: torch.nn.Module) -> int | None:
+    """Longest text that the model takes, special tokens included; None where nothing limits it."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     sane = tokenizer.model_max_length if tokenizer.model_max_length < _NO_LIMIT else None
     limits = [limit for limit in (sane, longest_input(model, positions)) if limit]
-    takes, asked = min(limits, default=None), settings.max_tokens
+    return min(limits, default=None)
+
+
+def _max_tokens(asked: int | None, takes: int | None) -> int | None:
     if takes and asked and asked > takes:
         get_logger(__name__).warning("the model takes fewer tokens", asked=asked, takes=takes)
         return takes

@@ -1,4 +1,4 @@
-"""Texts to token ids, sorted by length and cut into rectangles that one forward pass takes.
+"""Texts to token ids, sorted by length, so that those of one forward pass are of similar length.
 
 Owns the tokenizer, whose padding and truncation settings are state inside the Rust object: only
 the tokenise thread may call it. Must not import torch.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from worker.core.records import ModelInput
@@ -26,29 +26,21 @@ _MARGIN = 16
 
 
 class Tokeniser:
-    """Cuts texts into ModelInputs for one model.
+    """Turns texts into ModelInputs for one model.
 
     Args:
         tokenizer: a tokenizer of transformers, fast or slow.
         max_tokens: longest text the model takes, special tokens included.
-        forward_tokens: most tokens in one forward pass, padding included.
 
     Raises:
-        SettingsError: one longest text would not fit a forward pass, or no text would fit at all.
+        SettingsError: no text would fit at all.
         ModelUnavailable: the tokenizer does more than put special tokens around a text.
     """
 
-    def __init__(self, tokenizer: Any, *, max_tokens: int, forward_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, *, max_tokens: int) -> None:
         self._tokenizer = tokenizer
-        self._forward_tokens = forward_tokens
         self._before, self._after = _special_tokens(tokenizer)
         self._room = max_tokens - len(self._before) - len(self._after)
-        if max_tokens > forward_tokens:
-            raise SettingsError(
-                f"batch.forward_tokens ({forward_tokens}) is less than the {max_tokens} tokens that "
-                "the model takes: one longest text would not fit a forward pass; raise it, or set "
-                "model.max_tokens"
-            )
         if self._room < 1:
             raise SettingsError(
                 f"model.max_tokens ({max_tokens}) leaves no token for the text beside the model's "
@@ -59,19 +51,21 @@ class Tokeniser:
         self._stand_in = _stand_in(tokenizer)
 
     def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
-        """Every text's ids, longest texts first, in rectangles of at most `forward_tokens`.
+        """Every text's ids, longest texts first; whoever runs them cuts them into passes.
 
         A text of more than `max_tokens` is cut to that many, special tokens included, and flagged.
         """
+        if not texts:
+            return []
         contents = self._contents([well_formed(text) for text in texts])
         rows = [self._framed(content) for content in contents]
+        positions = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
         return [
             ModelInput(
                 ids=tuple(rows[i] for i in positions),
                 positions=tuple(positions),
                 truncated=tuple(len(contents[i]) > self._room for i in positions),
             )
-            for positions in _rectangles([len(row) for row in rows], self._forward_tokens)
         ]
 
     def _contents(self, texts: Sequence[str]) -> list[list[int]]:
@@ -91,7 +85,7 @@ class Tokeniser:
         return contents
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        return _ids(self._tokenizer, texts, special=False) if texts else []
+        return _ids(self._tokenizer, texts, special=False)
 
     def _framed(self, content: list[int]) -> Ids:
         kept = content[-self._room :] if self._keeps_end else content[: self._room]
@@ -105,16 +99,6 @@ def well_formed(text: str) -> str:
     UTF-8, in which the Rust tokenizers take their texts.
     """
     return _SURROGATE.sub("\ufffd", text)
-
-
-def _rectangles(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Positions, longest first, in groups whose size times longest length is within `budget`."""
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True)
-    start = 0
-    while start < len(order):
-        rows = budget // lengths[order[start]]
-        yield order[start : start + rows]
-        start += rows
 
 
 def _end_of_word(text: str, start: int) -> int:

@@ -1,13 +1,14 @@
-"""The plain torch engine: pad to a rectangle, one forward pass, probabilities.
+"""What every forward pass of torch has in common: probabilities, and faults told apart.
 
-Owns the model in memory, and how logits become probabilities. Built on the main thread; then the
-infer thread alone calls it. Must not import transformers: it is given a model.
+Owns how logits become probabilities, and where and in what the model computes. Built on the main
+thread; then the infer thread alone calls it. Must not import transformers: it is given a pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,39 +23,56 @@ _COMPUTES_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
 _NO_ROOM = ("can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
 
 
+class Forward(Protocol):
+    """A forward pass of a model; `padding` and `packing` have one each.
+
+    Attributes:
+        model: what it runs.
+        name: as `model.engine` has it.
+        pads: whether it computes the rectangle around its texts, or their tokens alone.
+    """
+
+    model: nn.Module
+    name: str
+    pads: bool
+
+    def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Logits [texts, labels] of the ids of each text."""
+        ...  # pragma: no cover - a protocol
+
+
 class TorchClassifier:
     """Labels texts with a transformers model for sequence classification.
 
     Args:
-        model: in evaluation mode, on its device.
+        forward: the model's forward pass.
         card: what is said of it; `card.labels` in the order of the model's outputs.
         independent: each output stands alone (sigmoid), instead of one of all (softmax).
-        pad_id: id that fills a rectangle; masked, so that it changes no result.
         samples: plain texts to warm up with.
+        tune: from `predict` to the tokens that a pass had best have; None keeps the card's.
     """
-
-    engine = "torch"
 
     def __init__(
         self,
-        model: nn.Module,
+        forward: Forward,
         card: ModelCard,
         *,
         independent: bool,
-        pad_id: int,
         samples: Sequence[ModelInput] = (),
+        tune: Callable[[Callable[[ModelInput], object]], int] | None = None,
     ) -> None:
         self.card = card
-        self._model = model
+        self.forward = forward
         self._independent = independent
-        self._pad_id = pad_id
-        self._samples = samples
+        self._samples, self._tune = samples, tune
 
     def warm_up(self) -> None:
-        """Label the samples, so that memory and kernels are there. Raises ModelUnavailable."""
+        """Label the samples, and find the best size of a pass. Raises ModelUnavailable."""
         try:
             for sample in self._samples:
                 self.predict(sample)
+            if self._tune:
+                self.card = replace(self.card, forward_tokens=self._tune(self.predict))
         except (ArithmeticError, RuntimeError, LookupError, ValueError, OutOfMemory) as error:
             raise ModelUnavailable(f"{self.card.name} fails on plain texts: {error}") from error
 
@@ -66,17 +84,17 @@ class TorchClassifier:
             OutOfMemory: the pass does not fit.
             RuntimeError: torch's own.
         """
-        scores = self._scores(model_input)
-        if not torch.isfinite(scores).all():
+        found = self._scores(model_input)
+        if not torch.isfinite(found).all():
             raise FloatingPointError(
                 f"the model gave a probability that is not a finite number ({self.card.dtype})"
             )
-        texts = zip(scores.tolist(), model_input.ids, model_input.truncated, strict=True)
+        texts = zip(found.tolist(), model_input.ids, model_input.truncated, strict=True)
         return [Prediction(tuple(row), len(kept), cut) for row, kept, cut in texts]
 
     def _scores(self, model_input: ModelInput) -> Tensor:
         try:
-            return self._forward(model_input)
+            return scores(self.forward, model_input.ids, independent=self._independent)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -84,17 +102,10 @@ class TorchClassifier:
         # that did not fit, and the caller keeps what it catches while it tries halves.
         if self.card.device == "cuda":
             torch.cuda.empty_cache()
-        rows = len(model_input.ids)
-        width = model_input.padded_tokens // rows
-        raise OutOfMemory(f"a pass of {rows} x {width} tokens does not fit the {self.card.device}")
-
-    def _forward(self, model_input: ModelInput) -> Tensor:
-        ids, mask = padded(model_input.ids, self._pad_id)
-        with torch.inference_mode():
-            logits = self._model(
-                input_ids=ids.to(self.card.device), attention_mask=mask.to(self.card.device)
-            ).logits
-            return probabilities(logits, independent=self._independent).cpu()
+        raise OutOfMemory(
+            f"a pass of {len(model_input.ids)} texts with {model_input.tokens} tokens does not fit "
+            f"the {self.card.device}"
+        )
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -102,12 +113,10 @@ def _is_out_of_memory(error: Exception) -> bool:
     return known or any(words in str(error) for words in _NO_ROOM)
 
 
-def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask, int64 of shape [texts, longest]; padding is on the right, its mask 0."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows])
-    lengths = torch.tensor([len(row) for row in rows])
-    return ids, (torch.arange(width) < lengths[:, None]).long()
+def scores(forward: Forward, rows: Sequence[Sequence[int]], *, independent: bool) -> Tensor:
+    """Probabilities [texts, labels] of the ids of each text, float32, on the CPU."""
+    with torch.inference_mode():
+        return probabilities(forward(rows), independent=independent).cpu()
 
 
 def probabilities(logits: Tensor, *, independent: bool) -> Tensor:

@@ -217,7 +217,7 @@ class Labeller:
     ) -> Iterable[tuple[int, Prediction | Failed]]:
         """One forward pass; where it fails, as many smaller ones as it takes."""
         self._metrics.batch_tokens.observe(model_input.tokens)
-        self._metrics.padding.observe(1 - model_input.tokens / model_input.padded_tokens)
+        self._metrics.padding.observe(1 - model_input.tokens / self._budget.cost(model_input))
         fits: list[int] = []
         ran_out = False
 
@@ -230,7 +230,7 @@ class Labeller:
             except OutOfMemory:
                 ran_out = True
                 raise
-            fits.append(some.padded_tokens)
+            fits.append(self._budget.cost(some))
             return predictions
 
         results = isolate(range(len(model_input.ids)), run)

@@ -154,7 +154,7 @@ def _contradictions(s: Settings) -> Iterator[str]:
             f"input.max_bytes ({s.input.max_bytes}) is more than max_inflight_bytes "
             f"({s.max_inflight_bytes})"
         )
-    if s.model.max_tokens and s.model.max_tokens > s.batch.forward_tokens:
+    if s.batch.forward_tokens and (s.model.max_tokens or 0) > s.batch.forward_tokens:
         yield (
             f"model.max_tokens ({s.model.max_tokens}) is more than batch.forward_tokens "
             f"({s.batch.forward_tokens}): one longest text would not fit a forward pass"

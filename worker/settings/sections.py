@@ -144,6 +144,11 @@ class ModelSettings(Section):
         description="Arithmetic; `auto` is bfloat16 where the processor computes in it, else "
         "float32.",
     )
+    engine: Literal["auto", "packed", "padded"] = Field(
+        "auto",
+        description="Forward pass: `packed` joins texts in one row without padding, for the "
+        "architectures that allow it; `padded` is for all; `auto` is packed where it can be.",
+    )
     threads: int | None = Field(
         None, ge=1, le=1024, description="Threads of the model on a CPU; default: all cores."
     )
@@ -162,8 +167,10 @@ class BatchSettings(Section):
     max_delay_ms: float = Field(
         20.0, ge=0, le=60_000, description="Milliseconds that the first record waits for mates."
     )
-    forward_tokens: int = Field(
-        4_096, ge=16, description="Tokens in one forward pass, padding included."
+    forward_tokens: int | None = Field(
+        None,
+        ge=16,
+        description="Tokens in one forward pass, padding included; default: found at warm-up.",
     )
 
 

@@ -1,0 +1,84 @@
+"""The tokens that a pass had best have, on a machine whose speed is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from worker.core.budget import ForwardBudget
+from worker.core.records import ModelInput
+from worker.inference.tuning import SIZES, best_size
+
+ROWS = [(1,) * length for length in (40, 25, 25, 12, 7, 3)]
+CPU = SIZES["cpu"]
+
+
+class Machine:
+    """A clock, and a forward pass that takes `seconds(tokens)` of it."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        self._seconds, self._now = seconds, 100.0
+        self.passes: list[ModelInput] = []
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def wall_ms(self) -> int:
+        return 0
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+    def run(self, model_input: ModelInput) -> None:
+        self.passes.append(model_input)
+        self._now += self._seconds(model_input.tokens)
+
+    def best(self, *, pads: bool = False) -> int:
+        return best_size(self.run, ROWS, CPU, self, pads=pads)
+
+
+def test_where_caches_are_left_the_smaller_pass_is_best() -> None:
+    assert Machine(lambda n: 0.002 + n / 20_000 * (1 if n <= 1024 else 1.2)).best() == 1024
+
+
+def test_where_more_is_hardly_better_less_is_taken() -> None:
+    assert Machine(lambda n: 0.00001 + n / 40_000).best() == 256
+
+
+def test_where_each_pass_is_dear_the_largest_is_best() -> None:
+    assert Machine(lambda n: 0.03 + n / 100_000).best() == 4096
+
+
+def test_a_slow_machine_tries_what_a_second_holds() -> None:
+    machine = Machine(lambda n: n / 400)
+    assert machine.best() == 256
+    assert len(machine.passes) == 1
+
+
+def test_one_slow_pass_decides_nothing() -> None:
+    """A machine that is busy now and then: each size counts with its best time."""
+    machine = Machine(lambda n: n / 50_000)
+    hiccups = iter([0.1, 0.05])
+    steady = machine._seconds
+    machine._seconds = lambda n: steady(n) + next(hiccups, 0.0)
+    assert machine.best() == 256
+
+
+def test_it_is_over_within_about_a_second() -> None:
+    machine = Machine(lambda n: 0.001 + n / 30_000)
+    start = machine.monotonic()
+    machine.best()
+    assert 0.5 < machine.monotonic() - start <= 1.0
+
+
+@pytest.mark.parametrize("pads", [False, True])
+def test_passes_are_full_and_within_their_size(pads: bool) -> None:
+    machine = Machine(lambda n: n / 50_000)
+    machine.best(pads=pads)
+    budget = ForwardBudget(1, pads=pads)
+    costs = [budget.cost(one) for one in machine.passes[: len(CPU)]]
+    assert all(
+        size - 40 * (2 if pads else 1) <= cost <= size
+        for cost, size in zip(costs, CPU, strict=True)
+    )

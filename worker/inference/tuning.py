@@ -1,0 +1,66 @@
+"""How many tokens a forward pass had best have, found by trying.
+
+A small pass wastes the start of each kernel, a large one falls out of the processor's caches; where
+the best lies, the machine knows alone. Runs on the main thread at warm-up. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import cycle
+
+from worker.clock import Clock
+from worker.core.budget import ForwardBudget
+from worker.core.records import ModelInput
+
+SIZES = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (1024, 2048, 4096, 8192, 16384)}
+# Seconds; what a start pays for it. Each size is tried at least once if that does not exceed it.
+_PATIENCE = 1.0
+# A smaller pass is worth this share of the speed: it answers sooner and takes less memory.
+_WORTH = 0.03
+
+
+def best_size(
+    run: Callable[[ModelInput], object],
+    rows: Sequence[Sequence[int]],
+    sizes: Sequence[int],
+    clock: Clock,
+    *,
+    pads: bool,
+) -> int:
+    """The smallest of `sizes` whose tokens a second are near the best.
+
+    Args:
+        run: one forward pass.
+        rows: ids of texts such as are to come; passes are made of them, over and over.
+        sizes: tokens of a pass, rising.
+        clock: times the passes.
+        pads: whether a pass computes the rectangle around its texts, or their tokens alone.
+    """
+    passes = {size: _pass_of(size, rows, pads=pads) for size in sizes}
+    began, speeds = clock.monotonic(), dict.fromkeys(sizes, 0.0)
+    while True:
+        for size, model_input in passes.items():
+            start = clock.monotonic()
+            run(model_input)
+            now = clock.monotonic()
+            speeds[size] = max(speeds[size], model_input.tokens / max(now - start, 1e-9))
+            # Sizes double, and so will the time.
+            if now - began + 2 * (now - start) > _PATIENCE:
+                best = max(speeds.values())
+                return next(s for s in sizes if speeds[s] >= (1 - _WORTH) * best)
+
+
+def _pass_of(size: int, rows: Sequence[Sequence[int]], *, pads: bool) -> ModelInput:
+    """The first rows, over and over, as many as a pass of this size takes."""
+    budget, taken = ForwardBudget(size, pads=pads), list[tuple[int, ...]]()
+    for row in cycle(rows):
+        wider = [*taken, tuple(row)]
+        if taken and budget.cost(_input(wider)) > size:
+            return _input(sorted(taken, key=len, reverse=True))
+        taken = wider
+    raise ValueError("there are no rows to make a pass of")
+
+
+def _input(rows: Sequence[tuple[int, ...]]) -> ModelInput:
+    return ModelInput(tuple(rows), tuple(range(len(rows))), (False,) * len(rows))
