@@ -15,7 +15,7 @@ from worker.logs import configure, get_logger
 def label(text):
     raise ValueError("no")
 
-configure("info", sys.argv[1])
+configure("info", sys.argv[1], slot=1)
 try:
     label("a private" + " text")
 except ValueError:
@@ -38,3 +38,4 @@ def test_a_json_line_has_the_fields_that_were_given() -> None:
     (line,) = done.stderr.splitlines()
     said = json.loads(line)
     assert (said["event"], said["level"], said["where"]) == ("it broke", "error", "here")
+    assert said["slot"] == 1, "as every line of this process"

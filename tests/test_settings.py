@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from worker.cli.check import shown
 from worker.errors import SettingsError
-from worker.settings import Settings, child_environment, load, options
+from worker.settings import Settings, child_environment, load, options, plain_values
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -140,6 +141,18 @@ def test_a_child_gets_none_of_our_settings(monkeypatch: pytest.MonkeyPatch) -> N
     environment = child_environment(EXTRA="1")
     assert environment["EXTRA"] == "1"
     assert "STREAMLABEL_DELIVERY" not in environment
+
+
+def test_what_a_child_is_told_gives_it_the_same_settings(tmp_path: Path) -> None:
+    """All of them, secrets too, through JSON."""
+    certificate = tmp_path / "ca.pem"
+    certificate.touch()
+    said = {"kafka.sasl_password": "hunter2", "kafka.sasl_username": "me", "commit_interval": 0.1}
+    said |= {"kafka.sasl_mechanism": "PLAIN", "kafka.security_protocol": "SASL_SSL"}
+    settings = load(said | {"kafka.ssl_cafile": str(certificate)}, environ={}).settings
+    told = json.loads(json.dumps(plain_values(settings)))
+    assert load(told, environ={}).settings == settings
+    assert len(told) == len(options())
 
 
 def test_the_readmes_example_is_accepted(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ The threads of a running worker::
     publish         encoding, the producer, transactions
     revoke          stands in for main while main is parked in a rebalance
     http            /metrics, /livez, /readyz; reads only
+    reports, leash  in a pool (`--processes N`): tell the parent, and end when it is gone
     kafka-io-*      the client library's own; our callbacks enqueue and return
 
 Data flows one way, main -> tokenise -> infer -> publish; only completions (acknowledged

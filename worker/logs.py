@@ -20,16 +20,18 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
 _QUIET = ("kafka", "urllib3", "httpx", "httpcore", "filelock", "transformers", "torch")
 
 
-def configure(level: str, style: Literal["auto", "json", "plain"]) -> None:
+def configure(level: str, style: Literal["auto", "json", "plain"], **fields: object) -> None:
     """Send everything that is logged, ours and the libraries', to standard error.
 
     Args:
         level: least severe level: debug, info, warning or error.
         style: `auto` is plain where standard error is a terminal, else JSON.
+        fields: stand in every line, whichever thread writes it.
     """
     plain = style == "plain" or (style == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        lambda _logger, _method, line: fields | line,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=not plain),

@@ -1,7 +1,9 @@
 """Every collector, once, in one catalogue. Imports prometheus_client and the contract alone.
 
 Any thread may observe (the library locks). Names, units and labels follow the Prometheus
-conventions; partition series are dropped when the partition is revoked.
+conventions; partition series are dropped when the partition is revoked. How a pool of processes
+makes one gauge of many is declared beside it, in the library's words (`multiprocess_mode`); one
+that declares nothing is shown for each process by itself.
 """
 
 from __future__ import annotations
@@ -101,6 +103,7 @@ class Metrics:
             "streamlabel_forward_tokens",
             "Most tokens in one forward pass, padding included: batch.forward_tokens or what the "
             "warm-up found, or less since memory ran out.",
+            multiprocess_mode="livemin",
             registry=r,
         )
         self.micro_batches = Counter(
@@ -125,32 +128,47 @@ class Metrics:
             registry=r,
         )
         self.cache_bytes = Gauge(
-            "streamlabel_cache_bytes", "Memory of the cached predictions.", registry=r
+            "streamlabel_cache_bytes",
+            "Memory of the cached predictions.",
+            multiprocess_mode="livesum",
+            registry=r,
         )
         self.inflight_records = Gauge(
-            "streamlabel_inflight_records", "Records between poll and acknowledgement.", registry=r
+            "streamlabel_inflight_records",
+            "Records between poll and acknowledgement.",
+            multiprocess_mode="livesum",
+            registry=r,
         )
         self.inflight_bytes = Gauge(
-            "streamlabel_inflight_bytes", "Bytes between poll and acknowledgement.", registry=r
+            "streamlabel_inflight_bytes",
+            "Bytes between poll and acknowledgement.",
+            multiprocess_mode="livesum",
+            registry=r,
         )
         self.offset_lag = Gauge(
             "streamlabel_offset_lag",
             "Records between the committed offset and the end of the partition.",
             ["topic", "partition"],
+            multiprocess_mode="livemax",  # one owner; in a rebalance the old one may still tell
             registry=r,
         )
         self.time_lag = Gauge(
             "streamlabel_time_lag_seconds",
             "Age of the input record that was acknowledged last.",
+            multiprocess_mode="livemax",
             registry=r,
         )
         self.oldest_uncommitted = Gauge(
             "streamlabel_oldest_uncommitted_age_seconds",
             "Seconds since the oldest record in flight was polled.",
+            multiprocess_mode="livemax",
             registry=r,
         )
         self.paused = Gauge(
-            "streamlabel_paused", "1 while polling is paused by backpressure.", registry=r
+            "streamlabel_paused",
+            "1 while polling is paused by backpressure; in a pool, how many processes are.",
+            multiprocess_mode="livesum",
+            registry=r,
         )
         self.rebalances = Counter(
             "streamlabel_rebalances",
@@ -177,6 +195,7 @@ class Metrics:
         self.state = Gauge(
             "streamlabel_state",
             "0 starting, 1 warming, 2 running, 3 paused, 4 draining, 5 stopped, 6 failed.",
+            multiprocess_mode="liveall",
             registry=r,
         )
         self.build = Info("streamlabel_build", "Version of the worker.", registry=r)
@@ -224,3 +243,18 @@ class Metrics:
             # first lag reading.
             self.offset_lag.labels(topic, str(partition))
             self.offset_lag.remove(topic, str(partition))
+
+
+class PoolMetrics:
+    """What the parent of a pool counts itself; the rest is the sum over its processes."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        ProcessCollector(registry=r)
+        PlatformCollector(registry=r)
+
+        self.restarts = Counter(
+            "streamlabel_process_restarts",
+            "Processes of a pool that ended unasked and were started again.",
+            registry=r,
+        )

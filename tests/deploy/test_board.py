@@ -18,7 +18,7 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from tests.deploy.project import PROVISIONING, ROOT, SCRAPING, Project
-from worker.metrics import Metrics
+from worker.metrics import Metrics, PoolMetrics
 
 PROMTOOL = shutil.which("promtool")
 ORDER = [
@@ -26,6 +26,7 @@ ORDER = [
     "Process",
 ]  # fmt: skip
 SCRAPED = {"job", "instance"}  # labels that Prometheus adds to every series
+IN_A_POOL = {"streamlabel_state": {"slot"}}  # labels that a pool of processes adds
 INFO_LABELS = {
     "streamlabel_model_info": {"model", "revision", "engine", "dtype", "device"},
     "streamlabel_build_info": {"version"},
@@ -38,10 +39,13 @@ def exported() -> dict[str, set[str]]:
     metrics = Metrics()
     metrics.model.info(dict.fromkeys(INFO_LABELS["streamlabel_model_info"], "x"))
     metrics.build.info(dict.fromkeys(INFO_LABELS["streamlabel_build_info"], "x"))
-    own = [c for c in vars(metrics).values() if isinstance(c, MetricWrapperBase)]
-    labels = {c._name: set(c._labelnames) for c in own}
+    catalogues = (metrics, PoolMetrics())
+    own = [
+        c for some in catalogues for c in vars(some).values() if isinstance(c, MetricWrapperBase)
+    ]
+    labels = {c._name: set(c._labelnames) | IN_A_POOL.get(c._name, set()) for c in own}
     found: dict[str, set[str]] = {}
-    for family in metrics.registry.collect():
+    for family in (family for some in catalogues for family in some.registry.collect()):
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         for suffix in suffixes.get(family.type, ["_info"] if family.type == "info" else [""]):
             name = family.name + suffix

@@ -7,25 +7,10 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
+from tests.clocks import HandClock
 from worker.metrics import Metrics
 from worker.runtime.progress import Progress
 from worker.runtime.state import State, check_transition
-
-
-class HandClock:
-    """Goes only when it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall_ms(self) -> int:
-        return int(self.now * 1000)
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Run a worker: read texts from Kafka, label them, publish the results.
 
 Stops on SIGTERM or SIGINT: drains, commits, leaves the group; a second signal stops at once.
+With --processes N, N such workers share this machine, and a parent that is small watches them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,17 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from worker.errors import StreamlabelError
-from worker.settings import Loaded, Settings
+from worker.settings import HttpSettings, Loaded, Settings
+
+if TYPE_CHECKING:  # a command's heavy rooms are imported when it runs
+    from worker.metrics import Metrics
+    from worker.runtime.health import Health
+    from worker.runtime.http import Exported
 
 OPTIONS = ("",)
 
@@ -38,10 +46,11 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
     configure(settings.log.level, settings.log.format)
     for warning in loaded.warnings:
         log.warning(warning)
-    stop = threading.Event()
-    _stop_on_signals(stop)
     try:
-        _serve(settings, stop)
+        if settings.processes > 1:
+            _supervise(settings)
+        else:
+            _work(settings)
     except StreamlabelError:
         raise
     except Exception:
@@ -50,28 +59,63 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
     return 0
 
 
-def _serve(settings: Settings, stop: threading.Event) -> None:
+def _work(settings: Settings) -> None:
+    stop = threading.Event()
+    stop_on_signals(stop)
+    serve(settings, stop, lambda metrics, health: _http(settings.http, metrics, health))
+
+
+def _supervise(settings: Settings) -> None:
+    from worker.clock import SystemClock
+    from worker.runtime.pool.child import command
+    from worker.runtime.pool.supervisor import Pool
+
+    stop = threading.Event()
+    pool = Pool(settings, command(), SystemClock(), stop)
+    stop_on_signals(stop, pool.kill)
+    with _http(settings.http, pool.totals, pool):
+        pool.run()
+
+
+def _http(
+    settings: HttpSettings, metrics: Exported, health: Health
+) -> AbstractContextManager[object]:
+    from worker.runtime.http import HttpServer
+
+    return closing(HttpServer(settings, metrics, health)) if settings.enabled else nullcontext()
+
+
+def serve(
+    settings: Settings,
+    stop: threading.Event,
+    face: Callable[[Metrics, Health], AbstractContextManager[object]],
+) -> None:
+    """Be one worker until `stop`.
+
+    Args:
+        settings: this worker's own.
+        stop: set from a signal handler.
+        face: shows metrics and health to the outside for as long as its `with` lasts.
+
+    Raises:
+        StreamlabelError: what stopped the worker.
+    """
     from importlib.metadata import version
 
     from worker.clock import SystemClock
     from worker.metrics import Metrics
-    from worker.runtime.http import HttpServer
     from worker.runtime.progress import Progress
     from worker.runtime.state import State
 
     metrics, clock = Metrics(), SystemClock()
     metrics.build.info({"version": version("streamlabel")})
     progress = Progress(settings.stall_timeout, metrics, clock)
-    http = HttpServer(settings.http, metrics, progress) if settings.http.enabled else None
-    try:
+    with face(metrics, progress):
         progress.move(State.WARMING)
         tokeniser, classifier = _model(settings, metrics)
         from worker.runtime.launch import Launcher
 
         Launcher(settings, metrics, progress, clock, stop).run(tokeniser, classifier)
-    finally:
-        if http:
-            http.close()
 
 
 def _model(settings: Settings, metrics: Any) -> tuple[Any, Any]:
@@ -101,12 +145,15 @@ def _model(settings: Settings, metrics: Any) -> tuple[Any, Any]:
     return tokeniser, classifier
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
+def stop_on_signals(stop: threading.Event, at_once: Callable[[], None] = lambda: None) -> None:
+    """SIGTERM and SIGINT set `stop`; a second one calls `at_once` and ends the process."""
+
     def handle(number: int, _: object) -> None:
         name = signal.Signals(number).name
         if stop.is_set():
             # Not a clean end: what is in flight comes again to whoever takes the partitions over.
             os.write(sys.stderr.fileno(), f"{name} again: stopping at once\n".encode())
+            at_once()
             os._exit(1)
         stop.set()
 

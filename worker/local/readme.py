@@ -20,7 +20,7 @@ from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from schemas import Classification, DeadLetter, DeadLetterReason, TextMessage
-from worker.metrics import Metrics
+from worker.metrics import Metrics, PoolMetrics
 from worker.settings import Option, child_environment, options
 
 README = Path(__file__).parents[2] / "README.md"
@@ -94,10 +94,11 @@ def _choices(annotation: Any) -> Iterator[str]:
 
 def metrics_table() -> str:
     """Every series of our own, by the name under which Prometheus stores it."""
-    metrics = Metrics()
+    catalogues = (Metrics(), PoolMetrics())
     labels = {
         # The library has no public way to ask a collector for its label names.
         c._name: c._labelnames  # noqa: SLF001
+        for metrics in catalogues
         for c in vars(metrics).values()
         if isinstance(c, MetricWrapperBase)
     }
@@ -108,6 +109,7 @@ def metrics_table() -> str:
             ", ".join(f"`{label}`" for label in labels[family.name]),
             family.documentation,
         )
+        for metrics in catalogues
         for family in metrics.registry.collect()
         if family.name in labels
     )

@@ -8,20 +8,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any
+from typing import Any, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from worker.errors import SettingsError
 from worker.logs import get_logger
-from worker.metrics import Metrics
-from worker.runtime.progress import Progress
+from worker.runtime.health import Health
 from worker.settings import HttpSettings
 
 log = get_logger(__name__)
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class Exported(Protocol):
+    """Whoever has metrics to show."""
+
+    registry: CollectorRegistry
 
 
 class HttpServer:
@@ -31,9 +36,9 @@ class HttpServer:
         SettingsError: the address can't be had; names the setting.
     """
 
-    def __init__(self, settings: HttpSettings, metrics: Metrics, progress: Progress) -> None:
+    def __init__(self, settings: HttpSettings, metrics: Exported, health: Health) -> None:
         self._metrics_app = make_wsgi_app(metrics.registry)
-        self._progress = progress
+        self._health = health
         try:
             self._server = _Server((settings.host, settings.port), _QuietHandler)
         except (OSError, OverflowError) as error:
@@ -63,7 +68,7 @@ class HttpServer:
             answer: Iterable[bytes] = self._metrics_app(environ, start_response)
             return answer
         if path in ("/livez", "/readyz"):
-            good, words = self._progress.live() if path == "/livez" else self._progress.ready()
+            good, words = self._health.live() if path == "/livez" else self._health.ready()
             return _text(start_response, "200 OK" if good else "503 Service Unavailable", words)
         return _text(start_response, "404 Not Found", "try /metrics, /livez or /readyz")
 

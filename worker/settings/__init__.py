@@ -16,6 +16,7 @@ from worker.settings.origins import (
     child_environment,
     load,
     options,
+    plain_values,
     read_environment,
 )
 from worker.settings.sections import (
@@ -42,5 +43,6 @@ __all__ = [
     "child_environment",
     "load",
     "options",
+    "plain_values",
     "read_environment",
 ]

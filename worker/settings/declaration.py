@@ -59,6 +59,13 @@ class Settings(BaseSettings):
         description="`exactly_once` puts results, dead letters and offsets in one transaction, "
         "for readers with `read_committed`.",
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Worker processes on this machine, watched and started again by one parent, with "
+        "one address for metrics and health; the model's threads are divided among them.",
+    )
     create_topics: bool = Field(False, description="Create missing topics at start.")
     commit_interval: float | None = Field(
         None,

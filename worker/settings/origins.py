@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from worker.errors import SettingsError
@@ -171,6 +171,23 @@ def _suspicious(environ: Mapping[str, str]) -> Iterator[str]:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if name.startswith(ENV_PREFIX) and name not in known and near:
             yield f"environment variable {name} is no setting; did you mean {near[0]}?"
+
+
+def plain_values(settings: Settings) -> dict[str, Any]:
+    """Every option's value as `load` takes it for a flag, fit for JSON.
+
+    Secrets are in the clear: for a pipe to a child, never for a log or a command line.
+    """
+    return {option.path: _plain(settings, option.path) for option in options()}
+
+
+def _plain(settings: Settings, path: str) -> Any:
+    value: Any = settings
+    for step in path.split("."):
+        value = getattr(value, step)
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, Path) else value
 
 
 def read_environment(name: str) -> str | None:

@@ -46,9 +46,13 @@ class KafkaSettings(Section):
     group_instance_id: str | None = Field(
         None,
         min_length=1,
-        description="Static membership: a name that is unique in the group and survives restarts.",
+        description="Static membership: a name that is unique in the group and survives restarts. "
+        "With `processes`, each gets its number appended: `-0`, `-1`, ...",
     )
-    client_id: str = Field("streamlabel", description="Name in the broker's logs and quotas.")
+    client_id: str = Field(
+        "streamlabel",
+        description="Name in the broker's logs and quotas; with `processes`, likewise numbered.",
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How the connection is secured."
     )
@@ -150,7 +154,10 @@ class ModelSettings(Section):
         "architectures that allow it; `padded` is for all; `auto` is packed where it can be.",
     )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="Threads of the model on a CPU; default: all cores."
+        None,
+        ge=1,
+        le=1024,
+        description="Threads of the model on a CPU; default: all cores, divided by `processes`.",
     )
     cache_dir: Path = Field(
         Path("~/.cache/streamlabel"), description="Where prepared models and samples are kept."

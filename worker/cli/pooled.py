@@ -1,0 +1,55 @@
+"""One worker of a pool: what `streamlabel run --processes N` starts N times. No command of its own.
+
+Runs on the main thread of the child. Reads its order from stdin, whose end means that the parent is
+gone; reports on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+
+from worker.cli.run import serve, stop_on_signals
+from worker.clock import SystemClock
+from worker.errors import SettingsError, StreamlabelError
+from worker.logs import configure, get_logger
+from worker.runtime.pool.reports import Reporter
+from worker.settings import load
+
+_MARGIN = 5.0  # seconds beyond `shutdown_timeout`
+
+
+def main() -> int:
+    """Run one worker until it is told to stop; return its exit code, as `streamlabel run` does."""
+    order = json.loads(sys.stdin.buffer.readline())
+    settings = load(order["settings"], environ={}).settings
+    configure(settings.log.level, settings.log.format, slot=order["slot"])
+    stop = threading.Event()
+    stop_on_signals(stop)
+    bound = settings.shutdown_timeout + _MARGIN
+    threading.Thread(target=_follow_parent, args=(stop, bound), name="leash", daemon=True).start()
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # Whatever a library prints must not get between the reports.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    try:
+        serve(settings, stop, lambda metrics, health: Reporter(pipe, metrics.registry, health))
+    except SettingsError:
+        return 2
+    except StreamlabelError:
+        return 1  # the last report has told the parent why
+    except Exception:  # noqa: BLE001 - with its stack, and no variables of its frames
+        get_logger(__name__).exception("stopped by an unknown error")
+        return 1
+    return 0
+
+
+def _follow_parent(stop: threading.Event, bound: float) -> None:
+    """End with the parent, however that ends: drain, as at SIGTERM, and within the same time."""
+    # Not the buffered reader: its lock, held here for ever, would be waited for at the end.
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    stop.set()
+    SystemClock().sleep(bound)
+    os._exit(1)

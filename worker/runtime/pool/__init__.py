@@ -1,0 +1,20 @@
+"""`streamlabel run --processes N`: N whole workers on one machine, watched by one parent.
+
+The parent reads no record and loads no model; it imports neither torch nor transformers nor kafka,
+and nothing here may. Parent and child talk over the child's standard streams::
+
+    stdin   the order: slot and settings, one line (secrets show neither in `ps` nor in the
+            environment). Then it stays open: its end tells the child that the parent is gone.
+    stdout  a report a second, one line each: health and metrics. The last one comes after the
+            drain, with the reason for which the child ends.
+    stderr  the log, the parent's own.
+
+Rooms::
+
+    shares      what each slot is given: its settings, its part of the cores
+    reports     the lines on stdout, both ends
+    totals      one set of metrics out of many; counters that outlive a process
+    child       one life of a slot's process
+    slot        when a slot is started again, and when no more
+    supervisor  all slots: start, health, stop
+"""
