@@ -141,7 +141,14 @@ class Node:
         """Write the configuration, and make the data's folder."""
         lines = (f"{name}={value}\n" for name, value in properties.items())
         self._properties.write_text("".join(lines))
-        format_ = self._script("kafka-storage.sh", "format", "-t", cluster, "-c", self._properties)
+        format_ = self._script(
+            # An id may begin with a dash.
+            "kafka-storage.sh",
+            "format",
+            f"--cluster-id={cluster}",
+            "-c",
+            self._properties,
+        )
         if format_.wait(_FORMAT_TIMEOUT_S):
             raise RuntimeError(f"Kafka's storage can't be formatted:\n{last_lines(self.log)}")
 
