@@ -207,7 +207,7 @@ class Metrics:
             self.stage.labels(stage)
         for stage in THREADS:
             self.busy.labels(stage)
-        for trigger in ("records", "tokens", "delay", "drain"):
+        for trigger in ("records", "tokens", "goal", "ready"):
             self.micro_batches.labels(trigger)
         for source in ("batch", "cache"):
             self.cache_hits.labels(source)

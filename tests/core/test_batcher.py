@@ -2,65 +2,73 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import invalid, item
 from worker.core.batcher import MicroBatcher
+from worker.core.pace import Demand
 from worker.core.records import MicroBatch, Partition
+
+LATER = Demand(math.inf)
+NOW = Demand(-math.inf)
 
 
 def test_nothing_waits_nothing_is_due() -> None:
-    batcher = MicroBatcher(2, 100, 1.0)
+    batcher = MicroBatcher(2, 100)
     assert len(batcher) == 0
-    assert batcher.deadline is None
-    assert batcher.due(now=1e9, drain=True) is None
+    assert batcher.due(1e9, NOW) is None
 
 
 def test_closes_on_records() -> None:
-    batcher = MicroBatcher(2, 100, 1.0)
+    batcher = MicroBatcher(2, 100)
     batcher.add(item(0), 1, now=0.0)
-    assert batcher.due(now=0.5) is None
+    assert batcher.due(0.5, LATER) is None
     batcher.add(item(1), 1, now=0.5)
-    assert batcher.due(now=0.5) == "records"
+    assert batcher.due(0.5, LATER) == "records"
 
 
 def test_closes_on_tokens() -> None:
-    batcher = MicroBatcher(10, 100, 1.0)
+    batcher = MicroBatcher(10, 100)
     batcher.add(item(0), 60, now=0.0)
-    assert batcher.due(now=0.0) is None
+    assert batcher.due(0.0, LATER) is None
     batcher.add(item(1), 40, now=0.0)
-    assert batcher.due(now=0.0) == "tokens"
+    assert batcher.due(0.0, LATER) == "tokens"
 
 
-def test_closes_on_the_first_entrys_delay() -> None:
-    batcher = MicroBatcher(10, 100, 1.0)
+def test_closes_when_the_model_wants_it() -> None:
+    batcher = MicroBatcher(10, 100)
     batcher.add(item(0), 1, now=5.0)
-    batcher.add(item(1), 1, now=5.9)
-    assert batcher.deadline == 6.0
-    assert batcher.due(now=5.999) is None
-    assert batcher.due(now=6.0) == "delay"
+    assert batcher.due(5.999, Demand(6.0)) is None
+    assert batcher.due(6.0, Demand(6.0)) == "ready"
 
 
-def test_drain_closes_at_once() -> None:
-    batcher = MicroBatcher(10, 100, 1.0)
-    batcher.add(item(0), 1, now=0.0)
-    assert batcher.due(now=0.0, drain=True) == "drain"
+def test_closes_on_what_the_latency_goal_allows_and_holds_no_more() -> None:
+    batcher = MicroBatcher(10, 100)
+    tight = Demand(math.inf, most_tokens=25.5)
+    for offset in range(3):
+        assert batcher.due(0.0, tight) is None
+        batcher.add(item(offset), 10, now=0.0)
+    assert batcher.due(0.0, tight) == "goal"
+    batch = batcher.take("goal", 0.0, tight.most_tokens)
+    assert (len(batch), batch.tokens, batcher.tokens) == (2, 20, 10)
 
 
 def test_a_batch_holds_what_fits_and_the_rest_waits() -> None:
-    batcher = MicroBatcher(10, 100, 1.0)
+    batcher = MicroBatcher(10, 100)
     for offset, tokens in enumerate((70, 20, 20)):
         batcher.add(item(offset), tokens, now=float(offset))
     batch = batcher.take("tokens", now=9.0)
     assert [e.record.ref.offset for e in batch.entries] == [0, 1]
     assert (batch.trigger, batch.opened_at, batch.closed_at) == ("tokens", 0.0, 9.0)
-    assert batcher.deadline == 3.0
-    assert batcher.due(now=2.5) is None
+    assert (batch.tokens, batcher.tokens) == (90, 20)
+    assert batcher.due(9.0, LATER) is None
 
 
 def test_one_entry_above_the_token_bound_goes_alone() -> None:
-    batcher = MicroBatcher(10, 100, 1.0)
+    batcher = MicroBatcher(10, 100)
     batcher.add(item(0), 500, now=0.0)
     batcher.add(item(1), 1, now=0.0)
     assert len(batcher.take("tokens", now=0.0).entries) == 1
@@ -68,20 +76,20 @@ def test_one_entry_above_the_token_bound_goes_alone() -> None:
 
 
 def test_discard_takes_one_partitions_entries_and_keeps_the_others_order() -> None:
-    batcher = MicroBatcher(10, 100, 1.0)
+    batcher = MicroBatcher(10, 100)
     for offset in range(4):
         batcher.add(item(offset, partition=offset % 2), 10, now=0.0)
     gone = batcher.discard([Partition("in", 1)])
     assert [e.record.ref.offset for e in gone] == [1, 3]
-    assert [e.record.ref.offset for e in batcher.take("drain", 0.0).entries] == [0, 2]
+    assert [e.record.ref.offset for e in batcher.take("ready", 0.0).entries] == [0, 2]
 
 
 def test_discard_of_everything_forgets_its_tokens() -> None:
-    batcher = MicroBatcher(10, 100, 1.0)
+    batcher = MicroBatcher(10, 100)
     batcher.add(item(0), 90, now=0.0)
     assert len(batcher.discard()) == 1
     batcher.add(invalid(1), 20, now=0.0)
-    assert batcher.due(now=0.0) is None
+    assert batcher.due(0.0, LATER) is None
 
 
 @given(
@@ -93,11 +101,11 @@ def test_every_entry_comes_out_once_in_order_within_the_bounds(
     sizes: list[int], max_records: int, max_tokens: int
 ) -> None:
     """Draining gives back exactly what was added, in poll order, in batches that keep the bounds."""
-    batcher = MicroBatcher(max_records, max_tokens, 1.0)
+    batcher = MicroBatcher(max_records, max_tokens)
     for offset, tokens in enumerate(sizes):
         batcher.add(item(offset), tokens, now=0.0)
     seen: list[int] = []
-    while trigger := batcher.due(now=0.0, drain=True):
+    while trigger := batcher.due(0.0, NOW):
         batch = batcher.take(trigger, now=0.0)
         offsets = [e.record.ref.offset for e in batch.entries]
         assert 1 <= len(offsets) <= max_records
@@ -107,5 +115,5 @@ def test_every_entry_comes_out_once_in_order_within_the_bounds(
 
 
 def test_a_batch_is_as_long_as_it_has_records() -> None:
-    batch = MicroBatch((item(0), invalid(1)), "drain", 0.0, 0.0)
+    batch = MicroBatch((item(0), invalid(1)), "ready", 0.0, 0.0)
     assert len(batch) == 2

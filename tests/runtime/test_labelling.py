@@ -70,7 +70,7 @@ def label(
         budget=ForwardBudget(4096),
         metrics=Metrics(),
     )
-    batch = MicroBatch(tuple(entries), "drain", 0.0, 0.0)  # type: ignore[arg-type]
+    batch = MicroBatch(tuple(entries), "ready", 0.0, 0.0)  # type: ignore[arg-type]
     return labeller.infer(labeller.tokenise(batch, no_step), no_step)
 
 
@@ -175,7 +175,7 @@ def labeller() -> Callable[..., Labeller]:
 
 
 def batch(*texts: str) -> MicroBatch:
-    return MicroBatch(tuple(item(n, text) for n, text in enumerate(texts)), "drain", 0.0, 0.0)
+    return MicroBatch(tuple(item(n, text) for n, text in enumerate(texts)), "ready", 0.0, 0.0)
 
 
 def room_for(tokens: int) -> Callable[[Sequence[str]], None]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 
+from worker.core.pace import Demand
 from worker.core.records import InvalidRecord, MicroBatch, Partition, Trigger, WorkItem
 
 Entry = WorkItem | InvalidRecord
@@ -13,18 +15,22 @@ Entry = WorkItem | InvalidRecord
 class MicroBatcher:
     """Collects entries in poll order and gives them out as contiguous micro-batches.
 
+    A micro-batch is a contiguous take, so that no text is passed over: sorting by length happens
+    inside of it, and a long text waits no longer than its mates.
+
     Args:
         max_records: entries in a batch, at most.
         max_tokens: estimated tokens in a batch, at most; one longer text goes alone.
-        max_delay: seconds that the first entry waits for mates.
+
+    Attributes:
+        tokens: estimated tokens that wait.
     """
 
-    def __init__(self, max_records: int, max_tokens: int, max_delay: float) -> None:
+    def __init__(self, max_records: int, max_tokens: int) -> None:
         self._max_records = max_records
         self._max_tokens = max_tokens
-        self._max_delay = max_delay
         self._waiting: deque[tuple[Entry, int, float]] = deque()
-        self._tokens = 0
+        self.tokens = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -32,39 +38,39 @@ class MicroBatcher:
     def add(self, entry: Entry, tokens: int, now: float) -> None:
         """Append an entry of about that many tokens."""
         self._waiting.append((entry, tokens, now))
-        self._tokens += tokens
+        self.tokens += tokens
 
-    @property
-    def deadline(self) -> float | None:
-        """When the first entry has waited long enough; None while nothing waits."""
-        return self._waiting[0][2] + self._max_delay if self._waiting else None
+    def due(self, now: float, demand: Demand) -> Trigger | None:
+        """Why a batch should close now, or None while it pays to wait.
 
-    def due(self, now: float, *, drain: bool = False) -> Trigger | None:
-        """Why a batch should close now, or None while it pays to wait."""
+        One that is full can't grow, and may as well wait where it is next; `pace` tells when it
+        pays no more to wait for mates.
+        """
         if not self._waiting:
             return None
         if len(self._waiting) >= self._max_records:
             return "records"
-        if self._tokens >= self._max_tokens:
+        if self.tokens >= self._max_tokens:
             return "tokens"
-        if drain:
-            return "drain"
-        return "delay" if now >= self._waiting[0][2] + self._max_delay else None
+        if self.tokens >= demand.most_tokens:
+            return "goal"
+        return "ready" if now >= demand.at else None
 
-    def take(self, trigger: Trigger, now: float) -> MicroBatch:
+    def take(self, trigger: Trigger, now: float, most_tokens: float = math.inf) -> MicroBatch:
         """The oldest entries that fit one batch; the rest keeps waiting."""
         opened_at = self._waiting[0][2]
         taken: list[Entry] = []
-        room = self._max_tokens
+        most = min(self._max_tokens, most_tokens)
+        used = 0
         while self._waiting and len(taken) < self._max_records:
             entry, tokens, _ = self._waiting[0]
-            if taken and tokens > room:
+            if taken and used + tokens > most:
                 break
             self._waiting.popleft()
-            self._tokens -= tokens
-            room -= tokens
+            used += tokens
             taken.append(entry)
-        return MicroBatch(tuple(taken), trigger, opened_at, now)
+        self.tokens -= used
+        return MicroBatch(tuple(taken), trigger, opened_at, now, used)
 
     def discard(self, partitions: Iterable[Partition] | None = None) -> list[Entry]:
         """Take out the waiting entries of these partitions (default: all) and return them."""
@@ -75,7 +81,7 @@ class MicroBatcher:
             topic, partition, _, _ = waiting[0].record.ref
             if gone is None or Partition(topic, partition) in gone:
                 dropped.append(waiting[0])
-                self._tokens -= waiting[1]
+                self.tokens -= waiting[1]
             else:
                 kept.append(waiting)
         self._waiting = kept

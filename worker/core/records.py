@@ -18,7 +18,7 @@ from schemas.dead_letter import DeadLetterReason
 from worker.errors import StreamlabelError
 
 Headers = Sequence[tuple[str, bytes]]
-Trigger = Literal["records", "tokens", "delay", "drain"]
+Trigger = Literal["records", "tokens", "goal", "ready"]
 
 
 class Partition(NamedTuple):
@@ -78,12 +78,13 @@ class InvalidRecord:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """A contiguous take in poll order; `trigger` says why it closed."""
+    """A contiguous take in poll order, of about so many tokens; `trigger` says why it closed."""
 
     entries: tuple[WorkItem | InvalidRecord, ...]
     trigger: Trigger
     opened_at: float
     closed_at: float
+    tokens: int = 0
 
     def __len__(self) -> int:
         return len(self.entries)

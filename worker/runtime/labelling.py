@@ -44,6 +44,7 @@ class Tokenised:
     """A micro-batch cut into forward passes.
 
     Attributes:
+        tokens: of the batch, estimated.
         items: the entries whose text was read, by their index in the batch.
         repeats: those of them whose text an earlier entry has, and that entry's index.
         keys: of the other texts, in the cache; none where there is no cache.
@@ -52,6 +53,7 @@ class Tokenised:
     """
 
     size: int
+    tokens: int
     items: dict[int, WorkItem]
     repeats: dict[int, int]
     keys: dict[int, bytes]
@@ -108,7 +110,7 @@ class Labeller:
         keys: dict[int, bytes] = {}
         if self._cache is not None:
             keys = {p: self._cache.key(items[p].text) for p in items if p not in repeats}
-        tokenised = Tokenised(len(batch.entries), items, repeats, keys, [], outcomes)
+        tokenised = Tokenised(len(batch), batch.tokens, items, repeats, keys, [], outcomes)
         if items:
             self._cut(tokenised, step)
         return tokenised

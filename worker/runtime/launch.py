@@ -17,6 +17,7 @@ from worker.core.cache import PredictionCache
 from worker.core.encoder import Encoder
 from worker.core.faults import CircuitBreaker, backoff
 from worker.core.model import Classifier, Tokeniser
+from worker.core.pace import Pace
 from worker.errors import BrokerAway
 from worker.kafka_io.admin import TopicInfo
 from worker.kafka_io.publisher import Publisher
@@ -97,10 +98,12 @@ class Launcher:
             result_limit=topics[settings.output.topic].max_message_bytes,
             dead_letter_limit=topics[settings.output.dead_letter_topic].max_message_bytes,
         )
+        goal = settings.batch.latency_goal_ms
         pipeline = Pipeline(
             labeller,
             encoder,
             sink,
+            Pace(goal / 1000 if goal else None),
             metrics=self._metrics,
             clock=self._clock,
             on_crash=worker.completions.crashed,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from worker.clock import Clock
 from worker.core.encoder import Encoder
 from worker.core.faults import Disposition, backoff, disposition
+from worker.core.pace import Demand, Pace
 from worker.core.records import MicroBatch, Outcome
 from worker.errors import StreamlabelError
 from worker.kafka_io.sink import RecordSink
@@ -35,6 +36,7 @@ class Pipeline:
     Args:
         labeller: what tokenise and infer do.
         encoder, sink: the way out.
+        pace: told of the stages' work; says when more of it is wanted.
         on_crash: told, with the stage's name, when a thread dies.
     """
 
@@ -43,12 +45,14 @@ class Pipeline:
         labeller: Labeller,
         encoder: Encoder,
         sink: RecordSink,
+        pace: Pace,
         *,
         metrics: Metrics,
         clock: Clock,
         on_crash: Callable[[str, BaseException], None],
     ) -> None:
         self._labeller, self._encoder, self._sink = labeller, encoder, sink
+        self._pace = pace
         self._metrics, self._clock = metrics, clock
         self._abandon = threading.Event()
         self._publish = Stage(
@@ -100,7 +104,14 @@ class Pipeline:
 
     def offer(self, batch: MicroBatch) -> bool:
         """Hand a batch over; False while the first stage is behind. Poll thread only."""
-        return self._tokenise.offer(batch)
+        handed = self._tokenise.offer(batch)
+        if handed:
+            self._pace.handed()
+        return handed
+
+    def demand(self, waiting: int) -> Demand:
+        """What is wanted next, where this many tokens wait. Poll thread only."""
+        return self._pace.demand(waiting)
 
     def close(self, timeout: float) -> None:
         """Let go of what is not published yet; await the acknowledgement of what is.
@@ -121,13 +132,18 @@ class Pipeline:
         started = self._clock.monotonic()
         self._metrics.stage.labels("queue").observe(started - batch.opened_at)
         tokenised = self._labeller.tokenise(batch, self._tokenise.step)
-        self._metrics.stage.labels("tokenise").observe(self._clock.monotonic() - started)
+        seconds = self._clock.monotonic() - started
+        self._metrics.stage.labels("tokenise").observe(seconds)
+        self._pace.tokenised(batch.tokens, seconds)
         return tokenised
 
     def _do_infer(self, tokenised: Tokenised) -> list[Outcome]:
         started = self._clock.monotonic()
+        self._pace.began(tokenised.tokens, started)
         outcomes = self._labeller.infer(tokenised, self._infer.step)
-        self._metrics.stage.labels("infer").observe(self._clock.monotonic() - started)
+        ended = self._clock.monotonic()
+        self._pace.ended(ended)
+        self._metrics.stage.labels("infer").observe(ended - started)
         return outcomes
 
     def _do_publish(self, outcomes: list[Outcome]) -> None:

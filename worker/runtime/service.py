@@ -60,7 +60,7 @@ class Worker:
         self._progress, self._stop = progress, stop
         batch = settings.batch
         self._decoder = Decoder(settings.input)
-        self._batcher = MicroBatcher(batch.max_records, batch.max_tokens, batch.max_delay_ms / 1000)
+        self._batcher = MicroBatcher(batch.max_records, batch.max_tokens)
         self._offsets = OffsetTracker()
         self.completions = Completions(self._offsets, metrics, progress, clock)
         self._commits = Commits(
@@ -139,11 +139,11 @@ class Worker:
 
     def _nap(self) -> float:
         """How long `poll` may wait for records without keeping anything else waiting."""
-        now = self._clock.monotonic()
-        if self._batcher.due(now):
-            return _BUSY_POLL  # the tokenise stage is behind and may take the batch any moment
-        if self._batcher.deadline is not None:
-            return min(_IDLE_POLL, max(0.0, self._batcher.deadline - now))
+        if len(self._batcher):
+            # What was wanted by now has just been handed over: where nothing is on the way to the
+            # model there is room. So this is no busy loop.
+            wanted = self._pipeline.demand(self._batcher.tokens).at
+            return min(_BUSY_POLL, max(0.0, wanted - self._clock.monotonic()))
         return _BUSY_POLL if self._offsets.records else _IDLE_POLL
 
     def _accept(self, record: RawRecord) -> None:
@@ -155,10 +155,11 @@ class Worker:
     def _hand_over(self) -> None:
         while self._pipeline.has_room:
             now = self._clock.monotonic()
-            trigger = self._batcher.due(now)
+            demand = self._pipeline.demand(self._batcher.tokens)
+            trigger = self._batcher.due(now, demand)
             if trigger is None:
                 return
-            batch = self._batcher.take(trigger, now)
+            batch = self._batcher.take(trigger, now, demand.most_tokens)
             self._metrics.micro_batches.labels(trigger).inc()
             self._metrics.batch_records.observe(len(batch.entries))
             self._pipeline.offer(batch)

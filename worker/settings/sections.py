@@ -167,12 +167,19 @@ class ModelSettings(Section):
 class BatchSettings(Section):
     """When a micro-batch closes, and how it is cut for the model."""
 
+    # Full micro-batches come with a backlog alone; then 128 texts are enough for passes of texts of
+    # like length, and few enough for a stop or a rebalance to be soon through with them.
     max_records: int = Field(128, ge=1, le=100_000, description="Records in a micro-batch.")
     max_tokens: int = Field(
         8_192, ge=1, description="Tokens in a micro-batch, estimated from the texts' bytes."
     )
-    max_delay_ms: float = Field(
-        20.0, ge=0, le=60_000, description="Milliseconds that the first record waits for mates."
+    latency_goal_ms: float | None = Field(
+        None,
+        gt=0,
+        le=600_000,
+        description="Milliseconds that a record should spend in the worker, at most: micro-batches "
+        "become as small as that takes, by the throughput measured. While more waits than can be "
+        "done in that time, and by default, throughput goes first.",
     )
     forward_tokens: int | None = Field(
         None,

@@ -1,0 +1,146 @@
+"""Pace: micro-batches wait for mates while that pays, and are as small as the goal asks."""
+
+from __future__ import annotations
+
+import math
+from statistics import mean, median, quantiles
+
+import pytest
+
+from tests.core.simulation import Model, Policy, Worker, adaptive, arrivals, fixed
+from worker.core.pace import Demand, Pace, Throughput, most_tokens
+
+OLD = fixed(0.02)
+SLOW = Model(fixed=0.02, token=0.0004)  # as a small CPU
+QUICK = Model(fixed=0.005, token=0.00001)  # as a GPU
+STEADY = Model(fixed=0.05, token=0.00001)  # all cost is in the pass: batching is all
+TEXT = 24.0  # tokens, about
+
+
+def simulated(
+    model: Model, load: float, policy: Policy = adaptive, goal: float | None = None, n: int = 1500
+) -> Worker:
+    """Arrivals at a share of what full micro-batches can do."""
+    return Worker(model, policy, goal).run(arrivals(model.capacity(TEXT) * load, n))
+
+
+def p99(worker: Worker) -> float:
+    return quantiles(worker.latencies, n=100)[98]
+
+
+# -- what is wanted ----------------------------------------------------------------------------
+
+
+def test_an_idle_model_wants_anything_at_once() -> None:
+    pace = Pace()
+    assert pace.demand(waiting=0) == Demand(-math.inf, math.inf)
+    pace.handed()
+    pace.began(100, 1.0)
+    pace.ended(2.0)
+    assert pace.demand(waiting=1).at == -math.inf
+
+
+def test_nothing_is_wanted_while_another_is_on_the_way() -> None:
+    pace = Pace()
+    pace.handed()
+    assert pace.demand(waiting=1).at == math.inf
+    pace.began(100, 1.0)
+    assert pace.demand(waiting=1).at <= 1.0  # nothing is known yet: as if it were done any moment
+    pace.handed()
+    assert pace.demand(waiting=1).at == math.inf
+
+
+def test_a_busy_model_wants_the_next_as_early_as_tokenising_takes() -> None:
+    pace = Pace()
+    for _ in range(2):
+        pace.handed()
+    pace.began(100, 1.0)
+    pace.ended(2.0)  # 100 tokens a second
+    pace.tokenised(100, 0.1)  # 1,000 tokens a second
+    pace.began(200, 10.0)
+    assert pace.demand(waiting=0).at == pytest.approx(12.0, abs=0.01)
+    assert pace.demand(waiting=500).at == pytest.approx(11.5, abs=0.01)
+
+
+def test_throughput_forgets_and_weighs_by_size() -> None:
+    throughput = Throughput()
+    assert (throughput.rate, throughput.seconds(10)) == (0.0, 0.0)
+    throughput.note(1000, 1.0)
+    assert (throughput.rate, throughput.seconds(500)) == (1000.0, 0.5)
+    throughput.note(1, 0.1)  # a small one that is slow for its size
+    assert throughput.rate > 900
+    for _ in range(50):
+        throughput.note(500, 5.0)
+    assert throughput.rate == pytest.approx(100, rel=0.01)
+
+
+def test_what_took_no_time_says_nothing() -> None:
+    throughput = Throughput()
+    throughput.note(0, 0.0)
+    assert throughput.rate == 0.0
+
+
+@pytest.mark.parametrize(
+    ("goal", "rate", "waiting", "allowed"),
+    [
+        (None, 1000.0, 10, math.inf),
+        (0.3, 0.0, 10, math.inf),  # nothing is known yet
+        (0.3, 1000.0, 10, 100.0),
+        (0.3, 1000.0, 300, 100.0),
+        (0.3, 1000.0, 301, math.inf),  # more than can be done in time: throughput first
+    ],
+)
+def test_the_goal_allows_a_third_of_what_can_be_done_in_it(
+    goal: float | None, rate: float, waiting: int, allowed: float
+) -> None:
+    assert most_tokens(goal, rate, waiting) == pytest.approx(allowed)
+
+
+# -- beside a fixed delay, in simulated time ---------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [SLOW, QUICK, STEADY])
+@pytest.mark.parametrize("load", [0.1, 0.5, 0.9])
+def test_no_load_is_worse_off_than_with_a_fixed_delay(model: Model, load: float) -> None:
+    """Neither the median record nor the slow ones; at a low load both are well ahead."""
+    new, old = simulated(model, load), simulated(model, load, OLD)
+    assert median(new.latencies) < (0.75 if load < 0.5 else 1.05) * median(old.latencies)
+    assert p99(new) < 1.05 * p99(old)
+
+
+@pytest.mark.parametrize("model", [SLOW, QUICK, STEADY])
+def test_a_record_that_comes_alone_does_not_wait(model: Model) -> None:
+    alone = Worker(model, adaptive).run([(float(10 * n), 25) for n in range(20)])
+    assert max(alone.latencies) < model.seconds(25) + 0.001
+
+
+def test_a_busy_model_forms_larger_micro_batches_than_a_timer_does() -> None:
+    """Where the pass itself is the cost, at half the load: fewer passes, each later needed."""
+    new, old = simulated(STEADY, 0.5), simulated(STEADY, 0.5, OLD)
+    assert mean(new.sizes) > mean(old.sizes)
+    assert new.worked < old.worked
+    assert p99(new) < p99(old)
+
+
+def test_a_backlog_keeps_the_model_busy_with_full_micro_batches() -> None:
+    all_at_once = Worker(SLOW, adaptive).run([(0.0, 25)] * 2000)
+    assert mean(all_at_once.sizes) > 100
+    assert all_at_once.worked > 0.99 * all_at_once.now
+
+
+# -- the latency goal --------------------------------------------------------------------------
+
+
+def test_a_goal_makes_micro_batches_smaller_so_that_the_first_of_a_burst_are_sooner_done() -> None:
+    """The last are no later for it but for the cost of a few more passes: all keep the goal."""
+    goal = 0.9
+    bursts = [(3.0 * n, 25) for n in range(1, 40) for _ in range(60)]
+    with_goal, without = (Worker(SLOW, adaptive, g).run(bursts) for g in (goal, None))
+    assert max(with_goal.sizes[10:]) < 40 < max(without.sizes[10:])
+    assert mean(with_goal.latencies) < 0.85 * mean(without.latencies)
+    assert p99(with_goal) < goal
+
+
+def test_throughput_goes_first_while_more_waits_than_the_goal_allows() -> None:
+    backlog = [(0.0, 25)] * 2000
+    assert mean(Worker(SLOW, adaptive, 0.1).run(backlog).sizes) > 80
