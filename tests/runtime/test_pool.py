@@ -173,7 +173,7 @@ lives = os.path.join(home, f"lives-{slot}")
 with open(lives, "a") as file:
     file.write("x")
 life = os.path.getsize(lives)
-words = given["kafka.client_id"] + " " + str(given["model.threads"])
+words = given["kafka.client_id"] + " " + os.environ["RAYON_NUM_THREADS"]
 def say(published=0, reason=""):
     samples = [["streamlabel_records_published_total", {}, published]]
     family = ["streamlabel_records_published", "Help.", "counter", "", samples]
@@ -196,7 +196,7 @@ class RunningPool:
     """A pool on a thread of its own; `error` is what it ended with."""
 
     def __init__(self, mode: str, home: Path, **more: Any) -> None:
-        settings = load({"processes": 2, "model.threads": 1, **more}, environ={}).settings
+        settings = load({"processes": 2, "model.threads": 3, **more}, environ={}).settings
         self.stop = threading.Event()
         self.pool = Pool(settings, program(mode, home), clock, self.stop)
         self.error: BaseException | None = None
@@ -236,10 +236,13 @@ def running(mode: str, home: Path, **more: Any) -> Iterator[RunningPool]:
         pool.end()
 
 
-def test_all_run_with_their_own_names_and_end_together(tmp_path: Path) -> None:
+def test_all_run_with_their_own_names_and_end_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
     with running("obeys", tmp_path) as pool:
         pool.wait_ready()
-        assert pool.pool.live() == (True, "slot 0: streamlabel-0 1, slot 1: streamlabel-1 1")
+        assert pool.pool.live() == (True, "slot 0: streamlabel-0 3, slot 1: streamlabel-1 3")
         assert pool.end() is None
     assert pool.value("streamlabel_records_published_total") == 20
 

@@ -17,7 +17,7 @@ from worker.logs import get_logger
 from worker.metrics import PoolMetrics
 from worker.runtime.health import Verdict
 from worker.runtime.pool.child import Child
-from worker.runtime.pool.shares import slot_settings
+from worker.runtime.pool.shares import slot_environment, slot_settings
 from worker.runtime.pool.slot import Slot
 from worker.runtime.pool.totals import Totals
 from worker.settings import Settings
@@ -52,12 +52,14 @@ class Pool:
         self._slots = [self._slot(number) for number in range(settings.processes)]
 
     def _slot(self, number: int) -> Slot:
-        order = {"slot": number, "settings": slot_settings(self._settings, number)}
+        given = slot_settings(self._settings, number)
+        order, environ = {"slot": number, "settings": given}, slot_environment(given)
         return Slot(
             number,
             start=lambda: Child(
                 self._program,
                 order,
+                environ,
                 self._clock,
                 lambda report: self.totals.note(number, report.metrics),
             ),
@@ -78,7 +80,8 @@ class Pool:
             self._watch()
         except BaseException:
             log.info("stopping the other workers")
-            self._end()
+            for words in self._end():
+                log.warning("a worker did not end cleanly", reason=words)
             raise
         if unclean := self._end():
             raise Fatal("; ".join(unclean))
