@@ -180,8 +180,12 @@ def say(published=0, reason=""):
     line = {"live": [True, words], "ready": [True, words], "metrics": [family], "reason": reason}
     print(json.dumps(line), flush=True)
 def stop(number, frame):
-    say(10, "" if slot or mode != "unclean" else "could not drain")
-    sys.exit(mode == "unclean" and slot == 0)
+    bad = slot == 0 and mode.startswith("unclean")
+    say(10, "could not drain" if bad else "")
+    if mode == "unclean, then signalled":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+    sys.exit(bad)
 signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "deaf" else stop)
 if mode == "refuses" and slot == 1:
     say(0, "no such device")
@@ -273,8 +277,10 @@ def test_one_that_refuses_its_settings_ends_the_others(tmp_path: Path) -> None:
         assert str(pool.error) == "slot 1: no such device"
 
 
-def test_an_end_that_was_not_clean_is_told(tmp_path: Path) -> None:
-    with running("unclean", tmp_path) as pool:
+@pytest.mark.parametrize("mode", ["unclean", "unclean, then signalled"])
+def test_an_end_that_was_not_clean_is_told(tmp_path: Path, mode: str) -> None:
+    """Also where a signal finds it on its way out, and takes the place of its exit code."""
+    with running(mode, tmp_path) as pool:
         pool.wait_ready()
         error = pool.end()
     assert isinstance(error, Fatal)

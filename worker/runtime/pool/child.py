@@ -94,10 +94,15 @@ class Child:
         self._process.kill()
 
     @property
+    def fault(self) -> str:
+        """What it said was wrong, if anything."""
+        return self.report.reason if self.report else ""
+
+    @property
     def reason(self) -> str:
         """Why it ended, once it has: its own words, or what its exit code tells."""
-        if self.report and self.report.reason:
-            return self.report.reason
+        if self.fault:
+            return self.fault
         code = self._process.returncode
         if code == -signal.SIGKILL:
             return "killed by SIGKILL; where nobody did that, the machine was out of memory"

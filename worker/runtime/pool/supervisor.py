@@ -28,7 +28,8 @@ _GLANCE: Final = 0.1  # seconds between looks at the processes
 # Seconds beyond `shutdown_timeout`, which a worker keeps by itself: for one that is still loading,
 # and for the interpreter's own end.
 _MARGIN: Final = 10.0
-# A worker catches SIGTERM, and exits 0. One that dies of it had not come so far: nothing was read.
+# A worker catches SIGTERM, and exits 0. One that dies of it had not come so far, and read nothing;
+# or it was through, in the interpreter's own end, and had told what there was to tell.
 _CLEAN: Final = (0, -signal.SIGTERM)
 
 
@@ -117,7 +118,7 @@ class Pool:
         return [
             f"slot {slot.number}: {child.reason}"
             for slot, child in running
-            if codes[slot.number] not in _CLEAN
+            if codes[slot.number] not in _CLEAN or child.fault
         ]
 
     # -- health ----------------------------------------------------------------------------------
