@@ -46,12 +46,14 @@ def said(pool: WorkerProcess, event: str) -> list[dict[str, int]]:
 def test_a_pool_labels_everything_and_drains_at_sigterm(
     broker: Broker, topics: Topics, pool: WorkerProcess
 ) -> None:
-    """Two workers, one address, one exit code."""
+    """One address, one exit code; also where the platform signals the workers besides the parent."""
     produce(broker, topics.input, texts(200))
     wait_until(lambda: pool.metric(PUBLISHED) >= 100, what="it is under way")
     produce(broker, topics.input, texts(200, start=200))
     assert pool.get("/livez")[0] == 200
     assert pool.metric("streamlabel_state{") in (4, 5, 6), "each runs or is paused"
+    for line in said(pool, "worker started"):
+        os.kill(line["pid"], signal.SIGTERM)
     assert pool.stop() == 0, pool.log.read_text()
     assert sorted(line["slot"] for line in said(pool, "stopped")) == [0, 1]
     verdict = audit(broker, topics)

@@ -173,15 +173,19 @@ lives = os.path.join(home, f"lives-{slot}")
 with open(lives, "a") as file:
     file.write("x")
 life = os.path.getsize(lives)
-words = given["kafka.client_id"] + " " + str(given["model.threads"])
+words = given["kafka.client_id"] + " " + os.environ["RAYON_NUM_THREADS"]
 def say(published=0, reason=""):
     samples = [["streamlabel_records_published_total", {}, published]]
     family = ["streamlabel_records_published", "Help.", "counter", "", samples]
     line = {"live": [True, words], "ready": [True, words], "metrics": [family], "reason": reason}
     print(json.dumps(line), flush=True)
 def stop(number, frame):
-    say(10, "" if slot or mode != "unclean" else "could not drain")
-    sys.exit(mode == "unclean" and slot == 0)
+    bad = slot == 0 and mode.startswith("unclean")
+    say(10, "could not drain" if bad else "")
+    if mode == "unclean, then signalled":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+    sys.exit(bad)
 signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "deaf" else stop)
 if mode == "refuses" and slot == 1:
     say(0, "no such device")
@@ -196,7 +200,7 @@ class RunningPool:
     """A pool on a thread of its own; `error` is what it ended with."""
 
     def __init__(self, mode: str, home: Path, **more: Any) -> None:
-        settings = load({"processes": 2, "model.threads": 1, **more}, environ={}).settings
+        settings = load({"processes": 2, "model.threads": 3, **more}, environ={}).settings
         self.stop = threading.Event()
         self.pool = Pool(settings, program(mode, home), clock, self.stop)
         self.error: BaseException | None = None
@@ -236,10 +240,13 @@ def running(mode: str, home: Path, **more: Any) -> Iterator[RunningPool]:
         pool.end()
 
 
-def test_all_run_with_their_own_names_and_end_together(tmp_path: Path) -> None:
+def test_all_run_with_their_own_names_and_end_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
     with running("obeys", tmp_path) as pool:
         pool.wait_ready()
-        assert pool.pool.live() == (True, "slot 0: streamlabel-0 1, slot 1: streamlabel-1 1")
+        assert pool.pool.live() == (True, "slot 0: streamlabel-0 3, slot 1: streamlabel-1 3")
         assert pool.end() is None
     assert pool.value("streamlabel_records_published_total") == 20
 
@@ -270,8 +277,10 @@ def test_one_that_refuses_its_settings_ends_the_others(tmp_path: Path) -> None:
         assert str(pool.error) == "slot 1: no such device"
 
 
-def test_an_end_that_was_not_clean_is_told(tmp_path: Path) -> None:
-    with running("unclean", tmp_path) as pool:
+@pytest.mark.parametrize("mode", ["unclean", "unclean, then signalled"])
+def test_an_end_that_was_not_clean_is_told(tmp_path: Path, mode: str) -> None:
+    """Also where a signal finds it on its way out, and takes the place of its exit code."""
+    with running(mode, tmp_path) as pool:
         pool.wait_ready()
         error = pool.end()
     assert isinstance(error, Fatal)

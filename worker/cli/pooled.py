@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 
-from worker.cli.run import serve, stop_on_signals
+from worker.cli.run import serve
 from worker.clock import SystemClock
 from worker.errors import SettingsError, StreamlabelError
 from worker.logs import configure, get_logger
@@ -27,7 +28,10 @@ def main() -> int:
     settings = load(order["settings"], environ={}).settings
     configure(settings.log.level, settings.log.format, slot=order["slot"])
     stop = threading.Event()
-    stop_on_signals(stop)
+    # Any number of them: the parent's may come on top of that of a platform which sends it to all,
+    # and it is the parent that loses patience.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     bound = settings.shutdown_timeout + _MARGIN
     threading.Thread(target=_follow_parent, args=(stop, bound), name="leash", daemon=True).start()
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

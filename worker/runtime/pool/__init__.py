@@ -11,7 +11,7 @@ and nothing here may. Parent and child talk over the child's standard streams::
 
 Rooms::
 
-    shares      what each slot is given: its settings, its part of the cores
+    shares      what each slot is given: settings, environment, its part of the cores
     reports     the lines on stdout, both ends
     totals      one set of metrics out of many; counters that outlive a process
     child       one life of a slot's process

@@ -17,7 +17,6 @@ from typing import IO, Any, cast
 
 from worker.clock import Clock
 from worker.runtime.pool.reports import Report, decode
-from worker.settings import child_environment
 
 # The parent's own import path, so that parent and child are the same code wherever each is started
 # from; -P keeps out the current folder, where anybody's `worker/` may lie.
@@ -37,6 +36,7 @@ class Child:
     Args:
         program: what to start; reads its order as one JSON line.
         order: the slot and its settings.
+        environ: its environment.
         clock: dates the reports.
         on_report: called with each one, on the reader's thread.
 
@@ -49,6 +49,7 @@ class Child:
         self,
         program: Sequence[str],
         order: Mapping[str, Any],
+        environ: Mapping[str, str],
         clock: Clock,
         on_report: Callable[[Report], None],
     ) -> None:
@@ -59,7 +60,7 @@ class Child:
             program,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=child_environment(),
+            env=environ,
             start_new_session=True,  # the terminal's Ctrl-C is the parent's to pass on
         )
         self.pid = self._process.pid
@@ -93,10 +94,15 @@ class Child:
         self._process.kill()
 
     @property
+    def fault(self) -> str:
+        """What it said was wrong, if anything."""
+        return self.report.reason if self.report else ""
+
+    @property
     def reason(self) -> str:
         """Why it ended, once it has: its own words, or what its exit code tells."""
-        if self.report and self.report.reason:
-            return self.report.reason
+        if self.fault:
+            return self.fault
         code = self._process.returncode
         if code == -signal.SIGKILL:
             return "killed by SIGKILL; where nobody did that, the machine was out of memory"

@@ -6,10 +6,11 @@ Read once, on the parent's main thread. Imports the ground floor.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from worker.settings import Settings, plain_values
+from worker.settings import Settings, child_environment, plain_values, read_environment
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2, as a container sees its own
 
@@ -30,6 +31,12 @@ def slot_settings(settings: Settings, slot: int) -> dict[str, Any]:
     if kafka.group_instance_id:
         own["kafka.group_instance_id"] = f"{kafka.group_instance_id}-{slot}"
     return given | own
+
+
+def slot_environment(given: Mapping[str, Any]) -> dict[str, str]:
+    """Its environment: the tokenizer's library takes all cores, unless a variable says otherwise."""
+    threads = read_environment("RAYON_NUM_THREADS") or str(given["model.threads"])
+    return child_environment(RAYON_NUM_THREADS=threads)
 
 
 def cores(quota: Path = _QUOTA) -> int:

@@ -17,7 +17,7 @@ from worker.logs import get_logger
 from worker.metrics import PoolMetrics
 from worker.runtime.health import Verdict
 from worker.runtime.pool.child import Child
-from worker.runtime.pool.shares import slot_settings
+from worker.runtime.pool.shares import slot_environment, slot_settings
 from worker.runtime.pool.slot import Slot
 from worker.runtime.pool.totals import Totals
 from worker.settings import Settings
@@ -28,7 +28,8 @@ _GLANCE: Final = 0.1  # seconds between looks at the processes
 # Seconds beyond `shutdown_timeout`, which a worker keeps by itself: for one that is still loading,
 # and for the interpreter's own end.
 _MARGIN: Final = 10.0
-# A worker catches SIGTERM, and exits 0. One that dies of it had not come so far: nothing was read.
+# A worker catches SIGTERM, and exits 0. One that dies of it had not come so far, and read nothing;
+# or it was through, in the interpreter's own end, and had told what there was to tell.
 _CLEAN: Final = (0, -signal.SIGTERM)
 
 
@@ -52,12 +53,14 @@ class Pool:
         self._slots = [self._slot(number) for number in range(settings.processes)]
 
     def _slot(self, number: int) -> Slot:
-        order = {"slot": number, "settings": slot_settings(self._settings, number)}
+        given = slot_settings(self._settings, number)
+        order, environ = {"slot": number, "settings": given}, slot_environment(given)
         return Slot(
             number,
             start=lambda: Child(
                 self._program,
                 order,
+                environ,
                 self._clock,
                 lambda report: self.totals.note(number, report.metrics),
             ),
@@ -78,7 +81,8 @@ class Pool:
             self._watch()
         except BaseException:
             log.info("stopping the other workers")
-            self._end()
+            for words in self._end():
+                log.warning("a worker did not end cleanly", reason=words)
             raise
         if unclean := self._end():
             raise Fatal("; ".join(unclean))
@@ -114,7 +118,7 @@ class Pool:
         return [
             f"slot {slot.number}: {child.reason}"
             for slot, child in running
-            if codes[slot.number] not in _CLEAN
+            if codes[slot.number] not in _CLEAN or child.fault
         ]
 
     # -- health ----------------------------------------------------------------------------------
