@@ -21,8 +21,11 @@ ROOMS = {
     "cli": {"core", "kafka_io", "inference", "runtime", "local"},
 }
 GROUND_MAY = {"metrics": {"core"}}
-# The training program reads the same data as the demo; nothing that runs in a worker imports it.
-PROGRAMS = {"worker/inference/bundled/corpus.py": "worker.local.posts"}
+# Programs that read the same data as the demo; nothing that runs in a worker imports them.
+PROGRAMS = {
+    "worker/inference/bundled/corpus.py": "worker.local.posts",
+    "worker/inference/fidelity.py": "worker.local.posts",
+}
 THIRD_PARTIES = {
     "kafka": {"kafka_io"},
     "torch": {"inference"},

@@ -10,9 +10,11 @@ line stay cheap; torch comes in with `loading`::
     padding         the plain forward pass, for every architecture
     packing         the forward pass without padding, for some
     attention       attention within each text of a joined row
+    linears         linear layers as oneDNN's kernels read them, for bfloat16 on a CPU
     engine          which forward pass runs: the fastest that is right (main thread)
     self_check      how far a pass is from the plain one
     tuning          how many tokens a pass had best have
+    fidelity        a program: each engine against transformers, text by text
     loading         all of the above, put together at start            (main thread)
     bundled/        the small model that works with no hub
 """

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from worker.errors import ModelUnavailable, SettingsError
+from worker.inference.linears import prepack
 from worker.inference.packing import CannotPack, PackedForward, layout
 from worker.inference.padding import PaddedForward
 from worker.inference.self_check import TOLERANCE, Rows, difference, one_by_one
@@ -22,6 +23,9 @@ from worker.inference.torch_engine import Forward
 from worker.logs import get_logger
 
 Engine = Literal["auto", "packed", "padded"]
+
+# Types whose plain linear layer copies its bias out first; float32's does not.
+_PREPACKED = (torch.bfloat16,)
 
 log = get_logger(__name__)
 
@@ -92,6 +96,8 @@ def choose(
     if dtype is not torch.float32:
         del exact, model  # two models at once may be more than the memory holds
         model = candidate.load(dtype)
+    if dtype in _PREPACKED and next(model.parameters()).device.type == "cpu":
+        prepack(model)
     fast: Forward = PackedForward(model) if pack else PaddedForward(model, candidate.pad_id)
     try:
         worst = difference(fast, rows, reference, independent=candidate.independent)

@@ -1,0 +1,82 @@
+"""Prepacked linear layers: the same numbers, half the copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from tests.models import Architecture, make_checkpoint
+from worker.inference.linears import PrepackedLinear, prepack
+
+pytestmark = [
+    pytest.mark.usefixtures("offline"),
+    pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN"),
+]
+IDS = torch.arange(2, 42)[None]
+
+
+def model_in(folder: Path) -> Any:
+    return AutoModelForSequenceClassification.from_pretrained(folder).eval()
+
+
+@torch.inference_mode()
+def logits(model: Any) -> torch.Tensor:
+    found: torch.Tensor = model(IDS).logits
+    return found
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 7, 300])
+def test_a_layer_gives_what_torch_gives(bias: bool, rows: int) -> None:
+    linear = nn.Linear(48, 20, bias=bias)
+    given = torch.randn(1, rows, 48)
+    with torch.inference_mode():
+        plain, gelu = linear(given), nn.functional.gelu(linear(given))
+        torch.testing.assert_close(PrepackedLinear(linear)(given), plain, atol=1e-5, rtol=1e-5)
+        fused = PrepackedLinear(linear, "gelu")(given)
+    torch.testing.assert_close(fused, gelu, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", [a for a in get_args(Architecture) if a != "gpt2"])
+def test_a_model_gives_what_it_gave(
+    checkpoint: Callable[[Architecture], Path], architecture: Architecture
+) -> None:
+    model = model_in(checkpoint(architecture))
+    before = logits(model)
+    assert prepack(model)
+    assert not any(isinstance(module, nn.Linear) for module in model.modules())
+    torch.testing.assert_close(logits(model), before, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits(model.to("cpu").float()), before, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("activation", "fused"), [("gelu", 1), ("gelu_new", 0), ("relu", 0)])
+def test_only_the_exact_gelu_is_fused(tmp_path: Path, activation: str, fused: int) -> None:
+    model = model_in(make_checkpoint(tmp_path, architecture="bert", hidden_act=activation))
+    before = logits(model)
+    assert prepack(model)
+    assert sum(isinstance(module, nn.Identity) for module in model.modules()) == fused
+    torch.testing.assert_close(logits(model), before, atol=1e-4, rtol=1e-4)
+
+
+def test_the_weights_are_held_once(checkpoint: Callable[[Architecture], Path]) -> None:
+    model = model_in(checkpoint("distilbert"))
+    assert prepack(model)
+    assert all("lin" not in name for name, _ in model.named_parameters())
+
+
+def test_without_the_kernels_the_layers_stay(
+    checkpoint: Callable[[Architecture], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise RuntimeError("bf16 path needs the cpu support")
+
+    monkeypatch.setattr(PrepackedLinear, "forward", missing)
+    model = model_in(checkpoint("distilbert"))
+    assert not prepack(model)
+    assert any(isinstance(module, nn.Linear) for module in model.modules())
