@@ -83,6 +83,23 @@ def test_a_poison_text_holds_up_neither_its_partition_nor_others(
         holds(broker, some, 90)
 
 
+def test_a_text_that_comes_again_is_asked_about_once_unless_it_fails(
+    broker: Broker, topics: Topics
+) -> None:
+    """Each record has its own outcome; the poison's are dead letters, in each micro-batch anew."""
+    model = ObedientModel(fail_on(7))
+    with running(broker, topics, model) as worker:
+        produce(broker, topics.input, texts(10) * 2)
+        wait_until(lambda: count(broker, topics) == 20, what="all have an outcome")
+        model.predicted.clear()
+        produce(broker, topics.input, texts(10) * 4)
+        wait_until(lambda: count(broker, topics) == 60, what="all have an outcome")
+        assert {text for given in model.predicted for text in given} == {"post number 7"}
+        wait_until(lambda: worker.published == 54, what="54 counted")
+    assert [letter.reason.value for letter in letters(broker, topics)] == ["model_failed"] * 6
+    holds(broker, topics, 60)
+
+
 def test_a_text_that_breaks_the_tokenizer_stands_alone(broker: Broker, topics: Topics) -> None:
     produce(broker, topics.input, texts(20))
     with running(broker, topics, ObedientModel(on_tokenise=fail_on(3))):

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 _MEMORY = 0.2  # weight of the newest micro-batch in the averages: about the last ten count
 _MARGIN = 0.005  # seconds that the poll thread may be late, busy with decoding
-_SHARES = 3
+_SHARES = 3  # of the latency goal: `most_tokens` says of what
 
 
 class Demand(NamedTuple):
@@ -72,7 +72,8 @@ def most_tokens(goal: float | None, rate: float, waiting: int) -> float:
     """How many tokens a micro-batch may have, for its records to be done within the goal.
 
     A record waits for the micro-batch at work and then for its own; a third share is left for
-    tokenising, publishing and the acknowledgement. Where more waits than can be done within the
+    tokenising, publishing and the acknowledgement. Small ones do not change how much work is ahead
+    of a record; they publish the first of a burst before the last of it are done. Where more waits than can be done within the
     goal, small micro-batches would only make it later still: throughput goes first.
 
     Args:
