@@ -7,6 +7,8 @@
 #   make train                                   the bundled model's adapter, from its data
 #   make chaos SEED=7 FAULTS=30                  break everything; the audit judges
 #   make scale                                   1 -> 4 -> 2 workers under load: what records see
+#   make bench ARGS=--quick                      speed here, beside the goals (minutes)
+#   make bench-scale                             1, 2, 4, 8 workers
 #   make delivery-cost                           exactly-once beside at-least-once
 #   make bench-path RECORDS=100000               what a record costs beside the model
 #   make chaos-planted                           known bugs, planted to see the chaos catch them
@@ -22,7 +24,8 @@ PINS := --constraint deploy/constraints.txt
 ARGS ?=
 RECORDS ?= 1000000
 
-.PHONY: demo test lint types unit generate train chaos chaos-planted scale delivery-cost soak bench-path clean
+.PHONY: demo test lint types unit generate train chaos chaos-planted scale delivery-cost soak clean \
+  bench bench-path bench-scale
 
 # Where Apache Kafka is for those who test against it: an unpacked distribution, and a java.
 KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
@@ -57,6 +60,12 @@ chaos: $(VENV)/.dev
 
 scale: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos.scale $(ARGS)
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.goals $(ARGS)
+
+bench-scale: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.scale_out $(ARGS)
 
 delivery-cost: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos.cost $(ARGS)

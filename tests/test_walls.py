@@ -125,7 +125,9 @@ def test_every_module_says_what_it_owns(path: Path) -> None:
     assert "TBD" not in docstring
 
 
-@pytest.mark.parametrize("command", [[], ["audit"], ["topics"], ["demo"], ["run"]])
+@pytest.mark.parametrize(
+    "command", [[], ["audit"], ["topics"], ["demo"], ["run"], ["bench"], ["plan"]]
+)
 def test_help_loads_neither_torch_nor_kafka(command: list[str]) -> None:
     script = (
         "import sys, worker.cli.main as m\n"

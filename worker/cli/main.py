@@ -24,6 +24,8 @@ COMMANDS = {
     "classify": "label texts with no Kafka",
     "topics": "create or describe the topics",
     "check": "check settings, broker, topics and model",
+    "bench": "measure engine, throughput and latency on this machine",
+    "plan": "turn a bench into settings, workers, partitions",
     "audit": "prove from the topics alone that every promise held",
 }
 

@@ -1,4 +1,4 @@
-"""What `streamlabel demo` needs of a broker: topics, a producer of the sample, a reader of results.
+"""What `demo` and `bench` need of a broker: topics, a producer of the sample, a reader of results.
 
 Runs on: one thread, which owns all three; acknowledgements come on the client's own thread and are
 only put into a deque there. Translates the client's exceptions; imports no other room but core.
@@ -48,13 +48,13 @@ def sample_topics(
 
 
 class SampleProducer:
-    """Sends records to one topic; acks=all, keyed partitions."""
+    """Sends records to one topic; acks=all, keyed partitions, `linger_ms` waited for company."""
 
-    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+    def __init__(self, kafka: KafkaSettings, topic: str, linger_ms: int = 5) -> None:
         self._topic = topic
         self._arrived: deque[Acknowledged] = deque()
         self._failed: deque[Exception] = deque()
-        self._producer = connect(KafkaProducer, kafka, acks="all", linger_ms=5)
+        self._producer = connect(KafkaProducer, kafka, acks="all", linger_ms=linger_ms)
 
     def send(self, tag: int, key: bytes, value: bytes | None, timestamp_ms: int) -> None:
         """Hand one record over; `acknowledged` tells later where it landed."""

@@ -1,4 +1,4 @@
-"""What only `demo`, the tests and the documentation need: embedded broker, sample posts, tables.
+"""What only `demo`, `bench`, tests and documentation need: broker, posts, figures, tables.
 
 Production rooms never import this one. Imports core, schemas and the ground floor.
 """

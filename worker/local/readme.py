@@ -20,6 +20,7 @@ from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from schemas import Classification, DeadLetter, DeadLetterReason, TextMessage
+from worker.local.bench_goals import markdown
 from worker.metrics import Metrics, PoolMetrics
 from worker.settings import Option, child_environment, options
 
@@ -181,6 +182,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "metrics": metrics_table,
     "messages": messages_tables,
     "reasons": reasons_table,
+    "performance": markdown,
 }
 
 

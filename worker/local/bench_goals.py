@@ -1,0 +1,176 @@
+"""The project's goals for speed, beside what was measured; as rows and as Markdown. Pure.
+
+A goal that was not measured has no row in the README. Must not import: kafka, torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from worker.local.bench_figures import Bench, read
+from worker.local.bench_results import RESULTS, Peers, ScaleOut, results
+from worker.local.bench_table import caption
+
+
+class Measured(NamedTuple):
+    """The results that are at hand."""
+
+    bench: Bench | None
+    peers: Peers | None
+    scale: ScaleOut | None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One figure and its bound; `least` is a bound that is less than the goal, and bearable."""
+
+    what: str
+    way: Literal["at least", "at most"]
+    bound: float
+    figure: Callable[[Measured], float | None]
+    unit: str = ""
+    least: float | None = None
+
+    @property
+    def words(self) -> str:
+        """As in the README's table."""
+        sign = "≥" if self.way == "at least" else "≤"
+        bearable = f" (at least {self.least:g})" if self.least else ""
+        return f"{sign} {self.bound:g}{self.unit}{bearable}"
+
+    def verdict(self, figure: float) -> str:
+        """Whether the goal is met."""
+        met = figure >= self.bound if self.way == "at least" else figure <= self.bound
+        if met:
+            return "met"
+        return "bearable" if self.least and figure >= self.least else "not met"
+
+
+def _eight(scale: ScaleOut) -> float | None:
+    return next((step.efficiency for step in scale.steps if step.workers == 8), None)
+
+
+GOALS: tuple[Goal, ...] = (
+    Goal(
+        "engine : `pipeline()` float32, batches of 32 in arrival order, same texts",
+        "at least",
+        20,
+        lambda m: m.bench.engine.to_pipeline if m.bench else None,
+        least=12,
+    ),
+    Goal(
+        "engine : matrix products of the same precision",
+        "at least",
+        0.7,
+        lambda m: m.bench.engine.roofline.share if m.bench and m.bench.engine.roofline else None,
+        least=0.5,
+    ),
+    Goal(
+        "end to end through the broker : engine alone",
+        "at least",
+        0.95,
+        lambda m: m.bench.end_to_end.to_engine if m.bench else None,
+    ),
+    Goal(
+        "end to end : the best peer",
+        "at least",
+        8,
+        lambda m: m.peers.to_best if m.peers else None,
+    ),
+    Goal(
+        "p99 end to end at 50 % load : time of one full window",
+        "at most",
+        3,
+        lambda m: m.bench.latency.p99_to_window if m.bench else None,
+    ),
+    Goal(
+        "one text alone on an idle worker, without its bare forward pass",
+        "at most",
+        10,
+        lambda m: m.bench.latency.alone_overhead_ms if m.bench else None,
+        unit=" ms",
+    ),
+    Goal(
+        "8 workers : 8 x one worker",
+        "at least",
+        0.95,
+        lambda m: _eight(m.scale) if m.scale else None,
+    ),
+    Goal(
+        "cold start to ready, model in the cache",
+        "at most",
+        6,
+        lambda m: m.bench.cold_start_s if m.bench else None,
+        unit=" s",
+    ),
+)
+
+
+def measured(folder: Path = RESULTS) -> Measured:
+    """What the files in `folder` hold. Raises SettingsError where bench.json is of another form."""
+    figures = folder / "bench.json"
+    return Measured(read(figures) if figures.is_file() else None, *results(folder))
+
+
+def rows(found: Measured) -> list[tuple[str, str, str, str]]:
+    """What, goal, figure and verdict of every goal that was measured."""
+    figures = ((goal, goal.figure(found)) for goal in GOALS)
+    return [
+        (goal.what, goal.words, f"{figure:.2f}{goal.unit}", goal.verdict(figure))
+        for goal, figure in figures
+        if figure is not None
+    ]
+
+
+def captions(found: Measured) -> list[str]:
+    """On what machine, one sentence a run."""
+    said = []
+    if found.bench:
+        said.append(f"Measured on {caption(found.bench)}.")
+    if found.peers:
+        told = f"{found.peers.model}, {found.peers.records} records, {found.peers.rounds} rounds"
+        said.append(f"Peers: {_where(found.peers)}; {told}.")
+    if found.scale:
+        told = f"{found.scale.service_ms:g} ms a text, {found.scale.partitions} partitions"
+        said.append(f"Scale-out: {_where(found.scale)}; {told}.")
+    return said
+
+
+def markdown(folder: Path = RESULTS) -> str:
+    """Tables of goals and of peers, with the machines; empty where nothing has been measured."""
+    found = measured(folder)
+    parts = []
+    if goals := rows(found):
+        parts.append(_table(("What", "Goal", "Measured", ""), goals))
+    if found.peers:
+        peers = [
+            (
+                p.name,
+                f"{p.records_per_s:.1f}" if p.records_per_s else p.failed or "-",
+                _times(ratio),
+            )
+            for p, ratio in found.peers.ratios()
+        ]
+        parts.append(_table(("End to end", "Records/s", "streamlabel is"), peers))
+    return "\n\n".join([*parts, *captions(found)])
+
+
+def _where(result: Peers | ScaleOut) -> str:
+    features = ", ".join(result.features) or "no known matrix extension"
+    return f"{result.cpu}, {result.cores} core(s) ({features})"
+
+
+def _times(ratio: float | None) -> str:
+    return f"{ratio:.2f} x" if ratio else ""
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

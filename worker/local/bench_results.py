@@ -1,0 +1,90 @@
+"""What the project's own benchmarks found, as it stands in `benchmarks/results/`.
+
+Owns the form of those files beside `bench.json`, whose form `bench_figures` owns. They are written
+by `make bench`, `make bench-peers` and `make bench-scale`. Must not import: kafka, torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+RESULTS: Final = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpu: str
+    cores: int
+    features: tuple[str, ...]
+
+
+class Peer(BaseModel):
+    """One contender; `records_per_s` is the median of `rates`, or `failed` says why there is none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    records_per_s: float | None
+    rates: tuple[float, ...]
+    failed: str | None
+
+
+class Peers(_Result):
+    """A backlog drained by each; the first is streamlabel."""
+
+    model: str
+    records: int
+    rounds: int
+    peers: tuple[Peer, ...]
+
+    def ratios(self) -> list[tuple[Peer, float | None]]:
+        """Each with how many times faster than it streamlabel was, in the same run."""
+        ours = self.peers[0].records_per_s
+        return [
+            (peer, ours / peer.records_per_s if ours and peer.records_per_s else None)
+            for peer in self.peers
+        ]
+
+    @property
+    def to_best(self) -> float | None:
+        """How many times faster streamlabel was than the fastest of the others."""
+        return min((ratio for _, ratio in self.ratios()[1:] if ratio), default=None)
+
+
+class Workers(BaseModel):
+    """So many workers on one topic.
+
+    Attributes:
+        efficiency: records_per_s : (workers x that of one worker).
+        fairness: records of the busiest worker : of the least busy one.
+        partition_fairness: the same, of partitions.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    workers: int
+    records_per_s: float
+    efficiency: float
+    fairness: float
+    partition_fairness: float
+
+
+class ScaleOut(_Result):
+    """More and more workers whose model takes a fixed time for each text."""
+
+    service_ms: float
+    partitions: int
+    steps: tuple[Workers, ...]
+
+
+def results(folder: Path = RESULTS) -> tuple[Peers | None, ScaleOut | None]:
+    """What is there of the two; None for a file that has not been written."""
+    peers, scale = folder / "peers.json", folder / "scale_out.json"
+    return (
+        Peers.model_validate_json(peers.read_bytes()) if peers.is_file() else None,
+        ScaleOut.model_validate_json(scale.read_bytes()) if scale.is_file() else None,
+    )
