@@ -8,6 +8,7 @@
 #   make chaos SEED=7 FAULTS=30                  break everything; the audit judges
 #   make scale                                   1 -> 4 -> 2 workers under load: what records see
 #   make bench ARGS=--quick                      speed here, beside the goals (minutes)
+#   make bench-peers                             the same work done by others (needs KAFKA_HOME)
 #   make bench-scale                             1, 2, 4, 8 workers
 #   make delivery-cost                           exactly-once beside at-least-once
 #   make bench-path RECORDS=100000               what a record costs beside the model
@@ -25,7 +26,7 @@ ARGS ?=
 RECORDS ?= 1000000
 
 .PHONY: demo test lint types unit generate train chaos chaos-planted scale delivery-cost soak clean \
-  bench bench-path bench-scale
+  bench bench-path bench-peers bench-scale
 
 # Where Apache Kafka is for those who test against it: an unpacked distribution, and a java.
 KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
@@ -63,6 +64,9 @@ scale: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.goals $(ARGS)
+
+bench-peers: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.peers.run $(ARGS)
 
 bench-scale: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.scale_out $(ARGS)
