@@ -8,6 +8,7 @@ import pytest
 
 from worker.core.budget import ForwardBudget
 from worker.core.records import ModelInput
+from worker.errors import OutOfMemory
 from worker.inference.tuning import SIZES, best_size
 
 ROWS = [(1,) * length for length in (40, 25, 25, 12, 7, 3)]
@@ -63,6 +64,24 @@ def test_one_slow_pass_decides_nothing() -> None:
     steady = machine._seconds
     machine._seconds = lambda n: steady(n) + next(hiccups, 0.0)
     assert machine.best() == 256
+
+
+@pytest.mark.parametrize(("fits", "found"), [(2048, 2048), (300, 256)])
+def test_memory_that_runs_out_ends_the_trying(fits: int, found: int) -> None:
+    def seconds(tokens: int) -> float:
+        if tokens > fits:
+            raise OutOfMemory
+        return 0.03 + tokens / 100_000
+
+    assert Machine(seconds).best() == found
+
+
+def test_a_machine_where_nothing_fits_is_no_machine() -> None:
+    def seconds(_: int) -> float:
+        raise OutOfMemory
+
+    with pytest.raises(OutOfMemory):
+        Machine(seconds).best()
 
 
 def test_it_is_over_within_about_a_second() -> None:

@@ -12,6 +12,7 @@ from itertools import cycle
 from worker.clock import Clock
 from worker.core.budget import ForwardBudget
 from worker.core.records import ModelInput
+from worker.errors import OutOfMemory
 
 SIZES = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (1024, 2048, 4096, 8192, 16384)}
 # Seconds; what a start pays for it. Each size is tried at least once if that does not exceed it.
@@ -36,19 +37,31 @@ def best_size(
         sizes: tokens of a pass, rising.
         clock: times the passes.
         pads: whether a pass computes the rectangle around its texts, or their tokens alone.
+
+    Raises:
+        OutOfMemory: not even the smallest fits; where a larger one does not, it ends the trying.
     """
     passes = {size: _pass_of(size, rows, pads=pads) for size in sizes}
     began, speeds = clock.monotonic(), dict.fromkeys(sizes, 0.0)
     while True:
         for size, model_input in passes.items():
             start = clock.monotonic()
-            run(model_input)
+            try:
+                run(model_input)
+            except OutOfMemory:
+                if not any(speeds.values()):
+                    raise
+                return _near_best(speeds)
             now = clock.monotonic()
             speeds[size] = max(speeds[size], model_input.tokens / max(now - start, 1e-9))
             # Sizes double, and so will the time.
             if now - began + 2 * (now - start) > _PATIENCE:
-                best = max(speeds.values())
-                return next(s for s in sizes if speeds[s] >= (1 - _WORTH) * best)
+                return _near_best(speeds)
+
+
+def _near_best(speeds: dict[int, float]) -> int:
+    enough = (1 - _WORTH) * max(speeds.values())
+    return next(size for size, speed in speeds.items() if speed >= enough)
 
 
 def _pass_of(size: int, rows: Sequence[Sequence[int]], *, pads: bool) -> ModelInput:
