@@ -34,7 +34,7 @@ class Trap:
 
 
 TRAPS: dict[str, Trap] = {
-    "commit_before_acknowledgement": Trap("at_least_once", ("slow_model", "sigkill")),
+    "commit_before_acknowledgement": Trap("at_least_once", ("slow_model", "sigkill"), faults=24),
     "late_commit_after_revoke": Trap("at_least_once", ("join", "sigterm"), seed=7, faults=30),
     "no_drain_on_revoke": Trap("at_least_once", ("slow_model", "join")),
     "dead_stage_ignored": Trap("at_least_once", ("stage_crash",), faults=1),
