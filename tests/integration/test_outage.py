@@ -53,6 +53,9 @@ def test_a_stop_that_can_not_commit_admits_it() -> None:
         with admin_of(kafka, TOPICS), running(broker, TOPICS, **slow_commits) as worker:
             produce(broker, TOPICS.input, texts(200))
             wait_until(lambda: worker.published == 200, what="all are labelled")
+            # The first commit is due at once, and may have had all of these.
+            produce(broker, TOPICS.input, texts(200, start=200))
+            wait_until(lambda: worker.published == 400, what="all are labelled")
             kafka.nodes[0].freeze()
             with pytest.raises(Fatal, match=r"0 records .* the offsets of 3 partitions not be com"):
                 worker.stop()
