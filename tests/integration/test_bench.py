@@ -27,7 +27,7 @@ def test_a_quick_bench_writes_figures_that_agree(broker: Broker, tmp_path: Path)
         "--batch-max-records": 16,
         "--batch-forward-tokens": 256,
         "--texts": texts,
-        "--seconds": 2,
+        "--seconds": 1,
         "--json": figures,
     }
     words = [str(word) for pair in flags.items() for word in pair]

@@ -166,7 +166,8 @@ def test_a_partition_that_comes_back_goes_on_from_what_is_committed_now(
     """Not from an answer that the client has kept since before: all would be labelled again."""
     produce(broker, topics.input, texts(30))
     handler = Partitions()
-    source = KafkaSource(load(flags(broker, topics), environ={}).settings, handler, clock)
+    settings = flags(broker, topics) | {"kafka.session_timeout": 6}
+    source = KafkaSource(load(settings, environ={}).settings, handler, clock)
     try:
         polled: list[RawRecord] = []
         wait_until(lambda: polled.extend(source.poll(0.1, 100)) or len(polled) == 30, what="all")

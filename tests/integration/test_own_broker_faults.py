@@ -120,6 +120,7 @@ WORKER = {
     "kafka__sasl_mechanism": "PLAIN",
     "kafka__sasl_username": "worker",
     "kafka__sasl_password": "w",
+    "kafka__session_timeout": 6,  # who may not leave the group is waited for
 }
 AUDITOR = (
     *("--kafka-security-protocol", "SASL_PLAINTEXT", "--kafka-sasl-mechanism", "PLAIN"),
