@@ -2,11 +2,13 @@
 
 Writes benchmarks/results/bench.json, prints every goal with the figure measured for it (those of
 `make bench-peers` and `make bench-scale` where their files are there), and writes the README's
-performance section. Flags of its own there are none: all are `streamlabel bench`'s.
+performance section. Flags of its own there are none: all are `streamlabel bench`'s. The broker is Apache Kafka
+where KAFKA_HOME is set.
 """
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,11 +16,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.brokers import some_broker
 from benchmarks.random_model import random_model
 from worker.local import readme
 from worker.local.bench_goals import captions, measured, rows
 from worker.local.bench_results import RESULTS
-from worker.settings import ModelSettings
+from worker.settings import ModelSettings, read_environment
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given += ["--model", str(random_model(ModelSettings().cache_dir.expanduser()))]
     RESULTS.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "worker", "bench", *given]
-    code = subprocess.run([*command, "--json", str(RESULTS / "bench.json")], check=False).returncode
+    command += ["--json", str(RESULTS / "bench.json")]
+    with contextlib.ExitStack() as stack:
+        given_one = any(word.split("=")[0] == "--bootstrap-servers" for word in given)
+        if read_environment("KAFKA_HOME") and not given_one:  # else the bench runs the embedded one
+            broker = stack.enter_context(some_broker())
+            command += ["--bootstrap-servers", broker.bootstrap_servers]
+        code = subprocess.run(command, check=False).returncode
     if code:
         return code
     found = measured()

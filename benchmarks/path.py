@@ -17,26 +17,25 @@ import os
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kafka import KafkaProducer
 
-from tests.apache import ApacheKafka
+from benchmarks.brokers import some_broker
 from tests.conftest import Broker, Topics
 from tests.records import CARD
 from tests.workers import clock, flags
 from worker.core.records import ModelCard, ModelInput, Prediction
 from worker.kafka_io.admin import Admin
-from worker.local.embedded import EmbeddedBroker
 from worker.logs import configure
 from worker.metrics import Metrics
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
 from worker.runtime.state import State
-from worker.settings import KafkaSettings, load, read_environment
+from worker.settings import KafkaSettings, load
 
 _PARTITIONS = 8
 _TEXT = "the train was late again, and nobody told us why; thanks for nothing at all " * 2
@@ -72,23 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--delivery", default="at_least_once")
     args = parser.parse_args(arguments)
     configure("warning", "plain")
-    with _broker() as broker:
+    with some_broker() as broker:
         topics = _backlog(broker, args.records)
         found = _measure(broker, topics, args.records, args.delivery)
     for name, cost in found["cpu_us_by_thread"].items():
         print(f"{name:>12} {cost:8.1f} us of CPU a record", file=sys.stderr)
     print(json.dumps({"delivery": args.delivery, "broker": broker.name} | found))
     return 0
-
-
-@contextlib.contextmanager
-def _broker() -> Iterator[Broker]:
-    if home := read_environment("KAFKA_HOME"):
-        with ApacheKafka(Path(home)) as kafka:
-            yield Broker(kafka.bootstrap_servers, "apache", f"Apache Kafka {kafka.version}")
-    else:
-        with EmbeddedBroker() as embedded:
-            yield Broker(embedded.bootstrap_servers, "embedded", "embedded")
 
 
 def _backlog(broker: Broker, records: int) -> Topics:

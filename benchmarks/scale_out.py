@@ -17,7 +17,7 @@ import sys
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -26,17 +26,16 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.brokers import some_broker
 from benchmarks.fixed_service import PREFIX
-from tests.apache import ApacheKafka
 from worker.clock import Clock, SystemClock
 from worker.errors import Fatal, StreamlabelError
 from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
 from worker.local import demo_workers
 from worker.local.bench_machine import cores, processor
 from worker.local.bench_results import RESULTS, ScaleOut, Workers
-from worker.local.embedded import EmbeddedBroker
 from worker.local.processes import Interrupts
-from worker.settings import KafkaSettings, read_environment
+from worker.settings import KafkaSettings
 
 PARTITIONS: Final = 24
 _STARTING_S: Final = 40.0  # of backlog more than is measured: eight workers start on two cores
@@ -56,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("kafka").addHandler(logging.NullHandler())
     clock = SystemClock()
     try:
-        with _broker(args.bootstrap_servers) as servers, Interrupts(clock) as interrupts:
-            kafka = KafkaSettings(bootstrap_servers=servers)
+        with some_broker(args.bootstrap_servers) as broker, Interrupts(clock) as interrupts:
+            kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
             rates = [
                 _Step(kafka, workers, args.service_ms, interrupts, clock).measured(args.seconds)
                 for workers in args.workers
@@ -71,18 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show(found)
     print(json.dumps(found.model_dump()))
     return 0
-
-
-@contextlib.contextmanager
-def _broker(servers: str | None) -> Iterator[str]:
-    home = read_environment("KAFKA_HOME")
-    with ExitStack() as stack:
-        if servers:
-            yield servers
-        elif home:
-            yield stack.enter_context(ApacheKafka(Path(home))).bootstrap_servers
-        else:
-            yield stack.enter_context(EmbeddedBroker()).bootstrap_servers
 
 
 class _Step:

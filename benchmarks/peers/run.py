@@ -10,14 +10,13 @@ backlog, and its rate counts from the first outcome that a reader sees to the la
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import logging
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +25,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.brokers import some_broker
 from benchmarks.random_model import random_model
-from tests.apache import ApacheKafka
 from worker.cli.bench_rig import Rig, as_toml
 from worker.clock import SystemClock
 from worker.errors import Fatal, SettingsError, StreamlabelError
@@ -36,7 +35,7 @@ from worker.local.bench_results import RESULTS, Peer, Peers
 from worker.local.bench_texts import repeated
 from worker.local.posts import load_rated
 from worker.local.processes import Interrupts, last_lines, spawn, stop
-from worker.settings import Loaded, ModelSettings, child_environment, load, read_environment
+from worker.settings import Loaded, ModelSettings, child_environment, load
 
 HERE: Final = Path(__file__).parent
 ENVIRONMENTS: Final = HERE.parents[1] / ".cache" / "peers"
@@ -92,8 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         contender.failed = _install(contender.folder) if contender.folder else None
     logging.getLogger("kafka").addHandler(logging.NullHandler())
     try:
-        with _kafka(args.bootstrap_servers) as servers:
-            _rounds(chosen, servers, model, repeated(texts, args.records), args.rounds)
+        with some_broker(args.bootstrap_servers) as broker:
+            if broker.kind == "embedded":
+                raise SettingsError("the peers need a Kafka: set KAFKA_HOME or --bootstrap-servers")
+            _rounds(
+                chosen, broker.bootstrap_servers, model, repeated(texts, args.records), args.rounds
+            )
     except StreamlabelError as error:
         print(f"bench-peers: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
@@ -102,18 +105,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (RESULTS / "peers.json").write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _show(found)
     return 0
-
-
-@contextlib.contextmanager
-def _kafka(servers: str | None) -> Iterator[str]:
-    home = read_environment("KAFKA_HOME")
-    if servers:
-        yield servers
-    elif home:
-        with ApacheKafka(Path(home)) as kafka:
-            yield kafka.bootstrap_servers
-    else:
-        raise SettingsError("the peers need a Kafka: give --bootstrap-servers, or set KAFKA_HOME")
 
 
 def _install(folder: str) -> str | None:
