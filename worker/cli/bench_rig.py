@@ -62,7 +62,9 @@ class Rig:
         self._interrupts, self._clock = interrupts, clock
         self.kafka = loaded.settings.kafka
         self._flags: dict[str, str] = {}
-        self.broker = f"Kafka at {self.kafka.bootstrap_servers}"
+        servers = self.kafka.bootstrap_servers
+        here = servers.startswith(("127.0.0.1:", "localhost:"))
+        self.broker = "Kafka on this machine" if here else f"Kafka at {servers}"
         if "kafka.bootstrap_servers" not in loaded.origins:
             embedded = stack.enter_context(EmbeddedBroker(clock=clock))
             interrupts.on_second(embedded.kill)

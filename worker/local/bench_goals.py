@@ -130,6 +130,11 @@ def captions(found: Measured) -> list[str]:
     said = []
     if found.bench:
         said.append(f"Measured on {caption(found.bench)}.")
+        if not any("amx" in feature for feature in found.bench.machine.features):
+            said.append(
+                "The goals were set for two cores with AMX, in bfloat16; here engine and "
+                "`pipeline()` compute alike, and broker and reader share the worker's cores."
+            )
     if found.peers:
         told = f"{found.peers.model}, {found.peers.records} records, {found.peers.rounds} rounds"
         said.append(f"Peers: {_where(found.peers)}; {told}.")
