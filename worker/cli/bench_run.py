@@ -111,8 +111,10 @@ class _Run:
             self._loaded, self._config, self._folder, self._stack, self._interrupts, self._clock
         )
         end_to_end, resident = self._drains(rig, texts, engine)
-        starts = [self._cold_start(rig) for _ in range(self._length.rounds)]
-        latency = self._latency(rig, texts, engine, end_to_end.records_per_s)
+        starts = [self._cold_start(rig) for _ in range(self._length.rounds - 1)]
+        with rig.line() as line:
+            starts.append(line.cold_start_s)
+            latency = self._latency(line, texts, engine, end_to_end.records_per_s)
         return Bench(
             version=version("streamlabel"),
             quick=self._args.quick,
@@ -174,10 +176,11 @@ class _Run:
         with rig.line() as line:
             return line.cold_start_s
 
-    def _latency(self, rig: Rig, texts: Sequence[str], engine: Engine, capacity: float) -> Latency:
-        with rig.line() as line:
-            alone_ms = self._alone(line, texts)
-            loads = tuple(self._load(line, texts, share, share * capacity) for share in LOADS)
+    def _latency(
+        self, line: Line, texts: Sequence[str], engine: Engine, capacity: float
+    ) -> Latency:
+        alone_ms = self._alone(line, texts)
+        loads = tuple(self._load(line, texts, share, share * capacity) for share in LOADS)
         half = next(load.p99 for load in loads if load.share == 0.5)
         return Latency(
             loads=loads,
