@@ -55,7 +55,7 @@ class FixedService:
         return [Prediction((0.5, 0.5), len(_IDS), False) for _ in model_input.ids]
 
 
-def load(settings: ModelSettings, forward_tokens: int) -> tuple[FixedService, FixedService]:  # noqa: ARG001 - as the real one
+def load(settings: ModelSettings, forward_tokens: int | None) -> tuple[FixedService, FixedService]:  # noqa: ARG001 - as the real one
     """In place of `worker.inference.loading.load`; the model's name tells the time."""
     if not settings.name.startswith(PREFIX):
         raise SettingsError(f"--model {settings.name}: name the time of a text, as fixed:10 (ms)")

@@ -8,11 +8,8 @@ efficiency against one worker, and how evenly workers and partitions were served
 from __future__ import annotations
 
 import argparse
-import contextlib
-import http.client
 import json
 import logging
-import re
 import sys
 import tempfile
 import uuid
@@ -21,7 +18,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
@@ -41,7 +37,6 @@ PARTITIONS: Final = 24
 _STARTING_S: Final = 40.0  # of backlog more than is measured: eight workers start on two cores
 _SETTLE_S: Final = 5.0
 _LOOK_S: Final = 0.05
-_PUBLISHED: Final = re.compile(r"^streamlabel_records_published_total (\S+)$", re.MULTILINE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,10 +99,10 @@ class _Step:
             workers.wait_until_ready()
             tail = stack.enter_context(Tail(self._kafka, self._topics[1:2], self._clock))
             self._watch(tail, workers, _SETTLE_S)
-            before = [_published(url) for url in workers.urls]
+            before = _published(workers)
             begun = self._clock.monotonic()
             served = self._watch(tail, workers, seconds)
-            after = [_published(url) for url in workers.urls]
+            after = _published(workers)
             done = [now - then for now, then in zip(after, before, strict=True)]
             if not sum(done):
                 raise Fatal(f"no results within {seconds:g} s: measure longer, with --seconds")
@@ -124,7 +119,8 @@ class _Step:
         each = 1000 / self._service_ms
         records = int(self._number * each * (seconds + _SETTLE_S + _STARTING_S))
         for number in range(records):
-            value = json.dumps({"id": str(number), "text": "a text"}).encode()
+            # No two alike: the model would be asked about a text but once.
+            value = json.dumps({"id": str(number), "text": f"text {number}"}).encode()
             producer.send(number, str(number).encode(), value, self._clock.wall_ms())
         arrived = 0
         while arrived < records:
@@ -158,13 +154,8 @@ class _Step:
         return ["-m", "benchmarks.fixed_service", "run", *words]
 
 
-def _published(url: str) -> float:
-    address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
-    with contextlib.closing(connection):
-        connection.request("GET", "/metrics")
-        told = _PUBLISHED.search(connection.getresponse().read().decode())
-    return float(told[1]) if told else 0.0
+def _published(workers: demo_workers.Workers) -> list[float]:
+    return [value or 0.0 for value in workers.metric("streamlabel_records_published_total")]
 
 
 def _spread(shares: Sequence[float]) -> float:

@@ -6,29 +6,15 @@ import uuid
 
 import pytest
 
+from tests.clocks import HandClock
 from worker.errors import TopicMissing
 from worker.kafka_io.watch import TopicWatch
-
-
-class Hands:
-    """A clock that a test moves."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall_ms(self) -> int:
-        return 0
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Metadata:
     """The client's metadata, as far as they are looked at; a broker answers all the time."""
 
-    def __init__(self, clock: Hands, **ids: object) -> None:
+    def __init__(self, clock: HandClock, **ids: object) -> None:
         self._clock, self.ids = clock, ids
         self._topics = set(ids)
         self.silent_since: float | None = None
@@ -45,7 +31,7 @@ class Metadata:
 
 
 def test_a_topic_that_stays_away_is_told_with_its_name_and_the_command() -> None:
-    clock = Hands()
+    clock = HandClock()
     metadata = Metadata(clock, posts=uuid.uuid4())
     watch = TopicWatch(metadata, ["posts"], clock)
     watch.check()
@@ -61,7 +47,7 @@ def test_a_topic_that_stays_away_is_told_with_its_name_and_the_command() -> None
 def test_a_topic_that_blinks_is_waited_for_anew_each_time() -> None:
     """A broker that has just started may not know every topic."""
     ids: dict[str, object] = {"posts": uuid.uuid4()}
-    clock = Hands()
+    clock = HandClock()
     metadata = Metadata(clock, **ids)
     watch = TopicWatch(metadata, ["posts"], clock)
     for there in (True, False, True, False, True):
@@ -71,8 +57,8 @@ def test_a_topic_that_blinks_is_waited_for_anew_each_time() -> None:
 
 
 def test_another_topic_of_the_same_name_is_told_at_once() -> None:
-    metadata = Metadata(Hands(), posts=uuid.uuid4())
-    watch = TopicWatch(metadata, ["posts"], Hands())
+    metadata = Metadata(HandClock(), posts=uuid.uuid4())
+    watch = TopicWatch(metadata, ["posts"], HandClock())
     watch.check()
     metadata.ids["posts"] = uuid.uuid4()
     with pytest.raises(TopicMissing, match="made anew"):
@@ -81,7 +67,7 @@ def test_another_topic_of_the_same_name_is_told_at_once() -> None:
 
 def test_what_nobody_asks_for_and_what_has_no_id_is_not_judged() -> None:
     """A producer learns of a topic with its first record; old brokers tell no ids."""
-    clock = Hands()
+    clock = HandClock()
     metadata = Metadata(clock, old=None)
     watch = TopicWatch(metadata, ["old", "later"], clock)
     for _ in range(3):
@@ -91,7 +77,7 @@ def test_what_nobody_asks_for_and_what_has_no_id_is_not_judged() -> None:
 
 
 def test_while_no_broker_answers_nobody_knows() -> None:
-    clock = Hands()
+    clock = HandClock()
     metadata = Metadata(clock, posts=uuid.uuid4())
     watch = TopicWatch(metadata, ["posts"], clock)
     metadata.ids.clear()
@@ -105,7 +91,7 @@ def test_while_no_broker_answers_nobody_knows() -> None:
 
 
 def test_a_topic_that_a_new_client_never_saw_is_judged_once_it_is_asked_for() -> None:
-    clock = Hands()
+    clock = HandClock()
     metadata = Metadata(clock, posts=uuid.uuid4())
     metadata.ids.clear()
     watch = TopicWatch(metadata, ["posts"], clock)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from schemas.classification import Classification, LabelScore, ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
+from tests.clocks import HandClock
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.records import RawRecord, RecordRef
 from worker.local.demo_summary import Summary
@@ -32,22 +33,6 @@ HOSTILE = (
 )
 FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
-
-
-class StoppedClock:
-    """Time moves only when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall_ms(self) -> int:
-        return int(self.now * 1000)
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def _source(offset: int, timestamp_ms: int) -> SourceRef:
@@ -88,7 +73,7 @@ def _dead(offset: int, reason: DeadLetterReason, timestamp_ms: int) -> RawRecord
     return _raw(b"x", [(DEAD_LETTER_HEADER, letter.model_dump_json().encode())])
 
 
-def _sent(records: list[SampleRecord], clock: StoppedClock) -> Tally:
+def _sent(records: list[SampleRecord], clock: HandClock) -> Tally:
     tally = Tally(records, clock)
     for index in range(len(records)):
         tally.note_sent()
@@ -105,7 +90,7 @@ def _drawn(tally: Tally) -> str:
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_texts_are_shown_and_do_nothing(text: str) -> None:
     """No control, no override, no zero-width character reaches the terminal."""
-    clock = StoppedClock()
+    clock = HandClock()
     tally = _sent([SampleRecord(b"key", b"value", text)], clock)
     tally.note_outcome(_result(0, "POSITIVE", clock.wall_ms()))
     drawn = _drawn(tally)
@@ -116,7 +101,7 @@ def test_hostile_texts_are_shown_and_do_nothing(text: str) -> None:
 
 def test_markup_is_shown_as_it_is() -> None:
     """Square brackets are somebody's words, not ours."""
-    clock = StoppedClock()
+    clock = HandClock()
     tally = _sent([SampleRecord(b"key", b"value", "[bold]loud[/bold]")], clock)
     tally.note_outcome(_result(0, "[red]odd[/red]", clock.wall_ms()))
     assert "[bold]loud[/bold]" in _drawn(tally)
@@ -131,12 +116,12 @@ def test_harmless_keeps_what_people_write() -> None:
 
 def test_an_empty_run_can_be_drawn() -> None:
     """The first picture comes before the first result."""
-    assert "0 of 0" in _drawn(Tally([], StoppedClock()))
+    assert "0 of 0" in _drawn(Tally([], HandClock()))
 
 
 def test_tally_matches_outcomes_with_records() -> None:
     """Waiting, labels, reasons, latencies and agreement come from the coordinates alone."""
-    clock = StoppedClock()
+    clock = HandClock()
     tally = _sent(
         [
             SampleRecord(b"a", b"1", "good", valence=2.0),
@@ -167,7 +152,7 @@ def test_tally_matches_outcomes_with_records() -> None:
 
 def test_an_outcome_may_be_read_before_its_acknowledgement() -> None:
     """The reader can be quicker than the producer's own answer."""
-    clock = StoppedClock()
+    clock = HandClock()
     tally = Tally([SampleRecord(b"a", b"1", "good")], clock)
     tally.note_sent()
     tally.note_outcome(_result(0, "POSITIVE", clock.wall_ms()))
@@ -180,7 +165,7 @@ def test_an_outcome_may_be_read_before_its_acknowledgement() -> None:
 @pytest.mark.parametrize("holds", [True, False])
 def test_summary_is_good_only_where_all_is_as_expected(*, holds: bool) -> None:
     """A dead letter that should have been a label breaks a promise, as does the audit."""
-    clock = StoppedClock()
+    clock = HandClock()
     audit = {"consumed": 1, "published": 0, "dead_lettered": 1, "reasons": {"null_value": 1}}
     audit |= {"missing": 0, "duplicated": 0, "reordered": 0, "holds": holds}
     expected = _sent([SampleRecord(b"a", None, "", expected=DeadLetterReason.NULL_VALUE)], clock)
@@ -194,7 +179,7 @@ def test_summary_is_good_only_where_all_is_as_expected(*, holds: bool) -> None:
 
 def test_plain_lines_now_and_then() -> None:
     """A log gets a line every two seconds and one at the end, not one a record."""
-    clock, file = StoppedClock(), io.StringIO()
+    clock, file = HandClock(), io.StringIO()
     view = PlainView(Console(file=file, width=80), clock)
     tally = _sent([SampleRecord(b"a", b"1", "good")], clock)
     for _ in range(100):

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from tests.clocks import HandClock
 from worker.clock import SystemClock
 from worker.runtime.stage import Abandoned, Stage
 
@@ -48,24 +49,9 @@ def test_an_abandoned_stage_ends_in_the_middle_of_an_item() -> None:
     assert not bench.crashes
 
 
-class Steps:
-    """A clock that its test sets."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall_ms(self) -> int:
-        return 0
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def test_only_the_time_at_work_is_told_as_busy() -> None:
     """Part by part; the wait for an item, and that for room behind, are left out."""
-    clock, abandon, done = Steps(), threading.Event(), threading.Event()
+    clock, abandon, done = HandClock(), threading.Event(), threading.Event()
     busy: list[float] = []
 
     def work(_: str) -> str:

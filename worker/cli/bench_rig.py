@@ -8,17 +8,14 @@ Runs on: the main thread. Must not import: torch.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import itertools
 import json
-import re
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -29,14 +26,13 @@ from worker.local.demo_workers import Workers, run_command
 from worker.local.embedded import EmbeddedBroker
 from worker.local.processes import Interrupts
 from worker.local.stream import PARTITIONS
-from worker.settings import KafkaSettings, Loaded, options
+from worker.settings import KafkaSettings, Loaded
 
 _STALL_S: Final = 180.0  # a slow machine's worker loads its model meanwhile
 _DRAIN_STEP_S: Final = 0.05
 _LATENCY_STEP_S: Final = 0.001
 # The embedded broker answers an empty fetch at once; an idle worker would take a core from it.
 _EMBEDDED_PAUSE_MS: Final = 2
-_RESIDENT: Final = re.compile(r"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
 
 
 class Rig:
@@ -109,9 +105,9 @@ class Rig:
                 "--output-topic": names["labelled"],
                 "--output-dead-letter-topic": names["dead"],
                 "--log-format": "json",
-                **self._flags,
                 # Texts come again and again here: each must cost what a new one does.
-                **{o.flag: "0" for o in options() if o.path == "cache.max_bytes"},
+                "--cache-max-bytes": "0",
+                **self._flags,
             }
         )
 
@@ -195,12 +191,8 @@ class Line:
         """Of the worker's process, as its own metrics tell; None where the system does not."""
         if self._workers is None:
             return None
-        address = urlsplit(self._workers.urls[0])
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
-        with contextlib.closing(connection):
-            connection.request("GET", "/metrics")
-            told = _RESIDENT.search(connection.getresponse().read().decode())
-        return int(float(told[1])) if told else None
+        (told,) = self._workers.metric("process_resident_memory_bytes")
+        return None if told is None else int(told)
 
     def _send(self, text: str) -> int:
         tag = next(self._tags)

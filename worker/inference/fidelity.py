@@ -130,7 +130,11 @@ def main() -> None:
     args = parser.parse_args()
     settings = ModelSettings(name=args.model, threads=args.threads)
     if args.texts:
-        texts = [line for line in args.texts.read_text("utf-8").splitlines() if line.strip()]
+        try:
+            lines = args.texts.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            parser.error(f"--texts {args.texts} can't be read: {error}")
+        texts = [line for line in lines if line.strip()]
     else:
         posts = load_rated("tweets", settings.cache_dir.expanduser())
         texts = [post.text for post in posts]

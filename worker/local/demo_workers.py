@@ -6,7 +6,9 @@ Must not import: kafka, torch.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import re
 import socket
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from worker.local.processes import Interrupts, finish, last_lines, spawn, termin
 from worker.settings import child_environment
 
 _READY_TIMEOUT_S: Final = 300.0  # loading torch takes a slow machine its time
+_ANSWER_TIMEOUT_S: Final = 2.0
 _STOP_TIMEOUT_S: Final = 40.0  # more than the workers' own `shutdown_timeout`
 _LOADING_STOP_TIMEOUT_S: Final = 2.0  # one that is still loading has nothing to drain
 
@@ -86,6 +89,12 @@ class Workers:
             if code is not None:
                 raise Fatal(f"{worker.name} ended with {code}; its log:\n{last_lines(worker.log)}")
 
+    def metric(self, name: str) -> list[float | None]:
+        """Each worker's value of a metric without labels; None where its /metrics has none."""
+        line = re.compile(rf"^{name} (\S+)$", re.MULTILINE)
+        found = (line.search(_get(worker.port, "/metrics")[1]) for worker in self._all)
+        return [float(told[1]) if told else None for told in found]
+
     def logs(self) -> str:
         """The end of each log."""
         return "\n".join(f"{w.name}'s log ends:\n{last_lines(w.log)}" for w in self._all)
@@ -125,12 +134,16 @@ def _free_port() -> int:
 
 
 def _answers_ready(port: int) -> bool:
-    # Not urllib: a proxy in the environment is not meant for this machine.
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.HTTPStatus.OK
+        return _get(port, "/readyz")[0] == http.HTTPStatus.OK
     except (OSError, http.client.HTTPException):
         return False
-    finally:
-        connection.close()
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    # Not urllib: a proxy in the environment is not meant for this machine.
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_TIMEOUT_S)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
