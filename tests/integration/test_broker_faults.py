@@ -91,9 +91,10 @@ def test_records_that_retention_removes_first_are_told_and_the_rest_is_labelled(
         produce(broker, topics.input, [(b"k", b'{"text":"' + b"x" * 100_000 + b'"}')] * 60)
         admin.delete_records({only: 150})
         gate.set()
-        wait_until(lambda: worker.value("streamlabel_inflight_records") == 0, what="it is through")
         wait_until(
-            lambda: read(broker, topics.output, 1)[-1].headers[-1][1].endswith(b"/159"),
+            lambda: any(
+                record.headers[-1][1].endswith(b"/159") for record in read(broker, topics.output, 1)
+            ),
             what="the last is labelled",
         )
         skipped = worker.value("streamlabel_offsets_skipped_total")
