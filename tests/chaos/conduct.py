@@ -67,6 +67,7 @@ class Verdict:
     reordered: int = 0
     orphans: int = 0
     longest_stall_s: float = 0.0
+    producers_replaced: int = 0
     exit_codes: dict[str, int] = field(default_factory=dict)
     delivery: str = ""
     drained: bool = False
@@ -194,6 +195,7 @@ class _Run:
         allowed = self._fleet.repeatable if delivery == "at_least_once" else 0
         verdict.duplicates_allowed = allowed
         verdict.longest_stall_s = round(self._arena.longest_stall, 1)
+        verdict.producers_replaced = self._fleet.replaced
         verdict.exit_codes = dict(sorted(self._fleet.exits.items()))
         verdict.seconds = round(self._clock.monotonic() - started, 1)
         verdict.logs = str(self._folder)

@@ -58,6 +58,7 @@ class Fleet:
         exits: exit code -> how often; a signal is negative.
         repeatable: records that were polled and not committed at each hard end, so that they may
             come twice with at-least-once.
+        replaced: producers that workers gave up because they had stopped sending.
     """
 
     def __init__(self, slots: int, flags: MakeFlags, folder: Path, bug: str | None) -> None:
@@ -68,6 +69,7 @@ class Fleet:
         self.slots = [Slot(number) for number in range(slots)]
         self.exits: Counter[str] = Counter()
         self.repeatable = 0
+        self.replaced = 0
 
     @property
     def running(self) -> list[Slot]:
@@ -120,6 +122,7 @@ class Fleet:
         code = slot.process.exitcode
         self.exits[str(code)] += 1
         orders = slot.orders
+        self.replaced += orders.replaced
         self.repeatable += orders.lost + (orders.left + orders.uncommitted if code else 0)
         slot.process.join()
         slot.process.close()

@@ -22,6 +22,7 @@ from typing import Any
 
 import worker.clock
 import worker.inference.loading
+import worker.runtime.launch
 import worker.runtime.service
 from tests.chaos import bugs
 from worker.clock import SystemClock
@@ -29,6 +30,8 @@ from worker.core.model import Classifier, Tokeniser
 from worker.core.offsets import OffsetTracker
 from worker.core.records import ModelInput, Partition, Prediction, RawRecord
 from worker.errors import OutOfMemory
+from worker.kafka_io.publisher import Publisher
+from worker.kafka_io.sink import KafkaSink
 from worker.runtime.rebalance import Rebalance
 from worker.settings import load
 
@@ -42,7 +45,7 @@ class Orders(ctypes.Structure):
     """What the harness tells a worker, and what it is told back: what may come twice.
 
     `lost` records may anyhow, `left` and `uncommitted` ones only where the worker admits it by
-    its exit code. Times are in seconds of the machine's monotonic clock, which processes share.
+    its exit code. `replaced` counts producers. Times are in seconds of the machine's monotonic clock, which processes share.
     """
 
     _fields_ = (
@@ -54,6 +57,7 @@ class Orders(ctypes.Structure):
         ("uncommitted", ctypes.c_int),
         ("lost", ctypes.c_int),
         ("left", ctypes.c_int),
+        ("replaced", ctypes.c_int),
     )
 
 
@@ -113,6 +117,8 @@ def _obey(orders: Any) -> None:
     service: Any = worker.runtime.service
     service.OffsetTracker = functools.partial(CountingTracker, orders)
     service.Rebalance = functools.partial(CountingRebalance, orders)
+    launch: Any = worker.runtime.launch
+    launch.KafkaSink = functools.partial(CountingSink, orders)
 
 
 class ObedientModel:
@@ -226,3 +232,16 @@ class CountingRebalance(Rebalance):
             self._orders.left += dropped
         elif self._clock.monotonic() - started > bound * _MOST_OF:
             self._orders.lost += dropped
+
+
+class CountingSink(KafkaSink):
+    """Tells how many records were sent again because a producer had stopped sending."""
+
+    def __init__(self, orders: Any, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._orders = orders
+
+    def _replace_by(self, successor: Publisher) -> None:
+        self._orders.replaced += 1
+        self._orders.lost += sum(len(batch.unacknowledged) for batch in self._sent)
+        super()._replace_by(successor)

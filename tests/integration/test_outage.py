@@ -9,7 +9,7 @@ import pytest
 from tests.apache import ApacheKafka
 from tests.conftest import Topics
 from tests.own_kafka import admin_of, named, own_kafka
-from tests.workers import audit, count, produce, running, texts, wait_until
+from tests.workers import audit, clock, count, produce, running, texts, wait_until
 from worker.errors import Fatal
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
@@ -25,15 +25,18 @@ def kill(kafka: ApacheKafka) -> None:
 def test_a_broker_that_goes_and_comes_back_loses_and_repeats_nothing(
     go_down: Callable[[ApacheKafka], None],
 ) -> None:
+    """Away for longer than the client may do nothing: it has an excuse, and is not replaced."""
+    settings = {"batch__max_records": 16, "kafka__request_timeout": 1.0}
     with own_kafka() as kafka:
         broker = named(kafka)
-        with admin_of(kafka, TOPICS), running(broker, TOPICS, batch__max_records=16) as worker:
+        with admin_of(kafka, TOPICS), running(broker, TOPICS, **settings) as worker:
             produce(broker, TOPICS.input, texts(200))
             wait_until(lambda: worker.published > 50, what="it works")
             go_down(kafka)
             away = (False, "the broker is away")
             wait_until(lambda: worker.progress.ready() == away, 30, "it says what is wrong")
             assert worker.progress.live()[0]
+            clock.sleep(4)
             kafka.go_up()
             produce(broker, TOPICS.input, texts(200, start=200))
             wait_until(lambda: count(broker, TOPICS) >= 400, 60, "it works again")

@@ -1,8 +1,8 @@
 """One Kafka producer, from its options to its end.
 
 The publish thread owns a `Publisher`, but for `check`, which is the poll thread's; the client's
-sender thread runs behind it. Translates the
-client's exceptions; imports no inference and no runtime.
+sender thread runs behind it. Translates the client's exceptions; imports no inference and no
+runtime.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from worker.clock import Clock
 from worker.core.faults import backoff
 from worker.core.records import Encoded
-from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused
+from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused, StreamlabelError
 from worker.kafka_io.connection import connect
 from worker.kafka_io.translation import translate
 from worker.kafka_io.watch import TopicWatch
@@ -27,6 +27,8 @@ from worker.settings import Settings
 # would only turn a long outage into a restart. The largest 32-bit number of ms is 24 days.
 _FOR_EVER_MS = 2**31 - 1
 _SEND_ATTEMPTS = 20
+_ABANDON = 0.1  # seconds that a producer gets which is given up
+_LAST_STEP = 1.0  # seconds at most for its thread to end
 _RETRY_TRANSACTION_MS = 20  # as the Java client does for a transaction's first partition
 
 
@@ -118,11 +120,34 @@ class Publisher:
             value=outcome.value,
             key=outcome.key,
             headers=outcome.headers,
-            # The partition follows the source's, so that all of a partition's results stay in
-            # its order whatever their keys.
-            partition=outcome.ref.partition % self._partitions[outcome.topic],
+            partition=self.partition_of(outcome),
             timestamp_ms=outcome.timestamp_ms,
         )
+
+    def partition_of(self, outcome: Encoded) -> int:
+        """The source's partition, so that all of its results stay in order whatever their keys."""
+        return outcome.ref.partition % self._partitions[outcome.topic]
+
+    def has_leader(self, outcome: Encoded) -> bool:
+        """Whether there is a broker, as far as the metadata tell, that could take this record."""
+        partition = TopicPartition(outcome.topic, self.partition_of(outcome))
+        metadata = self._producer._metadata  # noqa: SLF001 - there is no public way
+        return metadata.leader_for_partition(partition) not in (None, -1)
+
+    def untouched_since(self) -> float:
+        """When the client last did anything for the partition that it has neglected most.
+
+        Of each partition the oldest batch counts: what is behind it waits for its answer.
+
+        Returns:
+            Monotonic seconds; infinite while nothing waits for an acknowledgement.
+        """
+        oldest: dict[Any, Any] = {}
+        for batch in self._producer._accumulator._incomplete.all():  # noqa: SLF001
+            first = oldest.setdefault(batch.topic_partition, batch)
+            oldest[batch.topic_partition] = min(first, batch)  # by creation
+        touched = (max(b.created, b.last_attempt, b.drained or 0.0) for b in oldest.values())
+        return min(touched, default=float("inf"))
 
     # -- transactions --------------------------------------------------------------------------
 
@@ -195,6 +220,16 @@ class Publisher:
             # publish then would be a successor's work done twice.
             self.halt()
             raise translate(error) from error
+
+    def abandon(self) -> None:
+        """Have it send nothing more, so that another one can go on from here."""
+        with contextlib.suppress(StreamlabelError):
+            self.close(_ABANDON)
+        sender = self._producer._sender  # noqa: SLF001 - there is no public way
+        sender.join(_LAST_STEP)
+        if not sender.is_alive():
+            sender._client.close()  # noqa: SLF001 - a thread that died did not
+        self._producer._closed = True  # noqa: SLF001 - or it is flushed when it is collected
 
 
 def _options(settings: Settings, max_request: int) -> dict[str, Any]:

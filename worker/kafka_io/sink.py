@@ -1,18 +1,25 @@
 """Outcomes out, at least once; and what every sink does.
 
-The publish thread owns a sink; `check` is the poll thread's. Acknowledgements arrive on the client's IO thread; there a
-completion is put into a queue, and nothing else happens. Imports no inference and no runtime.
+The publish thread owns a sink; `check` is the poll thread's. Acknowledgements arrive on the
+client's IO thread; there a completion is put into a queue, and nothing else happens. Imports no
+inference and no runtime.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from worker.clock import Clock
 from worker.core.records import Completion, Encoded, RecordRef
+from worker.errors import BrokerAway
 from worker.kafka_io.publisher import Publisher, refusal
+from worker.logs import get_logger
+
+log = get_logger(__name__)
 
 OnCompletion = Callable[[Completion], None]
 
@@ -66,8 +73,19 @@ class RecordSink(Protocol):
 class KafkaSink:
     """At least once: an idempotent producer; the offsets are committed by the poll thread.
 
+    The client tries for as long as it takes, and alone knows what the broker has stored already.
+    But its sender has been seen to forget a batch for ever, after a broker was killed. A producer
+    that does nothing for a record although it could is therefore replaced, and its successor sends
+    what was not acknowledged, in poll order. Walked through:
+
+    * *An answer arrives meanwhile.* Once a batch has left its producer, that one's callbacks are
+      ignored; what was acknowledged in time is told by the records' own futures.
+    * *The old producer wakes up.* It is halted before the new one sends anything. What it had on
+      the wire by then may be stored a second time, as after a kill.
+
     Args:
-        publisher: the producer.
+        make_publisher: makes a producer.
+        patience: seconds that the client may do nothing for a record; more than a request takes.
         on_completion: called on the client's IO thread; must only enqueue.
         source: knows which assignments still stand; what was polled under others is not
             published, for another worker has it now.
@@ -77,11 +95,21 @@ class KafkaSink:
     commits_offsets = False
 
     def __init__(
-        self, publisher: Publisher, on_completion: OnCompletion, source: Membership, clock: Clock
+        self,
+        make_publisher: Callable[[], Publisher],
+        patience: float,
+        on_completion: OnCompletion,
+        source: Membership,
+        clock: Clock,
     ) -> None:
-        self._publisher, self._on_completion = publisher, on_completion
+        self._make_publisher, self._patience = make_publisher, patience
+        self._on_completion = on_completion
         self._source, self._clock = source, clock
         self._waiting: Sequence[Encoded] = ()
+        self._sent: deque[_Sent] = deque()  # in poll order; the first is not acknowledged
+        self._look_after = clock.monotonic() + patience
+        self._publisher = make_publisher()
+        self._successor: Publisher | None = None
 
     def publish(self, outcomes: Sequence[Encoded]) -> None:
         """Hand a batch to the client; one completion follows when all of it is acknowledged.
@@ -94,16 +122,17 @@ class KafkaSink:
         self.advance()
 
     def advance(self) -> None:
-        """Hand over what could not be handed over before."""
+        """Hand over what could not be handed over before, to a producer that works."""
+        while self._sent and self._sent[0].done:
+            self._sent.popleft()
+        self._look()
         if not self._waiting:
             return
         self._publisher.await_metadata()
-        current = tuple(o for o in self._waiting if self._source.current(o.ref))
-        self._waiting = ()
-        pending = _Pending(current, self._clock.monotonic(), self._on_completion, self._publisher)
-        for outcome in current:
-            sent = self._publisher.send(outcome)
-            sent.add_callback(pending.acknowledged).add_errback(pending.refused)
+        current, self._waiting = self._of_ours(self._waiting), ()
+        batch = _Sent(current, self._clock.monotonic(), self._on_completion)
+        self._sent.append(batch)
+        batch.send_by(self._publisher, current)
 
     def check(self) -> None:
         """Raises TopicMissing where a topic was deleted."""
@@ -114,44 +143,139 @@ class KafkaSink:
 
     def close(self, timeout: float) -> None:
         """Wait for acknowledgements up to `timeout` seconds, then drop what is left."""
+        if self._successor:
+            self._successor.abandon()
         self._publisher.close(timeout)
 
+    def _of_ours(self, outcomes: Iterable[Encoded]) -> tuple[Encoded, ...]:
+        return tuple(o for o in outcomes if self._source.current(o.ref))
 
-class _Pending:
-    """Counts a batch's acknowledgements down.
+    # -- a client that forgets -----------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Now and then: is there a producer to replace?
+
+        A successor is made at one look and takes over at the next: it shows that brokers can be
+        reached, and a client that was frozen or cut off has until then to catch up.
+        """
+        if self._clock.monotonic() < self._look_after:
+            return
+        self._look_after = self._clock.monotonic() + self._patience / 4
+        successor, self._successor = self._successor, None
+        if not self._neglected():
+            if successor:
+                successor.abandon()
+        elif successor:
+            self._replace_by(successor)
+        else:
+            self._successor = self._new_successor()
+
+    def _neglected(self) -> bool:
+        too_long_ago = self._clock.monotonic() - self._patience
+        return (
+            bool(self._sent)
+            and self._sent[0].sent_at < too_long_ago  # most of the time, the rest is not asked
+            and self._publisher.untouched_since() < too_long_ago
+        )
+
+    def _new_successor(self) -> Publisher | None:
+        """None while no broker could take what waits; the client has an excuse then."""
+        try:
+            successor = self._make_publisher()
+        except BrokerAway:
+            return None
+        try:
+            successor.await_metadata()
+            could_go_on = all(map(successor.has_leader, self._sent[0].unacknowledged))
+        except BrokerAway:
+            could_go_on = False
+        if could_go_on:
+            return successor
+        successor.abandon()
+        return None
+
+    def _replace_by(self, successor: Publisher) -> None:
+        before, self._publisher = self._publisher, successor
+        for batch in self._sent:
+            batch.leave()
+        before.abandon()
+        left = [(batch, self._of_ours(batch.unacknowledged)) for batch in self._sent]
+        log.warning(
+            "the producer had stopped sending, another one goes on: expect repeats",
+            records=sum(len(outcomes) for _, outcomes in left),
+        )
+        for batch, outcomes in left:
+            batch.send_by(successor, outcomes)
+
+
+class _Sent:
+    """A batch that was handed to a producer: counts its acknowledgements down.
 
     A callback runs on the client's IO thread, or, when the answer is there before the callback
     is added, on the publish thread: hence the lock.
     """
 
     def __init__(
-        self,
-        outcomes: tuple[Encoded, ...],
-        sent_at: float,
-        on_completion: OnCompletion,
-        publisher: Publisher,
+        self, outcomes: tuple[Encoded, ...], sent_at: float, on_completion: OnCompletion
     ) -> None:
+        self.sent_at = sent_at
         self._outcomes = outcomes
-        self._sent_at = sent_at
-        self._left = len(outcomes)
-        self._told = False
         self._on_completion = on_completion
-        self._publisher = publisher
         self._lock = threading.Lock()
+        self._left = len(outcomes)
+        self._refusals = 0
+        self._publisher: Publisher | None = None
+        self._futures: list[tuple[Encoded, Any]] = []
 
-    def acknowledged(self, _: object) -> None:
+    @property
+    def done(self) -> bool:
+        """Whether all of it is acknowledged."""
+        return self._left == 0
+
+    @property
+    def unacknowledged(self) -> list[Encoded]:
+        """Publish thread: what is not acknowledged of what was sent."""
+        return [outcome for outcome, future in self._futures if not future.succeeded()]
+
+    def send_by(self, publisher: Publisher, outcomes: Sequence[Encoded]) -> None:
+        """Publish thread: hand all that is left of it to a producer. Raises Fatal."""
+        if self.done:
+            return
         with self._lock:
+            self._publisher, self._left = publisher, len(outcomes)
+        self._futures = []
+        acknowledged = partial(self._acknowledged, publisher)
+        refused = partial(self._refused, publisher)
+        for outcome in outcomes:
+            future = publisher.send(outcome)
+            self._futures.append((outcome, future))
+            future.add_callback(acknowledged).add_errback(refused)
+        if not outcomes:
+            self._on_completion(Completion(self._outcomes, self.sent_at))
+
+    def leave(self) -> None:
+        """Publish thread: whatever its producer says from now on is ignored."""
+        with self._lock:
+            self._publisher = None
+
+    def _acknowledged(self, publisher: Publisher, _: object) -> None:
+        with self._lock:
+            if publisher is not self._publisher:
+                return
             self._left -= 1
             last = self._left == 0
         if last:
-            self._on_completion(Completion(self._outcomes, self._sent_at))
+            self._on_completion(Completion(self._outcomes, self.sent_at))
 
-    def refused(self, error: Exception) -> None:
+    def _refused(self, publisher: Publisher, error: Exception) -> None:
         with self._lock:
-            first, self._told = not self._told, True
+            if publisher is not self._publisher:
+                return
+            self._refusals += 1
+            first = self._refusals == 1
         if not first:
             return
         # The client would go on with what comes after it, and a successor would publish what was
         # refused behind that.
-        self._publisher.halt()
-        self._on_completion(Completion(self._outcomes, self._sent_at, refusal(error)))
+        publisher.halt()
+        self._on_completion(Completion(self._outcomes, self.sent_at, refusal(error)))

@@ -60,7 +60,6 @@ MakePublisher = Callable[[str], Publisher]
 # Told as it is: another producer would fare no better, or the cause is waited out.
 _AS_IT_IS = (AccessDenied, PublishRefused, TopicMissing, BrokerAway)
 _TRIES = 10  # in a row, for errors that nobody knows; the broker's absence is waited out
-_ABANDON = 0.1  # seconds that a producer gets which is given up
 _ABORT = 2.0  # seconds at most for the goodbye
 
 
@@ -140,7 +139,7 @@ class TransactionalSink:
             return
         if self._begun_at is not None:
             self._publisher.abort(min(_ABORT, timeout))
-        self._publisher.close(min(_ABANDON, timeout))
+        self._publisher.abandon()
 
     def _go_on(self) -> None:
         publisher = self._publisher = self._publisher or self._recover()
@@ -187,8 +186,7 @@ class TransactionalSink:
         if self._publisher is not None:
             if not isinstance(cause, BrokerAway):  # nobody comes after it to end its transaction
                 self._publisher.abort(_ABORT)
-            with contextlib.suppress(StreamlabelError):
-                self._publisher.close(_ABANDON)
+            self._publisher.abandon()
         self._publisher, self._begun_at, self._sent = None, None, []
         return cause
 
@@ -206,8 +204,7 @@ class TransactionalSink:
         try:
             committed = _committed(self._settings, {_partition(o) for o in self._held})
         except BaseException:
-            with contextlib.suppress(StreamlabelError):
-                publisher.close(_ABANDON)
+            publisher.abandon()
             raise
         done = [o for o in self._held if o.ref.offset < committed.get(_partition(o), 0)]
         self._held = [o for o in self._held if o.ref.offset >= committed.get(_partition(o), 0)]
@@ -222,8 +219,7 @@ class TransactionalSink:
             publisher.begin_epoch()
         except KafkaError:
             # Another try makes another producer; this one must not fence it later.
-            with contextlib.suppress(StreamlabelError):
-                publisher.close(_ABANDON)
+            publisher.abandon()
             raise
         return publisher
 

@@ -124,7 +124,9 @@ class Launcher:
 
         if settings.delivery == "exactly_once":
             return TransactionalSink(settings, publisher, completed, source, clock)
-        return KafkaSink(publisher(), completed, source, clock)
+        # A client that works does something for every record within one request.
+        patience = 2 * settings.kafka.request_timeout
+        return KafkaSink(publisher, patience, completed, source, clock)
 
     def _patiently(self, attempt: Callable[[], Made]) -> Made | None:
         """Try until it works or the worker is told to stop (None); says so once a while."""

@@ -62,8 +62,7 @@ class Pipeline:
             on_crash,
             self._abandon,
             clock,
-            # Only a sink that commits has anything to do while no batch comes.
-            idle=self._do_advance if sink.commits_offsets else None,
+            idle=self._do_advance,
             busy=metrics.busy.labels("publish").inc,
         )
         self._infer = Stage(

@@ -1,0 +1,102 @@
+"""The client's sender forgets what it was given, and only another producer goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import Broker, Topics
+from tests.workers import audit, count, produce, running, texts, wait_until
+from worker.kafka_io.publisher import Publisher
+
+pytestmark = pytest.mark.integration
+
+
+def lose_a_request(producer: Any) -> None:
+    """An exception between queue and wire: the batches are in neither."""
+    sender = producer._sender
+    real = sender._create_produce_requests
+
+    def once(batches: Any) -> dict[Any, Any]:
+        if any(batches.values()):
+            sender._create_produce_requests = real
+        return {}
+
+    sender._create_produce_requests = once
+
+
+def lose_an_answer(producer: Any) -> None:
+    """An exception in a callback: what was stored is neither acknowledged nor tried again."""
+    sender = producer._sender
+    real = sender._handle_produce_response
+
+    def once(*_: Any) -> None:
+        sender._handle_produce_response = real
+
+    sender._handle_produce_response = once
+
+
+def die(producer: Any) -> None:
+    """The sender's thread ends."""
+
+    def exit_() -> None:
+        raise SystemExit
+
+    producer._sender.run_once = exit_
+
+
+@pytest.mark.parametrize(
+    ("fault", "delivery", "repeats"),
+    [
+        (lose_a_request, "at_least_once", False),
+        (lose_an_answer, "at_least_once", True),
+        pytest.param(
+            die,
+            "at_least_once",
+            False,
+            marks=pytest.mark.filterwarnings(
+                "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+            ),
+        ),
+        (lose_an_answer, "exactly_once", False),
+    ],
+)
+def test_a_producer_that_has_stopped_sending_is_replaced(
+    broker: Broker,
+    topics: Topics,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[Any], None],
+    delivery: str,
+    repeats: bool,
+) -> None:
+    """It used to wait for ever, with /livez red: only a restart went on."""
+    made: list[Publisher] = []
+
+    class Remembered(Publisher):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            made.append(self)
+
+    monkeypatch.setattr("worker.runtime.launch.Publisher", Remembered)
+    with running(
+        broker,
+        topics,
+        delivery=delivery,
+        kafka__request_timeout=1.0,
+        transaction_timeout=3.0,
+        commit_interval=0.5,
+        batch__max_records=16,
+    ) as worker:
+        produce(broker, topics.input, texts(100))
+        wait_until(lambda: worker.published == 100, what="it works")
+        fault(made[-1]._producer)
+        produce(broker, topics.input, texts(200, start=100))
+        wait_until(lambda: worker.published == 300, 30, "another one goes on")
+        assert len(made) == 2
+    assert worker.error is None
+    verdict = audit(broker, topics)
+    assert verdict["holds"], verdict
+    assert (verdict["consumed"], verdict["missing"], verdict["reordered"]) == (300, 0, 0)
+    assert (count(broker, topics) > 300) == repeats
