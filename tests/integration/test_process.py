@@ -162,9 +162,10 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_a_missing_topic_is_told_with_the_command_that_creates_it(
-    broker: Broker, topics: Topics, model: Path
+    broker: Broker, topics: Topics
 ) -> None:
-    given = ["--bootstrap-servers", broker.bootstrap_servers, "--model", str(model)]
+    """And before the model, which takes seconds to load."""
+    given = ["--bootstrap-servers", broker.bootstrap_servers, "--model", "/no-model"]
     given += ["--http-port", "0", "--group-id", topics.group, "--input-topic", topics.input]
     code, said = run("run", *given, "--output-topic", topics.output + ".no")
     assert code == 1

@@ -104,6 +104,7 @@ def serve(
 
     from worker.clock import SystemClock
     from worker.metrics import Metrics
+    from worker.runtime.launch import Launcher
     from worker.runtime.progress import Progress
     from worker.runtime.state import State
 
@@ -112,10 +113,9 @@ def serve(
     progress = Progress(settings.stall_timeout, metrics, clock)
     with face(metrics, progress):
         progress.move(State.WARMING)
-        tokeniser, classifier = _model(settings, metrics)
-        from worker.runtime.launch import Launcher
-
-        Launcher(settings, metrics, progress, clock, stop).run(tokeniser, classifier)
+        launcher = Launcher(settings, metrics, progress, clock, stop)
+        launcher.look_ahead()
+        launcher.run(*_model(settings, metrics))
 
 
 def _model(settings: Settings, metrics: Any) -> tuple[Any, Any]:

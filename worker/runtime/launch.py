@@ -1,13 +1,14 @@
 """Puts a worker together and runs it: topics, consumer, producer, stages, main loop.
 
-Runs on the main thread, after the model is loaded and before any record is read. Imports
-kafka_io and the rest of runtime; the model comes in as a value.
+Runs on the main thread, before any record is read. Imports kafka_io and the rest of runtime; the
+model comes in as a value.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -54,6 +55,16 @@ class Launcher:
     ) -> None:
         self._settings, self._metrics = settings, metrics
         self._progress, self._clock, self._stop = progress, clock, stop
+        self._topics: dict[str, TopicInfo] | None = None
+
+    def look_ahead(self) -> None:
+        """Before the model is loaded, which takes seconds: are the topics there?
+
+        Raises:
+            Fatal: they are not, or are forbidden. A broker that is away is waited for by `run`.
+        """
+        with suppress(BrokerAway):
+            self._topics = require(self._settings)
 
     def run(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
         """Label until `stop`.
@@ -62,7 +73,7 @@ class Launcher:
             Fatal: what stopped the worker.
         """
         settings = self._settings
-        topics = self._patiently(lambda: require(settings))
+        topics = self._topics or self._patiently(lambda: require(settings))
         if topics is None:
             return
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
