@@ -10,6 +10,7 @@
 #   make bench ARGS=--quick                      speed here, beside the goals (minutes)
 #   make bench-peers                             the same work done by others (needs KAFKA_HOME)
 #   make bench-scale                             1, 2, 4, 8 workers
+#   make bench-variants                          what the cache and --processes are worth
 #   make delivery-cost                           exactly-once beside at-least-once
 #   make bench-path RECORDS=100000               what a record costs beside the model
 #   make chaos-planted                           known bugs, planted to see the chaos catch them
@@ -26,7 +27,7 @@ ARGS ?=
 RECORDS ?= 1000000
 
 .PHONY: demo test lint types unit generate train chaos chaos-planted scale delivery-cost soak clean \
-  bench bench-path bench-peers bench-scale
+  bench bench-path bench-peers bench-scale bench-variants
 
 # Where Apache Kafka is for those who test against it: an unpacked distribution, and a java.
 KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
@@ -70,6 +71,9 @@ bench-peers: $(VENV)/.dev
 
 bench-scale: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.scale_out $(ARGS)
+
+bench-variants: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.variants $(ARGS)
 
 delivery-cost: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos.cost $(ARGS)

@@ -1,7 +1,7 @@
 """What the project's own benchmarks found, as it stands in `benchmarks/results/`.
 
 Owns the form of those files beside `bench.json`, whose form `bench_figures` owns. They are written
-by `make bench`, `make bench-peers` and `make bench-scale`. Must not import: kafka, torch.
+by `make bench`, `make bench-peers`, `make bench-scale` and `make bench-variants`. Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -79,6 +79,31 @@ class ScaleOut(_Result):
     service_ms: float
     partitions: int
     steps: tuple[Workers, ...]
+
+
+class Variant(BaseModel):
+    """One setting among those that a question compares.
+
+    Attributes:
+        ratio: records_per_s, the median of `rates`, to that of the question's first.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    question: str
+    name: str
+    records_per_s: float
+    rates: tuple[float, ...]
+    ratio: float
+
+
+class Variants(_Result):
+    """The same backlog drained under different settings."""
+
+    model: str
+    records: int
+    rounds: int
+    variants: tuple[Variant, ...]
 
 
 def results(folder: Path = RESULTS) -> tuple[Peers | None, ScaleOut | None]:
