@@ -47,7 +47,7 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
-	$(BIN)/coverage report --include='worker/core/*,schemas/*' --fail-under=100 --show-missing --skip-covered
+	$(BIN)/coverage report --fail-under=100 --show-missing --skip-covered
 
 SEED ?= 1
 FAULTS ?= 30

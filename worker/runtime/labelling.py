@@ -10,7 +10,7 @@ micro-batch had is answered from the cache, if there is one; only the infer thre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -29,13 +29,10 @@ from worker.core.records import (
     Prediction,
     WorkItem,
 )
-from worker.errors import OutOfMemory, StreamlabelError
-from worker.logs import get_logger
+from worker.errors import StreamlabelError
 from worker.metrics import Metrics
+from worker.runtime.forward import ForwardPasses, Step
 
-log = get_logger(__name__)
-
-Step = Callable[[], None]  # tells whoever watches that the work moves; may raise to end it
 _MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
 
 
@@ -87,10 +84,10 @@ class Labeller:
         metrics: Metrics,
         cache: PredictionCache | None = None,
     ) -> None:
-        self._tokeniser, self._classifier, self._cache = tokeniser, classifier, cache
+        self._tokeniser, self._cache = tokeniser, cache
+        self._passes = ForwardPasses(classifier, budget, metrics)
         self._refuse_long = refuse_long
-        self._breaker, self._budget, self._metrics = breaker, budget, metrics
-        metrics.forward_tokens.set(budget.tokens)
+        self._breaker, self._metrics = breaker, metrics
 
     def tokenise(self, batch: MicroBatch, step: Step) -> Tokenised:
         """Cut a micro-batch into forward passes; unreadable records have their outcome already.
@@ -166,9 +163,8 @@ class Labeller:
         """
         known = self._recall(tokenised)
         for model_input in _without(known, tokenised.inputs) if known else tokenised.inputs:
-            for one in self._budget.cut(model_input):
-                for place, result in self._predict(one, step):
-                    tokenised.outcomes[place] = _outcome(tokenised.items[place], result)
+            for place, result in self._passes.run(model_input, step):
+                tokenised.outcomes[place] = _outcome(tokenised.items[place], result)
         self._remember(tokenised)
         for place, first in tokenised.repeats.items():
             tokenised.outcomes[place] = _same(tokenised.items[place], tokenised.outcomes[first])
@@ -214,46 +210,6 @@ class Labeller:
             elif outcome.reason in _MODEL_AT_FAULT:
                 self._breaker.note(failed=True)
 
-    def _predict(
-        self, model_input: ModelInput, step: Step
-    ) -> Iterable[tuple[int, Prediction | Failed]]:
-        """One forward pass; where it fails, as many smaller ones as it takes."""
-        self._metrics.batch_tokens.observe(model_input.tokens)
-        self._metrics.padding.observe(1 - model_input.tokens / self._budget.cost(model_input))
-        fits: list[int] = []
-        ran_out = False
-
-        def run(rows: Sequence[int]) -> list[Prediction]:
-            nonlocal ran_out
-            step()
-            some = model_input.take(rows)
-            try:
-                predictions = self._classifier.predict(some)
-            except OutOfMemory:
-                ran_out = True
-                raise
-            fits.append(self._budget.cost(some))
-            return predictions
-
-        results = isolate(range(len(model_input.ids)), run)
-        self._learn(max(fits, default=0), results, ran_out=ran_out)
-        return zip(model_input.positions, results, strict=True)
-
-    def _learn(self, fits: int, results: Sequence[Prediction | Failed], *, ran_out: bool) -> None:
-        """Remember what fits one pass, and say so where that is news."""
-        before = self._budget.tokens
-        if not ran_out:
-            self._budget.fitted(fits)
-        elif fits and not any(_does_not_fit(result) for result in results):
-            # Else one text is to blame: what it takes says nothing about the passes of others.
-            self._budget.ran_out(fits)
-        now = self._budget.tokens
-        if now < before:
-            log.warning("out of memory: smaller forward passes from now on", tokens=now, was=before)
-        elif now > before:
-            log.info("trying larger forward passes again", tokens=now, was=before)
-        self._metrics.forward_tokens.set(now)
-
 
 def _repeats(items: Mapping[int, WorkItem]) -> dict[int, int]:
     """Entries whose text an earlier entry has, and the index of the first such entry."""
@@ -275,10 +231,6 @@ def _same(item: WorkItem, outcome: Outcome) -> Outcome:
     if isinstance(outcome, Classified):
         return Classified(item, outcome.prediction)
     return replace(outcome, record=item.record)
-
-
-def _does_not_fit(result: Prediction | Failed) -> bool:
-    return isinstance(result, Failed) and isinstance(result.error, OutOfMemory)
 
 
 def _outcome(item: WorkItem, result: Prediction | Failed) -> Outcome:
