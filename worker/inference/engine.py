@@ -18,7 +18,7 @@ from worker.errors import ModelUnavailable, SettingsError
 from worker.inference.linears import prepack
 from worker.inference.packing import CannotPack, PackedForward, layout
 from worker.inference.padding import PaddedForward
-from worker.inference.self_check import TOLERANCE, Rows, difference, one_by_one
+from worker.inference.self_check import TOLERANCE, Rows, difference, reference
 from worker.inference.torch_engine import Forward
 from worker.logs import get_logger
 
@@ -91,7 +91,7 @@ def choose(
         return candidate.padded(plain)  # nothing to fall back to
     exact = candidate.padded(torch.float32)
     rows = candidate.rows(exact.model)
-    reference = one_by_one(exact, rows, independent=candidate.independent)
+    expected = reference(exact, rows, independent=candidate.independent)
     model = exact.model
     if dtype is not torch.float32:
         del exact, model  # two models at once may be more than the memory holds
@@ -100,7 +100,7 @@ def choose(
         prepack(model)
     fast: Forward = PackedForward(model) if pack else PaddedForward(model, candidate.pad_id)
     try:
-        worst = difference(fast, rows, reference, independent=candidate.independent)
+        worst = difference(fast, rows, expected, independent=candidate.independent)
     except Exception as error:  # noqa: BLE001 - whatever ails it, the plain pass is there
         worst = math.inf
         log.warning("a forward pass fails", engine=fast.name, error=repr(error))
