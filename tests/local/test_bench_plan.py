@@ -53,6 +53,17 @@ def test_a_faster_budget_is_taken_only_where_its_windows_fit_the_goal() -> None:
     assert value(hasty.settings, "batch.forward_tokens") == 1024
 
 
+def test_a_worker_is_never_taken_for_faster_than_its_engine() -> None:
+    """A round of the engine that something disturbed makes end to end look the faster of the two."""
+    figures = bench(p99=(10, 20, 100), faster=1.5, longer=0.1)
+    disturbed = figures.engine.configured.model_copy(update={"texts_per_s": 10.0})
+    engine = figures.engine.model_copy(update={"configured": disturbed})
+    other = engine.sweep[0]
+    made = plan(figures.model_copy(update={"engine": engine}), rate=500, goal_ms=1000)
+    assert value(made.settings, "batch.forward_tokens") == other.forward_tokens
+    assert made.capacity == other.texts_per_s
+
+
 def test_a_goal_that_no_load_meets_is_refused_plainly() -> None:
     """More workers don't make one text faster."""
     with pytest.raises(StreamlabelError, match="can't be met"):

@@ -111,6 +111,8 @@ def _choice(bench: Bench, point: EnginePoint, goal_ms: float) -> _Choice | None:
         return None
     utilisation = min(MOST_UTILISATION, 1 - 1 / x)
     capacity = bench.end_to_end.records_per_s * point.texts_per_s / configured.texts_per_s
+    if point is not configured:
+        capacity = min(capacity, point.texts_per_s)  # no worker is faster than its engine
     return _Choice(point, capacity, utilisation, _value(curve, 1 / (1 - utilisation)))
 
 
