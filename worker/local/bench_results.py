@@ -23,20 +23,36 @@ class _Result(BaseModel):
 
 
 class Peer(BaseModel):
-    """One contender; `records_per_s` is the median of `rates`, or `failed` says why there is none."""
+    """One contender.
+
+    Attributes:
+        versions: of its main packages.
+        records_per_s: the median of `rates`, or `failed` says why there is none.
+        differs: by how much a probability of its differed from streamlabel's, at most.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    versions: str
     records_per_s: float | None
     rates: tuple[float, ...]
+    differs: float | None
     failed: str | None
+
+    @property
+    def title(self) -> str:
+        """Name and versions."""
+        return f"{self.name} ({self.versions})" if self.versions else self.name
 
 
 class Peers(_Result):
     """A backlog drained by each; the first is streamlabel."""
 
+    torch: str
+    broker: str
     model: str
+    threads: int
     records: int
     rounds: int
     peers: tuple[Peer, ...]
