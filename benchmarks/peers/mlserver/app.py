@@ -30,6 +30,9 @@ CONFIG = {"return_all_scores": True}
 # The runtime takes a padding token of id 0, which BERT's is, for none, and then calls the model text
 # by text (its issue 2251). Padding is masked, so any other token does as well.
 PADDING = {"pad_token": "[SEP]"}
+# DistilBERT in the transformers that the runtime still works with takes no segment ids, which BERT's
+# tokenizer makes; without them BERT takes them to be zero, as they are for one text.
+INPUTS = {"model_input_names": ["input_ids", "attention_mask"]}
 
 
 def checkpoint(folder: Path, model: Path) -> Path:
@@ -39,7 +42,7 @@ def checkpoint(folder: Path, model: Path) -> Path:
         (folder / file.name).symlink_to(file)
     for name, changes in (
         ("config.json", CONFIG),
-        ("tokenizer_config.json", PADDING),
+        ("tokenizer_config.json", PADDING | INPUTS),
         ("special_tokens_map.json", PADDING),
     ):
         told = json.loads((model / name).read_text()) | changes

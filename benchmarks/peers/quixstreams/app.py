@@ -6,6 +6,8 @@ would be a window there, and a window is one key's: these messages each have a k
 """
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from quixstreams import Application
@@ -22,6 +24,7 @@ app = Application(
     consumer_group=args.group,
     auto_offset_reset="earliest",
     loglevel="WARNING",
+    state_dir=Path(tempfile.gettempdir(), "state"),  # it makes one, though nothing here has state
 )
 
 
