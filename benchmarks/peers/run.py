@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shutil
 import statistics
 import sys
@@ -151,6 +152,7 @@ def _found(args: argparse.Namespace) -> Peers:
     texts = list(dict.fromkeys(post.text for post in load_rated("tweets", cache_dir)))
     chosen = [c for c in contenders() if not (c.folder and args.only) or c.folder in args.only]
     model = args.model or random_model(cache_dir)
+    busy = os.getloadavg()[0]
     with Interrupts(clock) as interrupts:
         for folder in dict.fromkeys(contender.folder for contender in chosen if contender.folder):
             _say(f"{folder}: its environment, made once")
@@ -161,7 +163,7 @@ def _found(args: argparse.Namespace) -> Peers:
             given = {"kafka.bootstrap_servers": broker.bootstrap_servers, "model.name": str(model)}
             loaded = load(given | {"model.threads": cores()}, environ={})
             _rounds(chosen, loaded, repeated(texts, args.records), args, interrupts, clock)
-            return _results(chosen, model.name, args, broker.name)
+            return _results(chosen, model.name, args, broker.name, busy)
 
 
 def _check_broker(given: str | None) -> None:
@@ -206,12 +208,15 @@ def _rounds(
                     _say(f"{number + 1}. {contender.name}: {turn.records_per_s:.1f} records/s")
 
 
-def _results(chosen: list[Contender], model: str, args: argparse.Namespace, broker: str) -> Peers:
+def _results(
+    chosen: list[Contender], model: str, args: argparse.Namespace, broker: str, busy: float
+) -> Peers:
     cpu, features = processor()
     return Peers(
         cpu=cpu,
         cores=cores(),
         features=features,
+        load=busy,
         torch=version("torch"),
         broker=broker if not args.bootstrap_servers else "a given Kafka",
         model=model,
@@ -232,6 +237,8 @@ def _show(found: Peers) -> None:
         differs = "" if peer.differs is None else f"{peer.differs:.0e}"
         table.add_row(peer.title, rate, times, differs)
     Console(stderr=True, highlight=False).print(table)
+    if found.disturbed:
+        _say(f"the machine had other work (load {found.load:.1f}): measure again when it is idle")
 
 
 def _folder(text: str) -> Path:

@@ -27,7 +27,7 @@ def write_everything(folder: Path) -> None:
     (folder / "bench.json").write_text(bench(p99=(10, 20, 100)).model_dump_json())
     others = (peer("streamlabel", 300.0), peer("slow", 30.0), peer("fast", 60.0))
     gone = peer("a|b", None, "would not install: no such version")
-    run = {"torch": "2", "broker": "Apache Kafka 4", "model": "m", "threads": 2}
+    run = {"load": 1.5, "torch": "2", "broker": "Apache Kafka 4", "model": "m", "threads": 2}
     peers = Peers(**MACHINE, **run, records=600, rounds=3, peers=(*others, gone))
     (folder / "peers.json").write_text(peers.model_dump_json())
     steps = [
@@ -66,7 +66,7 @@ def test_the_page_names_machines_and_whoever_failed(tmp_path: Path) -> None:
     assert "| a\\|b | would not install: no such version |  |" in page
     assert "| fast (thing 1.2) | 60.0 | 5.00 x |" in page
     assert "600 records, in turns, 3 round(s) each; Apache Kafka 4 on this machine" in page
-    assert "probabilities within 2e-07 of streamlabel's" in page
+    assert "probabilities within 2e-07 of streamlabel's; THE MACHINE HAD OTHER WORK" in page
     assert "Measured on a processor, 2 core(s) (avx2)" in page
     assert "24 partitions" in page
 

@@ -167,7 +167,8 @@ def _of_peers(peers: Peers) -> str:
     said = f"Peers: {_where(peers)}; torch {peers.torch}; {told}, {peers.rounds} round(s) each"
     differs = [peer.differs for peer in peers.peers if peer.differs and not peer.failed]
     same = f"; probabilities within {max(differs):.0e} of streamlabel's" if differs else ""
-    return f"{said}; {peers.broker} on this machine{same}."
+    busy = f"; THE MACHINE HAD OTHER WORK, load {peers.load:.1f}" if peers.disturbed else ""
+    return f"{said}; {peers.broker} on this machine{same}{busy}."
 
 
 def _where(result: Peers | ScaleOut) -> str:

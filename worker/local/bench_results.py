@@ -47,8 +47,14 @@ class Peer(BaseModel):
 
 
 class Peers(_Result):
-    """A backlog drained by each; the first is streamlabel."""
+    """A backlog drained by each; the first is streamlabel.
 
+    Attributes:
+        load: of the machine in the minute before (processes that wanted a core). Whoever waits for
+            all threads after every small step loses most where others take the cores.
+    """
+
+    load: float
     torch: str
     broker: str
     model: str
@@ -64,6 +70,11 @@ class Peers(_Result):
             (peer, ours / peer.records_per_s if ours and peer.records_per_s else None)
             for peer in self.peers
         ]
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether so much else ran that the ratios are no good."""
+        return self.load > self.cores / 2
 
     @property
     def to_best(self) -> float | None:
