@@ -12,14 +12,23 @@ MACHINE = {"cpu": "a processor", "cores": 2, "features": ("avx2",)}
 
 
 def peer(name: str, rate: float | None, failed: str | None = None) -> Peer:
-    return Peer(name=name, records_per_s=rate, rates=(rate,) if rate else (), failed=failed)
+    rates = (rate,) if rate else ()
+    return Peer(
+        name=name,
+        versions="thing 1.2" if name == "fast" else "",
+        records_per_s=rate,
+        rates=rates,
+        differs=2e-7 if rate else None,
+        failed=failed,
+    )
 
 
 def write_everything(folder: Path) -> None:
     (folder / "bench.json").write_text(bench(p99=(10, 20, 100)).model_dump_json())
     others = (peer("streamlabel", 300.0), peer("slow", 30.0), peer("fast", 60.0))
     gone = peer("a|b", None, "would not install: no such version")
-    peers = Peers(**MACHINE, model="m", records=600, rounds=3, peers=(*others, gone))
+    run = {"load": 1.5, "torch": "2", "broker": "Apache Kafka 4", "model": "m", "threads": 2}
+    peers = Peers(**MACHINE, **run, records=600, rounds=3, peers=(*others, gone))
     (folder / "peers.json").write_text(peers.model_dump_json())
     steps = [
         Workers(workers=n, records_per_s=n * 96, efficiency=e, fairness=1, partition_fairness=1.5)
@@ -55,7 +64,9 @@ def test_the_page_names_machines_and_whoever_failed(tmp_path: Path) -> None:
     write_everything(tmp_path)
     page = markdown(tmp_path)
     assert "| a\\|b | would not install: no such version |  |" in page
-    assert "| fast | 60.0 | 5.00 x |" in page
+    assert "| fast (thing 1.2) | 60.0 | 5.00 x |" in page
+    assert "600 records, in turns, 3 round(s) each; Apache Kafka 4 on this machine" in page
+    assert "probabilities within 2e-07 of streamlabel's; THE MACHINE HAD OTHER WORK" in page
     assert "Measured on a processor, 2 core(s) (avx2)" in page
     assert "24 partitions" in page
 

@@ -136,8 +136,7 @@ def captions(found: Measured) -> list[str]:
                 "`pipeline()` compute alike, and broker and reader share the worker's cores."
             )
     if found.peers:
-        told = f"{found.peers.model}, {found.peers.records} records, {found.peers.rounds} rounds"
-        said.append(f"Peers: {_where(found.peers)}; {told}.")
+        said.append(_of_peers(found.peers))
     if found.scale:
         told = f"{found.scale.service_ms:g} ms a text, {found.scale.partitions} partitions"
         said.append(f"Scale-out: {_where(found.scale)}; {told}.")
@@ -153,7 +152,7 @@ def markdown(folder: Path = RESULTS) -> str:
     if found.peers:
         peers = [
             (
-                p.name,
+                p.title,
                 f"{p.records_per_s:.1f}" if p.records_per_s else p.failed or "-",
                 _times(ratio),
             )
@@ -161,6 +160,15 @@ def markdown(folder: Path = RESULTS) -> str:
         ]
         parts.append(_table(("End to end", "Records/s", "streamlabel is"), peers))
     return "\n\n".join([*parts, *captions(found)])
+
+
+def _of_peers(peers: Peers) -> str:
+    told = f"{peers.model}, {peers.threads} thread(s), {peers.records} records, in turns"
+    said = f"Peers: {_where(peers)}; torch {peers.torch}; {told}, {peers.rounds} round(s) each"
+    differs = [peer.differs for peer in peers.peers if peer.differs and not peer.failed]
+    same = f"; probabilities within {max(differs):.0e} of streamlabel's" if differs else ""
+    busy = f"; THE MACHINE HAD OTHER WORK, load {peers.load:.1f}" if peers.disturbed else ""
+    return f"{said}; {peers.broker} on this machine{same}{busy}."
 
 
 def _where(result: Peers | ScaleOut) -> str:

@@ -23,20 +23,42 @@ class _Result(BaseModel):
 
 
 class Peer(BaseModel):
-    """One contender; `records_per_s` is the median of `rates`, or `failed` says why there is none."""
+    """One contender.
+
+    Attributes:
+        versions: of its main packages.
+        records_per_s: the median of `rates`, or `failed` says why there is none.
+        differs: by how much a probability of its differed from streamlabel's, at most.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    versions: str
     records_per_s: float | None
     rates: tuple[float, ...]
+    differs: float | None
     failed: str | None
+
+    @property
+    def title(self) -> str:
+        """Name and versions."""
+        return f"{self.name} ({self.versions})" if self.versions else self.name
 
 
 class Peers(_Result):
-    """A backlog drained by each; the first is streamlabel."""
+    """A backlog drained by each; the first is streamlabel.
 
+    Attributes:
+        load: of the machine in the minute before (processes that wanted a core). Whoever waits for
+            all threads after every small step loses most where others take the cores.
+    """
+
+    load: float
+    torch: str
+    broker: str
     model: str
+    threads: int
     records: int
     rounds: int
     peers: tuple[Peer, ...]
@@ -48,6 +70,11 @@ class Peers(_Result):
             (peer, ours / peer.records_per_s if ours and peer.records_per_s else None)
             for peer in self.peers
         ]
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether so much else ran that the ratios are no good."""
+        return self.load > self.cores / 2
 
     @property
     def to_best(self) -> float | None:
