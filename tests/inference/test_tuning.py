@@ -84,11 +84,11 @@ def test_a_machine_where_nothing_fits_is_no_machine() -> None:
         Machine(seconds).best()
 
 
-def test_it_is_over_within_half_a_second() -> None:
+def test_it_is_over_within_about_a_second() -> None:
     machine = Machine(lambda n: 0.001 + n / 30_000)
     start = machine.monotonic()
     machine.best()
-    assert 0.25 < machine.monotonic() - start <= 0.5
+    assert 0.5 < machine.monotonic() - start <= 1.0
 
 
 @pytest.mark.parametrize("pads", [False, True])

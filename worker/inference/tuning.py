@@ -16,7 +16,7 @@ from worker.errors import OutOfMemory
 
 SIZES = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (1024, 2048, 4096, 8192, 16384)}
 # Seconds; what a start pays for it. Each size is tried at least once if that does not exceed it.
-_PATIENCE = 0.5
+_PATIENCE = 1.0
 # A smaller pass is worth this share of the speed: it answers sooner and takes less memory.
 _WORTH = 0.03
 
