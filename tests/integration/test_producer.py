@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import Broker, Topics
 from tests.workers import audit, count, produce, running, texts, wait_until
+from worker.errors import AccessDenied
 from worker.kafka_io.publisher import Publisher
 
 pytestmark = pytest.mark.integration
@@ -73,13 +74,18 @@ def test_a_producer_that_has_stopped_sending_is_replaced(
 ) -> None:
     """It used to wait for ever, with /livez red: only a restart went on."""
     made: list[Publisher] = []
+    refused: list[str] = []
 
     class Remembered(Publisher):
         def __init__(self, *args: Any, **more: Any) -> None:
+            if made and delivery == "at_least_once" and not refused:
+                refused.append("a suspicion is no reason to stop")
+                raise AccessDenied(*refused)
             super().__init__(*args, **more)
             made.append(self)
 
     monkeypatch.setattr("worker.runtime.launch.Publisher", Remembered)
+    monkeypatch.setattr("worker.kafka_io.sink._CATCH_UP", 0.5)
     with running(
         broker,
         topics,
@@ -95,6 +101,7 @@ def test_a_producer_that_has_stopped_sending_is_replaced(
         produce(broker, topics.input, texts(200, start=100))
         wait_until(lambda: worker.published == 300, 30, "another one goes on")
         assert len(made) == 2
+        assert bool(refused) == (delivery == "at_least_once")
     assert worker.error is None
     verdict = audit(broker, topics)
     assert verdict["holds"], verdict

@@ -128,26 +128,27 @@ class Publisher:
         """The source's partition, so that all of its results stay in order whatever their keys."""
         return outcome.ref.partition % self._partitions[outcome.topic]
 
-    def has_leader(self, outcome: Encoded) -> bool:
-        """Whether there is a broker, as far as the metadata tell, that could take this record."""
-        partition = TopicPartition(outcome.topic, self.partition_of(outcome))
+    def has_leader(self, partition: TopicPartition) -> bool:
+        """Whether there is a broker, as far as the metadata tell, that could take its records."""
         metadata = self._producer._metadata  # noqa: SLF001 - there is no public way
         return metadata.leader_for_partition(partition) not in (None, -1)
 
-    def untouched_since(self) -> float:
-        """When the client last did anything for the partition that it has neglected most.
+    def neglected(self, since: float) -> set[TopicPartition]:
+        """Partitions for whose oldest batch the client has done nothing since then.
 
-        Of each partition the oldest batch counts: what is behind it waits for its answer.
+        What is behind the oldest waits for its answer, and counts for nothing.
 
-        Returns:
-            Monotonic seconds; infinite while nothing waits for an acknowledgement.
+        Args:
+            since: monotonic seconds.
         """
-        oldest: dict[Any, Any] = {}
+        oldest: dict[TopicPartition, tuple[float, float]] = {}  # when it was created, and touched
         for batch in self._producer._accumulator._incomplete.all():  # noqa: SLF001
-            first = oldest.setdefault(batch.topic_partition, batch)
-            oldest[batch.topic_partition] = min(first, batch)  # by creation
-        touched = (max(b.created, b.last_attempt, b.drained or 0.0) for b in oldest.values())
-        return min(touched, default=float("inf"))
+            touched = max(batch.created, batch.last_attempt, batch.drained or 0.0)
+            seen = oldest.get(batch.topic_partition, (batch.created, 0.0))
+            if batch.created <= seen[0]:  # the halves of a batch that was split are of one age
+                last = touched if batch.created < seen[0] else max(touched, seen[1])
+                oldest[batch.topic_partition] = (batch.created, last)
+        return {partition for partition, (_, touched) in oldest.items() if touched < since}
 
     # -- transactions --------------------------------------------------------------------------
 
@@ -228,7 +229,8 @@ class Publisher:
         sender = self._producer._sender  # noqa: SLF001 - there is no public way
         sender.join(_LAST_STEP)
         if not sender.is_alive():
-            sender._client.close()  # noqa: SLF001 - a thread that died did not
+            with contextlib.suppress(KafkaError, OSError, RuntimeError):
+                sender._client.close()  # noqa: SLF001 - a thread that died did not
         self._producer._closed = True  # noqa: SLF001 - or it is flushed when it is collected
 
 

@@ -15,11 +15,13 @@ from typing import Any, Protocol
 
 from worker.clock import Clock
 from worker.core.records import Completion, Encoded, RecordRef
-from worker.errors import BrokerAway
+from worker.errors import StreamlabelError
 from worker.kafka_io.publisher import Publisher, refusal
 from worker.logs import get_logger
 
 log = get_logger(__name__)
+
+_CATCH_UP = 7.0  # seconds; more than the client ever waits before it connects again
 
 OnCompletion = Callable[[Completion], None]
 
@@ -158,41 +160,41 @@ class KafkaSink:
         A successor is made at one look and takes over at the next: it shows that brokers can be
         reached, and a client that was frozen or cut off has until then to catch up.
         """
-        if self._clock.monotonic() < self._look_after:
+        now = self._clock.monotonic()
+        if now < self._look_after:
             return
-        self._look_after = self._clock.monotonic() + self._patience / 4
+        self._look_after = now + max(self._patience / 4, _CATCH_UP)
+        neglected = self._neglected(now - self._patience)
         successor, self._successor = self._successor, None
-        if not self._neglected():
-            if successor:
-                successor.abandon()
-        elif successor:
+        if successor is None:
+            self._successor = self._new_successor() if neglected else None
+        elif any(map(successor.has_leader, neglected)):
             self._replace_by(successor)
-        else:
-            self._successor = self._new_successor()
+        else:  # it has caught up, or waits for a leader as anyone would
+            successor.abandon()
 
-    def _neglected(self) -> bool:
-        too_long_ago = self._clock.monotonic() - self._patience
-        return (
-            bool(self._sent)
-            and self._sent[0].sent_at < too_long_ago  # most of the time, the rest is not asked
-            and self._publisher.untouched_since() < too_long_ago
-        )
+    def _neglected(self, since: float) -> set[Any]:
+        # Most of the time the first batch is young, and the client is not asked.
+        old = bool(self._sent) and self._sent[0].sent_at < since
+        return self._publisher.neglected(since) if old else set()
 
     def _new_successor(self) -> Publisher | None:
-        """None while no broker could take what waits; the client has an excuse then."""
+        """None where it can't be had: it is tried on suspicion, and must not stop the worker.
+
+        What is really refused, the producer in use is told itself.
+        """
         try:
             successor = self._make_publisher()
-        except BrokerAway:
+        except StreamlabelError as error:
+            log.debug("no other producer can be had", reason=str(error))
             return None
         try:
             successor.await_metadata()
-            could_go_on = all(map(successor.has_leader, self._sent[0].unacknowledged))
-        except BrokerAway:
-            could_go_on = False
-        if could_go_on:
-            return successor
-        successor.abandon()
-        return None
+        except StreamlabelError as error:
+            log.debug("no other producer can be had", reason=str(error))
+            successor.abandon()
+            return None
+        return successor
 
     def _replace_by(self, successor: Publisher) -> None:
         before, self._publisher = self._publisher, successor
