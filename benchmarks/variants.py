@@ -52,7 +52,7 @@ class Question:
 def questions() -> list[Question]:
     """All of them, for this machine."""
     no_cache = {"--cache-max-bytes": "0"}
-    cache: dict[str, Mapping[str, str]] = {"off": no_cache, "on": {"--cache-max-bytes": "32000000"}}
+    cache: dict[str, Mapping[str, str]] = {"off": no_cache, "on": {"--cache-max-bytes": "16000000"}}
     found = [Question(f"cache, {share:.0%} repeats", share, cache) for share in _REPEATS]
     many = cores()
     if many > 1:

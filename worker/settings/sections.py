@@ -192,10 +192,10 @@ class BatchSettings(Section):
 class CacheSettings(Section):
     """What is remembered of texts, so that the model labels each but once."""
 
-    # About 90,000 texts with two labels, or 27,000 with 28: minutes of a busy stream, which is
+    # About 98,000 texts with two labels, or 43,000 with 28: minutes of a busy stream, which is
     # where repeats are, and little memory beside the model's own.
     max_bytes: int = Field(
-        32_000_000, ge=0, description="Bytes of predictions to keep, by text; 0 keeps none."
+        16_000_000, ge=0, description="Bytes of predictions to keep, by text; 0 keeps none."
     )
 
 
