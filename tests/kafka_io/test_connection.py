@@ -11,6 +11,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, errors
 from pydantic import SecretStr
 
+from tests.conftest import Broker
 from worker.errors import (
     AccessDenied,
     BrokerAway,
@@ -138,7 +139,7 @@ def test_a_host_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> No
             "another host name",
         ),
         ("Handshake failed: [SSL: UNEXPECTED_EOF]", BrokerAway, "TLS handshake"),
-        ("broker_version=unknown>: socket disconnected", BrokerAway, "may want TLS"),
+        ("broker_version=unknown>: socket disconnected", BrokerAway, "does this port want TLS"),
         ("Connection timed out", BrokerAway, "firewall"),
         ("something new", BrokerAway, "something new"),
     ],
@@ -163,3 +164,20 @@ def test_an_older_clients_trouble_is_not_told_again() -> None:
     found = translate(errors.KafkaTimeoutError("Unable to bootstrap from a:1"))
     assert type(found) is BrokerAway
     assert "nothing answers" in str(found)
+
+
+def test_who_was_let_in_before_is_not_refused_because_a_broker_hangs_up(broker: Broker) -> None:
+    """A broker that goes down hangs up as well, and on every client at once."""
+    # A name that no other test's client has: these settings are new to this process.
+    settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, client_id="let-in")
+    found = [hung_up_on(settings)]
+    connect(KafkaAdminClient, settings).close()
+    found.append(hung_up_on(settings))
+    assert list(map(type, found)) == [AccessDenied, BrokerAway]
+
+
+def hung_up_on(settings: KafkaSettings) -> StreamlabelError:
+    client_options(settings)
+    told = "<broker_version=(4, 3)>: Connection lost: socket disconnected"
+    logging.getLogger("kafka.net.manager").warning(told)
+    return translate(errors.KafkaTimeoutError("Unable to bootstrap from ['a:1']"))

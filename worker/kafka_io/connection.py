@@ -20,6 +20,8 @@ Client = TypeVar("Client")
 _FIRST_CONNECTION = 10.0  # seconds; what is up answers in one, what is not is tried again by us
 _RECONNECT_BACKOFF_MAX_MS = 5_000  # the library's 30 s would outlast most outages
 
+_let_in: set[KafkaSettings] = set()  # with these, a broker has spoken to this process
+
 
 def client_options(kafka: KafkaSettings) -> dict[str, Any]:
     """What consumer, producer and admin client have in common, as the library's keywords.
@@ -27,7 +29,7 @@ def client_options(kafka: KafkaSettings) -> dict[str, Any]:
     Also starts to listen for the reason should the connection fail: call it anew per client.
     """
     logging.getLogger("kafka").addHandler(witness)  # a handler is added once at most
-    witness.forget()
+    witness.begin(let_in=kafka in _let_in)
     options: dict[str, Any] = {
         "bootstrap_servers": [server.strip() for server in kafka.bootstrap_servers.split(",")],
         "client_id": kafka.client_id,
@@ -75,10 +77,12 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         return inner[-1]
 
     try:
-        return make(**client_options(kafka), **options, kafka_client=remembered)
+        client = make(**client_options(kafka), **options, kafka_client=remembered)
     except Exception as error:
         # The constructor leaves its IO thread behind, connecting for ever.
         for half_open in inner:
             half_open.close()
             half_open._net.stop(timeout_ms=1000)  # noqa: SLF001 - as the library's own close does
         raise translate(error) from error
+    _let_in.add(kafka)
+    return client

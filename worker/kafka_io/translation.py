@@ -112,6 +112,13 @@ _DAMAGED = (
     "partition past it"
 )
 
+# The broker told its version and then hung up. When its "no" and the end of the connection
+# arrive together, the library drops the "no" (`_sock_recv` returns both, the error wins), so
+# a wrong password looks like this about every other time. A broker that goes down looks like it
+# too, and the lines may be those of a client beside this one: where the same settings were good
+# enough before, it is no sign of a refusal.
+_HANGS_UP = r"broker_version=\(.*socket disconnected"
+
 # What the library's log says (a pattern) -> what it means, the surest sign first.
 _CAUSES: tuple[tuple[str, type[StreamlabelError], str], ...] = (
     (
@@ -139,11 +146,8 @@ _CAUSES: tuple[tuple[str, type[StreamlabelError], str], ...] = (
         Fatal,
         "its certificate is not signed by an authority that is known here: set kafka.ssl_cafile",
     ),
-    # The broker told its version and then hung up. When its "no" and the end of the connection
-    # arrive together, the library drops the "no" (`_sock_recv` returns both, the error wins), so
-    # a wrong password looks like this about every other time.
     (
-        r"broker_version=\(.*socket disconnected",
+        _HANGS_UP,
         AccessDenied,
         (
             "it hangs up instead of letting this client in: check kafka.sasl_username, "
@@ -164,7 +168,10 @@ _CAUSES: tuple[tuple[str, type[StreamlabelError], str], ...] = (
     (
         "socket disconnected",
         BrokerAway,
-        "it hangs up at once: this port may want TLS (check kafka.security_protocol)",
+        (
+            "it hangs up at once: is it going down, or does this port want TLS (check "
+            "kafka.security_protocol)?"
+        ),
     ),
 )
 
@@ -177,10 +184,11 @@ class Witness(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.forget()
+        self.begin(let_in=False)
 
-    def forget(self) -> None:
-        """Start anew."""
+    def begin(self, *, let_in: bool) -> None:
+        """Start anew, for a client whose like was let in before, or was not."""
+        self.let_in = let_in
         self.signs: set[str] = set()
         self.last = "nothing answers"
 
@@ -220,6 +228,8 @@ def _plain(error: Exception) -> str:
 def _explained(error: Exception) -> StreamlabelError:
     servers = re.sub(r"[\[\]']", "", str(error).rpartition(" from ")[2])
     for sign, meaning, words in _CAUSES:
+        if sign == _HANGS_UP and witness.let_in:
+            continue
         if sign in witness.signs:
             return meaning(f"can't connect to Kafka at {servers}: {words}")
     return BrokerAway(f"can't connect to Kafka at {servers}: {witness.last}")
