@@ -28,9 +28,10 @@ from worker.clock import Clock, SystemClock
 from worker.errors import Fatal, StreamlabelError
 from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
 from worker.local import demo_workers
-from worker.local.bench_machine import cores, processor
+from worker.local.bench_machine import processor
 from worker.local.bench_results import RESULTS, ScaleOut, Workers
 from worker.local.processes import Interrupts
+from worker.runtime.pool.shares import cores
 from worker.settings import KafkaSettings
 
 PARTITIONS: Final = 24

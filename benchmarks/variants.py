@@ -29,11 +29,12 @@ from benchmarks.brokers import some_broker
 from worker.cli.bench_rig import Rig
 from worker.clock import SystemClock
 from worker.errors import StreamlabelError
-from worker.local.bench_machine import cores, processor
+from worker.local.bench_machine import processor
 from worker.local.bench_results import RESULTS, Variant, Variants
 from worker.local.demo_workers import Workers
 from worker.local.posts import load_rated
 from worker.local.processes import Interrupts
+from worker.runtime.pool.shares import cores
 from worker.settings import ModelSettings, load
 
 _REPEATS: Final = (0.0, 0.1, 0.4)

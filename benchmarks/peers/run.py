@@ -35,11 +35,12 @@ from worker.cli.main import DONE, FAILED, INTERRUPTED, USAGE
 from worker.clock import Clock, SystemClock
 from worker.errors import Fatal, SettingsError, StreamlabelError
 from worker.local import readme
-from worker.local.bench_machine import cores, processor
+from worker.local.bench_machine import processor
 from worker.local.bench_results import RESULTS, Peer, Peers
 from worker.local.bench_texts import repeated
 from worker.local.posts import load_rated
 from worker.local.processes import Interrupts
+from worker.runtime.pool.shares import cores
 from worker.settings import Loaded, ModelSettings, load, read_environment
 
 # The same model in another number type differs by less (the README's bound for bfloat16).

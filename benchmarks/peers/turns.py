@@ -25,9 +25,9 @@ from worker.core.records import RawRecord
 from worker.errors import Fatal
 from worker.kafka_io.connection import connect
 from worker.kafka_io.samples import Tail
-from worker.local.bench_machine import cores
 from worker.local.processes import Interrupts, last_lines, spawn, stop
 from worker.local.stream import PARTITIONS
+from worker.runtime.pool.shares import cores
 from worker.settings import Loaded, child_environment
 
 _GRACE_S: Final = 20.0

@@ -11,7 +11,7 @@ import pytest
 from worker.cli import main as command
 from worker.errors import SettingsError
 from worker.local.bench_arrivals import arrivals
-from worker.local.bench_machine import cores, processor
+from worker.local.bench_machine import processor
 from worker.local.bench_plot import require_plotting
 from worker.local.bench_texts import read_texts, repeated
 
@@ -55,7 +55,6 @@ def test_the_processor_is_named_with_what_speeds_it_up(tmp_path: Path) -> None:
     path.write_text("processor\t: 0\nmodel name\t: A Chip\nflags\t\t: fpu avx2 amx_bf16 sse\n")
     assert processor(path) == ("A Chip", ("avx2", "amx_bf16"))
     assert processor(tmp_path / "none")[1] == ()
-    assert cores() >= 1
 
 
 def test_a_plot_that_can_t_be_drawn_is_refused_before_anything_is_measured(

@@ -24,6 +24,7 @@ from worker.core.records import ModelInput
 from worker.errors import OutOfMemory, StreamlabelError
 from worker.inference.loading import load as load_model
 from worker.inference.yardsticks import MatrixProducts, PlainPipeline, threads
+from worker.local.bench_arrivals import ALONE_GAP_S
 from worker.local.bench_figures import Engine, EnginePoint, Model, Roofline
 from worker.settings import Settings, load
 
@@ -182,10 +183,11 @@ class _Bench:
         )
 
     def _one_text(self) -> float:
-        """Median seconds of a pass of one text."""
+        """Median seconds of a pass of one text that comes alone."""
         found = []
         for text in self._texts[:_ALONE]:
             (alone,) = self._tokeniser.tokenise([text])
+            self._clock.sleep(ALONE_GAP_S)
             begun = self._clock.monotonic()
             self._classifier.predict(alone)
             found.append(self._clock.monotonic() - begun)

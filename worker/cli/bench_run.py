@@ -24,7 +24,7 @@ from rich.console import Console
 from worker.cli.bench import OPTIONS
 from worker.cli.bench_rig import Line, Rig, as_toml
 from worker.clock import SystemClock
-from worker.local.bench_arrivals import arrivals
+from worker.local.bench_arrivals import ALONE_GAP_S, arrivals
 from worker.local.bench_figures import (
     Bench,
     EndToEnd,
@@ -35,7 +35,7 @@ from worker.local.bench_figures import (
     Model,
     percentile,
 )
-from worker.local.bench_machine import cores, processor
+from worker.local.bench_machine import processor
 from worker.local.bench_plot import draw, require_plotting
 from worker.local.bench_table import for_people
 from worker.local.bench_texts import read_texts, repeated
@@ -43,12 +43,12 @@ from worker.local.demo_helpers import Helpers
 from worker.local.fallback_posts import fallback_posts
 from worker.local.posts import SampleUnavailable
 from worker.local.processes import Interrupts
+from worker.runtime.pool.shares import cores
 from worker.settings import Loaded
 
 LOADS: Final = (0.1, 0.5, 0.9)
 _MOST_RECORDS: Final = 200_000
 _WARM_UP: Final = 3  # texts sent alone whose time is not counted: first connections and the like
-_GAP_S: Final = 0.25  # between texts sent alone: the worker is idle again
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class _Run:
         # The same texts as those whose bare forward pass was timed.
         same = repeated(list(texts), self._length.texts)[: self._length.alone]
         for text in [*same[:1] * _WARM_UP, *same]:
-            self._interrupts.sleep(_GAP_S)
+            self._interrupts.sleep(ALONE_GAP_S)
             found += line.latencies([text], [0.0])
         return statistics.median(found[_WARM_UP:])
 

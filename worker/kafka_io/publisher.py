@@ -241,7 +241,7 @@ def _options(settings: Settings, max_request: int) -> dict[str, Any]:
         "enable_idempotence": True,
         "delivery_timeout_ms": _FOR_EVER_MS,
         "max_block_ms": 10_000,
-        "linger_ms": 5,
+        "linger_ms": 0,  # what comes while a request is under way makes the next batch
         "batch_size": 262_144,
         "max_request_size": max_request,
         "compression_type": None if compression == "none" else compression,

@@ -10,6 +10,9 @@ import random
 from collections.abc import Iterator
 from typing import Final
 
+# Seconds between texts sent alone: the worker is idle again, and so are the model's threads, which
+# makes a pass slower than one right after another.
+ALONE_GAP_S: Final = 0.25
 _SEED: Final = 20_240_917
 
 

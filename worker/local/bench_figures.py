@@ -84,7 +84,7 @@ class Engine(_Figures):
         to_pipeline: the engine's texts/s at its settings : the pipeline's.
         tokenise_texts_per_s: the tokeniser alone, which runs beside the model in a worker.
         roofline: None where there are no matrix products of the model's type to compare with.
-        one_text_s: seconds for a forward pass of one text, alone.
+        one_text_s: seconds for a forward pass of one text that comes alone, a while after the last.
     """
 
     texts: int

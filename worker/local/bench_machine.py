@@ -5,7 +5,6 @@ Runs on: the main thread.
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Final
@@ -27,13 +26,6 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, tuple[str, ..
     flags = set((told.get("flags") or told.get("Features") or "").split())
     name = told.get("model name") or platform.machine()
     return name, tuple(feature for feature in _TELLING if feature in flags)
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:

@@ -95,10 +95,7 @@ class Launcher:
             breaker=CircuitBreaker(
                 settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
             ),
-            budget=ForwardBudget(
-                settings.batch.forward_tokens or classifier.card.forward_tokens,
-                pads=classifier.card.pads,
-            ),
+            budget=ForwardBudget(classifier.card.forward_tokens, pads=classifier.card.pads),
             metrics=self._metrics,
             cache=PredictionCache(settings.cache.max_bytes) if settings.cache.max_bytes else None,
         )
