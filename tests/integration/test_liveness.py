@@ -7,6 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.conftest import Broker, Topics
 from tests.models import make_checkpoint
 from tests.own_kafka import admin_of, named, own_kafka
 from tests.planted_death import PLACES
+from tests.records import CARD
 from tests.workers import (
     ObedientModel,
     WorkerProcess,
@@ -38,7 +40,7 @@ from worker.settings import HttpSettings
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
 
 # One text a forward pass: the budget holds no two of them.
-ONE_BY_ONE: dict[str, Any] = {"batch__forward_tokens": 16}
+ONE_BY_ONE = replace(CARD, forward_tokens=16)
 
 
 class Gate:
@@ -125,7 +127,7 @@ def test_a_long_batch_that_moves_is_no_stall(broker: Broker, topics: Topics) -> 
         clock.sleep(0.1)
 
     produce(broker, topics.input, texts(100))
-    model = ObedientModel(slowly)
+    model = ObedientModel(slowly, card=ONE_BY_ONE)
     red: list[str] = []
 
     def done() -> bool:
@@ -134,7 +136,7 @@ def test_a_long_batch_that_moves_is_no_stall(broker: Broker, topics: Topics) -> 
             red.append(words)
         return len(model.predicted) == 100
 
-    with running(broker, topics, model, stall_timeout=4.0, **ONE_BY_ONE) as worker:
+    with running(broker, topics, model, stall_timeout=4.0) as worker:
         wait_until(done, what="all have gone through the model")
         wait_until(lambda: count(broker, topics) == 100, what="all are labelled")
     assert not red
@@ -206,8 +208,8 @@ def test_a_stop_breaks_a_batch_between_two_forward_passes(broker: Broker, topics
         clock.sleep(0.2)
 
     produce(broker, topics.input, texts(120))
-    model = ObedientModel(slowly)
-    with running(broker, topics, model, shutdown_timeout=2, **ONE_BY_ONE) as worker:
+    model = ObedientModel(slowly, card=ONE_BY_ONE)
+    with running(broker, topics, model, shutdown_timeout=2) as worker:
         wait_until(lambda: len(model.predicted) > 3, what="the batch has begun")
         with pytest.raises(Fatal, match="within shutdown_timeout"):
             worker.stop(timeout=20)
