@@ -63,6 +63,7 @@ def test_values_from_the_environment_are_converted() -> None:
         ({"batch.max_records": 500, "max_inflight_records": 100}, "could never fill"),
         ({"max_inflight_bytes": 1000}, "input.max_bytes (1000000) is more than"),
         ({"cache.max_bytes": 10}, "cache.max_bytes (10) would hold hardly a text"),
+        ({"drift.reference_records": 99}, "drift.reference_records (99) is too few to tell"),
         (
             {"model.max_tokens": 500, "batch.forward_tokens": 499},
             "one longest text would not fit a forward pass",

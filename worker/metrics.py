@@ -191,6 +191,20 @@ class Metrics:
             buckets=CONFIDENCE_BUCKETS,
             registry=r,
         )
+        self.label_drift = Gauge(
+            "streamlabel_label_drift",
+            "Population stability index of the labels of the newest results against the first ones "
+            "since the start: below 0.1 stable, above 0.25 shifted. 0 until there are enough "
+            "(drift.reference_records, then drift.window_records).",
+            multiprocess_mode="livemax",
+            registry=r,
+        )
+        self.confidence_drift = Gauge(
+            "streamlabel_confidence_drift",
+            "The same of the confidences, in the cells of streamlabel_confidence.",
+            multiprocess_mode="livemax",
+            registry=r,
+        )
         self.model = Info("streamlabel_model", "The model in force.", registry=r)
         self.state = Gauge(
             "streamlabel_state",

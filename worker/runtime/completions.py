@@ -14,19 +14,30 @@ from worker.core.records import Completion
 from worker.errors import Fatal, StageCrashed, StreamlabelError
 from worker.logs import get_logger
 from worker.metrics import Metrics
+from worker.runtime.drift import DriftWatch
 from worker.runtime.progress import Progress
 
 log = get_logger(__name__)
 
 
 class Completions:
-    """Moves offsets by what the broker has acknowledged, and by nothing else."""
+    """Moves offsets by what the broker has acknowledged, and by nothing else.
+
+    Args:
+        drift: told of results in the order of their acknowledgement; None compares nothing.
+    """
 
     def __init__(
-        self, offsets: OffsetTracker, metrics: Metrics, progress: Progress, clock: Clock
+        self,
+        offsets: OffsetTracker,
+        metrics: Metrics,
+        progress: Progress,
+        clock: Clock,
+        drift: DriftWatch | None = None,
     ) -> None:
         self._offsets, self._metrics = offsets, metrics
         self._progress, self._clock = progress, clock
+        self._drift = drift
         self._done: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._crashes: queue.SimpleQueue[StreamlabelError] = queue.SimpleQueue()
 
@@ -79,3 +90,5 @@ class Completions:
         for outcome in completion.outcomes:
             self._offsets.resolve(outcome.ref)
         self._metrics.count_outcomes(completion.outcomes, now_ms)
+        if self._drift is not None:
+            self._drift.note(completion.outcomes)

@@ -23,6 +23,7 @@ from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions
+from worker.runtime.drift import DriftWatch
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.rebalance import Rebalance
@@ -62,7 +63,8 @@ class Worker:
         self._decoder = Decoder(settings.input)
         self._batcher = MicroBatcher(batch.max_records, batch.max_tokens)
         self._offsets = OffsetTracker()
-        self.completions = Completions(self._offsets, metrics, progress, clock)
+        drift = DriftWatch(settings.drift, metrics) if settings.drift.reference_records else None
+        self.completions = Completions(self._offsets, metrics, progress, clock, drift)
         self._commits = Commits(
             self._offsets, settings.commit_every, metrics, clock, self.completions.failed
         )

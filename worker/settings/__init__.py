@@ -21,6 +21,7 @@ from worker.settings.origins import (
 )
 from worker.settings.sections import (
     REFERENCE_MODEL,
+    DriftSettings,
     HttpSettings,
     InputSettings,
     KafkaSettings,
@@ -31,6 +32,7 @@ from worker.settings.sections import (
 
 __all__ = [
     "REFERENCE_MODEL",
+    "DriftSettings",
     "HttpSettings",
     "InputSettings",
     "KafkaSettings",

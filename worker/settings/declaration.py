@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from worker.settings.sections import (
     BatchSettings,
     CacheSettings,
+    DriftSettings,
     HttpSettings,
     InputSettings,
     KafkaSettings,
@@ -24,6 +25,7 @@ from worker.settings.sections import (
 )
 
 _SMALLEST_CACHE = 100_000  # bytes
+_SMALLEST_REFERENCE = 100  # records
 
 
 class _Chosen(PydanticBaseSettingsSource):
@@ -51,6 +53,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     batch: BatchSettings = BatchSettings()
     cache: CacheSettings = CacheSettings()
+    drift: DriftSettings = DriftSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 
@@ -187,6 +190,7 @@ def _contradictions(s: Settings) -> Iterator[str]:
             f"({s.transaction_timeout:g}): the broker would abort what waits for company"
         )
     yield from _cache_contradictions(s.cache)
+    yield from _drift_contradictions(s.drift)
     yield from _security_contradictions(s.kafka)
 
 
@@ -195,6 +199,14 @@ def _cache_contradictions(c: CacheSettings) -> Iterator[str]:
         yield (
             f"cache.max_bytes ({c.max_bytes}) would hold hardly a text: give it at least "
             f"{_SMALLEST_CACHE}, or 0 for no cache"
+        )
+
+
+def _drift_contradictions(d: DriftSettings) -> Iterator[str]:
+    if 0 < d.reference_records < _SMALLEST_REFERENCE:
+        yield (
+            f"drift.reference_records ({d.reference_records}) is too few to tell a shift from "
+            f"chance: give at least {_SMALLEST_REFERENCE}, or 0 for no comparison"
         )
 
 

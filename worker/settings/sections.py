@@ -199,6 +199,24 @@ class CacheSettings(Section):
     )
 
 
+class DriftSettings(Section):
+    """What the labels and confidences of results are compared with."""
+
+    reference_records: int = Field(
+        2_000,
+        ge=0,
+        le=10_000_000,
+        description="Records with a result, the first ones after a start, that later ones are "
+        "compared with; 0 turns the comparison off.",
+    )
+    window_records: int = Field(
+        1_000,
+        ge=100,
+        le=10_000_000,
+        description="Records with a result, the newest ones, that are compared with them.",
+    )
+
+
 class HttpSettings(Section):
     """Metrics and health."""
 
