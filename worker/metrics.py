@@ -212,6 +212,18 @@ class Metrics:
             multiprocess_mode="liveall",
             registry=r,
         )
+        self.live = Gauge(
+            "streamlabel_live",
+            "1 while /livez is green: a restart would not help.",
+            multiprocess_mode="livemin",
+            registry=r,
+        )
+        self.ready = Gauge(
+            "streamlabel_ready",
+            "1 while /readyz is green: records are taken; in a pool, how many processes are ready.",
+            multiprocess_mode="livesum",
+            registry=r,
+        )
         self.build = Info("streamlabel_build", "Version of the worker.", registry=r)
         self._show_zeroes()
 
@@ -272,3 +284,5 @@ class PoolMetrics:
             "Processes of a pool that ended unasked and were started again.",
             registry=r,
         )
+        # Beside that of each process: one that hangs tells the parent nothing at all.
+        self.live = Gauge("streamlabel_live", "1 while /livez is green.", registry=r)

@@ -326,6 +326,7 @@ def test_one_red_slot_makes_the_pool_red_and_one_ready_makes_it_ready(
         monkeypatch.setattr(one, "live", lambda v=(is_live, words): v)
         monkeypatch.setattr(one, "ready", lambda v=(is_ready, words): v)
     assert (pool.live(), pool.ready()) == expected
+    assert pool.totals.registry.get_sample_value("streamlabel_live") == expected[0][0]
 
 
 # -- what each is given -------------------------------------------------------------------------------

@@ -71,6 +71,25 @@ def go_on(progress: Progress, clock: HandClock, seconds: int) -> None:
         progress.went_round()
 
 
+def test_metrics_tell_what_probes_are_told(clock: HandClock) -> None:
+    """Looked up at the scrape: a main loop that stands still sets no gauge."""
+    metrics = Metrics()
+    progress = Progress(10.0, metrics, clock)
+
+    def told() -> list[float | None]:
+        names = ("streamlabel_live", "streamlabel_ready")
+        return [metrics.registry.get_sample_value(name) for name in names]
+
+    assert told() == [1, 0]
+    progress.move(State.WARMING)
+    progress.move(State.RUNNING)
+    progress.joined = True
+    assert told() == [1, 1]
+    clock.sleep(11)
+    with capture_logs():
+        assert told() == [0, 1]
+
+
 def test_an_idle_worker_stays_live(progress: Progress, clock: HandClock) -> None:
     go_on(progress, clock, 50)
     assert progress.live() == (True, "running")

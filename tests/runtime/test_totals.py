@@ -76,6 +76,8 @@ def test_no_counter_falls_when_a_process_dies_and_another_takes_its_place(totals
         ("oldest_uncommitted", 7),
         ("label_drift", 7),
         ("confidence_drift", 7),
+        ("ready", 10),
+        ("live", 0),  # the parent's own, which has no pool here
     ],
 )
 def test_a_gauge_becomes_one_as_it_is_declared(totals: Totals, name: str, expected: float) -> None:

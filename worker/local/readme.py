@@ -103,16 +103,18 @@ def metrics_table() -> str:
         for c in vars(metrics).values()
         if isinstance(c, MetricWrapperBase)
     }
+    # What both export is told in a worker's words.
+    families = {f.name: f for metrics in reversed(catalogues) for f in metrics.registry.collect()}
+    order = dict.fromkeys(f.name for metrics in catalogues for f in metrics.registry.collect())
     rows = (
         (
-            f"`{exported_name(family)}`",
-            family.type,
-            ", ".join(f"`{label}`" for label in labels[family.name]),
-            family.documentation,
+            f"`{exported_name(families[name])}`",
+            families[name].type,
+            ", ".join(f"`{label}`" for label in labels[name]),
+            families[name].documentation,
         )
-        for metrics in catalogues
-        for family in metrics.registry.collect()
-        if family.name in labels
+        for name in order
+        if name in labels
     )
     return _table(("Metric", "Type", "Labels", "Description"), rows)
 

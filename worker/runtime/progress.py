@@ -48,6 +48,8 @@ class Progress:
         self._said_at = -_SAY_AGAIN
         self._lock = threading.Lock()  # of what was said of a stall
         self._said = ""
+        metrics.live.set_function(lambda: self.live()[0])
+        metrics.ready.set_function(lambda: self.ready()[0])
 
     def move(self, new: State) -> None:
         """Change state; staying is no change."""

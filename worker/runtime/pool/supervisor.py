@@ -51,6 +51,7 @@ class Pool:
         self._metrics = PoolMetrics()
         self.totals = Totals(self._metrics)
         self._slots = [self._slot(number) for number in range(settings.processes)]
+        self._metrics.live.set_function(lambda: self.live()[0])
 
     def _slot(self, number: int) -> Slot:
         given = slot_settings(self._settings, number)
