@@ -15,6 +15,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 BOARD = "deploy/grafana/dashboards/streamlabel.json"
 SCRAPING = "deploy/prometheus/prometheus.yml"
+ALERTS = "deploy/prometheus/alerts.yml"
 PROVISIONING = "deploy/grafana/provisioning"
 
 Service = dict[str, Any]
@@ -80,6 +81,12 @@ class Project:
     @property
     def panels(self) -> list[dict[str, Any]]:
         return [panel for panel in self.board["panels"] if panel["type"] != "row"]
+
+    @cached_property
+    def alerts(self) -> list[dict[str, Any]]:
+        (group,) = yaml.safe_load(self.text(ALERTS))["groups"]
+        rules: list[dict[str, Any]] = group["rules"]
+        return rules
 
     def queries(self) -> Iterator[tuple[str, str]]:
         """Where each query stands, and the query with Grafana's variables filled in."""

@@ -169,18 +169,29 @@ def monitoring(project: Project) -> Faults:
     scraped = yaml.safe_load(project.text(SCRAPING))["scrape_configs"][0]["dns_sd_configs"][0]
     if scraped["names"] != ["worker"] or scraped["port"] != port or scraped["type"] != "A":
         yield f"Prometheus looks for workers at {scraped['names']}, port {scraped['port']}"
+    folder = _mounted(project, "prometheus")["/etc/prometheus"]
+    given = project.services["prometheus"]["command"]
+    config = next(x for x in given if x.startswith("--config.file=")).partition("=")[2]
+    for name in [Path(config).name, *yaml.safe_load(project.text(SCRAPING))["rule_files"]]:
+        if not (project.root / folder / name).is_file():
+            yield f"Prometheus reads {name}, which is not mounted"
     source = yaml.safe_load(project.text(f"{PROVISIONING}/datasources/prometheus.yml"))
     url = urlsplit(source["datasources"][0]["url"])
     if url.port not in LISTENS.get(str(url.hostname), {}):
         yield f"Grafana asks {url.geturl()}"
     provider = yaml.safe_load(project.text(f"{PROVISIONING}/dashboards/streamlabel.yml"))
-    seen = {t: s for s, t, *_ in (v.split(":") for v in project.services["grafana"]["volumes"])}
+    seen = _mounted(project, "grafana")
     boards = provider["providers"][0]["options"]["path"]
     home = Path(project.environment("grafana")["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     if boards not in seen:
         yield f"Grafana reads boards from {boards}, where nothing is mounted"
     elif not (project.root / seen[boards] / home.relative_to(boards)).exists():
         yield f"Grafana's home {home} is not there"
+
+
+def _mounted(project: Project, service: str) -> dict[str, str]:
+    """Where each path in the container comes from."""
+    return {t: s for s, t, *_ in (v.split(":") for v in project.services[service]["volumes"])}
 
 
 CHECKS: list[Callable[[Project], Faults]] = [
@@ -214,6 +225,8 @@ SABOTAGE = [
     (commands, "docker-compose.yml", "context: .", "context: ./worker"),
     (monitoring, SCRAPING, "names: [worker]", "names: [workers]"),
     (monitoring, SCRAPING, "port: 9100", "port: 9101"),
+    (monitoring, SCRAPING, "rule_files: [alerts.yml]", "rule_files: [rules.yml]"),
+    (monitoring, "docker-compose.yml", "/etc/prometheus/prometheus.yml", "/etc/prometheus/config.yml"),
     (monitoring, f"{PROVISIONING}/datasources/prometheus.yml", "prometheus:9090", "prometheus:9091"),
     (monitoring, f"{PROVISIONING}/dashboards/streamlabel.yml", "/etc/grafana/dashboards", "/boards"),
     (monitoring, "docker-compose.yml", "dashboards/streamlabel.json", "dashboards/home.json"),
