@@ -7,6 +7,7 @@
 #   make train                                   the bundled model's adapter, from its data
 #   make chaos SEED=7 FAULTS=30                  break everything; the audit judges
 #   make scale                                   1 -> 4 -> 2 workers under load: what records see
+#   make alarms                                  every alert by its own fault (needs KAFKA_HOME)
 #   make bench ARGS=--quick                      speed here, beside the goals (minutes)
 #   make bench-peers                             the same work done by others (needs KAFKA_HOME)
 #   make bench-scale                             1, 2, 4, 8 workers
@@ -26,7 +27,7 @@ PINS := --constraint deploy/constraints.txt
 ARGS ?=
 RECORDS ?= 1000000
 
-.PHONY: demo test lint types unit generate train chaos chaos-planted scale delivery-cost soak clean \
+.PHONY: demo test lint types unit generate train chaos chaos-planted scale delivery-cost soak clean alarms \
   bench bench-path bench-peers bench-scale bench-variants
 
 # Where Apache Kafka is for those who test against it: an unpacked distribution, and a java.
@@ -62,6 +63,9 @@ chaos: $(VENV)/.dev
 
 scale: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos.scale $(ARGS)
+
+alarms: $(VENV)/.dev
+	@$(BIN)/python -m tests.deploy.alarms
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.goals $(ARGS)

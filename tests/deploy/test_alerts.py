@@ -1,7 +1,7 @@
 """Each alert fires while its fault lasts, is silent before and after, and so are the others.
 
 Prometheus' own tool plays hours of made-up series through the rules, where promtool is on PATH. What
-real workers under real faults do is for test_prometheus.py.
+a real worker under real faults does is for `test_prometheus.py`, and all of it for `alarms.py`.
 """
 
 from __future__ import annotations

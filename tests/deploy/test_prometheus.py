@@ -1,6 +1,7 @@
 """A real Prometheus beside a real worker: every panel has something to draw, alerts come and go.
 
-Time runs faster in the rules here, and nowhere else (`tests/deploy/watched.py`).
+Time runs faster in the rules here, and nowhere else (`tests/deploy/watched.py`). All alerts, each by
+its own fault, take minutes: `make alarms`.
 """
 
 from __future__ import annotations
