@@ -31,7 +31,7 @@ INFO_LABELS = {
     "streamlabel_model_info": {"model", "revision", "engine", "dtype", "device"},
     "streamlabel_build_info": {"version"},
 }
-NAME = re.compile(r"\b((?:streamlabel|process|python)_\w+|up)\b(\{[^}]*\})?")
+NAME = re.compile(r"\b((?:streamlabel|process|python)_\w+|up|ALERTS)\b(\{[^}]*\})?")
 
 
 def exported() -> dict[str, set[str]]:
@@ -44,7 +44,8 @@ def exported() -> dict[str, set[str]]:
         c for some in catalogues for c in vars(some).values() if isinstance(c, MetricWrapperBase)
     ]
     labels = {c._name: set(c._labelnames) | IN_A_POOL.get(c._name, set()) for c in own}
-    found: dict[str, set[str]] = {"up": set()}  # Prometheus' own word on a scrape
+    # Prometheus' own words on a scrape, and on its rules.
+    found: dict[str, set[str]] = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}
     for family in (family for some in catalogues for family in some.registry.collect()):
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         for suffix in suffixes.get(family.type, ["_info"] if family.type == "info" else [""]):
