@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Broker, Topics
+from tests.integration.test_metrics import FORMATS, scrape, sums
 from tests.models import make_checkpoint
 from tests.workers import WorkerProcess, audit, count, produce, texts, wait_until
 
@@ -49,6 +50,7 @@ def test_a_pool_labels_everything_and_drains_at_sigterm(
     """One address, one exit code; also where the platform signals the workers besides the parent."""
     produce(broker, topics.input, texts(200))
     wait_until(lambda: pool.metric(PUBLISHED) >= 100, what="it is under way")
+    assert not any(sums(scrape(pool.port, *FORMATS[0])).values())
     produce(broker, topics.input, texts(200, start=200))
     assert pool.get("/livez")[0] == 200
     assert pool.metric("streamlabel_state{") in (4, 5, 6), "each runs or is paused"

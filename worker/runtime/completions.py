@@ -89,6 +89,6 @@ class Completions:
         self._metrics.stage.labels("publish").observe(now - completion.sent_at)
         for outcome in completion.outcomes:
             self._offsets.resolve(outcome.ref)
-        self._metrics.count_outcomes(completion.outcomes, now_ms)
+        self._metrics.count_outcomes(completion.outcomes, now_ms, self._offsets)
         if self._drift is not None:
             self._drift.note(completion.outcomes)

@@ -76,6 +76,7 @@ class Launcher:
         topics = self._topics or self._patiently(lambda: require(settings))
         if topics is None:
             return
+        self._metrics.show_labels(classifier.card.labels)
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
         source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))
         if source is None:

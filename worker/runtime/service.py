@@ -124,9 +124,10 @@ class Worker:
         self._balance()
         self._report()
         records = self._poll(self._nap())
-        self._metrics.consumed.inc(len(records))
         for record in records:
             self._accept(record)
+        if records:
+            self._metrics.count_polled(len(records), self._offsets)
 
     # -- in ------------------------------------------------------------------------------------
 
@@ -255,8 +256,7 @@ class Worker:
         self._next_report = now + _REPORT_EVERY
         self._sink.check()
         oldest = self._offsets.oldest()
-        self._metrics.inflight_records.set(self._offsets.records)
-        self._metrics.inflight_bytes.set(self._offsets.bytes)
+        self._metrics.show(self._offsets)
         self._metrics.oldest_uncommitted.set(now - oldest if oldest is not None else 0)
         self._progress.connection(up=self._source.connected())
         self._report_progress(now)
