@@ -33,6 +33,7 @@ THIRD_PARTIES = {
     "huggingface_hub": {"inference"},
     "safetensors": {"inference"},
     "peft": {"inference"},
+    "opentelemetry": {"runtime"},
 }
 STANDARD = {"time": "worker/clock.py"}
 CALLS = {"os.environ": "worker/settings/origins.py", "os.getenv": "worker/settings/origins.py"}

@@ -26,6 +26,7 @@ from worker.metrics import Metrics
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
 from worker.runtime.state import State
+from worker.runtime.tracing import Tracing
 from worker.settings import Settings, child_environment, load
 
 clock = SystemClock()
@@ -221,13 +222,19 @@ class ObedientModel:
 class WorkerThread:
     """The whole worker but for its model and its process."""
 
-    def __init__(self, settings: Settings, tokeniser: Tokeniser, classifier: Classifier) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tokeniser: Tokeniser,
+        classifier: Classifier,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.metrics = Metrics()
         self.progress = Progress(settings.stall_timeout, self.metrics, clock)
         self.progress.move(State.WARMING)
         self.error: BaseException | None = None
         self.stop_event = threading.Event()
-        launcher = Launcher(settings, self.metrics, self.progress, clock, self.stop_event)
+        launcher = Launcher(settings, self.metrics, self.progress, clock, self.stop_event, tracing)
 
         def run() -> None:
             try:
@@ -265,13 +272,15 @@ def running(
     broker: Broker,
     topics: Topics,
     model: ObedientModel | tuple[Tokeniser, Classifier] | None = None,
+    tracing: Tracing | None = None,
     **more: Any,
 ) -> Iterator[WorkerThread]:
     """A worker for the length of a `with`; `more` are settings by path, `__` for the dot."""
     chosen = flags(broker, topics) | {k.replace("__", "."): v for k, v in more.items()}
     settings = load(chosen, environ={}).settings
     model = model or ObedientModel()
-    worker = WorkerThread(settings, *(model if isinstance(model, tuple) else (model, model)))
+    pair = model if isinstance(model, tuple) else (model, model)
+    worker = WorkerThread(settings, *pair, tracing)
     try:
         yield worker
     finally:

@@ -300,7 +300,8 @@ class Metrics:
         with self._counting:
             for outcome in outcomes:
                 age = max(0.0, (now_ms - outcome.timestamp_ms) / 1000)
-                self.end_to_end.observe(age)
+                exemplar = {"trace_id": outcome.trace_id} if outcome.trace_id else None
+                self.end_to_end.observe(age, exemplar)
                 self.time_lag.set(age)
             for outcome in results:
                 self.confidence.observe(outcome.score)

@@ -21,6 +21,7 @@ from worker.core.records import (
     Encoded,
     InvalidRecord,
     Prediction,
+    Trace,
     WorkItem,
 )
 from worker.settings import InputSettings, OutputSettings
@@ -142,6 +143,7 @@ def encode(
     *,
     result_limit: int = 1_000_000,
     dead_letter_limit: int = 1_000_000,
+    trace: Trace | None = None,
     **settings: object,
 ) -> Encoded:
     encoder = Encoder(
@@ -151,7 +153,7 @@ def encode(
         result_limit=result_limit,
         dead_letter_limit=dead_letter_limit,
     )
-    return encoder.encode(outcome, now_ms=1_700_000_000_500, now=2.0)
+    return encoder.encode(outcome, now_ms=1_700_000_000_500, now=2.0, trace=trace)
 
 
 def classified(value: bytes = b'{"text":"hi","id":"m1"}', **record: object) -> Classified:
@@ -232,6 +234,17 @@ def test_enriching_twice_with_a_number_beyond_floats_stays_json() -> None:
 def test_own_headers_that_came_in_are_replaced() -> None:
     came = ((SOURCE_HEADER, b"old/0/1"), (DEAD_LETTER_HEADER, b"{}"), ("x", b""))
     assert encode(classified(headers=came)).headers == [("x", b""), (SOURCE_HEADER, b"in/0/41")]
+
+
+def test_a_trace_takes_the_place_of_the_one_that_came_in_and_not_in_a_dead_letter() -> None:
+    came = (("traceparent", b"old"), ("x", b""), ("tracestate", b"a=b"))
+    trace = Trace("ab", b"new")
+    result = encode(classified(headers=came), trace=trace)
+    assert result.headers == [("x", b""), ("traceparent", b"new"), (SOURCE_HEADER, b"in/0/41")]
+    assert (result.trace_id, encode(classified()).trace_id) == ("ab", None)
+    dead = DeadLettered(raw(headers=came), R.MODEL_FAILED, "ValueError")
+    letter = encode(dead, trace=trace)
+    assert tuple(letter.headers[:3]) == came
 
 
 def context(encoded: Encoded) -> DeadLetter:

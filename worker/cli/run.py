@@ -15,13 +15,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import StreamlabelError
+from worker.errors import SettingsError, StreamlabelError
 from worker.settings import HttpSettings, Loaded, Settings
 
 if TYPE_CHECKING:  # a command's heavy rooms are imported when it runs
+    from worker.clock import Clock
     from worker.metrics import Metrics
     from worker.runtime.health import Health
     from worker.runtime.http import Exported
+    from worker.runtime.tracing import Tracing
 
 OPTIONS = ("",)
 
@@ -109,13 +111,29 @@ def serve(
     from worker.runtime.state import State
 
     metrics, clock = Metrics(), SystemClock()
+    tracing = _tracing(settings, clock)
     metrics.build.info({"version": version("streamlabel")})
     progress = Progress(settings.stall_timeout, metrics, clock)
-    with face(metrics, progress):
+    with closing(tracing), face(metrics, progress):
         progress.move(State.WARMING)
-        launcher = Launcher(settings, metrics, progress, clock, stop)
+        launcher = Launcher(settings, metrics, progress, clock, stop, tracing)
         launcher.look_ahead()
         launcher.run(*_model(settings, metrics))
+
+
+def _tracing(settings: Settings, clock: Clock) -> Tracing:
+    from worker.runtime.tracing import Untraced
+
+    if not settings.tracing.sample_ratio:
+        return Untraced()
+    try:
+        from worker.runtime.spans import exporting
+    except ImportError as error:
+        raise SettingsError(
+            f"tracing.sample_ratio = {settings.tracing.sample_ratio:g} needs OpenTelemetry "
+            f"({error}): pip install 'streamlabel[tracing]', or set it to 0"
+        ) from error
+    return exporting(settings, clock)
 
 
 def _model(settings: Settings, metrics: Any) -> tuple[Any, Any]:

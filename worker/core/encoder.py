@@ -20,6 +20,7 @@ from schemas.classification import ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.records import (
+    TRACE_HEADERS,
     Classified,
     DeadLettered,
     Encoded,
@@ -27,6 +28,7 @@ from worker.core.records import (
     ModelCard,
     Outcome,
     RawRecord,
+    Trace,
     WorkItem,
 )
 from worker.settings import OutputSettings
@@ -74,7 +76,9 @@ class Encoder:
         self._result_limit = result_limit
         self._dead_letter_limit = dead_letter_limit
 
-    def encode(self, outcome: Outcome, *, now_ms: int, now: float) -> Encoded:
+    def encode(
+        self, outcome: Outcome, *, now_ms: int, now: float, trace: Trace | None = None
+    ) -> Encoded:
         """One outcome for the broker.
 
         A result that its topic would refuse for its size becomes a dead letter.
@@ -83,10 +87,12 @@ class Encoder:
             outcome: what became of a record.
             now_ms: wall clock, ms.
             now: monotonic clock, seconds.
+            trace: takes the place of the one that the record came with. A dead letter keeps its
+                own: it is the record as it was.
         """
         if isinstance(outcome, DeadLettered):
             return self._dead_letter(outcome, now_ms)
-        encoded = self._result(outcome, now_ms, now)
+        encoded = self._result(outcome, now_ms, now, trace)
         size = len(encoded.value) + _overhead(encoded.key, encoded.headers)
         if size <= self._result_limit:
             return encoded
@@ -94,7 +100,7 @@ class Encoder:
         refused = DeadLettered(outcome.item.record, DeadLetterReason.RESULT_TOO_LARGE, message)
         return self._dead_letter(refused, now_ms)
 
-    def _result(self, outcome: Classified, now_ms: int, now: float) -> Encoded:
+    def _result(self, outcome: Classified, now_ms: int, now: float, trace: Trace | None) -> Encoded:
         record, prediction = outcome.item.record, outcome.prediction
         score = max(prediction.probabilities)
         label = self._labels[prediction.probabilities.index(score)]
@@ -106,11 +112,12 @@ class Encoder:
             topic=self._settings.topic,
             key=record.key,
             value=document,
-            headers=_headers(record, record.headers),
+            headers=_headers(record, _traced(record.headers, trace)),
             timestamp_ms=_accepted(record.timestamp_ms, now_ms),
             label=label,
             score=score,
             truncated=prediction.truncated,
+            trace_id=trace.id if trace else None,
         )
 
     def _classification(
@@ -215,6 +222,13 @@ def _headers(record: RawRecord, carried: Headers) -> list[tuple[str, bytes]]:
     topic, partition, offset, _ = record.ref
     kept = [(name, value) for name, value in carried if name not in _OWN_HEADERS]
     return [*kept, (SOURCE_HEADER, format_source(topic, partition, offset))]
+
+
+def _traced(headers: Headers, trace: Trace | None) -> Headers:
+    if trace is None:
+        return headers
+    kept = (header for header in headers if header[0] not in TRACE_HEADERS)
+    return (*kept, (TRACE_HEADERS[0], trace.header))
 
 
 def _accepted(timestamp_ms: int, now_ms: int) -> int:

@@ -154,9 +154,24 @@ class DeadLettered:
 Outcome = Classified | DeadLettered
 
 
+class Trace(NamedTuple):
+    """What is known outside of a micro-batch's trace: its id, and its context as a header."""
+
+    id: str
+    header: bytes
+
+
+# https://www.w3.org/TR/trace-context/: the context, and what vendors add to it.
+TRACE_HEADERS = ("traceparent", "tracestate")
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An outcome as it goes to the broker: a result has a label, a dead letter a reason."""
+    """An outcome as it goes to the broker: a result has a label, a dead letter a reason.
+
+    Attributes:
+        trace_id: of the trace that its micro-batch is followed by, where it is.
+    """
 
     ref: RecordRef
     topic: str
@@ -168,6 +183,7 @@ class Encoded:
     label: str = ""
     score: float = 0.0
     truncated: bool = False
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

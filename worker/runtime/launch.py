@@ -31,6 +31,7 @@ from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
 from worker.runtime.topics import require
+from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 
 Made = TypeVar("Made")
@@ -43,6 +44,7 @@ class Launcher:
 
     Args:
         stop: set from a signal handler; ends the waiting for a broker, or drains the worker.
+        tracing: follows each micro-batch, if given; its owner closes it.
     """
 
     def __init__(
@@ -52,9 +54,11 @@ class Launcher:
         progress: Progress,
         clock: Clock,
         stop: threading.Event,
+        tracing: Tracing | None = None,
     ) -> None:
         self._settings, self._metrics = settings, metrics
         self._progress, self._clock, self._stop = progress, clock, stop
+        self._tracing = tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
 
     def look_ahead(self) -> None:
@@ -115,6 +119,7 @@ class Launcher:
             Pace(goal / 1000 if goal else None),
             metrics=self._metrics,
             clock=self._clock,
+            tracing=self._tracing,
             on_crash=worker.completions.crashed,
         )
         worker.attach(source, pipeline, sink)

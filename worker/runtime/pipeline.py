@@ -20,6 +20,7 @@ from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller, Tokenised
 from worker.runtime.stage import Stage
+from worker.runtime.tracing import Tracing
 
 log = get_logger(__name__)
 
@@ -37,6 +38,7 @@ class Pipeline:
         labeller: what tokenise and infer do.
         encoder, sink: the way out.
         pace: told of the stages' work; says when more of it is wanted.
+        tracing: follows each micro-batch.
         on_crash: told, with the stage's name, when a thread dies.
     """
 
@@ -49,11 +51,12 @@ class Pipeline:
         *,
         metrics: Metrics,
         clock: Clock,
+        tracing: Tracing,
         on_crash: Callable[[str, BaseException], None],
     ) -> None:
         self._labeller, self._encoder, self._sink = labeller, encoder, sink
         self._pace = pace
-        self._metrics, self._clock = metrics, clock
+        self._metrics, self._clock, self._tracing = metrics, clock, tracing
         self._abandon = threading.Event()
         self._publish = Stage(
             "publish",
@@ -128,6 +131,7 @@ class Pipeline:
             log.warning("the producer did not close cleanly", reason=str(error))
 
     def _do_tokenise(self, batch: MicroBatch) -> Tokenised:
+        self._tracing.begin(batch)
         started = self._clock.monotonic()
         self._metrics.stage.labels("queue").observe(started - batch.opened_at)
         tokenised = self._labeller.tokenise(batch, self._tokenise.step)
@@ -147,8 +151,10 @@ class Pipeline:
 
     def _do_publish(self, outcomes: list[Outcome]) -> None:
         now_ms, now = self._clock.wall_ms(), self._clock.monotonic()
-        encoded = [self._encoder.encode(o, now_ms=now_ms, now=now) for o in outcomes]
+        trace = self._tracing.current()
+        encoded = [self._encoder.encode(o, now_ms=now_ms, now=now, trace=trace) for o in outcomes]
         self._persist(lambda: self._sink.publish(encoded))
+        self._tracing.end(encoded)
 
     def _do_advance(self) -> None:
         self._persist(self._sink.advance)

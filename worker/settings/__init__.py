@@ -28,6 +28,7 @@ from worker.settings.sections import (
     LogSettings,
     ModelSettings,
     OutputSettings,
+    TracingSettings,
 )
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Option",
     "OutputSettings",
     "Settings",
+    "TracingSettings",
     "child_environment",
     "load",
     "options",

@@ -22,6 +22,7 @@ from worker.settings.sections import (
     LogSettings,
     ModelSettings,
     OutputSettings,
+    TracingSettings,
 )
 
 _SMALLEST_CACHE = 100_000  # bytes
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     drift: DriftSettings = DriftSettings()
     http: HttpSettings = HttpSettings()
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
     delivery: Literal["at_least_once", "exactly_once"] = Field(

@@ -225,6 +225,21 @@ class HttpSettings(Section):
     port: int = Field(9100, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
 
 
+class TracingSettings(Section):
+    """OpenTelemetry traces; needs the extra `tracing`.
+
+    The collector's address and all else is taken from the variables that each of its SDKs knows.
+    """
+
+    sample_ratio: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of micro-batches that become a span, sent to "
+        "OTEL_EXPORTER_OTLP_ENDPOINT (needs the extra `tracing`); 0 turns tracing off.",
+    )
+
+
 class LogSettings(Section):
     """What is written to standard error."""
 

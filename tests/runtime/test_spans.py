@@ -1,0 +1,122 @@
+"""A span for each micro-batch: what it says, what it links to, and when there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from tests.clocks import HandClock
+from tests.records import invalid, raw
+from worker.core.records import Headers, InvalidRecord, MicroBatch, WorkItem
+from worker.runtime.spans import BatchSpans, exporting
+from worker.settings import load
+
+PARENT = f"00-{'1' * 32}-{'2' * 16}-01".encode()
+OTHER = f"00-{'3' * 32}-{'4' * 16}-00".encode()
+
+
+class Traced:
+    """Spans that a test can read."""
+
+    def __init__(self, ratio: float = 1.0, **more: Any) -> None:
+        given = {"tracing.sample_ratio": ratio, "input.topic": "texts.in", "kafka.group_id": "g"}
+        self.clock, self._exporter = HandClock(), InMemorySpanExporter()
+        settings = load(given | more, environ={}).settings
+        self.spans: BatchSpans = exporting(settings, self.clock, self._exporter)
+
+    def finished(self) -> tuple[ReadableSpan, ...]:
+        self.spans.close()
+        return self._exporter.get_finished_spans()
+
+
+def batch(*entries: WorkItem | InvalidRecord, opened_at: float = 1000.0) -> MicroBatch:
+    return MicroBatch(entries, "ready", opened_at, opened_at)
+
+
+def texts(*headers: Headers) -> list[WorkItem]:
+    return [WorkItem(raw(n, headers=some, partition=n % 2), "hi") for n, some in enumerate(headers)]
+
+
+def test_a_span_is_what_the_conventions_ask_for() -> None:
+    """From the poll of the first record to the hand-over of the last outcome."""
+    traced = Traced()
+    traced.clock.now = 1002.0
+    traced.spans.begin(batch(*texts((), ()), invalid(2), opened_at=1000.5))
+    traced.clock.now = 1003.25
+    traced.spans.end([])
+    (span,) = traced.finished()
+    assert (span.name, span.kind, span.parent) == ("process texts.in", SpanKind.CONSUMER, None)
+    assert (span.start_time, span.end_time) == (1_000_500_000_000, 1_003_250_000_000)
+    assert dict(span.attributes or {}) == {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "texts.in",
+        "messaging.consumer.group.name": "g",
+        "messaging.client.id": "streamlabel",
+        "messaging.batch.message_count": 3,
+        "streamlabel.dead_letters": 0,
+    }
+    assert span.resource.attributes["service.name"] == "streamlabel"
+
+
+def test_it_links_to_each_record_that_came_with_a_trace() -> None:
+    """Sampled or not by its producer; what is no context is no link, and no fault."""
+    traced = Traced()
+    broken = [b"", b"nonsense", b"\xff\xfe", f"00-{'0' * 32}-{'2' * 16}-01".encode()]
+    headers: list[Headers] = [(("traceparent", value),) for value in (PARENT, OTHER, *broken)]
+    traced.spans.begin(batch(*texts(*headers, (), (("tracestate", b"a=b"),))))
+    traced.spans.end([])
+    (span,) = traced.finished()
+    found = [
+        (f"{link.context.trace_id:x}", f"{link.context.span_id:x}", dict(link.attributes or {}))
+        for link in span.links
+    ]
+    partition, offset = "messaging.destination.partition.id", "messaging.kafka.offset"
+    assert found == [
+        ("1" * 32, "2" * 16, {partition: "0", offset: 0}),
+        ("3" * 32, "4" * 16, {partition: "1", offset: 1}),
+    ]
+
+
+def test_a_large_micro_batch_is_linked_to_all_of_its_records() -> None:
+    """The SDK keeps 128 unless it is told."""
+    traced = Traced(**{"batch.max_records": 300})
+    traced.spans.begin(batch(*texts(*[(("traceparent", PARENT),)] * 300)))
+    traced.spans.end([])
+    assert len(traced.finished()[0].links) == 300
+
+
+def test_micro_batches_end_in_the_order_in_which_they_began() -> None:
+    traced = Traced()
+    for number in (1, 2):
+        traced.spans.begin(batch(*texts(*[()] * number)))
+    told = []
+    for _ in range(2):
+        trace = traced.spans.current()
+        assert trace
+        told.append(trace.header.decode())
+        traced.spans.end([])
+    spans = traced.finished()
+    counts = [(span.attributes or {})["messaging.batch.message_count"] for span in spans]
+    assert counts == [1, 2]
+    contexts = [span.get_span_context() for span in spans]
+    assert told == [f"00-{c.trace_id:032x}-{c.span_id:016x}-01" for c in contexts if c]
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.25])
+def test_what_is_not_sampled_costs_no_links_and_passes_the_records_own_context(
+    ratio: float,
+) -> None:
+    traced = Traced(ratio)
+    seen = 0
+    for _ in range(400):
+        traced.spans.begin(batch(*texts((("traceparent", PARENT),))))
+        seen += traced.spans.current() is not None
+        traced.spans.end([])
+    assert len(traced.finished()) == seen
+    assert abs(seen / 400 - ratio) < 0.12  # six standard deviations
