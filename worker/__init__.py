@@ -18,7 +18,7 @@ The threads of a running worker::
     infer           the model; sole caller of torch
     publish         encoding, the producer, transactions
     revoke          stands in for main while main is parked in a rebalance
-    http            /metrics, /livez, /readyz; reads only
+    http            /metrics, /livez, /readyz: one loop; reads only
     reports, leash  in a pool (`--processes N`): tell the parent, and end when it is gone
     kafka-io-*      the client library's own; our callbacks enqueue and return
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # a command's heavy rooms are imported when it runs
     from worker.clock import Clock
     from worker.metrics import Metrics
     from worker.runtime.health import Health
-    from worker.runtime.http import Exported
+    from worker.runtime.page.app import Exported
     from worker.runtime.tracing import Tracing
 
 OPTIONS = ("",)

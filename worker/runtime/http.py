@@ -1,32 +1,32 @@
-"""/metrics, /livez and /readyz.
+"""The worker's face on the network: one listening socket, one daemon thread with its own loop.
 
-Owns one listening socket and its daemon threads, which only read. Imports the ground floor.
+What is answered is `page.app`'s business; here a server library keeps connections. It never takes
+signals, writes no access log, and whoever is slow to ask or to read is cut off. Imports the ground
+floor and `page`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 import threading
-from collections.abc import Callable, Iterable
-from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, Protocol
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from typing import Final
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from worker.errors import SettingsError
 from worker.logs import get_logger
 from worker.runtime.health import Health
+from worker.runtime.page.app import Exported, make_app
 from worker.settings import HttpSettings
 
 log = get_logger(__name__)
 
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-
-
-class Exported(Protocol):
-    """Whoever has metrics to show."""
-
-    registry: CollectorRegistry
+_PATIENCE: Final = 10.0  # seconds for whoever is connected to ask something
+_UNREAD: Final = 30_000  # ms that a reader may leave what was sent without taking it
+_GOODBYE: Final = 2.0  # seconds for answers that are under way
 
 
 class HttpServer:
@@ -37,68 +37,90 @@ class HttpServer:
     """
 
     def __init__(self, settings: HttpSettings, metrics: Exported, health: Health) -> None:
-        self._metrics_app = make_wsgi_app(metrics.registry)
-        self._health = health
         try:
-            self._server = _Server((settings.host, settings.port), _QuietHandler)
+            self._socket = _listen(settings.host, settings.port)
         except (OSError, OverflowError) as error:
             raise SettingsError(
                 f"http.port = {settings.port}: can't listen on {settings.host}: {error} "
                 "(another worker? choose another --http-port, 0 picks a free one)"
             ) from error
-        self._server.set_app(self._answer)
-        threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
-        log.info("listening", url=f"http://{settings.host}:{self.port}/metrics")
-
-    @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        return self._server.server_port
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            make_app(metrics, health),
+            http=_Connection,
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="error",  # a request that is none is no news
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._thread.start()
+        log.info("listening", url=f"http://{_in_url(settings.host)}:{self.port}/")
 
     def close(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
+        """Stop listening; answers under way get a moment."""
+        self._server.should_exit = True
+        self._thread.join(_GOODBYE)
+        self._server.force_exit = True
+        self._thread.join(_GOODBYE)
+        self._socket.close()
 
-    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "/")
-        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
-            return _text(start_response, "405 Method Not Allowed", "read only")
-        if path == "/metrics":
-            answer: Iterable[bytes] = self._metrics_app(environ, start_response)
-            return answer
-        if path in ("/livez", "/readyz"):
-            good, words = self._health.live() if path == "/livez" else self._health.ready()
-            return _text(start_response, "200 OK" if good else "503 Service Unavailable", words)
-        return _text(start_response, "404 Not Found", "try /metrics, /livez or /readyz")
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._server.serve(sockets=[self._socket]))
+        except Exception:
+            log.exception("metrics and health are no longer served")
 
 
-def _text(start_response: StartResponse, status: str, words: str) -> list[bytes]:
-    body = f"{words}\n".encode()
-    start_response(
-        status,
-        [
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-        ],
-    )
-    return [body]
+class _Connection(H11Protocol):
+    """One connection. The library bounds the wait between two requests, and not the first's."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(_PATIENCE, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._calm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._asked:
+            self._calm()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(_PATIENCE, self._give_up)
+
+    @property
+    def _asked(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _calm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if not self._asked:
+            self.transport.abort()
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+def _listen(host: str, port: int) -> socket.socket:
+    # Bound here, so that a port that is taken is told where the settings still are at hand.
+    known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listening = socket.create_server((host, port), family=known[0][0], backlog=128)
+    with contextlib.suppress(AttributeError, OSError):  # Linux alone has it; connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD)
+    return listening
 
-    def server_bind(self) -> None:
-        # The base class asks DNS for the host's full name here, which can take seconds.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
-        self.setup_environ()
 
-
-class _QuietHandler(WSGIRequestHandler):
-    timeout = 10  # seconds for a reader that stops reading
-
-    def log_message(self, *_: object) -> None:
-        """A scrape a second is no news."""
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
