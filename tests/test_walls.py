@@ -18,6 +18,7 @@ ROOMS = {
     "inference": {"core"},
     "runtime": {"core", "kafka_io"},
     "local": {"core"},
+    "web": set(),
     "cli": {"core", "kafka_io", "inference", "runtime", "local"},
 }
 GROUND_MAY = {"metrics": {"core"}}
@@ -34,6 +35,8 @@ THIRD_PARTIES = {
     "safetensors": {"inference"},
     "peft": {"inference"},
     "opentelemetry": {"runtime"},
+    "starlette": {"runtime"},
+    "uvicorn": {"runtime"},
 }
 STANDARD = {"time": "worker/clock.py"}
 CALLS = {"os.environ": "worker/settings/origins.py", "os.getenv": "worker/settings/origins.py"}
@@ -135,7 +138,7 @@ def test_help_loads_neither_torch_nor_kafka(command: list[str]) -> None:
         f"sys.argv = ['streamlabel', *{command!r}, '--help']\n"
         "try: m.main()\n"
         "except SystemExit as e: assert e.code == 0\n"
-        "heavy = {'torch', 'transformers', 'kafka'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'kafka', 'uvicorn'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
     done = subprocess.run(

@@ -8,6 +8,7 @@ The rooms, and who may import whom (never upward, never sideways)::
     kafka_io   the only rooms that import kafka
     inference  the only rooms that import torch and transformers
     runtime    the stages, the worker's main loop, the HTTP endpoints
+    web        the live page's own files: no code
     local      what only `demo` and the tests need: embedded broker, sample posts
     cli        one file a command
 
@@ -18,7 +19,7 @@ The threads of a running worker::
     infer           the model; sole caller of torch
     publish         encoding, the producer, transactions
     revoke          stands in for main while main is parked in a rebalance
-    http            /metrics, /livez, /readyz: one loop; reads only
+    http            metrics, health and the live page: one loop; reads, and asks the box
     reports, leash  in a pool (`--processes N`): tell the parent, and end when it is gone
     kafka-io-*      the client library's own; our callbacks enqueue and return
 

@@ -178,6 +178,7 @@ def say(published=0, reason=""):
     samples = [["streamlabel_records_published_total", {}, published]]
     family = ["streamlabel_records_published", "Help.", "counter", "", samples]
     line = {"live": [True, words], "ready": [True, words], "metrics": [family], "reason": reason}
+    line["posts"] = [{"id": f"{slot}-{n}", "at": 2 * n + slot} for n in range(9) if order["page"]]
     print(json.dumps(line), flush=True)
 def stop(number, frame):
     bad = slot == 0 and mode.startswith("unclean")
@@ -249,6 +250,21 @@ def test_all_run_with_their_own_names_and_end_together(
         assert pool.pool.live() == (True, "slot 0: streamlabel-0 3, slot 1: streamlabel-1 3")
         assert pool.end() is None
     assert pool.value("streamlabel_records_published_total") == 20
+
+
+def test_the_page_of_a_pool_shows_the_last_posts_of_all(tmp_path: Path) -> None:
+    with running("obeys", tmp_path) as pool:
+        pool.wait_ready()
+        found = [post["id"] for post in pool.pool.latest()]
+        assert found == [f"{slot}-{n}" for n in range(8, 2, -1) for slot in (1, 0)]
+        assert pool.end() is None
+
+
+def test_without_a_page_no_process_keeps_posts(tmp_path: Path) -> None:
+    with running("obeys", tmp_path, **{"http.enabled": False}) as pool:
+        pool.wait_ready()
+        assert not pool.pool.latest()
+        assert pool.end() is None
 
 
 def test_a_process_that_is_killed_is_started_again_and_its_counts_stay(tmp_path: Path) -> None:

@@ -172,7 +172,9 @@ class _Demo:
         if not read_environment("KAFKA_BOOTSTRAP_SERVERS"):
             # The embedded broker answers empty fetches at once; idle workers would spin.
             flags["--kafka-empty-poll-pause-ms"] = "20"
-        workers = Workers(run_command(flags), self._folder, self._interrupts, self._clock)
+        # The posts are public ones, and the page is for whoever started the demo.
+        command = [*run_command(flags), "--http-show-texts"]
+        workers = Workers(command, self._folder, self._interrupts, self._clock)
         self._stack.callback(workers.end)
         workers.start(number)
         workers.wait_until_ready()
@@ -213,7 +215,7 @@ class _Demo:
     def _stay(self, workers: Workers) -> None:
         self._view.close()
         for url in workers.urls:
-            self._view.say(f"{url}/metrics  {url}/readyz  {url}/livez")
+            self._view.say(f"{url}/  (the live page; also /metrics, /readyz, /livez)")
         self._view.say("staying up until Ctrl-C")
 
         def wait() -> None:

@@ -6,6 +6,7 @@ gone; reports on stdout.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -38,7 +39,7 @@ def main() -> int:
     # Whatever a library prints must not get between the reports.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        serve(settings, stop, lambda metrics, health: Reporter(pipe, metrics.registry, health))
+        serve(settings, stop, functools.partial(Reporter, pipe), page=order["page"])
     except SettingsError:
         return 2
     except StreamlabelError:

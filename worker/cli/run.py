@@ -21,11 +21,16 @@ from worker.settings import HttpSettings, Loaded, Settings
 if TYPE_CHECKING:  # a command's heavy rooms are imported when it runs
     from worker.clock import Clock
     from worker.metrics import Metrics
+    from worker.runtime.box import Box
     from worker.runtime.health import Health
-    from worker.runtime.page.app import Exported
+    from worker.runtime.onlookers import Onlookers
+    from worker.runtime.page.picture import Exported
+    from worker.runtime.page.posts import Posted
     from worker.runtime.tracing import Tracing
 
 OPTIONS = ("",)
+
+_NONE: AbstractContextManager[object] = nullcontext()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +69,14 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
 def _work(settings: Settings) -> None:
     stop = threading.Event()
     stop_on_signals(stop)
-    serve(settings, stop, lambda metrics, health: _http(settings.http, metrics, health))
+    http = settings.http
+
+    def face(
+        metrics: Metrics, health: Health, onlookers: Onlookers | None
+    ) -> AbstractContextManager[object]:
+        return _http(http, metrics, health, onlookers.posts, onlookers.box) if onlookers else _NONE
+
+    serve(settings, stop, face, page=http.enabled)
 
 
 def _supervise(settings: Settings) -> None:
@@ -75,29 +87,33 @@ def _supervise(settings: Settings) -> None:
     stop = threading.Event()
     pool = Pool(settings, command(), SystemClock(), stop)
     stop_on_signals(stop, pool.kill)
-    with _http(settings.http, pool.totals, pool):
+    http = settings.http
+    with _http(http, pool.totals, pool, pool, None) if http.enabled else _NONE:
         pool.run()
 
 
 def _http(
-    settings: HttpSettings, metrics: Exported, health: Health
+    settings: HttpSettings, metrics: Exported, health: Health, posted: Posted, box: Box | None
 ) -> AbstractContextManager[object]:
     from worker.runtime.http import HttpServer
 
-    return closing(HttpServer(settings, metrics, health)) if settings.enabled else nullcontext()
+    return closing(HttpServer(settings, metrics, health, posted, box))
 
 
 def serve(
     settings: Settings,
     stop: threading.Event,
-    face: Callable[[Metrics, Health], AbstractContextManager[object]],
+    face: Callable[[Metrics, Health, Onlookers | None], AbstractContextManager[object]],
+    *,
+    page: bool,
 ) -> None:
     """Be one worker until `stop`.
 
     Args:
         settings: this worker's own.
         stop: set from a signal handler.
-        face: shows metrics and health to the outside for as long as its `with` lasts.
+        face: shows the worker to the outside for as long as its `with` lasts.
+        page: whether people look on, be it at another process's page.
 
     Raises:
         StreamlabelError: what stopped the worker.
@@ -107,6 +123,7 @@ def serve(
     from worker.clock import SystemClock
     from worker.metrics import Metrics
     from worker.runtime.launch import Launcher
+    from worker.runtime.onlookers import Onlookers
     from worker.runtime.progress import Progress
     from worker.runtime.state import State
 
@@ -114,9 +131,12 @@ def serve(
     tracing = _tracing(settings, clock)
     metrics.build.info({"version": version("streamlabel")})
     progress = Progress(settings.stall_timeout, metrics, clock)
-    with closing(tracing), face(metrics, progress):
+    onlookers = Onlookers.on(settings.http, clock) if page else None
+    with closing(tracing), face(metrics, progress, onlookers):
         progress.move(State.WARMING)
-        launcher = Launcher(settings, metrics, progress, clock, stop, tracing)
+        launcher = Launcher(
+            settings, metrics, progress, clock, stop, onlookers=onlookers, tracing=tracing
+        )
         launcher.look_ahead()
         launcher.run(*_model(settings, metrics))
 

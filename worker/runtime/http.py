@@ -16,10 +16,14 @@ from typing import Final
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from worker.clock import SystemClock
 from worker.errors import SettingsError
 from worker.logs import get_logger
+from worker.runtime.box import Box
 from worker.runtime.health import Health
-from worker.runtime.page.app import Exported, make_app
+from worker.runtime.page.app import App
+from worker.runtime.page.picture import Exported
+from worker.runtime.page.posts import Posted, Posts
 from worker.settings import HttpSettings
 
 log = get_logger(__name__)
@@ -32,11 +36,24 @@ _GOODBYE: Final = 2.0  # seconds for answers that are under way
 class HttpServer:
     """Serves from construction until `close`.
 
+    Args:
+        settings: where to listen.
+        metrics, health: what is shown.
+        posted: the last posts, for the page; None shows none.
+        box: whom the page asks about a text; None where no model is near.
+
     Raises:
         SettingsError: the address can't be had; names the setting.
     """
 
-    def __init__(self, settings: HttpSettings, metrics: Exported, health: Health) -> None:
+    def __init__(
+        self,
+        settings: HttpSettings,
+        metrics: Exported,
+        health: Health,
+        posted: Posted | None = None,
+        box: Box | None = None,
+    ) -> None:
         try:
             self._socket = _listen(settings.host, settings.port)
         except (OSError, OverflowError) as error:
@@ -45,8 +62,11 @@ class HttpServer:
                 "(another worker? choose another --http-port, 0 picks a free one)"
             ) from error
         self.port: int = self._socket.getsockname()[1]
+        clock = SystemClock()
+        posted = posted or Posts(texts=False, clock=clock)
+        self._app = App(settings.host, metrics, health, posted, box, clock)
         config = uvicorn.Config(
-            make_app(metrics, health),
+            self._app,
             http=_Connection,
             loop="asyncio",
             ws="none",
@@ -59,13 +79,16 @@ class HttpServer:
             server_header=False,
         )
         self._server = uvicorn.Server(config)
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
         log.info("listening", url=f"http://{_in_url(settings.host)}:{self.port}/")
 
     def close(self) -> None:
-        """Stop listening; answers under way get a moment."""
+        """Stop listening; pages are let go, and answers under way get a moment."""
         self._server.should_exit = True
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            self._loop.call_soon_threadsafe(self._app.events.close)
         self._thread.join(_GOODBYE)
         self._server.force_exit = True
         self._thread.join(_GOODBYE)
@@ -73,7 +96,8 @@ class HttpServer:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._server.serve(sockets=[self._socket]))
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._server.serve(sockets=[self._socket]))
         except Exception:
             log.exception("metrics and health are no longer served")
 

@@ -27,6 +27,7 @@ from worker.kafka_io.source import KafkaSource
 from worker.kafka_io.transactions import TransactionalSink
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller
+from worker.runtime.onlookers import Onlookers
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
@@ -44,6 +45,7 @@ class Launcher:
 
     Args:
         stop: set from a signal handler; ends the waiting for a broker, or drains the worker.
+        onlookers: people at the page, where there is one.
         tracing: follows each micro-batch, if given; its owner closes it.
     """
 
@@ -54,11 +56,13 @@ class Launcher:
         progress: Progress,
         clock: Clock,
         stop: threading.Event,
+        *,
+        onlookers: Onlookers | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         self._settings, self._metrics = settings, metrics
         self._progress, self._clock, self._stop = progress, clock, stop
-        self._tracing = tracing or Untraced()
+        self._onlookers, self._tracing = onlookers, tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
 
     def look_ahead(self) -> None:
@@ -121,7 +125,10 @@ class Launcher:
             clock=self._clock,
             tracing=self._tracing,
             on_crash=worker.completions.crashed,
+            onlookers=self._onlookers,
         )
+        if self._onlookers:
+            self._onlookers.open(tokeniser, classifier)
         worker.attach(source, pipeline, sink)
         worker.run()
 

@@ -19,6 +19,7 @@ from worker.kafka_io.sink import RecordSink
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller, Tokenised
+from worker.runtime.onlookers import Onlookers
 from worker.runtime.stage import Stage
 from worker.runtime.tracing import Tracing
 
@@ -40,6 +41,7 @@ class Pipeline:
         pace: told of the stages' work; says when more of it is wanted.
         tracing: follows each micro-batch.
         on_crash: told, with the stage's name, when a thread dies.
+        onlookers: see what goes out, and ask about texts between micro-batches.
     """
 
     def __init__(
@@ -53,10 +55,12 @@ class Pipeline:
         clock: Clock,
         tracing: Tracing,
         on_crash: Callable[[str, BaseException], None],
+        onlookers: Onlookers | None = None,
     ) -> None:
         self._labeller, self._encoder, self._sink = labeller, encoder, sink
         self._pace = pace
-        self._metrics, self._clock, self._tracing = metrics, clock, tracing
+        self._metrics, self._clock = metrics, clock
+        self._onlookers, self._tracing = onlookers, tracing
         self._abandon = threading.Event()
         self._publish = Stage(
             "publish",
@@ -76,6 +80,7 @@ class Pipeline:
             self._abandon,
             clock,
             hand_on=self._publish.put,
+            between=onlookers.box.infer if onlookers else lambda: None,
             busy=metrics.busy.labels("infer").inc,
         )
         self._tokenise = Stage(
@@ -86,6 +91,7 @@ class Pipeline:
             self._abandon,
             clock,
             hand_on=self._infer.put,
+            between=onlookers.box.tokenise if onlookers else lambda: None,
             busy=metrics.busy.labels("tokenise").inc,
         )
 
@@ -153,6 +159,8 @@ class Pipeline:
         now_ms, now = self._clock.wall_ms(), self._clock.monotonic()
         trace = self._tracing.current()
         encoded = [self._encoder.encode(o, now_ms=now_ms, now=now, trace=trace) for o in outcomes]
+        if self._onlookers:
+            self._onlookers.posts.note(outcomes)
         self._persist(lambda: self._sink.publish(encoded))
         self._tracing.end(encoded)
 

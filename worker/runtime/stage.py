@@ -37,6 +37,7 @@ class Stage(Generic[In, Out]):
         clock: tells when the stage took a step.
         hand_on: takes the result, and may wait for room: the next stage's `put`.
         idle: done now and then while the inbox is empty.
+        between: done before each item, and now and then while there is none; counts as no work.
         busy: told the seconds that were worked, as they pass; waits at either hand-off are none.
 
     Attributes:
@@ -54,10 +55,12 @@ class Stage(Generic[In, Out]):
         *,
         hand_on: Callable[[Out], None] = lambda _: None,
         idle: Callable[[], None] | None = None,
+        between: Callable[[], None] = lambda: None,
         busy: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.name = name
         self._work, self._hand_on, self._idle, self._busy = work, hand_on, idle, busy
+        self._between = between
         self._inbox: queue.Queue[In] = queue.Queue(inbox_size)
         self._on_crash = on_crash
         self._abandon, self._clock = abandon, clock
@@ -128,6 +131,7 @@ class Stage(Generic[In, Out]):
     def _run(self) -> None:
         try:
             while not self._abandon.is_set():
+                self._between()
                 try:
                     item = self._inbox.get(timeout=_IDLE_SECONDS if self._idle else _POLL_SECONDS)
                 except queue.Empty:

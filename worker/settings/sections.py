@@ -218,11 +218,14 @@ class DriftSettings(Section):
 
 
 class HttpSettings(Section):
-    """Metrics and health."""
+    """The live page, metrics and health."""
 
-    enabled: bool = Field(True, description="Serve /metrics, /livez and /readyz.")
+    enabled: bool = Field(True, description="Serve the page, /metrics, /livez and /readyz.")
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     port: int = Field(9100, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
+    show_texts: bool = Field(
+        False, description="Show the texts of the last posts on the page, to all who can reach it."
+    )
 
 
 class TracingSettings(Section):

@@ -1,52 +1,111 @@
 """The paths: what is asked, and what is answered with which headers.
 
-Runs on the HTTP thread's loop. Imports the ground floor.
+Runs on the HTTP thread's loop. Imports the ground floor and the rooms beside it.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
-from prometheus_client import CollectorRegistry, make_asgi_app
+from prometheus_client import make_asgi_app
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from worker.clock import Clock
+from worker.runtime.box import Box
 from worker.runtime.health import Health
+from worker.runtime.page.classify import Classify
+from worker.runtime.page.events import Events
+from worker.runtime.page.files import SAFE, page_files
+from worker.runtime.page.guard import foreign_name
+from worker.runtime.page.picture import Exported, Picture
+from worker.runtime.page.posts import Posted
 
-PATHS: Final = "/metrics, /livez or /readyz"
-SAFE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_PATHS: Final = "/, /metrics, /livez or /readyz"
 
 
-class Exported(Protocol):
-    """Whoever has metrics to show."""
+class App:
+    """The application: one function of a request.
 
-    registry: CollectorRegistry
+    Args:
+        host: that is listened on.
+        metrics, health, posted: what is shown.
+        box: what is asked; None where no model is near.
+        clock: dates the page's pictures.
 
+    Attributes:
+        events: for those who watch the page.
+    """
 
-def make_app(metrics: Exported, health: Health) -> ASGIApp:
-    """The application: one function of a request."""
-    exposition = make_asgi_app(metrics.registry)
+    def __init__(
+        self,
+        host: str,
+        metrics: Exported,
+        health: Health,
+        posted: Posted,
+        box: Box | None,
+        clock: Clock,
+    ) -> None:
+        self._host, self._health = host, health
+        self._exposition = make_asgi_app(metrics.registry)
+        self._files = page_files()
+        self._classify = Classify(box, health)
+        self.events = Events(Picture(metrics, health, posted, clock, box=box is not None))
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
-        if scope["method"] not in ("GET", "HEAD"):
-            await text(405, "read only")(scope, receive, send)
-        elif path == "/metrics":
-            await _metrics(exposition, scope, receive, send)
-        elif path in ("/livez", "/readyz"):
-            good, words = health.live() if path == "/livez" else health.ready()
-            await text(200 if good else 503, words)(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/metrics" and _reads(scope):
+            await self._metrics(scope, receive, send)
+        elif scope["path"] == "/events" and scope["method"] == "GET":
+            await self._events(scope, receive, send)
+        elif scope["path"] == "/classify" and scope["method"] == "POST":
+            answer = self._refusal(scope) or await self._classify.answer(scope, receive)
+            await answer(scope, receive, send)
         else:
-            await text(404, f"try {PATHS}")(scope, receive, send)
+            await self._answer(scope)(scope, receive, send)
 
-    return app
+    def _answer(self, scope: Scope) -> Response:
+        """Of all that is answered at once."""
+        path = scope["path"]
+        if not _reads(scope):
+            return text(405, "read only")
+        if path in ("/livez", "/readyz"):
+            good, words = self._health.live() if path == "/livez" else self._health.ready()
+            return text(200 if good else 503, words)
+        if path == "/classify":
+            return text(405, "POST a JSON object to it")
+        if path == "/events":
+            return Response(headers=SAFE, media_type="text/event-stream")
+        if path in self._files:
+            return self._refusal(scope) or self._files[path]
+        return text(404, f"try {_PATHS}")
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        name = Headers(scope=scope).get("host", "")
+        if foreign_name(name, self._host):
+            return text(403, f"the page is for http.host = {self._host} and this machine's names")
+        return None
+
+    async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope)
+        if refusal is None and self.events.full:
+            refusal = text(503, "too many pages are open; close one")
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        head = Response(headers=SAFE, media_type="text/event-stream")
+        headers = [(k, v) for k, v in head.raw_headers if k != b"content-length"]
+        await self.events.stream(headers, receive, send)
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._exposition(scope, receive, send)
+        except UnicodeDecodeError:  # before anything was sent: a header or query that is no UTF-8
+            await text(400, "headers and query must be UTF-8")(scope, receive, send)
 
 
-async def _metrics(exposition: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    try:
-        await exposition(scope, receive, send)
-    except UnicodeDecodeError:  # before anything was sent: a header or query that is no UTF-8
-        await text(400, "headers and query must be UTF-8")(scope, receive, send)
+def _reads(scope: Scope) -> bool:
+    return scope["method"] in ("GET", "HEAD")
 
 
 def text(status: int, words: str) -> Response:

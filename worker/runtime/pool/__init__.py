@@ -5,8 +5,8 @@ and nothing here may. Parent and child talk over the child's standard streams::
 
     stdin   the order: slot and settings, one line (secrets show neither in `ps` nor in the
             environment). Then it stays open: its end tells the child that the parent is gone.
-    stdout  a report a second, one line each: health and metrics. The last one comes after the
-            drain, with the reason for which the child ends.
+    stdout  a report a second, one line each: health, metrics, the last posts. The last one comes
+            after the drain, with the reason for which the child ends.
     stderr  the log, the parent's own.
 
 Rooms::

@@ -1,4 +1,4 @@
-"""What a child tells its parent: health and metrics, one JSON line a second.
+"""What a child tells its parent: health, metrics and the last posts, one JSON line a second.
 
 The child's side runs on a thread of its own, which only reads; the parent's side is a pure function
 of a line. Imports the ground floor.
@@ -9,13 +9,17 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Self
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 
 from worker.errors import StreamlabelError
 from worker.runtime.health import Health, Verdict
+from worker.runtime.onlookers import Onlookers
+from worker.runtime.page.picture import Exported
+from worker.runtime.page.posts import Post
 
 EVERY = 1.0  # seconds
 
@@ -28,6 +32,7 @@ class Report:
     ready: Verdict
     metrics: list[Metric] = field(default_factory=list)
     reason: str = ""
+    posts: Sequence[Post] = ()
 
     def encode(self) -> bytes:
         """As a line; floats keep every digit, so that what is read back is what was counted."""
@@ -41,7 +46,13 @@ class Report:
             )
             for m in self.metrics
         ]
-        line = {"live": self.live, "ready": self.ready, "metrics": families, "reason": self.reason}
+        line = {
+            "live": self.live,
+            "ready": self.ready,
+            "metrics": families,
+            "reason": self.reason,
+            "posts": self.posts,
+        }
         return json.dumps(line).encode() + b"\n"
 
 
@@ -57,6 +68,7 @@ def decode(line: bytes) -> Report:
         ready=tuple(told["ready"]),
         metrics=[_family(*one) for one in told["metrics"]],
         reason=told["reason"],
+        posts=told["posts"],
     )
 
 
@@ -73,8 +85,11 @@ class Reporter:
     The last report comes at its end, with the error that ended it. Closes the pipe.
     """
 
-    def __init__(self, pipe: BinaryIO, registry: CollectorRegistry, health: Health) -> None:
-        self._pipe, self._registry, self._health = pipe, registry, health
+    def __init__(
+        self, pipe: BinaryIO, metrics: Exported, health: Health, onlookers: Onlookers | None
+    ) -> None:
+        self._pipe, self._metrics, self._health = pipe, metrics, health
+        self._onlookers = onlookers
         self._ended = threading.Event()
         self._reason = ""
         self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
@@ -100,7 +115,12 @@ class Reporter:
             self._send()
 
     def _send(self) -> None:
-        families = list(self._registry.collect())
-        report = Report(self._health.live(), self._health.ready(), families, self._reason)
+        report = Report(
+            self._health.live(),
+            self._health.ready(),
+            list(self._metrics.registry.collect()),
+            self._reason,
+            self._onlookers.posts.latest() if self._onlookers else (),
+        )
         self._pipe.write(report.encode())
         self._pipe.flush()

@@ -16,6 +16,7 @@ from worker.errors import Fatal
 from worker.logs import get_logger
 from worker.metrics import PoolMetrics
 from worker.runtime.health import Verdict
+from worker.runtime.page.posts import KEPT, Post
 from worker.runtime.pool.child import Child
 from worker.runtime.pool.shares import slot_environment, slot_settings
 from worker.runtime.pool.slot import Slot
@@ -55,7 +56,8 @@ class Pool:
 
     def _slot(self, number: int) -> Slot:
         given = slot_settings(self._settings, number)
-        order, environ = {"slot": number, "settings": given}, slot_environment(given)
+        order = {"slot": number, "settings": given, "page": self._settings.http.enabled}
+        environ = slot_environment(given)
         return Slot(
             number,
             start=lambda: Child(
@@ -142,6 +144,15 @@ class Pool:
         up = len(verdicts) - len(missing)
         counted = f"{up} of {len(verdicts)} ready"
         return up > 0, ", ".join(filter(None, [counted, _listed(missing)]))
+
+    # -- the page --------------------------------------------------------------------------------
+
+    def latest(self) -> Sequence[Post]:
+        """The last posts of all processes, the newest first."""
+        children = [slot.child for slot in self._slots]
+        reports = [child.report for child in children if child is not None]
+        posts = [post for report in reports if report is not None for post in report.posts]
+        return sorted(posts, key=lambda post: -post["at"])[:KEPT]
 
 
 def _listed(verdicts: Sequence[tuple[int, bool, str]]) -> str:

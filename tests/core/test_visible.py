@@ -1,0 +1,31 @@
+"""What foreign text looks like on a page: nothing in it may steer what shows it."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.core.visible import excerpt
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain words", "plain words"),
+        ("<script>alert(1)</script>", "<script>alert(1)</script>"),
+        ("two\r\nlines\tand a tab", "two  lines and a tab"),
+        ("\x1b[31mred\x07", "[U+001B][31mred[U+0007]"),
+        ("abc\u202efed", "abc[U+202E]fed"),
+        ("\u2066isolated\u2069", "[U+2066]isolated[U+2069]"),
+        ("zero\u200bwidth\ufeff", "zero[U+200B]width[U+FEFF]"),
+        ("half \ud800", "half [U+D800]"),
+        ("a\u2028b\u2029c", "a[U+2028]b[U+2029]c"),
+        ("שלום, été, 東京", "שלום, été, 東京"),
+        ("👩\u200d👩\u200d👧", "👩\u200d👩\u200d👧"),
+    ],
+)
+def test_what_steers_is_shown_as_its_code(text: str, shown: str) -> None:
+    assert excerpt(text, 100) == shown
+
+
+def test_a_long_text_is_cut() -> None:
+    assert excerpt("x" * 1_000_000, 280) == "x" * 280
