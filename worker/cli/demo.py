@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default="bundled", metavar="NAME", help="hub id, directory or bundled [bundled]"
     )
     parser.add_argument(
-        "--keep", action="store_true", help="stay up, with metrics and health, until Ctrl-C"
+        "--keep", action="store_true", help="stay up, with the live page, until Ctrl-C"
     )
     parser.add_argument(
         "--json",

@@ -182,6 +182,8 @@ class _Demo:
             # The embedded broker ends everybody's generation, and with it the right to commit,
             # the moment a member joins: let the last one's rebalance pass before the stream.
             self._interrupts.sleep(_SETTLE_S)
+        if self._args.keep:
+            self._say_where(workers)
         return workers
 
     def _stream(
@@ -214,8 +216,7 @@ class _Demo:
 
     def _stay(self, workers: Workers) -> None:
         self._view.close()
-        for url in workers.urls:
-            self._view.say(f"{url}/  (the live page; also /metrics, /readyz, /livez)")
+        self._say_where(workers)
         self._view.say("staying up until Ctrl-C")
 
         def wait() -> None:
@@ -223,6 +224,12 @@ class _Demo:
             self._interrupts.sleep(0.2)
 
         self._interrupts.until_one(wait)
+
+    def _say_where(self, workers: Workers) -> None:
+        for url in workers.urls:
+            self._view.say(
+                f"{url}/ is its live page (metrics and health: /metrics, /readyz, /livez)"
+            )
 
     def _audit(self, kafka: KafkaSettings, names: _Names) -> dict[str, Any]:
         flags = names.flags() | {
