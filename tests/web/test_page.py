@@ -5,100 +5,24 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 
-from tests.workers import ObedientModel, clock, wait_until
+from tests.sites import JSON, Site, Well
+from tests.workers import clock, wait_until
 from worker.metrics import Metrics
-from worker.runtime.box import Box
-from worker.runtime.health import Verdict
 from worker.runtime.http import HttpServer
 from worker.runtime.page import classify, events
 from worker.runtime.page.classify import CHARACTERS
 from worker.runtime.page.guard import foreign_name, foreign_site
 from worker.settings import HttpSettings
 
-JSON = {"Content-Type": "application/json"}
 FILES = ("/", "/page.css", "/page.js", "/charts.js", "/panels.js", "/box.js", "/words.js")
 LIBRARY = ("/uPlot.iife.min.js", "/uPlot.min.css", "/icon.svg")
-
-
-class Well:
-    verdict: Verdict = (True, "running")
-
-    def live(self) -> Verdict:
-        return self.verdict
-
-    def ready(self) -> Verdict:
-        return self.verdict
-
-
-class Counted(Metrics):
-    """Metrics that know how often they were read."""
-
-    reads = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        collect = self.registry.collect
-
-        def counting() -> Any:
-            self.reads += 1
-            return collect()
-
-        self.registry.collect = counting  # type: ignore[method-assign]
-
-
-class Site:
-    """A worker's HTTP, and a thread in place of its stages."""
-
-    def __init__(self) -> None:
-        self.metrics, self.health = Counted(), Well()
-        self.box, self.model = Box(clock), ObedientModel()
-        self.server = HttpServer(HttpSettings(port=0), self.metrics, self.health, None, self.box)
-        self._stop, self.held = threading.Event(), threading.Event()
-        self._stages = threading.Thread(target=self._run)
-        self._stages.start()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.01):
-            if not self.held.is_set():
-                self.box.tokenise()
-                self.box.infer()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._stages.join()
-        self.server.close()
-
-    def ask(
-        self, path: str, method: str = "GET", body: Any = None, **headers: str
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
-        with closing(connection):
-            connection.request(
-                method, path, body, {k.replace("_", "-"): v for k, v in headers.items()}
-            )
-            answer = connection.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-
-    def classify(self, text: Any, **headers: str) -> tuple[int, str]:
-        body = json.dumps({"text": text})
-        status, _, said = self.ask("/classify", "POST", body, **(JSON | headers))
-        return status, said.decode().strip()
-
-    @contextmanager
-    def watching(self) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
-        with closing(connection):
-            connection.request("GET", "/events")
-            with connection.getresponse() as answer:
-                yield answer
 
 
 @pytest.fixture
