@@ -61,6 +61,7 @@ def program(project: Project) -> Faults:
     if project.instruction("STOPSIGNAL") != "SIGTERM":
         yield "the worker drains on SIGTERM"
     needed = {pyproject["readme"], *pyproject["license-files"], "pyproject.toml"}
+    needed = {name.partition("/")[0] for name in needed}  # what lies in a folder comes with it
     copied = " ".join(args for name, args in project.dockerfile if name == "COPY").split()
     yield from (f"{name} is needed to build the project" for name in needed - set(copied))
 
