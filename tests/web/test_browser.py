@@ -6,7 +6,6 @@ Chromium as the system has it; without one these tests are skipped, and say so.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import urlsplit
@@ -15,11 +14,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from schemas import DeadLetterReason
-from tests.sites import Site
+from tests.sites import CHROMIUM, Site
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 HOSTILE = (
     "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>",
     "<b>bold</b> & &amp; </bdi></li><iframe src='https://elsewhere.example/'></iframe>",
