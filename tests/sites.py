@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.records import item
 from tests.workers import ObedientModel, clock
+from worker.core.offsets import OffsetTracker
 from worker.core.records import Classified, Encoded, Prediction, RecordRef
 from worker.metrics import Metrics
 from worker.runtime.box import Box
@@ -81,7 +82,7 @@ class Site:
         ref = RecordRef("in", 0, 0, 1)
         one = Encoded(ref, "out", None, b"", [], now_ms - 40, None, label, score=0.9)
         self.metrics.consumed.inc(len(texts))
-        self.metrics.count_outcomes([one] * len(texts), now_ms)
+        self.metrics.count_outcomes([one] * len(texts), now_ms, OffsetTracker())
 
     def close(self) -> None:
         self._stop.set()

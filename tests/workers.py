@@ -234,7 +234,9 @@ class WorkerThread:
         self.progress.move(State.WARMING)
         self.error: BaseException | None = None
         self.stop_event = threading.Event()
-        launcher = Launcher(settings, self.metrics, self.progress, clock, self.stop_event, tracing=tracing)
+        launcher = Launcher(
+            settings, self.metrics, self.progress, clock, self.stop_event, tracing=tracing
+        )
 
         def run() -> None:
             try:

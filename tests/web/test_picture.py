@@ -10,6 +10,7 @@ import pytest
 
 from schemas import DeadLetterReason
 from tests.clocks import HandClock
+from worker.core.offsets import OffsetTracker
 from worker.core.records import Encoded, RecordRef
 from worker.metrics import Metrics
 from worker.runtime.health import Verdict
@@ -43,7 +44,9 @@ class Watched:
 
     def label(self, number: int, label: str = "POSITIVE", age_ms: int = 40) -> None:
         now_ms = self.clock.wall_ms()
-        self.metrics.count_outcomes([encoded(label, age_ms, now_ms)] * number, now_ms)
+        self.metrics.count_outcomes(
+            [encoded(label, age_ms, now_ms)] * number, now_ms, OffsetTracker()
+        )
 
     def after(self, seconds: float) -> dict[str, Any]:
         self.clock.sleep(seconds)
@@ -59,7 +62,9 @@ def test_totals_are_those_of_the_registry(watched: Watched) -> None:
     now_ms = watched.clock.wall_ms()
     watched.label(5)
     watched.label(3, "NEGATIVE")
-    watched.metrics.count_outcomes([encoded("", 0, now_ms, DeadLetterReason.NOT_JSON)], now_ms)
+    watched.metrics.count_outcomes(
+        [encoded("", 0, now_ms, DeadLetterReason.NOT_JSON)], now_ms, OffsetTracker()
+    )
     watched.metrics.offset_lag.labels("in", "2").set(7)
     watched.metrics.offset_lag.labels("in", "10").set(1)
     watched.metrics.consumed.inc(12)

@@ -44,7 +44,7 @@ class Pipeline:
         onlookers: see what goes out, and ask about texts between micro-batches.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the room where all that works on a record comes together
         self,
         labeller: Labeller,
         encoder: Encoder,

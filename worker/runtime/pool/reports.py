@@ -68,7 +68,7 @@ def decode(line: bytes) -> Report:
         ready=tuple(told["ready"]),
         metrics=[_family(*one) for one in told["metrics"]],
         reason=told["reason"],
-        posts=told["posts"],
+        posts=tuple(told["posts"]),
     )
 
 
