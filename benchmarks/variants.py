@@ -4,8 +4,9 @@
 
 Each question drains one backlog under two or more settings, in turn, for some rounds: the cache
 where no text comes twice, where a tenth does, and where four in ten do; one process with all cores
-against one process a core. Prints a table (standard error) and one JSON object (standard output);
-writes benchmarks/results/variants.json. The model is the bundled one unless --model names another.
+against one process a core; nobody who looks against Prometheus, an open page, and every micro-batch
+traced. Prints a table (standard error) and one JSON object (standard output);
+writes benchmarks/results/variants.json and the README's table, unless --only is given. The model is the bundled one unless --model names another.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.brokers import some_broker
+from benchmarks.onlookers import Look, collecting, nobody, scraping, watching
 from worker.cli.bench_rig import Rig
 from worker.clock import SystemClock
 from worker.errors import StreamlabelError
+from worker.local import readme
 from worker.local.bench_machine import processor
 from worker.local.bench_results import RESULTS, Variant, Variants
 from worker.local.demo_workers import Workers
@@ -42,33 +45,49 @@ _SEED: Final = 1
 
 
 @dataclass(frozen=True)
+class Setting:
+    """Flags of the worker, and who looks at it meanwhile."""
+
+    flags: Mapping[str, str]
+    look: Look = nobody
+
+
+@dataclass(frozen=True)
 class Question:
     """One backlog, and the settings under which it is drained; the first is compared with."""
 
     name: str
     repeats: float
-    variants: Mapping[str, Mapping[str, str]]
+    variants: Mapping[str, Setting]
 
 
 def questions() -> list[Question]:
     """All of them, for this machine."""
     no_cache = {"--cache-max-bytes": "0"}
-    cache: dict[str, Mapping[str, str]] = {"off": no_cache, "on": {"--cache-max-bytes": "16000000"}}
+    cache = {"off": Setting(no_cache), "on": Setting({"--cache-max-bytes": "16000000"})}
     found = [Question(f"cache, {share:.0%} repeats", share, cache) for share in _REPEATS]
     many = cores()
     if many > 1:
         split = {
-            "1": no_cache | {"--processes": "1"},
-            str(many): no_cache | {"--processes": str(many)},
+            str(number): Setting(no_cache | {"--processes": str(number)}) for number in (1, many)
         }
         found.append(Question(f"processes on {many} cores", 0.0, split))
+    eyes = {
+        "nobody": Setting(no_cache),
+        "a scrape a second": Setting(no_cache, scraping),
+        "an open page": Setting(no_cache, watching),
+        "every micro-batch traced": Setting(no_cache | {"--tracing-sample-ratio": "1"}),
+    }
+    found.append(Question("who looks", 0.0, eyes))
     return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """All questions, one after the other."""
     parser = argparse.ArgumentParser(prog="bench-variants", description=__doc__)
-    parser.add_argument("--only", default="", help="questions whose name begins like this")
+    parser.add_argument(
+        "--only", default="", help="questions whose name begins like this; writes no file"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="of each variant [3]")
     parser.add_argument("--records", type=int, default=3000, help="in a backlog [3000]")
     parser.add_argument("--model", default="bundled", help="name or folder [bundled]")
@@ -95,11 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rounds=args.rounds,
         variants=tuple(answers),
     )
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "variants.json").write_text(found.model_dump_json(indent=2) + "\n")
     _show(found)
     print(found.model_dump_json())
-    return 0
+    if args.only:  # some answers would stand in the README as if they were all
+        return 0
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "variants.json").write_text(found.model_dump_json(indent=2) + "\n")
+    return readme.main([])
 
 
 def backlog(texts: Sequence[str], records: int, repeats: float) -> list[str]:
@@ -122,6 +143,7 @@ def _answers(asked: Sequence[Question], args: argparse.Namespace) -> list[Varian
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(clock))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamlabel-")))
+        stack.enter_context(collecting())
         broker = stack.enter_context(some_broker(args.bootstrap_servers))
         given = {"kafka.bootstrap_servers": broker.bootstrap_servers, "model.name": args.model}
         config = folder / "settings.toml"
@@ -132,11 +154,11 @@ def _answers(asked: Sequence[Question], args: argparse.Namespace) -> list[Varian
             texts_of_it = backlog(texts, args.records, question.repeats)
             rates: dict[str, list[float]] = {name: [] for name in question.variants}
             for turn in range(args.rounds):
-                for name, flags in question.variants.items():
+                for name, setting in question.variants.items():
                     told = f"{question.name}: {name} ({turn + 1} of {args.rounds})"
                     print(f"bench-variants: {told}", file=sys.stderr, flush=True)
-                    rig.flags = flags
-                    with rig.line(texts_of_it) as line:
+                    rig.flags = setting.flags
+                    with rig.line(texts_of_it) as line, setting.look(line.urls[0]):
                         rates[name].append(line.drained_at(args.records))
             answers += _judged(question, rates)
     return answers

@@ -28,8 +28,10 @@ def test_every_question_compares_settings_that_differ() -> None:
     asked = variants.questions()
     assert [q.repeats for q in asked if q.name.startswith("cache")] == [0.0, 0.1, 0.4]
     for question in asked:
-        flags = [tuple(flags.items()) for flags in question.variants.values()]
-        assert len(set(flags)) == len(flags) > 1
+        settings = [
+            (tuple(setting.flags.items()), setting.look) for setting in question.variants.values()
+        ]
+        assert len(set(settings)) == len(settings) > 1
 
 
 def test_an_unknown_question_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

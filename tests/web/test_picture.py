@@ -68,6 +68,7 @@ def test_totals_are_those_of_the_registry(watched: Watched) -> None:
     watched.metrics.offset_lag.labels("in", "2").set(7)
     watched.metrics.offset_lag.labels("in", "10").set(1)
     watched.metrics.consumed.inc(12)
+    watched.metrics.label_drift.set(0.3)
     shown = watched.after(1)
     assert shown["totals"]["published"] == 8
     assert shown["totals"]["consumed"] == 12
@@ -78,6 +79,7 @@ def test_totals_are_those_of_the_registry(watched: Watched) -> None:
     assert dict(map(tuple, shown["confidence"]))[0.95] == 8
     assert sum(value for _, value in shown["confidence"]) == 8
     assert shown["worker"]["words"] == "joining the group"
+    assert shown["drift"] == {"label": 0.3, "confidence": 0.0}
 
 
 def test_a_rate_needs_two_looks(watched: Watched) -> None:

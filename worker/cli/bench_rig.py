@@ -194,6 +194,11 @@ class Line:
         (told,) = self._workers.metric("process_resident_memory_bytes")
         return None if told is None else int(told)
 
+    @property
+    def urls(self) -> list[str]:
+        """Where its workers show metrics and page."""
+        return self._workers.urls if self._workers else []
+
     def _send(self, text: str) -> int:
         tag = next(self._tags)
         value = json.dumps({"id": str(tag), "text": text}).encode()

@@ -26,6 +26,7 @@ COMMANDS = {
     "check": "check settings, broker, topics and model",
     "bench": "measure engine, throughput and latency on this machine",
     "plan": "turn a bench into settings, workers, partitions",
+    "top": "watch a worker in this terminal",
     "audit": "prove from the topics alone that every promise held",
 }
 

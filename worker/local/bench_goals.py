@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from worker.local.bench_figures import Bench, read
-from worker.local.bench_results import RESULTS, Peers, ScaleOut, results
+from worker.local.bench_results import RESULTS, Peers, ScaleOut, Variants, results
 from worker.local.bench_table import caption
 
 
@@ -21,6 +21,7 @@ class Measured(NamedTuple):
     bench: Bench | None
     peers: Peers | None
     scale: ScaleOut | None
+    variants: Variants | None
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,10 @@ def captions(found: Measured) -> list[str]:
     if found.scale:
         told = f"{found.scale.service_ms:g} ms a text, {found.scale.partitions} partitions"
         said.append(f"Scale-out: {_where(found.scale)}; {told}.")
+    if found.variants:
+        told = f"{found.variants.model} model, {found.variants.records} records, in turns"
+        rounds = f"{found.variants.rounds} round(s) each"
+        said.append(f"Settings: {_where(found.variants)}; {told}, {rounds}.")
     return said
 
 
@@ -159,6 +164,12 @@ def markdown(folder: Path = RESULTS) -> str:
             for p, ratio in found.peers.ratios()
         ]
         parts.append(_table(("End to end", "Records/s", "streamlabel is"), peers))
+    if found.variants:
+        variants = [
+            (v.question, v.name, f"{v.records_per_s:.1f}", f"{v.ratio:.2f} x")
+            for v in found.variants.variants
+        ]
+        parts.append(_table(("What a setting is worth", "", "Records/s", "To the first"), variants))
     return "\n\n".join([*parts, *captions(found)])
 
 
@@ -171,7 +182,7 @@ def _of_peers(peers: Peers) -> str:
     return f"{said}; {peers.broker} on this machine{same}{busy}."
 
 
-def _where(result: Peers | ScaleOut) -> str:
+def _where(result: Peers | ScaleOut | Variants) -> str:
     features = ", ".join(result.features) or "no known matrix extension"
     return f"{result.cpu}, {result.cores} core(s) ({features})"
 

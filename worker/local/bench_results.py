@@ -7,11 +7,13 @@ by `make bench`, `make bench-peers`, `make bench-scale` and `make bench-variants
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 RESULTS: Final = Path(__file__).parents[2] / "benchmarks" / "results"
+
+Result = TypeVar("Result", bound=BaseModel)
 
 
 class _Result(BaseModel):
@@ -133,10 +135,14 @@ class Variants(_Result):
     variants: tuple[Variant, ...]
 
 
-def results(folder: Path = RESULTS) -> tuple[Peers | None, ScaleOut | None]:
-    """What is there of the two; None for a file that has not been written."""
-    peers, scale = folder / "peers.json", folder / "scale_out.json"
+def results(folder: Path = RESULTS) -> tuple[Peers | None, ScaleOut | None, Variants | None]:
+    """What is there of the three; None for a file that has not been written."""
     return (
-        Peers.model_validate_json(peers.read_bytes()) if peers.is_file() else None,
-        ScaleOut.model_validate_json(scale.read_bytes()) if scale.is_file() else None,
+        _result(Peers, folder / "peers.json"),
+        _result(ScaleOut, folder / "scale_out.json"),
+        _result(Variants, folder / "variants.json"),
     )
+
+
+def _result(kind: type[Result], path: Path) -> Result | None:
+    return kind.model_validate_json(path.read_bytes()) if path.is_file() else None

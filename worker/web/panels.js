@@ -64,6 +64,14 @@ function labels(shown) {
   rows("labels", all.map(([name, value], n) => bar(name, value / whole, `${number(value)} · ${percent(value / whole)}`, paint(n))), "no text labelled yet");
 }
 
+function drift(shown) {
+  const { label, confidence: sure } = shown.drift;
+  const most = Math.max(label, sure);
+  const verdict = most < 0.1 ? "stable" : most < 0.25 ? "moving" : "shifted";
+  set("drift", `drift: labels ${label.toFixed(2)}, confidence ${sure.toFixed(2)} · ${verdict}`);
+  at("drift").classList.toggle("alert", most >= 0.25);
+}
+
 function confidence(shown) {
   const most = Math.max(1, ...shown.confidence.map(([, value]) => value));
   const whole = shown.confidence.reduce((sum, [, value]) => sum + value, 0) || 1;
@@ -165,7 +173,7 @@ function posts(shown) {
 }
 
 export function show(shown) {
-  [figures, labels, confidence, stages, batches, partitions, reasons, group, posts].forEach((part) => part(shown));
+  [figures, labels, drift, confidence, stages, batches, partitions, reasons, group, posts].forEach((part) => part(shown));
   const { model, version } = shown.worker;
   const facts = [model.model, model.engine && `${model.engine} engine`, model.dtype, model.device];
   set("model", facts.filter(Boolean).join(" · ") || "loading the model");

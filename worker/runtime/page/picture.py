@@ -67,6 +67,7 @@ class Picture:
             "batches": _batches(spread[1], new),
             "dead_letters": {k: v for k, v in new.by(_DEAD, "reason").items() if v},
             "rebalances": new.by("rebalances_total", "kind"),
+            "drift": {of: new.total(f"{of}_drift") for of in ("label", "confidence")},
             "confidence": _separate(new.buckets("confidence")),
             "posts": self._posted.latest(),
             "box": self._box,

@@ -1,0 +1,180 @@
+"""`streamlabel top`: the page's picture in a terminal, and nothing foreign that steers it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.sites import Site
+from tests.workers import free_port, wait_until
+from worker.errors import SettingsError
+from worker.local.top_stream import Unwatchable, pictures
+from worker.local.top_view import line, screen
+from worker.settings import child_environment
+
+HOSTILE = (
+    "<b>[red]bold[/red]</b> \x1b[2J\x1b]0;owned\x07 \u202edlrow\u202c \x9b31m " + "x" * 1_000_000
+)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with closing(Site()) as site:
+        yield site
+
+
+def picture(site: Site) -> dict[str, Any]:
+    shown = next(pictures(f"http://127.0.0.1:{site.server.port}"))
+    return shown | {"history": [1.0, None, 3.0]}
+
+
+def printed(shown: dict[str, Any], width: int = 120, gone: str = "") -> str:
+    """As plain text: what it takes to colour it is left out."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(screen(shown, width, gone))
+    out = console.file
+    assert isinstance(out, io.StringIO)
+    return out.getvalue()
+
+
+def top(site: Site | int, *more: str) -> subprocess.CompletedProcess[str]:
+    port = site if isinstance(site, int) else site.server.port
+    command = [sys.executable, "-m", "worker", "top", f"http://127.0.0.1:{port}", *more]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=child_environment()
+    )
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_the_picture_fits_and_has_the_numbers_of_metrics(site: Site, width: int) -> None:
+    for _ in range(3):
+        site.label("a fine day", "another one")
+    site.metrics.offset_lag.labels("texts.in", "3").set(1234)
+    found = printed(picture(site), width)
+    assert max(map(len, found.splitlines())) <= width
+    for told in (
+        "6 labelled",
+        "1,234",
+        "POSITIVE",
+        "texts.in 3",
+        "90.0%",
+        "a fine day",
+        "starting",
+    ):
+        assert told in found, found
+
+
+def test_hostile_texts_are_shown_and_not_obeyed(site: Site) -> None:
+    site.label(HOSTILE, label="[blink]\x1b[31mLABEL")
+    found = printed(picture(site))
+    assert "[red]bold[/red]" in found
+    assert "[U+001B]" in found
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(found)
+    assert len(found) < 20_000
+
+
+def test_a_shift_is_said(site: Site) -> None:
+    site.label("hi")
+    site.metrics.label_drift.set(0.7)
+    site.metrics.confidence_drift.set(0.02)
+    found = printed(picture(site))
+    assert "labels 0.70 (SHIFTED), confidence 0.02 (stable)" in found
+
+
+def test_once_prints_one_picture_and_ends(site: Site) -> None:
+    site.label("hi")
+    done = top(site, "--once")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 labelled" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_a_pipe_gets_a_line_a_second_and_is_told_when_the_worker_goes(site: Site) -> None:
+    site.label("hi")
+    command = [sys.executable, "-m", "worker", "top", f"127.0.0.1:{site.server.port}"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=child_environment()
+    ) as process:
+        try:
+            assert process.stdout
+            assert "1 labelled" in process.stdout.readline()
+            site.close()
+            told = ""
+            while "trying again" not in told:
+                told = process.stdout.readline()
+            assert f"127.0.0.1:{site.server.port}" in told
+        finally:
+            process.kill()
+
+
+def test_nobody_there_is_told_with_what_to_look_at() -> None:
+    done = top(free_port(), "--once")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "does a worker run there, with http.enabled and this http.port?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A server that is no worker's."""
+
+    body, kind = b"<html>hello</html>", "text/html"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", self.kind)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextlib.contextmanager
+def stranger(body: bytes, kind: str) -> Iterator[str]:
+    handler = type("Handler", (Stranger,), {"body": body, "kind": kind})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        (b"<html>hello</html>", "text/html", "no streamlabel worker"),
+        (b"event: picture\ndata: nonsense\n\n", "text/event-stream", "not as a streamlabel worker"),
+        (b"", "text/event-stream", "ended the connection"),
+    ],
+)
+def test_a_stranger_is_named(body: bytes, kind: str, words: str) -> None:
+    with stranger(body, kind) as url, pytest.raises(Unwatchable, match=words):
+        list(pictures(url))
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "http://host:port", "http://"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"http://127\.0\.0\.1:9100"):
+        list(pictures(url))
+
+
+def test_a_line_says_what_matters(site: Site) -> None:
+    site.label("hi")
+    shown: dict[str, Any] = {}
+
+    def counted() -> bool:
+        shown.update(picture(site))
+        return shown["totals"]["published"] == 1
+
+    wait_until(counted, what="it is counted")
+    assert line(shown).endswith("1 labelled, 0 dead letters, starting")
