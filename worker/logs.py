@@ -18,6 +18,7 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
 _QUIET = ("kafka", "urllib3", "httpx", "httpcore", "filelock", "transformers", "torch")
+_SILENT = ("opentelemetry",)  # says every few seconds that it will try again; an error says enough
 
 
 def configure(level: str, style: Literal["auto", "json", "plain"], **fields: object) -> None:
@@ -59,6 +60,8 @@ def configure(level: str, style: Literal["auto", "json", "plain"], **fields: obj
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.ERROR)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -1,4 +1,4 @@
-"""Every collector, once, in one catalogue. Imports prometheus_client and the contract alone.
+"""Every collector, once, in one catalogue. Imports prometheus_client, core and the contract.
 
 Any thread may observe (the library locks). Names, units and labels follow the Prometheus
 conventions; partition series are dropped when the partition is revoked. How a pool of processes

@@ -156,3 +156,15 @@ def test_close_ends_the_thread_and_frees_the_port() -> None:
     with pytest.raises(ConnectionRefusedError):
         ask(server, "/livez")
     HttpServer(HttpSettings(port=server.port), Metrics(), Patient()).close()
+
+
+def test_a_body_that_never_comes_holds_no_scrape_up(server: HttpServer) -> None:
+    """Nobody reads it; who announced it is answered, and can ask again."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as asking:
+        asking.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
+        told = b""
+        while b"streamlabel_state" not in told:
+            part = asking.recv(65_536)
+            assert part, told
+            told += part
+    assert told.startswith(b"HTTP/1.1 200 OK")

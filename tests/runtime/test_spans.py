@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
@@ -120,3 +123,60 @@ def test_what_is_not_sampled_costs_no_links_and_passes_the_records_own_context(
         traced.spans.end([])
     assert len(traced.finished()) == seen
     assert abs(seen / 400 - ratio) < 0.12  # six standard deviations
+
+
+@pytest.mark.parametrize("odd", [b"\x1b[31m, =,,", b"a" * 100_000, b"\xff=\xfe"])
+def test_what_a_vendor_adds_is_neither_read_nor_logged(
+    odd: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever can write to the topic could fill the log with it."""
+    traced = Traced()
+    traced.spans.begin(batch(*texts((("traceparent", PARENT), ("tracestate", odd)))))
+    traced.spans.end([])
+    (span,) = traced.finished()
+    assert [f"{link.context.trace_id:x}" for link in span.links] == ["1" * 32]
+    assert not caplog.records
+
+
+class Away(SpanExporter):
+    """A collector that does not answer."""
+
+    def __init__(self) -> None:
+        self.asked, self.back = threading.Event(), threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.asked.set()
+        self.back.wait(60)
+        return SpanExportResult.SUCCESS
+
+
+@pytest.mark.timeout(20)  # the SDK's own wait is half a minute
+def test_a_collector_that_is_away_holds_no_stop_up() -> None:
+    away = Away()
+    settings = load({"tracing.sample_ratio": 1}, environ={}).settings
+    spans = exporting(settings, HandClock(), away)
+    spans.begin(batch(*texts(())))
+    spans.end([])
+    try:
+        spans.close()
+        assert away.asked.is_set()  # it is being waited for, but not here
+    finally:
+        away.back.set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "service"),
+    [
+        ("OTEL_SERVICE_NAME", "mine", "mine"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.name=ours,a=b", "ours"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=b", "streamlabel"),
+    ],
+)
+def test_the_sdk_s_own_variables_name_the_service(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, service: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    traced = Traced()
+    traced.spans.begin(batch(*texts(())))
+    traced.spans.end([])
+    assert traced.finished()[0].resource.attributes["service.name"] == service

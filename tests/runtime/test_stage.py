@@ -95,3 +95,27 @@ def test_a_crash_is_told_with_the_stage_s_name() -> None:
     assert crashed.wait(10)
     stage.join(10)
     assert told == ["publish: SystemExit"]
+
+
+def test_an_item_that_comes_while_something_else_is_done_has_not_waited_since_long_ago() -> None:
+    """An idle stage answers a question from the page: what comes meanwhile is held since now."""
+    clock, abandon = HandClock(), threading.Event()
+    asked, told, looked = threading.Event(), threading.Event(), threading.Event()
+
+    def between() -> None:
+        if asked.is_set() and not told.is_set():
+            looked.set()
+            told.wait(10)
+
+    stage: Stage[str, None] = Stage(
+        "infer", lambda _: None, 1, lambda *_: None, abandon, clock, between=between
+    )
+    stage.start()
+    clock.now += 1_000
+    asked.set()
+    assert looked.wait(10)
+    assert stage.offer("abc")
+    assert (stage.held, stage.moved_at) == (3, clock.now)
+    told.set()
+    abandon.set()
+    stage.join(10)

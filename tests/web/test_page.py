@@ -292,3 +292,10 @@ def test_a_page_for_this_machine_has_no_foreign_name(
 
 def test_no_browser_is_no_site() -> None:
     assert not foreign_site({})
+
+
+def test_who_leaves_in_the_middle_of_a_question_is_no_fault(site: Site) -> None:
+    head = "POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", site.server.port), timeout=10) as asking:
+        asking.sendall(f'{head}Content-Length: 40\r\n\r\n{{"text": '.encode())
+    assert site.classify("hello")[0] == 200

@@ -130,7 +130,7 @@ class Stranger(BaseHTTPRequestHandler):
     body, kind = b"<html>hello</html>", "text/html"
 
     def do_GET(self) -> None:
-        self.send_response(200)
+        self.send_response(200 if self.kind else 403)
         self.send_header("Content-Type", self.kind)
         self.end_headers()
         self.wfile.write(self.body)
@@ -155,11 +155,22 @@ def stranger(body: bytes, kind: str) -> Iterator[str]:
         (b"<html>hello</html>", "text/html", "no streamlabel worker"),
         (b"event: picture\ndata: nonsense\n\n", "text/event-stream", "not as a streamlabel worker"),
         (b"", "text/event-stream", "ended the connection"),
+        (b"\x1b[2J go away", "", r"403 \[U\+001B\]\[2J go away"),
     ],
 )
 def test_a_stranger_is_named(body: bytes, kind: str, words: str) -> None:
     with stranger(body, kind) as url, pytest.raises(Unwatchable, match=words):
         list(pictures(url))
+
+
+@pytest.mark.parametrize("picture", [b"[1]", b"{}", b'{"texts_per_second": 1}'])
+def test_a_picture_of_another_version_is_told_without_a_stack(picture: bytes) -> None:
+    body = b"event: picture\ndata: " + picture + b"\n\n"
+    with stranger(body, "text/event-stream") as url:
+        done = top(int(url.rpartition(":")[2]), "--once")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "shows what this version does not know" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "http://host:port", "http://"])

@@ -14,12 +14,9 @@ import argparse
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from worker.settings import Loaded
-
-if TYPE_CHECKING:
-    pass
 
 OPTIONS: tuple[str, ...] = ()
 
@@ -93,6 +90,8 @@ def _watch(url: str, show: Show, *, once: bool = False) -> None:
                 show(last, "")
                 if once:
                     return
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unwatchable(f"{url} shows what this version does not know") from error
         except Unwatchable as error:
             if last is None:
                 raise

@@ -79,10 +79,11 @@ class PredictionCache:
 
     def _keep(self, key: bytes, entry: bytes) -> None:
         size = _size(key, entry)
+        if size > self._generation_bytes:
+            return
         if self._young.size + size > self._generation_bytes:
             self._young, self._old = _Generation(), self._young
-        if size <= self._generation_bytes:
-            self._young.put(key, entry)
+        self._young.put(key, entry)
 
 
 class _Generation:

@@ -141,7 +141,7 @@ class KafkaSink:
         self._publisher.check()
 
     def hurry(self) -> None:
-        """Nothing to do: the client waits for 5 ms at most."""
+        """Nothing to do: the client sends at once."""
 
     def close(self, timeout: float) -> None:
         """Wait for acknowledgements up to `timeout` seconds, then drop what is left."""

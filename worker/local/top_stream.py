@@ -12,11 +12,13 @@ from contextlib import closing
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from worker.core.visible import excerpt
 from worker.errors import SettingsError, StreamlabelError
 
 Shown = dict[str, Any]
 
 _SILENCE: Final = 5.0  # seconds; a picture comes every one
+_WORDS: Final = 300  # of another's message; nothing in it steers the terminal
 _LONGEST: Final = 4_000_000  # bytes of a line: five minutes of charts are a tenth of that
 
 
@@ -41,7 +43,8 @@ def pictures(url: str) -> Iterator[Shown]:
         except TimeoutError as error:
             raise Unwatchable(f"{url} has been silent for {_SILENCE:g} s") from error
         except (OSError, http.client.HTTPException) as error:
-            told = f"{url} does not answer ({error or type(error).__name__})"
+            why = excerpt(str(error), _WORDS) or type(error).__name__
+            told = f"{url} does not answer ({why})"
             raise Unwatchable(
                 f"{told}: does a worker run there, with http.enabled and this http.port?"
             ) from error
@@ -63,8 +66,8 @@ def _connection(url: str) -> http.client.HTTPConnection:
 
 def _check(answer: http.client.HTTPResponse, url: str) -> None:
     if answer.status != http.HTTPStatus.OK:
-        words = answer.read(300).decode("utf-8", "replace").strip()
-        raise Unwatchable(f"{url} refuses: {answer.status} {words}")
+        words = answer.read(_WORDS).decode("utf-8", "replace").strip()
+        raise Unwatchable(f"{url} refuses: {answer.status} {excerpt(words, _WORDS)}")
     if answer.headers.get_content_type() != "text/event-stream":
         raise Unwatchable(f"{url} is no streamlabel worker, or an older one without a page")
 

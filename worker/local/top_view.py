@@ -53,7 +53,7 @@ def line(shown: Shown) -> str:
         f"{_number(shown['texts_per_second'])} texts/s, p99 {_time(shown['latency']['p99'])}, "
         f"lag {_number(shown['lag']['records'])} records, "
         f"{_number(totals['published'])} labelled, {_number(totals['dead_lettered'])} dead letters, "
-        f"{', '.join(shown['worker']['states'])}"
+        f"{_plain(', '.join(shown['worker']['states']))}"
     )
 
 
@@ -219,5 +219,7 @@ def _time(seconds: float | None) -> str:
 
 
 def _drift(index: float) -> str:
+    if not index:
+        return "- (too few results yet)"
     words = "stable" if index < _STABLE else "a little" if index < _SHIFTED else "SHIFTED"
     return f"{index:.2f} ({words})"

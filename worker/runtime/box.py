@@ -8,6 +8,7 @@ a newer one takes the place of one that nobody waits for any more. Imports core.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -51,8 +52,8 @@ class Box:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._model: tuple[Tokeniser, Classifier] | None = None
-        self._asked: _Question | None = None
-        self._cut: _Question | None = None
+        self._asked: deque[_Question] = deque(maxlen=1)
+        self._cut: deque[_Question] = deque(maxlen=1)
 
     def open(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
         """The model is loaded."""
@@ -69,26 +70,24 @@ class Box:
         The future raises `Unanswerable` where the model fails.
         """
         question = _Question(text, Future())
-        self._asked = question
+        self._asked.append(question)
         return question.answer
 
     def tokenise(self) -> None:
         """Tokenise thread: take the first step of a question, if there is one."""
-        question = self._asked
+        question = _taken(self._asked)
         if question is None or self._model is None:
             return
-        self._asked = None
         tokeniser = self._model[0]
         question.model_input = self._tried(question, lambda: tokeniser.tokenise([question.text])[0])
         if question.model_input is not None:
-            self._cut = question
+            self._cut.append(question)
 
     def infer(self) -> None:
         """Infer thread: take the last one."""
-        question = self._cut
+        question = _taken(self._cut)
         if question is None or question.model_input is None or self._model is None:
             return
-        self._cut = None
         classifier, given = self._model[1], question.model_input
         prediction = self._tried(question, lambda: classifier.predict(given)[0])
         if prediction is not None and question.answer.set_running_or_notify_cancel():
@@ -110,3 +109,11 @@ class Box:
             return None
         finally:
             question.seconds += self._clock.monotonic() - began
+
+
+def _taken(slot: deque[_Question]) -> _Question | None:
+    """What is there, at one blow: it may be replaced this moment."""
+    try:
+        return slot.popleft()
+    except IndexError:
+        return None

@@ -159,16 +159,20 @@ class Pipeline:
         now_ms, now = self._clock.wall_ms(), self._clock.monotonic()
         trace = self._tracing.current()
         encoded = [self._encoder.encode(o, now_ms=now_ms, now=now, trace=trace) for o in outcomes]
+        if not self._persist(lambda: self._sink.publish(encoded)):
+            return
+        self._tracing.end(encoded)
         if self._onlookers:
             self._onlookers.posts.note(outcomes)
-        self._persist(lambda: self._sink.publish(encoded))
-        self._tracing.end(encoded)
 
     def _do_advance(self) -> None:
         self._persist(self._sink.advance)
 
-    def _persist(self, step: Callable[[], None]) -> None:
-        """Take a step of the sink's; after a passing fault, have the sink go on from there."""
+    def _persist(self, step: Callable[[], None]) -> bool:
+        """Take a step of the sink's; after a passing fault, have the sink go on from there.
+
+        False where the worker gave up meanwhile.
+        """
         attempt = 0
         while not self._abandon.is_set():
             try:
@@ -182,4 +186,5 @@ class Pipeline:
                 self._clock.sleep(backoff(attempt))
                 step = self._sink.advance
             else:
-                return
+                return True
+        return False

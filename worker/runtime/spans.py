@@ -12,6 +12,7 @@ links. Records of a micro-batch that is not sampled keep the context that they c
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 
@@ -26,8 +27,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from worker.clock import Clock
 from worker.core.records import TRACE_HEADERS, Encoded, MicroBatch, RawRecord, Trace
-from worker.settings import Settings, read_environment
+from worker.settings import Settings
 
+_GOODBYE = 2.0  # seconds; a collector that is away must not hold a stop up
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
 
@@ -40,10 +42,12 @@ def exporting(settings: Settings, clock: Clock, exporter: SpanExporter | None = 
         clock: the pipeline's own.
         exporter: where they go instead.
     """
-    service = read_environment("OTEL_SERVICE_NAME") or "streamlabel"
+    resource = Resource.create()
+    if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):  # no variable says it
+        resource = resource.merge(Resource({SERVICE_NAME: "streamlabel"}))
     provider = TracerProvider(
         sampler=TraceIdRatioBased(settings.tracing.sample_ratio),
-        resource=Resource.create({SERVICE_NAME: service}),
+        resource=resource,
         # The SDK's 128 would leave records of a large micro-batch out.
         span_limits=SpanLimits(max_links=settings.batch.max_records),
         shutdown_on_exit=False,
@@ -110,18 +114,20 @@ class BatchSpans:
         span.end(self._clock.wall_ms() * _NS_PER_MS)
 
     def close(self) -> None:
-        self._provider.shutdown()
+        """Send what was not sent yet, if that takes no longer than a moment."""
+        # The SDK waits half a minute, or for ever, for an export that is being tried again.
+        last = threading.Thread(target=self._provider.shutdown, name="spans", daemon=True)
+        last.start()
+        last.join(_GOODBYE)
 
 
 def _origins(batch: MicroBatch) -> Iterator[tuple[RawRecord, SpanContext]]:
     """The records that came with a context of their own."""
     for entry in batch.entries:
-        carrier = {
-            name: value.decode("latin-1")
-            for name, value in entry.record.headers
-            if name in TRACE_HEADERS
-        }
-        if carrier:
+        # What vendors add (`tracestate`) is not needed for a link, and the SDK logs it when it is odd.
+        headers = dict(entry.record.headers)
+        if value := headers.get(TRACE_HEADERS[0]):
+            carrier = {TRACE_HEADERS[0]: value.decode("latin-1")}
             context = TraceContextTextMapPropagator().extract(carrier, Context())
             origin = get_current_span(context).get_span_context()
             if origin.is_valid:

@@ -131,6 +131,8 @@ class Stage(Generic[In, Out]):
     def _run(self) -> None:
         try:
             while not self._abandon.is_set():
+                # Nothing is held here: an item that comes meanwhile has waited for no longer.
+                self.moved_at = self._clock.monotonic()
                 self._between()
                 try:
                     item = self._inbox.get(timeout=_IDLE_SECONDS if self._idle else _POLL_SECONDS)

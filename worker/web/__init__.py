@@ -1,5 +1,4 @@
-"""The live page's own files, which `worker.runtime.page.files` reads. No code, no host but the worker.
+"""The live page's own files, which `worker.runtime.page.files` reads. No Python, no host but the worker.
 
-page.html, page.css and page.js are ours; the charts are uPlot's (MIT, see uPlot.LICENSE), as it is
-published.
+All but the charts is ours; they are uPlot's (MIT, see uPlot.LICENSE), as it is published.
 """

@@ -8,7 +8,7 @@ const text = document.getElementById("text");
 const answer = document.getElementById("answer");
 const button = form.querySelector("button");
 
-function told(label, all, words) {
+function told(all, words) {
   answer.replaceChildren(scores(all, all.map(([name]) => name).sort()), make("small", words));
 }
 
@@ -21,7 +21,7 @@ async function ask() {
   if (!reply.ok) throw new Error((await reply.text()).trim());
   const found = await reply.json();
   const cut = found.truncated ? ", cut to the model's length" : "";
-  told(found.label, found.scores, `${number(found.token_count)} tokens${cut}, ${number(found.milliseconds, 1)} ms in the model`);
+  told(found.scores, `${number(found.token_count)} tokens${cut}, ${number(found.milliseconds, 1)} ms in the model`);
 }
 
 form.addEventListener("submit", async (event) => {

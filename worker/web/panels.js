@@ -67,6 +67,7 @@ function labels(shown) {
 function drift(shown) {
   const { label, confidence: sure } = shown.drift;
   const most = Math.max(label, sure);
+  if (!most) return set("drift", "drift: too few results yet");
   const verdict = most < 0.1 ? "stable" : most < 0.25 ? "moving" : "shifted";
   set("drift", `drift: labels ${label.toFixed(2)}, confidence ${sure.toFixed(2)} · ${verdict}`);
   at("drift").classList.toggle("alert", most >= 0.25);

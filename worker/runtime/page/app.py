@@ -10,7 +10,7 @@ from typing import Final
 from prometheus_client import make_asgi_app
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from worker.clock import Clock
 from worker.runtime.box import Box
@@ -98,10 +98,16 @@ class App:
         await self.events.stream(headers, receive, send)
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Whatever is asked for, in the form that the reader prefers."""
         try:
-            await self._exposition(scope, receive, send)
+            # The library waits for a body that nobody reads, and that may never come.
+            await self._exposition(scope, _no_body, send)
         except UnicodeDecodeError:  # before anything was sent: a header or query that is no UTF-8
             await text(400, "headers and query must be UTF-8")(scope, receive, send)
+
+
+async def _no_body() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 def _reads(scope: Scope) -> bool:

@@ -1,4 +1,4 @@
-"""POST /classify: one text in, every label's probability out. The only thing that can be sent.
+"""POST /classify: one text in, the likeliest labels out. The only thing that can be sent.
 
 Runs on the HTTP thread's loop; the answer comes from the model's own threads (`runtime.box`). Other
 sites can't ask in a reader's name, and each wait has an end. Imports the ground floor and `box`.
@@ -11,7 +11,7 @@ import json
 from typing import Any, Final
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope
 
@@ -88,7 +88,7 @@ async def _body(request: Request) -> bytes:
                 body += part
                 if len(body) > _BYTES:
                     raise Refused(413, f"too long: at most {CHARACTERS} characters")
-    except TimeoutError:
+    except (TimeoutError, ClientDisconnect):
         raise Refused(408, "the request did not come to its end") from None
     return body
 

@@ -76,14 +76,14 @@ class Events:
 
     async def _draw(self) -> None:
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        due, failed = loop.time(), False
         while not self._closed:
             try:
-                self._newest = frame("picture", self._picture.take())
+                self._newest, failed = frame("picture", self._picture.take()), False
             except Exception:
-                log.exception("the page can't be drawn")
-                self.close()
-                return
+                if not failed:  # once, and not once a second
+                    log.exception("the page can't be drawn")
+                failed = True
             waiting, self._drawn = self._drawn, asyncio.Event()
             waiting.set()
             due = max(due + _EVERY, loop.time())
