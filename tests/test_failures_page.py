@@ -12,7 +12,14 @@ PAGE = (ROOT / "tests/FAILURES.md").read_text(encoding="utf-8")
 COMPLAINTS = "## What users of such workers complain about"
 CHAOS = "tests/chaos/test_chaos.py::test_the_promises_hold_while_everything_breaks"
 # They break no worker: their programs deliver nothing.
-NO_FAULTS = {"test_audit.py", "test_bench.py", "test_demo.py", "test_topics.py"}
+NO_FAULTS = {
+    "test_audit.py",
+    "test_bench.py",
+    "test_demo.py",
+    "test_metrics.py",
+    "test_topics.py",
+    "test_tracing.py",
+}
 
 _PROOF = re.compile(r"`(tests/[\w/]+\.py::test_\w+)`")
 _NAMED = re.compile(r"FIELD complaint (\d+):")
