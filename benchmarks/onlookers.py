@@ -23,12 +23,6 @@ _EVERY: Final = 1.0  # seconds
 _COLLECTOR: Final = 4318  # OTLP over HTTP
 
 
-@contextlib.contextmanager
-def nobody(url: str) -> Iterator[None]:  # noqa: ARG001 - as all who look
-    """No one."""
-    yield
-
-
 def scraping(url: str) -> AbstractContextManager[object]:
     """Prometheus, and an eager one: /metrics once a second."""
 

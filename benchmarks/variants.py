@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.brokers import some_broker
-from benchmarks.onlookers import Look, collecting, nobody, scraping, watching
+from benchmarks.onlookers import Look, collecting, scraping, watching
 from worker.cli.bench_rig import Rig
 from worker.clock import SystemClock
 from worker.errors import StreamlabelError
@@ -49,7 +49,7 @@ class Setting:
     """Flags of the worker, and who looks at it meanwhile."""
 
     flags: Mapping[str, str]
-    look: Look = nobody
+    look: Look = nullcontext
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("kafka").addHandler(logging.NullHandler())
     try:
         answers = _answers(asked, args)
-    except (StreamlabelError, ValueError) as error:
+    except (StreamlabelError, ValueError, OSError) as error:
         print(f"bench-variants: {error}", file=sys.stderr)
         return 1
     cpu, features = processor()

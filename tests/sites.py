@@ -28,6 +28,8 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Well:
+    """Health that a test sets."""
+
     verdict: Verdict = (True, "running")
 
     def live(self) -> Verdict:

@@ -8,7 +8,7 @@ The rooms, and who may import whom (never upward, never sideways)::
     kafka_io   the only rooms that import kafka
     inference  the only rooms that import torch and transformers
     runtime    the stages, the worker's main loop, the HTTP endpoints
-    web        the live page's own files: no code
+    web        the live page's own files: no Python
     local      what only `demo` and the tests need: embedded broker, sample posts
     cli        one file a command
 
@@ -20,6 +20,7 @@ The threads of a running worker::
     publish         encoding, the producer, transactions
     revoke          stands in for main while main is parked in a rebalance
     http            metrics, health and the live page: one loop; reads, and asks the box
+    (the SDK's)     exports spans, where `tracing.sample_ratio` is above 0
     reports, leash  in a pool (`--processes N`): tell the parent, and end when it is gone
     kafka-io-*      the client library's own; our callbacks enqueue and return
 

@@ -17,8 +17,9 @@ import structlog
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
-_QUIET = ("kafka", "urllib3", "httpx", "httpcore", "filelock", "transformers", "torch")
-_SILENT = ("opentelemetry",)  # says every few seconds that it will try again; an error says enough
+_QUIET = dict.fromkeys(
+    ("kafka", "urllib3", "httpx", "httpcore", "filelock", "transformers", "torch"), logging.WARNING
+) | {"opentelemetry": logging.ERROR}  # warns every few seconds that it will try again
 
 
 def configure(level: str, style: Literal["auto", "json", "plain"], **fields: object) -> None:
@@ -58,10 +59,8 @@ def configure(level: str, style: Literal["auto", "json", "plain"], **fields: obj
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    for name in _SILENT:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(max(least, root.level))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.drift import Drift, cell_of, stability_index
+from worker.core.drift import Drift, cell_of, reading, stability_index
 
 counts = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 10_000), max_size=6)
 
@@ -124,3 +124,18 @@ def test_a_value_falls_into_the_first_cell_that_it_does_not_exceed() -> None:
     """As in a Prometheus histogram, whose bounds belong to the cell below."""
     bounds = (0.5, 0.9, 1.0)
     assert [cell_of(value, bounds) for value in (0.1, 0.5, 0.51, 0.9, 1.0)] == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("index", "word"),
+    [
+        (0, ""),
+        (0.001, "stable"),
+        (0.0999, "stable"),
+        (0.1, "moving"),
+        (0.25, "shifted"),
+        (9, "shifted"),
+    ],
+)
+def test_an_index_has_its_usual_reading(index: float, word: str) -> None:
+    assert reading(index) == word

@@ -10,34 +10,22 @@ from contextlib import closing
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from tests.sites import Well
 from tests.workers import clock
 from worker.errors import SettingsError
 from worker.metrics import Metrics
 from worker.runtime import http as module
-from worker.runtime.health import Verdict
 from worker.runtime.http import HttpServer
 from worker.settings import HttpSettings
 
 
-class Patient:
-    """Health that a test sets."""
-
-    verdict: Verdict = (True, "running")
-
-    def live(self) -> Verdict:
-        return self.verdict
-
-    def ready(self) -> Verdict:
-        return self.verdict
+@pytest.fixture
+def health() -> Well:
+    return Well()
 
 
 @pytest.fixture
-def health() -> Patient:
-    return Patient()
-
-
-@pytest.fixture
-def server(health: Patient) -> Iterator[HttpServer]:
+def server(health: Well) -> Iterator[HttpServer]:
     with closing(HttpServer(HttpSettings(port=0), Metrics(), health)) as server:
         yield server
 
@@ -77,7 +65,7 @@ def test_what_is_no_text_is_no_fault_of_the_worker(server: HttpServer) -> None:
         assert raw.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
-def test_health_is_a_status_and_its_words(server: HttpServer, health: Patient) -> None:
+def test_health_is_a_status_and_its_words(server: HttpServer, health: Well) -> None:
     for path in ("/livez", "/readyz"):
         health.verdict = (True, "running")
         assert ask(server, path)[::2] == (200, b"running\n")
@@ -107,7 +95,7 @@ def test_an_unknown_path_names_those_there_are(server: HttpServer) -> None:
 
 def test_a_port_that_is_taken_is_an_error_that_names_the_setting(server: HttpServer) -> None:
     with pytest.raises(SettingsError, match=rf"http\.port = {server.port}: can't listen on 127"):
-        HttpServer(HttpSettings(port=server.port), Metrics(), Patient())
+        HttpServer(HttpSettings(port=server.port), Metrics(), Well())
 
 
 def test_it_listens_on_an_address_of_either_kind() -> None:
@@ -116,7 +104,7 @@ def test_it_listens_on_an_address_of_either_kind() -> None:
     except OSError:
         pytest.skip("this machine has no IPv6")
     with (
-        closing(HttpServer(HttpSettings(host="::1", port=0), Metrics(), Patient())) as server,
+        closing(HttpServer(HttpSettings(host="::1", port=0), Metrics(), Well())) as server,
         socket.create_connection(("::1", server.port), timeout=10) as raw,
     ):
         raw.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
@@ -130,7 +118,7 @@ def test_whoever_connects_and_does_not_ask_is_cut_off(
     """Or a few thousand such connections would use up the process's files."""
     monkeypatch.setattr(module, "_PATIENCE", 0.3)
     with (
-        closing(HttpServer(HttpSettings(port=0), Metrics(), Patient())) as server,
+        closing(HttpServer(HttpSettings(port=0), Metrics(), Well())) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw,
     ):
         raw.sendall(said)
@@ -150,12 +138,12 @@ def test_a_scraper_may_keep_its_connection(server: HttpServer) -> None:
 
 
 def test_close_ends_the_thread_and_frees_the_port() -> None:
-    server = HttpServer(HttpSettings(port=0), Metrics(), Patient())
+    server = HttpServer(HttpSettings(port=0), Metrics(), Well())
     assert ask(server, "/livez")[0] == 200
     server.close()
     with pytest.raises(ConnectionRefusedError):
         ask(server, "/livez")
-    HttpServer(HttpSettings(port=server.port), Metrics(), Patient()).close()
+    HttpServer(HttpSettings(port=server.port), Metrics(), Well()).close()
 
 
 def test_a_body_that_never_comes_holds_no_scrape_up(server: HttpServer) -> None:

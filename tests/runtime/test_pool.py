@@ -256,7 +256,7 @@ def test_the_page_of_a_pool_shows_the_last_posts_of_all(tmp_path: Path) -> None:
     with running("obeys", tmp_path) as pool:
         pool.wait_ready()
         found = [post["id"] for post in pool.pool.latest()]
-        assert found == [f"{slot}-{n}" for n in range(8, 2, -1) for slot in (1, 0)]
+        assert found == [f"{slot}-{n}" for n in range(8, 4, -1) for slot in (1, 0)]
         assert pool.end() is None
 
 

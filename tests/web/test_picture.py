@@ -79,7 +79,10 @@ def test_totals_are_those_of_the_registry(watched: Watched) -> None:
     assert dict(map(tuple, shown["confidence"]))[0.95] == 8
     assert sum(value for _, value in shown["confidence"]) == 8
     assert shown["worker"]["words"] == "joining the group"
-    assert shown["drift"] == {"label": 0.3, "confidence": 0.0}
+    assert shown["drift"] == [
+        {"of": "label", "index": 0.3, "reading": "shifted"},
+        {"of": "confidence", "index": 0.0, "reading": ""},
+    ]
 
 
 def test_a_rate_needs_two_looks(watched: Watched) -> None:

@@ -88,7 +88,7 @@ def test_a_shift_is_said(site: Site) -> None:
     site.metrics.label_drift.set(0.7)
     site.metrics.confidence_drift.set(0.02)
     found = printed(picture(site))
-    assert "labels 0.70 (SHIFTED), confidence 0.02 (stable)" in found
+    assert "drift: label 0.70 shifted confidence 0.02 stable" in found
 
 
 def test_once_prints_one_picture_and_ends(site: Site) -> None:

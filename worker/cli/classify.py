@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,6 +21,7 @@ from rich.text import Text
 from worker import logs
 from worker.core.budget import ForwardBudget
 from worker.core.records import ModelCard, Prediction
+from worker.core.visible import excerpt
 from worker.errors import Fatal, SettingsError
 from worker.settings import Loaded
 
@@ -174,14 +174,5 @@ def _table(label_width: int, *, header: bool) -> Table:
 
 def _harmless(text: str) -> str:
     """The text's beginning, in characters that a terminal prints and does not obey."""
-    shown = "".join(map(_visible, text[:_SHOWN_CHARACTERS]))
+    shown = excerpt(text, _SHOWN_CHARACTERS)
     return shown + "…" if len(text) > _SHOWN_CHARACTERS else shown
-
-
-def _visible(character: str) -> str:
-    """An escape instead of controls, lone surrogates, line separators and marks of direction.
-
-    The joiner within emoji stays, though it is of the same category (Cf) as those marks.
-    """
-    odd = unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
-    return ascii(character)[1:-1] if odd and character != "\u200d" else character

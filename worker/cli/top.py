@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
                 once=True,
             )
         elif not console.is_terminal:
-            _watch(args.url, lambda shown, gone: _print(gone or line(shown)))
+            _watch(args.url, lambda shown, gone: print(gone or line(shown), flush=True))
         else:
             with Live(console=console, screen=True, auto_refresh=False) as live:
                 _watch(
@@ -70,10 +70,6 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
                     ),
                 )
     return 0
-
-
-def _print(words: str) -> None:
-    print(words, flush=True)
 
 
 def _watch(url: str, show: Show, *, once: bool = False) -> None:

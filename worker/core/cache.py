@@ -31,7 +31,7 @@ class PredictionCache:
     one, and what the old one still had, unused since, goes all at once. So whatever was used among
     the last half of a cache's worth of texts is there, as in one that orders its entries by use;
     but nothing is kept in order, and memory comes back in whole stretches. (Single entries that go
-    leave holes among what lives for a moment: one text in, one out, made a worker grow for ever.)
+    leave holes among what lives for a moment: one text in, one out, made a worker grow by 5 %.)
     For the same reason a prediction is kept as one string of bytes, not as an object a label.
 
     The texts themselves are not kept. A digest has 128 bits: that one of n texts looked up in a

@@ -25,6 +25,7 @@ Cell = TypeVar("Cell", bound=Hashable)
 # label that comes up once where there was none adds 0.002 to the index, one that takes all, 3.
 _SMOOTHING: Final = 0.5
 _BLOCKS: Final = 10
+_STABLE, _SHIFTED = 0.1, 0.25  # the usual reading
 
 
 def stability_index(reference: Mapping[Cell, int], current: Mapping[Cell, int]) -> float:
@@ -81,6 +82,13 @@ class Drift(Generic[Cell]):
             self._current -= self._blocks.popleft()
         if self._current.total() >= self._window:
             self.index = stability_index(self._reference, self._current)
+
+
+def reading(index: float) -> str:
+    """The index in a word. Nothing is said of 0: too few results, or really no difference."""
+    if not index:
+        return ""
+    return "stable" if index < _STABLE else "moving" if index < _SHIFTED else "shifted"
 
 
 def cell_of(value: float, bounds: Sequence[float]) -> int:

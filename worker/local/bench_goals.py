@@ -140,7 +140,14 @@ def captions(found: Measured) -> list[str]:
         said.append(_of_peers(found.peers))
     if found.scale:
         told = f"{found.scale.service_ms:g} ms a text, {found.scale.partitions} partitions"
-        said.append(f"Scale-out: {_where(found.scale)}; {told}.")
+        last = found.scale.steps[-1]
+        shares = (
+            f"the busiest of {last.workers} workers did {last.fairness:.2f} x the idlest's work"
+        )
+        turns = f"of partitions, {last.partition_fairness:.2f} x"
+        if not last.partition_fairness:
+            turns = "some partitions of the backlog had no turn in the time"
+        said.append(f"Scale-out: {_where(found.scale)}; {told}; {shares}; {turns}.")
     if found.variants:
         told = f"{found.variants.model} model, {found.variants.records} records, in turns"
         rounds = f"{found.variants.rounds} round(s) each"

@@ -90,7 +90,7 @@ class Workers(BaseModel):
     Attributes:
         efficiency: records_per_s : (workers x that of one worker).
         fairness: records of the busiest worker : of the least busy one.
-        partition_fairness: the same, of partitions.
+        partition_fairness: the same, of partitions; 0 where one of them had no turn.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

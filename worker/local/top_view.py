@@ -26,7 +26,6 @@ _TEXT: Final = 60
 _ROWS: Final = 8
 _STEPS: Final = "▁▂▃▄▅▆▇█"
 _COLOURS: Final = ("dark_cyan", "orange3", "medium_purple", "chartreuse3", "hot_pink3", "gold3")
-_STABLE, _SHIFTED = 0.1, 0.25  # of the population stability index
 
 
 def screen(shown: Shown, width: int, gone: str = "") -> RenderableType:
@@ -105,9 +104,10 @@ def _labels(shown: Shown, colours: dict[str, str]) -> RenderableType:
         (name, value / whole, f"{_number(value)}  {value / whole:.1%}", colours[name])
         for name, value in shown["labels"].items()
     )
-    drift = shown["drift"]
-    said = Text(f"drift: labels {_drift(drift['label'])}", "dim")
-    said.append(f", confidence {_drift(drift['confidence'])}")
+    said = Text("drift:", "dim")
+    for one in shown["drift"]:
+        style = "bold red" if one["reading"] == "shifted" else "dim"
+        said.append(f" {_plain(one['of'])} {one['index']:.2f} {_plain(one['reading'])}", style)
     return _panel("labels", Group(grid, said))
 
 
@@ -158,7 +158,7 @@ def _group(shown: Shown) -> RenderableType:
 def _posts(shown: Shown, colours: dict[str, str], width: int) -> RenderableType:
     room = max(20, min(_TEXT * 2, width - 44))
     grid = Table.grid(padding=(0, 2))
-    for post in shown["posts"][:_ROWS]:
+    for post in shown["posts"]:
         text = post.get("text")
         words = Text(_plain(text, room)) if text else Text(_unread(post), "dim")
         if "scores" in post:
@@ -216,10 +216,3 @@ def _time(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
-
-
-def _drift(index: float) -> str:
-    if not index:
-        return "- (too few results yet)"
-    words = "stable" if index < _STABLE else "a little" if index < _SHIFTED else "SHIFTED"
-    return f"{index:.2f} ({words})"

@@ -2,7 +2,7 @@
 
 What is answered is `page.app`'s business; here a server library keeps connections. It never takes
 signals, writes no access log, and whoever is slow to ask or to read is cut off. Imports the ground
-floor and `page`.
+floor, `box` and `page`.
 """
 
 from __future__ import annotations

@@ -65,12 +65,9 @@ function labels(shown) {
 }
 
 function drift(shown) {
-  const { label, confidence: sure } = shown.drift;
-  const most = Math.max(label, sure);
-  if (!most) return set("drift", "drift: too few results yet");
-  const verdict = most < 0.1 ? "stable" : most < 0.25 ? "moving" : "shifted";
-  set("drift", `drift: labels ${label.toFixed(2)}, confidence ${sure.toFixed(2)} · ${verdict}`);
-  at("drift").classList.toggle("alert", most >= 0.25);
+  const told = shown.drift.map((one) => `${one.of} ${one.index.toFixed(2)}${one.reading && ` (${one.reading})`}`);
+  set("drift", `drift: ${told.join(", ")}`);
+  at("drift").classList.toggle("alert", shown.drift.some((one) => one.reading === "shifted"));
 }
 
 function confidence(shown) {
@@ -169,7 +166,7 @@ function posts(shown) {
   if (key === lastPosts) return;
   lastPosts = key;
   const known = Object.keys(shown.labels);
-  at("posts").replaceChildren(...shown.posts.slice(0, 8).map((one) => post(one, known)));
+  at("posts").replaceChildren(...shown.posts.map((one) => post(one, known)));
   at("no-posts").hidden = shown.posts.length > 0;
 }
 

@@ -1,7 +1,8 @@
 """What the page shows: the worker at one moment, and its last minutes.
 
 Runs on the HTTP thread's loop, once a second while somebody watches. All numbers come out of the
-registry that /metrics shows, so that they are the same. Imports the ground floor and `reading`.
+registry that /metrics shows, so that they are the same. Imports the ground floor, core and
+`reading`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final, Protocol
 from prometheus_client import CollectorRegistry
 
 from worker.clock import Clock
+from worker.core.drift import reading
 from worker.metrics import STAGES
 from worker.runtime.health import Health
 from worker.runtime.page.posts import Posted
@@ -67,7 +69,7 @@ class Picture:
             "batches": _batches(spread[1], new),
             "dead_letters": {k: v for k, v in new.by(_DEAD, "reason").items() if v},
             "rebalances": new.by("rebalances_total", "kind"),
-            "drift": {of: new.total(f"{of}_drift") for of in ("label", "confidence")},
+            "drift": _drift(new),
             "confidence": _separate(new.buckets("confidence")),
             "posts": self._posted.latest(),
             "box": self._box,
@@ -179,6 +181,11 @@ def _mean(old: Reading, new: Reading, histogram: str, **where: str) -> float | N
         for part in ("count", "sum")
     )
     return total / number if number else None
+
+
+def _drift(new: Reading) -> list[Shown]:
+    found = ((of, new.total(f"{of}_drift")) for of in ("label", "confidence"))
+    return [{"of": of, "index": index, "reading": reading(index)} for of, index in found]
 
 
 def _separate(buckets: Buckets) -> list[tuple[float, float]]:

@@ -13,7 +13,7 @@ from worker.clock import Clock
 from worker.core.records import DeadLettered, Outcome, RawRecord
 from worker.core.visible import excerpt
 
-KEPT: Final = 12
+KEPT: Final = 8
 A_SECOND: Final = 6
 CHARACTERS: Final = 280
 _SCORES: Final = 5  # of the most probable labels
