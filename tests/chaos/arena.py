@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -158,12 +159,23 @@ class Arena:
             self._clock.sleep(_LOOK_EVERY)
         return False
 
-    def forget_member(self) -> None:
-        """Remove what a kill left in the embedded broker's group, where a member never expires."""
+    def forget_killed(self) -> None:
+        """End what a kill left in the embedded broker, where nothing ends by itself.
+
+        A member never expires there, and no transaction times out: it would hide from its readers
+        whatever comes after it.
+        """
         with Admin(self._kafka) as admin, contextlib.closing(self._client()) as client:
             gone = [MemberToRemove(member_id=m.member_id) for m in admin.members(self.names.group)]
             if gone:
                 client.remove_group_members(self.names.group, gone)
+            for transaction in chain(*client.list_transactions().values()):
+                producer = KafkaProducer(
+                    bootstrap_servers=self._cluster.bootstrap_servers.split(","),
+                    transactional_id=transaction.transactional_id,
+                )
+                with contextlib.closing(producer):
+                    producer.init_transactions()
 
     def _client(self) -> KafkaAdminClient:
         return KafkaAdminClient(bootstrap_servers=self._cluster.bootstrap_servers.split(","))

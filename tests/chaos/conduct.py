@@ -249,7 +249,7 @@ class _Run:
             return False
         self._fleet.kill(slot, fault.duration)
         if self._cluster.kind == "embedded":
-            self._in(0.2, self._arena.forget_member)
+            self._in(0.2, self._arena.forget_killed)
         return True
 
     def _sigstop(self, fault: Fault) -> bool:
