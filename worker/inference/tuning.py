@@ -6,6 +6,7 @@ the best lies, the machine knows alone. Runs on the main thread at warm-up. Impo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import cycle
 
@@ -15,8 +16,10 @@ from worker.core.records import ModelInput
 from worker.errors import OutOfMemory
 
 SIZES = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (1024, 2048, 4096, 8192, 16384)}
-# Seconds; what a start pays for it. Each size is tried at least once if that does not exceed it.
-_PATIENCE = 1.0
+# Seconds; what a start pays for it, at most. A size whose pass would end later is passed over.
+_PATIENCE = 2.0
+# A machine that is busy now and then slows one pass down, seldom every one of a size.
+_TRIES = 4
 # A smaller pass is worth this share of the speed: it answers sooner and takes less memory.
 _WORTH = 0.03
 
@@ -41,22 +44,23 @@ def best_size(
     Raises:
         OutOfMemory: not even the smallest fits; where a larger one does not, it ends the trying.
     """
-    passes = {size: _pass_of(size, rows, pads=pads) for size in sizes}
-    began, speeds = clock.monotonic(), dict.fromkeys(sizes, 0.0)
-    while True:
-        for size, model_input in passes.items():
-            start = clock.monotonic()
-            try:
-                run(model_input)
-            except OutOfMemory:
-                if not any(speeds.values()):
-                    raise
-                return _near_best(speeds)
-            now = clock.monotonic()
-            speeds[size] = max(speeds[size], model_input.tokens / max(now - start, 1e-9))
-            # Sizes double, and so will the time.
-            if now - began + 2 * (now - start) > _PATIENCE:
-                return _near_best(speeds)
+    passes = [(size, _pass_of(size, rows, pads=pads)) for size in sizes]
+    speeds = dict.fromkeys(sizes, 0.0)
+    began, speed, too_large = clock.monotonic(), math.inf, math.inf
+    for size, model_input in passes * _TRIES:
+        start = clock.monotonic()
+        if size >= too_large or start - began + model_input.tokens / speed > _PATIENCE:
+            continue
+        try:
+            run(model_input)
+        except OutOfMemory:
+            if size == sizes[0]:
+                raise
+            too_large = size
+        else:
+            speed = model_input.tokens / max(clock.monotonic() - start, 1e-9)
+            speeds[size] = max(speeds[size], speed)
+    return _near_best(speeds)
 
 
 def _near_best(speeds: dict[int, float]) -> int:
