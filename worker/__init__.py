@@ -21,7 +21,7 @@ The threads of a running worker::
     revoke          stands in for main while main is parked in a rebalance
     http            metrics, health and the live page: one loop; reads, and asks the box
     (the SDK's)     exports spans, where `tracing.sample_ratio` is above 0
-    reports, leash  in a pool (`--processes N`): tell the parent, and end when it is gone
+    reports, leash  in a pool (`--processes N`): tell the parent; hear what it asks, and that it is gone
     kafka-io-*      the client library's own; our callbacks enqueue and return
 
 Data flows one way, main -> tokenise -> infer -> publish; only completions (acknowledged

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import Broker, Topics
 from tests.integration.test_metrics import FORMATS, scrape, sums
 from tests.models import make_checkpoint
+from tests.sites import post
 from tests.workers import WorkerProcess, audit, count, produce, texts, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
@@ -47,10 +48,15 @@ def said(pool: WorkerProcess, event: str) -> list[dict[str, int]]:
 def test_a_pool_labels_everything_and_drains_at_sigterm(
     broker: Broker, topics: Topics, pool: WorkerProcess
 ) -> None:
-    """One address, one exit code; also where the platform signals the workers besides the parent."""
+    """One address, one exit code; also where the platform signals the workers besides the parent.
+
+    What somebody types meanwhile is answered, and is no record.
+    """
     produce(broker, topics.input, texts(200))
     wait_until(lambda: pool.metric(PUBLISHED) >= 100, what="it is under way")
     assert not any(sums(scrape(pool.port, *FORMATS[0])).values())
+    status, answer = post(pool.port, "what a lovely morning")
+    assert (status, json.loads(answer)["truncated"]) == (200, False), answer
     produce(broker, topics.input, texts(200, start=200))
     assert pool.get("/livez")[0] == 200
     assert pool.metric("streamlabel_state{") in (4, 5, 6), "each runs or is paused"

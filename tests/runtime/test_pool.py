@@ -6,28 +6,43 @@ The processes here are small programs that speak the protocol and do nothing els
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.clocks import HandClock
-from tests.workers import clock, wait_until
+from tests.sites import post
+from tests.workers import ObedientModel, clock, wait_until
+from worker.cli.pooled import _lines
+from worker.core.records import Prediction
 from worker.errors import Fatal, SettingsError
+from worker.metrics import Metrics
+from worker.runtime.box import Answer, Unanswerable
 from worker.runtime.health import Verdict
-from worker.runtime.pool import shares, slot, supervisor
+from worker.runtime.http import HttpServer
+from worker.runtime.onlookers import Onlookers
+from worker.runtime.page import classify
+from worker.runtime.pool import reports, shares, slot, supervisor
+from worker.runtime.pool.box import PoolBox
 from worker.runtime.pool.child import Child, command
-from worker.runtime.pool.reports import Report
+from worker.runtime.pool.reports import Report, Reporter, decode
 from worker.runtime.pool.shares import cores, slot_settings
 from worker.runtime.pool.slot import GIVE_UP_AT, RAN_WELL, Slot
 from worker.runtime.pool.supervisor import Pool
-from worker.settings import load
+from worker.runtime.progress import Progress
+from worker.settings import HttpSettings, load
 
 READY = Report((True, "running"), (True, "running"))
+LONG = 300_000  # characters, more than a pipe holds
 
 # -- a slot ----------------------------------------------------------------------------------------
 
@@ -174,11 +189,12 @@ with open(lives, "a") as file:
     file.write("x")
 life = os.path.getsize(lives)
 words = given["kafka.client_id"] + " " + os.environ["RAYON_NUM_THREADS"]
-def say(published=0, reason=""):
+def say(published=0, reason="", answer=None):
     samples = [["streamlabel_records_published_total", {}, published]]
     family = ["streamlabel_records_published", "Help.", "counter", "", samples]
     line = {"live": [True, words], "ready": [True, words], "metrics": [family], "reason": reason}
     line["posts"] = [{"id": f"{slot}-{n}", "at": 2 * n + slot} for n in range(9) if order["page"]]
+    line["answer"] = answer
     print(json.dumps(line), flush=True)
 def stop(number, frame):
     bad = slot == 0 and mode.startswith("unclean")
@@ -192,7 +208,14 @@ if mode == "refuses" and slot == 1:
     say(0, "no such device")
     sys.exit(2)
 say(10 if life == 1 else 1)
-while mode == "deaf" or sys.stdin.read(1):
+for line in sys.stdin:
+    text = json.loads(line)["text"]
+    if text == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    prediction = {"probabilities": [1.0], "token_count": len(text), "truncated": False}
+    told = {"labels": [f"slot {slot}"], "prediction": prediction, "seconds": 0.5}
+    say(answer="it fails" if text == "strange" else told)
+while mode == "deaf":
     time.sleep(0.05)
 """
 
@@ -310,6 +333,127 @@ def test_one_that_does_not_end_in_time_is_killed(
     with running("deaf", tmp_path, shutdown_timeout=0.1) as pool:
         pool.wait_ready()
         assert "SIGKILL" in str(pool.end())
+
+
+# -- the box ---------------------------------------------------------------------------------------
+
+
+def test_one_of_the_processes_answers_what_is_asked(tmp_path: Path) -> None:
+    with running("obeys", tmp_path) as pool:
+        assert not pool.pool.box.ready
+        with pytest.raises(Unanswerable, match="no process is free"):
+            pool.pool.box.ask("too early").result(0)
+        pool.wait_ready()
+        answer = pool.pool.box.ask("hello").result(30)
+        assert answer.labels in (("slot 0",), ("slot 1",))
+        assert answer.prediction == Prediction((1.0,), 5, truncated=False)
+        with pytest.raises(Unanswerable, match=r"^it fails$"):
+            pool.pool.box.ask("strange").result(30)
+        assert pool.pool.box.ask("again").result(30)
+        child = pool.pool._slots[0].child
+        assert child is not None
+        assert pool.end() is None
+        assert not pool.pool.box.ready
+        with pytest.raises(Unanswerable, match="the process that was asked has ended"):
+            child.ask("chosen a moment ago").result(0)
+
+
+def test_who_asked_a_process_that_ends_is_told_and_no_other_one_is_asked(tmp_path: Path) -> None:
+    """It may be the text that ends it."""
+    with running("obeys", tmp_path) as pool:
+        pool.wait_ready()
+        with pytest.raises(Unanswerable, match="the process that was asked has ended"):
+            pool.pool.box.ask("deadly").result(30)
+        assert pool.pool.box.ask("hello").result(30)
+        wait_until(lambda: pool.value("streamlabel_process_restarts_total") == 1, what="a restart")
+        pool.wait_ready()
+        assert pool.pool.box.ask("hello").result(30)
+        assert pool.end() is None
+
+
+def test_processes_that_stand_still_hold_nobody_up_and_answer_too_late_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked, and though nothing is taken off their pipes."""
+    monkeypatch.setattr(classify, "CHARACTERS", LONG)
+    monkeypatch.setattr(classify, "_BYTES", 2 * LONG)
+    monkeypatch.setattr(classify, "ANSWER_WITHIN", 0.3)
+    with running("obeys", tmp_path) as pool:
+        pool.wait_ready()
+        children = [one.child for one in pool.pool._slots if one.child]
+        for child in children:
+            os.kill(child.pid, signal.SIGSTOP)
+        with closing(
+            HttpServer(HttpSettings(port=0), pool.pool.totals, pool.pool, pool.pool, pool.pool.box)
+        ) as server:
+            for words in ("no answer within 0.3 s", "no answer within 0.3 s", "no model is free"):
+                status, said = post(server.port, "x" * LONG)
+                assert (status, words in said) == (503, True), said
+            for child in children:
+                os.kill(child.pid, signal.SIGCONT)
+            wait_until(lambda: all(child.free for child in children), what="both have answered")
+            status, said = post(server.port, "hello")
+        assert (status, json.loads(said)["token_count"]) == (200, 5)
+        assert pool.end() is None
+
+
+def test_of_those_that_are_free_the_one_that_spoke_last_is_asked() -> None:
+    """One that stands still is ready by its last report until it was silent for long."""
+
+    class Spoke(FakeChild):
+        free = True
+
+    class Ready:
+        def __init__(self, child: FakeChild | None) -> None:
+            self.child = child
+
+        def ready(self) -> Verdict:
+            return True, "running"
+
+    first, last = Spoke(7), Spoke(9)
+    box = PoolBox([Ready(None), Ready(first), Ready(last), Ready(Spoke(8))])  # type: ignore[list-item]
+    assert box._first() is last
+    last.free = False
+    assert box._first() is not first
+
+
+def test_a_stage_that_answers_does_not_wait_for_the_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The parent may stand still, with its pipe full. Once that is read the answer comes at once."""
+    monkeypatch.setattr(reports, "EVERY", 600)
+    model, onlookers = ObedientModel(), Onlookers.on(HttpSettings(), clock)
+    onlookers.open(model, model)
+    inlet, outlet = os.pipe()
+    os.set_blocking(outlet, False)
+    filled = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filled += os.write(outlet, b"\n" * 4096)
+    os.set_blocking(outlet, True)
+    with os.fdopen(inlet, "rb") as pipe:
+        reporter = Reporter(
+            os.fdopen(outlet, "wb"), Metrics(), Progress(1, Metrics(), clock), onlookers
+        )
+        with reporter:
+            reporter.hear(b'{"text": "hello"}')
+            onlookers.box.tokenise()
+            onlookers.box.infer()
+            assert pipe.read(filled).isspace()
+            told = (decode(line).answer for line in pipe)
+            answer = next(filter(None, told))
+        assert isinstance(answer, Answer)
+        assert answer.prediction == Prediction((0.25, 0.75), 5, truncated=False)
+        assert list(told)[-1] is None
+
+
+def test_a_line_without_an_end_is_not_heard() -> None:
+    """The parent was killed while it wrote."""
+    inlet, outlet = os.pipe()
+    os.write(outlet, b"one\n\ntwo\nthr")
+    os.close(outlet)
+    assert list(_lines(inlet)) == [b"one", b"", b"two"]
+    os.close(inlet)
 
 
 # -- the pool's own health ----------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from worker.core.records import Prediction
 from worker.metrics import Metrics, PoolMetrics
+from worker.runtime.box import Answer
 from worker.runtime.pool.reports import Report, decode
 from worker.runtime.pool.totals import Totals, merge
 
@@ -148,8 +150,16 @@ def test_a_scrape_may_ask_for_some_names_alone(totals: Totals) -> None:
     ]
 
 
-def test_a_report_is_read_as_it_was_said() -> None:
-    said = Report((False, "infer holds 5"), (True, "running"), [], "out of paper")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        "the model fails on this text",
+        Answer(("NO", "YES"), Prediction((0.1, 0.9), 3, truncated=True), 0.25),
+    ],
+)
+def test_a_report_is_read_as_it_was_said(answer: Answer | str | None) -> None:
+    said = Report((False, "infer holds 5"), (True, "running"), [], "out of paper", (), answer)
     assert decode(said.encode()) == said
 
 

@@ -12,14 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.sites import JSON, Site, Well
+from tests.sites import JSON, Site
 from tests.workers import clock, wait_until
-from worker.metrics import Metrics
-from worker.runtime.http import HttpServer
 from worker.runtime.page import classify, events
 from worker.runtime.page.classify import CHARACTERS
 from worker.runtime.page.guard import foreign_name, foreign_site
-from worker.settings import HttpSettings
 
 FILES = ("/", "/page.css", "/page.js", "/charts.js", "/panels.js", "/box.js", "/words.js")
 LIBRARY = ("/uPlot.iife.min.js", "/uPlot.min.css", "/icon.svg")
@@ -254,16 +251,6 @@ def test_a_request_without_an_end_is_let_go(site: Site, monkeypatch: pytest.Monk
             b"Content-Length: 100\r\n\r\n{"
         )
         assert raw.recv(1000).startswith(b"HTTP/1.1 408 ")
-
-
-def test_a_pools_page_says_that_it_has_no_box() -> None:
-    with closing(HttpServer(HttpSettings(port=0), Metrics(), Well())) as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-        with closing(connection):
-            connection.request("POST", "/classify", '{"text": "hello"}', JSON)
-            with connection.getresponse() as answer:
-                assert answer.status == 404
-                assert b"a pool's page has no box" in answer.read()
 
 
 # -- the guard -----------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Watched:
     def __init__(self) -> None:
         self.metrics, self.clock = Metrics(), HandClock()
         posts = Posts(texts=False, clock=self.clock)
-        self.picture = Picture(self.metrics, Well(), posts, self.clock, box=True)
+        self.picture = Picture(self.metrics, Well(), posts, self.clock)
 
     def label(self, number: int, label: str = "POSITIVE", age_ms: int = 40) -> None:
         now_ms = self.clock.wall_ms()

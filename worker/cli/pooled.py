@@ -1,22 +1,25 @@
 """One worker of a pool: what `streamlabel run --processes N` starts N times. No command of its own.
 
-Runs on the main thread of the child. Reads its order from stdin, whose end means that the parent is
-gone; reports on stdout.
+Runs on the main thread of the child. Reads its order from stdin, then the box's questions, until its
+end means that the parent is gone; reports on stdout.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 
 from worker.cli.run import serve
 from worker.clock import SystemClock
 from worker.errors import SettingsError, StreamlabelError
 from worker.logs import configure, get_logger
+from worker.metrics import Metrics
+from worker.runtime.health import Health
+from worker.runtime.onlookers import Onlookers
 from worker.runtime.pool.reports import Reporter
 from worker.settings import load
 
@@ -25,7 +28,8 @@ _MARGIN = 5.0  # seconds beyond `shutdown_timeout`
 
 def main() -> int:
     """Run one worker until it is told to stop; return its exit code, as `streamlabel run` does."""
-    order = json.loads(sys.stdin.buffer.readline())
+    said = _lines(sys.stdin.fileno())
+    order = json.loads(next(said))
     settings = load(order["settings"], environ={}).settings
     configure(settings.log.level, settings.log.format, slot=order["slot"])
     stop = threading.Event()
@@ -34,12 +38,18 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     bound = settings.shutdown_timeout + _MARGIN
-    threading.Thread(target=_follow_parent, args=(stop, bound), name="leash", daemon=True).start()
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Whatever a library prints must not get between the reports.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def face(metrics: Metrics, health: Health, onlookers: Onlookers | None) -> Reporter:
+        reporter = Reporter(pipe, metrics, health, onlookers)
+        leash = (said, reporter.hear, stop, bound)
+        threading.Thread(target=_follow_parent, args=leash, name="leash", daemon=True).start()
+        return reporter
+
     try:
-        serve(settings, stop, functools.partial(Reporter, pipe), page=order["page"])
+        serve(settings, stop, face, page=order["page"])
     except SettingsError:
         return 2
     except StreamlabelError:
@@ -50,11 +60,21 @@ def main() -> int:
     return 0
 
 
-def _follow_parent(stop: threading.Event, bound: float) -> None:
+def _follow_parent(
+    said: Iterator[bytes], hear: Callable[[bytes], None], stop: threading.Event, bound: float
+) -> None:
     """End with the parent, however that ends: drain, as at SIGTERM, and within the same time."""
-    # Not the buffered reader: its lock, held here for ever, would be waited for at the end.
-    while os.read(sys.stdin.fileno(), 1):
-        pass
+    for line in said:
+        hear(line)
     stop.set()
     SystemClock().sleep(bound)
     os._exit(1)
+
+
+def _lines(pipe: int) -> Iterator[bytes]:
+    """What comes, line by line; a line without an end is none."""
+    # Not the buffered reader: its lock, held here for ever, would be waited for at the end.
+    rest = b""
+    while read := os.read(pipe, 1 << 16):
+        *lines, rest = (rest + read).split(b"\n")
+        yield from lines

@@ -21,7 +21,7 @@ from worker.settings import HttpSettings, Loaded, Settings
 if TYPE_CHECKING:  # a command's heavy rooms are imported when it runs
     from worker.clock import Clock
     from worker.metrics import Metrics
-    from worker.runtime.box import Box
+    from worker.runtime.box import Askable
     from worker.runtime.health import Health
     from worker.runtime.onlookers import Onlookers
     from worker.runtime.page.picture import Exported
@@ -88,12 +88,12 @@ def _supervise(settings: Settings) -> None:
     pool = Pool(settings, command(), SystemClock(), stop)
     stop_on_signals(stop, pool.kill)
     http = settings.http
-    with _http(http, pool.totals, pool, pool, None) if http.enabled else _NONE:
+    with _http(http, pool.totals, pool, pool, pool.box) if http.enabled else _NONE:
         pool.run()
 
 
 def _http(
-    settings: HttpSettings, metrics: Exported, health: Health, posted: Posted, box: Box | None
+    settings: HttpSettings, metrics: Exported, health: Health, posted: Posted, box: Askable
 ) -> AbstractContextManager[object]:
     from worker.runtime.http import HttpServer
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from worker.clock import Clock
 from worker.core.model import Classifier, Tokeniser
@@ -26,7 +26,7 @@ Made = TypeVar("Made")
 
 
 class Unanswerable(StreamlabelError):
-    """The tokenizer or the model failed on the text."""
+    """The tokenizer or the model failed on the text, or whoever was asked has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,19 @@ class Answer:
     labels: tuple[str, ...]
     prediction: Prediction
     seconds: float
+
+
+class Askable(Protocol):
+    """Whoever answers: a worker's box, or the parent of several workers."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a model to ask."""
+        ...
+
+    def ask(self, text: str) -> Future[Answer]:
+        """Leave a question, and never wait; the future may raise `Unanswerable`."""
+        ...
 
 
 @dataclass(slots=True)

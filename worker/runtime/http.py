@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from worker.clock import SystemClock
 from worker.errors import SettingsError
 from worker.logs import get_logger
-from worker.runtime.box import Box
+from worker.runtime.box import Askable, Box
 from worker.runtime.health import Health
 from worker.runtime.page.app import App
 from worker.runtime.page.picture import Exported
@@ -40,7 +40,7 @@ class HttpServer:
         settings: where to listen.
         metrics, health: what is shown.
         posted: the last posts, for the page; None shows none.
-        box: whom the page asks about a text; None where no model is near.
+        box: whom the page asks about a text; None asks nobody.
 
     Raises:
         SettingsError: the address can't be had; names the setting.
@@ -52,7 +52,7 @@ class HttpServer:
         metrics: Exported,
         health: Health,
         posted: Posted | None = None,
-        box: Box | None = None,
+        box: Askable | None = None,
     ) -> None:
         try:
             self._socket = _listen(settings.host, settings.port)
@@ -63,7 +63,7 @@ class HttpServer:
             ) from error
         self.port: int = self._socket.getsockname()[1]
         clock = SystemClock()
-        posted = posted or Posts(texts=False, clock=clock)
+        posted, box = posted or Posts(texts=False, clock=clock), box or Box(clock)
         self._app = App(settings.host, metrics, health, posted, box, clock)
         config = uvicorn.Config(
             self._app,

@@ -176,6 +176,4 @@ export function show(shown) {
   const facts = [model.model, model.engine && `${model.engine} engine`, model.dtype, model.device];
   set("model", facts.filter(Boolean).join(" · ") || "loading the model");
   set("version", version);
-  at("box").hidden = !shown.box;
-  at("no-box").hidden = shown.box;
 }

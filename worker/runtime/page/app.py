@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from worker.clock import Clock
-from worker.runtime.box import Box
+from worker.runtime.box import Askable
 from worker.runtime.health import Health
 from worker.runtime.page.classify import Classify
 from worker.runtime.page.events import Events
@@ -31,7 +31,7 @@ class App:
     Args:
         host: that is listened on.
         metrics, health, posted: what is shown.
-        box: what is asked; None where no model is near.
+        box: what is asked.
         clock: dates the page's pictures.
 
     Attributes:
@@ -44,14 +44,14 @@ class App:
         metrics: Exported,
         health: Health,
         posted: Posted,
-        box: Box | None,
+        box: Askable,
         clock: Clock,
     ) -> None:
         self._host, self._health = host, health
         self._exposition = make_asgi_app(metrics.registry)
         self._files = page_files()
         self._classify = Classify(box, health)
-        self.events = Events(Picture(metrics, health, posted, clock, box=box is not None))
+        self.events = Events(Picture(metrics, health, posted, clock))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/metrics" and _reads(scope):

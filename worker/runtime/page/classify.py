@@ -1,7 +1,8 @@
 """POST /classify: one text in, the likeliest labels out. The only thing that can be sent.
 
-Runs on the HTTP thread's loop; the answer comes from the model's own threads (`runtime.box`). Other
-sites can't ask in a reader's name, and each wait has an end. Imports the ground floor and `box`.
+Runs on the HTTP thread's loop; the answer comes from the model's own threads (`runtime.box`), in a
+pool from another process (`runtime.pool.box`). Other sites can't ask in a reader's name, and each
+wait has an end. Imports the ground floor and `box`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope
 
-from worker.runtime.box import Answer, Box, Unanswerable
+from worker.runtime.box import Answer, Askable, Unanswerable
 from worker.runtime.health import Health
 from worker.runtime.page.files import SAFE
 from worker.runtime.page.guard import foreign_site
@@ -38,7 +39,7 @@ class Refused(Exception):
 class Classify:
     """Answers one question at a time."""
 
-    def __init__(self, box: Box | None, health: Health) -> None:
+    def __init__(self, box: Askable, health: Health) -> None:
         self._box, self._health = box, health
         self._busy = False
 
@@ -51,12 +52,12 @@ class Classify:
 
     async def _answer(self, request: Request) -> Response:
         _check(request.headers)
-        if self._box is None:
-            raise Refused(404, "a pool's page has no box: its parent has no model")
         text = _text(await _body(request))
         good, words = self._health.ready()
-        if not good or not self._box.ready:
+        if not good:
             raise Refused(503, f"the model is not ready: {words}")
+        if not self._box.ready:
+            raise Refused(503, "no model is free to be asked; try again")
         if self._busy:
             raise Refused(503, "another text is being classified; try again")
         self._busy = True

@@ -42,11 +42,9 @@ class Exported(Protocol):
 class Picture:
     """Takes readings, and tells what they mean."""
 
-    def __init__(
-        self, metrics: Exported, health: Health, posted: Posted, clock: Clock, *, box: bool
-    ) -> None:
+    def __init__(self, metrics: Exported, health: Health, posted: Posted, clock: Clock) -> None:
         self._metrics, self._health, self._posted = metrics, health, posted
-        self._clock, self._box = clock, box
+        self._clock = clock
         self._readings: deque[tuple[float, Reading]] = deque()
         self.points: deque[Shown] = deque(maxlen=KEPT)
 
@@ -72,7 +70,6 @@ class Picture:
             "drift": _drift(new),
             "confidence": _separate(new.buckets("confidence")),
             "posts": self._posted.latest(),
-            "box": self._box,
         }
         point = self._point(shown)
         self.points.append(point)

@@ -1,21 +1,23 @@
 """One life of a slot's process: started, listened to, ended.
 
 The parent's main thread owns it; a thread of its own reads the reports until the pipe's other end
-closes. Imports the ground floor.
+closes, and one writes (`questions`). Imports `box` and the ground floor.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import IO, Any, cast
 
 from worker.clock import Clock
+from worker.runtime.box import Answer
+from worker.runtime.pool.questions import Questions
 from worker.runtime.pool.reports import Report, decode
 
 # The parent's own import path, so that parent and child are the same code wherever each is started
@@ -64,26 +66,32 @@ class Child:
             start_new_session=True,  # the terminal's Ctrl-C is the parent's to pass on
         )
         self.pid = self._process.pid
-        self._stdin = cast("IO[bytes]", self._process.stdin)
+        stdin = cast("IO[bytes]", self._process.stdin)
+        self._questions = Questions(stdin, order, self.pid)
         self._stdout = cast("IO[bytes]", self._process.stdout)
         self._reader = threading.Thread(
             target=self._listen, name=f"reports-{self.pid}", daemon=True
         )
         self._reader.start()
-        with contextlib.suppress(BrokenPipeError):  # it has ended already, which `poll` will tell
-            self._stdin.write(json.dumps(order).encode() + b"\n")
-            self._stdin.flush()
 
     def poll(self) -> int | None:
         """The exit code (less than 0: the signal that killed it), once all it said is read."""
         code = self._process.poll()
-        if code is None or self._stdin.closed:
+        if code is None or self._stdout.closed:
             return code
         self._reader.join()
-        with contextlib.suppress(BrokenPipeError):
-            self._stdin.close()
+        self._questions.close()
         self._stdout.close()
         return code
+
+    @property
+    def free(self) -> bool:
+        """Whether it can be asked."""
+        return self._questions.free
+
+    def ask(self, text: str) -> Future[Answer]:
+        """HTTP thread: put a question to it while it is free."""
+        return self._questions.ask(text)
 
     def terminate(self) -> None:
         """Ask it to drain and end; one that has ended is left alone."""
@@ -116,3 +124,5 @@ class Child:
                 self.report = decode(line)
                 self.heard_at = self._clock.monotonic()
                 self._on_report(self.report)
+                if self.report.answer is not None:
+                    self._questions.answered(self.report.answer)

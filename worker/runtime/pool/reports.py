@@ -1,7 +1,8 @@
 """What a child tells its parent: health, metrics and the last posts, one JSON line a second.
 
-The child's side runs on a thread of its own, which only reads; the parent's side is a pure function
-of a line. Imports the ground floor.
+An answer of the box comes with a report of its own, at once. The child's side runs on a thread of its
+own, the only one that writes to the pipe; it reads what others count and answer. The parent's side is
+a pure function of a line. Imports `box` and the ground floor.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import contextlib
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, Self
 
 from prometheus_client import Metric
 
+from worker.core.records import Prediction
 from worker.errors import StreamlabelError
+from worker.runtime.box import Answer
 from worker.runtime.health import Health, Verdict
 from worker.runtime.onlookers import Onlookers
 from worker.runtime.page.picture import Exported
@@ -26,13 +30,19 @@ EVERY = 1.0  # seconds
 
 @dataclass(frozen=True)
 class Report:
-    """One line. `reason` is set in the last one of a child that ends on a fault."""
+    """One line.
+
+    Attributes:
+        reason: set in the last one of a child that ends on a fault.
+        answer: to the parent's question, or the words that say why there is none.
+    """
 
     live: Verdict
     ready: Verdict
     metrics: list[Metric] = field(default_factory=list)
     reason: str = ""
     posts: Sequence[Post] = ()
+    answer: Answer | str | None = None
 
     def encode(self) -> bytes:
         """As a line; floats keep every digit, so that what is read back is what was counted."""
@@ -52,6 +62,7 @@ class Report:
             "metrics": families,
             "reason": self.reason,
             "posts": self.posts,
+            "answer": asdict(self.answer) if isinstance(self.answer, Answer) else self.answer,
         }
         return json.dumps(line).encode() + b"\n"
 
@@ -69,7 +80,16 @@ def decode(line: bytes) -> Report:
         metrics=[_family(*one) for one in told["metrics"]],
         reason=told["reason"],
         posts=tuple(told["posts"]),
+        answer=_answer(told["answer"]),
     )
+
+
+def _answer(told: dict[str, Any] | str | None) -> Answer | str | None:
+    if not isinstance(told, dict):
+        return told
+    prediction = told["prediction"]
+    prediction["probabilities"] = tuple(prediction["probabilities"])
+    return Answer(tuple(told["labels"]), Prediction(**prediction), told["seconds"])
 
 
 def _family(name: str, documentation: str, kind: str, unit: str, samples: list[Any]) -> Metric:
@@ -90,8 +110,9 @@ class Reporter:
     ) -> None:
         self._pipe, self._metrics, self._health = pipe, metrics, health
         self._onlookers = onlookers
-        self._ended = threading.Event()
+        self._wake, self._ended = threading.Event(), False
         self._reason = ""
+        self._answer: Answer | str | None = None
         self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
 
     def __enter__(self) -> Self:
@@ -102,25 +123,42 @@ class Reporter:
         if error is not None:
             known = isinstance(error, StreamlabelError)
             self._reason = str(error) if known else f"{type(error).__name__}: {error}"
-        self._ended.set()
+        self._ended = True
+        self._wake.set()
         self._thread.join()
         with contextlib.suppress(OSError):
             self._pipe.close()
 
+    def hear(self, line: bytes) -> None:
+        """Leash thread: pass a question of the parent's on to the box."""
+        if self._onlookers:
+            asked = self._onlookers.box.ask(json.loads(line)["text"])
+            asked.add_done_callback(self._answered)
+
+    def _answered(self, asked: Future[Answer]) -> None:
+        # On a stage's thread, which must not wait for the pipe. There is but one answer at a time:
+        # the parent asks nothing more before it has come.
+        error = asked.exception()
+        self._answer = str(error) if error else asked.result()
+        self._wake.set()
+
     def _run(self) -> None:
         with contextlib.suppress(OSError):  # the parent is gone, which stdin tells whom it concerns
-            self._send()
-            while not self._ended.wait(EVERY):
+            while not self._ended:
                 self._send()
+                self._wake.wait(EVERY)
+                self._wake.clear()
             self._send()
 
     def _send(self) -> None:
+        answer, self._answer = self._answer, None
         report = Report(
             self._health.live(),
             self._health.ready(),
             list(self._metrics.registry.collect()),
             self._reason,
             self._onlookers.posts.latest() if self._onlookers else (),
+            answer,
         )
         self._pipe.write(report.encode())
         self._pipe.flush()

@@ -17,6 +17,7 @@ from worker.logs import get_logger
 from worker.metrics import PoolMetrics
 from worker.runtime.health import Verdict
 from worker.runtime.page.posts import KEPT, Post
+from worker.runtime.pool.box import PoolBox
 from worker.runtime.pool.child import Child
 from worker.runtime.pool.shares import slot_environment, slot_settings
 from worker.runtime.pool.slot import Slot
@@ -43,6 +44,7 @@ class Pool:
 
     Attributes:
         totals: the metrics of all.
+        box: asks one of them.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Pool:
         self._metrics = PoolMetrics()
         self.totals = Totals(self._metrics)
         self._slots = [self._slot(number) for number in range(settings.processes)]
+        self.box = PoolBox(self._slots)
         self._metrics.live.set_function(lambda: self.live()[0])
 
     def _slot(self, number: int) -> Slot:
