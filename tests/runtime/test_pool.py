@@ -190,7 +190,7 @@ with open(lives, "a") as file:
 life = os.path.getsize(lives)
 words = given["kafka.client_id"] + " " + os.environ["RAYON_NUM_THREADS"]
 def say(published=0, reason="", answer=None):
-    samples = [["streamlabel_records_published_total", {}, published]]
+    samples = [["streamlabel_records_published_total", {}, published, None]]
     family = ["streamlabel_records_published", "Help.", "counter", "", samples]
     line = {"live": [True, words], "ready": [True, words], "metrics": [family], "reason": reason}
     line["posts"] = [{"id": f"{slot}-{n}", "at": 2 * n + slot} for n in range(9) if order["page"]]

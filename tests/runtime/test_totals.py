@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -140,6 +142,40 @@ def test_what_is_served_is_what_prometheus_reads(totals: Totals) -> None:
     for names in (plain, metrics):
         assert len(set(names)) == len(names)
     assert "streamlabel_process_restarts" in metrics
+
+
+def test_a_bucket_of_the_sum_has_the_newest_exemplar_of_all(
+    totals: Totals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also that of a process which has ended."""
+
+    def seen(*observed: tuple[int, float, str]) -> Metrics:
+        metrics = process(1)
+        for now, seconds, trace_id in observed:
+            monkeypatch.setattr(time, "time", lambda now=now: now)
+            metrics.end_to_end.observe(seconds, {"trace_id": trace_id})
+        return metrics
+
+    def exemplars() -> dict[str, tuple[str, float, float]]:
+        families = parse_openmetrics(generate_openmetrics(totals.registry).decode())
+        return {
+            sample.labels["le"]: (
+                sample.exemplar.labels["trace_id"],
+                sample.exemplar.value,
+                float(sample.exemplar.timestamp),
+            )
+            for family in families
+            for sample in family.samples
+            if sample.exemplar
+        }
+
+    report(totals, 0, seen((3, 0.01, "a"), (5, 0.02, "b")))
+    report(totals, 1, seen((4, 0.009, "c"), (2, 0.019, "d")))
+    shown = {"0.01": ("c", 0.009, 4), "0.025": ("b", 0.02, 5)}
+    assert exemplars() == shown
+    totals.bury(1)
+    report(totals, 1, seen((1, 0.009, "e")))
+    assert exemplars() == shown
 
 
 def test_a_scrape_may_ask_for_some_names_alone(totals: Totals) -> None:

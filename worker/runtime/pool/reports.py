@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, Self
 
 from prometheus_client import Metric
+from prometheus_client.samples import Exemplar
 
 from worker.core.records import Prediction
 from worker.errors import StreamlabelError
@@ -52,7 +53,7 @@ class Report:
                 m.documentation,
                 m.type,
                 m.unit,
-                [(s.name, s.labels, s.value) for s in m.samples],
+                [(s.name, s.labels, s.value, s.exemplar) for s in m.samples],
             )
             for m in self.metrics
         ]
@@ -94,8 +95,8 @@ def _answer(told: dict[str, Any] | str | None) -> Answer | str | None:
 
 def _family(name: str, documentation: str, kind: str, unit: str, samples: list[Any]) -> Metric:
     family = Metric(name, documentation, kind, unit)
-    for sample in samples:
-        family.add_sample(*sample)
+    for sample, labels, value, exemplar in samples:
+        family.add_sample(sample, labels, value, None, exemplar and Exemplar(*exemplar))
     return family
 
 

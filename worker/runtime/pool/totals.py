@@ -90,7 +90,7 @@ class Totals(Collector):
 
 
 def merge(parts: Iterable[tuple[str, Iterable[Metric]]], modes: Mapping[str, str]) -> Families:
-    """One family for each name; samples of equal labels become one.
+    """One family for each name; samples of equal labels become one, with the newest exemplar.
 
     Args:
         parts: a slot's name and its families, in the order in which they shall be shown.
@@ -116,7 +116,9 @@ def _add(series: _Series, sample: Sample, mode: str | None, slot: str) -> None:
     key = (sample.name, frozenset(labels.items()))
     known = series.get(key)
     both = _OPERATIONS[mode](known.value, sample.value) if known and mode else sample.value
-    series[key] = Sample(sample.name, labels, both)
+    exemplars = [one.exemplar for one in (known, sample) if one and one.exemplar]
+    newest = max(exemplars, key=lambda one: float(one.timestamp or 0), default=None)
+    series[key] = Sample(sample.name, labels, both, None, newest)
 
 
 def _mode(family: Metric, sample: str, modes: Mapping[str, str]) -> str | None:
