@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,9 +20,6 @@ from worker.runtime.http import HttpServer
 from worker.runtime.page.posts import Posts
 from worker.settings import HttpSettings
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 JSON = {"Content-Type": "application/json"}
 
 

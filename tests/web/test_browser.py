@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from schemas import DeadLetterReason
-from tests.sites import CHROMIUM, Site
+from tests.browsers import NEEDS_CHROMIUM, PATIENCE, Visit, chromium
+from tests.sites import Site
 
 HOSTILE = (
     "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>",
@@ -22,11 +22,10 @@ HOSTILE = (
     "abc \u202edcba\u2066 \x1b[31mred\x07",
     "x" * 900_000,
 )
-PATIENCE = 30_000  # ms; a busy machine's browser
 
 pytestmark = [
     pytest.mark.timeout(240),
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine's PATH"),
+    NEEDS_CHROMIUM,
     # The driver keeps threads for as long as the browser runs.
     pytest.mark.allow_threads,
 ]
@@ -34,43 +33,30 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        # A container's root has no sandbox; the only pages are our own.
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
-class Visit:
-    """An open page, and everything that went wrong on it."""
+class Seen(Visit):
+    """The page of a site."""
 
     def __init__(self, page: Page, site: Site) -> None:
-        self.page, self.site = page, site
-        self.complaints: list[str] = []
-        self.hosts: set[str | None] = set()
-        page.on("console", lambda said: self.complaints.append(f"{said.type}: {said.text}"))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
-        page.goto(f"http://127.0.0.1:{site.server.port}/")
-        expect(page.locator("#state")).to_have_text("running", timeout=PATIENCE)
-
-    def shows(self, name: str, words: str) -> None:
-        """Wait for a figure to say so."""
-        expect(self.page.locator(f"#{name}")).to_have_text(words, timeout=PATIENCE)
+        self.site = site
+        super().__init__(page, site.server.port)
 
 
 @pytest.fixture
-def seen(browser: Browser) -> Iterator[Visit]:
+def seen(browser: Browser) -> Iterator[Seen]:
     with closing(Site()) as site:
         site.box.open(site.model, site.model)
         site.metrics.state.set(2)
         site.label("a first one")
         page = browser.new_page()
-        yield Visit(page, site)
+        yield Seen(page, site)
         page.close()
 
 
-def test_the_numbers_are_those_of_the_metrics(seen: Visit) -> None:
+def test_the_numbers_are_those_of_the_metrics(seen: Seen) -> None:
     site = seen.site
     site.label(*["text"] * 1233)
     site.label(*["text"] * 300, label="NEGATIVE")
@@ -82,30 +68,18 @@ def test_the_numbers_are_those_of_the_metrics(seen: Visit) -> None:
     seen.shows("dead", "2")
     seen.shows("lag", "1,577")
     seen.shows("inflight", "12")
-    metrics = site.ask("/metrics")[2].decode()
-    counted = re.findall(r'streamlabel_labels_total{label="(\w+)"} (\d+)', metrics)
-    assert len(counted) == 2
-    shown = seen.page.inner_text("#labels")
-    for label, number in counted:
-        assert re.search(rf"{label}\s+{int(number):,} · ", shown), shown
+    seen.shows_metrics()
     assert re.search(r"not json\s+2 records", seen.page.inner_text("#reasons"))
     assert re.search(r"in 0\s+1,500 records", seen.page.inner_text("#partitions"))
     assert seen.complaints == []
     assert seen.hosts == {"127.0.0.1"}
 
 
-def test_the_charts_move(seen: Visit) -> None:
-    chart = seen.page.locator("#chart-texts")
-    expect(chart.locator("canvas")).to_be_visible(timeout=PATIENCE)
-    before = chart.locator("canvas").screenshot()
-    for _ in range(3):
-        seen.site.label(*["text"] * 50)
-        seen.page.wait_for_timeout(1100)
-    expect(chart).to_have_attribute("aria-label", re.compile(r"POSITIVE [1-9]"), timeout=PATIENCE)
-    assert chart.locator("canvas").screenshot() != before
+def test_the_charts_move(seen: Seen) -> None:
+    seen.moves(lambda: seen.site.label(*["text"] * 50))
 
 
-def test_the_box_answers(seen: Visit) -> None:
+def test_the_box_answers(seen: Seen) -> None:
     seen.page.fill("#text", "what a lovely morning")
     seen.page.keyboard.press("Enter")
     answer = seen.page.locator("#answer")
@@ -117,7 +91,7 @@ def test_the_box_answers(seen: Visit) -> None:
     expect(answer).to_contain_text("too long: 5001 characters, at most 5000", timeout=PATIENCE)
 
 
-def test_hostile_texts_are_shown_as_text(seen: Visit) -> None:
+def test_hostile_texts_are_shown_as_text(seen: Seen) -> None:
     seen.page.wait_for_timeout(1100)  # another second, another few posts
     seen.site.label(*HOSTILE)
     posts = seen.page.locator("#posts li")
@@ -133,7 +107,7 @@ def test_hostile_texts_are_shown_as_text(seen: Visit) -> None:
     assert seen.hosts == {"127.0.0.1"}
 
 
-def test_a_dead_worker_shows_as_dead(seen: Visit) -> None:
+def test_a_dead_worker_shows_as_dead(seen: Seen) -> None:
     seen.site.server.close()
     seen.shows("state", "worker gone")
     expect(seen.page.locator("#notice")).to_contain_text("has not answered for")
@@ -141,21 +115,21 @@ def test_a_dead_worker_shows_as_dead(seen: Visit) -> None:
     assert seen.page.evaluate("getComputedStyle(document.querySelector('main')).opacity") < "1"
 
 
-def test_a_worker_that_stands_still_shows_why(seen: Visit) -> None:
+def test_a_worker_that_stands_still_shows_why(seen: Seen) -> None:
     seen.site.health.verdict = (False, "infer holds 5 for 11 s")
     seen.shows("state", "stalled")
     seen.shows("notice", "infer holds 5 for 11 s")
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
-def test_nothing_is_cut_off_at_any_width(seen: Visit, width: int) -> None:
+def test_nothing_is_cut_off_at_any_width(seen: Seen, width: int) -> None:
     seen.site.label("w" * 300)
     seen.page.set_viewport_size({"width": width, "height": 800})
     seen.shows("published", "2")
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_all_can_be_reached_by_keyboard_and_has_a_name(seen: Visit) -> None:
+def test_all_can_be_reached_by_keyboard_and_has_a_name(seen: Seen) -> None:
     reached = []
     for _ in range(6):
         seen.page.keyboard.press("Tab")

@@ -1,0 +1,78 @@
+"""The page in a real browser: Chromium as the system has it, and all that goes wrong on a page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.integration.test_metrics import FORMATS, scrape, total
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine's PATH")
+# What the page calls them, and /metrics.
+FIGURES = {
+    "published": "streamlabel_records_published_total",
+    "dead": "streamlabel_records_dead_lettered_total",
+    "lag": "streamlabel_offset_lag",
+    "inflight": "streamlabel_inflight_records",
+}
+PATIENCE = 60_000  # ms; a busy machine's browser
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """It runs for the length of a `with`."""
+    with sync_playwright() as driver:
+        # A container's root has no sandbox; the only pages are our own.
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+class Visit:
+    """An open page of a worker that runs, and everything that went wrong on it."""
+
+    def __init__(self, page: Page, port: int) -> None:
+        self.page, self.port = page, port
+        self.complaints: list[str] = []
+        self.hosts: set[str | None] = set()
+        page.on("console", lambda said: self.complaints.append(f"{said.type}: {said.text}"))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(page.locator("#state")).to_have_text("running", timeout=PATIENCE)
+
+    def shows(self, name: str, words: str) -> None:
+        """Wait for a figure to say so."""
+        expect(self.page.locator(f"#{name}")).to_have_text(words, timeout=PATIENCE)
+
+    def shows_metrics(self) -> None:
+        """Wait for the figures to be those of /metrics, which count no more."""
+        found = scrape(self.port, *FORMATS[0])
+        for name, counted in FIGURES.items():
+            self.shows(name, f"{total(found, counted):,.0f}")
+        shown = self.page.inner_text("#labels")
+        labels = {has["label"]: number for has, number in found["streamlabel_labels_total"]}
+        assert len(labels) == 2
+        for label, number in labels.items():
+            assert re.search(rf"{label}\s+{number:,.0f} · ", shown), shown
+
+    def moves(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Wait until the chart of texts tells some, and looks another way than it did before."""
+        chart = self.page.locator("#chart-texts")
+        expect(chart.locator("canvas")).to_be_visible(timeout=PATIENCE)
+        before = chart.locator("canvas").screenshot()
+        for _ in range(3):
+            meanwhile()
+            self.page.wait_for_timeout(1100)
+        told = re.compile(r"(POSITIVE|NEGATIVE) [1-9]")
+        expect(chart).to_have_attribute("aria-label", told, timeout=PATIENCE)
+        assert chart.locator("canvas").screenshot() != before
