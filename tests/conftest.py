@@ -1,7 +1,8 @@
 """What every test may ask for: a broker, topics of its own; and what no test may leave behind.
 
 The broker is the one at KAFKA_BOOTSTRAP_SERVERS, else Apache Kafka out of KAFKA_HOME, else the
-embedded one. The last lines of a run say which it was and how many tests ran on it.
+embedded one; each process that runs tests has its own. The last lines of a run say which it was and
+how many tests ran on it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import signal
 import threading
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -59,15 +61,16 @@ class Topics:
 
 MakeTopics = Callable[..., Topics]
 
-_broker_key = pytest.StashKey[Broker]()
-_count_key = pytest.StashKey[int]()
+# Names of the brokers that were used -> how many tests ran on each.
+_used_key = pytest.StashKey[Counter[str]]()
+_name_key = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # A shell starts its background jobs with SIGINT ignored, and children inherit that; the tests
     # of Ctrl-C must not depend on how they were started.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.stash[_count_key] = 0
+    config.stash[_used_key] = Counter()
     config.addinivalue_line("filterwarnings", f"ignore:{_LIBRARY_WARNING}:DeprecationWarning")
     for marker in (
         "allow_threads: the test may leave threads behind",
@@ -78,24 +81,37 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    if "broker" in getattr(item, "fixturenames", ()):
-        item.config.stash[_count_key] += 1
+    stash = item.config.stash
+    if "broker" in getattr(item, "fixturenames", ()) and _name_key in stash:
+        stash[_used_key][stash[_name_key]] += 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes that share the tests tells the first one, which asks here below."""
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["used"] = dict(session.config.stash[_used_key])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_used_key].update(getattr(node, "workeroutput", {}).get("used", {}))
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    used = config.stash.get(_broker_key, None)
-    number = config.stash[_count_key]
-    where = f"{number} integration tests ran on {used.name}" if used else "no test needed one"
-    terminalreporter.write_line(f"broker: {where}")
+    for name, number in config.stash[_used_key].items():
+        terminalreporter.write_line(f"broker: {number} integration tests ran on {name}")
+    if not config.stash[_used_key]:
+        terminalreporter.write_line("broker: no test needed one")
 
 
 @pytest.fixture(scope="session")
 def broker(pytestconfig: pytest.Config) -> Iterator[Broker]:
     """The broker that all integration tests of this run share."""
     with contextlib.ExitStack() as stack:
-        pytestconfig.stash[_broker_key] = running = _some_broker(stack)
+        running = _some_broker(stack)
+        pytestconfig.stash[_name_key] = running.name
         yield running
 
 
