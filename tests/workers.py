@@ -22,12 +22,13 @@ from tests.records import CARD
 from worker.clock import SystemClock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelCard, ModelInput, Prediction
+from worker.local.embedded import NEEDS
 from worker.metrics import Metrics
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
 from worker.runtime.state import State
 from worker.runtime.tracing import Tracing
-from worker.settings import Settings, child_environment, load
+from worker.settings import Settings, child_environment, load, options
 
 clock = SystemClock()
 Record = tuple[bytes | None, bytes | None]
@@ -53,12 +54,10 @@ def flags(broker: Broker, topics: Topics) -> dict[str, Any]:
     return {
         "kafka.bootstrap_servers": broker.bootstrap_servers,
         "kafka.group_id": topics.group,
-        # The embedded broker answers empty fetches at once.
-        "kafka.empty_poll_pause_ms": 20 if broker.kind == "embedded" else 0,
         "input.topic": topics.input,
         "output.topic": topics.output,
         "output.dead_letter_topic": topics.dead,
-    }
+    } | (NEEDS if broker.kind == "embedded" else {})
 
 
 # -- topics in and out -------------------------------------------------------------------------
@@ -141,11 +140,7 @@ class WorkerProcess:
         given = flags(broker, topics)
         command = [
             *(sys.executable, "-m", *program, "run", "--model", str(model)),
-            *("--bootstrap-servers", given["kafka.bootstrap_servers"]),
-            *("--group-id", given["kafka.group_id"]),
-            *("--kafka-empty-poll-pause-ms", str(given["kafka.empty_poll_pause_ms"])),
-            *("--input-topic", topics.input, "--output-topic", topics.output),
-            *("--output-dead-letter-topic", topics.dead),
+            *(f"{one.flag}={given[one.path]}" for one in options() if one.path in given),
             *("--http-port", str(self.port), "--model-threads", "1", *more),
         ]
         with log.open("wb") as sink:

@@ -24,6 +24,7 @@ from tests.chaos.arena import Arena, Cluster, Names
 from tests.chaos.fleet import Fleet, Slot
 from tests.chaos.plan import SLOTS, Delivery, Fault, Plan
 from worker.clock import SystemClock
+from worker.local.embedded import NEEDS
 from worker.settings import child_environment
 
 _READY_S = 90.0
@@ -115,12 +116,12 @@ def flags_of(cluster: Cluster, names: Names, subject: Subject, slot: int) -> dic
     return SETTINGS | {
         "kafka.bootstrap_servers": cluster.by_slot[slot],
         "kafka.group_id": names.group,
-        "kafka.empty_poll_pause_ms": 20 if cluster.kind == "embedded" else 0,
         "input.topic": names.input,
         "output.topic": names.output,
         "output.dead_letter_topic": names.dead,
         "model.name": subject.model,
         "delivery": subject.delivery,
+        **(NEEDS if cluster.kind == "embedded" else {}),
     }
 
 

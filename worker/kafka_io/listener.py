@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.future import Future
 
+from worker.clock import Clock
 from worker.core.records import Partition
 
 
@@ -46,11 +47,20 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     `on_partitions_revoked` may take seconds (it drains): it gives the poll thread's duties to the
     revoke thread and awaits it, and meanwhile the IO thread goes on sending heartbeats. When the
     await ends, the revoke thread has stopped touching anything, and the poll thread wakes up.
+
+    Args:
+        handler: the runtime's side.
+        wake: wakes up the client's loop.
+        clock: waits.
+        pause: seconds until the client may join again after partitions were given back.
     """
 
-    def __init__(self, handler: RebalanceHandler, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, handler: RebalanceHandler, wake: Callable[[], None], clock: Clock, pause: float
+    ) -> None:
         self._handler = handler
         self._wake = wake
+        self._clock, self._pause = clock, pause
         self._revoker = ThreadPoolExecutor(1, thread_name_prefix="revoke")
         self._epoch = itertools.count(1)
         self.epochs: dict[Partition, int] = {}
@@ -70,6 +80,7 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         try:
             self._handler.on_revoked(gone)
             self._forget(gone)
+            self._clock.sleep(self._pause)
             drained.success(None)
         except Exception as error:  # noqa: BLE001 - raised again where it is awaited
             drained.failure(error)

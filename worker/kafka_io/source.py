@@ -75,7 +75,7 @@ class KafkaSource:
         self._membership = Membership(self._consumer, settings.kafka.session_timeout, clock)
         # The loop that runs the listener does not see that another thread completed a future.
         wake = self._consumer._net.wakeup  # noqa: SLF001 - there is no public way
-        self._listener = Listener(handler, wake)
+        self._listener = Listener(handler, wake, clock, settings.kafka.rejoin_pause_ms / 1000)
         self._positions = Positions(
             self._consumer,
             from_start=settings.input.start == "earliest",

@@ -84,6 +84,13 @@ class KafkaSettings(Section):
         description="Milliseconds to pause after an empty poll; 0 leaves the waiting to the "
         "broker. For brokers that answer an empty fetch at once.",
     )
+    rejoin_pause_ms: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Milliseconds between giving partitions back and joining the group's next "
+        "round. For brokers that forget who still waits for an answer of the last one.",
+    )
 
 
 class InputSettings(Section):
