@@ -19,6 +19,7 @@ NO_FAULTS = {
     "test_metrics.py",
     "test_topics.py",
     "test_tracing.py",
+    "test_turns.py",
 }
 
 _PROOF = re.compile(r"`(tests/[\w/]+\.py::test_\w+)`")

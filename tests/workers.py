@@ -10,7 +10,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tests.conftest import Broker, Topics
 from tests.records import CARD
 from worker.clock import SystemClock
 from worker.core.model import Classifier, Tokeniser
-from worker.core.records import ModelCard, ModelInput, Prediction
+from worker.core.records import ModelCard, ModelInput, Partition, Prediction
 from worker.local.embedded import NEEDS
 from worker.metrics import Metrics
 from worker.runtime.launch import Launcher
@@ -121,6 +121,32 @@ def audit(broker: Broker, topics: Topics, *more: str, timeout: float = 120) -> d
 
 
 # -- a process ---------------------------------------------------------------------------------
+
+
+class Partitions:
+    """A handler that notes what it is told, and lets go of nothing before it is `drained`."""
+
+    def __init__(self, drained: threading.Event | None = None) -> None:
+        self.told: list[str] = []
+        self.owned: set[Partition] = set()
+        self._drained = drained
+
+    def on_assigned(self, partitions: Iterable[Partition]) -> None:
+        self.told.append("assigned")
+        self.owned |= set(partitions)
+
+    def on_revoked(self, partitions: Iterable[Partition]) -> None:
+        self.told.append("revoking")
+        if self._drained:
+            self._drained.wait(20)
+        self.owned -= set(partitions)
+
+    def on_lost(self, partitions: Iterable[Partition]) -> None:
+        self.told.append("lost")
+        self.owned -= set(partitions)
+
+    def on_skipped(self, partition: Partition, offsets: range) -> None:
+        self.told.append("skipped")
 
 
 class WorkerProcess:

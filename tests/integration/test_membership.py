@@ -7,7 +7,6 @@ import functools
 import json
 import signal
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.conftest import Broker, Topics
 from tests.models import make_checkpoint
 from tests.workers import (
     ObedientModel,
+    Partitions,
     WorkerProcess,
     WorkerThread,
     audit,
@@ -66,32 +66,6 @@ class Gate:
 
     def __call__(self, _: list[str]) -> None:
         self.open.wait(60)
-
-
-class Partitions:
-    """A handler that notes what it is told, and lets go of nothing before it is `drained`."""
-
-    def __init__(self, drained: threading.Event | None = None) -> None:
-        self.told: list[str] = []
-        self.owned: set[Partition] = set()
-        self._drained = drained
-
-    def on_assigned(self, partitions: Iterable[Partition]) -> None:
-        self.told.append("assigned")
-        self.owned |= set(partitions)
-
-    def on_revoked(self, partitions: Iterable[Partition]) -> None:
-        self.told.append("revoking")
-        if self._drained:
-            self._drained.wait(20)
-        self.owned -= set(partitions)
-
-    def on_lost(self, partitions: Iterable[Partition]) -> None:
-        self.told.append("lost")
-        self.owned -= set(partitions)
-
-    def on_skipped(self, partition: Partition, offsets: range) -> None:
-        self.told.append("skipped")
 
 
 # -- a session that ends without a word ----------------------------------------------------------

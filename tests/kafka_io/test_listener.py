@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
 from contextlib import closing
 
 import pytest
 from kafka import TopicPartition
 
 from tests.clocks import HandClock
-from worker.core.records import Partition
+from tests.workers import Partitions
 from worker.kafka_io.listener import Listener
-
-
-class Drained:
-    """Notes when what was drained."""
-
-    def __init__(self, clock: HandClock) -> None:
-        self._clock = clock
-        self.seen: list[tuple[float, list[Partition]]] = []
-
-    def on_assigned(self, partitions: Mapping[Partition, int]) -> None: ...
-
-    def on_revoked(self, partitions: Iterable[Partition]) -> None:
-        self.seen.append((self._clock.monotonic(), list(partitions)))
-
-    def on_lost(self, partitions: Iterable[Partition]) -> None: ...
-
-    def on_skipped(self, partition: Partition, offsets: range) -> None: ...
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.25])
 def test_the_next_round_is_joined_a_pause_after_the_drain(pause: float) -> None:
     clock = HandClock()
-    began, handler = clock.monotonic(), Drained(clock)
+    began, handler = clock.monotonic(), Partitions()
     with closing(Listener(handler, lambda: None, clock, pause)) as listener:
 
         async def rebalance() -> None:
@@ -49,6 +31,6 @@ def test_the_next_round_is_joined_a_pause_after_the_drain(pause: float) -> None:
                 await asyncio.sleep(0.001)
 
         asyncio.run(asyncio.wait_for(rebalance(), 10))
-    assert handler.seen == [(began, [Partition("in", 0)])]
+    assert (handler.told, handler.owned) == (["assigned", "revoking"], set())
     assert clock.monotonic() == began + pause
     assert not listener.epochs

@@ -251,6 +251,7 @@ def _consumer_options(settings: Settings) -> dict[str, Any]:
         "heartbeat_interval_ms": int(min(1.0, kafka.session_timeout / 3) * 1000),
         "max_poll_interval_ms": int(kafka.max_poll_interval * 1000),
         "fetch_max_wait_ms": 100,
+        "max_partition_fetch_bytes": kafka.max_partition_fetch_bytes,
     }
 
 

@@ -77,6 +77,13 @@ class KafkaSettings(Section):
     request_timeout: float = Field(
         30.0, ge=1, le=600, description="Seconds to wait for one answer of a broker."
     )
+    max_partition_fetch_bytes: int = Field(
+        128 * 1024,
+        ge=1024,
+        le=64 * 1024 * 1024,
+        description="Bytes fetched of a partition at a time. They are worked off before the next "
+        "partition has its turn, so less is fairer in a backlog; more costs less a record.",
+    )
     empty_poll_pause_ms: float = Field(
         0.0,
         ge=0,
