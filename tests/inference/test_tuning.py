@@ -85,6 +85,20 @@ def test_memory_that_runs_out_ends_the_trying(fits: int, found: int) -> None:
     assert Machine(seconds).best() == found
 
 
+def test_a_size_that_did_not_fit_once_is_not_taken() -> None:
+    """Others take memory too, between one pass and the next."""
+    machine = Machine(lambda n: 0.03 + n / 100_000)
+    steady, passes = machine._seconds, machine.passes
+
+    def seconds(tokens: int) -> float:
+        if tokens > 2048 and len(passes) > len(CPU):
+            raise OutOfMemory
+        return steady(tokens)
+
+    machine._seconds = seconds
+    assert machine.best() == 2048
+
+
 def test_a_machine_where_nothing_fits_is_no_machine() -> None:
     def seconds(_: int) -> float:
         raise OutOfMemory

@@ -32,12 +32,12 @@ from worker.local.demo_summary import Summary
 from worker.local.demo_tally import Tally
 from worker.local.demo_view import WIDTH, LiveView, PlainView, View, frame
 from worker.local.demo_workers import Workers, run_command
-from worker.local.embedded import NEEDS, EmbeddedBroker
+from worker.local.embedded import EmbeddedBroker, needed_flags
 from worker.local.fallback_posts import fallback_posts
 from worker.local.posts import RatedText, SampleUnavailable
 from worker.local.processes import Interrupts
 from worker.local.stream import PARTITIONS, SampleRecord, sample_stream
-from worker.settings import InputSettings, KafkaSettings, options, read_environment
+from worker.settings import InputSettings, KafkaSettings, read_environment
 
 _SETTLE_S: Final = 5.0
 _STEP_S: Final = 0.03
@@ -170,7 +170,7 @@ class _Demo:
             "--log-format": "json",
         }
         if not read_environment("KAFKA_BOOTSTRAP_SERVERS"):
-            flags |= {one.flag: str(NEEDS[one.path]) for one in options() if one.path in NEEDS}
+            flags |= needed_flags()
         # The posts are public ones, and the page is for whoever started the demo.
         command = [*run_command(flags), "--http-show-texts"]
         workers = Workers(command, self._folder, self._interrupts, self._clock)

@@ -42,7 +42,7 @@ def best_size(
         pads: whether a pass computes the rectangle around its texts, or their tokens alone.
 
     Raises:
-        OutOfMemory: not even the smallest fits; where a larger one does not, it ends the trying.
+        OutOfMemory: not even the smallest fits; one that does not, be it once, is not taken.
     """
     passes = [(size, _pass_of(size, rows, pads=pads)) for size in sizes]
     speeds = dict.fromkeys(sizes, 0.0)
@@ -60,7 +60,7 @@ def best_size(
         else:
             speed = model_input.tokens / max(clock.monotonic() - start, 1e-9)
             speeds[size] = max(speeds[size], speed)
-    return _near_best(speeds)
+    return _near_best({size: found for size, found in speeds.items() if size < too_large})
 
 
 def _near_best(speeds: dict[int, float]) -> int:

@@ -19,6 +19,7 @@ from typing import Final, Self
 from worker.clock import Clock, SystemClock
 from worker.errors import Fatal
 from worker.local.processes import last_lines, spawn, stop
+from worker.settings import options
 
 # What a worker needs there: an empty fetch is answered at once, so that idle workers would spin; and
 # joins are looked after every 25 ms: of two that wait, the slower one is never answered where the
@@ -28,6 +29,11 @@ NEEDS: Final = {"kafka.empty_poll_pause_ms": 20, "kafka.rejoin_pause_ms": 100}
 _READY: Final = re.compile(r"^\s*kafka\s+(127\.0\.0\.1:\d+)\s*$", re.MULTILINE)
 _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 30.0  # it writes its whole store at the end
+
+
+def needed_flags() -> dict[str, str]:
+    """The same for a command line: flag -> value."""
+    return {one.flag: str(NEEDS[one.path]) for one in options() if one.path in NEEDS}
 
 
 class EmbeddedBroker:
