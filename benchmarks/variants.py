@@ -4,9 +4,11 @@
 
 Each question drains one backlog under two or more settings, in turn, for some rounds: the cache
 where no text comes twice, where a tenth does, and where four in ten do; one process with all cores
-against one process a core; nobody who looks against Prometheus, an open page, and every micro-batch
-traced. Prints a table (standard error) and one JSON object (standard output);
-writes benchmarks/results/variants.json and the README's table, unless --only is given. The model is the bundled one unless --model names another.
+against one process a core; a forward pass by all cores at once against one in parts, side by side;
+nobody who looks against Prometheus, an open page, and every micro-batch traced. Prints a table
+(standard error) and one JSON object (standard output); writes benchmarks/results/variants.json and
+the README's table, unless --only is given. The model is the bundled one unless --model names
+another.
 """
 
 from __future__ import annotations
@@ -72,6 +74,11 @@ def questions() -> list[Question]:
             str(number): Setting(no_cache | {"--processes": str(number)}) for number in (1, many)
         }
         found.append(Question(f"processes on {many} cores", 0.0, split))
+        lanes = {
+            "by all cores at once": Setting(no_cache | {"--model-lanes": "1"}),
+            "in parts, side by side": Setting(no_cache),
+        }
+        found.append(Question("a forward pass", 0.0, lanes))
     eyes = {
         "nobody": Setting(no_cache),
         "a scrape a second": Setting(no_cache, scraping),

@@ -17,6 +17,7 @@ The threads of a running worker::
     main ("poll")   consumer, batcher, offsets, state
     tokenise        the tokenizer
     infer           the model; sole caller of torch
+    lane-*          parts of a forward pass on a CPU, while infer waits for them
     publish         encoding, the producer, transactions
     revoke          stands in for main while main is parked in a rebalance
     http            metrics, health and the live page: one loop; reads, and asks the box

@@ -151,7 +151,9 @@ class TestSelfCheck:
     @pytest.fixture
     def wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Positions that go on from text to text: the mistake that packing invites."""
-        monkeypatch.setattr(PackedForward, "_positions", lambda _, ids: torch.arange(len(ids)) % 64)
+        monkeypatch.setattr(
+            PackedForward, "_positions", lambda _, ids, __: torch.arange(len(ids)) % 64
+        )
 
     @pytest.fixture
     def name(self, checkpoint: Callable[[Architecture], Path]) -> str:
@@ -178,7 +180,7 @@ class TestSelfCheck:
     def test_a_pass_that_fails_is_not_taken(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(PackedForward, "_positions", lambda _, ids: ids + 10_000)
+        monkeypatch.setattr(PackedForward, "_positions", lambda _, ids, __: ids + 10_000)
         with capture_logs() as lines:
             _, classifier = load(ModelSettings(name=name, dtype="float32"), 4096)
         assert classifier.card.engine == "padded"

@@ -178,15 +178,19 @@ def test_the_card_tells_what_runs(tmp_path: Path) -> None:
     assert len(card.weights_sha256) == 64
 
 
-@pytest.mark.parametrize(("asked", "found"), [(None, 512), (1024, 1024)])
+@pytest.mark.parametrize(
+    ("lanes", "asked", "found"), [(1, None, 512), (1, 1024, 1024), (2, None, 4096), (2, 1024, 1024)]
+)
 def test_the_warm_up_finds_the_tokens_of_a_pass_unless_they_are_set(
     checkpoint: Callable[[Architecture], Path],
     monkeypatch: pytest.MonkeyPatch,
+    lanes: int,
     asked: int | None,
     found: int,
 ) -> None:
+    """Lanes find the size of their parts themselves."""
     monkeypatch.setattr(loading, "best_size", lambda *_, **__: 512)
-    _, classifier = load(ModelSettings(name=str(checkpoint("distilbert"))), asked)
+    _, classifier = load(ModelSettings(name=str(checkpoint("distilbert")), lanes=lanes), asked)
     classifier.warm_up()
     assert classifier.card.forward_tokens == found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.models import make_checkpoint
 from worker.clock import SystemClock
@@ -44,6 +45,7 @@ def test_products_take_time_in_every_way_that_is_there() -> None:
     products = MatrixProducts(Arithmetic({(8, 4): 2}, 0, 0), 16, "float32", "cpu")
     assert products.flop == 2 * 16 * 8 * 4 * 2
     assert "torch.mm" in products.ways
+    assert ("torch.mm, side by side" in products.ways) is (torch.get_num_threads() > 1)
     assert all(products.seconds(way, SystemClock()) > 0 for way in products.ways)
 
 

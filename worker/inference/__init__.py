@@ -10,6 +10,7 @@ line stay cheap; torch comes in with `loading`::
     padding         the plain forward pass, for every architecture
     packing         the forward pass without padding, for some
     attention       attention within each text of a joined row
+    lanes           a forward pass in parts, side by side on a CPU     (a thread each, while it runs)
     linears         linear layers as oneDNN's kernels read them, for bfloat16 on a CPU
     engine          which forward pass runs: the fastest that is right (main thread)
     self_check      how far a pass is from the plain one

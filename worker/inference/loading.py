@@ -27,6 +27,7 @@ from worker.core.records import ModelCard, ModelInput
 from worker.errors import ModelUnavailable, SettingsError, StreamlabelError
 from worker.inference.checkpoint import Checkpoint, resolve
 from worker.inference.engine import Candidate, can_pack, choose
+from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.self_check import TEXTS, check_rows
 from worker.inference.tokeniser import Tokeniser
 from worker.inference.torch_engine import (
@@ -84,6 +85,7 @@ def load(
             dtype=dtype,
             plain=torch.float32 if settings.dtype == "auto" else dtype,
         )
+    forward = side_by_side(forward, settings.lanes)
     takes = _takes(config, tokenizer, forward.model)
     max_tokens = _max_tokens(settings.max_tokens, takes) or forward_tokens or FORWARD_TOKENS
     if forward_tokens and max_tokens > forward_tokens:
@@ -110,7 +112,10 @@ def load(
         card,
         independent=independent,
         samples=[tokeniser.tokenise([text])[0] for text in ("warm up", "warm up " * max_tokens)],
-        tune=None if forward_tokens else _tuning(tokeniser, card, clock or SystemClock()),
+        # Lanes find the size of their parts themselves: a pass may be as large as it comes.
+        tune=None
+        if forward_tokens or isinstance(forward, Lanes)
+        else _tuning(tokeniser, card, clock or SystemClock()),
     )
 
 

@@ -8,6 +8,7 @@ of transformers the registry of attention functions alone.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -73,7 +74,7 @@ class PackedForward:
         self.model = model
         self._layout = layout(type(model).__name__, model.config)
         self._device = next(model.parameters()).device
-        self._segments = Segments.of([1])
+        self._here = threading.local()  # of the texts that this thread runs just now: `segments`
         self._hook = self._pooled_module().register_forward_hook(self._pool)
         model.set_attn_implementation(_ATTENTION)
 
@@ -84,20 +85,21 @@ class PackedForward:
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Logits [texts, labels] of the ids of each text."""
-        segments = self._segments = Segments.of([len(row) for row in rows], self._device)
+        segments = self._here.segments = Segments.of([len(row) for row in rows], self._device)
         ids = torch.tensor([number for row in rows for number in row], device=self._device)
         logits: Tensor = self.model(
-            input_ids=ids[None], position_ids=self._positions(ids)[None], segments=segments
+            input_ids=ids[None],
+            position_ids=self._positions(ids, segments)[None],
+            segments=segments,
         ).logits
         return logits
 
-    def _positions(self, ids: Tensor) -> Tensor:
+    def _positions(self, ids: Tensor, segments: Segments) -> Tensor:
         """Positions [tokens] that start anew at each text.
 
         RoBERTa's as `create_position_ids_from_input_ids` in transformers' modeling_roberta.py has
         them, for one text at a time: a padding id that is spelt out in a text counts for nothing.
         """
-        segments = self._segments
         if self._layout.positions == "from 0":
             return torch.arange(len(ids), device=ids.device) - segments.spread(segments.starts)
         padding: int = self.model.base_model.embeddings.padding_idx
@@ -123,9 +125,10 @@ class PackedForward:
         The head then sees texts of one token. The mean over one token is that token, so that a head
         that takes the mean over a text's tokens is right too.
         """
+        segments: Segments = self._here.segments
         if self._takes_mean():
-            return self._segments.means(hidden[0])[:, None]
-        return hidden[0, self._segments.starts][:, None]
+            return segments.means(hidden[0])[:, None]
+        return hidden[0, segments.starts][:, None]
 
 
 def layout(model_class: str, config: Any) -> Layout:

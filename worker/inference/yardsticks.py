@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -114,7 +115,8 @@ def _linears_watched(model: nn.Module, rows: list[tuple[Shape, int]]) -> Iterato
 class MatrixProducts:
     """The products of one forward pass's linears and nothing else, each way that torch has.
 
-    Nothing is added, copied or looked up: an engine that multiplies by the same libraries in the
+    On a CPU with several threads that is: all threads in every product, or each in products of its
+    share of the rows. Nothing is added, copied or looked up: an engine that multiplies by the same libraries in the
     same type can't be faster.
 
     Raises ValueError where torch multiplies no numbers of that type.
@@ -129,14 +131,22 @@ class MatrixProducts:
         def random(*shape: int) -> Tensor:
             return torch.rand(*shape).to(device, _FLOATS[dtype])
 
-        rows = {width: random(tokens, width) for width, _ in arithmetic.shapes}
-        shapes = Counter(arithmetic.shapes).elements()
-        operands = [(rows[width], random(out, width)) for width, out in shapes]
-        self._ways = {"torch.mm": [_plain(*pair) for pair in operands]}
-        if device == "cpu":
-            with suppress(RuntimeError, AttributeError):  # a torch without oneDNN, or an older one
-                self._ways["oneDNN, prepacked"] = [_packed(*pair) for pair in operands]
-        for products in self._ways.values():
+        at_once = torch.get_num_threads() if device == "cpu" else 1
+        self._ways: dict[str, tuple[list[Product], int]] = {}
+        for threads, told in (
+            {1: "", at_once: ", side by side"}.items() if at_once > 1 else [(1, "")]
+        ):
+            rows = {width: random(tokens // threads, width) for width, _ in arithmetic.shapes}
+            shapes = Counter(arithmetic.shapes).elements()
+            operands = [(rows[width], random(out, width)) for width, out in shapes]
+            self._ways[f"torch.mm{told}"] = [_plain(*pair) for pair in operands], threads
+            if device == "cpu":
+                with suppress(
+                    RuntimeError, AttributeError
+                ):  # torch without oneDNN, or an older one
+                    packed = [_packed(*pair) for pair in operands]
+                    self._ways[f"oneDNN, prepacked{told}"] = packed, threads
+        for products, _ in self._ways.values():
             products[0]()  # the first one of all prepares the library
 
     @property
@@ -146,13 +156,24 @@ class MatrixProducts:
 
     def seconds(self, way: str, clock: Clock) -> float:
         """Time of all products once."""
+        products, threads = self._ways[way]
         begun = clock.monotonic()
-        with torch.inference_mode():
-            for product in self._ways[way]:
-                product()
+        if threads == 1:
+            _multiply(products)
+        else:
+            with ThreadPoolExecutor(
+                threads, initializer=torch.set_num_threads, initargs=(1,)
+            ) as own:
+                list(own.map(_multiply, [products] * threads))
         if self._device == "cuda":
             torch.cuda.synchronize()
         return clock.monotonic() - begun
+
+
+def _multiply(products: Sequence[Product]) -> None:
+    with torch.inference_mode():
+        for product in products:
+            product()
 
 
 def _plain(rows: Tensor, weight: Tensor) -> Product:

@@ -173,6 +173,13 @@ class ModelSettings(Section):
         le=1024,
         description="Threads of the model on a CPU; default: all cores, divided by `processes`.",
     )
+    lanes: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Parts of a packed forward pass that run side by side on a CPU, each with its "
+        "share of the threads; default: one a thread, 8 at most. 1 has all threads share every step.",
+    )
     cache_dir: Path = Field(
         Path("~/.cache/streamlabel"), description="Where prepared models and samples are kept."
     )
@@ -199,7 +206,8 @@ class BatchSettings(Section):
     forward_tokens: int | None = Field(
         None,
         ge=16,
-        description="Tokens in one forward pass, padding included; default: found at warm-up.",
+        description="Tokens in one forward pass, padding included; default: found at warm-up, or "
+        "4,096 where `model.lanes` divide it.",
     )
 
 

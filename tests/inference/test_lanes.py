@@ -1,0 +1,168 @@
+"""A forward pass in lanes: the same results, every lane at work, and faults as of one pass."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+from tests.models import Architecture, make_checkpoint
+from worker.inference.lanes import Lanes, side_by_side
+from worker.inference.loading import load
+from worker.inference.packing import PackedForward
+from worker.inference.torch_engine import scores
+from worker.settings import ModelSettings
+
+pytestmark = pytest.mark.usefixtures("offline")
+
+Rows = Sequence[Sequence[int]]
+PACKED = tuple(name for name in get_args(Architecture) if name != "gpt2")
+
+
+@pytest.fixture(autouse=True)
+def four_threads() -> Iterator[None]:
+    """As if the machine had four cores, whatever it has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+class Fake:
+    """A pass that gives each text's first id, and notes who called it, and how."""
+
+    name, pads = "fake", False
+
+    def __init__(self, before: Callable[[Rows], object] = lambda _: None) -> None:
+        self.model = nn.Linear(1, 1)
+        self.before = before
+        self.calls: list[tuple[str, int, int]] = []
+
+    def __call__(self, rows: Rows) -> Tensor:
+        self.calls.append((threading.current_thread().name, len(rows), torch.get_num_threads()))
+        self.before(rows)
+        return torch.tensor([[float(row[0])] for row in rows])
+
+
+def texts_of(*lengths: int) -> list[tuple[int, ...]]:
+    return [(place,) * length for place, length in enumerate(lengths)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=60), lanes=st.integers(2, 5))
+def test_each_text_has_its_own_result(lengths: list[int], lanes: int) -> None:
+    """In their order, whichever lane had them."""
+    found = Lanes(Fake(), lanes)(texts_of(*lengths))
+    assert found.flatten().tolist() == list(range(len(lengths)))
+
+
+@pytest.mark.parametrize("architecture", PACKED)
+def test_a_model_says_the_same_in_lanes(architecture: Architecture, tmp_path: Path) -> None:
+    """Parts run at once in one model, and none sees another's texts."""
+    folder = make_checkpoint(tmp_path / "model", architecture=architecture)
+    packed = PackedForward(AutoModelForSequenceClassification.from_pretrained(folder).eval())
+    drawn = torch.Generator().manual_seed(1)
+    lengths = sorted(torch.randint(2, 60, (64,), generator=drawn).tolist(), reverse=True)
+    rows = [torch.randint(2, 250, (n,), generator=drawn).tolist() for n in lengths]
+    whole = scores(packed, rows, independent=False)
+    for _ in range(5):
+        found = scores(Lanes(packed, 4), rows, independent=False)
+        torch.testing.assert_close(found, whole, atol=1e-5, rtol=0)
+
+
+def test_all_lanes_are_at_work_at_once() -> None:
+    """Each with its share of the threads; the caller keeps its own number."""
+    meet = threading.Barrier(2, timeout=10)
+    fake = Fake(lambda _: meet.wait())
+    Lanes(fake, 2)(texts_of(*[64] * 4))
+    assert sorted(fake.calls) == [("lane-0", 2, 2), ("lane-1", 2, 2)]
+    assert torch.get_num_threads() == 4
+
+
+def test_a_lane_that_is_held_up_leaves_parts_to_the_others() -> None:
+    """One waits until the other has done all else."""
+    rest = threading.Semaphore(0)
+
+    def hold(rows: Rows) -> None:
+        if rows[0][0] == 0:
+            assert all(rest.acquire(timeout=10) for _ in range(3))
+        else:
+            rest.release()
+
+    fake = Fake(hold)
+    Lanes(fake, 2)(texts_of(*[256] * 8))  # four parts of 512 tokens
+    assert len(fake.calls) == 4
+    assert set(map(len, _by_lane(fake).values())) == {1, 3}
+
+
+@pytest.mark.parametrize(
+    "lengths", [(40, 40), (500, 40, 40, 40)], ids=["little", "one text is most of it"]
+)
+def test_what_lanes_would_not_speed_up_is_run_by_all_threads(lengths: tuple[int, ...]) -> None:
+    fake = Fake()
+    Lanes(fake, 2)(texts_of(*lengths))
+    assert fake.calls == [(threading.current_thread().name, len(lengths), 4)]
+
+
+def test_a_part_that_fails_fails_the_pass_when_all_lanes_are_done() -> None:
+    """The halves that are tried next must find no other part in memory."""
+    failed, ended = threading.Event(), threading.Event()
+
+    def fail(rows: Rows) -> None:
+        if rows[0][0] == 0:
+            failed.set()
+            raise MemoryError
+        assert failed.wait(10)
+        ended.set()
+
+    with pytest.raises(MemoryError):
+        Lanes(Fake(fail), 2)(texts_of(64, 64))
+    assert ended.is_set()
+    assert not [t for t in threading.enumerate() if t.name.startswith("lane")]
+
+
+@pytest.mark.parametrize(
+    ("threads", "wanted", "count"),
+    [(1, None, 1), (2, None, 2), (8, None, 8), (12, None, 6), (64, None, 8), (4, 1, 1), (4, 2, 2)],
+)
+def test_there_is_a_lane_for_each_thread_up_to_eight(
+    threads: int, wanted: int | None, count: int
+) -> None:
+    torch.set_num_threads(threads)
+    found: Any = side_by_side(Fake(), wanted)
+    assert getattr(found, "count", 1) == count
+
+
+def test_a_padded_pass_stays_whole() -> None:
+    """And says so, where lanes were asked for."""
+    padded = Fake()
+    padded.pads = True
+    with capture_logs() as logs:
+        assert side_by_side(padded, None) is padded
+        assert not logs
+        assert side_by_side(padded, 2) is padded
+    assert [entry["wanted"] for entry in logs] == [2]
+
+
+@pytest.mark.parametrize(("lanes", "kind"), [(None, Lanes), (1, PackedForward)])
+def test_the_setting_decides(
+    checkpoint: Callable[[Architecture], Path], lanes: int | None, kind: type
+) -> None:
+    _, classifier = load(ModelSettings(name=str(checkpoint("bert")), lanes=lanes), 512)
+    assert isinstance(classifier.forward, kind)
+
+
+def _by_lane(fake: Fake) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for name, texts, _ in fake.calls:
+        found.setdefault(name, []).append(texts)
+    return found

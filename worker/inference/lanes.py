@@ -1,0 +1,116 @@
+"""A forward pass in parts that run side by side, each part on one thread.
+
+Where all cores share one matrix product, they wait for each other at its end, a hundred times a pass:
+whenever the system takes one core away for a moment (for a broker beside, or for this worker's own
+other threads), all stand still. A lane has texts of its own and waits for nobody until the pass ends.
+The infer thread calls this and waits; the lanes live as long as the pass. Must not import transformers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from worker.inference.torch_engine import Forward
+from worker.logs import get_logger
+
+Rows = Sequence[Sequence[int]]
+
+# Tokens of a part: smaller ones waste the start of each product; of larger ones there are too few to
+# even things out between a lane that was held up and the others.
+_LEAST, _MOST = 64, 512
+# Beyond this, lanes wait for each other at Python's lock instead.
+_MOST_LANES = 8
+
+log = get_logger(__name__)
+
+
+class Lanes:
+    """Runs a packed forward pass as several smaller ones.
+
+    A padded pass is not for it: what it computes would no longer be the rectangle that the budget
+    reckons with.
+
+    Args:
+        forward: runs one part; called by all lanes at once.
+        count: lanes, at least two; each computes with its share of torch's threads.
+    """
+
+    def __init__(self, forward: Forward, count: int) -> None:
+        self.model, self.name, self.pads = forward.model, forward.name, forward.pads
+        self._forward, self.count = forward, count
+
+    def __call__(self, rows: Rows) -> Tensor:
+        """Logits [texts, labels] of the ids of each text."""
+        parts = list(_parts(rows, self.count))
+        if len(parts) == 1:
+            return self._forward(rows)  # too little to share out: by all threads
+        answers = [Future[Tensor]() for _ in parts]
+        todo = deque(zip(parts, answers, strict=True))
+        share = max(1, torch.get_num_threads() // self.count)
+        # Daemons, as the infer thread is: a process that has to end waits for no pass.
+        lanes = [
+            threading.Thread(target=self._run, args=(todo, share), name=f"lane-{n}", daemon=True)
+            for n in range(self.count)
+        ]
+        for lane in lanes:
+            lane.start()
+        for (
+            lane
+        ) in lanes:  # all, also where one part failed: its halves are to find the memory free
+            lane.join()
+        return torch.cat([answer.result() for answer in answers])
+
+    def _run(self, todo: deque[tuple[Rows, Future[Tensor]]], threads: int) -> None:
+        torch.set_num_threads(threads)  # of this thread alone, and so is the next line
+        with torch.inference_mode():
+            while todo:
+                try:
+                    rows, answer = todo.popleft()
+                except IndexError:  # another lane was faster
+                    return
+                try:
+                    answer.set_result(self._forward(rows))
+                except Exception as error:  # noqa: BLE001 - raised again by whoever asked
+                    answer.set_exception(error)
+
+
+def side_by_side(forward: Forward, wanted: int | None) -> Forward:
+    """The pass in lanes, where that is of use.
+
+    Args:
+        forward: the pass.
+        wanted: lanes; None for one a thread, as far as that goes.
+    """
+    threads = torch.get_num_threads()
+    if forward.pads or next(forward.model.parameters()).device.type != "cpu":
+        if (wanted or 1) > 1:
+            log.warning("model.lanes is for packed passes on a CPU: there is one", wanted=wanted)
+        return forward
+    count = wanted or threads // ceil(threads / _MOST_LANES)
+    if count > threads:
+        log.warning("there are more lanes than threads", wanted=count, threads=threads)
+    return Lanes(forward, count) if count > 1 else forward
+
+
+def _parts(rows: Rows, lanes: int) -> Iterator[Rows]:
+    """The rows in their order, in parts of about as many tokens each, as many for every lane.
+
+    In one part, where one text is more than a lane's share: the others would wait for it.
+    """
+    tokens, longest = sum(map(len, rows)), max(map(len, rows))
+    share = float(tokens)
+    if tokens >= lanes * max(_LEAST, longest):
+        share = tokens / (lanes * ceil(tokens / (lanes * _MOST)))
+    start = taken = 0
+    for row, ids in enumerate(rows, 1):
+        taken += len(ids)
+        if taken >= share or row == len(rows):
+            yield rows[start:row]
+            start, taken = row, 0
