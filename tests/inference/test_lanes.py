@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -61,7 +62,7 @@ def texts_of(*lengths: int) -> list[tuple[int, ...]]:
 @given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=60), lanes=st.integers(2, 5))
 def test_each_text_has_its_own_result(lengths: list[int], lanes: int) -> None:
     """In their order, whichever lane had them."""
-    found = Lanes(Fake(), lanes)(texts_of(*lengths))
+    found = Lanes(Fake(), lanes, 4)(texts_of(*lengths))
     assert found.flatten().tolist() == list(range(len(lengths)))
 
 
@@ -75,7 +76,7 @@ def test_a_model_says_the_same_in_lanes(architecture: Architecture, tmp_path: Pa
     rows = [torch.randint(2, 250, (n,), generator=drawn).tolist() for n in lengths]
     whole = scores(packed, rows, independent=False)
     for _ in range(5):
-        found = scores(Lanes(packed, 4), rows, independent=False)
+        found = scores(Lanes(packed, 4, 4), rows, independent=False)
         torch.testing.assert_close(found, whole, atol=1e-5, rtol=0)
 
 
@@ -83,7 +84,7 @@ def test_all_lanes_are_at_work_at_once() -> None:
     """Each with its share of the threads; the caller keeps its own number."""
     meet = threading.Barrier(2, timeout=10)
     fake = Fake(lambda _: meet.wait())
-    Lanes(fake, 2)(texts_of(*[64] * 4))
+    Lanes(fake, 2, 4)(texts_of(*[64] * 4))
     assert sorted(fake.calls) == [("lane-0", 2, 2), ("lane-1", 2, 2)]
     assert torch.get_num_threads() == 4
 
@@ -99,18 +100,29 @@ def test_a_lane_that_is_held_up_leaves_parts_to_the_others() -> None:
             rest.release()
 
     fake = Fake(hold)
-    Lanes(fake, 2)(texts_of(*[256] * 8))  # four parts of 512 tokens
+    Lanes(fake, 2, 4)(texts_of(*[256] * 8))  # four parts of 512 tokens
     assert len(fake.calls) == 4
     assert set(map(len, _by_lane(fake).values())) == {1, 3}
 
 
 @pytest.mark.parametrize(
-    "lengths", [(40, 40), (500, 40, 40, 40)], ids=["little", "one text is most of it"]
+    "lengths", [(30, 30), (500, 40, 40, 40)], ids=["little", "one text is most of it"]
 )
 def test_what_lanes_would_not_speed_up_is_run_by_all_threads(lengths: tuple[int, ...]) -> None:
     fake = Fake()
-    Lanes(fake, 2)(texts_of(*lengths))
+    Lanes(fake, 2, 4)(texts_of(*lengths))
     assert fake.calls == [(threading.current_thread().name, len(lengths), 4)]
+
+
+def test_a_text_alone_has_all_threads_whatever_the_lanes_set() -> None:
+    """A new thread takes over the number that was set last, be it by a lane."""
+    fake = Fake()
+    lanes = Lanes(fake, 2, 4)
+    with ThreadPoolExecutor(1) as infer:
+        infer.submit(lanes, texts_of(64, 64)).result()
+    with ThreadPoolExecutor(1) as infer:
+        infer.submit(lanes, texts_of(64)).result()
+    assert [threads for _, _, threads in fake.calls] == [2, 2, 4]
 
 
 def test_a_part_that_fails_fails_the_pass_when_all_lanes_are_done() -> None:
@@ -125,16 +137,16 @@ def test_a_part_that_fails_fails_the_pass_when_all_lanes_are_done() -> None:
         ended.set()
 
     with pytest.raises(MemoryError):
-        Lanes(Fake(fail), 2)(texts_of(64, 64))
+        Lanes(Fake(fail), 2, 4)(texts_of(64, 64))
     assert ended.is_set()
     assert not [t for t in threading.enumerate() if t.name.startswith("lane")]
 
 
 @pytest.mark.parametrize(
     ("threads", "wanted", "count"),
-    [(1, None, 1), (2, None, 2), (8, None, 8), (12, None, 6), (64, None, 8), (4, 1, 1), (4, 2, 2)],
+    [(1, None, 1), (2, None, 2), (12, None, 12), (64, None, 16), (4, 1, 1), (4, 2, 2)],
 )
-def test_there_is_a_lane_for_each_thread_up_to_eight(
+def test_there_is_a_lane_for_each_thread_up_to_sixteen(
     threads: int, wanted: int | None, count: int
 ) -> None:
     torch.set_num_threads(threads)

@@ -22,11 +22,11 @@ from worker.logs import get_logger
 
 Rows = Sequence[Sequence[int]]
 
-# Tokens of a part: smaller ones waste the start of each product; of larger ones there are too few to
-# even things out between a lane that was held up and the others.
-_LEAST, _MOST = 64, 512
-# Beyond this, lanes wait for each other at Python's lock instead.
-_MOST_LANES = 8
+# Tokens of a part: for smaller ones the weights are read from memory as often as for larger ones; of
+# larger ones there are too few to even things out between a lane that was held up and the others.
+_LEAST, _MOST = 32, 512
+# With more, they would wait for each other at Python's lock instead.
+_MOST_LANES = 16
 
 log = get_logger(__name__)
 
@@ -39,25 +39,28 @@ class Lanes:
 
     Args:
         forward: runs one part; called by all lanes at once.
-        count: lanes, at least two; each computes with its share of torch's threads.
+        count: lanes, at least two; each computes with its share of the threads.
+        threads: all of them.
     """
 
-    def __init__(self, forward: Forward, count: int) -> None:
+    def __init__(self, forward: Forward, count: int, threads: int) -> None:
         self.model, self.name, self.pads = forward.model, forward.name, forward.pads
-        self._forward, self.count = forward, count
+        self._forward, self.count, self._threads = forward, count, threads
 
     def __call__(self, rows: Rows) -> Tensor:
         """Logits [texts, labels] of the ids of each text."""
         parts = list(_parts(rows, self.count))
-        if len(parts) == 1:
-            return self._forward(rows)  # too little to share out: by all threads
+        if len(parts) == 1:  # too little to share out: by all threads
+            # This thread's number, which torch takes over from whoever set one last.
+            torch.set_num_threads(self._threads)
+            return self._forward(rows)
         answers = [Future[Tensor]() for _ in parts]
         todo = deque(zip(parts, answers, strict=True))
-        share = max(1, torch.get_num_threads() // self.count)
+        share = max(1, self._threads // self.count)
         # Daemons, as the infer thread is: a process that has to end waits for no pass.
         lanes = [
             threading.Thread(target=self._run, args=(todo, share), name=f"lane-{n}", daemon=True)
-            for n in range(self.count)
+            for n in range(min(self.count, len(parts)))
         ]
         for lane in lanes:
             lane.start()
@@ -68,7 +71,7 @@ class Lanes:
         return torch.cat([answer.result() for answer in answers])
 
     def _run(self, todo: deque[tuple[Rows, Future[Tensor]]], threads: int) -> None:
-        torch.set_num_threads(threads)  # of this thread alone, and so is the next line
+        torch.set_num_threads(threads)  # this thread's, as the next line's mode is
         with torch.inference_mode():
             while todo:
                 try:
@@ -93,21 +96,20 @@ def side_by_side(forward: Forward, wanted: int | None) -> Forward:
         if (wanted or 1) > 1:
             log.warning("model.lanes is for packed passes on a CPU: there is one", wanted=wanted)
         return forward
-    count = wanted or threads // ceil(threads / _MOST_LANES)
+    count = wanted or min(threads, _MOST_LANES)
     if count > threads:
         log.warning("there are more lanes than threads", wanted=count, threads=threads)
-    return Lanes(forward, count) if count > 1 else forward
+    return Lanes(forward, count, threads) if count > 1 else forward
 
 
 def _parts(rows: Rows, lanes: int) -> Iterator[Rows]:
     """The rows in their order, in parts of about as many tokens each, as many for every lane.
 
-    In one part, where one text is more than a lane's share: the others would wait for it.
+    For fewer lanes, where one text is more than a lane's share: the others would wait for it.
     """
     tokens, longest = sum(map(len, rows)), max(map(len, rows))
-    share = float(tokens)
-    if tokens >= lanes * max(_LEAST, longest):
-        share = tokens / (lanes * ceil(tokens / (lanes * _MOST)))
+    lanes = max(1, min(lanes, tokens // max(_LEAST, longest)))
+    share = tokens / (lanes * ceil(tokens / (lanes * _MOST))) if lanes > 1 else tokens
     start = taken = 0
     for row, ids in enumerate(rows, 1):
         taken += len(ids)

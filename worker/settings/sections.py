@@ -178,7 +178,7 @@ class ModelSettings(Section):
         ge=1,
         le=1024,
         description="Parts of a packed forward pass that run side by side on a CPU, each with its "
-        "share of the threads; default: one a thread, 8 at most. 1 has all threads share every step.",
+        "share of the threads; default: one a thread, 16 at most. 1 has all threads share every step.",
     )
     cache_dir: Path = Field(
         Path("~/.cache/streamlabel"), description="Where prepared models and samples are kept."
