@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import shutil
 import statistics
 import sys
@@ -35,7 +34,7 @@ from worker.cli.main import DONE, FAILED, INTERRUPTED, USAGE
 from worker.clock import Clock, SystemClock
 from worker.errors import Fatal, SettingsError, StreamlabelError
 from worker.local import readme
-from worker.local.bench_machine import processor
+from worker.local.bench_machine import cores_at_work, processor
 from worker.local.bench_results import RESULTS, Peer, Peers
 from worker.local.bench_texts import repeated
 from worker.local.posts import load_rated
@@ -153,7 +152,7 @@ def _found(args: argparse.Namespace) -> Peers:
     texts = list(dict.fromkeys(post.text for post in load_rated("tweets", cache_dir)))
     chosen = [c for c in contenders() if not (c.folder and args.only) or c.folder in args.only]
     model = args.model or random_model(cache_dir)
-    busy = os.getloadavg()[0]
+    busy = cores_at_work(clock)
     with Interrupts(clock) as interrupts:
         for folder in dict.fromkeys(contender.folder for contender in chosen if contender.folder):
             _say(f"{folder}: its environment, made once")
@@ -217,7 +216,7 @@ def _results(
         cpu=cpu,
         cores=cores(),
         features=features,
-        load=busy,
+        busy_cores=busy,
         torch=version("torch"),
         broker=broker if not args.bootstrap_servers else "a given Kafka",
         model=model,
@@ -239,7 +238,9 @@ def _show(found: Peers) -> None:
         table.add_row(peer.title, rate, times, differs)
     Console(stderr=True, highlight=False).print(table)
     if found.disturbed:
-        _say(f"the machine had other work (load {found.load:.1f}): measure again when it is idle")
+        _say(
+            f"the machine had other work ({found.busy_cores:.1f} cores busy): measure again when it is idle"
+        )
 
 
 def _folder(text: str) -> Path:

@@ -27,7 +27,7 @@ def write_everything(folder: Path) -> None:
     (folder / "bench.json").write_text(bench(p99=(10, 20, 100)).model_dump_json())
     others = (peer("streamlabel", 300.0), peer("slow", 30.0), peer("fast", 60.0))
     gone = peer("a|b", None, "would not install: no such version")
-    run = {"load": 1.5, "torch": "2", "broker": "Apache Kafka 4", "model": "m", "threads": 2}
+    run = {"busy_cores": 1.5, "torch": "2", "broker": "Apache Kafka 4", "model": "m", "threads": 2}
     peers = Peers(**MACHINE, **run, records=600, rounds=3, peers=(*others, gone))
     (folder / "peers.json").write_text(peers.model_dump_json())
     steps = [

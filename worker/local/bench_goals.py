@@ -185,7 +185,11 @@ def _of_peers(peers: Peers) -> str:
     said = f"Peers: {_where(peers)}; torch {peers.torch}; {told}, {peers.rounds} round(s) each"
     differs = [peer.differs for peer in peers.peers if peer.differs and not peer.failed]
     same = f"; probabilities within {max(differs):.0e} of streamlabel's" if differs else ""
-    busy = f"; THE MACHINE HAD OTHER WORK, load {peers.load:.1f}" if peers.disturbed else ""
+    busy = (
+        f"; THE MACHINE HAD OTHER WORK, {peers.busy_cores:.1f} cores busy"
+        if peers.disturbed
+        else ""
+    )
     return f"{said}; {peers.broker} on this machine{same}{busy}."
 
 

@@ -52,11 +52,11 @@ class Peers(_Result):
     """A backlog drained by each; the first is streamlabel.
 
     Attributes:
-        load: of the machine in the minute before (processes that wanted a core). Whoever waits for
-            all threads after every small step loses most where others take the cores.
+        busy_cores: that had work in the seconds before. Whoever waits for all threads after every
+            small step loses most where others take the cores.
     """
 
-    load: float
+    busy_cores: float
     torch: str
     broker: str
     model: str
@@ -76,7 +76,7 @@ class Peers(_Result):
     @property
     def disturbed(self) -> bool:
         """Whether so much else ran that the ratios are no good."""
-        return self.load > self.cores / 2
+        return self.busy_cores > self.cores / 4
 
     @property
     def to_best(self) -> float | None:
