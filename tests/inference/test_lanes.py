@@ -106,12 +106,17 @@ def test_a_lane_that_is_held_up_leaves_parts_to_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "lengths", [(30, 30), (500, 40, 40, 40)], ids=["little", "one text is most of it"]
+    ("lengths", "threads"),
+    [((30, 30), 2), ((64,), 4), ((500, 40, 40, 40), 4)],
+    ids=["short", "alone", "one text is most of it"],
 )
-def test_what_lanes_would_not_speed_up_is_run_by_all_threads(lengths: tuple[int, ...]) -> None:
+def test_what_lanes_would_not_speed_up_is_run_in_one_part(
+    lengths: tuple[int, ...], threads: int
+) -> None:
+    """By all threads, unless it is so short that half of them do as well."""
     fake = Fake()
     Lanes(fake, 2, 4)(texts_of(*lengths))
-    assert fake.calls == [(threading.current_thread().name, len(lengths), 4)]
+    assert fake.calls == [(threading.current_thread().name, len(lengths), threads)]
 
 
 def test_a_text_alone_has_all_threads_whatever_the_lanes_set() -> None:
