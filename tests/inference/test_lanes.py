@@ -117,6 +117,7 @@ def test_what_lanes_would_not_speed_up_is_run_in_one_part(
     fake = Fake()
     Lanes(fake, 2, 4)(texts_of(*lengths))
     assert fake.calls == [(threading.current_thread().name, len(lengths), threads)]
+    assert torch.get_num_threads() == 4
 
 
 def test_a_text_alone_has_all_threads_whatever_the_lanes_set() -> None:
