@@ -15,6 +15,7 @@ The rooms, and who may import whom (never upward, never sideways)::
 The threads of a running worker::
 
     main ("poll")   consumer, batcher, offsets, state
+    load            loads and checks the model, and ends before a record is read
     tokenise        the tokenizer
     infer           the model; sole caller of torch
     lane-*          parts of a forward pass on a CPU, while infer waits for them

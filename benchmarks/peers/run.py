@@ -238,9 +238,8 @@ def _show(found: Peers) -> None:
         table.add_row(peer.title, rate, times, differs)
     Console(stderr=True, highlight=False).print(table)
     if found.disturbed:
-        _say(
-            f"the machine had other work ({found.busy_cores:.1f} cores busy): measure again when it is idle"
-        )
+        busy = f"{found.busy_cores:.1f} cores busy"
+        _say(f"the machine had other work ({busy}): measure again when it is idle")
 
 
 def _folder(text: str) -> Path:

@@ -12,10 +12,10 @@ line stay cheap; torch comes in with `loading`::
     attention       attention within each text of a joined row
     lanes           a forward pass in parts, side by side on a CPU     (a thread each, while it runs)
     linears         linear layers as oneDNN's kernels read them, for bfloat16 on a CPU
-    engine          which forward pass runs: the fastest that is right (main thread)
+    engine          which forward pass runs: the fastest that is right (at start)
     self_check      how far a pass is from the plain one
     tuning          how many tokens a pass had best have
     fidelity        a program: each engine against transformers, text by text
-    loading         all of the above, put together at start            (main thread)
+    loading         all of the above, put together at start            (a thread that ends)
     bundled/        the small model that works with no hub
 """

@@ -1,6 +1,6 @@
 """Attention within each text of a joined row: on a GPU by one kernel, else by texts of equal length.
 
-Pure functions of tensors; only the infer thread runs them. Must not import transformers.
+Pure functions of tensors, run by the infer thread and its lanes. Must not import transformers.
 """
 
 from __future__ import annotations

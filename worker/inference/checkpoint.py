@@ -1,7 +1,7 @@
 """Whatever `--model` names, as one local folder whose files have been checked.
 
 Owns: where a model comes from (directory, hub, bundled), which of its files are taken, the hash of
-its weights, and the refusals that need no torch. Runs on the main thread at start, before a record
+its weights, and the refusals that need no torch. Runs at start, before a record
 is read. Must not import torch or transformers.
 """
 

@@ -1,7 +1,7 @@
 """Which forward pass runs: the fastest that this model bears, proven on texts.
 
-A fast pass that is not near enough to the plain one in float32, text by text, is not taken. Runs on
-the main thread at start, before a record is read. Must not import transformers.
+A fast pass that is not near enough to the plain one in float32, text by text, is not taken. Runs
+at start, before a record is read. Must not import transformers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A forward pass in parts that run side by side, each part on one thread.
+"""A forward pass in parts that run side by side, each on a thread of its own.
 
 Where all cores share one matrix product, they wait for each other at its end, a hundred times a pass:
 whenever the system takes one core away for a moment (for a broker beside, or for this worker's own

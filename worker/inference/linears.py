@@ -2,8 +2,8 @@
 
 `torch.nn.functional.linear` in bfloat16 copies the bias out first and leaves the weight as it is;
 these operators, which torch's own compiler emits, do neither, and apply an exact GELU on the way.
-They are not public: what they raise means that the layers stay as they are. Runs on the main thread
-at start; then the infer thread alone calls the layers. Must not import transformers.
+They are not public: what they raise means that the layers stay as they are. Made at start;
+then the infer thread and its lanes call the layers. Must not import transformers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From the settings to a tokeniser and a classifier, or to a refusal that says what to do.
 
-Owns the order of loading and every check that needs transformers. Runs on the main thread at start,
+Owns the order of loading and every check that needs transformers. Runs at start, on one thread,
 before a record is read. Needs no network but for a model on the hub.
 """
 
@@ -42,7 +42,7 @@ from worker.settings import ModelSettings
 
 # A tokenizer that knows no limit states one of 10**30 or the like.
 _NO_LIMIT = 1_000_000
-# Most tokens of a pass until the warm-up has found what is best.
+# Most tokens of a pass until the warm-up has found what is best; in lanes, which divide it, for good.
 FORWARD_TOKENS = 4_096
 _HEAD = "ForSequenceClassification"
 

@@ -2,8 +2,8 @@
 
 Owns what that takes of transformers: an attention function that is registered under a name of its
 own, positions that start anew at each text, and a hook in the last layer that keeps of each text what
-the model's own head looks at. Built on the main thread; then the infer thread alone calls it. Imports
-of transformers the registry of attention functions alone.
+the model's own head looks at. Several threads may call it at once, as `lanes` do. Imports of
+transformers the registry of attention functions alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The plain forward pass: texts padded to a rectangle, the rest masked.
 
-Right for every architecture, and the measure of the other passes. Built on the main thread; then the
+Right for every architecture, and the measure of the other passes. Built at start; then the
 infer thread alone calls it. Must not import transformers: it is given a model.
 """
 

@@ -1,6 +1,6 @@
 """How far a forward pass is from the plain one in float32, on texts such as a worker meets.
 
-Owns the texts and the tolerance. Runs on the main thread at start. Must not import transformers.
+Owns the texts and the tolerance. Runs at start. Must not import transformers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every forward pass of torch has in common: probabilities, and faults told apart.
 
-Owns how logits become probabilities, and where and in what the model computes. Built on the main
-thread; then the infer thread alone calls it. Must not import transformers: it is given a pass.
+Owns how logits become probabilities, and where and in what the model computes. Built at start;
+then the infer thread alone calls it. Must not import transformers: it is given a pass.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How many tokens a forward pass had best have, found by trying.
 
 A small pass wastes the start of each kernel, a large one falls out of the processor's caches; where
-the best lies, the machine knows alone. Runs on the main thread at warm-up. Imports no torch.
+the best lies, the machine knows alone. Runs at warm-up. Imports no torch.
 """
 
 from __future__ import annotations

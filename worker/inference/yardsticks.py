@@ -116,8 +116,8 @@ class MatrixProducts:
     """The products of one forward pass's linears and nothing else, each way that torch has.
 
     On a CPU with several threads that is: all threads in every product, or each in products of its
-    share of the rows. Nothing is added, copied or looked up: an engine that multiplies by the same libraries in the
-    same type can't be faster.
+    share of the rows. Nothing is added, copied or looked up: an engine that multiplies by the same
+    libraries in the same type can't be faster.
 
     Raises ValueError where torch multiplies no numbers of that type.
     """
@@ -133,17 +133,15 @@ class MatrixProducts:
 
         at_once = torch.get_num_threads() if device == "cpu" else 1
         self._ways: dict[str, tuple[list[Product], int]] = {}
-        for threads, told in (
-            {1: "", at_once: ", side by side"}.items() if at_once > 1 else [(1, "")]
-        ):
+        for threads in sorted({1, at_once}):
+            told = ", side by side" if threads > 1 else ""
             rows = {width: random(tokens // threads, width) for width, _ in arithmetic.shapes}
             shapes = Counter(arithmetic.shapes).elements()
             operands = [(rows[width], random(out, width)) for width, out in shapes]
             self._ways[f"torch.mm{told}"] = [_plain(*pair) for pair in operands], threads
             if device == "cpu":
-                with suppress(
-                    RuntimeError, AttributeError
-                ):  # torch without oneDNN, or an older one
+                # A torch without oneDNN, or an older one, has not this way.
+                with suppress(RuntimeError, AttributeError):
                     packed = [_packed(*pair) for pair in operands]
                     self._ways[f"oneDNN, prepacked{told}"] = packed, threads
         for products, _ in self._ways.values():
@@ -161,9 +159,7 @@ class MatrixProducts:
         if threads == 1:
             _multiply(products)
         else:
-            with ThreadPoolExecutor(
-                threads, initializer=torch.set_num_threads, initargs=(1,)
-            ) as own:
+            with ThreadPoolExecutor(threads, "", torch.set_num_threads, (1,)) as own:
                 list(own.map(_multiply, [products] * threads))
         if self._device == "cuda":
             torch.cuda.synchronize()
