@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker.errors import StreamlabelError
 from worker.settings import Loaded, Option, Settings, options
 
 OPTIONS = ("",)
+
+
+class Found(NamedTuple):
+    """A part that works, and what is doubtful about it all the same."""
+
+    words: str
+    warnings: tuple[str, ...] = ()
+
+
+Part = Callable[[Settings], Found]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +48,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     console.print(_table(loaded, only_changed=args.only_changed))
     for warning in loaded.warnings:
         console.print(f"[yellow]![/] {warning}", soft_wrap=True)
-    parts: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+    parts: tuple[tuple[str, Part], ...] = (
         ("broker", _broker),
         ("topics", _topics),
         ("model", _model),
@@ -47,15 +57,20 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     return 0 if all(results) else 1
 
 
-def _try(console: Any, name: str, part: Callable[[Settings], str], settings: Settings) -> bool:
+def _try(console: Any, name: str, part: Part, settings: Settings) -> bool:
     try:
-        words, good = part(settings), True
+        found, good = part(settings), True
     except StreamlabelError as error:
-        words, good = str(error), False
-    mark = "[green]ok[/]  " if good else "[red]FAIL[/]"
+        found, good = Found(str(error)), False
+    _say(console, "[green]ok[/]  " if good else "[red]FAIL[/]", name, found.words)
+    for warning in found.warnings:
+        _say(console, "[yellow]!![/]  ", name, warning)
+    return good
+
+
+def _say(console: Any, mark: str, name: str, words: str) -> None:
     console.print(f"{mark} {name}: ", end="")
     console.print(words, markup=False, soft_wrap=True)  # a command in it can be copied
-    return good
 
 
 def _table(loaded: Loaded, *, only_changed: bool) -> Any:
@@ -83,27 +98,28 @@ def shown(option: Option, settings: Settings) -> str:
     return "(hidden)" if option.secret else str(value)
 
 
-def _broker(settings: Settings) -> str:
+def _broker(settings: Settings) -> Found:
     from worker.kafka_io.admin import Admin
 
     with Admin(settings.kafka) as admin:
         admin.topics([settings.input.topic])
-    return f"{settings.kafka.bootstrap_servers} answers"
+    return Found(f"{settings.kafka.bootstrap_servers} answers")
 
 
-def _topics(settings: Settings) -> str:
+def _topics(settings: Settings) -> Found:
     from worker.runtime.topics import require
 
     found = require(settings.model_copy(update={"create_topics": False}))
-    return ", ".join(f"{name} ({info.partitions} partitions)" for name, info in found.items())
+    partitions = (f"{name} ({info.partitions} partitions)" for name, info in found.items())
+    return Found(", ".join(partitions))
 
 
-def _model(settings: Settings) -> str:
+def _model(settings: Settings) -> Found:
     from worker.inference.loading import load
 
     _, classifier = load(settings.model, settings.batch.forward_tokens)
     card = classifier.card
-    return (
+    return Found(
         f"{card.name} ({card.revision}) says {', '.join(card.labels)}; up to {card.max_tokens} "
         f"tokens, {card.engine}, {card.dtype} on {card.device}"
     )
