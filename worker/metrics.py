@@ -82,6 +82,12 @@ class Metrics:
             "Input offsets that retention or deletion removed before they were polled.",
             registry=r,
         )
+        self.begun = Counter(
+            "streamlabel_partitions_begun",
+            "Partitions of which the group had committed nothing: it is new, its offsets expired, or "
+            "the partition was added. The log says where it begins.",
+            registry=r,
+        )
         self.published = Counter(
             "streamlabel_records_published", "Results that the broker acknowledged.", registry=r
         )

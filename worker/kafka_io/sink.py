@@ -55,6 +55,13 @@ class RecordSink(Protocol):
         """
         ...
 
+    def keep(self, positions: Sequence[RecordRef]) -> None:
+        """Poll thread: commit these next offsets to read too, where the sink commits offsets.
+
+        Nothing before them is open. A later one of the same partition takes the earlier one's place.
+        """
+        ...
+
     def check(self) -> None:
         """Poll thread, now and then: what the client does not say.
 
@@ -135,6 +142,9 @@ class KafkaSink:
         batch = _Sent(current, self._clock.monotonic(), self._on_completion)
         self._sent.append(batch)
         batch.send_by(self._publisher, current)
+
+    def keep(self, positions: Sequence[RecordRef]) -> None:
+        """Nothing to do: the poll thread commits."""
 
     def check(self) -> None:
         """Raises TopicMissing where a topic was deleted."""

@@ -50,7 +50,7 @@ class RecordSource(Protocol):
     def connected(self) -> bool: ...
     def settled(self) -> bool: ...
     def end_offset(self, partition: Partition) -> int | None: ...
-    def position(self, partition: Partition) -> int | None: ...
+    def positions(self) -> dict[Partition, int]: ...
     def group_metadata(self) -> Any: ...
     def close(self, timeout: float) -> None: ...
 
@@ -79,6 +79,7 @@ class KafkaSource:
         self._positions = Positions(
             self._consumer,
             from_start=settings.input.start == "earliest",
+            on_begun=handler.on_begun,
             begin_anew=self._listener.begin_anew,
             on_skipped=handler.on_skipped,
         )
@@ -87,6 +88,7 @@ class KafkaSource:
             # A member that is elected leader before it knows the topic's partitions assigns
             # nobody anything, and the library does not always notice: know them first.
             self._consumer.partitions_for_topic(settings.input.topic)
+            self._positions.look(settings.input.topic)
         except KafkaError as error:
             self._consumer.close(autocommit=False, timeout_ms=1000)
             raise translate(error) from error
@@ -212,13 +214,16 @@ class KafkaSource:
             return None
         return end
 
-    def position(self, partition: Partition) -> int | None:
-        """Offset of the next record to poll, None while it is not known."""
-        try:
-            next_one: int | None = self._consumer.position(TopicPartition(*partition), timeout_ms=0)
-        except KafkaError:
-            return None
-        return next_one
+    def positions(self) -> dict[Partition, int]:
+        """Offset of the next record that `poll` returns, of each partition where it is known.
+
+        Between two polls: what lies before it was returned, or is no record for us (a transaction's
+        marker, an aborted record). The client moves it in `poll` alone, by what that returns: not by
+        what it has fetched beyond `max_records`, nor by what it parked when the partition was paused.
+        """
+        known = self._consumer._subscription.all_consumed_offsets()  # noqa: SLF001 - `position` asks the broker
+        epochs = self._listener.epochs
+        return {Partition(*tp): at.offset for tp, at in known.items() if Partition(*tp) in epochs}
 
     def group_metadata(self) -> Any:
         """A snapshot of the membership, for transactions; safe on any thread."""

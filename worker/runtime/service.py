@@ -209,7 +209,7 @@ class Worker:
         self.completions.absorb_the_rest()
         sit_out = functools.partial(self._poll, _IDLE_POLL)
         fault = self._last(lambda: self._commits.until(deadline, sit_out)) or fault
-        undrained, uncommitted = self._offsets.records, len(self._offsets.committable())
+        undrained, uncommitted = self._offsets.records, len(self._offsets.acknowledged())
         fault = self._last(lambda: self._source.close(min(_LEAVE, self._left(deadline)))) or fault
         if fault is None and (undrained or uncommitted):
             fault = Fatal(
@@ -278,7 +278,8 @@ class Worker:
     def _report_lag(self, partition: Partition) -> None:
         end, done = self._source.end_offset(partition), self._offsets.committed(partition)
         if done is None and not self._offsets.pending([partition]):
-            done = self._source.position(partition)  # nothing polled yet: what the group committed
+            # Nothing polled yet: what the group committed.
+            done = self._source.positions().get(partition)
         if end is not None and done is not None:
             topic, number = partition
             self._metrics.offset_lag.labels(topic, str(number)).set(max(0, end - done))
