@@ -1,7 +1,6 @@
-"""Where a group begins and how far it is: by the offsets that it has committed.
+"""A group's beginning and its progress, by the offsets that it has committed.
 
-What is asked is the cluster, as `kafka-consumer-groups` and an autoscaler do, and the worker's own
-metrics beside it.
+The tests ask the cluster, as `kafka-consumer-groups` and an autoscaler do, and the worker's metrics.
 """
 
 from __future__ import annotations
@@ -9,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from structlog.testing import capture_logs
 
 from tests.conftest import Broker, Topics
 from tests.models import make_checkpoint
@@ -103,6 +104,24 @@ def test_a_kill_before_the_first_commit_loses_nothing(
     assert (verdict["consumed"], verdict["missing"]) == (41, 0), verdict
 
 
+@pytest.mark.parametrize("topics", [1], indirect=True)
+def test_offsets_that_are_gone_are_said(
+    broker: Broker, topics: Topics, admin: KafkaAdminClient
+) -> None:
+    """As when they expire while no worker runs: all is labelled again, and nobody else would say why."""
+    produce(broker, topics.input, texts(5))
+    with running(broker, topics) as worker:
+        wait_until(lambda: lag(broker, topics) == 0, what="all is committed")
+        worker.stop()
+    admin.delete_groups([topics.group])
+    with capture_logs() as lines, running(broker, topics) as worker:
+        wait_until(lambda: worker.published == 5, what="all is labelled again")
+        assert worker.value("streamlabel_partitions_begun_total") == 1
+    (line,) = [line for line in lines if "the group has no offsets" in line["event"]]
+    assert line["event"] == "the group has no offsets: starting at the earliest"
+    assert line["partitions"] == f"{topics.input}[0]"
+
+
 # -- how far a group is ----------------------------------------------------------------------------
 
 
@@ -149,3 +168,62 @@ def test_transactions_on_the_input_leave_no_lag(
     verdict = audit(broker, topics, "--delivery", delivery)
     assert verdict["holds"], verdict
     assert (verdict["consumed"], verdict["pending"]) == (expected + 3, 0), verdict
+
+
+# -- what holds it up ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("topics", [1], indirect=True)
+def test_an_open_transaction_of_another_producer_is_said_and_measured(
+    broker: Broker, topics: Topics
+) -> None:
+    """All is green, lag stands, and nothing comes: the records behind it can't be read."""
+    producer = KafkaProducer(
+        bootstrap_servers=broker.bootstrap_servers.split(","), transactional_id=topics.input
+    )
+    producer.init_transactions()
+    with capture_logs() as lines, running(broker, topics) as worker:
+        produce(broker, topics.input, texts(3))
+        wait_until(lambda: worker.published == 3, what="what is before it is labelled")
+        producer.begin_transaction()
+        producer.send(topics.input, value=b'{"text": "held"}').get(timeout=30)
+        produce(broker, topics.input, texts(4))
+        told = {"topic": topics.input, "partition": "0"}
+        wait_until(
+            lambda: worker.value("streamlabel_open_transaction_seconds", **told) > 5, what="held up"
+        )
+        wait_until(lambda: any("open transaction holds" in line["event"] for line in lines))
+        (line,) = [line for line in lines if "open transaction holds" in line["event"]]
+        assert (line["topic"], line["offset"], line["held"]) == (topics.input, 3, 5)
+        assert worker.published == 3
+        producer.commit_transaction()
+        producer.close()
+        wait_until(lambda: worker.published == 8, what="all are labelled")
+        wait_until(
+            lambda: worker.value("streamlabel_open_transaction_seconds", **told) == 0, what="over"
+        )
+        at_the_end(broker, topics, worker)
+
+
+def test_a_join_that_waits_for_a_dead_member_is_said_and_measured(
+    broker: Broker, topics: Topics
+) -> None:
+    """It was killed, and its session is not over yet."""
+    dead = KafkaConsumer(
+        topics.input,
+        bootstrap_servers=broker.bootstrap_servers.split(","),
+        group_id=topics.group,
+        partition_assignment_strategy=[CooperativeStickyAssignor],
+        enable_auto_commit=False,
+        session_timeout_ms=15_000,
+    )
+    wait_until(lambda: dead.poll(timeout_ms=200) == {} and dead.assignment(), what="it is in")
+    dead._coordinator._disable_heartbeat()
+    with capture_logs() as lines, running(broker, topics) as worker:
+        wait_until(lambda: worker.value("streamlabel_joining_seconds") > 5, what="it waits")
+        wait_until(lambda: any("takes long" in line["event"] for line in lines))
+        (line,) = [line for line in lines if "takes long" in line["event"]]
+        assert (line["group"], line["others"]) == (topics.group, 1)
+        wait_until(lambda: worker.progress.ready()[0], what="it is in")
+        wait_until(lambda: worker.value("streamlabel_joining_seconds") == 0, what="it is over")
+    dead.close(autocommit=False, timeout_ms=1000)

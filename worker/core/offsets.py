@@ -154,7 +154,7 @@ class OffsetTracker:
         return fresh
 
     def begun(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Where the group begins in these partitions, as far as that was noted."""
+        """The beginnings that were noted of these partitions."""
         begins = {p: self._logs[p].begins for p in partitions if p in self._logs}
         return {partition: at for partition, at in begins.items() if at is not None}
 

@@ -69,7 +69,7 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
         """Also where a join has begun that nobody has taken the end of.
 
         The leader joins again when the topic has more partitions. It notes their number as soon as
-        it assigns them, and has no reason to join from then on. Where the poll that began the join
+        it assigns them, and has no reason to join from then on. If the poll that began the join
         returned before its end, the assignment would lie there, without heartbeats, until the
         session is over.
         """

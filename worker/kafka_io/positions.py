@@ -7,8 +7,8 @@ group begins (`input.start`) also decides what a worker skips that fell behind r
 told to ask (`auto_offset_reset="none"`), and three cases get three answers:
 
 * no committed offset: a group begins where `input.start` says, and a partition that was added since
-  at its start. That position is committed before anything is read, or the next worker would choose
-  another one;
+  at its start. The group commits that position before it reads from there: without a commit the
+  next worker would choose another one;
 * the log begins after the position (retention, deleted records): on to the first record that is
   left, and what is gone is told;
 * the log ends before the position (an unclean leader election): back to where it was cut, or to
@@ -94,10 +94,10 @@ class Positions:
                 self._back(tp, None if cut is None else cut.offset)
 
     def _begin(self, tps: list[TopicPartition]) -> None:
-        """Where a group begins, by the leaders of the partitions.
+        """Begin these partitions of the group, as their leaders say.
 
-        The client waits for a leader that is missing, and the others need not: the position that it
-        finds is committed like any other that moved.
+        The client waits for a leader that is missing, so that the other partitions need not. The
+        position that it finds is committed like any other that moved.
         """
         consumer = self._consumer
         ways: tuple[tuple[Where, Any, Any], ...] = (

@@ -8,6 +8,7 @@ the client's exceptions; imports no inference and no runtime.
     listener     the group's rebalances, without blocking the client
     membership   whether the group still counts this worker in
     positions    where to read on when the log has not the position
+    stability    how far other producers' transactions let it be read
     watch        whether the topic still is the one that it was
 """
 
@@ -28,6 +29,7 @@ from worker.kafka_io.connection import connect
 from worker.kafka_io.listener import Listener, RebalanceHandler
 from worker.kafka_io.membership import Membership
 from worker.kafka_io.positions import LOST, Positions
+from worker.kafka_io.stability import StableEnds
 from worker.kafka_io.translation import translate
 from worker.kafka_io.watch import TopicWatch
 from worker.settings import Settings
@@ -50,6 +52,7 @@ class RecordSource(Protocol):
     def connected(self) -> bool: ...
     def settled(self) -> bool: ...
     def end_offset(self, partition: Partition) -> int | None: ...
+    def stable_end(self, partition: Partition) -> int | None: ...
     def positions(self) -> dict[Partition, int]: ...
     def group_metadata(self) -> Any: ...
     def close(self, timeout: float) -> None: ...
@@ -72,6 +75,7 @@ class KafkaSource:
         self._clock = clock
         self._pause_when_empty = settings.kafka.empty_poll_pause_ms / 1000
         self._consumer = connect(KafkaConsumer, settings.kafka, **_consumer_options(settings))
+        self._stable_ends = StableEnds(self._consumer)
         self._membership = Membership(self._consumer, settings.kafka.session_timeout, clock)
         # The loop that runs the listener does not see that another thread completed a future.
         wake = self._consumer._net.wakeup  # noqa: SLF001 - there is no public way
@@ -213,6 +217,10 @@ class KafkaSource:
         except IllegalStateError:  # it was revoked a moment ago
             return None
         return end
+
+    def stable_end(self, partition: Partition) -> int | None:
+        """Offset of the first open transaction, else the end; as the last fetch told it."""
+        return self._stable_ends.of(partition)
 
     def positions(self) -> dict[Partition, int]:
         """Offset of the next record that `poll` returns, of each partition where it is known.

@@ -19,11 +19,9 @@ transactional id goes on with all that was not committed. Walked through:
   opens another. But its generation is over, and in a static group its member id too: the broker
   refuses its offsets, whatever the producer.
 
-Positions without an outcome (`keep`) go the same way, for two reasons. An offset that the consumer
-committed by itself could be held up on the wire, and arrive behind a transaction's later one. And
-where the group begins must be committed before the first record is read. A transaction that holds
-positions alone writes no marker to any topic but the group's own, so that no reader of the output
-gets offsets to pass, and workers in a chain don't keep each other busy.
+Positions without an outcome (`keep`) go the same way: the consumer's own commit could be held up on
+the wire and arrive behind a transaction's later offset. A transaction that holds positions alone
+writes no marker to the output topics. So workers in a chain don't keep each other busy with markers.
 
 The client itself could abort and go on with the same producer. But it keeps the offsets that were
 refused, and sends them again with the next transaction, for partitions that have another owner by

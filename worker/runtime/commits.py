@@ -98,7 +98,7 @@ class Commits:
         return {p: at for p, at in begins.items() if p not in left}
 
     def _note_acknowledged(self) -> None:
-        """What the sink has told of is committed already, with its transaction."""
+        """The sink has committed these with its transactions, before it told of them."""
         if offsets := self._offsets.acknowledged():
             self._offsets.mark_committed(offsets)
 

@@ -31,7 +31,7 @@ from worker.runtime.onlookers import Onlookers
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
-from worker.runtime.topics import require
+from worker.runtime.topics import others, require
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 
@@ -86,6 +86,7 @@ class Launcher:
             return
         self._metrics.show_labels(classifier.card.labels)
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
+        worker.holdups.others = others(settings)
         source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))
         if source is None:
             return

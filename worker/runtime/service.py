@@ -24,6 +24,7 @@ from worker.metrics import Metrics
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions
 from worker.runtime.drift import DriftWatch
+from worker.runtime.holdups import Holdups
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.rebalance import Rebalance
@@ -77,6 +78,7 @@ class Worker:
             metrics=metrics,
             clock=clock,
         )
+        self.holdups = Holdups(settings.kafka.group_id, metrics, clock)
         self._next_report = 0.0
         self._source: RecordSource
         self._pipeline: Pipeline
@@ -260,6 +262,7 @@ class Worker:
         self._metrics.oldest_uncommitted.set(now - oldest if oldest is not None else 0)
         self._progress.connection(up=self._source.connected())
         self._report_progress(now)
+        self.holdups.look(self._source, self._offsets.partitions)
         for partition in self._offsets.partitions:
             self._report_lag(partition)
 

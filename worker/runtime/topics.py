@@ -1,4 +1,4 @@
-"""The three topics that a worker needs: there, made, or an error that says how to make them.
+"""The topics and the group that a worker finds: topics that are missing are made, or told how to.
 
 Called on the main thread before any record is read. Imports kafka_io.
 """
@@ -6,8 +6,9 @@ Called on the main thread before any record is read. Imports kafka_io.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
-from worker.errors import TopicMissing
+from worker.errors import StreamlabelError, TopicMissing
 from worker.kafka_io.admin import Admin, TopicInfo
 from worker.logs import get_logger
 from worker.settings import Settings
@@ -42,6 +43,19 @@ def require(settings: Settings) -> dict[str, TopicInfo]:
             log.info("topic created", topic=name)
         there = admin.topics(wanted) if missing else found
     return {name: info for name, info in there.items() if info is not None}
+
+
+def others(settings: Settings) -> int | None:
+    """Say how many members the group has, before it is joined: they all have to join again.
+
+    None if the group can't be asked, which is no reason not to join.
+    """
+    found: int | None = None
+    with suppress(StreamlabelError), Admin(settings.kafka) as admin:
+        found = len(admin.members(settings.kafka.group_id))
+    told = "unknown" if found is None else found
+    log.info("joining the group", group=settings.kafka.group_id, others=told)
+    return found
 
 
 def _how_to_create(settings: Settings, missing: Sequence[str]) -> str:

@@ -129,7 +129,9 @@ class InputSettings(Section):
         "truncate", description="A text of more tokens than the model takes is cut, or refused."
     )
     start: Literal["earliest", "latest"] = Field(
-        "earliest", description="Where a group without committed offsets begins."
+        "earliest",
+        description="Where a group without committed offsets begins; it commits that at once. "
+        "A partition that is added later is read from its start.",
     )
 
 
