@@ -23,13 +23,16 @@ class Scene:
         self.lines = lines
         self.metrics, self.clock = Metrics(), HandClock()
         self.holdups = Holdups("group", self.metrics, self.clock)
-        self.joined, self.owned = True, (P,)
+        self.joined, self.up, self.owned = True, True, (P,)
         self.end: int | None = 10
         self.stable: int | None = 10
         self.position = 10
 
     def settled(self) -> bool:
         return self.joined
+
+    def connected(self) -> bool:
+        return self.up
 
     def end_offset(self, _: Partition) -> int | None:
         return self.end
@@ -123,11 +126,17 @@ def test_a_join_that_waits_is_said_with_whom_it_waits_for(scene: Scene) -> None:
     assert scene.value("joining") == 64
     assert scene.watch(5) == ["joining the group takes long"]
     scene.joined = True
-    assert scene.watch(5) == ["joined the group"]
+    assert scene.watch(5) == ["the wait for the group is over"]
     assert scene.value("joining") == 0
     scene.joined = False
     assert scene.watch(8) == ["joining the group takes long"]
     assert scene.lines[-1]["others"] == "unknown"
+
+
+def test_a_broker_that_is_away_is_no_group_that_waits(scene: Scene) -> None:
+    scene.joined = scene.up = False
+    assert scene.watch(60) == []
+    assert scene.value("joining") == 0
 
 
 def test_a_quick_rebalance_is_no_news(scene: Scene) -> None:

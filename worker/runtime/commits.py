@@ -50,7 +50,7 @@ class Commits:
         self.hurry: Callable[[], None]
         self._elsewhere = False
         self._in_flight = False
-        self._next = 0.0
+        self._next = self._next_bare = 0.0
 
     def attach(self, source: RecordSource, sink: RecordSink) -> None:
         """Commit through `source`, unless the sink commits offsets itself."""
@@ -63,18 +63,22 @@ class Commits:
         if self._in_flight or now < self._next:
             return
         self._offsets.reach(self._source.positions())
-        if self._elsewhere:
-            self._note_acknowledged()
         offsets = self._offsets.committable()
         if not offsets:
             return
-        if self._elsewhere:
-            self._next = now + max(self._interval, _BARE_EVERY)
-            self._sink.keep(self._offsets.refs(offsets))
-            return
         self._next = now + self._interval
+        if self._elsewhere:
+            self._leave_to_sink(now)
+            return
         self._in_flight = True
         self._source.commit_async(offsets, self._done(offsets, now))
+
+    def _leave_to_sink(self, now: float) -> None:
+        self._note_acknowledged()
+        gaps = self._offsets.committable()
+        if gaps and now >= self._next_bare:
+            self._next_bare = now + _BARE_EVERY
+            self._sink.keep(self._offsets.refs(gaps))
 
     def first(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Commit where the group begins in these partitions, before anything is read of them.

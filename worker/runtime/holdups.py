@@ -29,18 +29,21 @@ class Holdups:
         group: its name, for the log.
 
     Attributes:
-        others: members of the group when this worker began to join it, None where unknown.
+        others: members of the group when this worker began to join it, where that is known.
     """
 
     def __init__(self, group: str, metrics: Metrics, clock: Clock) -> None:
         self._group, self._metrics, self._clock = group, metrics, clock
-        self.others: int | None = None
+        self.others: int | str = "unknown"
         self._join = _Wait(clock)
         self._open: dict[Partition, _Open] = {}
 
     def look(self, source: RecordSource, partitions: Sequence[Partition]) -> None:
         """Judge the group, and these partitions, which are assigned."""
-        self._look_at_join(settled=source.settled())
+        settled = source.settled()
+        # Without a broker nobody waits for the group, but for the broker.
+        self._look_at_join(waits=source.connected() and not settled)
+        self.others = "unknown" if settled else self.others  # it may have changed since
         positions = source.positions()
         for partition in partitions:
             end, stable = source.end_offset(partition), source.stable_end(partition)
@@ -51,18 +54,17 @@ class Holdups:
         for gone in self._open.keys() - set(partitions):
             del self._open[gone]
 
-    def _look_at_join(self, *, settled: bool) -> None:
-        if settled:
-            self.others = None
+    def _look_at_join(self, *, waits: bool) -> None:
+        if not waits:
             if self._join.end():
-                log.info("joined the group", group=self._group)
+                log.info("the wait for the group is over", group=self._group)
         elif self._join.to_be_said():
             log.warning(
                 "joining the group takes long: it waits until all others have joined again, and for one "
                 "that died until its session is over (kafka.session_timeout)",
                 group=self._group,
                 seconds=round(self._join.seconds),
-                others="unknown" if self.others is None else self.others,
+                others=self.others,
             )
         self._metrics.joining.set(self._join.seconds)
 

@@ -45,16 +45,15 @@ def require(settings: Settings) -> dict[str, TopicInfo]:
     return {name: info for name, info in there.items() if info is not None}
 
 
-def others(settings: Settings) -> int | None:
+def others(settings: Settings) -> int | str:
     """Say how many members the group has, before it is joined: they all have to join again.
 
-    None if the group can't be asked, which is no reason not to join.
+    "unknown" if the group can't be asked, which is no reason not to join.
     """
-    found: int | None = None
+    found: int | str = "unknown"
     with suppress(StreamlabelError), Admin(settings.kafka) as admin:
         found = len(admin.members(settings.kafka.group_id))
-    told = "unknown" if found is None else found
-    log.info("joining the group", group=settings.kafka.group_id, others=told)
+    log.info("joining the group", group=settings.kafka.group_id, others=found)
     return found
 
 
