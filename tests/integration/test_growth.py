@@ -10,7 +10,20 @@ from kafka import KafkaAdminClient
 from schemas import Classification
 from tests.conftest import Broker, Topics
 from tests.integration.test_progress import MODES, begun, lag
-from tests.workers import audit, count, produce, read, running, texts, wait_until
+from tests.workers import (
+    Partitions,
+    audit,
+    clock,
+    count,
+    flags,
+    produce,
+    read,
+    running,
+    texts,
+    wait_until,
+)
+from worker.kafka_io.source import KafkaSource
+from worker.settings import load
 
 pytestmark = pytest.mark.integration
 
@@ -58,6 +71,31 @@ def test_added_partitions_are_read_from_their_start_and_written_to(
     verdict = audit(broker, topics, "--delivery", delivery, "--input-start", start)
     assert verdict["holds"], verdict
     assert (verdict["duplicated"], verdict["pending"]) == (0, 0), verdict
+
+
+@pytest.mark.parametrize("topics", [1], indirect=True)
+def test_a_join_that_ends_between_two_polls_is_taken_up(
+    broker: Broker, topics: Topics, admin: KafkaAdminClient
+) -> None:
+    """The client took the new partitions for assigned, and sat without heartbeats: 45 seconds."""
+    options = flags(broker, topics) | {"kafka.metadata_max_age": 1}
+    handler = Partitions()
+    source = KafkaSource(load(options, environ={}).settings, handler, clock)
+    try:
+        wait_until(lambda: source.poll(0.1, 1) == [] and len(handler.owned) == 1, what="it is in")
+        admin.create_partitions({topics.input: 3})
+        consumer = source._consumer
+        wait_until(
+            lambda: (
+                consumer.poll(timeout_ms=1) == {}
+                and (consumer._coordinator._join_task is not None or len(handler.owned) == 3)
+            ),
+            what="a join has begun",
+        )
+        clock.sleep(1)  # meanwhile it ends
+        wait_until(lambda: source.poll(0.1, 1) == [] and len(handler.owned) == 3, 20, "it has all")
+    finally:
+        source.close(5)
 
 
 def test_workers_that_begin_a_group_together_all_begin_at_the_end(

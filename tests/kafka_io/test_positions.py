@@ -6,7 +6,12 @@ from collections.abc import Mapping
 
 import pytest
 from kafka import OffsetAndMetadata, TopicPartition
-from kafka.errors import LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from kafka.errors import (
+    LeaderNotAvailableError,
+    LogTruncationError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 
 from worker.core.records import Partition
 from worker.kafka_io.positions import Positions
@@ -111,6 +116,12 @@ def test_a_group_that_has_offsets_had_all_its_partitions_begun() -> None:
     positions.look("in")
     positions.mend(NoOffsetForPartitionError({TP}))
     assert log.moves == [("earliest", 0), 0]
+
+
+def test_a_topic_that_is_not_known_yet_is_no_topic_without_partitions() -> None:
+    """Else all of them would count as added, and be read from their start."""
+    with pytest.raises(LeaderNotAvailableError):
+        of(Log(0, 9, partitions=0), from_start=False).look("in")
 
 
 @pytest.mark.parametrize("leader", [-1, None])

@@ -22,7 +22,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kafka import TopicPartition
-from kafka.errors import LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from kafka.errors import (
+    LeaderNotAvailableError,
+    LogTruncationError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 
 from worker.core.records import Partition
 from worker.kafka_io.listener import Where
@@ -75,6 +80,8 @@ class Positions:
         if self._from_start:
             return
         there = [TopicPartition(topic, n) for n in self._consumer.partitions_for_topic(topic)]
+        if not there:
+            raise LeaderNotAvailableError(f"the partitions of {topic!r} are not known yet")
         if not any(self._committed(tp) is not None for tp in there):
             self._from_end = frozenset(there)
 
