@@ -8,7 +8,6 @@ main thread.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -22,17 +21,17 @@ from typing import Any, Final
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.gpu.vocabulary import checkpoint
 from worker.clock import SystemClock
-from worker.kafka_io.samples import SampleProducer, sample_topics
-from worker.local.bench_texts import repeated
+from worker.errors import Fatal
+from worker.kafka_io.samples import sample_topics
 from worker.local.demo_workers import Workers, run_command
 from worker.local.embedded import EmbeddedBroker
-from worker.local.fallback_posts import fallback_posts
 from worker.local.processes import Interrupts, spawn, stop
 from worker.settings import KafkaSettings
 
 PARTITIONS: Final = 24
-_SETTLE_S: Final = 4.0  # until queues and the GPU are full
-_BURST: Final = 1_000  # texts between two looks at the clock
+_SETTLE_S: Final = 4.0  # until queues and the GPU are full, once the first results are there
+_FIRST_S: Final = 60.0
+_LOOK_S: Final = 0.1
 _STOP_S: Final = 5.0
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _BROKER: Final = "noida-db"
@@ -65,6 +64,7 @@ def _step(
         workers.start(number)
         workers.wait_until_ready()
         stack.enter_context(_feeders(sizes, kafka, topics[0], logs))
+        _await_first(workers, interrupts)
         interrupts.sleep(_SETTLE_S)
         busy = stack.enter_context(_gpu_busy(sizes))
         begun, before, broker_before = clock.monotonic(), _published(workers), _broker_cpu_s()
@@ -104,14 +104,23 @@ def _command(
 
 @contextlib.contextmanager
 def _feeders(sizes: Sizes, kafka: KafkaSettings, topic: str, logs: Path) -> Iterator[None]:
-    seconds = _SETTLE_S + sizes.seconds + 1.0
-    command = [sys.executable, "-m", "benchmarks.gpu.end_to_end"]
+    seconds = _FIRST_S + _SETTLE_S + sizes.seconds
+    command = [sys.executable, "-m", "benchmarks.gpu.feeder"]
     command += [kafka.bootstrap_servers, topic, str(seconds)]
     with ExitStack() as stack:
         for number in range(sizes.feeders):
             output = stack.enter_context((logs / f"feeder-{number}.log").open("wb"))
             stack.callback(stop, spawn(command, output), _STOP_S)
         yield
+
+
+def _await_first(workers: Workers, interrupts: Interrupts) -> None:
+    deadline = clock.monotonic() + _FIRST_S
+    while not _published(workers):
+        workers.check()
+        if clock.monotonic() > deadline:
+            raise Fatal(f"no result within {_FIRST_S:.0f} s; {workers.logs()}")
+        interrupts.sleep(_LOOK_S)
 
 
 def _published(workers: Workers) -> float:
@@ -147,21 +156,3 @@ def _broker_cpu_s() -> float:
                 user, system = stat.rsplit(")", 1)[1].split()[11:13]
                 return (int(user) + int(system)) / _TICK
     return 0.0
-
-
-def feed(servers: str, topic: str, seconds: float) -> None:
-    """Send new texts as fast as can be, for so long."""
-    texts = repeated([post.text for post in fallback_posts()], _BURST)
-    until, sent = clock.monotonic() + seconds, 0
-    with SampleProducer(KafkaSettings(bootstrap_servers=servers), topic) as producer:
-        while clock.monotonic() < until:
-            for text in texts:
-                value = json.dumps({"id": str(sent), "text": f"{text} {sent}"}).encode()
-                producer.send(sent, str(sent).encode(), value, clock.wall_ms())
-                sent += 1
-            for _ in producer.acknowledged():
-                pass
-
-
-if __name__ == "__main__":
-    feed(sys.argv[1], sys.argv[2], float(sys.argv[3]))
