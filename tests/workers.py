@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from tests.conftest import Broker, Topics
 from tests.records import CARD
@@ -118,6 +120,20 @@ def audit(broker: Broker, topics: Topics, *more: str, timeout: float = 120) -> d
     assert done.stdout, done.stderr
     verdict: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return verdict | {"exit": done.returncode}
+
+
+# -- the broker's side -------------------------------------------------------------------------
+
+
+def needs_kafka(broker: Broker, why: str) -> None:
+    if broker.kind == "embedded":
+        pytest.skip(f"the embedded broker {why}")
+
+
+def alter(admin: KafkaAdminClient, topic: str, **configs: str) -> None:
+    """Set a topic's options, `_` for the dot."""
+    given = {name.replace("_", "."): value for name, value in configs.items()}
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=given)])
 
 
 # -- a process ---------------------------------------------------------------------------------

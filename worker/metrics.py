@@ -91,6 +91,12 @@ class Metrics:
             ["reason"],
             registry=r,
         )
+        self.expired = Counter(
+            "streamlabel_outcomes_expired",
+            "Outcomes with a timestamp older than their topic keeps records: Kafka deletes them "
+            "soon (its retention.ms, output.timestamp).",
+            registry=r,
+        )
         self.end_to_end = Histogram(
             "streamlabel_end_to_end_seconds",
             "From the input record's timestamp to the acknowledgement of its outcome.",
@@ -299,7 +305,7 @@ class Metrics:
         reasons = collections.Counter(o.reason.value for o in outcomes if o.reason is not None)
         with self._counting:
             for outcome in outcomes:
-                age = max(0.0, (now_ms - outcome.timestamp_ms) / 1000)
+                age = max(0.0, (now_ms - outcome.happened_ms) / 1000)
                 exemplar = {"trace_id": outcome.trace_id} if outcome.trace_id else None
                 self.end_to_end.observe(age, exemplar)
                 self.time_lag.set(age)
@@ -307,6 +313,7 @@ class Metrics:
                 self.confidence.observe(outcome.score)
             self.published.inc(len(results))
             self.truncated.inc(sum(outcome.truncated for outcome in results))
+            self.expired.inc(sum(outcome.expired for outcome in outcomes))
             for label, number in labels.items():
                 self.labels.labels(label).inc(number)
             for reason, number in reasons.items():

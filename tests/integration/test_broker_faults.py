@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.protocol.admin import AlterClientQuotasRequest
 
 from tests.conftest import Broker, MakeTopics, Topics
 from tests.workers import (
     ObedientModel,
+    alter,
     audit,
     clock,
     count,
+    needs_kafka,
     produce,
     read,
     running,
@@ -40,17 +41,6 @@ class OddName(str):
 
     def encode(self, *_: object) -> bytes:
         return b"\xfftr\xe9"
-
-
-def needs_kafka(broker: Broker, why: str) -> None:
-    if broker.kind == "embedded":
-        pytest.skip(f"the embedded broker {why}")
-
-
-def alter(admin: KafkaAdminClient, topic: str, **configs: str) -> None:
-    """Set a topic's options, `_` for the dot."""
-    given = {name.replace("_", "."): value for name, value in configs.items()}
-    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=given)])
 
 
 # -- records -----------------------------------------------------------------------------------

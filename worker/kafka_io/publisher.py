@@ -17,8 +17,10 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from worker.clock import Clock
 from worker.core.faults import backoff
 from worker.core.records import Encoded
+from worker.core.terms import LARGEST_RECORD
 from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused, StreamlabelError
 from worker.kafka_io.connection import connect
+from worker.kafka_io.refusals import NotSent
 from worker.kafka_io.translation import translate
 from worker.kafka_io.watch import TopicWatch
 from worker.settings import Settings
@@ -30,6 +32,9 @@ _SEND_ATTEMPTS = 20
 _ABANDON = 0.1  # seconds that a producer gets which is given up
 _LAST_STEP = 1.0  # seconds at most for its thread to end
 _RETRY_TRANSACTION_MS = 20  # as the Java client does for a transaction's first partition
+# The broker is asked about each record that the encoder lets through: the client's own bound would
+# be that of requests.
+_NO_BOUND = 2 * LARGEST_RECORD
 
 
 class Publisher:
@@ -38,7 +43,7 @@ class Publisher:
     Args:
         settings: cluster and compression.
         partitions: partitions of each topic that is published to.
-        max_request: largest request that these topics take, bytes.
+        max_request: largest request, bytes; a record that is larger goes alone.
         clock: waits between tries.
         transactional_id: makes it a transactional one; it is fenced in by `begin_epoch`.
 
@@ -57,6 +62,7 @@ class Publisher:
     ) -> None:
         self._partitions, self._clock = partitions, clock
         self._transaction_timeout = settings.transaction_timeout
+        self._request_timeout = settings.kafka.request_timeout
         options = _options(settings, max_request)
         if transactional_id:
             options["transactional_id"] = transactional_id
@@ -65,6 +71,8 @@ class Publisher:
             # come again: that wait is part of every result's latency.
             options["retry_backoff_ms"] = _RETRY_TRANSACTION_MS
         self._producer = connect(KafkaProducer, settings.kafka, **options)
+        self._producer.config["max_request_size"] = _NO_BOUND  # the sender has its own copy
+        _keep_what_is_on_the_wire(self._producer)
         metadata = self._producer._metadata  # noqa: SLF001 - there is no public way
         self._watch = TopicWatch(metadata, partitions, clock)
 
@@ -123,6 +131,12 @@ class Publisher:
             partition=self.partition_of(outcome),
             timestamp_ms=outcome.timestamp_ms,
         )
+
+    def settle(self, future: Any) -> None:
+        """Wait for the answer to one record, up to a request's time; it may be a refusal."""
+        self._producer._sender.wakeup()  # noqa: SLF001 - there is no public way
+        with contextlib.suppress(KafkaError):
+            future.get(timeout=self._request_timeout)
 
     def partition_of(self, outcome: Encoded) -> int:
         """The source's partition, so that all of its results stay in order whatever their keys."""
@@ -247,6 +261,22 @@ def _options(settings: Settings, max_request: int) -> dict[str, Any]:
         "compression_type": None if compression == "none" else compression,
         "allow_auto_create_topics": False,
     }
+
+
+def _keep_what_is_on_the_wire(producer: Any) -> None:
+    """After a refusal, have the client drop what it has not sent, and that alone.
+
+    It sends nothing more then, and would call everything failed at once, also what is on the wire
+    and may be stored, and blame it on the refusal.
+    """
+    accumulator, sender = producer._accumulator, producer._sender  # noqa: SLF001
+    drop_all, drop_unsent = accumulator.abort_batches, accumulator.abort_undrained_batches
+
+    def drop(_: Exception) -> None:
+        at_the_end = sender._force_close  # noqa: SLF001
+        (drop_all if at_the_end else drop_unsent)(NotSent("another record was refused"))
+
+    accumulator.abort_batches = accumulator.abort_undrained_batches = drop
 
 
 def refusal(error: Exception, outcome: Encoded | None = None) -> Fatal:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.decoder import Decoder, estimate_tokens
+from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition, RawRecord, WorkItem
 from worker.errors import BrokerAway, Fatal, StageCrashed
@@ -64,7 +65,10 @@ class Worker:
         self._batcher = MicroBatcher(batch.max_records, batch.max_tokens)
         self._offsets = OffsetTracker()
         drift = DriftWatch(settings.drift, metrics) if settings.drift.reference_records else None
-        self.completions = Completions(self._offsets, metrics, progress, clock, drift)
+        breaker = CircuitBreaker(
+            settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio, OUTPUT
+        )
+        self.completions = Completions(self._offsets, metrics, progress, clock, drift, breaker)
         self._commits = Commits(
             self._offsets, settings.commit_every, metrics, clock, self.completions.failed
         )

@@ -95,15 +95,15 @@ class Settings(BaseSettings):
     max_consecutive_dead_letters: int = Field(
         100,
         ge=1,
-        description="Records in a row that fail in the model until the worker stops. Unreadable "
-        "records don't count.",
+        description="Records in a row that fail in the model, or whose results the output topic "
+        "refuses, until the worker stops. Unreadable records don't count.",
     )
     max_dead_letter_ratio: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="Share of the last 1,000 records that may fail in the model; above it the "
-        "worker stops. 1 turns this off. Unreadable records don't count.",
+        description="Share of the last 1,000 records that may fail in the model, or at the output "
+        "topic; above it the worker stops. 1 turns this off. Unreadable records don't count.",
     )
     shutdown_timeout: float = Field(
         30.0, gt=0, le=3600, description="Seconds to drain, commit and leave the group at a stop."

@@ -1,0 +1,119 @@
+"""What the broker's answer to a batch means for each of its records.
+
+The functions are for any thread, a `Sieve` is its sink's. Imports no inference and no runtime.
+
+A broker takes a batch whole or not at all. It names the records for which it was refused, and the
+client gives the reason to their futures alone. The others of the batch, and what the client drops
+unsent afterwards, were refused nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from kafka import errors
+
+from worker.core.mend import Mend
+from worker.core.records import Encoded, Partition, RecordRef
+from worker.core.terms import Refusal
+from worker.errors import PublishRefused
+from worker.kafka_io.translation import plain, translate
+
+_SIZES = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+
+
+class NotSent(errors.KafkaError):  # type: ignore[misc] # the client has no types
+    """The client dropped it unsent, after another record was refused."""
+
+
+def spared(error: Exception) -> bool:
+    """Whether it is another record that was refused."""
+    # Its batch mates get the root of the client's errors itself.
+    return isinstance(error, NotSent) or type(error) is errors.KafkaError
+
+
+def refusal_of(error: Exception | None) -> Refusal | None:
+    """The refusal of this very record; None where it is none."""
+    if error is None or not isinstance(translate(error), PublishRefused):
+        return None
+    words = plain(error)
+    if isinstance(error, _SIZES):
+        return Refusal("size", words)
+    # Of several records with a reason each, the client calls every one invalid.
+    if isinstance(error, errors.InvalidTimestampError) or "imestamp" in words:
+        return Refusal("timestamp", words)
+    return Refusal("record", words)
+
+
+class Sieve:
+    """Takes out of what was sent the records that were refused, and puts others in their place.
+
+    Where the broker named no record of a batch that it refused, each of it is to be sent alone: the
+    one that is refused again was it. A dead letter for which there is no other outcome stays out,
+    and all that follows it in its partition: a restart begins with it, and would publish that
+    again, each time.
+
+    Args:
+        mend: gives another outcome for one that its topic refuses; raises PublishRefused where
+            there is none.
+
+    Attributes:
+        final: the first refusal of that kind; the worker stops once the rest is published.
+    """
+
+    def __init__(self, mend: Mend) -> None:
+        self._mend = mend
+        self._alone: set[RecordRef] = set()
+        self._shut: dict[Partition, int] = {}
+        self.final: PublishRefused | None = None
+
+    def alone(self, outcome: Encoded) -> bool:
+        """Whether its answer is to be awaited before the next one is sent."""
+        return outcome.ref in self._alone
+
+    def settled(self) -> None:
+        """All that was sent is acknowledged."""
+        self._alone.clear()
+
+    def replaced(
+        self, outcomes: Iterable[Encoded], errors: Iterable[Exception | None]
+    ) -> list[Encoded]:
+        """The outcomes in their order, another one in the place of each that was refused.
+
+        Args:
+            outcomes: what was sent.
+            errors: what became of each.
+        """
+        told = list(errors)
+        times = Counter(map(id, told))
+        found = []
+        for outcome, error in zip(outcomes, told, strict=True):
+            refusal = refusal_of(error)
+            if refusal is None:
+                found.append(outcome)
+            elif times[id(error)] > 1:  # one error of a whole batch
+                self._alone.add(outcome.ref)
+                found.append(outcome)
+            else:
+                self._alone.discard(outcome.ref)
+                found += self._another(outcome, refusal)
+        return found
+
+    def _another(self, outcome: Encoded, refusal: Refusal) -> list[Encoded]:
+        try:
+            return [self._mend(outcome, refusal)]
+        except PublishRefused as error:
+            self.final = self.final or error
+            topic, partition, offset, _ = outcome.ref
+            first = self._shut.get(Partition(topic, partition), offset)
+            self._shut[Partition(topic, partition)] = min(first, offset)
+            return []
+
+    def passing(self, outcomes: Iterable[Encoded]) -> list[Encoded]:
+        """Without what follows a refused dead letter in its partition."""
+        return [o for o in outcomes if not self._stopped(o.ref)]
+
+    def _stopped(self, ref: RecordRef) -> bool:
+        first = self._shut.get(Partition(ref.topic, ref.partition))
+        return first is not None and ref.offset >= first
