@@ -132,7 +132,7 @@ class Worker:
     # -- in ------------------------------------------------------------------------------------
 
     def _poll(self, timeout: float) -> list[RawRecord]:
-        room = self._settings.max_inflight_records - self._offsets.records
+        room = self._settings.max_inflight_records - self._offsets.held_records
         try:
             return self._source.poll(timeout, max(1, min(_POLL_RECORDS, room)))
         except BrokerAway as error:
@@ -168,10 +168,10 @@ class Worker:
             self._pipeline.offer(batch)
 
     def _balance(self) -> None:
-        """Pause at the bound of work in flight and keep polling; resume at half of it."""
+        """Pause at the bound of what is held and keep polling; resume at half of it."""
         full = max(
-            self._offsets.records / self._settings.max_inflight_records,
-            self._offsets.bytes / self._settings.max_inflight_bytes,
+            self._offsets.held_records / self._settings.max_inflight_records,
+            self._offsets.held_bytes / self._settings.max_inflight_bytes,
         )
         if full >= 1:
             self._progress.move(State.PAUSED)
@@ -257,7 +257,7 @@ class Worker:
         self._sink.check()
         oldest = self._offsets.oldest()
         self._metrics.show(self._offsets)
-        self._metrics.oldest_uncommitted.set(now - oldest if oldest is not None else 0)
+        self._metrics.oldest_uncommitted.set(now - oldest[1] if oldest else 0)
         self._progress.connection(up=self._source.connected())
         self._report_progress(now)
         for partition in self._offsets.partitions:
@@ -268,12 +268,19 @@ class Worker:
         self._progress.joined |= settled
         staged = len(self._batcher) + sum(stage.held for stage in self._pipeline.stages)
         self._progress.acknowledgements.note(
-            self._offsets.records - staged, self._offsets.resolved, now
+            self._offsets.records - staged, self._offsets.resolved, now, self._oldest()
         )
         # While the group is busy with another member a commit may have to wait: no fault of ours.
         uncommitted = len(self._offsets.committable()) if settled else 0
         self._progress.commits.note(uncommitted, self._offsets.commits, now)
         self._progress.live()  # a stall is said whether or not anybody probes
+
+    def _oldest(self) -> str:
+        oldest = self._offsets.oldest()
+        if oldest is None:
+            return ""
+        ref, _ = oldest
+        return f"{ref.topic}[{ref.partition}] offset {ref.offset}"
 
     def _report_lag(self, partition: Partition) -> None:
         end, done = self._source.end_offset(partition), self._offsets.committed(partition)
