@@ -135,11 +135,14 @@ class TransactionalSink:
 
     def close(self, timeout: float) -> None:
         """Abort what is open; it was never committed, and comes again to a successor."""
-        if self._publisher is None:
+        publisher = self._publisher  # the publish thread may be about to give it up
+        if publisher is None:
             return
-        if self._begun_at is not None:
-            self._publisher.abort(min(_ABORT, timeout))
-        self._publisher.abandon()
+        try:
+            if self._begun_at is not None:
+                publisher.abort(min(_ABORT, timeout))
+        finally:
+            publisher.abandon()
 
     def _go_on(self) -> None:
         publisher = self._publisher = self._publisher or self._recover()
@@ -179,15 +182,17 @@ class TransactionalSink:
 
     def _start_over(self, error: Exception) -> StreamlabelError:
         """Give the producer up; what to tell the stage."""
-        if self._publisher is not None:
-            error = self._publisher.last_error or error
+        publisher, self._publisher = self._publisher, None
+        self._begun_at, self._sent = None, []
         self._failures += 1
-        cause = self._judge(error)
-        if self._publisher is not None:
+        if publisher is None:
+            return self._judge(error)
+        cause = self._judge(publisher.last_error or error)
+        try:
             if not isinstance(cause, BrokerAway):  # nobody comes after it to end its transaction
-                self._publisher.abort(_ABORT)
-            self._publisher.abandon()
-        self._publisher, self._begun_at, self._sent = None, None, []
+                publisher.abort(_ABORT)
+        finally:
+            publisher.abandon()
         return cause
 
     def _judge(self, error: Exception) -> StreamlabelError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -86,17 +86,29 @@ class Launcher:
             return
         self._metrics.show_labels(classifier.card.labels)
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
-        source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))
-        if source is None:
-            return
-        sink = None
-        try:
+        with ExitStack() as undo:
+            source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))
+            if source is None:
+                return
+            undo.callback(source.close, _LEAVE)
             sink = self._patiently(lambda: self._sink(topics, source, worker))
-        finally:
             if sink is None:
-                source.close(_LEAVE)
-        if sink is None:
-            return
+                return
+            undo.callback(sink.close, _LEAVE)
+            pipeline = self._pipeline(topics, sink, worker, tokeniser, classifier)
+            worker.attach(source, pipeline, sink)
+            undo.pop_all()  # from here on the worker ends what was begun
+        worker.run()
+
+    def _pipeline(
+        self,
+        topics: dict[str, TopicInfo],
+        sink: RecordSink,
+        worker: Worker,
+        tokeniser: Tokeniser,
+        classifier: Classifier,
+    ) -> Pipeline:
+        settings, card = self._settings, classifier.card
         labeller = Labeller(
             tokeniser,
             classifier,
@@ -104,19 +116,21 @@ class Launcher:
             breaker=CircuitBreaker(
                 settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
             ),
-            budget=ForwardBudget(classifier.card.forward_tokens, pads=classifier.card.pads),
+            budget=ForwardBudget(card.forward_tokens, pads=card.pads),
             metrics=self._metrics,
             cache=PredictionCache(settings.cache.max_bytes) if settings.cache.max_bytes else None,
         )
         encoder = Encoder(
             settings.output,
-            classifier.card,
+            card,
             version=version("streamlabel"),
             result_limit=topics[settings.output.topic].max_message_bytes,
             dead_letter_limit=topics[settings.output.dead_letter_topic].max_message_bytes,
         )
         goal = settings.batch.latency_goal_ms
-        pipeline = Pipeline(
+        if self._onlookers:
+            self._onlookers.open(tokeniser, classifier)
+        return Pipeline(
             labeller,
             encoder,
             sink,
@@ -127,10 +141,6 @@ class Launcher:
             on_crash=worker.completions.crashed,
             onlookers=self._onlookers,
         )
-        if self._onlookers:
-            self._onlookers.open(tokeniser, classifier)
-        worker.attach(source, pipeline, sink)
-        worker.run()
 
     def _sink(
         self, topics: dict[str, TopicInfo], source: KafkaSource, worker: Worker
