@@ -180,6 +180,19 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=r,
         )
+        self.held_records = Gauge(
+            "streamlabel_held_records",
+            "Records in flight, and those acknowledged behind an older one in flight: their offsets "
+            "can't be committed yet. At max_inflight_records polling pauses.",
+            multiprocess_mode="livesum",
+            registry=r,
+        )
+        self.held_bytes = Gauge(
+            "streamlabel_held_bytes",
+            "Bytes of these records. At max_inflight_bytes polling pauses.",
+            multiprocess_mode="livesum",
+            registry=r,
+        )
         self.offset_lag = Gauge(
             "streamlabel_offset_lag",
             "Records between the committed offset and the end of the partition.",
@@ -289,9 +302,11 @@ class Metrics:
             self.show(inflight)
 
     def show(self, inflight: OffsetTracker) -> None:
-        """Tell what is in flight."""
+        """Tell what is in flight and what is held."""
         self.inflight_records.set(inflight.records)
         self.inflight_bytes.set(inflight.bytes)
+        self.held_records.set(inflight.held_records)
+        self.held_bytes.set(inflight.held_bytes)
 
     def count_outcomes(
         self, outcomes: Sequence[Encoded], now_ms: int, inflight: OffsetTracker

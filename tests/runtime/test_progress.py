@@ -131,9 +131,22 @@ def test_acknowledgements_that_never_come_are_a_stall_while_the_stages_move(
         stages[1].held, stages[1].moved_at = 1, clock.now
         progress.acknowledgements.note(awaited, 100, clock.now)
     words = progress.live()[1]
-    assert words == "the broker has not acknowledged any of 14 records for 11 s"
+    assert words == "the broker has not acknowledged the oldest of 14 records for 11 s"
     progress.acknowledgements.note(13, 101, clock.now)
     assert progress.live()[0]
+
+
+def test_an_acknowledgement_that_never_comes_is_a_stall_while_everything_else_moves(
+    progress: Progress, clock: HandClock
+) -> None:
+    """Other records are acknowledged and committed, and polling is paused and resumed."""
+    for second in range(12):
+        progress.acknowledgements.note(3, 100, clock.now, "in[0] offset 5")
+        progress.commits.note(1, second, clock.now)
+        progress.move(State.PAUSED if second % 2 else State.RUNNING)
+        go_on(progress, clock, 1)
+    words = "the broker has not acknowledged the oldest of 3 records, in[0] offset 5, for 12 s"
+    assert progress.live() == (False, words)
 
 
 def test_a_commit_that_never_succeeds_is_a_stall(progress: Progress, clock: HandClock) -> None:

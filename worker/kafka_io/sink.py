@@ -7,10 +7,12 @@ inference and no runtime.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol
 
 from worker.clock import Clock
@@ -78,10 +80,13 @@ class KafkaSink:
     The client tries for as long as it takes, and alone knows what the broker has stored already.
     But its sender has been seen to forget a batch for ever, after a broker was killed. A producer
     that does nothing for a record although it could is therefore replaced, and its successor sends
-    what was not acknowledged, in poll order. Walked through:
+    what was not acknowledged, in poll order. A batch that a producer has not got whole waits, be it
+    new or taken back from another producer, and nothing overtakes it. Walked through:
 
     * *An answer arrives meanwhile.* Once a batch has left its producer, that one's callbacks are
       ignored; what was acknowledged in time is told by the records' own futures.
+    * *The hand-over is interrupted*: the group is in doubt, the broker away. What was not handed
+      over still waits, and the next `advance` goes on there.
     * *The old producer wakes up.* It is halted before the new one sends anything. What it had on
       the wire by then may be stored a second time, as after a kill.
 
@@ -107,8 +112,9 @@ class KafkaSink:
         self._make_publisher, self._patience = make_publisher, patience
         self._on_completion = on_completion
         self._source, self._clock = source, clock
-        self._waiting: Sequence[Encoded] = ()
-        self._sent: deque[_Sent] = deque()  # in poll order; the first is not acknowledged
+        # Both in poll order, and what waits comes after what was sent.
+        self._sent: deque[_Sent] = deque()
+        self._waiting: deque[_Sent] = deque()
         self._look_after = clock.monotonic() + patience
         self._publisher = make_publisher()
         self._successor: Publisher | None = None
@@ -117,24 +123,21 @@ class KafkaSink:
         """Hand a batch to the client; one completion follows when all of it is acknowledged.
 
         Raises:
-            BrokerAway: nothing was handed over yet; call `advance`.
+            BrokerAway: not all was handed over yet; call `advance`.
             Fatal: the topic is gone or forbidden, or the client refuses a record.
         """
-        self._waiting = outcomes
+        self._waiting.append(_Sent(outcomes, self._on_completion))
         self.advance()
 
     def advance(self) -> None:
-        """Hand over what could not be handed over before, to a producer that works."""
-        while self._sent and self._sent[0].done:
-            self._sent.popleft()
+        """Hand over what waits, to a producer that works."""
+        self._sent = deque(batch for batch in self._sent if not batch.done)
         self._look()
-        if not self._waiting:
-            return
-        self._publisher.await_metadata()
-        current, self._waiting = self._of_ours(self._waiting), ()
-        batch = _Sent(current, self._clock.monotonic(), self._on_completion)
-        self._sent.append(batch)
-        batch.send_by(self._publisher, current)
+        if self._waiting:
+            self._publisher.await_metadata()
+        while self._waiting:
+            self._waiting[0].send_by(self._publisher, self._source, self._clock)
+            self._sent.append(self._waiting.popleft())
 
     def check(self) -> None:
         """Raises TopicMissing where a topic was deleted."""
@@ -145,12 +148,13 @@ class KafkaSink:
 
     def close(self, timeout: float) -> None:
         """Wait for acknowledgements up to `timeout` seconds, then drop what is left."""
-        if self._successor:
-            self._successor.abandon()
-        self._publisher.close(timeout)
-
-    def _of_ours(self, outcomes: Iterable[Encoded]) -> tuple[Encoded, ...]:
-        return tuple(o for o in outcomes if self._source.current(o.ref))
+        # The publish thread may be about to replace the one by the other.
+        successor, publisher = self._successor, self._publisher
+        try:
+            if successor is not None:
+                successor.abandon()
+        finally:
+            publisher.close(timeout)
 
     # -- a client that forgets -----------------------------------------------------------------
 
@@ -175,7 +179,8 @@ class KafkaSink:
 
     def _neglected(self, since: float) -> set[Any]:
         # Most of the time the first batch is young, and the client is not asked.
-        old = bool(self._sent) and self._sent[0].sent_at < since
+        first = next(chain(self._sent, self._waiting), None)
+        old = first is not None and first.sent_at < since
         return self._publisher.neglected(since) if old else set()
 
     def _new_successor(self) -> Publisher | None:
@@ -200,38 +205,36 @@ class KafkaSink:
         before, self._publisher = self._publisher, successor
         for batch in self._sent:
             batch.leave()
+        self._waiting.extendleft(reversed(self._sent))
+        self._sent = deque()
         before.abandon()
-        left = [(batch, self._of_ours(batch.unacknowledged)) for batch in self._sent]
         log.warning(
             "the producer had stopped sending, another one goes on: expect repeats",
-            records=sum(len(outcomes) for _, outcomes in left),
+            records=sum(len(batch.unacknowledged) for batch in self._waiting),
         )
-        for batch, outcomes in left:
-            batch.send_by(successor, outcomes)
 
 
 class _Sent:
-    """A batch that was handed to a producer: counts its acknowledgements down.
+    """A batch on its way through one producer, or several: counts its acknowledgements down.
 
     A callback runs on the client's IO thread, or, when the answer is there before the callback
     is added, on the publish thread: hence the lock.
     """
 
-    def __init__(
-        self, outcomes: tuple[Encoded, ...], sent_at: float, on_completion: OnCompletion
-    ) -> None:
-        self.sent_at = sent_at
-        self._outcomes = outcomes
+    def __init__(self, outcomes: Sequence[Encoded], on_completion: OnCompletion) -> None:
+        self.sent_at = math.inf  # when it was handed over first
+        self._outcomes = {outcome.ref: outcome for outcome in outcomes}
         self._on_completion = on_completion
         self._lock = threading.Lock()
         self._left = len(outcomes)
         self._refusals = 0
         self._publisher: Publisher | None = None
+        self._unsent = deque(outcomes)
         self._futures: list[tuple[Encoded, Any]] = []
 
     @property
     def done(self) -> bool:
-        """Whether all of it is acknowledged."""
+        """Whether nothing of it is left to be acknowledged."""
         return self._left == 0
 
     @property
@@ -239,26 +242,46 @@ class _Sent:
         """Publish thread: what is not acknowledged of what was sent."""
         return [outcome for outcome, future in self._futures if not future.succeeded()]
 
-    def send_by(self, publisher: Publisher, outcomes: Sequence[Encoded]) -> None:
-        """Publish thread: hand all that is left of it to a producer. Raises Fatal."""
-        if self.done:
-            return
-        with self._lock:
-            self._publisher, self._left = publisher, len(outcomes)
-        self._futures = []
+    def send_by(self, publisher: Publisher, source: Membership, clock: Clock) -> None:
+        """Publish thread: hand all that is left of it to a producer.
+
+        Raises:
+            BrokerAway: call again, with this producer or another; it goes on where it was.
+            Fatal: the client refuses a record.
+        """
+        if publisher is not self._publisher:
+            self._take_up(publisher)
+        self.sent_at = min(self.sent_at, clock.monotonic())
         acknowledged = partial(self._acknowledged, publisher)
         refused = partial(self._refused, publisher)
-        for outcome in outcomes:
-            future = publisher.send(outcome)
-            self._futures.append((outcome, future))
-            future.add_callback(acknowledged).add_errback(refused)
-        if not outcomes:
-            self._on_completion(Completion(self._outcomes, self.sent_at))
+        while self._unsent:
+            outcome = self._unsent[0]
+            if source.current(outcome.ref):
+                future = publisher.send(outcome)
+                self._futures.append((outcome, future))
+                self._unsent.popleft()
+                future.add_callback(acknowledged).add_errback(refused)
+            else:  # another worker has it now
+                del self._outcomes[outcome.ref]
+                self._unsent.popleft()
+                acknowledged(None)
 
     def leave(self) -> None:
         """Publish thread: whatever its producer says from now on is ignored."""
         with self._lock:
             self._publisher = None
+
+    def _take_up(self, publisher: Publisher) -> None:
+        """Begin with another producer, which is to send what the last one left unacknowledged."""
+        self.leave()
+        if self.done:
+            return
+        self._unsent.extendleft(reversed(self.unacknowledged))
+        self._futures = []
+        with self._lock:
+            self._publisher, self._left = publisher, len(self._unsent)
+        if self.done:
+            self._complete()
 
     def _acknowledged(self, publisher: Publisher, _: object) -> None:
         with self._lock:
@@ -267,7 +290,7 @@ class _Sent:
             self._left -= 1
             last = self._left == 0
         if last:
-            self._on_completion(Completion(self._outcomes, self.sent_at))
+            self._complete()
 
     def _refused(self, publisher: Publisher, error: Exception) -> None:
         with self._lock:
@@ -280,4 +303,8 @@ class _Sent:
         # The client would go on with what comes after it, and a successor would publish what was
         # refused behind that.
         publisher.halt()
-        self._on_completion(Completion(self._outcomes, self.sent_at, refusal(error)))
+        self._complete(refusal(error))
+
+    def _complete(self, error: StreamlabelError | None = None) -> None:
+        if outcomes := tuple(self._outcomes.values()):
+            self._on_completion(Completion(outcomes, self.sent_at, error))

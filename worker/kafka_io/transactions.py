@@ -149,11 +149,14 @@ class TransactionalSink:
 
     def close(self, timeout: float) -> None:
         """Abort what is open; it was never committed, and comes again to a successor."""
-        if self._publisher is None:
+        publisher = self._publisher  # the publish thread may be about to give it up
+        if publisher is None:
             return
-        if self._begun_at is not None:
-            self._publisher.abort(min(_ABORT, timeout))
-        self._publisher.abandon()
+        try:
+            if self._begun_at is not None:
+                publisher.abort(min(_ABORT, timeout))
+        finally:
+            publisher.abandon()
 
     def _go_on(self) -> None:
         publisher = self._publisher = self._publisher or self._recover()
@@ -196,22 +199,22 @@ class TransactionalSink:
 
     def _start_over(self, error: Exception) -> StreamlabelError:
         """Give the producer up; what to tell the stage."""
-        if self._publisher is not None:
-            error = self._publisher.last_error or error
+        publisher, self._publisher = self._publisher, None
+        sent, self._begun_at, self._sent = self._sent, None, []
         self._failures += 1
-        cause = self._judge(error)
-        if self._publisher is not None:
+        if publisher is None:
+            return self._judge(error)
+        cause = self._judge(publisher.last_error or error)
+        try:
             if not isinstance(cause, BrokerAway):  # nobody comes after it to end its transaction
-                self._publisher.abort(_ABORT)
-            self._publisher.abandon()
-        refused = self._sift()
-        self._publisher, self._begun_at, self._sent = None, None, []
-        return refused or cause
+                publisher.abort(_ABORT)
+        finally:
+            publisher.abandon()
+        return self._sift([future.exception for future in sent]) or cause
 
-    def _sift(self) -> BrokerAway | None:
+    def _sift(self, told: Sequence[Exception | None]) -> BrokerAway | None:
         """Have another outcome for each record that was refused; None where none was."""
-        told = [future.exception for future in self._sent]
-        refused = [error for error in told if refusal_of(error)]
+        refused = [error for error in told if error and refusal_of(error)]
         if not refused:
             return None
         self._failures = 0

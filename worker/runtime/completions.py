@@ -89,6 +89,8 @@ class Completions:
                 return self.absorb()
             except StreamlabelError as error:
                 log.error("while stopping", reason=str(error))  # noqa: TRY400 - no news in a stack
+            except Exception:
+                log.exception("while stopping")  # what comes after it may be committed all the same
 
     def _settle(self, completion: Completion) -> None:
         if completion.error is not None:

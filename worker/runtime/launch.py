@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -93,18 +93,30 @@ class Launcher:
         self._judge(topics, classifier.card)
         self._metrics.show_labels(classifier.card.labels)
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
-        source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))
-        if source is None:
-            return
         encoder, mend = self._encoder(topics, classifier.card)
-        sink = None
-        try:
+        with ExitStack() as undo:
+            source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))
+            if source is None:
+                return
+            undo.callback(source.close, _LEAVE)
             sink = self._patiently(lambda: self._sink(topics, source, worker, mend))
-        finally:
             if sink is None:
-                source.close(_LEAVE)
-        if sink is None:
-            return
+                return
+            undo.callback(sink.close, _LEAVE)
+            pipeline = self._pipeline(encoder, sink, worker, tokeniser, classifier)
+            worker.attach(source, pipeline, sink)
+            undo.pop_all()  # from here on the worker ends what was begun
+        worker.run()
+
+    def _pipeline(
+        self,
+        encoder: Encoder,
+        sink: RecordSink,
+        worker: Worker,
+        tokeniser: Tokeniser,
+        classifier: Classifier,
+    ) -> Pipeline:
+        settings, card = self._settings, classifier.card
         labeller = Labeller(
             tokeniser,
             classifier,
@@ -112,12 +124,14 @@ class Launcher:
             breaker=CircuitBreaker(
                 settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
             ),
-            budget=ForwardBudget(classifier.card.forward_tokens, pads=classifier.card.pads),
+            budget=ForwardBudget(card.forward_tokens, pads=card.pads),
             metrics=self._metrics,
             cache=PredictionCache(settings.cache.max_bytes) if settings.cache.max_bytes else None,
         )
         goal = settings.batch.latency_goal_ms
-        pipeline = Pipeline(
+        if self._onlookers:
+            self._onlookers.open(tokeniser, classifier)
+        return Pipeline(
             labeller,
             encoder,
             sink,
@@ -128,10 +142,6 @@ class Launcher:
             on_crash=worker.completions.crashed,
             onlookers=self._onlookers,
         )
-        if self._onlookers:
-            self._onlookers.open(tokeniser, classifier)
-        worker.attach(source, pipeline, sink)
-        worker.run()
 
     def _judge(self, topics: dict[str, TopicInfo], card: ModelCard) -> None:
         """Say what is doubtful; raises SettingsError where no result would fit its topic."""

@@ -19,6 +19,7 @@ from worker.runtime.state import State, check_transition
 log = get_logger(__name__)
 
 _SAY_AGAIN = 30.0  # seconds
+_AT_WORK = frozenset({State.RUNNING, State.PAUSED})
 _BLINK = 3.0  # seconds without a connection that are no outage: a start, a reconnect
 
 
@@ -39,9 +40,10 @@ class Progress:
         self._metrics, self._clock = metrics, clock
         self.state = State.STARTING
         self.joined = False
-        self.acknowledgements = Wait("the broker has not acknowledged any of {} records")
+        self.acknowledgements = Wait("the broker has not acknowledged the oldest of {} records")
         self.commits = Wait("the offsets of {} partitions have waited for their commit")
-        self._holders: tuple[Holder, ...] = (self.commits, self.acknowledgements)
+        self._waits: tuple[Holder, ...] = (self.commits, self.acknowledgements)
+        self._stages: tuple[Holder, ...] = ()
         self._main: int | None = None
         self._round_at = self._since = clock.monotonic()
         self._down_since: float | None = None
@@ -54,14 +56,15 @@ class Progress:
     def move(self, new: State) -> None:
         """Change state; staying is no change."""
         if new is not self.state:
-            self._since = self._clock.monotonic()
+            if not {new, self.state} <= _AT_WORK:  # to pause and to resume moves nothing
+                self._since = self._clock.monotonic()
             self.state = check_transition(self.state, new)
             self._metrics.state.set(int(new))
 
     def watch(self, stages: Sequence[Holder]) -> None:
         """Judge the calling thread's rounds and these stages, which come in the data's order."""
         self._main = threading.get_ident()
-        self._holders = (self.commits, self.acknowledgements, *reversed(stages))
+        self._stages = tuple(reversed(stages))
 
     def went_round(self) -> None:
         """The main loop went round once, or what stands in for it in a rebalance."""
@@ -93,7 +96,7 @@ class Progress:
             return False, "the broker is away"
         if self.state is State.RUNNING and not self.joined:
             return False, "joining the group"
-        return self.state in (State.RUNNING, State.PAUSED), self.state.name.lower()
+        return self.state in _AT_WORK, self.state.name.lower()
 
     def live(self) -> tuple[bool, str]:
         """Whether a restart would not help, and in words.
@@ -104,7 +107,7 @@ class Progress:
         """
         if self.state is State.FAILED:
             return False, "failed"
-        watched = self.state in (State.RUNNING, State.PAUSED) and not self.away
+        watched = self.state in _AT_WORK and not self.away
         stall = self._stall() if watched else None
         self._say(stall)
         return stall is None, str(stall) if stall else self.state.name.lower()
@@ -114,11 +117,16 @@ class Progress:
         if standing > self._stall_timeout:
             # What it waits for is counted by itself, and would be blamed in its stead.
             return Stall("the main loop has not gone round", standing, (self._main,))
-        holder = next((holder for holder in self._holders if holder.held > 0), None)
-        standing = self._standing(holder.moved_at) if holder else 0.0
-        if holder is None or standing <= self._stall_timeout:
-            return None
-        return Stall(holder.describe(), standing, tuple(holder.threads()))
+        for holder in self._judged():
+            standing = self._standing(holder.moved_at)
+            if standing > self._stall_timeout:
+                return Stall(holder.describe(), standing, tuple(holder.threads()))
+        return None
+
+    def _judged(self) -> list[Holder]:
+        """Who is to be judged by its own last step."""
+        waits = [wait for wait in self._waits if wait.held > 0]
+        return waits or [stage for stage in self._stages if stage.held > 0][:1]
 
     def _standing(self, moved_at: float) -> float:
         return self._clock.monotonic() - max(moved_at, self._since)

@@ -6,6 +6,9 @@ Work goes one way, tokenise -> infer -> publish -> acknowledgement -> commit, an
 bounded. So the holder furthest down is the one to judge, by its own last step: what is before it
 may only be waiting for it, and what is behind it has run empty. A holder that still takes steps
 (forward pass by forward pass through a long batch) is none that stalls.
+
+What the brokers do is judged by itself: a commit moves while an acknowledgement does not, where
+they are of different partitions.
 """
 
 from __future__ import annotations
@@ -48,17 +51,19 @@ class Wait:
     def __init__(self, words: str) -> None:
         self._words = words
         self._done = 0
+        self._first = ""
         self.held = 0
         self.moved_at = 0.0
 
-    def note(self, held: int, done: int, now: float) -> None:
-        """Look at the counters: what waits, and how much was done in all."""
+    def note(self, held: int, done: int, now: float, first: str = "") -> None:
+        """Look at the counters: what waits, how much was done in all, and what waits longest."""
         if not self.held or done != self._done:
             self.moved_at = now
-        self.held, self._done = max(0, held), done
+        self.held, self._done, self._first = max(0, held), done, first
 
     def describe(self) -> str:
-        return self._words.format(self.held)
+        words = self._words.format(self.held)
+        return f"{words}, {self._first}," if self._first else words
 
     def threads(self) -> Iterable[int | None]:
         return [t.ident for t in threading.enumerate() if t.name.startswith("kafka-io")]

@@ -87,10 +87,13 @@ class Settings(BaseSettings):
         description="Seconds until the broker aborts a dead worker's transaction.",
     )
     max_inflight_records: int = Field(
-        2_048, ge=1, description="Records between poll and acknowledgement; at it, polling pauses."
+        2_048,
+        ge=1,
+        description="Records that were polled and can't be committed yet: in flight, or "
+        "acknowledged behind an older one in flight. At it, polling pauses.",
     )
     max_inflight_bytes: int = Field(
-        64_000_000, ge=1, description="Bytes between poll and acknowledgement; likewise."
+        64_000_000, ge=1, description="Bytes of these records. At it, polling pauses."
     )
     max_consecutive_dead_letters: int = Field(
         100,
