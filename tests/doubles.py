@@ -65,6 +65,9 @@ class Producer:
         self.sent.append((one, Future()))
         return self.sent[-1][1]
 
+    def settle(self, _: object) -> None:
+        self.before("settle")
+
     def has_leader(self, _: object) -> bool:
         return self.leader
 

@@ -7,32 +7,24 @@ inference and no runtime.
 
 from __future__ import annotations
 
-import math
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
 from worker.clock import Clock
-from worker.core.records import Completion, Encoded, RecordRef
+from worker.core.mend import Mend, give_up
+from worker.core.records import Encoded
 from worker.errors import StreamlabelError
-from worker.kafka_io.publisher import Publisher, refusal
+from worker.kafka_io.publisher import Publisher
+from worker.kafka_io.refusals import Sieve, refusal_of
+from worker.kafka_io.sent import Membership, OnCompletion, Sent
+from worker.kafka_io.translation import plain
 from worker.logs import get_logger
 
 log = get_logger(__name__)
 
 _CATCH_UP = 7.0  # seconds; more than the client ever waits before it connects again
-
-OnCompletion = Callable[[Completion], None]
-
-
-class Membership(Protocol):
-    """What a sink asks of the source; safe on any thread."""
-
-    def current(self, ref: RecordRef) -> bool: ...
-    def group_metadata(self) -> Any: ...
 
 
 class RecordSink(Protocol):
@@ -89,6 +81,16 @@ class KafkaSink:
       over still waits, and the next `advance` goes on there.
     * *The old producer wakes up.* It is halted before the new one sends anything. What it had on
       the wire by then may be stored a second time, as after a kill.
+    * *A record is refused*, and its batch with it. The client sends nothing more, for the broker
+      waits for the sequence number at which the refused batch began, and would call all that comes
+      later out of order. What is on the wire to other partitions is answered first. Then another
+      producer, whose sequence numbers begin at zero, sends in poll order what was not
+      acknowledged, with another outcome in the place of the refused one. Nothing has overtaken it:
+      the client has one request at a time under way for a partition.
+    * *A dead letter is refused*, for which there is no other outcome. It stays out, with what
+      follows it in its partition; the rest is sent, and then the worker stops. A restart begins
+      with that dead letter. So that none publishes again what follows it, the first dead letter
+      with a key, and the first without, must be acknowledged before anything after them is sent.
 
     Args:
         make_publisher: makes a producer.
@@ -97,6 +99,8 @@ class KafkaSink:
         source: knows which assignments still stand; what was polled under others is not
             published, for another worker has it now.
         clock: stamps the hand-over.
+        mend: gives another outcome for one that its topic refuses; raises PublishRefused where
+            there is none.
     """
 
     commits_offsets = False
@@ -108,13 +112,18 @@ class KafkaSink:
         on_completion: OnCompletion,
         source: Membership,
         clock: Clock,
+        mend: Mend = give_up,
     ) -> None:
         self._make_publisher, self._patience = make_publisher, patience
         self._on_completion = on_completion
         self._source, self._clock = source, clock
         # Both in poll order, and what waits comes after what was sent.
-        self._sent: deque[_Sent] = deque()
-        self._waiting: deque[_Sent] = deque()
+        self._sent: deque[Sent] = deque()
+        self._waiting: deque[Sent] = deque()
+        self._sieve = Sieve(mend)
+        self._refused_at: float | None = None
+        self._closed = False
+        self._proven: set[bool] = set()  # which dead letters were taken: with a key, without one
         self._look_after = clock.monotonic() + patience
         self._publisher = make_publisher()
         self._successor: Publisher | None = None
@@ -124,20 +133,45 @@ class KafkaSink:
 
         Raises:
             BrokerAway: not all was handed over yet; call `advance`.
-            Fatal: the topic is gone or forbidden, or the client refuses a record.
+            Fatal: the topic is gone or forbidden, or a dead letter is refused.
         """
-        self._waiting.append(_Sent(outcomes, self._on_completion))
+        if self._sieve.final is None:
+            self._wait(outcomes)
         self.advance()
 
     def advance(self) -> None:
         """Hand over what waits, to a producer that works."""
-        self._sent = deque(batch for batch in self._sent if not batch.done)
+        self._let_go()
+        if not self._sifted():
+            return
         self._look()
         if self._waiting:
             self._publisher.await_metadata()
-        while self._waiting:
-            self._waiting[0].send_by(self._publisher, self._source, self._clock)
+        while self._waiting and not any(batch.proof for batch in self._sent):
+            batch = self._waiting[0]
+            batch.send_by(self._publisher, self._source, self._clock, self._sieve)
+            if batch.refused:
+                return
             self._sent.append(self._waiting.popleft())
+        if self._sieve.final is not None and not self._waiting:
+            raise self._sieve.final
+
+    def _wait(self, outcomes: Sequence[Encoded]) -> None:
+        """Have a batch wait for its hand-over: its dead letters first, if they are to prove one."""
+        letters = [one for one in outcomes if one.reason is not None]
+        if {one.key is None for one in letters} <= self._proven:
+            self._waiting.append(Sent(outcomes, self._on_completion))
+            return
+        results = [one for one in outcomes if one.reason is None]
+        self._waiting.append(Sent(letters, self._on_completion, proof=True))
+        self._waiting.append(Sent(results, self._on_completion))
+
+    def _let_go(self) -> None:
+        """Forget what is acknowledged, but for what it proves."""
+        for batch in self._sent:
+            if batch.proof and batch.done:
+                self._proven |= batch.keyless
+        self._sent = deque(batch for batch in self._sent if not batch.done)
 
     def check(self) -> None:
         """Raises TopicMissing where a topic was deleted."""
@@ -148,6 +182,7 @@ class KafkaSink:
 
     def close(self, timeout: float) -> None:
         """Wait for acknowledgements up to `timeout` seconds, then drop what is left."""
+        self._closed = True
         # The publish thread may be about to replace the one by the other.
         successor, publisher = self._successor, self._publisher
         try:
@@ -155,6 +190,41 @@ class KafkaSink:
                 successor.abandon()
         finally:
             publisher.close(timeout)
+
+    # -- a record that is refused ---------------------------------------------------------------
+
+    def _sifted(self) -> bool:
+        """Go on after a refusal; False while what is on the wire is not answered, or at the end.
+
+        Raises:
+            BrokerAway: there is no other producer to be had; call again.
+        """
+        batches = [*self._sent, *self._waiting]
+        if self._closed or any(batch.failed for batch in batches):
+            return False
+        if not any(batch.refused for batch in batches):
+            return True
+        now = self._clock.monotonic()
+        self._refused_at = now if self._refused_at is None else self._refused_at
+        answered = all(batch.answered for batch in batches)
+        if not answered and now < self._refused_at + self._patience:
+            return False
+        self._replace_by(self._make_publisher())
+        self._refused_at = None
+        self._sift()
+        return True
+
+    def _sift(self) -> None:
+        """Take all back that was not acknowledged, with other outcomes for what was refused."""
+        batches, self._waiting = self._waiting, deque()
+        told = [pair for batch in batches for pair in batch.take_back()]
+        replaced = self._sieve.replaced([one for one, _ in told], [error for _, error in told])
+        log.warning(
+            "records were refused; another producer goes on with other outcomes for them",
+            reason=next((plain(error) for _, error in told if error and refusal_of(error)), ""),
+            left=len(replaced),
+        )
+        self._wait(self._sieve.passing(replaced))
 
     # -- a client that forgets -----------------------------------------------------------------
 
@@ -174,6 +244,10 @@ class KafkaSink:
             self._successor = self._new_successor() if neglected else None
         elif any(map(successor.has_leader, neglected)):
             self._replace_by(successor)
+            log.warning(
+                "the producer had stopped sending, another one goes on: expect repeats",
+                records=sum(len(batch.unacknowledged) for batch in self._waiting),
+            )
         else:  # it has caught up, or waits for a leader as anyone would
             successor.abandon()
 
@@ -208,103 +282,3 @@ class KafkaSink:
         self._waiting.extendleft(reversed(self._sent))
         self._sent = deque()
         before.abandon()
-        log.warning(
-            "the producer had stopped sending, another one goes on: expect repeats",
-            records=sum(len(batch.unacknowledged) for batch in self._waiting),
-        )
-
-
-class _Sent:
-    """A batch on its way through one producer, or several: counts its acknowledgements down.
-
-    A callback runs on the client's IO thread, or, when the answer is there before the callback
-    is added, on the publish thread: hence the lock.
-    """
-
-    def __init__(self, outcomes: Sequence[Encoded], on_completion: OnCompletion) -> None:
-        self.sent_at = math.inf  # when it was handed over first
-        self._outcomes = {outcome.ref: outcome for outcome in outcomes}
-        self._on_completion = on_completion
-        self._lock = threading.Lock()
-        self._left = len(outcomes)
-        self._refusals = 0
-        self._publisher: Publisher | None = None
-        self._unsent = deque(outcomes)
-        self._futures: list[tuple[Encoded, Any]] = []
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing of it is left to be acknowledged."""
-        return self._left == 0
-
-    @property
-    def unacknowledged(self) -> list[Encoded]:
-        """Publish thread: what is not acknowledged of what was sent."""
-        return [outcome for outcome, future in self._futures if not future.succeeded()]
-
-    def send_by(self, publisher: Publisher, source: Membership, clock: Clock) -> None:
-        """Publish thread: hand all that is left of it to a producer.
-
-        Raises:
-            BrokerAway: call again, with this producer or another; it goes on where it was.
-            Fatal: the client refuses a record.
-        """
-        if publisher is not self._publisher:
-            self._take_up(publisher)
-        self.sent_at = min(self.sent_at, clock.monotonic())
-        acknowledged = partial(self._acknowledged, publisher)
-        refused = partial(self._refused, publisher)
-        while self._unsent:
-            outcome = self._unsent[0]
-            if source.current(outcome.ref):
-                future = publisher.send(outcome)
-                self._futures.append((outcome, future))
-                self._unsent.popleft()
-                future.add_callback(acknowledged).add_errback(refused)
-            else:  # another worker has it now
-                del self._outcomes[outcome.ref]
-                self._unsent.popleft()
-                acknowledged(None)
-
-    def leave(self) -> None:
-        """Publish thread: whatever its producer says from now on is ignored."""
-        with self._lock:
-            self._publisher = None
-
-    def _take_up(self, publisher: Publisher) -> None:
-        """Begin with another producer, which is to send what the last one left unacknowledged."""
-        self.leave()
-        if self.done:
-            return
-        self._unsent.extendleft(reversed(self.unacknowledged))
-        self._futures = []
-        with self._lock:
-            self._publisher, self._left = publisher, len(self._unsent)
-        if self.done:
-            self._complete()
-
-    def _acknowledged(self, publisher: Publisher, _: object) -> None:
-        with self._lock:
-            if publisher is not self._publisher:
-                return
-            self._left -= 1
-            last = self._left == 0
-        if last:
-            self._complete()
-
-    def _refused(self, publisher: Publisher, error: Exception) -> None:
-        with self._lock:
-            if publisher is not self._publisher:
-                return
-            self._refusals += 1
-            first = self._refusals == 1
-        if not first:
-            return
-        # The client would go on with what comes after it, and a successor would publish what was
-        # refused behind that.
-        publisher.halt()
-        self._complete(refusal(error))
-
-    def _complete(self, error: StreamlabelError | None = None) -> None:
-        if outcomes := tuple(self._outcomes.values()):
-            self._on_completion(Completion(outcomes, self.sent_at, error))

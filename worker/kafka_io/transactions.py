@@ -57,7 +57,7 @@ from worker.errors import (
 from worker.kafka_io.connection import connect
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.refusals import Sieve, refusal_of
-from worker.kafka_io.sink import Membership, OnCompletion
+from worker.kafka_io.sent import Membership, OnCompletion
 from worker.kafka_io.translation import plain, translate
 from worker.logs import get_logger
 from worker.settings import Settings
@@ -210,13 +210,14 @@ class TransactionalSink:
                 publisher.abort(_ABORT)
         finally:
             publisher.abandon()
-        return self._sift([future.exception for future in sent]) or cause
+        return self._sift(sent, cause) if isinstance(cause, PublishRefused) else cause
 
-    def _sift(self, told: Sequence[Exception | None]) -> BrokerAway | None:
-        """Have another outcome for each record that was refused; None where none was."""
+    def _sift(self, sent: Iterable[Any], cause: PublishRefused) -> StreamlabelError:
+        """Have another outcome for each record that was refused."""
+        told = [future.exception for future in sent]
         refused = [error for error in told if error and refusal_of(error)]
         if not refused:
-            return None
+            return cause
         self._failures = 0
         replaced = self._sieve.replaced(self._held[: len(told)], told)
         self._held = self._sieve.passing([*replaced, *self._held[len(told) :]])

@@ -180,7 +180,7 @@ class Launcher:
             return TransactionalSink(settings, publisher, completed, source, clock, mend)
         # A client that works does something for every record within one request.
         patience = 2 * settings.kafka.request_timeout
-        return KafkaSink(publisher, patience, completed, source, clock)
+        return KafkaSink(publisher, patience, completed, source, clock, mend)
 
     def _patiently(self, attempt: Callable[[], Made]) -> Made | None:
         """Try until it works or the worker is told to stop (None); says so once a while."""
