@@ -94,15 +94,18 @@ class Encoder:
         """
         if isinstance(outcome, DeadLettered):
             return self._dead_letter(outcome, now_ms)
-        encoded = self._result(outcome, now_ms, now, trace)
-        size, most = size_of(encoded), self._terms.most_bytes
+        return self.checked(self._result(outcome, now_ms, now, trace), outcome, now_ms)
+
+    def checked(self, result: Encoded, outcome: Classified, now_ms: int) -> Encoded:
+        """The result, or a dead letter where its topic is known to refuse it."""
+        size, most = size_of(result), self._terms.most_bytes
         if size > most:
             message = f"the result has {size} bytes, the topic takes {most}"
             return self._refused(outcome, DeadLetterReason.RESULT_TOO_LARGE, message, now_ms)
-        if self._terms.keyless and encoded.key is None:
+        if self._terms.keyless and result.key is None:
             message = f"as of an earlier record without a key: {self._terms.keyless}"
             return self._refused(outcome, DeadLetterReason.RESULT_REFUSED, message, now_ms)
-        return encoded
+        return result
 
     def sizes(self) -> tuple[int, int]:
         """Least and usual bytes of a result, for a record without key, headers and id."""

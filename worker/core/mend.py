@@ -19,7 +19,7 @@ from worker.core.records import Classified, DeadLettered, Encoded
 from worker.core.terms import Refusal, Terms
 from worker.errors import PublishRefused
 
-Mend = Callable[[Encoded, Refusal], Encoded]
+Mend = Callable[[Encoded, Refusal | None], Encoded]
 
 # A timestamp that was replaced a moment ago and is refused again: the clocks are at odds.
 _JUST_NOW_MS = 60_000
@@ -39,13 +39,33 @@ class Mender:
     ) -> None:
         self._encoder, self._terms, self._now_ms = encoder, terms, now_ms
 
-    def mend(self, refused: Encoded, refusal: Refusal) -> Encoded:
-        """What to send in the place of a record that was refused.
+    def mend(self, sent: Encoded, refusal: Refusal | None) -> Encoded:
+        """What to send in the place of what was sent.
+
+        Args:
+            sent: it was refused, or is to be sent again after the refusal of another.
+            refusal: None where it was another's; what that taught counts for this one.
 
         Raises:
             PublishRefused: there is nothing; names the record and has the broker's words.
         """
-        now_ms, outcome = self._now_ms(), refused.outcome
+        if refusal is None:
+            return self._reviewed(sent, self._now_ms())
+        return self._replaced(sent, refusal, self._now_ms())
+
+    def _reviewed(self, sent: Encoded, now_ms: int) -> Encoded:
+        terms, outcome = self._terms[sent.topic], sent.outcome
+        timestamp_ms = terms.timestamp(sent.timestamp_ms, now_ms)
+        if timestamp_ms != sent.timestamp_ms:
+            sent = replace(sent, timestamp_ms=timestamp_ms, expired=False)
+        if isinstance(outcome, Classified):
+            return self._encoder.checked(sent, outcome, now_ms)
+        if isinstance(outcome, DeadLettered) and size_of(sent) > terms.most_bytes:
+            return self._encoder.encode(outcome, now_ms=now_ms, now=0.0)
+        return sent
+
+    def _replaced(self, refused: Encoded, refusal: Refusal, now_ms: int) -> Encoded:
+        outcome = refused.outcome
         if refusal.kind == "timestamp" and abs(now_ms - refused.timestamp_ms) > _JUST_NOW_MS:
             terms = self._terms[refused.topic]
             terms.refused_timestamp(refused.timestamp_ms, now_ms, refusal.words)
@@ -81,9 +101,11 @@ class Mender:
         return smaller
 
 
-def give_up(refused: Encoded, refusal: Refusal) -> Encoded:
-    """For whoever has no other outcome to send. Raises PublishRefused."""
-    raise final(refused, refusal)
+def give_up(sent: Encoded, refusal: Refusal | None) -> Encoded:
+    """For whoever has no other outcome to send. Raises PublishRefused for what was refused."""
+    if refusal is None:
+        return sent
+    raise final(sent, refusal)
 
 
 def final(refused: Encoded, refusal: Refusal) -> PublishRefused:

@@ -29,6 +29,7 @@ from worker.settings import Settings
 # would only turn a long outage into a restart. The largest 32-bit number of ms is 24 days.
 _FOR_EVER_MS = 2**31 - 1
 _SEND_ATTEMPTS = 20
+_BATCH = 262_144  # bytes at most; a larger one is refused, split and sent again
 _ABANDON = 0.1  # seconds that a producer gets which is given up
 _LAST_STEP = 1.0  # seconds at most for its thread to end
 _RETRY_TRANSACTION_MS = 20  # as the Java client does for a transaction's first partition
@@ -256,7 +257,7 @@ def _options(settings: Settings, max_request: int) -> dict[str, Any]:
         "delivery_timeout_ms": _FOR_EVER_MS,
         "max_block_ms": 10_000,
         "linger_ms": 0,  # what comes while a request is under way makes the next batch
-        "batch_size": 262_144,
+        "batch_size": min(_BATCH, max_request),
         "max_request_size": max_request,
         "compression_type": None if compression == "none" else compression,
         "allow_auto_create_topics": False,

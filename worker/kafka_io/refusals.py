@@ -85,30 +85,31 @@ class Sieve:
             outcomes: what was sent.
             errors: what became of each.
         """
-        told = list(errors)
+        sent, told = list(outcomes), list(errors)
         times = Counter(map(id, told))
-        found = []
-        for outcome, error in zip(outcomes, told, strict=True):
+        refused: dict[RecordRef, Refusal] = {}
+        for outcome, error in zip(sent, told, strict=True):
+            self._alone.discard(outcome.ref)
             refusal = refusal_of(error)
-            if refusal is None:
-                found.append(outcome)
-            elif times[id(error)] > 1:  # one error of a whole batch
+            if refusal is not None and times[id(error)] > 1:  # one error of a whole batch
                 self._alone.add(outcome.ref)
-                found.append(outcome)
-            else:
-                self._alone.discard(outcome.ref)
-                found += self._another(outcome, refusal)
-        return found
+            elif refusal is not None:
+                refused[outcome.ref] = refusal
+        mended = {
+            one.ref: self._another(one, refused[one.ref]) for one in sent if one.ref in refused
+        }
+        # What the refusals taught counts for the others too.
+        others = (mended[o.ref] if o.ref in mended else self._mend(o, None) for o in sent)
+        return [outcome for outcome in others if outcome is not None]
 
-    def _another(self, outcome: Encoded, refusal: Refusal) -> list[Encoded]:
+    def _another(self, outcome: Encoded, refusal: Refusal) -> Encoded | None:
         try:
-            return [self._mend(outcome, refusal)]
+            return self._mend(outcome, refusal)
         except PublishRefused as error:
             self.final = self.final or error
-            topic, partition, offset, _ = outcome.ref
-            first = self._shut.get(Partition(topic, partition), offset)
-            self._shut[Partition(topic, partition)] = min(first, offset)
-            return []
+            place = Partition(outcome.ref.topic, outcome.ref.partition)
+            self._shut[place] = min(self._shut.get(place, outcome.ref.offset), outcome.ref.offset)
+            return None
 
     def passing(self, outcomes: Iterable[Encoded]) -> list[Encoded]:
         """Without what follows a refused dead letter in its partition."""

@@ -39,15 +39,23 @@ class Sent:
         sent_at: when it was handed over first, seconds of the monotonic clock.
         refused: whether a record of it was refused, or dropped unsent after the refusal of another.
         failed: whether it met an error that stops the worker.
+        place: in poll order; a batch has one place for its results and one for its dead letters.
+        letters: whether it is of dead letters, else of results.
         proof: whether what comes after it waits until it is acknowledged.
     """
 
     def __init__(
-        self, outcomes: Sequence[Encoded], on_completion: OnCompletion, *, proof: bool = False
+        self,
+        outcomes: Sequence[Encoded],
+        on_completion: OnCompletion,
+        place: int,
+        *,
+        proof: bool = False,
     ) -> None:
         self.sent_at = math.inf
         self.refused = self.failed = False
-        self.proof = proof
+        self.letters = any(outcome.reason is not None for outcome in outcomes)
+        self.place, self.proof = place, proof
         self._outcomes = {outcome.ref: outcome for outcome in outcomes}
         self._on_completion = on_completion
         self._lock = threading.Lock()

@@ -7,6 +7,7 @@ inference and no runtime.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -85,8 +86,10 @@ class KafkaSink:
       waits for the sequence number at which the refused batch began, and would call all that comes
       later out of order. What is on the wire to other partitions is answered first. Then another
       producer, whose sequence numbers begin at zero, sends in poll order what was not
-      acknowledged, with another outcome in the place of the refused one. Nothing has overtaken it:
-      the client has one request at a time under way for a partition.
+      acknowledged, with another outcome in the place of the refused one.
+    * *Has anything overtaken it?* No result: the client has one request at a time under way for a
+      partition. And no dead letter, for where the other outcome is one: dead letters are sent only
+      when every result before them is acknowledged. (Results need not wait for dead letters.)
     * *A dead letter is refused*, for which there is no other outcome. It stays out, with what
       follows it in its partition; the rest is sent, and then the worker stops. A restart begins
       with that dead letter. So that none publishes again what follows it, the first dead letter
@@ -123,6 +126,7 @@ class KafkaSink:
         self._sieve = Sieve(mend)
         self._refused_at: float | None = None
         self._closed = False
+        self._places = 0
         self._proven: set[bool] = set()  # which dead letters were taken: with a key, without one
         self._look_after = clock.monotonic() + patience
         self._publisher = make_publisher()
@@ -147,24 +151,47 @@ class KafkaSink:
         self._look()
         if self._waiting:
             self._publisher.await_metadata()
-        while self._waiting and not any(batch.proof for batch in self._sent):
-            batch = self._waiting[0]
+        for batch in self._next():
             batch.send_by(self._publisher, self._source, self._clock, self._sieve)
             if batch.refused:
                 return
-            self._sent.append(self._waiting.popleft())
+            self._waiting.remove(batch)
+            self._sent.append(batch)
         if self._sieve.final is not None and not self._waiting:
             raise self._sieve.final
 
+    def _next(self) -> list[Sent]:
+        """What may be handed over, in order."""
+        undone = [batch for batch in chain(self._sent, self._waiting) if not batch.done]
+        result = min((batch.place for batch in undone if not batch.letters), default=math.inf)
+        proof = min((batch.place for batch in undone if batch.proof), default=math.inf)
+        return [
+            batch
+            for batch in self._waiting
+            if batch.place <= proof and not (batch.letters and batch.place > result)
+        ]
+
     def _wait(self, outcomes: Sequence[Encoded]) -> None:
-        """Have a batch wait for its hand-over: its dead letters first, if they are to prove one."""
-        letters = [one for one in outcomes if one.reason is not None]
-        if {one.key is None for one in letters} <= self._proven:
-            self._waiting.append(Sent(outcomes, self._on_completion))
-            return
-        results = [one for one in outcomes if one.reason is None]
-        self._waiting.append(Sent(letters, self._on_completion, proof=True))
-        self._waiting.append(Sent(results, self._on_completion))
+        """Have outcomes wait for their hand-over, in parts that may go each at its own time."""
+        proven, done = set(self._proven), 0
+        for place, outcome in enumerate(outcomes):
+            keyless = outcome.key is None
+            if outcome.reason is not None and keyless not in proven:
+                self._wait_apart(outcomes[done:place])
+                self._append([outcome], proof=True)
+                proven.add(keyless)
+                done = place + 1
+        self._wait_apart(outcomes[done:])
+
+    def _wait_apart(self, outcomes: Sequence[Encoded]) -> None:
+        self._append([outcome for outcome in outcomes if outcome.reason is None])
+        self._append([outcome for outcome in outcomes if outcome.reason is not None])
+
+    def _append(self, outcomes: Sequence[Encoded], *, proof: bool = False) -> None:
+        if outcomes:
+            self._places += 1
+            batch = Sent(outcomes, self._on_completion, self._places, proof=proof)
+            self._waiting.append(batch)
 
     def _let_go(self) -> None:
         """Forget what is acknowledged, but for what it proves."""
@@ -209,7 +236,11 @@ class KafkaSink:
         answered = all(batch.answered for batch in batches)
         if not answered and now < self._refused_at + self._patience:
             return False
-        self._replace_by(self._make_publisher())
+        successor = self._make_publisher()
+        if self._closed:
+            successor.abandon()
+            return False
+        self._replace_by(successor)
         self._refused_at = None
         self._sift()
         return True
@@ -224,7 +255,8 @@ class KafkaSink:
             reason=next((plain(error) for _, error in told if error and refusal_of(error)), ""),
             left=len(replaced),
         )
-        self._wait(self._sieve.passing(replaced))
+        left = self._sieve.passing(replaced)
+        self._wait(sorted(left, key=lambda one: one.ref))  # a result that is a dead letter now
 
     # -- a client that forgets -----------------------------------------------------------------
 
