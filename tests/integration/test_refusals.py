@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -19,6 +17,7 @@ from tests.workers import (
     ObedientModel,
     alter,
     audit,
+    check,
     clock,
     count,
     needs_kafka,
@@ -49,6 +48,17 @@ def holds(broker: Broker, topics: Topics, delivery: str, consumed: int) -> dict[
     assert (verdict["consumed"], verdict["duplicated"]) == (consumed, 0), verdict
     assert verdict["pending"] == 0, verdict
     return verdict
+
+
+def untold(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """A user without DescribeConfigs, or a broker that has no such API."""
+
+    def describe(*_: object, **__: object) -> dict[str, Any]:
+        if how == "no such API":
+            raise errors.IncompatibleBrokerVersion("DescribeConfigs")
+        return {"topic": {}}
+
+    monkeypatch.setattr(KafkaAdminClient, "describe_configs", describe)
 
 
 def without_key(at: int, number: int = 100) -> list[tuple[bytes | None, bytes | None]]:
@@ -119,6 +129,39 @@ def test_a_timestamp_that_a_topic_refuses_becomes_the_time_of_labelling(  # noqa
     holds(broker, topics, delivery, 103)
 
 
+@BOTH
+def test_refusals_amid_dead_letters_keep_every_order(
+    broker: Broker,
+    topics: Topics,
+    admin: KafkaAdminClient,
+    monkeypatch: pytest.MonkeyPatch,
+    delivery: str,
+) -> None:
+    """A result that is refused becomes a dead letter beside those that were some from the start.
+
+    Each is smaller than the one before, and larger than its topic takes: each is tried.
+    """
+    needs_kafka(broker, "takes any record")
+    alter(admin, topics.output, max_message_bytes="3000")
+    untold(monkeypatch, "no right")
+    records = texts(400)
+    for n in range(5, 400, 10):
+        records[n] = (records[n][0], UNREADABLE)
+    for n in range(0, 400, 50):
+        pad = "x" * (9_000 - 10 * n)
+        value = json.dumps({"id": n, "text": "hello", "pad": pad}).encode()
+        records[n] = (records[n][0], value)
+    produce(broker, topics.input, records)
+    settings = {"output__mode": "enrich", "batch__max_records": 32}
+    with running(broker, topics, delivery=delivery, **settings) as worker:
+        wait_until(lambda: count(broker, topics) >= 400, what="all have an outcome")
+    assert worker.error is None
+    reasons = [letter(r).reason.value for r in read(broker, topics.dead, 3)]
+    assert reasons.count("result_too_large") == 8
+    assert reasons.count("not_utf8") == 40
+    holds(broker, topics, delivery, 400)
+
+
 @pytest.mark.allow_errors
 @BOTH
 @pytest.mark.parametrize("topics", [1], indirect=True)
@@ -145,17 +188,6 @@ def test_a_dead_letter_that_is_refused_stops_the_worker_and_is_named(
 
 
 # -- sizes -------------------------------------------------------------------------------------
-
-
-def untold(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    """A user without DescribeConfigs, or a broker that has no such API."""
-
-    def describe(*_: object, **__: object) -> dict[str, Any]:
-        if how == "no such API":
-            raise errors.IncompatibleBrokerVersion("DescribeConfigs")
-        return {"topic": {}}
-
-    monkeypatch.setattr(KafkaAdminClient, "describe_configs", describe)
 
 
 LARGE = json.dumps({"id": "large", "text": "hello", "pad": "x" * 2_000_000}).encode()
@@ -311,16 +343,3 @@ def test_check_says_what_is_doubtful_of_the_topics(
     ):
         assert words in said
     assert "!!" not in check(broker, make_topics(partitions=3))
-
-
-def check(broker: Broker, topics: Topics, *more: str) -> str:
-    """What `streamlabel check` prints of a broker and its topics."""
-    command = [
-        *(sys.executable, "-m", "worker", "check", "--only-changed", "--model", "bundled"),
-        *("--bootstrap-servers", broker.bootstrap_servers, "--group-id", topics.group),
-        *("--input-topic", topics.input, "--output-topic", topics.output),
-        *("--output-dead-letter-topic", topics.dead, *more),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
