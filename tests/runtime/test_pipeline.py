@@ -99,7 +99,7 @@ class Bench:
         return self.pipeline.offer(MicroBatch(entries, "ready", self.clock.now, self.clock.now, 5))
 
     def work(self) -> list[str]:
-        """What was done for batches, left out what is done while there is none."""
+        """The steps taken for batches; an idle sink is advanced beside them."""
         return [what for what in self.all.done if what != "advance"]
 
     def wait_for(self, what: str, times: int = 1) -> None:

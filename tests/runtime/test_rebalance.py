@@ -1,4 +1,4 @@
-"""Rebalance: drain first, let go second, and let go whatever became of the drain."""
+"""Rebalance: drain first, let go second, also when the drain fails."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Bench:
         return self.metrics.registry.get_sample_value(f"streamlabel_{name}", labels)
 
     def fault(self) -> StreamlabelError | None:
-        """What the main loop will stop on."""
+        """The fault that the main loop will stop on."""
         try:
             Completions.absorb(self.completions)
         except StreamlabelError as error:

@@ -129,7 +129,7 @@ class Progress:
         return None
 
     def _judged(self) -> list[Holder]:
-        """Who is to be judged by its own last step."""
+        """The holders whose last step counts."""
         waits = [wait for wait in self._waits if wait.held > 0]
         return waits or [stage for stage in self._stages if stage.held > 0][:1]
 

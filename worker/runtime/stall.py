@@ -7,8 +7,8 @@ bounded. So the holder furthest down is the one to judge, by its own last step: 
 may only be waiting for it, and what is behind it has run empty. A holder that still takes steps
 (forward pass by forward pass through a long batch) is none that stalls.
 
-What the brokers do is judged by itself: a commit moves while an acknowledgement does not, where
-they are of different partitions.
+The two waits for the brokers are judged apart: one partition's commits can move while another's
+acknowledgements do not.
 """
 
 from __future__ import annotations
