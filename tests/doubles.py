@@ -48,7 +48,7 @@ class Producer:
 
     @property
     def offsets(self) -> list[int]:
-        """Of what was sent."""
+        """The offsets that were sent."""
         return offsets(one for one, _ in self.sent)
 
     def acknowledge(self, *some: int) -> None:
@@ -78,7 +78,7 @@ class Producer:
     def check(self) -> None:
         self.before("check")
 
-    # What a transaction needs.
+    # For transactions.
 
     last_error: Exception | None = None
 
@@ -219,7 +219,7 @@ class Pipe:
 
 
 class Sink:
-    """In place of a sink whose publish thread works by itself; counts who is in a hurry."""
+    """In place of a sink. Counts how often it was told to hurry."""
 
     def __init__(self, *, commits_offsets: bool = False) -> None:
         self.commits_offsets = commits_offsets

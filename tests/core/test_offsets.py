@@ -135,7 +135,7 @@ def test_what_is_given_up_or_forgotten_is_not_held() -> None:
 
 
 def test_only_the_oldest_record_s_acknowledgement_is_progress() -> None:
-    """Whatever is acknowledged after it, in its partition or in another."""
+    """Later records do not count, in its partition or in another."""
     tracker = tracking(0, 1)
     tracker.assign(Partition("in", 1), 1)
     tracker.track(raw(0, partition=1))

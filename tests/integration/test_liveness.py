@@ -199,7 +199,7 @@ def test_a_record_that_is_never_acknowledged_is_named_and_holds_back_no_more_tha
         )
         assert bound / 2 < worker.value("streamlabel_held_records") <= bound
         lost, publisher, outcome = unanswered[0]
-        where = f"{topics.input}[{outcome.ref.partition}] offset {outcome.ref.offset}, for"
+        where = f"{topics.input}[{outcome.ref.partition}] offset {outcome.ref.offset}, polled"
         assert where in worker.progress.live()[1]
         send(publisher, outcome).add_callback(lost.success)
         wait_until(lambda: count(broker, topics) == 400, what="all are labelled")

@@ -1,4 +1,4 @@
-"""KafkaSink: each outcome is sent in poll order until it is acknowledged, by whatever producer."""
+"""KafkaSink: each outcome is sent, in poll order, until a producer has it acknowledged."""
 
 from __future__ import annotations
 

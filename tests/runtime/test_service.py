@@ -40,7 +40,7 @@ class Bench:
         self.worker.rebalance.on_assigned({P0: 1, P1: 1})
 
     def then(self, *steps: Callable[[], Iterable[RawRecord]]) -> None:
-        """What the next polls do; after the last one the worker is told to stop."""
+        """Script the next polls; after the last one the worker is told to stop."""
         self.source.script.extend(steps)
 
     def acknowledge(self, partition: int, *some: int) -> None:
@@ -124,7 +124,7 @@ def test_a_poll_that_fails_is_tried_again(bench: Bench) -> None:
 
 
 def behind_the_first(bench: Bench, ended: Callable[[], object]) -> None:
-    """Record 0 of partition 0 is never acknowledged, whatever comes after it is."""
+    """Record 0 of partition 0 is never acknowledged, and all later ones are."""
     n = 0
 
     def poll() -> list[RawRecord]:
@@ -216,7 +216,8 @@ def test_a_record_that_is_not_acknowledged_is_named_while_everything_else_moves(
     assert said[0] == (True, "running")
     live, words = said[-1]
     assert not live
-    assert "has not acknowledged the oldest of 2 records, in[0] offset 5, for" in words
+    assert words.startswith("the broker has not acknowledged the oldest of 2 records for")
+    assert "; the oldest record is in[0] offset 5, polled" in words
     assert bench.source.commits[-1] == {P1: STALL - 1}
 
 
@@ -340,7 +341,7 @@ def test_the_group_is_left_whatever_breaks_before(
 def test_what_is_acknowledged_behind_an_odd_completion_is_committed(
     bench: Bench, error: Exception
 ) -> None:
-    """Of what comes in while the pipeline is closed, one can't be taken in."""
+    """It comes in while the pipeline is closed, before a good one."""
 
     def at_the_end(what: str) -> None:
         if what == "close":
@@ -357,7 +358,7 @@ def test_what_is_acknowledged_behind_an_odd_completion_is_committed(
 
 
 class _Odd:
-    """A completion that breaks whoever takes it in."""
+    """A completion that can't be taken in."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error

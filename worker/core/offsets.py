@@ -161,7 +161,7 @@ class OffsetTracker:
     def resolved(self) -> int:
         """How many records came before the oldest one in flight; it only rises.
 
-        What is acknowledged behind that one is no progress: it can't be committed.
+        An acknowledgement behind that one is no progress: its offset can't be committed.
         """
         oldest = self._oldest()
         return oldest.number if oldest else self._tracked

@@ -81,7 +81,7 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 self._handler.on_revoked(gone)
             finally:
-                self._forget(gone)  # another worker gets them now, whatever became of the drain
+                self._forget(gone)  # another worker gets them, also after a failed drain
             self._clock.sleep(self._pause)
             drained.success(None)
         except Exception as error:  # noqa: BLE001 - raised again where it is awaited

@@ -66,7 +66,7 @@ class Sent:
 
     @property
     def done(self) -> bool:
-        """Whether nothing of it is left to be acknowledged."""
+        """Whether all of it is acknowledged."""
         return self._left == 0
 
     @property

@@ -73,13 +73,13 @@ class KafkaSink:
     The client tries for as long as it takes, and alone knows what the broker has stored already.
     But its sender has been seen to forget a batch for ever, after a broker was killed. A producer
     that does nothing for a record although it could is therefore replaced, and its successor sends
-    what was not acknowledged, in poll order. A batch that a producer has not got whole waits, be it
-    new or taken back from another producer, and nothing overtakes it. Walked through:
+    what was not acknowledged, in poll order. A batch waits until a producer has all of it, whether it
+    is new or was taken back from another producer, and nothing overtakes it. Walked through:
 
     * *An answer arrives meanwhile.* Once a batch has left its producer, that one's callbacks are
       ignored; what was acknowledged in time is told by the records' own futures.
-    * *The hand-over is interrupted*: the group is in doubt, the broker away. What was not handed
-      over still waits, and the next `advance` goes on there.
+    * *The hand-over is interrupted*: the group is in doubt, the broker away. The rest still
+      waits, and the next `advance` goes on there.
     * *The old producer wakes up.* It is halted before the new one sends anything. What it had on
       the wire by then may be stored a second time, as after a kill.
     * *A record is refused*, and its batch with it. The client sends nothing more, for the broker

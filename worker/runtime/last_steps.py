@@ -1,4 +1,4 @@
-"""The last steps of a stop or of a rebalance: each is taken, whatever became of the ones before.
+"""The last steps of a stop or of a rebalance: an error in one does not skip the next.
 
 Runs on the thread that stops or gives back. Imports the ground floor.
 """

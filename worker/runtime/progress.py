@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 
 from worker.clock import Clock
+from worker.core.records import RecordRef
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.stall import Holder, Stall, Wait, stacks
@@ -33,6 +34,7 @@ class Progress:
         joined: whether it has been a member of its group; a rebalance after that does not make it
             less ready.
         acknowledgements, commits: what the main loop waits for.
+        oldest: the oldest record in flight, and when it was polled, in seconds of the clock.
     """
 
     def __init__(self, stall_timeout: float, metrics: Metrics, clock: Clock) -> None:
@@ -44,6 +46,7 @@ class Progress:
         self.commits = Wait("the offsets of {} partitions have waited for their commit")
         self._waits: tuple[Holder, ...] = (self.commits, self.acknowledgements)
         self._stages: tuple[Holder, ...] = ()
+        self.oldest: tuple[RecordRef, float] | None = None
         self._main: int | None = None
         self._round_at = self._since = clock.monotonic()
         self._down_since: float | None = None
@@ -116,17 +119,28 @@ class Progress:
         standing = self._standing(self._round_at)
         if standing > self._stall_timeout:
             # What it waits for is counted by itself, and would be blamed in its stead.
-            return Stall("the main loop has not gone round", standing, (self._main,))
+            words = "the main loop has not gone round"
+            return Stall(words, standing, (self._main,), self._oldest())
         for holder in self._judged():
             standing = self._standing(holder.moved_at)
             if standing > self._stall_timeout:
-                return Stall(holder.describe(), standing, tuple(holder.threads()))
+                threads = tuple(holder.threads())
+                return Stall(holder.describe(), standing, threads, self._oldest())
         return None
 
     def _judged(self) -> list[Holder]:
-        """Who is to be judged by its own last step."""
+        """The holders whose last step counts."""
         waits = [wait for wait in self._waits if wait.held > 0]
         return waits or [stage for stage in self._stages if stage.held > 0][:1]
+
+    def _oldest(self) -> str:
+        if self.oldest is None:
+            return ""
+        (topic, partition, offset, _), polled_at = self.oldest
+        age = self._clock.monotonic() - polled_at
+        return (
+            f"; the oldest record is {topic}[{partition}] offset {offset}, polled {age:.0f} s ago"
+        )
 
     def _standing(self, moved_at: float) -> float:
         return self._clock.monotonic() - max(moved_at, self._since)

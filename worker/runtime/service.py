@@ -246,7 +246,7 @@ class Worker:
             return
         self._next_report = now + _REPORT_EVERY
         self._sink.check()
-        oldest = self._offsets.oldest()
+        self._progress.oldest = oldest = self._offsets.oldest()
         self._metrics.show(self._offsets)
         self._metrics.oldest_uncommitted.set(now - oldest[1] if oldest else 0)
         self._progress.connection(up=self._source.connected())
@@ -259,19 +259,12 @@ class Worker:
         self._progress.joined |= settled
         staged = len(self._batcher) + sum(stage.held for stage in self._pipeline.stages)
         self._progress.acknowledgements.note(
-            self._offsets.records - staged, self._offsets.resolved, now, self._oldest()
+            self._offsets.records - staged, self._offsets.resolved, now
         )
         # While the group is busy with another member a commit may have to wait: no fault of ours.
         uncommitted = len(self._offsets.committable()) if settled else 0
         self._progress.commits.note(uncommitted, self._offsets.commits, now)
         self._progress.live()  # a stall is said whether or not anybody probes
-
-    def _oldest(self) -> str:
-        oldest = self._offsets.oldest()
-        if oldest is None:
-            return ""
-        ref, _ = oldest
-        return f"{ref.topic}[{ref.partition}] offset {ref.offset}"
 
     def _report_lag(self, partition: Partition) -> None:
         end, done = self._source.end_offset(partition), self._offsets.committed(partition)

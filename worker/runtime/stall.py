@@ -7,8 +7,8 @@ bounded. So the holder furthest down is the one to judge, by its own last step: 
 may only be waiting for it, and what is behind it has run empty. A holder that still takes steps
 (forward pass by forward pass through a long batch) is none that stalls.
 
-What the brokers do is judged by itself: a commit moves while an acknowledgement does not, where
-they are of different partitions.
+The two waits for the brokers are judged apart: one partition's commits can move while another's
+acknowledgements do not.
 """
 
 from __future__ import annotations
@@ -51,33 +51,32 @@ class Wait:
     def __init__(self, words: str) -> None:
         self._words = words
         self._done = 0
-        self._first = ""
         self.held = 0
         self.moved_at = 0.0
 
-    def note(self, held: int, done: int, now: float, first: str = "") -> None:
-        """Look at the counters: what waits, how much was done in all, and what waits longest."""
+    def note(self, held: int, done: int, now: float) -> None:
+        """Look at the counters: what waits, and how much was done in all."""
         if not self.held or done != self._done:
             self.moved_at = now
-        self.held, self._done, self._first = max(0, held), done, first
+        self.held, self._done = max(0, held), done
 
     def describe(self) -> str:
-        words = self._words.format(self.held)
-        return f"{words}, {self._first}," if self._first else words
+        return self._words.format(self.held)
 
     def threads(self) -> Iterable[int | None]:
         return [t.ident for t in threading.enumerate() if t.name.startswith("kafka-io")]
 
 
 class Stall(NamedTuple):
-    """Something that has not moved for too long."""
+    """Something that has not moved for too long; `oldest` is the record that waits longest."""
 
     what: str
     seconds: float
     threads: tuple[int | None, ...]
+    oldest: str
 
     def __str__(self) -> str:
-        return f"{self.what} for {self.seconds:.0f} s"
+        return f"{self.what} for {self.seconds:.0f} s{self.oldest}"
 
 
 def stacks(threads: Iterable[int | None]) -> str:
