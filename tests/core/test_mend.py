@@ -116,6 +116,20 @@ def test_a_timestamp_that_is_refused_becomes_now_and_is_learnt(kind: str) -> Non
     assert mended.happened_ms == 1_700_000_000_000
 
 
+def test_what_a_refusal_taught_counts_for_what_is_sent_again() -> None:
+    desk = Desk()
+    result, letter = desk.result(), desk.letter(raw(8, b"\xff" * 9_000))
+    assert desk.mend(result, None) == result
+    assert desk.mend(letter, None) == letter
+    desk.terms[OUT].before_ms = desk.terms[DEAD].before_ms = 60_000
+    for sent in (result, letter):
+        later = desk.mend(sent, None)
+        assert (later.topic, later.timestamp_ms) == (sent.topic, NOW)
+    desk.terms[OUT].max_bytes, desk.terms[DEAD].max_bytes = size_of(result) - 1, 5_000
+    assert context(desk.mend(result, None)).reason is DeadLetterReason.RESULT_TOO_LARGE
+    assert size_of(desk.mend(letter, None)) <= 5_000
+
+
 def test_clocks_at_odds_are_no_endless_loop() -> None:
     """The time of now is refused too: the result is a dead letter, and that stops the worker."""
     desk = Desk(timestamp="labelled")
@@ -132,6 +146,8 @@ def test_whoever_has_no_other_outcome_gives_up_with_the_place_and_the_words() ->
         with pytest.raises(PublishRefused, match=r"the result of in\[0\] offset 7, .*: Invalid"):
             mend(nobody, KEYLESS)
     assert nobody.happened_ms == nobody.timestamp_ms
+    assert give_up(nobody, None) is nobody
+    assert desk.mend(nobody, None) is nobody
 
 
 def test_the_time_of_labelling_is_taken_where_that_is_set() -> None:

@@ -137,7 +137,7 @@ def _model(settings: Settings) -> Found:
 
 
 def _of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
-    """Whether they fit their topic; where that is not there, its own part says so."""
+    """A warning where they may not fit their topic. A missing topic has its own part."""
     from worker.runtime.topics import fit
 
     try:

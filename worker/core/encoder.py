@@ -225,7 +225,7 @@ class Encoder:
 
 
 def size_of(encoded: Encoded) -> int:
-    """What a record takes on the wire, bytes, rounded up."""
+    """Bytes that a record takes on the wire, rounded up."""
     return len(encoded.value) + _overhead(encoded.key, encoded.headers)
 
 

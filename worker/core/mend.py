@@ -5,7 +5,7 @@
 | a result | a dead letter | sent with the time of now | a dead letter with the broker's words |
 | a dead letter | cut further | sent with the time of now | the worker stops |
 
-What is learnt stays in the topic's `Terms`, so that later records are not refused for it.
+Each refusal corrects the topic's `Terms`, so later records are not refused for the same reason.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Mender:
         self._encoder, self._terms, self._now_ms = encoder, terms, now_ms
 
     def mend(self, sent: Encoded, refusal: Refusal | None) -> Encoded:
-        """What to send in the place of what was sent.
+        """Another outcome to send, or the same again.
 
         Args:
             sent: it was refused, or is to be sent again after the refusal of another.
-            refusal: None where it was another's; what that taught counts for this one.
+            refusal: None where another was refused; its terms are corrected all the same.
 
         Raises:
             PublishRefused: there is nothing; names the record and has the broker's words.
@@ -102,7 +102,7 @@ class Mender:
 
 
 def give_up(sent: Encoded, refusal: Refusal | None) -> Encoded:
-    """For whoever has no other outcome to send. Raises PublishRefused for what was refused."""
+    """Mend nothing. Raises PublishRefused for a record that was refused."""
     if refusal is None:
         return sent
     raise final(sent, refusal)

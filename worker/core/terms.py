@@ -1,4 +1,4 @@
-"""What a topic takes: told at start, and corrected by what it refuses. Pure.
+"""The terms on which a topic takes records: told at start, corrected by refusals. Pure.
 
 The encoder owns one of each output topic, on the publish thread. A broker that does not tell a
 topic's limits is found out about: a record is tried, and a refusal teaches what to try next.
@@ -33,7 +33,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Terms:
-    """What one topic takes.
+    """The terms of one topic.
 
     Attributes:
         max_bytes: the largest record; None where it is not known.
@@ -73,7 +73,7 @@ class Terms:
         return now_ms if early or late else timestamp_ms
 
     def expired(self, timestamp_ms: int, now_ms: int) -> bool:
-        """Whether retention would delete a record that is written with this timestamp now."""
+        """True where retention would delete a record with this timestamp as soon as it is written."""
         return self.retention_ms is not None and now_ms - timestamp_ms >= self.retention_ms
 
     def refused_size(self, size: int, *, cut: bool) -> None:

@@ -1,4 +1,4 @@
-"""What is known of a topic, and what is doubtful about the three of them together. Pure.
+"""Facts about one topic, and doubts about the three of them together. Pure.
 
 Facts come in from `kafka_io/admin`; sentences go out, for the log at start and for `check`.
 """
@@ -43,7 +43,7 @@ class TopicInfo:
 
     @property
     def told(self) -> bool:
-        """Whether the broker tells the topic's configuration."""
+        """True where the broker tells the topic's configuration."""
         return self.max_message_bytes is not None
 
     @property
@@ -53,7 +53,7 @@ class TopicInfo:
 
     @property
     def keeps_timestamps(self) -> bool:
-        """Whether a record has the timestamp that it was sent with."""
+        """True where a record has the timestamp that it was sent with."""
         return self.timestamp_type != "LogAppendTime"
 
     @property
@@ -74,7 +74,7 @@ class Output(NamedTuple):
 def doubts(
     source: TopicInfo, results: Output, dead_letters: Output, *, keeps_event_time: bool
 ) -> list[str]:
-    """What an operator should know of the outputs before a record is written to them.
+    """Tell an operator, before a record is written, how the outputs may fail the results.
 
     Args:
         source: the input.

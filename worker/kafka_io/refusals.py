@@ -1,4 +1,4 @@
-"""What the broker's answer to a batch means for each of its records.
+"""The broker's answer to a batch, read for each of its records.
 
 The functions are for any thread, a `Sieve` is its sink's. Imports no inference and no runtime.
 
@@ -28,19 +28,19 @@ class NotSent(errors.KafkaError):  # type: ignore[misc] # the client has no type
 
 
 def spared(error: Exception) -> bool:
-    """Whether it is another record that was refused."""
+    """True where another record was refused, and this one fell with it."""
     # Its batch mates get the root of the client's errors itself.
     return isinstance(error, NotSent) or type(error) is errors.KafkaError
 
 
 def refusal_of(error: Exception | None) -> Refusal | None:
-    """The refusal of this very record; None where it is none."""
+    """The refusal of this very record, or None."""
     if error is None or not isinstance(translate(error), PublishRefused):
         return None
     words = plain(error)
     if isinstance(error, _SIZES):
         return Refusal("size", words)
-    # Of several records with a reason each, the client calls every one invalid.
+    # The client calls several refused records invalid, whichever reason each has.
     if isinstance(error, errors.InvalidTimestampError) or "imestamp" in words:
         return Refusal("timestamp", words)
     return Refusal("record", words)
@@ -49,10 +49,9 @@ def refusal_of(error: Exception | None) -> Refusal | None:
 class Sieve:
     """Takes out of what was sent the records that were refused, and puts others in their place.
 
-    Where the broker named no record of a batch that it refused, each of it is to be sent alone: the
-    one that is refused again was it. A dead letter for which there is no other outcome stays out,
-    and all that follows it in its partition: a restart begins with it, and would publish that
-    again, each time.
+    If the broker refused a batch and named no record, each of its records is sent alone next; the
+    culprit is refused again. A dead letter for which there is no other outcome stays out, and so do
+    all records that follow it in its partition: each restart would publish them again.
 
     Args:
         mend: gives another outcome for one that its topic refuses; raises PublishRefused where
@@ -69,7 +68,7 @@ class Sieve:
         self.final: PublishRefused | None = None
 
     def alone(self, outcome: Encoded) -> bool:
-        """Whether its answer is to be awaited before the next one is sent."""
+        """True where its answer must come before the next record is sent."""
         return outcome.ref in self._alone
 
     def settled(self) -> None:
@@ -98,7 +97,7 @@ class Sieve:
         mended = {
             one.ref: self._another(one, refused[one.ref]) for one in sent if one.ref in refused
         }
-        # What the refusals taught counts for the others too.
+        # The refusals have corrected the terms for the others too.
         others = (mended[o.ref] if o.ref in mended else self._mend(o, None) for o in sent)
         return [outcome for outcome in others if outcome is not None]
 

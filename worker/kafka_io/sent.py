@@ -76,7 +76,7 @@ class Sent:
 
     @property
     def keyless(self) -> set[bool]:
-        """Whether it has records without a key, or with one, or both."""
+        """The kinds of its records: True without a key, False with one."""
         return {one.key is None for one in self._outcomes.values()}
 
     @property
@@ -118,7 +118,7 @@ class Sent:
     def take_back(self) -> list[tuple[Encoded, Exception | None]]:
         """Publish thread: leave the producer; what is left, and what was said of it.
 
-        What is acknowledged is complete with that, and nothing else of this batch will be.
+        Its acknowledged records are complete now; the batch completes nothing after that.
         """
         self.leave()
         if self.done:

@@ -7,16 +7,14 @@ inference and no runtime.
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any, Protocol
 
 from worker.clock import Clock
 from worker.core.mend import Mend, give_up
 from worker.core.records import Encoded
 from worker.errors import StreamlabelError
+from worker.kafka_io.line import Line
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.refusals import Sieve, refusal_of
 from worker.kafka_io.sent import Membership, OnCompletion, Sent
@@ -84,16 +82,16 @@ class KafkaSink:
       the wire by then may be stored a second time, as after a kill.
     * *A record is refused*, and its batch with it. The client sends nothing more, for the broker
       waits for the sequence number at which the refused batch began, and would call all that comes
-      later out of order. What is on the wire to other partitions is answered first. Then another
+      later out of order. Requests to other partitions are answered first. Then another
       producer, whose sequence numbers begin at zero, sends in poll order what was not
       acknowledged, with another outcome in the place of the refused one.
     * *Has anything overtaken it?* No result: the client has one request at a time under way for a
-      partition. And no dead letter, for where the other outcome is one: dead letters are sent only
-      when every result before them is acknowledged. (Results need not wait for dead letters.)
+      partition. And no dead letter, should the other outcome be one: the `Line` keeps dead letters
+      back until every result before them is acknowledged.
     * *A dead letter is refused*, for which there is no other outcome. It stays out, with what
       follows it in its partition; the rest is sent, and then the worker stops. A restart begins
-      with that dead letter. So that none publishes again what follows it, the first dead letter
-      with a key, and the first without, must be acknowledged before anything after them is sent.
+      with that dead letter, and publishes nothing again: the `Line` sends nothing past the first
+      dead letter until it is acknowledged.
 
     Args:
         make_publisher: makes a producer.
@@ -118,87 +116,46 @@ class KafkaSink:
         mend: Mend = give_up,
     ) -> None:
         self._make_publisher, self._patience = make_publisher, patience
-        self._on_completion = on_completion
         self._source, self._clock = source, clock
-        # Both in poll order, and what waits comes after what was sent.
-        self._sent: deque[Sent] = deque()
-        self._waiting: deque[Sent] = deque()
+        self._line = Line(on_completion)
         self._sieve = Sieve(mend)
         self._refused_at: float | None = None
         self._closed = False
-        self._places = 0
-        self._proven: set[bool] = set()  # which dead letters were taken: with a key, without one
         self._look_after = clock.monotonic() + patience
         self._publisher = make_publisher()
         self._successor: Publisher | None = None
 
+    @property
+    def _sent(self) -> list[Sent]:
+        """Batches that are not acknowledged, for harnesses that count them."""
+        return self._line.batches
+
     def publish(self, outcomes: Sequence[Encoded]) -> None:
-        """Hand a batch to the client; one completion follows when all of it is acknowledged.
+        """Hand a batch to the client; a completion follows when all of it is acknowledged.
 
         Raises:
             BrokerAway: not all was handed over yet; call `advance`.
             Fatal: the topic is gone or forbidden, or a dead letter is refused.
         """
         if self._sieve.final is None:
-            self._wait(outcomes)
+            self._line.add(outcomes)
         self.advance()
 
     def advance(self) -> None:
         """Hand over what waits, to a producer that works."""
-        self._let_go()
+        self._line.let_go()
         if not self._sifted():
             return
         self._look()
-        if self._waiting:
+        if self._line.waiting:
             self._publisher.await_metadata()
-        for batch in self._next():
+        for batch in self._line.due():
             batch.send_by(self._publisher, self._source, self._clock, self._sieve)
             if batch.refused:
                 return
-            self._waiting.remove(batch)
-            self._sent.append(batch)
-        if self._sieve.final is not None and not self._waiting:
+            self._line.handed_over(batch)
+        if self._sieve.final is not None and not self._line.waiting:
             raise self._sieve.final
-
-    def _next(self) -> list[Sent]:
-        """What may be handed over, in order."""
-        undone = [batch for batch in chain(self._sent, self._waiting) if not batch.done]
-        result = min((batch.place for batch in undone if not batch.letters), default=math.inf)
-        proof = min((batch.place for batch in undone if batch.proof), default=math.inf)
-        return [
-            batch
-            for batch in self._waiting
-            if batch.place <= proof and not (batch.letters and batch.place > result)
-        ]
-
-    def _wait(self, outcomes: Sequence[Encoded]) -> None:
-        """Have outcomes wait for their hand-over, in parts that may go each at its own time."""
-        proven, done = set(self._proven), 0
-        for place, outcome in enumerate(outcomes):
-            keyless = outcome.key is None
-            if outcome.reason is not None and keyless not in proven:
-                self._wait_apart(outcomes[done:place])
-                self._append([outcome], proof=True)
-                proven.add(keyless)
-                done = place + 1
-        self._wait_apart(outcomes[done:])
-
-    def _wait_apart(self, outcomes: Sequence[Encoded]) -> None:
-        self._append([outcome for outcome in outcomes if outcome.reason is None])
-        self._append([outcome for outcome in outcomes if outcome.reason is not None])
-
-    def _append(self, outcomes: Sequence[Encoded], *, proof: bool = False) -> None:
-        if outcomes:
-            self._places += 1
-            batch = Sent(outcomes, self._on_completion, self._places, proof=proof)
-            self._waiting.append(batch)
-
-    def _let_go(self) -> None:
-        """Forget what is acknowledged, but for what it proves."""
-        for batch in self._sent:
-            if batch.proof and batch.done:
-                self._proven |= batch.keyless
-        self._sent = deque(batch for batch in self._sent if not batch.done)
 
     def check(self) -> None:
         """Raises TopicMissing where a topic was deleted."""
@@ -226,7 +183,7 @@ class KafkaSink:
         Raises:
             BrokerAway: there is no other producer to be had; call again.
         """
-        batches = [*self._sent, *self._waiting]
+        batches = self._line.batches
         if self._closed or any(batch.failed for batch in batches):
             return False
         if not any(batch.refused for batch in batches):
@@ -247,8 +204,7 @@ class KafkaSink:
 
     def _sift(self) -> None:
         """Take all back that was not acknowledged, with other outcomes for what was refused."""
-        batches, self._waiting = self._waiting, deque()
-        told = [pair for batch in batches for pair in batch.take_back()]
+        told = self._line.take_back()
         replaced = self._sieve.replaced([one for one, _ in told], [error for _, error in told])
         log.warning(
             "records were refused; another producer goes on with other outcomes for them",
@@ -256,7 +212,7 @@ class KafkaSink:
             left=len(replaced),
         )
         left = self._sieve.passing(replaced)
-        self._wait(sorted(left, key=lambda one: one.ref))  # a result that is a dead letter now
+        self._line.add(sorted(left, key=lambda one: one.ref))  # some results are letters now
 
     # -- a client that forgets -----------------------------------------------------------------
 
@@ -278,14 +234,14 @@ class KafkaSink:
             self._replace_by(successor)
             log.warning(
                 "the producer had stopped sending, another one goes on: expect repeats",
-                records=sum(len(batch.unacknowledged) for batch in self._waiting),
+                records=sum(len(batch.unacknowledged) for batch in self._line.waiting),
             )
         else:  # it has caught up, or waits for a leader as anyone would
             successor.abandon()
 
     def _neglected(self, since: float) -> set[Any]:
         # Most of the time the first batch is young, and the client is not asked.
-        first = next(chain(self._sent, self._waiting), None)
+        first = next(iter(self._line.batches), None)
         old = first is not None and first.sent_at < since
         return self._publisher.neglected(since) if old else set()
 
@@ -309,8 +265,5 @@ class KafkaSink:
 
     def _replace_by(self, successor: Publisher) -> None:
         before, self._publisher = self._publisher, successor
-        for batch in self._sent:
-            batch.leave()
-        self._waiting.extendleft(reversed(self._sent))
-        self._sent = deque()
+        self._line.recall()
         before.abandon()

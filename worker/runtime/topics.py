@@ -51,7 +51,7 @@ def require(settings: Settings) -> dict[str, TopicInfo]:
 
 
 def judged(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[str]:
-    """What is doubtful about the topics, a sentence each."""
+    """Doubts about the topics, a sentence each."""
     source, output, dead = needed(settings)
     return doubts(
         topics[source],
