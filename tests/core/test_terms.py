@@ -28,6 +28,7 @@ def test_a_topic_is_taken_at_its_word() -> None:
     assert (terms.before_ms, terms.after_ms) == (DAY, 60_000)
     assert terms.expired(NOW - DAY, NOW)
     assert not terms.expired(NOW - DAY + 1, NOW)
+    assert not terms.expired(-1, NOW)
 
 
 def test_a_topic_that_stamps_records_itself_refuses_no_timestamp_and_expires_none() -> None:

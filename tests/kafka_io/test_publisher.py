@@ -263,14 +263,21 @@ def test_a_partition_is_neglected_by_what_is_done_for_its_oldest_batch(
 
 def test_what_is_on_the_wire_is_not_blamed_for_the_refusal_of_another_record(pair: Made) -> None:
     """The client would fail it at once, although it may be stored: it would be sent again."""
-    publisher, producer, _ = pair
+    _, producer, _ = pair
     accumulator = producer._accumulator
     accumulator.abort_batches(errors.InvalidRecordError("of another"))
     accumulator.abort_undrained_batches(errors.InvalidRecordError("of another"))
-    publisher.halt()
-    accumulator.abort_batches(errors.KafkaError("closed"))
-    assert [which for which, _ in accumulator.aborted] == ["unsent", "unsent", "all"]
+    assert [which for which, _ in accumulator.aborted] == ["unsent", "unsent"]
     assert all(isinstance(error, NotSent) for _, error in accumulator.aborted)
+
+
+def test_what_ends_a_producer_for_another_reason_is_told_as_it_is(pair: Made) -> None:
+    """A right that is missing must stop the worker, which would else try another producer."""
+    _, producer, _ = pair
+    denied = errors.ClusterAuthorizationFailedError("no")
+    producer._accumulator.abort_batches(denied)
+    producer._accumulator.abort_undrained_batches(denied)
+    assert producer._accumulator.aborted == [("all", denied), ("unsent", denied)]
 
 
 # -- transactions ------------------------------------------------------------------------------

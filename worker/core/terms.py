@@ -74,7 +74,8 @@ class Terms:
 
     def expired(self, timestamp_ms: int, now_ms: int) -> bool:
         """True where retention would delete a record with this timestamp as soon as it is written."""
-        return self.retention_ms is not None and now_ms - timestamp_ms >= self.retention_ms
+        age_ms = now_ms - timestamp_ms if timestamp_ms >= 0 else 0  # -1: it has none
+        return self.retention_ms is not None and age_ms >= self.retention_ms
 
     def refused_size(self, size: int, *, cut: bool) -> None:
         """A record of so many bytes was too large.

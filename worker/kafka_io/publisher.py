@@ -8,7 +8,8 @@ runtime.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
@@ -20,7 +21,7 @@ from worker.core.records import Encoded
 from worker.core.terms import LARGEST_RECORD
 from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused, StreamlabelError
 from worker.kafka_io.connection import connect
-from worker.kafka_io.refusals import NotSent
+from worker.kafka_io.refusals import NotSent, refusal_of
 from worker.kafka_io.translation import translate
 from worker.kafka_io.watch import TopicWatch
 from worker.settings import Settings
@@ -267,17 +268,20 @@ def _options(settings: Settings, max_request: int) -> dict[str, Any]:
 def _keep_what_is_on_the_wire(producer: Any) -> None:
     """After a refusal, have the client drop what it has not sent, and that alone.
 
-    It sends nothing more then, and would call everything failed at once, also what is on the wire
-    and may be stored, and blame it on the refusal.
+    It sends nothing more then, and would fail everything at once with the refusal of one record,
+    even requests that are under way and may be stored.
     """
-    accumulator, sender = producer._accumulator, producer._sender  # noqa: SLF001
+    accumulator = producer._accumulator  # noqa: SLF001 - there is no public way
     drop_all, drop_unsent = accumulator.abort_batches, accumulator.abort_undrained_batches
 
-    def drop(_: Exception) -> None:
-        at_the_end = sender._force_close  # noqa: SLF001
-        (drop_all if at_the_end else drop_unsent)(NotSent("another record was refused"))
+    def drop(error: Exception, usual: Callable[[Exception], None]) -> None:
+        if refusal_of(error) is None:
+            usual(error)
+        else:
+            drop_unsent(NotSent("another record was refused"))
 
-    accumulator.abort_batches = accumulator.abort_undrained_batches = drop
+    accumulator.abort_batches = partial(drop, usual=drop_all)
+    accumulator.abort_undrained_batches = partial(drop, usual=drop_unsent)
 
 
 def refusal(error: Exception, outcome: Encoded | None = None) -> Fatal:

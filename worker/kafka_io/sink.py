@@ -206,10 +206,12 @@ class KafkaSink:
         """Take all back that was not acknowledged, with other outcomes for what was refused."""
         told = self._line.take_back()
         replaced = self._sieve.replaced([one for one, _ in told], [error for _, error in told])
+        refused = [plain(error) for _, error in told if error and refusal_of(error)]
         log.warning(
             "records were refused; another producer goes on with other outcomes for them",
-            reason=next((plain(error) for _, error in told if error and refusal_of(error)), ""),
-            left=len(replaced),
+            records=len(refused),
+            reason=next(iter(refused), "unknown"),
+            sent_again=len(replaced),
         )
         left = self._sieve.passing(replaced)
         self._line.add(sorted(left, key=lambda one: one.ref))  # some results are letters now
