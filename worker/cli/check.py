@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from worker.errors import StreamlabelError
+from worker.errors import BrokerAway, Fatal, StreamlabelError
 from worker.settings import Loaded, Option, Settings, options
+
+if TYPE_CHECKING:
+    from worker.core.records import ModelCard
+    from worker.core.topics import TopicInfo
 
 OPTIONS = ("",)
 
@@ -107,11 +111,17 @@ def _broker(settings: Settings) -> Found:
 
 
 def _topics(settings: Settings) -> Found:
+    from worker.runtime.topics import judged
+
+    found = _there(settings)
+    partitions = (f"{name} ({info.partitions} partitions)" for name, info in found.items())
+    return Found(", ".join(partitions), tuple(judged(settings, found)))
+
+
+def _there(settings: Settings) -> dict[str, TopicInfo]:
     from worker.runtime.topics import require
 
-    found = require(settings.model_copy(update={"create_topics": False}))
-    partitions = (f"{name} ({info.partitions} partitions)" for name, info in found.items())
-    return Found(", ".join(partitions))
+    return require(settings.model_copy(update={"create_topics": False}))
 
 
 def _model(settings: Settings) -> Found:
@@ -121,5 +131,18 @@ def _model(settings: Settings) -> Found:
     card = classifier.card
     return Found(
         f"{card.name} ({card.revision}) says {', '.join(card.labels)}; up to {card.max_tokens} "
-        f"tokens, {card.engine}, {card.dtype} on {card.device}"
+        f"tokens, {card.engine}, {card.dtype} on {card.device}",
+        _of_results(settings, card),
     )
+
+
+def _of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
+    """A warning where they may not fit their topic. A missing topic has its own part."""
+    from worker.runtime.topics import fit
+
+    try:
+        topics = _there(settings)
+    except (Fatal, BrokerAway):
+        return ()
+    said = fit(settings, topics, card)
+    return (said,) if said else ()
