@@ -203,10 +203,10 @@ class KafkaSink:
 
     def _replace_by(self, successor: Publisher) -> None:
         before, self._publisher = self._publisher, successor
-        for batch in self._sent:
-            batch.leave()
         self._waiting.extendleft(reversed(self._sent))
         self._sent = deque()
+        for batch in self._waiting:
+            batch.leave()  # what the old one refuses when it is abandoned is no refusal
         before.abandon()
         log.warning(
             "the producer had stopped sending, another one goes on: expect repeats",
@@ -273,7 +273,6 @@ class _Sent:
 
     def _take_up(self, publisher: Publisher) -> None:
         """Begin with another producer, which is to send what the last one left unacknowledged."""
-        self.leave()
         if self.done:
             return
         self._unsent.extendleft(reversed(self.unacknowledged))
