@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from tests.models import Architecture, make_checkpoint
 from worker.cli import classify
 from worker.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("offline", "own_logging")
-
-
-@pytest.fixture
-def own_logging() -> Iterator[None]:
-    """The command sets up logging for its process; put it back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.fixture

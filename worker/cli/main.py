@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, get_args, get_origin
 
+from worker.core.visible import visible
 from worker.errors import SettingsError, StreamlabelError
 from worker.settings import Loaded, Option, load, options
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
         return USAGE
     except StreamlabelError as error:
-        print(f"streamlabel: {error}", file=sys.stderr)
+        print(f"streamlabel: {visible(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -147,4 +148,4 @@ def _default(option: Option) -> str:
 
 
 def _indented(error: Exception) -> str:
-    return "\n".join(f"  {line}" for line in str(error).splitlines())
+    return "\n".join(f"  {line}" for line in visible(str(error)).splitlines())

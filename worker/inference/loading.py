@@ -19,7 +19,6 @@ from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
-    AutoTokenizer,
 )
 
 from worker.clock import Clock, SystemClock
@@ -28,7 +27,9 @@ from worker.errors import ModelUnavailable, SettingsError, StreamlabelError
 from worker.inference.checkpoint import Checkpoint, resolve
 from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.lanes import Lanes, side_by_side
+from worker.inference.names import label_names, refuse_many
 from worker.inference.self_check import TEXTS, check_rows
+from worker.inference.skeleton import rows_of, skeleton
 from worker.inference.tokeniser import Tokeniser
 from worker.inference.torch_engine import (
     TorchClassifier,
@@ -37,6 +38,7 @@ from worker.inference.torch_engine import (
     longest_input,
 )
 from worker.inference.tuning import SIZES, best_size
+from worker.inference.vocabulary import ids_within, load_tokenizer
 from worker.logs import get_logger
 from worker.settings import ModelSettings
 
@@ -66,12 +68,15 @@ def load(
     dtype = choose_dtype(settings.dtype, device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    checkpoint = resolve(settings)
+    with _refusals(settings.name):
+        checkpoint = resolve(settings)
     with _refusals(checkpoint.name):
         config = _config(checkpoint)
-        tokenizer = _tokenizer(checkpoint)
+        labels = label_names(config.id2label, checkpoint.name)
+        tokenizer = load_tokenizer(checkpoint)
+        rows = rows_of(skeleton(_class_for(config), config, checkpoint))
+        ids_below = ids_within(tokenizer, rows, checkpoint.name)
         pad_id = _set_pad_id(config, tokenizer, checkpoint.name)
-        labels = _labels(config, checkpoint.name)
         independent = len(labels) == 1 or config.problem_type == "multi_label_classification"
         forward = choose(
             Candidate(
@@ -106,7 +111,7 @@ def load(
         pads=forward.pads,
         forward_tokens=forward_tokens or FORWARD_TOKENS,
     )
-    tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens)
+    tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens, ids_below=ids_below)
     return tokeniser, TorchClassifier(
         forward,
         card,
@@ -159,6 +164,7 @@ def _config(checkpoint: Checkpoint) -> Any:
             else f"{checkpoint.name} is a {kind!r}, which transformers "
             f"{transformers.__version__} does not know: choose another model"
         )
+    refuse_many(checkpoint.config, checkpoint.name)
     config = AutoConfig.from_pretrained(
         checkpoint.folder, local_files_only=True, trust_remote_code=False
     )
@@ -172,13 +178,9 @@ def _config(checkpoint: Checkpoint) -> Any:
             f"{checkpoint.name} is a regression model: its output is a quantity, not a label's "
             "probability; choose a classification model"
         )
+    # How the model computes is chosen here. A config may name code on the hub for it (`org/kernel`).
+    config._attn_implementation = config._experts_implementation = None  # noqa: SLF001
     return config
-
-
-def _tokenizer(checkpoint: Checkpoint) -> Any:
-    return AutoTokenizer.from_pretrained(
-        checkpoint.folder, local_files_only=True, trust_remote_code=False
-    )
 
 
 def _set_pad_id(config: Any, tokenizer: Any, name: str) -> int:
@@ -248,15 +250,6 @@ def _refuse_other_task(config: Any, name: str) -> None:
             f"{name} was made as {', '.join(declared)}, not for sequence classification: choose "
             "another model"
         )
-
-
-def _labels(config: Any, name: str) -> tuple[str, ...]:
-    names: dict[int, str] = config.id2label
-    if sorted(names) != list(range(len(names))) or not names:
-        raise ModelUnavailable(
-            f"{name} can't be used: id2label in its config.json does not number the labels from 0"
-        )
-    return tuple(str(names[number]) for number in range(len(names)))
 
 
 def _takes(config: Any, tokenizer: Any, model: torch.nn.Module) -> int | None:
