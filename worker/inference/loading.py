@@ -6,6 +6,7 @@ before a record is read. Needs no network but for a model on the hub.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -46,6 +47,7 @@ from worker.settings import ModelSettings
 _NO_LIMIT = 1_000_000
 # Most tokens of a pass until the warm-up has found what is best; in lanes, which divide it, for good.
 FORWARD_TOKENS = 4_096
+_NAMED = 5  # weights that are told by name
 _HEAD = "ForSequenceClassification"
 
 
@@ -148,9 +150,13 @@ def _refusals(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "no reason given")
+        advice = (
+            "install that package beside streamlabel, or choose another model"
+            if isinstance(error, ImportError)
+            else "if its files are damaged, fetch or save them again"
+        )
         raise ModelUnavailable(
-            f"{name} can't be loaded: {type(error).__name__}: {reason}; if its files are damaged, "
-            "fetch or save them again"
+            f"{name} can't be loaded: {type(error).__name__}: {reason}; {advice}"
         ) from error
 
 
@@ -186,9 +192,11 @@ def _config(checkpoint: Checkpoint) -> Any:
 def _set_pad_id(config: Any, tokenizer: Any, name: str) -> int:
     """The id to pad with, made known to the config: decoders look for the last id that is not it."""
     text_config = config.get_text_config()
-    stated = (text_config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
-    for pad_id in stated:
-        if isinstance(pad_id, int) and 0 <= pad_id < text_config.vocab_size:
+    # CANINE has no vocabulary: each character has its code as its id. Perceiver names no padding.
+    size = getattr(text_config, "vocab_size", sys.maxsize)
+    of_config = getattr(text_config, "pad_token_id", None)
+    for pad_id in (of_config, tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if isinstance(pad_id, int) and 0 <= pad_id < size:
             config.pad_token_id = text_config.pad_token_id = pad_id
             return pad_id
     raise ModelUnavailable(
@@ -215,6 +223,7 @@ def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:
         output_loading_info=True,
     )
     _refuse_made_up(report, checkpoint.name)
+    _tell_unused(report, checkpoint.name)
     _refuse_other_task(config, checkpoint.name)
     model.config.use_cache = False  # a decoder's memory of a text that is not continued
     return model
@@ -239,6 +248,19 @@ def _refuse_made_up(report: dict[str, Any], name: str) -> None:
         )
         raise ModelUnavailable(
             f"{name} does not fit its config.json: {wrong}; check id2label, or save it again"
+        )
+
+
+def _tell_unused(report: dict[str, Any], name: str) -> None:
+    """Weights that no part of the model takes, such as those of relative positions, change results."""
+    unused = sorted(report["unexpected_keys"])
+    if unused:
+        get_logger(__name__).warning(
+            "weights of the checkpoint are not used: this architecture of transformers has no "
+            "place for them, and the model may label otherwise than it was trained to",
+            model=name,
+            number=len(unused),
+            first=unused[:_NAMED],
         )
 
 
