@@ -38,7 +38,7 @@ from worker.inference.torch_engine import (
     choose_dtype,
     longest_input,
 )
-from worker.inference.tuning import SIZES, best_size
+from worker.inference.tuning import SIZES, Rising, best_size
 from worker.inference.vocabulary import ids_within, load_tokenizer
 from worker.logs import get_logger
 from worker.settings import ModelSettings
@@ -113,16 +113,17 @@ def load(
         pads=forward.pads,
         forward_tokens=forward_tokens or FORWARD_TOKENS,
     )
+    clock = clock or SystemClock()
     tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens, ids_below=ids_below)
     return tokeniser, TorchClassifier(
         forward,
         card,
         independent=independent,
-        samples=[tokeniser.tokenise([text])[0] for text in ("warm up", "warm up " * max_tokens)],
+        samples=Rising(lambda text: tokeniser.tokenise([text])[0], max_tokens, clock),
         # Lanes find the size of their parts themselves: a pass may be as large as it comes.
         tune=None
         if forward_tokens or isinstance(forward, Lanes)
-        else _tuning(tokeniser, card, clock or SystemClock()),
+        else _tuning(tokeniser, card, clock),
     )
 
 
