@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -49,10 +50,13 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):  # LC_ALL=C, say, has no letters but ASCII's
+        sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser(argv).parse_args(argv)
     command: Command = args.command_module
     try:
-        return command.run(args, _settings(args, command))
+        code = command.run(args, _settings(args, command))
+        print(end="", flush=True)  # here, where a failure can still be told
     except SettingsError as error:
         print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
         return USAGE
@@ -62,10 +66,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output is gone (`| head`): point stdout away, so that the
-        # interpreter's last flush does not complain, and end as quietly as other tools do.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _turn_stdout_away()  # its reader is gone (`| head`): end as quietly as other tools do
         return FAILED
+    except OSError as error:
+        if _stdout_works():
+            raise
+        _turn_stdout_away()
+        print(f"streamlabel: standard output can't be written: {error.strerror}", file=sys.stderr)
+        return FAILED
+    return code
+
+
+def _stdout_works() -> bool:
+    try:
+        print(flush=True)
+    except OSError:
+        return False
+    return True
+
+
+def _turn_stdout_away() -> None:
+    """So that the interpreter's last flush does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _settings(args: argparse.Namespace, command: Command) -> Loaded:
