@@ -73,7 +73,7 @@ def configure(level: str, style: Literal["auto", "json", "plain"], **fields: obj
 def _harmless(_logger: object, _method: str, line: EventDict) -> EventDict:
     """For people's eyes: a label or a file's name may have characters that steer a terminal.
 
-    What is no string is shown as its repr, in which they are written out; so they are in JSON.
+    The repr of what is no string has them written out, and so has JSON.
     """
     return {
         name: _shown(value) if isinstance(value, str) else value for name, value in line.items()

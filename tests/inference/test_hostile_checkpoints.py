@@ -225,7 +225,7 @@ class TestKernels:
 
 
 class TestTerminals:
-    """Nothing in a checkpoint's names steers the terminal of whoever looks at it."""
+    """The names in a checkpoint do not steer the terminal that shows them."""
 
     @pytest.fixture
     def steering(self, tmp_path: Path) -> str:

@@ -27,7 +27,7 @@ def visible(text: str) -> str:
 
 
 def blank(text: str) -> bool:
-    """Whether there is nothing to read: white space, controls and characters of no width alone."""
+    """True for a text of white space, controls and characters of no width alone."""
     return all(c.isspace() or unicodedata.category(c) in _UNSEEN for c in text)
 
 

@@ -82,7 +82,7 @@ class Checkpoint:
 
     @property
     def has_vocabulary(self) -> bool:
-        """Whether a file of its tokenizer's vocabulary is there."""
+        """True if a file of its tokenizer's vocabulary is there."""
         return any(_present(self.folder, VOCABULARIES))
 
     def weights_sha256(self) -> str:

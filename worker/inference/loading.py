@@ -79,10 +79,11 @@ def load(
         rows = rows_of(skeleton(_class_for(config), config, checkpoint))
         ids_below = ids_within(tokenizer, rows, checkpoint.name)
         pad_id = _set_pad_id(config, tokenizer, checkpoint.name)
+        unused: set[str] = set()
         independent = len(labels) == 1 or config.problem_type == "multi_label_classification"
         forward = choose(
             Candidate(
-                load=lambda dtype: _model(checkpoint, config, dtype).to(device),
+                load=lambda dtype: _model(checkpoint, config, dtype, unused).to(device),
                 rows=lambda model: check_rows(tokenizer, _takes(config, tokenizer, model)),
                 pad_id=pad_id,
                 independent=independent,
@@ -92,6 +93,7 @@ def load(
             dtype=dtype,
             plain=torch.float32 if settings.dtype == "auto" else dtype,
         )
+    _tell_unused(unused, checkpoint.name)
     forward = side_by_side(forward, settings.lanes)
     takes = _takes(config, tokenizer, forward.model)
     max_tokens = _max_tokens(settings.max_tokens, takes) or forward_tokens or FORWARD_TOKENS
@@ -206,8 +208,8 @@ def _set_pad_id(config: Any, tokenizer: Any, name: str) -> int:
     )
 
 
-def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:
-    """The model with its weights, and nothing made up.
+def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype, unused: set[str]) -> Any:
+    """The model with its weights, and nothing made up; `unused` gets the names of the others.
 
     The weights are read here and handed over, instead of naming the folder: transformers would look
     there for adapters, pickles and distributed checkpoints as well.
@@ -224,7 +226,7 @@ def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:
         output_loading_info=True,
     )
     _refuse_made_up(report, checkpoint.name)
-    _tell_unused(report, checkpoint.name)
+    unused |= report["unexpected_keys"]
     _refuse_other_task(config, checkpoint.name)
     model.config.use_cache = False  # a decoder's memory of a text that is not continued
     return model
@@ -252,16 +254,15 @@ def _refuse_made_up(report: dict[str, Any], name: str) -> None:
         )
 
 
-def _tell_unused(report: dict[str, Any], name: str) -> None:
+def _tell_unused(unused: set[str], name: str) -> None:
     """Weights that no part of the model takes, such as those of relative positions, change results."""
-    unused = sorted(report["unexpected_keys"])
     if unused:
         get_logger(__name__).warning(
             "weights of the checkpoint are not used: this architecture of transformers has no "
             "place for them, and the model may label otherwise than it was trained to",
             model=name,
             number=len(unused),
-            first=unused[:_NAMED],
+            first=sorted(unused)[:_NAMED],
         )
 
 

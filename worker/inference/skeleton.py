@@ -28,7 +28,7 @@ _WEIGHTS_A_BYTE, _MORE_WEIGHTS = 2, 10_000_000  # nothing is kept in less than 4
 
 
 def skeleton(model_class: Any, config: Any, checkpoint: Checkpoint) -> nn.Module | None:
-    """The model without its weights; None where this architecture can't be made so.
+    """The model without its weights, or None if this architecture can't be made so.
 
     Args:
         model_class: of transformers, for sequence classification.
@@ -49,7 +49,7 @@ def skeleton(model_class: Any, config: Any, checkpoint: Checkpoint) -> nn.Module
 
 
 def rows_of(model: nn.Module | None) -> int | None:
-    """Token ids that the model has an embedding for: those below this. None where nobody can tell."""
+    """The rows of its embedding, one for each token id; None if it has no plain one."""
     try:
         table: Any = model.get_input_embeddings() if model is not None else None  # type: ignore[operator]
     except (AttributeError, NotImplementedError):
@@ -59,7 +59,7 @@ def rows_of(model: nn.Module | None) -> int | None:
 
 @contextmanager
 def _at_most(checkpoint: Checkpoint) -> Iterator[None]:
-    """Stop whoever makes modules of more, or of larger weights, than the files can hold."""
+    """Stop the making of a model with more tensors, or more weights, than the files can hold."""
     tensors, size = _held(checkpoint.weights)
     most_tensors = _TENSORS * tensors + _MORE_TENSORS
     most_weights = _WEIGHTS_A_BYTE * size + _MORE_WEIGHTS

@@ -22,8 +22,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile("[ \t\r\n]")
 # Characters of a text to look at first, for each token that the model takes.
 _CHARACTERS_A_TOKEN = 8
-# Of tokenizers that merge the letters of a word in Python: letters of a word, which takes the square of
-# them in time (8,000 take 1.6 s), and words that they remember, which they never forget by themselves.
+# For tokenizers that merge the letters of a word in Python: at most so many letters of a word, which
+# takes the square of them in time (8,000 take 1.6 s), and about so many words in their memory, which
+# they never empty by themselves.
 _LETTERS, _WORDS = 500, 50_000
 _LONG_WORD = re.compile(rf"(\S{{{_LETTERS}}})\S+")
 # Tokens of the vocabulary to try for one that comes out of a text.

@@ -1,4 +1,4 @@
-"""What a warm-up runs: texts of ever more tokens, and passes of several sizes to find the best.
+"""The texts of a warm-up, ever longer ones, and its passes of several sizes, to find the best.
 
 A small pass wastes the start of each kernel, a large one falls out of the processor's caches; where
 the best lies, the machine knows alone. Both end after some seconds. Imports no torch.
@@ -20,8 +20,8 @@ from worker.logs import get_logger
 SIZES = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (1024, 2048, 4096, 8192, 16384)}
 # Seconds; what a start pays for it, at most. A size whose pass would end later is passed over.
 _PATIENCE = 2.0
-# Tokens of the longest text to warm up with whatever it costs; seconds that longer ones may take. A
-# context of 131,072 tokens takes a CPU hours.
+# A text of so many tokens is warmed up with at any cost; longer ones may take so many seconds. A CPU
+# takes hours for a context of 131,072 tokens.
 _AT_ONCE, _LONGER_TEXTS = 512, 20.0
 # A machine that is busy now and then slows one pass down, seldom every one of a size.
 _TRIES = 4
@@ -33,7 +33,7 @@ _WORTH = 0.03
 class Rising:
     """A short text, then ever longer ones, the model's longest the last; each is made when it is due.
 
-    Where time is too short for the longest one, it ends earlier, and says so.
+    It ends earlier, and says so, if time is too short for the longest one.
 
     Args:
         tokenise: makes the input of a text.

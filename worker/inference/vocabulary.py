@@ -34,7 +34,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
             checkpoint.folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
-        # What is no SentencePiece model, transformers takes for tiktoken's.
+        # Transformers takes a file that is no SentencePiece model for one of tiktoken's.
         if "tiktoken" not in str(error):
             raise
         files = ", ".join(file.name for file in _sentence_pieces(checkpoint.folder))
@@ -57,14 +57,14 @@ def _sentence_pieces(folder: Path) -> list[Path]:
 
 
 def ids_within(tokenizer: Any, rows: int | None, name: str) -> int | None:
-    """What ids must stay below, where the tokenizer may give others; None where it can't.
+    """The bound that ids must stay below, or None if the tokenizer gives no others.
 
     A token that was added to the tokenizer, and not to the model, spoils the texts that have it; a
     token that each text has, or a vocabulary that is another model's, spoils all.
 
     Args:
         tokenizer: of transformers.
-        rows: of the model's embedding; None where nobody can tell.
+        rows: of the model's embedding, if they are known.
         name: of the model.
 
     Raises:
