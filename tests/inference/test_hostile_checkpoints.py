@@ -141,6 +141,20 @@ def test_it_is_refused_in_one_sentence(folder: Path, case: str) -> None:
     assert len(words) < 600
 
 
+@pytest.mark.parametrize("length", ["many", [64]])
+def test_a_length_that_is_no_number(folder: Path, length: Any) -> None:
+    """Nothing compares texts with it before the model is loaded, where no pass needs a check."""
+    edit_json(folder / "tokenizer_config.json", model_max_length=length)
+    with pytest.raises(ModelUnavailable, match="can't be loaded: TypeError"):
+        loaded(folder, dtype="float32", engine="padded")
+
+
+@pytest.mark.parametrize(("length", "taken"), [(-5, 64), (0, 64), (20.5, 20), (1e30, 64)])
+def test_an_odd_length_is_taken_for_what_it_says(folder: Path, length: Any, taken: int) -> None:
+    edit_json(folder / "tokenizer_config.json", model_max_length=length)
+    assert loaded(folder)[1].card.max_tokens == taken
+
+
 def test_a_model_is_measured_before_it_is_built(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

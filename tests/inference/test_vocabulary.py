@@ -104,7 +104,9 @@ def bertweet(tmp_path: Path) -> Any:
 
 class TestSentencePieces:
     @pytest.mark.parametrize("kind", SENTENCE_PIECES)
-    def test_such_a_file_is_all_it_takes(self, tmp_path: Path, pieces: bytes, kind: str) -> None:
+    def test_such_a_file_is_all_it_takes(
+        self, tmp_path: Path, pieces: bytes, kind: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         name, config = SENTENCE_PIECES[kind]
         _write(tmp_path, kind, config | {"vocab_size": 400})
         (tmp_path / name).write_bytes(pieces)
@@ -115,6 +117,17 @@ class TestSentencePieces:
         assert list(found.ids[0]) == theirs(text)["input_ids"]
         assert theirs.decode(found.ids[0], skip_special_tokens=True).strip() == text
         assert len(classifier.predict(found)) == 1
+        assert "put them there" not in capsys.readouterr().out
+
+    def test_one_that_comes_without_its_special_tokens_is_told(
+        self, tmp_path: Path, pieces: bytes, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Transformers makes RemBERT's so, which no text would show."""
+        kind = _BERT | {"input_embedding_size": 8, "output_embedding_size": 8, "vocab_size": 400}
+        _write(tmp_path, "RemBert", kind)
+        (tmp_path / "sentencepiece.model").write_bytes(pieces)
+        load(ModelSettings(name=str(tmp_path)), 4096)
+        assert "transformers does not put them there" in capsys.readouterr().out
 
     def test_one_that_is_damaged_is_told_as_such(self, tmp_path: Path) -> None:
         """Transformers takes it for another package's, and asks for that."""

@@ -65,13 +65,19 @@ def load(
         ModelUnavailable: it can't be had, or is no classifier; the message says what to do.
         SettingsError: the settings contradict the model or this machine.
     """
+    with _refusals(settings.name):
+        return _loaded(settings, forward_tokens, clock or SystemClock())
+
+
+def _loaded(
+    settings: ModelSettings, forward_tokens: int | None, clock: Clock
+) -> tuple[Tokeniser, TorchClassifier]:
     _hush()
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with _refusals(settings.name):
-        checkpoint = resolve(settings)
+    checkpoint = resolve(settings)
     with _refusals(checkpoint.name):
         config = _config(checkpoint)
         labels = label_names(config.id2label, checkpoint.name)
@@ -115,7 +121,6 @@ def load(
         pads=forward.pads,
         forward_tokens=forward_tokens or FORWARD_TOKENS,
     )
-    clock = clock or SystemClock()
     tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens, ids_below=ids_below)
     return tokeniser, TorchClassifier(
         forward,
@@ -279,7 +284,8 @@ def _refuse_other_task(config: Any, name: str) -> None:
 def _takes(config: Any, tokenizer: Any, model: torch.nn.Module) -> int | None:
     """Longest text that the model takes, special tokens included; None where nothing limits it."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    sane = tokenizer.model_max_length if tokenizer.model_max_length < _NO_LIMIT else None
+    stated = tokenizer.model_max_length  # JSON may have it as 512.0
+    sane = int(stated) if 0 < stated < _NO_LIMIT else None
     limits = [limit for limit in (sane, longest_input(model, positions)) if limit]
     return min(limits, default=None)
 

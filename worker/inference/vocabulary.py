@@ -49,7 +49,21 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
             f"{checkpoint.name} has no tokenizer files ({', '.join(VOCABULARIES)}): "
             "save its tokenizer beside the weights with tokenizer.save_pretrained(...)"
         )
+    _tell_bare(tokenizer, checkpoint.name)
     return tokenizer
+
+
+def _tell_bare(tokenizer: Any, name: str) -> None:
+    """FNet's and RemBERT's come out of a SentencePiece file alone without what they put around texts."""
+    ends = {tokenizer.cls_token_id, tokenizer.sep_token_id}
+    around = {number for side in special_tokens(tokenizer) for number in side}
+    if None not in ends and not ends & around:
+        log.warning(
+            "the tokenizer has special tokens for the ends of a text, and transformers does not put "
+            "them there: if the model was trained with them, save its tokenizer as tokenizer.json",
+            tokens=f"{tokenizer.cls_token} {tokenizer.sep_token}",
+            model=name,
+        )
 
 
 def _sentence_pieces(folder: Path) -> list[Path]:
