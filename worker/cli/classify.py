@@ -2,6 +2,8 @@
 
 streamlabel classify "I hate this so much!" "What a day."
 tail -f posts.txt | streamlabel classify --json -
+
+A text that can't be labelled is told, and the others are labelled; the exit code is then 1.
 """
 
 # Runs on the main thread. Torch is imported in `run` alone, so that `--help` stays quick.
