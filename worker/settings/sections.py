@@ -138,7 +138,7 @@ class OutputSettings(Section):
     dead_letter_topic: str = Field(
         "texts.dead", pattern=_TOPIC, description="Topic of records that could not be labelled."
     )
-    compression: Literal["none", "gzip"] = Field(
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "none", description="Compression of published batches."
     )
 
