@@ -231,6 +231,16 @@ def test_enriching_twice_with_a_number_beyond_floats_stays_json() -> None:
     assert json.loads(encoded.value)["classification"]["label"] == "POSITIVE"
 
 
+def test_a_header_that_is_null_is_no_empty_one() -> None:
+    came = (("a", None), ("b", b""), (SOURCE_HEADER, None), (DEAD_LETTER_HEADER, None))
+    kept = [("a", None), ("b", b"")]
+    record = raw(41, headers=came)
+    assert record.size == len(record.value or b"") + sum(len(name) for name, _ in came)
+    assert encode(classified(headers=came)).headers == [*kept, (SOURCE_HEADER, b"in/0/41")]
+    dead = DeadLettered(record, R.MODEL_FAILED, "ValueError")
+    assert encode(dead).headers[:-1] == [*kept, (SOURCE_HEADER, b"in/0/41")]
+
+
 def test_own_headers_that_came_in_are_replaced() -> None:
     came = ((SOURCE_HEADER, b"old/0/1"), (DEAD_LETTER_HEADER, b"{}"), ("x", b""))
     assert encode(classified(headers=came)).headers == [("x", b""), (SOURCE_HEADER, b"in/0/41")]

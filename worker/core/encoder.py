@@ -217,7 +217,7 @@ def _enriched(item: WorkItem, document: bytes) -> bytes:
     return body[:-1] + b',"' + ENRICHED_MEMBER.encode() + b'":' + document + b"}"
 
 
-def _headers(record: RawRecord, carried: Headers) -> list[tuple[str, bytes]]:
+def _headers(record: RawRecord, carried: Headers) -> list[tuple[str, bytes | None]]:
     """The input's headers and our own; our own replace any that came in (a replay, a chain)."""
     topic, partition, offset, _ = record.ref
     kept = [(name, value) for name, value in carried if name not in _OWN_HEADERS]
@@ -241,7 +241,7 @@ def _accepted(timestamp_ms: int, now_ms: int) -> int:
 
 
 def _overhead(key: bytes | None, headers: Headers) -> int:
-    carried = sum(len(name) * 4 + len(value) + _HEADER_OVERHEAD for name, value in headers)
+    carried = sum(len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD for name, value in headers)
     return _RECORD_OVERHEAD + len(key or b"") + carried
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from schemas.dead_letter import DeadLetterReason
 from worker.errors import StreamlabelError
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]  # null and empty values are two things
 Trigger = Literal["records", "tokens", "goal", "ready"]
 
 
@@ -53,7 +53,7 @@ class RawRecord:
         """Bytes that this record holds in memory, near enough to bound work in flight."""
         size = len(self.key or b"") + len(self.value or b"")
         for name, value in self.headers:
-            size += len(name) + len(value)
+            size += len(name) + len(value or b"")
         return size
 
 
@@ -177,7 +177,7 @@ class Encoded:
     topic: str
     key: bytes | None
     value: bytes
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
     timestamp_ms: int
     reason: DeadLetterReason | None = None
     label: str = ""

@@ -5,6 +5,7 @@
     connection   options for every client
     translation  the table of broker faults: exceptions become ours
     batches      records that the client would not read
+    nulls        header values that it would not write
     source       the consumer                                    (poll thread)
     listener     its rebalances                    (the client's IO thread, revoke thread)
     membership   whether the group still counts us in            (any thread)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self
 from kafka import KafkaConsumer, TopicPartition
 
 from worker.clock import Clock, SystemClock
+from worker.core.records import Headers
 from worker.kafka_io.connection import connect
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
@@ -31,7 +32,7 @@ class Seen(NamedTuple):
 
     partition: int
     offset: int
-    headers: list[tuple[str, bytes]]
+    headers: Headers
     timestamp_ms: int
     value: bytes
 

@@ -19,6 +19,7 @@ from worker.core.faults import backoff
 from worker.core.records import Encoded
 from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused, StreamlabelError
 from worker.kafka_io.connection import connect
+from worker.kafka_io.nulls import sendable
 from worker.kafka_io.translation import translate
 from worker.kafka_io.watch import TopicWatch
 from worker.settings import Settings
@@ -119,7 +120,7 @@ class Publisher:
             outcome.topic,
             value=outcome.value,
             key=outcome.key,
-            headers=outcome.headers,
+            headers=sendable(outcome.headers),
             partition=self.partition_of(outcome),
             timestamp_ms=outcome.timestamp_ms,
         )

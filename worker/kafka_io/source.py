@@ -258,9 +258,8 @@ def _consumer_options(settings: Settings) -> dict[str, Any]:
 def _raw(record: Any, epoch: int, now: float, now_ms: int) -> RawRecord:
     # Records without a timestamp (-1, or None from very old producers) count as made just now.
     made_at = record.timestamp if record.timestamp is not None and record.timestamp >= 0 else now_ms
-    headers = tuple((name, value or b"") for name, value in record.headers or ())
     ref = RecordRef(record.topic, record.partition, record.offset, epoch)
-    return RawRecord(ref, made_at, record.key, record.value, headers, now)
+    return RawRecord(ref, made_at, record.key, record.value, tuple(record.headers or ()), now)
 
 
 def _commit_fault(error: Exception) -> StreamlabelError:
