@@ -19,6 +19,7 @@ from worker.core.records import (
     Classified,
     DeadLettered,
     Encoded,
+    Headers,
     InvalidRecord,
     Prediction,
     Trace,
@@ -65,6 +66,63 @@ def test_every_kind_of_bad_input_has_its_reason(value: bytes | None, reason: R) 
     assert isinstance(found, InvalidRecord)
     assert found.reason is reason
     assert found.message
+
+
+AVRO = b"\x00\x00\x00\x00\x07\x0apost!"
+GLUE_ID = uuid.UUID("3a9f8c1e-0000-4000-8000-00000000002a")
+BY_HEADER = (("__value_schema_id", b"\x01" + GLUE_ID.bytes),)
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "schema"),
+    [
+        (AVRO, (), "7"),
+        (b'\x00\x00\x00\x01\x00{"text":"a"}', (), "256"),
+        (b"\x00\x00\x00\x00\x07", (), "7"),
+        (b"\x03\x00" + GLUE_ID.bytes + b"\x0apost!", (), str(GLUE_ID)),
+        (b"\x03\x05" + GLUE_ID.bytes + b"\xff", (), str(GLUE_ID)),
+        (b"\x0apost\xff", BY_HEADER, str(GLUE_ID)),
+        (b"\x0apost!", BY_HEADER, str(GLUE_ID)),
+    ],
+)
+def test_a_value_that_a_registrys_serializer_framed_is_named_with_its_schema(
+    value: bytes, headers: Headers, schema: str
+) -> None:
+    found = Decoder(InputSettings()).decode(raw(0, value, headers=headers))
+    assert isinstance(found, InvalidRecord)
+    assert found.reason is R.SCHEMA_FRAMED
+    assert f"schema {schema}:" in found.message
+
+
+def test_a_frame_is_no_text_although_it_is_utf8() -> None:
+    found = decode(AVRO, format="text")
+    assert isinstance(found, InvalidRecord)
+    assert found.reason is R.SCHEMA_FRAMED
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "reason"),
+    [
+        (b"\x00\x00\x00\x07", (), R.NOT_JSON),  # too short for a schema's id
+        (b"\x00\xff\xff\xff\xff{}", (), R.NOT_UTF8),  # ids are positive
+        (b"\x03\x01" + GLUE_ID.bytes + b"x", (), R.NOT_UTF8),
+        (b"\x03\x00" + GLUE_ID.bytes[:-2], (), R.NOT_UTF8),
+        (b"{", (("__value_schema_id", b"\x01short"),), R.NOT_JSON),
+        (b"{", (("__value_schema_id", None),), R.NOT_JSON),
+        (b"[]", BY_HEADER, R.NOT_AN_OBJECT),  # JSON is read, whatever a header says
+    ],
+)
+def test_what_only_looks_like_a_frame_has_its_own_reason(
+    value: bytes, headers: Headers, reason: R
+) -> None:
+    found = Decoder(InputSettings()).decode(raw(0, value, headers=headers))
+    assert isinstance(found, InvalidRecord)
+    assert found.reason is reason
+
+
+def test_json_behind_a_schema_header_is_read() -> None:
+    found = Decoder(InputSettings()).decode(raw(0, headers=BY_HEADER))
+    assert isinstance(found, WorkItem)
 
 
 def test_a_value_over_the_bound_is_too_large() -> None:

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from schemas.dead_letter import DeadLetterReason
+from worker.core.framing import schema_in, schema_of
 from worker.core.records import InvalidRecord, RawRecord, WorkItem
 from worker.errors import RecordRejected
 from worker.settings import InputSettings
@@ -29,7 +30,8 @@ class Decoder:
         """The record's text, or why there is none; never raises."""
         try:
             return self._decode(record)
-        except RecordRejected as fault:
+        except RecordRejected as rejected:
+            fault = _framed_by_header(record, rejected)
             return InvalidRecord(record, DeadLetterReason(fault.reason), fault.message)
 
     def _decode(self, record: RawRecord) -> WorkItem:
@@ -48,6 +50,8 @@ class Decoder:
                 DeadLetterReason.TOO_LARGE,
                 f"the value has {len(value)} bytes, input.max_bytes is {self._max_bytes}",
             )
+        if schema := schema_of(value):  # it may be UTF-8, and is no text
+            raise _framed(schema)
         try:
             # A byte order mark is legal in UTF-8 and no part of the text.
             return value.decode("utf-8").removeprefix("\ufeff")
@@ -62,6 +66,22 @@ class Decoder:
         except RecordRejected:
             return None
         return _well_formed(str(found)) if isinstance(found, str | int) else None
+
+
+def _framed_by_header(record: RawRecord, fault: RecordRejected) -> RecordRejected:
+    """The better name for a value that is no JSON because a serializer wrote it."""
+    unreadable = fault.reason in (DeadLetterReason.NOT_UTF8, DeadLetterReason.NOT_JSON)
+    schema = schema_in(record.headers) if unreadable else None
+    return _framed(schema) if schema else fault
+
+
+def _framed(schema: str) -> RecordRejected:
+    return RecordRejected(
+        DeadLetterReason.SCHEMA_FRAMED,
+        f"framed by a schema registry's serializer, schema {schema}: streamlabel reads plain JSON "
+        'or text (input.format); have the producer write that (Connect: "value.converter" = '
+        "JsonConverter, schemas.enable = false), or convert the topic first",
+    )
 
 
 def _object(decoded: str) -> dict[str, Any]:
