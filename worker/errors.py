@@ -9,6 +9,7 @@
     │   ├── TopicMissing             names the command that creates it
     │   ├── AccessDenied             wrong credentials, a missing ACL
     │   ├── Fenced                   another worker took this one's identity
+    │   ├── InputDamaged             a batch can't be read; what lies before it is labelled first
     │   ├── PublishRefused           the broker refuses a record for good
     │   ├── CircuitOpen              the model fails on everything
     │   └── StageCrashed             a thread died; its cause is chained
@@ -49,6 +50,10 @@ class AccessDenied(Fatal):
 
 class Fenced(Fatal):
     """Another member or producer has taken this worker's identity."""
+
+
+class InputDamaged(Fatal):
+    """A batch of the input can't be read; the message names it and the command that leads past."""
 
 
 class PublishRefused(Fatal):

@@ -17,6 +17,7 @@ from worker.core.decoder import Decoder, estimate_tokens
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder, result_id
 from worker.core.records import (
     Classified,
+    Cut,
     DeadLettered,
     Encoded,
     Headers,
@@ -130,6 +131,26 @@ def test_a_value_over_the_bound_is_too_large() -> None:
     assert isinstance(found, InvalidRecord)
     assert found.reason is R.TOO_LARGE
     assert isinstance(decode(b'{"text":"hello"}', max_bytes=16), WorkItem)
+
+
+@pytest.mark.parametrize("value", [b'{"text":"whole, beside a huge key"}', b" " * 9, None])
+def test_a_record_that_was_not_read_whole_is_too_large(value: bytes | None) -> None:
+    cut = Cut(record_bytes=70_000_000, limit=64_000_000, value_bytes=40, complete=False)
+    found = Decoder(InputSettings()).decode(dataclasses.replace(raw(7, value), cut=cut))
+    assert isinstance(found, InvalidRecord)
+    assert found.reason is R.TOO_LARGE
+    assert "70000000 bytes, max_inflight_bytes is 64000000" in found.message
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_dead_letter_tells_what_was_not_read(complete: bool) -> None:
+    cut = Cut(record_bytes=70_000_000, limit=64_000_000, value_bytes=69_000_000, complete=complete)
+    record = dataclasses.replace(raw(7, b"the beginning"), cut=cut)
+    encoded = encode(DeadLettered(record, R.TOO_LARGE, "big"))
+    told = DeadLetter.model_validate_json(dict(encoded.headers)[DEAD_LETTER_HEADER] or b"")
+    assert encoded.value == b"the beginning"
+    assert (told.value_state, told.value_bytes) == (ValueState.CUT, 69_000_000)
+    assert told.complete is complete
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,12 @@ class Decoder:
             return InvalidRecord(record, DeadLetterReason(fault.reason), fault.message)
 
     def _decode(self, record: RawRecord) -> WorkItem:
+        if record.cut:
+            raise RecordRejected(
+                DeadLetterReason.TOO_LARGE,
+                f"the record has {record.cut.record_bytes} bytes, max_inflight_bytes is "
+                f"{record.cut.limit}: only its beginning was read",
+            )
         decoded = self._characters(record.value)
         if not self._json:
             return WorkItem(record, _labelled_text(decoded))

@@ -152,15 +152,17 @@ class Encoder:
         record = outcome.record
         key, headers = self._carried(record)
         value = record.value or b""
+        value_bytes = record.cut.value_bytes if record.cut else len(value)
         kept = value[: max(self._room(key, headers), 0)]
-        state = ValueState.WHOLE if len(kept) == len(value) else ValueState.CUT
+        state = ValueState.WHOLE if len(kept) == value_bytes else ValueState.CUT
+        complete = key == record.key and len(headers) == len(record.headers)
         context = DeadLetter(
             reason=outcome.reason,
             message=outcome.message[:500],
             source=_source(record),
             value_state=ValueState.NULL if record.value is None else state,
-            value_bytes=len(value),
-            complete=key == record.key and len(headers) == len(record.headers),
+            value_bytes=value_bytes,
+            complete=complete and (record.cut is None or record.cut.complete),
             stack_hash=outcome.stack_hash,
             attempt=outcome.attempt,
             worker_version=self._version,

@@ -37,9 +37,30 @@ class RecordRef(NamedTuple):
     epoch: int
 
 
+class Cut(NamedTuple):
+    """What is known of a record that was too large to be read whole.
+
+    Attributes:
+        record_bytes: all that it has.
+        limit: most bytes of a record that is read whole.
+        value_bytes: all that its value has.
+        complete: whether its key and headers were kept.
+    """
+
+    record_bytes: int
+    limit: int
+    value_bytes: int
+    complete: bool
+
+
 @dataclass(frozen=True, slots=True)
 class RawRecord:
-    """A record as it was polled; `polled_at` is in seconds of the monotonic clock."""
+    """A record as it was polled.
+
+    Attributes:
+        polled_at: seconds of the monotonic clock.
+        cut: set where `value` is only the value's beginning.
+    """
 
     ref: RecordRef
     timestamp_ms: int
@@ -47,6 +68,7 @@ class RawRecord:
     value: bytes | None
     headers: Headers
     polled_at: float
+    cut: Cut | None = None
 
     @property
     def size(self) -> int:

@@ -5,6 +5,8 @@
     connection   options for every client
     translation  the table of broker faults: exceptions become ours
     batches      records that the client would not read
+    unpacking    compressed batches as streams
+    portions     how much a poll gives out at once
     nulls        header values that it would not write
     source       the consumer                                    (poll thread)
     listener     its rebalances                    (the client's IO thread, revoke thread)

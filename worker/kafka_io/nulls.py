@@ -2,7 +2,7 @@
 
 The publish thread calls `sendable`; the client's builder is used by any thread that sends. The
 protocol knows null values and the client's builder writes them, but `send` takes bytes alone, and
-measures them. So a null goes in as an object that looks like empty bytes. Imports nothing of ours.
+measures them. So a null goes in as an object that looks like empty bytes. Imports none of our modules.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NULL = _Null()
 
 
 def write_nulls() -> None:
-    """Have all producers of this process write `_NULL` as null; calling it again is no matter."""
+    """Have all producers of this process write `_NULL` as null; a second call changes nothing."""
     memory_records.DefaultRecordBatchBuilder = _Builder
 
 

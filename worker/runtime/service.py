@@ -16,7 +16,7 @@ from worker.core.batcher import MicroBatcher
 from worker.core.decoder import Decoder, estimate_tokens
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition, RawRecord, WorkItem
-from worker.errors import BrokerAway, Fatal, StageCrashed
+from worker.errors import BrokerAway, Fatal, InputDamaged, StageCrashed
 from worker.kafka_io.sink import RecordSink
 from worker.kafka_io.source import RecordSource
 from worker.logs import get_logger
@@ -78,6 +78,7 @@ class Worker:
             clock=clock,
         )
         self._next_report = 0.0
+        self._damage: InputDamaged | None = None
         self._source: RecordSource
         self._pipeline: Pipeline
         self._sink: RecordSink
@@ -122,6 +123,7 @@ class Worker:
         self._commits.if_due()
         self._hand_over()
         self._balance()
+        self._stop_at_damage()
         self._report()
         records = self._poll(self._nap())
         for record in records:
@@ -139,6 +141,21 @@ class Worker:
             log.debug("poll failed, trying again", reason=str(error))
             self._clock.sleep(_IDLE_POLL)
             return []
+        except InputDamaged as damage:
+            self._damage = damage
+            return []
+
+    def _stop_at_damage(self) -> None:
+        """Stop once all that was polled before the damage has its outcome.
+
+        Whoever moves the group's offset past the damage would else skip those records too.
+        """
+        if self._damage is None:
+            return
+        self._source.pause()
+        self._commits.hurry()
+        if not self._offsets.records:
+            raise self._damage
 
     def _nap(self) -> float:
         """How long `poll` may wait for records without keeping anything else waiting."""
