@@ -8,6 +8,7 @@
     unpacking    compressed batches as streams
     portions     how much a poll gives out at once
     nulls        header values that it would not write
+    polled       the client's records become ours
     source       the consumer                                    (poll thread)
     listener     its rebalances                    (the client's IO thread, revoke thread)
     membership   whether the group still counts us in            (any thread)
@@ -15,6 +16,7 @@
     watch        whether a topic still is the one that it was    (its client's thread)
     sink         the producer, plain or transactional            (publish thread)
     admin        topics, offsets, members                        (any thread)
+    newest       the last records of a topic, for `check`     (main thread)
     history      whole topics, for the audit                     (main thread)
     samples      what the demo sends and reads                   (the demo's threads)
 

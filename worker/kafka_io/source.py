@@ -24,10 +24,10 @@ from kafka.structs import MemberState
 from worker.clock import Clock
 from worker.core.records import Partition, RawRecord, RecordRef
 from worker.errors import BrokerAway, StreamlabelError, TopicMissing
-from worker.kafka_io.batches import CutHeaders
 from worker.kafka_io.connection import connect
 from worker.kafka_io.listener import Listener, RebalanceHandler
 from worker.kafka_io.membership import Membership
+from worker.kafka_io.polled import raw_record
 from worker.kafka_io.portions import Portions
 from worker.kafka_io.positions import LOST, Positions
 from worker.kafka_io.translation import translate
@@ -115,7 +115,7 @@ class KafkaSource:
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         epochs = self._listener.epochs
         return [
-            _raw(record, epochs[Partition(*tp)], now, now_ms)
+            raw_record(record, epochs[Partition(*tp)], now, now_ms)
             for tp, records in polled.items()
             if Partition(*tp) in epochs
             for record in records
@@ -255,14 +255,6 @@ def _consumer_options(settings: Settings) -> dict[str, Any]:
         "fetch_max_wait_ms": 100,
         "max_partition_fetch_bytes": kafka.max_partition_fetch_bytes,
     }
-
-
-def _raw(record: Any, epoch: int, now: float, now_ms: int) -> RawRecord:
-    # Records without a timestamp (-1, or None from very old producers) count as made just now.
-    made_at = record.timestamp if record.timestamp is not None and record.timestamp >= 0 else now_ms
-    ref = RecordRef(record.topic, record.partition, record.offset, epoch)
-    cut = record.headers.cut if isinstance(record.headers, CutHeaders) else None
-    return RawRecord(ref, made_at, record.key, record.value, tuple(record.headers or ()), now, cut)
 
 
 def _commit_fault(error: Exception) -> StreamlabelError:

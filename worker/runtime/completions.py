@@ -15,6 +15,7 @@ from worker.errors import Fatal, StageCrashed, StreamlabelError
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.drift import DriftWatch
+from worker.runtime.letters import DeadLetterLog
 from worker.runtime.progress import Progress
 
 log = get_logger(__name__)
@@ -25,6 +26,9 @@ class Completions:
 
     Args:
         drift: told of results in the order of their acknowledgement; None compares nothing.
+
+    Attributes:
+        letters: says how many records became dead letters.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Completions:
         self._offsets, self._metrics = offsets, metrics
         self._progress, self._clock = progress, clock
         self._drift = drift
+        self.letters = DeadLetterLog(clock)
         self._done: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._crashes: queue.SimpleQueue[StreamlabelError] = queue.SimpleQueue()
 
@@ -90,5 +95,6 @@ class Completions:
         for outcome in completion.outcomes:
             self._offsets.resolve(outcome.ref)
         self._metrics.count_outcomes(completion.outcomes, now_ms, self._offsets)
+        self.letters.note(completion.outcomes)
         if self._drift is not None:
             self._drift.note(completion.outcomes)

@@ -15,6 +15,7 @@ from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.decoder import Decoder, estimate_tokens
 from worker.core.offsets import OffsetTracker
+from worker.core.readability import Readability
 from worker.core.records import Partition, RawRecord, WorkItem
 from worker.errors import BrokerAway, Fatal, InputDamaged, StageCrashed
 from worker.kafka_io.sink import RecordSink
@@ -61,6 +62,7 @@ class Worker:
         self._progress, self._stop = progress, stop
         batch = settings.batch
         self._decoder = Decoder(settings.input)
+        self._readability = Readability(settings.max_unreadable_ratio)
         self._batcher = MicroBatcher(batch.max_records, batch.max_tokens)
         self._offsets = OffsetTracker()
         drift = DriftWatch(settings.drift, metrics) if settings.drift.reference_records else None
@@ -126,6 +128,7 @@ class Worker:
         self._stop_at_damage()
         self._report()
         records = self._poll(self._nap())
+        self._readability.polled(len(records), self._clock.monotonic())
         for record in records:
             self._accept(record)
         if records:
@@ -159,7 +162,7 @@ class Worker:
 
     def _nap(self) -> float:
         """How long `poll` may wait for records without keeping anything else waiting."""
-        if len(self._batcher):
+        if self._batcher.ready:
             # What was wanted by now has just been handed over: where nothing is on the way to the
             # model there is room. So this is no busy loop.
             wanted = self._pipeline.demand(self._batcher.tokens).at
@@ -168,11 +171,14 @@ class Worker:
 
     def _accept(self, record: RawRecord) -> None:
         self._offsets.track(record)
-        entry = self._decoder.decode(record)
+        entry, now = self._decoder.decode(record), self._clock.monotonic()
         tokens = estimate_tokens(entry.text) if isinstance(entry, WorkItem) else 0
-        self._batcher.add(entry, tokens, self._clock.monotonic())
+        hold = self._readability.note(entry, now)
+        self._batcher.add(entry, tokens, now, hold=hold)
 
     def _hand_over(self) -> None:
+        if self._batcher.held and self._readability.waited(self._clock.monotonic()):
+            self._batcher.release()
         while self._pipeline.has_room:
             now = self._clock.monotonic()
             demand = self._pipeline.demand(self._batcher.tokens)
@@ -224,6 +230,7 @@ class Worker:
         self._pipeline.close(self._left(deadline))
         self.rebalance.latest = 0.0  # nothing more comes: a rebalance now waits for nothing
         self.completions.absorb_the_rest()
+        self.completions.letters.say(last=True)
         sit_out = functools.partial(self._poll, _IDLE_POLL)
         fault = self._last(lambda: self._commits.until(deadline, sit_out)) or fault
         undrained, uncommitted = self._offsets.records, len(self._offsets.committable())
@@ -276,6 +283,7 @@ class Worker:
         self._metrics.show(self._offsets)
         self._metrics.oldest_uncommitted.set(now - oldest if oldest is not None else 0)
         self._progress.connection(up=self._source.connected())
+        self.completions.letters.say()
         self._report_progress(now)
         for partition in self._offsets.partitions:
             self._report_lag(partition)

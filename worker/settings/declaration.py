@@ -105,6 +105,14 @@ class Settings(BaseSettings):
         description="Share of the last 1,000 records that may fail in the model; above it the "
         "worker stops. 1 turns this off. Unreadable records don't count.",
     )
+    max_unreadable_ratio: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Share of the last 1,000 records, at least 100, that may be unreadable for one "
+        "reason; above it the worker stops. Unreadable records in a row wait for that, ten seconds "
+        "at most. 1 turns this off. Records without a value don't count.",
+    )
     shutdown_timeout: float = Field(
         30.0, gt=0, le=3600, description="Seconds to drain, commit and leave the group at a stop."
     )
