@@ -90,7 +90,10 @@ class Settings(BaseSettings):
         2_048, ge=1, description="Records between poll and acknowledgement; at it, polling pauses."
     )
     max_inflight_bytes: int = Field(
-        64_000_000, ge=1, description="Bytes between poll and acknowledgement; likewise."
+        64_000_000,
+        ge=1,
+        description="Bytes between poll and acknowledgement; likewise. A compressed record of more "
+        "is not read whole, and becomes a dead letter.",
     )
     max_consecutive_dead_letters: int = Field(
         100,
