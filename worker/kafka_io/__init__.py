@@ -5,6 +5,10 @@
     connection   options for every client
     translation  the table of broker faults: exceptions become ours
     batches      records that the client would not read
+    unpacking    compressed batches as streams
+    portions     how much a poll gives out at once
+    nulls        header values that it would not write
+    polled       the client's records become ours
     source       the consumer                                    (poll thread)
     listener     its rebalances                    (the client's IO thread, revoke thread)
     membership   whether the group still counts us in            (any thread)
@@ -16,6 +20,7 @@
     refusals     which record of a batch was refused, and then   (publish thread)
     publisher    one producer                                    (publish thread)
     admin        topics, offsets, members                        (any thread)
+    newest       the last records of a topic, for `check`     (main thread)
     history      whole topics, for the audit                     (main thread)
     samples      what the demo sends and reads                   (the demo's threads)
 

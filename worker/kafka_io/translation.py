@@ -55,10 +55,12 @@ from worker.errors import (
     BrokerAway,
     Fatal,
     Fenced,
+    InputDamaged,
     PublishRefused,
     StreamlabelError,
     TopicMissing,
 )
+from worker.kafka_io.portions import BatchUnreadable
 
 # By meaning, first match wins. What is in none of them is judged by the library's own `retriable`.
 _MEANINGS: tuple[tuple[type[StreamlabelError], tuple[type[Exception], ...]], ...] = (
@@ -212,6 +214,8 @@ def translate(error: Exception) -> StreamlabelError:
     for meaning, types in _MEANINGS:
         if isinstance(error, types):
             return meaning(_told(error, meaning))
+    if isinstance(error, BatchUnreadable):
+        return InputDamaged(error.words)
     if isinstance(error, errors.CorruptRecordError):
         return Fatal(f"Kafka: {plain(error)}{_DAMAGED}")
     return Fatal(f"Kafka: {type(error).__name__}: {error}")
