@@ -211,6 +211,16 @@ class TestAddedTokens:
         (fine,) = tokeniser.tokenise(["fine"])
         assert len(classifier.predict(fine)) == 1
 
+    @pytest.mark.parametrize("engine", ["packed", "padded"])
+    def test_one_that_the_texts_of_the_start_have_does_no_harm(
+        self, folder: Path, engine: str
+    ) -> None:
+        """Emoji are added to tokenizers, and some stand in the texts that a pass is checked with."""
+        add_token(folder, "👍")
+        add_token(folder, "ok")
+        _, classifier = load(ModelSettings(name=str(folder), engine=engine, lanes=1))
+        classifier.warm_up()
+
     def test_one_that_the_model_cuts_off_does_no_harm(self, folder: Path) -> None:
         add_token(folder, "zzz")
         tokeniser, _ = loaded(folder)
