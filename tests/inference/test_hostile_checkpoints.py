@@ -87,6 +87,10 @@ def add_token(folder: Path, token: str) -> None:
 
 REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "ten million layers": (_config(n_layers=10**7), r"tensors.*n_layers = 10000000: fetch it"),
+    "layers behind a padding token that no embedding has": (
+        _config(n_layers=10**7, pad_token_id=10**8),
+        r"its config\.json describes a model of",
+    ),
     "a giant vocabulary": (_config(vocab_size=10**10), r"weights.*vocab_size = 10000000000"),
     "giant layers": (_config(dim=10**6), r"weights.*dim = 1000000"),
     "a giant table of positions": (

@@ -82,9 +82,9 @@ def _loaded(
         config = _config(checkpoint)
         labels = label_names(config.id2label, checkpoint.name)
         tokenizer = load_tokenizer(checkpoint)
+        pad_id = _set_pad_id(config, tokenizer, checkpoint.name)
         rows = rows_of(skeleton(_class_for(config), config, checkpoint))
         ids_below = ids_within(tokenizer, rows, checkpoint.name)
-        pad_id = _set_pad_id(config, tokenizer, checkpoint.name)
         unused: set[str] = set()
         independent = len(labels) == 1 or config.problem_type == "multi_label_classification"
         forward = choose(
