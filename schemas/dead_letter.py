@@ -19,6 +19,7 @@ class DeadLetterReason(StrEnum):
 
     NULL_VALUE = "null_value"
     TOO_LARGE = "too_large"
+    SCHEMA_FRAMED = "schema_framed"
     NOT_UTF8 = "not_utf8"
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"
@@ -29,6 +30,7 @@ class DeadLetterReason(StrEnum):
     TOKENISER_FAILED = "tokeniser_failed"
     MODEL_FAILED = "model_failed"
     RESULT_TOO_LARGE = "result_too_large"
+    RESULT_REFUSED = "result_refused"
 
 
 class ValueState(StrEnum):

@@ -9,8 +9,10 @@
     │   ├── TopicMissing             names the command that creates it
     │   ├── AccessDenied             wrong credentials, a missing ACL
     │   ├── Fenced                   another worker took this one's identity
+    │   ├── InputDamaged             a batch can't be read; what lies before it is labelled first
+    │   ├── StreamUnreadable         records that can't be read, too many for one reason
     │   ├── PublishRefused           the broker refuses a record for good
-    │   ├── CircuitOpen              the model fails on everything
+    │   ├── CircuitOpen              model or output topic fail on everything
     │   └── StageCrashed             a thread died; its cause is chained
     ├── BrokerAway               RETRY: the same work again, with backoff
     ├── OutOfMemory              SPLIT: halves, and smaller forward passes from then on
@@ -51,12 +53,20 @@ class Fenced(Fatal):
     """Another member or producer has taken this worker's identity."""
 
 
+class InputDamaged(Fatal):
+    """A batch of the input can't be read; the message names it and the command that leads past."""
+
+
+class StreamUnreadable(Fatal):
+    """Most records can't be read, for one reason; the message names it and what to set."""
+
+
 class PublishRefused(Fatal):
     """The broker refuses a record and will refuse it again."""
 
 
 class CircuitOpen(Fatal):
-    """Too many records in a row failed in the model: it is the model, not the records."""
+    """Too many records failed in the model, or at the output topic: it is not the records."""
 
 
 class StageCrashed(Fatal):

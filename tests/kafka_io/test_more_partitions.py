@@ -26,6 +26,7 @@ class Producer:
         self.numbers = {"out": 1, "dead": 1}
         self.unacknowledged: list[TopicPartition] = []
         self._metadata = None
+        self.config: dict[str, Any] = {}
         self._accumulator = SimpleNamespace(_incomplete=self)
 
     def partitions_for(self, topic: str) -> set[int]:
@@ -44,6 +45,7 @@ def to(topic: str, partition: int) -> Encoded:
 def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
     made = Producer()
     monkeypatch.setattr(publisher, "connect", lambda *_, **__: made)
+    monkeypatch.setattr(publisher, "_keep_what_is_on_the_wire", lambda _: None)
     return made
 
 

@@ -1,19 +1,27 @@
-"""Check the settings, the broker, the topics and the model, without reading a record.
+"""Check the settings, the broker, the topics, the newest records and the model.
 
 Prints every setting in force with its origin (secrets hidden), then tries each part and says
-what to do about each fault.
+what to do about each fault. It joins no group, commits nothing and shows no text.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from worker.errors import StreamlabelError
+from worker.core.visible import excerpt, visible
+from worker.errors import BrokerAway, Fatal, StreamlabelError
 from worker.settings import Loaded, Option, Settings, options
 
+if TYPE_CHECKING:
+    from worker.core.records import ModelCard
+    from worker.core.topics import TopicInfo
+
 OPTIONS = ("",)
+
+_LABELS, _LABEL = 30, 60  # that are shown, and characters of each
+_SAMPLED = 20  # records of each partition
 
 
 class Found(NamedTuple):
@@ -51,6 +59,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     parts: tuple[tuple[str, Part], ...] = (
         ("broker", _broker),
         ("topics", _topics),
+        ("records", _records),
         ("model", _model),
     )
     results = [_try(console, name, part, loaded.settings) for name, part in parts]
@@ -70,7 +79,8 @@ def _try(console: Any, name: str, part: Part, settings: Settings) -> bool:
 
 def _say(console: Any, mark: str, name: str, words: str) -> None:
     console.print(f"{mark} {name}: ", end="")
-    console.print(words, markup=False, soft_wrap=True)  # a command in it can be copied
+    # Soft wrapping, so that a command in it can be copied; visible, for a label may hold anything.
+    console.print(visible(words), markup=False, soft_wrap=True)
 
 
 def _table(loaded: Loaded, *, only_changed: bool) -> Any:
@@ -83,7 +93,7 @@ def _table(loaded: Loaded, *, only_changed: bool) -> Any:
     for option in options():
         origin = loaded.origins.get(option.path)
         if origin or not only_changed:
-            value = shown(option, loaded.settings)
+            value = visible(shown(option, loaded.settings))
             table.add_row(option.path, value.replace("[", r"\["), origin or "[dim]default[/]")
     return table
 
@@ -107,11 +117,31 @@ def _broker(settings: Settings) -> Found:
 
 
 def _topics(settings: Settings) -> Found:
+    from worker.runtime.topics import judged
+
+    found = _there(settings)
+    partitions = (f"{name} ({info.partitions} partitions)" for name, info in found.items())
+    return Found(", ".join(partitions), tuple(judged(settings, found)))
+
+
+def _there(settings: Settings) -> dict[str, TopicInfo]:
     from worker.runtime.topics import require
 
-    found = require(settings.model_copy(update={"create_topics": False}))
-    partitions = (f"{name} ({info.partitions} partitions)" for name, info in found.items())
-    return Found(", ".join(partitions))
+    return require(settings.model_copy(update={"create_topics": False}))
+
+
+def _records(settings: Settings) -> Found:
+    from worker.clock import SystemClock
+    from worker.core.sampling import Sample
+    from worker.kafka_io.newest import newest
+
+    sample = Sample(settings.input)
+    for record in newest(settings, _SAMPLED, SystemClock()):
+        sample.note(record)
+    told, limit = sample.told(), settings.max_unreadable_ratio
+    if sample.worst > limit:
+        raise Fatal(f"{told} A worker stops at such a share (max_unreadable_ratio is {limit:g})")
+    return Found(f"{sample.records} looked at", (told,)) if sample.doubtful else Found(told)
 
 
 def _model(settings: Settings) -> Found:
@@ -119,7 +149,23 @@ def _model(settings: Settings) -> Found:
 
     _, classifier = load(settings.model, settings.batch.forward_tokens)
     card = classifier.card
+    labels = [excerpt(label, _LABEL) for label in card.labels[:_LABELS]]
+    if len(card.labels) > _LABELS:
+        labels.append(f"and {len(card.labels) - _LABELS:,} more")
     return Found(
-        f"{card.name} ({card.revision}) says {', '.join(card.labels)}; up to {card.max_tokens} "
-        f"tokens, {card.engine}, {card.dtype} on {card.device}"
+        f"{card.name} ({card.revision}) says {', '.join(labels)}; up to {card.max_tokens} "
+        f"tokens, {card.engine}, {card.dtype} on {card.device}",
+        _of_results(settings, card),
     )
+
+
+def _of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
+    """A warning where they may not fit their topic. A missing topic has its own part."""
+    from worker.runtime.topics import fit
+
+    try:
+        topics = _there(settings)
+    except (Fatal, BrokerAway):
+        return ()
+    said = fit(settings, topics, card)
+    return (said,) if said else ()

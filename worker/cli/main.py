@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, get_args, get_origin
 
+from worker.core.visible import visible
 from worker.errors import SettingsError, StreamlabelError
 from worker.settings import Loaded, Option, load, options
 
@@ -23,7 +25,7 @@ COMMANDS = {
     "demo": "watch a stream of posts being labelled, on this machine",
     "classify": "label texts with no Kafka",
     "topics": "create or describe the topics",
-    "check": "check settings, broker, topics and model",
+    "check": "check settings, broker, topics, records and model",
     "bench": "measure engine, throughput and latency on this machine",
     "plan": "turn a bench into settings, workers, partitions",
     "top": "watch a worker in this terminal",
@@ -48,23 +50,44 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):  # LC_ALL=C, say, has no letters but ASCII's
+        sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser(argv).parse_args(argv)
     command: Command = args.command_module
     try:
-        return command.run(args, _settings(args, command))
+        code = command.run(args, _settings(args, command))
+        print(end="", flush=True)  # here, where a failure can still be told
     except SettingsError as error:
         print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
         return USAGE
     except StreamlabelError as error:
-        print(f"streamlabel: {error}", file=sys.stderr)
+        print(f"streamlabel: {visible(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output is gone (`| head`): point stdout away, so that the
-        # interpreter's last flush does not complain, and end as quietly as other tools do.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _turn_stdout_away()  # its reader is gone (`| head`): end as quietly as other tools do
         return FAILED
+    except OSError as error:
+        if _stdout_works():
+            raise
+        _turn_stdout_away()
+        print(f"streamlabel: standard output can't be written: {error.strerror}", file=sys.stderr)
+        return FAILED
+    return code
+
+
+def _stdout_works() -> bool:
+    try:
+        print(flush=True)
+    except OSError:
+        return False
+    return True
+
+
+def _turn_stdout_away() -> None:
+    """So that the interpreter's last flush does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _settings(args: argparse.Namespace, command: Command) -> Loaded:
@@ -147,4 +170,4 @@ def _default(option: Option) -> str:
 
 
 def _indented(error: Exception) -> str:
-    return "\n".join(f"  {line}" for line in str(error).splitlines())
+    return "\n".join(f"  {line}" for line in visible(str(error)).splitlines())

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from schemas.dead_letter import DeadLetterReason
 from worker.errors import StreamlabelError
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]  # null and empty values are two things
 Trigger = Literal["records", "tokens", "goal", "ready"]
 
 
@@ -37,9 +37,30 @@ class RecordRef(NamedTuple):
     epoch: int
 
 
+class Cut(NamedTuple):
+    """What is known of a record that was too large to be read whole.
+
+    Attributes:
+        record_bytes: all that it has.
+        limit: most bytes of a record that is read whole.
+        value_bytes: all that its value has.
+        complete: whether its key and headers were kept.
+    """
+
+    record_bytes: int
+    limit: int
+    value_bytes: int
+    complete: bool
+
+
 @dataclass(frozen=True, slots=True)
 class RawRecord:
-    """A record as it was polled; `polled_at` is in seconds of the monotonic clock."""
+    """A record as it was polled.
+
+    Attributes:
+        polled_at: seconds of the monotonic clock.
+        cut: set where `value` is only the value's beginning.
+    """
 
     ref: RecordRef
     timestamp_ms: int
@@ -47,13 +68,14 @@ class RawRecord:
     value: bytes | None
     headers: Headers
     polled_at: float
+    cut: Cut | None = None
 
     @property
     def size(self) -> int:
         """Bytes that this record holds in memory, near enough to bound work in flight."""
         size = len(self.key or b"") + len(self.value or b"")
         for name, value in self.headers:
-            size += len(name) + len(value)
+            size += len(name) + len(value or b"")
         return size
 
 
@@ -154,6 +176,11 @@ class DeadLettered:
 Outcome = Classified | DeadLettered
 
 
+def record_of(outcome: Outcome) -> RawRecord:
+    """The record that it is an outcome of."""
+    return outcome.item.record if isinstance(outcome, Classified) else outcome.record
+
+
 class Trace(NamedTuple):
     """What is known outside of a micro-batch's trace: its id, and its context as a header."""
 
@@ -171,19 +198,30 @@ class Encoded:
 
     Attributes:
         trace_id: of the trace that its micro-batch is followed by, where it is.
+        expired: retention deletes it at once, for its timestamp is too old for its topic.
+        outcome: what it was made of, to make another one of where its topic refuses it.
     """
 
     ref: RecordRef
     topic: str
     key: bytes | None
     value: bytes
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
     timestamp_ms: int
     reason: DeadLetterReason | None = None
     label: str = ""
     score: float = 0.0
     truncated: bool = False
     trace_id: str | None = None
+    expired: bool = False
+    outcome: Outcome | None = None
+
+    @property
+    def happened_ms(self) -> int:
+        """The input record's timestamp, whichever this one goes out with."""
+        if self.outcome is None:
+            return self.timestamp_ms
+        return record_of(self.outcome).timestamp_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from kafka.net.compat import KafkaNetClient
 
 from worker.kafka_io.batches import tolerate
+from worker.kafka_io.nulls import write_nulls
 from worker.kafka_io.translation import translate, witness
 from worker.settings import KafkaSettings
 
@@ -71,6 +72,7 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         Fatal: the broker's certificate is not trusted.
     """
     tolerate()
+    write_nulls()
     inner: list[Any] = []
 
     def remembered(**configs: Any) -> Any:

@@ -29,10 +29,12 @@ Any thread may call it. Imports no inference and no runtime. `core/faults.py` tu
 | another has our transactional id | ProducerFencedError | Fenced | stop |
 | a record is larger than its topic takes | MessageSizeTooLargeError | PublishRefused | stop |
 | the broker finds a record invalid | InvalidRecordError | PublishRefused | stop |
+| a timestamp is outside of what its topic takes | InvalidTimestampError | PublishRefused | stop |
 | a stored record is damaged | CorruptRecordError | Fatal | stop |
 | anything else | PolicyViolationError | Fatal | stop |
 
-Without an exception: the client itself tries again on what a retry mends; `watch` notices a topic
+A record that is refused is mended first, or another outcome is sent in its place (`core/mend`):
+the worker stops where nothing is left to send. Without an exception: the client itself tries again on what a retry mends; `watch` notices a topic
 that goes under way, `membership` a group that has not answered; `source` moves a position that
 the log no longer has.
 
@@ -53,10 +55,12 @@ from worker.errors import (
     BrokerAway,
     Fatal,
     Fenced,
+    InputDamaged,
     PublishRefused,
     StreamlabelError,
     TopicMissing,
 )
+from worker.kafka_io.portions import BatchUnreadable
 
 # By meaning, first match wins. What is in none of them is judged by the library's own `retriable`.
 _MEANINGS: tuple[tuple[type[StreamlabelError], tuple[type[Exception], ...]], ...] = (
@@ -85,6 +89,7 @@ _MEANINGS: tuple[tuple[type[StreamlabelError], tuple[type[Exception], ...]], ...
             errors.MessageSizeTooLargeError,
             errors.RecordListTooLargeError,
             errors.InvalidRecordError,
+            errors.InvalidTimestampError,
         ),
     ),
     (
@@ -209,19 +214,21 @@ def translate(error: Exception) -> StreamlabelError:
     for meaning, types in _MEANINGS:
         if isinstance(error, types):
             return meaning(_told(error, meaning))
+    if isinstance(error, BatchUnreadable):
+        return InputDamaged(error.words)
     if isinstance(error, errors.CorruptRecordError):
-        return Fatal(f"Kafka: {_plain(error)}{_DAMAGED}")
+        return Fatal(f"Kafka: {plain(error)}{_DAMAGED}")
     return Fatal(f"Kafka: {type(error).__name__}: {error}")
 
 
 def _told(error: Exception, meaning: type[StreamlabelError]) -> str:
-    return f"Kafka: {_plain(error)}{_ADVICE.get(meaning, '')}"
+    return f"Kafka: {plain(error)}{_ADVICE.get(meaning, '')}"
 
 
-def _plain(error: Exception) -> str:
+def plain(error: Exception) -> str:
     """The library's words, without its class name a second time."""
     words = getattr(error, "message", None) or getattr(error, "description", None)
-    detail = "; ".join(str(arg) for arg in error.args)
+    detail = "; ".join(str(arg) for arg in error.args if arg is not None)
     return f"{type(error).__name__}: {detail or words or 'no details'}"
 
 

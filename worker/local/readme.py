@@ -30,18 +30,24 @@ _SYMBOLS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "lengt
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 _REASONS = {
     DeadLetterReason.NULL_VALUE: "The record has no value (a tombstone).",
-    DeadLetterReason.TOO_LARGE: "The value is larger than `input.max_bytes`.",
+    DeadLetterReason.TOO_LARGE: "The value is larger than `input.max_bytes`, or the "
+    "record than `max_inflight_bytes`.",
+    DeadLetterReason.SCHEMA_FRAMED: "A schema registry's serializer wrote the value; the message has "
+    "the schema's id.",
     DeadLetterReason.NOT_UTF8: "The value is not UTF-8.",
     DeadLetterReason.NOT_JSON: "The value is not JSON.",
     DeadLetterReason.NOT_AN_OBJECT: "JSON, but no object.",
     DeadLetterReason.PATH_MISSING: "Nothing lies at `input.text_path`.",
     DeadLetterReason.NOT_A_STRING: "What lies there is no string.",
-    DeadLetterReason.EMPTY_TEXT: "The text is empty or blank.",
+    DeadLetterReason.EMPTY_TEXT: "The text is empty, or has nothing that can be seen: white space, "
+    "control and zero-width characters.",
     DeadLetterReason.TOO_MANY_TOKENS: "More tokens than the model takes, with "
     '`input.overflow = "dead_letter"`.',
     DeadLetterReason.TOKENISER_FAILED: "The tokenizer failed on this text alone.",
     DeadLetterReason.MODEL_FAILED: "The model failed on this text alone.",
     DeadLetterReason.RESULT_TOO_LARGE: "The result is larger than the output topic takes.",
+    DeadLetterReason.RESULT_REFUSED: "The output topic refuses the result; the message has the "
+    "broker's words.",
 }
 
 

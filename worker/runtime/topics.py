@@ -1,15 +1,21 @@
 """The topics and the group that a worker finds: topics that are missing are made, or told how to.
 
+Also whether they suit each other and the model, before a record is written to them.
+
 Called on the main thread before any record is read. Imports kafka_io.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from worker.errors import StreamlabelError, TopicMissing
-from worker.kafka_io.admin import Admin, TopicInfo
+from worker.core.encoder import Encoder
+from worker.core.records import ModelCard
+from worker.core.terms import Terms
+from worker.core.topics import Output, TopicInfo, doubts, too_small
+from worker.errors import SettingsError, StreamlabelError, TopicMissing
+from worker.kafka_io.admin import Admin
 from worker.logs import get_logger
 from worker.settings import Settings
 
@@ -55,6 +61,32 @@ def others(settings: Settings) -> int | str:
         found = len(admin.members(settings.kafka.group_id))
     log.info("joining the group", group=settings.kafka.group_id, others=found)
     return found
+
+
+def judged(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[str]:
+    """Doubts about the topics, a sentence each."""
+    source, output, dead = needed(settings)
+    return doubts(
+        topics[source],
+        Output(output, topics[output]),
+        Output(dead, topics[dead]),
+        keeps_event_time=settings.output.timestamp == "event",
+    )
+
+
+def fit(settings: Settings, topics: Mapping[str, TopicInfo], card: ModelCard) -> str | None:
+    """A sentence where a result of the model may be larger than its topic takes.
+
+    Raises:
+        SettingsError: each would be.
+    """
+    name = settings.output.topic
+    encoder = Encoder(settings.output, card, version="", terms=Terms(), dead_letter_terms=Terms())
+    least, usual = encoder.sizes()
+    said = too_small(Output(name, topics[name]), least, usual, len(card.labels))
+    if said and least > (topics[name].max_message_bytes or 0):
+        raise SettingsError(said)
+    return said
 
 
 def _how_to_create(settings: Settings, missing: Sequence[str]) -> str:

@@ -147,7 +147,12 @@ class OutputSettings(Section):
     dead_letter_topic: str = Field(
         "texts.dead", pattern=_TOPIC, description="Topic of records that could not be labelled."
     )
-    compression: Literal["none", "gzip"] = Field(
+    timestamp: Literal["event", "labelled"] = Field(
+        "event",
+        description="Of a result and a dead letter: the input record\x27s, or the time of labelling. "
+        "Kafka deletes by it (`retention.ms`).",
+    )
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "none", description="Compression of published batches."
     )
 
