@@ -228,12 +228,15 @@ class Encoded:
 class Completion:
     """The broker has acknowledged these outcomes (`error` is None), or refused one of them.
 
-    `sent_at` is when they were handed to the client, seconds of the monotonic clock.
+    Attributes:
+        sent_at: when they were handed to the client, seconds of the monotonic clock.
+        kept: positions that were committed beside them, as `RecordSink.keep` was told them.
     """
 
     outcomes: tuple[Encoded, ...]
     sent_at: float
     error: StreamlabelError | None = None
+    kept: tuple[RecordRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ def client_options(kafka: KafkaSettings) -> dict[str, Any]:
         "request_timeout_ms": int(kafka.request_timeout * 1000),
         "bootstrap_timeout_ms": int(min(kafka.request_timeout, _FIRST_CONNECTION) * 1000),
         "reconnect_backoff_max_ms": _RECONNECT_BACKOFF_MAX_MS,
+        "metadata_max_age_ms": int(kafka.metadata_max_age * 1000),
     }
     return options | _sasl(kafka) | _tls(kafka)
 

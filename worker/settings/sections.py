@@ -77,6 +77,13 @@ class KafkaSettings(Section):
     request_timeout: float = Field(
         30.0, ge=1, le=600, description="Seconds to wait for one answer of a broker."
     )
+    metadata_max_age: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="Seconds until a client asks again for topics, partitions and brokers, unless an "
+        "error makes it ask earlier. So long may it take until added partitions are noticed.",
+    )
     max_partition_fetch_bytes: int = Field(
         128 * 1024,
         ge=1024,
@@ -122,7 +129,9 @@ class InputSettings(Section):
         "truncate", description="A text of more tokens than the model takes is cut, or refused."
     )
     start: Literal["earliest", "latest"] = Field(
-        "earliest", description="Where a group without committed offsets begins."
+        "earliest",
+        description="Where a group without committed offsets begins; it commits that at once. "
+        "A partition that is added later is read from its start.",
     )
 
 
