@@ -61,13 +61,17 @@ class KafkaSettings(Section):
     )
     sasl_username: str | None = Field(None, description="User for SASL.")
     sasl_password: SecretStr | None = Field(
-        None, description="Password for SASL. Prefer the environment: flags show in `ps`."
+        None,
+        description="Password for SASL. Prefer a file, or the environment: flags show in `ps`.",
     )
     ssl_cafile: FilePath | None = Field(
         None, description="PEM file of the authority that signed the brokers' certificates."
     )
     ssl_certfile: FilePath | None = Field(None, description="PEM file of the client's certificate.")
     ssl_keyfile: FilePath | None = Field(None, description="PEM file of the client's private key.")
+    ssl_key_password: SecretStr | None = Field(
+        None, description="Password of that key, where it is encrypted; likewise."
+    )
     session_timeout: float = Field(
         45.0, ge=1, le=1800, description="Seconds without heartbeat until a worker counts as dead."
     )
