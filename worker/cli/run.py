@@ -51,9 +51,11 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
         SettingsError: the model or this machine contradicts a setting.
     """
     from worker.logs import configure, get_logger
+    from worker.runtime.door import raise_file_limit
 
     settings, log = loaded.settings, get_logger(__name__)
     configure(settings.log.level, settings.log.format)
+    raise_file_limit()
     for warning in loaded.warnings:
         log.warning(warning)
     try:
