@@ -67,7 +67,7 @@ class HttpServer:
         self.port: int = self._socket.getsockname()[1]
         clock = SystemClock()
         posted, box = posted or Posts(texts=False, clock=clock), box or Box(clock)
-        self._app = App(settings.host, metrics, health, posted, box, clock)
+        self._app = App(settings, metrics, health, posted, box, clock)
         config = uvicorn.Config(
             self._app,
             http=_Connection,

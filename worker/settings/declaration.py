@@ -197,6 +197,7 @@ def _contradictions(s: Settings) -> Iterator[str]:
     yield from _drift_contradictions(s.drift)
     yield from _server_contradictions(s.kafka)
     yield from _security_contradictions(s.kafka)
+    yield from _http_contradictions(s.http)
 
 
 def _topic_contradictions(s: Settings) -> Iterator[str]:
@@ -235,6 +236,14 @@ def _drift_contradictions(d: DriftSettings) -> Iterator[str]:
             f"drift.reference_records ({d.reference_records}) is too few to tell a shift from "
             f"chance: give at least {_SMALLEST_REFERENCE}, or 0 for no comparison"
         )
+
+
+def _http_contradictions(h: HttpSettings) -> Iterator[str]:
+    token = h.token.get_secret_value() if h.token else "-"
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        yield "http.token can't be sent: give it letters, digits and signs of ASCII, and no space"
+    if h.show_texts and not h.page:
+        yield "http.show_texts needs http.page: nothing else shows texts"
 
 
 def _security_contradictions(k: KafkaSettings) -> Iterator[str]:
