@@ -109,7 +109,7 @@ def count(broker: Broker, topics: Topics) -> int:
 def audit(broker: Broker, topics: Topics, *more: str, timeout: float = 120) -> dict[str, Any]:
     """What `streamlabel audit` says of the topics."""
     command = [
-        *(sys.executable, "-m", "worker", "audit", "--json"),
+        *(sys.executable, "-P", "-m", "worker", "audit", "--json"),
         *("--bootstrap-servers", broker.bootstrap_servers, "--group-id", topics.group),
         *("--input-topic", topics.input, "--output-topic", topics.output),
         *("--output-dead-letter-topic", topics.dead, *more),

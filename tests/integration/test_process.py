@@ -178,7 +178,7 @@ def test_a_second_signal_stops_at_once(broker: Broker, topics: Topics, start: St
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "worker", *arguments]
+    command = [sys.executable, "-P", "-m", "worker", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     return done.returncode, done.stderr
 
