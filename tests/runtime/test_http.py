@@ -98,6 +98,12 @@ def test_a_port_that_is_taken_is_an_error_that_names_the_setting(server: HttpSer
         HttpServer(HttpSettings(port=server.port), Metrics(), Well())
 
 
+@pytest.mark.parametrize("host", ["x" * 70, "a..b", "not an address"])
+def test_a_host_that_there_is_not_is_an_error_that_names_it(host: str) -> None:
+    with pytest.raises(SettingsError, match=f"can't listen on {host}: "):
+        HttpServer(HttpSettings(host=host, port=0), Metrics(), Well())
+
+
 def test_it_listens_on_an_address_of_either_kind() -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
