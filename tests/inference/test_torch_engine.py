@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests.models import Architecture, make_checkpoint
 from worker.core.budget import ForwardBudget
 from worker.core.model import Classifier
-from worker.core.records import ModelInput, Prediction
+from worker.core.records import Activation, ModelInput, Prediction
 from worker.errors import ModelUnavailable, OutOfMemory, SettingsError
 from worker.inference import loading, torch_engine
 from worker.inference.loading import load
@@ -328,19 +328,20 @@ def test_padding_is_on_the_right_and_masked() -> None:
 def test_softmax_and_sigmoid_stand_extreme_logits() -> None:
     """A hand-written softmax gives NaN here."""
     extreme = torch.tensor([[-60.0, 30.0], [1e4, -1e4]])
-    assert probabilities(extreme, independent=False).tolist() == [
+    assert probabilities(extreme, "softmax").tolist() == [
         [pytest.approx(0.0), 1.0],
         [1.0, 0.0],
     ]
-    assert torch.isfinite(probabilities(extreme, independent=True)).all()
+    assert torch.isfinite(probabilities(extreme, "sigmoid")).all()
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-50, 50, width=16), min_size=1, max_size=6))
 def test_probabilities_are_probabilities(row: list[float]) -> None:
     logits = torch.tensor([row], dtype=torch.bfloat16)
-    for independent in (False, True):
-        scores = probabilities(logits, independent=independent)
+    activations: tuple[Activation, ...] = ("softmax", "sigmoid")
+    for activation in activations:
+        scores = probabilities(logits, activation)
         assert scores.dtype is torch.float32
         assert ((scores >= 0) & (scores <= 1)).all()
-        assert independent or float(scores.sum()) == pytest.approx(1.0, abs=1e-6)
+        assert activation == "sigmoid" or float(scores.sum()) == pytest.approx(1.0, abs=1e-6)

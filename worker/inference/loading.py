@@ -25,8 +25,11 @@ from transformers import (
 from worker.clock import Clock, SystemClock
 from worker.core.records import ModelCard, ModelInput
 from worker.errors import ModelUnavailable, SettingsError, StreamlabelError
+from worker.inference.activation import choose_activation
 from worker.inference.checkpoint import Checkpoint, resolve
 from worker.inference.engine import Candidate, can_pack, choose
+from worker.inference.frames import frames_of
+from worker.inference.history import forget, turning_point
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.self_check import TEXTS, check_rows
 from worker.inference.tokeniser import Tokeniser
@@ -70,20 +73,28 @@ def load(
     with _refusals(checkpoint.name):
         config = _config(checkpoint)
         tokenizer = _tokenizer(checkpoint)
-        pad_id = _set_pad_id(config, tokenizer, checkpoint.name)
+        pad_id = _set_pad_id(config, tokenizer)
         labels = _labels(config, checkpoint.name)
-        independent = len(labels) == 1 or config.problem_type == "multi_label_classification"
+        activation = choose_activation(
+            settings.activation, config.problem_type, len(labels), checkpoint.name
+        )
         forward = choose(
             Candidate(
                 load=lambda dtype: _model(checkpoint, config, dtype).to(device),
-                rows=lambda model: check_rows(tokenizer, _takes(config, tokenizer, model)),
+                rows=lambda model: check_rows(
+                    tokenizer, _takes(config, tokenizer, model), turning_point(config)
+                ),
+                frames=partial(frames_of, tokenizer),
+                longest=partial(_takes, config, tokenizer),
                 pad_id=pad_id,
-                independent=independent,
+                padding_side=tokenizer.padding_side,
+                activation="sigmoid" if activation == "none" else activation,
             ),
             pack=can_pack(settings.engine, _class_for(config).__name__, config),
             insist=settings.engine == "packed",
             dtype=dtype,
             plain=torch.float32 if settings.dtype == "auto" else dtype,
+            clock=clock or SystemClock(),
         )
     forward = side_by_side(forward, settings.lanes)
     takes = _takes(config, tokenizer, forward.model)
@@ -105,12 +116,12 @@ def load(
         device=device,
         pads=forward.pads,
         forward_tokens=forward_tokens or FORWARD_TOKENS,
+        activation=activation,
     )
     tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens)
     return tokeniser, TorchClassifier(
         forward,
         card,
-        independent=independent,
         samples=[tokeniser.tokenise([text])[0] for text in ("warm up", "warm up " * max_tokens)],
         # Lanes find the size of their parts themselves: a pass may be as large as it comes.
         tune=None
@@ -181,18 +192,20 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:
     )
 
 
-def _set_pad_id(config: Any, tokenizer: Any, name: str) -> int:
-    """The id to pad with, made known to the config: decoders look for the last id that is not it."""
+def _set_pad_id(config: Any, tokenizer: Any) -> int | None:
+    """The padding id that the checkpoint states, if its vocabulary has it.
+
+    Decoders look for the last id that is not it; so only the model's own will do, for it may stand
+    in a text. A model that can't be built without one gets the tokenizer's.
+    """
     text_config = config.get_text_config()
-    stated = (text_config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
-    for pad_id in stated:
-        if isinstance(pad_id, int) and 0 <= pad_id < text_config.vocab_size:
-            config.pad_token_id = text_config.pad_token_id = pad_id
-            return pad_id
-    raise ModelUnavailable(
-        f"{name} has neither a padding token nor an end token within its vocabulary, so texts of "
-        "different lengths can't share a pass: set pad_token_id in its config.json"
+    own, *others = (
+        number if isinstance(number, int) and 0 <= number < text_config.vocab_size else None
+        for number in (text_config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
     )
+    known = (number for number in (own, *others) if number is not None)
+    config.pad_token_id = text_config.pad_token_id = next(known, None)
+    return own
 
 
 def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:
@@ -215,6 +228,7 @@ def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:
     _refuse_made_up(report, checkpoint.name)
     _refuse_other_task(config, checkpoint.name)
     model.config.use_cache = False  # a decoder's memory of a text that is not continued
+    forget(model)
     return model
 
 
