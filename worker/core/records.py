@@ -19,7 +19,7 @@ from worker.errors import StreamlabelError
 
 Headers = Sequence[tuple[str, bytes]]
 Trigger = Literal["records", "tokens", "goal", "ready"]
-# What makes probabilities of a model's outputs; with `none`, nothing does.
+# What makes probabilities of a model's outputs; nothing where they are probabilities already.
 Activation = Literal["softmax", "sigmoid", "none"]
 
 

@@ -40,7 +40,6 @@ _PREPACKED = (torch.bfloat16,)
 
 log = get_logger(__name__)
 
-
 Way = Callable[[nn.Module], Forward]
 
 

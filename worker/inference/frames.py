@@ -1,7 +1,7 @@
 """What a tokenizer makes beside ids and mask, such as the type of each token.
 
-For one text by itself it depends on the number of tokens alone: whoever runs a pass makes it
-there. Read off the tokenizer at start; then any thread may use it. Must not import torch.
+It depends, for one text by itself, on the number of tokens alone: so a forward pass makes it from the
+lengths of its rows. Read off the tokenizer at start; then any thread may use it. Must not import torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from worker.errors import ModelUnavailable
 
-# Of several lengths, the last one longer than any special tokens around a text.
+# They differ in length; the last one is longer than the special tokens around a text.
 _PROBES = ("ok", "a short text", "a text of so many words that its middle is far from both ends")
 _KNOWN = ("input_ids", "attention_mask")
 

@@ -88,7 +88,7 @@ def load(
                 longest=partial(_takes, config, tokenizer),
                 pad_id=pad_id,
                 padding_side=tokenizer.padding_side,
-                activation="sigmoid" if activation == "none" else activation,
+                activation=activation,
             ),
             pack=can_pack(settings.engine, _class_for(config).__name__, config),
             insist=settings.engine == "packed",

@@ -66,8 +66,8 @@ LAYOUTS = {
 class PackedForward:
     """Texts in one row through the model, with no padding. The model is changed: see `undo`.
 
-    Where shapes cost memory, it is filled up to one of a few: by beginnings of its first text, whose
-    logits are dropped.
+    A row is filled up to one of few lengths where shapes cost memory: by beginnings of its first text,
+    whose logits are dropped.
 
     Args:
         model: of transformers, for sequence classification; in evaluation mode, on its device.
@@ -83,7 +83,10 @@ class PackedForward:
 
     def __init__(self, model: Any, frames: Mapping[str, Frame] | None = None) -> None:
         self.model = model
-        self._frames = frames or {}
+        # All of LAYOUTS take zeros by themselves.
+        self._frames = {
+            name: frame for name, frame in (frames or {}).items() if frame != Frame((), 0, ())
+        }
         self._layout = layout(type(model).__name__, model.config)
         self._device = next(model.parameters()).device
         self._few_shapes = shapes.cost_memory(model)

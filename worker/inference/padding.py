@@ -28,8 +28,8 @@ _STEP = 8
 class PaddedForward:
     """A rectangle of texts through the model.
 
-    Where shapes cost memory, it is filled up to one of a few: by wider padding, and by copies of the
-    last text whose logits are dropped.
+    It is filled up to one of few shapes where they cost memory: by wider padding, and by copies of the
+    last text whose logits are dropped. So it may be a quarter larger than the rectangle around its texts.
 
     Args:
         model: of transformers, for sequence classification; in evaluation mode, on its device.

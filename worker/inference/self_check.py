@@ -91,7 +91,7 @@ def few(rows: Rows) -> Rows:
 
 
 def answers(alone: Forward, rows: Rows, activation: Activation, clock: Clock) -> Answers:
-    """What the model says of each text alone, or of some of them where it is slow.
+    """Label each text alone, or some of them where the model is slow.
 
     Args:
         alone: runs the model.

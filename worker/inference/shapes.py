@@ -1,8 +1,8 @@
-"""The few sizes that a forward pass has, whatever the texts, where each new one costs memory.
+"""Bounds the shapes of forward passes where each new one costs memory.
 
 oneDNN makes and keeps a program of its own for each number of rows that a product has: 4 MB and
-23 ms for each pass of a new size, seen with DistilBERT on Intel. Called at start, and by whoever
-runs a pass. Must not import transformers.
+23 ms for each pass of a new size, seen with DistilBERT on Intel. The infer thread and its lanes
+call this. Must not import transformers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def filled_up(size: int, step: int = 1) -> int:
 
 
 def cost_memory(model: nn.Module) -> bool:
-    """Whether each new size of a pass costs memory, by the model's type and device."""
+    """Tell whether each new size of a pass costs memory, by the model's type and device."""
     parameter = next(model.parameters())
     plain = parameter.dtype is torch.float32 and platform.machine() in _X86
     return parameter.device.type == "cpu" and not plain

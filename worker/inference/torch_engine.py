@@ -80,7 +80,7 @@ class TorchClassifier:
         """One prediction for each text of `model_input`, in its order.
 
         Raises:
-            FloatingPointError: a probability is not a finite number; nobody's result is given.
+            FloatingPointError: an output is no probability; no text gets a result.
             OutOfMemory: the pass does not fit.
             RuntimeError: torch's own.
         """
@@ -88,6 +88,12 @@ class TorchClassifier:
         if not torch.isfinite(found).all():
             raise FloatingPointError(
                 f"the model gave a probability that is not a finite number ({self.card.dtype})"
+            )
+        if self.card.activation == "none" and not ((found >= 0) & (found <= 1)).all():
+            raise FloatingPointError(
+                "model.activation = 'none', but the model's outputs lie between "
+                f"{found.min():.3g} and {found.max():.3g}, and probabilities between 0 and 1: use "
+                "softmax (one label applies) or sigmoid (several may)"
             )
         texts = zip(found.tolist(), model_input.ids, model_input.truncated, strict=True)
         return [Prediction(tuple(row), len(kept), cut) for row, kept, cut in texts]

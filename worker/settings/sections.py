@@ -165,8 +165,8 @@ class ModelSettings(Section):
     activation: Literal["auto", "softmax", "sigmoid", "none"] = Field(
         "auto",
         description="What makes probabilities of the model's outputs: `softmax` where one label "
-        "applies, `sigmoid` where each label stands alone; `none` publishes the outputs as they "
-        "are; `auto` is what `problem_type` in its config.json says, and softmax without one.",
+        "applies, `sigmoid` where each stands alone, `none` where the outputs are probabilities "
+        "already; `auto` goes by `problem_type` in its config.json, and is softmax without one.",
     )
     engine: Literal["auto", "packed", "padded"] = Field(
         "auto",
