@@ -191,6 +191,12 @@ class ModelSettings(Section):
         description="Arithmetic; `auto` is bfloat16 where the processor computes in it, else "
         "float32.",
     )
+    activation: Literal["auto", "softmax", "sigmoid", "none"] = Field(
+        "auto",
+        description="What makes probabilities of the model's outputs: `softmax` where one label "
+        "applies, `sigmoid` where each stands alone, `none` where the outputs are probabilities "
+        "already; `auto` goes by `problem_type` in its config.json, and is softmax without one.",
+    )
     engine: Literal["auto", "packed", "padded"] = Field(
         "auto",
         description="Forward pass: `packed` joins texts in one row without padding, for the "
