@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka.errors import KafkaError
@@ -140,7 +140,7 @@ class Source:
         told: what else was asked, in order.
         commits: offsets that were committed, in order.
         answers: what is called with the answer of each commit that was not waited for.
-        at: the positions that it tells.
+        end, at: of every partition, and the position in each.
     """
 
     def __init__(self, clock: HandClock, at_end: Callable[[], object]) -> None:
@@ -231,17 +231,20 @@ class Pipe:
 
 
 class Sink:
-    """In place of a sink. Counts how often it was told to hurry."""
+    """In place of a sink. Counts how often it was told to hurry, and notes what it was to keep."""
 
     def __init__(self, *, commits_offsets: bool = False) -> None:
         self.commits_offsets = commits_offsets
         self.hurried = 0
+        self.kept: list[RecordRef] = []
 
     def publish(self, _: object) -> None: ...
     def advance(self) -> None: ...
-    def keep(self, _: object) -> None: ...
     def check(self) -> None: ...
     def close(self, timeout: float) -> None: ...
 
     def hurry(self) -> None:
         self.hurried += 1
+
+    def keep(self, positions: Sequence[RecordRef]) -> None:
+        self.kept += positions

@@ -111,7 +111,7 @@ def count(broker: Broker, topics: Topics) -> int:
 def audit(broker: Broker, topics: Topics, *more: str, timeout: float = 120) -> dict[str, Any]:
     """What `streamlabel audit` says of the topics."""
     command = [
-        *(sys.executable, "-m", "worker", "audit", "--json"),
+        *(sys.executable, "-P", "-m", "worker", "audit", "--json"),
         *_at(broker, topics),
         *more,
     ]

@@ -27,7 +27,9 @@ class Producer:
         self.unacknowledged: list[TopicPartition] = []
         self._metadata = None
         self.config: dict[str, Any] = {}
-        self._accumulator = SimpleNamespace(_incomplete=self)
+        self._accumulator = SimpleNamespace(
+            _incomplete=self, abort_batches=None, abort_undrained_batches=None
+        )
 
     def partitions_for(self, topic: str) -> set[int]:
         return set(range(self.numbers[topic]))
@@ -45,7 +47,6 @@ def to(topic: str, partition: int) -> Encoded:
 def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
     made = Producer()
     monkeypatch.setattr(publisher, "connect", lambda *_, **__: made)
-    monkeypatch.setattr(publisher, "_keep_what_is_on_the_wire", lambda _: None)
     return made
 
 

@@ -409,16 +409,11 @@ class _Odd:
 
 
 def test_lag_is_counted_from_what_is_committed(bench: Bench) -> None:
-    bench.source.end = 10
-    bench.source.at = {Partition("in", 1): 0}  # nothing was polled there yet
+    bench.source.end, bench.source.at = 10, {Partition("in", 1): 0}
     bench.then(
         polled(0, 0, 1),
         doing(lambda: bench.acknowledge(0, 0, 1)),
-        doing(lambda: bench.source.answers[0](None)),  # of the other partition's position
-        doing(lambda: bench.clock.sleep(1)),
-        doing(lambda: bench.source.answers[1](None)),
-        doing(lambda: bench.clock.sleep(1)),
-        doing(lambda: None),
+        *[doing(lambda: (bench.source.answers[-1](None), bench.clock.sleep(1)))] * 4,
     )
     bench.worker.run()
     assert bench.value("offset_lag", topic="in", partition="0") == 8

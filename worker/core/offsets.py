@@ -140,12 +140,12 @@ class OffsetTracker:
             log = self._current(ref)
             tracked = log.by_offset.pop(ref.offset, None) if log else None
             if log is not None and tracked is not None:
+                log.reached = None  # it passes what is forgotten here
                 thinned[Partition(ref.topic, ref.partition)] = log
                 self._land(tracked)
                 self._let_go(tracked)
         for log in thinned.values():  # once each: there may be thousands of records
             log.queue = deque(t for t in log.queue if t.done or t.ref.offset in log.by_offset)
-            log.reached = None  # it passes what was forgotten
 
     def pending(self, partitions: Iterable[Partition]) -> int:
         """Records of these partitions without an acknowledged outcome."""

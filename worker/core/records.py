@@ -19,6 +19,8 @@ from worker.errors import StreamlabelError
 
 Headers = Sequence[tuple[str, bytes | None]]  # null and empty values are two things
 Trigger = Literal["records", "tokens", "goal", "ready"]
+# What makes probabilities of a model's outputs; nothing where they are probabilities already.
+Activation = Literal["softmax", "sigmoid", "none"]
 
 
 class Partition(NamedTuple):
@@ -249,6 +251,7 @@ class ModelCard:
         dtype, device, engine: how it runs, for `model_info`.
         pads: whether a pass computes the rectangle around its texts, or their tokens alone.
         forward_tokens: most tokens that a pass had best have: as set, or as found at warm-up.
+        activation: what makes probabilities of the model's outputs.
     """
 
     name: str
@@ -261,3 +264,4 @@ class ModelCard:
     device: str
     pads: bool = True
     forward_tokens: int = 4_096
+    activation: Activation = "softmax"

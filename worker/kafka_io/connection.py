@@ -55,7 +55,11 @@ def _sasl(kafka: KafkaSettings) -> dict[str, Any]:
 
 def _tls(kafka: KafkaSettings) -> dict[str, Any]:
     names = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-    return {name: str(path) for name in names if (path := getattr(kafka, name)) is not None}
+    files = {name: str(path) for name in names if (path := getattr(kafka, name)) is not None}
+    secret = kafka.ssl_key_password
+    # Given none, OpenSSL would ask for one on the terminal, on a thread of the library.
+    password = {"ssl_password": secret.get_secret_value() if secret else ""}
+    return files | password if kafka.ssl_certfile else files
 
 
 def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -> Client:

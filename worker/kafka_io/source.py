@@ -77,8 +77,8 @@ class KafkaSource:
         self._clock = clock
         self._pause_when_empty = settings.kafka.empty_poll_pause_ms / 1000
         self._consumer = connect(KafkaConsumer, settings.kafka, **_consumer_options(settings))
-        self._stable_ends = StableEnds(self._consumer)
         self._portions = Portions(self._consumer, settings.kafka, settings.max_inflight_bytes)
+        self._stable_ends = StableEnds(self._consumer)
         self._membership = Membership(self._consumer, settings.kafka.session_timeout, clock)
         # The loop that runs the listener does not see that another thread completed a future.
         wake = self._consumer._net.wakeup  # noqa: SLF001 - there is no public way

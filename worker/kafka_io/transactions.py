@@ -192,8 +192,8 @@ class TransactionalSink:
     def _due(self) -> bool:
         begun_at = self._begun_at or 0.0
         late = self._clock.monotonic() - begun_at >= self._settings.commit_every
-        at_once = not self._held or self._in_a_hurry.is_set() or self._sieve.final is not None
-        return late or at_once
+        urgent = self._in_a_hurry.is_set() or self._sieve.final is not None
+        return late or urgent or not self._held
 
     def _commit(self, publisher: Publisher) -> None:
         membership = self._source.group_metadata()
@@ -257,11 +257,10 @@ class TransactionalSink:
         publisher = self._new_publisher()
         try:
             asked = {_of(outcome.ref) for outcome in self._held} | self._kept.keys()
-            found = _committed(self._settings, asked)
+            reached = _committed(self._settings, asked)
         except BaseException:
             publisher.abandon()
             raise
-        reached = {p: found.get(p, -1) for p in asked}
         done = tuple(o for o in self._held if o.ref.offset < reached[_of(o.ref)])
         kept = tuple(ref for p, ref in self._kept.items() if ref.offset <= reached[p])
         self._held = [o for o in self._held if o.ref.offset >= reached[_of(o.ref)]]
@@ -293,7 +292,7 @@ def transactional_id(settings: Settings) -> str:
 
 
 def _committed(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, int]:
-    """The group's stable offsets, as far as it has any, asked by a consumer that joins no group."""
+    """The group's stable offsets, -1 for none, asked by a consumer that joins no group."""
     consumer = connect(
         KafkaConsumer,
         settings.kafka,
@@ -306,7 +305,7 @@ def _committed(settings: Settings, partitions: Iterable[Partition]) -> dict[Part
         found = {
             p: consumer.committed(TopicPartition(*p), timeout_ms=timeout_ms) for p in partitions
         }
-    return {partition: offset for partition, offset in found.items() if offset is not None}
+    return {partition: -1 if offset is None else offset for partition, offset in found.items()}
 
 
 def _of(ref: RecordRef) -> Partition:

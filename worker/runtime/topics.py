@@ -51,18 +51,6 @@ def require(settings: Settings) -> dict[str, TopicInfo]:
     return {name: info for name, info in there.items() if info is not None}
 
 
-def others(settings: Settings) -> int | str:
-    """Say how many members the group has, before it is joined: they all have to join again.
-
-    "unknown" if the group can't be asked, which is no reason not to join.
-    """
-    found: int | str = "unknown"
-    with suppress(StreamlabelError), Admin(settings.kafka) as admin:
-        found = len(admin.members(settings.kafka.group_id))
-    log.info("joining the group", group=settings.kafka.group_id, others=found)
-    return found
-
-
 def judged(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[str]:
     """Doubts about the topics, a sentence each."""
     source, output, dead = needed(settings)
@@ -87,6 +75,18 @@ def fit(settings: Settings, topics: Mapping[str, TopicInfo], card: ModelCard) ->
     if said and least > (topics[name].max_message_bytes or 0):
         raise SettingsError(said)
     return said
+
+
+def others(settings: Settings) -> int | str:
+    """Say how many members the group has, before it is joined: they all have to join again.
+
+    "unknown" if the group can't be asked, which is no reason not to join.
+    """
+    found: int | str = "unknown"
+    with suppress(StreamlabelError), Admin(settings.kafka) as admin:
+        found = len(admin.members(settings.kafka.group_id))
+    log.info("joining the group", group=settings.kafka.group_id, others=found)
+    return found
 
 
 def _how_to_create(settings: Settings, missing: Sequence[str]) -> str:
