@@ -6,6 +6,7 @@ before a record is read. Needs no network but for a model on the hub.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -199,9 +200,12 @@ def _set_pad_id(config: Any, tokenizer: Any) -> int | None:
     in a text. A model that can't be built without one gets the tokenizer's.
     """
     text_config = config.get_text_config()
+    # CANINE has no vocabulary: each character has its code as its id. Perceiver names no padding.
+    size = getattr(text_config, "vocab_size", sys.maxsize)
+    of_config = getattr(text_config, "pad_token_id", None)
     own, *others = (
-        number if isinstance(number, int) and 0 <= number < text_config.vocab_size else None
-        for number in (text_config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
+        number if isinstance(number, int) and 0 <= number < size else None
+        for number in (of_config, tokenizer.pad_token_id, tokenizer.eos_token_id)
     )
     known = (number for number in (own, *others) if number is not None)
     config.pad_token_id = text_config.pad_token_id = next(known, None)
