@@ -226,10 +226,10 @@ def _set_pad_id(config: Any, tokenizer: Any) -> int | None:
     text_config = config.get_text_config()
     # CANINE has no vocabulary: each character has its code as its id. Perceiver names no padding.
     size = getattr(text_config, "vocab_size", sys.maxsize)
-    stated = getattr(text_config, "pad_token_id", None)
+    of_config = getattr(text_config, "pad_token_id", None)
     own, *others = (
         number if isinstance(number, int) and 0 <= number < size else None
-        for number in (stated, tokenizer.pad_token_id, tokenizer.eos_token_id)
+        for number in (of_config, tokenizer.pad_token_id, tokenizer.eos_token_id)
     )
     known = (number for number in (own, *others) if number is not None)
     config.pad_token_id = text_config.pad_token_id = next(known, None)

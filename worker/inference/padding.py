@@ -8,6 +8,7 @@ infer thread alone calls it. Must not import transformers: it is given a model.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
@@ -89,7 +90,8 @@ class PaddedForward:
             return self._pad_id
         config = self.model.config
         text_config = config.get_text_config()
-        free = set(range(min(text_config.vocab_size, len(rows) + 1))) - {row[-1] for row in rows}
+        size = getattr(text_config, "vocab_size", sys.maxsize)
+        free = set(range(min(size, len(rows) + 1))) - {row[-1] for row in rows}
         if not free:
             raise ValueError("the texts end in every token that there is: none is left to pad with")
         config.pad_token_id = text_config.pad_token_id = min(free)
