@@ -36,7 +36,6 @@ from worker.logs import get_logger
 
 log = get_logger(__name__)
 
-_ALONE = 5.0  # seconds without a connection until `bootstrap_servers` are asked again
 _LATE = 1 / 3  # of the request timeout
 
 
@@ -80,7 +79,6 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
 
     def __init__(self, net: Any, max_idle: float, clock: Clock, **configs: Any) -> None:
         self._clock, self._refusal = clock, None
-        self._alone_since: float | None = None
         self._late: set[Any] = set()  # connections of which it was said
         super().__init__(net, **configs | {"connections_max_idle_ms": max_idle * 1000})
         self.cluster.add_listener(self._follow)
@@ -97,9 +95,15 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
 
     async def _connect(self, node: Any, conn: Any, *args: Any, **options: Any) -> None:
         conn.address = node.host, node.port
+        before = self._backoff.get(node.node_id)
         await super()._connect(node, conn, *args, **options)
         failure = conn.init_future.exception if conn.init_future.failed() else None
-        if failure is not None and not self.bootstrapped and causes.refusal(str(failure)):
+        if failure is None:
+            return
+        if node.node_id not in self._backoff:  # for the library it has succeeded
+            self._backoff.update({node.node_id: before} if before else {})
+            self.update_backoff(node.node_id)
+        if not self.bootstrapped and causes.refusal(str(failure)):
             self._refusal = failure
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
@@ -132,24 +136,14 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
     # -- brokers that have moved ---------------------------------------------------------------
 
     def least_loaded_node(self) -> Any:
-        """A node to ask; one of `bootstrap_servers` where all others have been away for a while."""
+        """A node to ask; one of `bootstrap_servers` once all others could not be reached."""
         known = super().least_loaded_node()
-        if self._in_company():
-            self._alone_since = None
-            return known
-        now = self._clock.monotonic()
-        self._alone_since = now if self._alone_since is None else self._alone_since
-        if now - self._alone_since < _ALONE or not self.bootstrapped:
+        lost = all(broker.node_id in self._backoff for broker in self.cluster.brokers())
+        if not self.bootstrapped or not lost:
             return known
         first = [broker.node_id for broker in self.cluster.bootstrap_brokers()]
         free = [node_id for node_id in first if not self.connection_delay(node_id)]
         return random.choice(free) if free else known
-
-    def _in_company(self) -> bool:
-        return any(
-            conn.connected and not self.cluster.is_bootstrap(node_id)
-            for node_id, conn in self._conns.items()
-        )
 
     def _follow(self, _: Any) -> None:
         """Give up connecting to where a broker was, now that it is known to be elsewhere."""
