@@ -7,12 +7,13 @@ rooms; each command does that when it runs.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, get_args, get_origin
+from typing import Literal, NoReturn, Protocol, get_args, get_origin
 
 from worker.errors import SettingsError, StreamlabelError
 from worker.settings import Loaded, Option, load, options
@@ -29,6 +30,8 @@ COMMANDS = {
     "top": "watch a worker in this terminal",
     "audit": "prove from the topics alone that every promise held",
 }
+
+_TELL_THEMSELVES = {"run", "check"}  # what looks odd about the settings
 
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -48,10 +51,16 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    args = _parser(argv).parse_args(argv)
+    args, unknown = _parser(argv).parse_known_args(argv)
+    if unknown:
+        _refuse(args.command_parser, unknown)
     command: Command = args.command_module
     try:
-        return command.run(args, _settings(args, command))
+        loaded = _settings(args, command)
+        if args.command_name not in _TELL_THEMSELVES:
+            for warning in loaded.warnings:
+                print(f"streamlabel: {warning}", file=sys.stderr)
+        return command.run(args, loaded)
     except SettingsError as error:
         print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
         return USAGE
@@ -65,6 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # interpreter's last flush does not complain, and end as quietly as other tools do.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
+    """Name the flags that are none, and the nearest ones; what follows a flag may be a secret."""
+    flags = [argument.partition("=")[0] for argument in unknown if argument.startswith("-")]
+    known = [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001
+    near = [difflib.get_close_matches(flag, known, n=1) for flag in flags]
+    hints = " ".join(dict.fromkeys(found[0] for found in near if found))
+    told = " ".join(flags or unknown) + (f"; did you mean {hints}?" if hints else "")
+    parser.error(f"unrecognized arguments: {told}")
 
 
 def _settings(args: argparse.Namespace, command: Command) -> Loaded:
@@ -95,7 +114,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             sub.description = module.__doc__
             module.add_arguments(sub)
             _add_settings(sub, module)
-            sub.set_defaults(command_module=module)
+            sub.set_defaults(command_module=module, command_name=name, command_parser=sub)
     return parser
 
 

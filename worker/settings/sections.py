@@ -6,13 +6,13 @@ thread may read the frozen values.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr, field_validator
 
-_SERVER = r"\s*([^\s,:\[\]]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}\s*"
-_SERVERS = rf"^{_SERVER}(,{_SERVER})*$"
+_HOST = r"([^\s,:\[\]/]+|\[[0-9a-fA-F:]+\])"
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
 _PATH = r"^[^.]+(\.[^.]+)*$"
 
@@ -33,8 +33,7 @@ class KafkaSettings(Section):
 
     bootstrap_servers: str = Field(
         "localhost:9092",
-        pattern=_SERVERS,
-        description="Brokers to ask first, `host:port`, comma-separated.",
+        description="Brokers to ask first, `host:port`, comma-separated or a TOML list.",
         json_schema_extra=named("--bootstrap-servers", ("KAFKA_BOOTSTRAP_SERVERS",)),
     )
     group_id: str = Field(
@@ -53,6 +52,22 @@ class KafkaSettings(Section):
         "streamlabel",
         description="Name in the broker's logs and quotas; with `processes`, likewise numbered.",
     )
+
+    @field_validator("bootstrap_servers", mode="before")
+    @classmethod
+    def _addresses(cls, value: Any) -> Any:
+        servers = value.split(",") if isinstance(value, str) else value
+        if not isinstance(servers, list) or not all(isinstance(one, str) for one in servers):
+            return value  # the type is complained of
+        servers = [server.strip() for server in servers]
+        for server in servers:
+            if re.fullmatch(_HOST, server):
+                raise ValueError(f"{server!r} has no port: write {server}:9092, or its port there")
+            found = re.fullmatch(rf"{_HOST}:([0-9]{{1,5}})", server)
+            if not found or not 0 < int(found[2]) < 65_536:
+                raise ValueError(f"{server!r} is no host:port")
+        return ",".join(servers)
+
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How the connection is secured."
     )
