@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from worker.errors import StreamlabelError
+from worker.errors import AccessDenied, StreamlabelError
 from worker.settings import Loaded, Option, Settings, options
 
 OPTIONS = ("",)
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     parts: tuple[tuple[str, Part], ...] = (
         ("broker", _broker),
         ("topics", _topics),
+        ("rights", _rights),
         ("model", _model),
     )
     results = [_try(console, name, part, loaded.settings) for name, part in parts]
@@ -102,8 +103,7 @@ def _broker(settings: Settings) -> Found:
     from worker.kafka_io.admin import Admin
 
     with Admin(settings.kafka) as admin:
-        admin.topics([settings.input.topic])
-    return Found(f"{settings.kafka.bootstrap_servers} answers")
+        return Found(f"{settings.kafka.bootstrap_servers} answers", tuple(admin.cut_off()))
 
 
 def _topics(settings: Settings) -> Found:
@@ -112,6 +112,26 @@ def _topics(settings: Settings) -> Found:
     found = require(settings.model_copy(update={"create_topics": False}))
     partitions = (f"{name} ({info.partitions} partitions)" for name, info in found.items())
     return Found(", ".join(partitions))
+
+
+def _rights(settings: Settings) -> Found:
+    from worker.clock import SystemClock
+    from worker.kafka_io.rights import try_rights
+
+    rights = try_rights(settings, SystemClock())
+    user = settings.kafka.sasl_username or "this client"
+    lacking = [right.words for right in rights if right.needed and right.held is False]
+    if lacking:
+        raise AccessDenied(f"{user} lacks {', '.join(lacking)}: grant that")
+    warnings = [
+        f"{user} lacks {right.words}: limits of the topic are guessed"
+        for right in rights
+        if right.held is False
+    ]
+    if untold := [right.words for right in rights if right.held is None]:
+        warnings.append(f"the broker does not tell whether {user} has {', '.join(untold)}")
+    held = ", ".join(right.words for right in rights if right.held)
+    return Found(f"{user} has {held}", tuple(warnings))
 
 
 def _model(settings: Settings) -> Found:

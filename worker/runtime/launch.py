@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -25,6 +24,7 @@ from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.sink import KafkaSink, RecordSink
 from worker.kafka_io.source import KafkaSource
 from worker.kafka_io.transactions import TransactionalSink
+from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller
 from worker.runtime.onlookers import Onlookers
@@ -34,6 +34,8 @@ from worker.runtime.service import Worker
 from worker.runtime.topics import require
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
+
+log = get_logger(__name__)
 
 Made = TypeVar("Made")
 
@@ -71,8 +73,10 @@ class Launcher:
         Raises:
             Fatal: they are not, or are forbidden. A broker that is away is waited for by `run`.
         """
-        with suppress(BrokerAway):
+        try:
             self._topics = require(self._settings)
+        except BrokerAway as error:
+            log.warning("the broker is away; the model is loaded meanwhile", reason=str(error))
 
     def run(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
         """Label until `stop`.
