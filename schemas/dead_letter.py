@@ -29,6 +29,7 @@ class DeadLetterReason(StrEnum):
     TOKENISER_FAILED = "tokeniser_failed"
     MODEL_FAILED = "model_failed"
     RESULT_TOO_LARGE = "result_too_large"
+    RESULT_REFUSED = "result_refused"
 
 
 class ValueState(StrEnum):

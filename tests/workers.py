@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from tests.conftest import Broker, Topics
 from tests.records import CARD
@@ -110,14 +112,45 @@ def audit(broker: Broker, topics: Topics, *more: str, timeout: float = 120) -> d
     """What `streamlabel audit` says of the topics."""
     command = [
         *(sys.executable, "-m", "worker", "audit", "--json"),
-        *("--bootstrap-servers", broker.bootstrap_servers, "--group-id", topics.group),
-        *("--input-topic", topics.input, "--output-topic", topics.output),
-        *("--output-dead-letter-topic", topics.dead, *more),
+        *_at(broker, topics),
+        *more,
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.stdout, done.stderr
     verdict: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return verdict | {"exit": done.returncode}
+
+
+def check(broker: Broker, topics: Topics, *more: str) -> str:
+    """What `streamlabel check` prints of a broker and its topics, where all is well."""
+    command = [
+        *(sys.executable, "-m", "worker", "check", "--only-changed", "--model", "bundled"),
+        *_at(broker, topics),
+        *more,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _at(broker: Broker, topics: Topics) -> Iterator[str]:
+    yield from ("--bootstrap-servers", broker.bootstrap_servers, "--group-id", topics.group)
+    yield from ("--input-topic", topics.input, "--output-topic", topics.output)
+    yield from ("--output-dead-letter-topic", topics.dead)
+
+
+# -- the broker's side -------------------------------------------------------------------------
+
+
+def needs_kafka(broker: Broker, why: str) -> None:
+    if broker.kind == "embedded":
+        pytest.skip(f"the embedded broker {why}")
+
+
+def alter(admin: KafkaAdminClient, topic: str, **configs: str) -> None:
+    """Set a topic's options, `_` for the dot."""
+    given = {name.replace("_", "."): value for name, value in configs.items()}
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=given)])
 
 
 # -- a process ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@
     │   ├── AccessDenied             wrong credentials, a missing ACL
     │   ├── Fenced                   another worker took this one's identity
     │   ├── PublishRefused           the broker refuses a record for good
-    │   ├── CircuitOpen              the model fails on everything
+    │   ├── CircuitOpen              model or output topic fail on everything
     │   └── StageCrashed             a thread died; its cause is chained
     ├── BrokerAway               RETRY: the same work again, with backoff
     ├── OutOfMemory              SPLIT: halves, and smaller forward passes from then on
@@ -56,7 +56,7 @@ class PublishRefused(Fatal):
 
 
 class CircuitOpen(Fatal):
-    """Too many records in a row failed in the model: it is the model, not the records."""
+    """Too many records failed in the model, or at the output topic: it is not the records."""
 
 
 class StageCrashed(Fatal):

@@ -91,6 +91,12 @@ class Metrics:
             ["reason"],
             registry=r,
         )
+        self.expired = Counter(
+            "streamlabel_outcomes_expired",
+            "Outcomes with a timestamp older than their topic keeps records: Kafka deletes them "
+            "soon (its retention.ms, output.timestamp).",
+            registry=r,
+        )
         self.end_to_end = Histogram(
             "streamlabel_end_to_end_seconds",
             "From the input record's timestamp to the acknowledgement of its outcome.",
@@ -171,6 +177,19 @@ class Metrics:
         self.inflight_bytes = Gauge(
             "streamlabel_inflight_bytes",
             "Bytes between poll and acknowledgement.",
+            multiprocess_mode="livesum",
+            registry=r,
+        )
+        self.held_records = Gauge(
+            "streamlabel_held_records",
+            "Records in flight, and those acknowledged behind an older one in flight: their offsets "
+            "can't be committed yet. At max_inflight_records polling pauses.",
+            multiprocess_mode="livesum",
+            registry=r,
+        )
+        self.held_bytes = Gauge(
+            "streamlabel_held_bytes",
+            "Bytes of these records. At max_inflight_bytes polling pauses.",
             multiprocess_mode="livesum",
             registry=r,
         )
@@ -283,9 +302,11 @@ class Metrics:
             self.show(inflight)
 
     def show(self, inflight: OffsetTracker) -> None:
-        """Tell what is in flight."""
+        """Tell what is in flight and what is held."""
         self.inflight_records.set(inflight.records)
         self.inflight_bytes.set(inflight.bytes)
+        self.held_records.set(inflight.held_records)
+        self.held_bytes.set(inflight.held_bytes)
 
     def count_outcomes(
         self, outcomes: Sequence[Encoded], now_ms: int, inflight: OffsetTracker
@@ -299,7 +320,7 @@ class Metrics:
         reasons = collections.Counter(o.reason.value for o in outcomes if o.reason is not None)
         with self._counting:
             for outcome in outcomes:
-                age = max(0.0, (now_ms - outcome.timestamp_ms) / 1000)
+                age = max(0.0, (now_ms - outcome.happened_ms) / 1000)
                 exemplar = {"trace_id": outcome.trace_id} if outcome.trace_id else None
                 self.end_to_end.observe(age, exemplar)
                 self.time_lag.set(age)
@@ -307,6 +328,7 @@ class Metrics:
                 self.confidence.observe(outcome.score)
             self.published.inc(len(results))
             self.truncated.inc(sum(outcome.truncated for outcome in results))
+            self.expired.inc(sum(outcome.expired for outcome in outcomes))
             for label, number in labels.items():
                 self.labels.labels(label).inc(number)
             for reason, number in reasons.items():

@@ -41,7 +41,8 @@ def _commit_before_acknowledgement() -> None:
 
     def eager(self: Pipeline, batch: Any) -> bool:
         done = tuple(Encoded(e.record.ref, "", None, b"", [], 0) for e in batch.entries)
-        on_completion = self._sink._on_completion  # type: ignore[attr-defined]
+        sink: Any = self._sink
+        on_completion = getattr(sink, "_line", sink)._on_completion
         on_completion(Completion(done, self._clock.monotonic()))
         return offer(self, batch)
 

@@ -243,5 +243,6 @@ class CountingSink(KafkaSink):
 
     def _replace_by(self, successor: Publisher) -> None:
         self._orders.replaced += 1
+        # Of a batch that waits, a part may have been handed over.
         self._orders.lost += sum(len(batch.unacknowledged) for batch in self._sent)
         super()._replace_by(successor)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,12 +106,72 @@ def test_forgotten_records_hold_nothing_back() -> None:
 
 def test_pending_and_oldest_tell_what_is_in_flight() -> None:
     tracker = tracking(4, 5)
-    assert tracker.oldest() == 4.0
+    assert tracker.oldest() == (raw(4).ref, 4.0)
     assert tracker.pending([P, Partition("in", 8)]) == 2
     tracker.resolve(raw(4).ref)
-    assert tracker.oldest() == 5.0
+    assert tracker.oldest() == (raw(5).ref, 5.0)
     tracker.resolve(raw(5).ref)
     assert tracker.oldest() is None
+
+
+def test_what_is_acknowledged_behind_an_older_record_is_held() -> None:
+    """It takes memory, and comes again after a crash, until the older one has its outcome too."""
+    tracker = tracking(0, 1, 2)
+    for offset in (1, 2):
+        tracker.resolve(raw(offset).ref)
+    assert (tracker.records, tracker.bytes) == (1, 2)
+    assert (tracker.held_records, tracker.held_bytes) == (3, 6)
+    tracker.resolve(raw(0).ref)
+    assert (tracker.held_records, tracker.held_bytes) == (0, 0)
+
+
+def test_what_is_given_up_or_forgotten_is_not_held() -> None:
+    tracker = tracking(0, 1, 2)
+    tracker.resolve(raw(1).ref)
+    tracker.forget([raw(2).ref])
+    assert (tracker.held_records, tracker.held_bytes) == (2, 4)
+    tracker.revoke(P)
+    assert (tracker.held_records, tracker.held_bytes, tracker.records) == (0, 0, 0)
+
+
+def test_only_the_oldest_record_s_acknowledgement_is_progress() -> None:
+    """Later records do not count, in its partition or in another."""
+    tracker = tracking(0, 1)
+    tracker.assign(Partition("in", 1), 1)
+    tracker.track(raw(0, partition=1))
+    for late in (raw(1), raw(0, partition=1)):
+        tracker.resolve(late.ref)
+        assert tracker.resolved == 0
+    tracker.resolve(raw(0).ref)
+    assert tracker.resolved == 3
+
+
+def work(step: Callable[[], object]) -> int:
+    """How many Python functions a step calls: what it costs, on any machine."""
+    calls = 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        step()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def test_forgetting_costs_as_much_as_there_is_to_forget() -> None:
+    """At a rebalance thousands of records wait; each of them was looked for among all."""
+
+    def forget_half(records: int) -> int:
+        tracker = tracking(*range(records))
+        refs = [raw(offset).ref for offset in range(records // 2, records)]
+        return work(lambda: tracker.forget(refs))
+
+    assert forget_half(800) < 3 * forget_half(400)
 
 
 @given(st.data())
@@ -123,3 +186,4 @@ def test_the_committable_offset_never_passes_an_unresolved_record(data: st.DataO
         assert all(position <= other for other in unresolved)
     assert tracker.committable() == {P: offsets[-1] + 1}
     assert (tracker.records, tracker.bytes) == (0, 0)
+    assert (tracker.held_records, tracker.held_bytes) == (0, 0)

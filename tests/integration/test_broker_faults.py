@@ -10,22 +10,23 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.protocol.admin import AlterClientQuotasRequest
 
 from tests.conftest import Broker, MakeTopics, Topics
 from tests.workers import (
     ObedientModel,
+    alter,
     audit,
     clock,
     count,
+    needs_kafka,
     produce,
     read,
     running,
     texts,
     wait_until,
 )
-from worker.errors import PublishRefused, TopicMissing
+from worker.errors import CircuitOpen, TopicMissing
 from worker.runtime.state import State
 
 pytestmark = pytest.mark.integration
@@ -40,17 +41,6 @@ class OddName(str):
 
     def encode(self, *_: object) -> bytes:
         return b"\xfftr\xe9"
-
-
-def needs_kafka(broker: Broker, why: str) -> None:
-    if broker.kind == "embedded":
-        pytest.skip(f"the embedded broker {why}")
-
-
-def alter(admin: KafkaAdminClient, topic: str, **configs: str) -> None:
-    """Set a topic's options, `_` for the dot."""
-    given = {name.replace("_", "."): value for name, value in configs.items()}
-    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=given)])
 
 
 # -- records -----------------------------------------------------------------------------------
@@ -157,13 +147,12 @@ def test_an_output_topic_that_is_deleted_stops_the_worker(
 # -- answers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.allow_errors
 def test_a_limit_that_is_lowered_under_way_refuses_and_loses_nothing(
     broker: Broker, topics: Topics, admin: KafkaAdminClient
 ) -> None:
     """max.message.bytes of the output topic: known at start, and changed by someone since.
 
-    FIELD complaint 6: committed though it failed. What the broker refuses is not committed.
+    FIELD complaint 6: committed though it failed. What the broker refuses is a dead letter first.
     """
     needs_kafka(broker, "takes any record")
     produce(broker, topics.input, texts(50))
@@ -171,15 +160,43 @@ def test_a_limit_that_is_lowered_under_way_refuses_and_loses_nothing(
         wait_until(lambda: count(broker, topics) == 50, what="it works")
         alter(admin, topics.output, max_message_bytes="200")
         produce(broker, topics.input, texts(50, start=50))
-        worker.join(60)
-    assert isinstance(worker.error, PublishRefused)
-    assert "MessageSizeTooLarge" in str(worker.error)
-    alter(admin, topics.output, max_message_bytes="1048588")
-    with running(broker, topics):
-        wait_until(lambda: count(broker, topics) >= 100, what="a restart goes on")
+        wait_until(lambda: count(broker, topics) == 100, what="the rest is dead letters")
+    assert worker.error is None
+    assert worker.value(
+        "streamlabel_records_dead_lettered_total", reason="result_too_large"
+    ) == len(read(broker, topics.dead, 3))
     verdict = audit(broker, topics)
     assert verdict["holds"], verdict
     assert (verdict["consumed"], verdict["duplicated"]) == (100, 0)
+    assert verdict["dead_lettered"] == 50
+
+
+@pytest.mark.allow_errors
+def test_an_output_topic_that_refuses_every_result_stops_the_worker(
+    broker: Broker, topics: Topics, admin: KafkaAdminClient
+) -> None:
+    """Before the whole input is a dead letter; a restart with the topic mended goes on."""
+    needs_kafka(broker, "takes any record")
+    produce(broker, topics.input, texts(50))
+    limit = {"max_consecutive_dead_letters": 20}
+    with running(broker, topics, **limit, **SMALL) as worker:
+        wait_until(lambda: count(broker, topics) == 50, what="it works")
+        alter(admin, topics.output, max_message_bytes="200")
+        produce(broker, topics.input, texts(500, start=50))
+        worker.join(60)
+    assert isinstance(worker.error, CircuitOpen)
+    assert "a result that the output topic refuses (max_consecutive_dead_letters)" in str(
+        worker.error
+    )
+    dead = len(read(broker, topics.dead, 3))
+    assert dead <= 20 + 64
+    alter(admin, topics.output, max_message_bytes="1048588")
+    with running(broker, topics):
+        wait_until(lambda: count(broker, topics) >= 550, what="a restart goes on")
+    verdict = audit(broker, topics)
+    assert verdict["holds"], verdict
+    assert verdict["consumed"] == 550
+    assert verdict["duplicated"] <= 64
 
 
 def test_a_quota_slows_and_is_no_fault(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka.future import Future
 from structlog.testing import capture_logs
 
 from tests.conftest import Broker, Topics
@@ -32,7 +33,9 @@ from tests.workers import (
     texts,
     wait_until,
 )
+from worker.core.records import Encoded
 from worker.errors import Fatal, StageCrashed
+from worker.kafka_io.publisher import Publisher
 from worker.runtime.http import HttpServer
 from worker.runtime.state import State
 from worker.settings import HttpSettings
@@ -163,12 +166,45 @@ def test_acknowledgements_that_do_not_come_are_named() -> None:
             try:
                 gate.let_go()
                 wait_until(lambda: not worker.progress.live()[0], 30, "livez is red")
-                assert "the broker has not acknowledged any of" in worker.progress.live()[1]
+                assert "the broker has not acknowledged the oldest of" in worker.progress.live()[1]
             finally:
                 kafka.nodes[0].thaw()
             wait_until(lambda: count(broker, topics) == 20, what="all are labelled")
             wait_until(lambda: worker.progress.live()[0], 30, "livez is green again")
         assert audit(broker, topics)["holds"]
+
+
+def test_a_record_that_is_never_acknowledged_is_named_and_holds_back_no_more_than_the_bound(
+    broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose partition has no leader: all that came after it was kept, without bound or word."""
+    unanswered: list[tuple[Future, Publisher, Encoded]] = []
+    send = Publisher.send
+
+    def lose_the_first(self: Publisher, outcome: Encoded) -> Any:
+        if unanswered:
+            return send(self, outcome)
+        unanswered.append((Future(), self, outcome))
+        return unanswered[0][0]
+
+    monkeypatch.setattr(Publisher, "send", lose_the_first)
+    bound = 64
+    small: dict[str, Any] = {"max_inflight_records": bound, "batch__max_records": 4}
+    with running(broker, topics, stall_timeout=3, **small) as worker:
+        produce(broker, topics.input, texts(400))
+        wait_until(lambda: not worker.progress.live()[0], 30, "livez is red")
+        assert worker.progress.state is State.PAUSED
+        wait_until(
+            lambda: worker.value("streamlabel_inflight_records") <= 4, 30, "one batch is in flight"
+        )
+        assert bound / 2 < worker.value("streamlabel_held_records") <= bound
+        lost, publisher, outcome = unanswered[0]
+        where = f"{topics.input}[{outcome.ref.partition}] offset {outcome.ref.offset}, polled"
+        assert where in worker.progress.live()[1]
+        send(publisher, outcome).add_callback(lost.success)
+        wait_until(lambda: count(broker, topics) == 400, what="all are labelled")
+        wait_until(lambda: worker.progress.live() == (True, "running"), 30, "livez is green again")
+    assert audit(broker, topics)["missing"] == 0
 
 
 def test_partitions_that_come_back_while_polling_is_paused_are_read_again(

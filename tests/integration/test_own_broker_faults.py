@@ -10,11 +10,12 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
 from tests.apache import ApacheKafka
-from tests.guarded import ADMIN, AUDITOR, GUARDED, RIGHTS, TOPICS, WORKER, grant, take_away
+from tests.guarded import ADMIN, AUDITOR, CONFIGS, GUARDED, RIGHTS, TOPICS, WORKER, grant, take_away
 from tests.own_kafka import admin_of, named, own_kafka
 from tests.workers import (
     ObedientModel,
     audit,
+    check,
     clock,
     count,
     produce,
@@ -92,6 +93,24 @@ def guarded() -> Iterator[tuple[ApacheKafka, KafkaAdminClient]]:
     with own_kafka(GUARDED) as kafka, admin_of(kafka, TOPICS, **ADMIN) as admin:
         grant(admin, list(RIGHTS.values()))
         yield kafka, admin
+
+
+@pytest.mark.allow_threads  # the module's admin client
+def test_check_names_the_right_to_read_the_topics_limits(
+    guarded: tuple[ApacheKafka, KafkaAdminClient],
+) -> None:
+    kafka, admin = guarded
+    user = (
+        *("--kafka-security-protocol", "SASL_PLAINTEXT", "--kafka-sasl-mechanism", "PLAIN"),
+        *("--kafka-sasl-username", "worker", "--kafka-sasl-password", "w"),
+    )
+    said = check(named(kafka), TOPICS, *user)
+    for topic in (TOPICS.output, TOPICS.dead):
+        assert f"configuration of topic '{topic}' can't be read: grant DESCRIBE_CONFIGS" in said
+    grant(admin, CONFIGS)
+    wait_until(lambda: "can't be read" not in check(named(kafka), TOPICS, *user))
+    for right in CONFIGS:
+        take_away(admin, right)
 
 
 @pytest.mark.allow_threads  # the module's admin client

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.clocks import HandClock
+from tests.records import raw
 from worker.metrics import Metrics
 from worker.runtime.progress import Progress
 from worker.runtime.state import State, check_transition
@@ -131,9 +132,37 @@ def test_acknowledgements_that_never_come_are_a_stall_while_the_stages_move(
         stages[1].held, stages[1].moved_at = 1, clock.now
         progress.acknowledgements.note(awaited, 100, clock.now)
     words = progress.live()[1]
-    assert words == "the broker has not acknowledged any of 14 records for 11 s"
+    assert words == "the broker has not acknowledged the oldest of 14 records for 11 s"
     progress.acknowledgements.note(13, 101, clock.now)
     assert progress.live()[0]
+
+
+def test_an_acknowledgement_that_never_comes_is_a_stall_while_everything_else_moves(
+    progress: Progress, clock: HandClock
+) -> None:
+    """Other records are acknowledged and committed, and polling is paused and resumed."""
+    for second in range(12):
+        progress.acknowledgements.note(3, 100, clock.now)
+        progress.commits.note(1, second, clock.now)
+        progress.move(State.PAUSED if second % 2 else State.RUNNING)
+        go_on(progress, clock, 1)
+    words = "the broker has not acknowledged the oldest of 3 records for 12 s"
+    assert progress.live() == (False, words)
+
+
+def test_a_stall_names_the_oldest_record(
+    progress: Progress, clock: HandClock, stages: list[Held]
+) -> None:
+    """Whoever holds it: a text on which the model hangs is found by it, too."""
+    named = "; the oldest record is in[0] offset 5, polled 11 s ago"
+    progress.oldest = (raw(5).ref, clock.now)
+    stages[1].held, stages[1].moved_at = 5, clock.now
+    go_on(progress, clock, 11)
+    assert progress.live() == (False, "infer holds 5 for 11 s" + named)
+    progress.acknowledgements.note(3, 100, clock.now - 11)
+    assert progress.live()[1].endswith("of 3 records for 11 s" + named)
+    clock.sleep(11)
+    assert progress.live()[1].startswith("the main loop has not gone round for 11 s; the oldest")
 
 
 def test_a_commit_that_never_succeeds_is_a_stall(progress: Progress, clock: HandClock) -> None:

@@ -15,8 +15,9 @@ from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.ledger import Kind, Ledger, Scope
 from worker.core.records import Headers
 from worker.core.report import Report
+from worker.core.topics import TopicInfo
 from worker.errors import BrokerAway, Fatal, TopicMissing
-from worker.kafka_io.admin import Admin, TopicInfo
+from worker.kafka_io.admin import Admin
 from worker.kafka_io.history import History, Seen
 from worker.settings import Settings
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from worker.errors import AccessDenied, StreamlabelError
+from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
 from worker.settings import Loaded, Option, Settings, options
+
+if TYPE_CHECKING:
+    from worker.core.records import ModelCard
+    from worker.core.topics import TopicInfo
 
 OPTIONS = ("",)
 
@@ -107,11 +111,17 @@ def _broker(settings: Settings) -> Found:
 
 
 def _topics(settings: Settings) -> Found:
+    from worker.runtime.topics import judged
+
+    found = _there(settings)
+    partitions = (f"{name} ({info.partitions} partitions)" for name, info in found.items())
+    return Found(", ".join(partitions), tuple(judged(settings, found)))
+
+
+def _there(settings: Settings) -> dict[str, TopicInfo]:
     from worker.runtime.topics import require
 
-    found = require(settings.model_copy(update={"create_topics": False}))
-    partitions = (f"{name} ({info.partitions} partitions)" for name, info in found.items())
-    return Found(", ".join(partitions))
+    return require(settings.model_copy(update={"create_topics": False}))
 
 
 def _rights(settings: Settings) -> Found:
@@ -120,14 +130,13 @@ def _rights(settings: Settings) -> Found:
 
     rights = try_rights(settings, SystemClock())
     user = settings.kafka.sasl_username or "this client"
-    lacking = [right.words for right in rights if right.needed and right.held is False]
+    lacking = [right for right in rights if right.held is False]
+    if needed := [right.words for right in lacking if right.needed]:
+        raise AccessDenied(f"{user} lacks {', '.join(needed)}: grant that")
+    warnings = []
     if lacking:
-        raise AccessDenied(f"{user} lacks {', '.join(lacking)}: grant that")
-    warnings = [
-        f"{user} lacks {right.words}: limits of the topic are guessed"
-        for right in rights
-        if right.held is False
-    ]
+        told = ", ".join(right.words for right in lacking)
+        warnings.append(f"{user} lacks {told}: what these topics take is found out by trying")
     if untold := [right.words for right in rights if right.held is None]:
         warnings.append(f"the broker does not tell whether {user} has {', '.join(untold)}")
     held = ", ".join(right.words for right in rights if right.held)
@@ -141,5 +150,18 @@ def _model(settings: Settings) -> Found:
     card = classifier.card
     return Found(
         f"{card.name} ({card.revision}) says {', '.join(card.labels)}; up to {card.max_tokens} "
-        f"tokens, {card.engine}, {card.dtype} on {card.device}"
+        f"tokens, {card.engine}, {card.dtype} on {card.device}",
+        _of_results(settings, card),
     )
+
+
+def _of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
+    """A warning where they may not fit their topic. A missing topic has its own part."""
+    from worker.runtime.topics import fit
+
+    try:
+        topics = _there(settings)
+    except (Fatal, BrokerAway):
+        return ()
+    said = fit(settings, topics, card)
+    return (said,) if said else ()

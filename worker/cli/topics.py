@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from worker.settings import Loaded, Settings
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
-    from worker.kafka_io.admin import Admin, TopicInfo
+    from worker.core.topics import TopicInfo
+    from worker.kafka_io.admin import Admin
 
 OPTIONS: tuple[str, ...] = (
     "kafka.",
@@ -175,8 +176,9 @@ def _show(document: dict[str, Any]) -> None:
 def _facts(topic: dict[str, Any]) -> str:
     retention = topic["retention_ms"]
     kept = "unknown" if retention is None else f"{retention / 86_400_000:g} days"
+    largest = topic["max_message_bytes"]
     return (
         f"{topic['replication_factor']} copies, {topic['cleanup_policy'] or 'unknown'} policy, "
         f"kept {'for ever' if retention == -1 else kept}, batches up to "
-        f"{topic['max_message_bytes']:,} bytes"
+        f"{'unknown' if largest is None else f'{largest:,}'} bytes"
     )

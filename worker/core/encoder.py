@@ -27,10 +27,13 @@ from worker.core.records import (
     Headers,
     ModelCard,
     Outcome,
+    Prediction,
     RawRecord,
+    RecordRef,
     Trace,
     WorkItem,
 )
+from worker.core.terms import Terms
 from worker.settings import OutputSettings
 
 DEAD_LETTER_HEADER = "streamlabel-dead-letter"
@@ -43,7 +46,7 @@ _NAMESPACE = hashlib.sha1(uuid.NAMESPACE_URL.bytes, usedforsecurity=False)
 _RECORD_OVERHEAD = 256
 _HEADER_OVERHEAD = 10
 
-_FURTHEST_AHEAD_MS = 3_540_000  # an hour, less a minute for clocks that differ
+_SHORTEST, _LONGEST = 0.0, 1 / 3  # scores, by the digits that they take
 
 
 class Encoder:
@@ -53,8 +56,8 @@ class Encoder:
         settings: topics and mode.
         model: whose labels and hash go into each result.
         version: of the worker, for dead letters.
-        result_limit: largest record that the output topic takes, bytes.
-        dead_letter_limit: likewise for the dead-letter topic.
+        terms: what the output topic takes.
+        dead_letter_terms: what the dead-letter topic takes.
     """
 
     def __init__(
@@ -63,8 +66,8 @@ class Encoder:
         model: ModelCard,
         *,
         version: str,
-        result_limit: int,
-        dead_letter_limit: int,
+        terms: Terms,
+        dead_letter_terms: Terms,
     ) -> None:
         self._settings = settings
         self._weights = model.weights_sha256
@@ -73,15 +76,14 @@ class Encoder:
         ).model_dump()
         self._labels = model.labels
         self._version = version
-        self._result_limit = result_limit
-        self._dead_letter_limit = dead_letter_limit
+        self._terms, self._dead_letter_terms = terms, dead_letter_terms
 
     def encode(
         self, outcome: Outcome, *, now_ms: int, now: float, trace: Trace | None = None
     ) -> Encoded:
         """One outcome for the broker.
 
-        A result that its topic would refuse for its size becomes a dead letter.
+        A result that its topic is known to refuse becomes a dead letter.
 
         Args:
             outcome: what became of a record.
@@ -92,16 +94,39 @@ class Encoder:
         """
         if isinstance(outcome, DeadLettered):
             return self._dead_letter(outcome, now_ms)
-        encoded = self._result(outcome, now_ms, now, trace)
-        size = len(encoded.value) + _overhead(encoded.key, encoded.headers)
-        if size <= self._result_limit:
-            return encoded
-        message = f"the result has {size} bytes, the topic takes {self._result_limit}"
-        refused = DeadLettered(outcome.item.record, DeadLetterReason.RESULT_TOO_LARGE, message)
-        return self._dead_letter(refused, now_ms)
+        return self.checked(self._result(outcome, now_ms, now, trace), outcome, now_ms)
+
+    def checked(self, result: Encoded, outcome: Classified, now_ms: int) -> Encoded:
+        """The result, or a dead letter where its topic is known to refuse it."""
+        size, most = size_of(result), self._terms.most_bytes
+        if size > most:
+            message = f"the result has {size} bytes, the topic takes {most}"
+            return self._refused(outcome, DeadLetterReason.RESULT_TOO_LARGE, message, now_ms)
+        if self._terms.keyless and result.key is None:
+            message = f"as of an earlier record without a key: {self._terms.keyless}"
+            return self._refused(outcome, DeadLetterReason.RESULT_REFUSED, message, now_ms)
+        return result
+
+    def sizes(self) -> tuple[int, int]:
+        """Least and usual bytes of a result, for a record without key, headers and id."""
+        record = RawRecord(RecordRef("", 0, 0, 0), 0, None, b"{}", (), 0.0)
+        item = WorkItem(record, "", payload={})
+
+        def size(score: float) -> int:
+            scores = (score,) * len(self._labels)
+            prediction = Prediction(scores, token_count=1, truncated=False)
+            return size_of(self._result(Classified(item, prediction), 0, 0.0, None))
+
+        return size(_SHORTEST), size(_LONGEST)
+
+    def _refused(
+        self, outcome: Classified, reason: DeadLetterReason, message: str, now_ms: int
+    ) -> Encoded:
+        return self._dead_letter(DeadLettered(outcome.item.record, reason, message), now_ms)
 
     def _result(self, outcome: Classified, now_ms: int, now: float, trace: Trace | None) -> Encoded:
         record, prediction = outcome.item.record, outcome.prediction
+        timestamp_ms = self._timestamp(record, self._terms, now_ms)
         score = max(prediction.probabilities)
         label = self._labels[prediction.probabilities.index(score)]
         document = to_json(self._classification(outcome, label, score, now_ms, now))
@@ -113,12 +138,20 @@ class Encoder:
             key=record.key,
             value=document,
             headers=_headers(record, _traced(record.headers, trace)),
-            timestamp_ms=_accepted(record.timestamp_ms, now_ms),
+            timestamp_ms=timestamp_ms,
             label=label,
             score=score,
             truncated=prediction.truncated,
             trace_id=trace.id if trace else None,
+            expired=self._terms.expired(timestamp_ms, now_ms),
+            outcome=outcome,
         )
+
+    def _timestamp(self, record: RawRecord, terms: Terms, now_ms: int) -> int:
+        """The record's, or now where that is wanted or needed; the source keeps the original."""
+        if self._settings.timestamp == "labelled":
+            return now_ms
+        return terms.timestamp(record.timestamp_ms, now_ms)
 
     def _classification(
         self, outcome: Classified, label: str, score: float, now_ms: int, now: float
@@ -149,7 +182,8 @@ class Encoder:
         }
 
     def _dead_letter(self, outcome: DeadLettered, now_ms: int) -> Encoded:
-        record = outcome.record
+        record, terms = outcome.record, self._dead_letter_terms
+        timestamp_ms = self._timestamp(record, terms, now_ms)
         key, headers = self._carried(record)
         value = record.value or b""
         kept = value[: max(self._room(key, headers), 0)]
@@ -173,8 +207,10 @@ class Encoder:
             key=key,
             value=kept,
             headers=[*_headers(record, headers), (DEAD_LETTER_HEADER, document)],
-            timestamp_ms=_accepted(record.timestamp_ms, now_ms),
+            timestamp_ms=timestamp_ms,
             reason=outcome.reason,
+            expired=terms.expired(timestamp_ms, now_ms),
+            outcome=outcome,
         )
 
     def _carried(self, record: RawRecord) -> tuple[bytes | None, Headers]:
@@ -185,7 +221,12 @@ class Encoder:
 
     def _room(self, key: bytes | None, headers: Headers) -> int:
         # The context is far under 1 KiB but for its message, which is ours and short.
-        return self._dead_letter_limit - _overhead(key, headers) - 2048
+        return self._dead_letter_terms.most_bytes - _overhead(key, headers) - 2048
+
+
+def size_of(encoded: Encoded) -> int:
+    """Bytes that a record takes on the wire, rounded up."""
+    return len(encoded.value) + _overhead(encoded.key, encoded.headers)
 
 
 def result_id(record: RawRecord, weights_sha256: str) -> str:
@@ -229,15 +270,6 @@ def _traced(headers: Headers, trace: Trace | None) -> Headers:
         return headers
     kept = (header for header in headers if header[0] not in TRACE_HEADERS)
     return (*kept, (TRACE_HEADERS[0], trace.header))
-
-
-def _accepted(timestamp_ms: int, now_ms: int) -> int:
-    """The record's timestamp, or now where it lies so far ahead that a broker would refuse it.
-
-    Kafka's default for `message.timestamp.after.max.ms` is an hour. The original stays in the
-    document's source.
-    """
-    return timestamp_ms if timestamp_ms < now_ms + _FURTHEST_AHEAD_MS else now_ms
 
 
 def _overhead(key: bytes | None, headers: Headers) -> int:

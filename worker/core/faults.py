@@ -28,6 +28,16 @@ Result = TypeVar("Result")
 ATTEMPTS_ALONE = 2
 RATIO_WINDOW = 1_000
 
+# Whose fault it is that so many records fail, and what became of them.
+MODEL = (
+    "failed in the model",
+    "the model is at fault, not the records; nothing of this batch was published",
+)
+OUTPUT = (
+    "have a result that the output topic refuses",
+    "the topic's configuration does not suit the results; the records are dead letters",
+)
+
 
 class Disposition(StrEnum):
     """The four answers to an error."""
@@ -116,9 +126,9 @@ def backoff(attempt: int, *, base: float = 0.1, cap: float = 10.0) -> float:
 
 
 class CircuitBreaker:
-    """Stops a worker whose model is at fault, before it empties the topic into dead letters.
+    """Stops a worker whose model, or output topic, is at fault, before all is a dead letter.
 
-    Told only of records that reached the tokenizer or the model. Unreadable input is its
+    Told only of records that reached the model, or the output topic. Unreadable input is its
     producer's fault: no restart mends it, and it neither opens the circuit nor hides a model that
     fails on every text between.
 
@@ -126,10 +136,11 @@ class CircuitBreaker:
         in_a_row: records in succession that may fail; at so many the circuit opens.
         ratio: share of the last `RATIO_WINDOW` records that may fail; above it the circuit opens,
             as soon as that is certain. 1 leaves it to `in_a_row`.
+        blame: `MODEL` or `OUTPUT`.
     """
 
-    def __init__(self, in_a_row: int, ratio: float) -> None:
-        self._in_a_row, self._ratio = in_a_row, ratio
+    def __init__(self, in_a_row: int, ratio: float, blame: tuple[str, str] = MODEL) -> None:
+        self._in_a_row, self._ratio, self._blame = in_a_row, ratio, blame
         self._row = self._seen = 0
         self._failed_at: deque[int] = deque()
 
@@ -146,17 +157,14 @@ class CircuitBreaker:
         while self._failed_at and self._failed_at[0] <= self._seen - RATIO_WINDOW:
             self._failed_at.popleft()
         if self._row >= self._in_a_row:
-            raise _circuit_open(f"{self._row} records in a row", "max_consecutive_dead_letters")
+            raise self._open(f"{self._row} records in a row", "max_consecutive_dead_letters")
         if len(self._failed_at) > self._ratio * RATIO_WINDOW:
             recent = f"{len(self._failed_at)} of the last {min(self._seen, RATIO_WINDOW)} records"
-            raise _circuit_open(recent, "max_dead_letter_ratio")
+            raise self._open(recent, "max_dead_letter_ratio")
 
-
-def _circuit_open(which: str, setting: str) -> CircuitOpen:
-    return CircuitOpen(
-        f"{which} failed in the model ({setting}): the model is at fault, not the records; "
-        "nothing of this batch was published"
-    )
+    def _open(self, which: str, setting: str) -> CircuitOpen:
+        failed, fault = self._blame
+        return CircuitOpen(f"{which} {failed} ({setting}): {fault}")
 
 
 def stack_hash(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Which offsets may be committed, and how much work is in flight. Pure.
+"""Which offsets may be committed, how much work is in flight, and how much is held. Pure.
 
 Owned by the poll thread; while that thread is parked inside a rebalance, by the revoke thread.
 
@@ -11,6 +11,10 @@ Two rules carry every promise of delivery:
   resolve the second, whose outcome nobody has acknowledged.
 
 Offsets need not be contiguous: compaction and transaction markers leave gaps.
+
+A record is *in flight* until its outcome is acknowledged. It is *held* until its offset may be
+committed as well: one that is acknowledged behind an older one in flight still takes memory, and
+comes again after a crash. So the bound of work in flight is a bound of what is held.
 """
 
 from __future__ import annotations
@@ -18,15 +22,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from worker.core.records import Partition, RawRecord, RecordRef
 
 
 @dataclass(slots=True)
 class _Tracked:
-    offset: int
+    ref: RecordRef
     size: int
     polled_at: float
+    number: int  # of all that were tracked, in poll order
     done: bool = False
 
 
@@ -46,14 +52,16 @@ class OffsetTracker:
 
     Attributes:
         records, bytes: in flight.
-        resolved, commits: how often either was done so far; they only rise.
+        held_records, held_bytes: in flight, and acknowledged behind an older one in flight.
+        commits: how many there were so far.
     """
 
     def __init__(self) -> None:
         self._logs: dict[Partition, _Log] = {}
-        self.resolved = self.commits = 0
-        self.records = 0
-        self.bytes = 0
+        self._tracked = 0
+        self.commits = 0
+        self.records = self.held_records = 0
+        self.bytes = self.held_bytes = 0
 
     def assign(self, partition: Partition, epoch: int) -> None:
         """Start to track a partition; whatever an older epoch had in flight is fenced."""
@@ -62,9 +70,11 @@ class OffsetTracker:
 
     def revoke(self, partition: Partition) -> None:
         """Forget a partition and all that is in flight for it."""
-        log = self._logs.pop(partition, None)
-        for tracked in log.by_offset.values() if log else ():
-            self._release(tracked)
+        if log := self._logs.pop(partition, None):
+            for tracked in log.queue:
+                self._let_go(tracked)
+            for tracked in log.by_offset.values():
+                self._land(tracked)
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
@@ -81,13 +91,16 @@ class OffsetTracker:
         log = self._logs.get(Partition(topic, partition))
         if log is None or log.epoch != epoch:
             return
-        if log.queue and log.queue[-1].offset >= offset:
-            raise ValueError(f"{record.ref} polled after offset {log.queue[-1].offset}")
-        tracked = _Tracked(offset, record.size, record.polled_at)
+        if log.queue and log.queue[-1].ref.offset >= offset:
+            raise ValueError(f"{record.ref} polled after offset {log.queue[-1].ref.offset}")
+        tracked = _Tracked(record.ref, record.size, record.polled_at, self._tracked)
         log.queue.append(tracked)
         log.by_offset[offset] = tracked
+        self._tracked += 1
         self.records += 1
+        self.held_records += 1
         self.bytes += tracked.size
+        self.held_bytes += tracked.size
 
     def resolve(self, ref: RecordRef) -> bool:
         """Note an acknowledged outcome; False where the record's epoch is over."""
@@ -96,10 +109,11 @@ class OffsetTracker:
         if log is None or tracked is None:
             return False
         tracked.done = True
-        self.resolved += 1
-        self._release(tracked)
+        self._land(tracked)
         while log.queue and log.queue[0].done:
-            log.position = log.queue.popleft().offset + 1
+            first = log.queue.popleft()
+            self._let_go(first)
+            log.position = first.ref.offset + 1
         return True
 
     def forget(self, refs: Iterable[RecordRef]) -> None:
@@ -108,12 +122,16 @@ class OffsetTracker:
         They are the newest of their partitions (the batcher keeps poll order), so no record
         after them can have moved the position past them.
         """
+        thinned: dict[Partition, _Log] = {}
         for ref in refs:
             log = self._current(ref)
             tracked = log.by_offset.pop(ref.offset, None) if log else None
             if log is not None and tracked is not None:
-                log.queue.remove(tracked)
-                self._release(tracked)
+                thinned[Partition(ref.topic, ref.partition)] = log
+                self._land(tracked)
+                self._let_go(tracked)
+        for log in thinned.values():  # once each: there may be thousands of records
+            log.queue = deque(t for t in log.queue if t.done or t.ref.offset in log.by_offset)
 
     def pending(self, partitions: Iterable[Partition]) -> int:
         """Records of these partitions without an acknowledged outcome."""
@@ -139,15 +157,34 @@ class OffsetTracker:
         log = self._logs.get(partition)
         return log.committed if log else None
 
-    def oldest(self) -> float | None:
-        """When the oldest record in flight was polled, seconds of the monotonic clock."""
-        heads = [log.queue[0].polled_at for log in self._logs.values() if log.queue]
-        return min(heads, default=None)
+    @property
+    def resolved(self) -> int:
+        """How many records came before the oldest one in flight; it only rises.
+
+        An acknowledgement behind that one is no progress: its offset can't be committed.
+        """
+        oldest = self._oldest()
+        return oldest.number if oldest else self._tracked
+
+    def oldest(self) -> tuple[RecordRef, float] | None:
+        """The oldest record in flight, and when it was polled, seconds of the monotonic clock."""
+        oldest = self._oldest()
+        return (oldest.ref, oldest.polled_at) if oldest else None
+
+    def _oldest(self) -> _Tracked | None:
+        heads = (log.queue[0] for log in self._logs.values() if log.queue)
+        return min(heads, key=attrgetter("number"), default=None)
 
     def _current(self, ref: RecordRef) -> _Log | None:
         log = self._logs.get(Partition(ref.topic, ref.partition))
         return log if log is not None and log.epoch == ref.epoch else None
 
-    def _release(self, tracked: _Tracked) -> None:
+    def _land(self, tracked: _Tracked) -> None:
+        """It is in flight no more."""
         self.records -= 1
         self.bytes -= tracked.size
+
+    def _let_go(self, tracked: _Tracked) -> None:
+        """It is held no more."""
+        self.held_records -= 1
+        self.held_bytes -= tracked.size

@@ -154,6 +154,11 @@ class DeadLettered:
 Outcome = Classified | DeadLettered
 
 
+def record_of(outcome: Outcome) -> RawRecord:
+    """The record that it is an outcome of."""
+    return outcome.item.record if isinstance(outcome, Classified) else outcome.record
+
+
 class Trace(NamedTuple):
     """What is known outside of a micro-batch's trace: its id, and its context as a header."""
 
@@ -171,6 +176,8 @@ class Encoded:
 
     Attributes:
         trace_id: of the trace that its micro-batch is followed by, where it is.
+        expired: retention deletes it at once, for its timestamp is too old for its topic.
+        outcome: what it was made of, to make another one of where its topic refuses it.
     """
 
     ref: RecordRef
@@ -184,6 +191,15 @@ class Encoded:
     score: float = 0.0
     truncated: bool = False
     trace_id: str | None = None
+    expired: bool = False
+    outcome: Outcome | None = None
+
+    @property
+    def happened_ms(self) -> int:
+        """The input record's timestamp, whichever this one goes out with."""
+        if self.outcome is None:
+            return self.timestamp_ms
+        return record_of(self.outcome).timestamp_ms
 
 
 @dataclass(frozen=True, slots=True)

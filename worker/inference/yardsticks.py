@@ -80,21 +80,29 @@ class PlainPipeline:
         return found
 
     def arithmetic(self) -> Arithmetic:
-        """Counted in one pass of a text of known length: which linears see all of it?"""
-        model = self._pipeline.model
-        ids = torch.ones((1, _PROBE_TOKENS), dtype=torch.long, device=model.device)
-        rows: list[tuple[Shape, int]] = []
-        with _linears_watched(model, rows), torch.inference_mode():
-            model(input_ids=ids, attention_mask=torch.ones_like(ids))
-        config = model.config.get_text_config()
-        hidden, layers = (
-            getattr(config, name, None) or 0 for name in ("hidden_size", "num_hidden_layers")
-        )
-        return Arithmetic(
-            shapes=Counter(shape for shape, seen in rows if seen == _PROBE_TOKENS),
-            per_text=sum(shape[0] * shape[1] for shape, seen in rows if seen == 1),
-            attention=hidden * layers,
-        )
+        """Of the pipeline's model."""
+        return arithmetic_of(self._pipeline.model)
+
+
+def arithmetic_of(model: Any) -> Arithmetic:
+    """Counted in one pass of a text of known length: which linears see all of it?
+
+    Args:
+        model: of transformers, for sequence classification, on its device.
+    """
+    ids = torch.ones((1, _PROBE_TOKENS), dtype=torch.long, device=model.device)
+    rows: list[tuple[Shape, int]] = []
+    with _linears_watched(model, rows), torch.inference_mode():
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    config = model.config.get_text_config()
+    hidden, layers = (
+        getattr(config, name, None) or 0 for name in ("hidden_size", "num_hidden_layers")
+    )
+    return Arithmetic(
+        shapes=Counter(shape for shape, seen in rows if seen == _PROBE_TOKENS),
+        per_text=sum(shape[0] * shape[1] for shape, seen in rows if seen == 1),
+        attention=hidden * layers,
+    )
 
 
 @contextmanager

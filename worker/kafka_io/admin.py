@@ -16,6 +16,7 @@ from kafka import IsolationLevel, KafkaAdminClient, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
 from worker.clock import Clock, SystemClock
+from worker.core.topics import TopicInfo
 from worker.errors import BrokerAway, Fatal, StreamlabelError, TopicMissing
 from worker.kafka_io.connection import connect
 from worker.kafka_io.probe import unreachable
@@ -25,35 +26,19 @@ from worker.settings import KafkaSettings
 Answer = TypeVar("Answer")
 Isolation = Literal["read_committed", "read_uncommitted"]
 
-DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of `max.message.bytes`
-
 # A new cluster makes its offsets topic at the first question about a group, a new topic elects
 # its leaders: "not yet" is an ordinary answer for a few seconds.
 _PATIENCE, _PAUSE = 15.0, 0.25  # seconds
 
-_CONFIGS = ("max.message.bytes", "cleanup.policy", "retention.ms")
-
-
-@dataclass(frozen=True, slots=True)
-class TopicInfo:
-    """One topic.
-
-    Attributes:
-        max_message_bytes: largest batch that the topic takes; Kafka's default where unknown.
-        cleanup_policy: `delete`, `compact` or both; None where the broker does not tell.
-        retention_ms: how long records are kept, -1 for ever; None where it does not tell.
-    """
-
-    partitions: int
-    replication_factor: int
-    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
-    cleanup_policy: str | None = None
-    retention_ms: int | None = None
-
-    @property
-    def compacted(self) -> bool:
-        """Whether records vanish from the middle of the topic."""
-        return "compact" in (self.cleanup_policy or "")
+_CONFIGS = (
+    "max.message.bytes",
+    "cleanup.policy",
+    "retention.ms",
+    "message.timestamp.type",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.after.max.ms",
+    "min.insync.replicas",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +96,7 @@ class Admin:
         resources = [
             ConfigResource(ConfigResourceType.TOPIC, name, configs=list(_CONFIGS)) for name in names
         ]
-        # Where this client may not read configs, the answer is empty: defaults will do.
-        told = self._ask(lambda client: client.describe_configs(resources, config_filter="all"))
+        told = self._ask(lambda client: _told(client, resources))
         found: dict[str, dict[str, Any]] = told.get("topic", {})
         return found
 
@@ -215,16 +199,36 @@ def _exists(topic: dict[str, Any]) -> bool:
     return True
 
 
+def _told(client: Any, resources: list[ConfigResource]) -> dict[str, Any]:
+    """Topics' configurations; an empty one where this client may not read it, or no one can."""
+    try:
+        answer: dict[str, Any] = client.describe_configs(resources, config_filter="all")
+    except (errors.UnsupportedVersionError, errors.AuthorizationError):
+        return {}
+    return answer
+
+
 def _info(topic: dict[str, Any], configs: dict[str, Any]) -> TopicInfo:
-    told = {name: config.get("value") for name, config in configs.items()}
     partitions = topic["partitions"]
-    retention = told.get("retention.ms")
+
+    def told(name: str) -> str | None:
+        value: str | None = configs.get(name, {}).get("value")
+        return value
+
+    def number(name: str) -> int | None:
+        value = told(name)
+        return int(value) if value else None
+
     return TopicInfo(
         partitions=len(partitions),
         replication_factor=max((len(part["replica_nodes"]) for part in partitions), default=0),
-        max_message_bytes=int(told.get("max.message.bytes") or DEFAULT_MAX_MESSAGE_BYTES),
-        cleanup_policy=told.get("cleanup.policy"),
-        retention_ms=int(retention) if retention else None,
+        max_message_bytes=number("max.message.bytes"),
+        cleanup_policy=told("cleanup.policy"),
+        retention_ms=number("retention.ms"),
+        timestamp_type=told("message.timestamp.type"),
+        timestamp_before_ms=number("message.timestamp.before.max.ms"),
+        timestamp_after_ms=number("message.timestamp.after.max.ms"),
+        min_insync_replicas=number("min.insync.replicas"),
     )
 
 

@@ -78,8 +78,10 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     def _drain(self, gone: list[Partition], drained: Any) -> None:
         try:
-            self._handler.on_revoked(gone)
-            self._forget(gone)
+            try:
+                self._handler.on_revoked(gone)
+            finally:
+                self._forget(gone)  # another worker gets them, also after a failed drain
             self._clock.sleep(self._pause)
             drained.success(None)
         except Exception as error:  # noqa: BLE001 - raised again where it is awaited
@@ -91,8 +93,9 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._forget(gone)
         self._handler.on_lost(gone)
 
-    def _forget(self, gone: list[Partition]) -> None:
-        self.epochs = {p: epoch for p, epoch in self.epochs.items() if p not in gone}
+    def _forget(self, gone: Iterable[Partition]) -> None:
+        left = set(gone)
+        self.epochs = {p: epoch for p, epoch in self.epochs.items() if p not in left}
 
     def begin_anew(self, partition: Partition) -> None:
         """Poll thread: a new epoch; what is in flight of the old one does not count."""

@@ -8,7 +8,8 @@ runtime.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
@@ -17,8 +18,10 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from worker.clock import Clock
 from worker.core.faults import backoff
 from worker.core.records import Encoded
+from worker.core.terms import LARGEST_RECORD
 from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused, StreamlabelError
 from worker.kafka_io.connection import connect
+from worker.kafka_io.refusals import NotSent, refusal_of
 from worker.kafka_io.translation import translate
 from worker.kafka_io.watch import TopicWatch
 from worker.settings import Settings
@@ -27,9 +30,13 @@ from worker.settings import Settings
 # would only turn a long outage into a restart. The largest 32-bit number of ms is 24 days.
 _FOR_EVER_MS = 2**31 - 1
 _SEND_ATTEMPTS = 20
+_BATCH = 262_144  # bytes at most; a larger one is refused, split and sent again
 _ABANDON = 0.1  # seconds that a producer gets which is given up
 _LAST_STEP = 1.0  # seconds at most for its thread to end
 _RETRY_TRANSACTION_MS = 20  # as the Java client does for a transaction's first partition
+# The broker is asked about each record that the encoder lets through: the client's own bound would
+# be that of requests.
+_NO_BOUND = 2 * LARGEST_RECORD
 
 
 class Publisher:
@@ -38,7 +45,7 @@ class Publisher:
     Args:
         settings: cluster and compression.
         partitions: partitions of each topic that is published to.
-        max_request: largest request that these topics take, bytes.
+        max_request: largest request, bytes; a record that is larger goes alone.
         clock: waits between tries.
         transactional_id: makes it a transactional one; it is fenced in by `begin_epoch`.
 
@@ -57,6 +64,7 @@ class Publisher:
     ) -> None:
         self._partitions, self._clock = partitions, clock
         self._transaction_timeout = settings.transaction_timeout
+        self._request_timeout = settings.kafka.request_timeout
         options = _options(settings, max_request)
         if transactional_id:
             options["transactional_id"] = transactional_id
@@ -65,6 +73,8 @@ class Publisher:
             # come again: that wait is part of every result's latency.
             options["retry_backoff_ms"] = _RETRY_TRANSACTION_MS
         self._producer = connect(KafkaProducer, settings.kafka, **options)
+        self._producer.config["max_request_size"] = _NO_BOUND  # the sender has its own copy
+        _keep_what_is_on_the_wire(self._producer)
         metadata = self._producer._metadata  # noqa: SLF001 - there is no public way
         self._watch = TopicWatch(metadata, partitions, clock)
 
@@ -123,6 +133,12 @@ class Publisher:
             partition=self.partition_of(outcome),
             timestamp_ms=outcome.timestamp_ms,
         )
+
+    def settle(self, future: Any) -> None:
+        """Wait for the answer to one record, up to a request's time; it may be a refusal."""
+        self._producer._sender.wakeup()  # noqa: SLF001 - there is no public way
+        with contextlib.suppress(KafkaError):
+            future.get(timeout=self._request_timeout)
 
     def partition_of(self, outcome: Encoded) -> int:
         """The source's partition, so that all of its results stay in order whatever their keys."""
@@ -242,11 +258,30 @@ def _options(settings: Settings, max_request: int) -> dict[str, Any]:
         "delivery_timeout_ms": _FOR_EVER_MS,
         "max_block_ms": 10_000,
         "linger_ms": 0,  # what comes while a request is under way makes the next batch
-        "batch_size": 262_144,
+        "batch_size": min(_BATCH, max_request),
         "max_request_size": max_request,
         "compression_type": None if compression == "none" else compression,
         "allow_auto_create_topics": False,
     }
+
+
+def _keep_what_is_on_the_wire(producer: Any) -> None:
+    """After a refusal, have the client drop what it has not sent, and that alone.
+
+    It sends nothing more then, and would fail everything at once with the refusal of one record,
+    even requests that are under way and may be stored.
+    """
+    accumulator = producer._accumulator  # noqa: SLF001 - there is no public way
+    drop_all, drop_unsent = accumulator.abort_batches, accumulator.abort_undrained_batches
+
+    def drop(error: Exception, usual: Callable[[Exception], None]) -> None:
+        if refusal_of(error) is None:
+            usual(error)
+        else:
+            drop_unsent(NotSent("another record was refused"))
+
+    accumulator.abort_batches = partial(drop, usual=drop_all)
+    accumulator.abort_undrained_batches = partial(drop, usual=drop_unsent)
 
 
 def refusal(error: Exception, outcome: Encoded | None = None) -> Fatal:

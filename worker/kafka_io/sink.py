@@ -7,30 +7,23 @@ inference and no runtime.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from worker.clock import Clock
-from worker.core.records import Completion, Encoded, RecordRef
+from worker.core.mend import Mend, give_up
+from worker.core.records import Encoded
 from worker.errors import StreamlabelError
-from worker.kafka_io.publisher import Publisher, refusal
+from worker.kafka_io.line import Line
+from worker.kafka_io.publisher import Publisher
+from worker.kafka_io.refusals import Sieve, refusal_of
+from worker.kafka_io.sent import Membership, OnCompletion, Sent
+from worker.kafka_io.translation import plain
 from worker.logs import get_logger
 
 log = get_logger(__name__)
 
 _CATCH_UP = 7.0  # seconds; more than the client ever waits before it connects again
-
-OnCompletion = Callable[[Completion], None]
-
-
-class Membership(Protocol):
-    """What a sink asks of the source; safe on any thread."""
-
-    def current(self, ref: RecordRef) -> bool: ...
-    def group_metadata(self) -> Any: ...
 
 
 class RecordSink(Protocol):
@@ -78,12 +71,27 @@ class KafkaSink:
     The client tries for as long as it takes, and alone knows what the broker has stored already.
     But its sender has been seen to forget a batch for ever, after a broker was killed. A producer
     that does nothing for a record although it could is therefore replaced, and its successor sends
-    what was not acknowledged, in poll order. Walked through:
+    what was not acknowledged, in poll order. A batch waits until a producer has all of it, whether it
+    is new or was taken back from another producer, and nothing overtakes it. Walked through:
 
     * *An answer arrives meanwhile.* Once a batch has left its producer, that one's callbacks are
       ignored; what was acknowledged in time is told by the records' own futures.
+    * *The hand-over is interrupted*: the group is in doubt, the broker away. The rest still
+      waits, and the next `advance` goes on there.
     * *The old producer wakes up.* It is halted before the new one sends anything. What it had on
       the wire by then may be stored a second time, as after a kill.
+    * *A record is refused*, and its batch with it. The client sends nothing more, for the broker
+      waits for the sequence number at which the refused batch began, and would call all that comes
+      later out of order. Requests to other partitions are answered first. Then another
+      producer, whose sequence numbers begin at zero, sends in poll order what was not
+      acknowledged, with another outcome in the place of the refused one.
+    * *Has anything overtaken it?* No result: the client has one request at a time under way for a
+      partition. And no dead letter, should the other outcome be one: the `Line` keeps dead letters
+      back until every result before them is acknowledged.
+    * *A dead letter is refused*, for which there is no other outcome. It stays out, with what
+      follows it in its partition; the rest is sent, and then the worker stops. A restart begins
+      with that dead letter, and publishes nothing again: the `Line` sends nothing past the first
+      dead letter until it is acknowledged.
 
     Args:
         make_publisher: makes a producer.
@@ -92,6 +100,8 @@ class KafkaSink:
         source: knows which assignments still stand; what was polled under others is not
             published, for another worker has it now.
         clock: stamps the hand-over.
+        mend: gives another outcome for one that its topic refuses; raises PublishRefused where
+            there is none.
     """
 
     commits_offsets = False
@@ -103,38 +113,49 @@ class KafkaSink:
         on_completion: OnCompletion,
         source: Membership,
         clock: Clock,
+        mend: Mend = give_up,
     ) -> None:
         self._make_publisher, self._patience = make_publisher, patience
-        self._on_completion = on_completion
         self._source, self._clock = source, clock
-        self._waiting: Sequence[Encoded] = ()
-        self._sent: deque[_Sent] = deque()  # in poll order; the first is not acknowledged
+        self._line = Line(on_completion)
+        self._sieve = Sieve(mend)
+        self._refused_at: float | None = None
+        self._closed = False
         self._look_after = clock.monotonic() + patience
         self._publisher = make_publisher()
         self._successor: Publisher | None = None
 
+    @property
+    def _sent(self) -> list[Sent]:
+        """Batches that are not acknowledged, for harnesses that count them."""
+        return self._line.batches
+
     def publish(self, outcomes: Sequence[Encoded]) -> None:
-        """Hand a batch to the client; one completion follows when all of it is acknowledged.
+        """Hand a batch to the client; a completion follows when all of it is acknowledged.
 
         Raises:
-            BrokerAway: nothing was handed over yet; call `advance`.
-            Fatal: the topic is gone or forbidden, or the client refuses a record.
+            BrokerAway: not all was handed over yet; call `advance`.
+            Fatal: the topic is gone or forbidden, or a dead letter is refused.
         """
-        self._waiting = outcomes
+        if self._sieve.final is None:
+            self._line.add(outcomes)
         self.advance()
 
     def advance(self) -> None:
-        """Hand over what could not be handed over before, to a producer that works."""
-        while self._sent and self._sent[0].done:
-            self._sent.popleft()
-        self._look()
-        if not self._waiting:
+        """Hand over what waits, to a producer that works."""
+        self._line.let_go()
+        if not self._sifted():
             return
-        self._publisher.await_metadata()
-        current, self._waiting = self._of_ours(self._waiting), ()
-        batch = _Sent(current, self._clock.monotonic(), self._on_completion)
-        self._sent.append(batch)
-        batch.send_by(self._publisher, current)
+        self._look()
+        if self._line.waiting:
+            self._publisher.await_metadata()
+        for batch in self._line.due():
+            batch.send_by(self._publisher, self._source, self._clock, self._sieve)
+            if batch.refused:
+                return
+            self._line.handed_over(batch)
+        if self._sieve.final is not None and not self._line.waiting:
+            raise self._sieve.final
 
     def check(self) -> None:
         """Raises TopicMissing where a topic was deleted."""
@@ -145,12 +166,55 @@ class KafkaSink:
 
     def close(self, timeout: float) -> None:
         """Wait for acknowledgements up to `timeout` seconds, then drop what is left."""
-        if self._successor:
-            self._successor.abandon()
-        self._publisher.close(timeout)
+        self._closed = True
+        # The publish thread may be about to replace the one by the other.
+        successor, publisher = self._successor, self._publisher
+        try:
+            if successor is not None:
+                successor.abandon()
+        finally:
+            publisher.close(timeout)
 
-    def _of_ours(self, outcomes: Iterable[Encoded]) -> tuple[Encoded, ...]:
-        return tuple(o for o in outcomes if self._source.current(o.ref))
+    # -- a record that is refused ---------------------------------------------------------------
+
+    def _sifted(self) -> bool:
+        """Go on after a refusal; False while what is on the wire is not answered, or at the end.
+
+        Raises:
+            BrokerAway: there is no other producer to be had; call again.
+        """
+        batches = self._line.batches
+        if self._closed or any(batch.failed for batch in batches):
+            return False
+        if not any(batch.refused for batch in batches):
+            return True
+        now = self._clock.monotonic()
+        self._refused_at = now if self._refused_at is None else self._refused_at
+        answered = all(batch.answered for batch in batches)
+        if not answered and now < self._refused_at + self._patience:
+            return False
+        successor = self._make_publisher()
+        if self._closed:
+            successor.abandon()
+            return False
+        self._replace_by(successor)
+        self._refused_at = None
+        self._sift()
+        return True
+
+    def _sift(self) -> None:
+        """Take all back that was not acknowledged, with other outcomes for what was refused."""
+        told = self._line.take_back()
+        replaced = self._sieve.replaced([one for one, _ in told], [error for _, error in told])
+        refused = [plain(error) for _, error in told if error and refusal_of(error)]
+        log.warning(
+            "records were refused; another producer goes on with other outcomes for them",
+            records=len(refused),
+            reason=next(iter(refused), "unknown"),
+            sent_again=len(replaced),
+        )
+        left = self._sieve.passing(replaced)
+        self._line.add(sorted(left, key=lambda one: one.ref))  # some results are letters now
 
     # -- a client that forgets -----------------------------------------------------------------
 
@@ -170,12 +234,17 @@ class KafkaSink:
             self._successor = self._new_successor() if neglected else None
         elif any(map(successor.has_leader, neglected)):
             self._replace_by(successor)
+            log.warning(
+                "the producer had stopped sending, another one goes on: expect repeats",
+                records=sum(len(batch.unacknowledged) for batch in self._line.waiting),
+            )
         else:  # it has caught up, or waits for a leader as anyone would
             successor.abandon()
 
     def _neglected(self, since: float) -> set[Any]:
         # Most of the time the first batch is young, and the client is not asked.
-        old = bool(self._sent) and self._sent[0].sent_at < since
+        first = next(iter(self._line.batches), None)
+        old = first is not None and first.sent_at < since
         return self._publisher.neglected(since) if old else set()
 
     def _new_successor(self) -> Publisher | None:
@@ -198,86 +267,5 @@ class KafkaSink:
 
     def _replace_by(self, successor: Publisher) -> None:
         before, self._publisher = self._publisher, successor
-        for batch in self._sent:
-            batch.leave()
+        self._line.recall()
         before.abandon()
-        left = [(batch, self._of_ours(batch.unacknowledged)) for batch in self._sent]
-        log.warning(
-            "the producer had stopped sending, another one goes on: expect repeats",
-            records=sum(len(outcomes) for _, outcomes in left),
-        )
-        for batch, outcomes in left:
-            batch.send_by(successor, outcomes)
-
-
-class _Sent:
-    """A batch that was handed to a producer: counts its acknowledgements down.
-
-    A callback runs on the client's IO thread, or, when the answer is there before the callback
-    is added, on the publish thread: hence the lock.
-    """
-
-    def __init__(
-        self, outcomes: tuple[Encoded, ...], sent_at: float, on_completion: OnCompletion
-    ) -> None:
-        self.sent_at = sent_at
-        self._outcomes = outcomes
-        self._on_completion = on_completion
-        self._lock = threading.Lock()
-        self._left = len(outcomes)
-        self._refusals = 0
-        self._publisher: Publisher | None = None
-        self._futures: list[tuple[Encoded, Any]] = []
-
-    @property
-    def done(self) -> bool:
-        """Whether all of it is acknowledged."""
-        return self._left == 0
-
-    @property
-    def unacknowledged(self) -> list[Encoded]:
-        """Publish thread: what is not acknowledged of what was sent."""
-        return [outcome for outcome, future in self._futures if not future.succeeded()]
-
-    def send_by(self, publisher: Publisher, outcomes: Sequence[Encoded]) -> None:
-        """Publish thread: hand all that is left of it to a producer. Raises Fatal."""
-        if self.done:
-            return
-        with self._lock:
-            self._publisher, self._left = publisher, len(outcomes)
-        self._futures = []
-        acknowledged = partial(self._acknowledged, publisher)
-        refused = partial(self._refused, publisher)
-        for outcome in outcomes:
-            future = publisher.send(outcome)
-            self._futures.append((outcome, future))
-            future.add_callback(acknowledged).add_errback(refused)
-        if not outcomes:
-            self._on_completion(Completion(self._outcomes, self.sent_at))
-
-    def leave(self) -> None:
-        """Publish thread: whatever its producer says from now on is ignored."""
-        with self._lock:
-            self._publisher = None
-
-    def _acknowledged(self, publisher: Publisher, _: object) -> None:
-        with self._lock:
-            if publisher is not self._publisher:
-                return
-            self._left -= 1
-            last = self._left == 0
-        if last:
-            self._on_completion(Completion(self._outcomes, self.sent_at))
-
-    def _refused(self, publisher: Publisher, error: Exception) -> None:
-        with self._lock:
-            if publisher is not self._publisher:
-                return
-            self._refusals += 1
-            first = self._refusals == 1
-        if not first:
-            return
-        # The client would go on with what comes after it, and a successor would publish what was
-        # refused behind that.
-        publisher.halt()
-        self._on_completion(Completion(self._outcomes, self.sent_at, refusal(error)))

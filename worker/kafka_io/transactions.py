@@ -15,6 +15,13 @@ transactional id goes on with all that was not committed. Walked through:
   noted first, then every outcome's assignment is checked. Had a partition gone before the check,
   the check sees it; if it goes after, the noted generation is over and the broker refuses the
   offsets. Either way nothing is committed, and the next try leaves that partition out.
+* *A record is refused.* The client can only abort. The broker has told which record it was, or,
+  where it named none, each of the refused batch is sent alone in the next try, and the one that is
+  refused again was it. Another outcome takes its place, and everything goes out again by the next
+  producer: its sequence numbers start at zero, so none is missing where the refused batch was.
+* *A dead letter is refused*, for which there is no other outcome. It stays out with all that
+  follows it in its partition; the rest is committed, and then the worker stops. So its restart
+  begins with that record and publishes nothing twice.
 * *This worker is the zombie.* Its producer is fenced like one whose transaction timed out, and it
   opens another. But its generation is over, and in a static group its member id too: the broker
   refuses its offsets, whatever the producer.
@@ -40,6 +47,7 @@ from kafka.errors import (
 )
 
 from worker.clock import Clock
+from worker.core.mend import Mend, give_up
 from worker.core.records import Completion, Encoded, Partition
 from worker.errors import (
     AccessDenied,
@@ -52,8 +60,9 @@ from worker.errors import (
 )
 from worker.kafka_io.connection import connect
 from worker.kafka_io.publisher import Publisher
-from worker.kafka_io.sink import Membership, OnCompletion
-from worker.kafka_io.translation import translate
+from worker.kafka_io.refusals import Sieve, refusal_of
+from worker.kafka_io.sent import Membership, OnCompletion
+from worker.kafka_io.translation import plain, translate
 from worker.logs import get_logger
 from worker.settings import Settings
 
@@ -79,6 +88,8 @@ class TransactionalSink:
         on_completion: called on the publish thread; must only enqueue.
         source: knows which assignments still stand.
         clock: says when a commit is due.
+        mend: gives another outcome for one that its topic refuses; raises PublishRefused where
+            there is none.
     """
 
     commits_offsets = True
@@ -90,9 +101,11 @@ class TransactionalSink:
         on_completion: OnCompletion,
         source: Membership,
         clock: Clock,
+        mend: Mend = give_up,
     ) -> None:
         self._settings, self._make_publisher = settings, make_publisher
         self._on_completion, self._source, self._clock = on_completion, source, clock
+        self._sieve = Sieve(mend)
         self._id = transactional_id(settings)
         self._in_a_hurry = threading.Event()
         self._failures = 0
@@ -118,14 +131,15 @@ class TransactionalSink:
 
     def advance(self) -> None:
         """Send what waits, and commit if it is time."""
-        if not self._held:
-            return
         try:
-            self._go_on()
+            if self._held:
+                self._go_on()
         except (KafkaError, StreamlabelError) as error:
             if isinstance(error, BrokerAway) and self._begun_at is None:
                 raise  # nothing is open that would have to be found out about
             raise self._start_over(error) from error
+        if self._sieve.final is not None:
+            raise self._sieve.final
 
     def check(self) -> None:
         """Raises TopicMissing where a topic was deleted."""
@@ -139,11 +153,14 @@ class TransactionalSink:
 
     def close(self, timeout: float) -> None:
         """Abort what is open; it was never committed, and comes again to a successor."""
-        if self._publisher is None:
+        publisher = self._publisher  # the publish thread may be about to give it up
+        if publisher is None:
             return
-        if self._begun_at is not None:
-            self._publisher.abort(min(_ABORT, timeout))
-        self._publisher.abandon()
+        try:
+            if self._begun_at is not None:
+                publisher.abort(min(_ABORT, timeout))
+        finally:
+            publisher.abandon()
 
     def _go_on(self) -> None:
         publisher = self._publisher = self._publisher or self._recover()
@@ -157,13 +174,15 @@ class TransactionalSink:
             self._begun_at = self._clock.monotonic()
         for outcome in fresh:
             self._sent.append(publisher.send(outcome))
+            if self._sieve.alone(outcome):
+                publisher.settle(self._sent[-1])
         if self._due():
             self._commit(publisher)
 
     def _due(self) -> bool:
         begun_at = self._begun_at or 0.0
         late = self._clock.monotonic() - begun_at >= self._settings.commit_every
-        return late or self._in_a_hurry.is_set()
+        return late or self._in_a_hurry.is_set() or self._sieve.final is not None
 
     def _commit(self, publisher: Publisher) -> None:
         membership = self._source.group_metadata()
@@ -174,6 +193,7 @@ class TransactionalSink:
         self._in_a_hurry.clear()
         done, sent_at = tuple(self._held), self._begun_at or 0.0
         self._held, self._sent, self._begun_at, self._failures = [], [], None, 0
+        self._sieve.settled()
         self._on_completion(Completion(done, sent_at))
 
     def _current(self, outcomes: Iterable[Encoded]) -> list[Encoded]:
@@ -183,16 +203,32 @@ class TransactionalSink:
 
     def _start_over(self, error: Exception) -> StreamlabelError:
         """Give the producer up; what to tell the stage."""
-        if self._publisher is not None:
-            error = self._publisher.last_error or error
+        publisher, self._publisher = self._publisher, None
+        sent, self._begun_at, self._sent = self._sent, None, []
         self._failures += 1
-        cause = self._judge(error)
-        if self._publisher is not None:
+        if publisher is None:
+            return self._judge(error)
+        cause = self._judge(publisher.last_error or error)
+        try:
             if not isinstance(cause, BrokerAway):  # nobody comes after it to end its transaction
-                self._publisher.abort(_ABORT)
-            self._publisher.abandon()
-        self._publisher, self._begun_at, self._sent = None, None, []
-        return cause
+                publisher.abort(_ABORT)
+        finally:
+            publisher.abandon()
+        return self._sift(sent, cause) if isinstance(cause, PublishRefused) else cause
+
+    def _sift(self, sent: Iterable[Any], cause: PublishRefused) -> StreamlabelError:
+        """Have another outcome for each record that was refused."""
+        told = [future.exception for future in sent]
+        refused = [error for error in told if error and refusal_of(error)]
+        if not refused:
+            return cause
+        self._failures = 0
+        replaced = self._sieve.replaced(self._held[: len(told)], told)
+        self._held = self._sieve.passing([*replaced, *self._held[len(told) :]])
+        return BrokerAway(
+            f"a transaction is tried again with other outcomes for {len(refused)} refused records: "
+            f"{plain(refused[0])}"
+        )
 
     def _judge(self, error: Exception) -> StreamlabelError:
         cause = translate(error)

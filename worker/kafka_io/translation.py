@@ -29,10 +29,12 @@ Any thread may call it. Imports no inference and no runtime. `core/faults.py` tu
 | another has our transactional id | ProducerFencedError | Fenced | stop |
 | a record is larger than its topic takes | MessageSizeTooLargeError | PublishRefused | stop |
 | the broker finds a record invalid | InvalidRecordError | PublishRefused | stop |
+| a timestamp is outside of what its topic takes | InvalidTimestampError | PublishRefused | stop |
 | a stored record is damaged | CorruptRecordError | Fatal | stop |
 | anything else | PolicyViolationError | Fatal | stop |
 
-Without an exception: the client itself tries again on what a retry mends; `watch` notices a topic
+A record that is refused is mended first, or another outcome is sent in its place (`core/mend`):
+the worker stops where nothing is left to send. Without an exception: the client itself tries again on what a retry mends; `watch` notices a topic
 that goes under way, `membership` a group that has not answered; `source` moves a position that
 the log no longer has.
 """
@@ -83,6 +85,7 @@ _MEANINGS: tuple[tuple[type[StreamlabelError], tuple[type[Exception], ...]], ...
             errors.MessageSizeTooLargeError,
             errors.RecordListTooLargeError,
             errors.InvalidRecordError,
+            errors.InvalidTimestampError,
         ),
     ),
     (
@@ -140,7 +143,7 @@ def translate(error: Exception) -> StreamlabelError:
         return error
     if isinstance(error, errors.KafkaTimeoutError) and "Unable to bootstrap" in str(error):
         return _explained(error)
-    told = f"Kafka: {_plain(error)}{_advice(error)}"
+    told = f"Kafka: {plain(error)}{_advice(error)}"
     for meaning, types in _MEANINGS:
         if isinstance(error, types):
             return meaning(told)
@@ -151,10 +154,10 @@ def _advice(error: Exception) -> str:
     return next((f" ({words})" for types, words in _ADVICE.items() if isinstance(error, types)), "")
 
 
-def _plain(error: Exception) -> str:
+def plain(error: Exception) -> str:
     """The library's words, without its class name a second time."""
     words = getattr(error, "message", None) or getattr(error, "description", None)
-    detail = "; ".join(str(arg) for arg in error.args)
+    detail = "; ".join(str(arg) for arg in error.args if arg is not None)
     return f"{type(error).__name__}: {detail or words or 'no details'}"
 
 

@@ -42,6 +42,8 @@ _REASONS = {
     DeadLetterReason.TOKENISER_FAILED: "The tokenizer failed on this text alone.",
     DeadLetterReason.MODEL_FAILED: "The model failed on this text alone.",
     DeadLetterReason.RESULT_TOO_LARGE: "The result is larger than the output topic takes.",
+    DeadLetterReason.RESULT_REFUSED: "The output topic refuses the result; the message has the "
+    "broker's words.",
 }
 
 

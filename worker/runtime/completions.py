@@ -7,10 +7,13 @@ it out. Imports core and the ground floor.
 from __future__ import annotations
 
 import queue
+from collections.abc import Iterable
 
+from schemas.dead_letter import DeadLetterReason
 from worker.clock import Clock
+from worker.core.faults import CircuitBreaker
 from worker.core.offsets import OffsetTracker
-from worker.core.records import Completion
+from worker.core.records import Completion, Encoded
 from worker.errors import Fatal, StageCrashed, StreamlabelError
 from worker.logs import get_logger
 from worker.metrics import Metrics
@@ -19,12 +22,15 @@ from worker.runtime.progress import Progress
 
 log = get_logger(__name__)
 
+_OUTPUT_AT_FAULT = (DeadLetterReason.RESULT_TOO_LARGE, DeadLetterReason.RESULT_REFUSED)
+
 
 class Completions:
     """Moves offsets by what the broker has acknowledged, and by nothing else.
 
     Args:
         drift: told of results in the order of their acknowledgement; None compares nothing.
+        breaker: told of results and of those that their topic refused.
     """
 
     def __init__(
@@ -34,10 +40,12 @@ class Completions:
         progress: Progress,
         clock: Clock,
         drift: DriftWatch | None = None,
+        breaker: CircuitBreaker | None = None,
     ) -> None:
         self._offsets, self._metrics = offsets, metrics
         self._progress, self._clock = progress, clock
-        self._drift = drift
+        self._drift, self._breaker = drift, breaker
+        self._expiry_said = False
         self._done: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._crashes: queue.SimpleQueue[StreamlabelError] = queue.SimpleQueue()
 
@@ -81,6 +89,8 @@ class Completions:
                 return self.absorb()
             except StreamlabelError as error:
                 log.error("while stopping", reason=str(error))  # noqa: TRY400 - no news in a stack
+            except Exception:
+                log.exception("while stopping")  # what comes after it may be committed all the same
 
     def _settle(self, completion: Completion) -> None:
         if completion.error is not None:
@@ -92,3 +102,30 @@ class Completions:
         self._metrics.count_outcomes(completion.outcomes, now_ms, self._offsets)
         if self._drift is not None:
             self._drift.note(completion.outcomes)
+        self._say_expiry(completion.outcomes)
+        self._judge(completion.outcomes)
+
+    def _say_expiry(self, outcomes: Iterable[Encoded]) -> None:
+        """Once, for as long as the worker runs; the metric counts on."""
+        old = next((outcome for outcome in outcomes if outcome.expired), None)
+        if old is None or self._expiry_said:
+            return
+        self._expiry_said = True
+        topic, partition, offset, _ = old.ref
+        log.warning(
+            "an outcome is older than its topic keeps records and is deleted soon: set the topic's "
+            'retention.ms, or output.timestamp = "labelled"',
+            topic=old.topic,
+            record=f"{topic}[{partition}] offset {offset}",
+            metric="streamlabel_outcomes_expired",
+        )
+
+    def _judge(self, outcomes: Iterable[Encoded]) -> None:
+        """Stop before a topic that refuses everything has drained the input into dead letters.
+
+        Raises:
+            CircuitOpen: too many results in a row, or too large a share, were refused.
+        """
+        for outcome in outcomes:
+            if self._breaker and (outcome.reason is None or outcome.reason in _OUTPUT_AT_FAULT):
+                self._breaker.note(failed=outcome.reason is not None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -16,10 +17,13 @@ from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
 from worker.core.encoder import Encoder
 from worker.core.faults import CircuitBreaker, backoff
+from worker.core.mend import Mend, Mender
 from worker.core.model import Classifier, Tokeniser
 from worker.core.pace import Pace
+from worker.core.records import ModelCard
+from worker.core.terms import Terms
+from worker.core.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicInfo
 from worker.errors import BrokerAway
-from worker.kafka_io.admin import TopicInfo
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.sink import KafkaSink, RecordSink
 from worker.kafka_io.source import KafkaSource
@@ -31,7 +35,7 @@ from worker.runtime.onlookers import Onlookers
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
-from worker.runtime.topics import require
+from worker.runtime.topics import fit, judged, require
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 
@@ -88,19 +92,33 @@ class Launcher:
         topics = self._topics or self._patiently(lambda: require(settings))
         if topics is None:
             return
+        self._judge(topics, classifier.card)
         self._metrics.show_labels(classifier.card.labels)
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
-        source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))
-        if source is None:
-            return
-        sink = None
-        try:
-            sink = self._patiently(lambda: self._sink(topics, source, worker))
-        finally:
+        encoder, mend = self._encoder(topics, classifier.card)
+        with ExitStack() as undo:
+            source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))
+            if source is None:
+                return
+            undo.callback(source.close, _LEAVE)
+            sink = self._patiently(lambda: self._sink(topics, source, worker, mend))
             if sink is None:
-                source.close(_LEAVE)
-        if sink is None:
-            return
+                return
+            undo.callback(sink.close, _LEAVE)
+            pipeline = self._pipeline(encoder, sink, worker, tokeniser, classifier)
+            worker.attach(source, pipeline, sink)
+            undo.pop_all()  # from here on the worker ends what was begun
+        worker.run()
+
+    def _pipeline(
+        self,
+        encoder: Encoder,
+        sink: RecordSink,
+        worker: Worker,
+        tokeniser: Tokeniser,
+        classifier: Classifier,
+    ) -> Pipeline:
+        settings, card = self._settings, classifier.card
         labeller = Labeller(
             tokeniser,
             classifier,
@@ -108,19 +126,14 @@ class Launcher:
             breaker=CircuitBreaker(
                 settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
             ),
-            budget=ForwardBudget(classifier.card.forward_tokens, pads=classifier.card.pads),
+            budget=ForwardBudget(card.forward_tokens, pads=card.pads),
             metrics=self._metrics,
             cache=PredictionCache(settings.cache.max_bytes) if settings.cache.max_bytes else None,
         )
-        encoder = Encoder(
-            settings.output,
-            classifier.card,
-            version=version("streamlabel"),
-            result_limit=topics[settings.output.topic].max_message_bytes,
-            dead_letter_limit=topics[settings.output.dead_letter_topic].max_message_bytes,
-        )
         goal = settings.batch.latency_goal_ms
-        pipeline = Pipeline(
+        if self._onlookers:
+            self._onlookers.open(tokeniser, classifier)
+        return Pipeline(
             labeller,
             encoder,
             sink,
@@ -131,27 +144,45 @@ class Launcher:
             on_crash=worker.completions.crashed,
             onlookers=self._onlookers,
         )
-        if self._onlookers:
-            self._onlookers.open(tokeniser, classifier)
-        worker.attach(source, pipeline, sink)
-        worker.run()
+
+    def _judge(self, topics: dict[str, TopicInfo], card: ModelCard) -> None:
+        """Say what is doubtful; raises SettingsError where no result would fit its topic."""
+        doubts = judged(self._settings, topics)
+        if said := fit(self._settings, topics, card):
+            doubts.append(said)
+        for doubt in doubts:
+            log.warning(doubt)
+
+    def _encoder(self, topics: dict[str, TopicInfo], card: ModelCard) -> tuple[Encoder, Mend]:
+        output = self._settings.output
+        terms = {name: Terms.of(topics[name]) for name in (output.topic, output.dead_letter_topic)}
+        encoder = Encoder(
+            output,
+            card,
+            version=version("streamlabel"),
+            terms=terms[output.topic],
+            dead_letter_terms=terms[output.dead_letter_topic],
+        )
+        return encoder, Mender(encoder, terms, self._clock.wall_ms).mend
 
     def _sink(
-        self, topics: dict[str, TopicInfo], source: KafkaSource, worker: Worker
+        self, topics: dict[str, TopicInfo], source: KafkaSource, worker: Worker, mend: Mend
     ) -> RecordSink:
         settings, clock, completed = self._settings, self._clock, worker.completions.completed
         outputs = (settings.output.topic, settings.output.dead_letter_topic)
         partitions = {name: topics[name].partitions for name in outputs}
-        largest = max(topics[name].max_message_bytes for name in outputs)
+        largest = max(
+            topics[name].max_message_bytes or DEFAULT_MAX_MESSAGE_BYTES for name in outputs
+        )
 
         def publisher(transactional_id: str | None = None) -> Publisher:
             return Publisher(settings, partitions, largest, clock, transactional_id)
 
         if settings.delivery == "exactly_once":
-            return TransactionalSink(settings, publisher, completed, source, clock)
+            return TransactionalSink(settings, publisher, completed, source, clock, mend)
         # A client that works does something for every record within one request.
         patience = 2 * settings.kafka.request_timeout
-        return KafkaSink(publisher, patience, completed, source, clock)
+        return KafkaSink(publisher, patience, completed, source, clock, mend)
 
     def _patiently(self, attempt: Callable[[], Made]) -> Made | None:
         """Try until it works or the worker is told to stop (None); says so once a while."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 
 from worker.clock import Clock
+from worker.core.records import RecordRef
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.stall import Holder, Stall, Wait, stacks
@@ -19,6 +20,7 @@ from worker.runtime.state import State, check_transition
 log = get_logger(__name__)
 
 _SAY_AGAIN = 30.0  # seconds
+_AT_WORK = frozenset({State.RUNNING, State.PAUSED})
 _BLINK = 3.0  # seconds without a connection that are no outage: a start, a reconnect
 
 
@@ -32,6 +34,7 @@ class Progress:
         joined: whether it has been a member of its group; a rebalance after that does not make it
             less ready.
         acknowledgements, commits: what the main loop waits for.
+        oldest: the oldest record in flight, and when it was polled, in seconds of the clock.
     """
 
     def __init__(self, stall_timeout: float, metrics: Metrics, clock: Clock) -> None:
@@ -39,9 +42,11 @@ class Progress:
         self._metrics, self._clock = metrics, clock
         self.state = State.STARTING
         self.joined = False
-        self.acknowledgements = Wait("the broker has not acknowledged any of {} records")
+        self.acknowledgements = Wait("the broker has not acknowledged the oldest of {} records")
         self.commits = Wait("the offsets of {} partitions have waited for their commit")
-        self._holders: tuple[Holder, ...] = (self.commits, self.acknowledgements)
+        self._waits: tuple[Holder, ...] = (self.commits, self.acknowledgements)
+        self._stages: tuple[Holder, ...] = ()
+        self.oldest: tuple[RecordRef, float] | None = None
         self._main: int | None = None
         self._round_at = self._since = clock.monotonic()
         self._down_since: float | None = None
@@ -54,14 +59,15 @@ class Progress:
     def move(self, new: State) -> None:
         """Change state; staying is no change."""
         if new is not self.state:
-            self._since = self._clock.monotonic()
+            if not {new, self.state} <= _AT_WORK:  # to pause and to resume moves nothing
+                self._since = self._clock.monotonic()
             self.state = check_transition(self.state, new)
             self._metrics.state.set(int(new))
 
     def watch(self, stages: Sequence[Holder]) -> None:
         """Judge the calling thread's rounds and these stages, which come in the data's order."""
         self._main = threading.get_ident()
-        self._holders = (self.commits, self.acknowledgements, *reversed(stages))
+        self._stages = tuple(reversed(stages))
 
     def went_round(self) -> None:
         """The main loop went round once, or what stands in for it in a rebalance."""
@@ -93,7 +99,7 @@ class Progress:
             return False, "the broker is away"
         if self.state is State.RUNNING and not self.joined:
             return False, "joining the group"
-        return self.state in (State.RUNNING, State.PAUSED), self.state.name.lower()
+        return self.state in _AT_WORK, self.state.name.lower()
 
     def live(self) -> tuple[bool, str]:
         """Whether a restart would not help, and in words.
@@ -104,7 +110,7 @@ class Progress:
         """
         if self.state is State.FAILED:
             return False, "failed"
-        watched = self.state in (State.RUNNING, State.PAUSED) and not self.away
+        watched = self.state in _AT_WORK and not self.away
         stall = self._stall() if watched else None
         self._say(stall)
         return stall is None, str(stall) if stall else self.state.name.lower()
@@ -113,12 +119,28 @@ class Progress:
         standing = self._standing(self._round_at)
         if standing > self._stall_timeout:
             # What it waits for is counted by itself, and would be blamed in its stead.
-            return Stall("the main loop has not gone round", standing, (self._main,))
-        holder = next((holder for holder in self._holders if holder.held > 0), None)
-        standing = self._standing(holder.moved_at) if holder else 0.0
-        if holder is None or standing <= self._stall_timeout:
-            return None
-        return Stall(holder.describe(), standing, tuple(holder.threads()))
+            words = "the main loop has not gone round"
+            return Stall(words, standing, (self._main,), self._oldest())
+        for holder in self._judged():
+            standing = self._standing(holder.moved_at)
+            if standing > self._stall_timeout:
+                threads = tuple(holder.threads())
+                return Stall(holder.describe(), standing, threads, self._oldest())
+        return None
+
+    def _judged(self) -> list[Holder]:
+        """The holders whose last step counts."""
+        waits = [wait for wait in self._waits if wait.held > 0]
+        return waits or [stage for stage in self._stages if stage.held > 0][:1]
+
+    def _oldest(self) -> str:
+        if self.oldest is None:
+            return ""
+        (topic, partition, offset, _), polled_at = self.oldest
+        age = self._clock.monotonic() - polled_at
+        return (
+            f"; the oldest record is {topic}[{partition}] offset {offset}, polled {age:.0f} s ago"
+        )
 
     def _standing(self, moved_at: float) -> float:
         return self._clock.monotonic() - max(moved_at, self._since)

@@ -14,11 +14,11 @@ from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition
-from worker.errors import StreamlabelError
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions
+from worker.runtime.last_steps import LastSteps
 
 log = get_logger(__name__)
 
@@ -71,25 +71,21 @@ class Rebalance:
         started = self._clock.monotonic()
         deadline = min(started + self._drain_timeout, self.latest)
         self._offsets.forget(entry.record.ref for entry in self._batcher.discard(gone))
-        try:
-            self._drain(gone, deadline - self._drain_timeout / 5)  # the rest is for the commit
-            self._commits.until(deadline)
-        except StreamlabelError as error:
-            self._completions.failed(error)  # the main loop stops on it once it is back
+        steps = LastSteps("while partitions are given back")
+        # The rest is for the commit, also of what came before the drain failed.
+        steps.take(lambda: self._drain(gone, deadline - self._drain_timeout / 5))
+        if late := self._offsets.pending(gone):
+            log.warning("partitions given up undrained, expect repeats", records=late)
+        steps.take(lambda: self._commits.until(deadline))
+        if steps.fault is not None:
+            self._completions.failed(steps.fault)  # the main loop stops on it once it is back
         self._let_go(gone, "revoked")
         self._metrics.rebalance_drain.observe(self._clock.monotonic() - started)
 
     def _drain(self, gone: list[Partition], deadline: float) -> None:
         while self._offsets.pending(gone) and self._clock.monotonic() < deadline:
             self._commits.hurry()
-            try:
-                self._completions.absorb(_LOOK_EVERY)
-            except StreamlabelError as error:
-                # Nothing more will come; what has come can still be committed.
-                self._completions.failed(error)
-                break
-        if late := self._offsets.pending(gone):
-            log.warning("partitions given up undrained, expect repeats", records=late)
+            self._completions.absorb(_LOOK_EVERY)
 
     def on_lost(self, partitions: Iterable[Partition]) -> None:
         """Too late to commit: another worker has them already. Fence what is in flight."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
 
 from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.decoder import Decoder, estimate_tokens
+from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition, RawRecord, WorkItem
 from worker.errors import BrokerAway, Fatal, StageCrashed
@@ -24,6 +24,7 @@ from worker.metrics import Metrics
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions
 from worker.runtime.drift import DriftWatch
+from worker.runtime.last_steps import LastSteps
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.rebalance import Rebalance
@@ -64,7 +65,10 @@ class Worker:
         self._batcher = MicroBatcher(batch.max_records, batch.max_tokens)
         self._offsets = OffsetTracker()
         drift = DriftWatch(settings.drift, metrics) if settings.drift.reference_records else None
-        self.completions = Completions(self._offsets, metrics, progress, clock, drift)
+        breaker = CircuitBreaker(
+            settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio, OUTPUT
+        )
+        self.completions = Completions(self._offsets, metrics, progress, clock, drift, breaker)
         self._commits = Commits(
             self._offsets, settings.commit_every, metrics, clock, self.completions.failed
         )
@@ -94,11 +98,9 @@ class Worker:
         Raises:
             Fatal: what stopped the worker.
         """
-        self._pipeline.start()
-        self._progress.move(State.RUNNING)
         try:
             self._shut_down(self._until_stopped())
-        except Fatal:
+        except BaseException:
             self._progress.move(State.FAILED)
             raise
         self._progress.move(State.STOPPED)
@@ -107,12 +109,14 @@ class Worker:
     def _until_stopped(self) -> Fatal | None:
         """Go round until told to stop (None) or until something fails."""
         try:
+            self._pipeline.start()
+            self._progress.move(State.RUNNING)
             while not self._stop.is_set():
                 self._step()
         except Fatal as error:
             log.error("stopping on a fault", reason=str(error))  # noqa: TRY400 - raised again
             return error
-        except Exception as error:
+        except BaseException as error:  # a library may call sys.exit
             log.exception("stopping on an unknown error")
             return StageCrashed(f"the main loop crashed: {type(error).__name__}: {error}")
         return None
@@ -132,7 +136,7 @@ class Worker:
     # -- in ------------------------------------------------------------------------------------
 
     def _poll(self, timeout: float) -> list[RawRecord]:
-        room = self._settings.max_inflight_records - self._offsets.records
+        room = self._settings.max_inflight_records - self._offsets.held_records
         try:
             return self._source.poll(timeout, max(1, min(_POLL_RECORDS, room)))
         except BrokerAway as error:
@@ -168,10 +172,10 @@ class Worker:
             self._pipeline.offer(batch)
 
     def _balance(self) -> None:
-        """Pause at the bound of work in flight and keep polling; resume at half of it."""
+        """Pause at the bound of what is held and keep polling; resume at half of it."""
         full = max(
-            self._offsets.records / self._settings.max_inflight_records,
-            self._offsets.bytes / self._settings.max_inflight_bytes,
+            self._offsets.held_records / self._settings.max_inflight_records,
+            self._offsets.held_bytes / self._settings.max_inflight_bytes,
         )
         if full >= 1:
             self._progress.move(State.PAUSED)
@@ -196,6 +200,7 @@ class Worker:
         Raises:
             Fatal: the first fault, or that not all could be drained in time.
         """
+        steps = LastSteps("while stopping", fault)
         timeout = self._settings.shutdown_timeout
         deadline = self._clock.monotonic() + timeout
         self.rebalance.latest = deadline - timeout / 5  # the rest: the commit, the goodbye
@@ -203,36 +208,22 @@ class Worker:
         if fault is None:
             self._progress.move(State.DRAINING)
             log.info("stopping", inflight=self._offsets.records)
-            fault = self._last(lambda: self._drain(deadline - timeout / 5))
-        self._pipeline.close(self._left(deadline))
+            steps.take(lambda: self._drain(deadline - timeout / 5))
+        steps.take(lambda: self._pipeline.close(self._left(deadline)))
         self.rebalance.latest = 0.0  # nothing more comes: a rebalance now waits for nothing
-        self.completions.absorb_the_rest()
+        steps.take(self.completions.absorb_the_rest)
         sit_out = functools.partial(self._poll, _IDLE_POLL)
-        fault = self._last(lambda: self._commits.until(deadline, sit_out)) or fault
+        steps.take(lambda: self._commits.until(deadline, sit_out))
         undrained, uncommitted = self._offsets.records, len(self._offsets.committable())
-        fault = self._last(lambda: self._source.close(min(_LEAVE, self._left(deadline)))) or fault
-        if fault is None and (undrained or uncommitted):
-            fault = Fatal(
+        steps.take(lambda: self._source.close(min(_LEAVE, self._left(deadline))))
+        if steps.fault is not None:
+            raise steps.fault
+        if undrained or uncommitted:
+            raise Fatal(
                 f"within shutdown_timeout ({timeout:g} s), {undrained} records in flight could not "
                 f"be published, and the offsets of {uncommitted} partitions not be committed; the "
                 "group will deliver these records again"
             )
-        if fault is not None:
-            raise fault
-
-    def _last(self, step: Callable[[], None]) -> Fatal | None:
-        """Take a last step; its fault is returned, for the steps after it must be taken too."""
-        try:
-            step()
-        except BrokerAway as error:
-            log.warning("while stopping", reason=str(error))
-        except Fatal as error:
-            log.error("while stopping", reason=str(error))  # noqa: TRY400 - raised in the end
-            return error
-        except Exception as error:
-            log.exception("while stopping")
-            return StageCrashed(f"while stopping: {type(error).__name__}: {error}")
-        return None
 
     def _left(self, deadline: float) -> float:
         return max(0.5, deadline - self._clock.monotonic())
@@ -255,9 +246,9 @@ class Worker:
             return
         self._next_report = now + _REPORT_EVERY
         self._sink.check()
-        oldest = self._offsets.oldest()
+        self._progress.oldest = oldest = self._offsets.oldest()
         self._metrics.show(self._offsets)
-        self._metrics.oldest_uncommitted.set(now - oldest if oldest is not None else 0)
+        self._metrics.oldest_uncommitted.set(now - oldest[1] if oldest else 0)
         self._progress.connection(up=self._source.connected())
         self._report_progress(now)
         for partition in self._offsets.partitions:

@@ -126,7 +126,8 @@ class Stage(Generic[In, Out]):
 
     def join(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for the thread to end, which it does when abandoned."""
-        self._thread.join(timeout)
+        if self._thread.is_alive():  # it may never have been started
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         try:

@@ -6,6 +6,9 @@ Work goes one way, tokenise -> infer -> publish -> acknowledgement -> commit, an
 bounded. So the holder furthest down is the one to judge, by its own last step: what is before it
 may only be waiting for it, and what is behind it has run empty. A holder that still takes steps
 (forward pass by forward pass through a long batch) is none that stalls.
+
+The two waits for the brokers are judged apart: one partition's commits can move while another's
+acknowledgements do not.
 """
 
 from __future__ import annotations
@@ -65,14 +68,15 @@ class Wait:
 
 
 class Stall(NamedTuple):
-    """Something that has not moved for too long."""
+    """Something that has not moved for too long; `oldest` is the record that waits longest."""
 
     what: str
     seconds: float
     threads: tuple[int | None, ...]
+    oldest: str
 
     def __str__(self) -> str:
-        return f"{self.what} for {self.seconds:.0f} s"
+        return f"{self.what} for {self.seconds:.0f} s{self.oldest}"
 
 
 def stacks(threads: Iterable[int | None]) -> str:

@@ -1,14 +1,20 @@
 """The three topics that a worker needs: there, made, or an error that says how to make them.
 
+Also whether they suit each other and the model, before a record is written to them.
+
 Called on the main thread before any record is read. Imports kafka_io.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from worker.errors import TopicMissing
-from worker.kafka_io.admin import Admin, TopicInfo
+from worker.core.encoder import Encoder
+from worker.core.records import ModelCard
+from worker.core.terms import Terms
+from worker.core.topics import Output, TopicInfo, doubts, too_small
+from worker.errors import SettingsError, TopicMissing
+from worker.kafka_io.admin import Admin
 from worker.logs import get_logger
 from worker.settings import Settings
 
@@ -42,6 +48,32 @@ def require(settings: Settings) -> dict[str, TopicInfo]:
             log.info("topic created", topic=name)
         there = admin.topics(wanted) if missing else found
     return {name: info for name, info in there.items() if info is not None}
+
+
+def judged(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[str]:
+    """Doubts about the topics, a sentence each."""
+    source, output, dead = needed(settings)
+    return doubts(
+        topics[source],
+        Output(output, topics[output]),
+        Output(dead, topics[dead]),
+        keeps_event_time=settings.output.timestamp == "event",
+    )
+
+
+def fit(settings: Settings, topics: Mapping[str, TopicInfo], card: ModelCard) -> str | None:
+    """A sentence where a result of the model may be larger than its topic takes.
+
+    Raises:
+        SettingsError: each would be.
+    """
+    name = settings.output.topic
+    encoder = Encoder(settings.output, card, version="", terms=Terms(), dead_letter_terms=Terms())
+    least, usual = encoder.sizes()
+    said = too_small(Output(name, topics[name]), least, usual, len(card.labels))
+    if said and least > (topics[name].max_message_bytes or 0):
+        raise SettingsError(said)
+    return said
 
 
 def _how_to_create(settings: Settings, missing: Sequence[str]) -> str:

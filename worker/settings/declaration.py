@@ -87,23 +87,26 @@ class Settings(BaseSettings):
         description="Seconds until the broker aborts a dead worker's transaction.",
     )
     max_inflight_records: int = Field(
-        2_048, ge=1, description="Records between poll and acknowledgement; at it, polling pauses."
+        2_048,
+        ge=1,
+        description="Records that were polled and can't be committed yet: in flight, or "
+        "acknowledged behind an older one in flight. At it, polling pauses.",
     )
     max_inflight_bytes: int = Field(
-        64_000_000, ge=1, description="Bytes between poll and acknowledgement; likewise."
+        64_000_000, ge=1, description="Bytes of these records. At it, polling pauses."
     )
     max_consecutive_dead_letters: int = Field(
         100,
         ge=1,
-        description="Records in a row that fail in the model until the worker stops. Unreadable "
-        "records don't count.",
+        description="Records in a row that fail in the model, or whose results the output topic "
+        "refuses, until the worker stops. Unreadable records don't count.",
     )
     max_dead_letter_ratio: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="Share of the last 1,000 records that may fail in the model; above it the "
-        "worker stops. 1 turns this off. Unreadable records don't count.",
+        description="Share of the last 1,000 records that may fail in the model, or at the output "
+        "topic; above it the worker stops. 1 turns this off. Unreadable records don't count.",
     )
     shutdown_timeout: float = Field(
         30.0, gt=0, le=3600, description="Seconds to drain, commit and leave the group at a stop."

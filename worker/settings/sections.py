@@ -168,6 +168,11 @@ class OutputSettings(Section):
     dead_letter_topic: str = Field(
         "texts.dead", pattern=_TOPIC, description="Topic of records that could not be labelled."
     )
+    timestamp: Literal["event", "labelled"] = Field(
+        "event",
+        description="Of a result and a dead letter: the input record's, or the time of labelling. "
+        "Kafka deletes by it (`retention.ms`).",
+    )
     compression: Literal["none", "gzip"] = Field(
         "none", description="Compression of published batches."
     )

@@ -1,0 +1,1 @@
+"""What a GPU does with the worker's own forward pass, tokeniser and path: `python -m benchmarks.gpu`."""

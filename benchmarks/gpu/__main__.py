@@ -1,0 +1,75 @@
+"""`python -m benchmarks.gpu`: engine, tokeniser and whole path on one GPU, as one JSON object.
+
+    python -m benchmarks.gpu --json benchmarks/results/gpu.json
+    python -m benchmarks.gpu --dry-run          tiny sizes, for a machine without a GPU
+
+Needs torch with CUDA, the packages of `streamlabel[demo]` but for the bundled model, and no network:
+the models have random weights. A part that fails is told in its place, and the exit code is 1.
+Runs on: the main thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from benchmarks.gpu import end_to_end, engine, feeding
+from benchmarks.gpu.sizes import FULL, TINY, Sizes
+from worker.local.bench_machine import processor
+from worker.logs import configure
+from worker.runtime.pool.shares import cores
+
+_PARTS: Final[dict[str, Callable[[Sizes, Path], Any]]] = {
+    "engine": engine.measure,
+    "variants": engine.variants,
+    "tokeniser": feeding.measure,
+    "end_to_end": end_to_end.measure,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the parts that are asked for and print them."""
+    parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=__doc__)
+    parser.add_argument("--dry-run", action="store_true", help="tiny sizes: does it run at all?")
+    parser.add_argument("--only", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    args = parser.parse_args(arguments)
+    configure("warning", "plain")
+    sizes = TINY if args.dry_run else FULL
+    if not args.dry_run and not torch.cuda.is_available():
+        print("benchmarks.gpu: torch finds no GPU here; --dry-run needs none", file=sys.stderr)
+        return 2
+    found: dict[str, Any] = {"dry_run": args.dry_run, "machine": _machine()}
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="streamlabel-gpu-") as folder:
+        for part in args.only:
+            print(f"gpu: {part}", file=sys.stderr, flush=True)
+            try:
+                found[part] = _PARTS[part](sizes, Path(folder))
+            except Exception as error:  # noqa: BLE001 - time on a GPU is short: go on with the rest
+                traceback.print_exc()
+                found[part], failed = {"error": f"{type(error).__name__}: {error}"}, True
+            if args.json:
+                args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(found))
+    return int(failed)
+
+
+def _machine() -> dict[str, Any]:
+    cpu, features = processor()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    versions = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+    return {"gpu": gpu, "cpu": cpu, "features": features, "cores": cores()} | versions
+
+
+if __name__ == "__main__":
+    sys.exit(main())

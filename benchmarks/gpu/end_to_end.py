@@ -1,0 +1,158 @@
+"""The whole path on one GPU: texts in, results out, by 1 to 8 worker processes and the embedded broker.
+
+Feeders send new texts for as long as a step lasts; the workers' own counters tell what was published.
+The broker's CPU seconds are told too: it is one program, and may be what bounds a step. Runs on: the
+main thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.gpu.sizes import Sizes
+from benchmarks.gpu.vocabulary import checkpoint
+from worker.clock import SystemClock
+from worker.errors import Fatal
+from worker.kafka_io.samples import sample_topics
+from worker.local.demo_workers import Workers, run_command
+from worker.local.embedded import EmbeddedBroker
+from worker.local.processes import Interrupts, spawn, stop
+from worker.settings import KafkaSettings
+
+PARTITIONS: Final = 24
+_SETTLE_S: Final = 4.0  # until queues and the GPU are full, once the first results are there
+_FIRST_S: Final = 60.0
+_LOOK_S: Final = 0.1
+_STOP_S: Final = 5.0
+_TICK: Final = os.sysconf("SC_CLK_TCK")
+_BROKER: Final = "noida-db"
+
+clock = SystemClock()
+
+
+def measure(sizes: Sizes, folder: Path) -> list[dict[str, Any]]:
+    """One step for each number of workers, each on topics of its own."""
+    model = checkpoint(folder / "model", sizes)
+    with Interrupts(clock) as interrupts:
+        return [_step(sizes, number, model, folder, interrupts) for number in sizes.workers]
+
+
+def _step(
+    sizes: Sizes, number: int, model: Path, folder: Path, interrupts: Interrupts
+) -> dict[str, Any]:
+    name = f"gpu-{uuid.uuid4().hex[:8]}"
+    topics = [f"{name}.{part}" for part in ("in", "labelled", "dead")]
+    logs = folder / name
+    logs.mkdir()
+    with ExitStack() as stack:
+        broker = stack.enter_context(EmbeddedBroker(clock=clock))
+        kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+        stack.enter_context(
+            sample_topics(kafka, dict.fromkeys(topics, PARTITIONS), name, keep=True)
+        )
+        workers = Workers(_command(sizes, kafka, name, topics, model), logs, interrupts, clock)
+        stack.callback(workers.end)
+        workers.start(number)
+        workers.wait_until_ready()
+        stack.enter_context(_feeders(sizes, kafka, topics[0], logs))
+        _await_first(workers, interrupts)
+        interrupts.sleep(_SETTLE_S)
+        busy = stack.enter_context(_gpu_busy(sizes))
+        begun, before, broker_before = clock.monotonic(), _published(workers), _broker_cpu_s()
+        interrupts.sleep(sizes.seconds)
+        workers.check()
+        seconds, done = clock.monotonic() - begun, _published(workers) - before
+        return {
+            "workers": number,
+            "records_per_s": done / seconds,
+            "broker_cpu_share": (_broker_cpu_s() - broker_before) / seconds,
+            "gpu_busy": busy(),
+        }
+
+
+def _command(
+    sizes: Sizes, kafka: KafkaSettings, group: str, topics: list[str], model: Path
+) -> list[str]:
+    return run_command(
+        {
+            "--bootstrap-servers": kafka.bootstrap_servers,
+            "--group-id": group,
+            "--input-topic": topics[0],
+            "--output-topic": topics[1],
+            "--output-dead-letter-topic": topics[2],
+            "--model": str(model),
+            "--model-device": sizes.device,
+            "--cache-max-bytes": "0",
+            "--batch-max-records": str(sizes.texts // 2),
+            "--batch-max-tokens": str(sizes.passes[-1]),
+            "--max-inflight-records": str(4 * sizes.texts),
+            "--kafka-empty-poll-pause-ms": "5",
+            "--kafka-rejoin-pause-ms": "100",
+            "--log-format": "json",
+        }
+    )
+
+
+@contextlib.contextmanager
+def _feeders(sizes: Sizes, kafka: KafkaSettings, topic: str, logs: Path) -> Iterator[None]:
+    seconds = _FIRST_S + _SETTLE_S + sizes.seconds
+    command = [sys.executable, "-m", "benchmarks.gpu.feeder"]
+    command += [kafka.bootstrap_servers, topic, str(seconds)]
+    with ExitStack() as stack:
+        for number in range(sizes.feeders):
+            output = stack.enter_context((logs / f"feeder-{number}.log").open("wb"))
+            stack.callback(stop, spawn(command, output), _STOP_S)
+        yield
+
+
+def _await_first(workers: Workers, interrupts: Interrupts) -> None:
+    deadline = clock.monotonic() + _FIRST_S
+    while not _published(workers):
+        workers.check()
+        if clock.monotonic() > deadline:
+            raise Fatal(f"no result within {_FIRST_S:.0f} s; {workers.logs()}")
+        interrupts.sleep(_LOOK_S)
+
+
+def _published(workers: Workers) -> float:
+    return sum(value or 0.0 for value in workers.metric("streamlabel_records_published_total"))
+
+
+@contextlib.contextmanager
+def _gpu_busy(sizes: Sizes) -> Iterator[Any]:
+    """Gives the mean share of time in which the GPU ran something; None without one."""
+    if sizes.device != "cuda":
+        yield lambda: None
+        return
+    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    watch = subprocess.Popen([*query, "-lms", "200"], stdout=subprocess.PIPE, text=True)
+
+    def busy() -> float:
+        watch.terminate()
+        told, _ = watch.communicate()
+        return statistics.mean(float(line) for line in told.split()) / 100
+
+    try:
+        yield busy
+    finally:
+        watch.kill()
+
+
+def _broker_cpu_s() -> float:
+    """CPU seconds so far of the embedded broker, the only one that runs here."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            stat = (process / "stat").read_text()
+            if f"({_BROKER})" in stat:
+                user, system = stat.rsplit(")", 1)[1].split()[11:13]
+                return (int(user) + int(system)) / _TICK
+    return 0.0

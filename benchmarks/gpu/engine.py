@@ -1,0 +1,202 @@
+"""The worker's forward pass by architecture, type and size of a pass, beside what the chip can do.
+
+A pass is timed as the infer thread runs it: ids from Python lists to probabilities on the CPU, each
+time of new texts. FLOP are counted as for a plain pass (`worker.inference.yardsticks`). Runs on: the
+main thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+import torch
+import transformers
+from transformers import AutoModelForSequenceClassification
+
+from benchmarks.gpu.sizes import Sizes
+from worker.clock import SystemClock
+from worker.inference import attention
+from worker.inference.packing import PackedForward
+from worker.inference.padding import PaddedForward
+from worker.inference.torch_engine import Forward, scores
+from worker.inference.yardsticks import Arithmetic, arithmetic_of
+
+Rows = list[list[int]]
+
+_CONFIGS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "DistilBERT": ("DistilBertConfig", {}),
+    "BERT-base": ("BertConfig", {}),
+    "RoBERTa-base": (
+        "RobertaConfig",
+        {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1},
+    ),
+}
+_LOWEST_ID, _HIGHEST_ID = 1_000, 30_000  # ids of words, in all three vocabularies
+_WARM_UP: Final = 3
+_PEAK_PRODUCTS: Final = 10
+_TERA: Final = 1e12
+
+clock = SystemClock()
+
+
+def measure(sizes: Sizes, _folder: Path) -> dict[str, Any]:
+    """Every architecture, type, length of text and size of pass, and the chip's own peak."""
+    peaks = {dtype: _peak(sizes, dtype) for dtype in sizes.dtypes}
+    points = [
+        {"model": name, "dtype": dtype} | point
+        for name in _CONFIGS
+        for dtype in sizes.dtypes
+        for point in _points(sizes, name, dtype, peaks[dtype])
+    ]
+    return {"peak_tflop_per_s": {k: v / _TERA for k, v in peaks.items()}, "points": points}
+
+
+def variants(sizes: Sizes, _folder: Path) -> list[dict[str, Any]]:
+    """DistilBERT's pass in other ways, in turns of one run."""
+    dtype = sizes.dtypes[0]
+    model = _model(sizes, "DistilBERT", dtype)
+    arithmetic = arithmetic_of(model)
+    found = []
+    for way, made in _WAYS.items():
+        with made(model) as forward:
+            for tokens in sizes.passes:
+                point = _point(forward, arithmetic, sizes, tokens, sizes.text_tokens[0])
+                found.append({"way": way, "dtype": dtype} | point)
+    return found
+
+
+@contextlib.contextmanager
+def _packed(model: Any) -> Iterator[Forward]:
+    forward = PackedForward(model)
+    try:
+        yield forward
+    finally:
+        forward.undo()
+
+
+@contextlib.contextmanager
+def _by_length(model: Any) -> Iterator[Forward]:
+    with mock.patch.object(attention, "varlen", None), _packed(model) as forward:
+        yield forward
+
+
+@contextlib.contextmanager
+def _padded(model: Any) -> Iterator[Forward]:
+    yield PaddedForward(model, 0)
+
+
+@contextlib.contextmanager
+def _compiled(model: Any) -> Iterator[Forward]:
+    """Each layer through torch.compile, for any number of tokens."""
+    with _packed(model) as forward:
+        layers = list(model.base_model.transformer.layer)
+        for layer in layers:
+            layer.compile(dynamic=True)
+        try:
+            yield forward
+        finally:
+            for layer in layers:
+                layer._compiled_call_impl = None  # noqa: SLF001 - there is no public way back
+
+
+_WAYS: Final[dict[str, Callable[[Any], contextlib.AbstractContextManager[Forward]]]] = {
+    "packed, one attention call": _packed,
+    "packed, attention by length": _by_length,
+    "padded": _padded,
+    "packed, layers compiled": _compiled,
+}
+
+
+def _points(sizes: Sizes, name: str, dtype: str, peak: float) -> Iterator[dict[str, Any]]:
+    model = _model(sizes, name, dtype)
+    arithmetic = arithmetic_of(model)
+    with _packed(model) as forward:
+        for text_tokens in sizes.text_tokens:
+            for tokens in sizes.passes:
+                point = _point(forward, arithmetic, sizes, tokens, text_tokens)
+                yield point | {"share_of_peak": point["tflop_per_s"] * _TERA / peak}
+
+
+def _point(
+    forward: Forward, arithmetic: Arithmetic, sizes: Sizes, tokens: int, text_tokens: int
+) -> dict[str, Any]:
+    draw = random.Random(tokens)
+    passes = [_rows(draw, tokens, text_tokens) for _ in range(_WARM_UP + sizes.rounds)]
+    for rows in passes[:_WARM_UP]:
+        _scored(forward, rows)
+    seconds = []
+    for rows in passes[_WARM_UP:]:
+        begun = clock.monotonic()
+        _scored(forward, rows)
+        seconds.append(clock.monotonic() - begun)
+    texts = sum(map(len, passes[_WARM_UP:]))
+    flop = sum(arithmetic.flop(len(row)) for rows in passes[_WARM_UP:] for row in rows)
+    return {
+        "text_tokens": text_tokens,
+        "pass_tokens": tokens,
+        "texts_per_s": texts / sum(seconds),
+        "pass_ms": statistics.median(seconds) * 1000,
+        "tflop_per_s": flop / sum(seconds) / _TERA,
+        "device_ms": _device_ms(forward, passes[-1], sizes),
+    }
+
+
+def _scored(forward: Forward, rows: Rows) -> None:
+    scores(forward, rows, independent=False)
+
+
+def _device_ms(forward: Forward, rows: Rows, sizes: Sizes) -> float | None:
+    """A pass's time where the next one is always queued; None without a GPU."""
+    if sizes.device != "cuda":
+        return None
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    with torch.inference_mode():
+        forward(rows)
+        begin.record()
+        for _ in range(sizes.rounds):
+            forward(rows)
+        end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / sizes.rounds
+
+
+def _rows(draw: random.Random, tokens: int, mean: int) -> Rows:
+    """Texts of random words that fill a pass, longest first, as the tokeniser gives them."""
+    lengths, left = list[int](), tokens
+    while left > 0:
+        lengths.append(min(left, draw.randint(mean // 2, mean + mean // 2)))
+        left -= lengths[-1]
+    lengths.sort(reverse=True)
+    return [[draw.randint(_LOWEST_ID, _HIGHEST_ID) for _ in range(one)] for one in lengths]
+
+
+def _model(sizes: Sizes, name: str, dtype: str) -> Any:
+    config_class, own = _CONFIGS[name]
+    config: Any = getattr(transformers, config_class)(**own | sizes.shape)
+    torch.manual_seed(0)
+    with torch.device(sizes.device):
+        model = AutoModelForSequenceClassification.from_config(config)
+    return model.to(getattr(torch, dtype)).eval()
+
+
+def _peak(sizes: Sizes, dtype: str) -> float:
+    """FLOP/s of large square products of random numbers, the best of some."""
+    side = sizes.square
+    a, b = (torch.randn(side, side, device=sizes.device).to(getattr(torch, dtype)) for _ in "ab")
+    seconds: Sequence[float] = [_product_s(a, b, sizes) for _ in range(_PEAK_PRODUCTS)]
+    return 2 * side**3 / min(seconds)
+
+
+def _product_s(a: torch.Tensor, b: torch.Tensor, sizes: Sizes) -> float:
+    begun = clock.monotonic()
+    with torch.inference_mode():
+        a @ b
+    if sizes.device == "cuda":
+        torch.cuda.synchronize()
+    return clock.monotonic() - begun

@@ -1,0 +1,60 @@
+"""How fast texts become ids, by threads of the tokeniser: what a GPU must be fed with.
+
+The Rust tokenizer reads its number of threads once, so each number gets a process of its own. Runs
+on: the main thread.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.gpu.sizes import Sizes
+from benchmarks.gpu.vocabulary import tokenizer_folder
+from worker.clock import SystemClock
+from worker.local.bench_texts import repeated
+from worker.local.fallback_posts import fallback_posts
+from worker.settings import child_environment
+
+_ROUNDS: Final = 5
+
+
+def measure(sizes: Sizes, folder: Path) -> list[dict[str, Any]]:
+    """Texts a second for each number of threads."""
+    vocabulary = tokenizer_folder(folder / "tokenizer")
+    return [_in_a_process(threads, sizes.texts, vocabulary) for threads in sizes.threads]
+
+
+def _in_a_process(threads: int, texts: int, vocabulary: Path) -> dict[str, Any]:
+    environ = child_environment(RAYON_NUM_THREADS=str(threads), TOKENIZERS_PARALLELISM="true")
+    command = [sys.executable, "-m", "benchmarks.gpu.feeding", str(texts), str(vocabulary)]
+    told = subprocess.run(command, env=environ, check=True, stdout=subprocess.PIPE)
+    found: dict[str, Any] = json.loads(told.stdout)
+    return {"threads": threads} | found
+
+
+def main(number: int, vocabulary: Path) -> None:
+    """Print texts a second of windows of so many texts."""
+    from transformers import AutoTokenizer
+
+    from worker.inference.tokeniser import Tokeniser
+
+    tokeniser = Tokeniser(AutoTokenizer.from_pretrained(vocabulary), max_tokens=512)
+    posts = [post.text for post in fallback_posts()]
+    texts = [f"{text} {n}" for n, text in enumerate(repeated(posts, number))]
+    clock, seconds = SystemClock(), []
+    tokeniser.tokenise(texts)
+    for _ in range(_ROUNDS):
+        begun = clock.monotonic()
+        (found,) = tokeniser.tokenise(texts)
+        seconds.append(clock.monotonic() - begun)
+    rate = number / statistics.median(seconds)
+    print(json.dumps({"texts_per_s": rate, "tokens_per_text": found.tokens / number}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,70 @@
+"""How much is measured: on a GPU, or in a dry run that only shows that all of it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a run.
+
+    Attributes:
+        device: where the models are.
+        shape: what every model's config is given beside its own.
+        dtypes: what to compute in.
+        passes: tokens of a forward pass.
+        text_tokens: mean tokens of a text; lengths are drawn from half of it to one and a half.
+        rounds: passes that are timed, each of new texts.
+        square: side of the matrices whose product is the peak.
+        texts: of a window that is tokenised.
+        threads: of the tokeniser.
+        workers: processes on the one GPU.
+        seconds: of each step of the whole path.
+        feeders: processes that send texts meanwhile.
+    """
+
+    device: str
+    shape: dict[str, Any]
+    dtypes: tuple[str, ...]
+    passes: tuple[int, ...]
+    text_tokens: tuple[int, ...]
+    rounds: int
+    square: int
+    texts: int
+    threads: tuple[int, ...]
+    workers: tuple[int, ...]
+    seconds: float
+    feeders: int
+
+
+FULL: Final = Sizes(
+    device="cuda",
+    shape={},
+    dtypes=("bfloat16", "float16"),
+    passes=(1_024, 4_096, 16_384, 65_536),
+    text_tokens=(22, 256),
+    rounds=20,
+    square=8_192,
+    texts=4_096,
+    threads=(1, 2, 4, 8, 16),
+    workers=(1, 2, 4, 8),
+    seconds=10.0,
+    feeders=3,
+)
+TINY: Final = Sizes(
+    device="cpu",
+    shape={"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    | {"intermediate_size": 64, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    dtypes=("float32",),
+    passes=(64, 128),
+    text_tokens=(8,),
+    rounds=2,
+    square=128,
+    texts=32,
+    threads=(1,),
+    workers=(1,),
+    seconds=1.0,
+    feeders=1,
+)

@@ -1,0 +1,80 @@
+"""Completions, where the output topic is at fault: said once, counted, and stopped in time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from schemas.dead_letter import DeadLetterReason
+from tests.clocks import HandClock
+from tests.doubles import outcome
+from tests.records import raw
+from worker.core.faults import OUTPUT, CircuitBreaker
+from worker.core.offsets import OffsetTracker
+from worker.core.records import Classified, Completion, Encoded, Partition, Prediction, WorkItem
+from worker.errors import CircuitOpen
+from worker.metrics import Metrics
+from worker.runtime.completions import Completions
+from worker.runtime.progress import Progress
+
+P = Partition("in", 0)
+
+
+class Bench:
+    """Ten records in flight; three refused results in a row open the circuit."""
+
+    def __init__(self) -> None:
+        self.clock, self.offsets, self.metrics = HandClock(), OffsetTracker(), Metrics()
+        progress = Progress(10.0, self.metrics, self.clock)
+        breaker = CircuitBreaker(3, 1.0, OUTPUT)
+        self.completions = Completions(
+            self.offsets, self.metrics, progress, self.clock, None, breaker
+        )
+        self.offsets.assign(P, 1)
+        for offset in range(10):
+            self.offsets.track(raw(offset))
+
+    def acknowledge(self, *some: Encoded) -> None:
+        self.completions.completed(Completion(some, self.clock.now))
+        self.completions.absorb()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def dead(offset: int, reason: DeadLetterReason) -> Encoded:
+    return replace(outcome(offset), topic="dead", reason=reason)
+
+
+def test_results_that_are_refused_in_a_row_stop_the_worker(bench: Bench) -> None:
+    """What was acknowledged is counted and may be committed all the same."""
+    refused = (DeadLetterReason.RESULT_REFUSED, DeadLetterReason.RESULT_TOO_LARGE)
+    bench.acknowledge(dead(0, refused[0]), dead(1, refused[1]), outcome(2))
+    bench.acknowledge(dead(3, refused[0]), dead(4, DeadLetterReason.NOT_JSON))
+    bench.acknowledge(dead(5, refused[0]))
+    with pytest.raises(CircuitOpen, match="3 records in a row have a result that the output topic"):
+        bench.acknowledge(dead(6, refused[1]))
+    assert bench.offsets.committable() == {P: 7}
+
+
+def test_the_first_outcome_that_retention_deletes_is_said_and_each_is_counted(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.acknowledge(outcome(0))
+    bench.acknowledge(replace(outcome(1), expired=True), replace(outcome(2), expired=True))
+    bench.acknowledge(replace(outcome(3), expired=True))
+    said = capsys.readouterr().out
+    assert said.count("is deleted soon") == 1
+    assert "in[0] offset 1" in said
+    assert bench.metrics.registry.get_sample_value("streamlabel_outcomes_expired_total") == 3
+
+
+def test_an_outcomes_age_is_its_records_whichever_timestamp_it_has(bench: Bench) -> None:
+    item = WorkItem(replace(raw(0), timestamp_ms=bench.clock.wall_ms() - 60_000), "hi")
+    made = Classified(item, Prediction((1.0,), 1, truncated=False))
+    now_ms = bench.clock.wall_ms()
+    bench.acknowledge(replace(outcome(0), timestamp_ms=now_ms, outcome=made))
+    assert bench.metrics.registry.get_sample_value("streamlabel_end_to_end_seconds_sum") == 60

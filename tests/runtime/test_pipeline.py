@@ -1,0 +1,248 @@
+"""Pipeline: three threads in a row; what can't be published now is tried again, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.clocks import HandClock
+from tests.doubles import outcome
+from tests.records import item
+from tests.workers import wait_until
+from worker.core.pace import Pace
+from worker.core.records import Encoded, MicroBatch, Trace
+from worker.errors import AccessDenied, BrokerAway, Fatal
+from worker.metrics import Metrics
+from worker.runtime.pipeline import Pipeline
+
+TRACE = Trace("abc", b"00-abc-01")
+
+
+class Everything:
+    """Labeller, encoder, sink, tracing and onlookers in one: notes what is done, in order.
+
+    Attributes:
+        before: called with the name of each thing before it is done; may raise or wait.
+    """
+
+    def __init__(self) -> None:
+        self.before: Callable[[str], None] = lambda _: None
+        self.done: list[str] = []
+        self.published: list[list[int]] = []
+        self.posts = SimpleNamespace(note=lambda outcomes: self._do("note"))
+        self.box = SimpleNamespace(tokenise=lambda: None, infer=lambda: None)
+
+    def _do(self, what: str) -> None:
+        self.before(what)
+        self.done.append(what)
+
+    def tokenise(self, batch: MicroBatch, step: Callable[[], None]) -> Any:
+        self._do("tokenise")
+        step()
+        return batch
+
+    def infer(self, batch: MicroBatch, step: Callable[[], None]) -> list[Any]:
+        self._do("infer")
+        step()
+        return list(batch.entries)
+
+    def encode(self, entry: Any, *, now_ms: int, now: float, trace: Trace) -> Encoded:
+        assert trace is TRACE
+        return outcome(entry.record.ref.offset)
+
+    def publish(self, outcomes: Sequence[Encoded]) -> None:
+        self._do("publish")
+        self.published.append([one.ref.offset for one in outcomes])
+
+    def advance(self) -> None:
+        self._do("advance")
+
+    def close(self, timeout: float) -> None:
+        self._do("close")
+
+    def begin(self, batch: MicroBatch) -> None:
+        self._do("begin")
+
+    def current(self) -> Trace:
+        return TRACE
+
+    def end(self, outcomes: Sequence[Encoded]) -> None:
+        self._do("end")
+
+
+class Bench:
+    """A pipeline with `Everything` in every place."""
+
+    def __init__(self) -> None:
+        self.all, self.clock, self.metrics = Everything(), HandClock(), Metrics()
+        self.crashes: list[tuple[str, BaseException]] = []
+        everything: Any = self.all
+        self.pipeline = Pipeline(
+            everything,
+            everything,
+            everything,
+            Pace(None),
+            metrics=self.metrics,
+            clock=self.clock,
+            tracing=everything,
+            on_crash=lambda stage, error: self.crashes.append((stage, error)),
+            onlookers=everything,
+        )
+
+    def offer(self, *offsets: int) -> bool:
+        entries = tuple(item(offset) for offset in offsets)
+        return self.pipeline.offer(MicroBatch(entries, "ready", self.clock.now, self.clock.now, 5))
+
+    def work(self) -> list[str]:
+        """The steps taken for batches; an idle sink is advanced beside them."""
+        return [what for what in self.all.done if what != "advance"]
+
+    def wait_for(self, what: str, times: int = 1) -> None:
+        wait_until(lambda: self.all.done.count(what) >= times, what=f"{what} x {times}")
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.all.before = lambda _: None
+    bench.pipeline.close(10)
+
+
+def test_a_batch_goes_through_all_stages_and_is_published_in_order(bench: Bench) -> None:
+    bench.pipeline.start()
+    assert bench.offer(3, 1, 2)
+    bench.wait_for("note")
+    assert bench.all.published == [[3, 1, 2]]
+    assert bench.work() == ["begin", "tokenise", "infer", "publish", "end", "note"]
+    for stage in ("queue", "tokenise", "infer"):
+        labels = {"stage": stage}
+        name = "streamlabel_stage_seconds_count"
+        assert bench.metrics.registry.get_sample_value(name, labels) == 1
+    assert bench.crashes == []
+
+
+def test_one_batch_waits_and_the_next_is_not_taken(bench: Bench) -> None:
+    """The thread is not started: what waits, waits in the first hand-over."""
+    assert bench.pipeline.has_room
+    assert bench.offer(0)
+    assert not bench.pipeline.has_room
+    assert not bench.offer(1)
+    assert [stage.held for stage in bench.pipeline.stages] == [1, 0, 0]
+
+
+def test_more_is_wanted_while_nothing_is_on_the_way(bench: Bench) -> None:
+    assert bench.pipeline.demand(1).at <= bench.clock.now
+    bench.offer(0)
+    assert bench.pipeline.demand(1).at > bench.clock.now
+
+
+def test_the_sink_goes_on_while_nothing_comes(bench: Bench) -> None:
+    """A commit becomes due, a producer has to be replaced: nobody else would look."""
+    bench.pipeline.start()
+    bench.wait_for("advance", 2)
+    assert bench.work() == []
+
+
+def failing(names: Sequence[str], times: int, error: Exception) -> Callable[[str], None]:
+    left = iter(range(times))
+
+    def before(what: str) -> None:
+        if what in names and next(left, None) is not None:
+            raise error
+
+    return before
+
+
+def test_what_can_not_be_published_now_is_advanced_and_not_published_twice(bench: Bench) -> None:
+    bench.all.before = failing(("publish", "advance"), 21, BrokerAway("just now"))
+    began = bench.clock.now
+    assert bench.offer(0)
+    with capture_logs() as lines:
+        bench.pipeline.start()
+        bench.wait_for("note")
+    assert bench.all.done.count("publish") == 0, "the first try failed, and was the only one"
+    assert bench.work()[-2:] == ["end", "note"]
+    assert bench.clock.now > began
+    said = [line["attempt"] for line in lines if line["event"].startswith("can't publish")]
+    assert said == [0, 10, 20]
+    assert bench.crashes == []
+
+
+@pytest.mark.parametrize("error", [AccessDenied("no"), LookupError("odd")])
+@pytest.mark.parametrize("place", ["tokenise", "infer", "publish", "advance", "end", "note"])
+def test_a_stage_that_can_not_go_on_is_told_by_name(
+    bench: Bench, place: str, error: Exception
+) -> None:
+    bench.all.before = failing((place,), 1, error)
+    if place != "advance":
+        bench.offer(0)
+    bench.pipeline.start()
+    wait_until(lambda: bool(bench.crashes), what="it is told")
+    stage = place if place in ("tokenise", "infer") else "publish"
+    assert bench.crashes == [(stage, error)]
+
+
+# -- the end -----------------------------------------------------------------------------------
+
+
+def test_what_is_not_published_by_the_end_is_let_go_and_not_seen(bench: Bench) -> None:
+    tried = threading.Event()
+
+    def away(what: str) -> None:
+        if what in ("publish", "advance"):
+            tried.set()
+            raise BrokerAway("for ever")
+
+    bench.all.before = away
+    bench.offer(0)
+    bench.pipeline.start()
+    assert tried.wait(30)
+    bench.pipeline.close(30)
+    assert "end" not in bench.all.done
+    assert "note" not in bench.all.done
+    assert bench.all.done[-1] == "close"
+    assert bench.crashes == []
+
+
+def test_a_stage_that_hangs_is_not_waited_for_beyond_the_time(bench: Bench) -> None:
+    reached, let_go = threading.Event(), threading.Event()
+
+    def hang(what: str) -> None:
+        if what == "infer":
+            reached.set()
+            let_go.wait(60)
+
+    bench.all.before = hang
+    bench.offer(0)
+    bench.pipeline.start()
+    assert reached.wait(30)
+    bench.pipeline.close(0.2)
+    assert bench.all.done[-1] == "close"
+    let_go.set()
+    for stage in bench.pipeline.stages:
+        stage.join(30)
+    assert bench.all.published == []
+
+
+def test_a_pipeline_that_was_never_started_closes_its_sink(bench: Bench) -> None:
+    bench.pipeline.close(1)
+    assert bench.all.done == ["close"]
+
+
+def test_a_sink_that_does_not_close_cleanly_is_said(bench: Bench) -> None:
+    bench.all.before = failing(("close",), 1, Fatal("dropped 3 records"))
+    with capture_logs() as lines:
+        bench.pipeline.close(1)
+    assert [line["reason"] for line in lines] == ["dropped 3 records"]
+
+
+def test_a_sink_that_breaks_is_the_caller_s_to_judge(bench: Bench) -> None:
+    bench.all.before = failing(("close",), 1, RuntimeError("broken"))
+    with pytest.raises(RuntimeError, match="broken"):
+        bench.pipeline.close(1)

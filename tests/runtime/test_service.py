@@ -1,0 +1,406 @@
+"""Worker: its main loop with a source, a pipeline and a broker that do as the test says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from tests.clocks import HandClock
+from tests.doubles import Pipe, Sink, Source
+from tests.records import raw
+from worker.core.records import Completion, Encoded, Partition, RawRecord
+from worker.errors import AccessDenied, BrokerAway, Fatal, StageCrashed, StreamlabelError
+from worker.metrics import Metrics
+from worker.runtime.progress import Progress
+from worker.runtime.service import Worker
+from worker.runtime.state import State
+from worker.settings import load
+
+P0, P1 = Partition("in", 0), Partition("in", 1)
+BOUND = 8
+STALL = 120.0
+
+
+class Bench:
+    """A worker of two partitions, and everything around it."""
+
+    def __init__(self, *, commits_offsets: bool = False, **more: Any) -> None:
+        self.clock, self.metrics, self.stop = HandClock(), Metrics(), threading.Event()
+        small = {"max_inflight_records": BOUND, "batch.max_records": 4, "stall_timeout": STALL}
+        settings = load(small | more, environ={}).settings
+        self.progress = Progress(settings.stall_timeout, self.metrics, self.clock)
+        self.progress.move(State.WARMING)
+        self.source, self.pipe = Source(self.clock, self.stop.set), Pipe()
+        self.sink = Sink(commits_offsets=commits_offsets)
+        self.worker = Worker(settings, self.metrics, self.clock, self.progress, self.stop)
+        self.worker.attach(self.source, self.pipe, self.sink)  # type: ignore[arg-type]
+        self.worker.rebalance.on_assigned({P0: 1, P1: 1})
+
+    def then(self, *steps: Callable[[], Iterable[RawRecord]]) -> None:
+        """Script the next polls; after the last one the worker is told to stop."""
+        self.source.script.extend(steps)
+
+    def acknowledge(self, partition: int, *some: int) -> None:
+        done = [_outcome(raw(offset, partition=partition)) for offset in some]
+        self.worker.completions.completed(Completion(tuple(done), self.clock.now))
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"streamlabel_{name}", labels)
+
+
+def _outcome(record: RawRecord) -> Encoded:
+    return Encoded(record.ref, "out", None, b"{}", [], 0, label="POSITIVE", score=0.75)
+
+
+def polled(partition: int, *some: int) -> Callable[[], list[RawRecord]]:
+    return lambda: [raw(offset, partition=partition) for offset in some]
+
+
+def doing(step: Callable[[], object]) -> Callable[[], list[RawRecord]]:
+    """A poll without records, in which something happens."""
+
+    def poll() -> list[RawRecord]:
+        step()
+        return []
+
+    return poll
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_records_are_handed_on_in_poll_order_and_committed_when_acknowledged(bench: Bench) -> None:
+    bench.then(
+        polled(0, 0, 1, 2),
+        polled(1, 7),
+        doing(lambda: bench.acknowledge(0, 0, 1, 2)),
+        doing(lambda: bench.acknowledge(1, 7)),
+    )
+    bench.worker.run()
+    handed = [entry.record.ref for batch in bench.pipe.batches for entry in batch.entries]
+    assert handed == [record.ref for record in (raw(0), raw(1), raw(2), raw(7, partition=1))]
+    assert bench.source.commits == [{P0: 3}, {P0: 3, P1: 8}]
+    assert bench.source.told[-1] == "close"
+    assert bench.pipe.told == ["start", "close"]
+    assert bench.progress.state is State.STOPPED
+
+
+def test_where_the_sink_commits_the_worker_does_not() -> None:
+    bench = Bench(commits_offsets=True)
+    bench.then(polled(0, 0), doing(lambda: bench.acknowledge(0, 0)))
+    bench.worker.run()
+    assert bench.source.commits == []
+    assert bench.progress.state is State.STOPPED
+
+
+def test_a_batch_waits_while_the_first_stage_has_no_room(bench: Bench) -> None:
+    def make_room() -> None:
+        assert bench.pipe.batches == []
+        bench.pipe.has_room = True
+
+    bench.pipe.has_room = False
+    bench.then(
+        polled(0, *range(6)), doing(make_room), doing(lambda: bench.acknowledge(0, *range(6)))
+    )
+    bench.worker.run()
+    assert [len(batch) for batch in bench.pipe.batches] == [4, 2]
+
+
+def test_a_poll_that_fails_is_tried_again(bench: Bench) -> None:
+    def away() -> None:
+        raise BrokerAway("just now")
+
+    bench.then(doing(away), polled(0, 0), doing(lambda: bench.acknowledge(0, 0)))
+    bench.worker.run()
+    assert bench.source.commits[-1] == {P0: 1}
+
+
+# -- what is held ------------------------------------------------------------------------------
+
+
+def behind_the_first(bench: Bench, ended: Callable[[], object]) -> None:
+    """Record 0 of partition 0 is never acknowledged, and all later ones are."""
+    n = 0
+
+    def poll() -> list[RawRecord]:
+        nonlocal n
+        bench.acknowledge(0, *range(1, n))
+        if bench.progress.state is State.PAUSED or n > 10 * BOUND:
+            ended()
+            return []
+        bench.source.script.append(poll)
+        n += 1
+        return [raw(n - 1)]
+
+    bench.then(poll)
+
+
+def test_polling_pauses_at_the_bound_of_what_is_held(bench: Bench) -> None:
+    """12,800 records were kept behind one that was not acknowledged, with 32 "in flight"."""
+    held: list[tuple[Any, ...]] = []
+
+    def note() -> None:
+        names = ("inflight_records", "held_records", "held_bytes", "paused")
+        held.append(tuple(bench.value(name) for name in names))
+
+    behind_the_first(bench, note)
+    with pytest.raises(Fatal, match="1 records in flight could not"):
+        bench.worker.run()
+    # In flight: the first, and the newest, whose acknowledgement is coming in.
+    assert held == [(2, BOUND, BOUND * raw().size, 1)]
+    assert min(bench.source.asked) == 1
+    assert bench.sink.hurried
+
+
+def test_polling_is_resumed_when_the_oldest_is_acknowledged(bench: Bench) -> None:
+    states: list[State] = []
+
+    def note() -> None:
+        states.append(bench.progress.state)
+
+    def go_on() -> None:
+        note()
+        bench.acknowledge(0, 0)
+        bench.then(doing(note))
+
+    behind_the_first(bench, go_on)
+    bench.worker.run()
+    assert states == [State.PAUSED, State.RUNNING]
+    assert bench.source.told.count("resume") == 1
+    assert bench.source.commits[-1] == {P0: BOUND}
+    assert bench.value("held_records") == 0
+
+
+def test_large_records_pause_polling_too() -> None:
+    bench = Bench(**{"max_inflight_bytes": 3 * raw().size, "input.max_bytes": raw().size})
+    states: list[State] = []
+    bench.then(
+        polled(0, 0, 1, 2),
+        doing(lambda: states.append(bench.progress.state)),
+        doing(lambda: bench.acknowledge(0, 0, 1, 2)),
+        doing(lambda: states.append(bench.progress.state)),
+    )
+    bench.worker.run()
+    assert states == [State.PAUSED, State.RUNNING]
+
+
+@pytest.mark.allow_errors
+def test_a_record_that_is_not_acknowledged_is_named_while_everything_else_moves(
+    bench: Bench,
+) -> None:
+    """The other partition goes on: /livez was green for ever."""
+    said: list[tuple[bool, str]] = []
+    n = 0
+
+    def poll() -> list[RawRecord]:
+        nonlocal n
+        said.append(bench.progress.live())
+        bench.clock.sleep(2)
+        for done in bench.source.answers:
+            done(None)
+        bench.source.answers.clear()
+        bench.acknowledge(1, n - 1)
+        n += 1
+        if n < STALL:
+            bench.source.script.append(poll)
+        return [raw(n - 1, partition=1)]
+
+    bench.then(polled(0, 5), poll)
+    with pytest.raises(Fatal):
+        bench.worker.run()
+    assert said[0] == (True, "running")
+    live, words = said[-1]
+    assert not live
+    assert words.startswith("the broker has not acknowledged the oldest of 2 records for")
+    assert "; the oldest record is in[0] offset 5, polled" in words
+    assert bench.source.commits[-1] == {P1: STALL - 1}
+
+
+# -- the end -----------------------------------------------------------------------------------
+
+
+def test_a_stop_drains_and_forgets_what_was_never_handed_on(bench: Bench) -> None:
+    def stop() -> None:
+        bench.pipe.has_room = False
+        bench.stop.set()
+
+    bench.then(
+        polled(0, 0, 1),
+        doing(lambda: None),
+        lambda: (stop(), polled(0, 2, 3)())[1],
+        doing(lambda: bench.acknowledge(0, 0)),
+        doing(lambda: bench.acknowledge(0, 1)),
+    )
+    bench.worker.run()
+    assert [offsets_of(batch) for batch in bench.pipe.batches] == [[0, 1]]
+    assert bench.source.commits[-1] == {P0: 2}
+    assert bench.source.told.count("pause") == 2
+    assert bench.progress.state is State.STOPPED
+
+
+def offsets_of(batch: Any) -> list[int]:
+    return [entry.record.ref.offset for entry in batch.entries]
+
+
+def test_a_stop_that_can_not_drain_says_how_much_is_left() -> None:
+    bench = Bench(shutdown_timeout=2)
+    bench.then(polled(0, 0, 1), doing(lambda: None))
+    began = bench.clock.now
+    with pytest.raises(Fatal, match=r"shutdown_timeout \(2 s\), 2 records in flight"):
+        bench.worker.run()
+    assert bench.clock.now - began < 3
+    assert bench.source.told[-1] == "close"
+    assert bench.progress.state is State.FAILED
+
+
+def test_a_stop_that_can_not_commit_says_of_how_many_partitions() -> None:
+    bench = Bench(shutdown_timeout=2)
+
+    def away(what: str) -> None:
+        if what == "commit":
+            raise BrokerAway("the coordinator")
+
+    bench.source.before = away
+    bench.then(polled(0, 0), doing(lambda: bench.acknowledge(0, 0)))
+    with pytest.raises(Fatal, match="offsets of 1 partitions not be committed"):
+        bench.worker.run()
+    assert bench.source.told[-1] == "close"
+
+
+@pytest.mark.allow_errors
+def test_after_a_fault_what_is_acknowledged_is_committed_and_nothing_is_drained(
+    bench: Bench,
+) -> None:
+    def die() -> None:
+        bench.acknowledge(0, 0)
+        raise LookupError("an error that nobody knows")
+
+    bench.then(polled(0, 0, 1), doing(die))
+    with pytest.raises(StageCrashed, match="the main loop crashed: LookupError"):
+        bench.worker.run()
+    assert bench.source.commits == [{P0: 1}]
+    assert bench.source.told[-1] == "close"
+    assert bench.progress.live() == (False, "failed")
+
+
+@pytest.mark.allow_errors
+def test_a_stage_that_died_stops_the_worker(bench: Bench) -> None:
+    bench.then(doing(lambda: bench.worker.completions.crashed("infer", SystemExit(1))))
+    with pytest.raises(StageCrashed, match="the infer stage crashed: SystemExit"):
+        bench.worker.run()
+    assert bench.source.told[-1] == "close"
+
+
+def breaking(where: str, error: BaseException) -> Callable[[str], None]:
+    def step(what: str) -> None:
+        if what == where:
+            raise error
+
+    return step
+
+
+@pytest.mark.allow_errors
+@pytest.mark.parametrize(
+    "error", [AttributeError("'NoneType' object"), AccessDenied("no"), SystemExit()]
+)
+@pytest.mark.parametrize("where", ["start", "close the pipeline", "absorb", "commit", "close"])
+def test_the_group_is_left_whatever_breaks_before(
+    bench: Bench, where: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipeline that could not be closed left the group unleft, and the state DRAINING."""
+    if where in ("start", "close the pipeline"):
+        bench.pipe.before = breaking(where.split(maxsplit=1)[0], error)
+    elif where == "absorb":
+        once = iter([error])
+
+        def absorb(*_: object) -> None:
+            for one in once:
+                raise one
+
+        monkeypatch.setattr(bench.worker.completions, "absorb_the_rest", absorb)
+    else:
+        bench.source.before = breaking(where, error)
+    bench.then(polled(0, 0), doing(lambda: bench.acknowledge(0, 0)))
+    if where == "start":
+        bench.source.script.clear()
+    with pytest.raises(Fatal) as raised:
+        bench.worker.run()
+    assert isinstance(error, Fatal) == (raised.value is error)
+    assert bench.source.told[-1] == "close"
+    assert bench.pipe.told == ["start", "close"]
+    assert bench.progress.state is State.FAILED
+
+
+@pytest.mark.allow_errors
+@pytest.mark.parametrize("error", [LookupError("odd"), BrokerAway("odd")])
+def test_what_is_acknowledged_behind_an_odd_completion_is_committed(
+    bench: Bench, error: Exception
+) -> None:
+    """It comes in while the pipeline is closed, before a good one."""
+
+    def at_the_end(what: str) -> None:
+        if what == "close":
+            failed = error if isinstance(error, StreamlabelError) else None
+            odd = _Odd(error) if failed is None else Completion((), 0.0, failed)
+            bench.worker.completions.completed(odd)  # type: ignore[arg-type]
+            bench.acknowledge(0, 0)
+
+    bench.pipe.before = at_the_end
+    bench.then(polled(0, 0), doing(lambda: bench.worker.completions.failed(Fatal("planted"))))
+    with pytest.raises(Fatal, match="planted"):
+        bench.worker.run()
+    assert bench.source.commits == [{P0: 1}]
+
+
+class _Odd:
+    """A completion that can't be taken in."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    @property
+    def error(self) -> None:
+        raise self._error
+
+
+# -- what the outside sees ---------------------------------------------------------------------
+
+
+def test_lag_is_counted_from_what_is_committed(bench: Bench) -> None:
+    bench.source.end = 10
+    bench.then(
+        polled(0, 0, 1),
+        doing(lambda: bench.acknowledge(0, 0, 1)),
+        doing(lambda: bench.source.answers[0](None)),
+        doing(lambda: bench.clock.sleep(1)),
+        doing(lambda: None),
+    )
+    bench.worker.run()
+    assert bench.value("offset_lag", topic="in", partition="0") == 8
+    assert bench.value("offset_lag", topic="in", partition="1") == 10
+
+
+def test_the_age_of_the_oldest_record_is_told(bench: Bench) -> None:
+    ages: list[float | None] = []
+
+    def late() -> list[RawRecord]:
+        return [raw(0, polled_at=bench.clock.now)]
+
+    def note() -> None:
+        ages.append(bench.value("oldest_uncommitted_age_seconds"))
+
+    bench.then(
+        late,
+        doing(lambda: bench.clock.sleep(30)),
+        doing(note),
+        doing(lambda: bench.acknowledge(0, 0)),
+        doing(lambda: bench.clock.sleep(1)),
+        doing(note),
+    )
+    bench.worker.run()
+    assert ages == [pytest.approx(30, abs=1), 0]
