@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from kafka.errors import KafkaError
 from kafka.future import Future
 
 from tests.clocks import HandClock
@@ -69,6 +70,7 @@ class Producer:
         self.before("settle")
 
     def has_leader(self, _: object) -> bool:
+        self.before("has_leader")
         return self.leader
 
     def neglected(self, _: float) -> set[Any]:
@@ -96,15 +98,20 @@ class Producer:
         self.before("abort")
 
     def halt(self) -> None:
-        self.ends.append("halt")
+        self._end("halt", "halt")
 
     def abandon(self) -> None:
-        self.ends.append("abandon")
-        self.before("abandon")
+        self._end("abandon", "abandon")
 
     def close(self, timeout: float) -> None:
-        self.ends.append(f"close within {timeout:g} s")
-        self.before("close")
+        self._end("close", f"close within {timeout:g} s")
+
+    def _end(self, how: str, words: str) -> None:
+        self.ends.append(words)
+        self.before(how)
+        for _, future in self.sent:
+            if not future.is_done:  # as the client does with what it drops
+                future.failure(KafkaError(how))
 
 
 class Group:

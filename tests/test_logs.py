@@ -39,3 +39,21 @@ def test_a_json_line_has_the_fields_that_were_given() -> None:
     said = json.loads(line)
     assert (said["event"], said["level"], said["where"]) == ("it broke", "error", "here")
     assert said["slot"] == 1, "as every line of this process"
+
+
+STEERING = """
+from worker.logs import configure, get_logger
+
+configure("info", "plain")
+steers = chr(27) + "[2J" + chr(0x202E) + chr(7)
+get_logger("test").info("loading " + steers, model=steers, labels=[steers, "two words"])
+"""
+
+
+def test_nothing_that_is_logged_steers_a_terminal() -> None:
+    """A label or a model's name may hold anything."""
+    command = [sys.executable, "-c", STEERING]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not set(done.stderr) & set("\x1b\u202e\x07")
+    assert r"loading \x1b[2J\u202e\x07" in done.stderr
+    assert r"model=\x1b[2J\u202e\x07" in done.stderr

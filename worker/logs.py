@@ -12,6 +12,7 @@ import sys
 from typing import Any, Literal
 
 import structlog
+from structlog.typing import EventDict
 
 # The library's defaults show each frame's local variables, and there a message's text may be.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
@@ -40,9 +41,10 @@ def configure(level: str, style: Literal["auto", "json", "plain"], **fields: obj
     ]
     last: list[Any] = (
         [
+            _harmless,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            ),
         ]
         if plain
         else [_TRACEBACKS, structlog.processors.JSONRenderer()]
@@ -66,6 +68,22 @@ def configure(level: str, style: Literal["auto", "json", "plain"], **fields: obj
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+def _harmless(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """For people's eyes: a label or a file's name may have characters that steer a terminal.
+
+    The repr of what is no string has them written out, and so has JSON.
+    """
+    return {
+        name: _shown(value) if isinstance(value, str) else value for name, value in line.items()
+    }
+
+
+def _shown(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def _not_the_client(record: logging.LogRecord) -> bool:

@@ -194,10 +194,10 @@ class CountingTracker(OffsetTracker):
     def forget(self, refs: Any) -> None:
         refs = list(refs)
         super().forget(refs)
-        for ref in refs:
-            polled = self._polled.get(Partition(ref.topic, ref.partition), deque())
-            if ref.offset in polled:
-                polled.remove(ref.offset)
+        forgotten = {(Partition(ref.topic, ref.partition), ref.offset) for ref in refs}
+        for partition, polled in self._polled.items():
+            kept = (offset for offset in polled if (partition, offset) not in forgotten)
+            self._polled[partition] = deque(kept)
         self._tell()
 
     def revoke(self, partition: Partition) -> None:

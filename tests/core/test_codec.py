@@ -59,6 +59,8 @@ def decode(value: bytes | None, **settings: object) -> WorkItem | InvalidRecord:
         (b'{"text":{"text":"a"}}', R.NOT_A_STRING),
         (b'{"text":""}', R.EMPTY_TEXT),
         (b'{"text":" \\n\\t\\u00a0"}', R.EMPTY_TEXT),
+        (b'{"text":"\\u0000\\u0007"}', R.EMPTY_TEXT),
+        (b'{"text":"\\u200b \\u202e\\ufeff"}', R.EMPTY_TEXT),
     ],
 )
 def test_every_kind_of_bad_input_has_its_reason(value: bytes | None, reason: R) -> None:
@@ -105,7 +107,14 @@ def test_paths_walk_objects_and_arrays() -> None:
 
 @pytest.mark.parametrize(
     ("member", "message_id"),
-    [('"a-1"', "a-1"), ("12", "12"), ("null", None), ("[1]", None), ('"\\ud800"', "?")],
+    [
+        ('"a-1"', "a-1"),
+        ("12", "12"),
+        ("null", None),
+        ("[1]", None),
+        ("true", None),
+        ('"\\ud800"', "?"),
+    ],
 )
 def test_the_producers_id_is_optional(member: str, message_id: str | None) -> None:
     found = decode(b'{"text":"t","id":%s}' % member.encode())

@@ -134,6 +134,15 @@ def test_what_is_given_up_or_forgotten_is_not_held() -> None:
     assert (tracker.held_records, tracker.held_bytes, tracker.records) == (0, 0, 0)
 
 
+def test_the_oldest_record_is_the_one_that_was_polled_first() -> None:
+    """Partitions are polled in any order."""
+    tracker = tracking()
+    tracker.assign(Partition("in", 1), 1)
+    for record in (raw(9, partition=1, polled_at=1.0), raw(3, polled_at=1.0)):
+        tracker.track(record)
+    assert tracker.oldest() == (raw(9, partition=1).ref, 1.0)
+
+
 def test_only_the_oldest_record_s_acknowledgement_is_progress() -> None:
     """Later records do not count, in its partition or in another."""
     tracker = tracking(0, 1)

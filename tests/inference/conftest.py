@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+import structlog
 
 from tests.models import Architecture, make_checkpoint
 
@@ -30,3 +32,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Architectu
         return folder if folder.is_dir() else make_checkpoint(folder, architecture=architecture)
 
     return made
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """The command sets up logging for its process; put it back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import io
 import json
-import logging
+import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
+from transformers import AutoTokenizer
 
 from tests.models import Architecture, make_checkpoint
 from worker.cli import classify
 from worker.cli.main import main
+from worker.inference.torch_engine import TorchClassifier
+
+ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.usefixtures("offline", "own_logging")
-
-
-@pytest.fixture
-def own_logging() -> Iterator[None]:
-    """The command sets up logging for its process; put it back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -186,6 +179,103 @@ def test_a_model_that_gives_no_numbers(tmp_path: Path, capsys: pytest.CaptureFix
     save_file(weights, tmp_path / "model.safetensors")
     assert main(["classify", "--model", str(tmp_path), "text"]) == 1
     assert "not a finite number" in capsys.readouterr().err
+
+
+class TestOneBadText:
+    """It alone has no answer."""
+
+    @pytest.fixture
+    def hostile(self, tmp_path: Path) -> str:
+        """A token was added to the tokenizer, and not to the model."""
+        folder = make_checkpoint(tmp_path / "model")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.add_tokens(["zzz"])
+        tokenizer.save_pretrained(folder)
+        return str(folder)
+
+    def test_an_id_that_the_model_does_not_know(
+        self, hostile: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        texts = ["one", "a zzz \x1b[2J", "three"]
+        assert main(["classify", "--json", "--model", hostile, *texts]) == 1
+        printed = capsys.readouterr()
+        one, two, three = documents(printed.out)
+        assert [one["text"], two["text"], three["text"]] == texts
+        assert ("label" in one, "label" in three) == (True, True)
+        assert set(two) == {"text", "error"}
+        assert two["error"].startswith("RecordRejected: the text has the token of id 30522")
+        assert "streamlabel: no label for 'a zzz [U+001B][2J': RecordRejected: the" in printed.err
+
+    def test_in_a_table(self, hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["classify", "--model", hostile, "one", "zzz"]) == 1
+        _, one, two = capsys.readouterr().out.splitlines()
+        assert one.split()[0] in ("NEGATIVE", "POSITIVE")
+        assert two.split() == ["-", "-", "-", "zzz"]
+
+    def test_a_model_that_fails_on_it(
+        self, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = TorchClassifier.predict
+
+        def predict(self: Any, model_input: Any) -> Any:
+            if any(len(ids) == 5 for ids in model_input.ids):
+                raise ValueError("All examples must have one end\nand more")
+            return real(self, model_input)
+
+        monkeypatch.setattr(TorchClassifier, "predict", predict)
+        assert main(["classify", "--json", "--model", model, "one", "one two three", "two"]) == 1
+        answers = documents(capsys.readouterr().out)
+        assert ["error" in answer for answer in answers] == [False, True, False]
+        assert answers[1]["error"] == "ValueError: All examples must have one end"
+
+    def test_lines_that_nobody_can_see_are_blank(
+        self, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pipe(monkeypatch, io.BytesIO("one\n\u200b\n\0\n".encode()))
+        assert main(["classify", "--json", "--model", model, "-"]) == 0
+        printed = capsys.readouterr()
+        assert len(documents(printed.out)) == 1
+        assert printed.err == "streamlabel: skipped 2 blank line(s)\n"
+
+
+class TestSurroundings:
+    """A shell that closes, fills up or can't spell: one sentence, and no traceback."""
+
+    def run(self, model: str, rest: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        words = (sys.executable, "-P", "-m", "worker", "classify", "--model", model)
+        return subprocess.run(
+            f"{shlex.join(words)} {rest}",
+            shell=True,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        )
+
+    def test_a_locale_of_ascii(self, model: str) -> None:
+        done = self.run(model, "'fine é'", PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert r"fine \xe9" in done.stdout
+        assert "###" in done.stdout
+
+    @pytest.mark.parametrize("closed", ["<&-", ">&-"])
+    def test_a_closed_end(self, model: str, closed: str) -> None:
+        done = self.run(model, f"- {closed} {'</dev/null' if closed == '>&-' else ''}")
+        assert done.returncode == 2
+        assert done.stderr.startswith("streamlabel: wrong settings\n")
+        assert "closed" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full: Linux has it")
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    @pytest.mark.parametrize("form", ["", "--json"])
+    def test_a_full_disk(self, model: str, form: str, unbuffered: str) -> None:
+        done = self.run(model, f"{form} fine >/dev/full", PYTHONUNBUFFERED=unbuffered)
+        assert done.returncode == 1
+        assert done.stderr == (
+            "streamlabel: standard output can't be written: No space left on device\n"
+        )
 
 
 def test_importing_the_command_imports_no_torch() -> None:

@@ -9,7 +9,7 @@ import pytest
 from worker.core.budget import ForwardBudget
 from worker.core.records import ModelInput
 from worker.errors import OutOfMemory
-from worker.inference.tuning import SIZES, best_size
+from worker.inference.tuning import SIZES, Rising, best_size
 
 ROWS = [(1,) * length for length in (40, 25, 25, 12, 7, 3)]
 CPU = SIZES["cpu"]
@@ -125,3 +125,37 @@ def test_passes_are_full_and_within_their_size(pads: bool) -> None:
         size - 40 * (2 if pads else 1) <= cost <= size
         for cost, size in zip(costs, CPU, strict=True)
     )
+
+
+def _letters(text: str) -> ModelInput:
+    """A token a word."""
+    return ModelInput(((1,) * len(text.split()),), (0,), (False,))
+
+
+def _warmed_up(machine: Machine, longest: int) -> list[int]:
+    for one in Rising(lambda text: _cut(_letters(text), longest), longest, machine):
+        machine.run(one)
+    return [one.tokens for one in machine.passes]
+
+
+def _cut(one: ModelInput, longest: int) -> ModelInput:
+    return ModelInput((one.ids[0][:longest],), one.positions, one.truncated)
+
+
+def test_a_warm_up_runs_the_longest_text() -> None:
+    assert _warmed_up(Machine(lambda _: 0.1), 64) == [2, 64]
+    assert _warmed_up(Machine(lambda _: 0.1), 512) == [2, 512]
+    assert _warmed_up(Machine(lambda _: 0.1), 3_000) == [2, 1_024, 2_048, 3_000]
+
+
+def test_a_warm_up_ends_in_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole context of a decoder, 131,072 tokens, would take hours here: a pass of 8,192 takes 7 s."""
+    machine = Machine(lambda n: 1e-7 * n * n)
+    assert max(_warmed_up(machine, 131_072)) < 16_384
+    assert machine.monotonic() - 100 < 20
+    assert "the warm-up leaves out the longest texts" in capsys.readouterr().out
+
+
+def test_a_context_that_nobody_has_takes_no_memory() -> None:
+    """A config may state any number of positions where the model has no table of them."""
+    assert max(_warmed_up(Machine(lambda n: n / 100), 10**12)) < 10_000

@@ -20,7 +20,7 @@ from worker.core.records import (
     Outcome,
     Prediction,
 )
-from worker.errors import CircuitOpen, ModelUnavailable, OutOfMemory
+from worker.errors import CircuitOpen, ModelUnavailable, OutOfMemory, RecordRejected
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller
 
@@ -101,6 +101,20 @@ def test_a_batch_of_unreadable_records_needs_no_model() -> None:
         raise AssertionError
 
     assert told(label(Model(never), invalid(0), invalid(1))) == ["not_utf8", "not_utf8"]
+
+
+def test_a_token_that_the_model_lacks_spoils_its_text_alone() -> None:
+    """The tokeniser refuses such a text by itself; its mates go on, and the message says what to do."""
+
+    def fault(texts: Sequence[str]) -> None:
+        if "tokenise bad" in texts:
+            raise RecordRejected(DeadLetterReason.TOKENISER_FAILED, "save it after resizing")
+
+    outcomes = label(Model(fault), item(0, "a"), item(1, "bad"), item(2, "cc"))
+    assert told(outcomes) == ["a", "tokeniser_failed", "cc"]
+    dead = outcomes[1]
+    assert isinstance(dead, DeadLettered)
+    assert dead.message == "RecordRejected: save it after resizing"
 
 
 def test_long_texts_are_cut_or_refused_as_told() -> None:

@@ -16,6 +16,7 @@ from worker.metrics import Metrics
 from worker.runtime import launch
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
+from worker.runtime.state import State
 from worker.runtime.topics import needed
 from worker.settings import load
 
@@ -35,6 +36,7 @@ class Bench:
     def run(self) -> None:
         metrics = Metrics()
         progress = Progress(120.0, metrics, self.clock)
+        progress.move(State.WARMING)
         model = ObedientModel()
         Launcher(self.settings, metrics, progress, self.clock, self.stop).run(model, model)
 
@@ -49,6 +51,12 @@ def refusing(error: Exception) -> Any:
         raise error
 
     return make
+
+
+def test_a_worker_that_runs_ends_what_was_begun_itself(bench: Bench) -> None:
+    bench.run()
+    assert bench.source.told[-1:] == ["close"]
+    assert bench.source.told.count("close") == len(bench.producer.ends) == 1
 
 
 def test_the_consumer_is_closed_where_no_producer_can_be_had(

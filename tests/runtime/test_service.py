@@ -172,8 +172,29 @@ def test_polling_is_resumed_when_the_oldest_is_acknowledged(bench: Bench) -> Non
     bench.worker.run()
     assert states == [State.PAUSED, State.RUNNING]
     assert bench.source.told.count("resume") == 1
+    assert "pause" in bench.source.told[: bench.source.told.index("resume")]
     assert bench.source.commits[-1] == {P0: BOUND}
     assert bench.value("held_records") == 0
+
+
+def test_polling_is_resumed_at_half_of_the_bound(bench: Bench) -> None:
+    """At the bound itself it would be paused and resumed for every few records."""
+    states: list[State] = []
+
+    def note() -> None:
+        states.append(bench.progress.state)
+
+    bench.then(
+        polled(0, *range(BOUND)),
+        doing(note),
+        doing(lambda: bench.acknowledge(0, 0, 1, 2)),
+        doing(note),
+        doing(lambda: bench.acknowledge(0, 3)),
+        doing(note),
+        doing(lambda: bench.acknowledge(0, *range(4, BOUND))),
+    )
+    bench.worker.run()
+    assert states == [State.PAUSED, State.PAUSED, State.RUNNING]
 
 
 def test_large_records_pause_polling_too() -> None:
@@ -182,11 +203,13 @@ def test_large_records_pause_polling_too() -> None:
     bench.then(
         polled(0, 0, 1, 2),
         doing(lambda: states.append(bench.progress.state)),
-        doing(lambda: bench.acknowledge(0, 0, 1, 2)),
+        doing(lambda: bench.acknowledge(0, 1, 2)),
+        doing(lambda: states.append(bench.progress.state)),
+        doing(lambda: bench.acknowledge(0, 0)),
         doing(lambda: states.append(bench.progress.state)),
     )
     bench.worker.run()
-    assert states == [State.PAUSED, State.RUNNING]
+    assert states == [State.PAUSED, State.PAUSED, State.RUNNING]
 
 
 @pytest.mark.allow_errors
@@ -256,6 +279,20 @@ def test_a_stop_that_can_not_drain_says_how_much_is_left() -> None:
     assert bench.clock.now - began < 3
     assert bench.source.told[-1] == "close"
     assert bench.progress.state is State.FAILED
+
+
+def test_a_rebalance_in_a_stop_waits_no_longer_than_the_stop_does() -> None:
+    bench = Bench(shutdown_timeout=10)
+    bounds: list[float] = []
+    bench.then(
+        polled(0, 0),
+        lambda: (bench.stop.set(), [])[1],
+        doing(lambda: bounds.append(bench.worker.rebalance.latest - bench.clock.now)),
+        doing(lambda: bench.acknowledge(0, 0)),
+    )
+    bench.worker.run()
+    assert bounds == [pytest.approx(8, abs=0.1)], "the rest is for the commit and the goodbye"
+    assert bench.worker.rebalance.latest == 0, "and once nothing more comes it waits for nothing"
 
 
 def test_a_stop_that_can_not_commit_says_of_how_many_partitions() -> None:

@@ -208,6 +208,7 @@ def test_a_form_of_another_site_is_no_json(site: Site, kind: str) -> None:
         ("x" * (CHARACTERS + 1), 413, f"too long: {CHARACTERS + 1} characters, at most"),
         ("x" * 1_000_000, 413, "too long: at most"),
         (" \n ", 400, "blank"),
+        ("\u200b\u0000", 400, "blank"),
         (17, 400, "send an object"),
         (None, 400, "send an object"),
     ],

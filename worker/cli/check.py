@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from worker.core.visible import excerpt, visible
 from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
 from worker.settings import Loaded, Option, Settings, options
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from worker.core.topics import TopicInfo
 
 OPTIONS = ("",)
+
+_LABELS, _LABEL = 30, 60  # that are shown, and characters of each
 
 
 class Found(NamedTuple):
@@ -75,7 +78,8 @@ def _try(console: Any, name: str, part: Part, settings: Settings) -> bool:
 
 def _say(console: Any, mark: str, name: str, words: str) -> None:
     console.print(f"{mark} {name}: ", end="")
-    console.print(words, markup=False, soft_wrap=True)  # a command in it can be copied
+    # Soft wrapping, so that a command in it can be copied; visible, for a label may hold anything.
+    console.print(visible(words), markup=False, soft_wrap=True)
 
 
 def _table(loaded: Loaded, *, only_changed: bool) -> Any:
@@ -88,7 +92,7 @@ def _table(loaded: Loaded, *, only_changed: bool) -> Any:
     for option in options():
         origin = loaded.origins.get(option.path)
         if origin or not only_changed:
-            value = shown(option, loaded.settings)
+            value = visible(shown(option, loaded.settings))
             table.add_row(option.path, value.replace("[", r"\["), origin or "[dim]default[/]")
     return table
 
@@ -148,8 +152,11 @@ def _model(settings: Settings) -> Found:
 
     _, classifier = load(settings.model, settings.batch.forward_tokens)
     card = classifier.card
+    labels = [excerpt(label, _LABEL) for label in card.labels[:_LABELS]]
+    if len(card.labels) > _LABELS:
+        labels.append(f"and {len(card.labels) - _LABELS:,} more")
     return Found(
-        f"{card.name} ({card.revision}) says {', '.join(card.labels)}; up to {card.max_tokens} "
+        f"{card.name} ({card.revision}) says {', '.join(labels)}; up to {card.max_tokens} "
         f"tokens, {card.engine}, {card.dtype} on {card.device}",
         _of_results(settings, card),
     )

@@ -2,6 +2,8 @@
 
 streamlabel classify "I hate this so much!" "What a day."
 tail -f posts.txt | streamlabel classify --json -
+
+A text that can't be labelled is told, and the others are labelled; the exit code is then 1.
 """
 
 # Runs on the main thread. Torch is imported in `run` alone, so that `--help` stays quick.
@@ -20,9 +22,10 @@ from rich.text import Text
 
 from worker import logs
 from worker.core.budget import ForwardBudget
+from worker.core.faults import Failed
 from worker.core.records import ModelCard, Prediction
-from worker.core.visible import excerpt
-from worker.errors import Fatal, SettingsError
+from worker.core.visible import blank, excerpt, visible
+from worker.errors import SettingsError
 from worker.settings import Loaded
 
 if TYPE_CHECKING:
@@ -36,7 +39,11 @@ _BLOCK = 65_536  # bytes; what a pipe holds on Linux
 _SHOWN_CHARACTERS = 200
 _BAR = 10
 
-Show = Callable[[Sequence[str], Sequence[Prediction]], None]
+_NAMED_CHARACTERS = 60
+
+Answer = Prediction | Failed
+Show = Callable[[Sequence[str], Sequence[Answer]], None]
+Label = Callable[[Sequence[str]], list[Answer]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,41 +61,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Load the model, label, print. Returns 0, also where standard input held no text."""
+    """Load the model, label, print.
+
+    Returns:
+        0, also where standard input held no text; 1 where a text could not be labelled.
+    """
     from worker.inference.loading import load
 
-    if _STDIN in args.texts and len(args.texts) > 1:
-        raise SettingsError("- reads standard input, and stands alone: give it, or texts")
+    from_stdin = args.texts == [_STDIN]
+    _check(args.texts)
     settings = loaded.settings
     logs.configure(settings.log.level, settings.log.format)
-    for warning in loaded.warnings:
-        print(f"streamlabel: {warning}", file=sys.stderr)
     tokeniser, classifier = load(settings.model, settings.batch.forward_tokens)
+    label = _labelling(tokeniser, classifier)
     show: Show = _json_lines(classifier.card) if args.json else _rows(classifier.card)
-    from_stdin = args.texts == [_STDIN]
+    failed = 0
     for texts in _without_blanks(_lines(sys.stdin.buffer)) if from_stdin else [args.texts]:
-        show(texts, _label(tokeniser, classifier, texts))
-    return 0
+        answers = label(texts)
+        show(texts, answers)
+        failed += _tell(texts, answers)
+    return 1 if failed else 0
+
+
+def _check(texts: Sequence[str]) -> None:
+    if _STDIN in texts and len(texts) > 1:
+        raise SettingsError("- reads standard input, and stands alone: give it, or texts")
+    # Python has none where the shell closed it (`<&-`, `>&-`).
+    if _STDIN in texts and not sys.stdin:
+        raise SettingsError("- reads standard input, which is closed: pipe a file into it")
+    if not sys.stdout:
+        raise SettingsError("standard output is closed: the answers have nowhere to go")
 
 
 def _text(given: str) -> str:
-    if not given.strip():
+    if blank(given):
         raise argparse.ArgumentTypeError("a text is blank")
     return given
 
 
-def _label(tokeniser: Tokeniser, classifier: Classifier, texts: Sequence[str]) -> list[Prediction]:
-    """Predictions in the order of the texts."""
-    found: dict[int, Prediction] = {}
+def _labelling(tokeniser: Tokeniser, classifier: Classifier) -> Label:
+    """As the worker does it: one text on which the model fails spoils no other's answer."""
+    from worker.metrics import Metrics
+    from worker.runtime.forward import ForwardPasses, tokenise
+
     card = classifier.card
     budget = ForwardBudget(card.forward_tokens, pads=card.pads)
-    try:
-        for model_input in tokeniser.tokenise(texts):
-            for one in budget.cut(model_input):
-                found.update(zip(one.positions, classifier.predict(one), strict=True))
-    except FloatingPointError as error:
-        raise Fatal(str(error)) from error
-    return [found[position] for position in range(len(texts))]
+    passes = ForwardPasses(classifier, budget, Metrics())
+
+    def label(texts: Sequence[str]) -> list[Answer]:
+        inputs, failed = tokenise(tokeniser, texts, lambda: None)
+        found: dict[int, Answer] = {**failed}
+        for model_input in inputs:
+            found.update(passes.run(model_input, lambda: None))
+        return [found[position] for position in range(len(texts))]
+
+    return label
+
+
+def _tell(texts: Sequence[str], answers: Sequence[Answer]) -> int:
+    """Standard error hears of each text without an answer; returns their number."""
+    failed = 0
+    for text, answer in zip(texts, answers, strict=True):
+        if isinstance(answer, Failed):
+            failed += 1
+            shown = excerpt(text, _NAMED_CHARACTERS)
+            print(f"streamlabel: no label for '{shown}': {_why(answer)}", file=sys.stderr)
+    return failed
+
+
+def _why(failed: Failed) -> str:
+    words = next(iter(str(failed.error).strip().splitlines()), "")
+    return visible(f"{type(failed.error).__name__}: {words}".removesuffix(": "))
 
 
 def _lines(stream: BinaryIO) -> Iterator[list[str]]:
@@ -104,7 +147,7 @@ def _without_blanks(blocks: Iterable[list[str]]) -> Iterator[list[str]]:
     """Texts alone; at the end, standard error hears how many lines held none."""
     skipped = 0
     for lines in blocks:
-        texts = [line.rstrip("\r") for line in lines if line.strip()]
+        texts = [line.rstrip("\r") for line in lines if not blank(line)]
         skipped += len(lines) - len(texts)
         if texts:
             yield texts
@@ -113,15 +156,17 @@ def _without_blanks(blocks: Iterable[list[str]]) -> Iterator[list[str]]:
 
 
 def _json_lines(card: ModelCard) -> Show:
-    def show(texts: Sequence[str], predictions: Sequence[Prediction]) -> None:
-        pairs = zip(texts, predictions, strict=True)
+    def show(texts: Sequence[str], answers: Sequence[Answer]) -> None:
+        pairs = zip(texts, answers, strict=True)
         lines = (json.dumps(_document(text, found, card.labels)) for text, found in pairs)
         print("\n".join(lines), flush=True)
 
     return show
 
 
-def _document(text: str, found: Prediction, labels: Sequence[str]) -> dict[str, Any]:
+def _document(text: str, found: Answer, labels: Sequence[str]) -> dict[str, Any]:
+    if isinstance(found, Failed):
+        return {"text": text, "error": _why(found)}
     label, score = _best(found, labels)
     return {
         "text": text,
@@ -145,21 +190,27 @@ def _rows(card: ModelCard) -> Show:
     console = Console()
     shown_labels = [_harmless(label) for label in card.labels]
     width = min(24, max(5, *(Text(label).cell_len for label in shown_labels)))
+    block = "#" if console.options.ascii_only else "█"
     header = True
 
-    def show(texts: Sequence[str], predictions: Sequence[Prediction]) -> None:
+    def show(texts: Sequence[str], answers: Sequence[Answer]) -> None:
         nonlocal header
         table = _table(width, header=header)
-        for text, found in zip(texts, predictions, strict=True):
-            label, score = _best(found, shown_labels)
-            tokens = f"{found.token_count}{'+' if found.truncated else ''}"
+        for text, found in zip(texts, answers, strict=True):
             # Text, not str: square brackets in a str would be rich's own markup.
-            cells = (label, f"{score:.4f}", "█" * round(score * _BAR), tokens, _harmless(text))
-            table.add_row(*map(Text, cells))
+            table.add_row(*map(Text, (*_cells(found, shown_labels, block), _harmless(text))))
         console.print(table)
         header = False
 
     return show
+
+
+def _cells(found: Answer, labels: Sequence[str], block: str) -> tuple[str, str, str, str]:
+    if isinstance(found, Failed):
+        return "-", "-", "", "-"
+    label, score = _best(found, labels)
+    tokens = f"{found.token_count}{'+' if found.truncated else ''}"
+    return label, f"{score:.4f}", block * round(score * _BAR), tokens
 
 
 def _table(label_width: int, *, header: bool) -> Table:

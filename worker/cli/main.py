@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NoReturn, Protocol, get_args, get_origin
 
+from worker.core.visible import visible
 from worker.errors import SettingsError, StreamlabelError
 from worker.settings import Loaded, Option, load, options
 
@@ -51,29 +53,46 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):  # LC_ALL=C, say, has no letters but ASCII's
+        sys.stdout.reconfigure(errors="backslashreplace")
     args, unknown = _parser(argv).parse_known_args(argv)
     if unknown:
         _refuse(args.command_parser, unknown)
     command: Command = args.command_module
     try:
-        loaded = _settings(args, command)
-        if args.command_name not in _TELL_THEMSELVES:
-            for warning in loaded.warnings:
-                print(f"streamlabel: {warning}", file=sys.stderr)
-        return command.run(args, loaded)
+        code = command.run(args, _settings(args, command))
+        print(end="", flush=True)  # here, where a failure can still be told
     except SettingsError as error:
         print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
         return USAGE
     except StreamlabelError as error:
-        print(f"streamlabel: {error}", file=sys.stderr)
+        print(f"streamlabel: {visible(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output is gone (`| head`): point stdout away, so that the
-        # interpreter's last flush does not complain, and end as quietly as other tools do.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _turn_stdout_away()  # its reader is gone (`| head`): end as quietly as other tools do
         return FAILED
+    except OSError as error:
+        if _stdout_works():
+            raise
+        _turn_stdout_away()
+        print(f"streamlabel: standard output can't be written: {error.strerror}", file=sys.stderr)
+        return FAILED
+    return code
+
+
+def _stdout_works() -> bool:
+    try:
+        print(flush=True)
+    except OSError:
+        return False
+    return True
+
+
+def _turn_stdout_away() -> None:
+    """So that the interpreter's last flush does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
@@ -89,7 +108,11 @@ def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn
 def _settings(args: argparse.Namespace, command: Command) -> Loaded:
     given = vars(args)
     flags = {o.path: given[o.path] for o in _options_of(command) if o.path in given}
-    return load(flags, given.get("config"))
+    loaded = load(flags, given.get("config"))
+    if args.command_name not in _TELL_THEMSELVES:
+        for warning in loaded.warnings:
+            print(f"streamlabel: {visible(warning)}", file=sys.stderr)
+    return loaded
 
 
 def _options_of(command: Command) -> list[Option]:
@@ -166,4 +189,4 @@ def _default(option: Option) -> str:
 
 
 def _indented(error: Exception) -> str:
-    return "\n".join(f"  {line}" for line in str(error).splitlines())
+    return "\n".join(f"  {line}" for line in visible(str(error)).splitlines())

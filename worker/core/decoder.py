@@ -12,6 +12,7 @@ from typing import Any
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.records import InvalidRecord, RawRecord, WorkItem
+from worker.core.visible import blank
 from worker.errors import RecordRejected
 from worker.settings import InputSettings
 
@@ -61,7 +62,9 @@ class Decoder:
             found = _member(payload, self._id_path)
         except RecordRejected:
             return None
-        return _well_formed(str(found)) if isinstance(found, str | int) else None
+        if isinstance(found, bool) or not isinstance(found, str | int):
+            return None  # to Python, true is the number 1
+        return _well_formed(str(found))
 
 
 def _object(decoded: str) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def _labelled_text(found: Any) -> str:
         raise RecordRejected(
             DeadLetterReason.NOT_A_STRING, f"the text is {_kind(found)}, not a string"
         )
-    if not found or found.isspace():
+    if blank(found):
         raise RecordRejected(DeadLetterReason.EMPTY_TEXT, "the text is empty or blank")
     return found
 

@@ -5,6 +5,9 @@ cli or local. This file imports nothing, so that `worker.inference.bundled.prepa
 line stay cheap; torch comes in with `loading`::
 
     checkpoint      --model, whatever it names, as one checked folder of files
+    names           the labels, checked
+    skeleton        a model without weights, to measure it before it is built
+    vocabulary      the tokenizer as transformers loads it, and whether it fits the model
     tokeniser       texts -> ids, sorted by length                     (tokenise thread)
     torch_engine    forward pass, probabilities, faults told apart     (infer thread)
     padding         the plain forward pass, for every architecture
@@ -14,7 +17,7 @@ line stay cheap; torch comes in with `loading`::
     linears         linear layers as oneDNN's kernels read them, for bfloat16 on a CPU
     engine          which forward pass runs: the fastest that is right (at start)
     self_check      how far a pass is from the plain one
-    tuning          how many tokens a pass had best have
+    tuning          what a warm-up runs, and how many tokens a pass had best have
     fidelity        a program: each engine against transformers, text by text
     loading         all of the above, put together at start            (a thread that ends)
     bundled/        the small model that works with no hub

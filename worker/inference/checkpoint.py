@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from worker.core.visible import excerpt
 from worker.errors import ModelUnavailable, SettingsError
 from worker.inference import bundled
 from worker.logs import get_logger
@@ -33,12 +34,16 @@ LOCAL = "local"
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-# Any of these holds a vocabulary; without one transformers makes up a tokenizer that knows nothing.
-_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "*.model")
+_ADAPTER = "adapter_config.json"
+_JSON_BYTES = 64 * 2**20
+_FILE_NAME = 255  # characters; no file system here takes more
+# Any of these holds a vocabulary.
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "*.model")
 _HUB_FILES = (
     *("config.json", _WEIGHTS, _INDEX, "model-*-of-*.safetensors"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
-    *_VOCABULARIES,
+    *("entity_vocab.json", "word_shape.json", "word_pronunciation.json", _ADAPTER),
+    *VOCABULARIES,
 )
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
 _AWAY = (
@@ -75,6 +80,11 @@ class Checkpoint:
     config: dict[str, Any]
     weights: tuple[Path, ...]
 
+    @property
+    def has_vocabulary(self) -> bool:
+        """True if a file of its tokenizer's vocabulary is there."""
+        return any(_present(self.folder, VOCABULARIES))
+
     def weights_sha256(self) -> str:
         """Hex SHA-256 of the weights: of the file, or of a line `name sha256` for each shard."""
         hashes = [_sha256_of(file) for file in self.weights]
@@ -95,13 +105,16 @@ def resolve(settings: ModelSettings) -> Checkpoint:
     folder, name, revision = _locate(settings)
     if not (folder / "config.json").is_file():
         raise ModelUnavailable(f"{name} has no config.json: {_without_config(folder)}")
-    if not any(_present(folder, _VOCABULARIES)):
-        raise ModelUnavailable(
-            f"{name} has no tokenizer files ({', '.join(_VOCABULARIES)}): "
-            "save its tokenizer beside the weights with tokenizer.save_pretrained(...)"
-        )
     config = _json(folder / "config.json")
-    return Checkpoint(folder, name, revision, config, tuple(_weights(folder, name)))
+    found = Checkpoint(folder, name, revision, config, tuple(_weights(folder, name)))
+    if (folder / _ADAPTER).is_file():
+        get_logger(__name__).warning(
+            "an adapter lies beside the weights and is not applied: merge it into the model and "
+            "save that, or take its files away",
+            file=_ADAPTER,
+            model=name,
+        )
+    return found
 
 
 def _locate(settings: ModelSettings) -> tuple[Path, str, str]:
@@ -116,7 +129,8 @@ def _locate(settings: ModelSettings) -> tuple[Path, str, str]:
     if is_bundled:
         return bundled.prepare(settings.cache_dir.expanduser()), BUNDLED, LOCAL
     if path.is_dir():
-        return path, path.resolve().name, LOCAL
+        # A name that is not UTF-8 comes from Python's file system as half characters.
+        return path, path.resolve().name.encode("utf-8", "replace").decode(), LOCAL
     if path.is_file():
         raise ModelUnavailable(f"{name} is a file; name the directory that holds it")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
@@ -146,10 +160,15 @@ def _weights(folder: Path, name: str) -> Iterator[Path]:
         shards = _json(folder / _INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise ModelUnavailable(f"{name} can't be used: {_INDEX} names no file")
+        # An index is data from elsewhere: it may point neither outside nor at a pickle.
+        for shard in shards.values():
+            if not _is_shard(shard):
+                shown = excerpt(repr(shard), _FILE_NAME)
+                raise ModelUnavailable(
+                    f"{name} can't be used: {_INDEX} names {shown}, which is no .safetensors file "
+                    "beside it; fetch it again"
+                )
         for shard in sorted(set(shards.values())):
-            # An index is data from elsewhere: it may point neither outside nor at a pickle.
-            if Path(shard).name != shard or not shard.endswith(".safetensors"):
-                raise ModelUnavailable(f"{name} can't be used: {_INDEX} names {shard!r}")
             if not (folder / shard).is_file():
                 raise ModelUnavailable(f"{name} is incomplete: {shard} is missing; fetch it again")
             yield folder / shard
@@ -162,8 +181,14 @@ def _weights(folder: Path, name: str) -> Iterator[Path]:
         )
 
 
+def _is_shard(name: Any) -> bool:
+    if not isinstance(name, str) or not name.isascii() or not name.isprintable():
+        return False
+    return Path(name).name == name and len(name) <= _FILE_NAME and name.endswith(".safetensors")
+
+
 def _without_config(folder: Path) -> str:
-    if (folder / "adapter_config.json").is_file():
+    if (folder / _ADAPTER).is_file():
         return "it is an adapter alone; merge it into its base model and save that"
     return "name the directory that save_pretrained(...) wrote"
 
@@ -175,7 +200,13 @@ def _present(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
+        if (size := file.stat().st_size) > _JSON_BYTES:
+            raise ModelUnavailable(f"{file} has {size:,} bytes, at most {_JSON_BYTES:,} are read")
         content = json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ModelUnavailable(
+            f"{file} can't be read: it is nested too deeply; fetch or save it again"
+        ) from None
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"{file} can't be read: {error}") from error
     if not isinstance(content, dict):

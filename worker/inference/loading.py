@@ -6,6 +6,7 @@ before a record is read. Needs no network but for a model on the hub.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +20,6 @@ from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
-    AutoTokenizer,
 )
 
 from worker.clock import Clock, SystemClock
@@ -28,7 +28,9 @@ from worker.errors import ModelUnavailable, SettingsError, StreamlabelError
 from worker.inference.checkpoint import Checkpoint, resolve
 from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.lanes import Lanes, side_by_side
+from worker.inference.names import label_names, refuse_many
 from worker.inference.self_check import TEXTS, check_rows
+from worker.inference.skeleton import rows_of, skeleton
 from worker.inference.tokeniser import Tokeniser
 from worker.inference.torch_engine import (
     TorchClassifier,
@@ -36,7 +38,8 @@ from worker.inference.torch_engine import (
     choose_dtype,
     longest_input,
 )
-from worker.inference.tuning import SIZES, best_size
+from worker.inference.tuning import SIZES, Rising, best_size
+from worker.inference.vocabulary import ids_within, load_tokenizer
 from worker.logs import get_logger
 from worker.settings import ModelSettings
 
@@ -44,6 +47,7 @@ from worker.settings import ModelSettings
 _NO_LIMIT = 1_000_000
 # Most tokens of a pass until the warm-up has found what is best; in lanes, which divide it, for good.
 FORWARD_TOKENS = 4_096
+_NAMED = 5  # weights that are told by name
 _HEAD = "ForSequenceClassification"
 
 
@@ -61,6 +65,13 @@ def load(
         ModelUnavailable: it can't be had, or is no classifier; the message says what to do.
         SettingsError: the settings contradict the model or this machine.
     """
+    with _refusals(settings.name):
+        return _loaded(settings, forward_tokens, clock or SystemClock())
+
+
+def _loaded(
+    settings: ModelSettings, forward_tokens: int | None, clock: Clock
+) -> tuple[Tokeniser, TorchClassifier]:
     _hush()
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
@@ -69,13 +80,16 @@ def load(
     checkpoint = resolve(settings)
     with _refusals(checkpoint.name):
         config = _config(checkpoint)
-        tokenizer = _tokenizer(checkpoint)
+        labels = label_names(config.id2label, checkpoint.name)
+        tokenizer = load_tokenizer(checkpoint)
+        rows = rows_of(skeleton(_class_for(config), config, checkpoint))
+        ids_below = ids_within(tokenizer, rows, checkpoint.name)
         pad_id = _set_pad_id(config, tokenizer, checkpoint.name)
-        labels = _labels(config, checkpoint.name)
+        unused: set[str] = set()
         independent = len(labels) == 1 or config.problem_type == "multi_label_classification"
         forward = choose(
             Candidate(
-                load=lambda dtype: _model(checkpoint, config, dtype).to(device),
+                load=lambda dtype: _model(checkpoint, config, dtype, unused).to(device),
                 rows=lambda model: check_rows(tokenizer, _takes(config, tokenizer, model)),
                 pad_id=pad_id,
                 independent=independent,
@@ -85,6 +99,7 @@ def load(
             dtype=dtype,
             plain=torch.float32 if settings.dtype == "auto" else dtype,
         )
+    _tell_unused(unused, checkpoint.name)
     forward = side_by_side(forward, settings.lanes)
     takes = _takes(config, tokenizer, forward.model)
     max_tokens = _max_tokens(settings.max_tokens, takes) or forward_tokens or FORWARD_TOKENS
@@ -106,16 +121,16 @@ def load(
         pads=forward.pads,
         forward_tokens=forward_tokens or FORWARD_TOKENS,
     )
-    tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens)
+    tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens, ids_below=ids_below)
     return tokeniser, TorchClassifier(
         forward,
         card,
         independent=independent,
-        samples=[tokeniser.tokenise([text])[0] for text in ("warm up", "warm up " * max_tokens)],
+        samples=Rising(lambda text: tokeniser.tokenise([text])[0], max_tokens, clock),
         # Lanes find the size of their parts themselves: a pass may be as large as it comes.
         tune=None
         if forward_tokens or isinstance(forward, Lanes)
-        else _tuning(tokeniser, card, clock or SystemClock()),
+        else _tuning(tokeniser, card, clock),
     )
 
 
@@ -143,9 +158,13 @@ def _refusals(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "no reason given")
+        advice = (
+            "install that package beside streamlabel, or choose another model"
+            if isinstance(error, ImportError)
+            else "if its files are damaged, fetch or save them again"
+        )
         raise ModelUnavailable(
-            f"{name} can't be loaded: {type(error).__name__}: {reason}; if its files are damaged, "
-            "fetch or save them again"
+            f"{name} can't be loaded: {type(error).__name__}: {reason}; {advice}"
         ) from error
 
 
@@ -159,6 +178,7 @@ def _config(checkpoint: Checkpoint) -> Any:
             else f"{checkpoint.name} is a {kind!r}, which transformers "
             f"{transformers.__version__} does not know: choose another model"
         )
+    refuse_many(checkpoint.config, checkpoint.name)
     config = AutoConfig.from_pretrained(
         checkpoint.folder, local_files_only=True, trust_remote_code=False
     )
@@ -172,21 +192,19 @@ def _config(checkpoint: Checkpoint) -> Any:
             f"{checkpoint.name} is a regression model: its output is a quantity, not a label's "
             "probability; choose a classification model"
         )
+    # How the model computes is chosen here. A config may name code on the hub for it (`org/kernel`).
+    config._attn_implementation = config._experts_implementation = None  # noqa: SLF001
     return config
-
-
-def _tokenizer(checkpoint: Checkpoint) -> Any:
-    return AutoTokenizer.from_pretrained(
-        checkpoint.folder, local_files_only=True, trust_remote_code=False
-    )
 
 
 def _set_pad_id(config: Any, tokenizer: Any, name: str) -> int:
     """The id to pad with, made known to the config: decoders look for the last id that is not it."""
     text_config = config.get_text_config()
-    stated = (text_config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
-    for pad_id in stated:
-        if isinstance(pad_id, int) and 0 <= pad_id < text_config.vocab_size:
+    # CANINE has no vocabulary: each character has its code as its id. Perceiver names no padding.
+    size = getattr(text_config, "vocab_size", sys.maxsize)
+    of_config = getattr(text_config, "pad_token_id", None)
+    for pad_id in (of_config, tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if isinstance(pad_id, int) and 0 <= pad_id < size:
             config.pad_token_id = text_config.pad_token_id = pad_id
             return pad_id
     raise ModelUnavailable(
@@ -195,8 +213,8 @@ def _set_pad_id(config: Any, tokenizer: Any, name: str) -> int:
     )
 
 
-def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:
-    """The model with its weights, and nothing made up.
+def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype, unused: set[str]) -> Any:
+    """The model with its weights, and nothing made up; `unused` gets the names of the others.
 
     The weights are read here and handed over, instead of naming the folder: transformers would look
     there for adapters, pickles and distributed checkpoints as well.
@@ -213,6 +231,7 @@ def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:
         output_loading_info=True,
     )
     _refuse_made_up(report, checkpoint.name)
+    unused |= report["unexpected_keys"]
     _refuse_other_task(config, checkpoint.name)
     model.config.use_cache = False  # a decoder's memory of a text that is not continued
     return model
@@ -240,6 +259,18 @@ def _refuse_made_up(report: dict[str, Any], name: str) -> None:
         )
 
 
+def _tell_unused(unused: set[str], name: str) -> None:
+    """Weights that no part of the model takes, such as those of relative positions, change results."""
+    if unused:
+        get_logger(__name__).warning(
+            "weights of the checkpoint are not used: this architecture of transformers has no "
+            "place for them, and the model may label otherwise than it was trained to",
+            model=name,
+            number=len(unused),
+            first=sorted(unused)[:_NAMED],
+        )
+
+
 def _refuse_other_task(config: Any, name: str) -> None:
     """A head for tokens or multiple choice may have the very names and shapes of a classifier's."""
     declared = [a for a in config.architectures or () if "For" in a]
@@ -250,19 +281,11 @@ def _refuse_other_task(config: Any, name: str) -> None:
         )
 
 
-def _labels(config: Any, name: str) -> tuple[str, ...]:
-    names: dict[int, str] = config.id2label
-    if sorted(names) != list(range(len(names))) or not names:
-        raise ModelUnavailable(
-            f"{name} can't be used: id2label in its config.json does not number the labels from 0"
-        )
-    return tuple(str(names[number]) for number in range(len(names)))
-
-
 def _takes(config: Any, tokenizer: Any, model: torch.nn.Module) -> int | None:
     """Longest text that the model takes, special tokens included; None where nothing limits it."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    sane = tokenizer.model_max_length if tokenizer.model_max_length < _NO_LIMIT else None
+    stated = tokenizer.model_max_length  # JSON may have it as 512.0
+    sane = int(stated) if 0 < stated < _NO_LIMIT else None
     limits = [limit for limit in (sane, longest_input(model, positions)) if limit]
     return min(limits, default=None)
 

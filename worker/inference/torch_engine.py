@@ -6,7 +6,7 @@ then the infer thread alone calls it. Must not import transformers: it is given 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
@@ -58,7 +58,7 @@ class TorchClassifier:
         card: ModelCard,
         *,
         independent: bool,
-        samples: Sequence[ModelInput] = (),
+        samples: Iterable[ModelInput] = (),
         tune: Callable[[Callable[[ModelInput], object]], int] | None = None,
     ) -> None:
         self.card = card

@@ -86,10 +86,10 @@ class Line:
 
     def recall(self) -> None:
         """Have everything wait again: its producer is given up."""
-        for batch in self.sent:
-            batch.leave()
         self.waiting.extendleft(reversed(self.sent))
         self.sent = deque()
+        for batch in self.waiting:
+            batch.leave()  # what the old one refuses when it is abandoned is no refusal
 
     def take_back(self) -> list[tuple[Encoded, Exception | None]]:
         """Empty the line; each outcome that is not acknowledged, and the producer's error."""

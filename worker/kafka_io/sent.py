@@ -132,7 +132,6 @@ class Sent:
 
     def _take_up(self, publisher: Publisher) -> None:
         """Begin with another producer, which is to send what the last one left unacknowledged."""
-        self.leave()
         if self.done:
             return
         self._unsent.extendleft(reversed(self.unacknowledged))

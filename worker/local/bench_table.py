@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from worker.core.visible import visible
 from worker.local.bench_figures import Bench, EnginePoint, Load, Roofline
 
 Row = tuple[str, str, str]  # what, figure, remark
@@ -28,7 +29,7 @@ def caption(bench: Bench) -> str:
     features = ", ".join(machine.features) or "no known matrix extension"
     return (
         f"{machine.cpu}, {machine.cores} core(s) ({features}); torch {machine.torch}; "
-        f"{model.name}, {model.engine} engine, {model.dtype} on {model.device}, "
+        f"{visible(model.name)}, {model.engine} engine, {model.dtype} on {model.device}, "
         f"{model.threads} thread(s); texts: {bench.texts_from}, "
         f"{model.tokens_per_text:.1f} tokens on the average; {bench.delivery.replace('_', ' ')}; "
         f"{machine.broker}" + ("; a quick run: one round, few texts" if bench.quick else "")

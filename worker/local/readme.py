@@ -36,7 +36,8 @@ _REASONS = {
     DeadLetterReason.NOT_AN_OBJECT: "JSON, but no object.",
     DeadLetterReason.PATH_MISSING: "Nothing lies at `input.text_path`.",
     DeadLetterReason.NOT_A_STRING: "What lies there is no string.",
-    DeadLetterReason.EMPTY_TEXT: "The text is empty or blank.",
+    DeadLetterReason.EMPTY_TEXT: "The text is empty, or has nothing that can be seen: white space, "
+    "control and zero-width characters.",
     DeadLetterReason.TOO_MANY_TOKENS: "More tokens than the model takes, with "
     '`input.overflow = "dead_letter"`.',
     DeadLetterReason.TOKENISER_FAILED: "The tokenizer failed on this text alone.",

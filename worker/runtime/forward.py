@@ -1,15 +1,18 @@
-"""The model's forward passes: as large as memory allows, and smaller ones where one fails.
+"""The tokenizer and the model on texts, one of which may fail: it alone, and not its mates.
 
-The infer thread runs it. Imports core; no kafka, no torch.
+The model's forward passes are as large as memory allows, and smaller ones where one fails. The
+tokenise thread calls `tokenise`, the infer thread runs `ForwardPasses`, and a command both. Imports
+core; no kafka, no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from worker.core.budget import ForwardBudget
-from worker.core.faults import Failed, isolate
-from worker.core.model import Classifier
+from worker.core.faults import Disposition, Failed, disposition, isolate
+from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelInput, Prediction
 from worker.errors import OutOfMemory
 from worker.logs import get_logger
@@ -18,6 +21,37 @@ from worker.metrics import Metrics
 log = get_logger(__name__)
 
 Step = Callable[[], None]  # tells whoever watches that the work moves; may raise to end it
+
+
+def tokenise(
+    tokeniser: Tokeniser, texts: Sequence[str], step: Step
+) -> tuple[list[ModelInput], dict[int, Failed]]:
+    """The texts cut into passes, and those that the tokenizer fails on, by their position.
+
+    Args:
+        tokeniser: the model's.
+        texts: at least one.
+        step: called before each call of the tokenizer.
+
+    Raises:
+        Exception: what is no text's fault stops the worker (`core.faults.disposition`).
+    """
+    try:
+        step()
+        return tokeniser.tokenise(texts), {}
+    except Exception as error:
+        if disposition(error, records=len(texts)) is Disposition.STOP:
+            raise
+
+    def alone(position: int) -> list[ModelInput]:
+        step()
+        found = tokeniser.tokenise([texts[position]])
+        return [replace(one, positions=(position,) * len(one.positions)) for one in found]
+
+    # One text breaks the tokenizer: each goes alone, and the culprit stands out.
+    results = isolate(range(len(texts)), lambda some: [alone(position) for position in some])
+    failed = {place: found for place, found in enumerate(results) if isinstance(found, Failed)}
+    return [one for found in results if not isinstance(found, Failed) for one in found], failed
 
 
 class ForwardPasses:

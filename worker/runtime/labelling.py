@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from schemas.dead_letter import DeadLetterReason
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
-from worker.core.faults import CircuitBreaker, Disposition, Failed, disposition, isolate, stack_hash
+from worker.core.faults import CircuitBreaker, Failed, stack_hash
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import (
     Classified,
@@ -31,7 +31,7 @@ from worker.core.records import (
 )
 from worker.errors import StreamlabelError
 from worker.metrics import Metrics
-from worker.runtime.forward import ForwardPasses, Step
+from worker.runtime.forward import ForwardPasses, Step, tokenise
 
 _MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
 
@@ -115,25 +115,13 @@ class Labeller:
     def _cut(self, tokenised: Tokenised, step: Step) -> None:
         places = [place for place in tokenised.items if place not in tokenised.repeats]
         texts = [tokenised.items[place].text for place in places]
-
-        def run(some: Sequence[str]) -> list[ModelInput]:
-            step()
-            return self._tokeniser.tokenise(some)
-
-        try:
-            self._accept(run(texts), places, tokenised)
-        except Exception as error:
-            if disposition(error, records=len(texts)) is Disposition.STOP:
-                raise
-            # One text breaks the tokenizer: each goes alone, and the culprit stands out.
-            alone = isolate(texts, lambda some: [run([text]) for text in some])
-            for place, result in zip(places, alone, strict=True):
-                if isinstance(result, Failed):
-                    tokenised.outcomes[place] = _failed(
-                        tokenised.items[place], result, DeadLetterReason.TOKENISER_FAILED
-                    )
-                else:
-                    self._accept(result, [place], tokenised)
+        inputs, failed = tokenise(self._tokeniser, texts, step)
+        self._accept(inputs, places, tokenised)
+        for position, result in failed.items():
+            place = places[position]
+            tokenised.outcomes[place] = _failed(
+                tokenised.items[place], result, DeadLetterReason.TOKENISER_FAILED
+            )
 
     def _accept(
         self, inputs: Iterable[ModelInput], places: Sequence[int], tokenised: Tokenised

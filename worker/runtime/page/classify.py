@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope
 
+from worker.core.visible import blank
 from worker.runtime.box import Answer, Askable, Unanswerable
 from worker.runtime.health import Health
 from worker.runtime.page.files import SAFE
@@ -102,7 +103,7 @@ def _text(body: bytes) -> str:
     text = given.get("text") if isinstance(given, dict) else None
     if not isinstance(text, str):
         raise Refused(400, 'send an object: {"text": "..."}')
-    if not text.strip():
+    if blank(text):
         raise Refused(400, "the text is blank")
     if len(text) > CHARACTERS:
         raise Refused(413, f"too long: {len(text)} characters, at most {CHARACTERS}")

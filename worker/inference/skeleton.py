@@ -1,0 +1,99 @@
+"""A model as config.json describes it, without weights: is it the one that the files hold?
+
+A config may describe ten million layers, or an embedding of a terabyte. Its modules are made on
+torch's meta device, where a weight has a shape and takes no memory, and are counted as they are
+made. Runs at start, on one thread. Must not import transformers: it is given a class.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from worker.errors import ModelUnavailable
+from worker.inference.checkpoint import Checkpoint
+
+# Some architectures keep as one in their files what the model has in parts, or the reverse; most
+# differ by the head alone.
+_TENSORS, _MORE_TENSORS = 4, 1_000
+_WEIGHTS_A_BYTE, _MORE_WEIGHTS = 2, 10_000_000  # nothing is kept in less than 4 bits
+
+
+def skeleton(model_class: Any, config: Any, checkpoint: Checkpoint) -> nn.Module | None:
+    """The model without its weights, or None if this architecture can't be made so.
+
+    Args:
+        model_class: of transformers, for sequence classification.
+        config: what to make it of; left as it is.
+        checkpoint: whose files hold the weights.
+
+    Raises:
+        ModelUnavailable: the config describes far more than the files hold.
+    """
+    with _at_most(checkpoint), torch.device("meta"):
+        try:
+            model: nn.Module = model_class(copy.deepcopy(config))
+        except ModelUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, loading meets it too, and says it
+            return None
+    return model
+
+
+def rows_of(model: nn.Module | None) -> int | None:
+    """The rows of its embedding, one for each token id; None if it has no plain one."""
+    try:
+        table: Any = model.get_input_embeddings() if model is not None else None  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        return None
+    return table.num_embeddings if isinstance(table, nn.Embedding) else None
+
+
+@contextmanager
+def _at_most(checkpoint: Checkpoint) -> Iterator[None]:
+    """Stop the making of a model with more tensors, or more weights, than the files can hold."""
+    tensors, size = _held(checkpoint.weights)
+    most_tensors = _TENSORS * tensors + _MORE_TENSORS
+    most_weights = _WEIGHTS_A_BYTE * size + _MORE_WEIGHTS
+    made = weights = 0
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal made, weights
+        made += 1
+        weights += parameter.numel() if parameter is not None else 0
+        if made > most_tensors or weights > most_weights:
+            what = f"{made:,} tensors" if made > most_tensors else f"{weights:,} weights"
+            raise ModelUnavailable(
+                f"{checkpoint.name} can't be used: its config.json describes a model of {what} or "
+                f"more, its files hold {tensors:,} tensors in {size:,} bytes; the largest number "
+                f"in config.json is {_largest(checkpoint.config)}: fetch it again, or mend that"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _held(files: Sequence[Path]) -> tuple[int, int]:
+    """Tensors and bytes of the files."""
+    tensors = 0
+    for file in files:
+        with safe_open(file, "pt") as content:
+            tensors += len(content.keys())
+    return tensors, sum(file.stat().st_size for file in files)
+
+
+def _largest(config: Mapping[str, Any]) -> str:
+    numbers = {key: n for key, n in config.items() if isinstance(n, int)}
+    key = max(numbers, key=numbers.__getitem__, default="")
+    return f"{key} = {numbers[key]}" if key else "none of its own"
