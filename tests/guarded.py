@@ -57,7 +57,7 @@ RIGHTS: dict[str, Right] = {
     "dead letters": (ResourceType.TOPIC, TOPICS.dead, ACLOperation.WRITE),
     "group": (ResourceType.GROUP, TOPICS.group, ACLOperation.READ),
 }
-# Of `delivery = "exactly_once"` alone.
+# Only `delivery = "exactly_once"` needs it.
 TRANSACTIONS: Right = (
     ResourceType.TRANSACTIONAL_ID,
     f"{TOPICS.group}-",

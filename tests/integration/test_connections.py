@@ -65,7 +65,7 @@ def through(wires: Wires) -> Iterator[ApacheKafka]:
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_a_quiet_connection_is_closed_before_it_is_dropped_in_silence(delivery: str) -> None:
-    """What is sent into a dropped one costs the next record `kafka.request_timeout`."""
+    """A dropped one would cost the next record `kafka.request_timeout`."""
     with Wires(1, 1) as wires, through(wires) as kafka, admin_of(kafka, TOPICS):
         wire, target = wires.slots[0], Broker(f"127.0.0.1:{wires.slots[0].ports[0]}", "apache", "")
         direct = Broker(kafka.bootstrap_servers, "apache", "its own")

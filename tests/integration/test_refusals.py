@@ -1,4 +1,4 @@
-"""What a cluster refuses a worker: it says what to grant or to set, and `check` finds it first."""
+"""A worker that the cluster refuses says what to grant or to set, and `check` finds it first."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def chosen(broker: Broker, **more: Any) -> Settings:
 
 
 def told(settings: Settings) -> str:
-    """What `check` says of the rights."""
+    """The words of `check` about the rights."""
     try:
         return check_rights(settings).words
     except StreamlabelError as error:
@@ -73,7 +73,7 @@ def all_is_well(settings: Settings) -> bool:
 
 
 def stopped(broker: Broker, **more: Any) -> BaseException:
-    """What a worker ends with by itself."""
+    """The error with which a worker ends by itself."""
     with running(broker, TOPICS, **(WORKER | more)) as worker:
         worker.join(90)
     assert worker.error is not None

@@ -16,6 +16,7 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaTCPTransport
 from kafka.protocol.metadata import MetadataResponse
+from structlog.testing import capture_logs
 
 from tests.clocks import HandClock
 from tests.conftest import Broker
@@ -26,6 +27,12 @@ from worker.kafka_io.network import Manager
 from worker.settings import KafkaSettings
 
 FIRST = "bootstrap-0"
+
+
+class Fake(SimpleNamespace):
+    """A connection, as far as it is looked at."""
+
+    __hash__ = object.__hash__
 
 
 @pytest.fixture
@@ -130,6 +137,31 @@ def test_a_connection_that_waits_for_an_answer_is_not_idle(net: NetworkSelector)
             node_id=number,
         )
     assert [conn.node_id for conn in manager.least_used_connections()] == [2]
+
+
+@pytest.mark.parametrize(
+    ("waited", "allowed", "said"), [(9.0, 30.0, 0), (10.5, 30.0, 1), (200.0, 305.0, 0)]
+)
+def test_a_late_answer_is_said_once_unless_it_is_the_groups(
+    net: NetworkSelector, waited: float, allowed: float, said: int
+) -> None:
+    """A join may wait for others as long as a batch may take."""
+    manager = managed(net, (1, 11))
+    request = (1, Future(), 100.0, 100.0 + allowed, None)
+    manager._conns[1] = conn = Fake(
+        in_flight_requests=[request],
+        close_future=Future(),
+        transport=SimpleNamespace(last_read=58.0, host_port=lambda: "127.0.0.1:11"),
+    )
+    manager._clock.now = 100.0 + waited
+    with capture_logs() as lines:
+        for _ in range(2):
+            manager._look_for_late_answers()
+    assert [(line["broker"], line["idle_before_s"]) for line in lines] == [
+        ("127.0.0.1:11", 42.0)
+    ] * said
+    conn.close_future.success(None)
+    assert not manager._late
 
 
 def test_a_server_that_hangs_up_counts_as_one_that_failed(net: NetworkSelector) -> None:

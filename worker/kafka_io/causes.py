@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
 
     @property
     def certain(self) -> bool:
-        """Whether another try would end the same way."""
+        """True if another try would end the same way."""
         return self.meaning is not BrokerAway
 
     def error(self, servers: str) -> StreamlabelError:
@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
 # refusal.
 HANGS_UP = r"broker_version=\(.*socket disconnected"
 
-# What the library says (a pattern) -> what it means, the surest sign first.
+# A pattern of the library's words -> their meaning, the surest sign first.
 _SIGNS: dict[str, Verdict] = {
     "SaslAuthenticationFailed": Verdict(
         AccessDenied,
@@ -136,7 +136,7 @@ class Witness(logging.Handler):
         self.signs.update(sign for sign in _SIGNS if re.search(sign, line))
 
     def verdict(self) -> Verdict | None:
-        """What the signs mean, the surest first; None where there was none."""
+        """The surest sign's meaning, if there was a sign."""
         for sign, verdict in _SIGNS.items():
             if sign in self.signs and not (sign == HANGS_UP and self.let_in):
                 return verdict

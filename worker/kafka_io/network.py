@@ -1,4 +1,4 @@
-"""The library's network client, and six things that it does not do by itself.
+"""The library's network client, mended in six places.
 
 The client's IO thread runs all of it, but for the constructor and `reached`. Imports no inference
 and no runtime. The library's private names that it builds on are held by a test
@@ -124,7 +124,7 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         return transport
 
     def reached(self, timeout: float) -> bool:
-        """Whether a broker lets us in at the address that it sends clients to; any thread."""
+        """True if a broker lets us in at the address that it sends clients to; any thread."""
         done = threading.Event()
         attempt = self.call_soon(self._reach)
         attempt.add_both(lambda _: done.set())
@@ -167,7 +167,7 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
 
     def _look_at(self, conn: Any) -> None:
         _, _, sent_at, timeout_at, _ = conn.in_flight_requests[0]
-        usual = timeout_at - sent_at <= self.config["request_timeout_ms"] / 1000
+        usual = timeout_at - sent_at < self.config["request_timeout_ms"] / 1000 + 1
         waited = self._clock.monotonic() - sent_at
         # A request that may take longer waits for the group, and not for the broker.
         if not usual or waited < self._late_after or conn.transport is None:
@@ -184,7 +184,7 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
 
 
 def client_factory(max_idle: float, clock: Clock, made: list[KafkaNetClient]) -> Any:
-    """What the library calls to make a client's network; each one is put into `made`."""
+    """Makes the function that the library calls for a client's network; `made` gets each result."""
 
     def make(**configs: Any) -> KafkaNetClient:
         net = NetworkSelector(**configs)

@@ -1,4 +1,4 @@
-"""What a server says when it is asked plainly: for clients that get no answer, or none that helps.
+"""Asks a server plainly what it speaks: for clients that get no answer, or none that helps.
 
 Any thread may call it; it blocks for some seconds at most. Sockets and TLS alone, no client and
 nothing secret. Imports no inference and no runtime.
@@ -47,7 +47,7 @@ _WANTS_PLAIN = Verdict(
 
 
 class Address(NamedTuple):
-    """Where a broker is said to be."""
+    """A broker's host and port."""
 
     host: str
     port: int
@@ -58,7 +58,7 @@ class Address(NamedTuple):
 
 
 def diagnose(kafka: KafkaSettings) -> Verdict | None:
-    """Why no client with these settings can get an answer; None where one might."""
+    """The reason why no client with these settings can get an answer, if there is one."""
     parted = (server.strip().rpartition(":") for server in kafka.bootstrap_servers.split(","))
     servers = [Address(host.strip("[]"), int(port)) for host, _, port in parted][:_SERVERS]
     return next(filter(None, _each(servers, lambda server: _ask(server, kafka))), None)
@@ -122,7 +122,7 @@ def _spoken(address: Address, *, tls: bool) -> Spoken | None:
 
 
 def _login(address: Address, *, tls: bool) -> Verdict | None:
-    """Whether the port asks for a login: it tells the ways where it is asked for one that is none."""
+    """A verdict if the port asks for a login: it lists its ways when asked for one that is none."""
     said = _say(address, _request(_SASL_HANDSHAKE, 1, _text(b"-")), tls=tls)
     if not _is_answer(said) or struct.unpack_from(">h", said, 8) != (_NO_MECHANISM,):
         return None
@@ -157,7 +157,7 @@ def _answer(connection: socket.socket, words: bytes) -> bytes:
 
 
 def _unverified() -> ssl.SSLContext:
-    """Nothing secret is said, and the client itself verifies."""
+    """A context for a question that holds no secret; the client itself verifies."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

@@ -1,7 +1,7 @@
 """Tries every right that a worker needs, and what else the group's coordinator may refuse.
 
-Called by `streamlabel check`; blocks. Nothing is read, written or committed, and the group's members
-notice nothing. Translates the client's exceptions; imports no inference and no runtime.
+Called by `streamlabel check`; blocks. It reads, writes and commits nothing, and does not disturb the
+group. Translates the client's exceptions; imports no inference and no runtime.
 
 * Topics: the broker is asked which operations this user may do on each.
 * The group: a join under a member's name that nobody has. The broker checks the right, the session

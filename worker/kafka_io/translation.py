@@ -105,7 +105,7 @@ _MEANINGS: tuple[tuple[type[StreamlabelError], tuple[type[Exception], ...]], ...
 )
 
 _GRANT = "grant it to this worker's user, then start the worker again"
-# What to do, by exception; first match wins.
+# Advice by exception; first match wins.
 _ADVICE: dict[tuple[type[Exception], ...], str] = {
     (
         errors.UnknownTopicOrPartitionError,
@@ -130,6 +130,7 @@ _ADVICE: dict[tuple[type[Exception], ...], str] = {
         "set kafka.session_timeout between group.min.session.timeout.ms and "
         "group.max.session.timeout.ms of the broker, 6 s and 1,800 s unless they were changed"
     ),
+    (errors.NodeNotReadyError,): "no known broker can be reached now",
     (errors.CorruptRecordError,): (
         "the broker's copy is damaged; restore it from a replica, or move the group's offset of "
         "this partition past it"
