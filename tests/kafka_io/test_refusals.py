@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient
+from kafka.errors import KafkaConnectionError, SaslAuthenticationFailedError
+from kafka.net.selector import NetworkSelector
 from pydantic import SecretStr
 
+from tests.clocks import HandClock
 from tests.conftest import Broker
 from tests.kafka_io.servers import (
     AUTHORITY,
@@ -25,8 +28,9 @@ from tests.kafka_io.servers import (
 )
 from worker.errors import AccessDenied, BrokerAway, Fatal, SettingsError, StreamlabelError
 from worker.kafka_io import connection
-from worker.kafka_io.causes import witness
+from worker.kafka_io.causes import Verdict, refusal, witness
 from worker.kafka_io.connection import connect
+from worker.kafka_io.network import Manager
 from worker.kafka_io.probe import diagnose, unreachable
 from worker.settings import KafkaSettings
 
@@ -43,6 +47,13 @@ TLS = {"security_protocol": "SSL", "ssl_cafile": AUTHORITY}
 def _no_handler_is_left() -> Iterator[None]:
     yield
     logging.getLogger("kafka").removeHandler(witness)
+
+
+@pytest.fixture
+def net() -> Iterator[NetworkSelector]:
+    made = NetworkSelector()
+    yield made
+    made.close()
 
 
 def refused(port: int, host: str = "localhost", **more: Any) -> StreamlabelError:
@@ -74,6 +85,30 @@ def test_a_certificate_out_of_its_time_is_told_as_that(certificate: str, words: 
         assert type(error) is Fatal
         assert words in str(error)
         assert server.connections == 1
+
+
+def test_one_server_with_a_bad_certificate_keeps_nobody_from_the_others(
+    net: NetworkSelector,
+) -> None:
+    """A password is the same everywhere, a certificate is one broker's."""
+    manager = Manager(net, 180, HandClock(), bootstrap_servers=["a:1", "b:2"])
+    bad, wrong = KafkaConnectionError("certificate has expired"), SaslAuthenticationFailedError()
+    for node, failure, refuses in (
+        ("bootstrap-0", bad, False),
+        ("bootstrap-0", bad, False),
+        ("bootstrap-1", bad, True),
+    ):
+        manager._note(node, refusal_of(failure), failure)
+        assert (manager._refusal is failure) is refuses
+    other = Manager(net, 180, HandClock(), bootstrap_servers=["a:1", "b:2"])
+    other._note("bootstrap-0", refusal_of(wrong), wrong)
+    assert other._refusal is wrong
+
+
+def refusal_of(failure: Exception) -> Verdict:
+    verdict = refusal(str(failure))
+    assert verdict
+    return verdict
 
 
 def test_an_authority_that_is_not_known_is_told() -> None:

@@ -31,7 +31,8 @@ from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from worker.clock import Clock
-from worker.kafka_io import causes
+from worker.errors import AccessDenied
+from worker.kafka_io.causes import Verdict, refusal
 from worker.logs import get_logger
 
 log = get_logger(__name__)
@@ -78,7 +79,9 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
     """
 
     def __init__(self, net: Any, max_idle: float, clock: Clock, **configs: Any) -> None:
-        self._clock, self._refusal = clock, None
+        self._clock = clock
+        self._refused: set[Any] = set()  # nodes
+        self._refusal: Exception | None = None
         self._late: set[Any] = set()  # connections of which it was said
         super().__init__(net, **configs | {"connections_max_idle_ms": max_idle * 1000})
         self.cluster.add_listener(self._follow)
@@ -103,7 +106,14 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         if node.node_id not in self._backoff:  # for the library it has succeeded
             self._backoff.update({node.node_id: before} if before else {})
             self.update_backoff(node.node_id)
-        if not self.bootstrapped and causes.refusal(str(failure)):
+        if not self.bootstrapped and (verdict := refusal(str(failure))):
+            self._note(node.node_id, verdict, failure)
+
+    def _note(self, node_id: Any, verdict: Verdict, failure: Exception) -> None:
+        """Have a refusal end the attempt: of credentials at once, else of every server."""
+        self._refused.add(node_id)
+        every = len(self._refused) == len(self.cluster.bootstrap_brokers())
+        if verdict.meaning is AccessDenied or every:
             self._refusal = failure
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
@@ -114,12 +124,12 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         if not self.ssl_enabled:
             return _Plain(self._net, sock, host=node.host)
         tls = {name: value for name, value in config.items() if name.startswith("ssl_")}
+        transport = _Secure(self._net, sock, host=node.host, **tls)
+        transport.give_up_at = timeout_at
         try:
-            transport = _Secure(self._net, sock, host=node.host, **tls)
-            transport.give_up_at = timeout_at
             await transport.handshake()
         except Exception as error:
-            sock.close()
+            transport.close()
             raise KafkaConnectionError(f"Handshake failed: {error}") from error
         return transport
 
