@@ -19,6 +19,7 @@ class DeadLetterReason(StrEnum):
 
     NULL_VALUE = "null_value"
     TOO_LARGE = "too_large"
+    SCHEMA_FRAMED = "schema_framed"
     NOT_UTF8 = "not_utf8"
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"

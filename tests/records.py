@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.dead_letter import DeadLetterReason
-from worker.core.records import InvalidRecord, ModelCard, RawRecord, RecordRef, WorkItem
+from worker.core.records import Headers, InvalidRecord, ModelCard, RawRecord, RecordRef, WorkItem
 
 CARD = ModelCard(
     name="tiny",
@@ -24,7 +24,7 @@ def raw(
     partition: int = 0,
     epoch: int = 1,
     key: bytes | None = None,
-    headers: tuple[tuple[str, bytes], ...] = (),
+    headers: Headers = (),
     polled_at: float = 0.0,
 ) -> RawRecord:
     """A polled record of topic `in`."""

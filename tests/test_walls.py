@@ -29,6 +29,9 @@ PROGRAMS = {
 }
 THIRD_PARTIES = {
     "kafka": {"kafka_io"},
+    "lz4": {"kafka_io"},
+    "snappy": {"kafka_io"},
+    "zstandard": {"kafka_io"},
     "torch": {"inference"},
     "transformers": {"inference"},
     "huggingface_hub": {"inference"},

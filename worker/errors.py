@@ -9,6 +9,8 @@
     │   ├── TopicMissing             names the command that creates it
     │   ├── AccessDenied             wrong credentials, a missing ACL
     │   ├── Fenced                   another worker took this one's identity
+    │   ├── InputDamaged             a batch can't be read; what lies before it is labelled first
+    │   ├── StreamUnreadable         records that can't be read, too many for one reason
     │   ├── PublishRefused           the broker refuses a record for good
     │   ├── CircuitOpen              model or output topic fail on everything
     │   └── StageCrashed             a thread died; its cause is chained
@@ -49,6 +51,14 @@ class AccessDenied(Fatal):
 
 class Fenced(Fatal):
     """Another member or producer has taken this worker's identity."""
+
+
+class InputDamaged(Fatal):
+    """A batch of the input can't be read; the message names it and the command that leads past."""
+
+
+class StreamUnreadable(Fatal):
+    """Most records can't be read, for one reason; the message names it and what to set."""
 
 
 class PublishRefused(Fatal):

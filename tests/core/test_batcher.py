@@ -7,10 +7,11 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.records import invalid, item
+from schemas.dead_letter import DeadLetterReason as R
+from tests.records import invalid, item, raw
 from worker.core.batcher import MicroBatcher
 from worker.core.pace import Demand
-from worker.core.records import MicroBatch, Partition
+from worker.core.records import InvalidRecord, MicroBatch, Partition
 
 LATER = Demand(math.inf)
 NOW = Demand(-math.inf)
@@ -117,3 +118,40 @@ def test_every_entry_comes_out_once_in_order_within_the_bounds(
 def test_a_batch_is_as_long_as_it_has_records() -> None:
     batch = MicroBatch((item(0), invalid(1)), "ready", 0.0, 0.0)
     assert len(batch) == 2
+
+
+def test_what_is_on_hold_gets_into_no_batch() -> None:
+    batcher = MicroBatcher(2, 100)
+    batcher.add(item(0), 1, now=0.0)
+    for offset in range(1, 4):
+        batcher.add(invalid(offset), 0, now=0.0, hold=True)
+    assert (len(batcher), batcher.ready, batcher.held) == (4, 1, 3)
+    assert batcher.due(0.0, LATER) is None
+    assert batcher.due(0.0, NOW) == "ready"
+    assert [entry.record.ref.offset for entry in batcher.take("ready", 0.0).entries] == [0]
+    assert batcher.due(1e9, NOW) is None
+    batcher.release()
+    assert batcher.due(0.0, LATER) == "records"
+    assert [entry.record.ref.offset for entry in batcher.take("records", 0.0).entries] == [1, 2]
+
+
+def test_one_that_is_not_on_hold_lets_those_before_it_go() -> None:
+    batcher = MicroBatcher(10, 100)
+    batcher.add(invalid(0), 0, now=0.0, hold=True)
+    batcher.add(item(1), 1, now=0.0)
+    assert (batcher.ready, batcher.held) == (2, 0)
+    batcher.add(invalid(2), 0, now=0.0, hold=True)
+    assert (batcher.ready, batcher.held) == (2, 1)
+
+
+def test_what_is_on_hold_can_be_discarded() -> None:
+    """Of one partition, of all; what is left stays as it was, ready or on hold."""
+    batcher = MicroBatcher(10, 100)
+    batcher.add(item(0), 1, now=0.0)
+    batcher.add(item(0, partition=1), 1, now=0.0)
+    batcher.add(invalid(1), 0, now=0.0, hold=True)
+    batcher.add(InvalidRecord(raw(1, partition=1), R.NOT_JSON, "no"), 0, now=0.0, hold=True)
+    assert len(batcher.discard([Partition("in", 1)])) == 2
+    assert (batcher.ready, batcher.held) == (1, 1)
+    assert len(batcher.discard()) == 2
+    assert (batcher.ready, batcher.held, batcher.tokens) == (0, 0, 0)

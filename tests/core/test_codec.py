@@ -17,8 +17,10 @@ from worker.core.decoder import Decoder, estimate_tokens
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder, result_id
 from worker.core.records import (
     Classified,
+    Cut,
     DeadLettered,
     Encoded,
+    Headers,
     InvalidRecord,
     Prediction,
     Trace,
@@ -70,11 +72,88 @@ def test_every_kind_of_bad_input_has_its_reason(value: bytes | None, reason: R) 
     assert found.message
 
 
+AVRO = b"\x00\x00\x00\x00\x07\x0apost!"
+GLUE_ID = uuid.UUID("3a9f8c1e-0000-4000-8000-00000000002a")
+BY_HEADER = (("__value_schema_id", b"\x01" + GLUE_ID.bytes),)
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "schema"),
+    [
+        (AVRO, (), "7"),
+        (b'\x00\x00\x00\x01\x00{"text":"a"}', (), "256"),
+        (b"\x00\x00\x00\x00\x07", (), "7"),
+        (b"\x03\x00" + GLUE_ID.bytes + b"\x0apost!", (), str(GLUE_ID)),
+        (b"\x03\x05" + GLUE_ID.bytes + b"\xff", (), str(GLUE_ID)),
+        (b"\x0apost\xff", BY_HEADER, str(GLUE_ID)),
+        (b"\x0apost!", BY_HEADER, str(GLUE_ID)),
+    ],
+)
+def test_a_value_that_a_registrys_serializer_framed_is_named_with_its_schema(
+    value: bytes, headers: Headers, schema: str
+) -> None:
+    found = Decoder(InputSettings()).decode(raw(0, value, headers=headers))
+    assert isinstance(found, InvalidRecord)
+    assert found.reason is R.SCHEMA_FRAMED
+    assert f"schema {schema}:" in found.message
+
+
+def test_a_frame_is_no_text_although_it_is_utf8() -> None:
+    found = decode(AVRO, format="text")
+    assert isinstance(found, InvalidRecord)
+    assert found.reason is R.SCHEMA_FRAMED
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "reason"),
+    [
+        (b"\x00\x00\x00\x07", (), R.NOT_JSON),  # too short for a schema's id
+        (b"\x00\xff\xff\xff\xff{}", (), R.NOT_UTF8),  # ids are positive
+        (b"\x03\x01" + GLUE_ID.bytes + b"x", (), R.NOT_UTF8),
+        (b"\x03\x00" + GLUE_ID.bytes[:-2], (), R.NOT_UTF8),
+        (b"{", (("__value_schema_id", b"\x01short"),), R.NOT_JSON),
+        (b"{", (("__value_schema_id", None),), R.NOT_JSON),
+        (b"[]", BY_HEADER, R.NOT_AN_OBJECT),  # JSON is read, whatever a header says
+    ],
+)
+def test_what_only_looks_like_a_frame_has_its_own_reason(
+    value: bytes, headers: Headers, reason: R
+) -> None:
+    found = Decoder(InputSettings()).decode(raw(0, value, headers=headers))
+    assert isinstance(found, InvalidRecord)
+    assert found.reason is reason
+
+
+def test_json_behind_a_schema_header_is_read() -> None:
+    found = Decoder(InputSettings()).decode(raw(0, headers=BY_HEADER))
+    assert isinstance(found, WorkItem)
+
+
 def test_a_value_over_the_bound_is_too_large() -> None:
     found = decode(b'{"text":"hello"}', max_bytes=15)
     assert isinstance(found, InvalidRecord)
     assert found.reason is R.TOO_LARGE
     assert isinstance(decode(b'{"text":"hello"}', max_bytes=16), WorkItem)
+
+
+@pytest.mark.parametrize("value", [b'{"text":"whole, beside a huge key"}', b" " * 9, None])
+def test_a_record_that_was_not_read_whole_is_too_large(value: bytes | None) -> None:
+    cut = Cut(record_bytes=70_000_000, limit=64_000_000, value_bytes=40, complete=False)
+    found = Decoder(InputSettings()).decode(dataclasses.replace(raw(7, value), cut=cut))
+    assert isinstance(found, InvalidRecord)
+    assert found.reason is R.TOO_LARGE
+    assert "70000000 bytes, max_inflight_bytes is 64000000" in found.message
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_dead_letter_tells_what_was_not_read(complete: bool) -> None:
+    cut = Cut(record_bytes=70_000_000, limit=64_000_000, value_bytes=69_000_000, complete=complete)
+    record = dataclasses.replace(raw(7, b"the beginning"), cut=cut)
+    encoded = encode(DeadLettered(record, R.TOO_LARGE, "big"))
+    told = DeadLetter.model_validate_json(dict(encoded.headers)[DEAD_LETTER_HEADER] or b"")
+    assert encoded.value == b"the beginning"
+    assert (told.value_state, told.value_bytes) == (ValueState.CUT, 69_000_000)
+    assert told.complete is complete
 
 
 @pytest.mark.parametrize(
@@ -241,6 +320,16 @@ def test_enriching_twice_with_a_number_beyond_floats_stays_json() -> None:
     encoded = encode(classified(body), mode="enrich")
     assert b"Infinity" not in encoded.value
     assert json.loads(encoded.value)["classification"]["label"] == "POSITIVE"
+
+
+def test_a_header_that_is_null_is_no_empty_one() -> None:
+    came = (("a", None), ("b", b""), (SOURCE_HEADER, None), (DEAD_LETTER_HEADER, None))
+    kept = [("a", None), ("b", b"")]
+    record = raw(41, headers=came)
+    assert record.size == len(record.value or b"") + sum(len(name) for name, _ in came)
+    assert encode(classified(headers=came)).headers == [*kept, (SOURCE_HEADER, b"in/0/41")]
+    dead = DeadLettered(record, R.MODEL_FAILED, "ValueError")
+    assert encode(dead).headers[:-1] == [*kept, (SOURCE_HEADER, b"in/0/41")]
 
 
 def test_own_headers_that_came_in_are_replaced() -> None:

@@ -52,7 +52,7 @@ def test_every_generated_record_is_a_text_or_a_dead_letter(seed: int) -> None:
     assert fates.total() == NUMBER
     reachable = {
         *("text", "null_value", "too_large", "not_utf8", "not_json"),
-        *("not_an_object", "path_missing", "not_a_string", "empty_text"),
+        *("schema_framed", "not_an_object", "path_missing", "not_a_string", "empty_text"),
     }
     assert reachable <= set(fates), fates
     assert set(fates) - {"text"} <= {reason.value for reason in DeadLetterReason}

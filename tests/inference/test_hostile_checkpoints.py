@@ -87,6 +87,10 @@ def add_token(folder: Path, token: str) -> None:
 
 REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "ten million layers": (_config(n_layers=10**7), r"tensors.*n_layers = 10000000: fetch it"),
+    "layers behind a padding token that no embedding has": (
+        _config(n_layers=10**7, pad_token_id=10**8),
+        r"its config\.json describes a model of",
+    ),
     "a giant vocabulary": (_config(vocab_size=10**10), r"weights.*vocab_size = 10000000000"),
     "giant layers": (_config(dim=10**6), r"weights.*dim = 1000000"),
     "a giant table of positions": (
@@ -210,6 +214,16 @@ class TestAddedTokens:
             tokeniser.tokenise(["fine", "a zzz b"])
         (fine,) = tokeniser.tokenise(["fine"])
         assert len(classifier.predict(fine)) == 1
+
+    @pytest.mark.parametrize("engine", ["packed", "padded"])
+    def test_one_that_the_texts_of_the_start_have_does_no_harm(
+        self, folder: Path, engine: str
+    ) -> None:
+        """Emoji are added to tokenizers, and some stand in the texts that a pass is checked with."""
+        add_token(folder, "👍")
+        add_token(folder, "ok")
+        _, classifier = load(ModelSettings(name=str(folder), engine=engine, lanes=1))
+        classifier.warm_up()
 
     def test_one_that_the_model_cuts_off_does_no_harm(self, folder: Path) -> None:
         add_token(folder, "zzz")

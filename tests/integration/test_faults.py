@@ -7,6 +7,8 @@ import threading
 from typing import Any
 
 import pytest
+from kafka.record import memory_records
+from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from schemas import Classification
 from tests.conftest import Broker, Topics
@@ -48,6 +50,37 @@ def test_key_headers_timestamp_and_order_are_kept(broker: Broker, topics: Topics
             if r.partition == partition
         ]
         assert order == sorted(order)
+
+
+class NullsOnTheWire(DefaultRecordBatchBuilder):
+    """A producer of another kind: it writes null where this test says `NULL`."""
+
+    def append(self, *fields: Any, **more: Any) -> Any:
+        *others, headers = fields
+        given = [(name, None if value == NULL else value) for name, value in headers]
+        return super().append(*others, given, **more)
+
+
+NULL = b"<null>"
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_header_that_is_null_stays_null(
+    broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch, delivery: str
+) -> None:
+    """In results and in dead letters; and an empty value stays an empty one."""
+    with monkeypatch.context() as other:
+        other.setattr(memory_records, "DefaultRecordBatchBuilder", NullsOnTheWire)
+        headers = [("a", NULL), ("b", b""), ("traceparent", NULL), ("streamlabel-source", NULL)]
+        produce(broker, topics.input, [*texts(9), (b"k", b"{"), (b"k", None)], headers=headers)
+    kept = [("a", None), ("b", b""), ("traceparent", None)]
+    assert [r.headers[:3] for r in read(broker, topics.input, 3)] == [kept] * 11
+    with running(broker, topics, delivery=delivery):
+        wait_until(lambda: count(broker, topics) == 11, what="all have an outcome")
+    assert [r.headers[:3] for r in read(broker, topics.output, 3)] == [kept] * 9
+    assert [r.headers[:3] for r in read(broker, topics.dead, 3)] == [kept] * 2
+    verdict = audit(broker, topics)
+    assert (verdict["holds"], verdict["dead_lettered"]) == (True, 2), verdict
 
 
 def test_backpressure_pauses_and_nothing_is_dropped(broker: Broker, topics: Topics) -> None:

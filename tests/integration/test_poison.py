@@ -156,10 +156,10 @@ def test_a_model_that_fails_on_every_third_text_stops_the_worker(
 
 
 def test_a_producer_that_broke_does_not_stop_the_worker(broker: Broker, topics: Topics) -> None:
-    """Unreadable input is no model's fault: whatever the limits, all of it is dead-lettered."""
+    """Unreadable input is no model's fault: whatever its limits, all of it is dead-lettered."""
     produce(broker, topics.input, [UNREADABLE] * 60 + texts(10) + [UNREADABLE] * 60)
     strict = {"max_consecutive_dead_letters": 1, "max_dead_letter_ratio": 0.0}
-    with running(broker, topics, **strict, **SMALL):
+    with running(broker, topics, max_unreadable_ratio=1.0, **strict, **SMALL):
         wait_until(lambda: count(broker, topics) == 130, what="all have an outcome")
     assert {letter.reason.value for letter in letters(broker, topics)} == {"not_utf8"}
     holds(broker, topics, 130)

@@ -1,7 +1,7 @@
-"""Check the settings, the broker, the topics and the model, without reading a record.
+"""Check the settings, the broker, the topics, the newest records and the model.
 
 Prints every setting in force with its origin (secrets hidden), then tries each part and says
-what to do about each fault.
+what to do about each fault. It joins no group, commits nothing and shows no text.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 OPTIONS = ("",)
 
 _LABELS, _LABEL = 30, 60  # that are shown, and characters of each
+_SAMPLED = 20  # records of each partition
 
 
 class Found(NamedTuple):
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
         ("broker", _broker),
         ("topics", _topics),
         ("rights", _rights),
+        ("records", _records),
         ("model", _model),
     )
     results = [_try(console, name, part, loaded.settings) for name, part in parts]
@@ -145,6 +147,20 @@ def _rights(settings: Settings) -> Found:
         warnings.append(f"the broker does not tell whether {user} has {', '.join(untold)}")
     held = ", ".join(right.words for right in rights if right.held)
     return Found(f"{user} has {held}", tuple(warnings))
+
+
+def _records(settings: Settings) -> Found:
+    from worker.clock import SystemClock
+    from worker.core.sampling import Sample
+    from worker.kafka_io.newest import newest
+
+    sample = Sample(settings.input)
+    for record in newest(settings, _SAMPLED, SystemClock()):
+        sample.note(record)
+    told, limit = sample.told(), settings.max_unreadable_ratio
+    if sample.worst > limit:
+        raise Fatal(f"{told} A worker stops at such a share (max_unreadable_ratio is {limit:g})")
+    return Found(f"{sample.records} looked at", (told,)) if sample.doubtful else Found(told)
 
 
 def _model(settings: Settings) -> Found:

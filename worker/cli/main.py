@@ -26,7 +26,7 @@ COMMANDS = {
     "demo": "watch a stream of posts being labelled, on this machine",
     "classify": "label texts with no Kafka",
     "topics": "create or describe the topics",
-    "check": "check settings, broker, topics and model",
+    "check": "check settings, broker, topics, records and model",
     "bench": "measure engine, throughput and latency on this machine",
     "plan": "turn a bench into settings, workers, partitions",
     "top": "watch a worker in this terminal",

@@ -24,6 +24,7 @@ class MicroBatcher:
 
     Attributes:
         tokens: estimated tokens that wait.
+        held: newest entries that no batch gets yet.
     """
 
     def __init__(self, max_records: int, max_tokens: int) -> None:
@@ -31,14 +32,25 @@ class MicroBatcher:
         self._max_tokens = max_tokens
         self._waiting: deque[tuple[Entry, int, float]] = deque()
         self.tokens = 0
+        self.held = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, entry: Entry, tokens: int, now: float) -> None:
-        """Append an entry of about that many tokens."""
+    @property
+    def ready(self) -> int:
+        """Entries that a batch may get."""
+        return len(self._waiting) - self.held
+
+    def add(self, entry: Entry, tokens: int, now: float, *, hold: bool = False) -> None:
+        """Append an entry of about that many tokens; unless it is on hold, none before it is."""
+        self.held = self.held + 1 if hold else 0
         self._waiting.append((entry, tokens, now))
         self.tokens += tokens
+
+    def release(self) -> None:
+        """Let batches have all that waits."""
+        self.held = 0
 
     def due(self, now: float, demand: Demand) -> Trigger | None:
         """Why a batch should close now, or None while it pays to wait.
@@ -46,9 +58,9 @@ class MicroBatcher:
         One that is full can't grow, and may as well wait where it is next; `pace` tells when it
         pays no more to wait for mates.
         """
-        if not self._waiting:
+        if not self.ready:
             return None
-        if len(self._waiting) >= self._max_records:
+        if self.ready >= self._max_records:
             return "records"
         if self.tokens >= self._max_tokens:
             return "tokens"
@@ -62,7 +74,7 @@ class MicroBatcher:
         taken: list[Entry] = []
         most = min(self._max_tokens, most_tokens)
         used = 0
-        while self._waiting and len(taken) < self._max_records:
+        while self.ready and len(taken) < self._max_records:
             entry, tokens, _ = self._waiting[0]
             if taken and used + tokens > most:
                 break
@@ -77,11 +89,13 @@ class MicroBatcher:
         gone = None if partitions is None else set(partitions)
         kept: deque[tuple[Entry, int, float]] = deque()
         dropped: list[Entry] = []
-        for waiting in self._waiting:
+        first_held = self.ready
+        for place, waiting in enumerate(self._waiting):
             topic, partition, _, _ = waiting[0].record.ref
             if gone is None or Partition(topic, partition) in gone:
                 dropped.append(waiting[0])
                 self.tokens -= waiting[1]
+                self.held -= place >= first_held
             else:
                 kept.append(waiting)
         self._waiting = kept

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from schemas.dead_letter import DeadLetterReason
+from worker.core.framing import schema_in, schema_of
 from worker.core.records import InvalidRecord, RawRecord, WorkItem
 from worker.core.visible import blank
 from worker.errors import RecordRejected
@@ -30,10 +31,17 @@ class Decoder:
         """The record's text, or why there is none; never raises."""
         try:
             return self._decode(record)
-        except RecordRejected as fault:
+        except RecordRejected as rejected:
+            fault = _framed_by_header(record, rejected)
             return InvalidRecord(record, DeadLetterReason(fault.reason), fault.message)
 
     def _decode(self, record: RawRecord) -> WorkItem:
+        if record.cut:
+            raise RecordRejected(
+                DeadLetterReason.TOO_LARGE,
+                f"the record has {record.cut.record_bytes} bytes, max_inflight_bytes is "
+                f"{record.cut.limit}: only its beginning was read",
+            )
         decoded = self._characters(record.value)
         if not self._json:
             return WorkItem(record, _labelled_text(decoded))
@@ -49,6 +57,8 @@ class Decoder:
                 DeadLetterReason.TOO_LARGE,
                 f"the value has {len(value)} bytes, input.max_bytes is {self._max_bytes}",
             )
+        if schema := schema_of(value):  # it may be UTF-8, and is no text
+            raise _framed(schema)
         try:
             # A byte order mark is legal in UTF-8 and no part of the text.
             return value.decode("utf-8").removeprefix("\ufeff")
@@ -65,6 +75,22 @@ class Decoder:
         if isinstance(found, bool) or not isinstance(found, str | int):
             return None  # to Python, true is the number 1
         return _well_formed(str(found))
+
+
+def _framed_by_header(record: RawRecord, fault: RecordRejected) -> RecordRejected:
+    """The better name for a value that is no JSON because a serializer wrote it."""
+    unreadable = fault.reason in (DeadLetterReason.NOT_UTF8, DeadLetterReason.NOT_JSON)
+    schema = schema_in(record.headers) if unreadable else None
+    return _framed(schema) if schema else fault
+
+
+def _framed(schema: str) -> RecordRejected:
+    return RecordRejected(
+        DeadLetterReason.SCHEMA_FRAMED,
+        f"framed by a schema registry's serializer, schema {schema}: streamlabel reads plain JSON "
+        'or text (input.format); have the producer write that (Connect: "value.converter" = '
+        "JsonConverter, schemas.enable = false), or convert the topic first",
+    )
 
 
 def _object(decoded: str) -> dict[str, Any]:

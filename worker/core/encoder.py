@@ -186,15 +186,17 @@ class Encoder:
         timestamp_ms = self._timestamp(record, terms, now_ms)
         key, headers = self._carried(record)
         value = record.value or b""
+        value_bytes = record.cut.value_bytes if record.cut else len(value)
         kept = value[: max(self._room(key, headers), 0)]
-        state = ValueState.WHOLE if len(kept) == len(value) else ValueState.CUT
+        state = ValueState.WHOLE if len(kept) == value_bytes else ValueState.CUT
+        complete = key == record.key and len(headers) == len(record.headers)
         context = DeadLetter(
             reason=outcome.reason,
             message=outcome.message[:500],
             source=_source(record),
             value_state=ValueState.NULL if record.value is None else state,
-            value_bytes=len(value),
-            complete=key == record.key and len(headers) == len(record.headers),
+            value_bytes=value_bytes,
+            complete=complete and (record.cut is None or record.cut.complete),
             stack_hash=outcome.stack_hash,
             attempt=outcome.attempt,
             worker_version=self._version,
@@ -258,7 +260,7 @@ def _enriched(item: WorkItem, document: bytes) -> bytes:
     return body[:-1] + b',"' + ENRICHED_MEMBER.encode() + b'":' + document + b"}"
 
 
-def _headers(record: RawRecord, carried: Headers) -> list[tuple[str, bytes]]:
+def _headers(record: RawRecord, carried: Headers) -> list[tuple[str, bytes | None]]:
     """The input's headers and our own; our own replace any that came in (a replay, a chain)."""
     topic, partition, offset, _ = record.ref
     kept = [(name, value) for name, value in carried if name not in _OWN_HEADERS]
@@ -273,7 +275,7 @@ def _traced(headers: Headers, trace: Trace | None) -> Headers:
 
 
 def _overhead(key: bytes | None, headers: Headers) -> int:
-    carried = sum(len(name) * 4 + len(value) + _HEADER_OVERHEAD for name, value in headers)
+    carried = sum(len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD for name, value in headers)
     return _RECORD_OVERHEAD + len(key or b"") + carried
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from schemas.dead_letter import DeadLetterReason
 from worker.errors import StreamlabelError
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]  # null and empty values are two things
 Trigger = Literal["records", "tokens", "goal", "ready"]
 
 
@@ -37,9 +37,30 @@ class RecordRef(NamedTuple):
     epoch: int
 
 
+class Cut(NamedTuple):
+    """What is known of a record that was too large to be read whole.
+
+    Attributes:
+        record_bytes: all that it has.
+        limit: most bytes of a record that is read whole.
+        value_bytes: all that its value has.
+        complete: whether its key and headers were kept.
+    """
+
+    record_bytes: int
+    limit: int
+    value_bytes: int
+    complete: bool
+
+
 @dataclass(frozen=True, slots=True)
 class RawRecord:
-    """A record as it was polled; `polled_at` is in seconds of the monotonic clock."""
+    """A record as it was polled.
+
+    Attributes:
+        polled_at: seconds of the monotonic clock.
+        cut: set where `value` is only the value's beginning.
+    """
 
     ref: RecordRef
     timestamp_ms: int
@@ -47,13 +68,14 @@ class RawRecord:
     value: bytes | None
     headers: Headers
     polled_at: float
+    cut: Cut | None = None
 
     @property
     def size(self) -> int:
         """Bytes that this record holds in memory, near enough to bound work in flight."""
         size = len(self.key or b"") + len(self.value or b"")
         for name, value in self.headers:
-            size += len(name) + len(value)
+            size += len(name) + len(value or b"")
         return size
 
 
@@ -184,7 +206,7 @@ class Encoded:
     topic: str
     key: bytes | None
     value: bytes
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
     timestamp_ms: int
     reason: DeadLetterReason | None = None
     label: str = ""

@@ -7,8 +7,8 @@ before a record is read. Needs no network but for a model on the hub.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -24,12 +24,12 @@ from transformers import (
 
 from worker.clock import Clock, SystemClock
 from worker.core.records import ModelCard, ModelInput
-from worker.errors import ModelUnavailable, SettingsError, StreamlabelError
+from worker.errors import ModelUnavailable, RecordRejected, SettingsError, StreamlabelError
 from worker.inference.checkpoint import Checkpoint, resolve
 from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.names import label_names, refuse_many
-from worker.inference.self_check import TEXTS, check_rows
+from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import rows_of, skeleton
 from worker.inference.tokeniser import Tokeniser
 from worker.inference.torch_engine import (
@@ -82,15 +82,17 @@ def _loaded(
         config = _config(checkpoint)
         labels = label_names(config.id2label, checkpoint.name)
         tokenizer = load_tokenizer(checkpoint)
+        pad_id = _set_pad_id(config, tokenizer, checkpoint.name)
         rows = rows_of(skeleton(_class_for(config), config, checkpoint))
         ids_below = ids_within(tokenizer, rows, checkpoint.name)
-        pad_id = _set_pad_id(config, tokenizer, checkpoint.name)
         unused: set[str] = set()
         independent = len(labels) == 1 or config.problem_type == "multi_label_classification"
         forward = choose(
             Candidate(
                 load=lambda dtype: _model(checkpoint, config, dtype, unused).to(device),
-                rows=lambda model: check_rows(tokenizer, _takes(config, tokenizer, model)),
+                rows=lambda model: _known(
+                    check_rows(tokenizer, _takes(config, tokenizer, model)), ids_below
+                ),
                 pad_id=pad_id,
                 independent=independent,
             ),
@@ -137,8 +139,16 @@ def _loaded(
 def _tuning(
     tokeniser: Tokeniser, card: ModelCard, clock: Clock
 ) -> Callable[[Callable[[ModelInput], object]], int]:
-    rows = [tokeniser.tokenise([text])[0].ids[0] for text in TEXTS]
+    rows: list[Sequence[int]] = []
+    for text in TEXTS:
+        with suppress(RecordRejected):  # it has a token that the model lacks
+            rows.append(tokeniser.tokenise([text])[0].ids[0])
     return partial(best_size, rows=rows, sizes=SIZES[card.device], clock=clock, pads=card.pads)
+
+
+def _known(rows: Rows, ids_below: int | None) -> Rows:
+    """The texts without those that have a token which the model lacks."""
+    return [ids for ids in rows if ids_below is None or max(ids) < ids_below]
 
 
 def _hush() -> None:

@@ -9,6 +9,10 @@
     tls          certificates and keys, looked at first
     translation  the table of broker faults: exceptions become ours
     batches      records that the client would not read
+    unpacking    compressed batches as streams
+    portions     how much a poll gives out at once
+    nulls        header values that it would not write
+    polled       the client's records become ours
     source       the consumer                                    (poll thread)
     listener     its rebalances                    (the client's IO thread, revoke thread)
     membership   whether the group still counts us in            (any thread)
@@ -21,6 +25,7 @@
     publisher    one producer                                    (publish thread)
     rights       which ones the worker's user has, for `check`   (main thread)
     admin        topics, offsets, members                        (any thread)
+    newest       the last records of a topic, for `check`     (main thread)
     history      whole topics, for the audit                     (main thread)
     samples      what the demo sends and reads                   (the demo's threads)
 

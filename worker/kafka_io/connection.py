@@ -18,6 +18,7 @@ from worker.errors import BrokerAway, StreamlabelError
 from worker.kafka_io.batches import tolerate
 from worker.kafka_io.causes import refusal, witness
 from worker.kafka_io.network import Manager, client_factory
+from worker.kafka_io.nulls import write_nulls
 from worker.kafka_io.probe import diagnose, unreachable
 from worker.kafka_io.tls import check_files
 from worker.kafka_io.translation import translate
@@ -106,6 +107,7 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         SettingsError: a file of TLS can't be used.
     """
     tolerate()
+    write_nulls()
     check_files(kafka)
     patience = min(kafka.request_timeout, _FIRST_CONNECTION)
     if kafka in _let_in:

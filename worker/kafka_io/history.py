@@ -18,7 +18,9 @@ from typing import Any, NamedTuple, Self
 from kafka import KafkaConsumer, TopicPartition
 
 from worker.clock import Clock, SystemClock
+from worker.core.records import Headers
 from worker.kafka_io.connection import connect
+from worker.kafka_io.portions import Portions
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
@@ -31,7 +33,7 @@ class Seen(NamedTuple):
 
     partition: int
     offset: int
-    headers: list[tuple[str, bytes]]
+    headers: Headers
     timestamp_ms: int
     value: bytes
 
@@ -65,6 +67,7 @@ class History:
             allow_auto_create_topics=False,
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
+        self._portions = Portions(self._consumer)
 
     def __enter__(self) -> Self:
         return self
@@ -104,8 +107,7 @@ class History:
         positions: dict[TopicPartition, int | None] = {}
         moved_at = self._clock.monotonic()
         while left:
-            polled = self._ask("poll", timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
-            for tp, records in polled.items():
+            for tp, records in self._poll().items():
                 end = left.get(tp, 0)
                 for record in records:
                     if record.offset < end:
@@ -131,6 +133,12 @@ class History:
             if position is not None and position >= left[tp]:
                 del left[tp]
                 self._ask("pause", tp)
+
+    def _poll(self) -> dict[Any, list[Any]]:
+        try:
+            return self._portions.poll(_POLL_MS, _POLL_RECORDS)
+        except Exception as error:
+            raise translate(error) from error
 
     def _ask(self, method: str, *args: Any, **options: Any) -> Any:
         try:

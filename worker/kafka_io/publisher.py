@@ -21,6 +21,7 @@ from worker.core.records import Encoded
 from worker.core.terms import LARGEST_RECORD
 from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused, StreamlabelError
 from worker.kafka_io.connection import connect
+from worker.kafka_io.nulls import sendable
 from worker.kafka_io.refusals import NotSent, refusal_of
 from worker.kafka_io.translation import translate
 from worker.kafka_io.watch import TopicWatch
@@ -129,7 +130,7 @@ class Publisher:
             outcome.topic,
             value=outcome.value,
             key=outcome.key,
-            headers=outcome.headers,
+            headers=sendable(outcome.headers),
             partition=self.partition_of(outcome),
             timestamp_ms=outcome.timestamp_ms,
         )

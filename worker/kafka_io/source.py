@@ -27,6 +27,8 @@ from worker.errors import BrokerAway, StreamlabelError, TopicMissing
 from worker.kafka_io.connection import connect
 from worker.kafka_io.listener import Listener, RebalanceHandler
 from worker.kafka_io.membership import Membership
+from worker.kafka_io.polled import raw_record
+from worker.kafka_io.portions import Portions
 from worker.kafka_io.positions import LOST, Positions
 from worker.kafka_io.translation import translate
 from worker.kafka_io.watch import TopicWatch
@@ -72,6 +74,7 @@ class KafkaSource:
         self._clock = clock
         self._pause_when_empty = settings.kafka.empty_poll_pause_ms / 1000
         self._consumer = connect(KafkaConsumer, settings.kafka, **_consumer_options(settings))
+        self._portions = Portions(self._consumer, settings.kafka, settings.max_inflight_bytes)
         self._membership = Membership(self._consumer, settings.kafka.session_timeout, clock)
         # The loop that runs the listener does not see that another thread completed a future.
         wake = self._consumer._net.wakeup  # noqa: SLF001 - there is no public way
@@ -112,7 +115,7 @@ class KafkaSource:
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         epochs = self._listener.epochs
         return [
-            _raw(record, epochs[Partition(*tp)], now, now_ms)
+            raw_record(record, epochs[Partition(*tp)], now, now_ms)
             for tp, records in polled.items()
             if Partition(*tp) in epochs
             for record in records
@@ -123,14 +126,13 @@ class KafkaSource:
         self._unpark()
         try:
             try:
-                polled = self._consumer.poll(timeout_ms=timeout * 1000, max_records=max_records)
+                polled = self._portions.poll(timeout * 1000, max_records)
             except LOST as error:
                 self._positions.mend(error)
                 polled = {}
         except KafkaError as error:
             raise translate(error) from error
-        found: dict[Any, list[Any]] = polled
-        return found
+        return polled
 
     def _check(self) -> None:
         """What the client does not say: that the topic is gone, or the group has refused us."""
@@ -253,14 +255,6 @@ def _consumer_options(settings: Settings) -> dict[str, Any]:
         "fetch_max_wait_ms": 100,
         "max_partition_fetch_bytes": kafka.max_partition_fetch_bytes,
     }
-
-
-def _raw(record: Any, epoch: int, now: float, now_ms: int) -> RawRecord:
-    # Records without a timestamp (-1, or None from very old producers) count as made just now.
-    made_at = record.timestamp if record.timestamp is not None and record.timestamp >= 0 else now_ms
-    headers = tuple((name, value or b"") for name, value in record.headers or ())
-    ref = RecordRef(record.topic, record.partition, record.offset, epoch)
-    return RawRecord(ref, made_at, record.key, record.value, headers, now)
 
 
 def _commit_fault(error: Exception) -> StreamlabelError:

@@ -50,13 +50,13 @@ from worker.errors import (
     BrokerAway,
     Fatal,
     Fenced,
+    InputDamaged,
     PublishRefused,
     StreamlabelError,
     TopicMissing,
 )
 from worker.kafka_io.causes import Verdict, witness
-
-__all__ = ["translate", "witness"]
+from worker.kafka_io.portions import BatchUnreadable
 
 # By meaning, first match wins. What is in none of them is judged by the library's own `retriable`.
 _MEANINGS: tuple[tuple[type[StreamlabelError], tuple[type[Exception], ...]], ...] = (
@@ -148,6 +148,8 @@ def translate(error: Exception) -> StreamlabelError:
     for meaning, types in _MEANINGS:
         if isinstance(error, types):
             return meaning(told)
+    if isinstance(error, BatchUnreadable):
+        return InputDamaged(error.words)
     return Fatal(told)
 
 

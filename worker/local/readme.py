@@ -30,7 +30,10 @@ _SYMBOLS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "lengt
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 _REASONS = {
     DeadLetterReason.NULL_VALUE: "The record has no value (a tombstone).",
-    DeadLetterReason.TOO_LARGE: "The value is larger than `input.max_bytes`.",
+    DeadLetterReason.TOO_LARGE: "The value is larger than `input.max_bytes`, or the "
+    "record than `max_inflight_bytes`.",
+    DeadLetterReason.SCHEMA_FRAMED: "A schema registry's serializer wrote the value; the message has "
+    "the schema's id.",
     DeadLetterReason.NOT_UTF8: "The value is not UTF-8.",
     DeadLetterReason.NOT_JSON: "The value is not JSON.",
     DeadLetterReason.NOT_AN_OBJECT: "JSON, but no object.",

@@ -18,6 +18,7 @@ from worker.errors import Fatal, StageCrashed, StreamlabelError
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.drift import DriftWatch
+from worker.runtime.letters import DeadLetterLog
 from worker.runtime.progress import Progress
 
 log = get_logger(__name__)
@@ -31,6 +32,9 @@ class Completions:
     Args:
         drift: told of results in the order of their acknowledgement; None compares nothing.
         breaker: told of results and of those that their topic refused.
+
+    Attributes:
+        letters: says how many records became dead letters.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Completions:
         self._progress, self._clock = progress, clock
         self._drift, self._breaker = drift, breaker
         self._expiry_said = False
+        self.letters = DeadLetterLog(clock)
         self._done: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._crashes: queue.SimpleQueue[StreamlabelError] = queue.SimpleQueue()
 
@@ -100,6 +105,7 @@ class Completions:
         for outcome in completion.outcomes:
             self._offsets.resolve(outcome.ref)
         self._metrics.count_outcomes(completion.outcomes, now_ms, self._offsets)
+        self.letters.note(completion.outcomes)
         if self._drift is not None:
             self._drift.note(completion.outcomes)
         self._say_expiry(completion.outcomes)

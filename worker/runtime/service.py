@@ -15,8 +15,9 @@ from worker.core.batcher import MicroBatcher
 from worker.core.decoder import Decoder, estimate_tokens
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.offsets import OffsetTracker
+from worker.core.readability import Readability
 from worker.core.records import Partition, RawRecord, WorkItem
-from worker.errors import BrokerAway, Fatal, StageCrashed
+from worker.errors import BrokerAway, Fatal, InputDamaged, StageCrashed
 from worker.kafka_io.sink import RecordSink
 from worker.kafka_io.source import RecordSource
 from worker.logs import get_logger
@@ -62,6 +63,7 @@ class Worker:
         self._progress, self._stop = progress, stop
         batch = settings.batch
         self._decoder = Decoder(settings.input)
+        self._readability = Readability(settings.max_unreadable_ratio)
         self._batcher = MicroBatcher(batch.max_records, batch.max_tokens)
         self._offsets = OffsetTracker()
         drift = DriftWatch(settings.drift, metrics) if settings.drift.reference_records else None
@@ -82,6 +84,7 @@ class Worker:
             clock=clock,
         )
         self._next_report = 0.0
+        self._damage: InputDamaged | None = None
         self._source: RecordSource
         self._pipeline: Pipeline
         self._sink: RecordSink
@@ -126,8 +129,10 @@ class Worker:
         self._commits.if_due()
         self._hand_over()
         self._balance()
+        self._stop_at_damage()
         self._report()
         records = self._poll(self._nap())
+        self._readability.polled(len(records), self._clock.monotonic())
         for record in records:
             self._accept(record)
         if records:
@@ -143,10 +148,25 @@ class Worker:
             log.debug("poll failed, trying again", reason=str(error))
             self._clock.sleep(_IDLE_POLL)
             return []
+        except InputDamaged as damage:
+            self._damage = damage
+            return []
+
+    def _stop_at_damage(self) -> None:
+        """Stop once all that was polled before the damage has its outcome.
+
+        Whoever moves the group's offset past the damage would else skip those records too.
+        """
+        if self._damage is None:
+            return
+        self._source.pause()
+        self._commits.hurry()
+        if not self._offsets.records:
+            raise self._damage
 
     def _nap(self) -> float:
         """How long `poll` may wait for records without keeping anything else waiting."""
-        if len(self._batcher):
+        if self._batcher.ready:
             # What was wanted by now has just been handed over: where nothing is on the way to the
             # model there is room. So this is no busy loop.
             wanted = self._pipeline.demand(self._batcher.tokens).at
@@ -155,11 +175,14 @@ class Worker:
 
     def _accept(self, record: RawRecord) -> None:
         self._offsets.track(record)
-        entry = self._decoder.decode(record)
+        entry, now = self._decoder.decode(record), self._clock.monotonic()
         tokens = estimate_tokens(entry.text) if isinstance(entry, WorkItem) else 0
-        self._batcher.add(entry, tokens, self._clock.monotonic())
+        hold = self._readability.note(entry, now)
+        self._batcher.add(entry, tokens, now, hold=hold)
 
     def _hand_over(self) -> None:
+        if self._batcher.held and self._readability.waited(self._clock.monotonic()):
+            self._batcher.release()
         while self._pipeline.has_room:
             now = self._clock.monotonic()
             demand = self._pipeline.demand(self._batcher.tokens)
@@ -212,6 +235,7 @@ class Worker:
         steps.take(lambda: self._pipeline.close(self._left(deadline)))
         self.rebalance.latest = 0.0  # nothing more comes: a rebalance now waits for nothing
         steps.take(self.completions.absorb_the_rest)
+        steps.take(lambda: self.completions.letters.say(last=True))
         sit_out = functools.partial(self._poll, _IDLE_POLL)
         steps.take(lambda: self._commits.until(deadline, sit_out))
         undrained, uncommitted = self._offsets.records, len(self._offsets.committable())
@@ -250,6 +274,7 @@ class Worker:
         self._metrics.show(self._offsets)
         self._metrics.oldest_uncommitted.set(now - oldest[1] if oldest else 0)
         self._progress.connection(up=self._source.connected())
+        self.completions.letters.say()
         self._report_progress(now)
         for partition in self._offsets.partitions:
             self._report_lag(partition)

@@ -93,7 +93,10 @@ class Settings(BaseSettings):
         "acknowledged behind an older one in flight. At it, polling pauses.",
     )
     max_inflight_bytes: int = Field(
-        64_000_000, ge=1, description="Bytes of these records. At it, polling pauses."
+        64_000_000,
+        ge=1,
+        description="Bytes of these records. At it, polling pauses. A compressed record of more is "
+        "not read whole, and becomes a dead letter.",
     )
     max_consecutive_dead_letters: int = Field(
         100,
@@ -107,6 +110,14 @@ class Settings(BaseSettings):
         le=1,
         description="Share of the last 1,000 records that may fail in the model, or at the output "
         "topic; above it the worker stops. 1 turns this off. Unreadable records don't count.",
+    )
+    max_unreadable_ratio: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Share of the last 1,000 records, at least 100, that may be unreadable for one "
+        "reason; above it the worker stops. Unreadable records in a row wait for that, ten seconds "
+        "at most. 1 turns this off. Records without a value don't count.",
     )
     shutdown_timeout: float = Field(
         30.0, gt=0, le=3600, description="Seconds to drain, commit and leave the group at a stop."

@@ -170,10 +170,10 @@ class OutputSettings(Section):
     )
     timestamp: Literal["event", "labelled"] = Field(
         "event",
-        description="Of a result and a dead letter: the input record's, or the time of labelling. "
+        description="Of a result and a dead letter: the input record\x27s, or the time of labelling. "
         "Kafka deletes by it (`retention.ms`).",
     )
-    compression: Literal["none", "gzip"] = Field(
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "none", description="Compression of published batches."
     )
 

@@ -1,0 +1,39 @@
+"""Header values that are null: the client's builder writes them, its `send` does not take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from kafka.producer.producer_batch import ProducerBatch
+from kafka.record import MemoryRecords, memory_records
+from kafka.record.default_records import DefaultRecordBatchBuilder
+from kafka.record.memory_records import MemoryRecordsBuilder
+from kafka.structs import TopicPartition
+
+from worker.kafka_io.nulls import sendable, write_nulls
+
+HEADERS = [("a", None), ("b", b""), ("c", b"c")]
+
+
+@pytest.fixture(autouse=True)
+def _writes_nulls() -> Iterator[None]:
+    write_nulls()
+    yield
+    memory_records.DefaultRecordBatchBuilder = DefaultRecordBatchBuilder
+
+
+def test_a_null_passes_the_clients_check_and_comes_out_as_null() -> None:
+    given = sendable(HEADERS)
+    assert all(isinstance(value, bytes) for _, value in given)
+    builder = MemoryRecordsBuilder(2, 0, 1 << 20)
+    batch = ProducerBatch(TopicPartition("t", 0), builder)
+    assert batch.try_append(1_000, b"k", b"v", given)
+    builder.close()
+    (record,) = MemoryRecords(bytes(builder.buffer())).next_batch()
+    assert (record.key, record.value, record.headers) == (b"k", b"v", HEADERS)
+
+
+def test_the_client_foresees_the_size_that_it_writes() -> None:
+    size = DefaultRecordBatchBuilder.size_of
+    assert size(b"k", b"v", sendable(HEADERS)) == size(b"k", b"v", HEADERS)

@@ -1,0 +1,169 @@
+"""The main loop's way in, with fakes at its ends: damage, and records that are held back."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tests.clocks import HandClock
+from tests.records import raw
+from worker.core.pace import Demand
+from worker.core.records import Completion, Encoded, MicroBatch, Partition, RawRecord
+from worker.errors import InputDamaged
+from worker.metrics import Metrics
+from worker.runtime.progress import Progress
+from worker.runtime.service import Worker
+from worker.runtime.state import State
+from worker.settings import Settings
+
+Polled = list[RawRecord] | Exception
+
+
+class Source:
+    """Gives out what it is told to, and notes how long it was asked to wait."""
+
+    def __init__(self, *polls: Polled) -> None:
+        self.polls = list(polls)
+        self.paused = 0
+        self.timeouts: list[float] = []
+        self.committed: dict[Partition, int] = {}
+
+    def poll(self, timeout: float, max_records: int) -> list[RawRecord]:
+        self.timeouts.append(timeout)
+        found = self.polls.pop(0) if self.polls else []
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def pause(self) -> None:
+        self.paused += 1
+
+    def commit_async(self, offsets: Any, done: Any) -> None:
+        self.committed |= offsets
+        done(None)
+
+    def connected(self) -> bool:
+        return True
+
+    def settled(self) -> bool:
+        return True
+
+    def end_offset(self, _: Partition) -> None:
+        return None
+
+    position = end_offset
+
+
+class Pipeline:
+    """Takes whatever it is given."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.has_room, self.stages = True, ()
+
+    def demand(self, _: int) -> Demand:
+        return Demand(-math.inf)
+
+    def offer(self, batch: MicroBatch) -> bool:
+        self.taken += [entry.record.ref.offset for entry in batch.entries]
+        return True
+
+
+class Sink:
+    commits_offsets = False
+
+    def hurry(self) -> None: ...
+    def check(self) -> None: ...
+
+
+class Rig:
+    """A worker that is stepped by hand."""
+
+    def __init__(self, *polls: Polled) -> None:
+        self.clock, metrics = HandClock(), Metrics()
+        progress = Progress(120, metrics, self.clock)
+        for state in (State.WARMING, State.RUNNING):
+            progress.move(state)
+        self.source, self.pipeline = Source(*polls), Pipeline()
+        self.worker = Worker(Settings(), metrics, self.clock, progress, threading.Event())
+        self.worker.attach(self.source, self.pipeline, Sink())  # type: ignore[arg-type]
+        self.worker.rebalance.on_assigned({Partition("in", 0): 1})
+
+    def step(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.worker._step()
+
+    def acknowledge(self, *offsets: int) -> None:
+        outcomes = tuple(
+            Encoded(raw(offset).ref, "out", None, b"", [], timestamp_ms=0, label="POSITIVE")
+            for offset in offsets
+        )
+        self.worker.completions.completed(Completion(outcomes, self.clock.monotonic()))
+
+
+def good(*offsets: int) -> list[RawRecord]:
+    return [raw(offset) for offset in offsets]
+
+
+def bad(*offsets: int) -> list[RawRecord]:
+    return [raw(offset, b"{") for offset in offsets]
+
+
+def taken(rig: Rig) -> Sequence[int]:
+    return rig.pipeline.taken
+
+
+def test_damage_stops_the_worker_once_all_before_it_is_acknowledged() -> None:
+    """Else the command that leads past it would skip what was still on its way."""
+    rig = Rig(good(0, 1), InputDamaged("in[0]: offsets 2 to 5"))
+    rig.step(4)
+    assert taken(rig) == [0, 1]
+    assert rig.source.paused == 2  # at each step, for a rebalance may bring partitions
+    rig.acknowledge(0)
+    rig.step()
+    rig.acknowledge(1)
+    with pytest.raises(InputDamaged, match="offsets 2 to 5"):
+        rig.step()
+    assert rig.source.paused == 4
+
+
+def test_unreadable_records_wait_for_one_that_can_be_read() -> None:
+    rig = Rig(good(0), bad(1, 2), [], good(3))
+    rig.step(4)
+    assert taken(rig) == [0]
+    rig.step()
+    assert taken(rig) == [0, 1, 2, 3]
+
+
+def test_while_records_are_held_the_loop_naps() -> None:
+    """Nothing can be handed on meanwhile, so that asking without a pause would be in vain."""
+    rig = Rig(bad(0))
+    rig.step(5)
+    assert min(rig.source.timeouts[1:]) > 0
+
+
+def test_held_records_go_on_once_nothing_comes() -> None:
+    rig = Rig(bad(0))
+    rig.step(2)
+    rig.clock.sleep(1.9)
+    rig.step()
+    assert taken(rig) == []
+    rig.clock.sleep(0.1)
+    rig.step()
+    assert taken(rig) == [0]
+
+
+def test_a_rebalance_gives_held_records_back() -> None:
+    rig = Rig(bad(0, 1))
+    rig.step()
+    assert rig.worker._offsets.records == 2
+    rig.worker.rebalance.on_revoked([Partition("in", 0)])
+    assert rig.worker._offsets.records == 0
+    rig.clock.sleep(60)
+    rig.step()
+    assert taken(rig) == []
+    assert rig.source.committed == {}

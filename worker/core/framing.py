@@ -1,0 +1,35 @@
+"""Values in the wire format of a schema registry, which is neither JSON nor text. Pure.
+
+==========================  ===========================================================
+Confluent and its kin       byte 0, the schema's id in 4 bytes, the payload
+Confluent, id in a header   the header `__value_schema_id`: byte 1 and a UUID
+AWS Glue                    byte 3, byte 0 or 5 (compression), a UUID, the payload
+==========================  ===========================================================
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from worker.core.records import Headers
+
+_ID_HEADER = "__value_schema_id"
+_UUID_BYTES = 16
+
+
+def schema_of(value: bytes) -> str | None:
+    """The schema that a value's first bytes name, None where they name none."""
+    if value[:1] == b"\0" and len(value) >= 5:
+        number = int.from_bytes(value[1:5], "big", signed=True)
+        return str(number) if number > 0 else None
+    if value[:2] in (b"\3\0", b"\3\5") and len(value) >= 2 + _UUID_BYTES:
+        return str(uuid.UUID(bytes=value[2 : 2 + _UUID_BYTES]))
+    return None
+
+
+def schema_in(headers: Headers) -> str | None:
+    """The schema that a header names. Its value may be JSON all the same: try that first."""
+    named = dict(headers).get(_ID_HEADER) or b""
+    if named[:1] == b"\1" and len(named) == 1 + _UUID_BYTES:
+        return str(uuid.UUID(bytes=named[1:]))
+    return None

@@ -1,0 +1,116 @@
+"""Looks in a sample of the input for the text that `input.*` describe. Pure.
+
+`streamlabel check` owns it. It tells names of members, never a text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from schemas.dead_letter import DeadLetterReason
+from worker.core.decoder import Decoder
+from worker.core.records import InvalidRecord, RawRecord
+from worker.core.visible import excerpt
+from worker.settings import InputSettings
+
+_NAMES = 12  # members that are told
+_NAME_CHARACTERS = 60
+_DEPTH = 4  # steps of a path that is proposed
+_MEMBERS = 100  # of each object, that are looked at
+_TEXT_CHARACTERS = 200  # longer strings count as this
+
+
+class Sample:
+    """Reads records as a worker would, and looks where else their text may lie."""
+
+    def __init__(self, settings: InputSettings) -> None:
+        self._settings, self._decoder = settings, Decoder(settings)
+        self._reasons: Counter[DeadLetterReason] = Counter()
+        self._members: Counter[str] = Counter()
+        self._strings: Counter[str] = Counter()  # path -> characters in all
+        self._objects = 0
+        self.records = 0
+
+    def note(self, record: RawRecord) -> None:
+        """Take one record in. Tombstones count for nothing, as they do in a worker."""
+        entry = self._decoder.decode(record)
+        if isinstance(entry, InvalidRecord):
+            if entry.reason is DeadLetterReason.NULL_VALUE:
+                return
+            self._reasons[entry.reason] += 1
+        self.records += 1
+        payload = None if record.cut else _object(record.value or b"")
+        if payload is not None:
+            self._objects += 1
+            self._members.update(list(payload)[:_MEMBERS])
+            for path, characters in _strings(payload):
+                self._strings[path] += characters
+
+    @property
+    def readable(self) -> int:
+        """Records whose text was found."""
+        return self.records - self._reasons.total()
+
+    @property
+    def worst(self) -> float:
+        """Share of the records that can't be read for the commonest reason."""
+        return max(self._reasons.values(), default=0) / max(1, self.records)
+
+    @property
+    def doubtful(self) -> bool:
+        """True where `told` says more than that all is well."""
+        return bool(self._reasons) or bool(self._advice())
+
+    def told(self) -> str:
+        """The findings in words, and what else the settings may have meant."""
+        if not self.records:
+            return "there is no record yet to look for a text in"
+        reasons = ", ".join(f"{reason} {number}" for reason, number in self._reasons.most_common())
+        parts = [f"text found in {self.readable} of {self.records}"]
+        if reasons:
+            parts[0] += f" ({reasons})"
+            if self._members and self._settings.format == "json":
+                parts.append(f"members there: {', '.join(self._names())}")
+        if advice := self._advice():
+            parts.append(advice)
+        return "; ".join(parts) if advice else "; ".join(parts) + "."
+
+    def _names(self) -> list[str]:
+        names = sorted(name for name, _ in self._members.most_common(_NAMES))
+        more = ["..."] if len(self._members) > _NAMES else []
+        return [excerpt(name, _NAME_CHARACTERS) for name in names] + more
+
+    def _advice(self) -> str:
+        if self._settings.format == "text":
+            all_json = self._objects and self._objects == self.records
+            return 'all are JSON objects: did you mean input.format = "json"?' if all_json else ""
+        if self.readable or not self.records:
+            return ""
+        if self._reasons[DeadLetterReason.NOT_JSON] == self.records:
+            return 'none is JSON: did you mean input.format = "text"?'
+        likely = max(self._strings, key=lambda path: self._strings[path], default=None)
+        return f"did you mean {excerpt(likely, _NAME_CHARACTERS)}?" if likely else ""
+
+
+def _object(value: bytes) -> dict[str, Any] | None:
+    try:
+        payload = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    return payload if isinstance(payload, dict) else None
+
+
+def _strings(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
+    """The paths of all strings, and how long each is. A name that no path can hold is left out."""
+    if isinstance(value, str) and value.strip():
+        yield path, min(len(value), _TEXT_CHARACTERS)
+    if depth == _DEPTH or not isinstance(value, dict | list):
+        return
+    inner = list(value.items())[:_MEMBERS] if isinstance(value, dict) else enumerate(value[:1])
+    for name, member in inner:
+        step = str(name)
+        if step and "." not in step:
+            yield from _strings(member, f"{path}.{step}" if path else step, depth + 1)
