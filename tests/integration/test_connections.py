@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,15 +40,20 @@ def test_brokers_that_have_all_moved_are_found_at_the_bootstrap_servers(
     with own_kafka() as kafka, admin_of(kafka, TOPICS):
         (node,) = kafka.nodes
         (later,) = free_ports(1)
-        broker = Broker(f"127.0.0.1:{node.port},127.0.0.1:{later}", "apache", "one that moves")
-        with running(broker, TOPICS, delivery=delivery) as worker:
-            produce(broker, TOPICS.input, texts(50))
+        before, after = (
+            Broker(f"127.0.0.1:{port}", "apache", "its own") for port in (node.port, later)
+        )
+        both = replace(
+            before, bootstrap_servers=f"{before.bootstrap_servers},{after.bootstrap_servers}"
+        )
+        with running(both, TOPICS, delivery=delivery) as worker:
+            produce(before, TOPICS.input, texts(50))
             wait_until(lambda: worker.published == 50, what="it works")
             kafka.go_down()
             move(node, later)
-            produce(broker, TOPICS.input, texts(50, start=50))
-            wait_until(lambda: count(broker, TOPICS) >= 100, 90, "it has found the broker")
-        verdict = audit(broker, TOPICS)
+            produce(after, TOPICS.input, texts(50, start=50))
+            wait_until(lambda: count(after, TOPICS) >= 100, 90, "it has found the broker")
+        verdict = audit(after, TOPICS)
         assert verdict["holds"], verdict
 
 
