@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from worker.cli.check import shown
+from worker.cli.main import COMMANDS, main
 from worker.errors import SettingsError
 from worker.settings import Settings, child_environment, load, options, plain_values
 
@@ -77,6 +78,10 @@ def test_values_from_the_environment_are_converted() -> None:
         ({"kafka.ssl_cafile": __file__}, "use SSL or SASL_SSL"),
         ({"kafka.ssl_cafile": "/no/ca.pem"}, "Path does not point to a file"),
         ({"kafka.bootstrap_servers": "nocolon"}, "kafka.bootstrap_servers = 'nocolon'"),
+        ({"kafka.bootstrap_servers": "a:1,b"}, "'b' has no port: write b:9092"),
+        ({"kafka.bootstrap_servers": "a:70000"}, "'a:70000' has no port from 1 to 65535"),
+        ({"kafka.bootstrap_servers": "kafka://a:1"}, "'kafka://a:1' is no host:port"),
+        ({"kafka.bootstrap_servers": [1]}, "Input should be a valid string"),
         ({"input.topic": "bad topic!"}, "input.topic = 'bad topic!'"),
         ({"input.text_path": "a..b"}, "input.text_path = 'a..b'"),
         ({"kafka.session_timeout": 400}, "is more than kafka.max_poll_interval"),
@@ -122,6 +127,61 @@ def test_a_misspelt_variable_is_pointed_at() -> None:
     (warning,) = loaded.warnings
     assert "STREAMLABEL_INPUT_TOPICS is no setting" in warning
     assert "did you mean STREAMLABEL_INPUT_TOPIC?" in warning
+
+
+def test_servers_may_be_a_list_of_a_file(tmp_path: Path) -> None:
+    config = tmp_path / "s.toml"
+    config.write_text('[kafka]\nbootstrap_servers = ["a:1", "[::1]:2 "]\n')
+    assert load(config=config, environ={}).settings.kafka.bootstrap_servers == "a:1,[::1]:2"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('[kafkaa]\nsasl_password = "hunter2"\n', "[kafkaa]: no such table; did you mean [kafka]?"),
+        ('[kafka]\nsasl_pasword = "hunter2"\n', "did you mean kafka.sasl_password?"),
+        ('[kafka]\ntext_path = "hunter2"\n', "did you mean input.text_path?"),
+        ('group_id = "hunter2"\n', "group_id: no such setting; did you mean kafka.group_id?"),
+        ('[kafka.tls]\nca = "hunter2"\n', "kafka.tls: no such setting"),
+        ("[zzz]\n[qqq]\na = 1\n", "[qqq]: no such table (from file"),
+    ],
+)
+def test_a_misspelt_name_is_told_with_the_nearest_one_and_without_its_value(
+    content: str, words: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "s.toml"
+    config.write_text(content)
+    with pytest.raises(SettingsError) as refused:
+        load(config=config, environ={})
+    assert words in str(refused.value)
+    assert f"(from file {config})" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_misspelt_flag_is_told_with_the_nearest_one_in_every_command(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And without what follows it, which may be a secret."""
+    needed = {
+        "classify": ["a text"],
+        "topics": ["describe"],
+        "plan": ["--rate", "1", "--latency-goal", "1"],
+    }
+    with pytest.raises(SystemExit) as ended:
+        main([command, *needed.get(command, []), "--hepl=hunter2"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "unrecognized arguments: --hepl; did you mean --help?" in said
+    assert "hunter2" not in said
+
+
+def test_a_misspelt_variable_is_told_by_commands_that_show_no_settings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STREAMLABEL_INPUT_TOPICS", "x")
+    main(["plan", "--rate", "1", "--latency-goal", "1", "--from", str(tmp_path / "none.json")])
+    assert "did you mean STREAMLABEL_INPUT_TOPIC?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["not toml", '[kafka]\nbrokers = "a"\n', "input = 3\n"])

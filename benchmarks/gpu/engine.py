@@ -148,7 +148,7 @@ def _point(
 
 
 def _scored(forward: Forward, rows: Rows) -> None:
-    scores(forward, rows, independent=False)
+    scores(forward, rows, "softmax")
 
 
 def _device_ms(forward: Forward, rows: Rows, sizes: Sizes) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import threading
 from collections.abc import Sequence
@@ -22,12 +23,17 @@ class Wire:
     Attributes:
         ports: one for each broker; known before the brokers are.
         delay: seconds that each piece of data takes, each way.
+        drops_after: seconds of idleness after which a connection's data are swallowed, as load
+            balancers do that forget it; nobody is told.
+        swallowed: bytes, so far.
     """
 
     def __init__(self, brokers: int) -> None:
         self._sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(brokers)]
         self.ports = [one.getsockname()[1] for one in self._sockets]
         self.delay = 0.0
+        self.drops_after = math.inf
+        self.swallowed = 0
         self._whole = asyncio.Event()
         self._whole.set()
 
@@ -60,17 +66,41 @@ class Wire:
         except OSError:  # the broker is down: so says the closed connection
             writer.close()
             return
-        await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
+        pulse = _Pulse(self.drops_after)
+        await asyncio.gather(
+            self._copy(reader, far_writer, pulse), self._copy(far_reader, writer, pulse)
+        )
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pulse: _Pulse
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
+                if not pulse.beats(asyncio.get_running_loop().time()):
+                    self.swallowed += len(data)
+                    continue
                 await self._whole.wait()
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 writer.write(data)
                 await writer.drain()
         writer.close()
+
+
+class _Pulse:
+    """Whether a connection is remembered: both ways are one connection."""
+
+    def __init__(self, longest_pause: float) -> None:
+        self._longest_pause = longest_pause
+        self._last: float | None = None
+
+    def beats(self, now: float) -> bool:
+        """Whether data at `now` still pass."""
+        if self._last is not None and now - self._last > self._longest_pause:
+            self._longest_pause = -1.0
+            return False
+        self._last = now
+        return True
 
 
 class Wires:

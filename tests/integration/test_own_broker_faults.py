@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
-from kafka.admin import (
-    ACL,
-    ACLFilter,
-    ACLOperation,
-    ACLPermissionType,
-    ResourcePattern,
-    ResourcePatternFilter,
-    ResourceType,
-)
 
 from tests.apache import ApacheKafka
-from tests.conftest import Topics
+from tests.guarded import ADMIN, AUDITOR, CONFIGS, GUARDED, RIGHTS, TOPICS, WORKER, grant, take_away
 from tests.own_kafka import admin_of, named, own_kafka
 from tests.workers import (
     ObedientModel,
@@ -35,8 +26,6 @@ from tests.workers import (
 from worker.errors import AccessDenied, Fatal
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
-
-TOPICS = Topics("in", "out", "dead", "group", 1)
 
 
 # -- disk --------------------------------------------------------------------------------------
@@ -98,62 +87,6 @@ def offline(admin: KafkaAdminClient) -> bool:
 
 # -- rights ------------------------------------------------------------------------------------
 
-_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-GUARDED = {
-    "listener.security.protocol.map": "PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
-    "inter.broker.listener.name": "PLAINTEXT",
-    "sasl.mechanism.inter.broker.protocol": "PLAIN",
-    "sasl.enabled.mechanisms": "PLAIN",
-    "listener.name.plaintext.plain.sasl.jaas.config": (
-        f'{_LOGIN} username="admin" password="a" user_admin="a" user_worker="w";'
-    ),
-    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-    "super.users": "User:admin;User:ANONYMOUS",
-}
-ADMIN = {
-    "security_protocol": "SASL_PLAINTEXT",
-    "sasl_mechanism": "PLAIN",
-    "sasl_plain_username": "admin",
-    "sasl_plain_password": "a",
-}
-WORKER = {
-    "kafka__security_protocol": "SASL_PLAINTEXT",
-    "kafka__sasl_mechanism": "PLAIN",
-    "kafka__sasl_username": "worker",
-    "kafka__sasl_password": "w",
-    "kafka__session_timeout": 6,  # who may not leave the group is waited for
-}
-AUDITOR = (
-    *("--kafka-security-protocol", "SASL_PLAINTEXT", "--kafka-sasl-mechanism", "PLAIN"),
-    *("--kafka-sasl-username", "admin", "--kafka-sasl-password", "a"),
-)
-
-Right = tuple[ResourceType, str, ACLOperation]
-RIGHTS: dict[str, Right] = {
-    "input": (ResourceType.TOPIC, TOPICS.input, ACLOperation.READ),
-    "output": (ResourceType.TOPIC, TOPICS.output, ACLOperation.WRITE),
-    "dead letters": (ResourceType.TOPIC, TOPICS.dead, ACLOperation.WRITE),
-    "group": (ResourceType.GROUP, TOPICS.group, ACLOperation.READ),
-}
-
-
-def grant(admin: KafkaAdminClient, rights: Sequence[Right]) -> None:
-    answer = admin.create_acls(
-        [
-            ACL("User:worker", "*", operation, ACLPermissionType.ALLOW, ResourcePattern(kind, name))
-            for kind, name, operation in rights
-        ]
-    )
-    assert not answer["failed"], answer
-
-
-def take_away(admin: KafkaAdminClient, right: Right) -> None:
-    kind, name, operation = right
-    pattern = ResourcePatternFilter(
-        kind, name, pattern_type=ResourcePattern(kind, name).pattern_type
-    )
-    admin.delete_acls([ACLFilter("User:worker", "*", operation, ACLPermissionType.ALLOW, pattern)])
-
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[tuple[ApacheKafka, KafkaAdminClient]]:
@@ -174,13 +107,9 @@ def test_check_names_the_right_to_read_the_topics_limits(
     said = check(named(kafka), TOPICS, *user)
     for topic in (TOPICS.output, TOPICS.dead):
         assert f"configuration of topic '{topic}' can't be read: grant DESCRIBE_CONFIGS" in said
-    rights = [
-        (ResourceType.TOPIC, topic, ACLOperation.DESCRIBE_CONFIGS)
-        for topic in (TOPICS.output, TOPICS.dead)
-    ]
-    grant(admin, rights)
-    wait_until(lambda: "DESCRIBE_CONFIGS" not in check(named(kafka), TOPICS, *user))
-    for right in rights:
+    grant(admin, CONFIGS)
+    wait_until(lambda: "can't be read" not in check(named(kafka), TOPICS, *user))
+    for right in CONFIGS:
         take_away(admin, right)
 
 

@@ -22,8 +22,9 @@ from worker.errors import (
     TopicMissing,
 )
 from worker.kafka_io import connection
+from worker.kafka_io.causes import witness
 from worker.kafka_io.connection import client_options, connect
-from worker.kafka_io.translation import translate, witness
+from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
 

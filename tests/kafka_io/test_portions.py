@@ -132,7 +132,7 @@ def test_a_batch_that_can_not_be_read_is_named_after_all_before_it(reason: str) 
     assert isinstance(fault, InputDamaged)
     assert str(fault).startswith("in[3]: offsets 10 to 13 can't be read: ")
     assert str(fault).endswith(
-        "\n  python -m kafka.admin --bootstrap-servers a:1,b:2 groups reset-offsets "
+        "\n  python -P -m kafka.admin --bootstrap-servers a:1,b:2 groups reset-offsets "
         "--group-id 'my group' --partition in:3 --to-offset 14"
     )
 

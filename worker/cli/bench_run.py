@@ -72,8 +72,6 @@ def perform(args: argparse.Namespace, loaded: Loaded) -> int:
     def say(line: str) -> None:
         told.print(f"bench: {line}", markup=False, soft_wrap=True)
 
-    for warning in loaded.warnings:
-        say(warning)
     with Interrupts(clock) as interrupts, ExitStack() as stack:
         bench = _Run(args, loaded, interrupts, stack, clock, say).bench()
     Console(highlight=False).print(for_people(bench))

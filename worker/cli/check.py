@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from worker.core.visible import excerpt, visible
-from worker.errors import BrokerAway, Fatal, StreamlabelError
+from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
 from worker.settings import Loaded, Option, Settings, options
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     parts: tuple[tuple[str, Part], ...] = (
         ("broker", _broker),
         ("topics", _topics),
+        ("rights", _rights),
         ("records", _records),
         ("model", _model),
     )
@@ -112,8 +113,7 @@ def _broker(settings: Settings) -> Found:
     from worker.kafka_io.admin import Admin
 
     with Admin(settings.kafka) as admin:
-        admin.topics([settings.input.topic])
-    return Found(f"{settings.kafka.bootstrap_servers} answers")
+        return Found(f"{settings.kafka.bootstrap_servers} answers", tuple(admin.cut_off()))
 
 
 def _topics(settings: Settings) -> Found:
@@ -128,6 +128,25 @@ def _there(settings: Settings) -> dict[str, TopicInfo]:
     from worker.runtime.topics import require
 
     return require(settings.model_copy(update={"create_topics": False}))
+
+
+def _rights(settings: Settings) -> Found:
+    from worker.clock import SystemClock
+    from worker.kafka_io.rights import try_rights
+
+    rights = try_rights(settings, SystemClock())
+    user = settings.kafka.sasl_username or "this client"
+    lacking = [right for right in rights if right.held is False]
+    if needed := [right.words for right in lacking if right.needed]:
+        raise AccessDenied(f"{user} lacks {', '.join(needed)}: grant that")
+    warnings = []
+    if lacking:
+        told = ", ".join(right.words for right in lacking)
+        warnings.append(f"{user} lacks {told}: what these topics take is found out by trying")
+    if untold := [right.words for right in rights if right.held is None]:
+        warnings.append(f"the broker does not tell whether {user} has {', '.join(untold)}")
+    held = ", ".join(right.words for right in rights if right.held)
+    return Found(f"{user} has {held}", tuple(warnings))
 
 
 def _records(settings: Settings) -> Found:

@@ -72,8 +72,6 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     _check(args.texts)
     settings = loaded.settings
     logs.configure(settings.log.level, settings.log.format)
-    for warning in loaded.warnings:
-        print(f"streamlabel: {warning}", file=sys.stderr)
     tokeniser, classifier = load(settings.model, settings.batch.forward_tokens)
     label = _labelling(tokeniser, classifier)
     show: Show = _json_lines(classifier.card) if args.json else _rows(classifier.card)

@@ -7,13 +7,14 @@ rooms; each command does that when it runs.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args, get_origin
+from typing import Literal, NoReturn, Protocol, get_args, get_origin
 
 from worker.core.visible import visible
 from worker.errors import SettingsError, StreamlabelError
@@ -31,6 +32,8 @@ COMMANDS = {
     "top": "watch a worker in this terminal",
     "audit": "prove from the topics alone that every promise held",
 }
+
+_TELL_THEMSELVES = {"run", "check"}  # what looks odd about the settings
 
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -52,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if isinstance(sys.stdout, io.TextIOWrapper):  # LC_ALL=C, say, has no letters but ASCII's
         sys.stdout.reconfigure(errors="backslashreplace")
-    args = _parser(argv).parse_args(argv)
+    args, unknown = _parser(argv).parse_known_args(argv)
+    if unknown:
+        _refuse(args.command_parser, unknown)
     command: Command = args.command_module
     try:
         code = command.run(args, _settings(args, command))
@@ -90,29 +95,32 @@ def _turn_stdout_away() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
+    """Name the flags that are none, and the nearest ones; what follows a flag may be a secret."""
+    flags = [argument.partition("=")[0] for argument in unknown if argument.startswith("-")]
+    known = [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001
+    near = [difflib.get_close_matches(flag, known, n=1) for flag in flags]
+    hints = " ".join(dict.fromkeys(found[0] for found in near if found))
+    told = (" ".join(flags) or str(len(unknown))) + (f"; did you mean {hints}?" if hints else "")
+    parser.error(f"unrecognized arguments: {told}")
+
+
 def _settings(args: argparse.Namespace, command: Command) -> Loaded:
     given = vars(args)
     flags = {o.path: given[o.path] for o in _options_of(command) if o.path in given}
-    return load(flags, given.get("config"))
+    loaded = load(flags, given.get("config"))
+    if args.command_name not in _TELL_THEMSELVES:
+        for warning in loaded.warnings:
+            print(f"streamlabel: {visible(warning)}", file=sys.stderr)
+    return loaded
 
 
 def _options_of(command: Command) -> list[Option]:
     return [o for o in options() if o.path.startswith(command.OPTIONS or ("\0",))]
 
 
-class _Parser(argparse.ArgumentParser):
-    """Names flags that there are not, and never their values: one may be a password."""
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        found, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-            self.error(f"unrecognized arguments: {' '.join(flags) or len(unknown)}")
-        return found
-
-
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = argparse.ArgumentParser(
         prog="streamlabel",
         description="Labels a Kafka topic of texts with a transformer model.",
         epilog="`streamlabel COMMAND --help` tells more. Settings come from flags, then "
@@ -129,7 +137,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             sub.description = module.__doc__
             module.add_arguments(sub)
             _add_settings(sub, module)
-            sub.set_defaults(command_module=module)
+            sub.set_defaults(command_module=module, command_name=name, command_parser=sub)
     return parser
 
 

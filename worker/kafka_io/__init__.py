@@ -2,7 +2,11 @@
 
 ::
 
-    connection   options for every client
+    connection   options for every client, and its first connection
+    network      the client's connections, mended        (the client's IO thread)
+    causes       why a client does not get in: signs in the library's words
+    probe        why a client does not get in: the server is asked
+    tls          certificates and keys, looked at first
     translation  the table of broker faults: exceptions become ours
     batches      records that the client would not read
     unpacking    compressed batches as streams
@@ -19,6 +23,7 @@
     transactions outcomes out, exactly once                      (publish thread)
     refusals     which record of a batch was refused, and then   (publish thread)
     publisher    one producer                                    (publish thread)
+    rights       which ones the worker's user has, for `check`   (main thread)
     admin        topics, offsets, members                        (any thread)
     newest       the last records of a topic, for `check`     (main thread)
     history      whole topics, for the audit                     (main thread)

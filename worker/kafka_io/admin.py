@@ -19,6 +19,7 @@ from worker.clock import Clock, SystemClock
 from worker.core.topics import TopicInfo
 from worker.errors import BrokerAway, Fatal, StreamlabelError, TopicMissing
 from worker.kafka_io.connection import connect
+from worker.kafka_io.probe import unreachable
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
@@ -168,6 +169,11 @@ class Admin:
         """Who is in the group now, with their partitions of `topic` (none without it)."""
         described = self._ask(lambda client: _described(client, group))
         return [_member(member, topic) for member in described.get("members", [])]
+
+    def cut_off(self) -> list[str]:
+        """A sentence for each broker that sends clients to an address out of reach from here."""
+        brokers = self._client._manager.cluster.brokers()  # noqa: SLF001 - there is no public way
+        return unreachable((one.node_id, one.host, one.port) for one in brokers)
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
         """One call of the client; "not yet" is asked again for a few seconds."""

@@ -143,7 +143,7 @@ def _way_past(kafka: KafkaSettings, tp: TopicPartition, offset: int) -> str:
     cluster = ("--bootstrap-servers", kafka.bootstrap_servers)
     group = ("--group-id", kafka.group_id, "--partition", f"{tp.topic}:{tp.partition}")
     reset = ("reset-offsets", *group, "--to-offset", str(offset))
-    command = shlex.join(["python", "-m", "kafka.admin", *cluster, "groups", *reset])
+    command = shlex.join(["python", "-P", "-m", "kafka.admin", *cluster, "groups", *reset])
     return (
         "To go on without these records, stop the group's workers and run (with the login that "
         f"your cluster asks for)\n  {command}"

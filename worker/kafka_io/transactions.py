@@ -45,7 +45,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import FencedInstanceIdError, KafkaError
+from kafka.errors import (
+    FencedInstanceIdError,
+    KafkaError,
+    TransactionalIdAuthorizationFailedError,
+)
 
 from worker.clock import Clock
 from worker.core.mend import Mend, give_up
@@ -274,11 +278,20 @@ class TransactionalSink:
         publisher = self._make_publisher(self._id)
         try:
             publisher.begin_epoch()
-        except KafkaError:
+        except KafkaError as error:
             # Another try makes another producer; this one must not fence it later.
             publisher.abandon()
+            if isinstance(error, TransactionalIdAuthorizationFailedError):
+                raise AccessDenied(self._right()) from error
             raise
         return publisher
+
+    def _right(self) -> str:
+        return (
+            f"Kafka: the broker refuses the transactional id {self._id!r}: grant this worker's user "
+            "WRITE on transactional ids with the prefix "
+            f"'{self._settings.kafka.group_id}-', then start it again"
+        )
 
 
 def transactional_id(settings: Settings) -> str:

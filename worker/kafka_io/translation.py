@@ -37,15 +37,10 @@ A record that is refused is mended first, or another outcome is sent in its plac
 the worker stops where nothing is left to send. Without an exception: the client itself tries again on what a retry mends; `watch` notices a topic
 that goes under way, `membership` a group that has not answered; `source` moves a position that
 the log no longer has.
-
-The library retries a first connection without end and then says only "Unable to bootstrap": a
-wrong password, an unknown authority and a switched-off broker look the same. What went wrong each
-time it tells its log alone, so a handler on its logger remembers the last lines.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 
 from kafka import errors
@@ -60,6 +55,7 @@ from worker.errors import (
     StreamlabelError,
     TopicMissing,
 )
+from worker.kafka_io.causes import Verdict, witness
 from worker.kafka_io.portions import BatchUnreadable
 
 # By meaning, first match wins. What is in none of them is judged by the library's own `retriable`.
@@ -108,101 +104,38 @@ _MEANINGS: tuple[tuple[type[StreamlabelError], tuple[type[Exception], ...]], ...
     ),
 )
 
-_ADVICE: dict[type[StreamlabelError], str] = {
-    TopicMissing: " (`streamlabel topics create` makes the topics)",
-    AccessDenied: " (grant it to this worker's user, then start the worker again)",
+_GRANT = "grant it to this worker's user, then start the worker again"
+# Advice by exception; first match wins.
+_ADVICE: dict[tuple[type[Exception], ...], str] = {
+    (
+        errors.UnknownTopicOrPartitionError,
+        errors.UnknownTopicIdError,
+        errors.InvalidTopicError,
+    ): "`streamlabel topics create` makes the topics",
+    (errors.SaslAuthenticationFailedError,): "check kafka.sasl_username and kafka.sasl_password",
+    (errors.TopicAuthorizationFailedError,): (
+        f"READ on the input topic, WRITE on the two others is needed: {_GRANT}"
+    ),
+    (errors.GroupAuthorizationFailedError,): f"READ on the group is needed: {_GRANT}",
+    (errors.TransactionalIdAuthorizationFailedError,): (
+        "exactly once needs WRITE on the transactional ids that begin with kafka.group_id and a "
+        f"dash: {_GRANT}"
+    ),
+    (errors.AuthorizationError,): _GRANT,
+    (errors.InconsistentGroupProtocolError,): (
+        "clients of another kind are in this group and share its partitions by other rules: stop "
+        "them, or set a kafka.group_id of this worker's own"
+    ),
+    (errors.InvalidSessionTimeoutError,): (
+        "set kafka.session_timeout between group.min.session.timeout.ms and "
+        "group.max.session.timeout.ms of the broker, 6 s and 1,800 s unless they were changed"
+    ),
+    (errors.NodeNotReadyError,): "no known broker can be reached now",
+    (errors.CorruptRecordError,): (
+        "the broker's copy is damaged; restore it from a replica, or move the group's offset of "
+        "this partition past it"
+    ),
 }
-_DAMAGED = (
-    ": the broker's copy is damaged; restore it from a replica, or move the group's offset of this "
-    "partition past it"
-)
-
-# The broker told its version and then hung up. When its "no" and the end of the connection
-# arrive together, the library drops the "no" (`_sock_recv` returns both, the error wins), so
-# a wrong password looks like this about every other time. A broker that goes down looks like it
-# too, and the lines may be those of a client beside this one: where the same settings were good
-# enough before, it is no sign of a refusal.
-_HANGS_UP = r"broker_version=\(.*socket disconnected"
-
-# What the library's log says (a pattern) -> what it means, the surest sign first.
-_CAUSES: tuple[tuple[str, type[StreamlabelError], str], ...] = (
-    (
-        "SaslAuthenticationFailed",
-        AccessDenied,
-        "it refuses the credentials: check kafka.sasl_username and kafka.sasl_password",
-    ),
-    (
-        "UnsupportedSaslMechanism",
-        AccessDenied,
-        "it does not take this way to log in: check kafka.sasl_mechanism",
-    ),
-    (
-        "IllegalSaslState",
-        AccessDenied,
-        "this port takes no SASL: check the port and kafka.security_protocol",
-    ),
-    (
-        "certificate is not valid for",
-        Fatal,
-        "its certificate is for another host name: use that name in kafka.bootstrap_servers",
-    ),
-    (
-        "CERTIFICATE_VERIFY_FAILED",
-        Fatal,
-        "its certificate is not signed by an authority that is known here: set kafka.ssl_cafile",
-    ),
-    (
-        _HANGS_UP,
-        AccessDenied,
-        (
-            "it hangs up instead of letting this client in: check kafka.sasl_username, "
-            "kafka.sasl_password, kafka.sasl_mechanism and kafka.security_protocol"
-        ),
-    ),
-    (
-        r"\[SSL",
-        BrokerAway,
-        (
-            "the TLS handshake failed: check the port, kafka.security_protocol and, where the broker "
-            "wants a client certificate, kafka.ssl_certfile"
-        ),
-    ),
-    ("DNS", BrokerAway, "its host name can't be resolved"),
-    ("ECONNREFUSED", BrokerAway, "nothing listens there: is the broker up, is the port right?"),
-    ("timed out", BrokerAway, "nothing answers there: is a firewall in the way?"),
-    (
-        "socket disconnected",
-        BrokerAway,
-        (
-            "it hangs up at once: is it going down, or does this port want TLS (check "
-            "kafka.security_protocol)?"
-        ),
-    ),
-)
-
-
-class Witness(logging.Handler):
-    """Remembers which signs the library's complaints held, and the last one; no record is in them.
-
-    A set of signs, not the lines: a client that fails logs some of them thousands of times.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.begin(let_in=False)
-
-    def begin(self, *, let_in: bool) -> None:
-        """Start anew, for a client whose like was let in before, or was not."""
-        self.let_in = let_in
-        self.signs: set[str] = set()
-        self.last = "nothing answers"
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()
-        self.signs.update(sign for sign, _, _ in _CAUSES if re.search(sign, self.last))
-
-
-witness = Witness()
 
 
 def translate(error: Exception) -> StreamlabelError:
@@ -211,18 +144,17 @@ def translate(error: Exception) -> StreamlabelError:
         return error
     if isinstance(error, errors.KafkaTimeoutError) and "Unable to bootstrap" in str(error):
         return _explained(error)
+    told = f"Kafka: {plain(error)}{_advice(error)}"
     for meaning, types in _MEANINGS:
         if isinstance(error, types):
-            return meaning(_told(error, meaning))
+            return meaning(told)
     if isinstance(error, BatchUnreadable):
         return InputDamaged(error.words)
-    if isinstance(error, errors.CorruptRecordError):
-        return Fatal(f"Kafka: {plain(error)}{_DAMAGED}")
-    return Fatal(f"Kafka: {type(error).__name__}: {error}")
+    return Fatal(told)
 
 
-def _told(error: Exception, meaning: type[StreamlabelError]) -> str:
-    return f"Kafka: {plain(error)}{_ADVICE.get(meaning, '')}"
+def _advice(error: Exception) -> str:
+    return next((f" ({words})" for types, words in _ADVICE.items() if isinstance(error, types)), "")
 
 
 def plain(error: Exception) -> str:
@@ -234,9 +166,4 @@ def plain(error: Exception) -> str:
 
 def _explained(error: Exception) -> StreamlabelError:
     servers = re.sub(r"[\[\]']", "", str(error).rpartition(" from ")[2])
-    for sign, meaning, words in _CAUSES:
-        if sign == _HANGS_UP and witness.let_in:
-            continue
-        if sign in witness.signs:
-            return meaning(f"can't connect to Kafka at {servers}: {words}")
-    return BrokerAway(f"can't connect to Kafka at {servers}: {witness.last}")
+    return (witness.verdict() or Verdict(BrokerAway, witness.last)).error(servers)

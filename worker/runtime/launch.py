@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -77,8 +77,10 @@ class Launcher:
         Raises:
             Fatal: they are not, or are forbidden. A broker that is away is waited for by `run`.
         """
-        with suppress(BrokerAway):
+        try:
             self._topics = require(self._settings)
+        except BrokerAway as error:
+            log.warning("the broker is away; the model is loaded meanwhile", reason=str(error))
 
     def run(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
         """Label until `stop`.

@@ -33,7 +33,6 @@ _KAFKAS_OWN = (
     "__share_group_state",
     "__cluster_metadata",
 )
-_LAST_PORT = 65_535
 _SMALLEST_CACHE = 100_000  # bytes
 _SMALLEST_REFERENCE = 100  # records
 
@@ -209,7 +208,6 @@ def _contradictions(s: Settings) -> Iterator[str]:
         )
     yield from _cache_contradictions(s.cache)
     yield from _drift_contradictions(s.drift)
-    yield from _server_contradictions(s.kafka)
     yield from _security_contradictions(s.kafka)
     yield from _http_contradictions(s.http)
 
@@ -228,12 +226,6 @@ def _topic_contradictions(s: Settings) -> Iterator[str]:
             yield f"{path} = {name!r} can't be a topic's name in Kafka"
         elif name in _KAFKAS_OWN:
             yield f"{path} = {name!r} is a topic of Kafka itself: choose another name"
-
-
-def _server_contradictions(k: KafkaSettings) -> Iterator[str]:
-    for server in map(str.strip, k.bootstrap_servers.split(",")):
-        if not 1 <= int(server.rpartition(":")[2]) <= _LAST_PORT:
-            yield f"kafka.bootstrap_servers: {server} has no port from 1 to {_LAST_PORT}"
 
 
 def _cache_contradictions(c: CacheSettings) -> Iterator[str]:

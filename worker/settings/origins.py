@@ -192,10 +192,10 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         if not path:
             lines += [part + _origins_named_in(part, origins) for part in message.split("; ")]
             continue
-        shown = _shown(path, fault["input"])
         if fault["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(path, [o.path for o in options()], n=1)
-            message = "no such setting" + (f"; did you mean {near[0]}?" if near else "")
+            lines.append(_unknown(path, fault["input"], origins))
+            continue
+        shown = _shown(path, fault["input"])
         lines.append(f"{path}{shown}: {message} (from {origins.get(path, 'default')})")
     return "\n".join(lines)
 
@@ -206,6 +206,22 @@ def _shown(path: str, value: Any) -> str:
     if not known or isinstance(value, dict | list):
         return ""
     return f" = {value!r:.{_SHOWN}}"
+
+
+def _unknown(path: str, value: Any, origins: Mapping[str, str]) -> str:
+    """A name that is none, and the nearest one; its value is not shown, it may be a secret."""
+    if isinstance(value, dict) and "." not in path:
+        tables = {o.path.partition(".")[0] for o in options() if "." in o.path}
+        name, kind, known = f"[{path}]", "table", {f"[{table}]": table for table in tables}
+    else:
+        name, kind, known = path, "setting", {o.path: o.path for o in options()}
+    # Whoever forgets the table, or takes another one, still knows the setting's own name.
+    leaf = path.rpartition(".")[2]
+    namesakes = [one for one, of in known.items() if of.rpartition(".")[2] == leaf]
+    near = namesakes or difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    told = [origin for said, origin in origins.items() if f"{said}.".startswith(f"{path}.")]
+    return f"{name}: no such {kind}{hint} (from {told[0] if told else 'default'})"
 
 
 def _origins_named_in(message: str, origins: Mapping[str, str]) -> str:

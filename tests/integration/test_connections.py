@@ -1,0 +1,102 @@
+"""Connections that end, or do not: brokers that move, and what drops a quiet one in silence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.apache import ApacheKafka, Node, free_ports
+from tests.chaos.proxy import Wires
+from tests.conftest import Broker, Topics
+from tests.own_kafka import admin_of, own_kafka
+from tests.workers import audit, clock, count, produce, running, texts, wait_until
+from worker.settings import read_environment
+
+pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
+
+TOPICS = Topics("in", "out", "dead", "group", 1)
+DROPS_AFTER = 6.0  # seconds
+
+
+def move(node: Node, port: int) -> None:
+    """Start it on its data at another port, as a container that is made again elsewhere."""
+    properties = node.folder / "server.properties"
+    properties.write_text(properties.read_text().replace(f":{node.port}", f":{port}"))
+    node.port = port
+    node.start()
+    node.wait()
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_brokers_that_have_all_moved_are_found_at_the_bootstrap_servers(
+    delivery: str,
+) -> None:
+    """The client knows the addresses of the last metadata; nobody is there to tell new ones."""
+    with own_kafka() as kafka, admin_of(kafka, TOPICS):
+        (node,) = kafka.nodes
+        (later,) = free_ports(1)
+        before, after = (
+            Broker(f"127.0.0.1:{port}", "apache", "its own") for port in (node.port, later)
+        )
+        both = replace(
+            before, bootstrap_servers=f"{before.bootstrap_servers},{after.bootstrap_servers}"
+        )
+        with running(both, TOPICS, delivery=delivery) as worker:
+            produce(before, TOPICS.input, texts(50))
+            wait_until(lambda: worker.published == 50, what="it works")
+            kafka.go_down()
+            move(node, later)
+            produce(after, TOPICS.input, texts(50, start=50))
+            wait_until(lambda: count(after, TOPICS) >= 100, 90, "it has found the broker")
+        verdict = audit(after, TOPICS)
+        assert verdict["holds"], verdict
+
+
+@contextlib.contextmanager
+def through(wires: Wires) -> Iterator[ApacheKafka]:
+    """A broker that sends clients to a wire which forgets quiet connections."""
+    home = read_environment("KAFKA_HOME")
+    if not home:
+        pytest.skip("needs an Apache Kafka of its own to break: set KAFKA_HOME")
+    wires.slots[0].drops_after = DROPS_AFTER
+    with ApacheKafka(Path(home), doors={"WIRE": wires.slots[0].ports}) as kafka:
+        wires.connect([[kafka.nodes[0].listeners["WIRE"]]])
+        yield kafka
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_quiet_connection_is_closed_before_it_is_dropped_in_silence(delivery: str) -> None:
+    """A dropped one would cost the next record `kafka.request_timeout`."""
+    with Wires(1, 1) as wires, through(wires) as kafka, admin_of(kafka, TOPICS):
+        wire, target = wires.slots[0], Broker(f"127.0.0.1:{wires.slots[0].ports[0]}", "apache", "")
+        direct = Broker(kafka.bootstrap_servers, "apache", "its own")
+        settings = {"delivery": delivery, "kafka__connections_max_idle": 1.0}
+        with running(target, TOPICS, **settings) as worker:
+            for number in (1, 2):
+                produce(direct, TOPICS.input, texts(1, start=number))
+                wait_until(lambda: worker.published == number, 25, f"result {number}")  # noqa: B023
+                clock.sleep(DROPS_AFTER + 1)
+        assert wire.swallowed == 0
+        assert audit(direct, TOPICS)["holds"]
+
+
+def test_an_answer_that_is_late_is_said_with_the_time_of_idleness() -> None:
+    """With the defaults, nothing else tells why a record took half a minute."""
+    with Wires(1, 1) as wires, through(wires) as kafka, admin_of(kafka, TOPICS):
+        target = Broker(f"127.0.0.1:{wires.slots[0].ports[0]}", "apache", "")
+        direct = Broker(kafka.bootstrap_servers, "apache", "its own")
+        with capture_logs() as lines, running(target, TOPICS, kafka__request_timeout=6) as worker:
+            produce(direct, TOPICS.input, texts(1))
+            wait_until(lambda: worker.published == 1, what="the first result")
+            clock.sleep(DROPS_AFTER + 1)
+            produce(direct, TOPICS.input, texts(1, start=1))
+            wait_until(lambda: worker.published == 2, what="the second result")
+        late = [line for line in lines if line["event"].startswith("a broker's answer is late")]
+        assert late
+        assert max(line["idle_before_s"] for line in late) > DROPS_AFTER
+        assert "kafka.connections_max_idle" in late[0]["event"]

@@ -1,0 +1,149 @@
+"""Servers that are no broker, or half of one: what a client is told wrong connects to them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from kafka.protocol.metadata import ApiVersionsResponse
+from kafka.protocol.sasl import SaslAuthenticateResponse, SaslHandshakeResponse
+
+CERTIFICATES = Path(__file__).parent.parent / "certificates"
+AUTHORITY = CERTIFICATES / "authority.pem"
+
+Handler = Callable[[socket.socket], None]
+_API_VERSIONS, _HANDSHAKE, _AUTHENTICATE, _METADATA = 18, 17, 36, 3
+
+
+class Server:
+    """Serves each connection on a thread of its own, for as long as the context lasts.
+
+    Attributes:
+        port: of 127.0.0.1.
+        connections: how many there were.
+    """
+
+    def __init__(self, handler: Handler, certificate: str | None = None) -> None:
+        self._handler = handler
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+        if self._context and certificate:
+            self._context.load_cert_chain(CERTIFICATES / certificate)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.connections = 0
+        self._open: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        for one in self._open:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                accepted, _ = self._socket.accept()
+                self.connections += 1
+                self._open.append(accepted)
+                self._threads.append(threading.Thread(target=self._serve, args=(accepted,)))
+                self._threads[-1].start()
+
+    def _serve(self, accepted: socket.socket) -> None:
+        with accepted, contextlib.suppress(OSError):
+            if self._context is None:
+                self._handler(accepted)
+            else:
+                with self._context.wrap_socket(accepted, server_side=True) as secure:
+                    self._handler(secure)
+
+
+def silence(connection: socket.socket) -> None:
+    """Take what comes and say nothing."""
+    while connection.recv(4096):
+        pass
+
+
+def http(connection: socket.socket) -> None:
+    """A web server: it waits for a line's end before it answers."""
+    said = b""
+    while b"\n" not in said:
+        piece = connection.recv(4096)
+        if not piece:
+            return
+        said += piece
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+def broker_without_login(connection: socket.socket) -> None:
+    """Tells its version, takes no login."""
+    for api, version, correlation, _ in _requests(connection):
+        if api == _API_VERSIONS:
+            _send(connection, correlation, _versions(version))
+        elif api == _HANDSHAKE:
+            _send(connection, correlation, SaslHandshakeResponse(error_code=34, mechanisms=[]))
+        else:
+            return
+
+
+def broker_that_refuses(connection: socket.socket) -> None:
+    """Refuses each password, and closes the connection with the answer, as Kafka may."""
+    for api, version, correlation, request in _requests(connection):
+        if api == _API_VERSIONS:
+            _send(connection, correlation, _versions(version))
+        elif api == _HANDSHAKE:
+            error = 0 if b"PLAIN" in request else 33
+            answer = SaslHandshakeResponse(error_code=error, mechanisms=["PLAIN"])
+            _send(connection, correlation, answer)
+        elif api == _AUTHENTICATE:
+            no = SaslAuthenticateResponse(
+                error_code=58,
+                error_message="Authentication failed",
+                auth_bytes=b"",
+                session_lifetime_ms=0,
+            )
+            _send(connection, correlation, no)
+            return
+        else:  # a request before the login
+            return
+
+
+def _requests(connection: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:
+    """API, version, correlation id and all of each request."""
+    stream = connection.makefile("rb")
+    while size := stream.read(4):
+        request = stream.read(struct.unpack(">i", size)[0])
+        api, version, correlation = struct.unpack_from(">hhi", request)
+        yield api, version, correlation, request
+
+
+def _versions(version: int) -> Any:
+    spoken = {_METADATA: 12, _API_VERSIONS: 4, _HANDSHAKE: 1, _AUTHENTICATE: 1}
+    return ApiVersionsResponse(
+        version=version,
+        error_code=0,
+        api_keys=[
+            ApiVersionsResponse.ApiVersion(api_key=key, min_version=0, max_version=newest)
+            for key, newest in spoken.items()
+        ],
+    )
+
+
+def _send(connection: socket.socket, correlation: int, response: Any, version: int = 1) -> None:
+    if response.API_VERSION is None:
+        response.API_VERSION = version
+    response.with_header(correlation_id=correlation)
+    connection.sendall(response.encode(header=True, framed=True))
