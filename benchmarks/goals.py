@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not any(word.split("=")[0] == "--model" for word in given):
         given += ["--model", str(random_model(ModelSettings().cache_dir.expanduser()))]
     RESULTS.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "worker", "bench", *given]
+    command = [sys.executable, "-P", "-m", "worker", "bench", *given]
     command += ["--json", str(RESULTS / "bench.json")]
     with contextlib.ExitStack() as stack:
         given_one = any(word.split("=")[0] == "--bootstrap-servers" for word in given)

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import pytest
 
+from tests import skips
 from tests.apache import ApacheKafka
 from worker.clock import SystemClock
 from worker.local.embedded import EmbeddedBroker
@@ -66,7 +67,12 @@ _used_key = pytest.StashKey[Counter[str]]()
 _name_key = pytest.StashKey[str]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    skips.pytest_addoption(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    skips.pytest_configure(config)
     # A shell starts its background jobs with SIGINT ignored, and children inherit that; the tests
     # of Ctrl-C must not depend on how they were started.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka.errors import KafkaError
@@ -140,6 +140,7 @@ class Source:
         told: what else was asked, in order.
         commits: offsets that were committed, in order.
         answers: what is called with the answer of each commit that was not waited for.
+        end, at: of every partition, and the position in each.
     """
 
     def __init__(self, clock: HandClock, at_end: Callable[[], object]) -> None:
@@ -151,6 +152,7 @@ class Source:
         self.commits: list[dict[Partition, int]] = []
         self.answers: list[Callable[[Any], None]] = []
         self.end = 0
+        self.at: dict[Partition, int] = {}
 
     def _ask(self, what: str) -> None:
         self.told.append(what)
@@ -189,8 +191,11 @@ class Source:
     def end_offset(self, _: Partition) -> int | None:
         return self.end
 
-    def position(self, _: Partition) -> int | None:
-        return 0
+    def stable_end(self, _: Partition) -> int | None:
+        return self.end
+
+    def positions(self) -> dict[Partition, int]:
+        return self.at
 
     def group_metadata(self) -> Any:
         return None
@@ -226,11 +231,12 @@ class Pipe:
 
 
 class Sink:
-    """In place of a sink. Counts how often it was told to hurry."""
+    """In place of a sink. Counts how often it was told to hurry, and notes what it was to keep."""
 
     def __init__(self, *, commits_offsets: bool = False) -> None:
         self.commits_offsets = commits_offsets
         self.hurried = 0
+        self.kept: list[RecordRef] = []
 
     def publish(self, _: object) -> None: ...
     def advance(self) -> None: ...
@@ -239,3 +245,6 @@ class Sink:
 
     def hurry(self) -> None:
         self.hurried += 1
+
+    def keep(self, positions: Sequence[RecordRef]) -> None:
+        self.kept += positions

@@ -11,27 +11,46 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    BigBirdConfig,
+    BigBirdForSequenceClassification,
+    ConvBertConfig,
+    ConvBertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    FNetConfig,
+    FNetForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
     ModernBertConfig,
     ModernBertForSequenceClassification,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
+    XLMConfig,
+    XLMForSequenceClassification,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
+    XLNetConfig,
+    XLNetForSequenceClassification,
+    YosoConfig,
+    YosoForSequenceClassification,
 )
 
 Architecture = Literal[
     "distilbert", "bert", "electra", "modernbert", "roberta", "xlm-roberta", "gpt2"
 ]
+
+# In these a text is another beside longer ones, or takes more than ids and a mask.
+Special = Literal["xlnet", "convbert", "fnet", "yoso", "big_bird", "xlm"]
 
 _BERT_TOKENIZER = (
     "tokenizer.json",
@@ -48,8 +67,14 @@ _MODELS: dict[str, tuple[Any, Any]] = {
     "roberta": (RobertaConfig, RobertaForSequenceClassification),
     "xlm-roberta": (XLMRobertaConfig, XLMRobertaForSequenceClassification),
     "gpt2": (GPT2Config, GPT2ForSequenceClassification),
+    "xlnet": (XLNetConfig, XLNetForSequenceClassification),
+    "convbert": (ConvBertConfig, ConvBertForSequenceClassification),
+    "fnet": (FNetConfig, FNetForSequenceClassification),
+    "yoso": (YosoConfig, YosoForSequenceClassification),
+    "big_bird": (BigBirdConfig, BigBirdForSequenceClassification),
+    "xlm": (XLMConfig, XLMForSequenceClassification),
 }
-_WORD_PIECES = ("distilbert", "bert", "electra", "modernbert")
+_BYTES = ("roberta", "xlm-roberta", "gpt2", "xlnet")
 _ROBERTAS = ("roberta", "xlm-roberta")
 # Two layers of ModernBERT: one looks at all of a text, one at 8 tokens to either side.
 _SPECIAL: dict[str, dict[str, Any]] = {
@@ -63,6 +88,11 @@ _SPECIAL: dict[str, dict[str, Any]] = {
         "sep_token_id": 102,
         "eos_token_id": 102,
     },
+    "xlnet": {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 32},
+    "convbert": {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4},
+    # Looks at blocks of texts of more than 28 tokens, and at all of shorter ones.
+    "big_bird": {"num_hidden_layers": 2, "block_size": 4, "num_random_blocks": 1},
+    "xlm": {"emb_dim": 16, "n_layers": 1, "n_heads": 2},
 }
 
 
@@ -71,7 +101,7 @@ def make_checkpoint(
     *,
     labels: Sequence[str] = ("NEGATIVE", "POSITIVE"),
     problem_type: str | None = None,
-    architecture: Architecture = "distilbert",
+    architecture: Architecture | Special = "distilbert",
     max_tokens: int = 64,
     seed: int = 0,
     **special: Any,
@@ -82,21 +112,22 @@ def make_checkpoint(
         directory: made if it is not there.
         labels: the model's outputs.
         problem_type: as in config.json.
-        architecture: those like BERT have its uncased vocabulary of 30,522 words; those like
-            RoBERTa and gpt2 one token a byte, gpt2 without padding token and special tokens.
+        architecture: those like RoBERTa, gpt2 and xlnet have one token a byte, gpt2 without padding
+            token and special tokens; the others BERT's uncased vocabulary of 30,522 words.
         max_tokens: longest text, special tokens included.
         seed: of the weights; equal seeds make equal files.
         special: anything else of the config.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    if architecture in _WORD_PIECES:
+    if architecture not in _BYTES:
         for name in _BERT_TOKENIZER:
             shutil.copyfile(bert_tokenizer() / name, directory / name)
         extra = {"vocab_size": 30_522, "pad_token_id": 0}
     else:
         extra = _write_byte_tokenizer(directory, architecture)
-    # RoBERTa's table of positions begins two rows late.
-    extra["max_position_embeddings"] = max_tokens + 2 * (architecture in _ROBERTAS)
+    if architecture != "xlnet":  # it has no limit
+        # RoBERTa's table of positions begins two rows late.
+        extra["max_position_embeddings"] = max_tokens + 2 * (architecture in _ROBERTAS)
     config_class, model_class = _MODELS[architecture]
     config = config_class(
         **_SMALL | _SPECIAL.get(architecture, {}) | extra | special,
@@ -135,6 +166,8 @@ def edit_json(file: Path, **changes: Any) -> None:
 
 def _write_byte_tokenizer(directory: Path, architecture: Architecture) -> dict[str, Any]:
     """One token a byte. Returns what the config must know of it."""
+    if architecture == "xlnet":
+        return _write_xlnet_tokenizer(directory)
     specials = ["<s>", "<pad>", "</s>", "<unk>"] if architecture in _ROBERTAS else []
     last = ["<mask>"] if architecture in _ROBERTAS else ["<|endoftext|>"]
     tokens = [*specials, *sorted(ByteLevel.alphabet()), *last]
@@ -147,6 +180,25 @@ def _write_byte_tokenizer(directory: Path, architecture: Architecture) -> dict[s
     _write_class(directory, "GPT2Tokenizer")
     end = vocabulary["<|endoftext|>"]
     return {"vocab_size": len(tokens), "bos_token_id": end, "eos_token_id": end}
+
+
+def _write_xlnet_tokenizer(directory: Path) -> dict[str, Any]:
+    """One token a byte, then its separator and, of a type of its own, the token of the class."""
+    tokens = ["<pad>", "<sep>", "<cls>", *sorted(ByteLevel.alphabet())]
+    made = Tokenizer(BPE({token: number for number, token in enumerate(tokens)}, []))
+    made.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    made.post_processor = TemplateProcessing(
+        single="$A:0 <sep>:0 <cls>:2", special_tokens=[("<sep>", 1), ("<cls>", 2)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        pad_token="<pad>",
+        sep_token="<sep>",
+        cls_token="<cls>",
+        padding_side="left",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    ).save_pretrained(directory)
+    return {"vocab_size": len(tokens), "pad_token_id": 0}
 
 
 def _write_class(directory: Path, name: str) -> None:

@@ -62,13 +62,17 @@ class Counted(Metrics):
 class Site:
     """A worker's HTTP, and a thread in place of its stages."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: object) -> None:
         self.metrics, self.health = Counted(), Well()
         self.box, self.model = Box(clock), ObedientModel()
         self.posts = Posts(texts=True, clock=clock)
         self.posts.labels = self.model.card.labels
         self.server = HttpServer(
-            HttpSettings(port=0), self.metrics, self.health, self.posts, self.box
+            HttpSettings.model_validate({"port": 0} | settings),
+            self.metrics,
+            self.health,
+            self.posts,
+            self.box,
         )
         self._stop, self.held = threading.Event(), threading.Event()
         self._stages = threading.Thread(target=self._run)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"settings", "errors", "metrics", "logs", "clock"}
+GROUND = {"settings", "errors", "metrics", "logs", "clock", "signals", "packages"}
 ROOMS = {
     "core": set(),
     "kafka_io": {"core"},

@@ -10,7 +10,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def count(broker: Broker, topics: Topics) -> int:
 def audit(broker: Broker, topics: Topics, *more: str, timeout: float = 120) -> dict[str, Any]:
     """What `streamlabel audit` says of the topics."""
     command = [
-        *(sys.executable, "-m", "worker", "audit", "--json"),
+        *(sys.executable, "-P", "-m", "worker", "audit", "--json"),
         *_at(broker, topics),
         *more,
     ]
@@ -177,6 +177,9 @@ class Partitions:
     def on_lost(self, partitions: Iterable[Partition]) -> None:
         self.told.append("lost")
         self.owned -= set(partitions)
+
+    def on_begun(self, positions: Mapping[Partition, int], where: str) -> Mapping[Partition, int]:
+        return positions
 
     def on_skipped(self, partition: Partition, offsets: range) -> None:
         self.told.append("skipped")

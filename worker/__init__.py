@@ -3,7 +3,7 @@
 The rooms, and who may import whom (never upward, never sideways)::
 
     schemas    the wire contract, pydantic only; never imports worker
-    settings, errors, metrics, logs, clock      the ground floor
+    settings, errors, metrics, logs, clock, signals, packages      the ground floor
     core       pure decisions: decoder, encoder, batcher, offsets, faults, audit ledger
     kafka_io   the only rooms that import kafka
     inference  the only rooms that import torch and transformers

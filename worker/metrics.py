@@ -82,6 +82,12 @@ class Metrics:
             "Input offsets that retention or deletion removed before they were polled.",
             registry=r,
         )
+        self.begun = Counter(
+            "streamlabel_partitions_begun",
+            "Partitions of which the group had committed nothing: it is new, its offsets expired, or "
+            "the partition was added. The log says where it begins.",
+            registry=r,
+        )
         self.published = Counter(
             "streamlabel_records_published", "Results that the broker acknowledged.", registry=r
         )
@@ -195,9 +201,24 @@ class Metrics:
         )
         self.offset_lag = Gauge(
             "streamlabel_offset_lag",
-            "Records between the committed offset and the end of the partition.",
+            "Offsets between the committed one and the end of the partition.",
             ["topic", "partition"],
             multiprocess_mode="livemax",  # one owner; in a rebalance the old one may still tell
+            registry=r,
+        )
+        self.open_transaction = Gauge(
+            "streamlabel_open_transaction_seconds",
+            "Seconds for which another producer's open transaction has held a partition of the input "
+            "up, with everything before it read; 0 while none does.",
+            ["topic", "partition"],
+            multiprocess_mode="livemax",  # as above
+            registry=r,
+        )
+        self.joining = Gauge(
+            "streamlabel_joining_seconds",
+            "Seconds for which the worker has waited for its group to take it in, or for a rebalance "
+            "to end; 0 while it has its part.",
+            multiprocess_mode="livemax",
             registry=r,
         )
         self.time_lag = Gauge(
@@ -338,10 +359,11 @@ class Metrics:
     def forget_partitions(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Drop the series of partitions that this worker no longer owns."""
         for topic, partition in partitions:
-            # `remove` raises for a series that was never made: a partition may go before its
-            # first lag reading.
-            self.offset_lag.labels(topic, str(partition))
-            self.offset_lag.remove(topic, str(partition))
+            for gauge in (self.offset_lag, self.open_transaction):
+                # `remove` raises for a series that was never made: a partition may go before its
+                # first reading.
+                gauge.labels(topic, str(partition))
+                gauge.remove(topic, str(partition))
 
 
 class PoolMetrics:

@@ -128,7 +128,7 @@ def flags_of(cluster: Cluster, names: Names, subject: Subject, slot: int) -> dic
 def audited(cluster: Cluster, names: Names, delivery: Delivery) -> dict[str, Any]:
     """What `streamlabel audit` says of all that was produced."""
     command = [
-        *(sys.executable, "-m", "worker", "audit", "--json", "--to-end"),
+        *(sys.executable, "-P", "-m", "worker", "audit", "--json", "--to-end"),
         *("--bootstrap-servers", cluster.bootstrap_servers),
         *("--group-id", names.group, "--delivery", delivery),
         *("--input-topic", names.input, "--output-topic", names.output),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.records import raw
 from worker.core.offsets import OffsetTracker
-from worker.core.records import Partition
+from worker.core.records import Partition, RecordRef
 
 P = Partition("in", 0)
 
@@ -196,3 +197,91 @@ def test_the_committable_offset_never_passes_an_unresolved_record(data: st.DataO
     assert tracker.committable() == {P: offsets[-1] + 1}
     assert (tracker.records, tracker.bytes) == (0, 0)
     assert (tracker.held_records, tracker.held_bytes) == (0, 0)
+
+
+# -- offsets that have no record ------------------------------------------------------------------
+
+
+def test_the_sources_position_counts_where_nothing_before_it_is_open() -> None:
+    """A transaction's marker has offset 6: no outcome will ever move the group past it."""
+    tracker = tracking(5)
+    tracker.reach({P: 7, Partition("in", 9): 3})
+    assert tracker.committable() == {}
+    tracker.resolve(raw(5).ref)
+    assert tracker.acknowledged() == {P: 6}
+    assert tracker.committable() == {P: 7}
+    tracker.mark_committed({P: 7})
+    assert tracker.acknowledged() == tracker.committable() == {}
+
+
+def test_aborted_records_alone_move_the_group() -> None:
+    tracker = tracking()
+    tracker.reach({P: 4})
+    assert tracker.committable() == {P: 4}
+    assert tracker.acknowledged() == {}
+
+
+def test_a_position_does_not_count_that_passes_what_was_forgotten() -> None:
+    """It was polled, so the source is past it; but it comes again."""
+    tracker = tracking(0, 1)
+    tracker.reach({P: 2})
+    tracker.forget([raw(1).ref])
+    tracker.resolve(raw(0).ref)
+    assert tracker.committable() == {P: 1}
+
+
+def test_a_late_answer_takes_no_commit_back() -> None:
+    tracker = tracking(0, 1)
+    tracker.mark_committed({P: 2})
+    tracker.mark_committed({P: 1})
+    assert tracker.committed(P) == 2
+
+
+def test_where_a_group_begins_is_chosen_once_under_an_epoch() -> None:
+    """The commit of the first choice may be under way: a later one would skip what lies between."""
+    tracker, other = tracking(), Partition("in", 9)
+    assert tracker.begin({P: 10, other: 3}) == [P]
+    assert tracker.begin({P: 15}) == []
+    assert tracker.begun([P, other]) == {P: 10}
+    tracker.assign(P, epoch=2)
+    assert tracker.begun([P]) == {}
+    assert tracker.begin({P: 15}) == [P]
+
+
+def test_positions_that_were_kept_count_for_their_epoch() -> None:
+    tracker, other = tracking(epoch=1), Partition("in", 9)
+    (ref,) = tracker.refs({P: 4, other: 3})
+    assert ref == RecordRef("in", 0, 4, 1)
+    tracker.assign(P, epoch=2)
+    tracker.mark_kept([ref])
+    assert tracker.committed(P) is None
+    tracker.mark_kept(tracker.refs({P: 6}))
+    assert tracker.committed(P) == 6
+
+
+@given(st.integers(0, 2**32))
+def test_progress_reaches_the_end_and_passes_no_open_record(seed: int) -> None:
+    """Polls of any size, acknowledgements in any order, commits at any time, gaps anywhere."""
+    chance = random.Random(seed)
+    tracker, position, done = tracking(), 0, 0
+    has_record = [chance.random() < 0.6 for _ in range(chance.randrange(1, 60))]
+    unresolved: list[int] = []
+    while position < len(has_record) or unresolved:
+        upto = min(position + chance.randrange(8), len(has_record))
+        for offset in range(position, upto):
+            if has_record[offset]:
+                tracker.track(raw(offset))
+                unresolved.append(offset)
+        position = upto
+        if chance.random() < 0.5:
+            tracker.reach({P: position})
+        chance.shuffle(unresolved)
+        for _ in range(chance.randint(0, len(unresolved))):
+            tracker.resolve(raw(unresolved.pop()).ref)
+        committable = tracker.committable().get(P, done)
+        assert done <= committable <= min(unresolved, default=position)
+        if chance.random() < 0.5:
+            tracker.mark_committed({P: committable})
+            done = committable
+    tracker.reach({P: position})
+    assert tracker.committable().get(P, done) == len(has_record)

@@ -14,7 +14,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from tests.apache import ApacheKafka
 from tests.conftest import Broker, Topics
@@ -100,6 +101,49 @@ class Alarms:
         with contextlib.closing(KafkaAdminClient(bootstrap_servers=servers)) as admin:
             admin.delete_records(ends)
 
+    def others_hold_up(self) -> None:
+        servers = self.kafka.bootstrap_servers
+        producer = KafkaProducer(
+            bootstrap_servers=servers, transactional_id="hangs", transaction_timeout_ms=180_000
+        )
+        alert = "StreamlabelInputHeldUp"
+        with (
+            contextlib.closing(producer),
+            self.fault("another producer's transaction hangs", alert),
+        ):
+            producer.init_transactions()
+            producer.begin_transaction()
+            producer.send(TOPICS.input, value=b'{"text": "held"}', partition=0).get(timeout=30)
+            producer.flush()
+        with contextlib.closing(
+            KafkaProducer(bootstrap_servers=servers, transactional_id="hangs")
+        ) as heir:
+            heir.init_transactions()  # which ends it
+        self.cured(alert)
+
+    def a_member_dies(self) -> None:
+        dead, late = self._member(), self._member()
+        while not dead.assignment():
+            dead.poll(timeout_ms=200)
+        dead._coordinator._disable_heartbeat()
+        with self.fault("the group waits for a member that died", "StreamlabelJoining"):
+            late.poll(timeout_ms=200)
+        for one in (late, dead):
+            one.close(autocommit=False, timeout_ms=1000)
+        self.cured("StreamlabelJoining")
+
+    def _member(self) -> KafkaConsumer:
+        """Of the worker's group, with a session that outlasts the rule."""
+        return KafkaConsumer(
+            TOPICS.input,
+            bootstrap_servers=self.kafka.bootstrap_servers,
+            group_id=TOPICS.group,
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+            enable_auto_commit=False,
+            session_timeout_ms=120_000,
+            max_poll_interval_ms=300_000,
+        )
+
     def broker_freezes(self) -> None:
         with self.fault("the broker is frozen: connections stand, nothing is answered", "StreamlabelStalled"):  # fmt: skip
             self.kafka.nodes[0].freeze()
@@ -183,6 +227,8 @@ def _tell(
     steps: list[Callable[[], None]] = [
         alarms.posts_turn,
         alarms.too_much,
+        alarms.others_hold_up,
+        alarms.a_member_dies,
         alarms.broker_freezes,
         alarms.broker_goes,
         alarms.discovery_fails,

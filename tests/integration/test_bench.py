@@ -32,7 +32,7 @@ def test_a_quick_bench_writes_figures_that_agree(broker: Broker, tmp_path: Path)
     }
     words = [str(word) for pair in flags.items() for word in pair]
     done = subprocess.run(
-        [sys.executable, "-m", "worker", "bench", "--quick", *words],
+        [sys.executable, "-P", "-m", "worker", "bench", "--quick", *words],
         env=child_environment(TMPDIR=str(tmp_path)),
         capture_output=True,
         text=True,

@@ -87,8 +87,7 @@ def test_records_that_retention_removes_first_are_told_and_the_rest_is_labelled(
             ),
             what="the last is labelled",
         )
-        skipped = worker.value("streamlabel_offsets_skipped_total")
-        labelled = worker.published
+    skipped, labelled = worker.value("streamlabel_offsets_skipped_total"), worker.published
     assert worker.error is None
     assert skipped > 0
     assert skipped + labelled == 160

@@ -43,7 +43,7 @@ class Demo:
 
     def start(self, *flags: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "worker", "demo", *flags],
+            [sys.executable, "-P", "-m", "worker", "demo", *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +31,7 @@ from worker.kafka_io.causes import Verdict, refusal, witness
 from worker.kafka_io.connection import connect
 from worker.kafka_io.network import Manager
 from worker.kafka_io.probe import diagnose, unreachable
+from worker.kafka_io.tls import check_files
 from worker.settings import KafkaSettings
 
 PLAIN = {
@@ -171,13 +171,21 @@ def test_a_broker_that_speaks_as_it_should_is_no_cause(broker: Broker) -> None:
                 "ssl_certfile": CERTIFICATES / "valid.pem",
                 "ssl_keyfile": CERTIFICATES / "encrypted.pem",
             },
-            "encrypted.pem: the key is encrypted, and no password for it is set",
+            "encrypted.pem: the key is encrypted, and kafka.ssl_key_password is not set",
+        ),
+        (
+            {
+                "ssl_certfile": CERTIFICATES / "valid.pem",
+                "ssl_keyfile": CERTIFICATES / "encrypted.pem",
+                "ssl_key_password": SecretStr("wrong"),
+            },
+            "encrypted.pem: the key is encrypted, and kafka.ssl_key_password does not open it",
         ),
         ({"ssl_certfile": CERTIFICATES / "make.sh"}, "no certificate and key in PEM format"),
     ],
 )
 def test_a_file_of_tls_that_can_not_be_used_is_told_before_anybody_is_asked(
-    files: dict[str, Path], words: str
+    files: dict[str, Any], words: str
 ) -> None:
     """OpenSSL itself would ask for the key's password on the terminal."""
     with Server(silence) as server:
@@ -204,3 +212,15 @@ def test_an_address_that_clients_can_not_use_is_named() -> None:
         "advertised.listeners"
     )
     assert told[1].startswith(f"broker 2 sends clients to 127.0.0.1:{gone}, where nothing listens")
+
+
+def test_a_key_that_its_password_opens_is_accepted() -> None:
+    check_files(
+        KafkaSettings(
+            security_protocol="SSL",
+            ssl_cafile=AUTHORITY,
+            ssl_certfile=CERTIFICATES / "valid.pem",
+            ssl_keyfile=CERTIFICATES / "encrypted.pem",
+            ssl_key_password=SecretStr("password"),
+        )
+    )

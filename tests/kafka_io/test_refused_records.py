@@ -425,7 +425,7 @@ def refusing(*guilty: int) -> Callable[[Producer], None]:
 
 @pytest.fixture
 def once(monkeypatch: pytest.MonkeyPatch) -> Transactional:
-    monkeypatch.setattr(transactions, "_committed", lambda *_: {})
+    monkeypatch.setattr(transactions, "_committed", lambda _, some: dict.fromkeys(some, -1))
     return Transactional()
 
 

@@ -61,7 +61,7 @@ def test_some_of_the_metrics_can_be_asked_for(server: HttpServer) -> None:
 
 def test_what_is_no_text_is_no_fault_of_the_worker(server: HttpServer) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
-        raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: \xff\r\n\r\n")
+        raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: \xff\r\n\r\n")
         assert raw.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
@@ -96,6 +96,12 @@ def test_an_unknown_path_names_those_there_are(server: HttpServer) -> None:
 def test_a_port_that_is_taken_is_an_error_that_names_the_setting(server: HttpServer) -> None:
     with pytest.raises(SettingsError, match=rf"http\.port = {server.port}: can't listen on 127"):
         HttpServer(HttpSettings(port=server.port), Metrics(), Well())
+
+
+@pytest.mark.parametrize("host", ["x" * 70, "a..b", "not an address"])
+def test_a_host_that_there_is_not_is_an_error_that_names_it(host: str) -> None:
+    with pytest.raises(SettingsError, match=f"can't listen on {host}: "):
+        HttpServer(HttpSettings(host=host, port=0), Metrics(), Well())
 
 
 def test_it_listens_on_an_address_of_either_kind() -> None:

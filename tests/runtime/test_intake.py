@@ -55,7 +55,10 @@ class Source:
     def end_offset(self, _: Partition) -> None:
         return None
 
-    position = end_offset
+    stable_end = end_offset
+
+    def positions(self) -> dict[Partition, int]:
+        return {}
 
 
 class Pipeline:
@@ -77,6 +80,7 @@ class Sink:
     commits_offsets = False
 
     def hurry(self) -> None: ...
+    def keep(self, _: object) -> None: ...
     def check(self) -> None: ...
 
 

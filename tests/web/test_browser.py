@@ -91,6 +91,20 @@ def test_the_box_answers(seen: Seen) -> None:
     expect(answer).to_contain_text("too long: 5001 characters, at most 5000", timeout=PATIENCE)
 
 
+def test_a_reader_who_has_the_token_sees_all_but_what_is_off(browser: Browser) -> None:
+    """The browser sends the password with every part of the page."""
+    token = "a-token-of-32-letters-0123456789"
+    with closing(Site(token=token, classify=False)) as site:
+        site.metrics.state.set(2)
+        page = browser.new_page(http_credentials={"username": "", "password": token})
+        seen = Seen(page, site)
+        site.label("a first one")
+        seen.shows("published", "1")
+        expect(page.locator("#box")).to_be_hidden(timeout=PATIENCE)
+        page.close()
+    assert [words for words in seen.complaints if "401" not in words] == []
+
+
 def test_hostile_texts_are_shown_as_text(seen: Seen) -> None:
     seen.page.wait_for_timeout(1100)  # another second, another few posts
     seen.site.label(*HOSTILE)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Thread
 from typing import Any
 
@@ -16,8 +18,10 @@ import pytest
 from rich.console import Console
 
 from tests.sites import Site
-from tests.workers import free_port, wait_until
+from tests.workers import clock, free_port, wait_until
+from worker.cli import top as command
 from worker.errors import SettingsError
+from worker.local import top_stream
 from worker.local.top_stream import Unwatchable, pictures
 from worker.local.top_view import line, screen
 from worker.settings import child_environment
@@ -47,11 +51,16 @@ def printed(shown: dict[str, Any], width: int = 120, gone: str = "") -> str:
     return out.getvalue()
 
 
-def top(site: Site | int, *more: str) -> subprocess.CompletedProcess[str]:
+def top(site: Site | int, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
     port = site if isinstance(site, int) else site.server.port
-    command = [sys.executable, "-m", "worker", "top", f"http://127.0.0.1:{port}", *more]
+    program = [sys.executable, "-P", "-m", "worker", "top", f"http://127.0.0.1:{port}", *more]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=child_environment()
+        program,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=child_environment(**variables),
     )
 
 
@@ -101,9 +110,9 @@ def test_once_prints_one_picture_and_ends(site: Site) -> None:
 
 def test_a_pipe_gets_a_line_a_second_and_is_told_when_the_worker_goes(site: Site) -> None:
     site.label("hi")
-    command = [sys.executable, "-m", "worker", "top", f"127.0.0.1:{site.server.port}"]
+    program = [sys.executable, "-P", "-m", "worker", "top", f"127.0.0.1:{site.server.port}"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=child_environment()
+        program, stdout=subprocess.PIPE, text=True, env=child_environment()
     ) as process:
         try:
             assert process.stdout
@@ -115,6 +124,19 @@ def test_a_pipe_gets_a_line_a_second_and_is_told_when_the_worker_goes(site: Site
             assert f"127.0.0.1:{site.server.port}" in told
         finally:
             process.kill()
+
+
+def test_a_worker_with_a_token_is_watched_by_who_has_it(tmp_path: Path) -> None:
+    token, file = "a-token-of-32-letters-0123456789", tmp_path / "token"
+    file.write_text(f"{token}\n")
+    with closing(Site(token=token)) as site:
+        site.label("hi")
+        refused = top(site, "--once")
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "refuses: 401 give http.token" in refused.stderr
+        done = top(site, "--once", STREAMLABEL_HTTP_TOKEN_FILE=str(file))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "1 labelled" in done.stdout
 
 
 def test_nobody_there_is_told_with_what_to_look_at() -> None:
@@ -154,6 +176,8 @@ def stranger(body: bytes, kind: str) -> Iterator[str]:
     [
         (b"<html>hello</html>", "text/html", "no streamlabel worker"),
         (b"event: picture\ndata: nonsense\n\n", "text/event-stream", "not as a streamlabel worker"),
+        (b"event: picture\ndata: " + b"[" * 100_000, "text/event-stream", "not as a streamlabel"),
+        (b"event: picture\ndata: " + b"x" * 9_000_000, "text/event-stream", "not as a streamlabel"),
         (b"", "text/event-stream", "ended the connection"),
         (b"\x1b[2J go away", "", r"403 \[U\+001B\]\[2J go away"),
     ],
@@ -161,6 +185,90 @@ def stranger(body: bytes, kind: str) -> Iterator[str]:
 def test_a_stranger_is_named(body: bytes, kind: str, words: str) -> None:
     with stranger(body, kind) as url, pytest.raises(Unwatchable, match=words):
         list(pictures(url))
+
+
+class Talker(BaseRequestHandler):
+    """Says something over and over, for a few seconds, to whoever connects."""
+
+    head, words = b"", b""
+
+    def handle(self) -> None:
+        until = clock.monotonic() + 5
+        with contextlib.suppress(OSError):
+            self.request.recv(10_000)
+            self.request.sendall(self.head)
+            while clock.monotonic() < until:
+                self.request.sendall(self.words)
+                clock.sleep(0.02)
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (STREAM, b"x"),
+        (STREAM, b": I am here\n\n"),
+        (STREAM, b"event: history\ndata: []\n\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"a"),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", b"a"),
+        (STREAM.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"), b"1\r\nx\r\n"),
+    ],
+    ids=["no line", "comments", "no picture", "100", "no head", "no refusal", "chunks"],
+)
+def test_a_stranger_that_talks_and_shows_nothing_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, head: bytes, words: bytes
+) -> None:
+    """Each byte alone comes in time."""
+    monkeypatch.setattr(top_stream, "_SILENCE", 0.5)
+    handler = type("Handler", (Talker,), {"head": head, "words": words})
+    with ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(Unwatchable, match=r"has shown nothing for 0\.5 s"):
+                list(pictures(f"http://127.0.0.1:{server.server_address[1]}"))
+        finally:
+            server.shutdown()
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, -1, -1e308, 1e400, float("nan"), 10**4000, "x", "\x1b[2J\ud800", "x" * 100_000),
+    *([], {}, [[]], [{}], {"x": []}, {"x": "y"}, ["x"]),
+)
+
+
+def altered(node: Any) -> Iterator[Any]:
+    """The same picture with each part in turn replaced by each odd value."""
+    yield from ODD
+    pairs = list(node.items() if isinstance(node, dict) else enumerate(node))
+    for key, part in pairs if isinstance(node, dict | list) else ():
+        for other in altered(part) if isinstance(part, dict | list) else ODD:
+            copy: Any = dict(node) if isinstance(node, dict) else list(node)
+            copy[key] = other
+            yield copy
+
+
+def test_whatever_a_picture_holds_it_is_shown_or_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.label("a fine day")
+    site.metrics.offset_lag.labels("texts.in", "3").set(1234)
+    found, refused = next(pictures(f"http://127.0.0.1:{site.server.port}")), 0
+    one_of_each = found | {"posts": found["posts"][:1], "stages": found["stages"][:1]}
+
+    def show(shown: dict[str, Any], gone: str) -> None:
+        out = printed(shown, 80, gone)
+        assert "\x1b" not in out + line(shown)
+
+    for picture in altered(one_of_each):
+        monkeypatch.setattr(top_stream, "pictures", lambda *_, of=picture: iter([of]))
+        try:
+            command._watch("http://there", "", show, once=True)
+        except Unwatchable:
+            refused += 1
+    assert refused > 100
 
 
 @pytest.mark.parametrize("picture", [b"[1]", b"{}", b'{"texts_per_second": 1}'])
@@ -173,7 +281,18 @@ def test_a_picture_of_another_version_is_told_without_a_stack(picture: bytes) ->
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("url", ["ftp://host", "http://host:port", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host",
+        "http://host:port",
+        "http://",
+        "http://host:0",
+        "host:65536",
+        "http://a..b",
+        "x" * 99,
+    ],
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match=r"http://127\.0\.0\.1:9100"):
         list(pictures(url))

@@ -144,7 +144,7 @@ class _Run:
         self._say(f"the engine alone, beside pipeline(): {number} texts, {rounds} round(s)")
         file = self._folder / "texts.json"
         file.write_text(json.dumps(repeated(list(texts), number)), encoding="utf-8")
-        command = ["-m", "worker.cli.bench_engine", "--config", str(self._config)]
+        command = ["-P", "-m", "worker.cli.bench_engine", "--config", str(self._config)]
         command += ["--texts", str(file), "--rounds", str(rounds)]
         _, lines = self._helpers.output_of(command + ([] if self._args.quick else ["--sweep"]))
         found = json.loads(lines[-1])

@@ -238,7 +238,7 @@ class _Demo:
             "--allow-duplicates": "0",  # nothing was killed here
         }
         words = [word for pair in flags.items() for word in pair]
-        command = ["-m", "worker", "audit", "--json", "--to-end", *words]
+        command = ["-P", "-m", "worker", "audit", "--json", "--to-end", *words]
         _, lines = self._helpers.output_of(command)
         found: dict[str, Any] = json.loads(lines[-1])
         return found

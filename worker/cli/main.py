@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NoReturn, Protocol, get_args, get_origin
+from typing import Any, Literal, NoReturn, Protocol, get_args, get_origin
 
 from worker.core.visible import visible
 from worker.errors import SettingsError, StreamlabelError
@@ -119,8 +119,19 @@ def _options_of(command: Command) -> list[Option]:
     return [o for o in options() if o.path.startswith(command.OPTIONS or ("\0",))]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names flags that there are not, and never their values: one may be a password."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+            self.error(f"unrecognized arguments: {' '.join(flags) or len(unknown)}")
+        return found
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="streamlabel",
         description="Labels a Kafka topic of texts with a transformer model.",
         epilog="`streamlabel COMMAND --help` tells more. Settings come from flags, then "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from worker.runtime.health import Health
 from worker.runtime.onlookers import Onlookers
 from worker.runtime.pool.reports import Reporter
 from worker.settings import load
+from worker.signals import catch
 
 _MARGIN = 5.0  # seconds beyond `shutdown_timeout`
 
@@ -35,8 +35,7 @@ def main() -> int:
     stop = threading.Event()
     # Any number of them: the parent's may come on top of that of a platform which sends it to all,
     # and it is the parent that loses patience.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    catch(lambda *_: stop.set())
     bound = settings.shutdown_timeout + _MARGIN
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Whatever a library prints must not get between the reports.

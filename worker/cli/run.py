@@ -1,6 +1,7 @@
 """Run a worker: read texts from Kafka, label them, publish the results.
 
-Stops on SIGTERM or SIGINT: drains, commits, leaves the group; a second signal stops at once.
+Stops on SIGTERM, SIGINT or SIGHUP: drains, commits, leaves the group. Another signal, a second or
+more after the first, stops at once.
 With --processes N, N such workers share this machine, and a parent that is small watches them.
 """
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.errors import SettingsError, StreamlabelError
 from worker.settings import HttpSettings, Loaded, Settings
+from worker.signals import Insistence, catch
 
 if TYPE_CHECKING:  # a command's heavy rooms are imported when it runs
     from worker.clock import Clock
@@ -49,9 +51,11 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
         SettingsError: the model or this machine contradicts a setting.
     """
     from worker.logs import configure, get_logger
+    from worker.runtime.door import raise_file_limit
 
     settings, log = loaded.settings, get_logger(__name__)
     configure(settings.log.level, settings.log.format)
+    raise_file_limit()
     for warning in loaded.warnings:
         log.warning(warning)
     try:
@@ -194,16 +198,18 @@ def _model(settings: Settings, metrics: Any) -> tuple[Any, Any]:
 
 
 def stop_on_signals(stop: threading.Event, at_once: Callable[[], None] = lambda: None) -> None:
-    """SIGTERM and SIGINT set `stop`; a second one calls `at_once` and ends the process."""
+    """A signal sets `stop`; one that insists calls `at_once` and ends the process."""
+    from worker.clock import SystemClock
+
+    insistence = Insistence(SystemClock())
 
     def handle(number: int, _: object) -> None:
         name = signal.Signals(number).name
-        if stop.is_set():
+        if insistence.grows():
             # Not a clean end: what is in flight comes again to whoever takes the partitions over.
             os.write(sys.stderr.fileno(), f"{name} again: stopping at once\n".encode())
             at_once()
             os._exit(1)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
+    catch(handle)

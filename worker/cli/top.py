@@ -3,6 +3,7 @@
 streamlabel top
 streamlabel top http://10.0.0.7:9100
 streamlabel top --once
+STREAMLABEL_HTTP_TOKEN_FILE=/run/secrets/token streamlabel top http://10.0.0.7:9100
 
 Ctrl-C ends it. Where the output is no terminal it prints a line a second. A worker that goes is
 waited for, and watched again. Exits 1 where nobody answers at the start.
@@ -18,10 +19,14 @@ from typing import Any, Final
 
 from worker.settings import Loaded
 
-OPTIONS: tuple[str, ...] = ()
+OPTIONS = ("http.token",)
 
 _MINUTE: Final = 60
 _AGAIN: Final = 2.0  # seconds
+# A picture may hold anything: it comes from whoever listens there.
+_STRANGE: Final = (
+    *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+)
 
 Shown = dict[str, Any]
 Show = Callable[[Shown, str], None]  # a picture, and why no newer one comes
@@ -39,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="show one picture and end")
 
 
-def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the commands' signature
+def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Watch until Ctrl-C; returns 0.
 
     Raises:
@@ -51,20 +56,23 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
 
     from worker.local.top_view import line, screen
 
-    console = Console(highlight=False)
+    console, given = Console(highlight=False), loaded.settings.http.token
+    token = given.get_secret_value() if given else ""
     with contextlib.suppress(KeyboardInterrupt):  # the way to end it
         if args.once:
             _watch(
                 args.url,
+                token,
                 lambda shown, gone: console.print(screen(shown, console.width, gone)),
                 once=True,
             )
         elif not console.is_terminal:
-            _watch(args.url, lambda shown, gone: print(gone or line(shown), flush=True))
+            _watch(args.url, token, lambda shown, gone: print(gone or line(shown), flush=True))
         else:
             with Live(console=console, screen=True, auto_refresh=False) as live:
                 _watch(
                     args.url,
+                    token,
                     lambda shown, gone: live.update(
                         screen(shown, console.width, gone), refresh=True
                     ),
@@ -72,7 +80,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
     return 0
 
 
-def _watch(url: str, show: Show, *, once: bool = False) -> None:
+def _watch(url: str, token: str, show: Show, *, once: bool = False) -> None:
     from worker.clock import SystemClock
     from worker.local.top_stream import Unwatchable, pictures
 
@@ -80,13 +88,13 @@ def _watch(url: str, show: Show, *, once: bool = False) -> None:
     last: Shown | None = None
     while True:
         try:
-            for shown in pictures(url):
+            for shown in pictures(url, token):
                 rates.append(shown["texts_per_second"])
                 last = shown | {"history": list(rates)}
                 show(last, "")
                 if once:
                     return
-        except (KeyError, TypeError, ValueError) as error:
+        except _STRANGE as error:
             raise Unwatchable(f"{url} shows what this version does not know") from error
         except Unwatchable as error:
             if last is None:

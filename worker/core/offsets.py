@@ -10,7 +10,10 @@ Two rules carry every promise of delivery:
   and returns, 7 is polled again (epoch 2), and the late acknowledgement of the first 7 would
   resolve the second, whose outcome nobody has acknowledged.
 
-Offsets need not be contiguous: compaction and transaction markers leave gaps.
+Offsets need not be contiguous: compaction, transaction markers and aborted records leave gaps. A gap
+at the end of what there is has no record behind it whose acknowledgement would move the offset past
+it. So progress is measured by the source's position too, where nothing before it is open; otherwise
+the group would lag behind the end for ever.
 
 A record is *in flight* until its outcome is acknowledged. It is *held* until its offset may be
 committed as well: one that is acknowledged behind an older one in flight still takes memory, and
@@ -43,8 +46,18 @@ class _Log:
     epoch: int
     queue: deque[_Tracked] = field(default_factory=deque)
     by_offset: dict[int, _Tracked] = field(default_factory=dict)
-    position: int | None = None
+    position: int | None = None  # behind the acknowledged records
+    reached: int | None = None  # the source's position: what lies below is tracked, or no record
+    begins: int | None = None  # where the group begins, if it had committed nothing
     committed: int | None = None
+
+    @property
+    def passed(self) -> int | None:
+        """Next offset to read, with nothing open before it."""
+        known = [
+            at for at in (self.position, None if self.queue else self.reached) if at is not None
+        ]
+        return max(known, default=None)
 
 
 class OffsetTracker:
@@ -127,6 +140,7 @@ class OffsetTracker:
             log = self._current(ref)
             tracked = log.by_offset.pop(ref.offset, None) if log else None
             if log is not None and tracked is not None:
+                log.reached = None  # it passes what is forgotten here
                 thinned[Partition(ref.topic, ref.partition)] = log
                 self._land(tracked)
                 self._let_go(tracked)
@@ -137,20 +151,67 @@ class OffsetTracker:
         """Records of these partitions without an acknowledged outcome."""
         return sum(len(self._logs[p].by_offset) for p in partitions if p in self._logs)
 
+    def reach(self, positions: Mapping[Partition, int]) -> None:
+        """Note the source's positions, once all that was polled is tracked."""
+        for partition, position in positions.items():
+            if log := self._logs.get(partition):
+                log.reached = position
+
+    def begin(self, positions: Mapping[Partition, int]) -> list[Partition]:
+        """Note where the group begins in partitions of which it has committed nothing.
+
+        The first position that is noted under an epoch stands: its commit may be under way, and a
+        later choice would skip what lies between.
+
+        Returns:
+            The partitions of which this was news.
+        """
+        fresh = [p for p in positions if p in self._logs and self._logs[p].begins is None]
+        for partition in fresh:
+            self._logs[partition].begins = positions[partition]
+        return fresh
+
+    def begun(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The beginnings that were noted of these partitions."""
+        begins = {p: self._logs[p].begins for p in partitions if p in self._logs}
+        return {partition: at for partition, at in begins.items() if at is not None}
+
+    def acknowledged(self) -> dict[Partition, int]:
+        """Next offset to read by the acknowledgements alone, where it moved since the commit."""
+        return self._uncommitted({p: log.position for p, log in self._logs.items()})
+
     def committable(self) -> dict[Partition, int]:
         """Next offset to read, for each partition where it moved since `mark_committed`."""
-        return {
-            partition: log.position
-            for partition, log in self._logs.items()
-            if log.position is not None and log.position != log.committed
-        }
+        return self._uncommitted({p: log.passed for p, log in self._logs.items()})
+
+    def _uncommitted(self, offsets: Mapping[Partition, int | None]) -> dict[Partition, int]:
+        found: dict[Partition, int] = {}
+        for partition, offset in offsets.items():
+            committed = self._logs[partition].committed
+            if offset is not None and (committed is None or offset > committed):
+                found[partition] = offset
+        return found
+
+    def refs(self, positions: Mapping[Partition, int]) -> tuple[RecordRef, ...]:
+        """Positions with the epochs of their partitions."""
+        return tuple(
+            RecordRef(*partition, offset, self._logs[partition].epoch)
+            for partition, offset in positions.items()
+            if partition in self._logs
+        )
 
     def mark_committed(self, offsets: Mapping[Partition, int]) -> None:
         """The broker holds these offsets now."""
         self.commits += 1
         for partition, offset in offsets.items():
             if log := self._logs.get(partition):
-                log.committed = offset
+                log.committed = offset if log.committed is None else max(offset, log.committed)
+
+    def mark_kept(self, refs: Iterable[RecordRef]) -> None:
+        """The broker holds these positions now; those of an epoch that is over are ignored."""
+        self.mark_committed(
+            {Partition(r.topic, r.partition): r.offset for r in refs if self._current(r)}
+        )
 
     def committed(self, partition: Partition) -> int | None:
         """The offset that this worker committed last, None before the first commit."""

@@ -19,6 +19,8 @@ from worker.errors import StreamlabelError
 
 Headers = Sequence[tuple[str, bytes | None]]  # null and empty values are two things
 Trigger = Literal["records", "tokens", "goal", "ready"]
+# What makes probabilities of a model's outputs; nothing where they are probabilities already.
+Activation = Literal["softmax", "sigmoid", "none"]
 
 
 class Partition(NamedTuple):
@@ -228,12 +230,15 @@ class Encoded:
 class Completion:
     """The broker has acknowledged these outcomes (`error` is None), or refused one of them.
 
-    `sent_at` is when they were handed to the client, seconds of the monotonic clock.
+    Attributes:
+        sent_at: when they were handed to the client, seconds of the monotonic clock.
+        kept: positions that were committed beside them, as `RecordSink.keep` was told them.
     """
 
     outcomes: tuple[Encoded, ...]
     sent_at: float
     error: StreamlabelError | None = None
+    kept: tuple[RecordRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +251,7 @@ class ModelCard:
         dtype, device, engine: how it runs, for `model_info`.
         pads: whether a pass computes the rectangle around its texts, or their tokens alone.
         forward_tokens: most tokens that a pass had best have: as set, or as found at warm-up.
+        activation: what makes probabilities of the model's outputs.
     """
 
     name: str
@@ -258,3 +264,4 @@ class ModelCard:
     device: str
     pads: bool = True
     forward_tokens: int = 4_096
+    activation: Activation = "softmax"

@@ -44,7 +44,8 @@ class Lanes:
     """
 
     def __init__(self, forward: Forward, count: int, threads: int) -> None:
-        self.model, self.name, self.pads = forward.model, forward.name, forward.pads
+        self.model, self.name = forward.model, forward.name
+        self.pads, self.parallel = forward.pads, False
         self._forward, self.count, self._threads = forward, count, threads
 
     def __call__(self, rows: Rows) -> Tensor:
@@ -104,7 +105,7 @@ def side_by_side(forward: Forward, wanted: int | None) -> Forward:
         wanted: lanes; None for one a thread, as far as that goes.
     """
     threads = torch.get_num_threads()
-    if forward.pads or next(forward.model.parameters()).device.type != "cpu":
+    if not forward.parallel or next(forward.model.parameters()).device.type != "cpu":
         if (wanted or 1) > 1:
             log.warning("model.lanes is for packed passes on a CPU: there is one", wanted=wanted)
         return forward

@@ -25,8 +25,11 @@ from transformers import (
 from worker.clock import Clock, SystemClock
 from worker.core.records import ModelCard, ModelInput
 from worker.errors import ModelUnavailable, RecordRejected, SettingsError, StreamlabelError
+from worker.inference.activation import choose_activation
 from worker.inference.checkpoint import Checkpoint, resolve
 from worker.inference.engine import Candidate, can_pack, choose
+from worker.inference.frames import frames_of
+from worker.inference.history import forget, turning_point
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.names import label_names, refuse_many
 from worker.inference.self_check import TEXTS, Rows, check_rows
@@ -81,25 +84,32 @@ def _loaded(
     with _refusals(checkpoint.name):
         config = _config(checkpoint)
         labels = label_names(config.id2label, checkpoint.name)
+        activation = choose_activation(
+            settings.activation, config.problem_type, len(labels), checkpoint.name
+        )
         tokenizer = load_tokenizer(checkpoint)
-        pad_id = _set_pad_id(config, tokenizer, checkpoint.name)
+        pad_id = _set_pad_id(config, tokenizer)
         rows = rows_of(skeleton(_class_for(config), config, checkpoint))
         ids_below = ids_within(tokenizer, rows, checkpoint.name)
         unused: set[str] = set()
-        independent = len(labels) == 1 or config.problem_type == "multi_label_classification"
         forward = choose(
             Candidate(
                 load=lambda dtype: _model(checkpoint, config, dtype, unused).to(device),
                 rows=lambda model: _known(
-                    check_rows(tokenizer, _takes(config, tokenizer, model)), ids_below
+                    check_rows(tokenizer, _takes(config, tokenizer, model), turning_point(config)),
+                    ids_below,
                 ),
+                frames=partial(frames_of, tokenizer),
+                longest=partial(_takes, config, tokenizer),
                 pad_id=pad_id,
-                independent=independent,
+                padding_side=tokenizer.padding_side,
+                activation=activation,
             ),
             pack=can_pack(settings.engine, _class_for(config).__name__, config),
             insist=settings.engine == "packed",
             dtype=dtype,
             plain=torch.float32 if settings.dtype == "auto" else dtype,
+            clock=clock,
         )
     _tell_unused(unused, checkpoint.name)
     forward = side_by_side(forward, settings.lanes)
@@ -122,12 +132,12 @@ def _loaded(
         device=device,
         pads=forward.pads,
         forward_tokens=forward_tokens or FORWARD_TOKENS,
+        activation=activation,
     )
     tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens, ids_below=ids_below)
     return tokeniser, TorchClassifier(
         forward,
         card,
-        independent=independent,
         samples=Rising(lambda text: tokeniser.tokenise([text])[0], max_tokens, clock),
         # Lanes find the size of their parts themselves: a pass may be as large as it comes.
         tune=None
@@ -207,20 +217,23 @@ def _config(checkpoint: Checkpoint) -> Any:
     return config
 
 
-def _set_pad_id(config: Any, tokenizer: Any, name: str) -> int:
-    """The id to pad with, made known to the config: decoders look for the last id that is not it."""
+def _set_pad_id(config: Any, tokenizer: Any) -> int | None:
+    """The padding id that the checkpoint states, if its vocabulary has it.
+
+    Decoders look for the last id that is not it; so only the model's own will do, for it may stand
+    in a text. A model that can't be built without one gets the tokenizer's.
+    """
     text_config = config.get_text_config()
     # CANINE has no vocabulary: each character has its code as its id. Perceiver names no padding.
     size = getattr(text_config, "vocab_size", sys.maxsize)
     of_config = getattr(text_config, "pad_token_id", None)
-    for pad_id in (of_config, tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if isinstance(pad_id, int) and 0 <= pad_id < size:
-            config.pad_token_id = text_config.pad_token_id = pad_id
-            return pad_id
-    raise ModelUnavailable(
-        f"{name} has neither a padding token nor an end token within its vocabulary, so texts of "
-        "different lengths can't share a pass: set pad_token_id in its config.json"
+    own, *others = (
+        number if isinstance(number, int) and 0 <= number < size else None
+        for number in (of_config, tokenizer.pad_token_id, tokenizer.eos_token_id)
     )
+    known = (number for number in (own, *others) if number is not None)
+    config.pad_token_id = text_config.pad_token_id = next(known, None)
+    return own
 
 
 def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype, unused: set[str]) -> Any:
@@ -244,6 +257,7 @@ def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype, unused: set[
     unused |= report["unexpected_keys"]
     _refuse_other_task(config, checkpoint.name)
     model.config.use_cache = False  # a decoder's memory of a text that is not continued
+    forget(model)
     return model
 
 

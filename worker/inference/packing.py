@@ -9,15 +9,21 @@ transformers the registry of attention functions alone.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import AttentionInterface
 
+from worker.inference import shapes
 from worker.inference.attention import Segments, within_texts
+from worker.inference.frames import Frame
+
+# Tokens of a pass and, past the last mixing of tokens, its texts are filled up to multiples of these.
+_STEP_OF_TOKENS, _STEP_OF_TEXTS = 32, 16
 
 _ATTENTION = "streamlabel_packed"
 _PLAIN_ATTENTION = "sdpa"  # what transformers takes for each of LAYOUTS
@@ -60,8 +66,12 @@ LAYOUTS = {
 class PackedForward:
     """Texts in one row through the model, with no padding. The model is changed: see `undo`.
 
+    A row is filled up to one of few lengths where shapes cost memory: by beginnings of its first text,
+    whose logits are dropped.
+
     Args:
         model: of transformers, for sequence classification; in evaluation mode, on its device.
+        frames: what the model takes beside ids and positions, by name.
 
     Raises:
         CannotPack: the architecture is not known here, or this checkpoint is special in it.
@@ -69,11 +79,17 @@ class PackedForward:
 
     name = "packed"
     pads = False
+    parallel = True
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, frames: Mapping[str, Frame] | None = None) -> None:
         self.model = model
+        # All of LAYOUTS take zeros by themselves.
+        self._frames = {
+            name: frame for name, frame in (frames or {}).items() if frame != Frame((), 0, ())
+        }
         self._layout = layout(type(model).__name__, model.config)
         self._device = next(model.parameters()).device
+        self._few_shapes = shapes.cost_memory(model)
         self._here = threading.local()  # of the texts that this thread runs just now: `segments`
         self._hook = self._pooled_module().register_forward_hook(self._pool)
         model.set_attn_implementation(_ATTENTION)
@@ -85,14 +101,24 @@ class PackedForward:
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Logits [texts, labels] of the ids of each text."""
+        texts = len(rows)
+        if self._few_shapes:
+            rows = [*rows, *_filling(rows)]
         segments = self._here.segments = Segments.of([len(row) for row in rows], self._device)
-        ids = torch.tensor([number for row in rows for number in row], device=self._device)
+        ids = self._joined(rows)
         logits: Tensor = self.model(
             input_ids=ids[None],
             position_ids=self._positions(ids, segments)[None],
             segments=segments,
+            **{
+                name: self._joined([frame.along(len(row)) for row in rows])[None]
+                for name, frame in self._frames.items()
+            },
         ).logits
-        return logits
+        return logits[:texts]
+
+    def _joined(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor([number for row in rows for number in row], device=self._device)
 
     def _positions(self, ids: Tensor, segments: Segments) -> Tensor:
         """Positions [tokens] that start anew at each text.
@@ -126,9 +152,21 @@ class PackedForward:
         that takes the mean over a text's tokens is right too.
         """
         segments: Segments = self._here.segments
-        if self._takes_mean():
-            return segments.means(hidden[0])[:, None]
-        return hidden[0, segments.starts][:, None]
+        pooled = segments.means(hidden[0]) if self._takes_mean() else hidden[0, segments.starts]
+        if self._few_shapes:
+            missing = shapes.filled_up(len(pooled), _STEP_OF_TEXTS) - len(pooled)
+            pooled = pad(pooled, (0, 0, 0, missing))
+        return pooled[:, None]
+
+
+def _filling(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
+    """Texts that fill these up to a number of tokens that few passes differ from."""
+    tokens = sum(map(len, rows))
+    missing = shapes.filled_up(tokens, _STEP_OF_TOKENS) - tokens
+    while missing > 0:
+        filling = rows[0][:missing]
+        missing -= len(filling)
+        yield filling
 
 
 def layout(model_class: str, config: Any) -> Layout:

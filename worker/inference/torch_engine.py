@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from worker.core.records import ModelCard, ModelInput, Prediction
+from worker.core.records import Activation, ModelCard, ModelInput, Prediction
 from worker.errors import ModelUnavailable, OutOfMemory, SettingsError
 
 # Processors that compute in bfloat16; the others convert around each step and are slower for it.
@@ -28,13 +28,15 @@ class Forward(Protocol):
 
     Attributes:
         model: what it runs.
-        name: as `model.engine` has it.
+        name: as `model.engine` has it, or what runs instead of `padded`.
         pads: whether it computes the rectangle around its texts, or their tokens alone.
+        parallel: whether several threads may call it at once.
     """
 
     model: nn.Module
     name: str
     pads: bool
+    parallel: bool
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Logits [texts, labels] of the ids of each text."""
@@ -46,8 +48,8 @@ class TorchClassifier:
 
     Args:
         forward: the model's forward pass.
-        card: what is said of it; `card.labels` in the order of the model's outputs.
-        independent: each output stands alone (sigmoid), instead of one of all (softmax).
+        card: what is said of it; `card.labels` in the order of the model's outputs, and
+            `card.activation` what makes probabilities of them.
         samples: plain texts to warm up with.
         tune: from `predict` to the tokens that a pass had best have; None keeps the card's.
     """
@@ -57,13 +59,11 @@ class TorchClassifier:
         forward: Forward,
         card: ModelCard,
         *,
-        independent: bool,
         samples: Iterable[ModelInput] = (),
         tune: Callable[[Callable[[ModelInput], object]], int] | None = None,
     ) -> None:
         self.card = card
         self.forward = forward
-        self._independent = independent
         self._samples, self._tune = samples, tune
 
     def warm_up(self) -> None:
@@ -80,7 +80,7 @@ class TorchClassifier:
         """One prediction for each text of `model_input`, in its order.
 
         Raises:
-            FloatingPointError: a probability is not a finite number; nobody's result is given.
+            FloatingPointError: an output is no probability; no text gets a result.
             OutOfMemory: the pass does not fit.
             RuntimeError: torch's own.
         """
@@ -89,12 +89,18 @@ class TorchClassifier:
             raise FloatingPointError(
                 f"the model gave a probability that is not a finite number ({self.card.dtype})"
             )
+        if self.card.activation == "none" and not ((found >= 0) & (found <= 1)).all():
+            raise FloatingPointError(
+                "model.activation = 'none', but the model's outputs lie between "
+                f"{found.min():.3g} and {found.max():.3g}, and probabilities between 0 and 1: use "
+                "softmax (one label applies) or sigmoid (several may)"
+            )
         texts = zip(found.tolist(), model_input.ids, model_input.truncated, strict=True)
         return [Prediction(tuple(row), len(kept), cut) for row, kept, cut in texts]
 
     def _scores(self, model_input: ModelInput) -> Tensor:
         try:
-            return scores(self.forward, model_input.ids, independent=self._independent)
+            return scores(self.forward, model_input.ids, self.card.activation)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -113,16 +119,23 @@ def _is_out_of_memory(error: Exception) -> bool:
     return known or any(words in str(error) for words in _NO_ROOM)
 
 
-def scores(forward: Forward, rows: Sequence[Sequence[int]], *, independent: bool) -> Tensor:
+def scores(forward: Forward, rows: Sequence[Sequence[int]], activation: Activation) -> Tensor:
     """Probabilities [texts, labels] of the ids of each text, float32, on the CPU."""
     with torch.inference_mode():
-        return probabilities(forward(rows), independent=independent).cpu()
+        return probabilities(forward(rows), activation).cpu()
 
 
-def probabilities(logits: Tensor, *, independent: bool) -> Tensor:
-    """Probabilities of logits [texts, labels], same shape, in float32 whatever the model's type."""
+def probabilities(logits: Tensor, activation: Activation) -> Tensor:
+    """Probabilities of logits [texts, labels], same shape, in float32 whatever the model's type.
+
+    Args:
+        logits: the model's outputs.
+        activation: `softmax`, one of all; `sigmoid`, each alone; `none`, the outputs as they are.
+    """
     logits = logits.float()
-    return torch.sigmoid(logits) if independent else torch.softmax(logits, dim=-1)
+    if activation == "none":
+        return logits
+    return torch.sigmoid(logits) if activation == "sigmoid" else torch.softmax(logits, dim=-1)
 
 
 def longest_input(model: nn.Module, stated: int | None) -> int | None:

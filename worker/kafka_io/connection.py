@@ -55,6 +55,7 @@ def client_options(kafka: KafkaSettings) -> dict[str, Any]:
         # The consumer wants more than its request timeout; `network` closes idle connections, and
         # never one on which it waits for an answer.
         "connections_max_idle_ms": int(kafka.request_timeout * 1000) + _LONGER_MS,
+        "metadata_max_age_ms": int(kafka.metadata_max_age * 1000),
     }
     return options | _sasl(kafka) | _tls(kafka)
 
@@ -87,7 +88,11 @@ def _sasl(kafka: KafkaSettings) -> dict[str, Any]:
 
 def _tls(kafka: KafkaSettings) -> dict[str, Any]:
     names = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-    return {name: str(path) for name in names if (path := getattr(kafka, name)) is not None}
+    files = {name: str(path) for name in names if (path := getattr(kafka, name)) is not None}
+    secret = kafka.ssl_key_password
+    # Given none, OpenSSL would ask for one on the terminal, on a thread of the library.
+    password = {"ssl_password": secret.get_secret_value() if secret else ""}
+    return files | password if kafka.ssl_certfile else files
 
 
 def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -> Client:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.future import Future
 
 from worker.clock import Clock
 from worker.core.records import Partition
+
+Where = Literal["earliest", "latest"]
 
 
 class RebalanceHandler(Protocol):
@@ -31,6 +33,19 @@ class RebalanceHandler(Protocol):
 
     def on_lost(self, partitions: Iterable[Partition]) -> None:
         """Drop these partitions; it is too late to commit. Must not block."""
+        ...
+
+    def on_begun(self, positions: Mapping[Partition, int], where: Where) -> Mapping[Partition, int]:
+        """The group has committed nothing of these partitions, and may begin here.
+
+        Args:
+            positions: to be committed before anything is read of these partitions.
+            where: that is, in words.
+
+        Returns:
+            Where the group begins, for each partition where that is committed; of the others it is
+            told again.
+        """
         ...
 
     def on_skipped(self, partition: Partition, offsets: range) -> None:

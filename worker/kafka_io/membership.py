@@ -61,9 +61,19 @@ class Membership:
 
 
 class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
-    """The client's coordinator, which lets three things pass in silence."""
+    """The client's coordinator, which lets four things pass in silence."""
 
     membership: Membership
+
+    def need_rejoin(self) -> bool:
+        """Also where a join has begun that nobody has taken the end of.
+
+        The leader joins again when the topic has more partitions. It notes their number as soon as
+        it assigns them, and has no reason to join from then on. If the poll that began the join
+        returned before its end, the assignment would lie there, without heartbeats, until the
+        session is over.
+        """
+        return self._join_task is not None or super().need_rejoin()
 
     def _handle_heartbeat_response(self, response: Any, send_time: float) -> None:
         """Note when a good answer was asked for: the client counts from when it came in.

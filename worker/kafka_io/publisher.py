@@ -25,7 +25,10 @@ from worker.kafka_io.nulls import sendable
 from worker.kafka_io.refusals import NotSent, refusal_of
 from worker.kafka_io.translation import translate
 from worker.kafka_io.watch import TopicWatch
+from worker.logs import get_logger
 from worker.settings import Settings
+
+log = get_logger(__name__)
 
 # The idempotent producer keeps order and drops its own repeats for as long as it tries; giving up
 # would only turn a long outage into a restart. The largest 32-bit number of ms is 24 days.
@@ -45,7 +48,7 @@ class Publisher:
 
     Args:
         settings: cluster and compression.
-        partitions: partitions of each topic that is published to.
+        partitions: partitions of each topic that is published to; it may get more.
         max_request: largest request, bytes; a record that is larger goes alone.
         clock: waits between tries.
         transactional_id: makes it a transactional one; it is fenced in by `begin_epoch`.
@@ -63,7 +66,7 @@ class Publisher:
         clock: Clock,
         transactional_id: str | None = None,
     ) -> None:
-        self._partitions, self._clock = partitions, clock
+        self._partitions, self._clock = dict(partitions), clock
         self._transaction_timeout = settings.transaction_timeout
         self._request_timeout = settings.kafka.request_timeout
         options = _options(settings, max_request)
@@ -93,17 +96,45 @@ class Publisher:
         """Know every topic, so that `send` only enqueues.
 
         `send` would block for them too, but in the middle of a batch, where trying again would
-        publish the first half twice.
+        publish the first half twice. Partitions that a topic got under way are used from here on.
 
         Raises:
             BrokerAway: not yet.
             Fatal: a topic is gone or forbidden.
         """
-        for topic in self._partitions:
+        for topic, number in self._partitions.items():
             try:
-                self._producer.partitions_for(topic)
+                there = len(self._producer.partitions_for(topic))
             except KafkaError as error:
                 raise translate(error) from error
+            if there > number:
+                self._spread(topic, there)
+
+    def _spread(self, topic: str, there: int) -> None:
+        """Use all the partitions that the topic has now.
+
+        With more of them, the outcomes of some input partitions go elsewhere: 1 went to 0 while
+        there was but one, and goes to 1 of three. All that went to the old place is acknowledged
+        before the first goes to the new one: no later outcome is there before an earlier one.
+
+        To stay with the old number for the life of the process would only put that off to the next
+        start or rebalance, and until then the workers of a group would not agree on the place.
+        """
+        if any(batch.topic_partition.topic == topic for batch in self._unacknowledged()):
+            raise BrokerAway(
+                f"topic {topic!r} has {there} partitions now: what went by the old number must be "
+                "acknowledged first"
+            )
+        log.info(
+            "a topic has more partitions, outcomes go by the new number",
+            topic=topic,
+            before=self._partitions[topic],
+            now=there,
+        )
+        self._partitions[topic] = there
+
+    def _unacknowledged(self) -> Iterable[Any]:
+        return self._producer._accumulator._incomplete.all()  # type: ignore[no-any-return] # noqa: SLF001 - no public way
 
     def send(self, outcome: Encoded) -> Any:
         """Enqueue one record; should its topic's metadata vanish this moment, wait for them.
@@ -159,7 +190,7 @@ class Publisher:
             since: monotonic seconds.
         """
         oldest: dict[TopicPartition, tuple[float, float]] = {}  # when it was created, and touched
-        for batch in self._producer._accumulator._incomplete.all():  # noqa: SLF001
+        for batch in self._unacknowledged():
             touched = max(batch.created, batch.last_attempt, batch.drained or 0.0)
             seen = oldest.get(batch.topic_partition, (batch.created, 0.0))
             if batch.created <= seen[0]:  # the halves of a batch that was split are of one age

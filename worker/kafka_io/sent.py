@@ -116,11 +116,10 @@ class Sent:
             self._publisher = None
 
     def take_back(self) -> list[tuple[Encoded, Exception | None]]:
-        """Publish thread: leave the producer; what is left, and what was said of it.
+        """Publish thread, when it has left its producer: what is left, and what was said of it.
 
         Its acknowledged records are complete now; the batch completes nothing after that.
         """
-        self.leave()
         if self.done:
             return []
         left = [(one, future.exception) for one, future in self._futures if not future.succeeded()]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from worker.clock import Clock
 from worker.core.mend import Mend, give_up
-from worker.core.records import Encoded
+from worker.core.records import Encoded, RecordRef
 from worker.errors import StreamlabelError
 from worker.kafka_io.line import Line
 from worker.kafka_io.publisher import Publisher
@@ -45,6 +45,13 @@ class RecordSink(Protocol):
         Raises:
             BrokerAway: call again.
             Fatal: the worker must stop.
+        """
+        ...
+
+    def keep(self, positions: Sequence[RecordRef]) -> None:
+        """Poll thread: commit these next offsets to read too, where the sink commits offsets.
+
+        Nothing before them is open. A later one of the same partition takes the earlier one's place.
         """
         ...
 
@@ -156,6 +163,9 @@ class KafkaSink:
             self._line.handed_over(batch)
         if self._sieve.final is not None and not self._line.waiting:
             raise self._sieve.final
+
+    def keep(self, positions: Sequence[RecordRef]) -> None:
+        """Nothing to do: the poll thread commits."""
 
     def check(self) -> None:
         """Raises TopicMissing where a topic was deleted."""

@@ -8,6 +8,7 @@ the client's exceptions; imports no inference and no runtime.
     listener     the group's rebalances, without blocking the client
     membership   whether the group still counts this worker in
     positions    where to read on when the log has not the position
+    stability    how far other producers' transactions let it be read
     watch        whether the topic still is the one that it was
 """
 
@@ -30,6 +31,7 @@ from worker.kafka_io.membership import Membership
 from worker.kafka_io.polled import raw_record
 from worker.kafka_io.portions import Portions
 from worker.kafka_io.positions import LOST, Positions
+from worker.kafka_io.stability import StableEnds
 from worker.kafka_io.translation import translate
 from worker.kafka_io.watch import TopicWatch
 from worker.settings import Settings
@@ -52,7 +54,8 @@ class RecordSource(Protocol):
     def connected(self) -> bool: ...
     def settled(self) -> bool: ...
     def end_offset(self, partition: Partition) -> int | None: ...
-    def position(self, partition: Partition) -> int | None: ...
+    def stable_end(self, partition: Partition) -> int | None: ...
+    def positions(self) -> dict[Partition, int]: ...
     def group_metadata(self) -> Any: ...
     def close(self, timeout: float) -> None: ...
 
@@ -75,6 +78,7 @@ class KafkaSource:
         self._pause_when_empty = settings.kafka.empty_poll_pause_ms / 1000
         self._consumer = connect(KafkaConsumer, settings.kafka, **_consumer_options(settings))
         self._portions = Portions(self._consumer, settings.kafka, settings.max_inflight_bytes)
+        self._stable_ends = StableEnds(self._consumer)
         self._membership = Membership(self._consumer, settings.kafka.session_timeout, clock)
         # The loop that runs the listener does not see that another thread completed a future.
         wake = self._consumer._net.wakeup  # noqa: SLF001 - there is no public way
@@ -82,6 +86,7 @@ class KafkaSource:
         self._positions = Positions(
             self._consumer,
             from_start=settings.input.start == "earliest",
+            on_begun=handler.on_begun,
             begin_anew=self._listener.begin_anew,
             on_skipped=handler.on_skipped,
         )
@@ -90,6 +95,7 @@ class KafkaSource:
             # A member that is elected leader before it knows the topic's partitions assigns
             # nobody anything, and the library does not always notice: know them first.
             self._consumer.partitions_for_topic(settings.input.topic)
+            self._positions.look(settings.input.topic)
         except KafkaError as error:
             self._consumer.close(autocommit=False, timeout_ms=1000)
             raise translate(error) from error
@@ -214,13 +220,20 @@ class KafkaSource:
             return None
         return end
 
-    def position(self, partition: Partition) -> int | None:
-        """Offset of the next record to poll, None while it is not known."""
-        try:
-            next_one: int | None = self._consumer.position(TopicPartition(*partition), timeout_ms=0)
-        except KafkaError:
-            return None
-        return next_one
+    def stable_end(self, partition: Partition) -> int | None:
+        """Offset of the first open transaction, else the end; as the last fetch told it."""
+        return self._stable_ends.of(partition)
+
+    def positions(self) -> dict[Partition, int]:
+        """Offset of the next record that `poll` returns, of each partition where it is known.
+
+        Between two polls: what lies before it was returned, or is no record for us (a transaction's
+        marker, an aborted record). The client moves it in `poll` alone, by what that returns: not by
+        what it has fetched beyond `max_records`, nor by what it parked when the partition was paused.
+        """
+        known = self._consumer._subscription.all_consumed_offsets()  # noqa: SLF001 - `position` asks the broker
+        epochs = self._listener.epochs
+        return {Partition(*tp): at.offset for tp, at in known.items() if Partition(*tp) in epochs}
 
     def group_metadata(self) -> Any:
         """A snapshot of the membership, for transactions; safe on any thread."""

@@ -25,7 +25,9 @@ def check_files(kafka: KafkaSettings) -> None:
     if kafka.ssl_cafile is not None:
         _load_authority(context, kafka.ssl_cafile)
     if kafka.ssl_certfile is not None:
-        _load_pair(context, kafka.ssl_certfile, kafka.ssl_keyfile)
+        secret = kafka.ssl_key_password
+        password = secret.get_secret_value() if secret else ""
+        _load_pair(context, kafka.ssl_certfile, kafka.ssl_keyfile, password)
 
 
 def _load_authority(context: ssl.SSLContext, path: Path) -> None:
@@ -38,16 +40,23 @@ def _load_authority(context: ssl.SSLContext, path: Path) -> None:
         ) from error
 
 
-def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path | None, password: str) -> None:
     name = "kafka.ssl_keyfile" if key else "kafka.ssl_certfile"
-    path = key or certificate
+    path, asked = key or certificate, False
+
+    def given() -> str:
+        nonlocal asked
+        asked = True
+        return password
+
     try:
-        context.load_cert_chain(certificate, key, password=_refuse)
-    except _EncryptedError:
-        raise SettingsError(
-            f"{name} = {path}: the key is encrypted, and no password for it is set"
-        ) from None
+        context.load_cert_chain(certificate, key, password=given)
     except (ssl.SSLError, OSError) as error:
+        if asked:
+            does = "does not open it" if password else "is not set"
+            raise SettingsError(
+                f"{name} = {path}: the key is encrypted, and kafka.ssl_key_password {does}"
+            ) from None
         raise SettingsError(_fault(error, certificate, name, path)) from error
 
 
@@ -61,14 +70,6 @@ def _fault(error: OSError, certificate: Path, name: str, path: Path) -> str:
         f"kafka.ssl_certfile = {certificate}, {name} = {path}: no certificate and key in PEM "
         f"format can be read from there ({_reason(error)})"
     )
-
-
-class _EncryptedError(Exception):
-    """OpenSSL wants a password."""
-
-
-def _refuse() -> str:
-    raise _EncryptedError
 
 
 def _reason(error: OSError) -> str:

@@ -26,6 +26,10 @@ transactional id goes on with all that was not committed. Walked through:
   opens another. But its generation is over, and in a static group its member id too: the broker
   refuses its offsets, whatever the producer.
 
+Positions without an outcome (`keep`) go the same way: the consumer's own commit could be held up on
+the wire and arrive behind a transaction's later offset. A transaction that holds positions alone
+writes no marker to the output topics. So workers in a chain don't keep each other busy with markers.
+
 The client itself could abort and go on with the same producer. But it keeps the offsets that were
 refused, and sends them again with the next transaction, for partitions that have another owner by
 then.
@@ -34,6 +38,7 @@ then.
 from __future__ import annotations
 
 import contextlib
+import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,7 +53,7 @@ from kafka.errors import (
 
 from worker.clock import Clock
 from worker.core.mend import Mend, give_up
-from worker.core.records import Completion, Encoded, Partition
+from worker.core.records import Completion, Encoded, Partition, RecordRef
 from worker.errors import (
     AccessDenied,
     BrokerAway,
@@ -111,6 +116,8 @@ class TransactionalSink:
         self._failures = 0
         self._held: list[Encoded] = []  # not committed yet, in poll order
         self._sent: list[Any] = []  # the futures of those that are in the open transaction
+        self._told: queue.SimpleQueue[Sequence[RecordRef]] = queue.SimpleQueue()
+        self._kept: dict[Partition, RecordRef] = {}  # positions that are not committed yet
         self._begun_at: float | None = None
         self._publisher: Publisher | None = None
         try:
@@ -131,8 +138,10 @@ class TransactionalSink:
 
     def advance(self) -> None:
         """Send what waits, and commit if it is time."""
+        while not self._told.empty():
+            self._kept |= {_of(ref): ref for ref in self._told.get()}
         try:
-            if self._held:
+            if self._held or self._kept:
                 self._go_on()
         except (KafkaError, StreamlabelError) as error:
             if isinstance(error, BrokerAway) and self._begun_at is None:
@@ -140,6 +149,10 @@ class TransactionalSink:
             raise self._start_over(error) from error
         if self._sieve.final is not None:
             raise self._sieve.final
+
+    def keep(self, positions: Sequence[RecordRef]) -> None:
+        """Poll thread: commit these with the next transaction, or in one of their own."""
+        self._told.put(positions)
 
     def check(self) -> None:
         """Raises TopicMissing where a topic was deleted."""
@@ -166,7 +179,8 @@ class TransactionalSink:
         publisher = self._publisher = self._publisher or self._recover()
         sent = len(self._sent)
         fresh = self._held[sent:] = self._current(self._held[sent:])
-        if not self._held:
+        self._kept = {p: ref for p, ref in self._kept.items() if self._source.current(ref)}
+        if not self._held and not self._kept:
             return
         if self._begun_at is None:
             publisher.await_metadata()
@@ -182,19 +196,23 @@ class TransactionalSink:
     def _due(self) -> bool:
         begun_at = self._begun_at or 0.0
         late = self._clock.monotonic() - begun_at >= self._settings.commit_every
-        return late or self._in_a_hurry.is_set() or self._sieve.final is not None
+        urgent = self._in_a_hurry.is_set() or self._sieve.final is not None
+        return late or urgent or not self._held
 
     def _commit(self, publisher: Publisher) -> None:
         membership = self._source.group_metadata()
+        kept = tuple(self._kept.values())
+        refs = (*kept, *(outcome.ref for outcome in self._held))
         # Without a generation the broker would take the offsets unchecked, as a lone consumer's.
-        if membership.generation_id < 0 or len(self._current(self._held)) < len(self._held):
+        if membership.generation_id < 0 or not all(map(self._source.current, refs)):
             raise BrokerAway("the assignment changed under an open transaction")
-        publisher.commit(_next_offsets(self._held), membership, self._sent)
+        publisher.commit(_next_offsets(kept, self._held), membership, self._sent)
         self._in_a_hurry.clear()
         done, sent_at = tuple(self._held), self._begun_at or 0.0
         self._held, self._sent, self._begun_at, self._failures = [], [], None, 0
+        self._kept = {}
         self._sieve.settled()
-        self._on_completion(Completion(done, sent_at))
+        self._on_completion(Completion(done, sent_at, kept=kept))
 
     def _current(self, outcomes: Iterable[Encoded]) -> list[Encoded]:
         return [outcome for outcome in outcomes if self._source.current(outcome.ref)]
@@ -242,15 +260,18 @@ class TransactionalSink:
         """A new producer, after finding out what became of the old one's transaction."""
         publisher = self._new_publisher()
         try:
-            committed = _committed(self._settings, {_partition(o) for o in self._held})
+            asked = {_of(outcome.ref) for outcome in self._held} | self._kept.keys()
+            reached = _committed(self._settings, asked)
         except BaseException:
             publisher.abandon()
             raise
-        done = [o for o in self._held if o.ref.offset < committed.get(_partition(o), 0)]
-        self._held = [o for o in self._held if o.ref.offset >= committed.get(_partition(o), 0)]
+        done = tuple(o for o in self._held if o.ref.offset < reached[_of(o.ref)])
+        kept = tuple(ref for p, ref in self._kept.items() if ref.offset <= reached[p])
+        self._held = [o for o in self._held if o.ref.offset >= reached[_of(o.ref)]]
+        self._kept = {p: ref for p, ref in self._kept.items() if ref.offset > reached[p]}
         log.info("a transaction is tried anew", committed_after_all=len(done), left=len(self._held))
-        if done:
-            self._on_completion(Completion(tuple(done), self._clock.monotonic()))
+        if done or kept:
+            self._on_completion(Completion(done, self._clock.monotonic(), kept=kept))
         return publisher
 
     def _new_publisher(self) -> Publisher:
@@ -284,7 +305,7 @@ def transactional_id(settings: Settings) -> str:
 
 
 def _committed(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, int]:
-    """The group's stable offsets, asked by a consumer that joins no group."""
+    """The group's stable offsets, -1 for none, asked by a consumer that joins no group."""
     consumer = connect(
         KafkaConsumer,
         settings.kafka,
@@ -294,16 +315,18 @@ def _committed(settings: Settings, partitions: Iterable[Partition]) -> dict[Part
     )
     timeout_ms = settings.kafka.request_timeout * 1000
     with contextlib.closing(consumer):
-        return {
-            p: consumer.committed(TopicPartition(*p), timeout_ms=timeout_ms) or 0
-            for p in partitions
+        found = {
+            p: consumer.committed(TopicPartition(*p), timeout_ms=timeout_ms) for p in partitions
         }
+    return {partition: -1 if offset is None else offset for partition, offset in found.items()}
 
 
-def _partition(outcome: Encoded) -> Partition:
-    return Partition(outcome.ref.topic, outcome.ref.partition)
+def _of(ref: RecordRef) -> Partition:
+    return Partition(ref.topic, ref.partition)
 
 
-def _next_offsets(outcomes: Iterable[Encoded]) -> Mapping[Any, Any]:
-    highest = {_partition(outcome): outcome.ref.offset + 1 for outcome in outcomes}
+def _next_offsets(kept: Iterable[RecordRef], outcomes: Iterable[Encoded]) -> Mapping[Any, Any]:
+    """An outcome came after the position of its partition was told: nothing was open then."""
+    highest = {_of(ref): ref.offset for ref in kept}
+    highest |= {_of(outcome.ref): outcome.ref.offset + 1 for outcome in outcomes}
     return {TopicPartition(*p): OffsetAndMetadata(o, "", -1) for p, o in highest.items()}

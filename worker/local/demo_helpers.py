@@ -61,14 +61,14 @@ class Helpers:
     def tweets(self, cache_dir: Path) -> list[RatedText]:
         """Fetch the tweets unless they are cached, and read them. Raises SampleUnavailable."""
         log = self._folder / "fetch.log"
-        if self.run(["-c", _FETCH, str(cache_dir)], log):
+        if self.run(["-P", "-c", _FETCH, str(cache_dir)], log):
             raise SampleUnavailable(last_lines(log, 1).strip())
         return load_rated("tweets", cache_dir)
 
     def prepare_model(self, cache_dir: Path) -> None:
         """Make the bundled model's checkpoint unless it is cached. Raises Fatal."""
         log = self._folder / "prepare.log"
-        if self.run(["-c", _PREPARE, str(cache_dir)], log):
+        if self.run(["-P", "-c", _PREPARE, str(cache_dir)], log):
             raise Fatal(f"the bundled model can't be prepared:\n{last_lines(log)}")
 
     def output_of(self, command: Sequence[str]) -> tuple[int, list[str]]:
@@ -80,7 +80,7 @@ class Helpers:
         code = self.run(command, log, printed)
         lines = printed.read_text(encoding="utf-8").splitlines()
         if code not in (0, 1) or not lines:
-            raise Fatal(f"{' '.join(command[:3])} ended with {code}:\n{last_lines(log)}")
+            raise Fatal(f"{' '.join(command[:4])} ended with {code}:\n{last_lines(log)}")
         return code, lines
 
     def run(self, command: Sequence[str], log: Path, printed: Path | None = None) -> int:

@@ -124,8 +124,8 @@ class Workers:
 
 
 def run_command(flags: dict[str, str]) -> list[str]:
-    """`python -m worker run` with these flags."""
-    return ["-m", "worker", "run", *(part for pair in flags.items() for part in pair)]
+    """`python -m worker run` with these flags; no `worker/` of the current folder runs instead."""
+    return ["-P", "-m", "worker", "run", *(part for pair in flags.items() for part in pair)]
 
 
 def _free_port() -> int:

@@ -1,9 +1,9 @@
 """Rated posts: short public texts with the mean valence that about twenty people gave each.
 
-Owns: fetching the source distribution of vaderSentiment (MIT), which carries the data of Hutto and
-Gilbert (ICWSM 2014), checking its SHA-256, caching it, and reading the texts out of it.
+Owns: the source distribution of vaderSentiment (MIT), which carries the data of Hutto and Gilbert
+(ICWSM 2014): fetching it, caching it, and reading the texts out of it.
 Runs on: the caller's thread, before any worker thread starts. May touch the network, through pip.
-Must not import: torch, transformers, kafka, or anything else of the worker.
+Must not import: torch, transformers, kafka, or any other room.
 
 None of the data is part of this repository; what is fetched stays in the caller's cache.
 """
@@ -12,8 +12,6 @@ import csv
 import hashlib
 import html
 import io
-import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -21,13 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from worker.packages import Package, Unfetched
+
 Kind = Literal["tweets", "movies", "amazon", "nyt"]
 
 KINDS: Final[tuple[Kind, ...]] = ("tweets", "movies", "amazon", "nyt")
 
-_REQUIREMENT: Final = "vaderSentiment==3.3.2"
-_SDIST: Final = "vaderSentiment-3.3.2.tar.gz"
-_SHA256: Final = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
+_SDIST: Final = Package(
+    "vaderSentiment==3.3.2",
+    "vaderSentiment-3.3.2.tar.gz",
+    "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    patience=180.0,
+)
 _ROOT: Final = "vaderSentiment-3.3.2"
 _STUDY: Final = f"{_ROOT}/additional_resources/hutto_ICWSM_2014.tar.gz"
 _LEXICON: Final = f"{_ROOT}/vaderSentiment/vader_lexicon.txt"
@@ -37,7 +40,6 @@ _TABLE: Final[dict[Kind, str]] = {
     "amazon": "amazonReviewSnippets_GroundTruth.txt",
     "nyt": "nytEditorialSnippets_GroundTruth.txt",
 }
-_FETCH_TIMEOUT_S: Final = 180.0
 
 
 class SampleUnavailable(Exception):
@@ -96,16 +98,16 @@ def _member(cache_dir: Path, name: str) -> bytes:
 def _read(archive: tarfile.TarFile, name: str) -> bytes:
     member = archive.extractfile(name)
     if member is None:
-        raise SampleUnavailable(f"{name} is not a file in {_SDIST}")
+        raise SampleUnavailable(f"{name} is not a file in {_SDIST.file}")
     return member.read()
 
 
 def _sdist(cache_dir: Path) -> bytes:
     """The archive's bytes, from the cache where they are there and right."""
-    cached = cache_dir / _SDIST
+    cached = cache_dir / _SDIST.file
     if cached.is_file():
         content = cached.read_bytes()
-        if _is_genuine(content):
+        if hashlib.sha256(content).hexdigest() == _SDIST.sha256:
             return content
     return _fetch(cache_dir, cached)
 
@@ -115,32 +117,9 @@ def _fetch(cache_dir: Path, cached: Path) -> bytes:
         cache_dir.mkdir(parents=True, exist_ok=True)
         # Beside its final place, so that the rename stays in one file system and is atomic.
         with tempfile.TemporaryDirectory(prefix=".posts-", dir=cache_dir) as scratch:
-            _download(scratch)
-            fetched = Path(scratch, _SDIST)
-            content = fetched.read_bytes()
-            if not _is_genuine(content):
-                raise SampleUnavailable(f"{_SDIST} was fetched, but its SHA-256 is not {_SHA256}")
-            fetched.replace(cached)
+            _SDIST.fetch(Path(scratch)).replace(cached)
+            return cached.read_bytes()
+    except Unfetched as error:
+        raise SampleUnavailable(str(error)) from error
     except OSError as error:
         raise SampleUnavailable(f"the rated posts can't be kept in {cache_dir}: {error}") from error
-    return content
-
-
-def _download(folder: str) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--no-binary", ":all:", "--dest", folder, _REQUIREMENT]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SampleUnavailable(
-            f"pip did not fetch {_REQUIREMENT} within {_FETCH_TIMEOUT_S:.0f} seconds"
-        ) from error
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise SampleUnavailable(f"pip could not fetch {_REQUIREMENT}: {lines[-1]}")
-
-
-def _is_genuine(content: bytes) -> bool:
-    return hashlib.sha256(content).hexdigest() == _SHA256

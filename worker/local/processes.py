@@ -18,8 +18,7 @@ from types import FrameType, TracebackType
 from typing import IO, Any, Final, Self
 
 from worker.clock import Clock
-
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from worker.signals import Insistence, catch
 
 # Runs in the child, ahead of the program that it turns into: ask the kernel for SIGKILL when the
 # parent dies (Linux only), and look whether it died before we could ask. A `preexec_fn` would do
@@ -92,12 +91,12 @@ class Interrupts:
 
     Everywhere else a signal is noted and waits, so that no child and no folder can be made
     without being written down for the clean-up, and the clean-up itself is never cut short.
-    A further signal means that the person has no patience: then every `on_second` is called,
-    which kills what the clean-up would have waited for.
+    A further signal, a second or more after the first, means that the person has no patience: then
+    every `on_second` is called, which kills what the clean-up would have waited for.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self._clock, self._insistence = clock, Insistence(clock)
         self._hurry: list[Callable[[], None]] = []
         self._before: dict[signal.Signals, Any] = {}
         self._allowed = False
@@ -105,7 +104,7 @@ class Interrupts:
         self._raised = False
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        self._before = catch(self._on_signal)
         return self
 
     def __exit__(
@@ -144,9 +143,10 @@ class Interrupts:
                 work()
         except KeyboardInterrupt:
             self._noted = self._raised = False
+            self._insistence.forget()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._noted:
+        if self._insistence.grows():
             for kill in self._hurry:
                 kill()
         self._noted = True

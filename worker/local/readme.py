@@ -177,7 +177,7 @@ def reasons_table() -> str:
 def commands_table() -> str:
     """The commands as `streamlabel --help` lists them."""
     environment = child_environment(COLUMNS="200", NO_COLOR="1")
-    program = [sys.executable, "-m", "worker", "--help"]
+    program = [sys.executable, "-P", "-m", "worker", "--help"]
     told = subprocess.run(program, env=environment, check=True, capture_output=True, text=True)
     listed = re.findall(r"^ {4}(\w+) {2,}(.+)$", told.stdout, flags=re.MULTILINE)
     rows = ((f"`streamlabel {name}`", about) for name, about in listed)

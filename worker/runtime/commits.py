@@ -5,7 +5,7 @@ Imports core, kafka_io's protocols and the ground floor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from worker.clock import Clock
 from worker.core.offsets import OffsetTracker
@@ -19,6 +19,8 @@ from worker.metrics import Metrics
 log = get_logger(__name__)
 
 _LEAST_WAIT = 0.5  # seconds; a commit that is tried at all gets a chance to be answered
+_FIRST_WAIT = 5.0  # seconds for the group's first positions, on the poll thread
+_BARE_EVERY = 1.0  # seconds between transactions that hold no outcome, only positions
 
 
 class Commits:
@@ -44,14 +46,15 @@ class Commits:
         self._offsets, self._interval = offsets, interval
         self._metrics, self._clock, self._on_failure = metrics, clock, on_failure
         self._source: RecordSource
+        self._sink: RecordSink
         self.hurry: Callable[[], None]
         self._elsewhere = False
         self._in_flight = False
-        self._next = 0.0
+        self._next = self._next_bare = 0.0
 
     def attach(self, source: RecordSource, sink: RecordSink) -> None:
         """Commit through `source`, unless the sink commits offsets itself."""
-        self._source, self._elsewhere = source, sink.commits_offsets
+        self._source, self._sink, self._elsewhere = source, sink, sink.commits_offsets
         self.hurry = sink.hurry
 
     def if_due(self) -> None:
@@ -59,15 +62,49 @@ class Commits:
         now = self._clock.monotonic()
         if self._in_flight or now < self._next:
             return
+        self._offsets.reach(self._source.positions())
         offsets = self._offsets.committable()
         if not offsets:
             return
         self._next = now + self._interval
         if self._elsewhere:
-            self._offsets.mark_committed(offsets)
+            self._leave_to_sink(now)
             return
         self._in_flight = True
         self._source.commit_async(offsets, self._done(offsets, now))
+
+    def _leave_to_sink(self, now: float) -> None:
+        self._note_acknowledged()
+        gaps = self._offsets.committable()
+        if gaps and now >= self._next_bare:
+            self._next_bare = now + _BARE_EVERY
+            self._sink.keep(self._offsets.refs(gaps))
+
+    def first(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """Commit where the group begins in these partitions, before anything is read of them.
+
+        Returns:
+            What the broker holds of these positions by now; ask again for the others.
+
+        Raises:
+            BrokerAway: they could not be committed now: ask again.
+            AccessDenied, Fenced: for good.
+        """
+        begins = self._offsets.begun(partitions)
+        if not self._elsewhere:
+            self._source.commit(begins, _FIRST_WAIT)
+            self._offsets.mark_committed(begins)
+            return begins
+        left = {p: at for p, at in begins.items() if self._offsets.committed(p) is None}
+        if left:
+            self._sink.keep(self._offsets.refs(left))
+            self.hurry()
+        return {p: at for p, at in begins.items() if p not in left}
+
+    def _note_acknowledged(self) -> None:
+        """The sink has committed these with its transactions, before it told of them."""
+        if offsets := self._offsets.acknowledged():
+            self._offsets.mark_committed(offsets)
 
     def _done(
         self, offsets: Mapping[Partition, int], started: float
@@ -92,10 +129,10 @@ class Commits:
             between_tries: called before another try (a rebalance may have to be sat out); None
                 leaves it at one try.
         """
+        if self._elsewhere:
+            self._note_acknowledged()
+            return
         while offsets := self._offsets.committable():
-            if self._elsewhere:
-                self._offsets.mark_committed(offsets)
-                return
             left = deadline - self._clock.monotonic()
             try:
                 self._source.commit(offsets, max(left, _LEAST_WAIT))

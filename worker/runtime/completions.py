@@ -100,6 +100,10 @@ class Completions:
     def _settle(self, completion: Completion) -> None:
         if completion.error is not None:
             raise completion.error
+        if completion.kept:
+            self._offsets.mark_kept(completion.kept)
+        if not completion.outcomes:
+            return
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         self._metrics.stage.labels("publish").observe(now - completion.sent_at)
         for outcome in completion.outcomes:

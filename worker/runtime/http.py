@@ -1,18 +1,20 @@
 """The worker's face on the network: one listening socket, one daemon thread with its own loop.
 
-What is answered is `page.app`'s business; here a server library keeps connections. It never takes
-signals, writes no access log, and whoever is slow to ask or to read is cut off. Imports the ground
-floor, `box` and `page`.
+What is answered is `page.app`'s business, who comes in is `door`'s; here a server library talks to
+each. It never takes signals, writes no access log, and whoever is slow to ask or to read is cut off.
+Imports the ground floor, `box`, `door` and `page`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import threading
-from typing import Final
+from typing import Any, Final
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -20,6 +22,7 @@ from worker.clock import SystemClock
 from worker.errors import SettingsError
 from worker.logs import get_logger
 from worker.runtime.box import Askable, Box
+from worker.runtime.door import Door, most_connections
 from worker.runtime.health import Health
 from worker.runtime.page.app import App
 from worker.runtime.page.picture import Exported
@@ -56,7 +59,7 @@ class HttpServer:
     ) -> None:
         try:
             self._socket = _listen(settings.host, settings.port)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:  # the last: a host of 64 letters
             raise SettingsError(
                 f"http.port = {settings.port}: can't listen on {settings.host}: {error} "
                 "(another worker? choose another --http-port, 0 picks a free one)"
@@ -64,7 +67,7 @@ class HttpServer:
         self.port: int = self._socket.getsockname()[1]
         clock = SystemClock()
         posted, box = posted or Posts(texts=False, clock=clock), box or Box(clock)
-        self._app = App(settings.host, metrics, health, posted, box, clock)
+        self._app = App(settings, metrics, health, posted, box, clock)
         config = uvicorn.Config(
             self._app,
             http=_Connection,
@@ -78,7 +81,7 @@ class HttpServer:
             proxy_headers=False,
             server_header=False,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config, self._socket)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
@@ -97,15 +100,53 @@ class HttpServer:
     def _run(self) -> None:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._server.serve(sockets=[self._socket]))
+                runner.run(self._server.serve())
         except Exception:
             log.exception("metrics and health are no longer served")
+
+
+class _Server(uvicorn.Server):
+    """Leaves it to a door which connections there are."""
+
+    def __init__(self, config: uvicorn.Config, listening: socket.socket) -> None:
+        super().__init__(config)
+        self._door = Door(
+            listening,
+            most_connections(),
+            self._protocol,
+            self.server_state.connections,  # type: ignore[arg-type]
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        await super().startup(sockets=[])
+        self._door.open()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        self._door.close()
+        await super().shutdown(sockets=[])
+
+    def _protocol(self) -> _Connection:
+        return _Connection(self.config, self.server_state, self.lifespan.state)
 
 
 class _Connection(H11Protocol):
     """One connection. The library bounds the wait between two requests, and not the first's."""
 
     _timer: asyncio.TimerHandle | None = None
+    _numbers = itertools.count()
+
+    def __init__(self, *known: Any) -> None:
+        super().__init__(*known)
+        self.number = next(self._numbers)
+
+    @property
+    def answering(self) -> bool:
+        """It has asked, and its answer is not complete."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def put_out(self) -> None:
+        """Close it at once."""
+        self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -117,14 +158,19 @@ class _Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._asked:
+        if self.answering:
             self._calm()
         elif self._timer is None:
             self._timer = self.loop.call_later(_PATIENCE, self._give_up)
 
-    @property
-    def _asked(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, unless an answer has gone out or is under way."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # the app's answer would come on top of this one
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:
+            self.transport.close()
 
     def _calm(self) -> None:
         if self._timer is not None:
@@ -133,8 +179,8 @@ class _Connection(H11Protocol):
 
     def _give_up(self) -> None:
         self._timer = None
-        if not self._asked:
-            self.transport.abort()
+        if not self.answering:
+            self.put_out()
 
 
 def _listen(host: str, port: int) -> socket.socket:

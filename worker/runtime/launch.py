@@ -35,7 +35,7 @@ from worker.runtime.onlookers import Onlookers
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
-from worker.runtime.topics import fit, judged, require
+from worker.runtime.topics import fit, judged, others, require
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 
@@ -95,6 +95,7 @@ class Launcher:
         self._judge(topics, classifier.card)
         self._metrics.show_labels(classifier.card.labels)
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
+        worker.holdups.others = others(settings)
         encoder, mend = self._encoder(topics, classifier.card)
         with ExitStack() as undo:
             source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))

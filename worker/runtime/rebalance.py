@@ -14,6 +14,7 @@ from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition
+from worker.kafka_io.listener import Where
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.commits import Commits
@@ -23,6 +24,10 @@ from worker.runtime.last_steps import LastSteps
 log = get_logger(__name__)
 
 _LOOK_EVERY = 0.1  # seconds
+_BEGINS: Mapping[Where, str] = {
+    "earliest": "the group has no offsets: starting at the earliest",
+    "latest": "the group has no offsets: starting at the latest",
+}
 
 
 class Rebalance:
@@ -93,6 +98,17 @@ class Rebalance:
         self._batcher.discard(gone)
         self._let_go(gone, "lost")
         log.warning("partitions lost: what is in flight for them does not count any more")
+
+    def on_begun(self, positions: Mapping[Partition, int], where: Where) -> Mapping[Partition, int]:
+        """Commit where the group begins, before anything is read there.
+
+        A position that was chosen and not committed is chosen again by the next worker: at the end
+        of the partition that would skip all that came meanwhile.
+        """
+        if fresh := self._offsets.begin(positions):
+            self._metrics.begun.inc(len(fresh))
+            log.info(_BEGINS[where], partitions=_named(fresh))
+        return self._commits.first(positions)
 
     def on_skipped(self, partition: Partition, offsets: range) -> None:
         """Retention or deletion was faster than this worker: say so, for no one else will."""

@@ -25,6 +25,7 @@ from worker.metrics import Metrics
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions
 from worker.runtime.drift import DriftWatch
+from worker.runtime.holdups import Holdups
 from worker.runtime.last_steps import LastSteps
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
@@ -83,6 +84,7 @@ class Worker:
             metrics=metrics,
             clock=clock,
         )
+        self.holdups = Holdups(settings.kafka.group_id, metrics, clock)
         self._next_report = 0.0
         self._damage: InputDamaged | None = None
         self._source: RecordSource
@@ -238,7 +240,7 @@ class Worker:
         steps.take(lambda: self.completions.letters.say(last=True))
         sit_out = functools.partial(self._poll, _IDLE_POLL)
         steps.take(lambda: self._commits.until(deadline, sit_out))
-        undrained, uncommitted = self._offsets.records, len(self._offsets.committable())
+        undrained, uncommitted = self._offsets.records, len(self._offsets.acknowledged())
         steps.take(lambda: self._source.close(min(_LEAVE, self._left(deadline))))
         if steps.fault is not None:
             raise steps.fault
@@ -276,6 +278,7 @@ class Worker:
         self._progress.connection(up=self._source.connected())
         self.completions.letters.say()
         self._report_progress(now)
+        self.holdups.look(self._source, self._offsets.partitions)
         for partition in self._offsets.partitions:
             self._report_lag(partition)
 
@@ -294,7 +297,8 @@ class Worker:
     def _report_lag(self, partition: Partition) -> None:
         end, done = self._source.end_offset(partition), self._offsets.committed(partition)
         if done is None and not self._offsets.pending([partition]):
-            done = self._source.position(partition)  # nothing polled yet: what the group committed
+            # Nothing polled yet: what the group committed.
+            done = self._source.positions().get(partition)
         if end is not None and done is not None:
             topic, number = partition
             self._metrics.offset_lag.labels(topic, str(number)).set(max(0, end - done))

@@ -1,4 +1,4 @@
-"""The three topics that a worker needs: there, made, or an error that says how to make them.
+"""The topics and the group that a worker finds: topics that are missing are made, or told how to.
 
 Also whether they suit each other and the model, before a record is written to them.
 
@@ -8,12 +8,13 @@ Called on the main thread before any record is read. Imports kafka_io.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from worker.core.encoder import Encoder
 from worker.core.records import ModelCard
 from worker.core.terms import Terms
 from worker.core.topics import Output, TopicInfo, doubts, too_small
-from worker.errors import SettingsError, TopicMissing
+from worker.errors import SettingsError, StreamlabelError, TopicMissing
 from worker.kafka_io.admin import Admin
 from worker.logs import get_logger
 from worker.settings import Settings
@@ -74,6 +75,18 @@ def fit(settings: Settings, topics: Mapping[str, TopicInfo], card: ModelCard) ->
     if said and least > (topics[name].max_message_bytes or 0):
         raise SettingsError(said)
     return said
+
+
+def others(settings: Settings) -> int | str:
+    """Say how many members the group has, before it is joined: they all have to join again.
+
+    "unknown" if the group can't be asked, which is no reason not to join.
+    """
+    found: int | str = "unknown"
+    with suppress(StreamlabelError), Admin(settings.kafka) as admin:
+        found = len(admin.members(settings.kafka.group_id))
+    log.info("joining the group", group=settings.kafka.group_id, others=found)
+    return found
 
 
 def _how_to_create(settings: Settings, missing: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ One declaration serves flags, environment, TOML file, `check` and the README's t
 
     sections       the options, grouped
     declaration    Settings: all of them, cross-checked
+    files          the TOML file, and files of which each holds a secret
     origins        load(): who said what; the only module that reads `os.environ`
 
 Imports `errors` alone.

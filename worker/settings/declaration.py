@@ -1,6 +1,7 @@
 """`Settings`: the sections, what stands outside of them, and what contradicts itself.
 
-Values come in as layers, strongest first (see `origins`). Imports the sections.
+Values come in as layers, strongest first (see `origins`). Imports the sections
+and `files`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from worker.settings.files import has_encrypted_key
 from worker.settings.sections import (
     BatchSettings,
     CacheSettings,
@@ -25,6 +27,13 @@ from worker.settings.sections import (
     TracingSettings,
 )
 
+_KAFKAS_OWN = (
+    "__consumer_offsets",
+    "__transaction_state",
+    "__share_group_state",
+    "__cluster_metadata",
+)
+_LAST_PORT = 65_535
 _SMALLEST_CACHE = 100_000  # bytes
 _SMALLEST_REFERENCE = 100  # records
 
@@ -159,15 +168,8 @@ class Settings(BaseSettings):
 
 
 def _contradictions(s: Settings) -> Iterator[str]:
-    """Pairs of settings that can't both be meant."""
-    topics = {
-        "input.topic": s.input.topic,
-        "output.topic": s.output.topic,
-        "output.dead_letter_topic": s.output.dead_letter_topic,
-    }
-    if len(set(topics.values())) < len(topics):
-        listed = ", ".join(f"{path} = {value!r}" for path, value in topics.items())
-        yield f"the three topics must differ ({listed})"
+    """Values that can't be meant, alone or beside another one."""
+    yield from _topic_contradictions(s)
     if s.output.mode == "enrich" and s.input.format == "text":
         yield 'output.mode = "enrich" needs input.format = "json": plain text has no object to add to'
     if s.batch.max_records > s.max_inflight_records:
@@ -207,7 +209,31 @@ def _contradictions(s: Settings) -> Iterator[str]:
         )
     yield from _cache_contradictions(s.cache)
     yield from _drift_contradictions(s.drift)
+    yield from _server_contradictions(s.kafka)
     yield from _security_contradictions(s.kafka)
+    yield from _http_contradictions(s.http)
+
+
+def _topic_contradictions(s: Settings) -> Iterator[str]:
+    topics = {
+        "input.topic": s.input.topic,
+        "output.topic": s.output.topic,
+        "output.dead_letter_topic": s.output.dead_letter_topic,
+    }
+    if len(set(topics.values())) < len(topics):
+        listed = ", ".join(f"{path} = {value!r}" for path, value in topics.items())
+        yield f"the three topics must differ ({listed})"
+    for path, name in topics.items():
+        if name in (".", ".."):
+            yield f"{path} = {name!r} can't be a topic's name in Kafka"
+        elif name in _KAFKAS_OWN:
+            yield f"{path} = {name!r} is a topic of Kafka itself: choose another name"
+
+
+def _server_contradictions(k: KafkaSettings) -> Iterator[str]:
+    for server in map(str.strip, k.bootstrap_servers.split(",")):
+        if not 1 <= int(server.rpartition(":")[2]) <= _LAST_PORT:
+            yield f"kafka.bootstrap_servers: {server} has no port from 1 to {_LAST_PORT}"
 
 
 def _cache_contradictions(c: CacheSettings) -> Iterator[str]:
@@ -224,6 +250,14 @@ def _drift_contradictions(d: DriftSettings) -> Iterator[str]:
             f"drift.reference_records ({d.reference_records}) is too few to tell a shift from "
             f"chance: give at least {_SMALLEST_REFERENCE}, or 0 for no comparison"
         )
+
+
+def _http_contradictions(h: HttpSettings) -> Iterator[str]:
+    token = h.token.get_secret_value() if h.token else "-"
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        yield "http.token can't be sent: give it letters, digits and signs of ASCII, and no space"
+    if h.show_texts and not h.page:
+        yield "http.show_texts needs http.page: nothing else shows texts"
 
 
 def _security_contradictions(k: KafkaSettings) -> Iterator[str]:
@@ -244,5 +278,10 @@ def _security_contradictions(k: KafkaSettings) -> Iterator[str]:
             f"{', '.join(files)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
             "SSL or SASL_SSL"
         )
-    if k.ssl_keyfile and not k.ssl_certfile:
-        yield "kafka.ssl_keyfile needs kafka.ssl_certfile"
+    for name in ("ssl_keyfile", "ssl_key_password"):
+        if getattr(k, name) and not k.ssl_certfile:
+            yield f"kafka.{name} needs kafka.ssl_certfile"
+    for name in ("ssl_keyfile", "ssl_certfile"):
+        file = getattr(k, name)
+        if file and not k.ssl_key_password and has_encrypted_key(file):
+            yield f"the key in kafka.{name} = {file} is encrypted: set kafka.ssl_key_password"

@@ -1,4 +1,4 @@
-"""Where each value came from: flags over environment over file over defaults.
+"""Where each value came from: flags, environment, directory of secrets, file, defaults.
 
 The only module that reads `os.environ`. Runs on the main thread, before anything else.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,9 +18,13 @@ from pydantic.fields import FieldInfo
 
 from worker.errors import SettingsError
 from worker.settings.declaration import Settings
+from worker.settings.files import files_in, read_secret, read_toml
 from worker.settings.sections import Section
 
 ENV_PREFIX = "STREAMLABEL_"
+SECRETS_DIR = f"{ENV_PREFIX}SECRETS_DIR"
+
+_SHOWN = 200  # characters of a value that is wrong
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def load(
     layers = [
         {path: (value, _flag_of(path)) for path, value in (flags or {}).items()},
         _from_environment(environ),
+        _from_secrets(environ),
         _from_file(config) if config else {},
     ]
     origins = {path: said[1] for layer in reversed(layers) for path, said in layer.items()}
@@ -113,19 +117,57 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     found: dict[str, tuple[Any, str]] = {}
     for option in options():
         for name in option.env:
-            # Empty counts as unset: compose files pass variables on like that.
-            if environ.get(name) and option.path not in found:
-                found[option.path] = (environ[name], f"environment {name}")
+            said = _said(option, name, environ)
+            if said and option.path not in found:
+                found[option.path] = said
     return found
 
 
-def _from_file(config: Path) -> dict[str, tuple[Any, str]]:
+def _said(option: Option, name: str, environ: Mapping[str, str]) -> tuple[Any, str] | None:
+    """A variable's value, or that of the file which it names; empty counts as unset.
+
+    Compose files pass variables on like that.
+    """
+    value, by_file = environ.get(name), f"{name}_FILE"
+    file = environ.get(by_file) if option.secret else None
+    if value and file:
+        raise SettingsError(f"{name} and {by_file} are both set: unset one of them")
+    if file:
+        return _secret_in(file, by_file), f"environment {by_file}"
+    return (value, f"environment {name}") if value else None
+
+
+def _secret_in(file: str, variable: str) -> str:
     try:
-        document = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"can't read the settings file {config}: {error}") from None
+        secret = read_secret(Path(file))
+    except SettingsError as error:
+        raise SettingsError(f"{variable}: {error}") from None
+    if not secret:
+        raise SettingsError(f"{variable}: {file} is empty")
+    return secret
+
+
+def _from_secrets(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    """A directory as platforms mount it: each file has a variable's name, in any case."""
+    if not (folder := environ.get(SECRETS_DIR)):
+        return {}
+    try:
+        files = files_in(Path(folder))
+        named = {
+            option.path: files[name.lower()]
+            for option in options()
+            for name in reversed(option.env)
+            if name.lower() in files
+        }
+        read = {path: (read_secret(file), f"file {file}") for path, file in named.items()}
+    except SettingsError as error:
+        raise SettingsError(f"{SECRETS_DIR} = {folder}: {error}") from None
+    return {path: said for path, said in read.items() if said[0]}
+
+
+def _from_file(config: Path) -> dict[str, tuple[Any, str]]:
     flat: dict[str, tuple[Any, str]] = {}
-    for name, value in document.items():
+    for name, value in read_toml(config).items():
         leaves = value.items() if isinstance(value, dict) else [("", value)]
         for key, leaf in leaves:
             flat[f"{name}.{key}" if key else name] = (leaf, f"file {config}")
@@ -153,8 +195,8 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         if fault["type"] == "extra_forbidden":
             lines.append(_unknown(path, fault["input"], origins))
             continue
-        shown = "" if any(o.secret and o.path == path for o in options()) else repr(fault["input"])
-        lines.append(f"{path} = {shown}: {message} (from {origins.get(path, 'default')})")
+        shown = _shown(path, fault["input"])
+        lines.append(f"{path}{shown}: {message} (from {origins.get(path, 'default')})")
     return "\n".join(lines)
 
 
@@ -174,6 +216,14 @@ def _unknown(path: str, value: Any, origins: Mapping[str, str]) -> str:
     return f"{name}: no such {kind}{hint} (from {told[0] if told else 'default'})"
 
 
+def _shown(path: str, value: Any) -> str:
+    """` = value`, of a setting that is known and no secret: all else may hold one."""
+    known = any(option.path == path and not option.secret for option in options())
+    if not known or isinstance(value, dict | list):
+        return ""
+    return f" = {value!r:.{_SHOWN}}"
+
+
 def _origins_named_in(message: str, origins: Mapping[str, str]) -> str:
     """Where the settings that a contradiction names were set."""
     told = [f"{path} from {origin}" for path, origin in origins.items() if path in message]
@@ -182,7 +232,8 @@ def _origins_named_in(message: str, origins: Mapping[str, str]) -> str:
 
 def _suspicious(environ: Mapping[str, str]) -> Iterator[str]:
     """Variables with our prefix that name no option: most likely misspelt."""
-    known = {name for option in options() for name in option.env}
+    known = {name for option in options() for name in option.env} | {SECRETS_DIR}
+    known |= {f"{name}_FILE" for option in options() if option.secret for name in option.env}
     for name in sorted(environ):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if name.startswith(ENV_PREFIX) and name not in known and near:

@@ -8,15 +8,34 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FilePath,
+    SecretStr,
+    field_validator,
+)
 
 _HOST = r"([^\s,:\[\]/]+|\[[0-9a-fA-F:]+\])"
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
 _PATH = r"^[^.]+(\.[^.]+)*$"
 
 REFERENCE_MODEL = "distilbert-base-uncased-finetuned-sst-2-english"
+
+
+def _listed(value: Any) -> Any:
+    """Names in lower case; comma-separated, as flags and variables have them, or a list."""
+    names = value.split(",") if isinstance(value, str) else value
+    strings = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return [name.strip().lower() for name in names] if strings else value
+
+
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
+HostNames = Annotated[tuple[HostName, ...], BeforeValidator(_listed)]
 
 
 class Section(BaseModel):
@@ -76,13 +95,17 @@ class KafkaSettings(Section):
     )
     sasl_username: str | None = Field(None, description="User for SASL.")
     sasl_password: SecretStr | None = Field(
-        None, description="Password for SASL. Prefer the environment: flags show in `ps`."
+        None,
+        description="Password for SASL. Prefer a file, or the environment: flags show in `ps`.",
     )
     ssl_cafile: FilePath | None = Field(
         None, description="PEM file of the authority that signed the brokers' certificates."
     )
     ssl_certfile: FilePath | None = Field(None, description="PEM file of the client's certificate.")
     ssl_keyfile: FilePath | None = Field(None, description="PEM file of the client's private key.")
+    ssl_key_password: SecretStr | None = Field(
+        None, description="Password of that key, where it is encrypted; likewise."
+    )
     session_timeout: float = Field(
         45.0, ge=1, le=1800, description="Seconds without heartbeat until a worker counts as dead."
     )
@@ -106,6 +129,13 @@ class KafkaSettings(Section):
         le=7200,
         description="Seconds without traffic until the operating system asks whether the other end "
         "of a connection is still there; it gives up after three unanswered questions.",
+    )
+    metadata_max_age: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="Seconds until a client asks again for topics, partitions and brokers, unless an "
+        "error makes it ask earlier. So long may it take until added partitions are noticed.",
     )
     max_partition_fetch_bytes: int = Field(
         128 * 1024,
@@ -152,7 +182,9 @@ class InputSettings(Section):
         "truncate", description="A text of more tokens than the model takes is cut, or refused."
     )
     start: Literal["earliest", "latest"] = Field(
-        "earliest", description="Where a group without committed offsets begins."
+        "earliest",
+        description="Where a group without committed offsets begins; it commits that at once. "
+        "A partition that is added later is read from its start.",
     )
 
 
@@ -196,6 +228,12 @@ class ModelSettings(Section):
         "auto",
         description="Arithmetic; `auto` is bfloat16 where the processor computes in it, else "
         "float32.",
+    )
+    activation: Literal["auto", "softmax", "sigmoid", "none"] = Field(
+        "auto",
+        description="What makes probabilities of the model's outputs: `softmax` where one label "
+        "applies, `sigmoid` where each stands alone, `none` where the outputs are probabilities "
+        "already; `auto` goes by `problem_type` in its config.json, and is softmax without one.",
     )
     engine: Literal["auto", "packed", "padded"] = Field(
         "auto",
@@ -280,6 +318,22 @@ class HttpSettings(Section):
     enabled: bool = Field(True, description="Serve the page, /metrics, /livez and /readyz.")
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     port: int = Field(9100, ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
+    page: bool = Field(True, description="Serve the live page, which `streamlabel top` draws too.")
+    classify: bool = Field(
+        True, description="Let the page's box and programs ask the model (POST /classify)."
+    )
+    allowed_hosts: HostNames | None = Field(
+        None,
+        description="Names, comma-separated, that the page may be asked for under, besides "
+        "`http.host`, this machine's own and addresses; without any, all where it listens to a "
+        "network.",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Token that page, box and metrics ask for: `Authorization: Bearer TOKEN`, or the "
+        "password in a browser. /livez and /readyz stay open for probes. Prefer a file.",
+    )
     show_texts: bool = Field(
         False, description="Show the texts of the last posts on the page, to all who can reach it."
     )

