@@ -14,9 +14,9 @@ from kafka.errors import KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 
 from worker.clock import SystemClock
-from worker.errors import BrokerAway, StreamlabelError
+from worker.errors import AccessDenied, BrokerAway, StreamlabelError
 from worker.kafka_io.batches import tolerate
-from worker.kafka_io.causes import refusal, witness
+from worker.kafka_io.causes import Verdict, refusal, witness
 from worker.kafka_io.network import Manager, client_factory
 from worker.kafka_io.nulls import write_nulls
 from worker.kafka_io.probe import diagnose, unreachable
@@ -33,6 +33,8 @@ _LONGER_MS = 1000
 _QUESTIONS = 3  # of TCP's keepalive, until the connection is given up
 
 _let_in: set[KafkaSettings] = set()  # with these, a broker has spoken to this process
+# Each try with a wrong password is one step on to an account that is locked.
+_refused: dict[KafkaSettings, Verdict] = {}
 
 
 def client_options(kafka: KafkaSettings) -> dict[str, Any]:
@@ -114,6 +116,8 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
     tolerate()
     write_nulls()
     check_files(kafka)
+    if known := _refused.get(kafka):
+        raise known.error(kafka.bootstrap_servers)
     patience = min(kafka.request_timeout, _FIRST_CONNECTION)
     if kafka in _let_in:
         return _made(make, kafka, patience, options)[0]
@@ -160,6 +164,8 @@ def _made(
 
 def _explained(error: Exception, kafka: KafkaSettings) -> StreamlabelError:
     verdict = refusal(str(error))
+    if verdict and verdict.meaning is AccessDenied:
+        _refused[kafka] = verdict
     return verdict.error(kafka.bootstrap_servers) if verdict else translate(error)
 
 

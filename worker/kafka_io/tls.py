@@ -25,7 +25,9 @@ def check_files(kafka: KafkaSettings) -> None:
     if kafka.ssl_cafile is not None:
         _load_authority(context, kafka.ssl_cafile)
     if kafka.ssl_certfile is not None:
-        _load_pair(context, kafka.ssl_certfile, kafka)
+        secret = kafka.ssl_key_password
+        password = secret.get_secret_value() if secret else ""
+        _load_pair(context, kafka.ssl_certfile, kafka.ssl_keyfile, password)
 
 
 def _load_authority(context: ssl.SSLContext, path: Path) -> None:
@@ -38,23 +40,23 @@ def _load_authority(context: ssl.SSLContext, path: Path) -> None:
         ) from error
 
 
-def _load_pair(context: ssl.SSLContext, certificate: Path, kafka: KafkaSettings) -> None:
-    name = "kafka.ssl_keyfile" if kafka.ssl_keyfile else "kafka.ssl_certfile"
-    path, secret = kafka.ssl_keyfile or certificate, kafka.ssl_key_password
-    encrypted = False
+def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path | None, password: str) -> None:
+    name = "kafka.ssl_keyfile" if key else "kafka.ssl_certfile"
+    path, asked = key or certificate, False
 
-    def password() -> str:  # without one, OpenSSL would ask for it on the terminal
-        nonlocal encrypted
-        encrypted = True
-        return secret.get_secret_value() if secret else ""
+    def given() -> str:
+        nonlocal asked
+        asked = True
+        return password
 
     try:
-        context.load_cert_chain(certificate, kafka.ssl_keyfile, password)
+        context.load_cert_chain(certificate, key, password=given)
     except (ssl.SSLError, OSError) as error:
-        if encrypted and getattr(error, "reason", None) is None:
+        if asked and getattr(error, "reason", None) is None:
+            does = "does not open it" if password else "is not set"
             raise SettingsError(
-                f"{name} = {path}: the key is encrypted, and kafka.ssl_key_password does not open it"
-            ) from error
+                f"{name} = {path}: the key is encrypted, and kafka.ssl_key_password {does}"
+            ) from None
         raise SettingsError(_fault(error, certificate, name, path)) from error
 
 
