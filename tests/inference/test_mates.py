@@ -12,7 +12,7 @@ import torch
 from structlog.testing import capture_logs
 from tokenizers.processors import TemplateProcessing
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BigBirdConfig
 
 from tests.models import Architecture, Special, edit_json, make_checkpoint
 from worker.core.model import Classifier
@@ -20,9 +20,10 @@ from worker.core.records import Prediction
 from worker.errors import ModelUnavailable
 from worker.inference import engine, loading
 from worker.inference.frames import Frame, frames_of
+from worker.inference.history import turning_point
 from worker.inference.loading import load
 from worker.inference.padding import PaddedForward, Unpadded
-from worker.inference.self_check import answers
+from worker.inference.self_check import answers, check_rows
 from worker.inference.tokeniser import Tokeniser
 from worker.settings import ModelSettings
 
@@ -53,7 +54,7 @@ def label(model: tuple[Tokeniser, Classifier], texts: Sequence[str]) -> list[Pre
 
 
 def by_hand(folder: Path, text: str) -> list[float]:
-    """What transformers says of one text, by a model that has seen no other."""
+    """Label one text with transformers alone, by a model that has seen no other."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     takes = inspect.signature(model.forward).parameters
@@ -201,7 +202,7 @@ def test_unpadded_texts_keep_their_order(
 
 
 class TestFrames:
-    """What a tokenizer makes beside ids and mask."""
+    """Inputs that a tokenizer makes beside ids and mask."""
 
     @pytest.mark.parametrize(
         ("architecture", "frames"),
@@ -301,3 +302,14 @@ class TestLastToken:
         with pytest.raises(ValueError, match="none is left to pad with"):
             forward(every)
         assert len(forward(every[1:])) == 256
+
+
+def test_the_check_has_a_text_past_the_length_where_a_model_changes_its_ways(
+    checkpoint: Callable[[Architecture], Path],
+) -> None:
+    """BigBird's blocks begin at 705 tokens; a model that takes fewer never gets there."""
+    config = BigBirdConfig(attention_type="block_sparse", block_size=64, num_random_blocks=3)
+    assert turning_point(config) == 705
+    assert turning_point(BigBirdConfig(attention_type="original_full")) == 0
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint("bert"))
+    assert [len(check_rows(tokenizer, takes, 705)[0]) for takes in (4_096, 512)] == [705, 512]

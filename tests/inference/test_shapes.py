@@ -1,4 +1,4 @@
-"""Few sizes reach the layers of a model, whatever the texts, where each one costs memory."""
+"""Few sizes reach the layers of a model where each one costs memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes probabilities of a model's outputs: as the settings say, else as its config does.
+"""Chooses how a model's outputs become probabilities: as the settings say, else as its config does.
 
 Pure; called at start. Must not import torch.
 """

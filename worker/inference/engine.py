@@ -200,7 +200,7 @@ def _off(forward: Forward, alone: Answers) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What a plain pass made of the check's texts."""
+    """A plain pass that was tried on the check's texts."""
 
     way: Way
     forward: Forward

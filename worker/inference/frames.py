@@ -1,6 +1,6 @@
-"""What a tokenizer makes beside ids and mask, such as the type of each token.
+"""Inputs that a tokenizer makes beside ids and mask, such as the type of each token.
 
-It depends, for one text by itself, on the number of tokens alone: so a forward pass makes it from the
+They depend, for one text by itself, on the number of tokens alone: so a forward pass makes them from the
 lengths of its rows. Read off the tokenizer at start; then any thread may use it. Must not import torch.
 """
 
