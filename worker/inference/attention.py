@@ -32,6 +32,7 @@ class Segments:
         ends: 0, then the index after each text's last token, int32 [texts + 1].
         groups: (start, texts, length) of each run of texts of equal length.
         longest: tokens of the longest text.
+        tokens: of all texts.
     """
 
     lengths: Tensor
@@ -39,6 +40,7 @@ class Segments:
     ends: Tensor
     groups: tuple[tuple[int, int, int], ...]
     longest: int
+    tokens: int
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> Segments:
@@ -50,11 +52,13 @@ class Segments:
             ends=torch.tensor(ends, dtype=torch.int32, device=device),
             groups=tuple(_groups(lengths)),
             longest=max(lengths),
+            tokens=ends[-1],
         )
 
     def spread(self, values: Tensor) -> Tensor:
         """A value of each text [texts], at each of its tokens [tokens]."""
-        return values.repeat_interleave(self.lengths)
+        # A GPU that is not told how many there will be is waited for.
+        return values.repeat_interleave(self.lengths, output_size=self.tokens)
 
     def means(self, hidden: Tensor) -> Tensor:
         """The mean over each text's tokens: [tokens, size] to [texts, size]."""

@@ -9,8 +9,10 @@ transformers the registry of attention functions alone.
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -118,7 +120,9 @@ class PackedForward:
         return logits[:texts]
 
     def _joined(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        return torch.tensor([number for row in rows for number in row], device=self._device)
+        # By way of a buffer: of 65,000 numbers, a list alone takes longer than a GPU's whole pass.
+        numbers = array("q", chain.from_iterable(rows))
+        return torch.frombuffer(numbers, dtype=torch.int64).to(self._device)
 
     def _positions(self, ids: Tensor, segments: Segments) -> Tensor:
         """Positions [tokens] that start anew at each text.
