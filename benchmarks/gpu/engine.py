@@ -13,7 +13,6 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
-from unittest import mock
 
 import torch
 import transformers
@@ -21,7 +20,6 @@ from transformers import AutoModelForSequenceClassification
 
 from benchmarks.gpu.sizes import Sizes
 from worker.clock import SystemClock
-from worker.inference import attention
 from worker.inference.packing import PackedForward
 from worker.inference.padding import PaddedForward
 from worker.inference.torch_engine import Forward, scores
@@ -81,12 +79,6 @@ def _packed(model: Any) -> Iterator[Forward]:
 
 
 @contextlib.contextmanager
-def _by_length(model: Any) -> Iterator[Forward]:
-    with mock.patch.object(attention, "varlen", None), _packed(model) as forward:
-        yield forward
-
-
-@contextlib.contextmanager
 def _padded(model: Any) -> Iterator[Forward]:
     yield PaddedForward(model, 0)
 
@@ -106,8 +98,7 @@ def _compiled(model: Any) -> Iterator[Forward]:
 
 
 _WAYS: Final[dict[str, Callable[[Any], contextlib.AbstractContextManager[Forward]]]] = {
-    "packed, one attention call": _packed,
-    "packed, attention by length": _by_length,
+    "packed": _packed,
     "padded": _padded,
     "packed, layers compiled": _compiled,
 }
