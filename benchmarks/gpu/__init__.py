@@ -1,1 +1,1 @@
-"""What a GPU does with the worker's own forward pass, tokeniser and path: `python -m benchmarks.gpu`."""
+"""Measures the worker's own forward pass, tokeniser and path on a GPU: `python -m benchmarks.gpu`."""

@@ -143,7 +143,7 @@ def _scored(forward: Forward, rows: Rows) -> None:
 
 
 def _device_ms(forward: Forward, rows: Rows, sizes: Sizes) -> float | None:
-    """A pass's time where the next one is always queued; None without a GPU."""
+    """A pass in milliseconds where the next one is always queued; without a GPU there is none."""
     if sizes.device != "cuda":
         return None
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
