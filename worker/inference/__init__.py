@@ -6,6 +6,7 @@ line stay cheap; torch comes in with `loading`::
 
     checkpoint      --model, whatever it names, as one checked folder of files
     names           the labels, checked
+    weights         a model with its weights, and nothing made up
     skeleton        a model without weights, to measure it before it is built
     vocabulary      the tokenizer as transformers loads it, and whether it fits the model
     tokeniser       texts -> ids, sorted by length                     (tokenise thread)

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.utils.tqdm import disable_progress_bars
-from safetensors.torch import load_file
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -29,7 +28,7 @@ from worker.inference.activation import choose_activation
 from worker.inference.checkpoint import Checkpoint, resolve
 from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.frames import frames_of
-from worker.inference.history import forget, turning_point
+from worker.inference.history import turning_point
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.names import label_names, refuse_many
 from worker.inference.self_check import TEXTS, Rows, check_rows
@@ -43,6 +42,7 @@ from worker.inference.torch_engine import (
 )
 from worker.inference.tuning import SIZES, Rising, best_size
 from worker.inference.vocabulary import ids_within, load_tokenizer
+from worker.inference.weights import class_for, tell_unused, with_weights
 from worker.logs import get_logger
 from worker.settings import ModelSettings
 
@@ -50,8 +50,6 @@ from worker.settings import ModelSettings
 _NO_LIMIT = 1_000_000
 # Most tokens of a pass until the warm-up has found what is best; in lanes, which divide it, for good.
 FORWARD_TOKENS = 4_096
-_NAMED = 5  # weights that are told by name
-_HEAD = "ForSequenceClassification"
 
 
 def load(
@@ -89,12 +87,12 @@ def _loaded(
         )
         tokenizer = load_tokenizer(checkpoint)
         pad_id = _set_pad_id(config, tokenizer)
-        rows = rows_of(skeleton(_class_for(config), config, checkpoint))
+        rows = rows_of(skeleton(class_for(config), config, checkpoint))
         ids_below = ids_within(tokenizer, rows, checkpoint.name)
         unused: set[str] = set()
         forward = choose(
             Candidate(
-                load=lambda dtype: _model(checkpoint, config, dtype, unused).to(device),
+                load=lambda dtype: with_weights(checkpoint, config, dtype, unused).to(device),
                 rows=lambda model: _known(
                     check_rows(tokenizer, _takes(config, tokenizer, model), turning_point(config)),
                     ids_below,
@@ -105,13 +103,13 @@ def _loaded(
                 padding_side=tokenizer.padding_side,
                 activation=activation,
             ),
-            pack=can_pack(settings.engine, _class_for(config).__name__, config),
+            pack=can_pack(settings.engine, class_for(config).__name__, config),
             insist=settings.engine == "packed",
             dtype=dtype,
             plain=torch.float32 if settings.dtype == "auto" else dtype,
             clock=clock,
         )
-    _tell_unused(unused, checkpoint.name)
+    tell_unused(unused, checkpoint.name)
     forward = side_by_side(forward, settings.lanes)
     takes = _takes(config, tokenizer, forward.model)
     max_tokens = _max_tokens(settings.max_tokens, takes) or forward_tokens or FORWARD_TOKENS
@@ -234,75 +232,6 @@ def _set_pad_id(config: Any, tokenizer: Any) -> int | None:
     known = (number for number in (own, *others) if number is not None)
     config.pad_token_id = text_config.pad_token_id = next(known, None)
     return own
-
-
-def _model(checkpoint: Checkpoint, config: Any, dtype: torch.dtype, unused: set[str]) -> Any:
-    """The model with its weights, and nothing made up; `unused` gets the names of the others.
-
-    The weights are read here and handed over, instead of naming the folder: transformers would look
-    there for adapters, pickles and distributed checkpoints as well.
-    """
-    weights: dict[str, torch.Tensor] = {}
-    for file in checkpoint.weights:
-        weights |= load_file(file)
-    model, report = _class_for(config).from_pretrained(
-        None,
-        config=config,
-        state_dict=weights,
-        dtype=dtype,
-        ignore_mismatched_sizes=True,  # they are in the report, and refused with their names
-        output_loading_info=True,
-    )
-    _refuse_made_up(report, checkpoint.name)
-    unused |= report["unexpected_keys"]
-    _refuse_other_task(config, checkpoint.name)
-    model.config.use_cache = False  # a decoder's memory of a text that is not continued
-    forget(model)
-    return model
-
-
-def _class_for(config: Any) -> Any:
-    found = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-    return found[0] if isinstance(found, tuple) else found
-
-
-def _refuse_made_up(report: dict[str, Any], name: str) -> None:
-    """What a checkpoint lacks, transformers fills with random numbers, and goes on."""
-    if report["missing_keys"]:
-        raise ModelUnavailable(
-            f"{name} is no classification model: its weights lack "
-            f"{', '.join(sorted(report['missing_keys']))}; choose one that was trained to classify"
-        )
-    if report["mismatched_keys"]:
-        wrong = ", ".join(
-            f"{key} is {list(found)} instead of {list(wanted)}"
-            for key, found, wanted in sorted(report["mismatched_keys"])
-        )
-        raise ModelUnavailable(
-            f"{name} does not fit its config.json: {wrong}; check id2label, or save it again"
-        )
-
-
-def _tell_unused(unused: set[str], name: str) -> None:
-    """Weights that no part of the model takes, such as those of relative positions, change results."""
-    if unused:
-        get_logger(__name__).warning(
-            "weights of the checkpoint are not used: this architecture of transformers has no "
-            "place for them, and the model may label otherwise than it was trained to",
-            model=name,
-            number=len(unused),
-            first=sorted(unused)[:_NAMED],
-        )
-
-
-def _refuse_other_task(config: Any, name: str) -> None:
-    """A head for tokens or multiple choice may have the very names and shapes of a classifier's."""
-    declared = [a for a in config.architectures or () if "For" in a]
-    if declared and not any(_HEAD in architecture for architecture in declared):
-        raise ModelUnavailable(
-            f"{name} was made as {', '.join(declared)}, not for sequence classification: choose "
-            "another model"
-        )
 
 
 def _takes(config: Any, tokenizer: Any, model: torch.nn.Module) -> int | None:
