@@ -80,7 +80,8 @@ class Launcher:
         try:
             self._topics = require(self._settings)
         except BrokerAway as error:
-            log.warning("the broker is away; the model is loaded meanwhile", reason=str(error))
+            self._progress.connection(up=False)
+            log.warning("no broker answers yet; the model is loaded meanwhile", reason=str(error))
 
     def run(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
         """Label until `stop`.
