@@ -129,7 +129,7 @@ def test_it_can_be_turned_off_and_shouts_all_the_same(broker: Broker, topics: To
         wait_until(lambda: count(broker, topics) == 201, what="all have an outcome")
     assert reasons(broker, topics) == {"path_missing": 200, "not_json": 1}
     assert audit(broker, topics)["holds"]
-    lines = [line for line in said if line["event"] == "records became dead letters"]
+    lines = [line for line in said if line["event"].startswith("records became dead letters")]
     assert 1 <= len(lines) <= 2  # at once, and the rest of the minute's at the stop
     counted = Counter[str]()
     for line in lines:

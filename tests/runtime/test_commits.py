@@ -188,3 +188,19 @@ def test_a_refusal_at_the_end_is_raised(bench: Bench) -> None:
     bench.source.before = refusing(bench, 1, AccessDenied("no"))
     with pytest.raises(AccessDenied):
         bench.commits.until(bench.clock.now + 10, lambda: None)
+
+
+def test_an_answer_that_comes_after_the_log_was_cut_back_holds_no_later_commit_up(
+    bench: Bench,
+) -> None:
+    """The old log's offsets say nothing of the new one's."""
+    bench.resolve(*range(10))
+    bench.commits.if_due()
+    bench.offsets.assign(P, 2)
+    bench.source.answers[0](None)
+    for offset in range(5):
+        bench.offsets.track(raw(offset, epoch=2))
+        bench.offsets.resolve(raw(offset, epoch=2).ref)
+    bench.clock.sleep(INTERVAL)
+    bench.commits.if_due()
+    assert bench.sent == [10, 5]

@@ -60,6 +60,16 @@ def test_results_that_are_refused_in_a_row_stop_the_worker(bench: Bench) -> None
     assert bench.offsets.committable() == {P: 7}
 
 
+def test_refusals_that_are_acknowledged_in_a_row_are_none_where_results_lay_between(
+    bench: Bench,
+) -> None:
+    """Dead letters wait for the results before them, and are acknowledged behind those."""
+    bench.acknowledge(*(outcome(offset) for offset in (0, 2, 4, 6, 8)))
+    letters = [dead(offset, DeadLetterReason.RESULT_REFUSED) for offset in (1, 3, 5, 7, 9)]
+    bench.acknowledge(*letters)
+    assert bench.offsets.committable() == {P: 10}
+
+
 def test_the_first_outcome_that_retention_deletes_is_said_and_each_is_counted(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:

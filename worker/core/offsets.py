@@ -37,6 +37,7 @@ class _Tracked:
     polled_at: float
     number: int  # of all that were tracked, in poll order
     done: bool = False
+    refused: bool | None = None  # see `resolve`
 
 
 @dataclass(slots=True)
@@ -72,6 +73,7 @@ class OffsetTracker:
     def __init__(self) -> None:
         self._logs: dict[Partition, _Log] = {}
         self._tracked = 0
+        self._verdicts: list[bool] = []
         self.commits = 0
         self.records = self.held_records = 0
         self.bytes = self.held_bytes = 0
@@ -115,19 +117,34 @@ class OffsetTracker:
         self.bytes += tracked.size
         self.held_bytes += tracked.size
 
-    def resolve(self, ref: RecordRef) -> bool:
-        """Note an acknowledged outcome; False where the record's epoch is over."""
+    def resolve(self, ref: RecordRef, *, refused: bool | None = None) -> bool:
+        """Note an acknowledged outcome; False where the record's epoch is over.
+
+        Args:
+            ref: the record.
+            refused: whether its topic refused the result, for `verdicts`; None if there was none.
+        """
         log = self._current(ref)
         tracked = log.by_offset.pop(ref.offset, None) if log else None
         if log is None or tracked is None:
             return False
-        tracked.done = True
+        tracked.done, tracked.refused = True, refused
         self._land(tracked)
         while log.queue and log.queue[0].done:
             first = log.queue.popleft()
             self._let_go(first)
             log.position = first.ref.offset + 1
+            if first.refused is not None:
+                self._verdicts.append(first.refused)
         return True
+
+    def verdicts(self) -> list[bool]:
+        """Whether each result since the last call was refused, in the order of its partition.
+
+        Acknowledgements come in another order: dead letters wait for the results before them.
+        """
+        found, self._verdicts = self._verdicts, []
+        return found
 
     def forget(self, refs: Iterable[RecordRef]) -> None:
         """Untrack records that were never handed on; they will be polled again.

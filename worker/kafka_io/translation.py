@@ -114,7 +114,8 @@ _ADVICE: dict[tuple[type[Exception], ...], str] = {
     ): "`streamlabel topics create` makes the topics",
     (errors.SaslAuthenticationFailedError,): "check kafka.sasl_username and kafka.sasl_password",
     (errors.TopicAuthorizationFailedError,): (
-        f"READ on the input topic, WRITE on the two others is needed: {_GRANT}"
+        "READ on the input topic, WRITE on the two others is needed, and CREATE to make them: "
+        f"{_GRANT}"
     ),
     (errors.GroupAuthorizationFailedError,): f"READ on the group is needed: {_GRANT}",
     (errors.TransactionalIdAuthorizationFailedError,): (

@@ -5,11 +5,11 @@ Imports core, kafka_io's protocols and the ground floor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from worker.clock import Clock
 from worker.core.offsets import OffsetTracker
-from worker.core.records import Partition
+from worker.core.records import Partition, RecordRef
 from worker.errors import BrokerAway, StreamlabelError
 from worker.kafka_io.sink import RecordSink
 from worker.kafka_io.source import RecordSource
@@ -71,7 +71,7 @@ class Commits:
             self._leave_to_sink(now)
             return
         self._in_flight = True
-        self._source.commit_async(offsets, self._done(offsets, now))
+        self._source.commit_async(offsets, self._done(self._offsets.refs(offsets), now))
 
     def _leave_to_sink(self, now: float) -> None:
         self._note_acknowledged()
@@ -107,12 +107,12 @@ class Commits:
             self._offsets.mark_committed(offsets)
 
     def _done(
-        self, offsets: Mapping[Partition, int], started: float
+        self, offsets: Sequence[RecordRef], started: float
     ) -> Callable[[StreamlabelError | None], None]:
         def done(error: StreamlabelError | None) -> None:
             self._in_flight = False
             if error is None:
-                self._offsets.mark_committed(offsets)
+                self._offsets.mark_kept(offsets)  # the log may have been cut back meanwhile
                 self._metrics.stage.labels("commit").observe(self._clock.monotonic() - started)
             elif isinstance(error, BrokerAway):
                 log.debug("commit failed, trying again", reason=str(error))

@@ -107,13 +107,13 @@ class Completions:
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         self._metrics.stage.labels("publish").observe(now - completion.sent_at)
         for outcome in completion.outcomes:
-            self._offsets.resolve(outcome.ref)
+            self._offsets.resolve(outcome.ref, refused=_refused(outcome))
         self._metrics.count_outcomes(completion.outcomes, now_ms, self._offsets)
         self.letters.note(completion.outcomes)
         if self._drift is not None:
             self._drift.note(completion.outcomes)
         self._say_expiry(completion.outcomes)
-        self._judge(completion.outcomes)
+        self._judge()
 
     def _say_expiry(self, outcomes: Iterable[Encoded]) -> None:
         """Once, for as long as the worker runs; the metric counts on."""
@@ -130,12 +130,19 @@ class Completions:
             metric="streamlabel_outcomes_expired",
         )
 
-    def _judge(self, outcomes: Iterable[Encoded]) -> None:
+    def _judge(self) -> None:
         """Stop before a topic that refuses everything has drained the input into dead letters.
 
         Raises:
             CircuitOpen: too many results in a row, or too large a share, were refused.
         """
-        for outcome in outcomes:
-            if self._breaker and (outcome.reason is None or outcome.reason in _OUTPUT_AT_FAULT):
-                self._breaker.note(failed=outcome.reason is not None)
+        for refused in self._offsets.verdicts():
+            if self._breaker:
+                self._breaker.note(failed=refused)
+
+
+def _refused(outcome: Encoded) -> bool | None:
+    """Whether its topic refused a result; None where there was none."""
+    if outcome.reason is not None and outcome.reason not in _OUTPUT_AT_FAULT:
+        return None
+    return outcome.reason is not None

@@ -35,5 +35,9 @@ class DeadLetterLog:
         if not self._reasons or (now < self._next and not last):
             return
         self._next = now + _EVERY
-        log.warning("records became dead letters", reasons=dict(self._reasons.most_common()))
+        log.warning(
+            "records became dead letters: each has its reason in a header; where none of a stream can "
+            "be read, `streamlabel check` says what its records look like",
+            reasons=dict(self._reasons.most_common()),
+        )
         self._reasons.clear()

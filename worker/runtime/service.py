@@ -134,7 +134,8 @@ class Worker:
         self._stop_at_damage()
         self._report()
         records = self._poll(self._nap())
-        self._readability.polled(len(records), self._clock.monotonic())
+        if records or self._progress.state is not State.PAUSED:  # a pause is no quiet stream
+            self._readability.polled(len(records), self._clock.monotonic())
         for record in records:
             self._accept(record)
         if records:

@@ -80,7 +80,11 @@ class KafkaSettings(Section):
         if not isinstance(servers, list) or not all(isinstance(one, str) for one in servers):
             return value  # the type is complained of
         servers = [server.strip() for server in servers]
+        if not all(servers) or not servers:
+            raise ValueError("names no broker, or has a comma too many: write host:port,host:port")
         for server in servers:
+            if "://" in server:
+                raise ValueError(f"{server!r} has a scheme: write host:port alone")
             if re.fullmatch(_HOST, server):
                 raise ValueError(f"{server!r} has no port: write {server}:9092, or its port there")
             found = re.fullmatch(rf"{_HOST}:([0-9]{{1,5}})", server)
