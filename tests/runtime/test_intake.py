@@ -13,12 +13,12 @@ from tests.clocks import HandClock
 from tests.records import raw
 from worker.core.pace import Demand
 from worker.core.records import Completion, Encoded, MicroBatch, Partition, RawRecord
-from worker.errors import InputDamaged
+from worker.errors import InputDamaged, StreamUnreadable
 from worker.metrics import Metrics
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
 from worker.runtime.state import State
-from worker.settings import Settings
+from worker.settings import Settings, load
 
 Polled = list[RawRecord] | Exception
 
@@ -87,13 +87,15 @@ class Sink:
 class Rig:
     """A worker that is stepped by hand."""
 
-    def __init__(self, *polls: Polled) -> None:
+    def __init__(self, *polls: Polled, settings: Settings | None = None) -> None:
         self.clock, metrics = HandClock(), Metrics()
         progress = Progress(120, metrics, self.clock)
         for state in (State.WARMING, State.RUNNING):
             progress.move(state)
         self.source, self.pipeline = Source(*polls), Pipeline()
-        self.worker = Worker(Settings(), metrics, self.clock, progress, threading.Event())
+        self.worker = Worker(
+            settings or Settings(), metrics, self.clock, progress, threading.Event()
+        )
         self.worker.attach(self.source, self.pipeline, Sink())  # type: ignore[arg-type]
         self.worker.rebalance.on_assigned({Partition("in", 0): 1})
 
@@ -159,6 +161,28 @@ def test_held_records_go_on_once_nothing_comes() -> None:
     rig.clock.sleep(0.1)
     rig.step()
     assert taken(rig) == [0]
+
+
+def test_a_pause_at_the_bound_is_no_quiet_stream() -> None:
+    """What is held is at the bound, so that nothing more is polled: more may well be there."""
+    bounded = load({"batch.max_records": 2, "max_inflight_records": 2}, environ={}).settings
+    rig = Rig(bad(0, 1), settings=bounded)
+    rig.step(3)
+    rig.clock.sleep(5)
+    rig.step(2)
+    assert taken(rig) == []
+    rig.clock.sleep(5)
+    rig.step()
+    assert taken(rig) == [0, 1]
+
+
+def test_the_record_that_stops_the_worker_is_not_left_in_flight() -> None:
+    """It was never handed on: a rebalance need not wait for it, and nothing of it may repeat."""
+    rig = Rig(bad(*range(100)))
+    with pytest.raises(StreamUnreadable):
+        rig.step()
+    rig.worker._offsets.forget(e.record.ref for e in rig.worker._batcher.discard())
+    assert rig.worker._offsets.records == 0
 
 
 def test_a_rebalance_gives_held_records_back() -> None:

@@ -199,4 +199,5 @@ class Launcher:
             else:
                 self._progress.connection(up=True)
                 return made
+        log.info("stopped before the first record was polled")
         return None

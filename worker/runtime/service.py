@@ -177,10 +177,10 @@ class Worker:
         return _BUSY_POLL if self._offsets.records else _IDLE_POLL
 
     def _accept(self, record: RawRecord) -> None:
-        self._offsets.track(record)
         entry, now = self._decoder.decode(record), self._clock.monotonic()
+        hold = self._readability.note(entry, now)  # a record that stops the worker is not tracked
+        self._offsets.track(record)
         tokens = estimate_tokens(entry.text) if isinstance(entry, WorkItem) else 0
-        hold = self._readability.note(entry, now)
         self._batcher.add(entry, tokens, now, hold=hold)
 
     def _hand_over(self) -> None:
