@@ -3,7 +3,7 @@
 Owns the call of pip, which knows the index, the proxy and the credentials of this machine. pip checks
 each file's SHA-256 before anything else is done with it. A wheel is only unpacked; of a source
 distribution pip runs the `setup.py` that has this hash, with the setuptools that is installed. Runs on
-the caller's thread, before any worker thread starts. Imports nothing of ours.
+the caller's thread, before any worker thread starts. Imports no other room.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class TopicInfo:
 
     @property
     def compacted(self) -> bool:
-        """Whether records vanish from the middle of the topic."""
+        """True if records vanish from the middle of the topic."""
         return "compact" in (self.cleanup_policy or "")
 
     @property

@@ -1,7 +1,7 @@
 """Inputs that a tokenizer makes beside ids and mask, such as the type of each token.
 
-They depend, for one text by itself, on the number of tokens alone: so a forward pass makes them from the
-lengths of its rows. Read off the tokenizer at start; then any thread may use it. Must not import torch.
+For one text they depend only on its number of tokens, so a forward pass makes them from the lengths of
+its rows. Read off the tokenizer at start; then any thread may use it. Must not import torch.
 """
 
 from __future__ import annotations

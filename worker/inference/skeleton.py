@@ -49,7 +49,7 @@ def skeleton(model_class: Any, config: Any, checkpoint: Checkpoint) -> nn.Module
 
 
 def rows_of(model: nn.Module | None) -> int | None:
-    """The rows of its embedding, one for each token id; None if it has no plain one."""
+    """Return how many rows its embedding has, one for each token id, or None without a plain one."""
     try:
         table: Any = model.get_input_embeddings() if model is not None else None  # type: ignore[operator]
     except (AttributeError, NotImplementedError):

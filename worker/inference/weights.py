@@ -64,7 +64,7 @@ def class_for(config: Any) -> Any:
 
 
 def _refuse_made_up(report: dict[str, Any], name: str) -> None:
-    """What a checkpoint lacks, transformers fills with random numbers, and goes on."""
+    """Refuse missing weights: transformers would fill them with random numbers and go on."""
     if report["missing_keys"]:
         raise ModelUnavailable(
             f"{name} is no classification model: its weights lack "

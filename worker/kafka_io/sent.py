@@ -23,7 +23,7 @@ OnCompletion = Callable[[Completion], None]
 
 
 class Membership(Protocol):
-    """What a sink asks of the source; safe on any thread."""
+    """The part of a source that a sink uses; safe on any thread."""
 
     def current(self, ref: RecordRef) -> bool: ...
     def group_metadata(self) -> Any: ...
@@ -66,7 +66,7 @@ class Sent:
 
     @property
     def done(self) -> bool:
-        """Whether all of it is acknowledged."""
+        """True once all of it is acknowledged."""
         return self._left == 0
 
     @property
@@ -111,7 +111,7 @@ class Sent:
                 acknowledged(None)
 
     def leave(self) -> None:
-        """Publish thread: whatever its producer says from now on is ignored."""
+        """Publish thread: ignore its producer from now on."""
         with self._lock:
             self._publisher = None
 
