@@ -73,9 +73,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     skips.pytest_configure(config)
-    # A shell starts its background jobs with SIGINT ignored, and children inherit that; the tests
-    # of Ctrl-C must not depend on how they were started.
+    # A shell starts its background jobs with SIGINT ignored, `nohup` with SIGHUP, and children inherit
+    # that; the tests of Ctrl-C and of a closing terminal must not depend on how they were started.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.stash[_used_key] = Counter()
     config.addinivalue_line("filterwarnings", f"ignore:{_LIBRARY_WARNING}:DeprecationWarning")
     for marker in (

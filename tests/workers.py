@@ -74,10 +74,13 @@ def produce(broker: Broker, topic: str, records: Sequence[Record], **more: Any) 
     producer.close()
 
 
-def texts(number: int, start: int = 0) -> list[Record]:
-    """JSON texts, keyed by one of seven authors."""
+def texts(number: int, start: int = 0, more: str = "") -> list[Record]:
+    """JSON texts, keyed by one of seven authors; each ends in `more`."""
     return [
-        (f"author-{n % 7}".encode(), json.dumps({"id": n, "text": f"post number {n}"}).encode())
+        (
+            f"author-{n % 7}".encode(),
+            json.dumps({"id": n, "text": f"post number {n}{more}"}).encode(),
+        )
         for n in range(start, start + number)
     ]
 

@@ -123,7 +123,7 @@ def test_a_second_signal_stops_a_pool_at_once(
     broker: Broker, topics: Topics, pool: WorkerProcess
 ) -> None:
     """And its workers: the parent does not wait for their drain."""
-    produce(broker, topics.input, texts(10_000))
+    produce(broker, topics.input, texts(10_000, more=" and so on" * 30))
     wait_until(lambda: pool.metric("streamlabel_inflight_records") >= 2_000, what="it is busy")
     pool.process.send_signal(signal.SIGINT)
     clock.sleep(1.1)  # sooner, it would be the same wish

@@ -42,7 +42,7 @@ SLOWLY = (
     "64",
 )
 
-# And thousands in a batch: to drain it takes seconds.
+# And thousands in a batch: to drain it takes seconds, of long texts on the fastest machine too.
 AT_LENGTH = (
     *("--batch-forward-tokens", "64", "--batch-max-records", "4000"),
     *("--batch-max-tokens", "1000000", "--max-inflight-records", "8000"),
@@ -166,7 +166,7 @@ def test_a_terminal_that_closes_and_the_signals_of_its_shell_are_one_stop(
 
 
 def test_a_second_signal_stops_at_once(broker: Broker, topics: Topics, start: Start) -> None:
-    produce(broker, topics.input, texts(10_000))
+    produce(broker, topics.input, texts(10_000, more=" and so on" * 30))
     worker = start(*AT_LENGTH)
     worker.wait_ready()
     wait_until(lambda: worker.metric("streamlabel_inflight_records") >= 4_000, what="it is busy")
