@@ -71,7 +71,7 @@ alarms: $(VENV)/.dev
 	@$(BIN)/python -m tests.deploy.alarms
 
 bench: $(VENV)/.dev
-	@$(BIN)/python -m benchmarks.goals $(ARGS)
+	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
 bench-peers: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.peers.run $(ARGS)
@@ -96,7 +96,7 @@ soak: $(VENV)/.dev
 
 generate: $(VENV)/.dev
 	$(BIN)/python -m schemas.export
-	$(BIN)/python -m worker.local.readme
+	$(BIN)/python -m benchmarks.readme
 
 train: $(VENV)/.dev
 	$(BIN)/python -m worker.inference.bundled.train $(ARGS)

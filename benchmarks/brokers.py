@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.apache import ApacheKafka
 from tests.conftest import Broker
-from worker.local.embedded import EmbeddedBroker
+from tests.support.apache import ApacheKafka
+from worker.demo.broker import EmbeddedBroker
 from worker.settings import read_environment
 
 

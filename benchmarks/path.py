@@ -26,15 +26,15 @@ from kafka import KafkaProducer
 
 from benchmarks.brokers import some_broker
 from tests.conftest import Broker, Topics
-from tests.records import CARD
-from tests.workers import clock, flags
+from tests.support.records import CARD
+from tests.support.workers import clock, flags
 from worker.core.records import ModelCard, ModelInput, Prediction
+from worker.core.state import State
 from worker.kafka_io.admin import Admin
 from worker.logs import configure
 from worker.metrics import Metrics
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
-from worker.runtime.state import State
 from worker.settings import KafkaSettings, load
 
 _PARTITIONS = 8

@@ -24,14 +24,14 @@ from rich.table import Table
 
 from benchmarks.brokers import some_broker
 from benchmarks.fixed_service import PREFIX
+from benchmarks.recorded import RESULTS, ScaleOut, ScaleStep
+from worker.bench.machine import processor
 from worker.clock import Clock, SystemClock
+from worker.demo import workers as demo_workers
 from worker.errors import Fatal, StreamlabelError
 from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
-from worker.local import demo_workers
-from worker.local.bench_machine import processor
-from worker.local.bench_results import RESULTS, ScaleOut, Workers
-from worker.local.processes import Interrupts
-from worker.runtime.pool.shares import cores
+from worker.pool.shares import cores
+from worker.processes import Interrupts
 from worker.settings import KafkaSettings
 
 PARTITIONS: Final = 24
@@ -85,7 +85,7 @@ class _Step:
         self._topics = [f"{name}.{part}" for part in ("in", "labelled", "dead")]
         self._group = name
 
-    def measured(self, seconds: float) -> Workers:
+    def measured(self, seconds: float) -> ScaleStep:
         """Efficiency is left at 1: it takes the first step's rate."""
         print(f"bench-scale: {self._number} worker(s)", file=sys.stderr, flush=True)
         with ExitStack() as stack:
@@ -94,7 +94,9 @@ class _Step:
             stack.enter_context(sample_topics(self._kafka, partitions, self._group, keep=False))
             producer = stack.enter_context(SampleProducer(self._kafka, self._topics[0]))
             self._fill(producer, seconds)
-            workers = demo_workers.Workers(self._command(), folder, self._interrupts, self._clock)
+            workers = demo_workers.DemoWorkers(
+                self._command(), folder, self._interrupts, self._clock
+            )
             stack.callback(workers.end)
             workers.start(self._number)
             workers.wait_until_ready()
@@ -108,7 +110,7 @@ class _Step:
             if not sum(done):
                 raise Fatal(f"no results within {seconds:g} s: measure longer, with --seconds")
             rate = sum(done) / (self._clock.monotonic() - begun)
-        return Workers(
+        return ScaleStep(
             workers=self._number,
             records_per_s=rate,
             efficiency=1.0,
@@ -128,7 +130,7 @@ class _Step:
             arrived += len(list(producer.acknowledged()))
             self._interrupts.sleep(_LOOK_S)
 
-    def _watch(self, tail: Tail, workers: demo_workers.Workers, seconds: float) -> Counter[int]:
+    def _watch(self, tail: Tail, workers: demo_workers.DemoWorkers, seconds: float) -> Counter[int]:
         """Results of each partition that came in that time."""
         served: Counter[int] = Counter()
         deadline = self._clock.monotonic() + seconds
@@ -155,7 +157,7 @@ class _Step:
         return ["-m", "benchmarks.fixed_service", "run", *words]
 
 
-def _published(workers: demo_workers.Workers) -> list[float]:
+def _published(workers: demo_workers.DemoWorkers) -> list[float]:
     return [value or 0.0 for value in workers.metric("streamlabel_records_published_total")]
 
 
@@ -164,7 +166,7 @@ def _spread(shares: Sequence[float]) -> float:
     return max(shares) / min(shares) if min(shares) else 0.0
 
 
-def _found(steps: list[Workers], service_ms: float) -> ScaleOut:
+def _found(steps: list[ScaleStep], service_ms: float) -> ScaleOut:
     cpu, features = processor()
     one = steps[0].records_per_s / steps[0].workers
     return ScaleOut(

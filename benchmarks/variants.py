@@ -28,18 +28,18 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import readme
 from benchmarks.brokers import some_broker
-from benchmarks.onlookers import Look, collecting, scraping, watching
-from worker.cli.bench_rig import Rig
+from benchmarks.feeds import Look, collecting, scraping, watching
+from benchmarks.recorded import RESULTS, Variant, Variants
+from worker.bench.machine import processor
+from worker.bench.rig import Rig
 from worker.clock import SystemClock
+from worker.demo.posts import load_rated
+from worker.demo.workers import DemoWorkers
 from worker.errors import StreamlabelError
-from worker.local import readme
-from worker.local.bench_machine import processor
-from worker.local.bench_results import RESULTS, Variant, Variants
-from worker.local.demo_workers import Workers
-from worker.local.posts import load_rated
-from worker.local.processes import Interrupts
-from worker.runtime.pool.shares import cores
+from worker.pool.shares import cores
+from worker.processes import Interrupts
 from worker.settings import ModelSettings, load
 
 _REPEATS: Final = (0.0, 0.1, 0.4)
@@ -195,10 +195,10 @@ class _Rig(Rig):
 
     flags: Mapping[str, str] = {}
 
-    def workers(self, group: str, names: dict[str, str], folder: Path) -> Workers:
+    def workers(self, group: str, names: dict[str, str], folder: Path) -> DemoWorkers:
         command = self._command(group, names)
         command += [word for pair in self.flags.items() for word in pair]
-        return Workers(command, folder, self._interrupts, self._clock)
+        return DemoWorkers(command, folder, self._interrupts, self._clock)
 
 
 def _show(found: Variants) -> None:

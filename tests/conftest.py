@@ -22,10 +22,10 @@ from typing import Any, Literal
 
 import pytest
 
-from tests import skips
-from tests.apache import ApacheKafka
+from tests.support import skips
+from tests.support.apache import ApacheKafka
 from worker.clock import SystemClock
-from worker.local.embedded import EmbeddedBroker
+from worker.demo.broker import EmbeddedBroker
 from worker.settings import read_environment
 
 # The client library reads its protocol's files in a way that Python 3.11 alone calls deprecated,

@@ -26,11 +26,11 @@ from typing import Final, Self
 
 from kafka import KafkaAdminClient, KafkaProducer
 
-from tests.apache import ApacheKafka
 from tests.conftest import Broker, Topics
-from tests.models import make_checkpoint
-from tests.workers import WorkerProcess, audit, clock
-from worker.local.processes import last_lines
+from tests.support.apache import ApacheKafka
+from tests.support.models import make_checkpoint
+from tests.support.workers import WorkerProcess, audit, clock
+from worker.processes import last_lines
 from worker.settings import read_environment
 
 _SETTLED: Final = 100_000  # records after which memory may not grow any more

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from tests.clocks import HandClock
-from worker.local.processes import Interrupts
+from tests.support.clocks import HandClock
+from worker.processes import Interrupts
 
 # `{signals}` come while nothing else runs; the drain that follows them ends with a word.
 _WORKER = """
 import os, signal, threading
 {before}
-from worker.cli.run import stop_on_signals
+from worker.signals import stop_on_signals
 from worker.clock import SystemClock
 stop = threading.Event()
 stop_on_signals(stop, lambda: print("killed", flush=True))

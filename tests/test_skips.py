@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.skips import EXPECTED, WITHOUT_KAFKA, expected
+from tests.support.skips import EXPECTED, WITHOUT_KAFKA, expected
 from worker.settings import child_environment
 
 ROOT = Path(__file__).parent.parent
 CI = ROOT / ".ci" / "run"
-CONFTEST = "from tests.skips import pytest_addoption, pytest_configure\n"
+CONFTEST = "from tests.support.skips import pytest_addoption, pytest_configure\n"
 
 
 SKIPS = {

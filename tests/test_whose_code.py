@@ -17,12 +17,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.workers import clock, wait_until
-from worker.local.demo_helpers import Helpers
-from worker.local.demo_workers import Workers, run_command
-from worker.local.posts import SampleUnavailable, load_rated
-from worker.local.processes import Interrupts
+from tests.support.workers import clock, wait_until
+from worker.demo.helpers import Helpers
+from worker.demo.posts import SampleUnavailable, load_rated
+from worker.demo.workers import DemoWorkers, run_command
 from worker.packages import Package, Unfetched
+from worker.processes import Interrupts
 
 ROOT = Path(__file__).parent.parent
 STARTERS = sorted([*(ROOT / "worker").rglob("*.py"), ROOT / "benchmarks" / "goals.py"])
@@ -65,7 +65,9 @@ def test_the_demos_helpers_and_workers_run_ours(planted: Path, tmp_path: Path) -
         helpers = Helpers(tmp_path / "logs", stack, interrupts)
         with pytest.raises(SampleUnavailable, match="could not fetch"):
             helpers.tweets(tmp_path / "cache")
-        workers = Workers(run_command({"--no-such": "flag"}), tmp_path / "logs", interrupts, clock)
+        workers = DemoWorkers(
+            run_command({"--no-such": "flag"}), tmp_path / "logs", interrupts, clock
+        )
         stack.callback(workers.end)
         workers.start(1)
         process = workers._all[0].process

@@ -1,15 +1,17 @@
 """streamlabel: a Kafka worker that labels text streams with a transformer model.
 
-The rooms, and who may import whom (never upward, never sideways)::
+The packages, lowest first; a package imports only those above its own line::
 
-    schemas    the wire contract, pydantic only; never imports worker
-    settings, errors, metrics, logs, clock, signals, packages      the ground floor
-    core       pure decisions: decoder, encoder, batcher, offsets, faults, audit ledger
-    kafka_io   the only rooms that import kafka
-    inference  the only rooms that import torch and transformers
-    runtime    the stages, the worker's main loop, the HTTP endpoints
-    web        the live page's own files: no Python
-    local      what only `demo` and the tests need: embedded broker, sample posts
+    schemas    the wire contract; imports pydantic alone
+    settings, errors, logs, clock, metrics, signals, packages, processes    the ground floor
+    core       pure decisions: no threads, no I/O, no clock
+    kafka_io   everything of Kafka; the only package that imports kafka
+    inference  texts to probabilities: tokenizer, engines, loading; bundled/ is a model
+    http       metrics, health and the live page; web/ has the page's own files
+    runtime    the record path: service, pipeline, stages, commits, rebalance
+    pool       N workers under one parent
+    demo       all that `streamlabel demo` runs
+    bench      all that `streamlabel bench` runs
     cli        one file a command
 
 The threads of a running worker::
@@ -21,9 +23,9 @@ The threads of a running worker::
     lane-*          parts of a forward pass on a CPU, while infer waits for them
     publish         encoding, the producer, transactions
     revoke          stands in for main while main is parked in a rebalance
-    http            metrics, health and the live page: one loop; reads, and asks the box
+    http            metrics, health and the live page: one loop; reads, and asks the model
     (the SDK's)     exports spans, where `tracing.sample_ratio` is above 0
-    reports, leash  in a pool (`--processes N`): tell the parent; hear what it asks, and that it is gone
+    reports, parent-watch   in a pool (`--processes N`): report to the parent; read its questions and its end
     kafka-io-*      the client library's own; our callbacks enqueue and return
 
 Data flows one way, main -> tokenise -> infer -> publish; only completions (acknowledged

@@ -5,12 +5,15 @@ Handlers run on the main thread, between two of its steps. Imports `clock` alone
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
-from worker.clock import Clock
+from worker.clock import Clock, SystemClock
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -51,3 +54,19 @@ def catch(handle: Handler) -> dict[signal.Signals, Any]:
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
     ]
     return {number: signal.signal(number, handle) for number in caught}
+
+
+def stop_on_signals(stop: threading.Event, at_once: Callable[[], None] = lambda: None) -> None:
+    """A signal sets `stop`; one that insists calls `at_once` and ends the process."""
+    insistence = Insistence(SystemClock())
+
+    def handle(number: int, _: object) -> None:
+        name = signal.Signals(number).name
+        if insistence.grows():
+            # Not a clean end: what is in flight comes again to whoever takes the partitions over.
+            os.write(sys.stderr.fileno(), f"{name} again: stopping at once\n".encode())
+            at_once()
+            os._exit(1)
+        stop.set()
+
+    catch(handle)

@@ -24,9 +24,9 @@ import torch
 
 from benchmarks.gpu import end_to_end, engine, feeding
 from benchmarks.gpu.sizes import FULL, TINY, Sizes
-from worker.local.bench_machine import processor
+from worker.bench.machine import processor
 from worker.logs import configure
-from worker.runtime.pool.shares import cores
+from worker.pool.shares import cores
 
 _PARTS: Final[dict[str, Callable[[Sizes, Path], Any]]] = {
     "engine": engine.measure,

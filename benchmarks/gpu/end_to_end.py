@@ -21,11 +21,11 @@ from typing import Any, Final
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.gpu.vocabulary import checkpoint
 from worker.clock import SystemClock
+from worker.demo.broker import EmbeddedBroker
+from worker.demo.workers import DemoWorkers, run_command
 from worker.errors import Fatal
 from worker.kafka_io.samples import sample_topics
-from worker.local.demo_workers import Workers, run_command
-from worker.local.embedded import EmbeddedBroker
-from worker.local.processes import Interrupts, spawn, stop
+from worker.processes import Interrupts, spawn, stop
 from worker.settings import KafkaSettings
 
 PARTITIONS: Final = 24
@@ -59,7 +59,7 @@ def _step(
         stack.enter_context(
             sample_topics(kafka, dict.fromkeys(topics, PARTITIONS), name, keep=True)
         )
-        workers = Workers(_command(sizes, kafka, name, topics, model), logs, interrupts, clock)
+        workers = DemoWorkers(_command(sizes, kafka, name, topics, model), logs, interrupts, clock)
         stack.callback(workers.end)
         workers.start(number)
         workers.wait_until_ready()
@@ -114,7 +114,7 @@ def _feeders(sizes: Sizes, kafka: KafkaSettings, topic: str, logs: Path) -> Iter
         yield
 
 
-def _await_first(workers: Workers, interrupts: Interrupts) -> None:
+def _await_first(workers: DemoWorkers, interrupts: Interrupts) -> None:
     deadline = clock.monotonic() + _FIRST_S
     while not _published(workers):
         workers.check()
@@ -123,7 +123,7 @@ def _await_first(workers: Workers, interrupts: Interrupts) -> None:
         interrupts.sleep(_LOOK_S)
 
 
-def _published(workers: Workers) -> float:
+def _published(workers: DemoWorkers) -> float:
     return sum(value or 0.0 for value in workers.metric("streamlabel_records_published_total"))
 
 

@@ -1,7 +1,7 @@
 """The worker's forward pass by architecture, type and size of a pass, beside what the chip can do.
 
 A pass is timed as the infer thread runs it: ids from Python lists to probabilities on the CPU, each
-time of new texts. FLOP are counted as for a plain pass (`worker.inference.yardsticks`). Runs on: the
+time of new texts. FLOP are counted as for a plain pass (`worker.bench.baselines`). Runs on: the
 main thread.
 """
 
@@ -19,11 +19,11 @@ import transformers
 from transformers import AutoModelForSequenceClassification
 
 from benchmarks.gpu.sizes import Sizes
+from worker.bench.baselines import Arithmetic, arithmetic_of
 from worker.clock import SystemClock
 from worker.inference.packing import PackedForward
 from worker.inference.padding import PaddedForward
 from worker.inference.torch_engine import Forward, scores
-from worker.inference.yardsticks import Arithmetic, arithmetic_of
 
 Rows = list[list[int]]
 

@@ -9,10 +9,10 @@ import json
 import sys
 from typing import Final
 
+from worker.bench.texts import repeated
 from worker.clock import SystemClock
+from worker.demo.fallback_posts import fallback_posts
 from worker.kafka_io.samples import SampleProducer
-from worker.local.bench_texts import repeated
-from worker.local.fallback_posts import fallback_posts
 from worker.settings import KafkaSettings
 
 _BURST: Final = 1_000  # texts between two looks at the clock

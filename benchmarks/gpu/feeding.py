@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.gpu.vocabulary import tokenizer_folder
+from worker.bench.texts import repeated
 from worker.clock import SystemClock
-from worker.local.bench_texts import repeated
-from worker.local.fallback_posts import fallback_posts
+from worker.demo.fallback_posts import fallback_posts
 from worker.settings import child_environment
 
 _ROUNDS: Final = 5
@@ -41,9 +41,9 @@ def main(number: int, vocabulary: Path) -> None:
     """Print texts a second of windows of so many texts."""
     from transformers import AutoTokenizer
 
-    from worker.inference.tokeniser import Tokeniser
+    from worker.inference.tokeniser import TransformersTokeniser
 
-    tokeniser = Tokeniser(AutoTokenizer.from_pretrained(vocabulary), max_tokens=512)
+    tokeniser = TransformersTokeniser(AutoTokenizer.from_pretrained(vocabulary), max_tokens=512)
     posts = [post.text for post in fallback_posts()]
     texts = [f"{text} {n}" for n, text in enumerate(repeated(posts, number))]
     clock, seconds = SystemClock(), []

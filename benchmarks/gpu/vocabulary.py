@@ -15,7 +15,7 @@ import transformers
 from transformers import AutoModelForSequenceClassification, BertTokenizerFast
 
 from benchmarks.gpu.sizes import Sizes
-from worker.local.fallback_posts import fallback_posts
+from worker.demo.fallback_posts import fallback_posts
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _SIZE = 30_522

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.clock import Clock
-from worker.local.processes import Interrupts, spawn, stop
+from worker.processes import Interrupts, spawn, stop
 
 HERE: Final = Path(__file__).parent
 ENVIRONMENTS: Final = HERE.parents[1] / ".cache" / "peers"

@@ -25,21 +25,21 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import readme
 from benchmarks.brokers import some_broker
 from benchmarks.peers.environments import install, pins, reason
 from benchmarks.peers.turns import PeerRig, Scores, Turn, farthest
 from benchmarks.random_model import random_model
-from worker.cli.bench_rig import as_toml
+from benchmarks.recorded import RESULTS, Peer, Peers
+from worker.bench.machine import cores_at_work, processor
+from worker.bench.rig import as_toml
+from worker.bench.texts import repeated
 from worker.cli.main import DONE, FAILED, INTERRUPTED, USAGE
 from worker.clock import Clock, SystemClock
+from worker.demo.posts import load_rated
 from worker.errors import Fatal, SettingsError, StreamlabelError
-from worker.local import readme
-from worker.local.bench_machine import cores_at_work, processor
-from worker.local.bench_results import RESULTS, Peer, Peers
-from worker.local.bench_texts import repeated
-from worker.local.posts import load_rated
-from worker.local.processes import Interrupts
-from worker.runtime.pool.shares import cores
+from worker.pool.shares import cores
+from worker.processes import Interrupts
 from worker.settings import Loaded, ModelSettings, load, read_environment
 
 # The same model in another number type differs by less (the README's bound for bfloat16).

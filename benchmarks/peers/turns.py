@@ -19,15 +19,15 @@ from typing import Any, Final, NamedTuple, cast
 from kafka import KafkaConsumer, TopicPartition
 
 from benchmarks.peers.environments import HERE, python
-from worker.cli.bench_rig import Rig
+from worker.bench.rig import Rig
 from worker.clock import Clock
 from worker.core.records import RawRecord
+from worker.demo.sample import PARTITIONS
 from worker.errors import Fatal
 from worker.kafka_io.connection import connect
 from worker.kafka_io.samples import Tail
-from worker.local.processes import Interrupts, last_lines, spawn, stop
-from worker.local.stream import PARTITIONS
-from worker.runtime.pool.shares import cores
+from worker.pool.shares import cores
+from worker.processes import Interrupts, last_lines, spawn, stop
 from worker.settings import Loaded, child_environment
 
 _GRACE_S: Final = 20.0

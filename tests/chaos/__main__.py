@@ -82,7 +82,7 @@ def _names(text: str) -> list[str]:
 def _model(name: str) -> str:
     if name == "bundled":
         return name
-    from tests.models import make_checkpoint
+    from tests.support.models import make_checkpoint
 
     return str(make_checkpoint(Path(tempfile.mkdtemp(prefix="streamlabel-tiny-")) / "tiny"))
 

@@ -21,14 +21,14 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import MemberToRemove
 from kafka.errors import KafkaError
 
-from tests.apache import ApacheKafka
 from tests.chaos.plan import SLOTS, BrokerKind
 from tests.chaos.proxy import Wires
 from tests.chaos.worker import POISON
+from tests.support.apache import ApacheKafka
 from worker.clock import SystemClock
+from worker.demo.broker import EmbeddedBroker
 from worker.errors import Fatal, StreamlabelError
 from worker.kafka_io.admin import Admin
-from worker.local.embedded import EmbeddedBroker
 from worker.settings import KafkaSettings
 
 BROKERS = 3

@@ -24,7 +24,7 @@ from tests.chaos.arena import Arena, Cluster, Names
 from tests.chaos.fleet import Fleet, Slot
 from tests.chaos.plan import SLOTS, Delivery, Fault, Plan
 from worker.clock import SystemClock
-from worker.local.embedded import NEEDS
+from worker.demo.broker import NEEDS
 from worker.settings import child_environment
 
 _READY_S = 90.0

@@ -20,7 +20,7 @@ from worker.clock import SystemClock
 
 _PRELOAD = [
     "tests.chaos.worker",
-    "tests.models",
+    "tests.support.models",
     "worker.inference.bundled",
     "worker.runtime.launch",
 ]

@@ -18,7 +18,7 @@ from tests.chaos.arena import Cluster, cluster
 from tests.chaos.bugs import BUGS
 from tests.chaos.conduct import Subject, Verdict, conduct
 from tests.chaos.plan import Delivery, draw
-from tests.models import make_checkpoint
+from tests.support.models import make_checkpoint
 from worker.errors import StreamlabelError
 from worker.settings import read_environment
 

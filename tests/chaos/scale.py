@@ -25,7 +25,7 @@ from tests.chaos.arena import Arena, Cluster, cluster
 from tests.chaos.conduct import Subject, audited, flags_of
 from tests.chaos.fleet import Fleet
 from tests.chaos.plan import Delivery
-from tests.models import make_checkpoint
+from tests.support.models import make_checkpoint
 from worker.clock import SystemClock
 from worker.errors import StreamlabelError
 from worker.settings import read_environment

@@ -14,7 +14,7 @@ from tests.chaos.bugs import BUGS
 from tests.chaos.conduct import Subject, Verdict, _Run, conduct
 from tests.chaos.plan import Delivery, draw, kinds_of
 from tests.chaos.planted import TRAPS
-from tests.models import make_checkpoint
+from tests.support.models import make_checkpoint
 from worker.settings import read_environment
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.records import item
+from tests.support.records import item
 from worker.core.batcher import MicroBatcher
 from worker.core.pace import Demand, Pace
 from worker.core.records import MicroBatch

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.dead_letter import DeadLetterReason as R
-from tests.records import invalid, item, raw
+from tests.support.records import invalid, item, raw
 from worker.core.batcher import MicroBatcher
 from worker.core.pace import Demand
 from worker.core.records import InvalidRecord, MicroBatch, Partition

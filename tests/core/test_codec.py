@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import Classification, DeadLetter, DeadLetterReason, ValueState
-from tests.records import CARD, raw
+from tests.support.records import CARD, raw
 from worker.core.coordinates import SOURCE_HEADER
 from worker.core.decoder import Decoder, estimate_tokens
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder, result_id

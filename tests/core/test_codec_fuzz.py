@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from schemas import Classification, DeadLetter, DeadLetterReason
-from tests.fuzz import records
-from tests.records import CARD, raw
+from tests.support.fuzz import records
+from tests.support.records import CARD, raw
 from worker.core.decoder import Decoder
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder
 from worker.core.records import Classified, DeadLettered, InvalidRecord, Prediction

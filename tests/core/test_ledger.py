@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.core.audit_report import AuditReport
 from worker.core.ledger import Kind, Ledger, Scope
-from worker.core.report import Report
 
 TOPIC = "texts.in"
 
@@ -27,7 +27,7 @@ def publish(ledger: Ledger, offsets: Iterable[int], kind: Kind = "result") -> No
         ledger.outcome(kind, 0, at, (TOPIC, 0, offset))
 
 
-def offences(report: Report) -> Mapping[str, int]:
+def offences(report: AuditReport) -> Mapping[str, int]:
     """The offences that were found, by number."""
     names = ("missing", "duplicated", "reordered", "orphans")
     return {name: getattr(report, name) for name in names if getattr(report, name)}

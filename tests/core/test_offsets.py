@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.records import raw
+from tests.support.records import raw
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition, RecordRef
 

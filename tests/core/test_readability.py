@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.dead_letter import DeadLetterReason as R
-from tests.records import item, raw
+from tests.support.records import item, raw
 from worker.core.readability import LEAST, WINDOW, Readability
 from worker.core.records import InvalidRecord
 from worker.errors import StreamUnreadable

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.records import raw
+from tests.support.records import raw
 from worker.core.records import Cut
 from worker.core.sampling import Sample
 from worker.settings import InputSettings

@@ -17,13 +17,13 @@ from pathlib import Path
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-from tests.apache import ApacheKafka
 from tests.conftest import Broker, Topics
 from tests.deploy.project import ROOT, Project
 from tests.deploy.test_prometheus import ALERTS, EMPTY
-from tests.deploy.watched import OPTIONS, PROMETHEUS, RATE, Feed, Posts, Prometheus, watched
-from tests.own_kafka import admin_of, named
-from tests.workers import WorkerProcess, clock
+from tests.deploy.watched import OPTIONS, PROMETHEUS, RATE, Feed, Prometheus, RecentPosts, watched
+from tests.support.apache import ApacheKafka
+from tests.support.own_kafka import admin_of, named
+from tests.support.workers import WorkerProcess, clock
 from worker.settings import read_environment
 
 TOPICS = Topics("in", "out", "dead", "group", 3)
@@ -43,7 +43,7 @@ class Alarms:
         worker: WorkerProcess,
         prometheus: Prometheus,
         feed: Feed,
-        posts: Posts,
+        posts: RecentPosts,
     ) -> None:
         self.kafka, self.worker, self.prometheus = kafka, worker, prometheus
         self.feed, self.posts = feed, posts
@@ -215,7 +215,7 @@ def _tell(
     worker: WorkerProcess,
     prometheus: Prometheus,
     feed: Feed,
-    posts: Posts,
+    posts: RecentPosts,
 ) -> int:
     feed.rate = 100
     clock.sleep(20)

@@ -21,8 +21,8 @@ from packaging.utils import canonicalize_name
 
 from tests.deploy.project import ROOT, Project
 from worker.clock import SystemClock
+from worker.http.server import HttpServer
 from worker.metrics import Metrics
-from worker.runtime.http import HttpServer
 from worker.runtime.progress import Progress
 from worker.settings import HttpSettings, load
 

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Broker, Topics
 from tests.deploy.project import ROOT, Project
 from tests.deploy.watched import PROMETHEUS, RATE, hurried, watched
-from tests.workers import wait_until
+from tests.support.workers import wait_until
 
 pytestmark = [
     pytest.mark.integration,

@@ -25,8 +25,8 @@ from kafka import KafkaProducer
 
 from tests.conftest import Broker, Topics
 from tests.deploy.project import ALERTS, ROOT, Project
-from tests.models import make_checkpoint
-from tests.workers import Record, WorkerProcess, clock, free_port, wait_until
+from tests.support.models import make_checkpoint
+from tests.support.workers import Record, WorkerProcess, clock, free_port, wait_until
 from worker.inference.loading import load
 from worker.settings import ModelSettings
 
@@ -179,7 +179,7 @@ class Feed:
                 number += 1
 
 
-class Posts:
+class RecentPosts:
     """Records by what a model of random weights says of them."""
 
     def __init__(self, model: Path) -> None:
@@ -220,12 +220,12 @@ def make_model(home: Path) -> Path:
 @contextlib.contextmanager
 def watched(
     broker: Broker, topics: Topics, home: Path, *more: str
-) -> Iterator[tuple[WorkerProcess, Prometheus, Feed, Posts]]:
+) -> Iterator[tuple[WorkerProcess, Prometheus, Feed, RecentPosts]]:
     """A worker that is ready, its Prometheus, its input and what to put there."""
     model = make_model(home)
     worker = WorkerProcess(broker, topics, model, home / "worker.log", *OPTIONS, *more)
     try:
-        posts = Posts(model)
+        posts = RecentPosts(model)
         with (
             Prometheus(home / "prometheus", worker.port) as prometheus,
             Feed(broker, topics.input, posts.mixed) as feed,

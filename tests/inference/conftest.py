@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 import structlog
 
-from tests.models import Architecture, make_checkpoint
+from tests.support.models import Architecture, make_checkpoint
 
 
 @pytest.fixture

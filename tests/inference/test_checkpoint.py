@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 )
 from safetensors.torch import load_file, save_file
 
-from tests.models import Architecture, edit_json
+from tests.support.models import Architecture, edit_json
 from worker.errors import ModelUnavailable, SettingsError
 from worker.inference import bundled
 from worker.inference import checkpoint as checkpoints

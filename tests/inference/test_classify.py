@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from tests.models import Architecture, make_checkpoint
+from tests.support.models import Architecture, make_checkpoint
 from worker.cli import classify
 from worker.cli.main import main
 from worker.inference.torch_engine import TorchClassifier

@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers
 
-from tests.models import Architecture, edit_json, make_checkpoint
+from tests.support.models import Architecture, edit_json, make_checkpoint
 from worker.cli import check
 from worker.cli.main import main
 from worker.errors import ModelUnavailable, RecordRejected

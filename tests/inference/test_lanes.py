@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
-from tests.models import Architecture, make_checkpoint
+from tests.support.models import Architecture, make_checkpoint
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.loading import load
 from worker.inference.packing import PackedForward

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from tests.models import Architecture, make_checkpoint
+from tests.support.models import Architecture, make_checkpoint
 from worker.inference.linears import PrepackedLinear, prepack
 
 pytestmark = [

@@ -14,7 +14,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BigBirdConfig
 
-from tests.models import Architecture, Special, edit_json, make_checkpoint
+from tests.support.models import Architecture, Special, edit_json, make_checkpoint
 from worker.core.model import Classifier
 from worker.core.records import Prediction
 from worker.errors import ModelUnavailable
@@ -24,7 +24,7 @@ from worker.inference.history import turning_point
 from worker.inference.loading import load
 from worker.inference.padding import PaddedForward, Unpadded
 from worker.inference.self_check import answers, check_rows
-from worker.inference.tokeniser import Tokeniser
+from worker.inference.tokeniser import TransformersTokeniser
 from worker.settings import ModelSettings
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -40,12 +40,14 @@ MATES = (
 )
 
 
-def loaded(folder: Path, **more: Any) -> tuple[Tokeniser, Classifier]:
+def loaded(folder: Path, **more: Any) -> tuple[TransformersTokeniser, Classifier]:
     chosen = {"device": "cpu", "dtype": "float32", "max_tokens": TOKENS} | more
     return load(ModelSettings(name=str(folder), **chosen), 4096)
 
 
-def label(model: tuple[Tokeniser, Classifier], texts: Sequence[str]) -> list[Prediction]:
+def label(
+    model: tuple[TransformersTokeniser, Classifier], texts: Sequence[str]
+) -> list[Prediction]:
     """All of them in one pass."""
     tokeniser, classifier = model
     (whole,) = tokeniser.tokenise(texts)

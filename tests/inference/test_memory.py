@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import make_checkpoint
+from tests.support.models import make_checkpoint
 
 # In a process of its own: what other tests allocated and freed would hide a growth.
 _LABEL = """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.models import Architecture, make_checkpoint
+from tests.support.models import Architecture, make_checkpoint
 from worker.errors import ModelUnavailable, SettingsError
 from worker.inference import loading
 from worker.inference.loading import load

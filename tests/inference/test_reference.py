@@ -20,10 +20,10 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
-from tests.models import bert_tokenizer, make_checkpoint
+from tests.support.models import bert_tokenizer, make_checkpoint
 from worker.inference.checkpoint import resolve
 from worker.inference.loading import load
-from worker.inference.tokeniser import Tokeniser
+from worker.inference.tokeniser import TransformersTokeniser
 from worker.inference.torch_engine import probabilities
 from worker.settings import REFERENCE_MODEL, ModelSettings
 
@@ -77,7 +77,7 @@ def test_ids_and_mask(tokenizer: Any) -> None:
 
 
 def test_ids_of_our_tokeniser(tokenizer: Any) -> None:
-    (only,) = Tokeniser(tokenizer, max_tokens=512).tokenise(TEXTS)
+    (only,) = TransformersTokeniser(tokenizer, max_tokens=512).tokenise(TEXTS)
     assert [list(ids) for ids in only.ids] == [IDS[0], IDS[1][:8]]
     assert (only.positions, only.truncated) == ((0, 1), (False, False))
 

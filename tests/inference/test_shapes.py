@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.models import Architecture, Special, make_checkpoint
+from tests.support.models import Architecture, Special, make_checkpoint
 from worker.core.budget import ForwardBudget
 from worker.core.model import Classifier
 from worker.inference import shapes
 from worker.inference.linears import PrepackedLinear
 from worker.inference.loading import load
 from worker.inference.shapes import cost_memory, filled_up
-from worker.inference.tokeniser import Tokeniser
+from worker.inference.tokeniser import TransformersTokeniser
 from worker.settings import ModelSettings
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -109,7 +109,7 @@ def _watched(classifier: Classifier) -> dict[nn.Module, set[int]]:
     return seen
 
 
-def _batches(tokeniser: Tokeniser, classifier: Classifier) -> Iterator[tuple[int, int]]:
+def _batches(tokeniser: TransformersTokeniser, classifier: Classifier) -> Iterator[tuple[int, int]]:
     """Label random batches. Yields texts and tokens of each pass."""
     chance, words = random.Random(0), ["rain", "on", "a", "wonderful", "train"]
     budget = ForwardBudget(classifier.card.forward_tokens, pads=classifier.card.pads)

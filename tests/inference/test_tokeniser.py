@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, ByT5Tokenizer, CanineTokenizer
 
-from tests.models import Architecture, bert_tokenizer
+from tests.support.models import Architecture, bert_tokenizer
 from worker.core.records import ModelInput
 from worker.errors import ModelUnavailable, SettingsError
-from worker.inference.tokeniser import Tokeniser, well_formed
+from worker.inference.tokeniser import TransformersTokeniser, well_formed
 
 CLS, SEP = 101, 102
 MAX_TOKENS = 16
@@ -46,8 +46,8 @@ def any_tokenizer(
     return AutoTokenizer.from_pretrained(checkpoint(request.param))
 
 
-def tokeniser(tokenizer: Any, max_tokens: int = MAX_TOKENS) -> Tokeniser:
-    return Tokeniser(tokenizer, max_tokens=max_tokens)
+def tokeniser(tokenizer: Any, max_tokens: int = MAX_TOKENS) -> TransformersTokeniser:
+    return TransformersTokeniser(tokenizer, max_tokens=max_tokens)
 
 
 def by_position(inputs: Sequence[ModelInput]) -> dict[int, tuple[tuple[int, ...], bool]]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.models import Architecture, edit_json, make_checkpoint
+from tests.support.models import Architecture, edit_json, make_checkpoint
 from worker.core.budget import ForwardBudget
 from worker.core.model import Classifier
 from worker.core.records import Activation, ModelInput, Prediction
@@ -22,7 +22,7 @@ from worker.errors import ModelUnavailable, OutOfMemory, SettingsError
 from worker.inference import loading, torch_engine
 from worker.inference.loading import load
 from worker.inference.padding import padded
-from worker.inference.tokeniser import Tokeniser
+from worker.inference.tokeniser import TransformersTokeniser
 from worker.inference.torch_engine import choose_dtype, probabilities
 from worker.settings import ModelSettings
 
@@ -39,12 +39,16 @@ TEXTS = (
 )
 
 
-def loaded(folder: Path, forward_tokens: int = 4096, **more: Any) -> tuple[Tokeniser, Classifier]:
+def loaded(
+    folder: Path, forward_tokens: int = 4096, **more: Any
+) -> tuple[TransformersTokeniser, Classifier]:
     chosen = {"device": "cpu", "dtype": "float32"} | more
     return load(ModelSettings(name=str(folder), **chosen), forward_tokens)
 
 
-def label(model: tuple[Tokeniser, Classifier], texts: Sequence[str]) -> list[Prediction]:
+def label(
+    model: tuple[TransformersTokeniser, Classifier], texts: Sequence[str]
+) -> list[Prediction]:
     tokeniser, classifier = model
     budget = ForwardBudget(classifier.card.forward_tokens, pads=classifier.card.pads)
     found = {
@@ -295,22 +299,28 @@ def test_threads_hold_for_the_infer_thread_too(checkpoint: Callable[[Architectur
 
 class TestBrokenModel:
     @pytest.fixture
-    def broken(self, checkpoint: Callable[[Architecture], Path]) -> tuple[Tokeniser, Any]:
+    def broken(
+        self, checkpoint: Callable[[Architecture], Path]
+    ) -> tuple[TransformersTokeniser, Any]:
         """A model that gives NaN for the word "hate" alone."""
         tokeniser, classifier = loaded(checkpoint("distilbert"))
         weights = dict(classifier.forward.model.named_parameters())  # type: ignore[attr-defined]
         weights["distilbert.embeddings.word_embeddings.weight"].data[5223] = float("nan")
         return tokeniser, classifier
 
-    def test_no_result_is_given_that_is_no_number(self, broken: tuple[Tokeniser, Any]) -> None:
+    def test_no_result_is_given_that_is_no_number(
+        self, broken: tuple[TransformersTokeniser, Any]
+    ) -> None:
         with pytest.raises(FloatingPointError, match="not a finite number"):
             label(broken, ["Fine.", "I hate this so much!"])
 
-    def test_the_culprits_mates_can_be_labelled(self, broken: tuple[Tokeniser, Any]) -> None:
+    def test_the_culprits_mates_can_be_labelled(
+        self, broken: tuple[TransformersTokeniser, Any]
+    ) -> None:
         assert len(label(broken, ["Fine.", "I love this."])) == 2
 
     def test_warming_up_finds_a_model_that_fails_on_everything(
-        self, broken: tuple[Tokeniser, Any]
+        self, broken: tuple[TransformersTokeniser, Any]
     ) -> None:
         _, classifier = broken
         classifier.warm_up()
@@ -321,7 +331,9 @@ class TestBrokenModel:
 
 class TestOutOfMemory:
     @pytest.fixture
-    def model(self, checkpoint: Callable[[Architecture], Path]) -> tuple[Tokeniser, Any]:
+    def model(
+        self, checkpoint: Callable[[Architecture], Path]
+    ) -> tuple[TransformersTokeniser, Any]:
         return loaded(checkpoint("distilbert"))
 
     @pytest.mark.parametrize(
@@ -333,7 +345,10 @@ class TestOutOfMemory:
         ],
     )
     def test_it_is_told_from_other_errors(
-        self, model: tuple[Tokeniser, Any], error: Exception, monkeypatch: pytest.MonkeyPatch
+        self,
+        model: tuple[TransformersTokeniser, Any],
+        error: Exception,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def fail(**_: object) -> None:
             raise error
@@ -347,7 +362,7 @@ class TestOutOfMemory:
             model[1].warm_up()
 
     def test_the_processor_s_allocator_says_it_in_its_own_way(
-        self, model: tuple[Tokeniser, Any], monkeypatch: pytest.MonkeyPatch
+        self, model: tuple[TransformersTokeniser, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """More memory is asked for than there are addresses; what held on to tensors is gone."""
 
@@ -360,7 +375,7 @@ class TestOutOfMemory:
         assert raised.value.__context__ is None
 
     def test_another_fault_of_the_engine_stays_what_it_is(
-        self, model: tuple[Tokeniser, Any], monkeypatch: pytest.MonkeyPatch
+        self, model: tuple[TransformersTokeniser, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(**_: object) -> None:
             raise RuntimeError("a shape is wrong")

@@ -16,12 +16,12 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from tests.models import make_checkpoint
+from tests.support.models import make_checkpoint
 from worker.errors import ModelUnavailable
 from worker.inference import tokeniser as tokenisers
 from worker.inference.loading import load
 from worker.inference.self_check import TEXTS
-from worker.inference.tokeniser import Tokeniser, special_tokens
+from worker.inference.tokeniser import TransformersTokeniser, special_tokens
 from worker.settings import ModelSettings
 
 pytestmark = pytest.mark.usefixtures("offline", "own_logging")
@@ -169,14 +169,14 @@ class TestSlowMerges:
         merged: list[int] = []
         real = bertweet.bpe
         monkeypatch.setattr(bertweet, "bpe", lambda word: merged.append(len(word)) or real(word))
-        tokeniser = Tokeniser(bertweet, max_tokens=128)
+        tokeniser = TransformersTokeniser(bertweet, max_tokens=128)
         (found,) = tokeniser.tokenise(["z" * 100_000, "abc", "fine words"])
         assert max(merged) <= 501  # a line break may stand behind a word
         cut = dict(zip(found.positions, found.truncated, strict=True))
         assert cut == {0: True, 1: False, 2: False}
 
     def test_a_word_that_is_cut_is_told_though_its_text_fits(self, bertweet: Any) -> None:
-        (found,) = Tokeniser(bertweet, max_tokens=2_000).tokenise(["ok " + "a" * 600])
+        (found,) = TransformersTokeniser(bertweet, max_tokens=2_000).tokenise(["ok " + "a" * 600])
         assert found.truncated == (True,)
         assert len(found.ids[0]) < 2_000
 
@@ -184,7 +184,7 @@ class TestSlowMerges:
         self, bertweet: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tokenisers, "_WORDS", 100)
-        tokeniser = Tokeniser(bertweet, max_tokens=128)
+        tokeniser = TransformersTokeniser(bertweet, max_tokens=128)
         for number in range(1_000):
             tokeniser.tokenise([f"a{number}a b{number}b"])
         assert len(bertweet.cache) <= 102

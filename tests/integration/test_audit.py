@@ -14,12 +14,12 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import TopicAlreadyExistsError
 
 from tests.conftest import Broker, Topics
-from tests.workers import clock, count, produce, read, running, texts, wait_until
+from tests.support.workers import clock, count, produce, read, running, texts, wait_until
 from worker.cli.main import main
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.kafka_io.admin import Admin
-from worker.kafka_io.history import History
+from worker.kafka_io.reader import History
 from worker.settings import KafkaSettings
 
 pytestmark = pytest.mark.integration

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Broker
-from tests.models import make_checkpoint
-from worker.local.bench_figures import read
+from tests.support.models import make_checkpoint
+from worker.bench.figures import read
 from worker.settings import child_environment
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

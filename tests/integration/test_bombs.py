@@ -18,7 +18,7 @@ from kafka.record import default_records
 
 from schemas import DeadLetter
 from tests.conftest import Broker, Topics
-from tests.workers import Record, audit, count, flags, read, running, texts, wait_until
+from tests.support.workers import Record, audit, count, flags, read, running, texts, wait_until
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.errors import InputDamaged
 
@@ -37,7 +37,7 @@ def narrow_worker(
     broker: Broker, topics: Topics, log: Path, **more: object
 ) -> Iterator[subprocess.Popen[bytes]]:
     chosen = flags(broker, topics) | {k.replace("__", "."): v for k, v in more.items()}
-    command = [sys.executable, "-m", "tests.narrow", str(ROOM), json.dumps(chosen)]
+    command = [sys.executable, "-m", "tests.support.narrow", str(ROOM), json.dumps(chosen)]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink)
     try:

@@ -13,7 +13,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.protocol.admin import AlterClientQuotasRequest
 
 from tests.conftest import Broker, MakeTopics, Topics
-from tests.workers import (
+from tests.support.workers import (
     ObedientModel,
     alter,
     audit,
@@ -26,8 +26,8 @@ from tests.workers import (
     texts,
     wait_until,
 )
+from worker.core.state import State
 from worker.errors import CircuitOpen, TopicMissing
-from worker.runtime.state import State
 
 pytestmark = pytest.mark.integration
 

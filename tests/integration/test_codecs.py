@@ -9,7 +9,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from tests.conftest import Broker, Topics
-from tests.workers import Record, audit, count, produce, running, texts, wait_until
+from tests.support.workers import Record, audit, count, produce, running, texts, wait_until
 
 pytestmark = pytest.mark.integration
 

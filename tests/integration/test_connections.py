@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.apache import ApacheKafka, Node, free_ports
 from tests.chaos.proxy import Wires
 from tests.conftest import Broker, Topics
-from tests.own_kafka import admin_of, own_kafka
-from tests.workers import audit, clock, count, produce, running, texts, wait_until
+from tests.support.apache import ApacheKafka, Node, free_ports
+from tests.support.own_kafka import admin_of, own_kafka
+from tests.support.workers import audit, clock, count, produce, running, texts, wait_until
 from worker.settings import read_environment
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Broker, Topics
-from tests.workers import ObedientModel, WorkerThread, produce, running, texts, wait_until
+from tests.support.workers import ObedientModel, WorkerThread, produce, running, texts, wait_until
 from worker.core.records import ModelInput, Prediction
 
 pytestmark = pytest.mark.integration

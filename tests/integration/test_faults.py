@@ -12,7 +12,7 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from schemas import Classification
 from tests.conftest import Broker, Topics
-from tests.workers import (
+from tests.support.workers import (
     ObedientModel,
     audit,
     clock,
@@ -23,7 +23,7 @@ from tests.workers import (
     texts,
     wait_until,
 )
-from worker.runtime.state import State
+from worker.core.state import State
 
 pytestmark = pytest.mark.integration
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Broker, Topics
-from tests.fuzz import records
-from tests.models import make_checkpoint
-from tests.workers import audit, count, produce, read, running, wait_until
+from tests.support.fuzz import records
+from tests.support.models import make_checkpoint
+from tests.support.workers import audit, count, produce, read, running, wait_until
 from worker.inference.loading import load
 from worker.settings import ModelSettings
 

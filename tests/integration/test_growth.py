@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient
 from schemas import Classification
 from tests.conftest import Broker, Topics
 from tests.integration.test_progress import MODES, begun, lag
-from tests.workers import (
+from tests.support.workers import (
     Partitions,
     audit,
     clock,

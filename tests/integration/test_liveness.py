@@ -16,11 +16,11 @@ from kafka.future import Future
 from structlog.testing import capture_logs
 
 from tests.conftest import Broker, Topics
-from tests.models import make_checkpoint
-from tests.own_kafka import admin_of, named, own_kafka
-from tests.planted_death import PLACES
-from tests.records import CARD
-from tests.workers import (
+from tests.support.models import make_checkpoint
+from tests.support.own_kafka import admin_of, named, own_kafka
+from tests.support.planted_death import PLACES
+from tests.support.records import CARD
+from tests.support.workers import (
     ObedientModel,
     WorkerProcess,
     WorkerThread,
@@ -34,10 +34,10 @@ from tests.workers import (
     wait_until,
 )
 from worker.core.records import Encoded
+from worker.core.state import State
 from worker.errors import Fatal, StageCrashed
+from worker.http.server import HttpServer
 from worker.kafka_io.publisher import Publisher
-from worker.runtime.http import HttpServer
-from worker.runtime.state import State
 from worker.settings import HttpSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
@@ -298,7 +298,7 @@ def test_a_thread_that_dies_ends_the_process(
     """FIELD complaint 8: silent stall. Exit code 1, the thread's name, and nothing is lost."""
     model = make_checkpoint(tmp_path / "model", max_tokens=64)
     log = tmp_path / "worker.log"
-    program = ("tests.planted_death", thread)
+    program = ("tests.support.planted_death", thread)
     produce(broker, topics.input, texts(60))
     small = ("--batch-max-records", "8")
     child = WorkerProcess(broker, topics, model, log, *small, program=program)

@@ -17,8 +17,8 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import KafkaTimeoutError
 
 from tests.conftest import Broker, Topics
-from tests.models import make_checkpoint
-from tests.workers import (
+from tests.support.models import make_checkpoint
+from tests.support.workers import (
     ObedientModel,
     Partitions,
     WorkerProcess,

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from tests.conftest import Broker, Topics
-from tests.workers import ObedientModel, audit, count, produce, running, wait_until
-from worker.runtime.state import State
+from tests.support.workers import ObedientModel, audit, count, produce, running, wait_until
+from worker.core.state import State
 
 pytestmark = pytest.mark.integration
 

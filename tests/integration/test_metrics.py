@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from schemas.dead_letter import DeadLetterReason
 from tests.conftest import Broker, Topics
-from tests.records import CARD
-from tests.workers import (
+from tests.support.records import CARD
+from tests.support.workers import (
     Record,
     WorkerThread,
     free_port,
@@ -27,8 +27,8 @@ from tests.workers import (
     texts,
     wait_until,
 )
+from worker.http.server import HttpServer
 from worker.metrics import STAGES, THREADS
-from worker.runtime.http import HttpServer
 from worker.settings import HttpSettings
 
 pytestmark = pytest.mark.integration

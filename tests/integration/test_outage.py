@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.apache import ApacheKafka
 from tests.conftest import Topics
-from tests.own_kafka import admin_of, named, own_kafka
-from tests.workers import audit, clock, count, produce, running, texts, wait_until
+from tests.support.apache import ApacheKafka
+from tests.support.own_kafka import admin_of, named, own_kafka
+from tests.support.workers import audit, clock, count, produce, running, texts, wait_until
 from worker.errors import Fatal
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]

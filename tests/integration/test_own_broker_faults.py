@@ -9,10 +9,20 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
-from tests.apache import ApacheKafka
-from tests.guarded import ADMIN, AUDITOR, CONFIGS, GUARDED, RIGHTS, TOPICS, WORKER, grant, take_away
-from tests.own_kafka import admin_of, named, own_kafka
-from tests.workers import (
+from tests.support.apache import ApacheKafka
+from tests.support.guarded import (
+    ADMIN,
+    AUDITOR,
+    CONFIGS,
+    GUARDED,
+    RIGHTS,
+    TOPICS,
+    WORKER,
+    grant,
+    take_away,
+)
+from tests.support.own_kafka import admin_of, named, own_kafka
+from tests.support.workers import (
     ObedientModel,
     audit,
     check,

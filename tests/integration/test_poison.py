@@ -10,10 +10,19 @@ import pytest
 
 from schemas import DeadLetter
 from tests.conftest import Broker, Topics
-from tests.workers import ObedientModel, audit, count, produce, read, running, texts, wait_until
+from tests.support.workers import (
+    ObedientModel,
+    audit,
+    count,
+    produce,
+    read,
+    running,
+    texts,
+    wait_until,
+)
 from worker.core.encoder import DEAD_LETTER_HEADER
+from worker.core.state import State
 from worker.errors import CircuitOpen, OutOfMemory
-from worker.runtime.state import State
 
 pytestmark = pytest.mark.integration
 

@@ -12,9 +12,9 @@ import pytest
 
 from tests.conftest import Broker, Topics
 from tests.integration.test_metrics import FORMATS, scrape, sums
-from tests.models import make_checkpoint
-from tests.sites import post
-from tests.workers import WorkerProcess, audit, clock, count, produce, texts, wait_until
+from tests.support.models import make_checkpoint
+from tests.support.sites import post
+from tests.support.workers import WorkerProcess, audit, clock, count, produce, texts, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 

@@ -16,8 +16,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Broker, Topics
-from tests.models import make_checkpoint
-from tests.workers import (
+from tests.support.models import make_checkpoint
+from tests.support.workers import (
     WorkerProcess,
     audit,
     clock,

@@ -13,8 +13,8 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from structlog.testing import capture_logs
 
 from tests.conftest import Broker, Topics
-from tests.models import make_checkpoint
-from tests.workers import (
+from tests.support.models import make_checkpoint
+from tests.support.workers import (
     WorkerProcess,
     WorkerThread,
     audit,

@@ -14,7 +14,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from structlog.testing import capture_logs
 
 from tests.conftest import Broker
-from tests.guarded import (
+from tests.support.guarded import (
     ADMIN,
     CONFIGS,
     GUARDED,
@@ -26,8 +26,8 @@ from tests.guarded import (
     grant,
     take_away,
 )
-from tests.own_kafka import admin_of, named, own_kafka
-from tests.workers import flags, running, texts, wait_until
+from tests.support.own_kafka import admin_of, named, own_kafka
+from tests.support.workers import flags, running, texts, wait_until
 from worker.cli.check import _broker as check_broker
 from worker.cli.check import _rights as check_rights
 from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError

@@ -12,8 +12,8 @@ from kafka import KafkaAdminClient, KafkaProducer, errors
 
 from schemas import DeadLetter
 from tests.conftest import Broker, MakeTopics, Topics
-from tests.records import CARD
-from tests.workers import (
+from tests.support.records import CARD
+from tests.support.workers import (
     ObedientModel,
     alter,
     audit,

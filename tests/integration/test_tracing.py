@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from tests.conftest import Broker, Topics
-from tests.models import make_checkpoint
-from tests.workers import clock, count, flags, produce, read, running, wait_until
+from tests.support.models import make_checkpoint
+from tests.support.workers import clock, count, flags, produce, read, running, wait_until
 from worker.runtime.spans import exporting
 from worker.settings import child_environment, load
 

@@ -8,7 +8,7 @@ import pytest
 from kafka.errors import KafkaError
 
 from tests.conftest import Broker, Topics
-from tests.workers import audit, count, produce, running, texts, wait_until
+from tests.support.workers import audit, count, produce, running, texts, wait_until
 from worker.errors import Fatal
 from worker.kafka_io.publisher import Publisher
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Broker, Topics
-from tests.workers import Partitions, clock, flags, produce, wait_until
+from tests.support.workers import Partitions, clock, flags, produce, wait_until
 from worker.kafka_io.source import KafkaSource
 from worker.settings import load
 

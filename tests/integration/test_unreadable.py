@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from schemas import DeadLetter
 from tests.conftest import Broker, Topics
-from tests.models import make_checkpoint
-from tests.workers import (
+from tests.support.models import make_checkpoint
+from tests.support.workers import (
     ObedientModel,
     Record,
     audit,
@@ -26,9 +26,9 @@ from tests.workers import (
 )
 from worker.cli.main import main
 from worker.core.encoder import DEAD_LETTER_HEADER
+from worker.core.state import State
 from worker.errors import StreamUnreadable
 from worker.kafka_io.admin import Admin
-from worker.runtime.state import State
 from worker.settings import KafkaSettings, load, options
 
 pytestmark = pytest.mark.integration

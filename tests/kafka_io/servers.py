@@ -14,7 +14,7 @@ from typing import Any, Self
 from kafka.protocol.metadata import ApiVersionsResponse
 from kafka.protocol.sasl import SaslAuthenticateResponse, SaslHandshakeResponse
 
-CERTIFICATES = Path(__file__).parent.parent / "certificates"
+CERTIFICATES = Path(__file__).parent.parent / "support" / "certificates"
 AUTHORITY = CERTIFICATES / "authority.pem"
 
 Handler = Callable[[socket.socket], None]

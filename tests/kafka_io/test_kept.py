@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaError
 
-from tests.clocks import HandClock
+from tests.support.clocks import HandClock
 from worker.core.records import Completion, Encoded, Partition, RecordRef
 from worker.errors import BrokerAway
 from worker.kafka_io import transactions
@@ -69,7 +69,7 @@ class Scene:
         self.transactions.append({tp.partition: to.offset for tp, to in offsets.items()})
 
     def publish(self, *offsets: int) -> None:
-        self.sink.hurry()
+        self.sink.request_commit()
         self.sink.publish([outcome(offset) for offset in offsets])
 
 

@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 from kafka import TopicPartition
 
-from tests.clocks import HandClock
-from tests.workers import Partitions
+from tests.support.clocks import HandClock
+from tests.support.workers import Partitions
 from worker.core.records import Partition
 from worker.kafka_io.listener import Listener
 

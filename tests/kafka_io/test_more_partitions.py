@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 
-from tests.clocks import HandClock
-from tests.records import raw
+from tests.support.clocks import HandClock
+from tests.support.records import raw
 from worker.core.records import Encoded, RecordRef
 from worker.errors import BrokerAway
 from worker.kafka_io import publisher

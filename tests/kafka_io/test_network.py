@@ -18,10 +18,10 @@ from kafka.net.transport import KafkaTCPTransport
 from kafka.protocol.metadata import MetadataResponse
 from structlog.testing import capture_logs
 
-from tests.clocks import HandClock
 from tests.conftest import Broker
 from tests.kafka_io.servers import Server
-from tests.workers import wait_until
+from tests.support.clocks import HandClock
+from tests.support.workers import wait_until
 from worker.kafka_io.connection import connect
 from worker.kafka_io.network import Manager
 from worker.settings import KafkaSettings

@@ -15,8 +15,8 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 from kafka.record.util import calc_crc32c
 
 from worker.errors import InputDamaged
-from worker.kafka_io.batches import CutHeaders, tolerate
 from worker.kafka_io.portions import BatchUnreadable, Portions
+from worker.kafka_io.record_batch import CutHeaders, patch_record_batches
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
@@ -28,7 +28,7 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture(autouse=True)
 def _tolerant() -> Iterator[None]:
-    tolerate()
+    patch_record_batches()
     yield
     memory_records.DefaultRecordBatch = DefaultRecordBatch
 

@@ -70,9 +70,9 @@ def of(log: Log, *, from_start: bool = True) -> Positions:
     )
 
 
-def mend(log: Log, error: Exception, *, from_start: bool = True) -> list[object]:
+def recover(log: Log, error: Exception, *, from_start: bool = True) -> list[object]:
     """What happened, in order."""
-    of(log, from_start=from_start).mend(error)
+    of(log, from_start=from_start).recover(error)
     return log.moves
 
 
@@ -85,7 +85,7 @@ def test_a_new_group_begins_where_the_setting_says(from_start: bool) -> None:
     log = Log(2, 9)
     positions = of(log, from_start=from_start)
     positions.look("in")
-    positions.mend(NoOffsetForPartitionError({TP}))
+    positions.recover(NoOffsetForPartitionError({TP}))
     assert log.moves == ([("earliest", 2), 2] if from_start else [("latest", 9), 9])
 
 
@@ -94,9 +94,9 @@ def test_nothing_is_read_before_the_position_is_committed() -> None:
     answers: list[dict[Partition, int]] = [{}, {Partition("in", 0): 1}]
     log.begin = lambda *_: answers.pop(0)  # type: ignore[method-assign]
     positions = of(log)
-    positions.mend(NoOffsetForPartitionError({TP}))
+    positions.recover(NoOffsetForPartitionError({TP}))
     assert log.moves == []
-    positions.mend(NoOffsetForPartitionError({TP}))
+    positions.recover(NoOffsetForPartitionError({TP}))
     assert log.moves == [1], "where its commit says, not where it begins by now"
 
 
@@ -105,7 +105,7 @@ def test_a_partition_that_was_added_begins_at_its_start() -> None:
     log = Log(0, 9)
     positions = of(log, from_start=False)
     positions.look("in")
-    positions.mend(NoOffsetForPartitionError({TP, TopicPartition("in", 1)}))
+    positions.recover(NoOffsetForPartitionError({TP, TopicPartition("in", 1)}))
     assert log.moves == [("earliest", 0), 0, ("latest", 9), 9]
 
 
@@ -114,7 +114,7 @@ def test_a_group_that_has_offsets_had_all_its_partitions_begun() -> None:
     log = Log(0, 9, committed=5, partitions=3)
     positions = of(log, from_start=False)
     positions.look("in")
-    positions.mend(NoOffsetForPartitionError({TP}))
+    positions.recover(NoOffsetForPartitionError({TP}))
     assert log.moves == [("earliest", 0), 0]
 
 
@@ -128,7 +128,7 @@ def test_a_topic_that_is_not_known_yet_is_no_topic_without_partitions() -> None:
 def test_a_partition_without_a_leader_keeps_no_other_one_waiting(leader: int | None) -> None:
     log = Log(0, 9)
     log.leader = leader
-    assert mend(log, NoOffsetForPartitionError({TP})) == ["start"]
+    assert recover(log, NoOffsetForPartitionError({TP})) == ["start"]
 
 
 # -- a log that has not the position ---------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_a_partition_without_a_leader_keeps_no_other_one_waiting(leader: int | N
 @pytest.mark.parametrize("from_start", [True, False])
 def test_what_retention_removed_is_told_and_nothing_else_is_skipped(from_start: bool) -> None:
     """`input.start = "latest"` is for new groups: one that fell behind reads what is left."""
-    found = mend(Log(50, 90), OffsetOutOfRangeError({TP: 20}), from_start=from_start)
+    found = recover(Log(50, 90), OffsetOutOfRangeError({TP: 20}), from_start=from_start)
     assert found == [50, range(20, 50)]
 
 
@@ -146,12 +146,12 @@ def test_a_log_that_ends_before_the_position_is_read_from_the_commit_or_its_star
     committed: int | None, to: int
 ) -> None:
     """Nobody says where it was cut: what was committed may be somebody else's offset by now."""
-    found = mend(Log(3, 5, committed), OffsetOutOfRangeError({TP: 20}))
+    found = recover(Log(3, 5, committed), OffsetOutOfRangeError({TP: 20}))
     assert found == [Partition("in", 0), to]
 
 
 def test_a_position_that_is_in_range_by_now_stays() -> None:
-    assert mend(Log(0, 20), OffsetOutOfRangeError({TP: 20})) == []
+    assert recover(Log(0, 20), OffsetOutOfRangeError({TP: 20})) == []
 
 
 @pytest.mark.parametrize(
@@ -162,5 +162,5 @@ def test_a_log_that_was_cut_is_read_from_the_cut_or_the_commit(
 ) -> None:
     """What was in flight is fenced by the new epoch, so everything not committed comes again."""
     where = None if cut is None else OffsetAndMetadata(cut, "", 3)
-    found = mend(Log(10, 90, committed), LogTruncationError({TP: where}))
+    found = recover(Log(10, 90, committed), LogTruncationError({TP: where}))
     assert found == [Partition("in", 0), to]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kafka import TopicPartition, errors
 
-from tests.clocks import HandClock
+from tests.support.clocks import HandClock
 from worker.core.records import Encoded, RecordRef
 from worker.errors import AccessDenied, BrokerAway, Fenced, PublishRefused
 from worker.kafka_io import publisher as module

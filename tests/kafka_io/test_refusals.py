@@ -13,7 +13,6 @@ from kafka.errors import KafkaConnectionError, SaslAuthenticationFailedError
 from kafka.net.selector import NetworkSelector
 from pydantic import SecretStr
 
-from tests.clocks import HandClock
 from tests.conftest import Broker
 from tests.kafka_io.servers import (
     AUTHORITY,
@@ -25,6 +24,7 @@ from tests.kafka_io.servers import (
     http,
     silence,
 )
+from tests.support.clocks import HandClock
 from worker.errors import AccessDenied, BrokerAway, Fatal, SettingsError, StreamlabelError
 from worker.kafka_io import connection
 from worker.kafka_io.causes import Verdict, refusal, witness

@@ -10,10 +10,10 @@ import pytest
 from kafka import errors
 
 from schemas import DeadLetterReason
-from tests.clocks import HandClock
-from tests.doubles import Group, Producer, offsets, outcome
-from worker.core.mend import final
+from tests.support.clocks import HandClock
+from tests.support.doubles import Group, Producer, offsets, outcome
 from worker.core.records import Completion, Encoded
+from worker.core.replacement import final
 from worker.core.terms import Refusal
 from worker.errors import AccessDenied, BrokerAway, PublishRefused, StreamlabelError
 from worker.kafka_io import transactions
@@ -38,7 +38,7 @@ class Desk:
     def __init__(self) -> None:
         self.asked: list[tuple[int, Refusal | None]] = []
 
-    def mend(self, sent: Encoded, refusal: Refusal | None) -> Encoded:
+    def replace(self, sent: Encoded, refusal: Refusal | None) -> Encoded:
         self.asked.append((sent.ref.offset, refusal))
         if refusal is None:
             return sent
@@ -108,7 +108,7 @@ class Plain:
             self.completions.append,
             self.group,
             self.clock,
-            self.desk.mend,
+            self.desk.replace,
         )
 
     def _make(self) -> Producer:
@@ -391,7 +391,7 @@ class Transactional:
             self.completions.append,
             Member(),
             self.clock,
-            self.desk.mend,
+            self.desk.replace,
         )
 
     def _make(self, _: str) -> Producer:
@@ -407,7 +407,7 @@ class Transactional:
                 raise errors.KafkaError("the transaction is in an error state")
 
     def publish(self, *some: Encoded) -> None:
-        self.sink.hurry()
+        self.sink.request_commit()
         self.sink.publish(some)
 
     @property

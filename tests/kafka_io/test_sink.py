@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.clocks import HandClock
-from tests.doubles import Group, Producer, offsets, outcome
+from tests.support.clocks import HandClock
+from tests.support.doubles import Group, Producer, offsets, outcome
 from worker.core.records import Completion, RecordRef
 from worker.errors import AccessDenied, BrokerAway, StreamlabelError, TopicMissing
 from worker.kafka_io.sink import KafkaSink
@@ -74,7 +74,7 @@ def test_a_batch_is_complete_when_all_of_it_is_acknowledged(bench: Bench) -> Non
     producer.acknowledge(1)
     assert bench.completed == [[2], [0, 1]]
     assert bench.completions[0].error is None
-    bench.sink.hurry()
+    bench.sink.request_commit()
     bench.sink.advance()
     assert len(bench.completed) == 2
 

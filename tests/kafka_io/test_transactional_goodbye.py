@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaError
 
-from tests.clocks import HandClock
-from tests.doubles import Producer, outcome
+from tests.support.clocks import HandClock
+from tests.support.doubles import Producer, outcome
 from worker.errors import BrokerAway
 from worker.kafka_io.transactions import TransactionalSink
 from worker.settings import load
@@ -56,7 +56,7 @@ def test_the_goodbye_goes_on_while_the_publish_thread_gives_its_producer_up() ->
     failed: list[BaseException] = []
 
     def publish() -> None:
-        sink.hurry()
+        sink.request_commit()
         try:
             sink.publish([outcome(0)])
         except BrokerAway as error:

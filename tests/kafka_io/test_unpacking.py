@@ -16,7 +16,7 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 from kafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from worker.core.records import Cut
-from worker.kafka_io.batches import Batch, CutHeaders, tolerate
+from worker.kafka_io.record_batch import Batch, CutHeaders, patch_record_batches
 from worker.kafka_io.unpacking import opened, unpacked
 
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
@@ -39,7 +39,7 @@ def _tolerant() -> Iterator[None]:
         name: getattr(legacy_records, name)
         for name in ("gzip_decode", "snappy_decode", "lz4_decode")
     }
-    tolerate()
+    patch_record_batches()
     yield
     memory_records.DefaultRecordBatch = DefaultRecordBatch
     for name, decode in before.items():

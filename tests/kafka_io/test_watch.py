@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from tests.clocks import HandClock
+from tests.support.clocks import HandClock
 from worker.errors import TopicMissing
 from worker.kafka_io.watch import TopicWatch
 

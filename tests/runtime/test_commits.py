@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.clocks import HandClock
-from tests.doubles import Sink, Source
-from tests.records import raw
+from tests.support.clocks import HandClock
+from tests.support.doubles import Sink, Source
+from tests.support.records import raw
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition
 from worker.errors import AccessDenied, BrokerAway, StreamlabelError
@@ -120,7 +120,7 @@ def test_what_the_sink_commits_is_only_noted() -> None:
 
 
 def test_somebody_who_waits_makes_the_sink_hurry(bench: Bench) -> None:
-    bench.commits.hurry()
+    bench.commits.request_commit()
     assert bench.sink.hurried == 1
 
 

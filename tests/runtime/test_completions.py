@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from schemas.dead_letter import DeadLetterReason
-from tests.clocks import HandClock
-from tests.doubles import outcome
-from tests.records import raw
+from tests.support.clocks import HandClock
+from tests.support.doubles import outcome
+from tests.support.records import raw
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Completion, Encoded, Partition, RecordRef
 from worker.errors import AccessDenied, Fatal, PublishRefused, StageCrashed

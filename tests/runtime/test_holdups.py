@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.clocks import HandClock
+from tests.support.clocks import HandClock
 from worker.core.records import Partition
 from worker.metrics import Metrics
 from worker.runtime.holdups import Holdups

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.clocks import HandClock
-from tests.records import raw
+from tests.support.clocks import HandClock
+from tests.support.records import raw
 from worker.core.pace import Demand
 from worker.core.records import Completion, Encoded, MicroBatch, Partition, RawRecord
+from worker.core.state import State
 from worker.errors import InputDamaged, StreamUnreadable
 from worker.metrics import Metrics
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
-from worker.runtime.state import State
 from worker.settings import Settings, load
 
 Polled = list[RawRecord] | Exception
@@ -79,7 +79,7 @@ class Pipeline:
 class Sink:
     commits_offsets = False
 
-    def hurry(self) -> None: ...
+    def request_commit(self) -> None: ...
     def keep(self, _: object) -> None: ...
     def check(self) -> None: ...
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from schemas import DeadLetterReason
-from tests.records import CARD, invalid, item
+from tests.support.records import CARD, invalid, item
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
 from worker.core.faults import CircuitBreaker

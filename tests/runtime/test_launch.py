@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.clocks import HandClock
-from tests.doubles import Producer, Source
-from tests.workers import ObedientModel
+from tests.support.clocks import HandClock
+from tests.support.doubles import Producer, Source
+from tests.support.workers import ObedientModel
+from worker.core.state import State
 from worker.core.topics import TopicInfo
 from worker.errors import AccessDenied, BrokerAway
 from worker.metrics import Metrics
 from worker.runtime import launch
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
-from worker.runtime.state import State
 from worker.runtime.topics import needed
 from worker.settings import load
 

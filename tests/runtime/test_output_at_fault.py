@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from schemas.dead_letter import DeadLetterReason
-from tests.clocks import HandClock
-from tests.doubles import outcome
-from tests.records import raw
+from tests.support.clocks import HandClock
+from tests.support.doubles import outcome
+from tests.support.records import raw
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Classified, Completion, Encoded, Partition, Prediction, WorkItem

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.clocks import HandClock
-from tests.doubles import outcome
-from tests.records import item
-from tests.workers import wait_until
+from tests.support.clocks import HandClock
+from tests.support.doubles import outcome
+from tests.support.records import item
+from tests.support.workers import wait_until
 from worker.core.pace import Pace
 from worker.core.records import Encoded, MicroBatch, Trace
 from worker.errors import AccessDenied, BrokerAway, Fatal
@@ -24,7 +24,7 @@ TRACE = Trace("abc", b"00-abc-01")
 
 
 class Everything:
-    """Labeller, encoder, sink, tracing and onlookers in one: notes what is done, in order.
+    """Labeller, encoder, sink, tracing and feeds in one: notes what is done, in order.
 
     Attributes:
         before: called with the name of each thing before it is done; may raise or wait.
@@ -91,7 +91,7 @@ class Bench:
             clock=self.clock,
             tracing=everything,
             on_crash=lambda stage, error: self.crashes.append((stage, error)),
-            onlookers=everything,
+            feeds=everything,
         )
 
     def offer(self, *offsets: int) -> bool:

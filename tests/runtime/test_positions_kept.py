@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.clocks import HandClock
-from tests.records import raw
+from tests.support.clocks import HandClock
+from tests.support.records import raw
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition, RecordRef
 from worker.errors import BrokerAway, StreamlabelError
@@ -46,7 +46,7 @@ class Sink:
     def keep(self, positions: Sequence[RecordRef]) -> None:
         self.kept.append(tuple(positions))
 
-    def hurry(self) -> None:
+    def request_commit(self) -> None:
         self.hurried += 1
 
 

@@ -7,11 +7,11 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from tests.clocks import HandClock
-from tests.records import raw
+from tests.support.clocks import HandClock
+from tests.support.records import raw
+from worker.core.state import State, check_transition
 from worker.metrics import Metrics
 from worker.runtime.progress import Progress
-from worker.runtime.state import State, check_transition
 
 
 @pytest.fixture

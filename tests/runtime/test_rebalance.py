@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
-from tests.clocks import HandClock
-from tests.doubles import Sink, Source, outcome
-from tests.records import item
+from tests.support.clocks import HandClock
+from tests.support.doubles import Sink, Source, outcome
+from tests.support.records import item
 from worker.core.batcher import MicroBatcher
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Completion, Partition

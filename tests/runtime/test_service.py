@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.clocks import HandClock
-from tests.doubles import Pipe, Sink, Source
-from tests.records import raw
+from tests.support.clocks import HandClock
+from tests.support.doubles import Pipe, Sink, Source
+from tests.support.records import raw
 from worker.core.records import Completion, Encoded, Partition, RawRecord
+from worker.core.state import State
 from worker.errors import AccessDenied, BrokerAway, Fatal, StageCrashed, StreamlabelError
 from worker.metrics import Metrics
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
-from worker.runtime.state import State
 from worker.settings import load
 
 P0, P1 = Partition("in", 0), Partition("in", 1)

@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from tests.clocks import HandClock
-from tests.records import invalid, raw
+from tests.support.clocks import HandClock
+from tests.support.records import invalid, raw
 from worker.core.records import Headers, InvalidRecord, MicroBatch, WorkItem
 from worker.runtime.spans import BatchSpans, exporting
 from worker.settings import load

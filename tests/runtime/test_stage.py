@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.clocks import HandClock
+from tests.support.clocks import HandClock
 from worker.clock import SystemClock
 from worker.runtime.stage import Abandoned, Stage
 

@@ -17,11 +17,11 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from worker.core.report import Offence
+from worker.core.audit_report import Offence
 from worker.settings import Loaded, Settings
 
 if TYPE_CHECKING:  # loading them loads the Kafka client
-    from worker.cli.audit_run import Audit, Progress
+    from worker.kafka_io.audit import Audit, Progress
 
 OPTIONS: tuple[str, ...] = (
     "kafka.",
@@ -67,7 +67,7 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Read, compare, tell."""
-    from worker.cli.audit_run import perform  # loads the Kafka client
+    from worker.kafka_io.audit import perform  # loads the Kafka client
 
     settings = loaded.settings
     audit = perform(settings, to_end=args.to_end, progress=_progress_line())

@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Measure and print; returns 0."""
-    from worker.cli.bench_run import perform
+    from worker.bench.run import perform
 
-    return perform(args, loaded)
+    return perform(args, loaded, OPTIONS)
 
 
 def _seconds(text: str) -> float:

@@ -30,7 +30,7 @@ from worker.settings import Loaded
 
 if TYPE_CHECKING:
     from worker.core.model import Classifier
-    from worker.inference.tokeniser import Tokeniser
+    from worker.inference.tokeniser import TransformersTokeniser
 
 OPTIONS: tuple[str, ...] = ("model.", "batch.forward_tokens", "log.level", "log.format")
 
@@ -99,7 +99,7 @@ def _text(given: str) -> str:
     return given
 
 
-def _labelling(tokeniser: Tokeniser, classifier: Classifier) -> Label:
+def _labelling(tokeniser: TransformersTokeniser, classifier: Classifier) -> Label:
     """As the worker does it: one text on which the model fails spoils no other's answer."""
     from worker.metrics import Metrics
     from worker.runtime.forward import ForwardPasses, tokenise

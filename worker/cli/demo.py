@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from worker.local.stream import PARTITIONS
+from worker.demo.sample import PARTITIONS
 from worker.settings import Loaded
 
 OPTIONS: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Run the demo and return its exit code."""
-    from worker.cli.demo_run import perform
+    from worker.demo.run import perform
 
     return perform(args, loaded.settings.model.cache_dir.expanduser())
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from worker.settings import Loaded
 
 if TYPE_CHECKING:
-    from worker.local.bench_plan import Advice
+    from worker.bench.plan import Advice
 
 OPTIONS: tuple[str, ...] = ()
 
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the commands' signature
     """Print the plan; returns 0."""
-    from worker.local.bench_figures import read
-    from worker.local.bench_plan import plan
+    from worker.bench.figures import read
+    from worker.bench.plan import plan
 
     bench = read(args.figures)
     made = plan(bench, args.rate, args.latency_goal)

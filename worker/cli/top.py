@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    from worker.local.top_view import line, screen
+    from worker.http.terminal import line, screen
 
     console, given = Console(highlight=False), loaded.settings.http.token
     token = given.get_secret_value() if given else ""
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
 def _watch(url: str, token: str, show: Show, *, once: bool = False) -> None:
     from worker.clock import SystemClock
-    from worker.local.top_stream import Unwatchable, pictures
+    from worker.http.client import Unwatchable, pictures
 
     clock, rates = SystemClock(), deque[float | None](maxlen=_MINUTE)
     last: Shown | None = None

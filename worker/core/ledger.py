@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from worker.core.audit_report import AuditReport, Offence
 from worker.core.cells import Cells
-from worker.core.report import Offence, Report
 
 Kind = Literal["result", "dead_letter"]
 Source = tuple[str, int, int]  # topic, partition, offset of an input record
@@ -169,7 +169,7 @@ class Ledger:
         if len(self._examples[offence]) < _EXAMPLES:
             self._examples[offence].append(example)
 
-    def report(self, gone: Gone | None = None, *, late: bool = False) -> Report:
+    def report(self, gone: Gone | None = None, *, late: bool = False) -> AuditReport:
         """Everything that was found.
 
         Args:
@@ -182,7 +182,7 @@ class Ledger:
         missing = self._missing(gone, late, examples, unjudged)
         reordered = self._reordered(gone, examples, unjudged)
         published, dead = self._counts["result"], self._counts["dead_letter"]
-        return Report(
+        return AuditReport(
             consumed=published + dead + missing,
             published=published,
             dead_lettered=dead,

@@ -33,7 +33,7 @@ from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.names import label_names, refuse_many
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import rows_of, skeleton
-from worker.inference.tokeniser import Tokeniser
+from worker.inference.tokeniser import TransformersTokeniser
 from worker.inference.torch_engine import (
     TorchClassifier,
     choose_device,
@@ -54,7 +54,7 @@ FORWARD_TOKENS = 4_096
 
 def load(
     settings: ModelSettings, forward_tokens: int | None = None, clock: Clock | None = None
-) -> tuple[Tokeniser, TorchClassifier]:
+) -> tuple[TransformersTokeniser, TorchClassifier]:
     """Load the model that the settings name, and choose how it runs.
 
     Args:
@@ -72,7 +72,7 @@ def load(
 
 def _loaded(
     settings: ModelSettings, forward_tokens: int | None, clock: Clock
-) -> tuple[Tokeniser, TorchClassifier]:
+) -> tuple[TransformersTokeniser, TorchClassifier]:
     _hush()
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
@@ -132,7 +132,7 @@ def _loaded(
         forward_tokens=forward_tokens or FORWARD_TOKENS,
         activation=activation,
     )
-    tokeniser = Tokeniser(tokenizer, max_tokens=max_tokens, ids_below=ids_below)
+    tokeniser = TransformersTokeniser(tokenizer, max_tokens=max_tokens, ids_below=ids_below)
     return tokeniser, TorchClassifier(
         forward,
         card,
@@ -145,7 +145,7 @@ def _loaded(
 
 
 def _tuning(
-    tokeniser: Tokeniser, card: ModelCard, clock: Clock
+    tokeniser: TransformersTokeniser, card: ModelCard, clock: Clock
 ) -> Callable[[Callable[[ModelInput], object]], int]:
     rows: list[Sequence[int]] = []
     for text in TEXTS:

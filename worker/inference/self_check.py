@@ -14,7 +14,7 @@ from torch import Tensor
 
 from worker.clock import Clock
 from worker.core.records import Activation
-from worker.inference.tokeniser import Tokeniser
+from worker.inference.tokeniser import TransformersTokeniser
 from worker.inference.torch_engine import Forward, scores
 
 Rows = Sequence[Sequence[int]]
@@ -78,7 +78,7 @@ def check_rows(tokenizer: Any, takes: int | None, turning_point: int = 0) -> Row
         turning_point: tokens from which on the model works in another way; the long text has them.
     """
     longest = max(LONGEST, turning_point)
-    tokeniser = Tokeniser(tokenizer, max_tokens=min(takes or longest, longest))
+    tokeniser = TransformersTokeniser(tokenizer, max_tokens=min(takes or longest, longest))
     all_of_them = " ".join(TEXTS)
     repeated = 1 + longest // LONGEST
     (rows,) = tokeniser.tokenise([*TEXTS, " ".join([all_of_them] * repeated)])

@@ -33,7 +33,7 @@ _PROBES = 200
 _MARGIN = 16
 
 
-class Tokeniser:
+class TransformersTokeniser:
     """Turns texts into ModelInputs for one model.
 
     Args:

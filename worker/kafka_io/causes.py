@@ -112,7 +112,7 @@ def refusal(complaint: str) -> Verdict | None:
     return None
 
 
-class Witness(logging.Handler):
+class ClientLogWatcher(logging.Handler):
     """Remembers which signs the library's complaints held, and the last one; no record is in them.
 
     A set of signs, not the lines: a client that fails logs some of them thousands of times.
@@ -143,4 +143,4 @@ class Witness(logging.Handler):
         return None
 
 
-witness = Witness()
+witness = ClientLogWatcher()

@@ -15,11 +15,11 @@ from kafka.net.compat import KafkaNetClient
 
 from worker.clock import SystemClock
 from worker.errors import AccessDenied, BrokerAway, StreamlabelError
-from worker.kafka_io.batches import tolerate
 from worker.kafka_io.causes import Verdict, refusal, witness
 from worker.kafka_io.network import Manager, client_factory
 from worker.kafka_io.nulls import write_nulls
 from worker.kafka_io.probe import diagnose, unreachable
+from worker.kafka_io.record_batch import patch_record_batches
 from worker.kafka_io.tls import check_files
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
@@ -113,7 +113,7 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         Fatal: the broker's certificate is not trusted, or no broker is there but something else.
         SettingsError: a file of TLS can't be used.
     """
-    tolerate()
+    patch_record_batches()
     write_nulls()
     check_files(kafka)
     if known := _refused.get(kafka):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from worker.core.records import RawRecord, RecordRef
-from worker.kafka_io.batches import CutHeaders
+from worker.kafka_io.record_batch import CutHeaders
 
 
 def raw_record(record: Any, epoch: int, now: float, now_ms: int) -> RawRecord:

@@ -20,7 +20,7 @@ from kafka import TopicPartition
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError, UnsupportedCodecError
 
-from worker.kafka_io.batches import LARGEST, Batch
+from worker.kafka_io.record_batch import LARGEST, Batch
 from worker.settings import KafkaSettings
 
 _AT_ONCE = 4 * 1024 * 1024  # bytes

@@ -85,7 +85,7 @@ class Positions:
         if not any(self._committed(tp) is not None for tp in there):
             self._from_end = frozenset(there)
 
-    def mend(self, error: Exception) -> None:
+    def recover(self, error: Exception) -> None:
         """Give the partitions that `error` (one of `LOST`) names a position.
 
         Raises:

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 
 from kafka import errors
 
-from worker.core.mend import Mend
 from worker.core.records import Encoded, Partition, RecordRef
+from worker.core.replacement import ReplaceOutcome
 from worker.core.terms import Refusal
 from worker.errors import PublishRefused
 from worker.kafka_io.translation import plain, translate
@@ -54,15 +54,15 @@ class Sieve:
     all records that follow it in its partition: each restart would publish them again.
 
     Args:
-        mend: gives another outcome for one that its topic refuses; raises PublishRefused where
+        replace_outcome: gives another outcome for one that its topic refuses; raises PublishRefused where
             there is none.
 
     Attributes:
         final: the first refusal of that kind; the worker stops once the rest is published.
     """
 
-    def __init__(self, mend: Mend) -> None:
-        self._mend = mend
+    def __init__(self, replace_outcome: ReplaceOutcome) -> None:
+        self._replace_outcome = replace_outcome
         self._alone: set[RecordRef] = set()
         self._shut: dict[Partition, int] = {}
         self.final: PublishRefused | None = None
@@ -98,12 +98,14 @@ class Sieve:
             one.ref: self._another(one, refused[one.ref]) for one in sent if one.ref in refused
         }
         # The refusals have corrected the terms for the others too.
-        others = (mended[o.ref] if o.ref in mended else self._mend(o, None) for o in sent)
+        others = (
+            mended[o.ref] if o.ref in mended else self._replace_outcome(o, None) for o in sent
+        )
         return [outcome for outcome in others if outcome is not None]
 
     def _another(self, outcome: Encoded, refusal: Refusal) -> Encoded | None:
         try:
-            return self._mend(outcome, refusal)
+            return self._replace_outcome(outcome, refusal)
         except PublishRefused as error:
             self.final = self.final or error
             place = Partition(outcome.ref.topic, outcome.ref.partition)

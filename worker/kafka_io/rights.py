@@ -55,8 +55,8 @@ def try_rights(settings: Settings, clock: Clock) -> list[Right]:
     """
     client = connect(KafkaAdminClient, settings.kafka)
     with contextlib.closing(client):
-        found = _patiently(clock, lambda: _on_topics(client, settings))
-        may_join = _patiently(clock, lambda: _may_join(client, settings))
+        found = _retry_until_stopped(clock, lambda: _on_topics(client, settings))
+        may_join = _retry_until_stopped(clock, lambda: _may_join(client, settings))
     found.append(Right(f"READ on group {settings.kafka.group_id}", may_join))
     if settings.delivery == "exactly_once":
         words = f"WRITE on transactional ids with the prefix {settings.kafka.group_id}-"
@@ -64,7 +64,7 @@ def try_rights(settings: Settings, clock: Clock) -> list[Right]:
     return found
 
 
-def _patiently(clock: Clock, attempt: Callable[[], Answer]) -> Answer:
+def _retry_until_stopped(clock: Clock, attempt: Callable[[], Answer]) -> Answer:
     """A new cluster makes its internal topics at the first question: "not yet" is asked again."""
     give_up = clock.monotonic() + _PATIENCE
     while True:

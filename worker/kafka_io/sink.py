@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from worker.clock import Clock
-from worker.core.mend import Mend, give_up
 from worker.core.records import Encoded, RecordRef
+from worker.core.replacement import ReplaceOutcome, give_up
 from worker.errors import StreamlabelError
-from worker.kafka_io.line import Line
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.refusals import Sieve, refusal_of
-from worker.kafka_io.sent import Membership, OnCompletion, Sent
+from worker.kafka_io.send_queue import SendQueue
+from worker.kafka_io.sent_batch import GroupView, OnCompletion, SentBatch
 from worker.kafka_io.translation import plain
 from worker.logs import get_logger
 
@@ -63,7 +63,7 @@ class RecordSink(Protocol):
         """
         ...
 
-    def hurry(self) -> None:
+    def request_commit(self) -> None:
         """Any thread: somebody waits for what was taken over; do not wait for company."""
         ...
 
@@ -93,11 +93,11 @@ class KafkaSink:
       producer, whose sequence numbers begin at zero, sends in poll order what was not
       acknowledged, with another outcome in the place of the refused one.
     * *Has anything overtaken it?* No result: the client has one request at a time under way for a
-      partition. And no dead letter, should the other outcome be one: the `Line` keeps dead letters
+      partition. And no dead letter, should the other outcome be one: the `SendQueue` keeps dead letters
       back until every result before them is acknowledged.
     * *A dead letter is refused*, for which there is no other outcome. It stays out, with what
       follows it in its partition; the rest is sent, and then the worker stops. A restart begins
-      with that dead letter, and publishes nothing again: the `Line` sends nothing past the first
+      with that dead letter, and publishes nothing again: the `SendQueue` sends nothing past the first
       dead letter until it is acknowledged.
 
     Args:
@@ -107,7 +107,7 @@ class KafkaSink:
         source: knows which assignments still stand; what was polled under others is not
             published, for another worker has it now.
         clock: stamps the hand-over.
-        mend: gives another outcome for one that its topic refuses; raises PublishRefused where
+        replace_outcome: gives another outcome for one that its topic refuses; raises PublishRefused where
             there is none.
     """
 
@@ -118,14 +118,14 @@ class KafkaSink:
         make_publisher: Callable[[], Publisher],
         patience: float,
         on_completion: OnCompletion,
-        source: Membership,
+        source: GroupView,
         clock: Clock,
-        mend: Mend = give_up,
+        replace_outcome: ReplaceOutcome = give_up,
     ) -> None:
         self._make_publisher, self._patience = make_publisher, patience
         self._source, self._clock = source, clock
-        self._line = Line(on_completion)
-        self._sieve = Sieve(mend)
+        self._line = SendQueue(on_completion)
+        self._sieve = Sieve(replace_outcome)
         self._refused_at: float | None = None
         self._closed = False
         self._look_after = clock.monotonic() + patience
@@ -133,7 +133,7 @@ class KafkaSink:
         self._successor: Publisher | None = None
 
     @property
-    def _sent(self) -> list[Sent]:
+    def _sent(self) -> list[SentBatch]:
         """Batches that are not acknowledged, for harnesses that count them."""
         return self._line.batches
 
@@ -171,7 +171,7 @@ class KafkaSink:
         """Raises TopicMissing where a topic was deleted."""
         self._publisher.check()
 
-    def hurry(self) -> None:
+    def request_commit(self) -> None:
         """Nothing to do: the client sends at once."""
 
     def close(self, timeout: float) -> None:

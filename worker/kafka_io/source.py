@@ -134,7 +134,7 @@ class KafkaSource:
             try:
                 polled = self._portions.poll(timeout * 1000, max_records)
             except LOST as error:
-                self._positions.mend(error)
+                self._positions.recover(error)
                 polled = {}
         except KafkaError as error:
             raise translate(error) from error

@@ -1,6 +1,6 @@
 """Outcomes out, exactly once: results, dead letters and offsets in one transaction.
 
-The publish thread owns the sink; `hurry` is for any thread, `check` the poll thread's. Imports no inference and no
+The publish thread owns the sink; `request_commit` is for any thread, `check` the poll thread's. Imports no inference and no
 runtime.
 
 One rule recovers from every fault: the producer is thrown away, and a new one with the same
@@ -52,8 +52,8 @@ from kafka.errors import (
 )
 
 from worker.clock import Clock
-from worker.core.mend import Mend, give_up
 from worker.core.records import Completion, Encoded, Partition, RecordRef
+from worker.core.replacement import ReplaceOutcome, give_up
 from worker.errors import (
     AccessDenied,
     BrokerAway,
@@ -66,7 +66,7 @@ from worker.errors import (
 from worker.kafka_io.connection import connect
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.refusals import Sieve, refusal_of
-from worker.kafka_io.sent import Membership, OnCompletion
+from worker.kafka_io.sent_batch import GroupView, OnCompletion
 from worker.kafka_io.translation import plain, translate
 from worker.logs import get_logger
 from worker.settings import Settings
@@ -93,7 +93,7 @@ class TransactionalSink:
         on_completion: called on the publish thread; must only enqueue.
         source: knows which assignments still stand.
         clock: says when a commit is due.
-        mend: gives another outcome for one that its topic refuses; raises PublishRefused where
+        replace_outcome: gives another outcome for one that its topic refuses; raises PublishRefused where
             there is none.
     """
 
@@ -104,13 +104,13 @@ class TransactionalSink:
         settings: Settings,
         make_publisher: MakePublisher,
         on_completion: OnCompletion,
-        source: Membership,
+        source: GroupView,
         clock: Clock,
-        mend: Mend = give_up,
+        replace_outcome: ReplaceOutcome = give_up,
     ) -> None:
         self._settings, self._make_publisher = settings, make_publisher
         self._on_completion, self._source, self._clock = on_completion, source, clock
-        self._sieve = Sieve(mend)
+        self._sieve = Sieve(replace_outcome)
         self._id = transactional_id(settings)
         self._in_a_hurry = threading.Event()
         self._failures = 0
@@ -160,7 +160,7 @@ class TransactionalSink:
         if publisher is not None:
             publisher.check()
 
-    def hurry(self) -> None:
+    def request_commit(self) -> None:
         """Commit at the next `advance`."""
         self._in_a_hurry.set()
 

@@ -33,7 +33,7 @@ Any thread may call it. Imports no inference and no runtime. `core/faults.py` tu
 | a stored record is damaged | CorruptRecordError | Fatal | stop |
 | anything else | PolicyViolationError | Fatal | stop |
 
-A record that is refused is mended first, or another outcome is sent in its place (`core/mend`):
+A record that is refused is mended first, or another outcome is sent in its place (`core/replacement`):
 the worker stops where nothing is left to send. Without an exception: the client itself tries again on what a retry mends; `watch` notices a topic
 that goes under way, `membership` a group that has not answered; `source` moves a position that
 the log no longer has.

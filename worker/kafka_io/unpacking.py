@@ -22,7 +22,7 @@ _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES = 16
 
 
-class Stream(Protocol):
+class DecompressedStream(Protocol):
     """A file, as the codecs' libraries call it."""
 
     def read(self, size: int, /) -> bytes:
@@ -30,7 +30,7 @@ class Stream(Protocol):
         ...
 
 
-def opened(codec: int, packed: bytes, largest: int) -> Stream:
+def opened(codec: int, packed: bytes, largest: int) -> DecompressedStream:
     """Unpack `packed` as it is read.
 
     Args:
@@ -41,7 +41,7 @@ def opened(codec: int, packed: bytes, largest: int) -> Stream:
     if codec == Codecs.CODEC_GZIP:
         return gzip.GzipFile(fileobj=io.BytesIO(packed))
     if codec == Codecs.CODEC_LZ4:
-        lz4_file: Stream = lz4.frame.LZ4FrameFile(io.BytesIO(packed))
+        lz4_file: DecompressedStream = lz4.frame.LZ4FrameFile(io.BytesIO(packed))
         return lz4_file
     if codec == Codecs.CODEC_ZSTD:
         return zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)

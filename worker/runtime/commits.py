@@ -32,7 +32,7 @@ class Commits:
         on_failure: told of an error that no retry will mend.
 
     Attributes:
-        hurry: tells the sink that somebody waits for what it has.
+        request_commit: tells the sink that somebody waits for what it has.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Commits:
         self._metrics, self._clock, self._on_failure = metrics, clock, on_failure
         self._source: RecordSource
         self._sink: RecordSink
-        self.hurry: Callable[[], None]
+        self.request_commit: Callable[[], None]
         self._elsewhere = False
         self._in_flight = False
         self._next = self._next_bare = 0.0
@@ -55,7 +55,7 @@ class Commits:
     def attach(self, source: RecordSource, sink: RecordSink) -> None:
         """Commit through `source`, unless the sink commits offsets itself."""
         self._source, self._sink, self._elsewhere = source, sink, sink.commits_offsets
-        self.hurry = sink.hurry
+        self.request_commit = sink.request_commit
 
     def if_due(self) -> None:
         """Start a commit without waiting for it, at most one at a time."""
@@ -98,7 +98,7 @@ class Commits:
         left = {p: at for p, at in begins.items() if self._offsets.committed(p) is None}
         if left:
             self._sink.keep(self._offsets.refs(left))
-            self.hurry()
+            self.request_commit()
         return {p: at for p, at in begins.items() if p not in left}
 
     def _note_acknowledged(self) -> None:

@@ -17,8 +17,8 @@ from worker.core.records import Completion, Encoded
 from worker.errors import Fatal, StageCrashed, StreamlabelError
 from worker.logs import get_logger
 from worker.metrics import Metrics
+from worker.runtime.dead_letter_log import DeadLetterLog
 from worker.runtime.drift import DriftWatch
-from worker.runtime.letters import DeadLetterLog
 from worker.runtime.progress import Progress
 
 log = get_logger(__name__)

@@ -17,13 +17,14 @@ from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
 from worker.core.encoder import Encoder
 from worker.core.faults import CircuitBreaker, backoff
-from worker.core.mend import Mend, Mender
 from worker.core.model import Classifier, Tokeniser
 from worker.core.pace import Pace
 from worker.core.records import ModelCard
+from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
 from worker.core.terms import Terms
 from worker.core.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicInfo
 from worker.errors import BrokerAway
+from worker.http.feeds import PageFeeds
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.sink import KafkaSink, RecordSink
 from worker.kafka_io.source import KafkaSource
@@ -31,7 +32,6 @@ from worker.kafka_io.transactions import TransactionalSink
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller
-from worker.runtime.onlookers import Onlookers
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
@@ -51,7 +51,7 @@ class Launcher:
 
     Args:
         stop: set from a signal handler; ends the waiting for a broker, or drains the worker.
-        onlookers: people at the page, where there is one.
+        feeds: people at the page, where there is one.
         tracing: follows each micro-batch, if given; its owner closes it.
     """
 
@@ -63,15 +63,15 @@ class Launcher:
         clock: Clock,
         stop: threading.Event,
         *,
-        onlookers: Onlookers | None = None,
+        feeds: PageFeeds | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         self._settings, self._metrics = settings, metrics
         self._progress, self._clock, self._stop = progress, clock, stop
-        self._onlookers, self._tracing = onlookers, tracing or Untraced()
+        self._feeds, self._tracing = feeds, tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
 
-    def look_ahead(self) -> None:
+    def preflight(self) -> None:
         """Before the model is loaded, which takes seconds: are the topics there?
 
         Raises:
@@ -90,20 +90,24 @@ class Launcher:
             Fatal: what stopped the worker.
         """
         settings = self._settings
-        topics = self._topics or self._patiently(lambda: require(settings))
+        topics = self._topics or self._retry_until_stopped(lambda: require(settings))
         if topics is None:
             return
         self._judge(topics, classifier.card)
         self._metrics.show_labels(classifier.card.labels)
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
         worker.holdups.others = others(settings)
-        encoder, mend = self._encoder(topics, classifier.card)
+        encoder, replace_outcome = self._encoder(topics, classifier.card)
         with ExitStack() as undo:
-            source = self._patiently(lambda: KafkaSource(settings, worker.rebalance, self._clock))
+            source = self._retry_until_stopped(
+                lambda: KafkaSource(settings, worker.rebalance, self._clock)
+            )
             if source is None:
                 return
             undo.callback(source.close, _LEAVE)
-            sink = self._patiently(lambda: self._sink(topics, source, worker, mend))
+            sink = self._retry_until_stopped(
+                lambda: self._sink(topics, source, worker, replace_outcome)
+            )
             if sink is None:
                 return
             undo.callback(sink.close, _LEAVE)
@@ -133,8 +137,8 @@ class Launcher:
             cache=PredictionCache(settings.cache.max_bytes) if settings.cache.max_bytes else None,
         )
         goal = settings.batch.latency_goal_ms
-        if self._onlookers:
-            self._onlookers.open(tokeniser, classifier)
+        if self._feeds:
+            self._feeds.open(tokeniser, classifier)
         return Pipeline(
             labeller,
             encoder,
@@ -144,7 +148,7 @@ class Launcher:
             clock=self._clock,
             tracing=self._tracing,
             on_crash=worker.completions.crashed,
-            onlookers=self._onlookers,
+            feeds=self._feeds,
         )
 
     def _judge(self, topics: dict[str, TopicInfo], card: ModelCard) -> None:
@@ -155,7 +159,9 @@ class Launcher:
         for doubt in doubts:
             log.warning(doubt)
 
-    def _encoder(self, topics: dict[str, TopicInfo], card: ModelCard) -> tuple[Encoder, Mend]:
+    def _encoder(
+        self, topics: dict[str, TopicInfo], card: ModelCard
+    ) -> tuple[Encoder, ReplaceOutcome]:
         output = self._settings.output
         terms = {name: Terms.of(topics[name]) for name in (output.topic, output.dead_letter_topic)}
         encoder = Encoder(
@@ -165,10 +171,14 @@ class Launcher:
             terms=terms[output.topic],
             dead_letter_terms=terms[output.dead_letter_topic],
         )
-        return encoder, Mender(encoder, terms, self._clock.wall_ms).mend
+        return encoder, OutcomeReplacer(encoder, terms, self._clock.wall_ms).replace
 
     def _sink(
-        self, topics: dict[str, TopicInfo], source: KafkaSource, worker: Worker, mend: Mend
+        self,
+        topics: dict[str, TopicInfo],
+        source: KafkaSource,
+        worker: Worker,
+        replace_outcome: ReplaceOutcome,
     ) -> RecordSink:
         settings, clock, completed = self._settings, self._clock, worker.completions.completed
         outputs = (settings.output.topic, settings.output.dead_letter_topic)
@@ -181,12 +191,12 @@ class Launcher:
             return Publisher(settings, partitions, largest, clock, transactional_id)
 
         if settings.delivery == "exactly_once":
-            return TransactionalSink(settings, publisher, completed, source, clock, mend)
+            return TransactionalSink(settings, publisher, completed, source, clock, replace_outcome)
         # A client that works does something for every record within one request.
         patience = 2 * settings.kafka.request_timeout
-        return KafkaSink(publisher, patience, completed, source, clock, mend)
+        return KafkaSink(publisher, patience, completed, source, clock, replace_outcome)
 
-    def _patiently(self, attempt: Callable[[], Made]) -> Made | None:
+    def _retry_until_stopped(self, attempt: Callable[[], Made]) -> Made | None:
         """Try until it works or the worker is told to stop (None); says so once a while."""
         tries = 0
         while not self._stop.is_set():

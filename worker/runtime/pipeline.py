@@ -15,11 +15,11 @@ from worker.core.faults import Disposition, backoff, disposition
 from worker.core.pace import Demand, Pace
 from worker.core.records import MicroBatch, Outcome
 from worker.errors import StreamlabelError
+from worker.http.feeds import PageFeeds
 from worker.kafka_io.sink import RecordSink
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller, Tokenised
-from worker.runtime.onlookers import Onlookers
 from worker.runtime.stage import Stage
 from worker.runtime.tracing import Tracing
 
@@ -41,7 +41,7 @@ class Pipeline:
         pace: told of the stages' work; says when more of it is wanted.
         tracing: follows each micro-batch.
         on_crash: told, with the stage's name, when a thread dies.
-        onlookers: see what goes out, and ask about texts between micro-batches.
+        feeds: see what goes out, and ask about texts between micro-batches.
     """
 
     def __init__(  # noqa: PLR0913 - the room where all that works on a record comes together
@@ -55,12 +55,12 @@ class Pipeline:
         clock: Clock,
         tracing: Tracing,
         on_crash: Callable[[str, BaseException], None],
-        onlookers: Onlookers | None = None,
+        feeds: PageFeeds | None = None,
     ) -> None:
         self._labeller, self._encoder, self._sink = labeller, encoder, sink
         self._pace = pace
         self._metrics, self._clock = metrics, clock
-        self._onlookers, self._tracing = onlookers, tracing
+        self._feeds, self._tracing = feeds, tracing
         self._abandon = threading.Event()
         self._publish = Stage(
             "publish",
@@ -80,7 +80,7 @@ class Pipeline:
             self._abandon,
             clock,
             hand_on=self._publish.put,
-            between=onlookers.box.infer if onlookers else lambda: None,
+            between=feeds.box.infer if feeds else lambda: None,
             busy=metrics.busy.labels("infer").inc,
         )
         self._tokenise = Stage(
@@ -91,7 +91,7 @@ class Pipeline:
             self._abandon,
             clock,
             hand_on=self._infer.put,
-            between=onlookers.box.tokenise if onlookers else lambda: None,
+            between=feeds.box.tokenise if feeds else lambda: None,
             busy=metrics.busy.labels("tokenise").inc,
         )
 
@@ -162,8 +162,8 @@ class Pipeline:
         if not self._persist(lambda: self._sink.publish(encoded)):
             return
         self._tracing.end(encoded)
-        if self._onlookers:
-            self._onlookers.posts.note(outcomes)
+        if self._feeds:
+            self._feeds.posts.note(outcomes)
 
     def _do_advance(self) -> None:
         self._persist(self._sink.advance)

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from worker.clock import Clock
 from worker.core.records import RecordRef
+from worker.core.state import State, check_transition
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.stall import Holder, Stall, Wait, stacks
-from worker.runtime.state import State, check_transition
 
 log = get_logger(__name__)
 

@@ -89,7 +89,7 @@ class Rebalance:
 
     def _drain(self, gone: list[Partition], deadline: float) -> None:
         while self._offsets.pending(gone) and self._clock.monotonic() < deadline:
-            self._commits.hurry()
+            self._commits.request_commit()
             self._completions.absorb(_LOOK_EVERY)
 
     def on_lost(self, partitions: Iterable[Partition]) -> None:

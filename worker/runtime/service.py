@@ -17,6 +17,7 @@ from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
 from worker.core.records import Partition, RawRecord, WorkItem
+from worker.core.state import State
 from worker.errors import BrokerAway, Fatal, InputDamaged, StageCrashed
 from worker.kafka_io.sink import RecordSink
 from worker.kafka_io.source import RecordSource
@@ -30,7 +31,6 @@ from worker.runtime.last_steps import LastSteps
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.rebalance import Rebalance
-from worker.runtime.state import State
 from worker.settings import Settings
 
 log = get_logger(__name__)
@@ -163,7 +163,7 @@ class Worker:
         if self._damage is None:
             return
         self._source.pause()
-        self._commits.hurry()
+        self._commits.request_commit()
         if not self._offsets.records:
             raise self._damage
 
@@ -211,7 +211,7 @@ class Worker:
         paused = self._progress.state is State.PAUSED
         if paused:
             self._source.pause()  # at each step anew: a rebalance may have added partitions
-            self._commits.hurry()  # a transaction that waits for more would wait in vain
+            self._commits.request_commit()  # a transaction that waits for more would wait in vain
         self._metrics.paused.set(paused)
 
     # -- the end -------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ class Worker:
         """Wait for what was handed on; polling goes on, paused, so that rebalances do too."""
         while self._offsets.records and self._clock.monotonic() < deadline:
             self._source.pause()
-            self._commits.hurry()
+            self._commits.request_commit()
             # A partition that came in this very moment was not paused yet; its records are
             # dropped untracked, and a successor polls them again.
             self._poll(_BUSY_POLL)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from worker.local.posts import KINDS, Kind, RatedText, load_lexicon, load_rated
+from worker.demo.posts import KINDS, Kind, RatedText, load_lexicon, load_rated
 
 Part = Literal["train", "dev", "test"]
 Source = Kind | Literal["lexicon"]

@@ -1,0 +1,289 @@
+"""The page over HTTP: safe headers, one picture for all, and nobody who can ask in another's name."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from typing import Any
+
+import pytest
+
+from tests.support.sites import JSON, Site
+from tests.support.workers import clock, wait_until
+from worker.http import classify, events
+from worker.http.classify import CHARACTERS
+from worker.http.guard import foreign_name, foreign_site
+
+FILES = ("/", "/page.css", "/page.js", "/charts.js", "/panels.js", "/box.js", "/words.js")
+LIBRARY = ("/uPlot.iife.min.js", "/uPlot.min.css", "/icon.svg")
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with closing(Site()) as site:
+        site.box.open(site.model, site.model)
+        yield site
+
+
+def frames(answer: http.client.HTTPResponse, number: int) -> list[tuple[str, Any]]:
+    """The next events, by name."""
+    found: list[tuple[str, Any]] = []
+    name = ""
+    while len(found) < number:
+        field, _, value = answer.readline().decode().rstrip("\n").partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            found.append((name, json.loads(value)))
+    return found
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [*FILES, *LIBRARY, "/events"])
+def test_every_answer_has_safe_headers(site: Site, path: str) -> None:
+    status, headers, _ = site.ask(path, "HEAD")
+    assert status == 200
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'self';")
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cache-control"] == "no-store"
+
+
+def test_the_page_is_small_and_names_no_other_host(site: Site) -> None:
+    bodies = {path: site.ask(path)[2] for path in (*FILES, *LIBRARY)}
+    assert sum(map(len, bodies.values())) < 200_000
+    for path in FILES:
+        assert b"//" not in bodies[path].replace(b"// ", b""), f"{path} names a host"
+        assert b"innerHTML" not in bodies[path]
+    assert b"<style" not in bodies["/"]
+    assert b" style=" not in bodies["/"]
+    assert b"onclick" not in bodies["/"]
+
+
+@pytest.mark.parametrize("path", ["/", "/events", "/page.js"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_the_page_is_read_only(site: Site, path: str, method: str) -> None:
+    assert site.ask(path, method)[0] == 405
+    assert site.ask("/classify")[0] == 405
+
+
+def test_files_beside_the_page_are_not_served(site: Site) -> None:
+    for path in ("/__init__.py", "/../runtime/http.py", "/page.html", "/%2e%2e/http.py"):
+        assert site.ask(path)[0] == 404
+
+
+# -- events --------------------------------------------------------------------------------------
+
+
+def test_a_reader_gets_the_history_and_then_a_picture_a_second(site: Site) -> None:
+    with site.watching() as answer:
+        assert answer.getheader("content-type", "").startswith("text/event-stream")
+        (first, points), (second, shown), (_, later) = frames(answer, 3)
+        assert (first, points, second) == ("history", [], "picture")
+        assert 800 < later["at"] - shown["at"] < 3000
+        site.metrics.published.inc(7)
+        wait_until(lambda: frames(answer, 1)[0][1]["totals"]["published"] == 7, 10, "it is shown")
+    with site.watching() as answer:
+        assert len(frames(answer, 1)[0][1]) >= 3, "who comes later sees what was"
+
+
+def test_nothing_is_drawn_while_nobody_watches(site: Site) -> None:
+    with site.watching() as answer:
+        frames(answer, 2)
+    wait_until(lambda: site.server._app.events._readers == 0, 10, "it is noticed")
+    before = site.metrics.reads
+    clock.sleep(2.2)
+    assert site.metrics.reads == before
+
+
+def test_a_hundred_readers_cost_one_look_a_second(site: Site) -> None:
+    with ExitStack() as stack:
+        answers = [stack.enter_context(site.watching()) for _ in range(100)]
+        with ThreadPoolExecutor(10) as pool:
+            began, before = clock.monotonic(), site.metrics.reads
+            for shown in pool.map(lambda answer: frames(answer, 3), answers):
+                assert [name for name, _ in shown] == ["history", "picture", "picture"]
+            seconds = clock.monotonic() - began
+        assert site.metrics.reads - before <= seconds + 2
+        assert site.ask("/livez")[0] == 200
+
+
+def test_readers_that_do_not_read_or_vanish_hold_nobody_up(site: Site) -> None:
+    """Their pictures are not kept for them: what waits for a reader is bounded by its socket."""
+    stuck = []
+    for _ in range(20):
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        raw.connect(("127.0.0.1", site.server.port))
+        raw.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stuck.append(raw)
+    site.metrics.model.info({"model": "x" * 60_000})  # a picture that fills the sockets at once
+    try:
+        wait_until(lambda: site.server._app.events._readers == 20, 10, "all are there")
+        with site.watching() as answer:
+            frames(answer, 2)
+            began = clock.monotonic()
+            frames(answer, 3)
+            assert clock.monotonic() - began < 5
+    finally:
+        for raw in stuck:
+            raw.close()
+    wait_until(lambda: site.server._app.events._readers == 0, 20, "all are let go")
+
+
+def test_more_readers_than_there_is_room_for_are_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "READERS", 2)
+    with site.watching() as one, site.watching() as other:
+        frames(one, 1), frames(other, 1)
+        assert site.ask("/events")[::2] == (503, b"too many pages are open; close one\n")
+    wait_until(lambda: site.server._app.events._readers == 0, 10, "they have left")
+    with site.watching() as again:
+        assert frames(again, 1)[0][0] == "history"
+
+
+def test_closing_ends_the_streams(site: Site) -> None:
+    with site.watching() as answer:
+        frames(answer, 2)
+        began = clock.monotonic()
+        site.server.close()
+        assert clock.monotonic() - began < 1.5
+        answer.read()
+
+
+# -- the box -------------------------------------------------------------------------------------
+
+
+def test_a_text_is_classified(site: Site) -> None:
+    status, said = site.classify("hello")
+    assert status == 200
+    found = json.loads(said)
+    assert found["label"] == "POSITIVE"
+    assert found["scores"] == [["POSITIVE", 0.75], ["NEGATIVE", 0.25]]
+    assert (found["token_count"], found["truncated"]) == (5, False)
+    assert site.model.predicted == [["hello"]]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Sec_Fetch_Site": "none"},
+        {"Origin": "https://elsewhere.example"},
+        {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Host": "elsewhere.example"},
+    ],
+)
+def test_another_sites_page_may_not_ask(site: Site, headers: dict[str, str]) -> None:
+    assert site.classify("hello", **headers)[0] == 403
+    assert not site.model.predicted
+
+
+def test_the_page_itself_and_programs_may_ask(site: Site) -> None:
+    own = f"127.0.0.1:{site.server.port}"
+    assert site.classify("hello", Sec_Fetch_Site="same-origin")[0] == 200
+    assert site.classify("hello", Origin=f"http://{own}")[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_a_form_of_another_site_is_no_json(site: Site, kind: str) -> None:
+    assert site.ask("/classify", "POST", '{"text": "hello"}', Content_Type=kind)[0] == 415
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "words"),
+    [
+        ("x" * (CHARACTERS + 1), 413, f"too long: {CHARACTERS + 1} characters, at most"),
+        ("x" * 1_000_000, 413, "too long: at most"),
+        (" \n ", 400, "blank"),
+        ("\u200b\u0000", 400, "blank"),
+        (17, 400, "send an object"),
+        (None, 400, "send an object"),
+    ],
+)
+def test_what_is_no_text_is_refused_with_a_reason(
+    site: Site, text: object, status: int, words: str
+) -> None:
+    found, said = site.classify(text)
+    assert found == status
+    assert words in said
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 60_000])
+def test_what_is_no_json_is_refused(site: Site, body: bytes) -> None:
+    assert site.ask("/classify", "POST", body, **JSON)[0] == 400
+
+
+def test_before_the_model_is_ready_there_is_no_answer(site: Site) -> None:
+    site.health.verdict = (False, "warming")
+    assert site.classify("hello") == (503, "the model is not ready: warming")
+
+
+def test_one_text_at_a_time_and_none_for_ever(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classify, "ANSWER_WITHIN", 1)
+    site.held.set()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(site.classify, "first")
+        wait_until(lambda: site.server._app._classify._busy, 10, "it is asked")
+        assert site.classify("second") == (503, "another text is being classified; try again")
+        assert first.result() == (503, "no answer within 1 s: the worker is busy")
+    site.held.clear()
+    assert site.classify("third")[0] == 200
+    assert site.model.predicted == [["third"]]
+
+
+def test_a_request_without_an_end_is_let_go(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classify, "_BODY_WITHIN", 0.2)
+    with socket.create_connection(("127.0.0.1", site.server.port), timeout=10) as raw:
+        raw.sendall(
+            b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n{"
+        )
+        assert raw.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+# -- the guard -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "listening", "foreign"),
+    [
+        ("localhost:9100", "127.0.0.1", False),
+        ("127.0.0.1:9100", "127.0.0.1", False),
+        ("[::1]:9100", "::1", False),
+        ("worker.localhost", "127.0.0.1", False),
+        ("elsewhere.example:9100", "127.0.0.1", True),
+        ("192.0.2.7:9100", "127.0.0.1", True),
+        ("", "127.0.0.1", True),
+        ("[", "127.0.0.1", True),
+        ("worker:9100", "0.0.0.0", False),
+        ("elsewhere.example", "192.0.2.7", False),
+    ],
+)
+def test_a_page_for_this_machine_has_no_foreign_name(
+    host: str, listening: str, foreign: bool
+) -> None:
+    assert foreign_name(host, listening) is foreign
+
+
+def test_no_browser_is_no_site() -> None:
+    assert not foreign_site({})
+
+
+def test_who_leaves_in_the_middle_of_a_question_is_no_fault(site: Site) -> None:
+    head = "POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", site.server.port), timeout=10) as asking:
+        asking.sendall(f'{head}Content-Length: 40\r\n\r\n{{"text": '.encode())
+    assert site.classify("hello")[0] == 200

@@ -1,0 +1,282 @@
+"""Apache Kafka (KRaft, combined roles) out of an unpacked distribution: one broker or several.
+
+Needs Java 17 on PATH. The properties differ from a default broker's only to make tests quick: no
+wait before a group's first rebalance, short session timeouts allowed, hung transactions and silent
+brokers, and topics to compact, looked for every second or so, few internal partitions.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from worker.clock import SystemClock
+from worker.processes import last_lines, spawn, stop
+from worker.settings import child_environment
+
+_START_TIMEOUT_S: Final = 120.0
+_FORMAT_TIMEOUT_S: Final = 60.0
+_STOP_TIMEOUT_S: Final = 60.0
+# The quick compiler alone: a broker that lives for minutes never earns back what the other costs.
+_JAVA: Final = "-Xmx512m -XX:TieredStopAtLevel=1"
+# An ApiVersions request: a port that listens is not yet a broker that serves.
+_API_VERSIONS: Final = bytes.fromhex("0000000e 0012 0000 00000001 0004") + b"test"
+
+# A further listener: its name, and the port that each broker tells clients of it to connect to.
+Doors = Mapping[str, Sequence[int]]
+
+
+class ApacheKafka:
+    """Brokers on free ports of 127.0.0.1, for as long as the context lasts.
+
+    Args:
+        home: the distribution: `bin/kafka-storage.sh`, `bin/kafka-server-start.sh`, `libs/`.
+        overrides: broker properties that win over ours.
+        brokers: how many; with three, topics get three copies of which two must be in sync.
+        doors: further listeners, for proxies: clients that come in by one are sent to its ports.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        overrides: dict[str, str] | None = None,
+        *,
+        brokers: int = 1,
+        doors: Doors | None = None,
+    ) -> None:
+        self._home = home.expanduser().resolve()
+        self._overrides = overrides or {}
+        self._count, self._doors = brokers, doors or {}
+        self._clock = SystemClock()
+        self._folder: Path | None = None
+        self.nodes: list[Node] = []
+        self.bootstrap_servers = ""
+
+    @property
+    def version(self) -> str:
+        """As the distribution's own jar says."""
+        jars = [jar.name for jar in self._home.glob("libs/kafka_*.jar")]
+        found = [match[1] for jar in jars if (match := re.search(r"-(\d+(\.\d+)+)\.jar$", jar))]
+        return found[0] if found else "of unknown version"
+
+    def __enter__(self) -> Self:
+        if shutil.which("java") is None:
+            raise RuntimeError("KAFKA_HOME is set, but there is no java on PATH")
+        self._folder = Path(tempfile.mkdtemp(prefix="streamlabel-kafka-"))
+        try:
+            self._start(self._folder)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _start(self, folder: Path) -> None:
+        ports = free_ports(self._count * (2 + len(self._doors)))
+        controllers = [ports.pop() for _ in range(self._count)]
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        for index in range(self._count):
+            listeners = {name: ports.pop() for name in ("PLAINTEXT", *self._doors)}
+            told = {name: doors[index] for name, doors in self._doors.items()}
+            node = Node(self._home, folder / str(index + 1), listeners, self._clock)
+            self.nodes.append(node)
+            properties = _properties(index, controllers, node.folder, listeners, told)
+            node.format(cluster, properties | self._overrides)
+        self.bootstrap_servers = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        self.go_up()
+
+    def go_up(self) -> None:
+        """Start every broker that is down, on its data and its port; returns when all answer."""
+        for node in self.nodes:
+            node.start()
+        for node in self.nodes:
+            node.wait()
+
+    def go_down(self) -> None:
+        """Stop every broker; the data stays."""
+        for node in self.nodes:
+            node.terminate()
+        for node in self.nodes:
+            node.stop()
+
+    def _close(self) -> None:
+        for node in self.nodes:
+            node.thaw()
+        self.go_down()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Node:
+    """One broker: a process, and a folder that outlives it.
+
+    Attributes:
+        listeners: name -> port.
+        port: of the listener that has no proxy in front of it.
+        stopping: it was asked to, and has not been started since.
+    """
+
+    def __init__(
+        self, home: Path, folder: Path, listeners: Mapping[str, int], clock: SystemClock
+    ) -> None:
+        self._home, self.folder, self.listeners, self._clock = home, folder, listeners, clock
+        self.port = listeners["PLAINTEXT"]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.stopping = False
+        folder.mkdir()
+
+    def format(self, cluster: str, properties: Mapping[str, str]) -> None:
+        """Write the configuration, and make the data's folder."""
+        lines = (f"{name}={value}\n" for name, value in properties.items())
+        self._properties.write_text("".join(lines))
+        format_ = self._script(
+            # An id may begin with a dash.
+            "kafka-storage.sh",
+            "format",
+            f"--cluster-id={cluster}",
+            "-c",
+            self._properties,
+        )
+        if format_.wait(_FORMAT_TIMEOUT_S):
+            raise RuntimeError(f"Kafka's storage can't be formatted:\n{last_lines(self.log)}")
+
+    @property
+    def up(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it if it is down; `wait` for it to answer."""
+        if not self.up:
+            self.stopping = False
+            self._process = self._script("kafka-server-start.sh", self._properties)
+
+    def wait(self) -> None:
+        """Return when it answers."""
+        deadline = self._clock.monotonic() + _START_TIMEOUT_S
+        while not self.answers():
+            if not self.up:
+                raise RuntimeError(f"Kafka ended by itself:\n{last_lines(self.log)}")
+            if self._clock.monotonic() > deadline:
+                raise RuntimeError(f"Kafka did not answer in {_START_TIMEOUT_S:.0f} s")
+            self._clock.sleep(0.1)
+
+    def answers(self) -> bool:
+        """Whether it serves."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(_API_VERSIONS)
+                return len(connection.recv(4)) == 4
+        except OSError:
+            return False
+
+    def terminate(self) -> None:
+        """Ask it to stop, as an operator would; it takes its time, and answers meanwhile."""
+        if self._process and self.up:
+            self.stopping = True
+            self._process.terminate()
+
+    def stop(self) -> None:
+        """Stop it as an operator would; its data stays."""
+        if self._process:
+            stop(self._process, _STOP_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """SIGKILL; its data stays."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP: its connections stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process and self.up:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    @property
+    def log(self) -> Path:
+        """What it writes."""
+        return self.folder / "out.log"
+
+    @property
+    def _properties(self) -> Path:
+        return self.folder / "server.properties"
+
+    def _script(self, name: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        # LOG_DIR: a full distribution's scripts would write into the distribution itself.
+        environ = child_environment(KAFKA_HEAP_OPTS=_JAVA, LOG_DIR=str(self.folder / "logs"))
+        with self.log.open("ab") as output:
+            return spawn([self._home / "bin" / name, *arguments], output, environ)
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listened on a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+def _properties(
+    index: int,
+    controllers: Sequence[int],
+    folder: Path,
+    listeners: Mapping[str, int],
+    told: Mapping[str, int],
+) -> dict[str, str]:
+    copies = min(3, len(controllers))
+    in_sync = max(1, copies - 1)
+    listening = {**listeners, "CONTROLLER": controllers[index]}
+    advertised = {**listeners, **told}
+    return {
+        "process.roles": "broker,controller",
+        "node.id": str(index + 1),
+        "controller.quorum.voters": ",".join(
+            f"{number}@127.0.0.1:{port}" for number, port in enumerate(controllers, start=1)
+        ),
+        "listeners": _addresses(listening),
+        "advertised.listeners": _addresses(advertised),
+        "controller.listener.names": "CONTROLLER",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listening),
+        "log.dirs": str(folder / "log"),
+        "num.network.threads": "1",
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": str(copies),
+        "min.insync.replicas": str(in_sync),
+        "offsets.topic.num.partitions": "5",
+        "offsets.topic.replication.factor": str(copies),
+        "transaction.state.log.num.partitions": "5",
+        "transaction.state.log.replication.factor": str(copies),
+        "transaction.state.log.min.isr": str(in_sync),
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+        "log.cleaner.backoff.ms": "1000",
+        "group.initial.rebalance.delay.ms": "0",
+        "group.min.session.timeout.ms": "1000",
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
+    }
+
+
+def _addresses(listeners: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())

@@ -1,0 +1,123 @@
+"""A worker's HTTP without the worker: metrics that a test counts, and a thread for its stages."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from tests.support.records import item
+from tests.support.workers import ObedientModel, clock
+from worker.core.offsets import OffsetTracker
+from worker.core.records import Classified, Encoded, Prediction, RecordRef
+from worker.http.ask import AskQueue
+from worker.http.health import Verdict
+from worker.http.recent_posts import RecentPosts
+from worker.http.server import HttpServer
+from worker.metrics import Metrics
+from worker.settings import HttpSettings
+
+JSON = {"Content-Type": "application/json"}
+
+
+def post(port: int, text: Any, **headers: str) -> tuple[int, str]:
+    """What the page's box gets for an answer."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("POST", "/classify", json.dumps({"text": text}), JSON | headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode().strip()
+
+
+class Well:
+    """Health that a test sets."""
+
+    verdict: Verdict = (True, "running")
+
+    def live(self) -> Verdict:
+        return self.verdict
+
+    def ready(self) -> Verdict:
+        return self.verdict
+
+
+class Counted(Metrics):
+    """Metrics that know how often they were read."""
+
+    reads = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        collect = self.registry.collect
+
+        def counting() -> Any:
+            self.reads += 1
+            return collect()
+
+        self.registry.collect = counting  # type: ignore[method-assign]
+
+
+class Site:
+    """A worker's HTTP, and a thread in place of its stages."""
+
+    def __init__(self, **settings: object) -> None:
+        self.metrics, self.health = Counted(), Well()
+        self.box, self.model = AskQueue(clock), ObedientModel()
+        self.posts = RecentPosts(texts=True, clock=clock)
+        self.posts.labels = self.model.card.labels
+        self.server = HttpServer(
+            HttpSettings.model_validate({"port": 0} | settings),
+            self.metrics,
+            self.health,
+            self.posts,
+            self.box,
+        )
+        self._stop, self.held = threading.Event(), threading.Event()
+        self._stages = threading.Thread(target=self._run)
+        self._stages.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.01):
+            if not self.held.is_set():
+                self.box.tokenise()
+                self.box.infer()
+
+    def label(self, *texts: str, label: str = "POSITIVE") -> None:
+        """As if these texts had just gone through."""
+        prediction = Prediction((0.1, 0.9), 3, truncated=False)
+        self.posts.note([Classified(item(n, text), prediction) for n, text in enumerate(texts)])
+        now_ms = clock.wall_ms()
+        ref = RecordRef("in", 0, 0, 1)
+        one = Encoded(ref, "out", None, b"", [], now_ms - 40, None, label, score=0.9)
+        self.metrics.consumed.inc(len(texts))
+        self.metrics.count_outcomes([one] * len(texts), now_ms, OffsetTracker())
+
+    def close(self) -> None:
+        self._stop.set()
+        self._stages.join()
+        self.server.close()
+
+    def ask(
+        self, path: str, method: str = "GET", body: Any = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        with closing(connection):
+            connection.request(
+                method, path, body, {k.replace("_", "-"): v for k, v in headers.items()}
+            )
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+
+    def classify(self, text: Any, **headers: str) -> tuple[int, str]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return post(self.server.port, text, **named)
+
+    @contextmanager
+    def watching(self) -> Iterator[http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        with closing(connection):
+            connection.request("GET", "/events")
+            with connection.getresponse() as answer:
+                yield answer

@@ -1,0 +1,74 @@
+"""Skips that are expected, and why. With `--strict-skips`, as CI runs, any other one fails the run.
+
+A test that skips because a package happens to be missing would go unnoticed for ever. Hooks of
+pytest, which `conftest` takes over.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import pytest
+
+# How a reason begins -> why it is no fault of the machine that CI runs on.
+EXPECTED: Final = {
+    "docker compose is not installed": "CI may itself run in a container; the file is also held to "
+    "the published schema of compose files",
+    "STREAMLABEL_REFERENCE_MODEL names": "the reference model comes from a hub, which CI may not reach",
+    "this machine has no IPv6": "a network may have none",
+}
+# The same where there is no Apache Kafka to start; the last lines of a run say which broker it was.
+WITHOUT_KAFKA: Final = {
+    "the embedded broker": "it can't do all that Kafka does",
+    "needs an Apache Kafka of its own": "to break it",
+}
+
+
+def expected(reason: str) -> bool:
+    """Whether a skip for this reason is on the list."""
+    without = {} if os.environ.get("KAFKA_HOME") else WITHOUT_KAFKA
+    return reason.startswith((*EXPECTED, *without))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--strict-skips",
+        action="store_true",
+        help="fail on a skip that tests/support/skips.py does not list",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Of several processes that share the tests, the first one hears of every report.
+    if config.getoption("--strict-skips") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Strict())
+
+
+class _Strict:
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if (
+            report.skipped
+            and not hasattr(report, "wasxfail")
+            and isinstance(report.longrepr, tuple)
+        ):
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+            if not expected(reason):
+                self._found.append(f"{report.nodeid}: {reason}")
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._found and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for line in self._found:
+            terminalreporter.write_line(f"UNEXPECTED SKIP {line}", red=True)

@@ -1,0 +1,350 @@
+"""Workers to break: real processes, and threads with a model that does as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from tests.conftest import Broker, Topics
+from tests.support.records import CARD
+from worker.clock import SystemClock
+from worker.core.model import Classifier, Tokeniser
+from worker.core.records import ModelCard, ModelInput, Partition, Prediction
+from worker.core.state import State
+from worker.demo.broker import NEEDS
+from worker.metrics import Metrics
+from worker.runtime.launch import Launcher
+from worker.runtime.progress import Progress
+from worker.runtime.tracing import Tracing
+from worker.settings import Settings, child_environment, load, options
+
+clock = SystemClock()
+Record = tuple[bytes | None, bytes | None]
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 60.0, what: str = "it") -> None:
+    """Poll a condition; a test that waits in vain says what for."""
+    deadline = clock.monotonic() + timeout
+    while not condition():
+        assert clock.monotonic() < deadline, f"waited {timeout:g} s in vain until {what}"
+        clock.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def flags(broker: Broker, topics: Topics) -> dict[str, Any]:
+    """Settings that point a worker at the test's topics."""
+    return {
+        "kafka.bootstrap_servers": broker.bootstrap_servers,
+        "kafka.group_id": topics.group,
+        "input.topic": topics.input,
+        "output.topic": topics.output,
+        "output.dead_letter_topic": topics.dead,
+    } | (NEEDS if broker.kind == "embedded" else {})
+
+
+# -- topics in and out -------------------------------------------------------------------------
+
+
+def produce(broker: Broker, topic: str, records: Sequence[Record], **more: Any) -> None:
+    """Send (key, value) pairs; returns when all are acknowledged."""
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers.split(","), acks="all")
+    sent = [producer.send(topic, key=key, value=value, **more) for key, value in records]
+    for one in sent:
+        one.get(timeout=30)
+    producer.close()
+
+
+def texts(number: int, start: int = 0, more: str = "") -> list[Record]:
+    """JSON texts, keyed by one of seven authors; each ends in `more`."""
+    return [
+        (
+            f"author-{n % 7}".encode(),
+            json.dumps({"id": n, "text": f"post number {n}{more}"}).encode(),
+        )
+        for n in range(start, start + number)
+    ]
+
+
+def read(broker: Broker, topic: str, partitions: int) -> list[Any]:
+    """Every committed record of a topic, partition by partition."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=broker.bootstrap_servers.split(","),
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+    )
+    with contextlib.closing(consumer):
+        owned = [TopicPartition(topic, n) for n in range(partitions)]
+        consumer.assign(owned)
+        consumer.seek_to_beginning(*owned)
+        ends = consumer.end_offsets(owned)
+        found: list[Any] = []
+        while any(consumer.position(p) < ends[p] for p in owned):
+            for records in consumer.poll(timeout_ms=200).values():
+                found += records
+    return sorted(found, key=lambda r: (r.partition, r.offset))
+
+
+def count(broker: Broker, topics: Topics) -> int:
+    """Outcomes so far."""
+    return sum(
+        len(read(broker, topic, topics.partitions)) for topic in (topics.output, topics.dead)
+    )
+
+
+def audit(broker: Broker, topics: Topics, *more: str, timeout: float = 120) -> dict[str, Any]:
+    """What `streamlabel audit` says of the topics."""
+    command = [
+        *(sys.executable, "-P", "-m", "worker", "audit", "--json"),
+        *_at(broker, topics),
+        *more,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.stdout, done.stderr
+    verdict: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return verdict | {"exit": done.returncode}
+
+
+def check(broker: Broker, topics: Topics, *more: str) -> str:
+    """What `streamlabel check` prints of a broker and its topics, where all is well."""
+    command = [
+        *(sys.executable, "-m", "worker", "check", "--only-changed", "--model", "bundled"),
+        *_at(broker, topics),
+        *more,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _at(broker: Broker, topics: Topics) -> Iterator[str]:
+    yield from ("--bootstrap-servers", broker.bootstrap_servers, "--group-id", topics.group)
+    yield from ("--input-topic", topics.input, "--output-topic", topics.output)
+    yield from ("--output-dead-letter-topic", topics.dead)
+
+
+# -- the broker's side -------------------------------------------------------------------------
+
+
+def needs_kafka(broker: Broker, why: str) -> None:
+    if broker.kind == "embedded":
+        pytest.skip(f"the embedded broker {why}")
+
+
+def alter(admin: KafkaAdminClient, topic: str, **configs: str) -> None:
+    """Set a topic's options, `_` for the dot."""
+    given = {name.replace("_", "."): value for name, value in configs.items()}
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=given)])
+
+
+# -- a process ---------------------------------------------------------------------------------
+
+
+class Partitions:
+    """A handler that notes what it is told, and lets go of nothing before it is `drained`."""
+
+    def __init__(self, drained: threading.Event | None = None) -> None:
+        self.told: list[str] = []
+        self.owned: set[Partition] = set()
+        self._drained = drained
+
+    def on_assigned(self, partitions: Iterable[Partition]) -> None:
+        self.told.append("assigned")
+        self.owned |= set(partitions)
+
+    def on_revoked(self, partitions: Iterable[Partition]) -> None:
+        self.told.append("revoking")
+        if self._drained:
+            self._drained.wait(20)
+        self.owned -= set(partitions)
+
+    def on_lost(self, partitions: Iterable[Partition]) -> None:
+        self.told.append("lost")
+        self.owned -= set(partitions)
+
+    def on_begun(self, positions: Mapping[Partition, int], where: str) -> Mapping[Partition, int]:
+        return positions
+
+    def on_skipped(self, partition: Partition, offsets: range) -> None:
+        self.told.append("skipped")
+
+
+class WorkerProcess:
+    """`streamlabel run` as in production."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Topics,
+        model: Path | str,
+        log: Path,
+        *more: str,
+        program: Sequence[str] = ("worker",),
+    ) -> None:
+        self.port = free_port()
+        self.log = log
+        given = flags(broker, topics)
+        command = [
+            *(sys.executable, "-m", *program, "run", "--model", str(model)),
+            *(f"{one.flag}={given[one.path]}" for one in options() if one.path in given),
+            *("--http-port", str(self.port), "--model-threads", "1", *more),
+        ]
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen(command, stderr=sink, env=child_environment())
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body; 0 where nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's series."""
+        lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith(name)]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    @property
+    def published(self) -> float:
+        """How many results it has published."""
+        return self.metric("streamlabel_records_published_total")
+
+    def wait_ready(self) -> None:
+        """Wait until /readyz is green."""
+
+        def ready() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            return self.get("/readyz")[0] == 200
+
+        wait_until(ready, 120, "the worker is ready")
+
+    def stop(self, timeout: float = 60) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait(30)
+
+
+# -- a thread ----------------------------------------------------------------------------------
+
+
+@dataclass
+class ObedientModel:
+    """Tokeniser and classifier in one; `on_predict` sees the texts and may raise or wait."""
+
+    on_predict: Callable[[list[str]], None] = lambda _: None
+    on_tokenise: Callable[[list[str]], None] = lambda _: None
+    card: ModelCard = CARD
+    predicted: list[list[str]] = field(default_factory=list)
+
+    def tokenise(self, some: Sequence[str]) -> list[ModelInput]:
+        self.on_tokenise(list(some))
+        ids = tuple(tuple(map(ord, text)) for text in some)
+        return [ModelInput(ids, tuple(range(len(some))), (False,) * len(some))]
+
+    def warm_up(self) -> None:
+        pass
+
+    def predict(self, model_input: ModelInput) -> list[Prediction]:
+        given = ["".join(map(chr, ids)) for ids in model_input.ids]
+        self.predicted.append(given)
+        self.on_predict(given)
+        return [Prediction((0.25, 0.75), len(text), truncated=False) for text in given]
+
+
+class WorkerThread:
+    """The whole worker but for its model and its process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tokeniser: Tokeniser,
+        classifier: Classifier,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self.metrics = Metrics()
+        self.progress = Progress(settings.stall_timeout, self.metrics, clock)
+        self.progress.move(State.WARMING)
+        self.error: BaseException | None = None
+        self.stop_event = threading.Event()
+        launcher = Launcher(
+            settings, self.metrics, self.progress, clock, self.stop_event, tracing=tracing
+        )
+
+        def run() -> None:
+            try:
+                launcher.run(tokeniser, classifier)
+            except BaseException as error:  # noqa: BLE001 - for the test to judge
+                self.error = error
+
+        self.thread = threading.Thread(target=run, name="worker-main")
+        self.thread.start()
+
+    def stop(self, timeout: float = 60) -> None:
+        """As SIGTERM does; raises what the worker died of."""
+        self.stop_event.set()
+        self.join(timeout)
+        if self.error:
+            raise self.error
+
+    def join(self, timeout: float = 60) -> None:
+        """Wait until it ends by itself."""
+        self.thread.join(timeout)
+        assert not self.thread.is_alive(), "the worker did not end"
+
+    def value(self, name: str, **labels: str) -> float:
+        """A metric's value."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    @property
+    def published(self) -> float:
+        """How many results it has published."""
+        return self.value("streamlabel_records_published_total")
+
+
+@contextlib.contextmanager
+def running(
+    broker: Broker,
+    topics: Topics,
+    model: ObedientModel | tuple[Tokeniser, Classifier] | None = None,
+    tracing: Tracing | None = None,
+    **more: Any,
+) -> Iterator[WorkerThread]:
+    """A worker for the length of a `with`; `more` are settings by path, `__` for the dot."""
+    chosen = flags(broker, topics) | {k.replace("__", "."): v for k, v in more.items()}
+    settings = load(chosen, environ={}).settings
+    model = model or ObedientModel()
+    pair = model if isinstance(model, tuple) else (model, model)
+    worker = WorkerThread(settings, *pair, tracing)
+    try:
+        yield worker
+    finally:
+        worker.stop_event.set()
+        worker.join()

@@ -1,0 +1,73 @@
+"""Runs one worker from its settings to its last commit, alone or as a process of a pool.
+
+Owns: the parts that live as long as the worker: metrics, progress, page feeds, tracing.
+Thread: the main thread.
+Must not import: inference; the caller passes a function that loads the model.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from importlib.metadata import version
+
+from worker.clock import Clock, SystemClock
+from worker.core.model import Classifier, Tokeniser
+from worker.core.state import State
+from worker.errors import SettingsError
+from worker.http.feeds import PageFeeds
+from worker.http.health import Health
+from worker.metrics import Metrics
+from worker.runtime.launch import Launcher
+from worker.runtime.progress import Progress
+from worker.runtime.tracing import Tracing, Untraced
+from worker.settings import Settings
+
+LoadModel = Callable[[Settings, Metrics], tuple[Tokeniser, Classifier]]
+Expose = Callable[[Metrics, Health, PageFeeds | None], AbstractContextManager[object]]
+
+
+def serve(
+    settings: Settings,
+    stop: threading.Event,
+    load_model: LoadModel,
+    expose: Expose,
+    *,
+    page: bool,
+) -> None:
+    """Run one worker until `stop`.
+
+    Args:
+        settings: this worker's own.
+        stop: set from a signal handler.
+        load_model: loads and warms up the model; called once the topics are known to be there.
+        expose: opens the worker to others (HTTP, a pool's parent) while its `with` block lasts.
+        page: whether the live page is served, by this process or by a pool's parent.
+
+    Raises:
+        StreamlabelError: the reason why the worker stopped.
+    """
+    metrics, clock = Metrics(), SystemClock()
+    tracing = _tracing(settings, clock)
+    metrics.build.info({"version": version("streamlabel")})
+    progress = Progress(settings.stall_timeout, metrics, clock)
+    feeds = PageFeeds.on(settings.http, clock) if page else None
+    with closing(tracing), expose(metrics, progress, feeds):
+        progress.move(State.WARMING)
+        launcher = Launcher(settings, metrics, progress, clock, stop, feeds=feeds, tracing=tracing)
+        launcher.preflight()
+        launcher.run(*load_model(settings, metrics))
+
+
+def _tracing(settings: Settings, clock: Clock) -> Tracing:
+    if not settings.tracing.sample_ratio:
+        return Untraced()
+    try:
+        from worker.runtime.spans import exporting  # noqa: PLC0415 - the extra `tracing` brings it
+    except ImportError as error:
+        raise SettingsError(
+            f"tracing.sample_ratio = {settings.tracing.sample_ratio:g} needs OpenTelemetry "
+            f"({error}): pip install 'streamlabel[tracing]', or set it to 0"
+        ) from error
+    return exporting(settings, clock)
