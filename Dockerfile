@@ -29,7 +29,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         > requirements.txt \
     && pip install --constraint deploy/constraints.txt --requirement requirements.txt
 
-COPY README.md LICENSE ./
+COPY README.md setup.py LICENSE ./
 COPY schemas ./schemas
 COPY worker ./worker
 RUN --mount=type=cache,target=/root/.cache/pip \

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import readme
+from benchmarks import docs
 from benchmarks.brokers import some_broker
 from benchmarks.goals import captions, measured, rows
 from benchmarks.random_model import random_model
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for row in rows(found):
         table.add_row(*row)
     Console(highlight=False).print(table)
-    return readme.main([])
+    return docs.main([])
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import readme
+from benchmarks import docs
 from benchmarks.brokers import some_broker
 from benchmarks.feeds import Look, collecting, scraping, watching
 from benchmarks.recorded import RESULTS, Variant, Variants
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "variants.json").write_text(found.model_dump_json(indent=2) + "\n")
-    return readme.main([])
+    return docs.main([])
 
 
 def backlog(texts: Sequence[str], records: int, repeats: float) -> list[str]:

@@ -12,9 +12,7 @@ import pytest
 from worker.cli.check import shown
 from worker.cli.main import COMMANDS, main
 from worker.errors import SettingsError
-from worker.settings import Settings, child_environment, load, options, plain_values
-
-README = Path(__file__).parent.parent / "README.md"
+from worker.settings import child_environment, load, options, plain_values
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
@@ -216,12 +214,3 @@ def test_what_a_child_is_told_gives_it_the_same_settings(tmp_path: Path) -> None
     told = json.loads(json.dumps(plain_values(settings)))
     assert load(told, environ={}).settings == settings
     assert len(told) == len(options())
-
-
-def test_the_readmes_example_is_accepted(tmp_path: Path) -> None:
-    block = README.read_text(encoding="utf-8").split("# streamlabel.toml\n")[1].split("\nThen:")[0]
-    config = tmp_path / "streamlabel.toml"
-    config.write_text("\n".join(line.removeprefix("    ") for line in block.splitlines()))
-    settings = load(config=config, environ={"STREAMLABEL_KAFKA_SASL_PASSWORD": "x"}).settings
-    assert isinstance(settings, Settings)
-    assert settings.input.text_path == "post.body"

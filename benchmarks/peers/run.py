@@ -25,7 +25,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import readme
+from benchmarks import docs
 from benchmarks.brokers import some_broker
 from benchmarks.peers.environments import install, pins, reason
 from benchmarks.peers.turns import PeerRig, Scores, Turn, farthest
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "peers.json").write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return readme.main([])
+    return docs.main([])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -60,7 +60,7 @@ def program(project: Project) -> Faults:
         yield "the image's user is not made"
     if project.instruction("STOPSIGNAL") != "SIGTERM":
         yield "the worker drains on SIGTERM"
-    needed = {pyproject["readme"], *pyproject["license-files"], "pyproject.toml"}
+    needed = {"README.md", "setup.py", *pyproject["license-files"], "pyproject.toml"}
     needed = {name.partition("/")[0] for name in needed}  # what lies in a folder comes with it
     copied = " ".join(args for name, args in project.dockerfile if name == "COPY").split()
     yield from (f"{name} is needed to build the project" for name in needed - set(copied))
@@ -138,7 +138,14 @@ def test_each_check_finds_what_is_broken(
 ) -> None:
     """One thing changed in a copy is one fault more at least."""
     faults = set(check(Project(ROOT)))
-    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE"):
+    for name in (
+        "Dockerfile",
+        ".dockerignore",
+        "pyproject.toml",
+        "README.md",
+        "setup.py",
+        "LICENSE",
+    ):
         shutil.copy(ROOT / name, tmp_path / name)
     for name in ("deploy", "schemas", "worker"):
         (tmp_path / name).mkdir()

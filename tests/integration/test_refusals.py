@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.allow_threads,  # the module's admin client
 ]
 
-README = Path(__file__).parent.parent.parent / "README.md"
+SETUP = Path(__file__).parents[2] / "docs/setup.md"
 SLOWEST_SESSION = 20  # seconds that the broker allows; the default is more
 
 Cluster = tuple[Broker, KafkaAdminClient]
@@ -89,8 +89,8 @@ def words(right: Right) -> str:
 # -- rights ------------------------------------------------------------------------------------
 
 
-def test_the_readme_lists_the_rights_that_are_tried_here() -> None:
-    table = README.read_text(encoding="utf-8")
+def test_the_docs_list_the_rights_that_are_tried_here() -> None:
+    table = SETUP.read_text(encoding="utf-8")
     for row in (
         "| topic `input.topic` | READ | `run` |",
         "| topics `output.topic` and `output.dead_letter_topic` | WRITE | `run` |",
@@ -102,9 +102,7 @@ def test_the_readme_lists_the_rights_that_are_tried_here() -> None:
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-def test_a_worker_needs_no_other_rights_than_the_readme_lists(
-    cluster: Cluster, delivery: str
-) -> None:
+def test_a_worker_needs_no_other_rights_than_the_docs_list(cluster: Cluster, delivery: str) -> None:
     broker, _ = cluster
     assert check_rights(chosen(broker, delivery=delivery)).warnings == ()
     with running(broker, TOPICS, **WORKER, delivery=delivery) as worker:

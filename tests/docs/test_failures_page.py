@@ -1,4 +1,4 @@
-"""FAILURES.md is in step with the tests: each proof exists, each fault has its row."""
+"""docs/failures.md is in step with the tests: each proof exists, each fault has its row."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "tests/FAILURES.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/failures.md").read_text(encoding="utf-8")
 COMPLAINTS = "## What users of such workers complain about"
 CHAOS = "tests/chaos/test_chaos.py::test_the_promises_hold_while_everything_breaks"
 # They break no worker: their programs deliver nothing.

@@ -1,0 +1,81 @@
+"""The members of each message, and the reasons of dead letters, from `schemas/`.
+
+Owns: the tables of the page on messages, and the descriptions of the reasons.
+Thread: the main thread.
+Must not import: worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.docs.markdown import table
+from schemas import Classification, DeadLetter, DeadLetterReason, TextMessage
+
+_REASONS = {
+    DeadLetterReason.NULL_VALUE: "The record has no value (a tombstone).",
+    DeadLetterReason.TOO_LARGE: "The value is larger than `input.max_bytes`, or the record is "
+    "larger than `max_inflight_bytes`.",
+    DeadLetterReason.SCHEMA_FRAMED: "A serializer of a schema registry wrote the value. The message "
+    "names the schema's id.",
+    DeadLetterReason.NOT_UTF8: "The value is not UTF-8.",
+    DeadLetterReason.NOT_JSON: "The value is not JSON.",
+    DeadLetterReason.NOT_AN_OBJECT: "The value is JSON, but not an object.",
+    DeadLetterReason.PATH_MISSING: "The object has no member at `input.text_path`.",
+    DeadLetterReason.NOT_A_STRING: "The member at `input.text_path` is not a string.",
+    DeadLetterReason.EMPTY_TEXT: "The text is empty or has only invisible characters: white space, "
+    "control and zero-width characters.",
+    DeadLetterReason.TOO_MANY_TOKENS: "The text has more tokens than the model takes, and "
+    '`input.overflow` is `"dead_letter"`.',
+    DeadLetterReason.TOKENISER_FAILED: "The tokenizer fails on this text, and on no other of its "
+    "batch.",
+    DeadLetterReason.MODEL_FAILED: "The model fails on this text, and on no other of its batch.",
+    DeadLetterReason.RESULT_TOO_LARGE: "The result is larger than the output topic takes.",
+    DeadLetterReason.RESULT_REFUSED: "The output topic refused the result. The message quotes the "
+    "broker.",
+}
+
+
+def members() -> str:
+    """Return a table of members for every message; nested members by their path."""
+    parts = []
+    for model in (TextMessage, Classification, DeadLetter):
+        schema = model.model_json_schema()
+        rows = table(("Member", "Type", "Description"), _members(schema, schema))
+        parts.append(f"### {model.__name__}\n\n{schema['description']}\n\n{rows}")
+    return "\n\n".join(parts)
+
+
+def reasons() -> str:
+    """Return the table of reasons; a reason without a description is a KeyError."""
+    rows = ((f"`{reason}`", _REASONS[reason]) for reason in DeadLetterReason)
+    return table(("Reason", "Meaning"), rows)
+
+
+def _members(schema: dict[str, Any], root: dict[str, Any], prefix: str = "") -> Iterator[list[str]]:
+    required = schema.get("required", [])
+    for name, declared in schema["properties"].items():
+        body = _resolved(declared, root)
+        items = _resolved(body.get("items", {}), root)
+        optional = "" if name in required else ", optional"
+        description = declared.get("description") or body.get("description", "")
+        yield [f"`{prefix}{name}`", _type(body, items) + optional, description]
+        if "properties" in body:
+            yield from _members(body, root, f"{prefix}{name}.")
+        if "properties" in items:
+            yield from _members(items, root, f"{prefix}{name}[].")
+
+
+def _resolved(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    reference = node.get("$ref")
+    target: dict[str, Any] = root["$defs"][reference.rpartition("/")[2]] if reference else node
+    return target
+
+
+def _type(body: dict[str, Any], items: dict[str, Any]) -> str:
+    if "anyOf" in body:
+        return " or ".join(part["type"] for part in body["anyOf"])
+    if items:
+        return f"array of {items['type']}s"
+    return str(body.get("format", body["type"]))
