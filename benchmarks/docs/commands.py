@@ -13,11 +13,13 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from itertools import takewhile
+from textwrap import dedent
 
 from benchmarks.docs.markdown import table
 from worker.settings import child_environment
 
 _COMMAND = re.compile(r"^ {4}([\w-]+) {2,}(.+)$", re.MULTILINE)
+_CALL = re.compile(r"^ *(.*\| )?streamlabel ", re.MULTILINE)
 _HEADING = re.compile(r"^\S.*:$")
 # The groups of a command's own arguments; the groups of settings have a page of their own.
 _OWN = ("positional arguments:", "options:")
@@ -37,10 +39,17 @@ def page() -> str:
 
 def _section(lines: list[str]) -> Iterator[str]:
     body = lines[lines.index("") + 1 :] if "" in lines else []
-    description = list(takewhile(lambda line: not _HEADING.match(line), body))
-    yield "```text\n" + "\n".join(description).strip() + "\n```"
+    description = takewhile(lambda line: not _HEADING.match(line), body)
+    yield from map(_paragraph, "\n".join(description).strip().split("\n\n"))
     if rows := list(_arguments(body)):
         yield table(("Argument", "Description"), rows)
+
+
+def _paragraph(text: str) -> str:
+    """Return prose as one line, and examples of calls as a block of code."""
+    if _CALL.search(text):
+        return f"```bash\n{dedent(text)}\n```"
+    return " ".join(text.split())
 
 
 def _arguments(lines: list[str]) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ _TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 def on_page_markdown(markdown: str, config: Any, **_: object) -> str:
     """Replace `tests/FILE.py::test_NAME` in tables by a numbered link, elsewhere by the name."""
-    source = f"{config.repo_url.rstrip('/')}/blob/main"
+    source = config.extra["repository"] + "/blob/main"
 
     def named(match: re.Match[str]) -> str:
         path, name = match.groups()

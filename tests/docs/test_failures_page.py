@@ -1,4 +1,4 @@
-"""docs/failures.md is in step with the tests: each proof exists, each fault has its row."""
+"""docs/failures.md is in step with the tests: each named test exists, each fault has a row."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/failures.md").read_text(encoding="utf-8")
-COMPLAINTS = "## What users of such workers complain about"
+COMPLAINTS = "## Known complaints about such workers"
 CHAOS = "tests/chaos/test_chaos.py::test_the_promises_hold_while_everything_breaks"
-# They break no worker: their programs deliver nothing.
+# Tests of programs that deliver nothing, so that no worker breaks.
 NO_FAULTS = {
     "test_audit.py",
     "test_bench.py",
@@ -22,12 +22,12 @@ NO_FAULTS = {
     "test_turns.py",
 }
 
-_PROOF = re.compile(r"`(tests/[\w/]+\.py::test_\w+)`")
-_NAMED = re.compile(r"FIELD complaint (\d+):")
+_TEST = re.compile(r"`(tests/[\w/]+\.py::test_\w+)`")
+_NUMBERED = re.compile(r"FIELD complaint (\d+):")
 
 
 def docstrings() -> dict[str, str]:
-    """Every test of the project, `path::name`, and its docstring."""
+    """Return every test of the project, `path::name`, with its docstring."""
     return {
         f"{path.relative_to(ROOT).as_posix()}::{node.name}": ast.get_docstring(node) or ""
         for path in (ROOT / "tests").rglob("test_*.py")
@@ -37,7 +37,7 @@ def docstrings() -> dict[str, str]:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of each row of each table, heads left out."""
+    """Return the cells of each row of each table, without the heads."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return [
@@ -47,43 +47,43 @@ def rows(text: str) -> list[list[str]]:
     ]
 
 
-def test_every_proof_exists() -> None:
-    """A test that is renamed or deleted takes its row with it."""
-    assert not set(_PROOF.findall(PAGE)) - set(docstrings())
+def test_every_named_test_exists() -> None:
+    """A test that is renamed or deleted must change its row."""
+    assert not set(_TEST.findall(PAGE)) - set(docstrings())
 
 
-def test_every_row_names_its_proof() -> None:
-    """What no test brings about is not claimed."""
+def test_every_row_names_its_test() -> None:
+    """The page claims no effect without a test."""
     failures, _, _ = PAGE.partition(COMPLAINTS)
     assert len(rows(failures)) > 20
-    assert [row for row in rows(failures) if len(row) != 5 or not _PROOF.search(row[-1])] == []
+    assert [row for row in rows(failures) if len(row) != 5 or not _TEST.search(row[-1])] == []
 
 
-def test_what_the_chaos_alone_covers_names_it() -> None:
-    """A cell that says so, without the proof, would be a promise of somebody's."""
+def test_rows_of_the_chaos_test_name_it() -> None:
+    """A cell with "(chaos)" needs the chaos test in its row."""
     chaotic = [row for row in rows(PAGE) if "(chaos" in " ".join(row[2:4])]
     assert len(chaotic) > 10
     assert [row for row in chaotic if CHAOS not in row[-1]] == []
 
 
-def test_every_fault_that_is_injected_has_its_row() -> None:
-    """Also those that somebody adds tomorrow."""
+def test_every_test_of_a_fault_has_its_row() -> None:
+    """New tests in `tests/integration/` and `tests/chaos/` need a row as well."""
     faults = {
         name
         for name in docstrings()
         if name.startswith(("tests/integration/", "tests/chaos/"))
         and name.partition("::")[0].rpartition("/")[2] not in NO_FAULTS
     }
-    assert not faults - set(_PROOF.findall(PAGE))
+    assert not faults - set(_TEST.findall(PAGE))
 
 
-def test_the_table_of_complaints_is_what_the_tests_say() -> None:
-    """In both directions: a number in a docstring, and a test in the row of that number."""
-    said = defaultdict(set)
+def test_the_table_of_complaints_matches_the_tests() -> None:
+    """A number in a docstring needs the test in its row, and the reverse."""
+    named = defaultdict(set)
     for name, docstring in docstrings().items():
-        for number in _NAMED.findall(docstring):
-            said[int(number)].add(name)
+        for number in _NUMBERED.findall(docstring):
+            named[int(number)].add(name)
     _, _, table = PAGE.partition(COMPLAINTS)
-    told = {int(row[0]): set(_PROOF.findall(row[2])) for row in rows(table)}
-    assert list(told) == list(range(1, 13))
-    assert told == said
+    listed = {int(row[0]): set(_TEST.findall(row[2])) for row in rows(table)}
+    assert list(listed) == list(range(1, 13))
+    assert listed == named

@@ -16,7 +16,7 @@ from worker.settings import child_environment, load
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/streamlabel.toml"))
 LABELS = {"emotions": ("joy", "anger", "surprise")}
-# A part of the reader's output for each example, whatever a model of random weights says.
+# Parts of the reader's output that do not depend on the random weights.
 EXPECTED = {
     "sentiment": ("post 1: ", "post 4: "),
     "emotions": ("post 3: ",),
