@@ -10,7 +10,7 @@ One declaration serves flags, environment, TOML file, `check` and the README's t
 Imports `errors` alone.
 """
 
-from worker.settings.declaration import Settings
+from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.origins import (
     Loaded,
     Option,
@@ -33,6 +33,7 @@ from worker.settings.sections import (
 )
 
 __all__ = [
+    "FIRST_OPTIONS",
     "REFERENCE_MODEL",
     "DriftSettings",
     "HttpSettings",

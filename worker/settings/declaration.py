@@ -7,7 +7,7 @@ and `files`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
@@ -33,6 +33,20 @@ _KAFKAS_OWN = (
     "__share_group_state",
     "__cluster_metadata",
 )
+# The options that people need first, in the order in which help and docs show them.
+FIRST_OPTIONS: Final[tuple[str, ...]] = (
+    "kafka.bootstrap_servers",
+    "kafka.group_id",
+    "input.topic",
+    "input.text_path",
+    "output.topic",
+    "output.dead_letter_topic",
+    "model.name",
+    "delivery",
+    "processes",
+    "http.port",
+)
+
 _SMALLEST_CACHE = 100_000  # bytes
 _SMALLEST_REFERENCE = 100  # records
 
