@@ -19,11 +19,11 @@ from benchmarks.docs.markdown import table
 from worker.settings import child_environment
 
 _COMMAND = re.compile(r"^ {4}([\w-]+) {2,}(.+)$", re.MULTILINE)
-_CALL = re.compile(r"^ *(.*\| )?streamlabel ", re.MULTILINE)
+_CALL = re.compile(r"^ *(\w+: +|.*\| )?streamlabel ", re.MULTILINE)
 _HEADING = re.compile(r"^\S.*:$")
 # The groups of a command's own arguments; the groups of settings have a page of their own.
 _OWN = ("positional arguments:", "options:")
-_LEFT_OUT = re.compile(r"-h\b|--help\b|--config\b")
+_LEFT_OUT = re.compile(r"-h\b|--help|--config\b")
 
 
 def page() -> str:
