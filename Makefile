@@ -58,6 +58,8 @@ docs-serve: $(VENV)/.dev
 
 generate: $(VENV)/.dev
 	$(BIN)/python -m schemas.export
+	$(BIN)/python -m worker.settings.schema
+	$(BIN)/python -m benchmarks.chart
 	$(BIN)/python -m benchmarks.docs
 
 bench: $(VENV)/.dev

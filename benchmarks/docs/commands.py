@@ -28,13 +28,17 @@ _LEFT_OUT = re.compile(r"-h\b|--help|--config\b")
 
 def page() -> str:
     """Return a table of the commands, then a section for each."""
-    listed = _COMMAND.findall(_help())
-    rows = ((f"[`streamlabel {name}`](#{name})", summary) for name, summary in listed)
+    rows = ((f"[`streamlabel {name}`](#{name})", text) for name, text in summaries().items())
     parts = [table(("Command", "Purpose"), rows)]
-    for name, _ in listed:
+    for name in summaries():
         parts.append(f"## `streamlabel {name}` {{ #{name} }}")
         parts += _section(_help(name).splitlines())
     return "\n\n".join(parts)
+
+
+def summaries() -> dict[str, str]:
+    """Return the names of the commands with their one-line descriptions."""
+    return dict(_COMMAND.findall(_help()))
 
 
 def _section(lines: list[str]) -> Iterator[str]:

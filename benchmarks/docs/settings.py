@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from annotated_types import BaseMetadata
 
 from benchmarks.docs.markdown import code
-from worker.settings import Option, options
+from worker.settings import FIRST_OPTIONS, Option, options
 
 _SYMBOLS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥"}
 _TYPES = {"bool": "boolean", "int": "integer", "float": "number", "str": "string", "Path": "path"}
@@ -34,8 +34,9 @@ _TITLES = {
 
 
 def page(known: tuple[Option, ...] | None = None) -> str:
-    """Return every option, grouped by its section."""
-    parts = []
+    """Return links to the main options, then every option, grouped by its section."""
+    links = (f"[`{path}`](#{_anchor(path)})" for path in FIRST_OPTIONS)
+    parts = ["Most setups need only these: " + ", ".join(links) + "."]
     for section, members in groupby(options() if known is None else known, _section):
         name = f"`[{section}]`" if section else "Top level of the file"
         parts.append(f"## {_TITLES.get(section, section.capitalize())}\n\n{name}")
@@ -49,15 +50,18 @@ def _section(option: Option) -> str:
 
 
 def _entry(option: Option) -> str:
-    anchor = option.path.replace(".", "-")
     facts = "; ".join([_type(option), f"default {_default(option)}"])
     names = f"`{option.flag}` · " + code(option.env).replace(", ", " · ")
     return (
-        f"### `{option.path}` {{ #{anchor} }}\n\n"
+        f"### `{option.path}` {{ #{_anchor(option.path)} }}\n\n"
         f"{facts}\n{{ .option }}\n\n"
         f"{option.field.description or ''}\n\n"
         f"{names}\n{{ .option }}"
     )
+
+
+def _anchor(path: str) -> str:
+    return path.replace(".", "-")
 
 
 def _type(option: Option) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import docs
-from benchmarks.docs import runbook
-from worker.cli.main import COMMANDS
+from benchmarks.docs import commands, runbook
 from worker.settings import options
 
 NAMES = {page for page, _ in docs.PARTS}
@@ -97,7 +96,7 @@ def test_every_option_and_command_has_an_entry(written: dict[str, str]) -> None:
     for option in options():
         assert sum(f"`{option.path}`" in heading for heading in headings) == 1
         assert f"`{option.flag}` · " in written["settings.md"]
-    for command in COMMANDS:
+    for command in commands.summaries():
         assert f"\n## `streamlabel {command}` " in written["commands.md"]
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from benchmarks.docs import commands
 from setup import absolute
-from worker.cli.main import COMMANDS
 from worker.settings import child_environment, load
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ def test_every_command_that_is_shown_exists(text: str) -> None:
     """Each `streamlabel NAME` and each `make NAME` of a shell block can be called."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for name in re.findall(r"^streamlabel ([a-z]\S*)", text, flags=re.MULTILINE):
-        assert name in COMMANDS
+        assert name in commands.summaries()
     for name in re.findall(r"^make ([a-z-]+)", text, flags=re.MULTILINE):
         assert re.search(rf"^{name}:", makefile, flags=re.MULTILINE)
 
