@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 
 ALERTS = Path(__file__).parents[2] / "deploy/prometheus/alerts.yml"
+# Names of settings, metrics, reasons, paths and files.
+_NAME = re.compile(r"/(?:livez|readyz|metrics)\b|\b[a-z][\w-]*(?:[._/][\w-]*\w)+|\b[a-z]+_\w+")
 _VALUE = re.compile(r"{{\s*(?:\$labels\.(\w+)|\$value[^}]*)\s*}}")
 
 
@@ -30,7 +32,7 @@ def _entry(rule: dict[str, Any]) -> str:
         f"## {name} {{ #{name.lower()} }}\n\n"
         f"{rule['labels']['severity']}{duration}\n{{ .option }}\n\n"
         f"**{_filled(notes['summary'])}**\n\n"
-        f"{notes['runbook'].strip()}\n\n"
+        f"{_marked(notes['runbook'].strip())}\n\n"
         f"```promql\n{rule['expr'].strip()}\n```"
     )
 
@@ -38,3 +40,9 @@ def _entry(rule: dict[str, Any]) -> str:
 def _filled(summary: str) -> str:
     """Replace the placeholders of Prometheus by words."""
     return _VALUE.sub(lambda match: f"<{match[1] or 'value'}>".replace("<", "&lt;"), summary)
+
+
+def _marked(text: str) -> str:
+    """Return the text with names as code; spans that are code already stay."""
+    spans = text.split("`")
+    return "`".join(_NAME.sub(r"`\g<0>`", s) if i % 2 == 0 else s for i, s in enumerate(spans))

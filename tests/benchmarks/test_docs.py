@@ -131,3 +131,11 @@ def test_no_cell_breaks_its_table(written: dict[str, str]) -> None:
             cells = line.replace("\\|", "").count("|") if line.startswith("|") else 0
             assert cells == width or not (cells and width)
             width = cells
+
+
+def test_names_in_the_runbook_are_code() -> None:
+    """Names of settings, metrics and paths are marked once, also those that were marked already."""
+    page = runbook.page()
+    assert "`kafka.session_timeout`" in page
+    assert "`/livez`" in page
+    assert "``" not in page.replace("```", "")
