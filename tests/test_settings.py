@@ -48,6 +48,13 @@ def test_every_option_has_names_and_says_its_unit_or_meaning() -> None:
             assert any(unit in told for unit in units), f"{option.path} has no unit"
 
 
+def test_settings_name_every_topic_of_a_worker() -> None:
+    topics = load({"input.topic": "a", "output.topic": "b"}, environ={}).settings.topics
+    assert topics.inputs == ("a",)
+    assert topics.outputs == ("b", "texts.dead")
+    assert topics.all == ("a", "b", "texts.dead")
+
+
 def test_values_from_the_environment_are_converted() -> None:
     loaded = load(environ={"STREAMLABEL_HTTP_PORT": "8080", "STREAMLABEL_HTTP_ENABLED": "false"})
     assert (loaded.settings.http.port, loaded.settings.http.enabled) == (8080, False)
