@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from worker.cli.check import shown
-from worker.cli.main import COMMANDS, main
+from worker.cli.main import main
+from worker.cli.parser import COMMANDS
 from worker.errors import SettingsError
 from worker.settings import Settings, child_environment, load, options, plain_values
 
@@ -175,6 +176,7 @@ def test_a_misspelt_flag_is_told_with_the_nearest_one_in_every_command(
     needed = {
         "classify": ["a text"],
         "topics": ["describe"],
+        "completion": ["bash"],
         "plan": ["--rate", "1", "--latency-goal", "1"],
     }
     with pytest.raises(SystemExit) as ended:

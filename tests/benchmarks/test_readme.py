@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import readme
-from worker.cli.main import COMMANDS
+from worker.cli.parser import COMMANDS
 from worker.settings import options
 
 EMPTY = "\n\n".join(f"## {n}\n<!-- {n}:begin -->\n<!-- {n}:end -->\n(kept)" for n in readme.TABLES)

@@ -143,7 +143,7 @@ def test_it_can_be_turned_off_and_shouts_all_the_same(broker: Broker, topics: To
 def check(broker: Broker, topics: Topics, model: Path, **more: object) -> int:
     given = flags(broker, topics) | {k.replace("__", "."): v for k, v in more.items()}
     words = [f"{one.flag}={given[one.path]}" for one in options() if one.path in given]
-    return main(["check", "--only-changed", "--model", str(model), *words])
+    return main(["check", "--model", str(model), *words])
 
 
 def test_check_reads_the_newest_records_and_says_where_the_text_may_lie(
