@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from worker.cli.check import shown
-from worker.cli.main import COMMANDS, main
+from worker.cli.main import main
+from worker.cli.parser import COMMANDS
 from worker.errors import SettingsError
 from worker.settings import child_environment, load, options, plain_values
 
@@ -44,6 +45,13 @@ def test_every_option_has_names_and_says_its_unit_or_meaning() -> None:
             told = f"{option.path} {option.field.description}".lower()
             units = ("second", "_ms", "byte", "token", "record", "port", "thread")
             assert any(unit in told for unit in units), f"{option.path} has no unit"
+
+
+def test_settings_name_every_topic_of_a_worker() -> None:
+    topics = load({"input.topic": "a", "output.topic": "b"}, environ={}).settings.topics
+    assert topics.inputs == ("a",)
+    assert topics.outputs == ("b", "texts.dead")
+    assert topics.all == ("a", "b", "texts.dead")
 
 
 def test_values_from_the_environment_are_converted() -> None:
@@ -166,6 +174,7 @@ def test_a_misspelt_flag_is_told_with_the_nearest_one_in_every_command(
     needed = {
         "classify": ["a text"],
         "topics": ["describe"],
+        "completion": ["bash"],
         "plan": ["--rate", "1", "--latency-goal", "1"],
     }
     with pytest.raises(SystemExit) as ended:

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from tests.deploy.project import PROVISIONING, ROOT, SCRAPING, Project, interpolated, seconds
-from worker.cli.main import _parser
+from worker.cli.parser import build_parser
 from worker.settings import load, options
 
 # What the images of others listen to and answer, as their documentation says.
@@ -155,7 +155,7 @@ def commands(project: Project) -> Faults:
         try:
             with redirect_stderr(said):
                 command = service.get("command", default)
-                _parser(command).parse_args(command)
+                build_parser(command).parse_args(command)
         except SystemExit:
             yield f"{name}: {said.getvalue().splitlines()[-1]}"
         context = project.root / service["build"]["context"]

@@ -277,7 +277,7 @@ def test_a_picture_of_another_version_is_told_without_a_stack(picture: bytes) ->
     with stranger(body, "text/event-stream") as url:
         done = top(int(url.rpartition(":")[2]), "--once")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "shows what this version does not know" in done.stderr
+    assert "sends a snapshot that this version can't read" in done.stderr
     assert "Traceback" not in done.stderr
 
 

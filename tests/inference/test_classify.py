@@ -1,4 +1,4 @@
-"""`streamlabel classify`: the worker's model without Kafka, for people and for programs."""
+"""`streamlabel classify` with a real model: its input, its output and its failures."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from tests.support.models import Architecture, make_checkpoint
-from worker.cli import classify
 from worker.cli.main import main
+from worker.cli.texts import lines
 from worker.inference.torch_engine import TorchClassifier
 
 ROOT = Path(__file__).parent.parent.parent
@@ -31,7 +31,7 @@ def model(checkpoint: Callable[[Architecture], Path]) -> str:
 
 
 class Drip(io.RawIOBase):
-    """A pipe whose writer is slow: each read gives what has been written since."""
+    """A pipe with a slow writer: each read returns one write."""
 
     def __init__(self, *writes: bytes, before_each: Callable[[], Any] = lambda: None) -> None:
         self._writes = list(writes)
@@ -50,7 +50,7 @@ def documents(printed: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in printed.splitlines()]
 
 
-def test_one_object_a_text(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_one_object_a_text(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classify", "--json", "--model", model, "I hate this so much!", "w " * 99]) == 0
     first, second = documents(capsys.readouterr().out)
     assert set(first) == {"text", "label", "score", "labels", "token_count", "truncated"}
@@ -61,7 +61,7 @@ def test_one_object_a_text(model: str, capsys: pytest.CaptureFixture[str]) -> No
     assert scores[first["label"]] == first["score"] == max(scores.values())
 
 
-def test_a_table_for_people(
+def test_the_table_shows_label_score_and_tokens(
     model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
@@ -94,18 +94,18 @@ def test_hostile_texts_and_labels_do_not_reach_the_terminal(
     assert documents(printed)[0]["text"] == text
 
 
-def test_lines_from_a_pipe(
+def test_a_pipe_is_labelled_line_by_line(
     model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe(monkeypatch, io.BytesIO("one\r\n\n  \n two é\n\xff\nlast".encode("latin-1")))
     assert main(["classify", "--json", "--model", model, "-"]) == 0
     printed = capsys.readouterr()
-    texts = [found["text"] for found in documents(printed.out)]
+    texts = [document["text"] for document in documents(printed.out)]
     assert texts == ["one", " two \ufffd", "\ufffd", "last"]
-    assert printed.err == "streamlabel: skipped 2 blank line(s)\n"
+    assert printed.err == "streamlabel: skipped 2 blank texts\n"
 
 
-def test_an_empty_pipe_is_no_error(
+def test_an_empty_pipe_is_not_an_error(
     model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe(monkeypatch, io.BytesIO(b""))
@@ -113,16 +113,16 @@ def test_an_empty_pipe_is_no_error(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_slow_pipe_is_answered_line_by_line(
+def test_lines_are_labelled_as_they_arrive(
     model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has arrived is labelled before more is waited for."""
+    """The command labels the lines that it has before it waits for more."""
     answered: list[list[str]] = []
 
-    def look() -> None:
-        answered.append([found["text"] for found in documents(capsys.readouterr().out)])
+    def collect() -> None:
+        answered.append([document["text"] for document in documents(capsys.readouterr().out)])
 
-    pipe(monkeypatch, Drip(b"one\ntw", b"o\nthree\n", before_each=look))
+    pipe(monkeypatch, Drip(b"one\ntw", b"o\nthree\n", before_each=collect))
     assert main(["classify", "--json", "--model", model, "-"]) == 0
     assert answered == [[], ["one"], ["two", "three"]]
 
@@ -140,38 +140,77 @@ def test_the_table_of_a_pipe_has_one_header(
     )
 
 
-def test_a_million_lines_are_never_held_at_once() -> None:
-    lines = 1_000_000
-    stream = io.BytesIO(b"short line\n" * lines)
-    sizes = [len(block) for block in classify._lines(stream)]
-    assert sum(sizes) == lines
+def test_lines_are_read_in_blocks() -> None:
+    number = 1_000_000
+    stream = io.BytesIO(b"short line\n" * number)
+    sizes = [len(block) for block in lines(stream)]
+    assert sum(sizes) == number
     assert max(sizes) <= 65_536 / len("short line\n") + 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [([], "required: TEXT"), ([""], "a text is blank"), (["fine", " \n"], "a text is blank")],
 )
 def test_no_text_is_wrong_usage(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["classify", *arguments])
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_pipe_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["classify", "-", "text"]) == 2
-    assert "stands alone" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-", "text"], "must be the only argument"),
+        (["--column", "text", "posts.csv"], "--column needs --csv"),
+    ],
+)
+def test_contradicting_arguments_are_wrong_usage(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["classify", *arguments])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
 
 
-def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_csv_column_is_labelled(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    posts = tmp_path / "posts.csv"
+    posts.write_text('id,text\n1,"good, really"\n2,\n3,bad\n')
+    command = ["classify", "--json", "--model", model, "--csv", "--column", "text", str(posts)]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert [document["text"] for document in documents(printed.out)] == ["good, really", "bad"]
+    assert printed.err == "streamlabel: skipped 1 blank text\n"
+
+
+def test_the_name_of_a_file_is_labelled_with_a_warning(
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The warning has the commands that label the file."""
+    monkeypatch.chdir(tmp_path)
+    Path("my posts.csv").touch()
+    assert main(["classify", "--json", "--model", model, "my posts.csv"]) == 0
+    printed = capsys.readouterr()
+    assert documents(printed.out)[0]["text"] == "my posts.csv"
+    assert "warning: 'my posts.csv' is labelled as a text" in printed.err
+    assert "streamlabel classify --csv --column NAME 'my posts.csv'" in printed.err
+
+
+def test_a_missing_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classify", "--model", "./nowhere", "text"]) == 1
     assert capsys.readouterr().err == "streamlabel: there is no directory ./nowhere\n"
 
 
-def test_a_model_that_gives_no_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_finite_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.torch import load_file, save_file  # noqa: PLC0415
 
     weights = load_file(make_checkpoint(tmp_path) / "model.safetensors")
@@ -182,20 +221,18 @@ def test_a_model_that_gives_no_numbers(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 class TestOneBadText:
-    """It alone has no answer."""
+    """A text that fails does not fail the others."""
 
     @pytest.fixture
     def hostile(self, tmp_path: Path) -> str:
-        """A token was added to the tokenizer, and not to the model."""
+        """A checkpoint whose tokenizer has a token that the model lacks."""
         folder = make_checkpoint(tmp_path / "model")
         tokenizer = AutoTokenizer.from_pretrained(folder)
         tokenizer.add_tokens(["zzz"])
         tokenizer.save_pretrained(folder)
         return str(folder)
 
-    def test_an_id_that_the_model_does_not_know(
-        self, hostile: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_an_unknown_token_id(self, hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
         texts = ["one", "a zzz \x1b[2J", "three"]
         assert main(["classify", "--json", "--model", hostile, *texts]) == 1
         printed = capsys.readouterr()
@@ -206,13 +243,15 @@ class TestOneBadText:
         assert two["error"].startswith("RecordRejected: the text has the token of id 30522")
         assert "streamlabel: no label for 'a zzz [U+001B][2J': RecordRejected: the" in printed.err
 
-    def test_in_a_table(self, hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_failed_text_in_the_table(
+        self, hostile: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["classify", "--model", hostile, "one", "zzz"]) == 1
         _, one, two = capsys.readouterr().out.splitlines()
         assert one.split()[0] in ("NEGATIVE", "POSITIVE")
         assert two.split() == ["-", "-", "-", "zzz"]
 
-    def test_a_model_that_fails_on_it(
+    def test_a_text_on_which_the_model_fails(
         self, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         real = TorchClassifier.predict
@@ -228,23 +267,23 @@ class TestOneBadText:
         assert ["error" in answer for answer in answers] == [False, True, False]
         assert answers[1]["error"] == "ValueError: All examples must have one end"
 
-    def test_lines_that_nobody_can_see_are_blank(
+    def test_invisible_lines_are_blank(
         self, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pipe(monkeypatch, io.BytesIO("one\n\u200b\n\0\n".encode()))
         assert main(["classify", "--json", "--model", model, "-"]) == 0
         printed = capsys.readouterr()
         assert len(documents(printed.out)) == 1
-        assert printed.err == "streamlabel: skipped 2 blank line(s)\n"
+        assert printed.err == "streamlabel: skipped 2 blank texts\n"
 
 
 class TestSurroundings:
-    """A shell that closes, fills up or can't spell: one sentence, and no traceback."""
+    """Closed streams, a full disk or an ASCII locale give one line and no traceback."""
 
     def run(self, model: str, rest: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        words = (sys.executable, "-P", "-m", "worker", "classify", "--model", model)
+        command = (sys.executable, "-P", "-m", "worker", "classify", "--model", model)
         return subprocess.run(
-            f"{shlex.join(words)} {rest}",
+            f"{shlex.join(command)} {rest}",
             shell=True,
             capture_output=True,
             text=True,
@@ -260,10 +299,9 @@ class TestSurroundings:
         assert "###" in done.stdout
 
     @pytest.mark.parametrize("closed", ["<&-", ">&-"])
-    def test_a_closed_end(self, model: str, closed: str) -> None:
+    def test_a_closed_stream(self, model: str, closed: str) -> None:
         done = self.run(model, f"- {closed} {'</dev/null' if closed == '>&-' else ''}")
         assert done.returncode == 2
-        assert done.stderr.startswith("streamlabel: wrong settings\n")
         assert "closed" in done.stderr
         assert "Traceback" not in done.stderr
 
@@ -274,7 +312,7 @@ class TestSurroundings:
         done = self.run(model, f"{form} fine >/dev/full", PYTHONUNBUFFERED=unbuffered)
         assert done.returncode == 1
         assert done.stderr == (
-            "streamlabel: standard output can't be written: No space left on device\n"
+            "streamlabel: can't write standard output: No space left on device\n"
         )
 
 

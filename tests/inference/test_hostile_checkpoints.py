@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from tests.support.models import Architecture, edit_json, make_checkpoint
-from worker.cli import check
+from worker.cli import verdicts
 from worker.cli.main import main
 from worker.errors import ModelUnavailable, RecordRejected
 from worker.inference import names, skeleton
@@ -269,16 +269,16 @@ class TestTerminals:
     def test_check(
         self, steering: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(check, "_broker", lambda _: check.Found("answers"))
-        monkeypatch.setattr(check, "_topics", lambda _: check.Found("there"))
+        monkeypatch.setitem(verdicts.CHECKS, "broker", lambda _: verdicts.Finding("answers"))
+        monkeypatch.setitem(verdicts.CHECKS, "topics", lambda _: verdicts.Finding("there"))
         said = self.run(capsys, "check", "--model", steering)
-        assert "says [U+001B][2Jno, [U+009B]31mye[U+202E]s[U+0007]; up to" in said
+        assert "the labels [U+001B][2Jno, [U+009B]31mye[U+202E]s[U+0007]; up to" in said
 
     def test_many_labels_are_not_all_shown(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(check, "_broker", lambda _: check.Found("answers"))
-        monkeypatch.setattr(check, "_topics", lambda _: check.Found("there"))
+        monkeypatch.setitem(verdicts.CHECKS, "broker", lambda _: verdicts.Finding("answers"))
+        monkeypatch.setitem(verdicts.CHECKS, "topics", lambda _: verdicts.Finding("there"))
         folder = make_checkpoint(tmp_path, labels=[f"label{n}" for n in range(500)])
         assert "label29, and 470 more; up to" in self.run(capsys, "check", "--model", str(folder))
 

@@ -28,8 +28,8 @@ from tests.support.guarded import (
 )
 from tests.support.own_kafka import admin_of, named, own_kafka
 from tests.support.workers import flags, running, texts, wait_until
-from worker.cli.check import _broker as check_broker
-from worker.cli.check import _rights as check_rights
+from worker.cli.verdicts import broker as check_broker
+from worker.cli.verdicts import rights as check_rights
 from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
 from worker.settings import Settings, load
 
@@ -63,7 +63,7 @@ def chosen(broker: Broker, **more: Any) -> Settings:
 def told(settings: Settings) -> str:
     """Return the lines of `check` about rights."""
     try:
-        return check_rights(settings).words
+        return check_rights(settings).detail
     except StreamlabelError as error:
         return str(error)
 
@@ -132,7 +132,7 @@ def test_check_warns_where_a_topics_limits_can_not_be_known(cluster: Cluster) ->
     take_away(admin, CONFIGS[0])
     wait_until(lambda: not all_is_well(settings), what="check warns")
     (warning,) = check_rights(settings).warnings
-    assert "worker lacks DESCRIBE_CONFIGS on topic in: what these topics take" in warning
+    assert "worker lacks DESCRIBE_CONFIGS on topic in: the worker learns the limits" in warning
     grant(admin, [CONFIGS[0]])
     wait_until(lambda: all_is_well(settings), what="all is well again")
 

@@ -1,4 +1,4 @@
-"""`streamlabel topics` and the administration behind it, on a real broker."""
+"""`streamlabel topics`, and the admin client behind it, on a real broker."""
 
 from __future__ import annotations
 
@@ -42,35 +42,47 @@ def described(broker: Broker, topics: Topics, capsys: pytest.CaptureFixture[str]
     return json.loads(capsys.readouterr().out)
 
 
-def test_create_makes_what_is_missing_and_leaves_the_rest(
+def test_create_leaves_existing_topics_unchanged(
     broker: Broker,
     topics: Topics,
     admin: KafkaAdminClient,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A new topic gets as many partitions as the existing input topic."""
+    """A new topic gets as many partitions as the existing input."""
     admin.delete_topics([topics.dead])
     assert main(["topics", "create", *flags(broker, topics)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"there already  {topics.input} (3 partitions")
-    assert lines[2].startswith(f"created        {topics.dead} (3 partitions")
+    assert lines[0] == f"exists   {topics.input}: 3 partitions, 1 copy; left unchanged"
+    assert lines[2] == f"created  {topics.dead}: 3 partitions, 1 copy"
     assert len(lines) == 3
 
 
-def test_create_warns_where_partitions_differ(
+def test_create_says_that_it_ignores_the_size_of_an_existing_topic(
+    broker: Broker, topics: Topics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No topic gets partitions that the operator only asked for a new one."""
+    assert main(["topics", "create", "--partitions", "4", *flags(broker, topics)]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line == (
+        f"exists   {topics.input}: 3 partitions, 1 copy; left unchanged "
+        "(--partitions 4 applies to new topics only)"
+    )
+
+
+def test_create_warns_of_different_numbers_of_partitions(
     broker: Broker,
     topics: Topics,
     admin: KafkaAdminClient,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The partition of an outcome then differs from that of its record."""
+    """An outcome then goes to another partition than its record's."""
     admin.delete_topics([topics.output])
     assert main(["topics", "create", "--partitions", "2", *flags(broker, topics)]) == 0
     assert f"warning: {topics.output} has 2 partitions and the input 3" in capsys.readouterr().out
 
 
-def test_create_shows_the_reason_of_the_broker(our_admin: Admin, topics: Topics) -> None:
-    """More replicas than brokers, or a name that Kafka refuses."""
+def test_create_reports_the_brokers_reason(our_admin: Admin, topics: Topics) -> None:
+    """More copies than brokers, or a name that Kafka forbids."""
     with pytest.raises(Fatal, match=r"can't create topic .*replica"):
         our_admin.create(f"{topics.group}.more", 1, 99)
     with pytest.raises(Fatal, match="can't create topic") as refused:
@@ -81,7 +93,7 @@ def test_create_shows_the_reason_of_the_broker(our_admin: Admin, topics: Topics)
 def test_describe_shows_offsets_and_lag(
     broker: Broker, topics: Topics, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A partition without a commit lags by all of its records."""
+    """The lag of a partition without a commit is its number of records."""
     with KafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
         for number in range(10):
             producer.send(topics.input, b"text", partition=number % 2)
@@ -90,47 +102,50 @@ def test_describe_shows_offsets_and_lag(
     ) as consumer:
         consumer.assign([TopicPartition(topics.input, 0)])
         consumer.commit({TopicPartition(topics.input, 0): OffsetAndMetadata(3, "", -1)})
-    found = described(broker, topics, capsys)
-    rows = found["topics"][topics.input]["partitions"]
+    document = described(broker, topics, capsys)
+    rows = document["topics"][topics.input]["partitions"]
     assert [row["records"] for row in rows] == [5, 5, 0]
     assert [row["committed"] for row in rows] == [3, None, None]
     assert [row["lag"] for row in rows] == [2, 5, 0]
-    assert found["group"] == {"id": topics.group, "members": [], "lag": 7}
+    assert document["group"] == {"id": topics.group, "members": [], "lag": 7}
     assert main(["topics", "describe", *flags(broker, topics)]) == 0
-    assert "lag 7" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{topics.input}  1 copy, cleanup policy delete, retention 7 days" in printed
+    assert f"group {topics.group}: 0 members\nlag 7" in printed
 
 
-def test_describe_names_the_members_and_their_partitions(
+def test_describe_lists_members_and_their_partitions(
     broker: Broker, topics: Topics, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As the coordinator of the group lists them."""
+    """The group's coordinator knows them."""
     with KafkaConsumer(
         topics.input,
         bootstrap_servers=broker.bootstrap_servers,
         group_id=topics.group,
-        client_id="one-of-us",
+        client_id="consumer-1",
         enable_auto_commit=False,
     ) as consumer:
         while not consumer.assignment():
             consumer.poll(timeout_ms=200)
         (member,) = described(broker, topics, capsys)["group"]["members"]
-        assert (member["client_id"], member["partitions"]) == ("one-of-us", [0, 1, 2])
+        assert (member["client_id"], member["partitions"]) == ("consumer-1", [0, 1, 2])
         assert main(["topics", "describe", *flags(broker, topics)]) == 0
-        assert "one-of-us at" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert f"group {topics.group}: 1 member\n  consumer-1 at" in printed
 
 
-def test_describe_fails_where_a_topic_is_missing(
+def test_describe_fails_if_a_topic_is_missing(
     broker: Broker,
     topics: Topics,
     admin: KafkaAdminClient,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It still shows the others, and names the command that makes the missing one."""
+    """It still shows the others, and names the command that creates the missing one."""
     admin.delete_topics([topics.input])
     assert main(["topics", "describe", *flags(broker, topics)]) == 1
-    told = capsys.readouterr().out
-    assert f"{topics.input}: missing (`streamlabel topics create` makes it)" in told
-    assert topics.output in told
+    printed = capsys.readouterr().out
+    assert f"{topics.input}: missing (create it with `streamlabel topics create`)" in printed
+    assert topics.output in printed
 
 
 def test_offsets_of_a_missing_topic_are_an_error(our_admin: Admin) -> None:
@@ -139,8 +154,8 @@ def test_offsets_of_a_missing_topic_are_an_error(our_admin: Admin) -> None:
         our_admin.end_offsets("nowhere")
 
 
-def test_an_admin_may_be_shared_by_threads(our_admin: Admin, topics: Topics) -> None:
-    """The library's client loses answers if shared; ours locks."""
+def test_threads_can_share_an_admin(our_admin: Admin, topics: Topics) -> None:
+    """The library's client loses answers when two threads use it; ours serialises them."""
     answers: list[int] = []
 
     def ask() -> None:

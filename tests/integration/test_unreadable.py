@@ -141,7 +141,7 @@ def test_the_guard_can_be_turned_off_and_still_warns(broker: Broker, topics: Top
 def check(broker: Broker, topics: Topics, model: Path, **more: object) -> int:
     given = flags(broker, topics) | {k.replace("__", "."): v for k, v in more.items()}
     words = [f"{one.flag}={given[one.path]}" for one in options() if one.path in given]
-    return main(["check", "--only-changed", "--model", str(model), *words])
+    return main(["check", "--model", str(model), *words])
 
 
 def test_check_reads_the_newest_records_and_suggests_a_text_path(

@@ -127,7 +127,7 @@ def audit(broker: Broker, topics: Topics, *more: str, timeout: float = 120) -> d
 def check(broker: Broker, topics: Topics, *more: str) -> str:
     """Return the output of `streamlabel check`, which must succeed."""
     command = [
-        *(sys.executable, "-m", "worker", "check", "--only-changed", "--model", "bundled"),
+        *(sys.executable, "-m", "worker", "check", "--model", "bundled"),
         *_at(broker, topics),
         *more,
     ]

@@ -1,9 +1,12 @@
-"""The command line, one file a command. Imports stay light: `--help` must not load torch.
+"""The command line, one module a command. Imports stay light: `--help` must not load torch.
 
 A command is a module with
 
-* a docstring: the command's description (its line in the list stands in `main.COMMANDS`),
-* `OPTIONS`: prefixes of the settings whose flags it takes (`()` for none),
-* `add_arguments(parser)`: what is its own,
-* `run(args, loaded) -> int`: exit code 0 (done) or 1 (failed); `SettingsError` becomes 2.
+* a docstring: the command's description (its summary is in `parser.COMMANDS`),
+* `OPTIONS`: prefixes of the settings that are its flags; `()` for none,
+* `add_arguments(parser)`: adds its own arguments,
+* `run(args, loaded) -> int`: returns 0 (done) or 1 (failed); a `SettingsError` exits with 2.
+
+Beside them: `main` runs a command, `parser` makes the flags and the help; `texts` and `answers` serve
+`classify`, `verdicts` serves `check`.
 """

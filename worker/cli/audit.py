@@ -1,13 +1,13 @@
-"""Prove from the topics alone that the worker's promises held.
+"""Verify from the topics alone that each record was labelled once and in order.
 
 Every input record below the group's committed offsets must have exactly one outcome: a result or a
-dead letter. Outcomes must lie in the order of their partition, and none may be without a record.
-What can't be judged (retention, compaction, a topic made anew, other producers' records) is counted
-and named, never guessed. Reads all three topics once; holds one byte a record in memory; may run
-beside workers.
+dead letter. Outcomes must keep the order of their partition, and each must belong to a record.
+Records that can't be judged (retention, compaction, a recreated topic, other producers) are counted
+and listed with the reason. Reads all three topics once, holds a byte of memory per record, and may
+run beside workers.
 
-With delivery = "at_least_once" duplicates are told but break no promise, unless --allow-duplicates
-sets a bound; with "exactly_once" the bound is 0. Exits 0 where every promise held, else 1.
+With delivery = "at_least_once" duplicates are reported and allowed, unless --allow-duplicates sets a
+limit; with "exactly_once" the limit is 0. Exits 0 if every promise holds, else 1.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from worker.core.audit_report import Offence
+from worker.core.counted import counted
 from worker.settings import Loaded, Settings
 
-if TYPE_CHECKING:  # loading them loads the Kafka client
+if TYPE_CHECKING:  # loading it loads the Kafka client
     from worker.kafka_io.audit import Audit, Progress
 
 OPTIONS: tuple[str, ...] = (
@@ -36,25 +37,25 @@ _HOLDS, _BROKEN = 0, 1
 
 _PROMISES: dict[Offence, str] = {
     "missing": "every record has an outcome",
-    "duplicated": "no record has two",
+    "duplicated": "no record has two outcomes",
     "reordered": "outcomes keep the order of their partition",
     "orphans": "every outcome has a record",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is the audit's own."""
+    """Add the range, the limit of duplicates and the format."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--to-end",
         action="store_true",
-        help="judge all input records that there are now, whatever the group has committed",
+        help="judge all present input records, committed or not",
     )
     parser.add_argument(
         "--allow-duplicates",
         type=_count,
         metavar="N",
-        help="duplicates beyond N break the promise [any number in at_least_once, else 0]",
+        help="fail above N duplicates [default: never in at_least_once, 0 in exactly_once]",
     )
 
 
@@ -66,39 +67,41 @@ def _count(text: str) -> int:
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Read, compare, tell."""
-    from worker.kafka_io.audit import perform  # loads the Kafka client
+    """Compare the topics and print the verdicts; return 0 if every promise holds, else 1."""
+    from worker.kafka_io.audit import perform
 
     settings = loaded.settings
     audit = perform(settings, to_end=args.to_end, progress=_progress_line())
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
-    broken = audit.report.breaches(_allowed(settings, args.allow_duplicates))
+    broken = audit.report.breaches(_limit(settings, args.allow_duplicates))
     if args.json:
         print(json.dumps(_document(settings, audit, broken), ensure_ascii=False))
     else:
-        _tell(audit, broken)
+        _print(audit, broken)
     return _BROKEN if broken else _HOLDS
 
 
-def _allowed(settings: Settings, given: int | None) -> int | None:
-    if given is None and settings.delivery == "exactly_once":
+def _limit(settings: Settings, allowed: int | None) -> int | None:
+    if allowed is None and settings.delivery == "exactly_once":
         return 0
-    return given
+    return allowed
 
 
 def _progress_line() -> Progress:
-    def told(topic: str, done: int, total: int) -> None:
+    """Return a callback that keeps one line of a terminal up to date."""
+
+    def show(topic: str, done: int, total: int) -> None:
         print(f"\r\033[K{topic}: {done:,} of {total:,}", end="", file=sys.stderr, flush=True)
 
-    def untold(topic: str, done: int, total: int) -> None:
-        """Nobody watches."""
+    def ignore(topic: str, done: int, total: int) -> None:
+        """Print nothing: standard error is not a terminal."""
 
-    return told if sys.stderr.isatty() else untold
+    return show if sys.stderr.isatty() else ignore
 
 
 def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[str, Any]:
-    report = audit.report
+    report, topics = audit.report, settings.topics
     return {
         "holds": not broken,
         "broken": broken,
@@ -116,36 +119,40 @@ def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[s
         "notes": audit.notes,
         "delivery": settings.delivery,
         "group": settings.kafka.group_id,
-        "input": settings.input.topic,
-        "output": settings.output.topic,
-        "dead_letters": settings.output.dead_letter_topic,
+        "input": topics.inputs[0],
+        "output": topics.output,
+        "dead_letters": topics.dead_letters,
     }
 
 
-def _tell(audit: Audit, broken: list[Offence]) -> None:
+def _print(audit: Audit, broken: list[Offence]) -> None:
     from rich.console import Console
 
     report, console = audit.report, Console(highlight=False, soft_wrap=True)
     if not report.consumed:
-        console.print(
-            "[yellow]nothing could be judged:[/] no record of the input has an outcome due"
-        )
+        console.print("[yellow]nothing to judge:[/] no input record should have an outcome yet")
     console.print(
-        f"{report.consumed:,} input records: {report.published:,} labelled, "
-        f"{report.dead_lettered:,} dead letters, {report.missing:,} without an outcome"
+        f"{counted(report.consumed, 'input record')}: {report.published:,} labelled, "
+        f"{counted(report.dead_lettered, 'dead letter')}, {report.missing:,} without an outcome"
     )
     for reason, number in audit.reasons.items():
         console.print(f"  {reason} {number:,}", markup=False)
     for offence, promise in _PROMISES.items():
-        number = getattr(report, offence)
         style, word = ("red", "BROKEN") if offence in broken else ("green", "holds")
-        found = f"{number:,} {offence}" if number else ""
-        console.print(f"[{style}]{word:>6}[/]  {promise:<44}{found}".rstrip())
+        line = f"{promise:<44}{_number_of(offence, getattr(report, offence))}".rstrip()
+        console.print(f"[{style}]{word:>6}[/]  {line}")
         for example in report.examples.get(offence, []):
             console.print(f"          {example}", markup=False)
     if report.pending:
-        console.print(f"not judged: {report.pending:,} input offsets that are not committed yet")
-    for why, number in report.unjudged.items():
-        console.print(f"not judged: {number:,} x {why}", markup=False)
+        console.print(f"not judged: {counted(report.pending, 'input offset')} not committed yet")
+    for reason, number in report.unjudged.items():
+        console.print(f"not judged: {number:,} x {reason}", markup=False)
     for note in audit.notes:
         console.print(f"note: {note}", markup=False)
+
+
+def _number_of(offence: Offence, number: int) -> str:
+    """Return the number in words, or nothing for 0."""
+    if not number:
+        return ""
+    return counted(number, "orphan") if offence == "orphans" else f"{number:,} {offence}"

@@ -1,190 +1,134 @@
 """Check the settings, the broker, the topics, the newest records and the model.
 
-Prints every setting in force with its origin (secrets hidden), then tries each part and says
-what to do about each fault. It joins no group, commits nothing and shows no text.
+Prints the settings that differ from the defaults, with their origin (secrets hidden). Then checks
+each part, and says how to fix what fails. Joins no group, commits nothing and shows no text.
+Exits 1 if a check fails.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from worker.core.visible import excerpt, visible
-from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
+from worker.cli.verdicts import CHECKS, Verdict, attempt
+from worker.core.counted import counted
+from worker.core.visible import visible
 from worker.settings import Loaded, Option, Settings, options
 
 if TYPE_CHECKING:
-    from worker.core.records import ModelCard
-    from worker.core.topics import TopicInfo
+    from rich.console import Console
+    from rich.table import Table
 
 OPTIONS = ("",)
 
-_LABELS, _LABEL = 30, 60  # that are shown, and characters of each
-_SAMPLED = 20  # records of each partition
-
-
-class Found(NamedTuple):
-    """A part that works, and what is doubtful about it all the same."""
-
-    words: str
-    warnings: tuple[str, ...] = ()
-
-
-Part = Callable[[Settings], Found]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what is this command's own."""
+    """Add what to print."""
     parser.add_argument(
-        "--only-changed", action="store_true", help="show only settings that differ from defaults"
+        "--all", action="store_true", help="show all settings, also those at their defaults"
     )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Print the settings and try each part.
-
-    Returns:
-        0 where every part works, 1 otherwise.
-    """
-    from rich.console import Console
-
+    """Print the settings and the verdicts; return 0 if every check passed, else 1."""
     from worker.logs import configure
 
     configure(loaded.settings.log.level, loaded.settings.log.format)
+    listed = [o for o in options() if args.all or differs(o, loaded.settings)]
+    if args.json:
+        verdicts = [attempt(name, loaded.settings) for name in CHECKS]
+        print(json.dumps(_document(loaded, listed, verdicts)))
+    else:
+        verdicts = _print(loaded, listed)
+    return 0 if all(verdict.ok for verdict in verdicts) else 1
+
+
+def differs(option: Option, settings: Settings) -> bool:
+    """Return whether a setting has another value than its default."""
+    return bool(_value(option, settings) != option.field.default)
+
+
+def shown(option: Option, settings: Settings) -> str:
+    """Return a setting's value for people: `-` if it is not set, `(hidden)` for a secret."""
+    value = _value(option, settings)
+    if value is None:
+        return "-"
+    return "(hidden)" if option.secret else str(value)
+
+
+def _value(option: Option, settings: Settings) -> Any:
+    value: Any = settings
+    for step in option.path.split("."):
+        value = getattr(value, step)
+    return value
+
+
+def _document(
+    loaded: Loaded, listed: Sequence[Option], verdicts: Sequence[Verdict]
+) -> dict[str, Any]:
+    return {
+        "ok": all(verdict.ok for verdict in verdicts),
+        "settings": {
+            option.path: {
+                "value": _plain(option, loaded.settings),
+                "from": loaded.origins.get(option.path, "default"),
+            }
+            for option in listed
+        },
+        "warnings": list(loaded.warnings),
+        "verdicts": [verdict._asdict() for verdict in verdicts],
+    }
+
+
+def _plain(option: Option, settings: Settings) -> Any:
+    """Return a value that JSON can hold, without secrets."""
+    value = _value(option, settings)
+    return value if isinstance(value, bool | int | float | None) else shown(option, settings)
+
+
+def _print(loaded: Loaded, listed: Sequence[Option]) -> list[Verdict]:
+    """Print the settings, then each verdict as soon as it is known."""
+    from rich.console import Console
+
     console = Console(highlight=False)
-    console.print(_table(loaded, only_changed=args.only_changed))
+    if listed:
+        console.print(_table(loaded, listed))
+    if others := len(options()) - len(listed):
+        kind = "other setting" if listed else "setting"
+        verb = "has its default" if others == 1 else "have their defaults"
+        console.print(f"{counted(others, kind)} {verb} (--all shows them)\n")
     for warning in loaded.warnings:
         console.print(f"[yellow]![/] {warning}", soft_wrap=True)
-    parts: tuple[tuple[str, Part], ...] = (
-        ("broker", _broker),
-        ("topics", _topics),
-        ("rights", _rights),
-        ("records", _records),
-        ("model", _model),
-    )
-    results = [_try(console, name, part, loaded.settings) for name, part in parts]
-    return 0 if all(results) else 1
+    verdicts = []
+    for name in CHECKS:
+        verdicts.append(verdict := attempt(name, loaded.settings))
+        _print_line(
+            console, "[green]ok[/]  " if verdict.ok else "[red]FAIL[/]", name, verdict.detail
+        )
+        for warning in verdict.warnings:
+            _print_line(console, "[yellow]warn[/]", name, warning)
+    return verdicts
 
 
-def _try(console: Any, name: str, part: Part, settings: Settings) -> bool:
-    try:
-        found, good = part(settings), True
-    except StreamlabelError as error:
-        found, good = Found(str(error)), False
-    _say(console, "[green]ok[/]  " if good else "[red]FAIL[/]", name, found.words)
-    for warning in found.warnings:
-        _say(console, "[yellow]!![/]  ", name, warning)
-    return good
-
-
-def _say(console: Any, mark: str, name: str, words: str) -> None:
+def _print_line(console: Console, mark: str, name: str, text: str) -> None:
     console.print(f"{mark} {name}: ", end="")
-    # Soft wrapping, so that a command in it can be copied; visible, for a label may hold anything.
-    console.print(visible(words), markup=False, soft_wrap=True)
+    # Soft wrapping keeps a command in the text fit to be copied. A label may hold anything, so the
+    # text is made visible and is no markup.
+    console.print(visible(text), markup=False, soft_wrap=True)
 
 
-def _table(loaded: Loaded, *, only_changed: bool) -> Any:
+def _table(loaded: Loaded, listed: Sequence[Option]) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("setting", "value", "from"):
         table.add_column(column, overflow="fold")
-    for option in options():
-        origin = loaded.origins.get(option.path)
-        if origin or not only_changed:
-            value = visible(shown(option, loaded.settings))
-            table.add_row(option.path, value.replace("[", r"\["), origin or "[dim]default[/]")
+    for option in listed:
+        value = visible(shown(option, loaded.settings))
+        origin = loaded.origins.get(option.path) or "[dim]default[/]"
+        table.add_row(option.path, value.replace("[", r"\["), origin)
     return table
-
-
-def shown(option: Option, settings: Settings) -> str:
-    """An option's value as it may be shown: a secret only says whether it is set."""
-    value: Any = settings
-    for step in option.path.split("."):
-        value = getattr(value, step)
-    if value is None:
-        return "-"
-    return "(hidden)" if option.secret else str(value)
-
-
-def _broker(settings: Settings) -> Found:
-    from worker.kafka_io.admin import Admin
-
-    with Admin(settings.kafka) as admin:
-        return Found(f"{settings.kafka.bootstrap_servers} answers", tuple(admin.cut_off()))
-
-
-def _topics(settings: Settings) -> Found:
-    from worker.runtime.topics import judged
-
-    found = _there(settings)
-    partitions = (f"{name} ({info.partitions} partitions)" for name, info in found.items())
-    return Found(", ".join(partitions), tuple(judged(settings, found)))
-
-
-def _there(settings: Settings) -> dict[str, TopicInfo]:
-    from worker.runtime.topics import require
-
-    return require(settings.model_copy(update={"create_topics": False}))
-
-
-def _rights(settings: Settings) -> Found:
-    from worker.clock import SystemClock
-    from worker.kafka_io.rights import try_rights
-
-    rights = try_rights(settings, SystemClock())
-    user = settings.kafka.sasl_username or "this client"
-    lacking = [right for right in rights if right.held is False]
-    if needed := [right.words for right in lacking if right.needed]:
-        raise AccessDenied(f"{user} lacks {', '.join(needed)}: grant that")
-    warnings = []
-    if lacking:
-        told = ", ".join(right.words for right in lacking)
-        warnings.append(f"{user} lacks {told}: what these topics take is found out by trying")
-    if untold := [right.words for right in rights if right.held is None]:
-        warnings.append(f"the broker does not tell whether {user} has {', '.join(untold)}")
-    held = ", ".join(right.words for right in rights if right.held)
-    return Found(f"{user} has {held}", tuple(warnings))
-
-
-def _records(settings: Settings) -> Found:
-    from worker.clock import SystemClock
-    from worker.core.sampling import Sample
-    from worker.kafka_io.newest import newest
-
-    sample = Sample(settings.input)
-    for record in newest(settings, _SAMPLED, SystemClock()):
-        sample.note(record)
-    told, limit = sample.told(), settings.max_unreadable_ratio
-    if sample.worst > limit:
-        raise Fatal(f"{told} A worker stops at such a share (max_unreadable_ratio is {limit:g})")
-    return Found(f"{sample.records} looked at", (told,)) if sample.doubtful else Found(told)
-
-
-def _model(settings: Settings) -> Found:
-    from worker.inference.loading import load
-
-    _, classifier = load(settings.model, settings.batch.forward_tokens)
-    card = classifier.card
-    labels = [excerpt(label, _LABEL) for label in card.labels[:_LABELS]]
-    if len(card.labels) > _LABELS:
-        labels.append(f"and {len(card.labels) - _LABELS:,} more")
-    return Found(
-        f"{card.name} ({card.revision}) says {', '.join(labels)}; up to {card.max_tokens} "
-        f"tokens, {card.engine}, {card.dtype} on {card.device}",
-        _of_results(settings, card),
-    )
-
-
-def _of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
-    """A warning where they may not fit their topic. A missing topic has its own part."""
-    from worker.runtime.topics import fit
-
-    try:
-        topics = _there(settings)
-    except (Fatal, BrokerAway):
-        return ()
-    said = fit(settings, topics, card)
-    return (said,) if said else ()

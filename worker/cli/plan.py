@@ -1,9 +1,9 @@
-"""Turn a bench's figures into settings, workers, partitions and a KEDA threshold, each explained.
+"""Derive settings, workers, partitions and a KEDA threshold from a bench, each explained.
 
 streamlabel bench --json bench.json
 streamlabel plan --rate 500 --latency-goal 500 --from bench.json
 
-Exits 1 where the goal can't be met, 2 where there are no figures.
+Exits 1 if the goal can't be met, 2 if the figures are missing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,16 +25,16 @@ OPTIONS: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is wanted, and where the figures are."""
+    """Add the goal and the figures."""
     parser.add_argument(
-        "--rate", type=_positive, required=True, metavar="R", help="texts a second to label"
+        "--rate", type=_positive, required=True, metavar="R", help="texts to label a second"
     )
     parser.add_argument(
         "--latency-goal",
         type=_positive,
         required=True,
         metavar="MS",
-        help="p99 from a text's sending to its result, milliseconds",
+        help="99th percentile of the time from a text to its result, in milliseconds",
     )
     parser.add_argument(
         "--from",
@@ -41,24 +42,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("bench.json"),
         metavar="FILE",
-        help="what `streamlabel bench --json FILE` wrote [bench.json]",
+        help="figures that `streamlabel bench --json FILE` wrote [default: bench.json]",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the commands' signature
-    """Print the plan; returns 0."""
+    """Print the plan; return 0."""
     from worker.bench.figures import read
     from worker.bench.plan import plan
 
-    bench = read(args.figures)
-    made = plan(bench, args.rate, args.latency_goal)
+    figures = read(args.figures)
+    made = plan(figures, args.rate, args.latency_goal)
     if args.json:
         print(json.dumps(dataclasses.asdict(made)))
         return 0
     print(f"# for {args.rate:g} texts/s at a p99 of {args.latency_goal:g} ms, end to end")
-    if bench.quick:
-        print("# the figures are of a quick bench: take them as a first look")
+    if figures.quick:
+        print("# the figures are from `bench --quick`: rough")
     print("\n# streamlabel.toml")
     print("\n".join(_toml(made.settings)))
     print("\n# around the workers")
@@ -67,20 +68,15 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
     return 0
 
 
-def _toml(settings: tuple[Advice, ...]) -> list[str]:
-    """What stands outside of tables first, as TOML wants it."""
-    lines, table = [], ""
-    for advice in sorted(settings, key=lambda advice: "." in advice.name):
-        section, _, key = advice.name.rpartition(".")
-        if section != table:
-            lines += ["", f"[{section}]"]
-            table = section
-        lines += [f"# {advice.why}", f"{key} = {json.dumps(advice.value)}"]
-    return lines
+def _toml(settings: tuple[Advice, ...]) -> Iterator[str]:
+    """Yield each setting as a dotted key, which fits into the file of `streamlabel init`."""
+    for advice in settings:
+        yield f"# {advice.why}"
+        yield f"{advice.name} = {json.dumps(advice.value)}"
 
 
 def _positive(text: str) -> float:
     number = float(text)
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError("more than 0")
+        raise argparse.ArgumentTypeError("must be more than 0")
     return number

@@ -1,8 +1,8 @@
 """Run a worker: read texts from Kafka, label them, publish the results.
 
-Stops on SIGTERM, SIGINT or SIGHUP: drains, commits, leaves the group. Another signal, a second or
-more after the first, stops at once.
-With --processes N, N such workers share this machine, and a parent that is small watches them.
+SIGTERM, SIGINT or SIGHUP stops it: it finishes the records in flight, commits and leaves the group.
+A second signal, a second or more later, stops it at once. With --processes N, a parent process
+without a model runs N workers on this machine and restarts any that dies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from worker.errors import StreamlabelError
 from worker.settings import HttpSettings, Loaded, Settings
 from worker.signals import stop_on_signals
 
-if TYPE_CHECKING:  # a command's heavy rooms are imported when it runs
+if TYPE_CHECKING:  # imported when the command runs, not for its --help
     from worker.http.ask import SupportsAsk
     from worker.http.feeds import PageFeeds
     from worker.http.health import Health
@@ -30,18 +30,17 @@ _NONE: AbstractContextManager[object] = nullcontext()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Every setting is a flag; the command has none of its own."""
-    parser.set_defaults()
+    """Add nothing: every setting is a flag, and the command has no others."""
 
 
-def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the commands' signature
+def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - as in every command
     """Run until stopped.
 
     Returns:
         0 after a clean stop, 1 after a fault.
 
     Raises:
-        SettingsError: the model or this machine contradicts a setting.
+        SettingsError: a setting does not fit the model or this machine.
     """
     from worker.http.connections import raise_file_limit
     from worker.logs import configure, get_logger

@@ -1,12 +1,12 @@
-"""Watch a worker in a terminal: the page's picture, over the worker's HTTP.
+"""Watch a worker in a terminal: its live page, in text.
 
 streamlabel top
 streamlabel top http://10.0.0.7:9100
 streamlabel top --once
 STREAMLABEL_HTTP_TOKEN_FILE=/run/secrets/token streamlabel top http://10.0.0.7:9100
 
-Ctrl-C ends it. Where the output is no terminal it prints a line a second. A worker that goes is
-waited for, and watched again. Exits 1 where nobody answers at the start.
+Ctrl-C ends it. Without a terminal it prints a line a second. If the worker goes away, it waits until
+the worker is back. Exits 1 if the worker does not answer at the start.
 """
 
 from __future__ import annotations
@@ -21,62 +21,55 @@ from worker.settings import Loaded
 
 OPTIONS = ("http.token",)
 
-_MINUTE: Final = 60
-_AGAIN: Final = 2.0  # seconds
-# A picture may hold anything: it comes from whoever listens there.
-_STRANGE: Final = (
+_HISTORY: Final = 60  # snapshots; one a second
+_RETRY_AFTER: Final = 2.0  # seconds
+# Reading a snapshot may raise any of these: its sender may be another program.
+_MALFORMED: Final = (
     *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
 )
 
-Shown = dict[str, Any]
-Show = Callable[[Shown, str], None]  # a picture, and why no newer one comes
+Snapshot = dict[str, Any]
+Show = Callable[[Snapshot, str], None]  # a snapshot, and why no newer one arrives
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which worker, and for how long."""
+    """Add the worker's address, and how long to watch."""
     parser.add_argument(
         "url",
         nargs="?",
         default="http://127.0.0.1:9100",
         metavar="URL",
-        help="the worker's address [http://127.0.0.1:9100]",
+        help="address of the worker [default: http://127.0.0.1:9100]",
     )
-    parser.add_argument("--once", action="store_true", help="show one picture and end")
+    parser.add_argument("--once", action="store_true", help="show one snapshot and exit")
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Watch until Ctrl-C; returns 0.
+    """Watch until Ctrl-C; return 0.
 
     Raises:
-        SettingsError: the URL is none.
-        StreamlabelError: nobody answers there.
+        SettingsError: the URL is not one.
+        StreamlabelError: no worker answers there.
     """
     from rich.console import Console
     from rich.live import Live
 
     from worker.http.terminal import line, screen
 
-    console, given = Console(highlight=False), loaded.settings.http.token
-    token = given.get_secret_value() if given else ""
-    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+    console, secret = Console(highlight=False), loaded.settings.http.token
+    token = secret.get_secret_value() if secret else ""
+
+    def draw(snapshot: Snapshot, problem: str) -> Any:
+        return screen(snapshot, console.width, problem)
+
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the way to end it
         if args.once:
-            _watch(
-                args.url,
-                token,
-                lambda shown, gone: console.print(screen(shown, console.width, gone)),
-                once=True,
-            )
+            _watch(args.url, token, lambda *shown: console.print(draw(*shown)), once=True)
         elif not console.is_terminal:
-            _watch(args.url, token, lambda shown, gone: print(gone or line(shown), flush=True))
+            _watch(args.url, token, lambda new, problem: print(problem or line(new), flush=True))
         else:
             with Live(console=console, screen=True, auto_refresh=False) as live:
-                _watch(
-                    args.url,
-                    token,
-                    lambda shown, gone: live.update(
-                        screen(shown, console.width, gone), refresh=True
-                    ),
-                )
+                _watch(args.url, token, lambda *shown: live.update(draw(*shown), refresh=True))
     return 0
 
 
@@ -84,20 +77,20 @@ def _watch(url: str, token: str, show: Show, *, once: bool = False) -> None:
     from worker.clock import SystemClock
     from worker.http.client import Unwatchable, pictures
 
-    clock, rates = SystemClock(), deque[float | None](maxlen=_MINUTE)
-    last: Shown | None = None
+    clock, rates = SystemClock(), deque[float | None](maxlen=_HISTORY)
+    last: Snapshot | None = None
     while True:
         try:
-            for shown in pictures(url, token):
-                rates.append(shown["texts_per_second"])
-                last = shown | {"history": list(rates)}
+            for snapshot in pictures(url, token):
+                rates.append(snapshot["texts_per_second"])
+                last = snapshot | {"history": list(rates)}
                 show(last, "")
                 if once:
                     return
-        except _STRANGE as error:
-            raise Unwatchable(f"{url} shows what this version does not know") from error
+        except _MALFORMED as error:
+            raise Unwatchable(f"{url} sends a snapshot that this version can't read") from error
         except Unwatchable as error:
             if last is None:
                 raise
             show(last, f"{error}; trying again")
-        clock.sleep(_AGAIN)
+        clock.sleep(_RETRY_AFTER)

@@ -1,7 +1,7 @@
-"""Make the worker's three topics, or show them: sizes, offsets, the group's lag.
+"""Create the worker's topics, or describe them: sizes, offsets, the group's lag.
 
-`create` makes what is missing of the input, output and dead-letter topic and leaves the rest as it
-is. `describe` shows all three, and how far the group is; it exits 1 where one is missing.
+`create` creates those of the input, output and dead-letter topic that are missing, and leaves the
+others unchanged. `describe` shows all three and the group's progress; it exits 1 if one is missing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from worker.core.counted import counted
 from worker.settings import Loaded, Settings
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
@@ -28,21 +29,25 @@ _DEFAULT_PARTITIONS = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is the command's own."""
-    parser.add_argument("action", choices=("create", "describe"))
+    """Add the action and the size of a new topic."""
+    parser.add_argument(
+        "action",
+        choices=("create", "describe"),
+        help="create missing topics, or describe the topics and the group",
+    )
     parser.add_argument(
         "--partitions",
         type=_positive,
         metavar="N",
-        help="create: partitions of each topic, which bound how many workers share the input "
-        f"[{_DEFAULT_PARTITIONS}, or as many as an input that is there]",
+        help="create: partitions of a new topic; at most so many workers share the input "
+        f"[default: those of the input if it exists, else {_DEFAULT_PARTITIONS}]",
     )
     parser.add_argument(
         "--replication-factor",
-        type=int,
+        type=_factor,
         default=-1,
         metavar="N",
-        help="create: copies of each partition [-1: the broker's default]",
+        help="create: copies of each partition of a new topic [default: the broker's]",
     )
     parser.add_argument("--json", action="store_true", help="describe: print one JSON object")
 
@@ -54,8 +59,12 @@ def _positive(text: str) -> int:
     return number
 
 
+def _factor(text: str) -> int:
+    return -1 if text == "-1" else _positive(text)
+
+
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Create or describe."""
+    """Create or describe; return 0, or 1 if a described topic is missing."""
     from worker.kafka_io.admin import Admin
 
     settings = loaded.settings
@@ -66,42 +75,65 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     if args.json:
         print(json.dumps(document, ensure_ascii=False))
     else:
-        _show(document)
+        _print(document)
     return _FAILED if None in document["topics"].values() else _DONE
 
 
-def _names(settings: Settings) -> tuple[str, str, str]:
-    return settings.input.topic, settings.output.topic, settings.output.dead_letter_topic
+# -- create ------------------------------------------------------------------------------------
 
 
-def _create(admin: Admin, settings: Settings, wanted: int | None, replication: int) -> int:
-    names = _names(settings)
+def _create(admin: Admin, settings: Settings, partitions: int | None, replication: int) -> int:
+    names = settings.topics.all
     source = admin.topics(names)[settings.input.topic]
-    partitions = wanted or (source.partitions if source else _DEFAULT_PARTITIONS)
-    made = {name: admin.create(name, partitions, replication) for name in names}
-    found = admin.topics(names)
-    for name, info in found.items():
-        copies = f"{info.partitions} partitions, {info.replication_factor} copies" if info else ""
-        print(f"{'created' if made[name] else 'there already':<14} {name} ({copies})")
-    for warning in _uneven(settings, found):
+    number = partitions or (source.partitions if source else _DEFAULT_PARTITIONS)
+    created = {name: admin.create(name, number, replication) for name in names}
+    infos = admin.topics(names)
+    for name, info in infos.items():
+        if created[name]:
+            print(f"created  {name}: {_size(info)}")
+        else:
+            ignored = _ignored(info, partitions, replication)
+            print(f"exists   {name}: {_size(info)}; left unchanged{ignored}")
+    for warning in _uneven(settings, infos):
         print(f"warning: {warning}")
     return _DONE
 
 
-def _uneven(settings: Settings, found: dict[str, TopicInfo | None]) -> list[str]:
-    """Outcomes go to the partition of their record's number, modulo how many there are."""
-    numbers = {name: info.partitions for name, info in found.items() if info}
-    of_input = numbers.get(settings.input.topic)
+def _size(info: TopicInfo | None) -> str:
+    if info is None:  # deleted meanwhile
+        return "unknown"
+    copies = counted(info.replication_factor, "copy", "copies")
+    return f"{counted(info.partitions, 'partition')}, {copies}"
+
+
+def _ignored(info: TopicInfo | None, partitions: int | None, replication: int) -> str:
+    """Name the flags that ask for another size than an existing topic has."""
+    flags = []
+    if info and partitions and partitions != info.partitions:
+        flags.append(f"--partitions {partitions}")
+    if info and replication not in (-1, info.replication_factor):
+        flags.append(f"--replication-factor {replication}")
+    verb = "applies" if len(flags) == 1 else "apply"
+    return f" ({' and '.join(flags)} {verb} to new topics only)" if flags else ""
+
+
+def _uneven(settings: Settings, infos: dict[str, TopicInfo | None]) -> list[str]:
+    """Warn of output topics with another number of partitions than the input."""
+    numbers = {name: info.partitions for name, info in infos.items() if info}
+    source = numbers.get(settings.input.topic)
     return [
-        f"{name} has {number} partitions and the input {of_input}: a record's outcome goes to "
-        f"partition (its own mod {number}), so input and outcome differ in number"
+        f"{name} has {counted(number, 'partition')} and the input {source}: the outcome of a "
+        f"record of partition p goes to partition p mod {number}"
         for name, number in numbers.items()
-        if number != of_input
+        if number != source
     ]
 
 
+# -- describe ----------------------------------------------------------------------------------
+
+
 def _description(admin: Admin, settings: Settings) -> dict[str, Any]:
-    infos = admin.topics(_names(settings))
+    infos = admin.topics(settings.topics.all)
     group, source = settings.kafka.group_id, settings.input.topic
     committed = admin.committed(group, source) if infos[source] else {}
     topics: dict[str, dict[str, Any] | None] = {
@@ -123,17 +155,17 @@ def _topic(
 ) -> dict[str, Any]:
     starts, ends = admin.start_offsets(name), admin.end_offsets(name)
     rows = []
-    for number, end in ends.items():
-        start = starts[number]
+    for partition, end in ends.items():
+        start = starts[partition]
         row: dict[str, int | None] = {
-            "partition": number,
+            "partition": partition,
             "start": start,
             "end": end,
             "records": end - start,
         }
         if committed is not None:
-            at = committed.get(number)
-            row |= {"committed": at, "lag": max(0, end - (start if at is None else at))}
+            offset = committed.get(partition)
+            row |= {"committed": offset, "lag": max(0, end - (start if offset is None else offset))}
         rows.append(row)
     return {
         "replication_factor": info.replication_factor,
@@ -148,14 +180,14 @@ def _total(topic: dict[str, Any] | None, column: str) -> int | None:
     return sum(row[column] for row in topic["partitions"]) if topic else None
 
 
-def _show(document: dict[str, Any]) -> None:
+def _print(document: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     for name, topic in document["topics"].items():
         if topic is None:
-            console.print(f"[red]{name}: missing[/] (`streamlabel topics create` makes it)\n")
+            console.print(f"[red]{name}: missing[/] (create it with `streamlabel topics create`)\n")
             continue
         console.print(f"[bold]{name}[/]  {_facts(topic)}", soft_wrap=True)
         table = Table(box=None)
@@ -165,7 +197,7 @@ def _show(document: dict[str, Any]) -> None:
             table.add_row(*("-" if cell is None else f"{cell:,}" for cell in row.values()))
         console.print(table, "")
     group = document["group"]
-    console.print(f"group {group['id']}: {len(group['members'])} members", markup=False)
+    console.print(f"group {group['id']}: {counted(len(group['members']), 'member')}", markup=False)
     for member in group["members"]:
         numbers = ", ".join(map(str, member["partitions"])) or "none"
         console.print(f"  {member['client_id']} at {member['host']}: partitions {numbers}")
@@ -174,11 +206,16 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _facts(topic: dict[str, Any]) -> str:
-    retention = topic["retention_ms"]
-    kept = "unknown" if retention is None else f"{retention / 86_400_000:g} days"
     largest = topic["max_message_bytes"]
     return (
-        f"{topic['replication_factor']} copies, {topic['cleanup_policy'] or 'unknown'} policy, "
-        f"kept {'for ever' if retention == -1 else kept}, batches up to "
-        f"{'unknown' if largest is None else f'{largest:,}'} bytes"
+        f"{counted(topic['replication_factor'], 'copy', 'copies')}, cleanup policy "
+        f"{topic['cleanup_policy'] or 'unknown'}, retention {_retention(topic['retention_ms'])}, "
+        f"batches up to {'unknown' if largest is None else f'{largest:,}'} bytes"
     )
+
+
+def _retention(ms: int | None) -> str:
+    if ms is None:
+        return "unknown"
+    days = ms / 86_400_000
+    return "unlimited" if ms == -1 else f"{days:g} {'day' if days == 1 else 'days'}"

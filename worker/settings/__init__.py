@@ -31,6 +31,7 @@ from worker.settings.sections import (
     OutputSettings,
     TracingSettings,
 )
+from worker.settings.topics import WorkerTopics
 
 __all__ = [
     "FIRST_OPTIONS",
@@ -46,6 +47,7 @@ __all__ = [
     "OutputSettings",
     "Settings",
     "TracingSettings",
+    "WorkerTopics",
     "child_environment",
     "load",
     "options",

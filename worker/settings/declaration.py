@@ -26,6 +26,7 @@ from worker.settings.sections import (
     OutputSettings,
     TracingSettings,
 )
+from worker.settings.topics import WorkerTopics
 
 _KAFKAS_OWN = (
     "__consumer_offsets",
@@ -166,6 +167,12 @@ class Settings(BaseSettings):
         """The origins, strongest first, as `load` put them into the initialiser."""
         layers: list[dict[str, Any]] = init_settings().get("layers", [])
         return tuple(_Chosen(settings_cls, layer) for layer in layers)
+
+    @property
+    def topics(self) -> WorkerTopics:
+        """Every topic of this worker."""
+        output = self.output
+        return WorkerTopics((self.input.topic,), output.topic, output.dead_letter_topic)
 
     @property
     def commit_every(self) -> float:

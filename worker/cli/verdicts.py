@@ -1,0 +1,151 @@
+"""The checks behind `streamlabel check`: broker, topics, rights, records, model.
+
+Owns: nothing; each check closes the connection that it opens.
+Thread: main.
+Must not import: torch, transformers or kafka; a check loads them when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from worker.core.counted import counted
+from worker.core.visible import excerpt
+from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.core.records import ModelCard
+    from worker.core.topics import TopicInfo
+
+_LABELS, _LABEL_CHARACTERS = 30, 60  # labels shown, and characters of each
+_SAMPLED = 20  # records of each partition
+
+
+class Finding(NamedTuple):
+    """The result of a check that passed, with warnings about what may still go wrong."""
+
+    detail: str
+    warnings: tuple[str, ...] = ()
+
+
+class Verdict(NamedTuple):
+    """The result of a check, passed or failed."""
+
+    name: str
+    ok: bool
+    detail: str
+    warnings: tuple[str, ...]
+
+
+Check = Callable[[Settings], Finding]
+
+
+def attempt(name: str, settings: Settings) -> Verdict:
+    """Run one of `CHECKS`; an error that it raises becomes the detail of a failed verdict."""
+    try:
+        finding = CHECKS[name](settings)
+    except StreamlabelError as error:
+        return Verdict(name, ok=False, detail=str(error), warnings=())
+    return Verdict(name, ok=True, detail=finding.detail, warnings=finding.warnings)
+
+
+def broker(settings: Settings) -> Finding:
+    """Connect to the cluster."""
+    from worker.kafka_io.admin import Admin
+
+    with Admin(settings.kafka) as admin:
+        return Finding(f"{settings.kafka.bootstrap_servers} answers", tuple(admin.cut_off()))
+
+
+def topics(settings: Settings) -> Finding:
+    """Look for each topic, and compare their configurations."""
+    from worker.runtime.topics import judged
+
+    infos = _infos(settings)
+    sizes = (f"{name} ({counted(info.partitions, 'partition')})" for name, info in infos.items())
+    return Finding(", ".join(sizes), tuple(judged(settings, infos)))
+
+
+def _infos(settings: Settings) -> dict[str, TopicInfo]:
+    from worker.runtime.topics import require
+
+    return require(settings.model_copy(update={"create_topics": False}))
+
+
+def rights(settings: Settings) -> Finding:
+    """Try every right that a worker needs."""
+    from worker.clock import SystemClock
+    from worker.kafka_io.rights import try_rights
+
+    rights = try_rights(settings, SystemClock())
+    user = settings.kafka.sasl_username or "this client"
+    missing = [right for right in rights if right.held is False]
+    if needed := [right.words for right in missing if right.needed]:
+        raise AccessDenied(f"{user} lacks {', '.join(needed)}: grant that")
+    warnings = []
+    if missing:
+        names = ", ".join(right.words for right in missing)
+        warnings.append(
+            f"{user} lacks {names}: the worker learns the limits of these topics only when they "
+            "refuse a record"
+        )
+    if unknown := [right.words for right in rights if right.held is None]:
+        warnings.append(f"the broker does not report whether {user} has {', '.join(unknown)}")
+    held = ", ".join(right.words for right in rights if right.held)
+    return Finding(f"{user} has {held}", tuple(warnings))
+
+
+def records(settings: Settings) -> Finding:
+    """Look for the text in the newest records of the input."""
+    from worker.clock import SystemClock
+    from worker.core.sampling import Sample
+    from worker.kafka_io.newest import newest
+
+    sample = Sample(settings.input)
+    for record in newest(settings, _SAMPLED, SystemClock()):
+        sample.note(record)
+    summary, limit = sample.told(), settings.max_unreadable_ratio
+    if sample.worst > limit:
+        raise Fatal(f"{summary} A worker stops above max_unreadable_ratio = {limit:g}.")
+    if sample.doubtful:
+        return Finding(f"{counted(sample.records, 'record')} sampled", (summary,))
+    return Finding(summary)
+
+
+def model(settings: Settings) -> Finding:
+    """Load the model, which also compares its engine with the reference."""
+    from worker.inference.loading import load
+
+    _, classifier = load(settings.model, settings.batch.forward_tokens)
+    card = classifier.card
+    labels = [excerpt(label, _LABEL_CHARACTERS) for label in card.labels[:_LABELS]]
+    if len(card.labels) > _LABELS:
+        labels.append(f"and {len(card.labels) - _LABELS:,} more")
+    return Finding(
+        f"{card.name} ({card.revision}) has the labels {', '.join(labels)}; up to "
+        f"{card.max_tokens} tokens; {card.engine} engine, {card.dtype} on {card.device}",
+        _warnings_of_results(settings, card),
+    )
+
+
+def _warnings_of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
+    """Return a warning if results may be too large for their topic."""
+    from worker.runtime.topics import fit
+
+    try:
+        infos = _infos(settings)
+    except (Fatal, BrokerAway):  # the check of the topics reports it
+        return ()
+    warning = fit(settings, infos, card)
+    return (warning,) if warning else ()
+
+
+CHECKS: dict[str, Check] = {
+    "broker": broker,
+    "topics": topics,
+    "rights": rights,
+    "records": records,
+    "model": model,
+}

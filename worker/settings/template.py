@@ -1,0 +1,89 @@
+"""The settings file that `streamlabel init` writes: TOML with each setting explained.
+
+Owns: the file's layout.
+Thread: main.
+Must not import: anything of worker outside `settings`.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Collection, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
+
+from worker.settings.declaration import FIRST_OPTIONS
+from worker.settings.origins import Option, options
+
+_WIDTH: Final = 98  # columns of a comment
+_HEAD: Final = """\
+# Settings of streamlabel. A line without a # sets a value; a commented one shows the default.
+# A flag or an environment variable overrides the value in this file.
+#
+# Check this file:  streamlabel check{config}
+# Run a worker:     streamlabel run{config}
+"""
+_ADVICE: Final = "Safer in a file: set {env}_FILE to its name."
+
+
+def settings_template(values: Mapping[str, Any], config: str = "") -> str:
+    """Return a settings file: `FIRST_OPTIONS` and `values` set, all other settings commented out.
+
+    Settings are dotted keys (`kafka.group_id = "..."`), not tables: so the important ones can come
+    first, whichever section they belong to.
+
+    Args:
+        values: setting path -> value, for settings that differ from the default; no secrets.
+        config: the arguments that make a command read this file, such as ` --config my.toml`.
+    """
+    by_path = {option.path: option for option in options()}
+    chosen = [*FIRST_OPTIONS, *(path for path in by_path if path in values)]
+    lines = [_HEAD.format(config=config)]
+    for path in dict.fromkeys(chosen):
+        lines += _setting(by_path[path], values)
+    rest = [option for option in options() if option.path not in chosen]
+    for section, members in groupby(rest, key=_section):
+        lines += [f"# ---- {section or 'general'} ".ljust(_WIDTH, "-"), ""]
+        for option in members:
+            lines += _setting(option, {}, comment="# ")
+    return "\n".join(lines)
+
+
+def _section(option: Option) -> str:
+    return option.path.rpartition(".")[0]
+
+
+def _setting(option: Option, values: Mapping[str, Any], comment: str = "") -> Iterator[str]:
+    """Yield an option's comment, its line and an empty line."""
+    text = " ".join(_facts(option, values))
+    yield from textwrap.wrap(
+        text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+    )
+    value = values.get(option.path, option.field.default)
+    yield f"{comment}{option.path} = {_toml(option, value)}"
+    yield ""
+
+
+def _facts(option: Option, values: Mapping[str, Any]) -> Iterator[str]:
+    yield option.field.description or ""
+    if choices := _choices(option.field.annotation):
+        yield f"One of {', '.join(choices)}."
+    if option.path in values and option.field.default is not None:
+        yield f"Default: {option.field.default}."
+    if option.secret:
+        yield _ADVICE.format(env=option.env[0])
+
+
+def _choices(annotation: Any) -> Collection[str]:
+    kinds = [annotation, *get_args(annotation)]
+    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+
+
+def _toml(option: Option, value: Any) -> str:
+    """Return a value as TOML; for one that is not set, a placeholder."""
+    if value is None:
+        is_number = {int, float} & set(get_args(option.field.annotation))
+        return "..." if is_number else '"..."'
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
