@@ -1,8 +1,8 @@
 """Print a script that completes streamlabel's commands and options in your shell.
 
-bash:  streamlabel completion bash > ~/.local/share/bash-completion/completions/streamlabel
-zsh:   streamlabel completion zsh > "${fpath[1]}/_streamlabel"
-fish:  streamlabel completion fish > ~/.config/fish/completions/streamlabel.fish
+    bash:  streamlabel completion bash > ~/.local/share/bash-completion/completions/streamlabel
+    zsh:   streamlabel completion zsh > "${fpath[1]}/_streamlabel"
+    fish:  streamlabel completion fish > ~/.config/fish/completions/streamlabel.fish
 
 Start a new shell afterwards.
 """

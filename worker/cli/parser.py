@@ -52,8 +52,8 @@ class Command(Protocol):
     def run(self, args: argparse.Namespace, loaded: Loaded) -> int: ...
 
 
-class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps descriptions as written, and lines within 100 columns."""
+class Formatter(argparse.HelpFormatter):
+    """Wraps paragraphs, keeps indented ones as they are, and stays within 100 columns."""
 
     def __init__(self, prog: str) -> None:
         columns = min(_WIDEST, shutil.get_terminal_size().columns)
@@ -64,6 +64,15 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         super().add_argument(action)
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             self._action_max_length += self._indent_increment
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Lay a description out: examples are paragraphs whose lines are indented."""
+        return "\n\n".join(
+            paragraph
+            if paragraph.startswith(" ")
+            else textwrap.fill(paragraph, width, initial_indent=indent, subsequent_indent=indent)
+            for paragraph in text.strip().split("\n\n")
+        )
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         """Keep names with a hyphen whole."""
@@ -143,7 +152,7 @@ def build_parser(argv: Sequence[str] = (), *, every: bool = False) -> Parser:
         prog="streamlabel",
         usage="streamlabel COMMAND [OPTIONS]",
         description="Label a Kafka topic of texts with a transformer model.",
-        epilog="`streamlabel COMMAND --help` shows a command's options.\n"
+        epilog="`streamlabel COMMAND --help` shows a command's options. "
         "Start with `streamlabel demo`, or with `streamlabel init` for your own topic.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
