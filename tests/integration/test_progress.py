@@ -125,7 +125,7 @@ def test_offsets_that_are_gone_are_said(
         assert worker.value("streamlabel_partitions_begun_total") == 1
     (line,) = [line for line in lines if "the group has no offsets" in line["event"]]
     assert line["event"] == "the group has no offsets: starting at the earliest"
-    assert line["partitions"] == f"{topics.input}[0]"
+    assert line["partitions"] == [f"{topics.input}[0]"]
 
 
 # -- how far a group is ----------------------------------------------------------------------------

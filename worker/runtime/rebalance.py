@@ -115,7 +115,7 @@ class Rebalance:
         self._metrics.skipped.inc(len(offsets))
         log.warning(
             "the input topic has not had these offsets any more when they were to be read",
-            partition=_named([partition]),
+            partition=_named([partition])[0],
             first=offsets.start,
             last=offsets.stop - 1,
         )
@@ -128,5 +128,5 @@ class Rebalance:
         log.info("partitions let go", kind=kind, partitions=_named(partitions))
 
 
-def _named(partitions: Iterable[Partition]) -> str:
-    return ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(partitions))
+def _named(partitions: Iterable[Partition]) -> list[str]:
+    return [f"{topic}[{partition}]" for topic, partition in sorted(partitions)]
