@@ -123,7 +123,7 @@ class Rebalance:
     def _let_go(self, partitions: list[Partition], kind: str) -> None:
         for partition in partitions:
             self._offsets.revoke(partition)
-        self._metrics.forget_partitions(partitions)
+        self._metrics.remove_partitions(partitions)
         self._metrics.rebalances.labels(kind).inc()
         log.info("partitions let go", kind=kind, partitions=_named(partitions))
 
