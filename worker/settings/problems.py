@@ -64,7 +64,7 @@ def _message(problem: Mapping[str, Any], option: Option | None) -> str | None:
 
 
 def _accepted(field: FieldInfo) -> str | None:
-    """Return the values that a number, a switch or a choice accepts; None for other types."""
+    """Return what a number, a switch or a choice accepts, or None for another type."""
     kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
     kind: Any = field.annotation if get_origin(field.annotation) is Literal else None
     kind = kind or (kinds or [field.annotation])[0]
