@@ -61,13 +61,13 @@ def test_the_value_of_an_unknown_setting_is_not_shown(tmp_path: Path, content: s
 
 
 @pytest.mark.parametrize(
-    "words", [["--kafka-sasl-pasword", SECRET], [f"--sasl={SECRET}"], [SECRET]]
+    "arguments", [["--kafka-sasl-pasword", SECRET], [f"--sasl={SECRET}"], [SECRET]]
 )
 def test_the_value_of_an_unknown_flag_is_not_shown(
-    words: list[str], capsys: pytest.CaptureFixture[str]
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        main(["run", *words])
+        main(["run", *arguments])
     errors = capsys.readouterr().err
     assert "unrecognized arguments" in errors
     assert SECRET not in errors
@@ -89,7 +89,7 @@ def test_a_secret_is_read_from_a_file(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "expected"),
     [
         (None, "No such file"),
         (b"", "is empty"),
@@ -99,7 +99,7 @@ def test_a_secret_is_read_from_a_file(tmp_path: Path, ending: str) -> None:
     ],
 )
 def test_a_file_without_a_secret_is_refused_by_name(
-    tmp_path: Path, content: bytes | None, words: str
+    tmp_path: Path, content: bytes | None, expected: str
 ) -> None:
     file = tmp_path / "password"
     if content is not None:
@@ -107,7 +107,7 @@ def test_a_file_without_a_secret_is_refused_by_name(
     message = refusal(SASL, environ={f"{VARIABLE}_FILE": str(file)})
     assert f"{VARIABLE}_FILE" in message
     assert str(file) in message
-    assert words in message
+    assert expected in message
     assert SECRET not in message
 
 

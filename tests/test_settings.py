@@ -95,7 +95,7 @@ def test_values_from_the_environment_are_converted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "expected"),
     [
         (
             {"http.port": "70000"},
@@ -149,10 +149,10 @@ def test_values_from_the_environment_are_converted() -> None:
         ),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_accepted(flags: dict[str, Any], words: str) -> None:
+def test_a_wrong_value_is_named_with_what_is_accepted(flags: dict[str, Any], expected: str) -> None:
     with pytest.raises(SettingsError) as refused:
         load(flags, environ={})
-    assert words in str(refused.value)
+    assert expected in str(refused.value)
 
 
 def test_a_contradiction_names_the_origins_of_its_values() -> None:
@@ -194,7 +194,7 @@ def test_servers_may_be_a_list_in_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "expected"),
     [
         ('[kafkaa]\nsasl_password = "hunter2"\n', "[kafkaa]: no such table; did you mean [kafka]?"),
         ('[kafka]\nsasl_pasword = "hunter2"\n', "did you mean kafka.sasl_password?"),
@@ -205,13 +205,13 @@ def test_servers_may_be_a_list_in_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_misspelt_name_is_reported_with_the_nearest_one_and_without_its_value(
-    content: str, words: str, tmp_path: Path
+    content: str, expected: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "s.toml"
     config.write_text(content)
     with pytest.raises(SettingsError) as refused:
         load(config=config, environ={})
-    assert words in str(refused.value)
+    assert expected in str(refused.value)
     assert f"(from file {config})" in str(refused.value)
     assert "hunter2" not in str(refused.value)
 

@@ -87,7 +87,7 @@ def write(folder: Path, group: str, name: str = "streamlabel.toml") -> Path:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current directory, empty."""
     folder = tmp_path / "here"
     folder.mkdir()
@@ -95,17 +95,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_file_in_the_current_directory_is_found(here: Path) -> None:
+def test_the_file_in_the_current_directory_is_found(directory: Path) -> None:
     assert find_config(None, {}) is None
-    write(here, "here")
+    write(directory, "here")
     assert find_config(None, {}) == Path("streamlabel.toml")
     assert find_config(None, {"STREAMLABEL_CONFIG": ""}) == Path("streamlabel.toml")
 
 
 def test_a_variable_overrides_the_current_directory_and_the_flag_overrides_both(
-    here: Path, tmp_path: Path
+    directory: Path, tmp_path: Path
 ) -> None:
-    write(here, "here")
+    write(directory, "here")
     by_variable, by_flag = write(tmp_path, "variable", "v.toml"), write(tmp_path, "flag", "f.toml")
     environ = {"STREAMLABEL_CONFIG": str(by_variable)}
     assert find_config(None, environ) == by_variable
@@ -115,8 +115,8 @@ def test_a_variable_overrides_the_current_directory_and_the_flag_overrides_both(
     assert loaded.warnings == ()
 
 
-def test_a_missing_file_is_an_error_that_names_its_origin(here: Path) -> None:
-    write(here, "here")
+def test_a_missing_file_is_an_error_that_names_its_origin(directory: Path) -> None:
+    write(directory, "here")
     with pytest.raises(SettingsError) as refused:
         find_config(Path("no.toml"), {})
     assert str(refused.value) == (
@@ -126,13 +126,13 @@ def test_a_missing_file_is_an_error_that_names_its_origin(here: Path) -> None:
         find_config(None, {"STREAMLABEL_CONFIG": "no.toml"})
 
 
-def test_a_directory_is_not_a_settings_file(here: Path) -> None:
-    assert refusal(config=here) == f"can't read the settings file {here}: Is a directory"
+def test_a_directory_is_not_a_settings_file(directory: Path) -> None:
+    assert refusal(config=directory) == f"can't read the settings file {directory}: Is a directory"
 
 
-def test_load_does_not_search(here: Path) -> None:
+def test_load_does_not_search(directory: Path) -> None:
     """A process of a pool receives its settings whole, in whichever directory it runs."""
-    write(here, "foreign")
+    write(directory, "foreign")
     loaded = load({}, environ={})
     assert (loaded.settings.kafka.group_id, loaded.file) == ("streamlabel", None)
 
@@ -146,8 +146,8 @@ def plan(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
 PLAN = ("plan", "--rate", "1", "--latency-goal", "1", "--from", "/nowhere.json")
 
 
-def test_every_command_reads_the_file_in_the_current_directory(here: Path) -> None:
-    (here / "streamlabel.toml").write_text("[kafkaa]\nx = 1\n")
+def test_every_command_reads_the_file_in_the_current_directory(directory: Path) -> None:
+    (directory / "streamlabel.toml").write_text("[kafkaa]\nx = 1\n")
     alone = {name: v for name, v in child_environment().items() if name != "STREAMLABEL_CONFIG"}
     done = plan(alone)
     assert done.returncode == 2
@@ -156,9 +156,9 @@ def test_every_command_reads_the_file_in_the_current_directory(here: Path) -> No
     )
 
 
-def test_a_child_reads_no_file_in_the_current_directory(here: Path) -> None:
+def test_a_child_reads_no_file_in_the_current_directory(directory: Path) -> None:
     """The demo and the bench start commands in the user's directory."""
-    (here / "streamlabel.toml").write_text("[kafkaa]\nx = 1\n")
+    (directory / "streamlabel.toml").write_text("[kafkaa]\nx = 1\n")
     done = plan(child_environment())
     assert "streamlabel.toml" not in done.stderr
     assert "can't read /nowhere.json" in done.stderr, "the command went on to its own work"
@@ -166,10 +166,10 @@ def test_a_child_reads_no_file_in_the_current_directory(here: Path) -> None:
 
 @pytest.mark.parametrize("command", ["demo", "bench"])
 def test_the_demo_and_the_bench_do_not_search(
-    command: str, here: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file may name a production cluster, which neither must touch unasked."""
-    write(here, "production")
+    write(directory, "production")
     monkeypatch.delenv("STREAMLABEL_CONFIG", raising=False)
     received: list[Loaded] = []
     module = importlib.import_module(f"worker.cli.{command}")

@@ -35,8 +35,8 @@ PLANTED = "from pathlib import Path\nPath({marker!r}).touch()\n"
 def bare_starts(path: Path) -> Iterator[str]:
     """Yield Python commands that would put the current folder first on the path."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        words = node.elts if isinstance(node, ast.List | ast.Tuple) else []
-        strings = [word.value if isinstance(word, ast.Constant) else None for word in words]
+        elements = node.elts if isinstance(node, ast.List | ast.Tuple) else []
+        strings = [word.value if isinstance(word, ast.Constant) else None for word in elements]
         for before, word in zip([None, *strings], strings, strict=False):
             if word in ("-m", "-c") and before not in ("-P", "-S"):
                 yield ast.unparse(node)
