@@ -1,8 +1,8 @@
-"""Fixtures for every test: a broker and topics; and the check that a test leaves nothing behind.
+"""Fixtures of every test: a broker, topics and a group; and checks for threads left behind.
 
-The broker is the one at KAFKA_BOOTSTRAP_SERVERS, else Apache Kafka from KAFKA_HOME, else the
-embedded broker; each test process has its own. The last lines of a run name the broker and the
-number of tests that used it.
+The broker is the one at KAFKA_BOOTSTRAP_SERVERS, else Apache Kafka out of KAFKA_HOME, else the
+embedded one; each test process has its own. The last lines of a run name the broker and the number
+of tests that used it.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from worker.clock import SystemClock
 from worker.demo.broker import EmbeddedBroker
 from worker.settings import read_environment
 
-# The client library reads its protocol files in a way that Python 3.11 alone deprecates, and
-# warnings are errors here.
+# The client library reads its protocol's files in a way that Python 3.11 alone calls deprecated,
+# and warnings are errors here.
 _LIBRARY_WARNING = "(read|open)_text is deprecated"
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", _LIBRARY_WARNING, DeprecationWarning)
     from kafka import KafkaAdminClient
 
 _THREADS_END_WITHIN_S = 5.0
-# Threads of libraries that live as long as the process.
+# Library threads that live as long as the process.
 _LASTING_THREADS = ("tqdm", "TMonitor", "AnyIO", "pytest")
 
 
 @dataclass(frozen=True)
 class Broker:
-    """A running broker. `name` is for people."""
+    """A running broker; `name` is for people."""
 
     bootstrap_servers: str
     kind: Literal["external", "apache", "embedded"]
@@ -51,7 +51,7 @@ class Broker:
 
 @dataclass(frozen=True)
 class Topics:
-    """Existing topics and an empty group, used by no other test."""
+    """Existing topics and a group without members, used by one test only."""
 
     input: str
     output: str
@@ -74,7 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     skips.pytest_configure(config)
     # A shell starts background jobs with SIGINT ignored, `nohup` with SIGHUP, and children inherit
-    # it; tests of Ctrl-C and of a closing terminal must not depend on how they were started.
+    # that; the tests of Ctrl-C and of a closing terminal must not depend on how they were started.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.stash[_used_key] = Counter()
@@ -94,9 +94,9 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Pass the counts of a test process on to the main one."""
-    if (output := getattr(session.config, "workeroutput", None)) is not None:
-        output["used"] = dict(session.config.stash[_used_key])
+    """A test process reports its brokers to the first one."""
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["used"] = dict(session.config.stash[_used_key])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -117,12 +117,12 @@ def pytest_terminal_summary(
 def broker(pytestconfig: pytest.Config) -> Iterator[Broker]:
     """The broker shared by all integration tests of this process."""
     with contextlib.ExitStack() as stack:
-        running = _start_broker(stack)
+        running = _some_broker(stack)
         pytestconfig.stash[_name_key] = running.name
         yield running
 
 
-def _start_broker(stack: contextlib.ExitStack) -> Broker:
+def _some_broker(stack: contextlib.ExitStack) -> Broker:
     if servers := read_environment("KAFKA_BOOTSTRAP_SERVERS"):
         return Broker(servers, "external", f"the broker at {servers} (KAFKA_BOOTSTRAP_SERVERS)")
     if home := read_environment("KAFKA_HOME"):
@@ -136,7 +136,7 @@ def _start_broker(stack: contextlib.ExitStack) -> Broker:
 
 @pytest.fixture(scope="session")
 def admin(broker: Broker) -> Iterator[KafkaAdminClient]:
-    """An admin client for the test's thread: it is not thread-safe."""
+    """An admin client for the test's own thread: it is not thread-safe."""
     client = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers.split(","))
     yield client
     client.close()
@@ -144,14 +144,14 @@ def admin(broker: Broker) -> Iterator[KafkaAdminClient]:
 
 @pytest.fixture
 def make_topics(admin: KafkaAdminClient) -> Iterator[MakeTopics]:
-    """Create topics with `make_topics(partitions=3)`; all are deleted afterwards."""
+    """Return `make_topics(partitions=3)`; all topics are deleted after the test."""
     made: list[str] = []
 
     def make(partitions: int = 3) -> Topics:
         name = f"test-{uuid.uuid4().hex[:10]}"
         topics = Topics(f"{name}.in", f"{name}.out", f"{name}.dead", name, partitions)
         names = [topics.input, topics.output, topics.dead]
-        admin.create_topics({topic: {"num_partitions": partitions} for topic in names})
+        admin.create_topics({one: {"num_partitions": partitions} for one in names})
         made.extend(names)
         admin.wait_for_topics(names)
         return topics
@@ -163,7 +163,7 @@ def make_topics(admin: KafkaAdminClient) -> Iterator[MakeTopics]:
 
 @pytest.fixture
 def topics(make_topics: MakeTopics, request: pytest.FixtureRequest) -> Topics:
-    """Three partitions per topic; `parametrize("topics", [1], indirect=True)` sets the number."""
+    """Topics of three partitions; `parametrize("topics", [1], indirect=True)` changes that."""
     return make_topics(partitions=getattr(request, "param", 3))
 
 
@@ -171,24 +171,24 @@ def topics(make_topics: MakeTopics, request: pytest.FixtureRequest) -> Topics:
 def _nothing_left_behind(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:
-    """Fail a test that leaves a thread running or logs an error."""
+    """Fail a test that leaves a thread or logs an error."""
     before = set(threading.enumerate())
     yield
-    problems = []
+    faults = []
     if not request.node.get_closest_marker("allow_threads"):
-        problems += [f"thread {thread.name!r} is still running" for thread in _leaked(before)]
+        faults += [f"thread {thread.name!r} still runs" for thread in _leaked(before)]
     if not request.node.get_closest_marker("allow_errors"):
-        problems += [f"logged: {record.getMessage()}" for record in _errors(caplog)]
-    if problems:
-        pytest.fail("\n".join(problems), pytrace=False)
+        faults += [f"logged: {record.getMessage()}" for record in _errors(caplog)]
+    if faults:
+        pytest.fail("\n".join(faults), pytrace=False)
 
 
 def _leaked(before: set[threading.Thread]) -> list[threading.Thread]:
-    """Return new threads that do not end in time."""
+    """Return new threads that do not end within a bound."""
     clock = SystemClock()
     deadline = clock.monotonic() + _THREADS_END_WITHIN_S
     for thread in _new_threads(before):
-        with contextlib.suppress(RuntimeError):  # it is just starting
+        with contextlib.suppress(RuntimeError):  # it is just being started
             thread.join(max(0.0, deadline - clock.monotonic()))
     return _new_threads(before)
 
@@ -202,10 +202,10 @@ def _new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
 
 
 def _errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """Return our own errors; the Kafka client logs one for each connection lost on purpose."""
-    records = [*caplog.get_records("setup"), *caplog.get_records("call")]
+    """Return errors logged by the worker; the Kafka client may log lost connections."""
+    said = [*caplog.get_records("setup"), *caplog.get_records("call")]
     return [
         record
-        for record in records
+        for record in said
         if record.levelno >= logging.ERROR and not record.name.startswith("kafka")
     ]
