@@ -249,7 +249,7 @@ class Metrics:
         )
         self.live = gauge(
             "streamlabel_live",
-            "1 while /livez succeeds: a restart is not needed.",
+            "1 while /livez succeeds. 0 asks for a restart.",
             multiprocess_mode="livemin",
         )
         self.ready = gauge(

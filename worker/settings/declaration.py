@@ -102,13 +102,13 @@ class Settings(BaseSettings):
     max_inflight_records: int = Field(
         2_048,
         ge=1,
-        description="Most polled records that can't be committed yet. They are in flight, or "
+        description="Maximum polled records that can't be committed yet. They are in flight, or "
         "acknowledged behind an older record in flight. At the limit, polling pauses.",
     )
     max_inflight_bytes: int = Field(
         64_000_000,
         ge=1,
-        description="Most bytes of such records. At the limit, polling pauses. A compressed record "
+        description="Maximum bytes of such records. At the limit, polling pauses. A compressed record "
         "that unpacks to more becomes a dead letter, without being read whole.",
     )
     max_consecutive_dead_letters: int = Field(

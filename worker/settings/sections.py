@@ -60,7 +60,7 @@ class InputSettings(Section):
     max_bytes: int = Field(
         1_000_000,
         ge=1,
-        description="Largest record value to decode, bytes. Larger values become dead letters.",
+        description="Maximum size of a record value, bytes. Larger values become dead letters.",
     )
     overflow: Literal["truncate", "dead_letter"] = Field(
         "truncate",
@@ -110,7 +110,7 @@ class ModelSettings(Section):
         None, description="Commit, tag or branch of the model on the Hub. Default: its main branch."
     )
     max_tokens: int | None = Field(
-        None, ge=3, description="Longest text, tokens. Default: the model's limit."
+        None, ge=3, description="Maximum length of a text, tokens. Default: the model's limit."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Device for the model. `auto` uses a GPU if PyTorch finds one."
@@ -156,24 +156,24 @@ class BatchSettings(Section):
     # Only a backlog fills them. A larger window sorts into passes with less padding; but four
     # micro-batches can be between poll and publish, and at a stop or a rebalance all are drained:
     # at 40 texts a second, four of 128 take 13 of the 20 seconds of rebalance_drain_timeout.
-    max_records: int = Field(128, ge=1, le=100_000, description="Most records in a micro-batch.")
+    max_records: int = Field(128, ge=1, le=100_000, description="Maximum records in a micro-batch.")
     max_tokens: int = Field(
         8_192,
         ge=1,
-        description="Most tokens in a micro-batch, estimated from the texts' size in bytes.",
+        description="Maximum tokens in a micro-batch, estimated from the texts' size in bytes.",
     )
     latency_goal_ms: float | None = Field(
         None,
         gt=0,
         le=600_000,
-        description="Milliseconds that a record may spend in the worker. Micro-batches shrink to "
+        description="Target for the time of a record in the worker, milliseconds. Micro-batches shrink to "
         "meet the goal at the measured throughput. By default, and during a backlog too large for "
         "the goal, throughput has priority.",
     )
     forward_tokens: int | None = Field(
         None,
         ge=16,
-        description="Most tokens in one forward pass, padding included. Default: measured at "
+        description="Maximum tokens in a forward pass, padding included. Default: measured at "
         "warm-up, or 4,096 if `model.lanes` split the pass.",
     )
 
@@ -247,7 +247,7 @@ class TracingSettings(Section):
         0.0,
         ge=0,
         le=1,
-        description="Share of micro-batches that are traced. Spans go to "
+        description="Share of micro-batches to trace. Spans go to "
         "OTEL_EXPORTER_OTLP_ENDPOINT and need the extra `tracing`. 0 turns tracing off.",
     )
 
