@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import ValidationError
@@ -20,7 +19,7 @@ from worker.settings.sections import PATTERNS
 
 _MAX_SHOWN: Final = 200  # characters of a wrong value
 
-_NUMBERS: Final = {int: "a whole number", float: "a number"}
+_NUMBERS: Final[Mapping[Any, str]] = {int: "a whole number", float: "a number"}
 # Errors of pydantic that `_accepted` answers: wrong type, out of bounds, not among the choices.
 _WRONG_VALUE: Final = ("int_", "float_", "bool_", "literal_", "greater_", "less_", "finite_")
 _MESSAGES: Final = {
@@ -65,14 +64,14 @@ def _message(problem: Mapping[str, Any], option: Option | None) -> str | None:
 
 def _accepted(field: FieldInfo) -> str | None:
     """Return what a number, a switch or a choice accepts, or None for another type."""
-    kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
-    kind: Any = field.annotation if get_origin(field.annotation) is Literal else None
-    kind = kind or (kinds or [field.annotation])[0]
-    if get_origin(kind) is Literal:
-        return f"must be one of {', '.join(map(str, get_args(kind)))}"
-    if kind is bool:
-        return "must be true or false"
-    return f"must be {_NUMBERS[kind]}{_bounds(field)}" if kind in _NUMBERS else None
+    for kind in (field.annotation, *get_args(field.annotation)):  # `int | None` is a union
+        if get_origin(kind) is Literal:
+            return f"must be one of {', '.join(get_args(kind))}"
+        if kind is bool:
+            return "must be true or false"
+        if kind in _NUMBERS:
+            return f"must be {_NUMBERS[kind]}{_bounds(field)}"
+    return None
 
 
 def _bounds(field: FieldInfo) -> str:
