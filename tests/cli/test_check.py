@@ -55,7 +55,9 @@ def test_settings_that_differ_are_shown_before_the_verdicts(
 
 def test_without_changes_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys)
-    assert text.startswith(f"{len(options())} settings have their defaults (--all shows them)")
+    assert text.startswith(
+        f"settings file: none\n{len(options())} settings have their defaults (--all shows them)"
+    )
 
 
 def test_all_shows_the_other_settings_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,6 +78,7 @@ def test_json_is_one_object(
             "processes": {"value": 2, "from": "flag --processes"},
             "http.token": {"value": "(hidden)", "from": "flag --http-token"},
         },
+        "file": None,
         "warnings": [],
         "verdicts": [
             {"name": "broker", "ok": False, "detail": "can't connect to [b]b:9092[/b]", "warnings": []},

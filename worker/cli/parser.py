@@ -14,7 +14,7 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, Protocol, get_args, get_origin
+from typing import Any, Final, NoReturn, Protocol
 
 from worker.core.visible import visible
 from worker.settings import FIRST_OPTIONS, Loaded, Option, Settings, options
@@ -206,7 +206,10 @@ class _HelpAll(argparse.Action):
 
 def _add_settings(parser: Parser, taken: Sequence[Option], *, every: bool) -> None:
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="TOML file of settings; flags override it"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings file (TOML) [default: $STREAMLABEL_CONFIG, else ./streamlabel.toml]",
     )
     shown = list(taken) if every or len(taken) <= _FEW else _first(taken)
     if len(shown) < len(taken):
@@ -232,8 +235,7 @@ def _sections(shown: Iterable[Option]) -> dict[str, list[Option]]:
     """Group options by the first part of their path; the title ends in the section's summary."""
     groups: dict[str, list[Option]] = {}
     for option in shown:
-        section = option.path.rpartition(".")[0]
-        summary = _summary(section).rstrip(".")
+        section, summary = option.section, _summary(option.section).rstrip(".")
         groups.setdefault(f"{section} ({summary})" if section else "general", []).append(option)
     return groups
 
@@ -267,16 +269,10 @@ def _add_flag(
     )
 
 
-def choices(option: Option) -> tuple[str, ...]:
-    """Return the values of an option that takes one of a fixed few, or nothing."""
-    kinds = [option.field.annotation, *get_args(option.field.annotation)]
-    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
-
-
 def _metavar(option: Option) -> str:
     """Return the choices, FILE, DIR, N, or the last word of the name (`--group-id ID`)."""
-    if values := choices(option):
-        return f"{{{','.join(values)}}}"
+    if option.choices:
+        return f"{{{','.join(option.choices)}}}"
     if "Path" in str(option.field.annotation):
         return "DIR" if option.path.endswith("_dir") else "FILE"
     word = option.path.rpartition(".")[2].rpartition("_")[2]
