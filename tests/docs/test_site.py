@@ -71,10 +71,12 @@ def test_the_readmes_example_is_a_message_and_its_result() -> None:
 
 @pytest.mark.parametrize("text", named("toml"))
 def test_every_example_of_settings_is_accepted(text: str, tmp_path: Path) -> None:
-    """Each TOML block of the documentation loads."""
+    """Each TOML block of the documentation loads, and satisfies the JSON Schema of settings."""
     config = tmp_path / "streamlabel.toml"
     config.write_text(text, encoding="utf-8")
     load(config=config, environ={"STREAMLABEL_KAFKA_SASL_PASSWORD": "x"})
+    schema = json.loads((ROOT / "schemas/settings.schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(tomllib.loads(text))
 
 
 @pytest.mark.parametrize("text", named("bash"))

@@ -6,8 +6,8 @@ Records that can't be judged (retention, compaction, a recreated topic, other pr
 and listed with the reason. Reads all three topics once, holds a byte of memory per record, and may
 run beside workers.
 
-With delivery = "at_least_once" duplicates are reported and allowed, unless --allow-duplicates sets a
-limit; with "exactly_once" the limit is 0. Exits 0 if every promise holds, else 1.
+With delivery = "at_least_once" duplicates are reported and allowed, unless --allow-duplicates sets
+a limit; with "exactly_once" the limit is 0. Exits 0 if every promise holds, else 1.
 """
 
 from __future__ import annotations

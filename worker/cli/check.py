@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from worker.cli.verdicts import CHECKS, Verdict, attempt
+from worker.cli.verdicts import CHECKS, CheckResult, attempt
 from worker.core.counted import counted
 from worker.core.visible import visible
 from worker.settings import Loaded, Option, Settings, options
@@ -67,7 +67,7 @@ def _value(option: Option, settings: Settings) -> Any:
 
 
 def _document(
-    loaded: Loaded, listed: Sequence[Option], verdicts: Sequence[Verdict]
+    loaded: Loaded, listed: Sequence[Option], verdicts: Sequence[CheckResult]
 ) -> dict[str, Any]:
     return {
         "ok": all(verdict.ok for verdict in verdicts),
@@ -78,6 +78,7 @@ def _document(
             }
             for option in listed
         },
+        "file": str(loaded.file) if loaded.file else None,
         "warnings": list(loaded.warnings),
         "verdicts": [verdict._asdict() for verdict in verdicts],
     }
@@ -89,13 +90,16 @@ def _plain(option: Option, settings: Settings) -> Any:
     return value if isinstance(value, bool | int | float | None) else shown(option, settings)
 
 
-def _print(loaded: Loaded, listed: Sequence[Option]) -> list[Verdict]:
+def _print(loaded: Loaded, listed: Sequence[Option]) -> list[CheckResult]:
     """Print the settings, then each verdict as soon as it is known."""
     from rich.console import Console
 
     console = Console(highlight=False)
     if listed:
         console.print(_table(loaded, listed))
+    console.print(
+        f"settings file: {visible(str(loaded.file or 'none'))}", markup=False, soft_wrap=True
+    )
     if others := len(options()) - len(listed):
         kind = "other setting" if listed else "setting"
         verb = "has its default" if others == 1 else "have their defaults"

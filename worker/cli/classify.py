@@ -1,8 +1,8 @@
 """Label texts with the model that a worker would use, without Kafka.
 
-streamlabel classify "I hate this so much!" "What a day."
-streamlabel classify --csv --column text posts.csv
-tail -f posts.txt | streamlabel classify --json -
+    streamlabel classify "I hate this so much!" "What a day."
+    streamlabel classify --csv --column text posts.csv
+    tail -f posts.txt | streamlabel classify --json -
 
 A text that the model can't label is reported, the others are labelled, and the exit code is 1.
 """
@@ -106,7 +106,7 @@ def _batches(args: argparse.Namespace) -> Iterable[list[str]]:
 
 
 def _labelling(tokeniser: TransformersTokeniser, classifier: Classifier) -> Label:
-    """Return a function that labels as a worker does: a text that fails does not fail the others."""
+    """Return a function that labels as a worker does: one failing text does not fail the others."""
     from worker.metrics import Metrics
     from worker.runtime.forward import ForwardPasses, tokenise
 

@@ -1,8 +1,8 @@
 """Print a script that completes streamlabel's commands and options in your shell.
 
-bash:  streamlabel completion bash > ~/.local/share/bash-completion/completions/streamlabel
-zsh:   streamlabel completion zsh > "${fpath[1]}/_streamlabel"
-fish:  streamlabel completion fish > ~/.config/fish/completions/streamlabel.fish
+    bash:  streamlabel completion bash > ~/.local/share/bash-completion/completions/streamlabel
+    zsh:   streamlabel completion zsh > "${fpath[1]}/_streamlabel"
+    fish:  streamlabel completion fish > ~/.config/fish/completions/streamlabel.fish
 
 Start a new shell afterwards.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
-from worker.cli.parser import COMMANDS, Parser, build_parser, choices
+from worker.cli.parser import COMMANDS, Parser, build_parser
 from worker.settings import Loaded, options
 
 OPTIONS: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ def script(shell: str) -> str:
 
     parser = build_parser(every=True)
     parser.description = None
-    values = {option.path: choices(option) for option in options()}
+    values = {option.path: option.choices for option in options()}
     for command in _commands(parser):
         command.description = COMMANDS[command.prog.rpartition(" ")[2]]
         for action in command._actions:  # noqa: SLF001 - argparse has no public list of them

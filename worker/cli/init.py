@@ -1,8 +1,8 @@
 """Write a settings file with every setting explained: the main ones set, the others commented.
 
-streamlabel init
-streamlabel init --topic posts --input-text-path body --model bundled
-streamlabel init production.toml --bootstrap-servers broker-1:9092
+    streamlabel init
+    streamlabel init --topic posts --input-text-path body --model bundled
+    streamlabel init production.toml --bootstrap-servers broker-1:9092
 
 A setting's flag (see --help-all) puts its value into the file. An existing file is not overwritten
 without --force. Passwords and tokens are not written: put them into the environment or into files.

@@ -14,7 +14,7 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, Protocol, get_args, get_origin
+from typing import Any, Final, NoReturn, Protocol
 
 from worker.core.visible import visible
 from worker.settings import FIRST_OPTIONS, Loaded, Option, Settings, options
@@ -52,8 +52,8 @@ class Command(Protocol):
     def run(self, args: argparse.Namespace, loaded: Loaded) -> int: ...
 
 
-class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps descriptions as written, and lines within 100 columns."""
+class Formatter(argparse.HelpFormatter):
+    """Wraps paragraphs, keeps indented ones as they are, and stays within 100 columns."""
 
     def __init__(self, prog: str) -> None:
         columns = min(_WIDEST, shutil.get_terminal_size().columns)
@@ -64,6 +64,15 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         super().add_argument(action)
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             self._action_max_length += self._indent_increment
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Lay a description out: examples are paragraphs whose lines are indented."""
+        return "\n\n".join(
+            paragraph
+            if paragraph.startswith(" ")
+            else textwrap.fill(paragraph, width, initial_indent=indent, subsequent_indent=indent)
+            for paragraph in text.strip().split("\n\n")
+        )
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         """Keep names with a hyphen whole."""
@@ -143,7 +152,7 @@ def build_parser(argv: Sequence[str] = (), *, every: bool = False) -> Parser:
         prog="streamlabel",
         usage="streamlabel COMMAND [OPTIONS]",
         description="Label a Kafka topic of texts with a transformer model.",
-        epilog="`streamlabel COMMAND --help` shows a command's options.\n"
+        epilog="`streamlabel COMMAND --help` shows a command's options. "
         "Start with `streamlabel demo`, or with `streamlabel init` for your own topic.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
@@ -197,7 +206,10 @@ class _HelpAll(argparse.Action):
 
 def _add_settings(parser: Parser, taken: Sequence[Option], *, every: bool) -> None:
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="TOML file of settings; flags override it"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings file (TOML) [default: $STREAMLABEL_CONFIG, else ./streamlabel.toml]",
     )
     shown = list(taken) if every or len(taken) <= _FEW else _first(taken)
     if len(shown) < len(taken):
@@ -223,8 +235,7 @@ def _sections(shown: Iterable[Option]) -> dict[str, list[Option]]:
     """Group options by the first part of their path; the title ends in the section's summary."""
     groups: dict[str, list[Option]] = {}
     for option in shown:
-        section = option.path.rpartition(".")[0]
-        summary = _summary(section).rstrip(".")
+        section, summary = option.section, _summary(option.section).rstrip(".")
         groups.setdefault(f"{section} ({summary})" if section else "general", []).append(option)
     return groups
 
@@ -258,16 +269,10 @@ def _add_flag(
     )
 
 
-def choices(option: Option) -> tuple[str, ...]:
-    """Return the values of an option that takes one of a fixed few, or nothing."""
-    kinds = [option.field.annotation, *get_args(option.field.annotation)]
-    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
-
-
 def _metavar(option: Option) -> str:
     """Return the choices, FILE, DIR, N, or the last word of the name (`--group-id ID`)."""
-    if values := choices(option):
-        return f"{{{','.join(values)}}}"
+    if option.choices:
+        return f"{{{','.join(option.choices)}}}"
     if "Path" in str(option.field.annotation):
         return "DIR" if option.path.endswith("_dir") else "FILE"
     word = option.path.rpartition(".")[2].rpartition("_")[2]

@@ -1,7 +1,7 @@
 """Derive settings, workers, partitions and a KEDA threshold from a bench, each explained.
 
-streamlabel bench --json bench.json
-streamlabel plan --rate 500 --latency-goal 500 --from bench.json
+    streamlabel bench --json bench.json
+    streamlabel plan --rate 500 --latency-goal 500 --from bench.json
 
 Exits 1 if the goal can't be met, 2 if the figures are missing.
 """

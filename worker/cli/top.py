@@ -1,12 +1,12 @@
 """Watch a worker in a terminal: its live page, in text.
 
-streamlabel top
-streamlabel top http://10.0.0.7:9100
-streamlabel top --once
-STREAMLABEL_HTTP_TOKEN_FILE=/run/secrets/token streamlabel top http://10.0.0.7:9100
+    streamlabel top
+    streamlabel top http://10.0.0.7:9100
+    streamlabel top --once
+    STREAMLABEL_HTTP_TOKEN_FILE=/run/secrets/token streamlabel top http://10.0.0.7:9100
 
-Ctrl-C ends it. Without a terminal it prints a line a second. If the worker goes away, it waits until
-the worker is back. Exits 1 if the worker does not answer at the start.
+Ctrl-C ends it. Without a terminal it prints a line a second. If the worker goes away, it waits for
+its return. Exits 1 if the worker does not answer at the start.
 """
 
 from __future__ import annotations

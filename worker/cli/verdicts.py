@@ -30,7 +30,7 @@ class Finding(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-class Verdict(NamedTuple):
+class CheckResult(NamedTuple):
     """The result of a check, passed or failed."""
 
     name: str
@@ -42,13 +42,13 @@ class Verdict(NamedTuple):
 Check = Callable[[Settings], Finding]
 
 
-def attempt(name: str, settings: Settings) -> Verdict:
+def attempt(name: str, settings: Settings) -> CheckResult:
     """Run one of `CHECKS`; an error that it raises becomes the detail of a failed verdict."""
     try:
         finding = CHECKS[name](settings)
     except StreamlabelError as error:
-        return Verdict(name, ok=False, detail=str(error), warnings=())
-    return Verdict(name, ok=True, detail=finding.detail, warnings=finding.warnings)
+        return CheckResult(name, ok=False, detail=str(error), warnings=())
+    return CheckResult(name, ok=True, detail=finding.detail, warnings=finding.warnings)
 
 
 def broker(settings: Settings) -> Finding:

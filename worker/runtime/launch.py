@@ -94,7 +94,7 @@ class Launcher:
         if topics is None:
             return
         self._judge(topics, classifier.card)
-        self._metrics.show_labels(classifier.card.labels)
+        self._metrics.create_label_series(classifier.card.labels)
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
         worker.holdups.others = others(settings)
         encoder, replace_outcome = self._encoder(topics, classifier.card)

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final, get_args
 
 from worker.settings.declaration import FIRST_OPTIONS
-from worker.settings.origins import Option, options
+from worker.settings.options import Option, options
+from worker.settings.problems import accepted
 
 _WIDTH: Final = 98  # columns of a comment
 _HEAD: Final = """\
 # Settings of streamlabel. A line without a # sets a value; a commented one shows the default.
 # A flag or an environment variable overrides the value in this file.
+# `kafka.group_id = "x"` is the same as `group_id = "x"` under [kafka]; use one form per section.
 #
 # Check this file:  streamlabel check{config}
 # Run a worker:     streamlabel run{config}
 """
-_ADVICE: Final = "Safer in a file: set {env}_FILE to its name."
+_ADVICE: Final = "{env}_FILE names such a file."
 
 
 def settings_template(values: Mapping[str, Any], config: str = "") -> str:
@@ -44,15 +47,11 @@ def settings_template(values: Mapping[str, Any], config: str = "") -> str:
     for path in dict.fromkeys(chosen):
         lines += _setting(by_path[path], values)
     rest = [option for option in options() if option.path not in chosen]
-    for section, members in groupby(rest, key=_section):
+    for section, members in groupby(rest, key=attrgetter("section")):
         lines += [f"# ---- {section or 'general'} ".ljust(_WIDTH, "-"), ""]
         for option in members:
             lines += _setting(option, {}, comment="# ")
     return "\n".join(lines)
-
-
-def _section(option: Option) -> str:
-    return option.path.rpartition(".")[0]
 
 
 def _setting(option: Option, values: Mapping[str, Any], comment: str = "") -> Iterator[str]:
@@ -68,17 +67,12 @@ def _setting(option: Option, values: Mapping[str, Any], comment: str = "") -> It
 
 def _facts(option: Option, values: Mapping[str, Any]) -> Iterator[str]:
     yield option.field.description or ""
-    if choices := _choices(option.field.annotation):
-        yield f"One of {', '.join(choices)}."
+    if (kind := accepted(option.field)) and not option.is_switch:
+        yield f"{kind[0].upper()}{kind[1:]}."
     if option.path in values and option.field.default is not None:
         yield f"Default: {option.field.default}."
     if option.secret:
         yield _ADVICE.format(env=option.env[0])
-
-
-def _choices(annotation: Any) -> Collection[str]:
-    kinds = [annotation, *get_args(annotation)]
-    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
 
 def _toml(option: Option, value: Any) -> str:
