@@ -104,7 +104,7 @@ class _Run:
         seconds = args.seconds or (5.0 if args.quick else 20.0)
         self._length = _Length(128, 1, seconds, 5) if args.quick else _Length(512, 3, seconds, 20)
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamlabel-")))
-        self._helpers = Helpers(self._folder, stack, interrupts)
+        self._helpers = Helpers(self._folder, stack, interrupts, clock)
         self._config = self._folder / "settings.toml"
         self._config.write_text(as_toml(loaded, options), encoding="utf-8")
 
@@ -153,7 +153,9 @@ class _Run:
         file.write_text(json.dumps(repeated(list(texts), number)), encoding="utf-8")
         command = ["-P", "-m", "worker.bench.engine", "--config", str(self._config)]
         command += ["--texts", str(file), "--rounds", str(rounds)]
-        _, lines = self._helpers.output_of(command + ([] if self._args.quick else ["--sweep"]))
+        _, lines = self._helpers.output_of(
+            "measuring the engine", command + ([] if self._args.quick else ["--sweep"])
+        )
         found = json.loads(lines[-1])
         return Model.model_validate(found["model"]), Engine.model_validate(found["engine"])
 

@@ -1,7 +1,9 @@
-"""RecentPosts written for this project, for a demo on a machine where the rated tweets can't be had.
+"""Posts written for this project, for a demo on a machine that can't download the rated tweets.
 
 Owns: the posts, each with one person's rating from -4 (extremely negative) to 4 (extremely
-positive). Runs on: any thread. Must not import: kafka, torch.
+    positive).
+Thread: any.
+Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from worker.demo.posts import RatedText
 
 
 def fallback_posts() -> list[RatedText]:
-    """Return every post; `id` is unique, `valence` is what one person thought of it."""
+    """Return every post, each with a unique `id`; `valence` is one person's rating."""
     return [
         RatedText(id=f"post-{number}", text=text, valence=valence)
         for number, (valence, text) in enumerate(_POSTS, start=1)
