@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from benchmarks.recorded import RESULTS, Peers, ScaleOut, Variants, results
-from worker.bench.figures import Bench, read
+from worker.bench.figures import BenchResult, read
 from worker.bench.table import caption
 
 
 class Measured(NamedTuple):
     """The results that are at hand."""
 
-    bench: Bench | None
+    bench: BenchResult | None
     peers: Peers | None
     scale: ScaleOut | None
     variants: Variants | None

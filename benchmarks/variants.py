@@ -30,7 +30,7 @@ from rich.table import Table
 
 from benchmarks import readme
 from benchmarks.brokers import some_broker
-from benchmarks.feeds import Look, collecting, scraping, watching
+from benchmarks.observers import Look, collecting, scraping, watching
 from benchmarks.recorded import RESULTS, Variant, Variants
 from worker.bench.machine import processor
 from worker.bench.rig import Rig
@@ -165,8 +165,8 @@ def _answers(asked: Sequence[Question], args: argparse.Namespace) -> list[Varian
                     told = f"{question.name}: {name} ({turn + 1} of {args.rounds})"
                     print(f"bench-variants: {told}", file=sys.stderr, flush=True)
                     rig.flags = setting.flags
-                    with rig.line(texts_of_it) as line, setting.look(line.urls[0]):
-                        rates[name].append(line.drained_at(args.records))
+                    with rig.load_test(texts_of_it) as test, setting.look(test.urls[0]):
+                        rates[name].append(test.drained_at(args.records))
             answers += _judged(question, rates)
     return answers
 

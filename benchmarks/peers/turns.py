@@ -70,10 +70,10 @@ class PeerRig(Rig):
 
     def turn(self, texts: Sequence[str]) -> Turn:
         """Drain a backlog. Raises Fatal where the contender does not do the whole job."""
-        with self.line(texts) as line:
-            kept = _Kept(line.tail, len(texts), self._clock, self._timeout)
-            line.tail = cast("Tail", kept)
-            rate = line.drained_at(len(texts))
+        with self.load_test(texts) as test:
+            kept = _Kept(test.tail, len(texts), self._clock, self._timeout)
+            test.tail = cast("Tail", kept)
+            rate = test.drained_at(len(texts))
             self._until_committed(len(texts), kept)
             return Turn(rate, in_order(kept.records, len(texts)))
 

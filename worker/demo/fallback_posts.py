@@ -32,7 +32,7 @@ _POSTS: Final = (
     (1.2, "Finished the puzzle in under ten minutes, not bad for a Monday"),
     (-3.6, "RIP grandpa. You taught me everything and I miss you so much already"),
     (0.0, "Meeting moved to Thursday 10am, same room"),
-    (2.7, "the new update is SO fast, whoever did this deserves a raise 🙌"),
+    (2.7, "the new update is SO fast, someone deserves a raise 🙌"),
     (-2.9, "Worst customer service I have ever had. 50 minutes on hold and then they hung up"),
     (1.9, "homemade bread, first try, and it actually looks like bread :)"),
     (-1.3, "kinda disappointed by the finale tbh, they rushed everything"),
