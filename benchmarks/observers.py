@@ -1,7 +1,7 @@
-"""Who looks at a worker while it is measured: Prometheus, a page, a collector of traces.
+"""Observers of a worker during a measurement: Prometheus, an open page, a trace collector.
 
-Each runs on a daemon thread of its own for the length of a `with`, and counts for no more than what
-it asks of the worker.
+Owns: their requests; the observers discard the responses.
+Thread: each observer has its own daemon thread until its context exits.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ from typing import Final
 
 from worker.settings import child_environment
 
-Look = Callable[[str], AbstractContextManager[object]]
+Observer = Callable[[str], AbstractContextManager[object]]
 
-_EVERY: Final = 1.0  # seconds
-_COLLECTOR: Final = 4318  # OTLP over HTTP
+_INTERVAL_S: Final = 1.0
+_COLLECTOR_PORT: Final = 4318  # OTLP over HTTP
 
 
 def scraping(url: str) -> AbstractContextManager[object]:
-    """Prometheus, and an eager one: /metrics once a second."""
+    """Get /metrics once a second, as a Prometheus with a short interval does."""
 
     def scrape() -> None:
-        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:  # noqa: S310 - ours
-            answer.read()
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as response:  # noqa: S310 - our URL
+            response.read()
 
-    return _again_and_again(scrape)
+    return _repeating(scrape)
 
 
 def watching(url: str) -> AbstractContextManager[object]:
-    """A page that is kept open, while the worker lives."""
+    """Read the event stream, as an open live page does."""
 
     def watch() -> None:
-        with urllib.request.urlopen(f"{url}/events", timeout=10) as answer:  # noqa: S310 - ours
-            while answer.readline():
+        with urllib.request.urlopen(f"{url}/events", timeout=10) as response:  # noqa: S310 - our URL
+            while response.readline():
                 pass
 
-    return _again_and_again(watch)
+    return _repeating(watch)
 
 
 @contextlib.contextmanager
 def collecting() -> Iterator[None]:
-    """A collector that takes all spans and keeps none, where the exporter looks by default.
+    """Run a collector at the exporter's default address that accepts and discards all spans.
 
-    Raises OSError where the port is taken.
+    Raises OSError if the port is in use.
     """
     if any(name.startswith("OTEL_") for name in child_environment()):
-        yield  # they go where these variables say
+        yield  # these variables name another collector
         return
-    with ThreadingHTTPServer(("127.0.0.1", _COLLECTOR), _Collector) as server:
+    with ThreadingHTTPServer(("127.0.0.1", _COLLECTOR_PORT), _Collector) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, name="collector", daemon=True).start()
         try:
@@ -72,22 +72,22 @@ class _Collector(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nothing of it is news."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
-def _again_and_again(look: Callable[[], None]) -> Iterator[None]:
-    ended = threading.Event()
+def _repeating(request: Callable[[], None]) -> Iterator[None]:
+    stop = threading.Event()
 
     def run() -> None:
-        while not ended.is_set():
-            # The worker has not begun to listen yet, or has ended.
+        while not stop.is_set():
+            # The worker does not listen before it has started, nor after it has stopped.
             with contextlib.suppress(OSError, http.client.HTTPException):
-                look()
-            ended.wait(_EVERY)
+                request()
+            stop.wait(_INTERVAL_S)
 
-    threading.Thread(target=run, name="onlooker", daemon=True).start()
+    threading.Thread(target=run, name="observer", daemon=True).start()
     try:
         yield
     finally:
-        ended.set()
+        stop.set()
