@@ -4,9 +4,9 @@
 
 Each peer is a folder with the exact versions of its packages and an `app.py` that follows its
 documentation; the first lines of the file name the pages. The contenders take turns. Each drains
-the same backlog with the same number of threads, and its output is checked (`turns.py`). A peer that
-can't be installed, exits, times out or publishes other labels is reported with the reason. Prints a
-table to stderr, writes benchmarks/results/peers.json and updates the documentation.
+the same backlog with the same number of threads, and its output is checked (`turns.py`). A peer
+that can't be installed, exits, times out or publishes other labels is reported with the reason.
+Prints a table to stderr, writes benchmarks/results/peers.json and updates the documentation.
 
 Owns: peers.json.
 Thread: main.

@@ -92,7 +92,7 @@ def test_a_reason_is_one_line_without_paths(output: str, index: int, expected: s
 
 
 def test_outcomes_are_sorted_by_record() -> None:
-    """A value of streamlabel is an object with the labels, a value of a peer is the list of them."""
+    """Streamlabel publishes an object with the labels, a peer the list of labels."""
     scores = in_order([outcome(1, LABELS), outcome(0, {"labels": LABELS, "id": "x"})], 2)
     assert scores == [{"no": 0.25, "yes": 0.75}] * 2
 

@@ -52,7 +52,7 @@ class DemoCommand:
         )
 
     def leftovers(self) -> list[str]:
-        """Return what is in its temporary folder, and processes that have it in their environment."""
+        """Return the contents of its temporary folder, and the processes that use it."""
         mark = f"TMPDIR={self._temporary}".encode()
         leftovers = [str(path) for path in self._temporary.iterdir()]
         for environ in Path("/proc").glob("[0-9]*/environ"):
@@ -97,7 +97,7 @@ def test_every_promise_holds(demo: DemoCommand, flags: tuple[str, ...]) -> None:
 def test_an_interrupt_at_any_moment_leaves_nothing_behind(
     demo: DemoCommand, seconds: float, number: signal.Signals
 ) -> None:
-    """Ctrl-C while starting, preparing or streaming exits 130 without a process or a folder left."""
+    """Ctrl-C while starting, preparing or streaming exits 130 and cleans up."""
     running = demo.start("--posts", "2000", "--rate", "20")
     SystemClock().sleep(seconds)
     os.killpg(running.pid, number)

@@ -189,7 +189,7 @@ def _plain(rows: Tensor, weight: Tensor) -> Product:
 
 
 def _packed(rows: Tensor, weight: Tensor) -> Product:
-    """Return a oneDNN product, as inductor calls it: the weight is packed once for the processor."""
+    """Return a oneDNN product, called as inductor does: the weight is packed in advance."""
     ops: Any = torch.ops.mkldnn
     packed = ops._reorder_linear_weight(weight, rows.shape[0])  # noqa: SLF001
     return lambda: ops._linear_pointwise(rows, packed, None, "none", [], "")  # noqa: SLF001

@@ -193,7 +193,7 @@ class LoadTest:
         return latencies
 
     def resident_bytes(self) -> int | None:
-        """Return the worker's memory by its own metrics, or None if the system has no such figure."""
+        """Return the worker's memory by its own metrics, or None if they lack it."""
         if self._workers is None:
             return None
         (resident,) = self._workers.metric("process_resident_memory_bytes")

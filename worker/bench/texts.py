@@ -27,7 +27,7 @@ def read_texts(path: Path) -> list[str]:
 
 
 def repeated(texts: list[str], number: int) -> list[str]:
-    """Return `number` texts: an even selection of a longer list, or repetitions of a shorter one."""
+    """Return `number` texts: an even selection of a longer list, or a shorter one repeated."""
     if len(texts) >= number:
         return [texts[index * len(texts) // number] for index in range(number)]
     return [texts[index % len(texts)] for index in range(number)]

@@ -225,7 +225,7 @@ class _DemoRun:
         return tally
 
     def _unseen(self) -> Callable[[str], bool] | None:
-        """Return a test for texts outside the bundled model's training data, which has most tweets."""
+        """Return a test for texts that the bundled model, trained on most tweets, has not seen."""
         if self._args.model != "bundled" or self._source == "fallback":
             return None
         from worker.inference.bundled.corpus import part_of

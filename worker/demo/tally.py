@@ -149,7 +149,7 @@ class Tally:
         return float(ordered[max(0, math.ceil(share * len(ordered)) - 1)])
 
     def agreement(self, *, unseen: bool = False) -> tuple[int, int]:
-        """Return how many clear posts model and raters agree on, and how many clear posts there are.
+        """Return the number of clear posts that model and raters agree on, and of all clear posts.
 
         A post is clear if its valence is at least 1 or at most -1. A model with labels other than
         POSITIVE and NEGATIVE has no clear posts.

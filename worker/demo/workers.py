@@ -103,7 +103,7 @@ class DemoWorkers:
                 )
 
     def metric(self, name: str) -> list[float | None]:
-        """Return each worker's value of a metric without labels, or None if it has no such metric."""
+        """Return each worker's value of a metric without labels; None if it has no such metric."""
         line = re.compile(rf"^{name} (\S+)$", re.MULTILINE)
         matches = (line.search(_get(worker.port, "/metrics")[1]) for worker in self._workers)
         return [float(match[1]) if match else None for match in matches]
@@ -113,7 +113,7 @@ class DemoWorkers:
         return "\n".join(f"{w.name}'s log ends:\n{last_lines(w.log)}" for w in self._workers)
 
     def stop(self) -> None:
-        """Let every worker drain and leave the group. Raises Fatal if one exits with another code than 0."""
+        """Drain and stop every worker. Raises Fatal if an exit code is not 0."""
         self.end()
         for worker in self._workers:
             code = worker.process.returncode

@@ -1,8 +1,8 @@
 """FastStream with `pipeline()`: a batch subscriber that publishes in batches.
 
-As the documentation recommends: `batch=True` for throughput on both sides (https://faststream.ag2.ai,
-"Batch Subscriber", "Publishing in Batches"), and `NACK_ON_ERROR` for at least once ("Acknowledgement");
-the default commits before the work is done.
+As the documentation recommends: `batch=True` for throughput on both sides
+(https://faststream.ag2.ai, "Batch Subscriber", "Publishing in Batches"), and `NACK_ON_ERROR` for at
+least once ("Acknowledgement"); the default commits before the work is done.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 As the documentation recommends: adaptive batching with `max_batch_size` and `max_batch_time`, which
 have no defaults (https://docs.seldon.ai/mlserver, "Adaptive Batching"), and inference in a separate
-process, the server's default ("Parallel Inference"). The loop sends one request for each text, which
+process, the server's default ("Parallel Inference"). The loop sends a request for each text, which
 the server batches, and keeps three batches of requests in flight. MLServer's own Kafka endpoint
 accepts inference requests only, not records with a text.
 """

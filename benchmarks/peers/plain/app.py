@@ -1,8 +1,9 @@
 """A plain loop of kafka-python and transformers' `pipeline()`.
 
-As the documentation recommends: `pipeline()` does the batching (https://huggingface.co/docs/transformers,
-"Pipelines", "Batch inference"; the page advises against batches on a CPU, so both are measured), and
-offsets are committed after the results (https://kafka-python.readthedocs.io, `KafkaConsumer`).
+As the documentation recommends: `pipeline()` does the batching
+(https://huggingface.co/docs/transformers, "Pipelines", "Batch inference"; the page advises against
+batches on a CPU, so both are measured), and offsets are committed after the results
+(https://kafka-python.readthedocs.io, `KafkaConsumer`).
 """
 
 import argparse
