@@ -54,8 +54,8 @@ def test_help_all_shows_every_setting_by_section(capsys: pytest.CaptureFixture[s
     printed = " ".join(text.split())
     for option in options():
         assert f" {option.flag}" in printed
-    assert "\nkafka (" in text
-    assert "\ngeneral:" in text
+    assert "\nkafka settings:\n" in text
+    assert "\ngeneral settings:\n" in text
 
 
 def test_a_command_with_few_settings_shows_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,6 +119,15 @@ def test_an_abbreviated_flag_is_an_error(capsys: pytest.CaptureFixture[str]) -> 
     assert error.endswith(
         "unrecognized arguments: --bootstrap-server; did you mean --bootstrap-servers?"
     )
+
+
+def test_a_default_is_not_torn_apart(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = help_of(capsys, "run", "--help")
+    assert "                            [default: texts.labelled]\n" in text
+    assert "                            [default: 9100]\n" in text
 
 
 def test_usage_names_the_required_arguments_only(capsys: pytest.CaptureFixture[str]) -> None:
