@@ -1,4 +1,4 @@
-"""A worker's HTTP without the worker: metrics that a test counts, and a thread for its stages."""
+"""A worker's HTTP server without the worker: metrics that a test sets, a thread as its stages."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ JSON = {"Content-Type": "application/json"}
 
 
 def post(port: int, text: Any, **headers: str) -> tuple[int, str]:
-    """What the page's box gets for an answer."""
+    """POST a text to /classify; return the status and the body."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("POST", "/classify", json.dumps({"text": text}), JSON | headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode().strip()
 
 
-class Well:
+class FixedHealth:
     """Health that a test sets."""
 
     verdict: Verdict = (True, "running")
@@ -43,8 +43,8 @@ class Well:
         return self.verdict
 
 
-class Counted(Metrics):
-    """Metrics that know how often they were read."""
+class CountedMetrics(Metrics):
+    """Metrics that count how often they are read."""
 
     reads = 0
 
@@ -60,11 +60,11 @@ class Counted(Metrics):
 
 
 class Site:
-    """A worker's HTTP, and a thread in place of its stages."""
+    """A worker's HTTP server, and a thread in place of the stages."""
 
     def __init__(self, **settings: object) -> None:
-        self.metrics, self.health = Counted(), Well()
-        self.box, self.model = AskQueue(clock), ObedientModel()
+        self.metrics, self.health = CountedMetrics(), FixedHealth()
+        self.ask_queue, self.model = AskQueue(clock), ObedientModel()
         self.posts = RecentPosts(texts=True, clock=clock)
         self.posts.labels = self.model.card.labels
         self.server = HttpServer(
@@ -72,7 +72,7 @@ class Site:
             self.metrics,
             self.health,
             self.posts,
-            self.box,
+            self.ask_queue,
         )
         self._stop, self.held = threading.Event(), threading.Event()
         self._stages = threading.Thread(target=self._run)
@@ -81,18 +81,18 @@ class Site:
     def _run(self) -> None:
         while not self._stop.wait(0.01):
             if not self.held.is_set():
-                self.box.tokenise()
-                self.box.infer()
+                self.ask_queue.tokenise()
+                self.ask_queue.infer()
 
     def label(self, *texts: str, label: str = "POSITIVE") -> None:
-        """As if these texts had just gone through."""
+        """Count these texts as if the pipeline had just labelled them."""
         prediction = Prediction((0.1, 0.9), 3, truncated=False)
         self.posts.note([Classified(item(n, text), prediction) for n, text in enumerate(texts)])
         now_ms = clock.wall_ms()
         ref = RecordRef("in", 0, 0, 1)
-        one = Encoded(ref, "out", None, b"", [], now_ms - 40, None, label, score=0.9)
+        encoded = Encoded(ref, "out", None, b"", [], now_ms - 40, None, label, score=0.9)
         self.metrics.consumed.inc(len(texts))
-        self.metrics.count_outcomes([one] * len(texts), now_ms, OffsetTracker())
+        self.metrics.count_outcomes([encoded] * len(texts), now_ms, OffsetTracker())
 
     def close(self) -> None:
         self._stop.set()
