@@ -1,8 +1,8 @@
 """Makes every alert fire by a fault of its own, and clear when the fault ends: `make alarms`.
 
 Runs a worker on an Apache Kafka of its own (KAFKA_HOME) and a real Prometheus, for a few minutes.
-Prints two tables: the numbers that each panel of the board has to draw, and how long each alert took
-to fire and to clear. An alert is timed from its fault, or from the alert above it if they share the
+Prints two tables: how many numbers each panel of the board has to draw, and how long each alert
+took to fire and to clear. An alert is timed from its fault, or from the alert above it if they share the
 fault. Exits 1 if a panel has nothing to draw, or an alert does not fire or clear.
 """
 

@@ -45,7 +45,7 @@ from worker.settings import HttpSettings, load
 READY = ChildReport((True, "running"), (True, "running"))
 LONG = 300_000  # characters; more than a pipe's buffer
 
-# -- a slot ----------------------------------------------------------------------------------------
+# -- a slot --------------------------------------------------------------------------------------
 
 
 class FakeChild(Child):
@@ -176,7 +176,7 @@ def test_a_process_without_reports_is_not_live(harness: SlotHarness) -> None:
     assert not harness.slot.ready()[0]
 
 
-# -- processes ---------------------------------------------------------------------------------------
+# -- processes -----------------------------------------------------------------------------------
 
 PROGRAM = """
 import json, os, signal, sys, time
@@ -334,7 +334,7 @@ def test_a_process_that_does_not_stop_in_time_is_killed(
         assert "SIGKILL" in str(pool.end())
 
 
-# -- questions -------------------------------------------------------------------------------------
+# -- questions -----------------------------------------------------------------------------------
 
 
 def test_one_of_the_processes_answers_a_question(tmp_path: Path) -> None:
@@ -458,7 +458,7 @@ def test_an_incomplete_line_is_ignored() -> None:
     os.close(inlet)
 
 
-# -- the pool's own health ----------------------------------------------------------------------------
+# -- the pool's own health -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -491,7 +491,7 @@ def test_a_pool_is_live_if_all_slots_are_and_ready_if_one_is(
     assert pool.totals.registry.get_sample_value("streamlabel_live") == expected[0][0]
 
 
-# -- settings of a slot -------------------------------------------------------------------------------
+# -- settings of a slot --------------------------------------------------------------------------
 
 
 def test_slots_divide_the_cores_and_number_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
 Owns: the listening socket, the thread `http` with its event loop, and what the page shows.
 Thread: http, except `recent_posts` (publish), `ask` (tokenise, infer), and `client` and `terminal`
-    (main, in `streamlabel top`). Nothing on the event loop may block.
-Must not import: kafka, torch, the runtime; only the modules of the ground floor and core.
+    (main, in `streamlabel top`). Code on the event loop must not block.
+Must not import: kafka, torch, or a package other than worker.core and the ground floor.
 
 Modules::
 

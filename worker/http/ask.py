@@ -2,7 +2,7 @@
 
 Owns: the pending question.
 Thread: `ask` on http (parent-watch in a pool), `tokenise` and `infer` on the threads of that name.
-Must not import: kafka, torch, the runtime.
+Must not import: kafka, torch, worker.runtime.
 
 The tokenise thread owns the tokenizer and the infer thread the model, so a question visits both:
 each checks for one between two micro-batches, and while its inbox is empty. A question touches no

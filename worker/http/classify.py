@@ -2,7 +2,7 @@
 
 Owns: the flag that lets one question in at a time.
 Thread: http, on the event loop.
-Must not import: kafka, torch, the runtime.
+Must not import: kafka, torch, worker.runtime.
 
 The model's own threads answer (`ask`), in a pool those of another process (`pool.ask`). Pages of
 other sites are refused (`guard`), and each wait has a bound.

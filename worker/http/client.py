@@ -68,7 +68,7 @@ def snapshots(url: str, token: str = "") -> Iterator[Snapshot]:
 
 
 class _Stream(io.RawIOBase):
-    """A socket's bytes until a deadline, no matter how slowly they arrive."""
+    """Reads a socket's bytes until a deadline, however slowly they arrive."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket, self._clock = sock, SystemClock()

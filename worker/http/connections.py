@@ -2,7 +2,7 @@
 
 Owns: accepting on the listening socket.
 Thread: http, on the event loop; `raise_file_limit` on main, at start.
-Must not import: kafka, torch, the runtime.
+Must not import: kafka, torch, worker.runtime.
 
 The libraries' own ways do not hold under a flood. When files run out, asyncio logs a stack trace
 for each failed accept and schedules as many retries: megabytes of log a second. uvicorn's limit
@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 MAX_CONNECTIONS: Final = 256
 _BACKLOG: Final = 64  # connections that the kernel queues until they are accepted
-_FILE_SHARE: Final = 4  # one open file in so many may be a connection
+_FILE_SHARE: Final = 4  # connections take at most a quarter of the open files
 _RETRY_DELAY: Final = 1.0  # seconds until the next accept after one failed
 _LOG_INTERVAL: Final = 60.0  # seconds between two log lines about failed accepts
 _MAX_OPEN_FILES: Final = 65_536  # the worker has no use for more

@@ -2,7 +2,7 @@
 
 Owns: the readers and the newest snapshot.
 Thread: http, on the event loop.
-Must not import: kafka, torch, the runtime.
+Must not import: kafka, torch, worker.runtime.
 
 No reader has a queue: each takes the newest snapshot once it has sent the one before, so a slow
 reader skips some and costs nothing. The listening socket's timeout (`server`) drops a reader that
@@ -85,7 +85,7 @@ class Events:
             try:
                 self._newest, failed = frame("snapshot", self._snapshots.take()), False
             except Exception:
-                if not failed:  # log the first of a row, not one a second
+                if not failed:  # log the first failure only, not one a second
                     log.exception("live page snapshot failed")
                 failed = True
             refreshed, self._refreshed = self._refreshed, asyncio.Event()

@@ -2,7 +2,7 @@
 
 Owns: both, where `http.enabled` serves them; a worker without HTTP has no feeds.
 Thread: `open` on main; see `RecentPosts` and `AskQueue` for the rest.
-Must not import: kafka, torch, the runtime.
+Must not import: kafka, torch, worker.runtime.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns: the sample, one tuple that is replaced whole.
 Thread: publish writes; any thread may read.
-Must not import: kafka, torch, the runtime.
+Must not import: kafka, torch, worker.runtime.
 
 A sample, so that its cost depends on seconds and not on records: under load it skips most outcomes.
 """

@@ -2,7 +2,7 @@
 
 Owns: the ASGI application.
 Thread: http, on the event loop.
-Must not import: kafka, torch, the runtime.
+Must not import: kafka, torch, worker.runtime.
 """
 
 from __future__ import annotations

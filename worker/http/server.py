@@ -2,7 +2,7 @@
 
 Owns: the listening socket, and the daemon thread `http` with its event loop.
 Thread: main constructs and closes; the rest runs on http.
-Must not import: kafka, torch, the runtime.
+Must not import: kafka, torch, worker.runtime.
 
 uvicorn speaks the protocol, `routes` answers, and `connections` decides which connections stay. The
 server handles no signals and writes no access log. It closes connections that send no request, and

@@ -2,7 +2,7 @@
 
 Owns: the readings of the last 30 seconds, and five minutes of points for the charts.
 Thread: http, on the event loop, once a second while there are readers.
-Must not import: kafka, torch, the runtime.
+Must not import: kafka, torch, worker.runtime.
 
 All figures come from the registry behind /metrics, so that page and metrics agree.
 """

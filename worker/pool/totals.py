@@ -125,7 +125,7 @@ def _add(series: _Series, sample: Sample, mode: str | None, slot: str) -> None:
 
 
 def _mode(family: Metric, sample: str, modes: Mapping[str, str]) -> str | None:
-    """Return how samples are merged; None keeps them apart."""
+    """Return how to merge samples, or None to keep them apart."""
     if family.type == "gauge":
         mode = modes.get(family.name)
         return mode if mode in _OPERATIONS else None
