@@ -1,4 +1,4 @@
-"""A worker's HTTP server without the worker: metrics that a test sets, a thread as its stages."""
+"""The HTTP server of a worker alone, with metrics set by tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def post(port: int, text: Any, **headers: str) -> tuple[int, str]:
-    """POST a text to /classify; return the status and the body."""
+    """Return the answer to a text asked on the page."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("POST", "/classify", json.dumps({"text": text}), JSON | headers)
         answer = connection.getresponse()
@@ -32,7 +32,7 @@ def post(port: int, text: Any, **headers: str) -> tuple[int, str]:
 
 
 class FixedHealth:
-    """Health that a test sets."""
+    """Health set by a test."""
 
     verdict: Verdict = (True, "running")
 
@@ -60,7 +60,7 @@ class CountedMetrics(Metrics):
 
 
 class Site:
-    """A worker's HTTP server, and a thread in place of the stages."""
+    """The HTTP server of a worker, and one thread instead of its stages."""
 
     def __init__(self, **settings: object) -> None:
         self.metrics, self.health = CountedMetrics(), FixedHealth()
@@ -85,14 +85,14 @@ class Site:
                 self.ask_queue.infer()
 
     def label(self, *texts: str, label: str = "POSITIVE") -> None:
-        """Count these texts as if the pipeline had just labelled them."""
+        """Pretend that these texts were just labelled."""
         prediction = Prediction((0.1, 0.9), 3, truncated=False)
         self.posts.note([Classified(item(n, text), prediction) for n, text in enumerate(texts)])
         now_ms = clock.wall_ms()
         ref = RecordRef("in", 0, 0, 1)
-        encoded = Encoded(ref, "out", None, b"", [], now_ms - 40, None, label, score=0.9)
+        one = Encoded(ref, "out", None, b"", [], now_ms - 40, None, label, score=0.9)
         self.metrics.consumed.inc(len(texts))
-        self.metrics.count_outcomes([encoded] * len(texts), now_ms, OffsetTracker())
+        self.metrics.count_outcomes([one] * len(texts), now_ms, OffsetTracker())
 
     def close(self) -> None:
         self._stop.set()
