@@ -88,7 +88,7 @@ def _figures(snapshot: Snapshot, width: int) -> RenderableType:
     figures = [
         ("texts/s", _number(snapshot["texts_per_second"])),
         *((name, _time(latency[name])) for name in ("p50", "p95", "p99")),
-        ("lag, records", _number(lag["records"])),
+        ("lag", _count(lag["records"], "record")),
         ("in flight", _number(totals["in_flight"])),
         ("labelled", _number(totals["published"])),
     ]
