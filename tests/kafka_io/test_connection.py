@@ -22,7 +22,7 @@ from worker.errors import (
     TopicMissing,
 )
 from worker.kafka_io import connection
-from worker.kafka_io.causes import witness
+from worker.kafka_io.causes import client_log
 from worker.kafka_io.connection import client_options, connect
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
@@ -31,7 +31,7 @@ from worker.settings import KafkaSettings
 @pytest.fixture(autouse=True)
 def _no_handler_is_left() -> Iterator[None]:
     yield
-    logging.getLogger("kafka").removeHandler(witness)
+    logging.getLogger("kafka").removeHandler(client_log)
 
 
 def test_plain_options_name_no_security() -> None:
@@ -107,7 +107,7 @@ def test_every_retriable_error_of_the_library_is_tried_again() -> None:
 
 def test_a_port_where_nobody_listens_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the bound, by name, and the client's thread is gone."""
-    monkeypatch.setattr(connection, "_FIRST_CONNECTION", 0.5)
+    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT", 0.5)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening: refused, and nobody else's
         server = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -117,7 +117,7 @@ def test_a_port_where_nobody_listens_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_host_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """`.invalid` has no addresses by agreement (RFC 2606)."""
-    monkeypatch.setattr(connection, "_FIRST_CONNECTION", 0.5)
+    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT", 0.5)
     with pytest.raises(BrokerAway, match="host name can't be resolved"):
         connect(KafkaConsumer, KafkaSettings(bootstrap_servers="nowhere.invalid:9092"))
 
@@ -127,11 +127,11 @@ def test_a_host_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     [
         ("[Error 58] SaslAuthenticationFailedError: invalid", AccessDenied, "sasl_password"),
         ("SaslHandshake failed: UnsupportedSaslMechanismError", AccessDenied, "sasl_mechanism"),
-        ("Connection lost: [Error 34] IllegalSaslStateError", AccessDenied, "takes no SASL"),
+        ("Connection lost: [Error 34] IllegalSaslStateError", AccessDenied, "does not accept SASL"),
         (
             "broker_version=(4, 3) (disconnected)>: Connection lost: socket disconnected",
             AccessDenied,
-            "hangs up instead",
+            "closes the connection instead of a login",
         ),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed", Fatal, "ssl_cafile"),
         (
@@ -140,7 +140,7 @@ def test_a_host_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> No
             "another host name",
         ),
         ("Handshake failed: [SSL: UNEXPECTED_EOF]", BrokerAway, "TLS handshake"),
-        ("broker_version=unknown>: socket disconnected", BrokerAway, "does this port want TLS"),
+        ("broker_version=unknown>: socket disconnected", BrokerAway, "may require TLS"),
         ("Connection timed out", BrokerAway, "firewall"),
         ("something new", BrokerAway, "something new"),
     ],
@@ -164,7 +164,7 @@ def test_an_older_clients_trouble_is_not_told_again() -> None:
     client_options(KafkaSettings())
     found = translate(errors.KafkaTimeoutError("Unable to bootstrap from a:1"))
     assert type(found) is BrokerAway
-    assert "nothing answers" in str(found)
+    assert "no response" in str(found)
 
 
 def test_who_was_let_in_before_is_not_refused_because_a_broker_hangs_up(broker: Broker) -> None:

@@ -114,7 +114,7 @@ def test_an_assignment_that_ends_under_the_transaction_takes_it_along(scene: Sce
         scene.epoch = 2
 
     scene.begin = rebalance  # type: ignore[method-assign]
-    with pytest.raises(BrokerAway, match="changed under an open transaction"):
+    with pytest.raises(BrokerAway, match="changed during a transaction"):
         scene.sink.advance()
     scene.sink.advance()
     assert scene.transactions == []

@@ -25,7 +25,7 @@ class Producer:
     def __init__(self) -> None:
         self.numbers = {"out": 1, "dead": 1}
         self.unacknowledged: list[TopicPartition] = []
-        self._metadata = None
+        self._metadata = self._sender = None
         self.config: dict[str, Any] = {}
         self._accumulator = SimpleNamespace(
             _incomplete=self, abort_batches=None, abort_undrained_batches=None

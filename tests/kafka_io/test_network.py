@@ -83,9 +83,9 @@ def test_each_client_has_it(broker: Broker, make: Callable[..., Any]) -> None:
     try:
         manager = getattr(client, "_manager", None) or client._sender._client._manager
         assert isinstance(manager, Manager)
-        assert manager.reached(30)
+        assert manager.can_reach_a_broker(30)
         wait_until(lambda: not manager._conns, what="its connections are closed")
-        assert manager.reached(30)
+        assert manager.can_reach_a_broker(30)
     finally:
         client.close()
 
@@ -156,12 +156,12 @@ def test_a_late_answer_is_said_once_unless_it_is_the_groups(
     manager._clock.now = 100.0 + waited
     with capture_logs() as lines:
         for _ in range(2):
-            manager._look_for_late_answers()
+            manager._find_late_responses()
     assert [(line["broker"], line["idle_before_s"]) for line in lines] == [
         ("127.0.0.1:11", 42.0)
     ] * said
     conn.close_future.success(None)
-    assert not manager._late
+    assert not manager._reported_late
 
 
 def test_a_server_that_hangs_up_counts_as_one_that_failed(net: NetworkSelector) -> None:

@@ -65,7 +65,7 @@ def of(log: Log, *, from_start: bool = True) -> Positions:
         log,
         from_start=from_start,
         on_begun=log.begin,
-        begin_anew=log.moves.append,
+        start_new_epoch=log.moves.append,
         on_skipped=lambda _, offsets: log.moves.append(offsets),
     )
 
@@ -84,7 +84,7 @@ def test_a_new_group_begins_where_the_setting_says(from_start: bool) -> None:
     """And is told so before it moves."""
     log = Log(2, 9)
     positions = of(log, from_start=from_start)
-    positions.look("in")
+    positions.inspect_group("in")
     positions.recover(NoOffsetForPartitionError({TP}))
     assert log.moves == ([("earliest", 2), 2] if from_start else [("latest", 9), 9])
 
@@ -104,7 +104,7 @@ def test_a_partition_that_was_added_begins_at_its_start() -> None:
     """It was not there when the group began at the end."""
     log = Log(0, 9)
     positions = of(log, from_start=False)
-    positions.look("in")
+    positions.inspect_group("in")
     positions.recover(NoOffsetForPartitionError({TP, TopicPartition("in", 1)}))
     assert log.moves == [("earliest", 0), 0, ("latest", 9), 9]
 
@@ -113,7 +113,7 @@ def test_a_group_that_has_offsets_had_all_its_partitions_begun() -> None:
     """Partitions were added while no worker ran."""
     log = Log(0, 9, committed=5, partitions=3)
     positions = of(log, from_start=False)
-    positions.look("in")
+    positions.inspect_group("in")
     positions.recover(NoOffsetForPartitionError({TP}))
     assert log.moves == [("earliest", 0), 0]
 
@@ -121,7 +121,7 @@ def test_a_group_that_has_offsets_had_all_its_partitions_begun() -> None:
 def test_a_topic_that_is_not_known_yet_is_no_topic_without_partitions() -> None:
     """Else all of them would count as added, and be read from their start."""
     with pytest.raises(LeaderNotAvailableError):
-        of(Log(0, 9, partitions=0), from_start=False).look("in")
+        of(Log(0, 9, partitions=0), from_start=False).inspect_group("in")
 
 
 @pytest.mark.parametrize("leader", [-1, None])

@@ -12,7 +12,7 @@ from tests.support.clocks import HandClock
 from worker.core.records import Encoded, RecordRef
 from worker.errors import AccessDenied, BrokerAway, Fenced, PublishRefused
 from worker.kafka_io import publisher as module
-from worker.kafka_io.publisher import Publisher, refusal
+from worker.kafka_io.publisher import Publisher, publish_error
 from worker.kafka_io.refusals import NotSent
 from worker.settings import load
 
@@ -204,8 +204,8 @@ def test_a_record_that_the_client_does_not_take_is_refused(pair: Made, times: in
 
 
 def test_a_fenced_producer_is_told_apart_from_a_refused_record() -> None:
-    assert isinstance(refusal(errors.ProducerFencedError()), Fenced)
-    assert isinstance(refusal(errors.InvalidRecordError("x")), PublishRefused)
+    assert isinstance(publish_error(errors.ProducerFencedError()), Fenced)
+    assert isinstance(publish_error(errors.InvalidRecordError("x")), PublishRefused)
 
 
 def test_topics_are_known_before_a_batch_is_begun(pair: Made) -> None:
@@ -256,7 +256,7 @@ def test_a_partition_is_neglected_by_what_is_done_for_its_oldest_batch(
 ) -> None:
     publisher, producer, _ = pair
     producer._accumulator.batches = batches
-    assert publisher.neglected(10) == ({OUT} if neglected else set())
+    assert publisher.stalled_partitions(10) == ({OUT} if neglected else set())
 
 
 # -- after a refusal ---------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from tests.kafka_io.servers import (
 from tests.support.clocks import HandClock
 from worker.errors import AccessDenied, BrokerAway, Fatal, SettingsError, StreamlabelError
 from worker.kafka_io import connection
-from worker.kafka_io.causes import Verdict, refusal, witness
+from worker.kafka_io.causes import Diagnosis, client_log, permanent_failure
 from worker.kafka_io.connection import connect
 from worker.kafka_io.network import Manager
 from worker.kafka_io.probe import diagnose, unreachable
@@ -46,7 +46,7 @@ TLS = {"security_protocol": "SSL", "ssl_cafile": AUTHORITY}
 @pytest.fixture(autouse=True)
 def _no_handler_is_left() -> Iterator[None]:
     yield
-    logging.getLogger("kafka").removeHandler(witness)
+    logging.getLogger("kafka").removeHandler(client_log)
 
 
 @pytest.fixture
@@ -69,15 +69,15 @@ def test_a_wrong_password_is_tried_once() -> None:
         for _ in range(2):  # `check` has several parts
             error = refused(server.port, **PLAIN)
             assert type(error) is AccessDenied
-            assert "it refuses the credentials: check kafka.sasl_username" in str(error)
+            assert "the broker refuses the credentials: check kafka.sasl_username" in str(error)
         assert server.connections == 1
 
 
 @pytest.mark.parametrize(
     ("certificate", "words"),
     [
-        ("expired.pem", "its certificate has expired"),
-        ("early.pem", "its certificate is not valid yet: check this machine's clock"),
+        ("expired.pem", "certificate has expired"),
+        ("early.pem", "certificate is not valid yet: check this machine's clock"),
     ],
 )
 def test_a_certificate_out_of_its_time_is_told_as_that(certificate: str, words: str) -> None:
@@ -99,15 +99,15 @@ def test_one_server_with_a_bad_certificate_keeps_nobody_from_the_others(
         ("bootstrap-0", bad, False),
         ("bootstrap-1", bad, True),
     ):
-        manager._note(node, refusal_of(failure), failure)
+        manager._note_refusal(node, refusal_of(failure), failure)
         assert (manager._refusal is failure) is refuses
     other = Manager(net, 180, HandClock(), bootstrap_servers=["a:1", "b:2"])
-    other._note("bootstrap-0", refusal_of(wrong), wrong)
+    other._note_refusal("bootstrap-0", refusal_of(wrong), wrong)
     assert other._refusal is wrong
 
 
-def refusal_of(failure: Exception) -> Verdict:
-    verdict = refusal(str(failure))
+def refusal_of(failure: Exception) -> Diagnosis:
+    verdict = permanent_failure(str(failure))
     assert verdict
     return verdict
 
@@ -116,20 +116,20 @@ def test_an_authority_that_is_not_known_is_told() -> None:
     with Server(silence, "valid.pem") as server:
         error = refused(server.port, security_protocol="SSL")
     assert type(error) is Fatal
-    assert "not signed by an authority that is known here: set kafka.ssl_cafile" in str(error)
+    assert "not signed by a known authority: set kafka.ssl_cafile" in str(error)
 
 
 @pytest.mark.parametrize(
     ("handler", "certificate", "settings", "meaning", "words"),
     [
-        (http, None, {}, Fatal, "an HTTP server answers there"),
-        (http, None, TLS, Fatal, "an HTTP server answers there"),
-        (http, "valid.pem", TLS, Fatal, "an HTTP server answers there"),
-        (broker_without_login, "valid.pem", {}, Fatal, "this port speaks TLS: set"),
-        (broker_without_login, None, TLS, Fatal, "this port speaks no TLS: set"),
-        (broker_that_refuses, None, {}, AccessDenied, "asks for a login (PLAIN): set"),
+        (http, None, {}, Fatal, "an HTTP server answers"),
+        (http, None, TLS, Fatal, "an HTTP server answers"),
+        (http, "valid.pem", TLS, Fatal, "an HTTP server answers"),
+        (broker_without_login, "valid.pem", {}, Fatal, "this port uses TLS: set"),
+        (broker_without_login, None, TLS, Fatal, "this port does not use TLS: set"),
+        (broker_that_refuses, None, {}, AccessDenied, "requires a login (PLAIN): set"),
         (broker_that_refuses, "valid.pem", TLS, AccessDenied, "to SASL_SSL, and kafka.sasl"),
-        (broker_without_login, None, PLAIN, AccessDenied, "this port takes no SASL"),
+        (broker_without_login, None, PLAIN, AccessDenied, "this port does not accept SASL"),
     ],
 )
 def test_a_port_that_is_another_one_is_told_as_what_it_is(
@@ -147,7 +147,7 @@ def test_a_port_that_is_another_one_is_told_as_what_it_is(
 
 def test_a_port_that_says_nothing_is_no_certain_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may come up yet: nothing is refused, and a TLS handshake ends as well."""
-    monkeypatch.setattr(connection, "_FIRST_CONNECTION", 1.5)
+    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT", 1.5)
     with Server(silence) as server:
         errors = [refused(server.port), refused(server.port, **TLS)]
     assert [type(error) for error in errors] == [BrokerAway, BrokerAway]
@@ -160,11 +160,11 @@ def test_a_broker_that_speaks_as_it_should_is_no_cause(broker: Broker) -> None:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"ssl_cafile": CERTIFICATES / "make.sh"}, "make.sh: no certificate in PEM format"),
-        ({"ssl_cafile": CERTIFICATES / "encrypted.pem"}, "no certificate in PEM format"),
+        ({"ssl_cafile": CERTIFICATES / "make.sh"}, "make.sh: not a certificate in PEM format"),
+        ({"ssl_cafile": CERTIFICATES / "encrypted.pem"}, "not a certificate in PEM format"),
         (
             {"ssl_certfile": CERTIFICATES / "valid.pem", "ssl_keyfile": CERTIFICATES / "early.pem"},
-            "early.pem: the key belongs to another certificate than kafka.ssl_certfile",
+            "early.pem: the key does not belong to the certificate kafka.ssl_certfile",
         ),
         (
             {
@@ -179,9 +179,9 @@ def test_a_broker_that_speaks_as_it_should_is_no_cause(broker: Broker) -> None:
                 "ssl_keyfile": CERTIFICATES / "encrypted.pem",
                 "ssl_key_password": SecretStr("wrong"),
             },
-            "encrypted.pem: the key is encrypted, and kafka.ssl_key_password does not open it",
+            "encrypted.pem: the key is encrypted, and kafka.ssl_key_password does not decrypt it",
         ),
-        ({"ssl_certfile": CERTIFICATES / "make.sh"}, "no certificate and key in PEM format"),
+        ({"ssl_certfile": CERTIFICATES / "make.sh"}, "not a certificate and key in PEM format"),
     ],
 )
 def test_a_file_of_tls_that_can_not_be_used_is_told_before_anybody_is_asked(

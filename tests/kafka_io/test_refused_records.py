@@ -433,7 +433,7 @@ def test_a_transaction_goes_out_again_with_another_outcome_for_the_refused_recor
     once: Transactional,
 ) -> None:
     once.answers = [refusing(2)]
-    with pytest.raises(BrokerAway, match=f"1 refused records: InvalidRecordError: {INVALID}"):
+    with pytest.raises(BrokerAway, match=rf"refused records \(1\): InvalidRecordError: {INVALID}"):
         once.publish(outcome(1), outcome(2), outcome(3))
     assert once.made[0].ends == ["abort", "abandon"]
     assert once.completed == []

@@ -12,7 +12,7 @@ from tests.support.clocks import HandClock
 from tests.support.doubles import Group, Producer, outcome
 from worker.core.records import Completion, Encoded
 from worker.core.replacement import give_up
-from worker.kafka_io.refusals import Sieve
+from worker.kafka_io.refusals import RefusalResolver
 from worker.kafka_io.send_queue import SendQueue
 
 KINDS = ("result", "result", "letter", "letter with a key")
@@ -48,11 +48,11 @@ class Traffic:
         while self.arrivals or self.line.batches:
             if self.arrivals and self.chance.random() < 0.5:
                 self.line.add(self.arrivals.pop(0))
-            self.line.let_go()
+            self.line.drop_acknowledged()
             known = len(self.producer.sent)
             for batch in self.line.due():
-                batch.send_by(self.producer, Group(), HandClock(), Sieve(give_up))  # type: ignore[arg-type]
-                self.line.handed_over(batch)
+                batch.send(self.producer, Group(), HandClock(), RefusalResolver(give_up))  # type: ignore[arg-type]
+                self.line.mark_sent(batch)
             for one, _ in self.producer.sent[known:]:
                 self.judge(one)
             self.answer()

@@ -125,7 +125,7 @@ def test_what_is_acknowledged_is_let_go_while_something_older_waits(bench: Bench
         bench.publish(offset)
         bench.made[0].acknowledge(offset)
     bench.sink.advance()
-    assert len(bench.sink._sent) == 1
+    assert len(bench.sink.unacknowledged_batches) == 1
 
 
 def test_a_deleted_topic_is_told(bench: Bench) -> None:

@@ -16,8 +16,8 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 from kafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from worker.core.records import Cut
-from worker.kafka_io.record_batch import Batch, CutHeaders, patch_record_batches
-from worker.kafka_io.unpacking import opened, unpacked
+from worker.kafka_io.decompression import decompress, open_stream
+from worker.kafka_io.record_batch import CutHeaders, StreamedBatch, patch_record_batches
 
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 CODECS = {"gzip": GZIP, "snappy": SNAPPY, "lz4": LZ4, "zstd": ZSTD}
@@ -46,15 +46,15 @@ def _tolerant() -> Iterator[None]:
         setattr(legacy_records, name, decode)
 
 
-def batch(codec: int, *records: Given, largest: int = 2 * MEGABYTE) -> Batch:
+def batch(codec: int, *records: Given, largest: int = 2 * MEGABYTE) -> StreamedBatch:
     """As a poll gets it."""
     builder = DefaultRecordBatchBuilder(2, codec, False, -1, -1, -1, 1 << 40)
     for offset, (key, value, headers) in enumerate(records):
         builder.append(offset, 1_000 + offset, key, value, headers)
     found = MemoryRecords(bytes(builder.build())).next_batch()
-    assert isinstance(found, Batch)
+    assert isinstance(found, StreamedBatch)
     assert found.compression_type == codec
-    found.largest = largest
+    found.max_record_bytes = largest
     return found
 
 
@@ -131,14 +131,14 @@ def test_no_more_than_a_few_pieces_are_in_memory() -> None:
 # -- what can't be unpacked ----------------------------------------------------------------------
 
 
-def broken(codec: int, packed: bytes, records: int = 2) -> Batch:
+def broken(codec: int, packed: bytes, records: int = 2) -> StreamedBatch:
     """A batch of this codec whose packed part is this, with its checksum right."""
     builder = DefaultRecordBatchBuilder(2, codec, False, -1, -1, -1, 1 << 40)
     builder._buffer += packed
     builder._num_records = records
     builder.write_header()
     found = MemoryRecords(bytes(builder._buffer)).next_batch()
-    assert isinstance(found, Batch)
+    assert isinstance(found, StreamedBatch)
     assert found.validate_crc()
     return found
 
@@ -157,7 +157,7 @@ def test_a_batch_that_ends_too_soon_is_called_corrupt(codec: int) -> None:
     plain = bytes(builder.build())[DefaultRecordBatchBuilder.header_size_in_bytes() :]
     for end in (1, 10, len(plain) // 2, len(plain) - 1):
         found = broken(codec, ENCODE[codec](plain[:end]))
-        found.largest = MEGABYTE
+        found.max_record_bytes = MEGABYTE
         with pytest.raises(CorruptRecordError):
             list(found)
 
@@ -177,7 +177,7 @@ def test_lengths_that_lead_out_of_their_record_are_called_corrupt() -> None:
         record = b"\0\0\0" + key + b"x" * (3 * MEGABYTE)
         packed = gzip_encode(b"\x80\x9b\xee\x02" + record)
         found = broken(GZIP, packed, records=1)
-        found.largest = MEGABYTE
+        found.max_record_bytes = MEGABYTE
         with pytest.raises(CorruptRecordError):
             list(found)
 
@@ -185,17 +185,17 @@ def test_lengths_that_lead_out_of_their_record_are_called_corrupt() -> None:
 def test_snappy_unpacks_blocks_whole_and_is_bounded_by_them() -> None:
     """One block of all, as some producers make it: it says ahead how large it is."""
     block = snappy.compress(b" " * (3 * MEGABYTE))
-    assert opened(SNAPPY, block, 3 * MEGABYTE).read(5) == b" " * 5
-    with pytest.raises(CorruptRecordError, match="3000000 bytes, the bound is 2000000"):
-        opened(SNAPPY, block, 2 * MEGABYTE).read(5)
+    assert open_stream(SNAPPY, block, 3 * MEGABYTE).read(5) == b" " * 5
+    with pytest.raises(CorruptRecordError, match=r"3000000 bytes \(limit 2000000"):
+        open_stream(SNAPPY, block, 2 * MEGABYTE).read(5)
 
 
 @each_codec
 def test_a_whole_batch_is_unpacked_up_to_the_bound(codec: int) -> None:
     packed = ENCODE[codec](b"a" * MEGABYTE)
-    assert unpacked(codec, packed, MEGABYTE) == b"a" * MEGABYTE
+    assert decompress(codec, packed, MEGABYTE) == b"a" * MEGABYTE
     with pytest.raises(CorruptRecordError, match="more than 999999 bytes"):
-        unpacked(codec, packed, MEGABYTE - 1)
+        decompress(codec, packed, MEGABYTE - 1)
 
 
 @pytest.mark.parametrize("codec", [GZIP, SNAPPY, LZ4], ids=["gzip", "snappy", "lz4"])

@@ -11,20 +11,20 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import TopicPartition
 
-from worker.kafka_io.nulls import sendable, write_nulls
+from worker.kafka_io.null_headers import patch_batch_builder, replace_nulls
 
 HEADERS = [("a", None), ("b", b""), ("c", b"c")]
 
 
 @pytest.fixture(autouse=True)
 def _writes_nulls() -> Iterator[None]:
-    write_nulls()
+    patch_batch_builder()
     yield
     memory_records.DefaultRecordBatchBuilder = DefaultRecordBatchBuilder
 
 
 def test_a_null_passes_the_clients_check_and_comes_out_as_null() -> None:
-    given = sendable(HEADERS)
+    given = replace_nulls(HEADERS)
     assert all(isinstance(value, bytes) for _, value in given)
     builder = MemoryRecordsBuilder(2, 0, 1 << 20)
     batch = ProducerBatch(TopicPartition("t", 0), builder)
@@ -36,4 +36,4 @@ def test_a_null_passes_the_clients_check_and_comes_out_as_null() -> None:
 
 def test_the_client_foresees_the_size_that_it_writes() -> None:
     size = DefaultRecordBatchBuilder.size_of
-    assert size(b"k", b"v", sendable(HEADERS)) == size(b"k", b"v", HEADERS)
+    assert size(b"k", b"v", replace_nulls(HEADERS)) == size(b"k", b"v", HEADERS)

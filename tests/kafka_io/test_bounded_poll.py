@@ -15,7 +15,7 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 from kafka.record.util import calc_crc32c
 
 from worker.errors import InputDamaged
-from worker.kafka_io.portions import BatchUnreadable, Portions
+from worker.kafka_io.bounded_poll import BatchUnreadable, BoundedPoller
 from worker.kafka_io.record_batch import CutHeaders, patch_record_batches
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
@@ -81,34 +81,34 @@ def batch(sizes: list[int], start: int = 0, *, plain: bool = False) -> bytes:
     return start.to_bytes(8, "big") + bytes(builder.build())[8:]
 
 
-def polled(portions: Portions, max_records: int = 500) -> list[tuple[int, int]]:
+def polled(poller: BoundedPoller, max_records: int = 500) -> list[tuple[int, int]]:
     """Partition and offset of each record of one poll."""
-    found = portions.poll(0, max_records)
+    found = poller.poll(0, max_records)
     return [(tp.partition, record.offset) for tp, some in found.items() for record in some]
 
 
 def test_a_poll_gives_out_a_few_megabytes_and_the_next_one_goes_on() -> None:
     consumer = Consumer(here=batch([3 * MEGABYTE] * 5), there=batch([3 * MEGABYTE]))
-    portions = Portions(consumer, KAFKA)
-    polls = [polled(portions) for _ in range(4)]
+    poller = BoundedPoller(consumer, KAFKA)
+    polls = [polled(poller) for _ in range(4)]
     assert polls == [[(3, 0), (3, 1)], [(3, 2), (3, 3)], [(3, 4), (4, 0)], []]
 
 
 def test_small_records_are_bounded_by_their_number_as_ever() -> None:
     consumer = Consumer(here=batch([10] * 700), there=batch([10] * 5))
-    portions = Portions(consumer, KAFKA)
-    assert [len(polled(portions)) for _ in range(3)] == [500, 205, 0]
+    poller = BoundedPoller(consumer, KAFKA)
+    assert [len(polled(poller)) for _ in range(3)] == [500, 205, 0]
 
 
 def test_a_record_of_more_than_a_poll_gives_comes_alone() -> None:
-    portions = Portions(Consumer(here=batch([9 * MEGABYTE, 1, 9 * MEGABYTE])), KAFKA)
-    assert [polled(portions) for _ in range(3)] == [[(3, 0)], [(3, 1), (3, 2)], []]
+    poller = BoundedPoller(Consumer(here=batch([9 * MEGABYTE, 1, 9 * MEGABYTE])), KAFKA)
+    assert [polled(poller) for _ in range(3)] == [[(3, 0)], [(3, 1), (3, 2)], []]
 
 
 def test_the_largest_record_is_each_consumers_own() -> None:
     data = batch([3 * MEGABYTE])
-    (cut,) = Portions(Consumer(here=data), KAFKA, 2 * MEGABYTE).poll(0, 500)[HERE]
-    (whole,) = Portions(Consumer(here=data), KAFKA).poll(0, 500)[HERE]
+    (cut,) = BoundedPoller(Consumer(here=data), KAFKA, 2 * MEGABYTE).poll(0, 500)[HERE]
+    (whole,) = BoundedPoller(Consumer(here=data), KAFKA).poll(0, 500)[HERE]
     assert isinstance(cut.headers, CutHeaders)
     assert (len(cut.value), len(whole.value)) == (MEGABYTE, 3 * MEGABYTE)
 
@@ -122,12 +122,14 @@ def test_a_batch_that_can_not_be_read_is_named_after_all_before_it(reason: str) 
     else:
         bad[21:23] = {"codec": b"\0\6", "structure": b"\0\0"}[reason]  # attributes
         bad = resealed(bad)
-    portions = Portions(Consumer(here=batch([5] * 10) + bytes(bad) + batch([5], start=14)), KAFKA)
-    assert polled(portions) == [(3, offset) for offset in range(10)]
+    poller = BoundedPoller(
+        Consumer(here=batch([5] * 10) + bytes(bad) + batch([5], start=14)), KAFKA
+    )
+    assert polled(poller) == [(3, offset) for offset in range(10)]
     with pytest.raises(BatchUnreadable) as caught:
-        polled(portions)
+        polled(poller)
     with pytest.raises(BatchUnreadable):
-        polled(portions)
+        polled(poller)
     fault = translate(caught.value)
     assert isinstance(fault, InputDamaged)
     assert str(fault).startswith("in[3]: offsets 10 to 13 can't be read: ")
@@ -140,25 +142,25 @@ def test_a_batch_that_can_not_be_read_is_named_after_all_before_it(reason: str) 
 def test_of_a_batch_that_breaks_in_the_middle_only_the_rest_is_named() -> None:
     """What was read of it before has been given out."""
     bad = resealed(bytearray(batch([5] * 4, plain=True)[:-7] + b"\x7f" * 7))
-    portions = Portions(Consumer(here=bytes(bad)), KAFKA)
-    assert polled(portions) == [(3, 0), (3, 1), (3, 2)]
+    poller = BoundedPoller(Consumer(here=bytes(bad)), KAFKA)
+    assert polled(poller) == [(3, 0), (3, 1), (3, 2)]
     with pytest.raises(BatchUnreadable, match="offsets 3 to 3"):
-        polled(portions)
+        polled(poller)
 
 
 def test_whoever_reads_for_no_group_is_told_the_place_alone() -> None:
     bad = bytearray(batch([5]))
     bad[-1] ^= 0xFF
     with pytest.raises(BatchUnreadable) as caught:
-        polled(Portions(Consumer(here=bytes(bad))))
-    assert caught.value.words.startswith("in[3]: offsets 0 to 0 can't be read: ")
-    assert "reset-offsets" not in caught.value.words
+        polled(BoundedPoller(Consumer(here=bytes(bad))))
+    assert caught.value.text.startswith("in[3]: offsets 0 to 0 can't be read: ")
+    assert "reset-offsets" not in caught.value.text
 
 
 def test_a_batch_without_a_head_is_named_by_the_position() -> None:
     headless = (0).to_bytes(8, "big") + (5).to_bytes(4, "big") + b"\0" * 5
     with pytest.raises(BatchUnreadable, match="offsets 0 to 0"):
-        polled(Portions(Consumer(here=headless), KAFKA))
+        polled(BoundedPoller(Consumer(here=headless), KAFKA))
 
 
 def resealed(data: bytearray) -> bytearray:

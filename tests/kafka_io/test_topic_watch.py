@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.clocks import HandClock
 from worker.errors import TopicMissing
-from worker.kafka_io.watch import TopicWatch
+from worker.kafka_io.topic_watch import TopicWatch
 
 
 class Metadata:
@@ -35,10 +35,10 @@ def test_a_topic_that_stays_away_is_told_with_its_name_and_the_command() -> None
     metadata = Metadata(clock, posts=uuid.uuid4())
     watch = TopicWatch(metadata, ["posts"], clock)
     watch.check()
-    assert not watch.gone()
+    assert not watch.missing()
     metadata.ids.clear()
     watch.check()
-    assert watch.gone()
+    assert watch.missing()
     clock.sleep(11)
     with pytest.raises(TopicMissing, match=r"'posts' was deleted .*streamlabel topics create"):
         watch.check()
@@ -61,7 +61,7 @@ def test_another_topic_of_the_same_name_is_told_at_once() -> None:
     watch = TopicWatch(metadata, ["posts"], HandClock())
     watch.check()
     metadata.ids["posts"] = uuid.uuid4()
-    with pytest.raises(TopicMissing, match="made anew"):
+    with pytest.raises(TopicMissing, match="recreated"):
         watch.check()
 
 
@@ -73,7 +73,7 @@ def test_what_nobody_asks_for_and_what_has_no_id_is_not_judged() -> None:
     for _ in range(3):
         watch.check()
         clock.sleep(20)
-    assert not watch.gone()
+    assert not watch.missing()
 
 
 def test_while_no_broker_answers_nobody_knows() -> None:
