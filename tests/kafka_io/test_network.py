@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +10,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaConnectionError
 from kafka.future import Future
-from kafka.net.connection import KafkaConnection
-from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
-from kafka.net.transport import KafkaTCPTransport
 from kafka.protocol.metadata import MetadataResponse
 from structlog.testing import capture_logs
 
@@ -55,24 +51,6 @@ def tell(manager: Manager, *brokers: tuple[int, int]) -> None:
         number: MetadataResponse.MetadataResponseBroker(number, "127.0.0.1", port, None)
         for number, port in brokers
     }
-
-
-def test_the_librarys_names_are_those_that_are_built_on() -> None:
-    """A version that renames one would lose what is mended, in silence."""
-    theirs = KafkaConnectionManager
-    assert list(inspect.signature(theirs._connect).parameters)[:3] == ["self", "node", "conn"]
-    assert list(inspect.signature(theirs._build_transport).parameters) == [
-        "self",
-        "node",
-        "timeout_at",
-    ]
-    for name in ("least_used_connections", "least_loaded_node", "get_connection", "update_backoff"):
-        assert callable(getattr(theirs, name))
-    assert "least_used_connections" in inspect.getsource(theirs.close_idle_connections)
-    assert "_sock_recv" in inspect.getsource(KafkaTCPTransport._read_from_sock)
-    assert "least_loaded_node" in inspect.getsource(theirs.send)
-    told = inspect.getsource(KafkaConnection._send_request)
-    assert "(correlation_id, future, sent_time, timeout_at, timeout_task)" in told
 
 
 @pytest.mark.parametrize("make", [KafkaAdminClient, KafkaConsumer, KafkaProducer])

@@ -141,6 +141,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "_net": "schedules the check for late answers",
         "bootstrapped": "whether a broker has answered yet",
         "call_soon": "runs a coroutine on the IO thread",
+        "cluster": "the metadata",
         "config": "socket options and timeouts",
         "connection_delay": "whether a node may be tried now",
         "get_connection": "overridden: raises a refusal instead of connecting again",
