@@ -1,8 +1,10 @@
 """The contract with kafka-python: a release that lacks a private name fails here, by that name.
 
-A test of types can't see an attribute that is set in a constructor, or one of an object that the
-library passes to us. So the list in `internals.NAMES` is compared with the library's source, and
-the classes that derive from the library's are compared with the list.
+The list in `internals.NAMES` is compared with the library's classes and, for attributes that
+a constructor sets, with their source. The code of this package is compared with the list: its
+imports, its private attributes (by the linter), and the classes that derive from the library's.
+Undocumented attributes without an underscore of objects that the library passes to us, such as
+a connection's `in_flight_requests`, can't be found this way; they are listed by hand.
 """
 
 from __future__ import annotations
@@ -101,7 +103,7 @@ CALLS: list[tuple[Any, str]] = [
 
 
 def declares(owner: Any, name: str) -> bool:
-    """Whether a class or module of the library has the name, or a constructor sets it."""
+    """Return whether a class or module has the name, or a constructor sets it."""
     if hasattr(owner, name):
         return True
     assignment = re.compile(rf"\bself\.{re.escape(name)}\b[^=\n]*=[^=]")
@@ -109,13 +111,13 @@ def declares(owner: Any, name: str) -> bool:
 
 
 def source_of(owner: Any) -> str:
-    """The source of a function, or of a class and those that it derives from."""
+    """Return the source of a function, or of a class and its bases."""
     bases = inspect.getmro(owner) if inspect.isclass(owner) else [owner]
     return "".join(inspect.getsource(base) for base in bases if base.__module__ != "builtins")
 
 
 def missing_names() -> list[str]:
-    """One line for each listed name that the installed release lacks."""
+    """Return a line for each listed name that the installed release lacks."""
     return [
         f"kafka-python {kafka.__version__} has no {owner.__name__}.{name} ({reason})"
         for owner, name, reason in LISTED
@@ -128,7 +130,7 @@ def parameters(method: Any) -> list[str]:
 
 
 def changed_signatures() -> list[str]:
-    """One line for each method whose leading parameters have changed."""
+    """Return a line for each method whose leading parameters have changed."""
     return [
         f"{owner.__name__}.{name} takes {parameters(getattr(owner, name))}, expected {expected!r}"
         for owner, methods in SIGNATURES.items()
@@ -151,7 +153,7 @@ def test_a_release_without_a_method_fails_by_its_name(monkeypatch: pytest.Monkey
 
 
 def test_a_release_without_an_attribute_fails_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No class has it: only the constructor's source shows it."""
+    """Only the constructor's source shows an instance attribute."""
     real = inspect.getsource
 
     def renamed(owner: Any) -> str:
@@ -176,7 +178,7 @@ def test_another_signature_fails_by_its_name(monkeypatch: pytest.MonkeyPatch) ->
     ("caller", "call"), CALLS, ids=[f"{caller.__qualname__}: {call}" for caller, call in CALLS]
 )
 def test_the_library_calls_what_is_overridden(caller: Any, call: str) -> None:
-    """A release that no longer did would drop a fix without an error."""
+    """Otherwise a release would drop a fix without an error."""
     assert call in source_of(caller)
 
 
@@ -184,7 +186,7 @@ def test_the_library_calls_what_is_overridden(caller: Any, call: str) -> None:
 
 
 def private_imports(source: str) -> list[str]:
-    """Modules of the library that are imported beyond the public ones."""
+    """Return the private modules of the library that a source imports."""
     imported = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -213,7 +215,7 @@ def test_only_internals_may_use_private_attributes(path: Path) -> None:
 
 
 def derived_classes() -> list[type]:
-    """The classes of this package that derive from one of the library's private classes."""
+    """Return the classes of this package that derive from the library's private classes."""
     modules = [importlib.import_module(f"worker.kafka_io.{path.stem}") for path in MODULES]
     return [
         value
@@ -225,13 +227,13 @@ def derived_classes() -> list[type]:
 
 
 def is_private(base: type) -> bool:
-    """Whether a class is the library's and neither exported nor an exception."""
+    """Return whether a class is the library's, and neither exported nor an exception."""
     of_library = base.__module__.split(".")[0] == "kafka"
     return of_library and base.__name__ not in kafka.__all__ and not issubclass(base, Exception)
 
 
 def inherited_names(derived: type) -> set[str]:
-    """The names that a class overrides, or reads from `self` and `super()`."""
+    """Return the names that a class overrides or reads from `self` and `super()`."""
     names = set()
     for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(derived)))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

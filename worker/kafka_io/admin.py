@@ -71,7 +71,7 @@ class Admin(Closeable):
             self._client.close()
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo | None]:
-        """Describe topics; None for a topic that does not exist."""
+        """Describe topics; a topic that does not exist maps to None."""
         requested = list(names)
         described = self._call(lambda client: client.describe_topics(requested))
         existing = {topic["name"]: topic for topic in described if _exists(topic)}

@@ -89,8 +89,8 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "add_listener": "reports that a broker has moved",
         "bootstrap_brokers brokers broker_metadata": "addresses, configured and advertised",
         "leader_for_partition": "whether records can be sent or read",
-        "partitions_for_topic": "None once the topic is gone",
-        "topic_id": "tells a recreated topic from the old one",
+        "partitions_for_topic": "returns None after a topic was deleted",
+        "topic_id": "distinguishes a recreated topic from the old one",
     },
     Future: {"success failure": "awaited on the IO thread, completed by the revoke thread"},
     # -- the producer ------------------------------------------------------------------------

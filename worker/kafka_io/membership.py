@@ -9,7 +9,7 @@ A worker that was stopped for longer than its session timeout (SIGSTOP, a frozen
 the belief that it still owns its partitions, while another worker has them. Walked through: at 0 s
 the last heartbeat is sent and answered; at 1 s the process stops; at 6 s the group reassigns its
 partitions; at 20 s it resumes, and its publish thread continues where it was. Only the response to
-the next heartbeat would tell. So the worker does the broker's computation: once more than the
+the next heartbeat would show it. So the worker does the broker's computation: once more than the
 session timeout has passed since it *sent* the last confirmed request, its membership is
 unconfirmed, and it publishes nothing until the group has answered.
 """
@@ -84,7 +84,7 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
 
         The leader joins again when the topic has more partitions. It stores their number as soon as
         it assigns them, and from then on has no reason to join. If the poll that began the join
-        returned before its end, nobody would take the assignment over: the member would send no
+        returned before its end, the assignment would not be taken over: the member would send no
         heartbeats until its session ends.
         """
         return self._join_task is not None or super().need_rejoin()

@@ -6,7 +6,7 @@ Must not import: inference, runtime.
 
 By default the client moves to the start or the end of the log without notice, and the option that
 sets where a group begins (`input.start`) also decides what a worker skips after it fell behind
-retention. So the client is told to raise instead (`auto_offset_reset="none"`), and three cases get
+retention. So the client is configured to raise instead (`auto_offset_reset="none"`), and three cases get
 three answers:
 
 * No committed offset: a group begins where `input.start` says. A partition that was added since
@@ -136,7 +136,7 @@ class Positions:
             self._go_back(tp, None)
 
     def _go_back(self, tp: TopicPartition, truncated_at: int | None) -> None:
-        """Read on at or before `truncated_at`; None if that offset is unknown."""
+        """Read on at or before `truncated_at`, which may be unknown (None)."""
         committed = self._committed(tp)
         if committed is None or (truncated_at is None and committed > self._end(tp)):
             offset = self._start(tp)

@@ -178,8 +178,8 @@ class Publisher:
     def partition_of(self, outcome: Encoded) -> int:
         """Return the partition for an outcome.
 
-        It depends on the input partition only, so all outcomes of an input partition stay in order
-        whatever their keys are.
+        It depends on the input partition and not on the key, so that all outcomes of an input
+        partition stay in order.
         """
         return outcome.ref.partition % self._partitions[outcome.topic]
 

@@ -42,7 +42,7 @@ def refusal_of(error: Exception | None) -> Refusal | None:
     text = describe(error)
     if isinstance(error, _SIZE_ERRORS):
         return Refusal("size", text)
-    # If a batch has several refused records the client calls them invalid, whatever each reason.
+    # If a batch has several refused records, the client calls them all invalid.
     if isinstance(error, errors.InvalidTimestampError) or "imestamp" in text:
         return Refusal("timestamp", text)
     return Refusal("record", text)

@@ -34,7 +34,7 @@ class StableOffsets:
         fetcher.stable_offsets = self._offsets
 
     def get(self, partition: Partition) -> int | None:
-        """Return the last stable offset; None before the first fetch."""
+        """Return the last stable offset, or None before the first fetch."""
         return self._offsets.get(TopicPartition(*partition))
 
 

@@ -32,7 +32,7 @@ class TopicWatch:
 
     def __init__(self, metadata: Any, topics: Iterable[str], clock: Clock) -> None:
         self._metadata, self._topics, self._clock = metadata, tuple(topics), clock
-        self._ids: dict[str, Any] = {}  # by name; None where the broker has no ids
+        self._ids: dict[str, Any] = {}  # by name; the value is None if the broker has no ids
         self._missing_since: dict[str, float] = {}
 
     def missing(self) -> bool:
