@@ -60,7 +60,7 @@ def refuse(producer: Producer, *invalid: int) -> None:
 
 
 def kinds(producer: Producer) -> list[tuple[str, int]]:
-    return [(one.topic, one.ref.offset) for one, _ in producer.sent]
+    return [(sent.topic, sent.ref.offset) for sent, _ in producer.sent]
 
 
 # -- the response to a record -------------------------------------------------------------------
@@ -180,14 +180,14 @@ def test_requests_in_flight_are_answered_before_another_producer_continues(
     at_least_once.results(1, 2)
     at_least_once.results(3)
     first = at_least_once.made[0]
-    (_, one), (_, two), (_, three) = first.sent
-    one.failure(errors.InvalidRecordError(INVALID))
-    two.failure(errors.KafkaError("part of a batch"))
+    (_, invalid), (_, rest), (_, in_flight) = first.sent
+    invalid.failure(errors.InvalidRecordError(INVALID))
+    rest.failure(errors.KafkaError("part of a batch"))
     at_least_once.sink.advance()
     at_least_once.results(4)
     assert len(at_least_once.made) == 1
     assert first.offsets == [1, 2, 3]
-    three.success(None)
+    in_flight.success(None)
     at_least_once.sink.advance()
     assert at_least_once.completed == [3]
     assert kinds(at_least_once.made[1]) == [("out", 2), ("out", 4)]
@@ -211,8 +211,8 @@ def test_a_batch_acknowledged_during_the_replacement_completes_once(
     first, second = (future for _, future in at_least_once.made[0].sent)
     second.failure(errors.InvalidRecordError(INVALID))
 
-    def late(asked: str) -> None:
-        if asked == "abandon" and not first.is_done:
+    def late(call: str) -> None:
+        if call == "abandon" and not first.is_done:
             first.success(None)
 
     at_least_once.made[0].before = late
@@ -244,10 +244,10 @@ def test_if_no_record_was_named_each_is_sent_alone(at_least_once: AtLeastOnceHar
     for _, future in at_least_once.made[0].sent:
         future.failure(same)
 
-    def answer(asked: str) -> None:
-        if asked == "settle":
-            one, future = at_least_once.made[1].sent[-1]
-            if one.ref.offset == 2:
+    def answer(call: str) -> None:
+        if call == "settle":
+            sent, future = at_least_once.made[1].sent[-1]
+            if sent.ref.offset == 2:
                 future.failure(errors.InvalidRecordError(INVALID))
             else:
                 future.success(None)
@@ -408,8 +408,8 @@ class ExactlyOnceHarness:
         self.made.append(Producer(self._before))
         return self.made[-1]
 
-    def _before(self, asked: str) -> None:
-        if asked == "commit":
+    def _before(self, call: str) -> None:
+        if call == "commit":
             producer = self.made[-1]
             answer = self.answers.pop(0) if self.answers else Producer.acknowledge
             answer(producer)
@@ -470,10 +470,10 @@ def test_a_transaction_sends_each_record_alone_if_none_was_named(
     settled: list[int] = []
     real = exactly_once._before
 
-    def before(asked: str) -> None:
-        if asked == "settle":
+    def before(call: str) -> None:
+        if call == "settle":
             settled.append(exactly_once.made[-1].offsets[-1])
-        real(asked)
+        real(call)
 
     exactly_once._before = before  # type: ignore[method-assign]
     with pytest.raises(BrokerAway):

@@ -83,9 +83,9 @@ def test_the_order_holds_for_any_order_of_acknowledgements(seed: int) -> None:
     """
     traffic = Traffic(seed)
     traffic.run()
-    sent = [one for one, _ in traffic.producer.sent]
+    sent = [outcome for outcome, _ in traffic.producer.sent]
     for topic in ("out", "dead"):
-        expected = [one for one in traffic.outcomes if one.topic == topic]
-        assert [one for one in sent if one.topic == topic] == expected
-    completed = [one for completion in traffic.completions for one in completion.outcomes]
-    assert sorted(one.ref for one in completed) == [one.ref for one in traffic.outcomes]
+        expected = [outcome for outcome in traffic.outcomes if outcome.topic == topic]
+        assert [outcome for outcome in sent if outcome.topic == topic] == expected
+    completed = [outcome for completion in traffic.completions for outcome in completion.outcomes]
+    assert sorted(o.ref for o in completed) == [o.ref for o in traffic.outcomes]

@@ -129,11 +129,11 @@ def test_acknowledged_batches_are_dropped_while_an_older_one_waits(harness: Sink
 
 
 def test_a_deleted_topic_is_reported(harness: SinkHarness) -> None:
-    def gone(_: str) -> None:
+    def raise_missing(_: str) -> None:
         raise TopicMissing("out")
 
     harness.sink.check()
-    harness.made[0].before = gone
+    harness.made[0].before = raise_missing
     with pytest.raises(TopicMissing):
         harness.sink.check()
 
@@ -200,21 +200,21 @@ def test_records_of_a_lost_partition_are_neither_sent_nor_completed(harness: Sin
     assert harness.completed == [[0]]
 
 
-@pytest.mark.parametrize("place", ["current", "await_metadata", "send"])
+@pytest.mark.parametrize("interrupted_at", ["current", "await_metadata", "send"])
 @pytest.mark.parametrize("sent_before", [0, 1, 2])
 def test_an_interrupted_takeover_continues(
-    harness: SinkHarness, place: str, sent_before: int
+    harness: SinkHarness, interrupted_at: str, sent_before: int
 ) -> None:
     """The membership is unconfirmed, or the broker away: record 2 once overtook 0 and 1."""
     successor = harness.until_replaced((0, 1), (2,))
     interruptions = iter(range(2))
 
     def away(call: object) -> None:
-        due = call == place or isinstance(call, RecordRef)
+        due = call == interrupted_at or isinstance(call, RecordRef)
         if due and len(successor.sent) >= sent_before and next(interruptions, None) is not None:
             raise BrokerAway("temporary")
 
-    if place == "current":
+    if interrupted_at == "current":
         harness.group.before = away
     else:
         successor.before = away
