@@ -131,7 +131,7 @@ def test_an_unknown_host_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "broker_version=(4, 3) (disconnected)>: Connection lost: socket disconnected",
             AccessDenied,
-            "closes the connection instead of a login",
+            "instead of accepting a login",
         ),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed", Fatal, "ssl_cafile"),
         (

@@ -133,7 +133,7 @@ def test_a_partition_without_a_leader_is_left_to_the_client(leader: int | None) 
     assert recover(consumer, NoOffsetForPartitionError({TP})) == ["start"]
 
 
-# -- a position outside the consumer ----------------------------------------------------------------
+# -- a position outside the log ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("from_start", [True, False])
@@ -147,7 +147,7 @@ def test_only_removed_offsets_are_skipped_and_reported(from_start: bool) -> None
 def test_a_log_that_ends_before_the_position_is_read_from_the_commit_or_its_start(
     committed: int | None, expected: int
 ) -> None:
-    """The offset of the truncation is unknown, and the consumer may have other records now."""
+    """The offset of the truncation is unknown, and the log may have other records now."""
     moves = recover(SeekingConsumer(3, 5, committed), OffsetOutOfRangeError({TP: 20}))
     assert moves == [Partition("in", 0), expected]
 

@@ -82,7 +82,7 @@ _DIAGNOSES: dict[str, Diagnosis] = {
     ),
     HANGS_UP: Diagnosis(
         AccessDenied,
-        "the broker closes the connection instead of a login: check kafka.sasl_username, "
+        "the broker closes the connection instead of accepting a login: check kafka.sasl_username, "
         "kafka.sasl_password, kafka.sasl_mechanism and kafka.security_protocol",
     ),
     r"\[SSL": Diagnosis(

@@ -6,8 +6,8 @@ Must not import: inference, runtime.
 
 By default the client moves to the start or the end of the log without notice, and the option that
 sets where a group begins (`input.start`) also decides what a worker skips after it fell behind
-retention. So the client is configured to raise instead (`auto_offset_reset="none"`), and three cases get
-three answers:
+retention. So the client is configured to raise instead (`auto_offset_reset="none"`), and three
+cases get three answers:
 
 * No committed offset: a group begins where `input.start` says. A partition that was added since
   begins at its start. The group commits that position before it reads from there: without a commit
