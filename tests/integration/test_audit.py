@@ -97,9 +97,9 @@ class Stage:
     def audit(self, *words: str, code: int = 0) -> dict[str, Any]:
         """Return the JSON that the audit prints; it must exit with `code`."""
         assert self.command("--json", *words) == code
-        found: dict[str, Any] = json.loads(self.capsys.readouterr().out)
-        assert found["holds"] is (code == 0)
-        return found
+        report: dict[str, Any] = json.loads(self.capsys.readouterr().out)
+        assert report["holds"] is (code == 0)
+        return report
 
 
 @pytest.fixture
@@ -115,10 +115,10 @@ def test_kept_promises_hold(stage: Stage) -> None:
     stage.feed()
     stage.label()
     stage.commit(10, 10, 10)
-    found = stage.audit("--delivery", "exactly_once")
-    assert (found["consumed"], found["published"], found["dead_lettered"]) == (30, 27, 3)
-    assert found["reasons"] == {"not_json": 3}
-    assert (found["pending"], found["unjudged"], found["notes"]) == (0, {}, [])
+    report = stage.audit("--delivery", "exactly_once")
+    assert (report["consumed"], report["published"], report["dead_lettered"]) == (30, 27, 3)
+    assert report["reasons"] == {"not_json": 3}
+    assert (report["pending"], report["unjudged"], report["notes"]) == (0, {}, [])
 
 
 def test_the_text_output_has_a_verdict_for_each_promise(stage: Stage) -> None:
@@ -137,9 +137,9 @@ def test_a_missing_outcome_is_found(stage: Stage) -> None:
     """In the first, a middle and the last place."""
     stage.feed()
     stage.label((0, 0), (1, 8), (2, 9))
-    found = stage.audit("--to-end", code=1)
-    assert (found["broken"], found["missing"], found["consumed"]) == (["missing"], 3, 30)
-    assert found["examples"]["missing"] == [
+    report = stage.audit("--to-end", code=1)
+    assert (report["broken"], report["missing"], report["consumed"]) == (["missing"], 3, 30)
+    assert report["examples"]["missing"] == [
         f"{stage.topics.input}/{at}" for at in ("0/0", "1/8", "2/9")
     ]
 
@@ -160,8 +160,8 @@ def test_a_duplicate_is_counted_and_breaks_the_promise_only_if_forbidden(
     stage.feed()
     stage.label()
     stage.publish(1, 3)
-    found = stage.audit("--to-end", *words, code=code)
-    assert (found["duplicated"], found["reordered"]) == (1, 0)
+    report = stage.audit("--to-end", *words, code=code)
+    assert (report["duplicated"], report["reordered"]) == (1, 0)
 
 
 def test_swapped_results_are_found(stage: Stage) -> None:
@@ -169,8 +169,8 @@ def test_swapped_results_are_found(stage: Stage) -> None:
     stage.label((2, 3), (2, 4))
     stage.publish(2, 4)
     stage.publish(2, 3)
-    found = stage.audit("--to-end", code=1)
-    assert (found["broken"], found["reordered"]) == (["reordered"], 2)
+    report = stage.audit("--to-end", code=1)
+    assert (report["broken"], report["reordered"]) == (["reordered"], 2)
 
 
 def test_an_outcome_without_a_record_is_found(stage: Stage) -> None:
@@ -181,8 +181,8 @@ def test_an_outcome_without_a_record_is_found(stage: Stage) -> None:
     stage.producer.send(
         stage.topics.dead, b"", partition=1, headers=[(SOURCE_HEADER, b"not/coordinates")]
     )
-    found = stage.audit("--to-end", code=1)
-    assert (found["broken"], found["orphans"]) == (["orphans"], 2)
+    report = stage.audit("--to-end", code=1)
+    assert (report["broken"], report["orphans"]) == (["orphans"], 2)
 
 
 def test_records_that_no_worker_wrote_are_not_judged(stage: Stage) -> None:
@@ -191,9 +191,9 @@ def test_records_that_no_worker_wrote_are_not_judged(stage: Stage) -> None:
     stage.label((1, 5))
     for topic in (stage.topics.output, stage.topics.dead):
         stage.producer.send(topic, b"foreign", partition=1, headers=[("trace", b"1/2/3")])
-    found = stage.audit("--to-end", code=1)
-    assert (found["broken"], found["missing"], found["orphans"]) == (["missing"], 1, 0)
-    assert found["unjudged"] == {"record without coordinates, of another producer": 2}
+    report = stage.audit("--to-end", code=1)
+    assert (report["broken"], report["missing"], report["orphans"]) == (["missing"], 1, 0)
+    assert report["unjudged"] == {"record without coordinates, of another producer": 2}
 
 
 def test_another_workers_results_are_not_judged(stage: Stage) -> None:
@@ -210,9 +210,9 @@ def test_uncommitted_records_are_pending(stage: Stage) -> None:
     stage.feed()
     stage.label((0, 9), (1, 5), (1, 6), (2, 0))
     stage.commit(9, 5)
-    found = stage.audit()
-    assert (found["consumed"], found["pending"]) == (14, 16)
-    assert found["unjudged"] == {"outcome of a record that is not committed yet": 12}
+    report = stage.audit()
+    assert (report["consumed"], report["pending"]) == (14, 16)
+    assert report["unjudged"] == {"outcome of a record that is not committed yet": 12}
 
 
 def test_a_group_without_commits_is_an_error(stage: Stage) -> None:
@@ -228,8 +228,8 @@ def test_a_missing_topic_is_named(stage: Stage, admin: KafkaAdminClient, role: s
     """The message has the command that creates it."""
     name = getattr(stage.topics, role)
     admin.delete_topics([name])
-    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as asked:
-        wait_until(lambda: asked.topics([name])[name] is None, what="the topic is deleted")
+    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as client:
+        wait_until(lambda: client.topics([name])[name] is None, what="the topic is deleted")
     assert stage.command("--to-end") == 1
     message = stage.capsys.readouterr().err
     assert f"nothing to audit: missing on {stage.broker.bootstrap_servers}: {name}" in message
@@ -246,9 +246,9 @@ def test_records_that_were_deleted_are_not_judged(stage: Stage, admin: KafkaAdmi
     stage.label()
     stage.producer.flush()
     admin.delete_records({TopicPartition(stage.topics.input, 0): 4})
-    found = stage.audit("--to-end")
-    assert found["consumed"] == 26
-    assert found["unjudged"] == {"outcome of a record that retention has removed": 4}
+    report = stage.audit("--to-end")
+    assert report["consumed"] == 26
+    assert report["unjudged"] == {"outcome of a record that retention has removed": 4}
 
 
 def test_outcomes_that_were_deleted_are_not_missing(stage: Stage, admin: KafkaAdminClient) -> None:
@@ -257,9 +257,9 @@ def test_outcomes_that_were_deleted_are_not_missing(stage: Stage, admin: KafkaAd
     stage.label((2, 7))
     stage.producer.flush()
     admin.delete_records({TopicPartition(stage.topics.output, 2): 3})
-    found = stage.audit("--to-end", code=1)
-    assert found["missing"] == 1
-    assert found["unjudged"] == {"record whose result may have been removed": 3}
+    report = stage.audit("--to-end", code=1)
+    assert report["missing"] == 1
+    assert report["unjudged"] == {"record whose result may have been removed": 3}
 
 
 def test_repeats_whose_first_copy_was_deleted_are_not_reordered(
@@ -272,13 +272,13 @@ def test_repeats_whose_first_copy_was_deleted_are_not_reordered(
         stage.publish(2, offset)
     stage.producer.flush()
     admin.delete_records({TopicPartition(stage.topics.output, 2): 8})
-    found = stage.audit("--to-end")
-    assert (found["reordered"], found["duplicated"]) == (0, 2)
-    assert found["unjudged"] == {
+    report = stage.audit("--to-end")
+    assert (report["reordered"], report["duplicated"]) == (0, 2)
+    assert report["unjudged"] == {
         "record whose result may have been removed": 5,
         "outcome whose first copy may have been removed": 3,
     }
-    assert found["notes"] == [f"{stage.topics.output}: 8 offsets were removed before this audit"]
+    assert report["notes"] == [f"{stage.topics.output}: 8 offsets removed before this audit"]
 
 
 def test_if_all_outcomes_were_deleted_none_is_missing(
@@ -294,14 +294,16 @@ def test_if_all_outcomes_were_deleted_none_is_missing(
         stage.producer = plain
     # Left in each partition: a result and a marker; a marker; nothing.
     output = [TopicPartition(stage.topics.output, number) for number in range(3)]
-    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as asked:
+    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as client:
         ends = {0: 10, 1: 9, 2: 11}
-        wait_until(lambda: asked.end_offsets(stage.topics.output) == ends, what="markers are there")
+        wait_until(
+            lambda: client.end_offsets(stage.topics.output) == ends, what="markers are there"
+        )
     admin.delete_records(dict(zip(output, (8, 8, 11), strict=True)))
     admin.delete_records({TopicPartition(stage.topics.dead, 0): 1})
-    found = stage.audit("--to-end")
-    assert (found["published"], found["dead_lettered"], found["missing"]) == (1, 2, 0)
-    assert found["unjudged"] == {
+    report = stage.audit("--to-end")
+    assert (report["published"], report["dead_lettered"], report["missing"]) == (1, 2, 0)
+    assert report["unjudged"] == {
         "record whose dead_letter may have been removed": 9,
         "record whose result may have been removed": 18,
     }
@@ -333,11 +335,11 @@ def test_outcomes_from_before_a_topic_was_recreated_are_recognised(
     for number in range(9):
         if number != 4:
             stage.publish(number % 3, number // 3)
-    found = stage.audit("--to-end", code=1)
-    assert (found["broken"], found["consumed"], found["published"]) == (["missing"], 9, 8)
-    assert found["examples"]["missing"] == [f"{stage.topics.input}/1/1"]
-    assert (found["duplicated"], found["reordered"], found["orphans"]) == (0, 0, 0)
-    assert found["unjudged"] == {"outcome of an older topic of this name": 30}
+    report = stage.audit("--to-end", code=1)
+    assert (report["broken"], report["consumed"], report["published"]) == (["missing"], 9, 8)
+    assert report["examples"]["missing"] == [f"{stage.topics.input}/1/1"]
+    assert (report["duplicated"], report["reordered"], report["orphans"]) == (0, 0, 0)
+    assert report["unjudged"] == {"outcome of an older topic of this name": 30}
 
 
 def test_outcomes_from_before_a_topic_was_recreated_empty_are_not_orphans(
@@ -347,9 +349,9 @@ def test_outcomes_from_before_a_topic_was_recreated_empty_are_not_orphans(
     stage.label()
     stage.producer.flush()
     recreate(admin, stage.topics.input)
-    found = stage.audit()
-    assert (found["consumed"], found["orphans"]) == (0, 0)
-    assert found["unjudged"] == {"outcome of an older topic of this name": 30}
+    report = stage.audit()
+    assert (report["consumed"], report["orphans"]) == (0, 0)
+    assert report["unjudged"] == {"outcome of an older topic of this name": 30}
 
 
 def test_a_commit_beyond_the_end_is_noted(stage: Stage) -> None:
@@ -357,9 +359,9 @@ def test_a_commit_beyond_the_end_is_noted(stage: Stage) -> None:
     stage.feed()
     stage.label()
     stage.commit(10, 10, 400)
-    found = stage.audit()
-    assert found["consumed"] == 30
-    (note,) = found["notes"]
+    report = stage.audit()
+    assert report["consumed"] == 30
+    (note,) = report["notes"]
     assert note.startswith(f"{stage.topics.input} 2: offset 400 is committed but")
     assert note.endswith("the topic may have been recreated")
 
@@ -374,8 +376,8 @@ def test_an_outcome_is_matched_by_the_timestamp_of_its_record(
     with running(broker, topics):
         wait_until(lambda: count(broker, topics) == 21, what="all have an outcome")
     assert max(record.timestamp for record in read(broker, topics.output, 3)) < ahead
-    found = stage.audit()
-    assert (found["consumed"], found["published"], found["unjudged"]) == (21, 20, {})
+    report = stage.audit()
+    assert (report["consumed"], report["published"], report["unjudged"]) == (21, 20, {})
 
 
 def compact(stage: Stage, admin: KafkaAdminClient, topic: str) -> None:
@@ -396,9 +398,9 @@ def judge_compacted(stage: Stage, admin: KafkaAdminClient, topic: str) -> dict[s
     stage.producer.flush()
     stage.commit(10, 10, 10)
     await_compaction(stage, topic)
-    found = stage.audit()
-    assert found["notes"] == [f"{topic} is compacted: missing records prove nothing"]
-    return found
+    report = stage.audit()
+    assert report["notes"] == [f"{topic} is compacted: missing records prove nothing"]
+    return report
 
 
 def await_compaction(stage: Stage, topic: str) -> None:
@@ -418,20 +420,20 @@ def test_outcomes_of_records_that_were_compacted_are_not_judged(
     stage: Stage, admin: KafkaAdminClient
 ) -> None:
     """The records that remain are judged."""
-    found = judge_compacted(stage, admin, stage.topics.input)
-    removed = found["unjudged"].pop("outcome of a record that compaction may have removed")
+    report = judge_compacted(stage, admin, stage.topics.input)
+    removed = report["unjudged"].pop("outcome of a record that compaction may have removed")
     assert removed > 0
-    assert (found["consumed"] + removed, found["unjudged"]) == (RECORDS, {})
+    assert (report["consumed"] + removed, report["unjudged"]) == (RECORDS, {})
 
 
 def test_outcomes_that_were_compacted_are_not_missing(
     stage: Stage, admin: KafkaAdminClient
 ) -> None:
     """Compaction may remove any of them, not only the first ones."""
-    found = judge_compacted(stage, admin, stage.topics.output)
-    removed = found["unjudged"].pop("record whose result may have been removed")
+    report = judge_compacted(stage, admin, stage.topics.output)
+    removed = report["unjudged"].pop("record whose result may have been removed")
     assert removed > 0
-    assert (found["consumed"] + removed, found["missing"]) == (RECORDS, 0)
+    assert (report["consumed"] + removed, report["missing"]) == (RECORDS, 0)
 
 
 @contextmanager
@@ -464,8 +466,8 @@ def test_aborted_transactions_are_ignored(stage: Stage) -> None:
         producer.flush()
         producer.abort_transaction()
         stage.producer = plain
-        found = stage.audit("--to-end", "--delivery", "exactly_once")
-    assert (found["consumed"], found["duplicated"], found["notes"]) == (30, 0, [])
+        report = stage.audit("--to-end", "--delivery", "exactly_once")
+    assert (report["consumed"], report["duplicated"], report["notes"]) == (30, 0, [])
 
 
 def test_an_open_transaction_is_noted_after_a_bounded_wait(stage: Stage) -> None:
@@ -475,8 +477,8 @@ def test_an_open_transaction_is_noted_after_a_bounded_wait(stage: Stage) -> None
         producer.begin_transaction()
         producer.send(stage.topics.output, b"one", partition=0)
         producer.flush()
-        seen = list(reader.read(stage.topics.output, {0: 1, 1: 0, 2: 0}))
-        assert (seen, reader.unread) == ([], {0: 0})
+        records = list(reader.read(stage.topics.output, {0: 1, 1: 0, 2: 0}))
+        assert (records, reader.unread) == ([], {0: 0})
         producer.commit_transaction()
-        assert [one.offset for one in reader.read(stage.topics.output, {0: 1})] == [0]
+        assert [record.offset for record in reader.read(stage.topics.output, {0: 1})] == [0]
         assert reader.unread == {}

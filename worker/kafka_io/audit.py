@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from worker.core.audit_report import AuditReport
 from worker.core.coordinates import SOURCE_HEADER, parse_source
+from worker.core.counted import counted
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.ledger import Kind, Ledger, Scope
 from worker.core.records import Headers
@@ -197,7 +198,7 @@ class _Auditor:
 
     def _note_removed(self, topic: str, offsets: int) -> None:
         if offsets:
-            self._notes.append(f"{topic}: {offsets:,} offsets were removed before this audit")
+            self._notes.append(f"{topic}: {counted(offsets, 'offset')} removed before this audit")
 
 
 def _last_header(headers: Headers, name: str) -> bytes | None:
