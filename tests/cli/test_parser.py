@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from worker.cli.main import main
 from worker.cli.parser import COMMANDS, build_parser, parse
 from worker.settings import FIRST_OPTIONS, options
 
+ROOT = Path(__file__).parent.parent.parent
 FIRST_FLAGS = [option.flag for option in options() if option.path in FIRST_OPTIONS]
 OTHER_FLAGS = [option.flag for option in options() if option.path not in FIRST_OPTIONS]
 
@@ -141,3 +146,15 @@ def test_a_flag_that_help_hides_is_parsed() -> None:
 
 def test_only_the_requested_command_gets_its_flags() -> None:
     assert "--delivery" not in build_parser(["topics"]).format_help()
+
+
+def test_the_flags_of_all_commands_load_no_heavy_package() -> None:
+    """Each command imports torch, the Kafka client and the web server only when it runs."""
+    program = (
+        "import sys; from worker.cli.parser import build_parser; build_parser(every=True);"
+        "sys.exit(str({'torch', 'transformers', 'kafka', 'uvicorn'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stderr.strip() == ""
