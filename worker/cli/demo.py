@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from worker.demo.sample import PARTITIONS
+from worker.demo.sample import DEFAULT_POSTS, PARTITIONS
 from worker.settings import Loaded
 
 OPTIONS: tuple[str, ...] = ()
@@ -20,7 +20,9 @@ DEFAULT_RATE = 100.0  # about half of what two cores hold, so that latency has n
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the demo's own flags; the demo sets the workers' settings itself."""
-    parser.add_argument("--posts", type=_count, metavar="N", help="posts to send [3000]")
+    parser.add_argument(
+        "--posts", type=_count, metavar="N", help=f"posts to send [{DEFAULT_POSTS}]"
+    )
     parser.add_argument(
         "--rate",
         type=_rate,

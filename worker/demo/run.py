@@ -23,13 +23,14 @@ from typing import Any, Final
 from rich.console import Console
 
 from worker.clock import SystemClock
+from worker.core.counted import counted
 from worker.demo.blocklist import allowed
 from worker.demo.broker import EmbeddedBroker, needed_flags
 from worker.demo.fallback_posts import fallback_posts
 from worker.demo.feed import SampleFeed
 from worker.demo.helpers import Helpers
 from worker.demo.posts import RatedText, SampleUnavailable
-from worker.demo.sample import PARTITIONS, SampleRecord, sample_stream
+from worker.demo.sample import DEFAULT_POSTS, PARTITIONS, SampleRecord, sample_stream
 from worker.demo.summary import Summary, next_steps, program, save_screenshot
 from worker.demo.tally import Tally
 from worker.demo.view import WIDTH, LiveView, PlainView, View
@@ -39,7 +40,6 @@ from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
 from worker.processes import Interrupts
 from worker.settings import InputSettings, KafkaSettings, read_environment
 
-MAX_POSTS: Final = 3_000  # half a minute at the default rate
 _SETTLE_S: Final = 5.0
 _STEP_S: Final = 0.03
 
@@ -150,8 +150,9 @@ class _DemoRun:
         posts = allowed(rated)
         self._left_out = len(rated) - len(posts)
         if self._left_out:
-            self._view.say(f"leaving out {self._left_out} posts with slurs or sexual words")
-        number = self._args.posts or min(MAX_POSTS, len(posts))
+            posts_left_out = counted(self._left_out, "post")
+            self._view.say(f"leaving out {posts_left_out} with slurs or sexual words")
+        number = self._args.posts or min(DEFAULT_POSTS, len(posts))
         return sample_stream(posts, number, InputSettings().max_bytes)
 
     def _posts(self) -> list[RatedText]:
@@ -168,7 +169,7 @@ class _DemoRun:
 
     def _start_workers(self, kafka: KafkaSettings, names: _TopicNames) -> DemoWorkers:
         number = self._args.workers
-        self._view.say(f"starting {number} worker{'s' if number > 1 else ''}")
+        self._view.say(f"starting {counted(number, 'worker')}")
         flags = names.flags() | {
             "--bootstrap-servers": kafka.bootstrap_servers,
             "--group-id": names.group,
@@ -265,7 +266,7 @@ def _view(console: Console, clock: SystemClock, args: argparse.Namespace) -> Vie
 
 
 def _headline(args: argparse.Namespace) -> str:
-    workers = f"{args.workers} worker{'s' if args.workers > 1 else ''}"
+    workers = counted(args.workers, "worker")
     broker = "embedded broker"
     if read_environment("KAFKA_BOOTSTRAP_SERVERS"):
         broker = "your broker"
