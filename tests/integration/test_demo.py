@@ -87,7 +87,7 @@ def test_every_promise_holds(demo: Demo, flags: tuple[str, ...]) -> None:
     assert summary["consumed"] == summary["published"] + summary["dead_lettered"]
     assert summary["consumed"] >= 60 + sum(BROKEN.values())
     assert summary["reasons"] == BROKEN
-    assert summary["texts_per_second"] > 0
+    assert 0 < summary["texts_per_second"] <= 1.05 * summary["rate"]
     assert 0 < summary["p50_ms"] <= summary["p99_ms"]
     assert 0.5 < summary["agreement"] <= 1
 
