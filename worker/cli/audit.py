@@ -67,10 +67,10 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Read, compare, tell."""
-    from worker.kafka_io.audit import perform  # loads the Kafka client
+    from worker.kafka_io.audit import run_audit  # loads the Kafka client
 
     settings = loaded.settings
-    audit = perform(settings, to_end=args.to_end, progress=_progress_line())
+    audit = run_audit(settings, to_end=args.to_end, progress=_progress_line())
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     broken = audit.report.breaches(_allowed(settings, args.allow_duplicates))
@@ -98,7 +98,7 @@ def _progress_line() -> Progress:
 
 
 def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[str, Any]:
-    report = audit.report
+    report, topics = audit.report, settings.topics
     return {
         "holds": not broken,
         "broken": broken,
@@ -116,9 +116,9 @@ def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[s
         "notes": audit.notes,
         "delivery": settings.delivery,
         "group": settings.kafka.group_id,
-        "input": settings.input.topic,
-        "output": settings.output.topic,
-        "dead_letters": settings.output.dead_letter_topic,
+        "input": topics.inputs[0],
+        "output": topics.output,
+        "dead_letters": topics.dead_letters,
     }
 
 

@@ -237,7 +237,7 @@ class _DemoRun:
             workers.check()
             self._interrupts.sleep(0.2)
 
-        self._interrupts.until_one(wait)
+        self._interrupts.repeat_until_signal(wait)
 
     def _say_urls(self, workers: DemoWorkers) -> None:
         for url in workers.urls:

@@ -103,7 +103,7 @@ class DemoWorkers:
                 )
 
     def metric(self, name: str) -> list[float | None]:
-        """Return each worker's value of a metric without labels; None if it has no such metric."""
+        """Return each worker's value of a metric without labels, or None if it lacks the metric."""
         line = re.compile(rf"^{name} (\S+)$", re.MULTILINE)
         matches = (line.search(_get(worker.port, "/metrics")[1]) for worker in self._workers)
         return [float(match[1]) if match else None for match in matches]
