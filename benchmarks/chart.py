@@ -128,7 +128,10 @@ def main(
     check = parser.parse_args(arguments).check
     peers, _, _ = results(folder)
     if peers is None:
-        print(f"chart: {folder / 'peers.json'} is missing: run make bench-peers", file=sys.stderr)
+        print(
+            f"chart: {folder / 'peers.json'} is missing: run python -m benchmarks.peers.run",
+            file=sys.stderr,
+        )
         return 1
     drawn = svg(peers)
     if check:

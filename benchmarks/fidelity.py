@@ -94,8 +94,8 @@ def _compare(
 def _load(
     settings: ModelSettings, engine: str, dtype: str
 ) -> tuple[TransformersTokeniser, TorchClassifier]:
-    changes = {"engine": engine, "dtype": dtype}
-    return load(ModelSettings.model_validate(settings.model_dump() | changes))
+    chosen = {"engine": engine, "dtype": dtype}
+    return load(ModelSettings.model_validate(settings.model_dump() | chosen))
 
 
 def _label(

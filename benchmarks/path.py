@@ -66,10 +66,12 @@ class NoOpModel:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure once and print the figures."""
     if sys.platform != "linux":
-        print("bench-path: needs Linux: reads CPU times of threads from /proc", file=sys.stderr)
+        print(
+            "benchmarks.path: needs Linux: reads CPU times of threads from /proc", file=sys.stderr
+        )
         return 2
     parser = argparse.ArgumentParser(
-        "bench-path", description="measure the cost of a record outside the model"
+        "benchmarks.path", description="measure the cost of a record outside the model"
     )
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--delivery", default="at_least_once")

@@ -48,7 +48,7 @@ _POLL_S: Final = 0.05
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure all steps, one after the other."""
-    parser = argparse.ArgumentParser(prog="bench-scale", description=__doc__)
+    parser = argparse.ArgumentParser(prog="benchmarks.scale_out", description=__doc__)
     parser.add_argument("--service-ms", type=float, default=10.0, help="ms for each text [10]")
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds for each step [20]")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for workers in args.workers
             ]
     except StreamlabelError as error:
-        print(f"bench-scale: {error}", file=sys.stderr)
+        print(f"benchmarks.scale_out: {error}", file=sys.stderr)
         return 1
     result = _result(steps, args.service_ms)
     RESULTS.mkdir(exist_ok=True)
@@ -95,7 +95,9 @@ class _ScaleRun:
 
     def measure(self, seconds: float) -> ScaleStep:
         """Return the figures, with an efficiency of 1: only the first step's rate defines it."""
-        print(f"bench-scale: {counted(self._number, 'worker')}", file=sys.stderr, flush=True)
+        print(
+            f"benchmarks.scale_out: {counted(self._number, 'worker')}", file=sys.stderr, flush=True
+        )
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamlabel-")))
             partitions = dict.fromkeys(self._topics, PARTITIONS)

@@ -96,7 +96,7 @@ def comparisons() -> list[Comparison]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all comparisons, one after the other."""
-    parser = argparse.ArgumentParser(prog="bench-variants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="benchmarks.variants", description=__doc__)
     parser.add_argument(
         "--only", default="", metavar="PREFIX", help="comparisons to run; writes no file [all]"
     )
@@ -110,13 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [item for item in comparisons() if item.name.startswith(args.only)]
     if not chosen:
         names = ", ".join(item.name for item in comparisons())
-        print(f"bench-variants: --only {args.only!r} matches none of: {names}", file=sys.stderr)
+        print(
+            f"benchmarks.variants: --only {args.only!r} matches none of: {names}", file=sys.stderr
+        )
         return 2
     logging.getLogger("kafka").addHandler(logging.NullHandler())
     try:
         variants = _measure(chosen, args)
     except (StreamlabelError, ValueError, OSError) as error:
-        print(f"bench-variants: {error}", file=sys.stderr)
+        print(f"benchmarks.variants: {error}", file=sys.stderr)
         return 1
     cpu, features = processor()
     result = Variants(
@@ -170,7 +172,7 @@ def _measure(chosen: Sequence[Comparison], args: argparse.Namespace) -> list[Var
             for turn in range(args.rounds):
                 for name, setting in comparison.settings.items():
                     progress = f"{comparison.name}: {name} ({turn + 1} of {args.rounds})"
-                    print(f"bench-variants: {progress}", file=sys.stderr, flush=True)
+                    print(f"benchmarks.variants: {progress}", file=sys.stderr, flush=True)
                     rig.flags = setting.flags
                     with rig.load_test(records) as test, setting.observer(test.urls[0]):
                         rates[name].append(test.drained_at(args.records))

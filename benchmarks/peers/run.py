@@ -122,10 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = _compare(args)
     except StreamlabelError as error:
-        print(f"bench-peers: {error}", file=sys.stderr)
+        print(f"benchmarks.peers: {error}", file=sys.stderr)
         return USAGE_ERROR if isinstance(error, SettingsError) else FAILED
     except KeyboardInterrupt:
-        print("bench-peers: interrupted", file=sys.stderr)
+        print("benchmarks.peers: interrupted", file=sys.stderr)
         return INTERRUPTED
     _show(result)
     if args.only:  # the file holds complete results only
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     folders = sorted({contender.folder for contender in contenders() if contender.folder})
-    parser = argparse.ArgumentParser(prog="bench-peers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__)
     parser.add_argument("--bootstrap-servers", help="a running Kafka [starts KAFKA_HOME]")
     parser.add_argument("--model", type=_folder, help="a checkpoint's folder [random DistilBERT]")
     parser.add_argument(
@@ -269,7 +269,7 @@ def _at_least(minimum: int) -> Callable[[str], int]:
 
 
 def _say(message: str) -> None:
-    print(f"bench-peers: {message}", file=sys.stderr, flush=True)
+    print(f"benchmarks.peers: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

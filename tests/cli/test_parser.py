@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from worker.cli.main import main
 from worker.cli.parser import COMMANDS, build_parser, parse
 from worker.settings import FIRST_OPTIONS, options
 
+ROOT = Path(__file__).parent.parent.parent
 FIRST_FLAGS = [option.flag for option in options() if option.path in FIRST_OPTIONS]
 OTHER_FLAGS = [option.flag for option in options() if option.path not in FIRST_OPTIONS]
 
@@ -54,8 +59,8 @@ def test_help_all_shows_every_setting_by_section(capsys: pytest.CaptureFixture[s
     printed = " ".join(text.split())
     for option in options():
         assert f" {option.flag}" in printed
-    assert "\nkafka (" in text
-    assert "\ngeneral:" in text
+    assert "\nkafka settings:\n" in text
+    assert "\ngeneral settings:\n" in text
 
 
 def test_a_command_with_few_settings_shows_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +126,15 @@ def test_an_abbreviated_flag_is_an_error(capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
+def test_a_default_is_not_torn_apart(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = help_of(capsys, "run", "--help")
+    assert "                            [default: texts.labelled]\n" in text
+    assert "                            [default: 9100]\n" in text
+
+
 def test_usage_names_the_required_arguments_only(capsys: pytest.CaptureFixture[str]) -> None:
     usage = help_of(capsys, "plan", "--help").splitlines()[0]
     assert usage == "usage: streamlabel plan [OPTIONS] --rate R --latency-goal MS"
@@ -132,3 +146,15 @@ def test_a_flag_that_help_hides_is_parsed() -> None:
 
 def test_only_the_requested_command_gets_its_flags() -> None:
     assert "--delivery" not in build_parser(["topics"]).format_help()
+
+
+def test_the_flags_of_all_commands_load_no_heavy_package() -> None:
+    """Each command imports torch, the Kafka client and the web server only when it runs."""
+    program = (
+        "import sys; from worker.cli.parser import build_parser; build_parser(every=True);"
+        "sys.exit(str({'torch', 'transformers', 'kafka', 'uvicorn'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stderr.strip() == ""

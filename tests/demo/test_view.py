@@ -15,7 +15,7 @@ from tests.support.clocks import HandClock
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.records import RawRecord, RecordRef
 from worker.demo.sample import SampleRecord
-from worker.demo.summary import Summary, next_steps
+from worker.demo.summary import Summary, next_steps, program
 from worker.demo.tally import Tally
 from worker.demo.view import LiveView, PlainView, frame, sanitised
 
@@ -235,3 +235,20 @@ def test_next_steps_name_the_program() -> None:
     console = Console(file=io.StringIO(), width=100, record=True)
     console.print(next_steps(".venv/bin/streamlabel"))
     assert ".venv/bin/streamlabel init --topic TOPIC" in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("argument", "installed", "command"),
+    [
+        ("/usr/bin/streamlabel", True, "streamlabel"),
+        ("worker/__main__.py", False, "streamlabel"),
+        (".venv/bin/streamlabel", False, ".venv/bin/streamlabel"),
+    ],
+)
+def test_the_program_is_named_as_it_can_be_started(
+    argument: str, command: str, monkeypatch: pytest.MonkeyPatch, *, installed: bool
+) -> None:
+    """A program outside of PATH is named with its relative path."""
+    monkeypatch.setattr("sys.argv", [argument])
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if installed else None)
+    assert program() == command

@@ -1,4 +1,4 @@
-"""`streamlabel audit` on a real broker: it sees each sabotage, and calls nothing else one."""
+"""`streamlabel audit` on a real broker: it reports each broken promise, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from worker.cli.main import main
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.kafka_io.admin import Admin
-from worker.kafka_io.reader import History
+from worker.kafka_io.reader import TopicReader
 from worker.settings import KafkaSettings
 
 pytestmark = pytest.mark.integration
 
 RECORDS = 30  # ten in each of three partitions
-DEAD = ((0, 4), (1, 7), (1, 8))
+DEAD = ((0, 4), (1, 7), (1, 8))  # partition and offset
 
 
 @dataclass
 class Stage:
-    """Producer, topics and the command, for one test."""
+    """The producer, the topics and the audit command of one test."""
 
     broker: Broker
     topics: Topics
     producer: KafkaProducer
     capsys: pytest.CaptureFixture[str]
-    key: bytes | None = None  # a compacted topic takes no record without one
+    key: bytes | None = None  # a compacted topic refuses records without one
 
     def feed(self, records: int = RECORDS) -> None:
         for number in range(records):
@@ -49,7 +49,7 @@ class Stage:
             self.topics.output, b"{}", self.key, partition=partition, headers=[header]
         )
 
-    def bury(self, partition: int, offset: int, reason: str = "not_json") -> None:
+    def dead_letter(self, partition: int, offset: int, reason: str = "not_json") -> None:
         headers = [
             (SOURCE_HEADER, format_source(self.topics.input, partition, offset)),
             (DEAD_LETTER_HEADER, json.dumps({"reason": reason, "message": "..."}).encode()),
@@ -57,13 +57,13 @@ class Stage:
         self.producer.send(self.topics.dead, b"", partition=partition, headers=headers)
 
     def label(self, *left_out: tuple[int, int]) -> None:
-        """Outcomes as a worker would publish them, but for those left out."""
+        """Publish outcomes as a worker would, except for those left out."""
         for partition in range(3):
             for offset in range(RECORDS // 3):
                 if (partition, offset) in left_out:
                     continue
                 if (partition, offset) in DEAD:
-                    self.bury(partition, offset)
+                    self.dead_letter(partition, offset)
                 else:
                     self.publish(partition, offset)
 
@@ -95,50 +95,51 @@ class Stage:
         return main(["audit", *(word for pair in flags.items() for word in pair), *words])
 
     def audit(self, *words: str, code: int = 0) -> dict[str, Any]:
-        """The JSON that the audit prints, having exited with `code`."""
+        """Return the JSON that the audit prints; it must exit with `code`."""
         assert self.command("--json", *words) == code
-        found: dict[str, Any] = json.loads(self.capsys.readouterr().out)
-        assert found["holds"] is (code == 0)
-        return found
+        report: dict[str, Any] = json.loads(self.capsys.readouterr().out)
+        assert report["holds"] is (code == 0)
+        return report
 
 
 @pytest.fixture
 def stage(broker: Broker, topics: Topics, capsys: pytest.CaptureFixture[str]) -> Iterator[Stage]:
-    # Not idempotent: an embedded broker takes no old sequence of numbers for a topic made anew.
+    # Not idempotent: the embedded broker refuses old sequence numbers in a recreated topic.
     servers = broker.bootstrap_servers
     with KafkaProducer(bootstrap_servers=servers, enable_idempotence=False) as producer:
         yield Stage(broker, topics, producer, capsys)
 
 
-def test_a_worker_that_kept_its_promises_is_told_so(stage: Stage) -> None:
-    """Below the commits everything is judged, dead letters are counted by reason."""
+def test_kept_promises_hold(stage: Stage) -> None:
+    """All records below the commits are judged; dead letters are counted by reason."""
     stage.feed()
     stage.label()
     stage.commit(10, 10, 10)
-    found = stage.audit("--delivery", "exactly_once")
-    assert (found["consumed"], found["published"], found["dead_lettered"]) == (30, 27, 3)
-    assert found["reasons"] == {"not_json": 3}
-    assert (found["pending"], found["unjudged"], found["notes"]) == (0, {}, [])
+    report = stage.audit("--delivery", "exactly_once")
+    assert (report["consumed"], report["published"], report["dead_lettered"]) == (30, 27, 3)
+    assert report["reasons"] == {"not_json": 3}
+    assert (report["pending"], report["unjudged"], report["notes"]) == (0, {}, [])
 
 
-def test_people_get_a_verdict_for_each_promise(stage: Stage) -> None:
-    """And the coordinates of what broke it."""
+def test_the_text_output_has_a_verdict_for_each_promise(stage: Stage) -> None:
+    """A broken promise comes with coordinates."""
     stage.feed()
     stage.label((2, 5))
     assert stage.command("--to-end") == 1
-    told = stage.capsys.readouterr().out
-    assert "BROKEN  every record has an outcome" in told
-    assert f"{stage.topics.input}/2/5" in told
-    assert "holds  outcomes keep the order of their partition" in told
+    printed = stage.capsys.readouterr().out
+    assert "30 input records: 26 labelled, 3 dead letters, 1 without an outcome" in printed
+    assert "BROKEN  every record has an outcome" in printed
+    assert f"{stage.topics.input}/2/5" in printed
+    assert "holds  outcomes keep the order of their partition" in printed
 
 
 def test_a_missing_outcome_is_found(stage: Stage) -> None:
-    """Wherever it would have been."""
+    """In the first, a middle and the last place."""
     stage.feed()
     stage.label((0, 0), (1, 8), (2, 9))
-    found = stage.audit("--to-end", code=1)
-    assert (found["broken"], found["missing"], found["consumed"]) == (["missing"], 3, 30)
-    assert found["examples"]["missing"] == [
+    report = stage.audit("--to-end", code=1)
+    assert (report["broken"], report["missing"], report["consumed"]) == (["missing"], 3, 30)
+    assert report["examples"]["missing"] == [
         f"{stage.topics.input}/{at}" for at in ("0/0", "1/8", "2/9")
     ]
 
@@ -152,48 +153,47 @@ def test_a_missing_outcome_is_found(stage: Stage) -> None:
         (["--delivery", "exactly_once"], 1),
     ],
 )
-def test_a_duplicate_is_told_and_breaks_what_forbids_it(
+def test_a_duplicate_is_counted_and_breaks_the_promise_only_if_forbidden(
     stage: Stage, words: list[str], code: int
 ) -> None:
-    """At least once allows it after a crash; exactly once never."""
+    """At least once allows duplicates after a crash; exactly once forbids them."""
     stage.feed()
     stage.label()
     stage.publish(1, 3)
-    found = stage.audit("--to-end", *words, code=code)
-    assert (found["duplicated"], found["reordered"]) == (1, 0)
+    report = stage.audit("--to-end", *words, code=code)
+    assert (report["duplicated"], report["reordered"]) == (1, 0)
 
 
-def test_results_that_changed_places_are_found(stage: Stage) -> None:
-    """Within one partition of the output."""
+def test_swapped_results_are_found(stage: Stage) -> None:
     stage.feed()
     stage.label((2, 3), (2, 4))
     stage.publish(2, 4)
     stage.publish(2, 3)
-    found = stage.audit("--to-end", code=1)
-    assert (found["broken"], found["reordered"]) == (["reordered"], 2)
+    report = stage.audit("--to-end", code=1)
+    assert (report["broken"], report["reordered"]) == (["reordered"], 2)
 
 
 def test_an_outcome_without_a_record_is_found(stage: Stage) -> None:
-    """Whether its coordinates lead nowhere or can't be read."""
+    """One with coordinates of no record, one with unreadable coordinates."""
     stage.feed()
     stage.label()
     stage.publish(0, 10)
     stage.producer.send(
         stage.topics.dead, b"", partition=1, headers=[(SOURCE_HEADER, b"not/coordinates")]
     )
-    found = stage.audit("--to-end", code=1)
-    assert (found["broken"], found["orphans"]) == (["orphans"], 2)
+    report = stage.audit("--to-end", code=1)
+    assert (report["broken"], report["orphans"]) == (["orphans"], 2)
 
 
 def test_records_that_no_worker_wrote_are_not_judged(stage: Stage) -> None:
-    """Another producer writes to the output: of its records nothing was promised."""
+    """Another producer may write to the output; no promise covers its records."""
     stage.feed()
     stage.label((1, 5))
     for topic in (stage.topics.output, stage.topics.dead):
-        stage.producer.send(topic, b"who am I", partition=1, headers=[("trace", b"1/2/3")])
-    found = stage.audit("--to-end", code=1)
-    assert (found["broken"], found["missing"], found["orphans"]) == (["missing"], 1, 0)
-    assert found["unjudged"] == {"record without coordinates, of another producer": 2}
+        stage.producer.send(topic, b"foreign", partition=1, headers=[("trace", b"1/2/3")])
+    report = stage.audit("--to-end", code=1)
+    assert (report["broken"], report["missing"], report["orphans"]) == (["missing"], 1, 0)
+    assert report["unjudged"] == {"record without coordinates, of another producer": 2}
 
 
 def test_another_workers_results_are_not_judged(stage: Stage) -> None:
@@ -205,18 +205,18 @@ def test_another_workers_results_are_not_judged(stage: Stage) -> None:
     assert stage.audit("--to-end")["unjudged"] == {"outcome of another input topic": 1}
 
 
-def test_what_is_not_committed_is_pending(stage: Stage) -> None:
-    """Its outcome may be there already, or not yet."""
+def test_uncommitted_records_are_pending(stage: Stage) -> None:
+    """The outcome of such a record may exist or not."""
     stage.feed()
     stage.label((0, 9), (1, 5), (1, 6), (2, 0))
     stage.commit(9, 5)
-    found = stage.audit()
-    assert (found["consumed"], found["pending"]) == (14, 16)
-    assert found["unjudged"] == {"outcome of a record that is not committed yet": 12}
+    report = stage.audit()
+    assert (report["consumed"], report["pending"]) == (14, 16)
+    assert report["unjudged"] == {"outcome of a record that is not committed yet": 12}
 
 
-def test_a_group_that_committed_nothing_is_no_proof(stage: Stage) -> None:
-    """A misspelt group must not look like a kept promise."""
+def test_a_group_without_commits_is_an_error(stage: Stage) -> None:
+    """A misspelt group must not look like kept promises."""
     stage.feed()
     stage.label()
     assert stage.command() == 1
@@ -225,67 +225,66 @@ def test_a_group_that_committed_nothing_is_no_proof(stage: Stage) -> None:
 
 @pytest.mark.parametrize("role", ["input", "output", "dead"])
 def test_a_missing_topic_is_named(stage: Stage, admin: KafkaAdminClient, role: str) -> None:
-    """With the command that makes it."""
+    """The message has the command that creates it."""
     name = getattr(stage.topics, role)
     admin.delete_topics([name])
-    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as asked:
-        wait_until(lambda: asked.topics([name])[name] is None, what="the topic is gone")
+    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as client:
+        wait_until(lambda: client.topics([name])[name] is None, what="the topic is deleted")
     assert stage.command("--to-end") == 1
-    told = stage.capsys.readouterr().err
-    assert f"nothing to audit: missing on {stage.broker.bootstrap_servers}: {name}" in told
-    assert "streamlabel topics create" in told
+    message = stage.capsys.readouterr().err
+    assert f"nothing to audit: missing on {stage.broker.bootstrap_servers}: {name}" in message
+    assert "streamlabel topics create" in message
 
 
-def test_an_empty_input_keeps_every_promise(stage: Stage) -> None:
-    """Nothing was promised about nothing."""
+def test_with_an_empty_input_every_promise_holds(stage: Stage) -> None:
     assert stage.audit()["consumed"] == 0
 
 
 def test_records_that_were_deleted_are_not_judged(stage: Stage, admin: KafkaAdminClient) -> None:
-    """Their outcomes lead to nothing any more, and that is nobody's fault."""
+    """Retention may delete a record before its outcome; that breaks no promise."""
     stage.feed()
     stage.label()
     stage.producer.flush()
     admin.delete_records({TopicPartition(stage.topics.input, 0): 4})
-    found = stage.audit("--to-end")
-    assert found["consumed"] == 26
-    assert found["unjudged"] == {"outcome of a record that retention has removed": 4}
+    report = stage.audit("--to-end")
+    assert report["consumed"] == 26
+    assert report["unjudged"] == {"outcome of a record that retention has removed": 4}
 
 
 def test_outcomes_that_were_deleted_are_not_missing(stage: Stage, admin: KafkaAdminClient) -> None:
-    """But a gap behind the first one that is left still is."""
+    """A gap after the first remaining outcome is still missing."""
     stage.feed()
     stage.label((2, 7))
     stage.producer.flush()
     admin.delete_records({TopicPartition(stage.topics.output, 2): 3})
-    found = stage.audit("--to-end", code=1)
-    assert found["missing"] == 1
-    assert found["unjudged"] == {"record whose result may have been removed": 3}
+    report = stage.audit("--to-end", code=1)
+    assert report["missing"] == 1
+    assert report["unjudged"] == {"record whose result may have been removed": 3}
 
 
-def test_repeats_whose_first_copy_was_deleted_are_no_disorder(
+def test_repeats_whose_first_copy_was_deleted_are_not_reordered(
     stage: Stage, admin: KafkaAdminClient
 ) -> None:
-    """After a crash outcomes 5 to 9 came again; retention took 0 to 7, their first copies too."""
+    """A crash repeated outcomes 5 to 9; retention deleted 0 to 7, with their first copies."""
     stage.feed()
     stage.label()
     for offset in range(5, 10):
         stage.publish(2, offset)
     stage.producer.flush()
     admin.delete_records({TopicPartition(stage.topics.output, 2): 8})
-    found = stage.audit("--to-end")
-    assert (found["reordered"], found["duplicated"]) == (0, 2)
-    assert found["unjudged"] == {
+    report = stage.audit("--to-end")
+    assert (report["reordered"], report["duplicated"]) == (0, 2)
+    assert report["unjudged"] == {
         "record whose result may have been removed": 5,
         "outcome whose first copy may have been removed": 3,
     }
-    assert found["notes"] == [f"{stage.topics.output}: 8 offsets were removed before this audit"]
+    assert report["notes"] == [f"{stage.topics.output}: 8 offsets removed before this audit"]
 
 
-def test_where_all_outcomes_were_deleted_nothing_is_missing(
+def test_if_all_outcomes_were_deleted_none_is_missing(
     stage: Stage, admin: KafkaAdminClient
 ) -> None:
-    """Not even where the markers of transactions are all that is left."""
+    """Transaction markers that remain change nothing."""
     stage.feed()
     with transactional(stage) as producer:
         plain, stage.producer = stage.producer, producer
@@ -293,121 +292,122 @@ def test_where_all_outcomes_were_deleted_nothing_is_missing(
         stage.label()
         producer.commit_transaction()
         stage.producer = plain
-    # What is left: a result and a marker, a marker, nothing.
+    # Left in each partition: a result and a marker; a marker; nothing.
     output = [TopicPartition(stage.topics.output, number) for number in range(3)]
-    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as asked:
+    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as client:
         ends = {0: 10, 1: 9, 2: 11}
-        wait_until(lambda: asked.end_offsets(stage.topics.output) == ends, what="markers are there")
+        wait_until(
+            lambda: client.end_offsets(stage.topics.output) == ends, what="markers are there"
+        )
     admin.delete_records(dict(zip(output, (8, 8, 11), strict=True)))
     admin.delete_records({TopicPartition(stage.topics.dead, 0): 1})
-    found = stage.audit("--to-end")
-    assert (found["published"], found["dead_lettered"], found["missing"]) == (1, 2, 0)
-    assert found["unjudged"] == {
+    report = stage.audit("--to-end")
+    assert (report["published"], report["dead_lettered"], report["missing"]) == (1, 2, 0)
+    assert report["unjudged"] == {
         "record whose dead_letter may have been removed": 9,
         "record whose result may have been removed": 18,
     }
 
 
-def make_anew(admin: KafkaAdminClient, topic: str) -> None:
+def recreate(admin: KafkaAdminClient, topic: str) -> None:
     admin.delete_topics([topic])
 
-    def made() -> bool:
+    def created() -> bool:
         try:
             admin.create_topics({topic: {"num_partitions": 3}})
-        except TopicAlreadyExistsError:  # a topic goes some time after its deletion is answered
+        except TopicAlreadyExistsError:  # the deletion ends some time after its answer
             return False
         return True
 
-    wait_until(made, what="the topic is made anew")
+    wait_until(created, what="the topic is recreated")
     admin.wait_for_topics([topic])
 
 
-def test_outcomes_of_a_topic_that_was_made_anew_are_told_apart(
+def test_outcomes_from_before_a_topic_was_recreated_are_recognised(
     stage: Stage, admin: KafkaAdminClient
 ) -> None:
-    """The old topic's records had the same coordinates as the new one's, but older timestamps."""
+    """Records of both topics have the same coordinates; the old ones have older timestamps."""
     stage.feed()
     stage.label()
     stage.producer.flush()
-    make_anew(admin, stage.topics.input)
+    recreate(admin, stage.topics.input)
     stage.feed(9)
     for number in range(9):
         if number != 4:
             stage.publish(number % 3, number // 3)
-    found = stage.audit("--to-end", code=1)
-    assert (found["broken"], found["consumed"], found["published"]) == (["missing"], 9, 8)
-    assert found["examples"]["missing"] == [f"{stage.topics.input}/1/1"]
-    assert (found["duplicated"], found["reordered"], found["orphans"]) == (0, 0, 0)
-    assert found["unjudged"] == {"outcome of an older topic of this name": 30}
+    report = stage.audit("--to-end", code=1)
+    assert (report["broken"], report["consumed"], report["published"]) == (["missing"], 9, 8)
+    assert report["examples"]["missing"] == [f"{stage.topics.input}/1/1"]
+    assert (report["duplicated"], report["reordered"], report["orphans"]) == (0, 0, 0)
+    assert report["unjudged"] == {"outcome of an older topic of this name": 30}
 
 
-def test_outcomes_of_a_topic_that_was_made_anew_and_is_empty_are_no_orphans(
+def test_outcomes_from_before_a_topic_was_recreated_empty_are_not_orphans(
     stage: Stage, admin: KafkaAdminClient
 ) -> None:
-    """Nobody can have read from it what came of them."""
     stage.feed()
     stage.label()
     stage.producer.flush()
-    make_anew(admin, stage.topics.input)
-    found = stage.audit()
-    assert (found["consumed"], found["orphans"]) == (0, 0)
-    assert found["unjudged"] == {"outcome of an older topic of this name": 30}
+    recreate(admin, stage.topics.input)
+    report = stage.audit()
+    assert (report["consumed"], report["orphans"]) == (0, 0)
+    assert report["unjudged"] == {"outcome of an older topic of this name": 30}
 
 
-def test_a_commit_beyond_the_end_is_told(stage: Stage) -> None:
-    """The sign of a topic that was made anew under a group that still has its old offsets."""
+def test_a_commit_beyond_the_end_is_noted(stage: Stage) -> None:
+    """The topic was recreated, and the group still has its old offsets."""
     stage.feed()
     stage.label()
     stage.commit(10, 10, 400)
-    found = stage.audit()
-    assert found["consumed"] == 30
-    (note,) = found["notes"]
+    report = stage.audit()
+    assert report["consumed"] == 30
+    (note,) = report["notes"]
     assert note.startswith(f"{stage.topics.input} 2: offset 400 is committed but")
-    assert note.endswith("was the topic made anew?")
+    assert note.endswith("the topic may have been recreated")
 
 
-def test_an_outcome_is_known_by_its_records_timestamp_and_not_by_its_own(
+def test_an_outcome_is_matched_by_the_timestamp_of_its_record(
     broker: Broker, topics: Topics, stage: Stage
 ) -> None:
-    """A timestamp far ahead is not published, but it is no sign of an older topic."""
+    """The outcome of a record far ahead of the clock has another timestamp, but is not older."""
     ahead = clock.wall_ms() + 3_570_000  # the worker's bound is 59 minutes, the broker's 60
     records = [*texts(20), (b"k", b"no JSON")]
     produce(broker, topics.input, records, timestamp_ms=ahead)
     with running(broker, topics):
         wait_until(lambda: count(broker, topics) == 21, what="all have an outcome")
     assert max(record.timestamp for record in read(broker, topics.output, 3)) < ahead
-    found = stage.audit()
-    assert (found["consumed"], found["published"], found["unjudged"]) == (21, 20, {})
+    report = stage.audit()
+    assert (report["consumed"], report["published"], report["unjudged"]) == (21, 20, {})
 
 
 def compact(stage: Stage, admin: KafkaAdminClient, topic: str) -> None:
-    """Have the topic compacted, in a hurry."""
+    """Have the broker compact the topic as soon as it can."""
     if stage.broker.kind != "apache":
-        pytest.skip("the embedded broker takes `cleanup.policy` and compacts nothing")
-    hurry = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.01"}
-    configs = {"cleanup.policy": "compact", **hurry}
+        pytest.skip("the embedded broker accepts `cleanup.policy`, but does not compact")
+    soon = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.01"}
+    configs = {"cleanup.policy": "compact", **soon}
     admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])
-    stage.key = b"the same"
+    stage.key = b"same"
 
 
 def judge_compacted(stage: Stage, admin: KafkaAdminClient, topic: str) -> dict[str, Any]:
-    """What the audit says when all is labelled and committed, and `topic` then compacted."""
+    """Return the audit of a group that has labelled and committed all, after compaction."""
     compact(stage, admin, topic)
     stage.feed()
     stage.label()
     stage.producer.flush()
     stage.commit(10, 10, 10)
     await_compaction(stage, topic)
-    found = stage.audit()
-    assert found["notes"] == [f"{topic} is compacted: what it lacks proves nothing"]
-    return found
+    report = stage.audit()
+    assert report["notes"] == [f"{topic} is compacted: missing records prove nothing"]
+    return report
 
 
 def await_compaction(stage: Stage, topic: str) -> None:
     sent = read(stage.broker, topic, 3)
 
     def compacted() -> bool:
-        for partition in range(3):  # the segment that is written to is never compacted
+        for partition in range(3):  # the active segment is never compacted
             stage.producer.send(topic, b"more", stage.key, partition=partition)
         stage.producer.flush()
         kept = {(record.partition, record.offset) for record in read(stage.broker, topic, 3)}
@@ -419,21 +419,21 @@ def await_compaction(stage: Stage, topic: str) -> None:
 def test_outcomes_of_records_that_were_compacted_are_not_judged(
     stage: Stage, admin: KafkaAdminClient
 ) -> None:
-    """What is left of the input is, record by record."""
-    found = judge_compacted(stage, admin, stage.topics.input)
-    gone = found["unjudged"].pop("outcome of a record that compaction may have removed")
-    assert gone > 0
-    assert (found["consumed"] + gone, found["unjudged"]) == (RECORDS, {})
+    """The records that remain are judged."""
+    report = judge_compacted(stage, admin, stage.topics.input)
+    removed = report["unjudged"].pop("outcome of a record that compaction may have removed")
+    assert removed > 0
+    assert (report["consumed"] + removed, report["unjudged"]) == (RECORDS, {})
 
 
 def test_outcomes_that_were_compacted_are_not_missing(
     stage: Stage, admin: KafkaAdminClient
 ) -> None:
-    """Any of them may have been, not only the first ones."""
-    found = judge_compacted(stage, admin, stage.topics.output)
-    gone = found["unjudged"].pop("record whose result may have been removed")
-    assert gone > 0
-    assert (found["consumed"] + gone, found["missing"]) == (RECORDS, 0)
+    """Compaction may remove any of them, not only the first ones."""
+    report = judge_compacted(stage, admin, stage.topics.output)
+    removed = report["unjudged"].pop("record whose result may have been removed")
+    assert removed > 0
+    assert (report["consumed"] + removed, report["missing"]) == (RECORDS, 0)
 
 
 @contextmanager
@@ -447,8 +447,8 @@ def transactional(stage: Stage) -> Iterator[KafkaProducer]:
         yield producer
 
 
-def test_aborted_transactions_leave_no_trace(stage: Stage) -> None:
-    """Neither their records nor the markers at a partition's end count for anything."""
+def test_aborted_transactions_are_ignored(stage: Stage) -> None:
+    """Neither their records nor the markers at the end of a partition count."""
     with transactional(stage) as producer:
         plain, stage.producer = stage.producer, producer
         producer.begin_transaction()
@@ -466,19 +466,19 @@ def test_aborted_transactions_leave_no_trace(stage: Stage) -> None:
         producer.flush()
         producer.abort_transaction()
         stage.producer = plain
-        found = stage.audit("--to-end", "--delivery", "exactly_once")
-    assert (found["consumed"], found["duplicated"], found["notes"]) == (30, 0, [])
+        report = stage.audit("--to-end", "--delivery", "exactly_once")
+    assert (report["consumed"], report["duplicated"], report["notes"]) == (30, 0, [])
 
 
-def test_an_open_transaction_is_told_after_a_bounded_wait(stage: Stage) -> None:
-    """What it holds is not guessed at: the reader stops where it begins."""
+def test_an_open_transaction_is_noted_after_a_bounded_wait(stage: Stage) -> None:
+    """The reader stops where the transaction begins."""
     kafka = KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)
-    with transactional(stage) as producer, History(kafka, patience=1.0) as history:
+    with transactional(stage) as producer, TopicReader(kafka, patience=1.0) as reader:
         producer.begin_transaction()
         producer.send(stage.topics.output, b"one", partition=0)
         producer.flush()
-        seen = list(history.read(stage.topics.output, {0: 1, 1: 0, 2: 0}))
-        assert (seen, history.unread) == ([], {0: 0})
+        records = list(reader.read(stage.topics.output, {0: 1, 1: 0, 2: 0}))
+        assert (records, reader.unread) == ([], {0: 0})
         producer.commit_transaction()
-        assert [one.offset for one in history.read(stage.topics.output, {0: 1})] == [0]
-        assert history.unread == {}
+        assert [record.offset for record in reader.read(stage.topics.output, {0: 1})] == [0]
+        assert reader.unread == {}

@@ -30,7 +30,7 @@ BROKEN = {
 }
 
 
-class DemoCommand:
+class Demo:
     """Runs the command on the tests' broker, or on the embedded one that it starts."""
 
     def __init__(self, broker: Broker, temporary: Path) -> None:
@@ -65,9 +65,9 @@ class DemoCommand:
 
 
 @pytest.fixture
-def demo(broker: Broker, tmp_path: Path) -> Iterator[DemoCommand]:
+def demo(broker: Broker, tmp_path: Path) -> Iterator[Demo]:
     """Provide the command; leftovers fail the test."""
-    demo = DemoCommand(broker, tmp_path / "temporary")
+    demo = Demo(broker, tmp_path / "temporary")
     yield demo
     assert demo.leftovers() == []
 
@@ -77,7 +77,7 @@ def demo(broker: Broker, tmp_path: Path) -> Iterator[DemoCommand]:
     [(), ("--workers", "2"), ("--delivery", "exactly_once")],
     ids=["one worker", "two workers", "exactly once"],
 )
-def test_every_promise_holds(demo: DemoCommand, flags: tuple[str, ...]) -> None:
+def test_every_promise_holds(demo: Demo, flags: tuple[str, ...]) -> None:
     """No record is missing, duplicated or reordered; dead letters are the broken records."""
     running = demo.start("--posts", "60", "--json", *flags)
     output, errors = running.communicate(timeout=500)
@@ -87,7 +87,7 @@ def test_every_promise_holds(demo: DemoCommand, flags: tuple[str, ...]) -> None:
     assert summary["consumed"] == summary["published"] + summary["dead_lettered"]
     assert summary["consumed"] >= 60 + sum(BROKEN.values())
     assert summary["reasons"] == BROKEN
-    assert summary["texts_per_second"] > 0
+    assert 0 < summary["texts_per_second"] <= 1.05 * summary["rate"]
     assert 0 < summary["p50_ms"] <= summary["p99_ms"]
     assert 0.5 < summary["agreement"] <= 1
 
@@ -95,7 +95,7 @@ def test_every_promise_holds(demo: DemoCommand, flags: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("seconds", [0.3, 1.5, 6.0])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_at_any_moment_leaves_nothing_behind(
-    demo: DemoCommand, seconds: float, number: signal.Signals
+    demo: Demo, seconds: float, number: signal.Signals
 ) -> None:
     """Ctrl-C while starting, preparing or streaming exits 130 and cleans up."""
     running = demo.start("--posts", "2000", "--rate", "20")
@@ -107,7 +107,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing_behind(
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
-def test_leftovers_of_a_running_demo_are_found(demo: DemoCommand) -> None:
+def test_leftovers_of_a_running_demo_are_found(demo: Demo) -> None:
     """The check of the other tests can fail."""
     running = demo.start("--posts", "10")
     clock = SystemClock()

@@ -35,7 +35,7 @@ class Everything:
         self.done: list[str] = []
         self.published: list[list[int]] = []
         self.posts = SimpleNamespace(note=lambda outcomes: self._do("note"))
-        self.box = SimpleNamespace(tokenise=lambda: None, infer=lambda: None)
+        self.ask_queue = SimpleNamespace(tokenise=lambda: None, infer=lambda: None)
 
     def _do(self, what: str) -> None:
         self.before(what)

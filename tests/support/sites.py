@@ -32,7 +32,7 @@ def post(port: int, text: Any, **headers: str) -> tuple[int, str]:
         return answer.status, answer.read().decode().strip()
 
 
-class Well:
+class FixedHealth:
     """Health set by a test."""
 
     verdict: Verdict = (True, "running")
@@ -44,7 +44,7 @@ class Well:
         return self.verdict
 
 
-class Counted(Metrics):
+class CountedMetrics(Metrics):
     """Metrics that count how often they are read."""
 
     reads = 0
@@ -64,8 +64,8 @@ class Site:
     """The HTTP server of a worker, and one thread instead of its stages."""
 
     def __init__(self, **settings: object) -> None:
-        self.metrics, self.health = Counted(), Well()
-        self.box, self.model = AskQueue(clock), ObedientModel()
+        self.metrics, self.health = CountedMetrics(), FixedHealth()
+        self.ask_queue, self.model = AskQueue(clock), ObedientModel()
         self.posts = RecentPosts(texts=True, clock=clock)
         self.posts.labels = self.model.card.labels
         self.server = HttpServer(
@@ -73,7 +73,7 @@ class Site:
             self.metrics,
             self.health,
             self.posts,
-            self.box,
+            self.ask_queue,
         )
         self._stop, self.held = threading.Event(), threading.Event()
         self._stages = threading.Thread(target=self._run)
@@ -82,8 +82,8 @@ class Site:
     def _run(self) -> None:
         while not self._stop.wait(0.01):
             if not self.held.is_set():
-                self.box.tokenise()
-                self.box.infer()
+                self.ask_queue.tokenise()
+                self.ask_queue.infer()
 
     def label(self, *texts: str, label: str = "POSITIVE") -> None:
         """Pretend that these texts were just labelled."""

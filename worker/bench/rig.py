@@ -163,7 +163,9 @@ class LoadTest:
         self._until(records, look, _DRAIN_STEP_S)
         seconds = reads[-1][0] - reads[0][0]
         if not seconds:
-            raise Fatal(f"{records} records arrived in one read: measure longer with --seconds")
+            raise Fatal(
+                f"all {records} records arrived in one read, too few for a rate: measure longer"
+            )
         return sum(count for _, count in reads[1:]) / seconds
 
     def latencies(self, texts: Iterable[str], dues: Iterable[float]) -> list[float]:

@@ -73,9 +73,8 @@ def perform(args: argparse.Namespace, loaded: Loaded, options: tuple[str, ...]) 
     if args.plot:
         require_plotting(args.plot)
     clock = SystemClock()
-    logging.getLogger("kafka").addHandler(
-        logging.NullHandler()
-    )  # keeps the client's log off the screen
+    # Keeps the client's log off the screen.
+    logging.getLogger("kafka").addHandler(logging.NullHandler())
     console = Console(stderr=True, highlight=False)
 
     def say(message: str) -> None:

@@ -7,6 +7,6 @@ A command is a module with
 * `add_arguments(parser)`: adds its own arguments,
 * `run(args, loaded) -> int`: returns 0 (done) or 1 (failed); a `SettingsError` exits with 2.
 
-Beside them: `main` runs a command, `parser` makes the flags and the help, `texts` and `answers`
-belong to `classify`, `verdicts` to `check`.
+Beside them: `main` runs a command; `parser` and `flags` make its options and its help; `texts` and
+`answers` belong to `classify`, `verdicts` to `check`.
 """

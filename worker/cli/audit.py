@@ -68,10 +68,10 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Compare the topics and print the verdicts; return 0 if every promise holds, else 1."""
-    from worker.kafka_io.audit import perform
+    from worker.kafka_io.audit import run_audit
 
     settings = loaded.settings
-    audit = perform(settings, to_end=args.to_end, progress=_progress_line())
+    audit = run_audit(settings, to_end=args.to_end, progress=_progress_line())
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     broken = audit.report.breaches(_limit(settings, args.allow_duplicates))

@@ -22,7 +22,10 @@ OPTIONS: tuple[str, ...] = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags for the texts, the durations and the output files."""
     parser.add_argument(
-        "--texts", type=Path, metavar="FILE", help="UTF-8, one text a line [4,200 rated tweets]"
+        "--texts",
+        type=Path,
+        metavar="FILE",
+        help="UTF-8, one text a line [default: 4,200 rated tweets]",
     )
     parser.add_argument(
         "--quick", action="store_true", help="one short round of each measurement, as a trial"
@@ -31,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=_seconds,
         metavar="S",
-        help="seconds for each drain and for each load [20; 5 with --quick]",
+        help="seconds for each drain and for each load [default: 20; 5 with --quick]",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument(

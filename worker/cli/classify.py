@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from worker import logs
 from worker.cli.answers import Answer, json_lines, report_failures, rows
-from worker.cli.texts import STDIN, column, lines, warn_of_files, without_blanks
+from worker.cli.texts import STDIN, check_column, column, lines, warn_of_files, without_blanks
 from worker.core.budget import ForwardBudget
 from worker.core.visible import blank
 from worker.settings import Loaded
@@ -97,6 +97,8 @@ def _text(argument: str) -> str:
 
 def _batches(args: argparse.Namespace) -> Iterable[list[str]]:
     if args.csv:
+        for file in args.texts:
+            check_column(file, args.column)
         files = (column(file, args.column) for file in args.texts)
         return without_blanks(chain.from_iterable(files))
     if args.texts == [STDIN]:

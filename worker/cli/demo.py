@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from worker.demo.sample import PARTITIONS
+from worker.demo.sample import DEFAULT_POSTS, PARTITIONS
 from worker.settings import Loaded
 
 OPTIONS: tuple[str, ...] = ()
@@ -20,25 +20,34 @@ DEFAULT_RATE = 100.0  # about half of what two cores hold, so that latency has n
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the demo's own flags; the demo sets the workers' settings itself."""
-    parser.add_argument("--posts", type=_count, metavar="N", help="posts to send [3000]")
+    parser.add_argument(
+        "--posts", type=_count, metavar="N", help=f"posts to send [default: {DEFAULT_POSTS}]"
+    )
     parser.add_argument(
         "--rate",
         type=_rate,
         default=DEFAULT_RATE,
         metavar="R",
-        help=f"records to send a second; 0 sends as fast as possible [{DEFAULT_RATE:g}]",
+        help=f"records to send a second; 0 sends as fast as possible [default: {DEFAULT_RATE:g}]",
     )
     parser.add_argument(
-        "--workers", type=_workers, default=1, metavar="W", help="worker processes in one group [1]"
+        "--workers",
+        type=_workers,
+        default=1,
+        metavar="W",
+        help="worker processes in one group [default: 1]",
     )
     parser.add_argument(
         "--delivery",
         choices=("at_least_once", "exactly_once"),
         default="at_least_once",
-        help="the workers' delivery guarantee [at_least_once]",
+        help="the workers' delivery guarantee [default: at_least_once]",
     )
     parser.add_argument(
-        "--model", default="bundled", metavar="NAME", help="hub id, directory or bundled [bundled]"
+        "--model",
+        default="bundled",
+        metavar="NAME",
+        help="hub id, directory or bundled [default: bundled]",
     )
     parser.add_argument(
         "--keep", action="store_true", help="keep the workers and their live page up until Ctrl-C"

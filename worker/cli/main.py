@@ -13,7 +13,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from worker.cli.parser import USAGE_ERROR, build_parser, options_of, parse
+from worker.cli.flags import options_of
+from worker.cli.parser import READ_NO_FILE, USAGE_ERROR, build_parser, parse
 from worker.core.visible import visible
 from worker.errors import SettingsError, StreamlabelError
 from worker.settings import Loaded, find_config, load
@@ -21,7 +22,6 @@ from worker.settings import Loaded, find_config, load
 _REPORT_WARNINGS_THEMSELVES = {"run", "check"}
 # They start a broker of their own unless one is named; ./streamlabel.toml may name production's.
 _NO_SEARCH = {"demo", "bench"}
-_NO_FILE = {"init", "completion"}  # a broken settings file does not stop them
 
 DONE, FAILED = 0, 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -77,9 +77,9 @@ def _discard_stdout() -> None:
 
 def _settings(args: argparse.Namespace) -> Loaded:
     values = vars(args)
-    flags = {o.path: values[o.path] for o in options_of(args.command) if o.path in values}
+    flags = {o.path: values[o.path] for o in options_of(args.command.OPTIONS) if o.path in values}
     name, config = args.command_name, None
-    if name not in _NO_FILE:
+    if name not in READ_NO_FILE:
         config = find_config(values.get("config"), search=name not in _NO_SEARCH)
     loaded = load(flags, config)
     if name not in _REPORT_WARNINGS_THEMSELVES:

@@ -1,6 +1,6 @@
-"""The argument parser: one flag a setting, short help, and short errors that suggest a fix.
+"""The argument parser: short help, and short errors that suggest a fix.
 
-Owns: the list of commands, the flags of the settings, the texts of --help and of usage errors.
+Owns: the list of commands, the layout of --help, the texts of usage errors.
 Thread: main.
 Must not import: torch, transformers or kafka; nor a command's module, unless it was asked for.
 """
@@ -13,11 +13,11 @@ import importlib
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
+from worker.cli.flags import HELP_ALL, add_config, add_settings, options_of
 from worker.core.visible import visible
-from worker.settings import FIRST_OPTIONS, Loaded, Option, Settings, options
+from worker.settings import Loaded
 
 # Only the requested command is imported: the imports of the others would slow `--help` down.
 COMMANDS: Final = {
@@ -34,11 +34,12 @@ COMMANDS: Final = {
     "completion": "print a shell completion script",
 }
 
+# These read no settings file, so that a broken one does not stop them.
+READ_NO_FILE: Final = {"init", "completion"}
+
 USAGE_ERROR: Final = 2
-HELP_ALL: Final = "--help-all"
 
 _WIDEST: Final = 100  # columns
-_FEW: Final = 12  # settings; a command with no more shows all of them in --help
 
 
 class Command(Protocol):
@@ -75,8 +76,12 @@ class Formatter(argparse.HelpFormatter):
         )
 
     def _split_lines(self, text: str, width: int) -> list[str]:
-        """Keep names with a hyphen whole."""
-        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+        """Wrap, but not at a hyphen, nor between `[default:` and the default."""
+        text, mark, default = " ".join(text.split()).rpartition(" [default: ")
+        glue = "\N{NO-BREAK SPACE}" if len(mark + default) <= width else " "
+        text += mark.rstrip() + glue + default if mark else default
+        lines = textwrap.wrap(text, width, break_on_hyphens=False)
+        return [line.replace(glue, " ") for line in lines]
 
 
 class Parser(argparse.ArgumentParser):
@@ -166,17 +171,14 @@ def build_parser(argv: Sequence[str] = (), *, every: bool = False) -> Parser:
     return parser
 
 
-def options_of(command: Command) -> list[Option]:
-    """Return the settings that a command takes as flags."""
-    return [o for o in options() if command.OPTIONS and o.path.startswith(command.OPTIONS)]
-
-
 def _fill(parser: Parser, name: str, *, every: bool) -> None:
     command: Command = importlib.import_module(f"worker.cli.{name}")
     parser.description = command.__doc__
     command.add_arguments(parser)
-    if taken := options_of(command):
-        _add_settings(parser, taken, every=every)
+    if taken := options_of(command.OPTIONS):
+        if name not in READ_NO_FILE:
+            add_config(parser)
+        add_settings(parser, taken, every=every)
     parser.shorten_usage()
     parser.set_defaults(command=command, command_name=name, command_parser=parser)
 
@@ -191,97 +193,3 @@ class _Version(argparse.Action):
 
         print(f"streamlabel {version('streamlabel')}")
         parser.exit()
-
-
-class _HelpAll(argparse.Action):
-    """Print help; `build_parser` has filled it with every setting."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        parser.print_help()
-        parser.exit()
-
-
-# -- flags of settings -------------------------------------------------------------------------
-
-
-def _add_settings(parser: Parser, taken: Sequence[Option], *, every: bool) -> None:
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="settings file (TOML) [default: $STREAMLABEL_CONFIG, else ./streamlabel.toml]",
-    )
-    shown = list(taken) if every or len(taken) <= _FEW else _first(taken)
-    if len(shown) < len(taken):
-        parser.epilog = f"{len(taken) - len(shown)} more settings: {parser.prog} {HELP_ALL}"
-    if len(taken) > _FEW:
-        text = "show all settings, by section, and exit"
-        parser.add_argument(HELP_ALL, action=_HelpAll, nargs=0, help=text)
-        for title, members in _sections(shown).items() if every else [("main settings", shown)]:
-            _add_group(parser, title, members)
-    else:
-        _add_group(parser, "settings", shown)
-    for option in taken:
-        if option not in shown:
-            _add_flag(parser, option, hidden=True)
-
-
-def _first(taken: Sequence[Option]) -> list[Option]:
-    by_path = {option.path: option for option in taken}
-    return [by_path[path] for path in FIRST_OPTIONS if path in by_path]
-
-
-def _sections(shown: Iterable[Option]) -> dict[str, list[Option]]:
-    """Group options by the first part of their path; the title ends in the section's summary."""
-    groups: dict[str, list[Option]] = {}
-    for option in shown:
-        section, summary = option.section, _summary(option.section).rstrip(".")
-        groups.setdefault(f"{section} ({summary})" if section else "general", []).append(option)
-    return groups
-
-
-def _summary(section: str) -> str:
-    declared = Settings.model_fields[section].annotation if section else None
-    return (getattr(declared, "__doc__", None) or "").partition("\n")[0]
-
-
-def _add_group(parser: Parser, title: str, members: Iterable[Option]) -> None:
-    group = parser.add_argument_group(title)
-    for option in members:
-        _add_flag(group, option)
-
-
-def _add_flag(
-    container: argparse._ActionsContainer, option: Option, *, hidden: bool = False
-) -> None:
-    # SUPPRESS as default keeps a flag that is not on the command line out of the namespace: "not
-    # set" and "set to the default" stay two things. `%` would start one of argparse's placeholders.
-    text = f"{option.field.description}{_default(option)}".replace("%", "%%")
-    action = argparse.BooleanOptionalAction if option.is_switch else "store"
-    metavar = {} if option.is_switch else {"metavar": _metavar(option)}
-    container.add_argument(
-        option.flag,
-        dest=option.path,
-        default=argparse.SUPPRESS,
-        help=argparse.SUPPRESS if hidden else text,
-        action=action,
-        **metavar,  # type: ignore[arg-type]
-    )
-
-
-def _metavar(option: Option) -> str:
-    """Return the choices, FILE, DIR, N, or the last word of the name (`--group-id ID`)."""
-    if option.choices:
-        return f"{{{','.join(option.choices)}}}"
-    if "Path" in str(option.field.annotation):
-        return "DIR" if option.path.endswith("_dir") else "FILE"
-    word = option.path.rpartition(".")[2].rpartition("_")[2]
-    is_count = "int" in str(option.field.annotation) and word.endswith("s")
-    return "N" if is_count else word.upper()
-
-
-def _default(option: Option) -> str:
-    default = option.field.default
-    if default is None:
-        return ""
-    return f" [default: {str(default).lower() if option.is_switch else default}]"

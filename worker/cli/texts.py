@@ -39,6 +39,12 @@ def lines(stream: BinaryIO) -> Iterator[list[str]]:
     yield [rest.decode(errors="replace")] if rest else []
 
 
+def check_column(file: str, name: str | None) -> None:
+    """Raise a StreamlabelError if a CSV file can't be opened or lacks the column."""
+    if file != STDIN:
+        next(column(file, name), None)
+
+
 def column(file: str, name: str | None) -> Iterator[list[str]]:
     """Yield the texts of a CSV file's column, some rows at a time.
 

@@ -75,21 +75,21 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
 def _watch(url: str, token: str, show: Show, *, once: bool = False) -> None:
     from worker.clock import SystemClock
-    from worker.http.client import Unwatchable, pictures
+    from worker.http.client import WatchError, snapshots
 
     clock, rates = SystemClock(), deque[float | None](maxlen=_HISTORY)
     last: Snapshot | None = None
     while True:
         try:
-            for snapshot in pictures(url, token):
+            for snapshot in snapshots(url, token):
                 rates.append(snapshot["texts_per_second"])
                 last = snapshot | {"history": list(rates)}
                 show(last, "")
                 if once:
                     return
         except _MALFORMED as error:
-            raise Unwatchable(f"{url} sends a snapshot that this version can't read") from error
-        except Unwatchable as error:
+            raise WatchError(f"{url} sends a snapshot that this version can't read") from error
+        except WatchError as error:
             if last is None:
                 raise
             show(last, f"{error}; trying again")

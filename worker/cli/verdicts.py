@@ -56,7 +56,9 @@ def broker(settings: Settings) -> Finding:
     from worker.kafka_io.admin import Admin
 
     with Admin(settings.kafka) as admin:
-        return Finding(f"{settings.kafka.bootstrap_servers} answers", tuple(admin.cut_off()))
+        return Finding(
+            f"{settings.kafka.bootstrap_servers} answers", tuple(admin.unreachable_brokers())
+        )
 
 
 def topics(settings: Settings) -> Finding:

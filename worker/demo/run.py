@@ -9,13 +9,9 @@ Must not import: torch, transformers (the workers and a helper process do).
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import logging
 import os
-import re
-import shutil
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -27,23 +23,23 @@ from typing import Any, Final
 from rich.console import Console
 
 from worker.clock import SystemClock
+from worker.core.counted import counted
 from worker.demo.blocklist import allowed
 from worker.demo.broker import EmbeddedBroker, needed_flags
 from worker.demo.fallback_posts import fallback_posts
 from worker.demo.feed import SampleFeed
 from worker.demo.helpers import Helpers
 from worker.demo.posts import RatedText, SampleUnavailable
-from worker.demo.sample import PARTITIONS, SampleRecord, sample_stream
-from worker.demo.summary import Summary, next_steps
+from worker.demo.sample import DEFAULT_POSTS, PARTITIONS, SampleRecord, sample_stream
+from worker.demo.summary import Summary, next_steps, program, save_screenshot
 from worker.demo.tally import Tally
-from worker.demo.view import WIDTH, LiveView, PlainView, View, frame
+from worker.demo.view import WIDTH, LiveView, PlainView, View
 from worker.demo.workers import DemoWorkers, run_command
 from worker.errors import StreamlabelError
 from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
 from worker.processes import Interrupts
 from worker.settings import InputSettings, KafkaSettings, read_environment
 
-MAX_POSTS: Final = 3_000  # half a minute at the default rate
 _SETTLE_S: Final = 5.0
 _STEP_S: Final = 0.03
 
@@ -68,9 +64,8 @@ class _TopicNames:
 def perform(args: argparse.Namespace, cache_dir: Path) -> int:
     """Run the demo; return 0 only if every promise held."""
     clock = SystemClock()
-    logging.getLogger("kafka").addHandler(
-        logging.NullHandler()
-    )  # keeps the client's log off the screen
+    # Keeps the client's log off the screen.
+    logging.getLogger("kafka").addHandler(logging.NullHandler())
     console = Console(stderr=args.json, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
@@ -84,11 +79,11 @@ def perform(args: argparse.Namespace, cache_dir: Path) -> int:
             view.say("stopping (Ctrl-C again kills what still runs)")
             raise
         view.close()
-        console.print(summary.for_people())
+        console.print(summary.as_text())
         if args.screenshot:
-            _save_screenshot(args.screenshot, summary, _headline(args))
+            save_screenshot(args.screenshot, summary, _headline(args))
         elif summary.good:
-            console.print(next_steps(_program()))
+            console.print(next_steps(program()))
     if args.json:
         print(summary.as_json(), flush=True)
     return 0 if summary.good else 1
@@ -155,8 +150,9 @@ class _DemoRun:
         posts = allowed(rated)
         self._left_out = len(rated) - len(posts)
         if self._left_out:
-            self._view.say(f"leaving out {self._left_out} posts with slurs or sexual words")
-        number = self._args.posts or min(MAX_POSTS, len(posts))
+            posts_left_out = counted(self._left_out, "post")
+            self._view.say(f"leaving out {posts_left_out} with slurs or sexual words")
+        number = self._args.posts or min(DEFAULT_POSTS, len(posts))
         return sample_stream(posts, number, InputSettings().max_bytes)
 
     def _posts(self) -> list[RatedText]:
@@ -173,7 +169,7 @@ class _DemoRun:
 
     def _start_workers(self, kafka: KafkaSettings, names: _TopicNames) -> DemoWorkers:
         number = self._args.workers
-        self._view.say(f"starting {number} worker{'s' if number > 1 else ''}")
+        self._view.say(f"starting {counted(number, 'worker')}")
         flags = names.flags() | {
             "--bootstrap-servers": kafka.bootstrap_servers,
             "--group-id": names.group,
@@ -235,7 +231,7 @@ class _DemoRun:
     def _stay(self, workers: DemoWorkers) -> None:
         self._view.close()
         self._say_urls(workers)
-        self._view.say("the workers stay up until Ctrl-C")
+        self._view.say("staying up until Ctrl-C")
 
         def wait() -> None:
             workers.check()
@@ -245,7 +241,9 @@ class _DemoRun:
 
     def _say_urls(self, workers: DemoWorkers) -> None:
         for url in workers.urls:
-            self._view.say(f"live page: {url}/ (metrics and health: /metrics, /readyz, /livez)")
+            self._view.say(
+                f"{url}/ is its live page (metrics and health: /metrics, /readyz, /livez)"
+            )
 
     def _audit(self, kafka: KafkaSettings, names: _TopicNames) -> dict[str, Any]:
         flags = names.flags() | {
@@ -268,28 +266,9 @@ def _view(console: Console, clock: SystemClock, args: argparse.Namespace) -> Vie
 
 
 def _headline(args: argparse.Namespace) -> str:
-    workers = f"{args.workers} worker{'s' if args.workers > 1 else ''}"
+    workers = counted(args.workers, "worker")
     broker = "embedded broker"
     if read_environment("KAFKA_BOOTSTRAP_SERVERS"):
         broker = "your broker"
     delivery = args.delivery.replace("_", " ")
     return f"streamlabel demo · {workers} · {Path(args.model).name} model · {delivery} · {broker}"
-
-
-def _program() -> str:
-    """Return the command that starts streamlabel here, such as `.venv/bin/streamlabel`."""
-    path = Path(sys.argv[0])
-    if path.name != "streamlabel" or shutil.which("streamlabel"):
-        return "streamlabel"
-    return os.path.relpath(path)
-
-
-def _save_screenshot(path: Path, summary: Summary, headline: str) -> None:
-    recorder = Console(
-        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor"
-    )
-    recorder.print(frame(summary.tally, headline))
-    recorder.print(summary.for_people())
-    svg = recorder.export_svg(title="streamlabel demo")
-    # The exporter links web fonts; without them the viewer's own monospace font is used.
-    path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")

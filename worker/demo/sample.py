@@ -20,7 +20,8 @@ from worker.demo.posts import RatedText
 
 _AUTHORS: Final = 600
 
-PARTITIONS = 6  # of the demo's topics
+DEFAULT_POSTS: Final = 3_000  # half a minute at the default rate
+PARTITIONS: Final = 6  # of each of the demo's topics
 
 
 @dataclass(frozen=True, slots=True)

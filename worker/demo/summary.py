@@ -1,24 +1,30 @@
 """The demo's report: the audit's verdict and the measured figures.
 
-Owns: the report as text for a terminal and as JSON; pure.
+Owns: the report as text for a terminal, as JSON and as a screenshot, and the commands to try next.
 Thread: main.
 Must not import: kafka, torch.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from worker.demo.tally import Tally
-from worker.demo.view import duration
+from worker.demo.view import WIDTH, duration, frame
 
 _AUDITED = ("consumed", "published", "dead_lettered", "missing", "duplicated", "reordered")
 
@@ -67,7 +73,7 @@ class Summary:
         }
         return json.dumps(document | dict(self.extra))
 
-    def for_people(self) -> RenderableType:
+    def as_text(self) -> RenderableType:
         """Return the report for a terminal."""
         grid = Table.grid(padding=(0, 2))
         for name, value in self._rows():
@@ -133,3 +139,23 @@ def next_steps(program: str) -> RenderableType:
     for command, purpose in steps:
         grid.add_row(Text(f"  {command}"), Text(purpose, style="grey62"))
     return Group(Text(), Text("next:", style="bold"), grid, Text("  more: docs/quickstart.md"))
+
+
+def program() -> str:
+    """Return the command that starts streamlabel here, such as `.venv/bin/streamlabel`."""
+    path = Path(sys.argv[0])
+    if path.name != "streamlabel" or shutil.which("streamlabel"):
+        return "streamlabel"
+    return os.path.relpath(path)
+
+
+def save_screenshot(path: Path, summary: Summary, headline: str) -> None:
+    """Write the last frame and the report as an SVG file."""
+    recorder = Console(
+        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
+    recorder.print(frame(summary.tally, headline))
+    recorder.print(summary.as_text())
+    svg = recorder.export_svg(title="streamlabel demo")
+    # The exporter links web fonts; without them the viewer's own monospace font is used.
+    path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")

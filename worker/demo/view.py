@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.clock import Clock
+from worker.core.counted import counted
 from worker.demo.tally import Labelled, Tally
 
 WIDTH: Final = 100
@@ -80,7 +81,7 @@ class PlainView:
             self.say(
                 f"{tally.answered:,} of {tally.total:,} done, {_times(tally)}, "
                 f"{tally.rate():,.0f} texts/s, {tally.waiting:,} waiting, "
-                f"{sum(tally.reasons.values())} dead letters"
+                f"{counted(sum(tally.reasons.values()), 'dead letter')}"
             )
 
     def close(self) -> None:

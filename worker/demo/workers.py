@@ -30,7 +30,7 @@ _LOADING_STOP_TIMEOUT_S: Final = 2.0  # a worker that is still loading has nothi
 
 
 @dataclass
-class _WorkerProcess:
+class _DemoWorker:
     name: str
     port: int
     log: Path
@@ -55,7 +55,7 @@ class DemoWorkers:
         self._folder = folder
         self._interrupts = interrupts
         self._clock = clock
-        self._workers: list[_WorkerProcess] = []
+        self._workers: list[_DemoWorker] = []
 
     @property
     def urls(self) -> list[str]:
@@ -71,7 +71,7 @@ class DemoWorkers:
             with log.open("wb") as output:
                 process = spawn(command, output, child_environment(TMPDIR=str(self._folder)))
             self._interrupts.on_second(process.kill)
-            self._workers.append(_WorkerProcess(name, port, log, process))
+            self._workers.append(_DemoWorker(name, port, log, process))
 
     def wait_until_ready(self, progress: Callable[[float], None] = lambda _: None) -> None:
         """Wait until every worker reports that it is ready. Raises Fatal if one does not.
@@ -103,7 +103,7 @@ class DemoWorkers:
                 )
 
     def metric(self, name: str) -> list[float | None]:
-        """Return each worker's value of a metric without labels; None if it has no such metric."""
+        """Return each worker's value of a metric without labels, or None if it lacks the metric."""
         line = re.compile(rf"^{name} (\S+)$", re.MULTILINE)
         matches = (line.search(_get(worker.port, "/metrics")[1]) for worker in self._workers)
         return [float(match[1]) if match else None for match in matches]
@@ -133,7 +133,7 @@ class DemoWorkers:
             grace = _STOP_TIMEOUT_S if worker.ready else _LOADING_STOP_TIMEOUT_S
             finish(worker.process, max(0.0, started + grace - self._clock.monotonic()))
 
-    def _is_ready(self, worker: _WorkerProcess) -> bool:
+    def _is_ready(self, worker: _DemoWorker) -> bool:
         worker.ready = worker.ready or _answers_ready(worker.port)
         return worker.ready
 

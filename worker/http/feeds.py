@@ -1,6 +1,8 @@
-"""What people get of a worker's pipeline beside metrics: the last posts, and the box.
+"""Connects a worker's pipeline to its page: the recent posts and the ask queue.
 
-Nothing of it is there where nobody can look. Imports the ground floor, core and the rooms beside it.
+Owns: both, where `http.enabled` serves them; a worker without HTTP has no feeds.
+Thread: `open` on main; see `RecentPosts` and `AskQueue` for the rest.
+Must not import: kafka, torch, worker.runtime.
 """
 
 from __future__ import annotations
@@ -17,17 +19,22 @@ from worker.settings import HttpSettings
 
 @dataclass(frozen=True, slots=True)
 class PageFeeds:
-    """RecentPosts are seen on the publish thread; the box is looked at by tokenise and infer."""
+    """The page's links to the pipeline.
+
+    Attributes:
+        posts: written by the publish thread.
+        ask_queue: emptied by the tokenise and infer threads.
+    """
 
     posts: RecentPosts
-    box: AskQueue
+    ask_queue: AskQueue
 
     @classmethod
     def on(cls, settings: HttpSettings, clock: Clock) -> Self:
-        """Nothing seen, and nothing asked yet."""
+        """Make empty feeds."""
         return cls(RecentPosts(texts=settings.show_texts, clock=clock), AskQueue(clock))
 
     def open(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
-        """The model is loaded."""
+        """Serve this model's labels and answers from now on."""
         self.posts.labels = classifier.card.labels
-        self.box.open(tokeniser, classifier)
+        self.ask_queue.open(tokeniser, classifier)

@@ -80,7 +80,7 @@ class Pipeline:
             self._abandon,
             clock,
             hand_on=self._publish.put,
-            between=feeds.box.infer if feeds else lambda: None,
+            between=feeds.ask_queue.infer if feeds else lambda: None,
             busy=metrics.busy.labels("infer").inc,
         )
         self._tokenise = Stage(
@@ -91,7 +91,7 @@ class Pipeline:
             self._abandon,
             clock,
             hand_on=self._infer.put,
-            between=feeds.box.tokenise if feeds else lambda: None,
+            between=feeds.ask_queue.tokenise if feeds else lambda: None,
             busy=metrics.busy.labels("tokenise").inc,
         )
 
