@@ -105,17 +105,17 @@ def _order_lost_on_retry() -> None:
 def _offsets_outside_the_transaction() -> None:
     """Results in a transaction; the offsets committed by the consumer, now and then."""
     TransactionalSink.commits_offsets = False
-    attach = Commits.attach
+    build = Commits.__init__
 
     def commit(self: Any, *_: object) -> None:
         self._await(self._producer._transaction_manager.begin_commit())
 
-    def outside(self: Commits, source: Any, sink: Any) -> None:
-        attach(self, source, sink)
+    def outside(self: Commits, *args: Any, **more: Any) -> None:
+        build(self, *args, **more)
         self._interval = 0.5
 
     Publisher.commit = commit  # type: ignore[method-assign]
-    Commits.attach = outside  # type: ignore[method-assign]
+    Commits.__init__ = outside  # type: ignore[method-assign]
     # The stage would not look after the transaction without being told that it commits.
     TransactionalSink._due = lambda _: True  # type: ignore[method-assign]
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import worker.clock
 import worker.inference.loading
+import worker.runtime.assembly
 import worker.runtime.launch
-import worker.runtime.service
 from tests.chaos import bugs
 from worker.clock import SystemClock
 from worker.core.model import Classifier, Tokeniser
@@ -114,9 +114,9 @@ def _obey(orders: Any) -> None:
 
     worker.clock.SystemClock = JumpingClock  # type: ignore[misc]
     worker.inference.loading.load = wrapped
-    service: Any = worker.runtime.service
-    service.OffsetTracker = functools.partial(CountingTracker, orders)
-    service.Rebalance = functools.partial(CountingRebalance, orders)
+    assembly: Any = worker.runtime.assembly
+    assembly.OffsetTracker = functools.partial(CountingTracker, orders)
+    assembly.Rebalance = functools.partial(CountingRebalance, orders)
     launch: Any = worker.runtime.launch
     launch.KafkaSink = functools.partial(CountingSink, orders)
 
@@ -227,7 +227,7 @@ class CountingRebalance(Rebalance):
         before, started = self._counted.dropped, self._clock.monotonic()
         super().on_revoked(partitions)
         dropped = self._counted.dropped - before
-        bound = min(self._drain_timeout, self.latest - started)
+        bound = min(self._drain_timeout, self.latest_deadline - started)
         if bound <= 0:
             self._orders.left += dropped
         elif self._clock.monotonic() - started > bound * _MOST_OF:

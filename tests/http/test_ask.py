@@ -11,7 +11,8 @@ from tests.support.clocks import HandClock
 from tests.support.workers import ObedientModel
 from worker.clock import SystemClock
 from worker.http.ask import AskQueue, Unanswerable
-from worker.runtime.stage import Stage
+from worker.runtime.stage import Stage, StageControl, StageHooks
+from worker.runtime.stall import StageProgress
 
 
 def fail(_: list[str]) -> None:
@@ -81,7 +82,7 @@ def test_a_question_that_nobody_waits_for_costs_no_pass(steps: int) -> None:
 
 
 def test_a_stage_looks_at_it_before_each_item_and_while_it_has_none() -> None:
-    abandon, asked, done = threading.Event(), threading.Event(), threading.Event()
+    asked, done = threading.Event(), threading.Event()
     order: list[str] = []
 
     def between() -> None:
@@ -96,8 +97,9 @@ def test_a_stage_looks_at_it_before_each_item_and_while_it_has_none() -> None:
     def crashed(_: str, error: BaseException) -> None:
         raise AssertionError from error
 
+    control = StageControl(crashed, SystemClock())
     stage: Stage[str, None] = Stage(
-        "infer", work, 2, crashed, abandon, SystemClock(), between=between
+        work, StageProgress("infer", 0.0), control, StageHooks(between=between), inbox_size=2
     )
     stage.offer("a")
     stage.offer("b")
@@ -106,5 +108,5 @@ def test_a_stage_looks_at_it_before_each_item_and_while_it_has_none() -> None:
     assert order[:4] == ["between", "a", "between", "b"]
     asked.clear()
     assert asked.wait(10), "with an empty inbox"
-    abandon.set()
+    control.cancelled.set()
     stage.join(10)

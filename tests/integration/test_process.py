@@ -251,8 +251,8 @@ def test_a_broker_that_is_away_at_the_start_is_waited_for(
     port = free_port()
     away = Broker(f"127.0.0.1:{port}", broker.kind, "away")
     worker = start("--kafka-request-timeout", "2", at=away)
-    wait_until(lambda: "the broker is away" in worker.log.read_text(), 90, "it says so")
-    assert worker.get("/readyz") == (503, "the broker is away\n")
+    wait_until(lambda: "broker is unreachable" in worker.log.read_text(), 90, "it says so")
+    assert worker.get("/readyz") == (503, "the broker is unreachable\n")
     assert worker.get("/livez")[0] == 200
     host, real = broker.bootstrap_servers.split(",")[0].split(":")
     with Relay(port, host, int(real)):

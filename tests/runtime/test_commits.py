@@ -30,9 +30,14 @@ class Bench:
         )
         self.failures: list[StreamlabelError] = []
         self.commits = Commits(
-            self.offsets, INTERVAL, self.metrics, self.clock, self.failures.append
+            self.offsets,
+            self.source,
+            self.sink,
+            INTERVAL,
+            metrics=self.metrics,
+            clock=self.clock,
+            on_failure=self.failures.append,
         )
-        self.commits.attach(self.source, self.sink)
         self.offsets.assign(P, 1)
         for offset in range(10):
             self.offsets.track(raw(offset))
@@ -56,34 +61,34 @@ def bench() -> Bench:
 
 def test_nothing_is_committed_where_nothing_moved(bench: Bench) -> None:
     bench.resolve(1)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     assert bench.sent == []
 
 
 def test_a_commit_is_made_once_an_interval_and_one_at_a_time(bench: Bench) -> None:
     bench.resolve(0)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     bench.resolve(1)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     bench.clock.sleep(10 * INTERVAL)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     assert bench.sent == [1], "the first is not answered yet"
     bench.source.answers.pop()(None)
     assert bench.offsets.committed(P) == 1
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     assert bench.sent == [1, 2]
     bench.source.answers.pop()(None)
     bench.resolve(2)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     assert bench.sent == [1, 2], "the interval is not over"
     bench.clock.sleep(INTERVAL)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     assert bench.sent == [1, 2, 3]
 
 
 def test_what_a_commit_took_is_told(bench: Bench) -> None:
     bench.resolve(0)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     bench.clock.sleep(3)
     bench.source.answers.pop()(None)
     name, labels = "streamlabel_stage_seconds_sum", {"stage": "commit"}
@@ -92,17 +97,17 @@ def test_what_a_commit_took_is_told(bench: Bench) -> None:
 
 def test_a_commit_that_the_broker_did_not_take_is_made_again(bench: Bench) -> None:
     bench.resolve(0)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     bench.source.answers.pop()(BrokerAway("rebalancing"))
     assert (bench.offsets.committed(P), bench.failures) == (None, [])
     bench.clock.sleep(INTERVAL)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     assert bench.sent == [1, 1]
 
 
 def test_a_commit_that_is_refused_is_a_failure(bench: Bench) -> None:
     bench.resolve(0)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     error = AccessDenied("no")
     bench.source.answers.pop()(error)
     assert bench.failures == [error]
@@ -112,10 +117,10 @@ def test_a_commit_that_is_refused_is_a_failure(bench: Bench) -> None:
 def test_what_the_sink_commits_is_only_noted() -> None:
     bench = Bench(commits_offsets=True)
     bench.resolve(0)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     assert (bench.sent, bench.offsets.committed(P)) == ([], 1)
     bench.resolve(1)
-    bench.commits.until(bench.clock.now + 10)
+    bench.commits.commit_by(bench.clock.now + 10)
     assert (bench.sent, bench.offsets.committed(P)) == ([], 2)
 
 
@@ -141,16 +146,16 @@ def refusing(bench: Bench, times: float, error: Exception) -> Callable[[str], No
 
 def test_the_last_commit_is_waited_for(bench: Bench) -> None:
     bench.resolve(0, 1)
-    bench.commits.until(bench.clock.now + 10)
+    bench.commits.commit_by(bench.clock.now + 10)
     assert (bench.sent, bench.offsets.committed(P)) == ([2], 2)
-    bench.commits.until(bench.clock.now + 10)
+    bench.commits.commit_by(bench.clock.now + 10)
     assert bench.sent == [2], "there is nothing left to commit"
 
 
 def test_the_last_commit_is_tried_until_its_time_is_up(bench: Bench) -> None:
     bench.resolve(0)
     bench.source.before = refusing(bench, 3, BrokerAway("rebalancing"))
-    bench.commits.until(bench.clock.now + 10, lambda: bench.clock.sleep(1))
+    bench.commits.commit_by(bench.clock.now + 10, lambda: bench.clock.sleep(1))
     assert bench.offsets.committed(P) == 1
     assert bench.source.told == ["commit"] * 4
 
@@ -158,7 +163,7 @@ def test_the_last_commit_is_tried_until_its_time_is_up(bench: Bench) -> None:
 def test_what_comes_in_between_two_tries_is_committed_with_it(bench: Bench) -> None:
     bench.resolve(0)
     bench.source.before = refusing(bench, 1, BrokerAway("rebalancing"))
-    bench.commits.until(bench.clock.now + 10, lambda: bench.resolve(1))
+    bench.commits.commit_by(bench.clock.now + 10, lambda: bench.resolve(1))
     assert bench.sent == [2]
 
 
@@ -166,20 +171,20 @@ def test_the_last_commit_ends_in_time(bench: Bench) -> None:
     bench.resolve(0)
     bench.source.before = refusing(bench, 1e9, BrokerAway("for ever"))
     began = bench.clock.now
-    bench.commits.until(began + 10, lambda: bench.clock.sleep(1))
+    bench.commits.commit_by(began + 10, lambda: bench.clock.sleep(1))
     assert (bench.clock.now - began, bench.offsets.committed(P)) == (10, None)
 
 
 def test_a_commit_without_time_left_is_tried_once(bench: Bench) -> None:
     bench.resolve(0)
-    bench.commits.until(bench.clock.now - 1)
+    bench.commits.commit_by(bench.clock.now - 1)
     assert bench.offsets.committed(P) == 1
 
 
 def test_in_a_rebalance_it_is_tried_once(bench: Bench) -> None:
     bench.resolve(0)
     bench.source.before = refusing(bench, 1e9, BrokerAway("for ever"))
-    bench.commits.until(bench.clock.now + 10)
+    bench.commits.commit_by(bench.clock.now + 10)
     assert bench.source.told == ["commit"]
 
 
@@ -187,7 +192,7 @@ def test_a_refusal_at_the_end_is_raised(bench: Bench) -> None:
     bench.resolve(0)
     bench.source.before = refusing(bench, 1, AccessDenied("no"))
     with pytest.raises(AccessDenied):
-        bench.commits.until(bench.clock.now + 10, lambda: None)
+        bench.commits.commit_by(bench.clock.now + 10, lambda: None)
 
 
 def test_an_answer_that_comes_after_the_log_was_cut_back_holds_no_later_commit_up(
@@ -195,12 +200,12 @@ def test_an_answer_that_comes_after_the_log_was_cut_back_holds_no_later_commit_u
 ) -> None:
     """The old log's offsets say nothing of the new one's."""
     bench.resolve(*range(10))
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     bench.offsets.assign(P, 2)
     bench.source.answers[0](None)
     for offset in range(5):
         bench.offsets.track(raw(offset, epoch=2))
         bench.offsets.resolve(raw(offset, epoch=2).ref)
     bench.clock.sleep(INTERVAL)
-    bench.commits.if_due()
+    bench.commits.commit_if_due()
     assert bench.sent == [10, 5]

@@ -28,8 +28,10 @@ class Bench:
     def __init__(self, drift: DriftSettings | None = None) -> None:
         self.clock, self.offsets, self.metrics = HandClock(), OffsetTracker(), Metrics()
         self.progress = Progress(10.0, self.metrics, self.clock)
-        watch = DriftWatch(drift, self.metrics) if drift else None
-        self.completions = Completions(self.offsets, self.metrics, self.progress, self.clock, watch)
+        observers = [DriftWatch(drift, self.metrics)] if drift else []
+        self.completions = Completions(
+            self.offsets, self.metrics, self.progress, self.clock, observers
+        )
         self.offsets.assign(P, 1)
         for offset in range(3):
             self.offsets.track(raw(offset))
@@ -82,7 +84,7 @@ def test_the_first_one_can_be_waited_for(bench: Bench) -> None:
 def test_to_take_in_is_a_round_of_the_main_loop(bench: Bench) -> None:
     bench.clock.sleep(100)
     bench.completions.absorb(wait=0.001)
-    assert bench.progress._round_at == bench.clock.now
+    assert bench.progress._last_round == bench.clock.now
 
 
 def test_a_late_acknowledgement_of_an_old_assignment_moves_nothing(bench: Bench) -> None:
@@ -135,6 +137,6 @@ def test_while_stopping_faults_are_said_and_the_rest_is_taken_in(bench: Bench) -
     bench.completions.completed(Completion((outcome(2),), 0.0, PublishRefused("two")))
     bench.completions.failed(Fatal("three"))
     bench.acknowledge(outcome(0), outcome(1))
-    bench.completions.absorb_the_rest()
+    bench.completions.absorb_remaining()
     assert bench.offsets.committable() == {P: 2}
     bench.completions.absorb()

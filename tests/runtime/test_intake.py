@@ -16,8 +16,10 @@ from worker.core.records import Completion, Encoded, MicroBatch, Partition, RawR
 from worker.core.state import State
 from worker.errors import InputDamaged, StreamUnreadable
 from worker.metrics import Metrics
+from worker.runtime.assembly import build_in_flight, build_worker
+from worker.runtime.context import RecordPath, WorkerContext
 from worker.runtime.progress import Progress
-from worker.runtime.service import Worker
+from worker.runtime.rebalance import RebalanceListener
 from worker.settings import Settings, load
 
 Polled = list[RawRecord] | Exception
@@ -93,11 +95,13 @@ class Rig:
         for state in (State.WARMING, State.RUNNING):
             progress.move(state)
         self.source, self.pipeline = Source(*polls), Pipeline()
-        self.worker = Worker(
-            settings or Settings(), metrics, self.clock, progress, threading.Event()
-        )
-        self.worker.attach(self.source, self.pipeline, Sink())  # type: ignore[arg-type]
-        self.worker.rebalance.on_assigned({Partition("in", 0): 1})
+        settings = settings or Settings()
+        context = WorkerContext(metrics, progress, self.clock, threading.Event())
+        work, self.listener = build_in_flight(settings, context), RebalanceListener()
+        self.completions = work.completions
+        path = RecordPath(self.source, self.pipeline, Sink())  # type: ignore[arg-type]
+        self.worker = build_worker(settings, context, work, path, self.listener, "unknown")
+        self.listener.on_assigned({Partition("in", 0): 1})
 
     def step(self, times: int = 1) -> None:
         for _ in range(times):
@@ -108,7 +112,7 @@ class Rig:
             Encoded(raw(offset).ref, "out", None, b"", [], timestamp_ms=0, label="POSITIVE")
             for offset in offsets
         )
-        self.worker.completions.completed(Completion(outcomes, self.clock.monotonic()))
+        self.completions.completed(Completion(outcomes, self.clock.monotonic()))
 
 
 def good(*offsets: int) -> list[RawRecord]:
@@ -181,7 +185,7 @@ def test_the_record_that_stops_the_worker_is_not_left_in_flight() -> None:
     rig = Rig(bad(*range(100)))
     with pytest.raises(StreamUnreadable):
         rig.step()
-    rig.worker._offsets.forget(e.record.ref for e in rig.worker._batcher.discard())
+    rig.worker._intake.discard()
     assert rig.worker._offsets.records == 0
 
 
@@ -189,7 +193,7 @@ def test_a_rebalance_gives_held_records_back() -> None:
     rig = Rig(bad(0, 1))
     rig.step()
     assert rig.worker._offsets.records == 2
-    rig.worker.rebalance.on_revoked([Partition("in", 0)])
+    rig.listener.on_revoked([Partition("in", 0)])
     assert rig.worker._offsets.records == 0
     rig.clock.sleep(60)
     rig.step()

@@ -79,7 +79,7 @@ def test_the_consumer_is_closed_where_the_waiting_for_a_producer_is_stopped(
     assert bench.source.told == ["close"]
 
 
-@pytest.mark.parametrize("part", ["Labeller", "Pipeline"])
+@pytest.mark.parametrize("part", ["build_labeller", "Pipeline", "build_worker"])
 def test_consumer_and_producer_are_closed_where_the_rest_can_not_be_made(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:

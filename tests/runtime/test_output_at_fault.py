@@ -16,6 +16,7 @@ from worker.core.records import Classified, Completion, Encoded, Partition, Pred
 from worker.errors import CircuitOpen
 from worker.metrics import Metrics
 from worker.runtime.completions import Completions
+from worker.runtime.outcome_logs import ExpiredLog
 from worker.runtime.progress import Progress
 
 P = Partition("in", 0)
@@ -29,7 +30,7 @@ class Bench:
         progress = Progress(10.0, self.metrics, self.clock)
         breaker = CircuitBreaker(3, 1.0, OUTPUT)
         self.completions = Completions(
-            self.offsets, self.metrics, progress, self.clock, None, breaker
+            self.offsets, self.metrics, progress, self.clock, [ExpiredLog()], breaker
         )
         self.offsets.assign(P, 1)
         for offset in range(10):
@@ -77,7 +78,7 @@ def test_the_first_outcome_that_retention_deletes_is_said_and_each_is_counted(
     bench.acknowledge(replace(outcome(1), expired=True), replace(outcome(2), expired=True))
     bench.acknowledge(replace(outcome(3), expired=True))
     said = capsys.readouterr().out
-    assert said.count("is deleted soon") == 1
+    assert said.count("will be deleted soon") == 1
     assert "in[0] offset 1" in said
     assert bench.metrics.registry.get_sample_value("streamlabel_outcomes_expired_total") == 3
 

@@ -18,7 +18,9 @@ from worker.core.pace import Pace
 from worker.core.records import Encoded, MicroBatch, Trace
 from worker.errors import AccessDenied, BrokerAway, Fatal
 from worker.metrics import Metrics
-from worker.runtime.pipeline import Pipeline
+from worker.runtime.pipeline import Pipeline, PipelineObservers
+from worker.runtime.progress import Progress
+from worker.runtime.stage import StageControl
 
 TRACE = Trace("abc", b"00-abc-01")
 
@@ -80,6 +82,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.all, self.clock, self.metrics = Everything(), HandClock(), Metrics()
+        self.progress = Progress(10.0, self.metrics, self.clock)
         self.crashes: list[tuple[str, BaseException]] = []
         everything: Any = self.all
         self.pipeline = Pipeline(
@@ -87,11 +90,8 @@ class Bench:
             everything,
             everything,
             Pace(None),
-            metrics=self.metrics,
-            clock=self.clock,
-            tracing=everything,
-            on_crash=lambda stage, error: self.crashes.append((stage, error)),
-            feeds=everything,
+            StageControl(lambda stage, error: self.crashes.append((stage, error)), self.clock),
+            PipelineObservers(self.metrics, everything, self.progress.stages, everything),
         )
 
     def offer(self, *offsets: int) -> bool:
@@ -133,7 +133,7 @@ def test_one_batch_waits_and_the_next_is_not_taken(bench: Bench) -> None:
     assert bench.offer(0)
     assert not bench.pipeline.has_room
     assert not bench.offer(1)
-    assert [stage.held for stage in bench.pipeline.stages] == [1, 0, 0]
+    assert [stage.held for stage in bench.progress.stages] == [1, 0, 0]
 
 
 def test_more_is_wanted_while_nothing_is_on_the_way(bench: Bench) -> None:
@@ -169,7 +169,7 @@ def test_what_can_not_be_published_now_is_advanced_and_not_published_twice(bench
     assert bench.all.done.count("publish") == 0, "the first try failed, and was the only one"
     assert bench.work()[-2:] == ["end", "note"]
     assert bench.clock.now > began
-    said = [line["attempt"] for line in lines if line["event"].startswith("can't publish")]
+    said = [line["attempt"] for line in lines if line["event"].startswith("publish failed")]
     assert said == [0, 10, 20]
     assert bench.crashes == []
 

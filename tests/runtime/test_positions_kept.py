@@ -56,8 +56,15 @@ class Scene:
         self.offsets, self.clock = OffsetTracker(), HandClock()
         self.offsets.assign(P, 1)
         failed: list[Any] = []
-        self.commits = Commits(self.offsets, 0.5, Metrics(), self.clock, failed.append)
-        self.commits.attach(self.source, self.sink)  # type: ignore[arg-type]
+        self.commits = Commits(
+            self.offsets,
+            self.source,  # type: ignore[arg-type]
+            self.sink,  # type: ignore[arg-type]
+            0.5,
+            metrics=Metrics(),
+            clock=self.clock,
+            on_failure=failed.append,
+        )
 
     def label(self, offset: int) -> None:
         self.offsets.track(raw(offset))
@@ -69,7 +76,7 @@ def test_at_least_once_commits_the_position_behind_a_gap_once() -> None:
     scene.label(0)
     scene.source.at = {P: 2}
     for _ in range(5):
-        scene.commits.if_due()
+        scene.commits.commit_if_due()
         scene.clock.sleep(1)
     assert scene.source.commits == [{P: 2}]
 
@@ -80,14 +87,14 @@ def test_exactly_once_leaves_a_gap_to_the_sink_at_most_once_a_second() -> None:
     scene.label(0)
     scene.source.at = {P: 2}
     for _ in range(20):
-        scene.commits.if_due()
+        scene.commits.commit_if_due()
         scene.clock.sleep(0.1)
     ref = RecordRef("in", 0, 2, 1)
     assert (scene.sink.kept, scene.source.commits) == ([(ref,), (ref,)], [])
     assert scene.offsets.committed(P) == 1
     scene.offsets.mark_kept([ref])
     scene.clock.sleep(1)
-    scene.commits.if_due()
+    scene.commits.commit_if_due()
     assert len(scene.sink.kept) == 2
 
 
@@ -96,7 +103,7 @@ def test_exactly_once_asks_for_nothing_where_outcomes_moved_the_group() -> None:
     for offset in range(3):
         scene.label(offset)
         scene.source.at = {P: offset + 1}
-        scene.commits.if_due()
+        scene.commits.commit_if_due()
         scene.clock.sleep(1)
     assert (scene.sink.kept, scene.offsets.committed(P)) == ([], 3)
 
@@ -105,7 +112,7 @@ def test_a_stop_in_exactly_once_waits_for_no_gap() -> None:
     scene = Scene(elsewhere=True)
     scene.label(0)
     scene.offsets.reach({P: 2})
-    scene.commits.until(scene.clock.monotonic())
+    scene.commits.commit_by(scene.clock.monotonic())
     assert (scene.offsets.acknowledged(), scene.offsets.committed(P)) == ({}, 1)
 
 
@@ -114,20 +121,20 @@ def test_at_least_once_commits_where_the_group_begins_and_waits() -> None:
     scene.offsets.begin({P: 7})
     scene.source.fault = BrokerAway("a rebalance")
     with pytest.raises(BrokerAway):
-        scene.commits.first([P])
+        scene.commits.commit_start([P])
     scene.source.fault = None
-    assert scene.commits.first([P]) == {P: 7}
+    assert scene.commits.commit_start([P]) == {P: 7}
     assert scene.source.commits == [{P: 7}]
 
 
 def test_exactly_once_begins_once_the_sink_has_committed_it() -> None:
     scene = Scene(elsewhere=True)
     scene.offsets.begin({P: 7})
-    assert scene.commits.first([P]) == {}
+    assert scene.commits.commit_start([P]) == {}
     scene.offsets.begin({P: 9})
-    assert scene.commits.first([P]) == {}
+    assert scene.commits.commit_start([P]) == {}
     ref = RecordRef("in", 0, 7, 1)
     assert (scene.sink.kept, scene.sink.hurried) == ([(ref,), (ref,)], 2)
     scene.offsets.mark_kept([ref])
-    assert scene.commits.first([P]) == {P: 7}
+    assert scene.commits.commit_start([P]) == {P: 7}
     assert scene.source.commits == []

@@ -12,6 +12,7 @@ from tests.support.records import raw
 from worker.core.state import State, check_transition
 from worker.metrics import Metrics
 from worker.runtime.progress import Progress
+from worker.runtime.stall import StageProgress
 
 
 @pytest.fixture
@@ -44,26 +45,14 @@ def test_a_worker_is_ready_once_it_is_a_member_of_its_group(clock: HandClock) ->
     assert progress.ready() == (True, "running")
 
 
-class Held:
-    """A stage that holds what the test says."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.held = 0
-        self.moved_at = 0.0
-
-    def describe(self) -> str:
-        return f"{self.name} holds {self.held}"
-
-    def threads(self) -> list[int | None]:
-        return [threading.get_ident()]
+def hold(stage: StageProgress, now: float, records: int = 5) -> None:
+    """Let the stage hold these records, and take a step now."""
+    stage.left(stage.held)
+    stage.entered(records)
+    stage.moved_at, stage.thread = now, threading.get_ident()
 
 
-@pytest.fixture
-def stages(progress: Progress) -> list[Held]:
-    stages = [Held("tokenise"), Held("infer"), Held("publish")]
-    progress.watch(stages)
-    return stages
+INFER = "the infer stage has held 5 records without a step"
 
 
 def go_on(progress: Progress, clock: HandClock, seconds: int) -> None:
@@ -97,39 +86,37 @@ def test_an_idle_worker_stays_live(progress: Progress, clock: HandClock) -> None
     assert progress.ready() == (True, "running")
 
 
-def test_a_stage_that_takes_no_step_is_named(
-    progress: Progress, clock: HandClock, stages: list[Held]
-) -> None:
-    stages[1].held, stages[1].moved_at = 5, clock.now
+def test_a_stage_that_takes_no_step_is_named(progress: Progress, clock: HandClock) -> None:
+    hold(progress.infer, clock.now)
     go_on(progress, clock, 10)
     assert progress.live()[0]
     go_on(progress, clock, 1)
-    assert progress.live() == (False, "infer holds 5 for 11 s")
-    stages[1].moved_at = clock.now
+    assert progress.live() == (False, f"{INFER} for 11 s")
+    progress.infer.moved_at = clock.now
     assert progress.live() == (True, "running")
 
 
 def test_a_stage_that_waits_for_the_next_one_is_not_to_blame(
-    progress: Progress, clock: HandClock, stages: list[Held]
+    progress: Progress, clock: HandClock
 ) -> None:
     """A long batch of many passes: tokenise stands still behind it, and nobody stalls."""
-    for stage in stages[:2]:
-        stage.held, stage.moved_at = 5, clock.now
+    for stage in (progress.tokenise, progress.infer):
+        hold(stage, clock.now)
     for _ in range(10):
         go_on(progress, clock, 9)
-        stages[1].moved_at = clock.now
+        progress.infer.moved_at = clock.now
         assert progress.live()[0]
     go_on(progress, clock, 11)
-    assert progress.live()[1].startswith("infer")
+    assert progress.live()[1].startswith("the infer stage")
 
 
 def test_acknowledgements_that_never_come_are_a_stall_while_the_stages_move(
-    progress: Progress, clock: HandClock, stages: list[Held]
+    progress: Progress, clock: HandClock
 ) -> None:
     progress.acknowledgements.note(3, 100, clock.now)
     for awaited in range(4, 15):
         go_on(progress, clock, 1)
-        stages[1].held, stages[1].moved_at = 1, clock.now
+        hold(progress.infer, clock.now, 1)
         progress.acknowledgements.note(awaited, 100, clock.now)
     words = progress.live()[1]
     assert words == "the broker has not acknowledged the oldest of 14 records for 11 s"
@@ -150,19 +137,19 @@ def test_an_acknowledgement_that_never_comes_is_a_stall_while_everything_else_mo
     assert progress.live() == (False, words)
 
 
-def test_a_stall_names_the_oldest_record(
-    progress: Progress, clock: HandClock, stages: list[Held]
-) -> None:
+def test_a_stall_names_the_oldest_record(progress: Progress, clock: HandClock) -> None:
     """Whoever holds it: a text on which the model hangs is found by it, too."""
     named = "; the oldest record is in[0] offset 5, polled 11 s ago"
     progress.oldest = (raw(5).ref, clock.now)
-    stages[1].held, stages[1].moved_at = 5, clock.now
+    hold(progress.infer, clock.now)
     go_on(progress, clock, 11)
-    assert progress.live() == (False, "infer holds 5 for 11 s" + named)
+    assert progress.live() == (False, f"{INFER} for 11 s{named}")
     progress.acknowledgements.note(3, 100, clock.now - 11)
     assert progress.live()[1].endswith("of 3 records for 11 s" + named)
     clock.sleep(11)
-    assert progress.live()[1].startswith("the main loop has not gone round for 11 s; the oldest")
+    assert progress.live()[1].startswith(
+        "the main loop has not completed a round for 11 s; the oldest"
+    )
 
 
 def test_a_commit_that_never_succeeds_is_a_stall(progress: Progress, clock: HandClock) -> None:
@@ -180,30 +167,28 @@ def test_a_wait_begins_when_something_waits(progress: Progress, clock: HandClock
     assert progress.live()[0]
 
 
-def test_a_main_loop_that_stands_still_is_a_stall(
-    progress: Progress, clock: HandClock, stages: list[Held]
-) -> None:
+def test_a_main_loop_that_stands_still_is_a_stall(progress: Progress, clock: HandClock) -> None:
     """It counts what waits for acknowledgement, so its own count is no evidence."""
     progress.went_round()
     progress.acknowledgements.note(1, 0, clock.now)
     clock.sleep(11)
-    assert progress.live() == (False, "the main loop has not gone round for 11 s")
+    assert progress.live() == (False, "the main loop has not completed a round for 11 s")
 
 
 def test_a_stall_is_said_once_with_the_stack_of_whoever_stands_still(
-    progress: Progress, clock: HandClock, stages: list[Held]
+    progress: Progress, clock: HandClock
 ) -> None:
     secret = "a message text"  # noqa: F841 - what must not be in the log
     with capture_logs() as lines:
         for _ in range(2):
-            stages[1].held, stages[1].moved_at = 5, clock.now
+            hold(progress.infer, clock.now)
             for _ in range(20):
                 go_on(progress, clock, 1)
                 progress.live()
-            stages[1].held = 0
+            progress.infer.left(5)
             progress.live()
-    assert [line["event"] for line in lines] == ["stalled", "work moves again"] * 2
-    assert lines[0]["reason"] == "infer holds 5 for 11 s"
+    assert [line["event"] for line in lines] == ["stalled", "stall ended"] * 2
+    assert lines[0]["reason"] == f"{INFER} for 11 s"
     assert "test_a_stall_is_said_once" in lines[0]["threads"]
     assert "a message text" not in lines[0]["threads"]
 
@@ -229,7 +214,7 @@ def test_a_broker_that_is_away_is_no_stall_but_not_ready(
         progress.acknowledgements.note(1, 0, clock.now)
         progress.connection(up=False)
         go_on(progress, clock, 1)
-    assert progress.ready() == (False, "the broker is away")
+    assert progress.ready() == (False, "the broker is unreachable")
     assert progress.live()[0]
     progress.connection(up=True)
     assert progress.ready() == (True, "running")
@@ -246,7 +231,7 @@ def test_an_outage_is_said_once_a_while(
         progress.connection(up=False)
         clock.sleep(1)
     said = caplog.text + capsys.readouterr().out
-    assert said.count("the broker is away") == 3
+    assert said.count("broker is unreachable, retrying") == 3
 
 
 def test_the_states_and_their_numbers_never_change() -> None:

@@ -44,8 +44,15 @@ class Bench:
         self.batcher = MicroBatcher(10, 1000)
         progress = Progress(10.0, self.metrics, self.clock)
         self.completions = AnsweredLate(self.offsets, self.metrics, progress, self.clock)
-        commits = Commits(self.offsets, 0.5, self.metrics, self.clock, self.completions.failed)
-        commits.attach(self.source, self.sink)
+        commits = Commits(
+            self.offsets,
+            self.source,
+            self.sink,
+            0.5,
+            metrics=self.metrics,
+            clock=self.clock,
+            on_failure=self.completions.failed,
+        )
         self.rebalance = Rebalance(
             self.offsets,
             self.batcher,
@@ -113,7 +120,7 @@ def test_a_drain_ends_in_time_and_leaves_some_for_the_commit(bench: Bench) -> No
 
 
 def test_a_worker_that_stops_drains_no_longer_than_it_has_time(bench: Bench) -> None:
-    bench.rebalance.latest = bench.clock.now
+    bench.rebalance.latest_deadline = bench.clock.now
     began = bench.clock.now
     bench.rebalance.on_revoked([P0])
     assert bench.clock.now == began

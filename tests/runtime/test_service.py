@@ -15,8 +15,10 @@ from worker.core.records import Completion, Encoded, Partition, RawRecord
 from worker.core.state import State
 from worker.errors import AccessDenied, BrokerAway, Fatal, StageCrashed, StreamlabelError
 from worker.metrics import Metrics
+from worker.runtime.assembly import build_in_flight, build_worker
+from worker.runtime.context import RecordPath, WorkerContext
 from worker.runtime.progress import Progress
-from worker.runtime.service import Worker
+from worker.runtime.rebalance import RebalanceListener
 from worker.settings import load
 
 P0, P1 = Partition("in", 0), Partition("in", 1)
@@ -35,9 +37,12 @@ class Bench:
         self.progress.move(State.WARMING)
         self.source, self.pipe = Source(self.clock, self.stop.set), Pipe()
         self.sink = Sink(commits_offsets=commits_offsets)
-        self.worker = Worker(settings, self.metrics, self.clock, self.progress, self.stop)
-        self.worker.attach(self.source, self.pipe, self.sink)  # type: ignore[arg-type]
-        self.worker.rebalance.on_assigned({P0: 1, P1: 1})
+        context = WorkerContext(self.metrics, self.progress, self.clock, self.stop)
+        work, self.listener = build_in_flight(settings, context), RebalanceListener()
+        self.completions = work.completions
+        path = RecordPath(self.source, self.pipe, self.sink)  # type: ignore[arg-type]
+        self.worker = build_worker(settings, context, work, path, self.listener, "unknown")
+        self.listener.on_assigned({P0: 1, P1: 1})
 
     def then(self, *steps: Callable[[], Iterable[RawRecord]]) -> None:
         """Script the next polls; after the last one the worker is told to stop."""
@@ -45,7 +50,7 @@ class Bench:
 
     def acknowledge(self, partition: int, *some: int) -> None:
         done = [_outcome(raw(offset, partition=partition)) for offset in some]
-        self.worker.completions.completed(Completion(tuple(done), self.clock.now))
+        self.completions.completed(Completion(tuple(done), self.clock.now))
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"streamlabel_{name}", labels)
@@ -149,7 +154,7 @@ def test_polling_pauses_at_the_bound_of_what_is_held(bench: Bench) -> None:
         held.append(tuple(bench.value(name) for name in names))
 
     behind_the_first(bench, note)
-    with pytest.raises(Fatal, match="1 records in flight could not"):
+    with pytest.raises(Fatal, match="1 record in flight not published"):
         bench.worker.run()
     # In flight: the first, and the newest, whose acknowledgement is coming in.
     assert held == [(2, BOUND, BOUND * raw().size, 1)]
@@ -274,7 +279,7 @@ def test_a_stop_that_can_not_drain_says_how_much_is_left() -> None:
     bench = Bench(shutdown_timeout=2)
     bench.then(polled(0, 0, 1), doing(lambda: None))
     began = bench.clock.now
-    with pytest.raises(Fatal, match=r"shutdown_timeout \(2 s\), 2 records in flight"):
+    with pytest.raises(Fatal, match=r"shutdown_timeout \(2 s\): 2 records in flight"):
         bench.worker.run()
     assert bench.clock.now - began < 3
     assert bench.source.told[-1] == "close"
@@ -287,12 +292,14 @@ def test_a_rebalance_in_a_stop_waits_no_longer_than_the_stop_does() -> None:
     bench.then(
         polled(0, 0),
         lambda: (bench.stop.set(), [])[1],
-        doing(lambda: bounds.append(bench.worker.rebalance.latest - bench.clock.now)),
+        doing(lambda: bounds.append(bench.worker._rebalance.latest_deadline - bench.clock.now)),
         doing(lambda: bench.acknowledge(0, 0)),
     )
     bench.worker.run()
     assert bounds == [pytest.approx(8, abs=0.1)], "the rest is for the commit and the goodbye"
-    assert bench.worker.rebalance.latest == 0, "and once nothing more comes it waits for nothing"
+    assert bench.worker._rebalance.latest_deadline == 0, (
+        "and once nothing more comes it waits for nothing"
+    )
 
 
 def test_a_stop_that_can_not_commit_says_of_how_many_partitions() -> None:
@@ -304,7 +311,7 @@ def test_a_stop_that_can_not_commit_says_of_how_many_partitions() -> None:
 
     bench.source.before = away
     bench.then(polled(0, 0), doing(lambda: bench.acknowledge(0, 0)))
-    with pytest.raises(Fatal, match="offsets of 1 partitions not be committed"):
+    with pytest.raises(Fatal, match="offsets of 1 partition not committed"):
         bench.worker.run()
     assert bench.source.told[-1] == "close"
 
@@ -327,7 +334,7 @@ def test_after_a_fault_what_is_acknowledged_is_committed_and_nothing_is_drained(
 
 @pytest.mark.allow_errors
 def test_a_stage_that_died_stops_the_worker(bench: Bench) -> None:
-    bench.then(doing(lambda: bench.worker.completions.crashed("infer", SystemExit(1))))
+    bench.then(doing(lambda: bench.completions.crashed("infer", SystemExit(1))))
     with pytest.raises(StageCrashed, match="the infer stage crashed: SystemExit"):
         bench.worker.run()
     assert bench.source.told[-1] == "close"
@@ -359,7 +366,7 @@ def test_the_group_is_left_whatever_breaks_before(
             for one in once:
                 raise one
 
-        monkeypatch.setattr(bench.worker.completions, "absorb_the_rest", absorb)
+        monkeypatch.setattr(bench.completions, "absorb_remaining", absorb)
     else:
         bench.source.before = breaking(where, error)
     bench.then(polled(0, 0), doing(lambda: bench.acknowledge(0, 0)))
@@ -384,11 +391,11 @@ def test_what_is_acknowledged_behind_an_odd_completion_is_committed(
         if what == "close":
             failed = error if isinstance(error, StreamlabelError) else None
             odd = _Odd(error) if failed is None else Completion((), 0.0, failed)
-            bench.worker.completions.completed(odd)  # type: ignore[arg-type]
+            bench.completions.completed(odd)  # type: ignore[arg-type]
             bench.acknowledge(0, 0)
 
     bench.pipe.before = at_the_end
-    bench.then(polled(0, 0), doing(lambda: bench.worker.completions.failed(Fatal("planted"))))
+    bench.then(polled(0, 0), doing(lambda: bench.completions.failed(Fatal("planted"))))
     with pytest.raises(Fatal, match="planted"):
         bench.worker.run()
     assert bench.source.commits == [{P0: 1}]
