@@ -1,4 +1,4 @@
-"""CleanupSteps: nothing that one raises keeps the next from being taken."""
+"""CleanupSteps: an error in one step does not skip the next."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 @pytest.mark.allow_errors
 @pytest.mark.parametrize("error", [AttributeError("None"), SystemExit(1), KeyboardInterrupt()])
-def test_an_unknown_error_is_a_crash_and_its_cause_is_kept(error: BaseException) -> None:
+def test_an_unexpected_error_is_reported_as_a_crash_with_its_cause(error: BaseException) -> None:
     steps = CleanupSteps("error while stopping")
     steps.run(raising(error))
     assert isinstance(steps.fault, StageCrashed)
@@ -28,7 +28,7 @@ def test_an_unknown_error_is_a_crash_and_its_cause_is_kept(error: BaseException)
 
 
 @pytest.mark.allow_errors
-def test_the_first_fault_is_kept_and_every_step_taken() -> None:
+def test_every_step_runs_and_the_first_fault_is_kept() -> None:
     taken: list[int] = []
     steps = CleanupSteps("error while stopping")
     first = AccessDenied("no")
@@ -40,14 +40,14 @@ def test_the_first_fault_is_kept_and_every_step_taken() -> None:
 
 
 @pytest.mark.allow_errors
-def test_what_ended_it_comes_before_what_comes_after() -> None:
+def test_the_fault_that_led_to_the_cleanup_comes_first() -> None:
     fault = TopicMissing("gone")
     steps = CleanupSteps("error while stopping", fault)
     steps.run(raising(AccessDenied("no")))
     assert steps.fault is fault
 
 
-def test_a_broker_that_is_away_is_no_fault() -> None:
+def test_an_unreachable_broker_is_not_a_fault() -> None:
     steps = CleanupSteps("error while stopping")
     steps.run(raising(BrokerAway("away")))
     assert steps.fault is None

@@ -1,4 +1,4 @@
-"""Launcher: what was begun is ended where the rest can't be put together."""
+"""Launcher: clients are closed if a later part of the worker can't be built."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.settings import load
 
 
 class Bench:
-    """A launcher whose consumer and producer are stand-ins."""
+    """A launcher with a fake consumer and a fake producer."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.settings = load({}, environ={}).settings
@@ -29,6 +29,7 @@ class Bench:
         self.source, self.producer = Source(self.clock, self.stop.set), Producer()
         self.topics = {name: TopicInfo(1, 1) for name in self.settings.topics.all}
         patch.setattr(launch, "require", lambda _: self.topics)
+        patch.setattr(launch, "count_members", lambda _: 0)
         patch.setattr(launch, "KafkaSource", lambda *_: self.source)
         patch.setattr(launch, "Publisher", lambda *_: self.producer)
 
@@ -52,13 +53,13 @@ def refusing(error: Exception) -> Any:
     return make
 
 
-def test_a_worker_that_runs_ends_what_was_begun_itself(bench: Bench) -> None:
+def test_a_worker_that_ran_closes_its_clients_once(bench: Bench) -> None:
     bench.run()
     assert bench.source.told[-1:] == ["close"]
     assert bench.source.told.count("close") == len(bench.producer.ends) == 1
 
 
-def test_the_consumer_is_closed_where_no_producer_can_be_had(
+def test_the_consumer_is_closed_if_the_producer_is_refused(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "Publisher", refusing(AccessDenied("no")))
@@ -67,7 +68,7 @@ def test_the_consumer_is_closed_where_no_producer_can_be_had(
     assert bench.source.told == ["close"]
 
 
-def test_the_consumer_is_closed_where_the_waiting_for_a_producer_is_stopped(
+def test_the_consumer_is_closed_if_the_worker_is_stopped_while_it_waits_for_a_producer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
@@ -80,7 +81,7 @@ def test_the_consumer_is_closed_where_the_waiting_for_a_producer_is_stopped(
 
 
 @pytest.mark.parametrize("part", ["build_labeller", "Pipeline", "build_worker"])
-def test_consumer_and_producer_are_closed_where_the_rest_can_not_be_made(
+def test_consumer_and_producer_are_closed_if_the_rest_can_not_be_built(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     monkeypatch.setattr(launch, part, refusing(LookupError("odd")))
@@ -90,7 +91,7 @@ def test_consumer_and_producer_are_closed_where_the_rest_can_not_be_made(
     assert bench.producer.ends == ["close within 1 s"]
 
 
-def test_the_consumer_is_closed_though_the_producer_can_not_be(
+def test_the_consumer_is_closed_even_if_closing_the_producer_fails(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.producer.before = refusing(RuntimeError("broken"))

@@ -1,4 +1,4 @@
-"""Worker: its main loop with a source, a pipeline and a broker that do as the test says."""
+"""Worker: the main loop, with a source, a pipeline and a broker that the test scripts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STALL = 120.0
 
 
 class Bench:
-    """A worker of two partitions, and everything around it."""
+    """A worker with two partitions, and fakes for its neighbours."""
 
     def __init__(self, *, commits_offsets: bool = False, **more: Any) -> None:
         self.clock, self.metrics, self.stop = HandClock(), Metrics(), threading.Event()
@@ -45,11 +45,11 @@ class Bench:
         self.listener.on_assigned({P0: 1, P1: 1})
 
     def then(self, *steps: Callable[[], Iterable[RawRecord]]) -> None:
-        """Script the next polls; after the last one the worker is told to stop."""
+        """Script the next polls; the worker stops after the last one."""
         self.source.script.extend(steps)
 
-    def acknowledge(self, partition: int, *some: int) -> None:
-        done = [_outcome(raw(offset, partition=partition)) for offset in some]
+    def acknowledge(self, partition: int, *offsets: int) -> None:
+        done = [_outcome(raw(offset, partition=partition)) for offset in offsets]
         self.completions.completed(Completion(tuple(done), self.clock.now))
 
     def value(self, name: str, **labels: str) -> float | None:
@@ -60,12 +60,12 @@ def _outcome(record: RawRecord) -> Encoded:
     return Encoded(record.ref, "out", None, b"{}", [], 0, label="POSITIVE", score=0.75)
 
 
-def polled(partition: int, *some: int) -> Callable[[], list[RawRecord]]:
-    return lambda: [raw(offset, partition=partition) for offset in some]
+def polled(partition: int, *offsets: int) -> Callable[[], list[RawRecord]]:
+    return lambda: [raw(offset, partition=partition) for offset in offsets]
 
 
 def doing(step: Callable[[], object]) -> Callable[[], list[RawRecord]]:
-    """A poll without records, in which something happens."""
+    """Return a poll without records that runs a step."""
 
     def poll() -> list[RawRecord]:
         step()
@@ -79,7 +79,7 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_records_are_handed_on_in_poll_order_and_committed_when_acknowledged(bench: Bench) -> None:
+def test_records_are_handed_on_in_poll_order_and_committed_once_acknowledged(bench: Bench) -> None:
     bench.then(
         polled(0, 0, 1, 2),
         polled(1, 7),
@@ -95,7 +95,7 @@ def test_records_are_handed_on_in_poll_order_and_committed_when_acknowledged(ben
     assert bench.progress.state is State.STOPPED
 
 
-def test_where_the_sink_commits_the_worker_does_not() -> None:
+def test_a_worker_does_not_commit_if_its_sink_does() -> None:
     bench = Bench(commits_offsets=True)
     bench.then(polled(0, 0), doing(lambda: bench.acknowledge(0, 0)))
     bench.worker.run()
@@ -103,7 +103,7 @@ def test_where_the_sink_commits_the_worker_does_not() -> None:
     assert bench.progress.state is State.STOPPED
 
 
-def test_a_batch_waits_while_the_first_stage_has_no_room(bench: Bench) -> None:
+def test_a_batch_waits_until_the_first_stage_has_room(bench: Bench) -> None:
     def make_room() -> None:
         assert bench.pipe.batches == []
         bench.pipe.has_room = True
@@ -116,7 +116,7 @@ def test_a_batch_waits_while_the_first_stage_has_no_room(bench: Bench) -> None:
     assert [len(batch) for batch in bench.pipe.batches] == [4, 2]
 
 
-def test_a_poll_that_fails_is_tried_again(bench: Bench) -> None:
+def test_a_failed_poll_is_retried(bench: Bench) -> None:
     def away() -> None:
         raise BrokerAway("just now")
 
@@ -125,11 +125,11 @@ def test_a_poll_that_fails_is_tried_again(bench: Bench) -> None:
     assert bench.source.commits[-1] == {P0: 1}
 
 
-# -- what is held ------------------------------------------------------------------------------
+# -- backpressure ------------------------------------------------------------------------------
 
 
 def behind_the_first(bench: Bench, ended: Callable[[], object]) -> None:
-    """Record 0 of partition 0 is never acknowledged, and all later ones are."""
+    """Poll records of partition 0, and acknowledge all but the first."""
     n = 0
 
     def poll() -> list[RawRecord]:
@@ -145,8 +145,8 @@ def behind_the_first(bench: Bench, ended: Callable[[], object]) -> None:
     bench.then(poll)
 
 
-def test_polling_pauses_at_the_bound_of_what_is_held(bench: Bench) -> None:
-    """12,800 records were kept behind one that was not acknowledged, with 32 "in flight"."""
+def test_polling_pauses_at_the_bound_of_held_records(bench: Bench) -> None:
+    """Once 12,800 records piled up behind an unacknowledged one, with 32 "in flight"."""
     held: list[tuple[Any, ...]] = []
 
     def note() -> None:
@@ -162,7 +162,7 @@ def test_polling_pauses_at_the_bound_of_what_is_held(bench: Bench) -> None:
     assert bench.sink.hurried
 
 
-def test_polling_is_resumed_when_the_oldest_is_acknowledged(bench: Bench) -> None:
+def test_polling_resumes_when_the_oldest_record_is_acknowledged(bench: Bench) -> None:
     states: list[State] = []
 
     def note() -> None:
@@ -182,8 +182,8 @@ def test_polling_is_resumed_when_the_oldest_is_acknowledged(bench: Bench) -> Non
     assert bench.value("held_records") == 0
 
 
-def test_polling_is_resumed_at_half_of_the_bound(bench: Bench) -> None:
-    """At the bound itself it would be paused and resumed for every few records."""
+def test_polling_resumes_at_half_of_the_bound(bench: Bench) -> None:
+    """At the bound itself it would pause and resume every few records."""
     states: list[State] = []
 
     def note() -> None:
@@ -202,7 +202,7 @@ def test_polling_is_resumed_at_half_of_the_bound(bench: Bench) -> None:
     assert states == [State.PAUSED, State.PAUSED, State.RUNNING]
 
 
-def test_large_records_pause_polling_too() -> None:
+def test_polling_pauses_at_the_bound_of_held_bytes() -> None:
     bench = Bench(**{"max_inflight_bytes": 3 * raw().size, "input.max_bytes": raw().size})
     states: list[State] = []
     bench.then(
@@ -218,16 +218,16 @@ def test_large_records_pause_polling_too() -> None:
 
 
 @pytest.mark.allow_errors
-def test_a_record_that_is_not_acknowledged_is_named_while_everything_else_moves(
+def test_an_unacknowledged_record_is_named_although_all_else_moves(
     bench: Bench,
 ) -> None:
-    """The other partition goes on: /livez was green for ever."""
-    said: list[tuple[bool, str]] = []
+    """The other partition moves, and once kept /livez green for ever."""
+    verdicts: list[tuple[bool, str]] = []
     n = 0
 
     def poll() -> list[RawRecord]:
         nonlocal n
-        said.append(bench.progress.live())
+        verdicts.append(bench.progress.live())
         bench.clock.sleep(2)
         for done in bench.source.answers:
             done(None)
@@ -241,8 +241,8 @@ def test_a_record_that_is_not_acknowledged_is_named_while_everything_else_moves(
     bench.then(polled(0, 5), poll)
     with pytest.raises(Fatal):
         bench.worker.run()
-    assert said[0] == (True, "running")
-    live, words = said[-1]
+    assert verdicts[0] == (True, "running")
+    live, words = verdicts[-1]
     assert not live
     assert words.startswith("the broker has not acknowledged the oldest of 2 records for")
     assert "; the oldest record is in[0] offset 5, polled" in words
@@ -252,7 +252,7 @@ def test_a_record_that_is_not_acknowledged_is_named_while_everything_else_moves(
 # -- the end -----------------------------------------------------------------------------------
 
 
-def test_a_stop_drains_and_forgets_what_was_never_handed_on(bench: Bench) -> None:
+def test_a_stop_drains_and_drops_records_that_were_never_handed_on(bench: Bench) -> None:
     def stop() -> None:
         bench.pipe.has_room = False
         bench.stop.set()
@@ -275,7 +275,7 @@ def offsets_of(batch: Any) -> list[int]:
     return [entry.record.ref.offset for entry in batch.entries]
 
 
-def test_a_stop_that_can_not_drain_says_how_much_is_left() -> None:
+def test_a_stop_that_can_not_drain_reports_the_records_left() -> None:
     bench = Bench(shutdown_timeout=2)
     bench.then(polled(0, 0, 1), doing(lambda: None))
     began = bench.clock.now
@@ -286,7 +286,7 @@ def test_a_stop_that_can_not_drain_says_how_much_is_left() -> None:
     assert bench.progress.state is State.FAILED
 
 
-def test_a_rebalance_in_a_stop_waits_no_longer_than_the_stop_does() -> None:
+def test_a_rebalance_during_a_stop_keeps_the_stop_s_deadline() -> None:
     bench = Bench(shutdown_timeout=10)
     bounds: list[float] = []
     bench.then(
@@ -296,13 +296,13 @@ def test_a_rebalance_in_a_stop_waits_no_longer_than_the_stop_does() -> None:
         doing(lambda: bench.acknowledge(0, 0)),
     )
     bench.worker.run()
-    assert bounds == [pytest.approx(8, abs=0.1)], "the rest is for the commit and the goodbye"
+    assert bounds == [pytest.approx(8, abs=0.1)], "the rest is for committing and leaving"
     assert bench.worker._rebalance.latest_deadline == 0, (
-        "and once nothing more comes it waits for nothing"
+        "and once the pipeline is closed it waits no longer"
     )
 
 
-def test_a_stop_that_can_not_commit_says_of_how_many_partitions() -> None:
+def test_a_stop_that_can_not_commit_reports_the_partitions() -> None:
     bench = Bench(shutdown_timeout=2)
 
     def away(what: str) -> None:
@@ -317,7 +317,7 @@ def test_a_stop_that_can_not_commit_says_of_how_many_partitions() -> None:
 
 
 @pytest.mark.allow_errors
-def test_after_a_fault_what_is_acknowledged_is_committed_and_nothing_is_drained(
+def test_after_a_fault_acknowledged_records_are_committed_without_a_drain(
     bench: Bench,
 ) -> None:
     def die() -> None:
@@ -333,7 +333,7 @@ def test_after_a_fault_what_is_acknowledged_is_committed_and_nothing_is_drained(
 
 
 @pytest.mark.allow_errors
-def test_a_stage_that_died_stops_the_worker(bench: Bench) -> None:
+def test_a_crashed_stage_stops_the_worker(bench: Bench) -> None:
     bench.then(doing(lambda: bench.completions.crashed("infer", SystemExit(1))))
     with pytest.raises(StageCrashed, match="the infer stage crashed: SystemExit"):
         bench.worker.run()
@@ -353,18 +353,18 @@ def breaking(where: str, error: BaseException) -> Callable[[str], None]:
     "error", [AttributeError("'NoneType' object"), AccessDenied("no"), SystemExit()]
 )
 @pytest.mark.parametrize("where", ["start", "close the pipeline", "absorb", "commit", "close"])
-def test_the_group_is_left_whatever_breaks_before(
+def test_the_group_is_left_although_an_earlier_step_fails(
     bench: Bench, where: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipeline that could not be closed left the group unleft, and the state DRAINING."""
+    """Once, a pipeline that could not be closed kept the worker in its group, DRAINING."""
     if where in ("start", "close the pipeline"):
         bench.pipe.before = breaking(where.split(maxsplit=1)[0], error)
     elif where == "absorb":
         once = iter([error])
 
         def absorb(*_: object) -> None:
-            for one in once:
-                raise one
+            for planted in once:
+                raise planted
 
         monkeypatch.setattr(bench.completions, "absorb_remaining", absorb)
     else:
@@ -382,15 +382,15 @@ def test_the_group_is_left_whatever_breaks_before(
 
 @pytest.mark.allow_errors
 @pytest.mark.parametrize("error", [LookupError("odd"), BrokerAway("odd")])
-def test_what_is_acknowledged_behind_an_odd_completion_is_committed(
+def test_records_acknowledged_after_a_broken_completion_are_committed(
     bench: Bench, error: Exception
 ) -> None:
-    """It comes in while the pipeline is closed, before a good one."""
+    """The broken one arrives while the pipeline is closed, before a good one."""
 
     def at_the_end(what: str) -> None:
         if what == "close":
             failed = error if isinstance(error, StreamlabelError) else None
-            odd = _Odd(error) if failed is None else Completion((), 0.0, failed)
+            odd = _BrokenCompletion(error) if failed is None else Completion((), 0.0, failed)
             bench.completions.completed(odd)  # type: ignore[arg-type]
             bench.acknowledge(0, 0)
 
@@ -401,8 +401,8 @@ def test_what_is_acknowledged_behind_an_odd_completion_is_committed(
     assert bench.source.commits == [{P0: 1}]
 
 
-class _Odd:
-    """A completion that can't be taken in."""
+class _BrokenCompletion:
+    """A completion that can't be absorbed."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -412,10 +412,10 @@ class _Odd:
         raise self._error
 
 
-# -- what the outside sees ---------------------------------------------------------------------
+# -- reports -----------------------------------------------------------------------------------
 
 
-def test_lag_is_counted_from_what_is_committed(bench: Bench) -> None:
+def test_lag_is_counted_from_the_committed_offset(bench: Bench) -> None:
     bench.source.end, bench.source.at = 10, {Partition("in", 1): 0}
     bench.then(
         polled(0, 0, 1),
@@ -427,7 +427,7 @@ def test_lag_is_counted_from_what_is_committed(bench: Bench) -> None:
     assert bench.value("offset_lag", topic="in", partition="1") == 10
 
 
-def test_the_age_of_the_oldest_record_is_told(bench: Bench) -> None:
+def test_the_age_of_the_oldest_record_is_reported(bench: Bench) -> None:
     ages: list[float | None] = []
 
     def late() -> list[RawRecord]:

@@ -20,7 +20,7 @@ Modules::
     completions    acknowledgements and crashes, reported to the main loop
     commits        offsets, committed
     rebalance      partitions assigned, revoked, lost                     (revoke thread)
-    cleanup        last steps that run whatever fails before them
+    cleanup        last steps, run even if one of them fails
     status         gauges, health and logs, once a second
     progress       liveness and readiness                           (read by any thread)
     stall          which stage holds records, and its stack

@@ -70,7 +70,7 @@ class StatusReporter:
     def _report_lag(self, partition: Partition) -> int | None:
         end, committed = self._source.end_offset(partition), self._offsets.committed(partition)
         if committed is None and not self._offsets.pending([partition]):
-            # Nothing has been polled, so the position is the group's committed offset.
+            # No record has been polled yet, so the position is the group's committed offset.
             committed = self._source.positions().get(partition)
         if end is None or committed is None:
             return None
