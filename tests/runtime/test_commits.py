@@ -126,7 +126,7 @@ def test_offsets_that_the_sink_commits_are_only_marked() -> None:
 
 def test_a_requested_commit_reaches_the_sink(bench: Bench) -> None:
     bench.commits.request_commit()
-    assert bench.sink.hurried == 1
+    assert bench.sink.commit_requests == 1
 
 
 # -- at the end --------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_the_last_commit_is_retried_until_its_deadline(bench: Bench) -> None:
     bench.source.before = refusing(bench, 3, BrokerAway("rebalancing"))
     bench.commits.commit_by(bench.clock.now + 10, lambda: bench.clock.sleep(1))
     assert bench.offsets.committed(P) == 1
-    assert bench.source.told == ["commit"] * 4
+    assert bench.source.calls == ["commit"] * 4
 
 
 def test_a_retried_commit_includes_newly_settled_records(bench: Bench) -> None:
@@ -185,7 +185,7 @@ def test_a_commit_during_a_rebalance_is_tried_once(bench: Bench) -> None:
     bench.resolve(0)
     bench.source.before = refusing(bench, 1e9, BrokerAway("for ever"))
     bench.commits.commit_by(bench.clock.now + 10)
-    assert bench.source.told == ["commit"]
+    assert bench.source.calls == ["commit"]
 
 
 def test_a_refusal_of_the_last_commit_is_raised(bench: Bench) -> None:

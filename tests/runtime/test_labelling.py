@@ -204,7 +204,7 @@ def room_for(tokens: int) -> Callable[[Sequence[str]], None]:
 
 
 def test_running_out_of_memory_lowers_the_budget(labeller: Callable[..., Labeller]) -> None:
-    """The pass is halved, every text is labelled, and the budget is the largest pass that fitted."""
+    """The pass is halved, all texts are labelled, and the largest pass that fits is the budget."""
     budget = ForwardBudget(4096)
     one = labeller(Model(room_for(5)), budget)
     assert summary(

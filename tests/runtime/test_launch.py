@@ -55,8 +55,8 @@ def refusing(error: Exception) -> Any:
 
 def test_a_worker_that_ran_closes_its_clients_once(bench: Bench) -> None:
     bench.run()
-    assert bench.source.told[-1:] == ["close"]
-    assert bench.source.told.count("close") == len(bench.producer.ends) == 1
+    assert bench.source.calls[-1:] == ["close"]
+    assert bench.source.calls.count("close") == len(bench.producer.ends) == 1
 
 
 def test_the_consumer_is_closed_if_the_producer_is_refused(
@@ -65,7 +65,7 @@ def test_the_consumer_is_closed_if_the_producer_is_refused(
     monkeypatch.setattr(launch, "Publisher", refusing(AccessDenied("no")))
     with pytest.raises(AccessDenied):
         bench.run()
-    assert bench.source.told == ["close"]
+    assert bench.source.calls == ["close"]
 
 
 def test_the_consumer_is_closed_if_the_worker_is_stopped_while_it_waits_for_a_producer(
@@ -77,7 +77,7 @@ def test_the_consumer_is_closed_if_the_worker_is_stopped_while_it_waits_for_a_pr
 
     monkeypatch.setattr(launch, "Publisher", away)
     bench.run()
-    assert bench.source.told == ["close"]
+    assert bench.source.calls == ["close"]
 
 
 @pytest.mark.parametrize("part", ["build_labeller", "Pipeline", "build_worker"])
@@ -87,7 +87,7 @@ def test_consumer_and_producer_are_closed_if_the_rest_can_not_be_built(
     monkeypatch.setattr(launch, part, refusing(LookupError("odd")))
     with pytest.raises(LookupError):
         bench.run()
-    assert bench.source.told == ["close"]
+    assert bench.source.calls == ["close"]
     assert bench.producer.ends == ["close within 1 s"]
 
 
@@ -98,4 +98,4 @@ def test_the_consumer_is_closed_even_if_closing_the_producer_fails(
     monkeypatch.setattr(launch, "Pipeline", refusing(LookupError("odd")))
     with pytest.raises(RuntimeError, match="broken"):
         bench.run()
-    assert bench.source.told == ["close"]
+    assert bench.source.calls == ["close"]

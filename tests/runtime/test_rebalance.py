@@ -98,7 +98,7 @@ def test_records_handed_on_are_drained_and_committed_and_the_rest_is_dropped(ben
     assert bench.source.commits == [{P0: 1}]
     assert bench.offsets.partitions == (P1,)
     assert (bench.offsets.records, len(bench.batcher)) == (2, 1)
-    assert bench.sink.hurried
+    assert bench.sink.commit_requests
     assert bench.value("rebalances_total", kind="revoked") == 1
     assert bench.value("rebalance_drain_seconds_count") == 1
 
@@ -134,7 +134,7 @@ def test_a_partition_is_released_although_its_commit_fails(bench: Bench) -> None
     bench.source.before = away
     bench.completions.answer = lambda: bench.acknowledge(0)
     bench.rebalance.on_revoked([P0])
-    assert bench.source.told == ["commit"]
+    assert bench.source.calls == ["commit"]
     assert bench.offsets.partitions == (P1,)
     assert bench.fault() is None
 
@@ -181,7 +181,7 @@ def test_records_settled_before_a_drain_failed_are_committed(bench: Bench) -> No
 def test_lost_partitions_are_neither_drained_nor_committed(bench: Bench) -> None:
     bench.acknowledge(0)
     bench.rebalance.on_lost([P0])
-    assert bench.source.told == []
+    assert bench.source.calls == []
     assert (bench.offsets.partitions, len(bench.batcher)) == ((P1,), 1)
     assert bench.value("rebalances_total", kind="lost") == 1
     bench.completions.absorb()

@@ -90,8 +90,8 @@ def test_records_are_handed_on_in_poll_order_and_committed_once_acknowledged(ben
     handed = [entry.record.ref for batch in bench.pipe.batches for entry in batch.entries]
     assert handed == [record.ref for record in (raw(0), raw(1), raw(2), raw(7, partition=1))]
     assert bench.source.commits == [{P0: 3}, {P0: 3, P1: 8}]
-    assert bench.source.told[-1] == "close"
-    assert bench.pipe.told == ["start", "close"]
+    assert bench.source.calls[-1] == "close"
+    assert bench.pipe.calls == ["start", "close"]
     assert bench.progress.state is State.STOPPED
 
 
@@ -159,7 +159,7 @@ def test_polling_pauses_at_the_bound_of_held_records(bench: Bench) -> None:
     # In flight: the first, and the newest, whose acknowledgement is coming in.
     assert held == [(2, BOUND, BOUND * raw().size, 1)]
     assert min(bench.source.asked) == 1
-    assert bench.sink.hurried
+    assert bench.sink.commit_requests
 
 
 def test_polling_resumes_when_the_oldest_record_is_acknowledged(bench: Bench) -> None:
@@ -176,8 +176,8 @@ def test_polling_resumes_when_the_oldest_record_is_acknowledged(bench: Bench) ->
     behind_the_first(bench, go_on)
     bench.worker.run()
     assert states == [State.PAUSED, State.RUNNING]
-    assert bench.source.told.count("resume") == 1
-    assert "pause" in bench.source.told[: bench.source.told.index("resume")]
+    assert bench.source.calls.count("resume") == 1
+    assert "pause" in bench.source.calls[: bench.source.calls.index("resume")]
     assert bench.source.commits[-1] == {P0: BOUND}
     assert bench.value("held_records") == 0
 
@@ -267,7 +267,7 @@ def test_a_stop_drains_and_drops_records_that_were_never_handed_on(bench: Bench)
     bench.worker.run()
     assert [offsets_of(batch) for batch in bench.pipe.batches] == [[0, 1]]
     assert bench.source.commits[-1] == {P0: 2}
-    assert bench.source.told.count("pause") == 2
+    assert bench.source.calls.count("pause") == 2
     assert bench.progress.state is State.STOPPED
 
 
@@ -282,7 +282,7 @@ def test_a_stop_that_can_not_drain_reports_the_records_left() -> None:
     with pytest.raises(Fatal, match=r"shutdown_timeout \(2 s\): 2 records in flight"):
         bench.worker.run()
     assert bench.clock.now - began < 3
-    assert bench.source.told[-1] == "close"
+    assert bench.source.calls[-1] == "close"
     assert bench.progress.state is State.FAILED
 
 
@@ -313,7 +313,7 @@ def test_a_stop_that_can_not_commit_reports_the_partitions() -> None:
     bench.then(polled(0, 0), doing(lambda: bench.acknowledge(0, 0)))
     with pytest.raises(Fatal, match="offsets of 1 partition not committed"):
         bench.worker.run()
-    assert bench.source.told[-1] == "close"
+    assert bench.source.calls[-1] == "close"
 
 
 @pytest.mark.allow_errors
@@ -328,7 +328,7 @@ def test_after_a_fault_acknowledged_records_are_committed_without_a_drain(
     with pytest.raises(StageCrashed, match="the main loop crashed: LookupError"):
         bench.worker.run()
     assert bench.source.commits == [{P0: 1}]
-    assert bench.source.told[-1] == "close"
+    assert bench.source.calls[-1] == "close"
     assert bench.progress.live() == (False, "failed")
 
 
@@ -337,7 +337,7 @@ def test_a_crashed_stage_stops_the_worker(bench: Bench) -> None:
     bench.then(doing(lambda: bench.completions.crashed("infer", SystemExit(1))))
     with pytest.raises(StageCrashed, match="the infer stage crashed: SystemExit"):
         bench.worker.run()
-    assert bench.source.told[-1] == "close"
+    assert bench.source.calls[-1] == "close"
 
 
 def breaking(where: str, error: BaseException) -> Callable[[str], None]:
@@ -375,8 +375,8 @@ def test_the_group_is_left_although_an_earlier_step_fails(
     with pytest.raises(Fatal) as raised:
         bench.worker.run()
     assert isinstance(error, Fatal) == (raised.value is error)
-    assert bench.source.told[-1] == "close"
-    assert bench.pipe.told == ["start", "close"]
+    assert bench.source.calls[-1] == "close"
+    assert bench.pipe.calls == ["start", "close"]
     assert bench.progress.state is State.FAILED
 
 
