@@ -1,12 +1,13 @@
-# The worker's image. The first stage makes a virtual environment; the second takes that alone.
+# Builds the worker's image: the first stage makes a virtual environment, the second copies it.
 #
-# CPU or GPU? The stock torch wheel for Linux on x86-64 runs on either, and brings gigabytes of
-# CUDA libraries for it. For a small image that computes on the CPU, pass the address of PyTorch's
-# index of CPU wheels (its installation page names it: pip, compute platform "CPU"):
+# The default torch wheel for Linux on x86-64 runs on CPUs and GPUs, and brings gigabytes of CUDA
+# libraries. For a smaller image that runs on CPUs only, pass PyTorch's index of CPU wheels (its
+# installation page has the address under pip, compute platform "CPU"):
 #
 #     docker build --build-arg TORCH_INDEX_URL=... -t streamlabel .
 #
-# Either way the version is the locked one: to pip, "2.13.0+cpu" satisfies "==2.13.0" and is newer.
+# The pinned version holds either way: pip takes "2.13.0+cpu" for a match of "==2.13.0", and prefers
+# it as the newer one.
 
 FROM python:3.11-slim-bookworm AS build
 
@@ -15,7 +16,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PATH=/opt/streamlabel/bin:$PATH
 RUN python -m venv /opt/streamlabel
 
-# What changes least comes first: torch, then the other dependencies, then the project.
+# Layers in order of change, for the build cache: torch, the other dependencies, the project.
 WORKDIR /src
 COPY deploy/constraints.txt ./deploy/
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -38,11 +39,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM python:3.11-slim-bookworm
 
-# A fixed number lets a cluster demand "not root" without knowing names.
+# A numeric user lets Kubernetes verify runAsNonRoot.
 RUN useradd --uid 10001 --home-dir /var/lib/streamlabel --create-home streamlabel
 COPY --from=build /opt/streamlabel /opt/streamlabel
 
-# All that is written lies in /var/lib/streamlabel and /tmp; the rest may be mounted read-only.
+# The worker writes to /var/lib/streamlabel and /tmp only; the rest can be mounted read-only.
 ENV PATH=/opt/streamlabel/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -53,16 +54,15 @@ ENV PATH=/opt/streamlabel/bin:$PATH \
 USER 10001
 WORKDIR /var/lib/streamlabel
 
-# Fetches and prepares the bundled model, so that it needs no network later, and proves that the
-# image works.
+# Prepares the bundled model, so that it needs no network later, and tests the image.
 RUN streamlabel classify --model bundled "It works, and I like it."
 
 VOLUME /var/lib/streamlabel
 EXPOSE 9100
 STOPSIGNAL SIGTERM
 
-# Liveness, for platforms that restart what is unhealthy: a broker that is away turns /readyz red,
-# and a restart would not bring it back.
+# Asks for liveness, because platforms restart an unhealthy container: while the broker is away,
+# /readyz fails, and a restart would not help.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --retries=4 \
     CMD python -c "import sys, urllib.request as r; r.urlopen(sys.argv[1], timeout=4)" \
         "http://127.0.0.1:${STREAMLABEL_HTTP_PORT}/livez"

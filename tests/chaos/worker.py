@@ -211,7 +211,8 @@ class CountingRebalance(Rebalance):
     """Counts records that were given up and may be duplicated by another worker.
 
     These are records of lost partitions, and records that a drain gave up at its bound, which a
-    stop sets to zero. Records left by a drain before its bound are not counted, because that is a fault.
+    stop sets to zero. Records left by a drain before its bound are not counted, because that is a
+    fault.
     """
 
     def __init__(self, orders: Any, offsets: CountingTracker, *args: Any, **more: Any) -> None:

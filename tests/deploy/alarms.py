@@ -1,9 +1,9 @@
-"""Every alert, made to fire by its own fault and to clear by the fault's end: `make alarms`.
+"""Makes every alert fire by a fault of its own, and clear when the fault ends: `make alarms`.
 
-A worker on an Apache Kafka of its own (KAFKA_HOME) and a real Prometheus; a few minutes. Prints two
-tables: what each panel of the board has to draw, and how long each alert took, from the fault or from
-the alert above that it shares the fault with, and from the cure. Exits 1 where a panel that should
-draw does not, or an alert did not come or go.
+Runs a worker on an Apache Kafka of its own (KAFKA_HOME) and a real Prometheus, for a few minutes.
+Prints two tables: how many numbers each panel of the board has to draw, and how long each alert
+took to fire and to clear. An alert is timed from its fault, or from the alert above it if they share the
+fault. Exits 1 if a panel has nothing to draw, or an alert does not fire or clear.
 """
 
 from __future__ import annotations
@@ -20,14 +20,22 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from tests.conftest import Broker, Topics
 from tests.deploy.project import ROOT, Project
 from tests.deploy.test_prometheus import ALERTS, EMPTY
-from tests.deploy.watched import OPTIONS, PROMETHEUS, RATE, Feed, Prometheus, RecentPosts, watched
+from tests.deploy.watched import (
+    OPTIONS,
+    PROMETHEUS,
+    RATE,
+    PostMaker,
+    Prometheus,
+    SteadyFeed,
+    watched,
+)
 from tests.support.apache import ApacheKafka
 from tests.support.own_kafka import admin_of, named
 from tests.support.workers import WorkerProcess, clock
 from worker.settings import read_environment
 
 TOPICS = Topics("in", "out", "dead", "group", 3)
-# Slow enough to be overloaded, and quick to lose patience.
+# Small batches, so that the worker can be overloaded; short timeouts, so that alerts fire soon.
 SLOW = (
     *("--batch-forward-tokens", "64", "--batch-max-records", "8", "--max-inflight-records", "64"),
     *("--cache-max-bytes", "0", "--stall-timeout", "3", "--kafka-session-timeout", "6"),
@@ -35,63 +43,65 @@ SLOW = (
 
 
 class Alarms:
-    """The scene, and what was seen of each alert."""
+    """A watched worker, and a table row for each alert."""
 
     def __init__(
         self,
         kafka: ApacheKafka,
         worker: WorkerProcess,
         prometheus: Prometheus,
-        feed: Feed,
-        posts: RecentPosts,
+        feed: SteadyFeed,
+        posts: PostMaker,
     ) -> None:
         self.kafka, self.worker, self.prometheus = kafka, worker, prometheus
         self.feed, self.posts = feed, posts
         self.rows: list[str] = []
 
     @contextlib.contextmanager
-    def fault(self, words: str, *alerts: str) -> Iterator[None]:
-        """Make the fault in the `with`; its alerts must fire before it ends. Then `cured`."""
-        print(f"{words} ...", file=sys.stderr, flush=True)
+    def fault(self, description: str, *alerts: str) -> Iterator[None]:
+        """Make the fault in the `with` block, then wait for its alerts to fire."""
+        print(f"{description} ...", file=sys.stderr, flush=True)
         try:
             yield
             for alert in alerts:
-                took = self.prometheus.wait_for(alert, timeout=120)
-                self.rows.append(f"| {alert} | {words} | {took:.1f} s |")
+                seconds = self.prometheus.wait_for(alert, timeout=120)
+                self.rows.append(f"| {alert} | {description} | {seconds:.1f} s |")
         except AssertionError as error:
             firing = ", ".join(sorted(self.prometheus.firing()))
-            self.rows.append(f"| {', '.join(alerts)} | {words} | NO: {error}; firing: {firing} |")
+            self.rows.append(
+                f"| {', '.join(alerts)} | {description} | NO: {error}; firing: {firing} |"
+            )
 
     def cured(self, *alerts: str) -> None:
-        """The fault is over: its alerts must clear."""
+        """Wait for the alerts of a fault that has ended to clear."""
         for alert in alerts:
             try:
-                told = f"{self.prometheus.wait_for_silence(alert, timeout=180):.1f} s"
+                result = f"{self.prometheus.wait_for_silence(alert, timeout=180):.1f} s"
             except AssertionError as error:
-                told = f"NO: {error}"
-            row = next(
-                n for n, one in enumerate(self.rows) if one.startswith("| ") and alert in one
+                result = f"NO: {error}"
+            index = next(
+                n for n, row in enumerate(self.rows) if row.startswith("| ") and alert in row
             )
-            self.rows[row] += f" {told} |"
+            self.rows[index] += f" {result} |"
 
     # -- faults --------------------------------------------------------------------------------
 
-    def posts_turn(self) -> None:
+    def posts_change(self) -> None:
         alerts = ("StreamlabelDeadLetters", "StreamlabelLabelDrift", "StreamlabelConfidenceDrift")
-        with self.fault("one post in five can't be read, the others are all of one kind", *alerts):
-            self.feed.kind = self.posts.broken
-        self.feed.kind = self.posts.mixed
+        with self.fault("one post in five is unreadable, the others have one label", *alerts):
+            self.feed.make = self.posts.broken
+        self.feed.make = self.posts.mixed
         self.cured(*alerts)
 
-    def too_much(self) -> None:
-        late, gone = ("StreamlabelLagGrowing", "StreamlabelSlow"), "StreamlabelRecordsSkipped"
+    def overload(self) -> None:
+        late, skipped = ("StreamlabelLagGrowing", "StreamlabelSlow"), "StreamlabelRecordsSkipped"
         rate = self.feed.rate
-        with self.fault("more comes in than can be done", *late):
+        with self.fault("more records come in than the worker can label", *late):
             self.feed.rate = 3000
         self.feed.rate = rate
-        with self.fault("retention takes what was not read yet", gone):
+        with self.fault("retention deletes unread records", skipped):
             self._delete_all()
-        self.cured(*late, gone)
+        self.cured(*late, skipped)
 
     def _delete_all(self) -> None:
         servers = self.kafka.bootstrap_servers
@@ -101,7 +111,7 @@ class Alarms:
         with contextlib.closing(KafkaAdminClient(bootstrap_servers=servers)) as admin:
             admin.delete_records(ends)
 
-    def others_hold_up(self) -> None:
+    def open_transaction(self) -> None:
         servers = self.kafka.bootstrap_servers
         producer = KafkaProducer(
             bootstrap_servers=servers, transactional_id="hangs", transaction_timeout_ms=180_000
@@ -117,8 +127,8 @@ class Alarms:
             producer.flush()
         with contextlib.closing(
             KafkaProducer(bootstrap_servers=servers, transactional_id="hangs")
-        ) as heir:
-            heir.init_transactions()  # which ends it
+        ) as successor:
+            successor.init_transactions()  # aborts the open transaction
         self.cured(alert)
 
     def a_member_dies(self) -> None:
@@ -128,12 +138,12 @@ class Alarms:
         dead._coordinator._disable_heartbeat()
         with self.fault("the group waits for a member that died", "StreamlabelJoining"):
             late.poll(timeout_ms=200)
-        for one in (late, dead):
-            one.close(autocommit=False, timeout_ms=1000)
+        for member in (late, dead):
+            member.close(autocommit=False, timeout_ms=1000)
         self.cured("StreamlabelJoining")
 
     def _member(self) -> KafkaConsumer:
-        """Of the worker's group, with a session that outlasts the rule."""
+        """Join the worker's group with a session timeout longer than the rule's `for`."""
         return KafkaConsumer(
             TOPICS.input,
             bootstrap_servers=self.kafka.bootstrap_servers,
@@ -145,12 +155,12 @@ class Alarms:
         )
 
     def broker_freezes(self) -> None:
-        with self.fault("the broker is frozen: connections stand, nothing is answered", "StreamlabelStalled"):  # fmt: skip
+        with self.fault("the broker is frozen: connections stay open, requests get no response", "StreamlabelStalled"):  # fmt: skip
             self.kafka.nodes[0].freeze()
         self.kafka.nodes[0].thaw()
         self.cured("StreamlabelStalled")
 
-    def broker_goes(self) -> None:
+    def broker_stops(self) -> None:
         with self.fault("the broker is stopped", "StreamlabelNotReady"):
             self.kafka.go_down()
         self.kafka.go_up()
@@ -161,16 +171,16 @@ class Alarms:
             self.worker.kill()
         self._start(model, home / "second.log")
         self.cured("StreamlabelDown")
-        with self.fault("and killed again, and started again", "StreamlabelRestarting"):
+        with self.fault("the worker is killed again and restarted", "StreamlabelRestarting"):
             self.worker.kill()
             self._start(model, home / "third.log")
         self.cured("StreamlabelRestarting")
 
     def _start(self, model: Path, log: Path) -> None:
-        """A successor at the same address."""
+        """Start a new worker at the same address."""
         port, broker = self.worker.port, named(self.kafka)
-        given = (*OPTIONS, *SLOW, "--http-port", str(port))
-        self.worker = WorkerProcess(broker, TOPICS, model, log, *given)
+        options = (*OPTIONS, *SLOW, "--http-port", str(port))
+        self.worker = WorkerProcess(broker, TOPICS, model, log, *options)
         self.worker.port = port
         self.worker.wait_ready()
 
@@ -182,55 +192,55 @@ class Alarms:
 
 
 def panels(prometheus: Prometheus) -> Iterator[tuple[str, str, bool]]:
-    """Each panel, what it draws, and whether that is as it should be."""
-    found: dict[str, list[int]] = {}
-    for where, query in Project(ROOT).queries():
+    """Yield each panel, the numbers it draws, and whether that is as expected."""
+    counts: dict[str, list[int]] = {}
+    for panel, query in Project(ROOT).queries():
         series = prometheus.drawn(query.replace("[1m]", f"[{RATE}]"), 20)
         numbers = [len(values) for _, values in series]
-        found.setdefault(where, []).append(sum(numbers))
-    for where, numbers in found.items():
-        told = ", ".join(map(str, numbers))
-        empty = EMPTY | {ALERTS: "none need fire"}
-        if where in empty:
-            yield where, f"{told}: {empty[where]}", True
+        counts.setdefault(panel, []).append(sum(numbers))
+    for panel, numbers in counts.items():
+        drawn = ", ".join(map(str, numbers))
+        empty = EMPTY | {ALERTS: "no alert has to fire yet"}
+        if panel in empty:
+            yield panel, f"{drawn}: {empty[panel]}", True
         else:
-            yield where, told, all(numbers)
+            yield panel, drawn, all(numbers)
 
 
 def main() -> int:
-    """Print both tables; 1 where something is not as it should be."""
+    """Print both tables; return 1 for a panel or an alert that failed."""
     home = read_environment("KAFKA_HOME")
     if not home or not PROMETHEUS:
-        print("needs an Apache Kafka at KAFKA_HOME, and prometheus on PATH", file=sys.stderr)
+        print("needs Apache Kafka at KAFKA_HOME, and prometheus on PATH", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder, ApacheKafka(Path(home)) as kafka:
         broker: Broker = named(kafka)
         with admin_of(kafka, TOPICS), watched(broker, TOPICS, Path(folder), *SLOW) as scene:
-            return _tell(kafka, Path(folder), *scene)
+            return _report(kafka, Path(folder), *scene)
 
 
-def _tell(
+def _report(
     kafka: ApacheKafka,
     home: Path,
     worker: WorkerProcess,
     prometheus: Prometheus,
-    feed: Feed,
-    posts: RecentPosts,
+    feed: SteadyFeed,
+    posts: PostMaker,
 ) -> int:
     feed.rate = 100
     clock.sleep(20)
     drawn = list(panels(prometheus))
     print("| Panel | Numbers in 20 s, by query |\n| --- | --- |")
-    for where, told, good in drawn:
-        print(f"| {where} | {told if good else 'NOTHING'} |", flush=True)
+    for panel, numbers, good in drawn:
+        print(f"| {panel} | {numbers if good else 'NOTHING'} |", flush=True)
     alarms = Alarms(kafka, worker, prometheus, feed, posts)
     steps: list[Callable[[], None]] = [
-        alarms.posts_turn,
-        alarms.too_much,
-        alarms.others_hold_up,
+        alarms.posts_change,
+        alarms.overload,
+        alarms.open_transaction,
         alarms.a_member_dies,
         alarms.broker_freezes,
-        alarms.broker_goes,
+        alarms.broker_stops,
         alarms.discovery_fails,
         lambda: alarms.worker_dies(home / "model", home),
     ]
@@ -242,8 +252,8 @@ def _tell(
         print("\n| Alert | Fault | Fires after | Clears after |\n| --- | --- | --- | --- |")
         print("\n".join(alarms.rows), flush=True)
     tried = {rule["alert"] for rule in Project(ROOT).alerts if rule["alert"] in str(alarms.rows)}
-    whole = len(tried) == len(Project(ROOT).alerts)
-    return 0 if whole and all(good for *_, good in drawn) and "NO" not in str(alarms.rows) else 1
+    complete = len(tried) == len(Project(ROOT).alerts)
+    return 0 if complete and all(good for *_, good in drawn) and "NO" not in str(alarms.rows) else 1
 
 
 if __name__ == "__main__":

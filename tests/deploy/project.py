@@ -1,4 +1,4 @@
-"""Reads the files that put streamlabel into containers, as an engine would. No test in it."""
+"""Reads the project's deployment files as the container engine would. No tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Service = dict[str, Any]
 
 @dataclass(frozen=True)
 class Project:
-    """A checkout, or a copy of its deployment with something broken in it."""
+    """A checkout, or a copy of its deployment files with a planted fault."""
 
     root: Path
 
@@ -42,16 +42,16 @@ class Project:
 
     @property
     def own(self) -> dict[str, Service]:
-        """The services that run our image."""
+        """The services that run the project's image."""
         return {name: s for name, s in self.services.items() if "build" in s}
 
     @cached_property
     def dockerfile(self) -> list[tuple[str, str]]:
-        """Instructions and their arguments, continued lines joined, comments dropped."""
+        """Instructions and their arguments, with continued lines joined and without comments."""
         lines = [x for x in self.text("Dockerfile").splitlines() if not x.startswith("#")]
         joined = "\n".join(lines).replace("\\\n", " ")
-        found = [line.split(maxsplit=1) for line in joined.splitlines() if line.strip()]
-        return [(name.upper(), " ".join(rest[0].split())) for name, *rest in found]
+        parts = [line.split(maxsplit=1) for line in joined.splitlines() if line.strip()]
+        return [(name.upper(), " ".join(rest[0].split())) for name, *rest in parts]
 
     @property
     def final_stage(self) -> list[tuple[str, str]]:
@@ -59,8 +59,8 @@ class Project:
         return self.dockerfile[last:]
 
     def instruction(self, name: str) -> str:
-        """The last one of that name in the image that is shipped."""
-        return next(args for found, args in reversed(self.final_stage) if found == name)
+        """Return the arguments of the final stage's last instruction of that name."""
+        return next(args for other, args in reversed(self.final_stage) if other == name)
 
     @property
     def image_environment(self) -> dict[str, str]:
@@ -68,10 +68,10 @@ class Project:
         return dict(pair.split("=", 1) for pair in pairs)
 
     def environment(self, service: str) -> dict[str, str]:
-        """What a process of our image sees, with nothing set in the shell that calls compose."""
+        """Return a service's environment when the shell that runs compose sets no variables."""
         declared = self.services[service].get("environment", {})
-        given = {k: interpolated(str(v)) for k, v in declared.items() if v is not None}
-        return self.image_environment | given
+        values = {k: interpolated(str(v)) for k, v in declared.items() if v is not None}
+        return self.image_environment | values
 
     @cached_property
     def board(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Project:
         return rules
 
     def queries(self) -> Iterator[tuple[str, str]]:
-        """Where each query stands, and the query with Grafana's variables filled in."""
+        """Yield each query with its panel's title, and with Grafana's variables filled in."""
         for panel in self.panels:
             for target in panel["targets"]:
                 yield panel["title"], target["expr"].replace("$__rate_interval", "1m")
@@ -98,11 +98,11 @@ class Project:
 
 
 def interpolated(value: str) -> str:
-    """`${NAME:-default}` as compose reads it where NAME is not set."""
+    """Expand `${NAME:-default}` as compose does when NAME is not set."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
 
 
 def seconds(duration: str) -> int:
-    """Compose's notation, such as 1m30s."""
+    """Parse a duration in compose's notation, such as 1m30s."""
     units = {"h": 3600, "m": 60, "s": 1}
     return sum(int(n) * units[unit] for n, unit in re.findall(r"(\d+)([hms])", duration))

@@ -1,7 +1,7 @@
-"""Each alert fires while its fault lasts, is silent before and after, and so are the others.
+"""Each alert fires during its own fault, and at no other time.
 
-Prometheus' own tool plays hours of made-up series through the rules, where promtool is on PATH. What
-a real worker under real faults does is for `test_prometheus.py`, and all of it for `alarms.py`.
+If promtool is on PATH, it runs the rules over hours of synthetic series. `test_prometheus.py` tests
+some alerts with a real worker and real faults, and `alarms.py` all of them.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Series = Mapping[str, str]
 
 
 def gauge(before: float, fault: float, after: float | None = None) -> str:
-    """Values in promtool's notation: how it was, how it is while the fault lasts, and then."""
+    """Return values in promtool's notation: before, during and after the fault."""
     values = (before, fault, before if after is None else after)
     lengths = (BEFORE, FAULT, AFTER)
     return " ".join(f"{v}+0x{n - 1}" for v, n in zip(values, lengths, strict=True))
 
 
 def counter(before: float, fault: float) -> str:
-    """Rises by so much a step, at first and at last, and while the fault lasts."""
+    """Return a counter that rises by `before` a step, and by `fault` during the fault."""
     parts, value = [], 0.0
     for rise, length in ((before, BEFORE), (fault, FAULT), (before, AFTER)):
         parts.append(f"{value}+{rise}x{length - 1}")
@@ -45,7 +45,7 @@ def counter(before: float, fault: float) -> str:
 
 
 def ramp(rise: float) -> str:
-    """Nothing, then rising by so much a step, then nothing."""
+    """Return values of 0, which rise by `rise` a step during the fault."""
     return f"0+0x{BEFORE - 1} 0+{rise}x{FAULT - 1} 0+0x{AFTER - 1}"
 
 
@@ -70,10 +70,10 @@ HEALTHY: Series = {
 }
 HALF, QUARTER = FAULT // 2, FAULT // 4
 STARTS = f"1000+0x{BEFORE + HALF - 1} 2000+0x{QUARTER - 1} 3000+0x{QUARTER + AFTER - 1}"
-# Each fault, and those alone that must fire for it.
+# Each fault, and the only alerts that must fire during it.
 FAULTS: dict[str, tuple[Series, set[str]]] = {
     "a worker is down": ({"up": gauge(1, 0)}, {"StreamlabelDown"}),
-    "all targets are gone": (
+    "no target is left": (
         {"up": f"1+0x{BEFORE - 1} stale _x{FAULT - 1} 1+0x{AFTER - 1}"},
         {"StreamlabelMissing"},
     ),
@@ -83,7 +83,7 @@ FAULTS: dict[str, tuple[Series, set[str]]] = {
         {"streamlabel_time_lag_seconds": ramp(10), "streamlabel_offset_lag|partition=0": ramp(500)},
         {"StreamlabelLagGrowing"},
     ),
-    "one record in ten is dead": (
+    "one record in ten is a dead letter": (
         {"streamlabel_records_dead_lettered_total|reason=not_json": counter(1, 11)},
         {"StreamlabelDeadLetters"},
     ),
@@ -94,12 +94,12 @@ FAULTS: dict[str, tuple[Series, set[str]]] = {
         },
         {"StreamlabelSlow"},
     ),
-    "it starts twice": ({"process_start_time_seconds": STARTS}, {"StreamlabelRestarting"}),
+    "it restarts twice": ({"process_start_time_seconds": STARTS}, {"StreamlabelRestarting"}),
     "a process of its pool ends": (
         {"streamlabel_process_restarts_total": f"0+0x{BEFORE + HALF - 1} 1+0x{HALF + AFTER - 1}"},
         {"StreamlabelRestarting"},
     ),
-    "records are gone": (
+    "records were deleted unread": (
         {"streamlabel_offsets_skipped_total": counter(0, 1)},
         {"StreamlabelRecordsSkipped"},
     ),
@@ -117,16 +117,16 @@ FAULTS: dict[str, tuple[Series, set[str]]] = {
         {"StreamlabelConfidenceDrift"},
     ),
 }  # fmt: skip
-# What looks like a fault and is none.
+# Series that look like a fault, for which no alert must fire.
 NO_FAULTS: dict[str, Series] = {
     "all is well": {},
-    "nobody sends anything": {name: counter(0, 0) for name in HEALTHY if "_total" in name or "_bucket" in name},
+    "no records come in": {name: counter(0, 0) for name in HEALTHY if "_total" in name or "_bucket" in name},
     "a deployment": {"process_start_time_seconds": gauge(1000, 2000, 2000)},
     "a backlog that shrinks": {
         "streamlabel_time_lag_seconds": f"4000-20x{BEFORE + FAULT + AFTER - 1}",
         "streamlabel_offset_lag|partition=0": gauge(10_000, 10_000),
     },
-    "the last record was late, and nothing waits": {
+    "the last record was late, without a backlog": {
         "streamlabel_time_lag_seconds": gauge(0, 400),
         "streamlabel_offset_lag|partition=0": gauge(0, 0),
     },
@@ -135,12 +135,12 @@ NO_FAULTS: dict[str, Series] = {
 
 
 def seconds_at(share: float) -> str:
-    """A moment in the fault: 0 its begin, 1 its end."""
+    """Return a moment of the fault: 0 is its start, 1 its end."""
     return f"{int((BEFORE + share * FAULT) * STEP)}s"
 
 
 def played(series: Series, expected: Mapping[str, set[str]]) -> dict[str, Any]:
-    """A test for promtool: who fires at which moment."""
+    """Return a test for promtool: the alerts that fire at each moment."""
     return {
         "interval": f"{STEP}s",
         "input_series": [
@@ -161,7 +161,7 @@ def played(series: Series, expected: Mapping[str, set[str]]) -> dict[str, Any]:
 
 
 def _selector(name: str) -> str:
-    """`name|label=value` as a series of one worker."""
+    """Return `name|label=value` as a series of one worker."""
     name, _, label = name.partition("|")
     extra = re.sub(r"^(\w+)=(.*)$", r',\1="\2"', label)
     return f"{name}{{{WORKER}{extra}}}"
@@ -177,7 +177,7 @@ def run(tests: list[dict[str, Any]], rules: Path, scratch: Path) -> tuple[int, s
 
 
 def fault(name: str) -> dict[str, Any]:
-    """Silent before, and at the first sample of what may pass; firing at the end; silent after."""
+    """Return a test: no alert before the fault, the expected ones at its end, none long after."""
     series, alerts = FAULTS[name]
     last = f"{(BEFORE + FAULT + AFTER - 1) * STEP}s"
     return played(series, {seconds_at(-0.01): set(), seconds_at(0.98): alerts, last: set()})
@@ -191,60 +191,60 @@ def project() -> Project:
     return Project(ROOT)
 
 
-def test_every_alert_asks_for_what_the_worker_exports(project: Project) -> None:
+def test_alerts_use_series_that_the_worker_exports(project: Project) -> None:
     assert unknown((rule["alert"], rule["expr"]) for rule in project.alerts) == []
 
 
-def test_every_alert_says_how_bad_it_is_what_it_is_and_what_to_do(project: Project) -> None:
+def test_every_alert_has_a_severity_a_summary_and_a_runbook(project: Project) -> None:
     for rule in project.alerts:
         assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
         assert rule["annotations"]["summary"]
         assert len(rule["annotations"]["runbook"]) > 100
 
 
-def test_runbooks_name_settings_and_metrics_that_there_are(project: Project) -> None:
-    """A dotted or underscored word is a setting, a reason, a stage's metric; or it is explained."""
+def test_runbooks_name_existing_settings_and_metrics(project: Project) -> None:
+    """A dotted word in a runbook is a setting, and a series is one that the worker exports."""
     paths = {option.path for option in options()}
     sections = {path.partition(".")[0] for path in paths if "." in path}
-    told = " ".join(rule["annotations"]["runbook"] for rule in project.alerts)
-    dotted = set(re.findall(r"\b[a-z_]+\.[a-z_]+\b(?!\.)", told))
+    runbooks = " ".join(rule["annotations"]["runbook"] for rule in project.alerts)
+    dotted = set(re.findall(r"\b[a-z_]+\.[a-z_]+\b(?!\.)", runbooks))
     assert {word for word in dotted if word.partition(".")[0] in sections} <= paths
     assert len(dotted & paths) > 5
-    names = [("runbook", name) for name, _ in NAME.findall(told) if name != "up"]
+    names = [("runbook", name) for name, _ in NAME.findall(runbooks) if name != "up"]
     assert names
     assert unknown(names) == []
 
 
-def test_every_alert_has_a_fault_that_it_is_tried_on(project: Project) -> None:
+def test_every_alert_is_tested_by_a_fault(project: Project) -> None:
     tried = set[str]().union(*(alerts for _, alerts in FAULTS.values()))
     assert tried == {rule["alert"] for rule in project.alerts}
 
 
 @needs_promtool
-def test_prometheus_takes_the_rules() -> None:
+def test_prometheus_accepts_the_rules() -> None:
     command = [str(PROMTOOL), "check", "rules", "--lint=all", "--lint-fatal", str(ROOT / ALERTS)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @needs_promtool
-def test_each_fault_fires_its_alert_alone_and_its_end_clears_it(tmp_path: Path) -> None:
-    code, said = run([fault(name) for name in FAULTS], ROOT / ALERTS, tmp_path)
-    assert code == 0, said
+def test_each_fault_fires_its_own_alerts_until_it_ends(tmp_path: Path) -> None:
+    code, output = run([fault(name) for name in FAULTS], ROOT / ALERTS, tmp_path)
+    assert code == 0, output
 
 
 @needs_promtool
-def test_nothing_fires_without_a_fault(tmp_path: Path) -> None:
-    """At any minute."""
+def test_no_alert_fires_without_a_fault(tmp_path: Path) -> None:
+    """At no minute."""
     minutes = [f"{n}m" for n in range(0, (BEFORE + FAULT + AFTER) * STEP // 60, 3)]
     tests = [played(series, {minute: set() for minute in minutes}) for series in NO_FAULTS.values()]
-    code, said = run(tests, ROOT / ALERTS, tmp_path)
-    assert code == 0, said
+    code, output = run(tests, ROOT / ALERTS, tmp_path)
+    assert code == 0, output
 
 
 @needs_promtool
-def test_what_passes_at_once_wakes_nobody(project: Project, tmp_path: Path) -> None:
-    """Half of its `for` into the fault, an alert is silent still."""
+def test_a_short_fault_fires_no_alert(project: Project, tmp_path: Path) -> None:
+    """Half of its `for` into the fault, an alert does not fire yet."""
     waits = {rule["alert"]: rule["for"] for rule in project.alerts if "for" in rule}
     tests = []
     for series, alerts in FAULTS.values():
@@ -252,16 +252,16 @@ def test_what_passes_at_once_wakes_nobody(project: Project, tmp_path: Path) -> N
             half = int(waits[alert].removesuffix("m")) * 30
             tests.append(played(series, {f"{BEFORE * STEP + half}s": set()}))
     assert len(tests) == len(waits)
-    code, said = run(tests, ROOT / ALERTS, tmp_path)
-    assert code == 0, said
+    code, output = run(tests, ROOT / ALERTS, tmp_path)
+    assert code == 0, output
 
 
 @needs_promtool
-def test_an_alert_that_never_fires_is_noticed(project: Project, tmp_path: Path) -> None:
+def test_an_alert_that_cannot_fire_fails_its_test(project: Project, tmp_path: Path) -> None:
     for rule in project.alerts:
-        deaf = rule | {"expr": f"({rule['expr']}) and on () vector(0) > 1"}
+        disabled = rule | {"expr": f"({rule['expr']}) and on () vector(0) > 1"}
         rules = tmp_path / "alerts.json"
-        rules.write_text(json.dumps({"groups": [{"name": "deaf", "rules": [deaf]}]}))
+        rules.write_text(json.dumps({"groups": [{"name": "disabled", "rules": [disabled]}]}))
         tests = [fault(name) for name, (_, alerts) in FAULTS.items() if rule["alert"] in alerts]
-        code, said = run(tests, rules, tmp_path)
-        assert (code, "got: nil" in said) == (1, True), said
+        code, output = run(tests, rules, tmp_path)
+        assert (code, "got: nil" in output) == (1, True), output

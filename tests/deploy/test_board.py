@@ -1,7 +1,7 @@
-"""The board and Prometheus' configuration ask for nothing that the worker does not export.
+"""The Grafana board and Prometheus' configuration use only series that the worker exports.
 
-Prometheus' own tool reads every query where promtool is on PATH; names and labels are checked
-everywhere. A changed copy of each thing shows that the check can fail.
+If promtool is on PATH, it parses every query; names and labels are checked without it. Planted
+faults show that each check can fail.
 """
 
 from __future__ import annotations
@@ -35,34 +35,37 @@ NAME = re.compile(r"\b((?:streamlabel|process|python)_\w+|up|ALERTS)\b(\{[^}]*\}
 
 
 def exported() -> dict[str, set[str]]:
-    """Every series that a worker serves, with its labels."""
+    """Return every series that a worker exports, with its labels."""
     metrics = Metrics()
     metrics.model.info(dict.fromkeys(INFO_LABELS["streamlabel_model_info"], "x"))
     metrics.build.info(dict.fromkeys(INFO_LABELS["streamlabel_build_info"], "x"))
     catalogues = (metrics, PoolMetrics())
     own = [
-        c for some in catalogues for c in vars(some).values() if isinstance(c, MetricWrapperBase)
+        c
+        for metrics in catalogues
+        for c in vars(metrics).values()
+        if isinstance(c, MetricWrapperBase)
     ]
     labels = {c._name: set(c._labelnames) | IN_A_POOL.get(c._name, set()) for c in own}
-    # Prometheus' own words on a scrape, and on its rules.
-    found: dict[str, set[str]] = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}
-    for family in (family for some in catalogues for family in some.registry.collect()):
+    # Series that Prometheus itself adds: one for each scrape, one for each alert.
+    series: dict[str, set[str]] = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}
+    for family in (family for metrics in catalogues for family in metrics.registry.collect()):
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         for suffix in suffixes.get(family.type, ["_info"] if family.type == "info" else [""]):
             name = family.name + suffix
             le = {"le"} if suffix == "_bucket" else set()
-            found[name] = labels.get(family.name, set()) | INFO_LABELS.get(name, set()) | le
-    return found
+            series[name] = labels.get(family.name, set()) | INFO_LABELS.get(name, set()) | le
+    return series
 
 
 def unknown(queries: Iterable[tuple[str, str]]) -> list[str]:
-    """Series and labels that a query names and no worker exports."""
+    """Return the series and labels that queries name and no worker exports."""
     series, faults = exported(), []
     for where, query in queries:
         used = NAME.findall(query)
         names = [name for name, _ in used]
         if not names:
-            faults.append(f"{where}: asks for no series")
+            faults.append(f"{where}: names no series")
         faults += [f"{where}: {name} is not exported" for name in names if name not in series]
         common = SCRAPED.union(*(series.get(name, set()) for name in names))
         grouped = [
@@ -74,7 +77,7 @@ def unknown(queries: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def legends(project: Project) -> list[str]:
-    """Legends that name a label which the query drops."""
+    """Return the legends that name a label which their query drops."""
     return [
         f"{panel['title']}: {label}"
         for panel in project.panels
@@ -89,8 +92,8 @@ def project() -> Project:
     return Project(ROOT)
 
 
-def test_every_query_asks_for_what_the_worker_exports(project: Project) -> None:
-    """Series, their labels, and the labels in legends."""
+def test_queries_use_series_and_labels_that_the_worker_exports(project: Project) -> None:
+    """Legends use labels that their query keeps."""
     assert unknown(project.queries()) == []
     assert legends(project) == []
 
@@ -107,14 +110,13 @@ def test_every_query_asks_for_what_the_worker_exports(project: Project) -> None:
     ],
 )
 def test_a_wrong_name_is_found(project: Project, old: str, new: str) -> None:
-    """A series without its suffix and a label that is not there."""
+    """Such as a series without its suffix, or an unknown label."""
     queries = list(project.queries())
     assert any(old in query for _, query in queries)
     assert unknown((where, query.replace(old, new)) for where, query in queries)
 
 
-def test_every_metric_of_the_worker_s_own_is_on_the_board(project: Project) -> None:
-    """None is exported that nobody looks at."""
+def test_every_metric_of_the_worker_is_on_the_board(project: Project) -> None:
     shown = {name for _, query in project.queries() for name, _ in NAME.findall(query)}
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
     own = {
@@ -123,14 +125,14 @@ def test_every_metric_of_the_worker_s_own_is_on_the_board(project: Project) -> N
     assert own - families == set()
 
 
-def test_the_rows_stand_in_the_order_of_a_search(project: Project) -> None:
-    """Goals first, then where to look when one is missed."""
+def test_rows_are_in_the_order_of_an_investigation(project: Project) -> None:
+    """The goals come first, then the rows that help to find out why one is missed."""
     rows = [panel["title"] for panel in project.board["panels"] if panel["type"] == "row"]
     assert rows == ORDER
 
 
 def test_panels_fit_the_grid_and_do_not_overlap(project: Project) -> None:
-    """24 columns; every id once."""
+    """The grid has 24 columns, and every id is unique."""
     cells: set[tuple[int, int]] = set()
     for panel in project.board["panels"]:
         g = panel["gridPos"]
@@ -144,35 +146,35 @@ def test_panels_fit_the_grid_and_do_not_overlap(project: Project) -> None:
     assert len(set(ids)) == len(ids)
 
 
-def test_every_panel_asks_the_provisioned_source(project: Project) -> None:
-    """By its uid; and it says what it shows."""
+def test_every_panel_uses_the_provisioned_data_source(project: Project) -> None:
+    """Every panel has a description, too."""
     source = yaml.safe_load(project.text(f"{PROVISIONING}/datasources/prometheus.yml"))
     uid = source["datasources"][0]["uid"]
-    askers = [*project.panels, *project.board["annotations"]["list"]]
-    assert {asker["datasource"]["uid"] for asker in askers} == {uid}
+    queried = [*project.panels, *project.board["annotations"]["list"]]
+    assert {item["datasource"]["uid"] for item in queried} == {uid}
     assert all(panel["description"] for panel in project.panels)
 
 
-def test_states_have_the_names_that_the_metric_s_help_gives(project: Project) -> None:
-    """The numbers of `streamlabel_state`, as words."""
+def test_state_names_are_those_in_the_metrics_help(project: Project) -> None:
+    """The values of `streamlabel_state` are mapped to the names that its help text lists."""
     (panel,) = (p for p in project.panels if p["type"] == "state-timeline")
     (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
-    told = {number: option["text"] for number, option in mapping["options"].items()}
-    assert told == dict(re.findall(r"(\d) (\w+)", Metrics().state._documentation))
+    names = {number: option["text"] for number, option in mapping["options"].items()}
+    assert names == dict(re.findall(r"(\d) (\w+)", Metrics().state._documentation))
 
 
-def test_the_job_that_queries_name_is_scraped(project: Project) -> None:
-    """`job="..."` in a query is a job of Prometheus' configuration."""
+def test_the_jobs_in_queries_are_scraped(project: Project) -> None:
+    """Every `job="..."` in a query is a job of Prometheus' configuration."""
     jobs = {job["job_name"] for job in yaml.safe_load(project.text(SCRAPING))["scrape_configs"]}
-    asked = {job for _, query in project.queries() for job in re.findall(r'job="(\w+)"', query)}
-    assert asked == jobs
+    used = {job for _, query in project.queries() for job in re.findall(r'job="(\w+)"', query)}
+    assert used == jobs
 
 
 @pytest.mark.skipif(not PROMTOOL, reason="promtool is not on PATH")
-def test_prometheus_reads_every_query_and_the_configuration(
+def test_prometheus_accepts_every_query_and_the_configuration(
     project: Project, tmp_path: Path
 ) -> None:
-    """By Prometheus' own parser; a broken query is refused."""
+    """And refuses a broken query."""
     queries = [query for _, query in project.queries()]
     assert _promtool("rules", _rules(tmp_path / "good.yml", queries)) == 0
     assert _promtool("rules", _rules(tmp_path / "bad.yml", [*queries, "sum(rate(x[1m])"])) == 1
@@ -185,6 +187,6 @@ def _rules(path: Path, queries: list[str]) -> Path:
     return path
 
 
-def _promtool(what: str, path: Path) -> int:
-    command = [str(PROMTOOL), "check", what, str(path)]
+def _promtool(kind: str, path: Path) -> int:
+    command = [str(PROMTOOL), "check", kind, str(path)]
     return subprocess.run(command, check=False, capture_output=True).returncode

@@ -1,7 +1,7 @@
-"""docker-compose.yml names nothing that is not there.
+"""Every path, port, variable and command in docker-compose.yml exists.
 
-No engine runs where these tests run. So each check is a function from a project to its faults;
-the project itself has none, and a copy with one thing broken has the one that is expected.
+The tests need no container engine: each check is a function that returns the faults of a project.
+The project itself has none, and a copy with a planted fault shows that the check finds it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.deploy.project import PROVISIONING, ROOT, SCRAPING, Project, interpol
 from worker.cli.main import _parser
 from worker.settings import load, options
 
-# What the images of others listen to and answer, as their documentation says.
+# Ports and health paths of third-party images, from their documentation.
 LISTENS = {"prometheus": {9090: "/-/healthy"}, "grafana": {3000: "/api/health"}}
 CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
 
@@ -32,7 +32,7 @@ Faults = Iterator[str]
 
 
 def mounts(project: Project) -> Faults:
-    """Every volume and every mounted path exists; no volume is left over."""
+    """Check that mounted volumes and paths exist, and that no volume is unused."""
     named = set(project.compose["volumes"])
     used = set()
     for name, service in project.services.items():
@@ -40,7 +40,7 @@ def mounts(project: Project) -> Faults:
             source = volume.split(":")[0]
             if source.startswith("."):
                 if not (project.root / source).exists():
-                    yield f"{name} mounts {source}, which is not there"
+                    yield f"{name} mounts {source}, which does not exist"
                 continue
             used.add(source)
     yield from (f"volume {name} is not declared" for name in used - named)
@@ -48,12 +48,12 @@ def mounts(project: Project) -> Faults:
 
 
 def dependencies(project: Project) -> Faults:
-    """A service waits for what exists and can come true."""
+    """Check that each service waits for a condition that can come true."""
     for name, service in project.services.items():
         for other, how in service.get("depends_on", {}).items():
             awaited = project.services.get(other)
             if awaited is None:
-                yield f"{name} waits for {other}, which is no service"
+                yield f"{name} waits for {other}, which is not a service"
             elif how["condition"] not in CONDITIONS:
                 yield f"{name} waits for {other} to be {how['condition']}"
             elif how["condition"] == "service_healthy" and "test" not in awaited["healthcheck"]:
@@ -65,23 +65,23 @@ def dependencies(project: Project) -> Faults:
 
 
 def variables(project: Project) -> Faults:
-    """Our variables are settings, with values they take; nothing must be set to start."""
+    """Check that variables are settings with valid values, and that all have defaults."""
     known = {name for option in options() for name in option.env}
     foreign = {"PATH", "HF_HOME", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
     for name, service in project.own.items():
         declared = set(service["environment"]) | set(project.image_environment)
-        yield from (f"{name}: {v} is no setting" for v in declared - known - foreign)
+        yield from (f"{name}: {v} is not a setting" for v in declared - known - foreign)
         loaded = load(environ=project.environment(name))
         yield from loaded.warnings
         if loaded.settings.http.host != "0.0.0.0":
-            yield f"{name} can't be reached from another container"
+            yield f"{name} cannot be reached from another container"
     for variable in re.findall(r"\$\{[^}]*\}", project.text("docker-compose.yml")):
         if interpolated(variable) == variable:
             yield f"{variable} has no default"
 
 
 def listeners(project: Project) -> Faults:
-    """Kafka listens where it says that it does, and where clients are told to go."""
+    """Check that Kafka listens at the addresses that it advertises."""
     environment = project.services["kafka"]["environment"]
     listens = _listeners(environment["KAFKA_LISTENERS"])
     advertised = _listeners(environment["KAFKA_ADVERTISED_LISTENERS"])
@@ -91,16 +91,16 @@ def listeners(project: Project) -> Faults:
     yield from (f"listener {name} has no protocol" for name in listens.keys() - mapped.keys())
     for name, (host, port) in advertised.items():
         if listens.get(name, ("", 0))[1] != port:
-            yield f"{name} is advertised at {port} and not listened to there"
+            yield f"{name} is advertised at {port} but does not listen there"
         if (
             host == "localhost"
             and f"127.0.0.1:{port}:{port}" not in project.services["kafka"]["ports"]
         ):
-            yield f"{name} is advertised to this machine, and {port} is not published"
+            yield f"{name} is advertised to this machine, but {port} is not published"
     inside = {f"{host}:{port}" for host, port in advertised.values()}
     controller = listens[environment["KAFKA_CONTROLLER_LISTENER_NAMES"]][1]
     if environment["KAFKA_CONTROLLER_QUORUM_VOTERS"] != f"1@kafka:{controller}":
-        yield "the controller's voters don't name the controller's listener"
+        yield "the controller quorum voters do not name the controller's listener"
     for name in project.own:
         server = project.environment(name)["KAFKA_BOOTSTRAP_SERVERS"]
         if server not in inside or server.startswith("localhost"):
@@ -108,12 +108,12 @@ def listeners(project: Project) -> Faults:
 
 
 def _listeners(declared: str) -> dict[str, tuple[str, int]]:
-    found = re.findall(r"(\w+)://([^:,]*):(\d+)", declared)
-    return {name: (host, int(port)) for name, host, port in found}
+    listeners = re.findall(r"(\w+)://([^:,]*):(\d+)", declared)
+    return {name: (host, int(port)) for name, host, port in listeners}
 
 
 def health(project: Project) -> Faults:
-    """Every check asks its own service, at a port and a path that it serves."""
+    """Check that each health check asks its own service, at a port and path that it serves."""
     for name, answers in LISTENS.items():
         url = urlsplit(project.services[name]["healthcheck"]["test"][-1])
         if url.hostname != "127.0.0.1" or answers.get(url.port or 0) != url.path:
@@ -126,18 +126,18 @@ def health(project: Project) -> Faults:
     for name, service in project.services.items():
         test = service.get("healthcheck", {}).get("test", ["CMD"])
         if test[0] not in ("CMD", "CMD-SHELL"):
-            yield f"{name}: a check starts with CMD or CMD-SHELL"
+            yield f"{name}: a health check must start with CMD or CMD-SHELL"
 
 
 def stopping(project: Project) -> Faults:
-    """A worker that is told to stop has the time to drain."""
+    """Check that a stopping worker has time to drain."""
     needed = load(environ=project.environment("worker")).settings.shutdown_timeout
     if seconds(project.services["worker"].get("stop_grace_period", "10s")) <= needed:
-        yield f"the worker needs {needed:g} s to stop and is killed before"
+        yield f"the worker needs {needed:g} s to stop and is killed earlier"
 
 
 def scaling(project: Project) -> Faults:
-    """`--scale worker=4` works, and no port is open to other machines."""
+    """Check that `--scale worker=4` works, and that no port is open to other machines."""
     for key in ("container_name", "ports", "hostname"):
         if key in project.services["worker"]:
             yield f"the worker has {key}: only one could start"
@@ -148,30 +148,30 @@ def scaling(project: Project) -> Faults:
 
 
 def commands(project: Project) -> Faults:
-    """Our command line takes the commands, and the worker's port is announced."""
+    """Check that the command line accepts each command, and that each build context exists."""
     default = json.loads(project.instruction("CMD"))
     for name, service in project.own.items():
-        said = io.StringIO()
+        errors = io.StringIO()
         try:
-            with redirect_stderr(said):
+            with redirect_stderr(errors):
                 command = service.get("command", default)
                 _parser(command).parse_args(command)
         except SystemExit:
-            yield f"{name}: {said.getvalue().splitlines()[-1]}"
+            yield f"{name}: {errors.getvalue().splitlines()[-1]}"
         context = project.root / service["build"]["context"]
         if not (context / service["build"].get("dockerfile", "Dockerfile")).exists():
             yield f"{name} has nothing to build from"
 
 
 def monitoring(project: Project) -> Faults:
-    """Prometheus finds the workers, Grafana finds Prometheus and the board."""
+    """Check that Prometheus finds the workers, and Grafana finds Prometheus and the board."""
     port = load(environ=project.environment("worker")).settings.http.port
     scraped = yaml.safe_load(project.text(SCRAPING))["scrape_configs"][0]["dns_sd_configs"][0]
     if scraped["names"] != ["worker"] or scraped["port"] != port or scraped["type"] != "A":
         yield f"Prometheus looks for workers at {scraped['names']}, port {scraped['port']}"
     folder = _mounted(project, "prometheus")["/etc/prometheus"]
-    given = project.services["prometheus"]["command"]
-    config = next(x for x in given if x.startswith("--config.file=")).partition("=")[2]
+    command = project.services["prometheus"]["command"]
+    config = next(x for x in command if x.startswith("--config.file=")).partition("=")[2]
     for name in [Path(config).name, *yaml.safe_load(project.text(SCRAPING))["rule_files"]]:
         if not (project.root / folder / name).is_file():
             yield f"Prometheus reads {name}, which is not mounted"
@@ -180,17 +180,17 @@ def monitoring(project: Project) -> Faults:
     if url.port not in LISTENS.get(str(url.hostname), {}):
         yield f"Grafana asks {url.geturl()}"
     provider = yaml.safe_load(project.text(f"{PROVISIONING}/dashboards/streamlabel.yml"))
-    seen = _mounted(project, "grafana")
+    mounted = _mounted(project, "grafana")
     boards = provider["providers"][0]["options"]["path"]
     home = Path(project.environment("grafana")["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
-    if boards not in seen:
-        yield f"Grafana reads boards from {boards}, where nothing is mounted"
-    elif not (project.root / seen[boards] / home.relative_to(boards)).exists():
-        yield f"Grafana's home {home} is not there"
+    if boards not in mounted:
+        yield f"Grafana reads boards from {boards}, which is not mounted"
+    elif not (project.root / mounted[boards] / home.relative_to(boards)).exists():
+        yield f"Grafana's home {home} does not exist"
 
 
 def _mounted(project: Project, service: str) -> dict[str, str]:
-    """Where each path in the container comes from."""
+    """Return the source of each mounted path of the container."""
     return {t: s for s, t, *_ in (v.split(":") for v in project.services[service]["volumes"])}
 
 
@@ -234,16 +234,16 @@ SABOTAGE = [
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_deployment_has_no_such_fault(check: Callable[[Project], Faults]) -> None:
-    """Every path, port, variable, command and health check is real."""
+def test_the_deployment_has_no_fault(check: Callable[[Project], Faults]) -> None:
+    """Every check passes on the project itself."""
     assert list(check(Project(ROOT))) == []
 
 
 @pytest.mark.parametrize(("check", "path", "old", "new"), SABOTAGE)
-def test_each_check_finds_what_is_broken(
+def test_each_check_finds_a_planted_fault(
     check: Callable[[Project], Faults], path: str, old: str, new: str, tmp_path: Path
 ) -> None:
-    """One thing changed in a copy is one fault more at least."""
+    """A copy with one change has at least one more fault."""
     faults = set(check(Project(ROOT)))
     for name in ("docker-compose.yml", "Dockerfile"):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -255,7 +255,7 @@ def test_each_check_finds_what_is_broken(
 
 
 def test_the_file_follows_the_compose_specification() -> None:
-    """By the specification's own JSON Schema, as check-jsonschema ships it."""
+    """It is valid by the specification's own JSON Schema, as check-jsonschema ships it."""
     package = pytest.importorskip("check_jsonschema", reason="check-jsonschema is not installed")
     vendored = Path(str(package.__file__)).parent / "builtin_schemas/vendor/compose-spec.json"
     schema = json.loads(vendored.read_text(encoding="utf-8"))
@@ -266,13 +266,13 @@ def test_the_file_follows_the_compose_specification() -> None:
     assert not checker.is_valid(project.compose)
 
 
-def test_compose_itself_takes_the_file() -> None:
-    """`docker compose config`, where the plugin is there; it needs no engine."""
+def test_docker_compose_accepts_the_file() -> None:
+    """`docker compose config` needs the plugin, but no engine."""
     docker = shutil.which("docker") or "docker"
-    asked = shutil.which("docker") and subprocess.run(
+    version = shutil.which("docker") and subprocess.run(
         [docker, "compose", "version"], check=False, capture_output=True
     )
-    if not asked or asked.returncode:
+    if not version or version.returncode:
         pytest.skip("docker compose is not installed")
     command = [docker, "compose", "--file", str(ROOT / "docker-compose.yml"), "config", "--quiet"]
     subprocess.run(command, check=True)

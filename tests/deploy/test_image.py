@@ -1,7 +1,7 @@
-"""The Dockerfile builds from what is there, and the image keeps its promises.
+"""The Dockerfile copies files that exist, and the image runs the worker as documented.
 
-As in test_compose.py: a check is a function from a project to its faults, and a copy with one
-thing broken shows that it can find one.
+As in test_compose.py, each check is a function that returns the faults of a project, and a copy
+with a planted fault shows that the check finds it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Faults = Iterator[str]
 
 
 def sources(project: Project) -> Faults:
-    """Whatever is copied is there and reaches the engine; paths in stages come from a stage."""
+    """Check that copied files exist and are not ignored, and that stages copy from stages."""
     ignored = project.text(".dockerignore").splitlines()
     stages = [args.split()[-1] for name, args in project.dockerfile if name == "FROM"]
     for name, args in project.dockerfile:
@@ -40,34 +40,34 @@ def sources(project: Project) -> Faults:
         if name != "COPY":
             continue
         if flags and flags[0].removeprefix("--from=") not in stages:
-            yield f"{flags[0]} is no stage"
+            yield f"{flags[0]} is not a stage"
         for source in [] if flags else args.split()[:-1]:
             if not (project.root / source).exists():
-                yield f"{source} is copied and not there"
+                yield f"{source} is copied but does not exist"
             if f"!{source}" not in ignored:
-                yield f"{source} is copied and kept from the engine by .dockerignore"
+                yield f"{source} is copied but excluded by .dockerignore"
 
 
 def program(project: Project) -> Faults:
-    """The image starts the installed command, not as root, and ends on SIGTERM."""
+    """Check that the image runs the installed command, not as root, and stops on SIGTERM."""
     pyproject = tomllib.loads(project.text("pyproject.toml"))["project"]
     if json.loads(project.instruction("ENTRYPOINT"))[0] not in pyproject["scripts"]:
-        yield "the entry point is no script of the project"
+        yield "the entry point is not a script of the project"
     if project.instruction("USER") in ("root", "0"):
         yield "the image runs as root"
     users = [args for name, args in project.final_stage if name == "RUN" and "useradd" in args]
     if not any(f"--uid {project.instruction('USER')} " in args for args in users):
-        yield "the image's user is not made"
+        yield "the image does not create its user"
     if project.instruction("STOPSIGNAL") != "SIGTERM":
         yield "the worker drains on SIGTERM"
     needed = {pyproject["readme"], *pyproject["license-files"], "pyproject.toml"}
-    needed = {name.partition("/")[0] for name in needed}  # what lies in a folder comes with it
+    needed = {name.partition("/")[0] for name in needed}  # a folder is copied whole
     copied = " ".join(args for name, args in project.dockerfile if name == "COPY").split()
     yield from (f"{name} is needed to build the project" for name in needed - set(copied))
 
 
 def storage(project: Project) -> Faults:
-    """All that is written lies in the volume."""
+    """Check that everything is written to the volume."""
     volume = project.instruction("VOLUME")
     environment = project.image_environment
     for name in ("HF_HOME", "STREAMLABEL_MODEL_CACHE_DIR"):
@@ -76,28 +76,28 @@ def storage(project: Project) -> Faults:
 
 
 def health(project: Project) -> Faults:
-    """The health check asks the port that the worker listens to, at a path that it serves."""
+    """Check that the health check asks the worker's port, at a path that it serves."""
     port = load(environ=project.image_environment).settings.http.port
     if project.instruction("EXPOSE") != str(port):
-        yield f"the worker listens to {port}, the image announces another port"
-    asked = re.search(
+        yield f"the worker listens on {port}, but the image exposes another port"
+    match = re.search(
         r'"http://127\.0\.0\.1:\$\{(\w+)\}(/\w+)"', project.instruction("HEALTHCHECK")
     )
-    if not asked or project.image_environment.get(asked[1]) != str(port):
+    if not match or project.image_environment.get(match[1]) != str(port):
         yield "the health check does not ask the worker's port"
-    elif asked[2] not in ("/livez", "/readyz"):
-        yield f"the worker does not serve {asked[2]}"
+    elif match[2] not in ("/livez", "/readyz"):
+        yield f"the worker does not serve {match[2]}"
 
 
 def pins(project: Project) -> Faults:
-    """Every dependency is pinned, to a version that any index has."""
+    """Check that every dependency is pinned to a public version."""
     lines = project.text(PINS).splitlines()
-    found = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
-    for entry in found:
+    entries = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    for entry in entries:
         operators = [s.operator for s in entry.specifier]
         if operators != ["=="] or "+" in str(entry.specifier) or entry.url:
-            yield f"{entry} is no pin to a public version"
-    pinned = {canonicalize_name(entry.name): entry for entry in found}
+            yield f"{entry} is not pinned to a public version"
+    pinned = {canonicalize_name(entry.name): entry for entry in entries}
     declared = tomllib.loads(project.text("pyproject.toml"))["project"]
     for requirement in map(Requirement, declared["dependencies"]):
         pin = pinned.get(canonicalize_name(requirement.name))
@@ -127,16 +127,16 @@ SABOTAGE = [
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_image_has_no_such_fault(check: Callable[[Project], Faults]) -> None:
-    """Every path, port, user and pin is right."""
+def test_the_image_has_no_fault(check: Callable[[Project], Faults]) -> None:
+    """Every check passes on the project itself."""
     assert list(check(Project(ROOT))) == []
 
 
 @pytest.mark.parametrize(("check", "path", "old", "new"), SABOTAGE)
-def test_each_check_finds_what_is_broken(
+def test_each_check_finds_a_planted_fault(
     check: Callable[[Project], Faults], path: str, old: str, new: str, tmp_path: Path
 ) -> None:
-    """One thing changed in a copy is one fault more at least."""
+    """A copy with one change has at least one more fault."""
     faults = set(check(Project(ROOT)))
     for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -149,8 +149,8 @@ def test_each_check_finds_what_is_broken(
     assert set(check(Project(tmp_path))) - faults
 
 
-def test_the_health_check_s_program_tells_alive_from_dead() -> None:
-    """The very code of the HEALTHCHECK, against the worker's own server."""
+def test_the_health_check_program_works() -> None:
+    """Run the code of the HEALTHCHECK against the worker's own server."""
     code = re.search(r'python -c "([^"]+)"', Project(ROOT).instruction("HEALTHCHECK"))
     assert code
     metrics = Metrics()

@@ -1,8 +1,8 @@
-"""A worker under load that a real Prometheus watches, with the alert rules in a hurry. No test in it.
+"""Runs a worker under load and a real Prometheus with faster alert rules. No tests.
 
-Prometheus runs as shipped but for time: a minute of the rules is a second here (but for the quarter
-of an hour in which restarts are counted: a worker needs seconds to start), and one second is
-patience enough.
+Only time differs from the shipped rules: a minute there is a second here, and every `for` is one
+second. The quarter of an hour in which restarts are counted becomes 90 seconds, because a worker
+needs seconds to start.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from worker.inference.loading import load
 from worker.settings import ModelSettings
 
 PROMETHEUS = shutil.which("prometheus")
-RATE = "4s"  # what Grafana would put for $__rate_interval: a few scrapes
+RATE = "4s"  # stands for $__rate_interval: a few scrapes
 LABELS = ("NEGATIVE", "NEUTRAL", "POSITIVE")
-# As small as is allowed, so that drift is known within seconds.
+# The lowest values allowed, so that drift is known within seconds.
 OPTIONS = ("--drift-reference-records", "300", "--drift-window-records", "200", "--log-format", "json")  # fmt: skip
 Sample = tuple[dict[str, str], list[float]]
 
 
-def hurried(rules: str) -> str:
-    """The alert rules with seconds for minutes."""
+def accelerated(rules: str) -> str:
+    """Return the alert rules as JSON, with seconds for minutes."""
     document = yaml.safe_load(rules)
     for rule in document["groups"][0]["rules"]:
         rule["expr"] = _in_seconds(rule["expr"])
         if "for" in rule:
             rule["for"] = "1s"
-        if rule["alert"] == "StreamlabelLagGrowing":  # its thresholds are times as well
+        if rule["alert"] == "StreamlabelLagGrowing":  # its thresholds are durations as well
             rule["expr"] = rule["expr"].replace("> 15", "> 0.25").replace("> 60", "> 1")
-    told: str = json.dumps(document)
-    return told
+    text: str = json.dumps(document)
+    return text
 
 
 def _in_seconds(expression: str) -> str:
@@ -59,11 +59,11 @@ def _in_seconds(expression: str) -> str:
 
 
 class Prometheus:
-    """The real one, for as long as the context lasts.
+    """A Prometheus server that runs for the length of a `with` block.
 
     Args:
-        home: for its configuration, log and data.
-        target: the port that is scraped.
+        home: folder for its configuration, log and data.
+        target: the port that it scrapes.
     """
 
     def __init__(self, home: Path, target: int) -> None:
@@ -72,7 +72,7 @@ class Prometheus:
 
     def __enter__(self) -> Self:
         self._home.mkdir()
-        (self._home / "alerts.yml").write_text(hurried(Project(ROOT).text(ALERTS)))
+        (self._home / "alerts.yml").write_text(accelerated(Project(ROOT).text(ALERTS)))
         config = {
             "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
             "rule_files": ["alerts.yml"],
@@ -96,17 +96,17 @@ class Prometheus:
         self._process.wait(30)
 
     def discover(self, *, found: bool) -> None:
-        """Whether discovery knows of the worker."""
+        """Let service discovery find the worker, or no worker."""
         targets = [{"targets": [f"127.0.0.1:{self._target}"]}] if found else []
         new = self._home / "targets.new"
         new.write_text(json.dumps(targets))
         new.rename(self._home / "targets.json")
 
     def ask(self, path: str, **parameters: Any) -> Any:
-        """An answer of its API.
+        """Return the data of an API response.
 
         Raises:
-            AssertionError: it has refused the query, and says why.
+            AssertionError: Prometheus refused the query; has its message.
         """
         query = urllib.parse.urlencode(parameters)
         url = f"http://127.0.0.1:{self._port}/api/v1/{path}?{query}"
@@ -118,28 +118,28 @@ class Prometheus:
                 raise AssertionError(f"{parameters}: {error.read().decode()}") from error
 
     def drawn(self, query: str, seconds: float = 12) -> list[Sample]:
-        """What a panel would draw of the last seconds: series with their numbers."""
+        """Return the series that a panel would draw for the last seconds, each with its numbers."""
         now = clock.wall_ms() / 1000
-        found = self.ask("query_range", query=query, start=now - seconds, end=now, step=1)
-        values = [
-            (one["metric"], [float(value) for _, value in one["values"]]) for one in found["result"]
+        data = self.ask("query_range", query=query, start=now - seconds, end=now, step=1)
+        series = [
+            (row["metric"], [float(value) for _, value in row["values"]]) for row in data["result"]
         ]
-        return [(m, [v for v in some if not math.isnan(v)]) for m, some in values]
+        return [(m, [v for v in values if not math.isnan(v)]) for m, values in series]
 
     def firing(self) -> set[str]:
-        """Names of the alerts that fire now; none while it does not answer."""
+        """Return the alerts that fire now; none while Prometheus does not answer."""
         with contextlib.suppress(OSError):
             alerts = self.ask("alerts")["alerts"]
-            return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
+            return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
         return set()
 
     def wait_for(self, *alerts: str, timeout: float = 60) -> float:
-        """Seconds until all of these fire."""
+        """Wait until all of these fire; return the seconds."""
         return self._wait(lambda: set(alerts) <= self.firing(), f"{alerts} fire", timeout)
 
     def wait_for_silence(self, *alerts: str, timeout: float = 60) -> float:
-        """Seconds until none of these fires."""
-        return self._wait(lambda: not set(alerts) & self.firing(), f"{alerts} are over", timeout)
+        """Wait until none of these fires; return the seconds."""
+        return self._wait(lambda: not set(alerts) & self.firing(), f"{alerts} clear", timeout)
 
     def _wait(self, condition: Callable[[], bool], what: str, timeout: float) -> float:
         begin = clock.monotonic()
@@ -147,16 +147,16 @@ class Prometheus:
         return clock.monotonic() - begin
 
 
-class Feed:
-    """A steady stream into a topic, for as long as the context lasts.
+class SteadyFeed:
+    """Sends a steady stream into a topic for the length of a `with` block.
 
     Attributes:
-        kind: makes the nth record; a test changes it.
+        make: makes the nth record; a test changes it.
         rate: records a second.
     """
 
-    def __init__(self, broker: Broker, topic: str, kind: Callable[[int], Record]) -> None:
-        self.kind, self.rate = kind, 200
+    def __init__(self, broker: Broker, topic: str, make: Callable[[int], Record]) -> None:
+        self.make, self.rate = make, 200
         self._topic, self._stop = topic, threading.Event()
         self._producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers.split(","))
         self._thread = threading.Thread(target=self._run, name="feed")
@@ -174,37 +174,37 @@ class Feed:
         number = 0
         while not self._stop.wait(0.1):
             for _ in range(self.rate // 10):
-                key, value = self.kind(number)
+                key, value = self.make(number)
                 self._producer.send(self._topic, key=key, value=value)
                 number += 1
 
 
-class RecentPosts:
-    """Records by what a model of random weights says of them."""
+class PostMaker:
+    """Makes records by the labels that a model of random weights gives their texts."""
 
     def __init__(self, model: Path) -> None:
         tokeniser, classifier = load(ModelSettings(name=str(model), device="cpu", threads=1), None)
         texts = [f"post number {n}" for n in range(300)]
-        said: dict[str, list[tuple[float, str]]] = {}
-        for some in tokeniser.tokenise(texts):
-            for place, prediction in zip(some.positions, classifier.predict(some), strict=True):
+        by_label: dict[str, list[tuple[float, str]]] = {}
+        for part in tokeniser.tokenise(texts):
+            for position, prediction in zip(part.positions, classifier.predict(part), strict=True):
                 score = max(prediction.probabilities)
                 label = LABELS[prediction.probabilities.index(score)]
-                said.setdefault(label, []).append((score, texts[place]))
-        rare = min(said, key=lambda label: len(said[label]))
-        self._surest = [text for _, text in sorted(said[rare])[-20:]]
+                by_label.setdefault(label, []).append((score, texts[position]))
+        rarest = min(by_label, key=lambda label: len(by_label[label]))
+        self._most_confident = [text for _, text in sorted(by_label[rarest])[-20:]]
 
     def mixed(self, n: int) -> Record:
-        """All kinds; some come again, and some are longer than the model takes."""
+        """Make a record of any label; some texts repeat, and some exceed the model's length."""
         text = f"post number {n % 300}" if n % 10 else f"long post number {n} " * 20
         return _record(n, text)
 
     def one_sided(self, n: int) -> Record:
-        """Those alone that have the rarest label, and of them the surest."""
-        return _record(n, self._surest[n % len(self._surest)])
+        """Make a record of the rarest label, from the texts with the highest confidence."""
+        return _record(n, self._most_confident[n % len(self._most_confident)])
 
     def broken(self, n: int) -> Record:
-        """One in five can't be read."""
+        """Make an unreadable record one time in five, else one of the rarest label."""
         return self.one_sided(n) if n % 5 else (b"k", b"\xff")
 
 
@@ -213,22 +213,22 @@ def _record(n: int, text: str) -> Record:
 
 
 def make_model(home: Path) -> Path:
-    """Of three labels, of which it gives two to the posts here."""
+    """Make a model of three labels, two of which it gives to the posts here."""
     return make_checkpoint(home / "model", labels=LABELS, max_tokens=32)
 
 
 @contextlib.contextmanager
 def watched(
     broker: Broker, topics: Topics, home: Path, *more: str
-) -> Iterator[tuple[WorkerProcess, Prometheus, Feed, RecentPosts]]:
-    """A worker that is ready, its Prometheus, its input and what to put there."""
+) -> Iterator[tuple[WorkerProcess, Prometheus, SteadyFeed, PostMaker]]:
+    """Start a worker, its Prometheus and its input; yield them when the worker is ready."""
     model = make_model(home)
     worker = WorkerProcess(broker, topics, model, home / "worker.log", *OPTIONS, *more)
     try:
-        posts = RecentPosts(model)
+        posts = PostMaker(model)
         with (
             Prometheus(home / "prometheus", worker.port) as prometheus,
-            Feed(broker, topics.input, posts.mixed) as feed,
+            SteadyFeed(broker, topics.input, posts.mixed) as feed,
         ):
             worker.wait_ready()
             yield worker, prometheus, feed, posts

@@ -1,4 +1,4 @@
-"""The box: asked between micro-batches, on the threads that own the model; never a record's harm."""
+"""Questions are answered between micro-batches, on the threads that own the model."""
 
 from __future__ import annotations
 
@@ -19,75 +19,73 @@ def fail(_: list[str]) -> None:
     raise RuntimeError("the text, quoted")
 
 
-def box_of(model: ObedientModel) -> AskQueue:
-    box = AskQueue(HandClock())
-    box.open(model, model)
-    return box
-
-
 def test_a_question_visits_the_tokenizer_and_then_the_model() -> None:
-    box = box_of(model := ObedientModel())
-    asked = box.ask("hello")
-    box.infer()
+    ask_queue, model = AskQueue(HandClock()), ObedientModel()
+    answer = ask_queue.ask("hello")
+    ask_queue.infer(model)
     assert not model.predicted
-    box.tokenise()
-    assert not asked.done()
-    box.infer()
-    answer = asked.result(0)
-    assert answer.prediction.probabilities == (0.25, 0.75)
-    assert answer.labels == model.card.labels
-    box.tokenise()
-    box.infer()
-    assert model.predicted == [["hello"]], "asked once"
+    ask_queue.tokenise(model)
+    assert not answer.done()
+    ask_queue.infer(model)
+    result = answer.result(0)
+    assert result.prediction.probabilities == (0.25, 0.75)
+    assert result.labels == model.card.labels
+    ask_queue.tokenise(model)
+    ask_queue.infer(model)
+    assert model.predicted == [["hello"]], "answered once"
 
 
-def test_without_a_model_a_question_waits() -> None:
-    box = AskQueue(HandClock())
-    assert not box.ready
-    asked = box.ask("hello")
-    box.tokenise()
-    box.infer()
-    assert not asked.done()
+def test_a_question_waits_until_there_is_a_model() -> None:
+    ask_queue, model = AskQueue(HandClock()), ObedientModel()
+    assert not ask_queue.ready
+    answer = ask_queue.ask("hello")
+    assert not answer.done()
+    ask_queue.tokenise(model)
+    assert ask_queue.ready
+    ask_queue.infer(model)
+    assert answer.result(0)
 
 
 @pytest.mark.parametrize(
-    "model", [ObedientModel(on_tokenise=fail), ObedientModel(on_predict=fail)], ids=["cut", "run"]
+    "model",
+    [ObedientModel(on_tokenise=fail), ObedientModel(on_predict=fail)],
+    ids=["tokenise", "infer"],
 )
-def test_a_text_on_which_the_model_fails_fails_alone(model: ObedientModel) -> None:
-    box = box_of(model)
-    asked = box.ask("hello")
-    box.tokenise()
-    box.infer()
-    with pytest.raises(Unanswerable, match=r"^the model fails on this text: RuntimeError$"):
-        asked.result(0)
+def test_a_failing_text_does_not_affect_the_next_one(model: ObedientModel) -> None:
+    ask_queue = AskQueue(HandClock())
+    answer = ask_queue.ask("hello")
+    ask_queue.tokenise(model)
+    ask_queue.infer(model)
+    with pytest.raises(Unanswerable, match=r"^the model failed on this text: RuntimeError$"):
+        answer.result(0)
     model.on_tokenise = model.on_predict = lambda _: None
-    asked = box.ask("again")
-    box.tokenise()
-    box.infer()
-    assert asked.result(0)
+    answer = ask_queue.ask("again")
+    ask_queue.tokenise(model)
+    ask_queue.infer(model)
+    assert answer.result(0)
 
 
 @pytest.mark.parametrize("steps", [0, 1])
-def test_a_question_that_nobody_waits_for_costs_no_pass(steps: int) -> None:
-    box = box_of(model := ObedientModel())
-    asked = box.ask("hello")
+def test_a_cancelled_question_costs_no_forward_pass(steps: int) -> None:
+    ask_queue, model = AskQueue(HandClock()), ObedientModel()
+    answer = ask_queue.ask("hello")
     for _ in range(steps):
-        box.tokenise()
-    asked.cancel()
-    box.tokenise()
-    box.infer()
+        ask_queue.tokenise(model)
+    answer.cancel()
+    ask_queue.tokenise(model)
+    ask_queue.infer(model)
     assert not model.predicted
     with pytest.raises(CancelledError):
-        asked.result(0)
+        answer.result(0)
 
 
-def test_a_stage_looks_at_it_before_each_item_and_while_it_has_none() -> None:
-    asked, done = threading.Event(), threading.Event()
+def test_a_stage_checks_for_questions_before_each_item_and_while_idle() -> None:
+    checked, done = threading.Event(), threading.Event()
     order: list[str] = []
 
     def between() -> None:
         order.append("between")
-        asked.set()
+        checked.set()
 
     def work(item: str) -> None:
         order.append(item)
@@ -106,7 +104,7 @@ def test_a_stage_looks_at_it_before_each_item_and_while_it_has_none() -> None:
     stage.start()
     assert done.wait(10)
     assert order[:4] == ["between", "a", "between", "b"]
-    asked.clear()
-    assert asked.wait(10), "with an empty inbox"
+    checked.clear()
+    assert checked.wait(10), "with an empty inbox"
     control.cancelled.set()
     stage.join(10)

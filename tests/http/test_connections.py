@@ -1,4 +1,4 @@
-"""Strangers at the worker's HTTP: floods, and requests that are none. They cost little, and no error."""
+"""Floods of connections and malformed requests cost little and log no error."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from tests.support.sites import Well
+from tests.support.sites import FixedHealth
 from tests.support.workers import clock, wait_until
-from worker.http import connections as module
-from worker.http import server as http_module
+from worker.http import connections as connections_module
+from worker.http import server as server_module
 from worker.http.server import HttpServer
 from worker.metrics import Metrics
 from worker.settings import HttpSettings
 
-# As `run` starts it, where few files may be open.
+# A server in a process that may open few files.
 _FEW_FILES = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
-from tests.support.sites import Well
+from tests.support.sites import FixedHealth
 from worker.logs import configure
 from worker.metrics import Metrics
 from worker.http.server import HttpServer
 from worker.settings import HttpSettings
 configure("info", "json")
-server = HttpServer(HttpSettings(port=0), Metrics(), Well())
+server = HttpServer(HttpSettings(port=0), Metrics(), FixedHealth())
 print(server.port, flush=True)
 sys.stdin.read()
 server.close()
@@ -43,26 +43,26 @@ server.close()
 
 @pytest.fixture
 def server() -> Iterator[HttpServer]:
-    with closing(HttpServer(HttpSettings(port=0), Metrics(), Well())) as server:
+    with closing(HttpServer(HttpSettings(port=0), Metrics(), FixedHealth())) as server:
         yield server
 
 
-def asked(port: int, path: str = "/livez") -> int:
+def status_of(port: int, path: str = "/livez") -> int:
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", path)
         return connection.getresponse().status
 
 
-def connected(port: int, number: int, stack: ExitStack) -> list[socket.socket]:
-    """Connections that ask nothing; some of them may still wait in the queue."""
-    made = [stack.enter_context(socket.socket()) for _ in range(number)]
-    for one in made:
-        one.setblocking(False)
-        one.connect_ex(("127.0.0.1", port))
-    return made
+def connect(port: int, number: int, stack: ExitStack) -> list[socket.socket]:
+    """Open connections that send nothing; some may still wait in the kernel's queue."""
+    connections = [stack.enter_context(socket.socket()) for _ in range(number)]
+    for connection in connections:
+        connection.setblocking(False)
+        connection.connect_ex(("127.0.0.1", port))
+    return connections
 
 
-def test_a_flood_of_connections_where_files_run_out_is_few_lines_and_probes_are_answered() -> None:
+def test_a_flood_that_uses_up_all_files_logs_little_and_probes_are_answered() -> None:
     with (
         subprocess.Popen(
             [sys.executable, "-c", _FEW_FILES],
@@ -76,9 +76,9 @@ def test_a_flood_of_connections_where_files_run_out_is_few_lines_and_probes_are_
         assert process.stdout
         port = int(process.stdout.readline())
         for _ in range(5):
-            connected(port, 100, stack)
+            connect(port, 100, stack)
             clock.sleep(0.5)
-        assert [asked(port) for _ in range(3)] == [200] * 3
+        assert [status_of(port) for _ in range(3)] == [200] * 3
         _, log = process.communicate(timeout=30)
     assert len(log) < 10_000, log[:2000]
     assert b"Traceback" not in log
@@ -89,10 +89,10 @@ def open_connections(server: HttpServer) -> int:
     return len(server._server.server_state.connections)
 
 
-def test_the_newest_connection_wins_over_the_oldest_that_asks_nothing(
+def test_at_the_limit_the_oldest_idle_connection_is_closed_for_a_new_one(
     server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_module, "_PATIENCE", 600.0)
+    monkeypatch.setattr(server_module, "_REQUEST_TIMEOUT", 600.0)
     with ExitStack() as stack:
         watching = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         stack.enter_context(closing(watching))
@@ -100,26 +100,26 @@ def test_the_newest_connection_wins_over_the_oldest_that_asks_nothing(
         answer = watching.getresponse()
         idle: list[socket.socket] = []
         for number in range(1, 256, 5):  # the kernel's queue is short
-            idle += connected(server.port, 5, stack)
-            wait_until(lambda n=number: open_connections(server) == n + 5, what="they are in")
-        idle += connected(server.port, 45, stack)
-        wait_until(lambda: len(left_by(idle)) >= 45, what="as many had to go")
+            idle += connect(server.port, 5, stack)
+            wait_until(lambda n=number: open_connections(server) == n + 5, what="they are open")
+        idle += connect(server.port, 45, stack)
+        wait_until(lambda: len(closed_of(idle)) >= 45, what="as many are closed")
         assert open_connections(server) <= 256
-        assert left_by(idle) == idle[:45]
-        assert asked(server.port) == 200
+        assert closed_of(idle) == idle[:45]
+        assert status_of(server.port) == 200
         assert answer.readline() == b"retry: 2000\n"
 
 
-def left_by(connections: list[socket.socket]) -> list[socket.socket]:
-    """Those that the other end has closed."""
+def closed_of(connections: list[socket.socket]) -> list[socket.socket]:
+    """Return the connections that the server has closed."""
     return select.select(connections, [], [], 0)[0]
 
 
-def test_who_is_being_answered_is_not_put_out(
+def test_a_connection_with_a_response_under_way_is_never_closed(
     server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where all are, a new connection is closed."""
-    monkeypatch.setattr(server._server._door, "_most", 2)
+    """If all are answering, the new connection is closed."""
+    monkeypatch.setattr(server._server._limiter, "_limit", 2)
     with ExitStack() as stack:
         for _ in range(2):
             watching = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
@@ -127,15 +127,15 @@ def test_who_is_being_answered_is_not_put_out(
             watching.request("GET", "/events")
             watching.getresponse()
         with pytest.raises((ConnectionError, http.client.HTTPException)):
-            asked(server.port)
+            status_of(server.port)
         assert open_connections(server) == 2
 
 
 class Refusing:
-    """A listening socket whose queue is never empty, in a process without a file left."""
+    """A listening socket that always has a connection, in a process that can open no file."""
 
     def __init__(self) -> None:
-        self._tries, self.tried = 0, asyncio.Event()
+        self._attempts, self.retried = 0, asyncio.Event()
         self._ready, self._other = socket.socketpair()
         self._other.send(b"x")
 
@@ -147,9 +147,9 @@ class Refusing:
     def listen(self, _: int) -> None: ...
 
     def accept(self) -> None:
-        self._tries += 1
-        if self._tries == 50:
-            self.tried.set()
+        self._attempts += 1
+        if self._attempts == 50:
+            self.retried.set()
         raise OSError(errno.EMFILE, "Too many open files")
 
     def close(self) -> None:
@@ -157,26 +157,28 @@ class Refusing:
         self._other.close()
 
 
-def test_connections_that_can_not_be_taken_are_a_line_a_minute(
+def test_failed_accepts_are_logged_once_a_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[dict[str, object]] = []
-    monkeypatch.setattr(module, "_REST", 0.001)
-    monkeypatch.setattr(module.log, "warning", lambda event, **more: told.append(more))
+    warnings: list[dict[str, object]] = []
+    monkeypatch.setattr(connections_module, "_RETRY_DELAY", 0.001)
+    monkeypatch.setattr(
+        connections_module.log, "warning", lambda event, **more: warnings.append(more)
+    )
     refusing = Refusing()
 
     async def flood() -> None:
-        door = module.ConnectionLimiter(refusing, 256, None, set())  # type: ignore[arg-type]
-        door.open()
-        await refusing.tried.wait()
-        door.close()
+        limiter = connections_module.ConnectionLimiter(refusing, 256, None, set())  # type: ignore[arg-type]
+        limiter.start()
+        await refusing.retried.wait()
+        limiter.close()
 
     asyncio.run(flood())
-    (line,) = told
+    (line,) = warnings
     assert "Too many open files" in str(line["reason"])
 
 
-def test_more_files_may_be_open_than_the_shell_allows() -> None:
+def test_the_file_limit_is_raised_above_the_shells() -> None:
     script = (
         "import resource\n"
         "from worker.http.connections import raise_file_limit\n"
@@ -196,7 +198,7 @@ JSON = b"Content-Type: application/json\r\n"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "request_bytes",
     [
         b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + CHUNKED,
         b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n" + CHUNKED,
@@ -219,22 +221,26 @@ JSON = b"Content-Type: application/json\r\n"
     ],
 )
 @pytest.mark.parametrize("pause", [False, True], ids=["at once", "in two parts"])
-def test_what_is_no_request_writes_no_error(
-    server: HttpServer, said: bytes, pause: bool, caplog: pytest.LogCaptureFixture
+def test_a_malformed_request_logs_no_error(
+    server: HttpServer, request_bytes: bytes, pause: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor a stack. `conftest` fails a test that logs an error."""
+    """Nor a stack trace. `conftest` fails every test that logs an error."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
-        head = said.find(b"zz\r\n") if pause and b"zz\r\n" in said else len(said) // 2
-        with contextlib.suppress(OSError):  # it is closed while this one still talks
-            raw.sendall(said[:head])
+        head = (
+            request_bytes.find(b"zz\r\n")
+            if pause and b"zz\r\n" in request_bytes
+            else len(request_bytes) // 2
+        )
+        with contextlib.suppress(OSError):  # the server may close while the client still sends
+            raw.sendall(request_bytes[:head])
             if pause:
                 clock.sleep(0.2)
-            raw.sendall(said[head:])
+            raw.sendall(request_bytes[head:])
             raw.shutdown(socket.SHUT_WR)
             raw.settimeout(0.5)
             with contextlib.suppress(TimeoutError):
                 while raw.recv(65_536):
                     pass
-    assert asked(server.port) == 200
-    wait_until(lambda: open_connections(server) <= 1, 30, "it is let go")
+    assert status_of(server.port) == 200
+    wait_until(lambda: open_connections(server) <= 1, 30, "it is closed")
     assert not [record for record in caplog.records if record.exc_info]

@@ -1,4 +1,4 @@
-"""The page over HTTP: safe headers, one picture for all, and nobody who can ask in another's name."""
+"""The page over HTTP: safe headers, one snapshot for all readers, no requests from other sites."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ import pytest
 
 from tests.support.sites import JSON, Site
 from tests.support.workers import clock, wait_until
-from worker.http import classify, events
-from worker.http.classify import CHARACTERS
-from worker.http.guard import foreign_name, foreign_site
+from worker.http import classify
+from worker.http import events as events_module
+from worker.http.classify import MAX_CHARACTERS
+from worker.http.guard import is_foreign_host, is_foreign_site
 
-FILES = ("/", "/page.css", "/page.js", "/charts.js", "/panels.js", "/box.js", "/words.js")
+FILES = ("/", "/page.css", "/page.js", "/charts.js", "/panels.js", "/ask.js", "/format.js")
 LIBRARY = ("/uPlot.iife.min.js", "/uPlot.min.css", "/icon.svg")
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
     with closing(Site()) as site:
-        site.box.open(site.model, site.model)
+        site.load_model()
         yield site
 
 
 def frames(answer: http.client.HTTPResponse, number: int) -> list[tuple[str, Any]]:
-    """The next events, by name."""
-    found: list[tuple[str, Any]] = []
+    """Return the next events, each with its name."""
+    events: list[tuple[str, Any]] = []
     name = ""
-    while len(found) < number:
+    while len(events) < number:
         field, _, value = answer.readline().decode().rstrip("\n").partition(": ")
         if field == "event":
             name = value
         elif field == "data":
-            found.append((name, json.loads(value)))
-    return found
+            events.append((name, json.loads(value)))
+    return events
 
 
 # -- files ---------------------------------------------------------------------------------------
@@ -77,48 +78,48 @@ def test_the_page_is_read_only(site: Site, path: str, method: str) -> None:
 
 
 def test_files_beside_the_page_are_not_served(site: Site) -> None:
-    for path in ("/__init__.py", "/../runtime/http.py", "/page.html", "/%2e%2e/http.py"):
+    for path in ("/__init__.py", "/../http/routes.py", "/page.html", "/%2e%2e/errors.py"):
         assert site.ask(path)[0] == 404
 
 
 # -- events --------------------------------------------------------------------------------------
 
 
-def test_a_reader_gets_the_history_and_then_a_picture_a_second(site: Site) -> None:
+def test_a_reader_gets_the_history_and_then_a_snapshot_a_second(site: Site) -> None:
     with site.watching() as answer:
         assert answer.getheader("content-type", "").startswith("text/event-stream")
-        (first, points), (second, shown), (_, later) = frames(answer, 3)
-        assert (first, points, second) == ("history", [], "picture")
-        assert 800 < later["at"] - shown["at"] < 3000
+        (first, points), (second, snapshot), (_, later) = frames(answer, 3)
+        assert (first, points, second) == ("history", [], "snapshot")
+        assert 800 < later["at"] - snapshot["at"] < 3000
         site.metrics.published.inc(7)
         wait_until(lambda: frames(answer, 1)[0][1]["totals"]["published"] == 7, 10, "it is shown")
     with site.watching() as answer:
-        assert len(frames(answer, 1)[0][1]) >= 3, "who comes later sees what was"
+        assert len(frames(answer, 1)[0][1]) >= 3, "a later reader gets the history"
 
 
-def test_nothing_is_drawn_while_nobody_watches(site: Site) -> None:
+def test_no_snapshot_is_built_without_readers(site: Site) -> None:
     with site.watching() as answer:
         frames(answer, 2)
-    wait_until(lambda: site.server._app.events._readers == 0, 10, "it is noticed")
+    wait_until(lambda: site.server._app.events._readers == 0, 10, "the reader has left")
     before = site.metrics.reads
     clock.sleep(2.2)
     assert site.metrics.reads == before
 
 
-def test_a_hundred_readers_cost_one_look_a_second(site: Site) -> None:
+def test_a_hundred_readers_cost_one_snapshot_a_second(site: Site) -> None:
     with ExitStack() as stack:
         answers = [stack.enter_context(site.watching()) for _ in range(100)]
         with ThreadPoolExecutor(10) as pool:
             began, before = clock.monotonic(), site.metrics.reads
             for shown in pool.map(lambda answer: frames(answer, 3), answers):
-                assert [name for name, _ in shown] == ["history", "picture", "picture"]
+                assert [name for name, _ in shown] == ["history", "snapshot", "snapshot"]
             seconds = clock.monotonic() - began
         assert site.metrics.reads - before <= seconds + 2
         assert site.ask("/livez")[0] == 200
 
 
-def test_readers_that_do_not_read_or_vanish_hold_nobody_up(site: Site) -> None:
-    """Their pictures are not kept for them: what waits for a reader is bounded by its socket."""
+def test_stuck_readers_do_not_delay_others(site: Site) -> None:
+    """No snapshots are queued for them: a reader's socket bounds its backlog."""
     stuck = []
     for _ in range(20):
         raw = socket.socket()
@@ -126,9 +127,9 @@ def test_readers_that_do_not_read_or_vanish_hold_nobody_up(site: Site) -> None:
         raw.connect(("127.0.0.1", site.server.port))
         raw.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         stuck.append(raw)
-    site.metrics.model.info({"model": "x" * 60_000})  # a picture that fills the sockets at once
+    site.metrics.model.info({"model": "x" * 60_000})  # one snapshot fills a socket's buffer
     try:
-        wait_until(lambda: site.server._app.events._readers == 20, 10, "all are there")
+        wait_until(lambda: site.server._app.events._readers == 20, 10, "all are connected")
         with site.watching() as answer:
             frames(answer, 2)
             began = clock.monotonic()
@@ -137,17 +138,15 @@ def test_readers_that_do_not_read_or_vanish_hold_nobody_up(site: Site) -> None:
     finally:
         for raw in stuck:
             raw.close()
-    wait_until(lambda: site.server._app.events._readers == 0, 20, "all are let go")
+    wait_until(lambda: site.server._app.events._readers == 0, 20, "all are dropped")
 
 
-def test_more_readers_than_there_is_room_for_are_told(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events, "READERS", 2)
+def test_readers_beyond_the_limit_are_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "MAX_READERS", 2)
     with site.watching() as one, site.watching() as other:
         frames(one, 1), frames(other, 1)
         assert site.ask("/events")[::2] == (503, b"too many pages are open; close one\n")
-    wait_until(lambda: site.server._app.events._readers == 0, 10, "they have left")
+    wait_until(lambda: site.server._app.events._readers == 0, 10, "both have left")
     with site.watching() as again:
         assert frames(again, 1)[0][0] == "history"
 
@@ -161,16 +160,16 @@ def test_closing_ends_the_streams(site: Site) -> None:
         answer.read()
 
 
-# -- the box -------------------------------------------------------------------------------------
+# -- classify ------------------------------------------------------------------------------------
 
 
 def test_a_text_is_classified(site: Site) -> None:
-    status, said = site.classify("hello")
+    status, body = site.classify("hello")
     assert status == 200
-    found = json.loads(said)
-    assert found["label"] == "POSITIVE"
-    assert found["scores"] == [["POSITIVE", 0.75], ["NEGATIVE", 0.25]]
-    assert (found["token_count"], found["truncated"]) == (5, False)
+    answer = json.loads(body)
+    assert answer["label"] == "POSITIVE"
+    assert answer["scores"] == [["POSITIVE", 0.75], ["NEGATIVE", 0.25]]
+    assert (answer["token_count"], answer["truncated"]) == (5, False)
     assert site.model.predicted == [["hello"]]
 
 
@@ -186,66 +185,72 @@ def test_a_text_is_classified(site: Site) -> None:
         {"Host": "elsewhere.example"},
     ],
 )
-def test_another_sites_page_may_not_ask(site: Site, headers: dict[str, str]) -> None:
+def test_requests_from_another_sites_page_are_refused(site: Site, headers: dict[str, str]) -> None:
     assert site.classify("hello", **headers)[0] == 403
     assert not site.model.predicted
 
 
-def test_the_page_itself_and_programs_may_ask(site: Site) -> None:
+def test_requests_from_the_page_and_from_programs_are_answered(site: Site) -> None:
     own = f"127.0.0.1:{site.server.port}"
     assert site.classify("hello", Sec_Fetch_Site="same-origin")[0] == 200
     assert site.classify("hello", Origin=f"http://{own}")[0] == 200
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_a_form_of_another_site_is_no_json(site: Site, kind: str) -> None:
+def test_content_types_that_a_form_can_send_are_refused(site: Site, kind: str) -> None:
     assert site.ask("/classify", "POST", '{"text": "hello"}', Content_Type=kind)[0] == 415
 
 
 @pytest.mark.parametrize(
-    ("text", "status", "words"),
+    ("text", "status", "reason"),
     [
-        ("x" * (CHARACTERS + 1), 413, f"too long: {CHARACTERS + 1} characters, at most"),
-        ("x" * 1_000_000, 413, "too long: at most"),
+        (
+            "x" * (MAX_CHARACTERS + 1),
+            413,
+            f"text too long: {MAX_CHARACTERS + 1} characters, at most",
+        ),
+        ("x" * 1_000_000, 413, "text too long: at most"),
         (" \n ", 400, "blank"),
         ("\u200b\u0000", 400, "blank"),
-        (17, 400, "send an object"),
-        (None, 400, "send an object"),
+        (17, 400, "send a JSON object"),
+        (None, 400, "send a JSON object"),
     ],
 )
-def test_what_is_no_text_is_refused_with_a_reason(
-    site: Site, text: object, status: int, words: str
+def test_an_invalid_text_is_refused_with_a_reason(
+    site: Site, text: object, status: int, reason: str
 ) -> None:
-    found, said = site.classify(text)
-    assert found == status
-    assert words in said
+    answered, body = site.classify(text)
+    assert answered == status
+    assert reason in body
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 60_000])
-def test_what_is_no_json_is_refused(site: Site, body: bytes) -> None:
+def test_invalid_json_is_refused(site: Site, body: bytes) -> None:
     assert site.ask("/classify", "POST", body, **JSON)[0] == 400
 
 
-def test_before_the_model_is_ready_there_is_no_answer(site: Site) -> None:
+def test_a_text_is_refused_until_the_model_is_ready(site: Site) -> None:
     site.health.verdict = (False, "warming")
     assert site.classify("hello") == (503, "the model is not ready: warming")
 
 
-def test_one_text_at_a_time_and_none_for_ever(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classify, "ANSWER_WITHIN", 1)
+def test_one_text_is_classified_at_a_time_within_a_bound(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classify, "ANSWER_TIMEOUT", 1)
     site.held.set()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(site.classify, "first")
-        wait_until(lambda: site.server._app._classify._busy, 10, "it is asked")
+        wait_until(lambda: site.server._app._classify._busy, 10, "it is pending")
         assert site.classify("second") == (503, "another text is being classified; try again")
-        assert first.result() == (503, "no answer within 1 s: the worker is busy")
+        assert first.result() == (503, "no answer within 1 s: the worker is busy; try again")
     site.held.clear()
     assert site.classify("third")[0] == 200
     assert site.model.predicted == [["third"]]
 
 
-def test_a_request_without_an_end_is_let_go(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classify, "_BODY_WITHIN", 0.2)
+def test_an_incomplete_request_times_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classify, "_BODY_TIMEOUT", 0.2)
     with socket.create_connection(("127.0.0.1", site.server.port), timeout=10) as raw:
         raw.sendall(
             b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -272,17 +277,15 @@ def test_a_request_without_an_end_is_let_go(site: Site, monkeypatch: pytest.Monk
         ("elsewhere.example", "192.0.2.7", False),
     ],
 )
-def test_a_page_for_this_machine_has_no_foreign_name(
-    host: str, listening: str, foreign: bool
-) -> None:
-    assert foreign_name(host, listening) is foreign
+def test_only_known_host_names_are_answered(host: str, listening: str, foreign: bool) -> None:
+    assert is_foreign_host(host, listening) is foreign
 
 
-def test_no_browser_is_no_site() -> None:
-    assert not foreign_site({})
+def test_a_request_without_browser_headers_is_from_no_foreign_site() -> None:
+    assert not is_foreign_site({})
 
 
-def test_who_leaves_in_the_middle_of_a_question_is_no_fault(site: Site) -> None:
+def test_a_client_that_disconnects_in_mid_request_is_no_error(site: Site) -> None:
     head = "POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", site.server.port), timeout=10) as asking:
         asking.sendall(f'{head}Content-Length: 40\r\n\r\n{{"text": '.encode())

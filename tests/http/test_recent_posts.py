@@ -1,4 +1,4 @@
-"""The last posts: few, a sample, and no text where texts are not to be shown."""
+"""The last posts are a small sample, without their texts unless `http.show_texts` is set."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from schemas import DeadLetterReason
 from tests.support.clocks import HandClock
 from tests.support.records import item, raw
 from worker.core.records import Classified, DeadLettered, Outcome, Prediction
-from worker.http.recent_posts import A_SECOND, KEPT, RecentPosts
+from worker.http.recent_posts import KEPT, PER_SECOND, RecentPosts
+
+LABELS = ("NEGATIVE", "POSITIVE")
 
 
 def posts(*, texts: bool) -> tuple[RecentPosts, HandClock]:
     clock = HandClock()
-    made = RecentPosts(texts=texts, clock=clock)
-    made.labels = ("NEGATIVE", "POSITIVE")
-    return made, clock
+    recent = RecentPosts(texts=texts, clock=clock)
+    return recent, clock
 
 
 def classified(offset: int, text: str = "hi") -> Outcome:
@@ -21,57 +22,57 @@ def classified(offset: int, text: str = "hi") -> Outcome:
 
 
 def test_the_newest_comes_first_with_its_probabilities() -> None:
-    seen, clock = posts(texts=True)
-    seen.note([classified(1, "one"), classified(2, "two")])
-    two, one = seen.latest()
-    assert two == {
+    recent, clock = posts(texts=True)
+    recent.note([classified(1, "one"), classified(2, "two")], LABELS)
+    newest, oldest = recent.latest()
+    assert newest == {
         "id": "in/0/2",
         "at": clock.wall_ms(),
         "text": "two",
         "characters": 3,
         "scores": [("POSITIVE", 0.8), ("NEGATIVE", 0.2)],
     }
-    assert one["text"] == "one"
+    assert oldest["text"] == "one"
 
 
-def test_without_leave_no_text_is_kept() -> None:
-    seen, _ = posts(texts=False)
-    seen.note([classified(1, "private")])
-    assert "private" not in str(vars(seen))
-    assert seen.latest()[0]["characters"] == 7
+def test_no_text_is_kept_unless_allowed() -> None:
+    recent, _ = posts(texts=False)
+    recent.note([classified(1, "private")], LABELS)
+    assert "private" not in str(vars(recent))
+    assert recent.latest()[0]["characters"] == 7
 
 
-def test_a_long_text_is_cut_and_an_odd_one_made_visible() -> None:
-    seen, _ = posts(texts=True)
-    seen.note([classified(1, "\x1b[2J\u202e" + "x" * 1_000_000)])
-    post = seen.latest()[0]
+def test_a_long_text_is_cut_and_control_characters_are_made_visible() -> None:
+    recent, _ = posts(texts=True)
+    recent.note([classified(1, "\x1b[2J\u202e" + "x" * 1_000_000)], LABELS)
+    post = recent.latest()[0]
     assert post["text"].startswith("[U+001B][2J[U+202E]xxx")
     assert len(post["text"]) < 350
     assert post["characters"] == 1_000_005
 
 
 def test_a_dead_letter_shows_its_reason() -> None:
-    seen, _ = posts(texts=True)
-    seen.note([DeadLettered(raw(5), DeadLetterReason.NOT_UTF8, "not UTF-8")])
-    assert seen.latest()[0]["reason"] == "not_utf8"
+    recent, _ = posts(texts=True)
+    recent.note([DeadLettered(raw(5), DeadLetterReason.NOT_UTF8, "not UTF-8")], LABELS)
+    assert recent.latest()[0]["reason"] == "not_utf8"
 
 
-def test_only_some_of_each_second_are_kept() -> None:
-    """What the page costs must not grow with the stream."""
-    seen, clock = posts(texts=True)
+def test_a_few_posts_of_each_second_are_kept() -> None:
+    """So the page's cost does not grow with the stream."""
+    recent, clock = posts(texts=True)
     for _ in range(100):
-        seen.note([classified(n) for n in range(50)])
-    assert len(seen.latest()) == A_SECOND
+        recent.note([classified(n) for n in range(50)], LABELS)
+    assert len(recent.latest()) == PER_SECOND
     for _ in range(10):
         clock.sleep(1)
-        seen.note([classified(n) for n in range(50)])
-    assert len(seen.latest()) == KEPT
+        recent.note([classified(n) for n in range(50)], LABELS)
+    assert len(recent.latest()) == KEPT
 
 
-def test_a_slow_stream_is_shown_whole() -> None:
-    seen, _ = posts(texts=True)
-    for n in range(A_SECOND + 1):
-        seen.note([classified(n)])
-    assert [post["id"] for post in seen.latest()] == [
-        f"in/0/{n}" for n in reversed(range(A_SECOND))
+def test_every_post_of_a_slow_stream_is_kept() -> None:
+    recent, _ = posts(texts=True)
+    for n in range(PER_SECOND + 1):
+        recent.note([classified(n)], LABELS)
+    assert [post["id"] for post in recent.latest()] == [
+        f"in/0/{n}" for n in reversed(range(PER_SECOND))
     ]

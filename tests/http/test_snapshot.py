@@ -1,4 +1,4 @@
-"""What the page shows is what the registry counts, and what happened between two looks."""
+"""A snapshot has the registry's counts, and rates and quantiles between two readings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from worker.core.records import Encoded, RecordRef
 from worker.http.health import Verdict
 from worker.http.reading import between, quantile
 from worker.http.recent_posts import RecentPosts
-from worker.http.snapshot import KEPT, Snapshot
+from worker.http.snapshot import KEPT, SnapshotBuilder
 from worker.metrics import Metrics
 
 
-class Well:
+class JoiningHealth:
     def live(self) -> Verdict:
         return True, "running"
 
@@ -35,12 +35,12 @@ def encoded(
 
 
 class Watched:
-    """A worker's metrics, and the page's look at them."""
+    """A worker's metrics, and the snapshots of them."""
 
     def __init__(self) -> None:
         self.metrics, self.clock = Metrics(), HandClock()
         posts = RecentPosts(texts=False, clock=self.clock)
-        self.picture = Snapshot(self.metrics, Well(), posts, self.clock)
+        self.snapshots = SnapshotBuilder(self.metrics, JoiningHealth(), posts, self.clock)
 
     def label(self, number: int, label: str = "POSITIVE", age_ms: int = 40) -> None:
         now_ms = self.clock.wall_ms()
@@ -50,7 +50,7 @@ class Watched:
 
     def after(self, seconds: float) -> dict[str, Any]:
         self.clock.sleep(seconds)
-        return json.loads(json.dumps(self.picture.take()))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(self.snapshots.take()))  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -69,39 +69,39 @@ def test_totals_are_those_of_the_registry(watched: Watched) -> None:
     watched.metrics.offset_lag.labels("in", "10").set(1)
     watched.metrics.consumed.inc(12)
     watched.metrics.label_drift.set(0.3)
-    shown = watched.after(1)
-    assert shown["totals"]["published"] == 8
-    assert shown["totals"]["consumed"] == 12
-    assert shown["labels"] == {"NEGATIVE": 3, "POSITIVE": 5}
-    assert shown["dead_letters"] == {"not_json": 1}
-    assert shown["lag"]["records"] == 8
-    assert [one["partition"] for one in shown["lag"]["partitions"]] == [2, 10]
-    assert dict(map(tuple, shown["confidence"]))[0.95] == 8
-    assert sum(value for _, value in shown["confidence"]) == 8
-    assert shown["worker"]["words"] == "joining the group"
-    assert shown["drift"] == [
+    snapshot = watched.after(1)
+    assert snapshot["totals"]["published"] == 8
+    assert snapshot["totals"]["consumed"] == 12
+    assert snapshot["labels"] == {"NEGATIVE": 3, "POSITIVE": 5}
+    assert snapshot["dead_letters"] == {"not_json": 1}
+    assert snapshot["lag"]["records"] == 8
+    assert [row["partition"] for row in snapshot["lag"]["partitions"]] == [2, 10]
+    assert dict(map(tuple, snapshot["confidence"]))[0.95] == 8
+    assert sum(value for _, value in snapshot["confidence"]) == 8
+    assert snapshot["worker"]["reason"] == "joining the group"
+    assert snapshot["drift"] == [
         {"of": "label", "index": 0.3, "reading": "shifted"},
         {"of": "confidence", "index": 0.0, "reading": ""},
     ]
 
 
-def test_a_rate_needs_two_looks(watched: Watched) -> None:
+def test_a_rate_needs_two_readings(watched: Watched) -> None:
     watched.label(100)
     assert watched.after(1)["texts_per_second"] is None
     watched.label(30)
     assert watched.after(2)["texts_per_second"] == 15
 
 
-def test_rates_and_quantiles_forget_what_is_long_ago(watched: Watched) -> None:
+def test_rates_and_quantiles_cover_recent_seconds_only(watched: Watched) -> None:
     watched.after(1)
     watched.label(1000, age_ms=9_000)
     assert 5 < watched.after(1)["latency"]["p50"] < 10
     for _ in range(40):
         watched.label(10, age_ms=40)
-        shown = watched.after(1)
-    assert shown["texts_per_second"] == 10
-    assert 0.025 < shown["latency"]["p99"] <= 0.05
-    assert watched.after(600)["texts_per_second"] is None, "nobody looked meanwhile"
+        snapshot = watched.after(1)
+    assert snapshot["texts_per_second"] == 10
+    assert 0.025 < snapshot["latency"]["p99"] <= 0.05
+    assert watched.after(600)["texts_per_second"] is None, "no reading in between"
 
 
 def test_a_busy_stage_is_shown_as_its_share_of_the_time(watched: Watched) -> None:
@@ -109,7 +109,7 @@ def test_a_busy_stage_is_shown_as_its_share_of_the_time(watched: Watched) -> Non
     watched.metrics.busy.labels("infer").inc(3)
     watched.metrics.stage.labels("infer").observe(1.5)
     watched.metrics.stage.labels("infer").observe(0.5)
-    stages = {one["name"]: one for one in watched.after(4)["stages"]}
+    stages = {stage["name"]: stage for stage in watched.after(4)["stages"]}
     assert stages["infer"] == {"name": "infer", "seconds": 1.0, "busy": 0.75}
     assert stages["queue"]["seconds"] is None
     assert stages["queue"]["busy"] is None
@@ -117,9 +117,9 @@ def test_a_busy_stage_is_shown_as_its_share_of_the_time(watched: Watched) -> Non
 
 def test_the_charts_keep_five_minutes(watched: Watched) -> None:
     for _ in range(KEPT + 10):
-        shown = watched.after(1)
-    assert len(watched.picture.points) == KEPT
-    assert watched.picture.points[-1] == shown["point"]
+        snapshot = watched.after(1)
+    assert len(watched.snapshots.points) == KEPT
+    assert watched.snapshots.points[-1] == snapshot["point"]
 
 
 def test_a_model_of_a_thousand_labels_shows_the_most_frequent(watched: Watched) -> None:
@@ -129,7 +129,7 @@ def test_a_model_of_a_thousand_labels_shows_the_most_frequent(watched: Watched) 
 
 
 @pytest.mark.parametrize(
-    ("buckets", "share", "found"),
+    ("buckets", "share", "expected"),
     [
         ([], 0.5, None),
         ([(1.0, 0.0), (math.inf, 0.0)], 0.5, None),
@@ -138,9 +138,11 @@ def test_a_model_of_a_thousand_labels_shows_the_most_frequent(watched: Watched) 
         ([(1.0, 5.0), (2.0, 5.0), (math.inf, 10.0)], 0.99, 2.0),
     ],
 )
-def test_quantiles(buckets: list[tuple[float, float]], share: float, found: float | None) -> None:
-    assert quantile(buckets, share) == pytest.approx(found)
+def test_quantiles(
+    buckets: list[tuple[float, float]], share: float, expected: float | None
+) -> None:
+    assert quantile(buckets, share) == pytest.approx(expected)
 
 
-def test_between_two_looks_lies_what_came(watched: Watched) -> None:
+def test_between_returns_the_observations_of_each_bucket() -> None:
     assert between([(1.0, 2.0)], [(1.0, 5.0), (2.0, 6.0)]) == [(1.0, 3.0), (2.0, 6.0)]

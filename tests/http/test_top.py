@@ -1,4 +1,4 @@
-"""`streamlabel top`: the page's picture in a terminal, and nothing foreign that steers it."""
+"""`streamlabel top` shows the page's figures in a terminal; no text can control the terminal."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rich.console import Console
 
 from tests.support.sites import Site
 from tests.support.workers import clock, free_port, wait_until
-from worker.cli import top as command
+from worker.cli import top as top_module
 from worker.errors import SettingsError
-from worker.http import client as top_stream
-from worker.http.client import Unwatchable, pictures
+from worker.http import client as client_module
+from worker.http.client import WatchError, snapshots
 from worker.http.terminal import line, screen
 from worker.settings import child_environment
 
@@ -37,15 +37,15 @@ def site() -> Iterator[Site]:
         yield site
 
 
-def picture(site: Site) -> dict[str, Any]:
-    shown = next(pictures(f"http://127.0.0.1:{site.server.port}"))
-    return shown | {"history": [1.0, None, 3.0]}
+def snapshot_of(site: Site) -> dict[str, Any]:
+    snapshot = next(snapshots(f"http://127.0.0.1:{site.server.port}"))
+    return snapshot | {"history": [1.0, None, 3.0]}
 
 
-def printed(shown: dict[str, Any], width: int = 120, gone: str = "") -> str:
-    """As plain text: what it takes to colour it is left out."""
+def printed(snapshot: dict[str, Any], width: int = 120, failure: str = "") -> str:
+    """Render the screen as plain text, without colour codes."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(screen(shown, width, gone))
+    console.print(screen(snapshot, width, failure))
     out = console.file
     assert isinstance(out, io.StringIO)
     return out.getvalue()
@@ -65,13 +65,13 @@ def top(site: Site | int, *more: str, **variables: str) -> subprocess.CompletedP
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 200])
-def test_the_picture_fits_and_has_the_numbers_of_metrics(site: Site, width: int) -> None:
+def test_the_screen_fits_and_has_the_figures_of_the_metrics(site: Site, width: int) -> None:
     for _ in range(3):
         site.label("a fine day", "another one")
     site.metrics.offset_lag.labels("texts.in", "3").set(1234)
-    found = printed(picture(site), width)
-    assert max(map(len, found.splitlines())) <= width
-    for told in (
+    output = printed(snapshot_of(site), width)
+    assert max(map(len, output.splitlines())) <= width
+    for expected in (
         "6 labelled",
         "1,234",
         "POSITIVE",
@@ -80,27 +80,27 @@ def test_the_picture_fits_and_has_the_numbers_of_metrics(site: Site, width: int)
         "a fine day",
         "starting",
     ):
-        assert told in found, found
+        assert expected in output, output
 
 
-def test_hostile_texts_are_shown_and_not_obeyed(site: Site) -> None:
+def test_control_characters_are_shown_and_not_sent_to_the_terminal(site: Site) -> None:
     site.label(HOSTILE, label="[blink]\x1b[31mLABEL")
-    found = printed(picture(site))
-    assert "[red]bold[/red]" in found
-    assert "[U+001B]" in found
-    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(found)
-    assert len(found) < 20_000
+    output = printed(snapshot_of(site))
+    assert "[red]bold[/red]" in output
+    assert "[U+001B]" in output
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(output)
+    assert len(output) < 20_000
 
 
-def test_a_shift_is_said(site: Site) -> None:
+def test_drift_is_shown(site: Site) -> None:
     site.label("hi")
     site.metrics.label_drift.set(0.7)
     site.metrics.confidence_drift.set(0.02)
-    found = printed(picture(site))
-    assert "drift: label 0.70 shifted confidence 0.02 stable" in found
+    output = printed(snapshot_of(site))
+    assert "drift: label 0.70 shifted confidence 0.02 stable" in output
 
 
-def test_once_prints_one_picture_and_ends(site: Site) -> None:
+def test_once_prints_one_screen_and_exits(site: Site) -> None:
     site.label("hi")
     done = top(site, "--once")
     assert (done.returncode, done.stderr) == (0, "")
@@ -108,7 +108,7 @@ def test_once_prints_one_picture_and_ends(site: Site) -> None:
     assert "\x1b" not in done.stdout
 
 
-def test_a_pipe_gets_a_line_a_second_and_is_told_when_the_worker_goes(site: Site) -> None:
+def test_a_pipe_gets_a_line_a_second_and_a_line_when_the_worker_stops(site: Site) -> None:
     site.label("hi")
     program = [sys.executable, "-P", "-m", "worker", "top", f"127.0.0.1:{site.server.port}"]
     with subprocess.Popen(
@@ -118,36 +118,36 @@ def test_a_pipe_gets_a_line_a_second_and_is_told_when_the_worker_goes(site: Site
             assert process.stdout
             assert "1 labelled" in process.stdout.readline()
             site.close()
-            told = ""
-            while "trying again" not in told:
-                told = process.stdout.readline()
-            assert f"127.0.0.1:{site.server.port}" in told
+            line = ""
+            while "trying again" not in line:
+                line = process.stdout.readline()
+            assert f"127.0.0.1:{site.server.port}" in line
         finally:
             process.kill()
 
 
-def test_a_worker_with_a_token_is_watched_by_who_has_it(tmp_path: Path) -> None:
+def test_a_worker_with_a_token_is_shown_to_holders_of_the_token(tmp_path: Path) -> None:
     token, file = "a-token-of-32-letters-0123456789", tmp_path / "token"
     file.write_text(f"{token}\n")
     with closing(Site(token=token)) as site:
         site.label("hi")
         refused = top(site, "--once")
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert "refuses: 401 give http.token" in refused.stderr
+        assert "refuses: 401 send http.token" in refused.stderr
         done = top(site, "--once", STREAMLABEL_HTTP_TOKEN_FILE=str(file))
         assert (done.returncode, done.stderr) == (0, "")
         assert "1 labelled" in done.stdout
 
 
-def test_nobody_there_is_told_with_what_to_look_at() -> None:
+def test_the_error_of_a_closed_port_says_what_to_check() -> None:
     done = top(free_port(), "--once")
     assert (done.returncode, done.stdout) == (1, "")
     assert "does a worker run there, with http.enabled and this http.port?" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-class Stranger(BaseHTTPRequestHandler):
-    """A server that is no worker's."""
+class OtherHandler(BaseHTTPRequestHandler):
+    """Answers as a server that is not a worker."""
 
     body, kind = b"<html>hello</html>", "text/html"
 
@@ -161,8 +161,8 @@ class Stranger(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def stranger(body: bytes, kind: str) -> Iterator[str]:
-    handler = type("Handler", (Stranger,), {"body": body, "kind": kind})
+def other_server(body: bytes, kind: str) -> Iterator[str]:
+    handler = type("Handler", (OtherHandler,), {"body": body, "kind": kind})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         try:
@@ -172,25 +172,37 @@ def stranger(body: bytes, kind: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "words"),
+    ("body", "kind", "message"),
     [
-        (b"<html>hello</html>", "text/html", "no streamlabel worker"),
-        (b"event: picture\ndata: nonsense\n\n", "text/event-stream", "not as a streamlabel worker"),
-        (b"event: picture\ndata: " + b"[" * 100_000, "text/event-stream", "not as a streamlabel"),
-        (b"event: picture\ndata: " + b"x" * 9_000_000, "text/event-stream", "not as a streamlabel"),
-        (b"", "text/event-stream", "ended the connection"),
+        (b"<html>hello</html>", "text/html", "not a streamlabel worker"),
+        (
+            b"event: snapshot\ndata: nonsense\n\n",
+            "text/event-stream",
+            "not answer as a streamlabel worker",
+        ),
+        (
+            b"event: snapshot\ndata: " + b"[" * 100_000,
+            "text/event-stream",
+            "not answer as a streamlabel",
+        ),
+        (
+            b"event: snapshot\ndata: " + b"x" * 9_000_000,
+            "text/event-stream",
+            "not answer as a streamlabel",
+        ),
+        (b"", "text/event-stream", "closed the connection"),
         (b"\x1b[2J go away", "", r"403 \[U\+001B\]\[2J go away"),
     ],
 )
-def test_a_stranger_is_named(body: bytes, kind: str, words: str) -> None:
-    with stranger(body, kind) as url, pytest.raises(Unwatchable, match=words):
-        list(pictures(url))
+def test_the_error_of_another_server_says_so(body: bytes, kind: str, message: str) -> None:
+    with other_server(body, kind) as url, pytest.raises(WatchError, match=message):
+        list(snapshots(url))
 
 
-class Talker(BaseRequestHandler):
-    """Says something over and over, for a few seconds, to whoever connects."""
+class RepeatingHandler(BaseRequestHandler):
+    """Sends the same bytes over and over, for a few seconds, to every client."""
 
-    head, words = b"", b""
+    head, chunk = b"", b""
 
     def handle(self) -> None:
         until = clock.monotonic() + 5
@@ -198,7 +210,7 @@ class Talker(BaseRequestHandler):
             self.request.recv(10_000)
             self.request.sendall(self.head)
             while clock.monotonic() < until:
-                self.request.sendall(self.words)
+                self.request.sendall(self.chunk)
                 clock.sleep(0.02)
 
 
@@ -206,7 +218,7 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("head", "words"),
+    ("head", "chunk"),
     [
         (STREAM, b"x"),
         (STREAM, b": I am here\n\n"),
@@ -216,19 +228,19 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", b"a"),
         (STREAM.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"), b"1\r\nx\r\n"),
     ],
-    ids=["no line", "comments", "no picture", "100", "no head", "no refusal", "chunks"],
+    ids=["no line", "comments", "no snapshot", "100", "no head", "no error body", "chunks"],
 )
-def test_a_stranger_that_talks_and_shows_nothing_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, head: bytes, words: bytes
+def test_a_server_that_sends_bytes_but_no_snapshot_times_out(
+    monkeypatch: pytest.MonkeyPatch, head: bytes, chunk: bytes
 ) -> None:
-    """Each byte alone comes in time."""
-    monkeypatch.setattr(top_stream, "_SILENCE", 0.5)
-    handler = type("Handler", (Talker,), {"head": head, "words": words})
+    """Even though each byte alone arrives in time."""
+    monkeypatch.setattr(client_module, "_SILENCE", 0.5)
+    handler = type("Handler", (RepeatingHandler,), {"head": head, "chunk": chunk})
     with ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         try:
-            with pytest.raises(Unwatchable, match=r"has shown nothing for 0\.5 s"):
-                list(pictures(f"http://127.0.0.1:{server.server_address[1]}"))
+            with pytest.raises(WatchError, match=r"has sent no snapshot for 0\.5 s"):
+                list(snapshots(f"http://127.0.0.1:{server.server_address[1]}"))
         finally:
             server.shutdown()
 
@@ -240,7 +252,7 @@ ODD: tuple[Any, ...] = (
 
 
 def altered(node: Any) -> Iterator[Any]:
-    """The same picture with each part in turn replaced by each odd value."""
+    """Yield the snapshot with each part in turn replaced by each odd value."""
     yield from ODD
     pairs = list(node.items() if isinstance(node, dict) else enumerate(node))
     for key, part in pairs if isinstance(node, dict | list) else ():
@@ -250,31 +262,31 @@ def altered(node: Any) -> Iterator[Any]:
             yield copy
 
 
-def test_whatever_a_picture_holds_it_is_shown_or_refused(
+def test_a_snapshot_with_odd_values_is_shown_or_refused(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.label("a fine day")
     site.metrics.offset_lag.labels("texts.in", "3").set(1234)
-    found, refused = next(pictures(f"http://127.0.0.1:{site.server.port}")), 0
-    one_of_each = found | {"posts": found["posts"][:1], "stages": found["stages"][:1]}
+    snapshot, refused = next(snapshots(f"http://127.0.0.1:{site.server.port}")), 0
+    smallest = snapshot | {"posts": snapshot["posts"][:1], "stages": snapshot["stages"][:1]}
 
-    def show(shown: dict[str, Any], gone: str) -> None:
-        out = printed(shown, 80, gone)
-        assert "\x1b" not in out + line(shown)
+    def show(shown: dict[str, Any], failure: str) -> None:
+        output = printed(shown, 80, failure)
+        assert "\x1b" not in output + line(shown)
 
-    for picture in altered(one_of_each):
-        monkeypatch.setattr(top_stream, "pictures", lambda *_, of=picture: iter([of]))
+    for changed in altered(smallest):
+        monkeypatch.setattr(client_module, "snapshots", lambda *_, only=changed: iter([only]))
         try:
-            command._watch("http://there", "", show, once=True)
-        except Unwatchable:
+            top_module._watch("http://there", "", show, once=True)
+        except WatchError:
             refused += 1
     assert refused > 100
 
 
-@pytest.mark.parametrize("picture", [b"[1]", b"{}", b'{"texts_per_second": 1}'])
-def test_a_picture_of_another_version_is_told_without_a_stack(picture: bytes) -> None:
-    body = b"event: picture\ndata: " + picture + b"\n\n"
-    with stranger(body, "text/event-stream") as url:
+@pytest.mark.parametrize("snapshot", [b"[1]", b"{}", b'{"texts_per_second": 1}'])
+def test_a_snapshot_of_another_version_is_refused_without_a_stack_trace(snapshot: bytes) -> None:
+    body = b"event: snapshot\ndata: " + snapshot + b"\n\n"
+    with other_server(body, "text/event-stream") as url:
         done = top(int(url.rpartition(":")[2]), "--once")
     assert (done.returncode, done.stdout) == (1, "")
     assert "shows what this version does not know" in done.stderr
@@ -293,18 +305,18 @@ def test_a_picture_of_another_version_is_told_without_a_stack(picture: bytes) ->
         "x" * 99,
     ],
 )
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match=r"http://127\.0\.0\.1:9100"):
-        list(pictures(url))
+        list(snapshots(url))
 
 
-def test_a_line_says_what_matters(site: Site) -> None:
+def test_a_line_has_the_main_figures(site: Site) -> None:
     site.label("hi")
-    shown: dict[str, Any] = {}
+    snapshot: dict[str, Any] = {}
 
     def counted() -> bool:
-        shown.update(picture(site))
-        return shown["totals"]["published"] == 1
+        snapshot.update(snapshot_of(site))
+        return snapshot["totals"]["published"] == 1
 
     wait_until(counted, what="it is counted")
-    assert line(shown).endswith("1 labelled, 0 dead letters, starting")
+    assert line(snapshot).endswith("1 labelled, 0 dead letters, starting")

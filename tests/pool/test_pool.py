@@ -1,6 +1,6 @@
-"""A pool's parent: when it starts a process again, when it gives up, how all end together.
+"""A pool's parent restarts processes, gives up on a crash loop, and stops all of them together.
 
-The processes here are small programs that speak the protocol and do nothing else.
+The processes here are small programs that speak the pool's protocol and do nothing else.
 """
 
 from __future__ import annotations
@@ -30,47 +30,48 @@ from worker.http.feeds import PageFeeds
 from worker.http.health import Verdict
 from worker.http.server import HttpServer
 from worker.metrics import Metrics
-from worker.pool import reports, shares, slot, supervisor
-from worker.pool.ask import PoolAskQueue
+from worker.pool import reports, shares, supervisor
+from worker.pool import slot as slot_module
+from worker.pool.ask import AskRouter
 from worker.pool.child import Child, command
 from worker.pool.entry import _lines
 from worker.pool.reports import ChildReport, Reporter, decode
 from worker.pool.shares import cores, slot_settings
-from worker.pool.slot import GIVE_UP_AT, RAN_WELL, Slot
+from worker.pool.slot import MAX_FAILURES, STABLE_AFTER, Slot
 from worker.pool.supervisor import Pool
 from worker.runtime.progress import Progress
 from worker.settings import HttpSettings, load
 
 READY = ChildReport((True, "running"), (True, "running"))
-LONG = 300_000  # characters, more than a pipe holds
+LONG = 300_000  # characters; more than a pipe's buffer
 
-# -- a slot ----------------------------------------------------------------------------------------
+# -- a slot --------------------------------------------------------------------------------------
 
 
 class FakeChild(Child):
-    """Ends when the test says so."""
+    """A process that ends when a test sets its exit code."""
 
-    def __init__(self, heard_at: float) -> None:
-        self.pid, self.code, self.words = 1, None, "no reason"
-        self.report, self.heard_at = None, heard_at
+    def __init__(self, reported_at: float) -> None:
+        self.pid, self.code, self.error = 1, None, "no reason"
+        self.report, self.reported_at = None, reported_at
 
     def poll(self) -> int | None:
         return self.code
 
     @property
     def reason(self) -> str:
-        return self.words
+        return self.error
 
 
-class OneSlot:
-    """A slot, its processes, and what it was told to wait."""
+class SlotHarness:
+    """A slot with fake processes, and a record of its callbacks."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = HandClock()
         self.started: list[FakeChild] = []
         self.ends = self.restarts = 0
         self.attempts: list[int] = []
-        monkeypatch.setattr(slot, "backoff", self._backoff)
+        monkeypatch.setattr(slot_module, "backoff", self._backoff)
         self.slot = Slot(
             3,
             start=self._start,
@@ -95,7 +96,7 @@ class OneSlot:
         return attempt * base
 
     def live_for(self, seconds: float, code: int, report: ChildReport | None = None) -> None:
-        """One life, from the start to the end."""
+        """Start a process, let it run and end it."""
         self.slot.step()
         child = self.started[-1]
         child.report = report
@@ -105,123 +106,121 @@ class OneSlot:
         self.slot.step()
 
     def wait(self) -> None:
-        """Until it may start again, and not before."""
-        number = len(self.started)
+        """Wait for the backoff, and check that the slot does not start earlier."""
+        count = len(self.started)
         self.slot.step()
-        assert len(self.started) == number
+        assert len(self.started) == count
         self.clock.sleep(self.attempts[-1] * 0.5)
 
 
 @pytest.fixture
-def one(monkeypatch: pytest.MonkeyPatch) -> OneSlot:
-    return OneSlot(monkeypatch)
+def harness(monkeypatch: pytest.MonkeyPatch) -> SlotHarness:
+    return SlotHarness(monkeypatch)
 
 
-def test_the_wait_grows_from_end_to_end_and_is_short_again_after_a_good_run(one: OneSlot) -> None:
+def test_the_backoff_grows_and_is_reset_by_a_stable_run(harness: SlotHarness) -> None:
     for _ in range(3):
-        one.live_for(1, 1)
-        one.wait()
-    one.live_for(RAN_WELL, 1, READY)
-    one.wait()
-    one.live_for(1, 1, READY)
-    assert one.attempts == [1, 2, 3, 1, 2]
-    assert (one.ends, one.restarts) == (5, 4)
+        harness.live_for(1, 1)
+        harness.wait()
+    harness.live_for(STABLE_AFTER, 1, READY)
+    harness.wait()
+    harness.live_for(1, 1, READY)
+    assert harness.attempts == [1, 2, 3, 1, 2]
+    assert (harness.ends, harness.restarts) == (5, 4)
 
 
 @pytest.mark.parametrize("code", [0, 1, -9])
-def test_any_end_that_was_not_asked_for_is_followed_by_another_start(
-    one: OneSlot, code: int
-) -> None:
-    one.live_for(1, code)
-    assert one.slot.live() == (True, "waits to be started again")
-    assert not one.slot.ready()[0]
-    one.wait()
-    one.slot.step()
-    assert len(one.started) == 2
+def test_a_process_that_ends_by_itself_is_restarted(harness: SlotHarness, code: int) -> None:
+    harness.live_for(1, code)
+    assert harness.slot.live() == (True, "waiting to restart")
+    assert not harness.slot.ready()[0]
+    harness.wait()
+    harness.slot.step()
+    assert len(harness.started) == 2
 
 
 @pytest.mark.parametrize("report", [None, READY])
 def test_a_crash_loop_ends_the_pool_with_the_last_reason(
-    one: OneSlot, report: ChildReport | None
+    harness: SlotHarness, report: ChildReport | None
 ) -> None:
-    for _ in range(GIVE_UP_AT - 1):
-        one.live_for(RAN_WELL - 1, 1, report)
-        one.wait()
-    one.slot.step()
-    one.started[-1].words = "no model there"
-    with pytest.raises(Fatal, match=r"slot 3 ended 5 times in a row .* no model there"):
-        one.live_for(0, 1)
+    for _ in range(MAX_FAILURES - 1):
+        harness.live_for(STABLE_AFTER - 1, 1, report)
+        harness.wait()
+    harness.slot.step()
+    harness.started[-1].error = "no such model"
+    with pytest.raises(Fatal, match=r"slot 3 failed 5 times in a row, .* no such model"):
+        harness.live_for(0, 1)
 
 
-def test_settings_that_one_refuses_are_tried_no_more(one: OneSlot) -> None:
-    one.slot.step()
-    one.started[0].words = "no such device"
+def test_a_process_that_refuses_its_settings_is_not_restarted(harness: SlotHarness) -> None:
+    harness.slot.step()
+    harness.started[0].error = "no such device"
     with pytest.raises(SettingsError, match="slot 3: no such device"):
-        one.live_for(0, 2)
+        harness.live_for(0, 2)
 
 
-def test_health_is_what_the_process_says_of_itself(one: OneSlot) -> None:
-    one.slot.step()
-    assert (one.slot.live(), one.slot.ready()) == ((True, "starting"), (False, "starting"))
-    one.started[0].report = ChildReport((True, "warming"), (False, "warming"))
-    assert (one.slot.live(), one.slot.ready()) == ((True, "warming"), (False, "warming"))
-    one.started[0].report = ChildReport((False, "infer holds 5"), (True, "running"))
-    assert (one.slot.live(), one.slot.ready()) == ((False, "infer holds 5"),) * 2
+def test_a_slot_has_the_health_that_its_process_reports(harness: SlotHarness) -> None:
+    harness.slot.step()
+    assert (harness.slot.live(), harness.slot.ready()) == ((True, "starting"), (False, "starting"))
+    harness.started[0].report = ChildReport((True, "warming"), (False, "warming"))
+    assert (harness.slot.live(), harness.slot.ready()) == ((True, "warming"), (False, "warming"))
+    harness.started[0].report = ChildReport((False, "infer holds 5"), (True, "running"))
+    assert (harness.slot.live(), harness.slot.ready()) == ((False, "infer holds 5"),) * 2
 
 
-def test_a_process_that_says_nothing_any_more_is_red(one: OneSlot) -> None:
-    one.slot.step()
-    one.started[0].report = READY
-    one.clock.sleep(21)
-    assert one.slot.live() == (False, "has not reported for 21 s")
-    assert not one.slot.ready()[0]
+def test_a_process_without_reports_is_not_live(harness: SlotHarness) -> None:
+    harness.slot.step()
+    harness.started[0].report = READY
+    harness.clock.sleep(21)
+    assert harness.slot.live() == (False, "no report for 21 s")
+    assert not harness.slot.ready()[0]
 
 
-# -- processes ---------------------------------------------------------------------------------------
+# -- processes -----------------------------------------------------------------------------------
 
 PROGRAM = """
 import json, os, signal, sys, time
-order = json.loads(sys.stdin.readline())
-slot, given = order["slot"], order["settings"]
+config = json.loads(sys.stdin.readline())
+slot, settings = config["slot"], config["settings"]
 mode, home = sys.argv[1], sys.argv[2]
 lives = os.path.join(home, f"lives-{slot}")
 with open(lives, "a") as file:
     file.write("x")
 life = os.path.getsize(lives)
-words = given["kafka.client_id"] + " " + os.environ["RAYON_NUM_THREADS"]
-def say(published=0, reason="", answer=None):
+status = settings["kafka.client_id"] + " " + os.environ["RAYON_NUM_THREADS"]
+def report(published=0, reason="", answer=None):
     samples = [["streamlabel_records_published_total", {}, published, None]]
     family = ["streamlabel_records_published", "Help.", "counter", "", samples]
-    line = {"live": [True, words], "ready": [True, words], "metrics": [family], "reason": reason}
-    line["posts"] = [{"id": f"{slot}-{n}", "at": 2 * n + slot} for n in range(9) if order["page"]]
+    line = {"live": [True, status], "ready": [True, status], "metrics": [family], "reason": reason}
+    line["posts"] = [{"id": f"{slot}-{n}", "at": 2 * n + slot} for n in range(9) if config["page"]]
     line["answer"] = answer
     print(json.dumps(line), flush=True)
 def stop(number, frame):
-    bad = slot == 0 and mode.startswith("unclean")
-    say(10, "could not drain" if bad else "")
+    unclean = slot == 0 and mode.startswith("unclean")
+    report(10, "could not drain" if unclean else "")
     if mode == "unclean, then signalled":
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
-    sys.exit(bad)
+    sys.exit(unclean)
 signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "deaf" else stop)
 if mode == "refuses" and slot == 1:
-    say(0, "no such device")
+    report(0, "no such device")
     sys.exit(2)
-say(10 if life == 1 else 1)
+report(10 if life == 1 else 1)
 for line in sys.stdin:
     text = json.loads(line)["text"]
     if text == "deadly":
         os.kill(os.getpid(), signal.SIGKILL)
     prediction = {"probabilities": [1.0], "token_count": len(text), "truncated": False}
-    told = {"labels": [f"slot {slot}"], "prediction": prediction, "seconds": 0.5}
-    say(answer="it fails" if text == "strange" else told)
+    answer = {"labels": [f"slot {slot}"], "prediction": prediction, "seconds": 0.5}
+    report(answer="it fails" if text == "strange" else answer)
 while mode == "deaf":
     time.sleep(0.05)
 """
 
 
 class RunningPool:
-    """A pool on a thread of its own; `error` is what it ended with."""
+    """A pool on a thread of its own; `error` is the exception that ended it."""
 
     def __init__(self, mode: str, home: Path, **more: Any) -> None:
         settings = load({"processes": 2, "model.threads": 3, **more}, environ={}).settings
@@ -264,7 +263,7 @@ def running(mode: str, home: Path, **more: Any) -> Iterator[RunningPool]:
         pool.end()
 
 
-def test_all_run_with_their_own_names_and_end_together(
+def test_all_processes_run_under_their_own_names_and_stop_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
@@ -275,11 +274,11 @@ def test_all_run_with_their_own_names_and_end_together(
     assert pool.value("streamlabel_records_published_total") == 20
 
 
-def test_the_page_of_a_pool_shows_the_last_posts_of_all(tmp_path: Path) -> None:
+def test_the_page_of_a_pool_shows_the_last_posts_of_all_processes(tmp_path: Path) -> None:
     with running("obeys", tmp_path) as pool:
         pool.wait_ready()
-        found = [post["id"] for post in pool.pool.latest()]
-        assert found == [f"{slot}-{n}" for n in range(8, 4, -1) for slot in (1, 0)]
+        ids = [post["id"] for post in pool.pool.latest()]
+        assert ids == [f"{slot}-{n}" for n in range(8, 4, -1) for slot in (1, 0)]
         assert pool.end() is None
 
 
@@ -290,26 +289,26 @@ def test_without_a_page_no_process_keeps_posts(tmp_path: Path) -> None:
         assert pool.end() is None
 
 
-def test_a_process_that_is_killed_is_started_again_and_its_counts_stay(tmp_path: Path) -> None:
+def test_a_killed_process_is_restarted_and_its_counts_stay(tmp_path: Path) -> None:
     with running("obeys", tmp_path) as pool:
         pool.wait_ready()
-        seen = [pool.value("streamlabel_records_published_total")]
+        values = [pool.value("streamlabel_records_published_total")]
         child = pool.pool._slots[1].child
         assert child is not None
         child.kill()
 
-        def again() -> bool:
-            seen.append(pool.value("streamlabel_records_published_total"))
-            return seen[-1] == 21
+        def restarted() -> bool:
+            values.append(pool.value("streamlabel_records_published_total"))
+            return values[-1] == 21
 
-        wait_until(again, what="the second life has counted")
-        assert seen == sorted(seen)
-        assert seen[0] == 20
+        wait_until(restarted, what="the second process has counted")
+        assert values == sorted(values)
+        assert values[0] == 20
         assert pool.value("streamlabel_process_restarts_total") == 1
         assert pool.end() is None
 
 
-def test_one_that_refuses_its_settings_ends_the_others(tmp_path: Path) -> None:
+def test_a_process_that_refuses_its_settings_stops_the_pool(tmp_path: Path) -> None:
     with running("refuses", tmp_path) as pool:
         pool.thread.join(60)
         assert isinstance(pool.error, SettingsError)
@@ -317,8 +316,8 @@ def test_one_that_refuses_its_settings_ends_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["unclean", "unclean, then signalled"])
-def test_an_end_that_was_not_clean_is_told(tmp_path: Path, mode: str) -> None:
-    """Also where a signal finds it on its way out, and takes the place of its exit code."""
+def test_an_unclean_stop_is_reported(tmp_path: Path, mode: str) -> None:
+    """Also if a signal during the exit replaces the exit code."""
     with running(mode, tmp_path) as pool:
         pool.wait_ready()
         error = pool.end()
@@ -326,7 +325,7 @@ def test_an_end_that_was_not_clean_is_told(tmp_path: Path, mode: str) -> None:
     assert str(error) == "slot 0: could not drain"
 
 
-def test_one_that_does_not_end_in_time_is_killed(
+def test_a_process_that_does_not_stop_in_time_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "_MARGIN", 0.2)
@@ -335,95 +334,97 @@ def test_one_that_does_not_end_in_time_is_killed(
         assert "SIGKILL" in str(pool.end())
 
 
-# -- the box ---------------------------------------------------------------------------------------
+# -- questions -----------------------------------------------------------------------------------
 
 
-def test_one_of_the_processes_answers_what_is_asked(tmp_path: Path) -> None:
+def test_one_of_the_processes_answers_a_question(tmp_path: Path) -> None:
     with running("obeys", tmp_path) as pool:
-        assert not pool.pool.box.ready
+        assert not pool.pool.ask_router.ready
         with pytest.raises(Unanswerable, match="no process is free"):
-            pool.pool.box.ask("too early").result(0)
+            pool.pool.ask_router.ask("too early").result(0)
         pool.wait_ready()
-        answer = pool.pool.box.ask("hello").result(30)
+        answer = pool.pool.ask_router.ask("hello").result(30)
         assert answer.labels in (("slot 0",), ("slot 1",))
         assert answer.prediction == Prediction((1.0,), 5, truncated=False)
         with pytest.raises(Unanswerable, match=r"^it fails$"):
-            pool.pool.box.ask("strange").result(30)
-        assert pool.pool.box.ask("again").result(30)
+            pool.pool.ask_router.ask("strange").result(30)
+        assert pool.pool.ask_router.ask("again").result(30)
         child = pool.pool._slots[0].child
         assert child is not None
         assert pool.end() is None
-        assert not pool.pool.box.ready
+        assert not pool.pool.ask_router.ready
         with pytest.raises(Unanswerable, match="the process that was asked has ended"):
             child.ask("chosen a moment ago").result(0)
 
 
-def test_who_asked_a_process_that_ends_is_told_and_no_other_one_is_asked(tmp_path: Path) -> None:
-    """It may be the text that ends it."""
+def test_a_question_to_a_process_that_ends_fails_and_goes_to_no_other(tmp_path: Path) -> None:
+    """The text may be what ends it."""
     with running("obeys", tmp_path) as pool:
         pool.wait_ready()
         with pytest.raises(Unanswerable, match="the process that was asked has ended"):
-            pool.pool.box.ask("deadly").result(30)
-        assert pool.pool.box.ask("hello").result(30)
+            pool.pool.ask_router.ask("deadly").result(30)
+        assert pool.pool.ask_router.ask("hello").result(30)
         wait_until(lambda: pool.value("streamlabel_process_restarts_total") == 1, what="a restart")
         pool.wait_ready()
-        assert pool.pool.box.ask("hello").result(30)
+        assert pool.pool.ask_router.ask("hello").result(30)
         assert pool.end() is None
 
 
-def test_processes_that_stand_still_hold_nobody_up_and_answer_too_late_in_vain(
+def test_hung_processes_delay_no_one_and_their_late_answers_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is asked, and though nothing is taken off their pipes."""
-    monkeypatch.setattr(classify, "CHARACTERS", LONG)
-    monkeypatch.setattr(classify, "_BYTES", 2 * LONG)
-    monkeypatch.setattr(classify, "ANSWER_WITHIN", 0.3)
+    """Even for a question that does not fit in a pipe that they do not read."""
+    monkeypatch.setattr(classify, "MAX_CHARACTERS", LONG)
+    monkeypatch.setattr(classify, "_MAX_BYTES", 2 * LONG)
+    monkeypatch.setattr(classify, "ANSWER_TIMEOUT", 0.3)
     with running("obeys", tmp_path) as pool:
         pool.wait_ready()
-        children = [one.child for one in pool.pool._slots if one.child]
+        children = [slot.child for slot in pool.pool._slots if slot.child]
         for child in children:
             os.kill(child.pid, signal.SIGSTOP)
         with closing(
-            HttpServer(HttpSettings(port=0), pool.pool.totals, pool.pool, pool.pool, pool.pool.box)
+            HttpServer(
+                HttpSettings(port=0), pool.pool.totals, pool.pool, pool.pool, pool.pool.ask_router
+            )
         ) as server:
-            for words in ("no answer within 0.3 s", "no answer within 0.3 s", "no model is free"):
-                status, said = post(server.port, "x" * LONG)
-                assert (status, words in said) == (503, True), said
+            for reason in ("no answer within 0.3 s", "no answer within 0.3 s", "no model is free"):
+                status, body = post(server.port, "x" * LONG)
+                assert (status, reason in body) == (503, True), body
             for child in children:
                 os.kill(child.pid, signal.SIGCONT)
             wait_until(lambda: all(child.free for child in children), what="both have answered")
-            status, said = post(server.port, "hello")
-        assert (status, json.loads(said)["token_count"]) == (200, 5)
+            status, body = post(server.port, "hello")
+        assert (status, json.loads(body)["token_count"]) == (200, 5)
         assert pool.end() is None
 
 
-def test_of_those_that_are_free_the_one_that_spoke_last_is_asked() -> None:
-    """One that stands still is ready by its last report until it was silent for long."""
+def test_the_free_process_that_reported_last_is_asked() -> None:
+    """A hung process counts as ready until its silence is long enough."""
 
-    class Spoke(FakeChild):
+    class FreeChild(FakeChild):
         free = True
 
-    class Ready:
+    class ReadySlot:
         def __init__(self, child: FakeChild | None) -> None:
             self.child = child
 
         def ready(self) -> Verdict:
             return True, "running"
 
-    first, last = Spoke(7), Spoke(9)
-    box = PoolAskQueue([Ready(None), Ready(first), Ready(last), Ready(Spoke(8))])  # type: ignore[list-item]
-    assert box._first() is last
+    first, last = FreeChild(7), FreeChild(9)
+    children = (None, first, last, FreeChild(8))
+    router = AskRouter([ReadySlot(child) for child in children])  # type: ignore[misc]
+    assert router._choose() is last
     last.free = False
-    assert box._first() is not first
+    assert router._choose() is not first
 
 
-def test_a_stage_that_answers_does_not_wait_for_the_parent(
+def test_a_stage_does_not_wait_for_the_parent_to_read_its_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The parent may stand still, with its pipe full. Once that is read the answer comes at once."""
+    """The parent may hang with a full pipe. Once it reads again, it gets the answer at once."""
     monkeypatch.setattr(reports, "EVERY", 600)
     model, feeds = ObedientModel(), PageFeeds.on(HttpSettings(), clock)
-    feeds.open(model, model)
     inlet, outlet = os.pipe()
     os.set_blocking(outlet, False)
     filled = 0
@@ -436,19 +437,19 @@ def test_a_stage_that_answers_does_not_wait_for_the_parent(
             os.fdopen(outlet, "wb"), Metrics(), Progress(1, Metrics(), clock), feeds
         )
         with reporter:
-            reporter.hear(b'{"text": "hello"}')
-            feeds.box.tokenise()
-            feeds.box.infer()
+            reporter.ask(b'{"text": "hello"}')
+            feeds.ask_queue.tokenise(model)
+            feeds.ask_queue.infer(model)
             assert pipe.read(filled).isspace()
-            told = (decode(line).answer for line in pipe)
-            answer = next(filter(None, told))
+            answers = (decode(line).answer for line in pipe)
+            answer = next(filter(None, answers))
         assert isinstance(answer, Answer)
         assert answer.prediction == Prediction((0.25, 0.75), 5, truncated=False)
-        assert list(told)[-1] is None
+        assert list(answers)[-1] is None
 
 
-def test_a_line_without_an_end_is_not_heard() -> None:
-    """The parent was killed while it wrote."""
+def test_an_incomplete_line_is_ignored() -> None:
+    """The parent may be killed while it writes."""
     inlet, outlet = os.pipe()
     os.write(outlet, b"one\n\ntwo\nthr")
     os.close(outlet)
@@ -456,7 +457,7 @@ def test_a_line_without_an_end_is_not_heard() -> None:
     os.close(inlet)
 
 
-# -- the pool's own health ----------------------------------------------------------------------------
+# -- the pool's own health -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -475,43 +476,43 @@ def test_a_line_without_an_end_is_not_heard() -> None:
         ),
     ],
 )
-def test_one_red_slot_makes_the_pool_red_and_one_ready_makes_it_ready(
+def test_a_pool_is_live_if_all_slots_are_and_ready_if_one_is(
     live: list[bool],
     ready: list[bool],
     expected: tuple[Verdict, Verdict],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = Pool(load({"processes": 2}, environ={}).settings, [], HandClock(), threading.Event())
-    for one, words, is_live, is_ready in zip(pool._slots, "ab", live, ready, strict=True):
-        monkeypatch.setattr(one, "live", lambda v=(is_live, words): v)
-        monkeypatch.setattr(one, "ready", lambda v=(is_ready, words): v)
+    for slot, reason, is_live, is_ready in zip(pool._slots, "ab", live, ready, strict=True):
+        monkeypatch.setattr(slot, "live", lambda v=(is_live, reason): v)
+        monkeypatch.setattr(slot, "ready", lambda v=(is_ready, reason): v)
     assert (pool.live(), pool.ready()) == expected
     assert pool.totals.registry.get_sample_value("streamlabel_live") == expected[0][0]
 
 
-# -- what each is given -------------------------------------------------------------------------------
+# -- settings of a slot --------------------------------------------------------------------------
 
 
-def test_the_cores_are_divided_and_names_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_divide_the_cores_and_number_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "cores", lambda: 8)
     settings = load({"processes": 3, "kafka.group_instance_id": "pod"}, environ={}).settings
-    given = slot_settings(settings, 2)
-    assert given["model.threads"] == 2
-    assert (given["kafka.group_instance_id"], given["kafka.client_id"]) == (
+    values = slot_settings(settings, 2)
+    assert values["model.threads"] == 2
+    assert (values["kafka.group_instance_id"], values["kafka.client_id"]) == (
         "pod-2",
         "streamlabel-2",
     )
-    own = load(given, environ={}).settings
-    assert (own.processes, own.http.enabled) == (1, False)
+    loaded = load(values, environ={}).settings
+    assert (loaded.processes, loaded.http.enabled) == (1, False)
 
 
-@pytest.mark.parametrize(("threads", "processes", "each"), [(None, 9, 1), (4, 9, 4)])
-def test_each_has_a_thread_at_least_and_what_is_set_is_kept(
-    monkeypatch: pytest.MonkeyPatch, threads: int | None, processes: int, each: int
+@pytest.mark.parametrize(("threads", "processes", "expected"), [(None, 9, 1), (4, 9, 4)])
+def test_each_slot_has_a_thread_and_a_setting_takes_precedence(
+    monkeypatch: pytest.MonkeyPatch, threads: int | None, processes: int, expected: int
 ) -> None:
     monkeypatch.setattr(shares, "cores", lambda: 8)
     flags = {"processes": processes, "model.threads": threads}
-    assert slot_settings(load(flags, environ={}).settings, 0)["model.threads"] == each
+    assert slot_settings(load(flags, environ={}).settings, 0)["model.threads"] == expected
 
 
 @pytest.mark.parametrize(
@@ -523,8 +524,8 @@ def test_a_quota_bounds_the_cores(tmp_path: Path, content: str, allowed: int | N
     assert cores(quota) == (allowed or cores(tmp_path / "none"))
 
 
-def test_a_worker_s_settings_are_not_on_its_command_line() -> None:
-    """Arguments show in `ps`, and secrets are among the settings."""
+def test_a_childs_settings_are_not_on_its_command_line() -> None:
+    """Arguments are visible in `ps`, and the settings have secrets."""
     assert command()[4:] == sys.path
 
 

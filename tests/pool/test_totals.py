@@ -1,4 +1,4 @@
-"""Metrics of a pool: many processes shown as one, and no counter ever falls."""
+"""Metrics of a pool: those of many processes, merged into one set, in which no counter falls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def totals() -> Totals:
 
 
 def report(totals: Totals, slot: int, metrics: Metrics) -> None:
-    """As it comes over the pipe."""
+    """Note a report as it comes over the pipe."""
     line = ChildReport((True, ""), (True, ""), list(metrics.registry.collect())).encode()
     totals.note(slot, decode(line).metrics)
 
@@ -42,10 +42,9 @@ def value(totals: Totals, name: str, **labels: str) -> float | None:
     return totals.registry.get_sample_value(name, labels)
 
 
-def test_no_counter_falls_when_a_process_dies_and_another_takes_its_place(totals: Totals) -> None:
-    one, other = process(70), process(30, seconds=2)
-    report(totals, 0, one)
-    report(totals, 1, other)
+def test_no_counter_falls_when_a_process_is_replaced(totals: Totals) -> None:
+    report(totals, 0, process(70))
+    report(totals, 1, process(30, seconds=2))
     created = value(totals, "streamlabel_records_published_created")
 
     def shown() -> tuple[float | None, ...]:
@@ -81,10 +80,12 @@ def test_no_counter_falls_when_a_process_dies_and_another_takes_its_place(totals
         ("label_drift", 7),
         ("confidence_drift", 7),
         ("ready", 10),
-        ("live", 0),  # the parent's own, which has no pool here
+        ("live", 0),  # the parent's own gauge, without a pool here
     ],
 )
-def test_a_gauge_becomes_one_as_it_is_declared(totals: Totals, name: str, expected: float) -> None:
+def test_gauges_are_merged_by_their_declared_mode(
+    totals: Totals, name: str, expected: float
+) -> None:
     for slot, number in enumerate((3, 7)):
         metrics = Metrics()
         gauge = getattr(metrics, name)
@@ -93,8 +94,8 @@ def test_a_gauge_becomes_one_as_it_is_declared(totals: Totals, name: str, expect
     assert value(totals, gauge._name) == expected
 
 
-def test_a_partition_s_lag_is_that_of_who_owns_it(totals: Totals) -> None:
-    """While it moves both may tell it; the higher one is shown, not the sum."""
+def test_a_partitions_lag_is_not_summed(totals: Totals) -> None:
+    """Two processes may report it while the partition moves; the higher value is shown."""
     for slot, lag in enumerate((5, 4)):
         metrics = Metrics()
         metrics.offset_lag.labels("in", "0").set(lag)
@@ -104,7 +105,7 @@ def test_a_partition_s_lag_is_that_of_who_owns_it(totals: Totals) -> None:
     assert lags == [5, 1, 1]
 
 
-def test_states_are_shown_for_each_slot_and_go_with_its_process(totals: Totals) -> None:
+def test_each_slot_has_its_state_while_its_process_lives(totals: Totals) -> None:
     for slot in (0, 1):
         metrics = Metrics()
         metrics.state.set(2 + slot)
@@ -115,17 +116,17 @@ def test_states_are_shown_for_each_slot_and_go_with_its_process(totals: Totals) 
     assert value(totals, "streamlabel_state", slot="1") is None
 
 
-def test_a_gauge_that_declares_nothing_is_never_summed() -> None:
+def test_a_gauge_without_a_mode_is_not_merged() -> None:
     parts = []
     for slot in "01":
         registry = CollectorRegistry()
-        Gauge("unheard_of", "Of.", registry=registry).set(4)
+        Gauge("unknown", "Help.", registry=registry).set(4)
         parts.append((slot, registry.collect()))
     (family,) = merge(parts, {})
     assert [(s.labels, s.value) for s in family.samples] == [({"slot": s}, 4) for s in "01"]
 
 
-def test_facts_are_shown_once_and_the_parent_s_memory_counts(totals: Totals) -> None:
+def test_infos_are_shown_once_and_memory_includes_the_parent(totals: Totals) -> None:
     alone = value(totals, "process_resident_memory_bytes")
     for slot in (0, 1):
         report(totals, slot, process())
@@ -133,8 +134,8 @@ def test_facts_are_shown_once_and_the_parent_s_memory_counts(totals: Totals) -> 
     assert alone is None or value(totals, "process_resident_memory_bytes") > 2 * alone  # type: ignore[operator]
 
 
-def test_what_is_served_is_what_prometheus_reads(totals: Totals) -> None:
-    """In both formats; and each family once."""
+def test_prometheus_can_parse_the_merged_metrics(totals: Totals) -> None:
+    """In both formats, with each family once."""
     for slot in (0, 1):
         report(totals, slot, process(3))
     plain = [f.name for f in parse(generate_latest(totals.registry).decode())]
@@ -144,10 +145,10 @@ def test_what_is_served_is_what_prometheus_reads(totals: Totals) -> None:
     assert "streamlabel_process_restarts" in metrics
 
 
-def test_a_bucket_of_the_sum_has_the_newest_exemplar_of_all(
+def test_a_merged_bucket_has_the_newest_exemplar(
     totals: Totals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also that of a process which has ended."""
+    """Also one of a process that has ended."""
 
     def seen(*observed: tuple[int, float, str]) -> Metrics:
         metrics = process(1)
@@ -178,10 +179,10 @@ def test_a_bucket_of_the_sum_has_the_newest_exemplar_of_all(
     assert exemplars() == shown
 
 
-def test_a_scrape_may_ask_for_some_names_alone(totals: Totals) -> None:
+def test_a_scrape_can_select_metrics_by_name(totals: Totals) -> None:
     report(totals, 0, process(3))
-    some = totals.registry.restricted_registry(["streamlabel_records_published_total"])
-    assert [[(s.name, s.value) for s in f.samples] for f in some.collect()] == [
+    selected = totals.registry.restricted_registry(["streamlabel_records_published_total"])
+    assert [[(s.name, s.value) for s in f.samples] for f in selected.collect()] == [
         [("streamlabel_records_published_total", 3)]
     ]
 
@@ -190,17 +191,17 @@ def test_a_scrape_may_ask_for_some_names_alone(totals: Totals) -> None:
     "answer",
     [
         None,
-        "the model fails on this text",
+        "the model failed on this text",
         Answer(("NO", "YES"), Prediction((0.1, 0.9), 3, truncated=True), 0.25),
     ],
 )
-def test_a_report_is_read_as_it_was_said(answer: Answer | str | None) -> None:
-    said = ChildReport((False, "infer holds 5"), (True, "running"), [], "out of paper", (), answer)
-    assert decode(said.encode()) == said
+def test_a_report_survives_encoding_and_decoding(answer: Answer | str | None) -> None:
+    report = ChildReport((False, "stalled"), (True, "running"), [], "out of memory", (), answer)
+    assert decode(report.encode()) == report
 
 
 @pytest.mark.parametrize("cut", [2, 10, 40])
-def test_a_line_that_was_cut_off_is_no_report(cut: int) -> None:
+def test_an_incomplete_line_is_not_a_report(cut: int) -> None:
     line = ChildReport((True, "running"), (True, "running")).encode()
     with pytest.raises(ValueError, match="line 1"):
         decode(line[:-cut])

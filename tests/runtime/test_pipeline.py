@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from tests.support.workers import wait_until
 from worker.core.pace import Pace
 from worker.core.records import Encoded, MicroBatch, Trace
 from worker.errors import AccessDenied, BrokerAway, Fatal
+from worker.http.feeds import ModelFeeds
 from worker.metrics import Metrics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.progress import Progress
@@ -36,8 +36,7 @@ class Everything:
         self.before: Callable[[str], None] = lambda _: None
         self.done: list[str] = []
         self.published: list[list[int]] = []
-        self.posts = SimpleNamespace(note=lambda outcomes: self._do("note"))
-        self.box = SimpleNamespace(tokenise=lambda: None, infer=lambda: None)
+        self.feeds = ModelFeeds(note=lambda _: self._do("note"))
 
     def _do(self, what: str) -> None:
         self.before(what)
@@ -91,7 +90,7 @@ class Bench:
             everything,
             Pace(None),
             StageControl(lambda stage, error: self.crashes.append((stage, error)), self.clock),
-            PipelineObservers(self.metrics, everything, self.progress.stages, everything),
+            PipelineObservers(self.metrics, everything, self.progress.stages, self.all.feeds),
         )
 
     def offer(self, *offsets: int) -> bool:
@@ -160,7 +159,17 @@ def failing(names: Sequence[str], times: int, error: Exception) -> Callable[[str
 
 
 def test_a_failed_publish_is_retried_by_advance_and_not_published_twice(bench: Bench) -> None:
-    bench.all.before = failing(("publish", "advance"), 21, BrokerAway("just now"))
+    fail = failing(("publish", "advance"), 21, BrokerAway("just now"))
+    publishing = threading.Event()
+
+    def away(what: str) -> None:
+        """Fail from the first publish on; an idle sink may be advanced before."""
+        if what == "publish":
+            publishing.set()
+        if publishing.is_set():
+            fail(what)
+
+    bench.all.before = away
     began = bench.clock.now
     assert bench.offer(0)
     with capture_logs() as lines:

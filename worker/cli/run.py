@@ -75,7 +75,7 @@ def _work(settings: Settings) -> None:
     def expose(
         metrics: Metrics, health: Health, feeds: PageFeeds | None
     ) -> AbstractContextManager[object]:
-        return _http(http, metrics, health, feeds.posts, feeds.box) if feeds else _NONE
+        return _http(http, metrics, health, feeds.posts, feeds.ask_queue) if feeds else _NONE
 
     serve(settings, stop, load_model, expose, page=http.enabled)
 
@@ -89,7 +89,7 @@ def _supervise(settings: Settings) -> None:
     pool = Pool(settings, command(), SystemClock(), stop)
     stop_on_signals(stop, pool.kill)
     http = settings.http
-    with _http(http, pool.totals, pool, pool, pool.box) if http.enabled else _NONE:
+    with _http(http, pool.totals, pool, pool, pool.ask_router) if http.enabled else _NONE:
         pool.run()
 
 
@@ -98,8 +98,8 @@ def _http(
     metrics: MetricsSource,
     health: Health,
     posts: PostSource,
-    box: SupportsAsk,
+    ask_service: SupportsAsk,
 ) -> AbstractContextManager[object]:
     from worker.http.server import HttpServer
 
-    return closing(HttpServer(settings, metrics, health, posts, box))
+    return closing(HttpServer(settings, metrics, health, posts, ask_service))

@@ -82,21 +82,21 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
 def _watch(url: str, token: str, show: Show, *, once: bool = False) -> None:
     from worker.clock import SystemClock
-    from worker.http.client import Unwatchable, pictures
+    from worker.http.client import WatchError, snapshots
 
     clock, rates = SystemClock(), deque[float | None](maxlen=_MINUTE)
     last: Shown | None = None
     while True:
         try:
-            for shown in pictures(url, token):
+            for shown in snapshots(url, token):
                 rates.append(shown["texts_per_second"])
                 last = shown | {"history": list(rates)}
                 show(last, "")
                 if once:
                     return
         except _STRANGE as error:
-            raise Unwatchable(f"{url} shows what this version does not know") from error
-        except Unwatchable as error:
+            raise WatchError(f"{url} shows what this version does not know") from error
+        except WatchError as error:
             if last is None:
                 raise
             show(last, f"{error}; trying again")

@@ -1,16 +1,25 @@
-"""What the worker answers over HTTP: metrics, health and the live page.
+"""Serves metrics, health and the live page over HTTP.
 
-All of it but `posts` runs on the HTTP thread's loop, and nothing of it may block. It imports the
-ground floor and core; the page's own files are in `worker/web/`.
+Owns: the listening socket, the thread `http` with its event loop, and what the page shows.
+Thread: http, except `recent_posts` (publish), `ask` (tokenise, infer), and `client` and `terminal`
+    (main, in `streamlabel top`). Code on the event loop must not block.
+Must not import: kafka, torch, or a package other than worker.core and the ground floor.
 
-Rooms::
+Modules::
 
-    routes     the paths, their methods and headers
-    guard      who may ask: no foreign site, no foreign name, no one without the token
-    classify   the box: a text in, probabilities out
-    events     one picture a second for all who watch
-    snapshot   what the page shows
-    files      the page's own files
-    reading    what a registry says, and what happened between two such moments
-    recent_posts   the last posts, a few a second
+    server        the listening socket, the thread and its event loop
+    connections   how many connections are open, and which one is closed for a new one
+    routes        paths, methods and response headers
+    guard         access: host names, other sites, the token
+    health        the protocol behind /livez and /readyz
+    snapshot      the page's figures, once a second
+    reading       one collection of the metrics registry, and rates and quantiles between two
+    events        the event stream: one snapshot a second to every reader
+    recent_posts  a sample of the last posts
+    classify      POST /classify: one text in, probabilities out
+    ask           a text's way to the model, between two micro-batches
+    feeds         what the pipeline provides for the page: recent posts and the ask queue
+    files         the page's own files, out of `worker/web/`
+    client        reads the event stream, for `streamlabel top`
+    terminal      renders a snapshot for a terminal
 """

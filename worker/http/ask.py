@@ -1,9 +1,13 @@
-"""The box: a text that somebody types is labelled by the worker's own model, between micro-batches.
+"""Answers a text from the page with the worker's own model, between two micro-batches.
 
-The model is the infer thread's and the tokenizer the tokenise thread's, so a question visits both:
-each looks here between two micro-batches, and while it has none. What is asked touches no record, no
-offset, no cache and no metric, and a question that fails fails alone. Holds one question at a time;
-a newer one takes the place of one that nobody waits for any more. Imports core.
+Owns: the pending question.
+Thread: `ask` on http (parent-watch in a pool), `tokenise` and `infer` on the threads of that name.
+Must not import: kafka, torch, worker.runtime.
+
+The tokenise thread owns the tokenizer and the infer thread the model, so a question visits both:
+each checks for one between two micro-batches, and while its inbox is empty. A question touches no
+record, offset, cache or metric, and its failure affects nothing else. The queue holds one question;
+a newer one replaces one whose asker has given up.
 """
 
 from __future__ import annotations
@@ -22,16 +26,22 @@ from worker.logs import get_logger
 
 log = get_logger(__name__)
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 class Unanswerable(StreamlabelError):
-    """The tokenizer or the model failed on the text, or whoever was asked has ended."""
+    """The tokenizer or the model failed on the text, or the process that was asked has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model says; `seconds` in the tokenizer and the model, waits left out."""
+    """The model's answer to a question.
+
+    Attributes:
+        labels: the model's labels, in the order of the probabilities.
+        prediction: the probabilities.
+        seconds: time in the tokenizer and the model, without the waits.
+    """
 
     labels: tuple[str, ...]
     prediction: Prediction
@@ -39,15 +49,15 @@ class Answer:
 
 
 class SupportsAsk(Protocol):
-    """Whoever answers: a worker's box, or the parent of several workers."""
+    """Answers questions: one worker's `AskQueue`, or the parent of a pool."""
 
     @property
     def ready(self) -> bool:
-        """Whether there is a model to ask."""
+        """True once there is a model to ask."""
         ...
 
     def ask(self, text: str) -> Future[Answer]:
-        """Leave a question, and never wait; the future may raise `Unanswerable`."""
+        """Queue a question without waiting; the future may raise `Unanswerable`."""
         ...
 
 
@@ -60,55 +70,56 @@ class _Question:
 
 
 class AskQueue:
-    """Passes one question from thread to thread. Each slot has one that fills and one that empties."""
+    """Passes one question from thread to thread. Each slot has one writer and one reader."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._model: tuple[Tokeniser, Classifier] | None = None
-        self._asked: deque[_Question] = deque(maxlen=1)
-        self._cut: deque[_Question] = deque(maxlen=1)
-
-    def open(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
-        """The model is loaded."""
-        self._model = tokeniser, classifier
+        self._ready = False
+        self._untokenised: deque[_Question] = deque(maxlen=1)
+        self._tokenised: deque[_Question] = deque(maxlen=1)
 
     @property
     def ready(self) -> bool:
-        """Whether there is a model to ask."""
-        return self._model is not None
+        """True once a stage checks for questions, which it does as soon as there is a model."""
+        return self._ready
 
     def ask(self, text: str) -> Future[Answer]:
-        """Any one thread: leave a question, and cancel what is no longer waited for.
+        """Queue a question, in place of one that is still queued. One thread at a time.
 
-        The future raises `Unanswerable` where the model fails.
+        The future raises `Unanswerable` if the tokenizer or the model fails on the text.
         """
         question = _Question(text, Future())
-        self._asked.append(question)
+        self._untokenised.append(question)
         return question.answer
 
-    def tokenise(self) -> None:
-        """Tokenise thread: take the first step of a question, if there is one."""
-        question = _taken(self._asked)
-        if question is None or self._model is None:
+    def tokenise(self, tokeniser: Tokeniser) -> None:
+        """Tokenise the queued question, if there is one. Tokenise thread only."""
+        self._ready = True
+        question = _pop(self._untokenised)
+        if question is None:
             return
-        tokeniser = self._model[0]
-        question.model_input = self._tried(question, lambda: tokeniser.tokenise([question.text])[0])
+        question.model_input = self._attempt(
+            question, lambda: tokeniser.tokenise([question.text])[0]
+        )
         if question.model_input is not None:
-            self._cut.append(question)
+            self._tokenised.append(question)
 
-    def infer(self) -> None:
-        """Infer thread: take the last one."""
-        question = _taken(self._cut)
-        if question is None or question.model_input is None or self._model is None:
+    def infer(self, classifier: Classifier) -> None:
+        """Answer the tokenised question, if there is one. Infer thread only."""
+        question = _pop(self._tokenised)
+        if question is None or question.model_input is None:
             return
-        classifier, given = self._model[1], question.model_input
-        prediction = self._tried(question, lambda: classifier.predict(given)[0])
+        model_input = question.model_input
+        prediction = self._attempt(question, lambda: classifier.predict(model_input)[0])
         if prediction is not None and question.answer.set_running_or_notify_cancel():
             labels = classifier.card.labels
             question.answer.set_result(Answer(labels, prediction, question.seconds))
 
-    def _tried(self, question: _Question, step: Callable[[], Made]) -> Made | None:
-        """A step's result; None where nobody waits, or it failed, of which the asker is told."""
+    def _attempt(self, question: _Question, step: Callable[[], Result]) -> Result | None:
+        """Run one step; return None if the question was cancelled or the step failed.
+
+        A failure goes to the question's future.
+        """
         if question.answer.cancelled():
             return None
         began = self._clock.monotonic()
@@ -116,16 +127,18 @@ class AskQueue:
             return step()
         except Exception as error:  # noqa: BLE001 - no question may end a stage
             name = type(error).__name__
-            log.warning("the model failed on a text from the page", error=name)
+            log.warning("model failed on a text from the page", error=name)
             if question.answer.set_running_or_notify_cancel():
-                question.answer.set_exception(Unanswerable(f"the model fails on this text: {name}"))
+                question.answer.set_exception(
+                    Unanswerable(f"the model failed on this text: {name}")
+                )
             return None
         finally:
             question.seconds += self._clock.monotonic() - began
 
 
-def _taken(slot: deque[_Question]) -> _Question | None:
-    """What is there, at one blow: it may be replaced this moment."""
+def _pop(slot: deque[_Question]) -> _Question | None:
+    """Pop atomically; another thread may replace the question."""
     try:
         return slot.popleft()
     except IndexError:

@@ -1,8 +1,11 @@
-"""POST /classify: one text in, the likeliest labels out. The only thing that can be sent.
+"""Handles POST /classify: one text in, its most probable labels out.
 
-Runs on the HTTP thread's loop; the answer comes from the model's own threads (`runtime.box`), in a
-pool from another process (`runtime.pool.box`). Other sites can't ask in a reader's name, and each
-wait has an end. Imports the ground floor and `box`.
+Owns: the flag that lets one question in at a time.
+Thread: http, on the event loop.
+Must not import: kafka, torch, worker.runtime.
+
+The model's own threads answer (`ask`), in a pool those of another process (`pool.ask`). Pages of
+other sites are refused (`guard`), and each wait has a bound.
 """
 
 from __future__ import annotations
@@ -18,56 +21,56 @@ from starlette.types import Receive, Scope
 
 from worker.core.visible import blank
 from worker.http.ask import Answer, SupportsAsk, Unanswerable
-from worker.http.files import SAFE
-from worker.http.guard import foreign_site
+from worker.http.files import SAFE_HEADERS
+from worker.http.guard import is_foreign_site
 from worker.http.health import Health
-from worker.http.recent_posts import ranked
+from worker.http.recent_posts import top_scores
 
-CHARACTERS: Final = 5_000
-_BYTES: Final = 65_536  # as many characters, each escaped
-_BODY_WITHIN: Final = 10.0  # seconds
-ANSWER_WITHIN: Final = 20.0  # seconds: a micro-batch of a slow machine, in each of two stages
+MAX_CHARACTERS: Final = 5_000
+_MAX_BYTES: Final = 65_536  # enough for 5,000 characters, each of them escaped
+_BODY_TIMEOUT: Final = 10.0  # seconds
+ANSWER_TIMEOUT: Final = 20.0  # seconds: a micro-batch of a slow machine, in each of two stages
 
 
 class Refused(Exception):
-    """The request can't be answered; with the status and words that say why."""
+    """The request is refused, with an HTTP status and a reason."""
 
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
         self.status = status
 
 
 class Classify:
-    """Answers one question at a time."""
+    """The endpoint. Answers one question at a time."""
 
-    def __init__(self, box: SupportsAsk, health: Health) -> None:
-        self._box, self._health = box, health
+    def __init__(self, ask_service: SupportsAsk, health: Health) -> None:
+        self._ask_service, self._health = ask_service, health
         self._busy = False
 
     async def answer(self, scope: Scope, receive: Receive) -> Response:
-        """The probabilities, or why there are none."""
+        """Return the labels with their probabilities, or the reason for a refusal."""
         try:
             return await self._answer(Request(scope, receive))
         except Refused as error:
-            return PlainTextResponse(f"{error}\n", error.status, SAFE)
+            return PlainTextResponse(f"{error}\n", error.status, SAFE_HEADERS)
 
     async def _answer(self, request: Request) -> Response:
-        _check(request.headers)
+        _check_headers(request.headers)
         text = _text(await _body(request))
-        good, words = self._health.ready()
-        if not good:
-            raise Refused(503, f"the model is not ready: {words}")
-        if not self._box.ready:
-            raise Refused(503, "no model is free to be asked; try again")
+        ready, reason = self._health.ready()
+        if not ready:
+            raise Refused(503, f"the model is not ready: {reason}")
+        if not self._ask_service.ready:
+            raise Refused(503, "no model is free to answer; try again")
         if self._busy:
             raise Refused(503, "another text is being classified; try again")
         self._busy = True
         try:
-            asked = asyncio.wrap_future(self._box.ask(text))
-            return _shown(await asyncio.wait_for(asked, ANSWER_WITHIN))
+            answer = asyncio.wrap_future(self._ask_service.ask(text))
+            return _response(await asyncio.wait_for(answer, ANSWER_TIMEOUT))
         except TimeoutError:
             raise Refused(
-                503, f"no answer within {ANSWER_WITHIN:g} s: the worker is busy"
+                503, f"no answer within {ANSWER_TIMEOUT:g} s: the worker is busy; try again"
             ) from None
         except Unanswerable as error:
             raise Refused(500, str(error)) from error
@@ -75,9 +78,9 @@ class Classify:
             self._busy = False
 
 
-def _check(headers: Headers) -> None:
-    if foreign_site(headers):
-        raise Refused(403, "another site's page may not ask")
+def _check_headers(headers: Headers) -> None:
+    if is_foreign_site(headers):
+        raise Refused(403, "requests from another site's page are refused")
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "send Content-Type: application/json")
 
@@ -85,38 +88,38 @@ def _check(headers: Headers) -> None:
 async def _body(request: Request) -> bytes:
     body = b""
     try:
-        async with asyncio.timeout(_BODY_WITHIN):
+        async with asyncio.timeout(_BODY_TIMEOUT):
             async for part in request.stream():
                 body += part
-                if len(body) > _BYTES:
-                    raise Refused(413, f"too long: at most {CHARACTERS} characters")
+                if len(body) > _MAX_BYTES:
+                    raise Refused(413, f"text too long: at most {MAX_CHARACTERS} characters")
     except (TimeoutError, ClientDisconnect):
-        raise Refused(408, "the request did not come to its end") from None
+        raise Refused(408, f"the request was not complete within {_BODY_TIMEOUT:g} s") from None
     return body
 
 
 def _text(body: bytes) -> str:
     try:
-        given: Any = json.loads(body)
+        document: Any = json.loads(body)
     except (ValueError, RecursionError):
-        raise Refused(400, 'send an object: {"text": "..."}') from None
-    text = given.get("text") if isinstance(given, dict) else None
+        raise Refused(400, 'send a JSON object: {"text": "..."}') from None
+    text = document.get("text") if isinstance(document, dict) else None
     if not isinstance(text, str):
-        raise Refused(400, 'send an object: {"text": "..."}')
+        raise Refused(400, 'send a JSON object: {"text": "..."}')
     if blank(text):
         raise Refused(400, "the text is blank")
-    if len(text) > CHARACTERS:
-        raise Refused(413, f"too long: {len(text)} characters, at most {CHARACTERS}")
+    if len(text) > MAX_CHARACTERS:
+        raise Refused(413, f"text too long: {len(text)} characters, at most {MAX_CHARACTERS}")
     return text
 
 
-def _shown(answer: Answer) -> Response:
-    scores = ranked(answer.labels, answer.prediction.probabilities)
-    found = {
+def _response(answer: Answer) -> Response:
+    scores = top_scores(answer.labels, answer.prediction.probabilities)
+    document = {
         "label": scores[0][0],
         "scores": scores,
         "token_count": answer.prediction.token_count,
         "truncated": answer.prediction.truncated,
         "milliseconds": round(answer.seconds * 1000, 3),
     }
-    return JSONResponse(found, headers=SAFE)
+    return JSONResponse(document, headers=SAFE_HEADERS)

@@ -1,6 +1,8 @@
-"""A worker's pictures, one a second, as its page gets them.
+"""Reads a worker's event stream: one snapshot a second, as the live page gets them.
 
-Owns one connection. Runs on: the main thread, which waits in it. Must not import: kafka, torch.
+Owns: one connection to the worker.
+Thread: main, which blocks in it.
+Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -18,27 +20,27 @@ from worker.clock import SystemClock
 from worker.core.visible import excerpt
 from worker.errors import SettingsError, StreamlabelError
 
-Shown = dict[str, Any]
+Snapshot = dict[str, Any]
 
-_SILENCE: Final = 5.0  # seconds without a picture; one comes every second
-_WORDS: Final = 300  # of another's message; nothing in it steers the terminal
-_LONGEST: Final = 4_000_000  # bytes of a line: five minutes of charts are a tenth of that
-
-
-class Unwatchable(StreamlabelError):
-    """There is no worker to be watched, or no more; the message says what to look at."""
+_SILENCE: Final = 5.0  # seconds without a snapshot; one comes every second
+_MAX_MESSAGE: Final = 300  # characters quoted of a server's answer
+_MAX_LINE: Final = 4_000_000  # bytes: five minutes of charts take a tenth of that
 
 
-def pictures(url: str, token: str = "") -> Iterator[Shown]:
-    """What the worker shows, from now on.
+class WatchError(StreamlabelError):
+    """No worker answers there, or it has stopped answering; the message says what to check."""
+
+
+def snapshots(url: str, token: str = "") -> Iterator[Snapshot]:
+    """Yield the worker's snapshots, from now on.
 
     Args:
         url: the worker's address.
         token: its `http.token`.
 
     Raises:
-        SettingsError: that is no address.
-        Unwatchable: nobody answers there, or somebody else; or the worker has gone.
+        SettingsError: `url` is not an address.
+        WatchError: no worker answers there, another server does, or the worker has stopped.
     """
     connection = _connection(url)
     headers = {"Accept": "text/event-stream"}
@@ -47,44 +49,44 @@ def pictures(url: str, token: str = "") -> Iterator[Shown]:
     with closing(connection):
         try:
             connection.request("GET", "/events", headers=headers)
-            answer = connection.getresponse()
-            _check(answer, url)
-            for picture in _events(answer):
-                yield picture
-                connection.stream.prolong()
+            response = connection.getresponse()
+            _check(response, url)
+            for snapshot in _events(response):
+                yield snapshot
+                connection.stream.extend_deadline()
         except TimeoutError as error:
-            raise Unwatchable(f"{url} has shown nothing for {_SILENCE:g} s") from error
+            raise WatchError(f"{url} has sent no snapshot for {_SILENCE:g} s") from error
         except (OSError, http.client.HTTPException) as error:
-            why = excerpt(str(error), _WORDS) or type(error).__name__
-            told = f"{url} does not answer ({why})"
-            raise Unwatchable(
-                f"{told}: does a worker run there, with http.enabled and this http.port?"
+            reason = excerpt(str(error), _MAX_MESSAGE) or type(error).__name__
+            raise WatchError(
+                f"{url} does not answer ({reason}): does a worker run there, with http.enabled and "
+                "this http.port?"
             ) from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise Unwatchable(f"{url} speaks, but not as a streamlabel worker does") from error
-    raise Unwatchable(f"{url} has ended the connection: the worker stops, or was stopped")
+            raise WatchError(f"{url} does not answer as a streamlabel worker does") from error
+    raise WatchError(f"{url} closed the connection: the worker is stopping, or has stopped")
 
 
 class _Stream(io.RawIOBase):
-    """A socket's bytes until a deadline, however slowly they drip in."""
+    """Reads a socket's bytes until a deadline, however slowly they arrive."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket, self._clock = sock, SystemClock()
         self._bytes = sock.makefile("rb", buffering=0)
-        self.prolong()
+        self.extend_deadline()
 
-    def prolong(self) -> None:
-        """As long again, from now."""
+    def extend_deadline(self) -> None:
+        """Set the deadline to `_SILENCE` seconds from now."""
         self._deadline = self._clock.monotonic() + _SILENCE
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - self._clock.monotonic()
-        if left <= 0:
+        remaining = self._deadline - self._clock.monotonic()
+        if remaining <= 0:
             raise TimeoutError
-        self._socket.settimeout(left)
+        self._socket.settimeout(remaining)
         return self._bytes.readinto(buffer)
 
     def close(self) -> None:
@@ -92,22 +94,22 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
-class _Connection(http.client.HTTPConnection):
-    """Its answers are read through `stream`."""
+class _WatchConnection(http.client.HTTPConnection):
+    """Reads its responses through `stream`."""
 
     stream: _Stream
 
     def response_class(  # type: ignore[override]
-        self, sock: socket.socket, **known: Any
+        self, sock: socket.socket, **options: Any
     ) -> http.client.HTTPResponse:
-        answer = http.client.HTTPResponse(sock, **known)
-        answer.fp.close()
+        response = http.client.HTTPResponse(sock, **options)
+        response.fp.close()
         self.stream = _Stream(sock)
-        answer.fp = io.BufferedReader(self.stream)
-        return answer
+        response.fp = io.BufferedReader(self.stream)
+        return response
 
 
-def _connection(url: str) -> _Connection:
+def _connection(url: str) -> _WatchConnection:
     try:
         parts = urlsplit(url if "//" in url else f"http://{url}")
         host, port = parts.hostname or "", parts.port
@@ -115,23 +117,27 @@ def _connection(url: str) -> _Connection:
     except ValueError:
         host, port = "", None
     if not host or port == 0 or parts.scheme != "http":
-        raise SettingsError(f"{url!r} is no worker's address: give one like http://127.0.0.1:9100")
-    return _Connection(host, port or 9100, timeout=_SILENCE)
+        raise SettingsError(
+            f"{url!r} is not a worker's address: give one like http://127.0.0.1:9100"
+        )
+    return _WatchConnection(host, port or 9100, timeout=_SILENCE)
 
 
-def _check(answer: http.client.HTTPResponse, url: str) -> None:
-    if answer.status != http.HTTPStatus.OK:
-        words = answer.read(_WORDS).decode("utf-8", "replace").strip()
-        raise Unwatchable(f"{url} refuses: {answer.status} {excerpt(words, _WORDS)}")
-    if answer.headers.get_content_type() != "text/event-stream":
-        raise Unwatchable(f"{url} is no streamlabel worker, or an older one without a page")
+def _check(response: http.client.HTTPResponse, url: str) -> None:
+    if response.status != http.HTTPStatus.OK:
+        message = response.read(_MAX_MESSAGE).decode("utf-8", "replace").strip()
+        raise WatchError(f"{url} refuses: {response.status} {excerpt(message, _MAX_MESSAGE)}")
+    if response.headers.get_content_type() != "text/event-stream":
+        raise WatchError(
+            f"{url} is not a streamlabel worker, or an older version without a live page"
+        )
 
 
-def _events(answer: http.client.HTTPResponse) -> Iterator[Shown]:
-    name = ""
-    while line := answer.readline(_LONGEST):
+def _events(response: http.client.HTTPResponse) -> Iterator[Snapshot]:
+    event = ""
+    while line := response.readline(_MAX_LINE):
         field, _, value = line.decode().rstrip("\r\n").partition(": ")
         if field == "event":
-            name = value
-        elif field == "data" and name == "picture":
+            event = value
+        elif field == "data" and event == "snapshot":
             yield json.loads(value)

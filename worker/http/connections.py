@@ -1,10 +1,12 @@
-"""The door of the worker's HTTP: which connections come in, and how many stay.
+"""Accepts connections up to a limit, and closes the oldest idle one for a new one.
 
-Owns the listening socket. Runs on the HTTP thread's loop, but for `raise_file_limit`, which the main
-thread calls at start. Imports the ground floor.
+Owns: accepting on the listening socket.
+Thread: http, on the event loop; `raise_file_limit` on main, at start.
+Must not import: kafka, torch, worker.runtime.
 
-asyncio's own accepting logs a stack for each try where files run out, and schedules as many more:
-megabytes a second. uvicorn's bound keeps a connection to tell it that it is one too many.
+The libraries' own ways do not hold under a flood. When files run out, asyncio logs a stack trace
+for each failed accept and schedules as many retries: megabytes of log a second. uvicorn's limit
+keeps each connection above it open to answer 503.
 """
 
 from __future__ import annotations
@@ -20,124 +22,125 @@ from worker.logs import get_logger
 
 log = get_logger(__name__)
 
-CONNECTIONS: Final = 256
-_QUEUED: Final = 64  # connections that the kernel keeps until they are taken
-_SHARE: Final = 4  # of the files that may be open, a quarter is for connections
-_REST: Final = 1.0  # seconds until the next try where none could be taken
-_QUIET: Final = 60.0  # seconds between two lines that say so
-_FILES: Final = 65_536  # no use for more
+MAX_CONNECTIONS: Final = 256
+_BACKLOG: Final = 64  # connections that the kernel queues until they are accepted
+_FILE_SHARE: Final = 4  # connections take at most a quarter of the open files
+_RETRY_DELAY: Final = 1.0  # seconds until the next accept after one failed
+_LOG_INTERVAL: Final = 60.0  # seconds between two log lines about failed accepts
+_MAX_OPEN_FILES: Final = 65_536  # the worker has no use for more
 
 
 class Connection(Protocol):
-    """One that was let in."""
+    """An open connection."""
 
     number: int
 
     @property
     def answering(self) -> bool:
-        """It has asked, and its answer is not complete."""
+        """True from a complete request until its response is complete."""
         ...
 
-    def put_out(self) -> None:
-        """Close it at once."""
+    def abort(self) -> None:
+        """Close the connection at once."""
         ...
 
 
 class ConnectionLimiter:
-    """Takes connections, the newest before the oldest that asks nothing.
+    """Accepts connections; at the limit, closes the oldest idle one for a new one.
 
     Args:
-        listening: bound, and listening.
-        most: connections at a time.
-        make: makes what talks to one.
-        inside: those that are open; each adds and removes itself.
+        listening: a bound socket.
+        limit: connections open at a time.
+        make: makes the protocol of a new connection.
+        open_connections: the open connections; each adds and removes itself.
     """
 
     def __init__(
         self,
         listening: socket.socket,
-        most: int,
+        limit: int,
         make: Callable[[], Connection],
-        inside: set[Connection],
+        open_connections: set[Connection],
     ) -> None:
-        self._socket, self._most = listening, most
-        self._make, self._inside = make, inside
-        self._entering: dict[Connection, asyncio.Task[None]] = {}
-        self._again: asyncio.TimerHandle | None = None
-        self._silent_until = 0.0
+        self._socket, self._limit = listening, limit
+        self._make, self._open = make, open_connections
+        self._connecting: dict[Connection, asyncio.Task[None]] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._quiet_until = 0.0
 
-    def open(self) -> None:
-        """Begin to take connections. On the loop's thread."""
+    def start(self) -> None:
+        """Begin to accept connections. On the event loop's thread."""
         self._loop = asyncio.get_running_loop()
         self._socket.setblocking(False)
-        self._socket.listen(_QUEUED)
+        self._socket.listen(_BACKLOG)
         self._watch()
 
     def close(self) -> None:
-        """Take no more."""
-        if self._again is not None:
-            self._again.cancel()
+        """Stop accepting, and close the listening socket."""
+        if self._retry is not None:
+            self._retry.cancel()
         self._loop.remove_reader(self._socket)
         self._socket.close()
 
     def _watch(self) -> None:
-        self._loop.add_reader(self._socket, self._take)
+        self._loop.add_reader(self._socket, self._accept)
 
-    def _take(self) -> None:
+    def _accept(self) -> None:
         try:
-            taken, _ = self._socket.accept()
+            accepted, _ = self._socket.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # it has left already
+            return  # the client has left already
         except OSError as error:
-            self._rest(error)
+            self._pause(error)
             return
-        if len(self._inside | self._entering.keys()) >= self._most and not self._made_room():
-            taken.close()
+        if len(self._open | self._connecting.keys()) >= self._limit and not self._evict_oldest():
+            accepted.close()
             return
-        taken.setblocking(False)
+        accepted.setblocking(False)
         connection = self._make()
-        self._entering[connection] = self._loop.create_task(self._let_in(connection, taken))
+        self._connecting[connection] = self._loop.create_task(self._connect(connection, accepted))
 
-    async def _let_in(self, connection: Connection, taken: socket.socket) -> None:
+    async def _connect(self, connection: Connection, accepted: socket.socket) -> None:
         protocol = cast("asyncio.Protocol", connection)
         try:
-            await self._loop.connect_accepted_socket(lambda: protocol, taken)
+            await self._loop.connect_accepted_socket(lambda: protocol, accepted)
         except OSError:
-            taken.close()
+            accepted.close()
         finally:
-            del self._entering[connection]
+            del self._connecting[connection]
 
-    def _made_room(self) -> bool:
-        idle = [one for one in self._inside if not one.answering]
+    def _evict_oldest(self) -> bool:
+        """Close the oldest idle connection; return False if there is none."""
+        idle = [connection for connection in self._open if not connection.answering]
         if idle:
-            min(idle, key=lambda one: one.number).put_out()
+            min(idle, key=lambda connection: connection.number).abort()
         return bool(idle)
 
-    def _rest(self, error: OSError) -> None:
-        """No file is left, or no memory: try again in a while, and say so now and then."""
+    def _pause(self, error: OSError) -> None:
+        """Stop accepting for a moment: the process is out of files or memory. Log at intervals."""
         self._loop.remove_reader(self._socket)
-        self._again = self._loop.call_later(_REST, self._watch)
-        self._made_room()
+        self._retry = self._loop.call_later(_RETRY_DELAY, self._watch)
+        self._evict_oldest()
         now = self._loop.time()
-        if now >= self._silent_until:
-            self._silent_until = now + _QUIET
+        if now >= self._quiet_until:
+            self._quiet_until = now + _LOG_INTERVAL
             log.warning(
-                "a connection to http.port can't be taken; more such lines are left out for a minute",
+                "cannot accept connections on http.port; logged once a minute at most",
                 reason=str(error),
-                connections=len(self._inside),
+                connections=len(self._open),
             )
 
 
-def most_connections() -> int:
-    """256, or less where this process may open few files: Kafka's connections need some too."""
+def connection_limit() -> int:
+    """Return 256, or a quarter of the files this process may open: Kafka needs some too."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS if soft < 0 else max(1, min(CONNECTIONS, soft // _SHARE))
+    return MAX_CONNECTIONS if soft < 0 else max(1, min(MAX_CONNECTIONS, soft // _FILE_SHARE))
 
 
 def raise_file_limit() -> None:
-    """Let this process and its children open as many files as the system allows, within reason."""
+    """Let this process and its children open as many files as the system allows, up to 65,536."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard < 0 else min(_FILES, hard)
+    wanted = _MAX_OPEN_FILES if hard < 0 else min(_MAX_OPEN_FILES, hard)
     if 0 <= soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
+        with contextlib.suppress(OSError, ValueError):  # some systems allow less than they report
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,8 +1,12 @@
-"""Server-sent events: one picture a second for all who watch, and none while nobody does.
+"""Serves the event stream: one snapshot a second to every reader, and none without readers.
 
-Owns the readers. Runs on the HTTP thread's loop. Nobody has a queue: each reader takes the newest
-picture when it is through with the last one, so that a slow one misses some and costs nothing. One
-that stopped reading is cut off by the listening socket's time-out (`runtime.http`). Imports `picture`.
+Owns: the readers and the newest snapshot.
+Thread: http, on the event loop.
+Must not import: kafka, torch, worker.runtime.
+
+No reader has a queue: each takes the newest snapshot once it has sent the one before, so a slow
+reader skips some and costs nothing. The listening socket's timeout (`server`) drops a reader that
+has stopped reading.
 """
 
 from __future__ import annotations
@@ -13,88 +17,88 @@ from typing import Final
 
 from starlette.types import Receive, Send
 
-from worker.http.snapshot import Snapshot
+from worker.http.snapshot import SnapshotBuilder
 from worker.logs import get_logger
 
 log = get_logger(__name__)
 
-READERS: Final = 200
-_EVERY: Final = 1.0  # seconds
-_AGAIN: Final = 2000  # ms until a page that lost the connection asks again
+MAX_READERS: Final = 200
+_INTERVAL: Final = 1.0  # seconds
+_RETRY_MS: Final = 2000  # a page that lost the connection asks again after so long
 
 
 class Events:
-    """Draws for those who watch."""
+    """The event stream of a worker."""
 
-    def __init__(self, picture: Snapshot) -> None:
-        self._picture = picture
+    def __init__(self, snapshots: SnapshotBuilder) -> None:
+        self._snapshots = snapshots
         self._readers = 0
         self._newest = b""
-        self._drawn = asyncio.Event()
-        self._drawing: asyncio.Task[None] | None = None
+        self._refreshed = asyncio.Event()
+        self._refreshing: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
     def full(self) -> bool:
-        """Whether no more readers are taken."""
-        return self._readers >= READERS
+        """True while no more readers are accepted."""
+        return self._readers >= MAX_READERS
 
     def close(self) -> None:
-        """Let all readers go. On the loop's thread."""
+        """End all streams. On the event loop's thread."""
         self._closed = True
-        self._drawn.set()
+        self._refreshed.set()
 
     async def stream(
         self, headers: list[tuple[bytes, bytes]], receive: Receive, send: Send
     ) -> None:
-        """Answer one reader until it leaves or does not read any more."""
+        """Serve one reader until it disconnects or the server closes."""
         self._readers += 1
-        if self._drawing is None:
-            self._drawing = asyncio.create_task(self._draw())
-        gone = asyncio.create_task(_left(receive))
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh())
+        disconnect = asyncio.create_task(_disconnected(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._feed(gone, send)
+            await self._feed(disconnect, send)
             await send({"type": "http.response.body", "body": b""})
         finally:
-            gone.cancel()
+            disconnect.cancel()
             self._readers -= 1
-            if not self._readers and self._drawing is not None:
-                self._drawing.cancel()
-                self._drawing = None
+            if not self._readers and self._refreshing is not None:
+                self._refreshing.cancel()
+                self._refreshing = None
 
-    async def _feed(self, gone: asyncio.Task[None], send: Send) -> None:
-        body = frame("history", list(self._picture.points))
-        body = b"retry: %d\n\n" % _AGAIN + body
-        while not gone.done() and not self._closed:
+    async def _feed(self, disconnect: asyncio.Task[None], send: Send) -> None:
+        body = frame("history", list(self._snapshots.points))
+        body = b"retry: %d\n\n" % _RETRY_MS + body
+        while not disconnect.done() and not self._closed:
             if body:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
-            waits = asyncio.create_task(self._drawn.wait())
-            await asyncio.wait({waits, gone}, return_when=asyncio.FIRST_COMPLETED)
-            waits.cancel()
+            refresh = asyncio.create_task(self._refreshed.wait())
+            await asyncio.wait({refresh, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+            refresh.cancel()
             body = self._newest
 
-    async def _draw(self) -> None:
+    async def _refresh(self) -> None:
         loop = asyncio.get_running_loop()
         due, failed = loop.time(), False
         while not self._closed:
             try:
-                self._newest, failed = frame("picture", self._picture.take()), False
+                self._newest, failed = frame("snapshot", self._snapshots.take()), False
             except Exception:
-                if not failed:  # once, and not once a second
-                    log.exception("the page can't be drawn")
+                if not failed:  # log the first failure only, not one a second
+                    log.exception("live page snapshot failed")
                 failed = True
-            waiting, self._drawn = self._drawn, asyncio.Event()
-            waiting.set()
-            due = max(due + _EVERY, loop.time())
+            refreshed, self._refreshed = self._refreshed, asyncio.Event()
+            refreshed.set()
+            due = max(due + _INTERVAL, loop.time())
             await asyncio.sleep(due - loop.time())
 
 
 def frame(event: str, data: object) -> bytes:
-    """One event; JSON escapes every line break."""
+    """Encode one event. JSON escapes line breaks, so the data is one line."""
     return f"event: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,9 @@
-"""The page's own files, read once out of `worker/web/`. Imports nothing of ours."""
+"""Serves the page's own files from `worker/web/`.
+
+Owns: their contents, read once at start, and the security headers of every response.
+Thread: main reads them, http serves them.
+Must not import: any other module of the worker.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +19,11 @@ _TYPES: Final = {
     "svg": "image/svg+xml",
 }
 _NAMES: Final = (
-    *("page.html", "page.css", "page.js", "charts.js", "panels.js", "box.js", "words.js"),
+    *("page.html", "page.css", "page.js", "charts.js", "panels.js", "ask.js", "format.js"),
     *("icon.svg", "uPlot.min.css", "uPlot.iife.min.js"),
 )
-# Nothing but the worker's own files, neither inline nor from elsewhere, and in nobody's frame.
-SAFE: Final = {
+# The page may load the worker's own files only: no inline code, no other host, no frame around it.
+SAFE_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; object-src 'none'",
@@ -31,12 +36,14 @@ SAFE: Final = {
 
 
 def page_files() -> dict[str, Response]:
-    """Path -> answer; the page itself is at `/`."""
+    """Return the response for each path; the page itself is at `/`."""
     folder = files("worker") / "web"
-    found = {
+    responses = {
         f"/{name}": Response(
-            (folder / name).read_bytes(), headers=SAFE, media_type=_TYPES[name.rpartition(".")[2]]
+            (folder / name).read_bytes(),
+            headers=SAFE_HEADERS,
+            media_type=_TYPES[name.rpartition(".")[2]],
         )
         for name in _NAMES
     }
-    return {"/": found.pop("/page.html")} | found
+    return {"/": responses.pop("/page.html")} | responses

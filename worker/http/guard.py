@@ -1,7 +1,8 @@
-"""Who may ask: no other site in the reader's browser, none under a foreign name, none without a token.
+"""Decides which requests are refused: foreign host names, pages of other sites, a missing token.
 
-Pure functions of a request's headers and the settings, called on the HTTP thread's loop. Imports the
-ground floor.
+Owns: nothing; functions of a request's headers and the settings.
+Thread: http, on the event loop.
+Must not import: kafka, torch, worker.runtime.
 """
 
 from __future__ import annotations
@@ -16,36 +17,38 @@ from urllib.parse import SplitResult, urlsplit
 from worker.settings import HttpSettings
 
 PROBES: Final = ("/livez", "/readyz")
-_BY_ADDRESS: Final = (*PROBES, "/metrics")  # platforms and scrapers know no name
+# Platforms and scrapers reach a worker by its address and know no name for it.
+_BY_ADDRESS: Final = (*PROBES, "/metrics")
 
 
 class Guard:
-    """Refuses by the settings."""
+    """Refuses requests as `http.host`, `http.allowed_hosts` and `http.token` demand."""
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
         self._token = settings.token.get_secret_value() if settings.token else ""
 
     def refusal(self, path: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
-        """Status and words for what may not be asked; None where it may."""
+        """Return the status and reason of a refusal, or None for a request that is allowed."""
         host, listening = headers.get("host", ""), self._settings.host
-        if not (path in _BY_ADDRESS and by_address(host)) and foreign_name(
+        if not (path in _BY_ADDRESS and is_address(host)) and is_foreign_host(
             host, listening, self._settings.allowed_hosts or ()
         ):
             return 403, (
-                f"this worker answers to http.host = {listening}, to this machine's names and to "
-                "http.allowed_hosts"
+                f"unknown host name: this worker answers to http.host = {listening}, to this "
+                "machine's own names and to http.allowed_hosts"
             )
-        if self._token and path not in PROBES and not bears(headers, self._token):
-            return 401, "give http.token as a bearer token, or as the password"
+        if self._token and path not in PROBES and not has_token(headers, self._token):
+            return 401, "send http.token as a bearer token, or as the password"
         return None
 
 
-def foreign_name(host: str, listening: str, allowed: Collection[str] = ()) -> bool:
-    """Whether a browser was led here by a name that somebody else gives to this machine.
+def is_foreign_host(host: str, listening: str, allowed: Collection[str] = ()) -> bool:
+    """Return True if the request came in under a host name that this worker does not go by.
 
-    A site that lets its own name point to 127.0.0.1 could read what is meant for this machine alone.
-    Where the worker listens to the network, it has names that it knows only if they are listed.
+    A site whose own name resolves to 127.0.0.1 could otherwise read a page that is meant for this
+    machine alone (DNS rebinding). A worker that listens on the network cannot know all its names,
+    so there only `allowed` restricts them.
 
     Args:
         host: the request's Host header.
@@ -53,24 +56,24 @@ def foreign_name(host: str, listening: str, allowed: Collection[str] = ()) -> bo
         allowed: `http.allowed_hosts`.
     """
     name = _name(host)
-    if name == listening.lower() or name in allowed or _loopback(name):
+    if name == listening.lower() or name in allowed or _is_loopback(name):
         return False
-    return _loopback(listening) or (bool(allowed) and not _address(name))
+    return _is_loopback(listening) or (bool(allowed) and not _is_address(name))
 
 
-def by_address(host: str) -> bool:
-    """Whether a Host header holds no name, which alone could point elsewhere: an address, or nothing."""
-    return not host or _address(_name(host))
+def is_address(host: str) -> bool:
+    """Return True for a Host header that is empty or an IP address: only a name can be foreign."""
+    return not host or _is_address(_name(host))
 
 
-def bears(headers: Mapping[str, str], token: str) -> bool:
-    """Whether a request has the token: as a bearer's, or as the password that a browser asked for."""
-    scheme, _, given = headers.get("authorization", "").partition(" ")
+def has_token(headers: Mapping[str, str], token: str) -> bool:
+    """Return True if the request has the token, as a bearer token or as a basic-auth password."""
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "basic":
-        given = _password(given)
+        credentials = _password(credentials)
     elif scheme.lower() != "bearer":
         return False
-    return secrets.compare_digest(given.strip().encode(), token.encode())
+    return secrets.compare_digest(credentials.strip().encode(), token.encode())
 
 
 def _password(credentials: str) -> str:
@@ -80,8 +83,8 @@ def _password(credentials: str) -> str:
         return ""
 
 
-def foreign_site(headers: Mapping[str, str]) -> bool:
-    """Whether another site's page sends this. What is no browser says nothing of sites."""
+def is_foreign_site(headers: Mapping[str, str]) -> bool:
+    """Return True if another site's page sent the request. Only browsers send these headers."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site != "same-origin"
@@ -92,7 +95,7 @@ def foreign_site(headers: Mapping[str, str]) -> bool:
 def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
-    except ValueError:  # a bracket too many
+    except ValueError:  # an unbalanced bracket
         return urlsplit("")
 
 
@@ -100,7 +103,7 @@ def _name(host: str) -> str:
     return (_split(f"//{host}").hostname or "").lower()
 
 
-def _address(name: str) -> bool:
+def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -108,7 +111,7 @@ def _address(name: str) -> bool:
     return True
 
 
-def _loopback(name: str) -> bool:
+def _is_loopback(name: str) -> bool:
     if name.lower() == "localhost" or name.lower().endswith(".localhost"):
         return True
     try:

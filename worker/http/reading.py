@@ -1,6 +1,8 @@
-"""What a registry says at one moment, and what has happened between two such moments.
+"""Reads a metrics registry, and computes rates and quantiles between two readings.
 
-Pure: values in, values out. Imports prometheus_client alone.
+Owns: nothing; values in, values out.
+Thread: any.
+Must not import: any other module of the worker.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from prometheus_client import Metric
 
 PREFIX: Final = "streamlabel_"
 _Series = list[tuple[dict[str, str], float]]
-Buckets = list[tuple[float, float]]  # upper bound, how many up to it
+Buckets = list[tuple[float, float]]  # upper bound, observations at or below it
 
 
 class Reading:
-    """The samples of a registry, by their names without `streamlabel_`."""
+    """The samples of a registry at one moment, by name without `streamlabel_`."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._series: dict[str, _Series] = defaultdict(list)
@@ -29,53 +31,53 @@ class Reading:
                     self._series[name].append((sample.labels, sample.value))
 
     def series(self, name: str) -> _Series:
-        """Labels and value of each sample."""
+        """Return the labels and value of each sample."""
         return self._series.get(name, [])
 
     def total(self, name: str, **where: str) -> float:
-        """The sum of the samples that have these labels; 0 where there is none."""
+        """Return the sum of the samples that have these labels; 0 if there are none."""
         return sum(value for _, value in self._matching(name, where))
 
     def by(self, name: str, label: str) -> dict[str, float]:
-        """The values by one label's."""
+        """Return each sample's value by its value of one label."""
         return {labels[label]: value for labels, value in self.series(name)}
 
     def facts(self, name: str) -> dict[str, str]:
-        """The labels of an Info; empty before it is set."""
+        """Return the labels of an Info metric; empty before it is set."""
         return dict(next(iter(self.series(name)), ({}, 0.0))[0])
 
     def buckets(self, name: str, **where: str) -> Buckets:
-        """A histogram's, from the least bound to infinity."""
-        found = self._matching(f"{name}_bucket", where)
-        return sorted((float(labels["le"]), value) for labels, value in found)
+        """Return a histogram's buckets, from the lowest bound to infinity."""
+        samples = self._matching(f"{name}_bucket", where)
+        return sorted((float(labels["le"]), value) for labels, value in samples)
 
     def _matching(
         self, name: str, where: Mapping[str, str]
     ) -> Iterator[tuple[dict[str, str], float]]:
         wanted = where.items()
-        return (one for one in self.series(name) if wanted <= one[0].items())
+        return (sample for sample in self.series(name) if wanted <= sample[0].items())
 
 
 def between(old: Buckets, new: Buckets) -> Buckets:
-    """What came to each bucket; all of it where there was no such series before."""
+    """Return the observations that each bucket gained; all of them if `old` lacks the bucket."""
     before = dict(old)
-    return [(bound, number - before.get(bound, 0.0)) for bound, number in new]
+    return [(bound, count - before.get(bound, 0.0)) for bound, count in new]
 
 
 def quantile(buckets: Buckets, share: float) -> float | None:
-    """Where that share of a histogram's observations lies below; None for no observations.
+    """Return the value below which a share of a histogram's observations lies.
 
-    Within a bucket, observations count as evenly spread; above the last bound nothing is known but
-    that bound, and that is what comes back.
+    Interpolates within a bucket as if its observations were evenly spread. Returns None for no
+    observations, and the highest finite bound for a quantile above it.
     """
     if not buckets or buckets[-1][1] <= 0:
         return None
     wanted = share * buckets[-1][1]
     low, below = 0.0, 0.0
-    for bound, number in buckets:
-        if number >= wanted:
+    for bound, count in buckets:
+        if count >= wanted:
             if math.isinf(bound):
                 return low
-            return low + (bound - low) * (wanted - below) / (number - below or 1.0)
-        low, below = bound, number
+            return low + (bound - low) * (wanted - below) / (count - below or 1.0)
+        low, below = bound, count
     return low

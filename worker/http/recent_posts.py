@@ -1,7 +1,10 @@
-"""The last posts: a handful, a few of them a second, for people to watch.
+"""Keeps a sample of the last posts for the page: eight posts, at most six new ones a second.
 
-The publish thread notes, any other reads one tuple that is replaced whole. A sample: under load most
-outcomes pass unseen, so that what it costs depends on seconds and not on records. Imports core.
+Owns: the sample, one tuple that is replaced whole.
+Thread: publish writes; any thread may read.
+Must not import: kafka, torch, worker.runtime.
+
+A sample, so that its cost depends on seconds and not on records: under load it skips most outcomes.
 """
 
 from __future__ import annotations
@@ -14,70 +17,71 @@ from worker.core.records import DeadLettered, Outcome, RawRecord
 from worker.core.visible import excerpt
 
 KEPT: Final = 8
-A_SECOND: Final = 6
-CHARACTERS: Final = 280
-_SCORES: Final = 5  # of the most probable labels
+PER_SECOND: Final = 6
+MAX_CHARACTERS: Final = 280
+_SCORES: Final = 5  # labels shown for a post, the most probable ones
 
 Post = dict[str, Any]
 
 
 class PostSource(Protocol):
-    """Whoever knows the last posts: a worker, or the parent of several."""
+    """Provides the last posts: of one worker, or of a pool."""
 
     def latest(self) -> Sequence[Post]:
-        """The newest first."""
+        """Return the last posts, newest first."""
         ...
 
 
 class RecentPosts:
-    """A sample of what was labelled last.
+    """A sample of the last outcomes.
 
     Args:
-        texts: whether the texts themselves are kept; else their lengths alone.
-        clock: dates them and counts the seconds.
-
-    Attributes:
-        labels: in the order of the model's probabilities; set before the first batch.
+        texts: True keeps the texts, False their lengths only.
+        clock: dates the posts and measures the seconds.
     """
 
     def __init__(self, *, texts: bool, clock: Clock) -> None:
         self._texts, self._clock = texts, clock
-        self._second, self._left = 0, 0
-        self._last: tuple[Post, ...] = ()
-        self.labels: Sequence[str] = ()
+        self._second, self._remaining = 0, 0
+        self._posts: tuple[Post, ...] = ()
 
     def latest(self) -> Sequence[Post]:
-        """The newest first."""
-        return self._last
+        """Return the last posts, newest first."""
+        return self._posts
 
-    def note(self, outcomes: Sequence[Outcome]) -> None:
-        """See a batch go out; most of it is not kept. Publish thread only."""
+    def note(self, outcomes: Sequence[Outcome], labels: Sequence[str]) -> None:
+        """Sample a batch that was published. Publish thread only.
+
+        Args:
+            outcomes: of the batch.
+            labels: in the order of the model's probabilities.
+        """
         second = int(self._clock.monotonic())
         if second != self._second:
-            self._second, self._left = second, A_SECOND
-        seen = outcomes[-self._left :] if self._left else ()
-        if not seen:
+            self._second, self._remaining = second, PER_SECOND
+        sample = outcomes[-self._remaining :] if self._remaining else ()
+        if not sample:
             return
-        self._left -= len(seen)
+        self._remaining -= len(sample)
         now_ms = self._clock.wall_ms()
-        made = [self._post(outcome, now_ms) for outcome in reversed(seen)]
-        self._last = (*made, *self._last)[:KEPT]
+        posts = [self._post(outcome, labels, now_ms) for outcome in reversed(sample)]
+        self._posts = (*posts, *self._posts)[:KEPT]
 
-    def _post(self, outcome: Outcome, now_ms: int) -> Post:
+    def _post(self, outcome: Outcome, labels: Sequence[str], now_ms: int) -> Post:
         if isinstance(outcome, DeadLettered):
-            return _named(outcome.record, now_ms) | {"reason": outcome.reason.value}
+            return _identity(outcome.record, now_ms) | {"reason": outcome.reason.value}
         text, prediction = outcome.item.text, outcome.prediction
-        scores = ranked(self.labels, prediction.probabilities)
-        post = _named(outcome.item.record, now_ms) | {"characters": len(text), "scores": scores}
-        return post | {"text": excerpt(text, CHARACTERS)} if self._texts else post
+        scores = top_scores(labels, prediction.probabilities)
+        post = _identity(outcome.item.record, now_ms) | {"characters": len(text), "scores": scores}
+        return post | {"text": excerpt(text, MAX_CHARACTERS)} if self._texts else post
 
 
-def _named(record: RawRecord, now_ms: int) -> Post:
+def _identity(record: RawRecord, now_ms: int) -> Post:
     topic, partition, offset, _ = record.ref
     return {"id": f"{topic}/{partition}/{offset}", "at": now_ms}
 
 
-def ranked(labels: Sequence[str], probabilities: Sequence[float]) -> list[tuple[str, float]]:
-    """The most probable labels first, and not too many."""
+def top_scores(labels: Sequence[str], probabilities: Sequence[float]) -> list[tuple[str, float]]:
+    """Return the five most probable labels with their probabilities, highest first."""
     pairs = zip(labels, probabilities, strict=True)
     return sorted(pairs, key=lambda pair: -pair[1])[:_SCORES]

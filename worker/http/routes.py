@@ -1,6 +1,8 @@
-"""The paths: what is asked, and what is answered with which headers.
+"""Routes a request to its handler, and checks first whether it is allowed.
 
-Runs on the HTTP thread's loop. Imports the ground floor and the rooms beside it.
+Owns: the ASGI application.
+Thread: http, on the event loop.
+Must not import: kafka, torch, worker.runtime.
 """
 
 from __future__ import annotations
@@ -17,15 +19,15 @@ from worker.clock import Clock
 from worker.http.ask import SupportsAsk
 from worker.http.classify import Classify
 from worker.http.events import Events
-from worker.http.files import SAFE, page_files
+from worker.http.files import SAFE_HEADERS, page_files
 from worker.http.guard import PROBES, Guard
 from worker.http.health import Health
 from worker.http.recent_posts import PostSource
-from worker.http.snapshot import MetricsSource, Snapshot
+from worker.http.snapshot import MetricsSource, SnapshotBuilder
 from worker.settings import HttpSettings
 
 _PATHS: Final = "/metrics, /livez or /readyz"
-# A browser asks its reader for the password; programs send the token itself.
+# Browsers prompt for the password of the first; programs send the token of the second unprompted.
 _CHALLENGES: Final = (
     'Basic realm="streamlabel", charset="UTF-8"',
     'Bearer realm="streamlabel"',
@@ -33,16 +35,16 @@ _CHALLENGES: Final = (
 
 
 class App:
-    """The application: one function of a request.
+    """The ASGI application.
 
     Args:
-        settings: what is switched on, and who may ask.
-        metrics, health, posted: what is shown.
-        box: what is asked.
-        clock: dates the page's pictures.
+        settings: which parts are on, and who has access.
+        metrics, health, posts: what is shown.
+        ask_service: answers POST /classify.
+        clock: dates the page's snapshots.
 
     Attributes:
-        events: for those who watch the page.
+        events: the event stream of the live page.
     """
 
     def __init__(
@@ -50,74 +52,75 @@ class App:
         settings: HttpSettings,
         metrics: MetricsSource,
         health: Health,
-        posted: PostSource,
-        box: SupportsAsk,
+        posts: PostSource,
+        ask_service: SupportsAsk,
         clock: Clock,
     ) -> None:
         self._settings, self._guard, self._health = settings, Guard(settings), health
         self._exposition = make_asgi_app(metrics.registry)
         self._files = page_files()
-        self._classify = Classify(box, health)
-        self.events = Events(Snapshot(metrics, health, posted, clock, box=settings.classify))
+        self._classify = Classify(ask_service, health)
+        snapshots = SnapshotBuilder(metrics, health, posts, clock, classify=settings.classify)
+        self.events = Events(snapshots)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
         if refusal is not None:
             await refusal(scope, receive, send)
-        elif scope["path"] == "/metrics" and _reads(scope):
+        elif scope["path"] == "/metrics" and _is_read(scope):
             await self._metrics(scope, receive, send)
         elif scope["path"] == "/events" and scope["method"] == "GET":
             await self._events(scope, receive, send)
         elif scope["path"] == "/classify" and scope["method"] == "POST":
-            answer = await self._classify.answer(scope, receive)
-            await answer(scope, receive, send)
+            response = await self._classify.answer(scope, receive)
+            await response(scope, receive, send)
         else:
-            await self._answer(scope)(scope, receive, send)
+            await self._response(scope)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Of who may not ask, and of what is switched off."""
+        """Return the response to a request without access, or for a part that is switched off."""
         path = scope["path"]
-        refused = self._guard.refusal(path, Headers(scope=scope))
-        if refused is not None:
-            answer = text(*refused)
-            if answer.status_code == HTTPStatus.UNAUTHORIZED:
+        refusal = self._guard.refusal(path, Headers(scope=scope))
+        if refusal is not None:
+            response = text(*refusal)
+            if response.status_code == HTTPStatus.UNAUTHORIZED:
                 for challenge in _CHALLENGES:
-                    answer.headers.append("WWW-Authenticate", challenge)
-            return answer
+                    response.headers.append("WWW-Authenticate", challenge)
+            return response
         if path == "/classify" and not self._settings.classify:
             return text(404, "http.classify is off")
         if (path == "/events" or path in self._files) and not self._settings.page:
             return text(404, f"http.page is off: try {_PATHS}")
         return None
 
-    def _answer(self, scope: Scope) -> Response:
-        """Of all that is answered at once."""
+    def _response(self, scope: Scope) -> Response:
+        """Return the response to a request that needs no waiting."""
         path = scope["path"]
-        if not _reads(scope):
-            return text(405, "read only")
+        if not _is_read(scope):
+            return text(405, "only GET and HEAD are allowed here")
         if path in PROBES:
-            good, words = self._health.live() if path == "/livez" else self._health.ready()
-            return text(200 if good else 503, words)
+            healthy, reason = self._health.live() if path == "/livez" else self._health.ready()
+            return text(200 if healthy else 503, reason)
         if path == "/classify":
-            return text(405, "POST a JSON object to it")
+            return text(405, 'send a POST request with a JSON object: {"text": "..."}')
         if path == "/events":
-            return Response(headers=SAFE, media_type="text/event-stream")
-        return self._files.get(path) or text(404, f"try /, {_PATHS}")
+            return Response(headers=SAFE_HEADERS, media_type="text/event-stream")
+        return self._files.get(path) or text(404, f"not found: try /, {_PATHS}")
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.events.full:
             await text(503, "too many pages are open; close one")(scope, receive, send)
             return
-        head = Response(headers=SAFE, media_type="text/event-stream")
+        head = Response(headers=SAFE_HEADERS, media_type="text/event-stream")
         headers = [(k, v) for k, v in head.raw_headers if k != b"content-length"]
         await self.events.stream(headers, receive, send)
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Whatever is asked for, in the form that the reader prefers."""
+        """Serve the metrics, all or by name, in the format that the client prefers."""
         try:
-            # The library waits for a body that nobody reads, and that may never come.
+            # The library awaits a request body that it does not use and that may never arrive.
             await self._exposition(scope, _no_body, send)
-        except UnicodeDecodeError:  # before anything was sent: a header or query that is no UTF-8
+        except UnicodeDecodeError:  # raised before anything is sent
             await text(400, "headers and query must be UTF-8")(scope, receive, send)
 
 
@@ -125,10 +128,10 @@ async def _no_body() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-def _reads(scope: Scope) -> bool:
+def _is_read(scope: Scope) -> bool:
     return scope["method"] in ("GET", "HEAD")
 
 
-def text(status: int, words: str) -> Response:
-    """A line of plain text."""
-    return PlainTextResponse(f"{words}\n", status, SAFE)
+def text(status: int, line: str) -> Response:
+    """Return a response of one line of plain text."""
+    return PlainTextResponse(f"{line}\n", status, SAFE_HEADERS)

@@ -1,8 +1,12 @@
-"""The worker's face on the network: one listening socket, one daemon thread with its own loop.
+"""Runs the HTTP server of a worker, or of a pool's parent.
 
-What is answered is `page.app`'s business, who comes in is `door`'s; here a server library talks to
-each. It never takes signals, writes no access log, and whoever is slow to ask or to read is cut off.
-Imports the ground floor, `box`, `door` and `page`.
+Owns: the listening socket, and the daemon thread `http` with its event loop.
+Thread: main constructs and closes; the rest runs on http.
+Must not import: kafka, torch, worker.runtime.
+
+uvicorn speaks the protocol, `routes` answers, and `connections` decides which connections stay. The
+server handles no signals and writes no access log. It closes connections that send no request, and
+those that do not read their response.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from worker.clock import SystemClock
 from worker.errors import SettingsError
 from worker.http.ask import AskQueue, SupportsAsk
-from worker.http.connections import ConnectionLimiter, most_connections
+from worker.http.connections import ConnectionLimiter, connection_limit
 from worker.http.health import Health
 from worker.http.recent_posts import PostSource, RecentPosts
 from worker.http.routes import App
@@ -31,22 +35,22 @@ from worker.settings import HttpSettings
 
 log = get_logger(__name__)
 
-_PATIENCE: Final = 10.0  # seconds for whoever is connected to ask something
-_UNREAD: Final = 30_000  # ms that a reader may leave what was sent without taking it
-_GOODBYE: Final = 2.0  # seconds for answers that are under way
+_REQUEST_TIMEOUT: Final = 10.0  # seconds from connecting to a complete request
+_UNREAD_MS: Final = 30_000  # a client that acknowledges no byte for so long is dropped
+_CLOSE_TIMEOUT: Final = 2.0  # seconds for responses under way
 
 
 class HttpServer:
     """Serves from construction until `close`.
 
     Args:
-        settings: where to listen.
+        settings: the address, which parts are on, and who has access.
         metrics, health: what is shown.
-        posted: the last posts, for the page; None shows none.
-        box: whom the page asks about a text; None asks nobody.
+        posts: the last posts, for the page; None shows none.
+        ask_service: answers POST /classify; None answers that there is no model.
 
     Raises:
-        SettingsError: the address can't be had; names the setting.
+        SettingsError: the address is taken or invalid; names the setting.
     """
 
     def __init__(
@@ -54,29 +58,29 @@ class HttpServer:
         settings: HttpSettings,
         metrics: MetricsSource,
         health: Health,
-        posted: PostSource | None = None,
-        box: SupportsAsk | None = None,
+        posts: PostSource | None = None,
+        ask_service: SupportsAsk | None = None,
     ) -> None:
         try:
             self._socket = _listen(settings.host, settings.port)
-        except (OSError, OverflowError, UnicodeError) as error:  # the last: a host of 64 letters
+        except (OSError, OverflowError, UnicodeError) as error:  # a label of over 63 letters
             raise SettingsError(
-                f"http.port = {settings.port}: can't listen on {settings.host}: {error} "
-                "(another worker? choose another --http-port, 0 picks a free one)"
+                f"http.port = {settings.port}: cannot listen on {settings.host}: {error}. Is another "
+                "worker running? Set another --http-port; 0 picks a free one"
             ) from error
         self.port: int = self._socket.getsockname()[1]
         clock = SystemClock()
-        posted, box = posted or RecentPosts(texts=False, clock=clock), box or AskQueue(clock)
-        self._app = App(settings, metrics, health, posted, box, clock)
+        posts = posts or RecentPosts(texts=False, clock=clock)
+        self._app = App(settings, metrics, health, posts, ask_service or AskQueue(clock), clock)
         config = uvicorn.Config(
             self._app,
-            http=_Connection,
+            http=_ServerConnection,
             loop="asyncio",
             ws="none",
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level="error",  # a request that is none is no news
+            log_level="error",  # uvicorn warns of each malformed request
             access_log=False,
             proxy_headers=False,
             server_header=False,
@@ -85,16 +89,16 @@ class HttpServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
-        log.info("listening", url=f"http://{_in_url(settings.host)}:{self.port}/")
+        log.info("http server listening", url=f"http://{_in_url(settings.host)}:{self.port}/")
 
     def close(self) -> None:
-        """Stop listening; pages are let go, and answers under way get a moment."""
+        """Stop listening, end the event streams, and wait up to 4 s for responses under way."""
         self._server.should_exit = True
-        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
             self._loop.call_soon_threadsafe(self._app.events.close)
-        self._thread.join(_GOODBYE)
+        self._thread.join(_CLOSE_TIMEOUT)
         self._server.force_exit = True
-        self._thread.join(_GOODBYE)
+        self._thread.join(_CLOSE_TIMEOUT)
         self._socket.close()
 
     def _run(self) -> None:
@@ -102,93 +106,93 @@ class HttpServer:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._server.serve())
         except Exception:
-            log.exception("metrics and health are no longer served")
+            log.exception("http server failed: metrics and health are no longer served")
 
 
 class _Server(uvicorn.Server):
-    """Leaves it to a door which connections there are."""
+    """Leaves accepting connections to a `ConnectionLimiter`."""
 
     def __init__(self, config: uvicorn.Config, listening: socket.socket) -> None:
         super().__init__(config)
-        self._door = ConnectionLimiter(
+        self._limiter = ConnectionLimiter(
             listening,
-            most_connections(),
+            connection_limit(),
             self._protocol,
             self.server_state.connections,  # type: ignore[arg-type]
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         await super().startup(sockets=[])
-        self._door.open()
+        self._limiter.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
-        self._door.close()
+        self._limiter.close()
         await super().shutdown(sockets=[])
 
-    def _protocol(self) -> _Connection:
-        return _Connection(self.config, self.server_state, self.lifespan.state)
+    def _protocol(self) -> _ServerConnection:
+        return _ServerConnection(self.config, self.server_state, self.lifespan.state)
 
 
-class _Connection(H11Protocol):
-    """One connection. The library bounds the wait between two requests, and not the first's."""
+class _ServerConnection(H11Protocol):
+    """One connection. uvicorn times out between two requests only, so the first is timed here."""
 
     _timer: asyncio.TimerHandle | None = None
     _numbers = itertools.count()
 
-    def __init__(self, *known: Any) -> None:
-        super().__init__(*known)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.number = next(self._numbers)
 
     @property
     def answering(self) -> bool:
-        """It has asked, and its answer is not complete."""
+        """True from a complete request until its response is complete."""
         return self.cycle is not None and not self.cycle.response_complete
 
-    def put_out(self) -> None:
-        """Close it at once."""
+    def abort(self) -> None:
+        """Close the connection at once."""
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._timer = self.loop.call_later(_PATIENCE, self._give_up)
+        self._timer = self.loop.call_later(_REQUEST_TIMEOUT, self._time_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._calm()
+        self._cancel_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.answering:
-            self._calm()
+            self._cancel_timer()
         elif self._timer is None:
-            self._timer = self.loop.call_later(_PATIENCE, self._give_up)
+            self._timer = self.loop.call_later(_REQUEST_TIMEOUT, self._time_out)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request, unless an answer has gone out or is under way."""
+        """Answer a malformed request with 400, unless a response is out or under way."""
         if self.cycle is not None:
-            self.cycle.disconnected = True  # the app's answer would come on top of this one
+            self.cycle.disconnected = True  # or the application's response would follow this one
         try:
             super().send_400_response(msg)
         except h11.LocalProtocolError:
             self.transport.close()
 
-    def _calm(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _give_up(self) -> None:
+    def _time_out(self) -> None:
         self._timer = None
         if not self.answering:
-            self.put_out()
+            self.abort()
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    # Bound here, so that a port that is taken is told where the settings still are at hand.
-    known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    listening = socket.create_server((host, port), family=known[0][0], backlog=128)
-    with contextlib.suppress(AttributeError, OSError):  # Linux alone has it; connections inherit it
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD)
+    # Bound here and not by uvicorn, so that the error of a taken port can name the setting.
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listening = socket.create_server((host, port), family=addresses[0][0], backlog=128)
+    with contextlib.suppress(AttributeError, OSError):  # Linux only; connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
     return listening
 
 

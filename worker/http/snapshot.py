@@ -1,8 +1,10 @@
-"""What the page shows: the worker at one moment, and its last minutes.
+"""Builds the page's snapshot: the worker at one moment, with rates over the last seconds.
 
-Runs on the HTTP thread's loop, once a second while somebody watches. All numbers come out of the
-registry that /metrics shows, so that they are the same. Imports the ground floor, core and
-`reading`.
+Owns: the readings of the last 30 seconds, and five minutes of points for the charts.
+Thread: http, on the event loop, once a second while there are readers.
+Must not import: kafka, torch, worker.runtime.
+
+All figures come from the registry behind /metrics, so that page and metrics agree.
 """
 
 from __future__ import annotations
@@ -20,81 +22,91 @@ from worker.http.reading import Buckets, Reading, between, quantile
 from worker.http.recent_posts import PostSource
 from worker.metrics import STAGES
 
-Shown = dict[str, Any]
+Json = dict[str, Any]
 
-RATE_OVER: Final = 5.0  # seconds
-SPREAD_OVER: Final = 30.0  # seconds; a p99 wants some hundred observations
+RATE_WINDOW: Final = 5.0  # seconds
+MEAN_WINDOW: Final = 30.0  # seconds, for means and quantiles: a p99 needs hundreds of observations
 KEPT: Final = 300  # points of the charts: five minutes
-_PARTITIONS: Final = 12  # with the most lag
-_LABELS: Final = 8  # the most frequent
+_PARTITIONS: Final = 12  # shown, those with the most lag
+_LABELS: Final = 8  # shown, the most frequent ones
 _DEAD: Final = "records_dead_lettered_total"
 
 
 class MetricsSource(Protocol):
-    """Whoever has metrics to show."""
+    """Provides the metrics: of one worker, or of a pool."""
 
     @property
     def registry(self) -> CollectorRegistry:
-        """For /metrics and the page."""
+        """The registry behind /metrics and the page."""
         ...
 
 
-class Snapshot:
-    """Takes readings, and tells what they mean; `box` says that the page may ask the model."""
+class SnapshotBuilder:
+    """Takes readings and builds a snapshot from each.
+
+    Args:
+        metrics, health, posts: what is shown.
+        clock: dates the snapshots.
+        classify: `http.classify`, shown so that the page offers its form.
+
+    Attributes:
+        points: the charts' points, oldest first.
+    """
 
     def __init__(
         self,
         metrics: MetricsSource,
         health: Health,
-        posted: PostSource,
+        posts: PostSource,
         clock: Clock,
         *,
-        box: bool = True,
+        classify: bool = True,
     ) -> None:
-        self._metrics, self._health, self._posted = metrics, health, posted
-        self._clock, self._box = clock, box
+        self._metrics, self._health, self._posts = metrics, health, posts
+        self._clock, self._classify = clock, classify
         self._readings: deque[tuple[float, Reading]] = deque()
-        self.points: deque[Shown] = deque(maxlen=KEPT)
+        self.points: deque[Json] = deque(maxlen=KEPT)
 
-    def take(self) -> Shown:
-        """What is true now; a point of the charts is kept."""
+    def take(self) -> Json:
+        """Build the current snapshot, and keep its point for the charts."""
         now, new = self._clock.monotonic(), Reading(self._metrics.registry.collect())
-        while self._readings and now - self._readings[0][0] > SPREAD_OVER + 0.5:
+        while self._readings and now - self._readings[0][0] > MEAN_WINDOW + 0.5:
             self._readings.popleft()
         self._readings.append((now, new))
-        spread = self._since(now - SPREAD_OVER)
-        shown = {
+        window = self._since(now - MEAN_WINDOW)
+        snapshot: Json = {
             "at": self._clock.wall_ms(),
             "worker": self._worker(new),
             "totals": _totals(new),
-            "labels": _most(new.by("labels_total", "label")),
+            "labels": _top_labels(new.by("labels_total", "label")),
             "texts_per_second": self._rate("records_published_total"),
-            "latency": _latency(spread[1], new),
+            "latency": _latency(window[1], new),
             "lag": _lag(new),
-            "stages": _stages(spread, now, new),
-            "batches": _batches(spread[1], new),
+            "stages": _stages(window, now, new),
+            "batches": _batches(window[1], new),
             "dead_letters": {k: v for k, v in new.by(_DEAD, "reason").items() if v},
             "rebalances": new.by("rebalances_total", "kind"),
             "drift": _drift(new),
-            "confidence": _separate(new.buckets("confidence")),
-            "posts": self._posted.latest(),
+            "confidence": _per_bucket(new.buckets("confidence")),
+            "posts": self._posts.latest(),
         }
-        point = self._point(shown)
+        point = self._point(snapshot)
         self.points.append(point)
-        return shown | {"point": point}
+        return snapshot | {"point": point}
 
     def _since(self, moment: float) -> tuple[float, Reading]:
-        """The oldest reading since then; the newest, if there is but that."""
-        return next((one for one in self._readings if one[0] >= moment - 0.5), self._readings[-1])
+        """Return the oldest reading since `moment`, or the newest if there is no other."""
+        recent = (entry for entry in self._readings if entry[0] >= moment - 0.5)
+        return next(recent, self._readings[-1])
 
     def _rate(self, name: str, **where: str) -> float | None:
         now, new = self._readings[-1]
-        then, old = self._since(now - RATE_OVER)
+        then, old = self._since(now - RATE_WINDOW)
         if then >= now:
             return None
         return (new.total(name, **where) - old.total(name, **where)) / (now - then)
 
-    def _worker(self, new: Reading) -> Shown:
+    def _worker(self, new: Reading) -> Json:
         live, ready = self._health.live(), self._health.ready()
         return {
             "version": new.facts("build_info").get("version", ""),
@@ -102,25 +114,25 @@ class Snapshot:
             "states": sorted(State(int(value)).name.lower() for _, value in new.series("state")),
             "live": live[0],
             "ready": ready[0],
-            "words": live[1] if not live[0] else ready[1],
-            "box": self._box,
+            "reason": live[1] if not live[0] else ready[1],
+            "classify": self._classify,
         }
 
-    def _point(self, shown: Shown) -> Shown:
-        rates = {label: self._rate("labels_total", label=label) for label in shown["labels"]}
+    def _point(self, snapshot: Json) -> Json:
+        rates = {label: self._rate("labels_total", label=label) for label in snapshot["labels"]}
         return {
-            "at": shown["at"],
-            "texts_per_second": shown["texts_per_second"],
+            "at": snapshot["at"],
+            "texts_per_second": snapshot["texts_per_second"],
             "labels": rates,
-            "latency": shown["latency"],
-            "lag": shown["lag"]["records"],
+            "latency": snapshot["latency"],
+            "lag": snapshot["lag"]["records"],
             "dead_letters": self._rate(_DEAD),
         }
 
 
-def _totals(new: Reading) -> Shown:
-    counted = ("consumed", "published", "dead_lettered")
-    return {name: new.total(f"records_{name}_total") for name in counted} | {
+def _totals(new: Reading) -> Json:
+    names = ("consumed", "published", "dead_lettered")
+    return {name: new.total(f"records_{name}_total") for name in names} | {
         "in_flight": new.total("inflight_records"),
         "in_flight_bytes": new.total("inflight_bytes"),
         "truncated": new.total("truncated_total"),
@@ -129,49 +141,49 @@ def _totals(new: Reading) -> Shown:
     }
 
 
-def _most(labels: dict[str, float]) -> dict[str, float]:
-    """The most frequent labels, by their names; a model may have thousands."""
+def _top_labels(labels: dict[str, float]) -> dict[str, float]:
+    """Return the most frequent labels, sorted by name; a model may have thousands."""
     top = sorted(labels, key=lambda label: -labels[label])[:_LABELS]
     return {label: labels[label] for label in sorted(top)}
 
 
-def _latency(old: Reading, new: Reading) -> Shown:
+def _latency(old: Reading, new: Reading) -> Json:
     buckets = between(old.buckets("end_to_end_seconds"), new.buckets("end_to_end_seconds"))
     return {f"p{share}": quantile(buckets, share / 100) for share in (50, 95, 99)}
 
 
-def _lag(new: Reading) -> Shown:
-    partitions: list[Shown] = [
+def _lag(new: Reading) -> Json:
+    partitions: list[Json] = [
         {"topic": labels["topic"], "partition": int(labels["partition"]), "records": value}
         for labels, value in new.series("offset_lag")
     ]
-    worst = sorted(partitions, key=lambda one: -one["records"])[:_PARTITIONS]
+    worst = sorted(partitions, key=lambda row: -row["records"])[:_PARTITIONS]
     return {
-        "records": sum(one["records"] for one in partitions),
+        "records": sum(row["records"] for row in partitions),
         "seconds": new.total("time_lag_seconds"),
-        "partitions": sorted(worst, key=lambda one: (one["topic"], one["partition"])),
+        "partitions": sorted(worst, key=lambda row: (row["topic"], row["partition"])),
         "left_out": len(partitions) - len(worst),
     }
 
 
-def _stages(spread: tuple[float, Reading], now: float, new: Reading) -> list[Shown]:
-    """Of each stage, seconds for a micro-batch, and the share of the time that it worked."""
-    then, old = spread
+def _stages(window: tuple[float, Reading], now: float, new: Reading) -> list[Json]:
+    """Return each stage's mean seconds for a micro-batch, and its busy share of the window."""
+    then, old = window
     busy = {labels["stage"]: value for labels, value in new.series("stage_busy_seconds_total")}
-    found = []
+    stages = []
     for stage in STAGES:
-        worked = busy.get(stage, 0.0) - old.total("stage_busy_seconds_total", stage=stage)
-        found.append(
+        busy_seconds = busy.get(stage, 0.0) - old.total("stage_busy_seconds_total", stage=stage)
+        stages.append(
             {
                 "name": stage,
                 "seconds": _mean(old, new, "stage_seconds", stage=stage),
-                "busy": worked / (now - then) if stage in busy and now > then else None,
+                "busy": busy_seconds / (now - then) if stage in busy and now > then else None,
             }
         )
-    return found
+    return stages
 
 
-def _batches(old: Reading, new: Reading) -> Shown:
+def _batches(old: Reading, new: Reading) -> Json:
     return {
         "records": _mean(old, new, "batch_records"),
         "tokens": _mean(old, new, "batch_tokens"),
@@ -182,23 +194,23 @@ def _batches(old: Reading, new: Reading) -> Shown:
 
 
 def _mean(old: Reading, new: Reading, histogram: str, **where: str) -> float | None:
-    number, total = (
+    count, total = (
         new.total(f"{histogram}_{part}", **where) - old.total(f"{histogram}_{part}", **where)
         for part in ("count", "sum")
     )
-    return total / number if number else None
+    return total / count if count else None
 
 
-def _drift(new: Reading) -> list[Shown]:
-    found = ((of, new.total(f"{of}_drift")) for of in ("label", "confidence"))
-    return [{"of": of, "index": index, "reading": reading(index)} for of, index in found]
+def _drift(new: Reading) -> list[Json]:
+    indices = ((of, new.total(f"{of}_drift")) for of in ("label", "confidence"))
+    return [{"of": of, "index": index, "reading": reading(index)} for of, index in indices]
 
 
-def _separate(buckets: Buckets) -> list[tuple[float, float]]:
-    """What lies in each bucket alone; the last one, to infinity, has nothing in it here."""
+def _per_bucket(buckets: Buckets) -> list[tuple[float, float]]:
+    """Turn cumulative counts into one count a bucket; no probability is in the last, above 1."""
     below = 0.0
-    found = []
-    for bound, number in buckets[:-1]:
-        found.append((bound, number - below))
-        below = number
-    return found
+    counts = []
+    for bound, cumulative in buckets[:-1]:
+        counts.append((bound, cumulative - below))
+        below = cumulative
+    return counts

@@ -1,24 +1,28 @@
-"""`streamlabel run --processes N`: N whole workers on one machine, watched by one parent.
+"""Runs N whole workers on one machine under one parent: `streamlabel run --processes N`.
 
-The parent reads no record and loads no model; it imports neither torch nor transformers nor kafka,
-and nothing here may. Parent and child talk over the child's standard streams::
+Owns: the processes, their pipes and their combined metrics.
+Thread: the parent's main thread steps the slots; `reports-PID` and `asks-PID` serve each child's
+    pipes; http asks for health, metrics and answers. `entry` runs in the child.
+Must not import: torch, transformers or kafka, in the parent: it reads no record and loads no model.
 
-    stdin   the order: slot and settings, one line (secrets show neither in `ps` nor in the
-            environment). Then the box's questions, one line each, and none before the last one is
-            answered. Its end tells the child that the parent is gone.
-    stdout  a report a second, one line each: health, metrics, the last posts; and one at once with
-            each answer. The last one comes after the drain, with the reason for which the child
-            ends.
-    stderr  the log, the parent's own.
+Parent and child talk over the child's standard streams::
 
-Rooms::
+    stdin   one line with the slot's number and settings (secrets stay out of `ps` and of the
+            environment); then the page's questions, one line each, each sent after the answer to
+            the one before. End of file tells the child that the parent is gone.
+    stdout  a report a second, one line each: health, metrics, the last posts; with an answer, one
+            at once. The last report follows the drain and has the reason why the child ends.
+    stderr  the log, shared with the parent.
 
-    shares      what each slot is given: settings, environment, its part of the cores
+Modules::
+
+    shares      each slot's settings, environment and part of the cores
     reports     the lines on stdout, both ends
-    totals      one set of metrics out of many; counters that outlive a process
-    questions   what goes to stdin, the parent's end
-    child       one life of a slot's process
-    slot        when a slot is started again, and when no more
-    ask         which process is asked what somebody types
+    totals      merges the processes' metrics; counters outlive their process
+    questions   writes to a child's stdin, from the parent
+    child       one process, from start to end
+    entry       the child's main function
+    slot        restarts a process, with backoff, until it has failed too often
+    ask         picks the process that answers a question of the page
     supervisor  all slots: start, health, stop
 """

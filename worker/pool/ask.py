@@ -1,6 +1,8 @@
-"""The box of a pool's page: the parent has no model, so it asks one of its processes.
+"""Routes a question of the page to one process of the pool; the parent has no model of its own.
 
-Runs on the HTTP thread and never waits. Imports `runtime.box` and the rooms beside it.
+Owns: nothing.
+Thread: http; never waits.
+Must not import: kafka, torch, transformers.
 """
 
 from __future__ import annotations
@@ -13,27 +15,27 @@ from worker.pool.child import Child
 from worker.pool.slot import Slot
 
 
-class PoolAskQueue:
-    """Of these slots' processes."""
+class AskRouter:
+    """Sends each question to a process that is ready and owes no answer."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._slots = slots
 
     @property
     def ready(self) -> bool:
-        """Whether there is a process to ask."""
-        return self._first() is not None
+        """True while a process is free to answer."""
+        return self._choose() is not None
 
     def ask(self, text: str) -> Future[Answer]:
-        """Put a question; the future raises `Unanswerable` where the process fails or ends."""
-        if child := self._first():
+        """Send a question; the future raises `Unanswerable` if the process fails or ends."""
+        if child := self._choose():
             return child.ask(text)
-        nobody: Future[Answer] = Future()
-        nobody.set_exception(Unanswerable("no process is free to be asked"))
-        return nobody
+        failed: Future[Answer] = Future()
+        failed.set_exception(Unanswerable("no process is free to answer; try again"))
+        return failed
 
-    def _first(self) -> Child | None:
-        """Whoever spoke last of those that can be asked: one that stands still says nothing."""
+    def _choose(self) -> Child | None:
+        """Return the free process that reported last: a hung process sends no reports."""
         children = (slot.child for slot in self._slots if slot.ready()[0])
-        able = (child for child in children if child and child.free)
-        return max(able, key=lambda child: child.heard_at, default=None)
+        free = (child for child in children if child and child.free)
+        return max(free, key=lambda child: child.reported_at, default=None)

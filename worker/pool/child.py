@@ -1,7 +1,8 @@
-"""One life of a slot's process: started, listened to, ended.
+"""Runs one process of a slot, from its start to its end.
 
-The parent's main thread owns it; a thread of its own reads the reports until the pipe's other end
-closes, and one writes (`questions`). Imports `box` and the ground floor.
+Owns: the process, its pipes, and the thread that reads its reports until the pipe closes.
+Thread: main, except `ask` and `free` (http) and the reader `reports-PID`.
+Must not import: kafka, torch, transformers.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from typing import IO, Any, cast
 
 from worker.clock import Clock
 from worker.http.ask import Answer
-from worker.pool.questions import Questions
+from worker.pool.questions import QuestionWriter
 from worker.pool.reports import ChildReport, decode
 
-# The parent's own import path, so that parent and child are the same code wherever each is started
-# from; -P keeps out the current folder, where anybody's `worker/` may lie.
+# The child gets the parent's import path, so that both run the same code from any directory; -P
+# keeps the current directory out of it, which may hold another package named `worker`.
 _ENTRY = (
     "import sys; sys.path[:] = sys.argv[1:]; from worker.pool.entry import main; sys.exit(main())"
 )
 
 
 def command() -> list[str]:
-    """How a worker of a pool is started; all that it must know comes by its stdin."""
+    """Return the command line that starts a child; its settings come over stdin."""
     return [sys.executable, "-P", "-c", _ENTRY, *sys.path]
 
 
@@ -36,46 +37,46 @@ class Child:
     """A process that is running or has ended.
 
     Args:
-        program: what to start; reads its order as one JSON line.
-        order: the slot and its settings.
-        environ: its environment.
+        program: the command line.
+        config: the slot's number and settings, sent to the process as one JSON line.
+        environ: the process's environment.
         clock: dates the reports.
-        on_report: called with each one, on the reader's thread.
+        on_report: called with each report, on the reader's thread.
 
     Attributes:
-        report: the last one; None before the first.
-        heard_at: when it came, or when the process was started, in seconds of `clock`.
+        report: the last report; None before the first.
+        reported_at: time of the last report, or of the start, in seconds of `clock`.
     """
 
     def __init__(
         self,
         program: Sequence[str],
-        order: Mapping[str, Any],
+        config: Mapping[str, Any],
         environ: Mapping[str, str],
         clock: Clock,
         on_report: Callable[[ChildReport], None],
     ) -> None:
         self._clock, self._on_report = clock, on_report
         self.report: ChildReport | None = None
-        self.heard_at = clock.monotonic()
+        self.reported_at = clock.monotonic()
         self._process = subprocess.Popen(
             program,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environ,
-            start_new_session=True,  # the terminal's Ctrl-C is the parent's to pass on
+            start_new_session=True,  # a Ctrl-C reaches the parent alone, which stops the children
         )
         self.pid = self._process.pid
         stdin = cast("IO[bytes]", self._process.stdin)
-        self._questions = Questions(stdin, order, self.pid)
+        self._questions = QuestionWriter(stdin, config, self.pid)
         self._stdout = cast("IO[bytes]", self._process.stdout)
         self._reader = threading.Thread(
-            target=self._listen, name=f"reports-{self.pid}", daemon=True
+            target=self._read_reports, name=f"reports-{self.pid}", daemon=True
         )
         self._reader.start()
 
     def poll(self) -> int | None:
-        """The exit code (less than 0: the signal that killed it), once all it said is read."""
+        """Return the exit code, once all reports are read; negative: the signal that killed it."""
         code = self._process.poll()
         if code is None or self._stdout.closed:
             return code
@@ -86,43 +87,45 @@ class Child:
 
     @property
     def free(self) -> bool:
-        """Whether it can be asked."""
+        """True while the process runs and owes no answer."""
         return self._questions.free
 
     def ask(self, text: str) -> Future[Answer]:
-        """HTTP thread: put a question to it while it is free."""
+        """Send a question to the process while it is free. HTTP thread only."""
         return self._questions.ask(text)
 
     def terminate(self) -> None:
-        """Ask it to drain and end; one that has ended is left alone."""
+        """Send SIGTERM, so that the process drains and ends; no effect once it has ended."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """End it at once. Safe in a signal handler."""
+        """Send SIGKILL. Safe in a signal handler."""
         self._process.kill()
 
     @property
     def fault(self) -> str:
-        """What it said was wrong, if anything."""
+        """The error in the last report; empty if there is none."""
         return self.report.reason if self.report else ""
 
     @property
     def reason(self) -> str:
-        """Why it ended, once it has: its own words, or what its exit code tells."""
+        """Why the process ended: the error it reported, or what its exit code means."""
         if self.fault:
             return self.fault
         code = self._process.returncode
         if code == -signal.SIGKILL:
-            return "killed by SIGKILL; where nobody did that, the machine was out of memory"
+            return "killed by SIGKILL: by the kernel when out of memory, unless sent by hand"
         if code < 0:
             return f"killed by signal {-code} ({signal.strsignal(-code)})"
-        return f"exit code {code}; its log tells more" if code else "it was told to stop"
+        return (
+            f"exit code {code}; see its log" if code else "exit code 0: it received a stop signal"
+        )
 
-    def _listen(self) -> None:
+    def _read_reports(self) -> None:
         for line in self._stdout:
-            with contextlib.suppress(ValueError):  # cut off by SIGKILL
+            with contextlib.suppress(ValueError):  # a line cut off by SIGKILL
                 self.report = decode(line)
-                self.heard_at = self._clock.monotonic()
+                self.reported_at = self._clock.monotonic()
                 self._on_report(self.report)
                 if self.report.answer is not None:
-                    self._questions.answered(self.report.answer)
+                    self._questions.resolve(self.report.answer)

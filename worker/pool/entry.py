@@ -1,7 +1,8 @@
-"""One worker of a pool: what `streamlabel run --processes N` starts N times. No command of its own.
+"""Runs one worker of a pool: the program of each child of `streamlabel run --processes N`.
 
-Runs on the main thread of the child. Reads its order from stdin, then the box's questions, until its
-end means that the parent is gone; reports on stdout.
+Owns: the child's stdin (settings, then questions) and stdout (reports).
+Thread: main runs the worker; `parent-watch` reads stdin until it ends with the parent.
+Must not import: kafka, torch; no module of a worker imports this one.
 """
 
 from __future__ import annotations
@@ -28,54 +29,58 @@ _MARGIN = 5.0  # seconds beyond `shutdown_timeout`
 
 
 def main() -> int:
-    """Run one worker until it is told to stop; return its exit code, as `streamlabel run` does."""
-    said = _lines(sys.stdin.fileno())
-    order = json.loads(next(said))
-    settings = load(order["settings"], environ={}).settings
-    configure(settings.log.level, settings.log.format, slot=order["slot"])
+    """Run one worker until a signal stops it; return the exit code, as `streamlabel run` does."""
+    lines = _lines(sys.stdin.fileno())
+    config = json.loads(next(lines))
+    settings = load(config["settings"], environ={}).settings
+    configure(settings.log.level, settings.log.format, slot=config["slot"])
     stop = threading.Event()
-    # Any number of them: the parent's may come on top of that of a platform which sends it to all,
-    # and it is the parent that loses patience.
+    # A second signal changes nothing: a platform may signal all processes, and the parent signals
+    # as well. The parent kills a child that does not end in time.
     catch(lambda *_: stop.set())
     bound = settings.shutdown_timeout + _MARGIN
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    # Whatever a library prints must not get between the reports.
+    # A library's print must not end up between the reports.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def expose(metrics: Metrics, health: Health, feeds: PageFeeds | None) -> Reporter:
         reporter = Reporter(pipe, metrics, health, feeds)
-        followed = (said, reporter.hear, stop, bound)
+        watch_args = (lines, reporter.ask, stop, bound)
         threading.Thread(
-            target=_follow_parent, args=followed, name="parent-watch", daemon=True
+            target=_watch_parent, args=watch_args, name="parent-watch", daemon=True
         ).start()
         return reporter
 
     try:
-        serve(settings, stop, load_model, expose, page=order["page"])
+        serve(settings, stop, load_model, expose, page=config["page"])
     except SettingsError:
         return 2
     except StreamlabelError:
         return 1  # the last report has told the parent why
-    except Exception:  # noqa: BLE001 - with its stack, and no variables of its frames
+    except Exception:  # noqa: BLE001 - logged with its stack, without the frames' variables
         get_logger(__name__).exception("stopped by an unknown error")
         return 1
     return 0
 
 
-def _follow_parent(
-    said: Iterator[bytes], hear: Callable[[bytes], None], stop: threading.Event, bound: float
+def _watch_parent(
+    lines: Iterator[bytes], ask: Callable[[bytes], None], stop: threading.Event, bound: float
 ) -> None:
-    """End with the parent, however that ends: drain, as at SIGTERM, and within the same time."""
-    for line in said:
-        hear(line)
+    """Pass questions on until stdin ends: the parent is gone.
+
+    Then drain as on SIGTERM, and exit after `bound` seconds at the latest.
+    """
+    for line in lines:
+        ask(line)
     stop.set()
     SystemClock().sleep(bound)
     os._exit(1)
 
 
 def _lines(pipe: int) -> Iterator[bytes]:
-    """What comes, line by line; a line without an end is none."""
-    # Not the buffered reader: its lock, held here for ever, would be waited for at the end.
+    """Yield complete lines; a last line without a line break is dropped."""
+    # Not the buffered reader: this thread would hold its lock for ever, and the interpreter's exit
+    # would wait for it.
     rest = b""
     while read := os.read(pipe, 1 << 16):
         *lines, rest = (rest + read).split(b"\n")

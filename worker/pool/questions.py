@@ -1,8 +1,12 @@
-"""What the parent says to one process: its order, then questions of the page's box.
+"""Writes to a child's stdin: its settings first, then questions from the page.
 
-Parent's side, in a thread of its own: who asks may not wait, and a process that stands still takes
-nothing off its pipe. A process is asked one thing at a time, so that an answer needs no number, and
-one that owes an answer, however late that is, is passed over. Imports `box`.
+Owns: the parent's end of the pipe, and the thread `asks-PID` that writes to it.
+Thread: http asks; `reports-PID` resolves; main closes.
+Must not import: kafka, torch, transformers.
+
+A thread of its own writes, because the asker must not wait and a hung process does not read its
+pipe. A process is asked one question at a time, so an answer needs no number. A process that owes
+an answer gets no other question, however late the answer is.
 """
 
 from __future__ import annotations
@@ -18,22 +22,23 @@ from typing import IO, Any
 from worker.http.ask import Answer, Unanswerable
 
 _END = b""
+_ENDED = "the process that was asked has ended"
 
 
-class Questions:
+class QuestionWriter:
     """Writes to a process's stdin, from construction until `close`.
 
     Args:
-        stdin: its pipe.
-        order: the first line.
+        stdin: the pipe.
+        config: the first line.
         pid: names the thread.
     """
 
-    def __init__(self, stdin: IO[bytes], order: Mapping[str, Any], pid: int) -> None:
+    def __init__(self, stdin: IO[bytes], config: Mapping[str, Any], pid: int) -> None:
         self._stdin = stdin
         self._lines: SimpleQueue[bytes] = SimpleQueue()
-        self._lines.put(_line(order))
-        self._owed: Future[Answer] | None = None
+        self._lines.put(_line(config))
+        self._pending: Future[Answer] | None = None
         self._closed = False
         self._lock = threading.Lock()
         self._writer = threading.Thread(target=self._write, name=f"asks-{pid}", daemon=True)
@@ -41,46 +46,46 @@ class Questions:
 
     @property
     def free(self) -> bool:
-        """Whether it can be asked: it runs, and owes no answer."""
-        return self._owed is None and not self._closed
+        """True while the process runs and owes no answer."""
+        return self._pending is None and not self._closed
 
     def ask(self, text: str) -> Future[Answer]:
-        """HTTP thread: put a question to a process that is free; never waits."""
-        asked: Future[Answer] = Future()
+        """Send a question to a free process without waiting. HTTP thread only."""
+        answer: Future[Answer] = Future()
         with self._lock:
-            self._owed = asked
+            self._pending = answer
         self._lines.put(_line({"text": text}))
-        if self._closed:  # meanwhile, or before
-            self.answered("the process that was asked has ended")
-        return asked
+        if self._closed:  # by now, or before
+            self.resolve(_ENDED)
+        return answer
 
-    def answered(self, answer: Answer | str) -> None:
-        """Pass on what it says, or the words that say why it can't; nobody may wait for it now."""
+    def resolve(self, result: Answer | str) -> None:
+        """Give the pending question its answer, or the reason why there is none."""
         with self._lock:
-            owed, self._owed = self._owed, None
-        if owed is None or not owed.set_running_or_notify_cancel():
+            pending, self._pending = self._pending, None
+        if pending is None or not pending.set_running_or_notify_cancel():
             return
-        if isinstance(answer, Answer):
-            owed.set_result(answer)
+        if isinstance(result, Answer):
+            pending.set_result(result)
         else:
-            owed.set_exception(Unanswerable(answer))
+            pending.set_exception(Unanswerable(result))
 
     def close(self) -> None:
-        """The process has ended."""
+        """Release the pipe of a process that has ended."""
         self._closed = True
-        # Not put to another one: it may be the text that ends whoever reads it.
-        self.answered("the process that was asked has ended")
+        # The question goes to no other process: its text may be what ended this one.
+        self.resolve(_ENDED)
         self._lines.put(_END)
         self._writer.join()
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
 
     def _write(self) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it has ended already, which `poll` will tell
+        with contextlib.suppress(BrokenPipeError):  # the process has ended, as `poll` will report
             while (line := self._lines.get()) != _END:
                 self._stdin.write(line)
                 self._stdin.flush()
 
 
-def _line(said: Mapping[str, Any]) -> bytes:
-    return json.dumps(said).encode() + b"\n"
+def _line(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document).encode() + b"\n"

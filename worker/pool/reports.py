@@ -1,8 +1,11 @@
-"""What a child tells its parent: health, metrics and the last posts, one JSON line a second.
+"""Reports from a child to its parent: health, metrics and the last posts, one JSON line a second.
 
-An answer of the box comes with a report of its own, at once. The child's side runs on a thread of its
-own, the only one that writes to the pipe; it reads what others count and answer. The parent's side is
-a pure function of a line. Imports `box` and the ground floor.
+Owns: in the child, the pipe to the parent and the thread `reports`, its only writer.
+Thread: reports sends, parent-watch asks, infer or tokenise leave the answer; `decode` runs in the
+    parent, on `reports-PID`.
+Must not import: kafka, torch, transformers.
+
+The answer to a question comes in a report of its own, at once.
 """
 
 from __future__ import annotations
@@ -31,11 +34,14 @@ EVERY = 1.0  # seconds
 
 @dataclass(frozen=True)
 class ChildReport:
-    """One line.
+    """One report.
 
     Attributes:
-        reason: set in the last one of a child that ends on a fault.
-        answer: to the parent's question, or the words that say why there is none.
+        live, ready: the worker's health.
+        metrics: all families of its registry.
+        reason: the error that ended the worker; in its last report only.
+        posts: the last posts.
+        answer: the answer to the parent's question, or the reason why there is none.
     """
 
     live: Verdict
@@ -46,7 +52,7 @@ class ChildReport:
     answer: Answer | str | None = None
 
     def encode(self) -> bytes:
-        """As a line; floats keep every digit, so that what is read back is what was counted."""
+        """Encode as one line. Floats keep every digit, so no count changes on the way."""
         families = [
             (
                 m.name,
@@ -69,28 +75,28 @@ class ChildReport:
 
 
 def decode(line: bytes) -> ChildReport:
-    """A line of `ChildReport.encode`; the child is of the same release as its parent.
+    """Decode a line of `ChildReport.encode`; child and parent are of the same release.
 
     Raises:
-        ValueError: it is none: the process was killed in the middle of a line.
+        ValueError: the line is incomplete: the process was killed while it wrote.
     """
-    told: dict[str, Any] = json.loads(line)
+    document: dict[str, Any] = json.loads(line)
     return ChildReport(
-        live=tuple(told["live"]),
-        ready=tuple(told["ready"]),
-        metrics=[_family(*one) for one in told["metrics"]],
-        reason=told["reason"],
-        posts=tuple(told["posts"]),
-        answer=_answer(told["answer"]),
+        live=tuple(document["live"]),
+        ready=tuple(document["ready"]),
+        metrics=[_family(*family) for family in document["metrics"]],
+        reason=document["reason"],
+        posts=tuple(document["posts"]),
+        answer=_answer(document["answer"]),
     )
 
 
-def _answer(told: dict[str, Any] | str | None) -> Answer | str | None:
-    if not isinstance(told, dict):
-        return told
-    prediction = told["prediction"]
+def _answer(document: dict[str, Any] | str | None) -> Answer | str | None:
+    if not isinstance(document, dict):
+        return document
+    prediction = document["prediction"]
     prediction["probabilities"] = tuple(prediction["probabilities"])
-    return Answer(tuple(told["labels"]), Prediction(**prediction), told["seconds"])
+    return Answer(tuple(document["labels"]), Prediction(**prediction), document["seconds"])
 
 
 def _family(name: str, documentation: str, kind: str, unit: str, samples: list[Any]) -> Metric:
@@ -101,9 +107,9 @@ def _family(name: str, documentation: str, kind: str, unit: str, samples: list[A
 
 
 class Reporter:
-    """Reports for the length of a `with`, whatever the main thread is busy with.
+    """Sends reports for the length of a `with` block, from a thread of its own.
 
-    The last report comes at its end, with the error that ended it. Closes the pipe.
+    At its end it sends the last report, with the error that left the block, and closes the pipe.
     """
 
     def __init__(
@@ -130,21 +136,23 @@ class Reporter:
         with contextlib.suppress(OSError):
             self._pipe.close()
 
-    def hear(self, line: bytes) -> None:
-        """Leash thread: pass a question of the parent's on to the box."""
+    def ask(self, line: bytes) -> None:
+        """Pass a question of the parent on to the ask queue. On the thread `parent-watch`."""
         if self._feeds:
-            asked = self._feeds.box.ask(json.loads(line)["text"])
-            asked.add_done_callback(self._answered)
+            answer = self._feeds.ask_queue.ask(json.loads(line)["text"])
+            answer.add_done_callback(self._answered)
 
-    def _answered(self, asked: Future[Answer]) -> None:
-        # On a stage's thread, which must not wait for the pipe. There is but one answer at a time:
-        # the parent asks nothing more before it has come.
-        error = asked.exception()
-        self._answer = str(error) if error else asked.result()
+    def _answered(self, answer: Future[Answer]) -> None:
+        # On a stage's thread, which must not wait for the pipe. One slot is enough: the parent asks
+        # nothing more before it has the answer.
+        error = answer.exception()
+        self._answer = str(error) if error else answer.result()
         self._wake.set()
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):  # the parent is gone, which stdin tells whom it concerns
+        with contextlib.suppress(
+            OSError
+        ):  # the parent is gone; `parent-watch` sees the end of stdin and stops the worker
             while not self._ended:
                 self._send()
                 self._wake.wait(EVERY)

@@ -1,6 +1,8 @@
-"""What each slot of a pool is given: its settings, and its part of the cores.
+"""Computes each slot's settings, environment and part of the cores.
 
-Read once, on the parent's main thread. Imports the ground floor.
+Owns: nothing.
+Thread: main, in the parent, once at start.
+Must not import: kafka, torch, transformers.
 """
 
 from __future__ import annotations
@@ -12,41 +14,44 @@ from typing import Any
 
 from worker.settings import Settings, child_environment, plain_values, read_environment
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2, as a container sees its own
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2, as seen from inside a container
 
 
 def slot_settings(settings: Settings, slot: int) -> dict[str, Any]:
-    """One slot's settings as `worker.settings.load` takes them, secrets in the clear.
+    """Return one slot's settings for `worker.settings.load`, with secrets in plain text.
 
-    Names that must be unique in the group or tell members apart get the slot's number: it stays
-    the same over restarts, and with it the place in the group and the transactional id.
+    Names that must be unique in the group get the slot's number as a suffix. A restarted process
+    has the same number, so it keeps its place in the group and its transactional id.
     """
-    kafka, given = settings.kafka, plain_values(settings)
+    kafka, common = settings.kafka, plain_values(settings)
     own: dict[str, Any] = {
         "processes": 1,
-        "http.enabled": False,  # the parent's
+        "http.enabled": False,  # the parent serves it
         "kafka.client_id": f"{kafka.client_id}-{slot}",
         "model.threads": settings.model.threads or max(1, cores() // settings.processes),
     }
     if kafka.group_instance_id:
         own["kafka.group_instance_id"] = f"{kafka.group_instance_id}-{slot}"
-    return given | own
+    return common | own
 
 
-def slot_environment(given: Mapping[str, Any]) -> dict[str, str]:
-    """Its environment: the tokenizer's library takes all cores, unless a variable says otherwise."""
-    threads = read_environment("RAYON_NUM_THREADS") or str(given["model.threads"])
+def slot_environment(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return one slot's environment, which bounds the tokenizer's threads.
+
+    The tokenizer's library uses all cores unless RAYON_NUM_THREADS is set.
+    """
+    threads = read_environment("RAYON_NUM_THREADS") or str(values["model.threads"])
     return child_environment(RAYON_NUM_THREADS=threads)
 
 
 def cores(quota: Path = _QUOTA) -> int:
-    """How many cores this process may use: its affinity, and less where a cgroup allows less."""
+    """Return how many cores this process may use: its CPU affinity, bounded by its cgroup quota."""
     try:
-        mine = len(os.sched_getaffinity(0))
+        usable = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS has no affinity
-        mine = os.cpu_count() or 1
+        usable = os.cpu_count() or 1
     try:
         allowed, period = quota.read_text(encoding="ascii").split()
-        return max(1, min(mine, int(allowed) // int(period)))
-    except (OSError, ValueError):  # no cgroup, or "max": no bound
-        return mine
+        return max(1, min(usable, int(allowed) // int(period)))
+    except (OSError, ValueError):  # no cgroup, or "max", which is no bound
+        return usable

@@ -1,7 +1,8 @@
-"""A slot of a pool: one process after the other, and when there shall be no more.
+"""Keeps one slot of a pool filled: restarts its process, until it has failed too often in a row.
 
-The parent's main thread steps; the HTTP thread reads the verdicts, each out of one plain value that
-is replaced whole. Imports core and the ground floor.
+Owns: the slot's process and its count of failures.
+Thread: main steps; http reads the verdicts, each from one attribute that is replaced whole.
+Must not import: kafka, torch, transformers.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from worker.pool.child import Child
 log = get_logger(__name__)
 
 WRONG_SETTINGS: Final = 2  # the exit code
-# A process that was ready for so long, in seconds, ran well: what ends it then is something new.
-RAN_WELL: Final = 60.0
-# Ends in a row, without having run well between, after which the pool ends as well. Under a minute
-# of tries outlasts what passes by itself (a hub that hiccups, memory that a sibling needs while it
-# loads). What lasts longer is for whoever runs the pool to see: a pool that went on for ever would
-# hide its crash loop behind a healthy container.
-GIVE_UP_AT: Final = 5
+# Seconds of being ready after which a process counts as stable: its end starts a new count.
+STABLE_AFTER: Final = 60.0
+# Failures in a row, without a stable run between, that end the pool. The retries take just under a
+# minute, enough for faults that pass (a model hub's hiccup, memory that a sibling needs while it
+# loads). A longer fault must be seen by the operator: a pool that retried for ever would hide a
+# crash loop behind a healthy container.
+MAX_FAILURES: Final = 5
 
 
 class Slot:
@@ -34,9 +35,9 @@ class Slot:
     Args:
         number: from 0.
         start: starts a process in this slot.
-        on_end: called when it has ended and all its reports are read.
-        on_restart: called when another one takes its place.
-        silence: seconds without a report until the slot is red.
+        on_end: called when a process has ended and all its reports are read.
+        on_restart: called when another process takes its place.
+        silence: seconds without a report until the slot is no longer live.
     """
 
     def __init__(
@@ -61,8 +62,8 @@ class Slot:
         """Start, restart or watch the process.
 
         Raises:
-            SettingsError: it refuses its settings; another one would too.
-            Fatal: it ended too often in a row.
+            SettingsError: the process refuses its settings, as any other would.
+            Fatal: the process has failed too often in a row.
         """
         now = self._clock.monotonic()
         if self.child is None:
@@ -87,29 +88,34 @@ class Slot:
         self._on_end()
         if code == WRONG_SETTINGS:
             raise SettingsError(f"slot {self.number}: {child.reason}")
-        ran_well = self._ready_since is not None and now - self._ready_since >= RAN_WELL
-        self._failures = 1 if ran_well else self._failures + 1
-        if self._failures >= GIVE_UP_AT:
+        stable = self._ready_since is not None and now - self._ready_since >= STABLE_AFTER
+        self._failures = 1 if stable else self._failures + 1
+        if self._failures >= MAX_FAILURES:
             raise Fatal(
-                f"slot {self.number} ended {self._failures} times in a row within {RAN_WELL:g} s "
-                f"of being ready, or before; the last time: {child.reason}"
+                f"slot {self.number} failed {self._failures} times in a row, each time before it had "
+                f"been ready for {STABLE_AFTER:g} s; last reason: {child.reason}"
             )
         delay = backoff(self._failures, base=0.5)
         self._start_at = now + delay
-        log.warning("worker ended", slot=self.number, reason=child.reason, again_in=round(delay, 1))
+        log.warning(
+            "worker ended",
+            slot=self.number,
+            reason=child.reason,
+            restart_in_seconds=round(delay, 1),
+        )
 
     def live(self) -> Verdict:
-        """Red where only the platform can help; a process that ended is helped from here."""
+        """Return False for a hung process; one that has ended is live, as this slot restarts it."""
         child = self.child
         if child is None:
-            return True, "waits to be started again"
-        silent = self._clock.monotonic() - child.heard_at
-        if silent > self._silence:
-            return False, f"has not reported for {silent:.0f} s"
+            return True, "waiting to restart"
+        silence = self._clock.monotonic() - child.reported_at
+        if silence > self._silence:
+            return False, f"no report for {silence:.0f} s"
         return child.report.live if child.report else (True, "starting")
 
     def ready(self) -> Verdict:
-        """Whether its process takes part in the group."""
-        good, words = self.live()
+        """Return True while the process takes records."""
+        live, reason = self.live()
         child = self.child
-        return child.report.ready if good and child and child.report else (False, words)
+        return child.report.ready if live and child and child.report else (False, reason)

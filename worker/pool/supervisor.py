@@ -1,6 +1,8 @@
-"""The parent of a pool: starts its slots, watches them, ends them together.
+"""Runs the parent of a pool: starts the slots, watches them, and stops them together.
 
-Runs on the parent's main thread; the HTTP thread asks it for health. Imports the ground floor.
+Owns: the slots and the combined metrics.
+Thread: main runs; http asks for health, posts and answers.
+Must not import: kafka, torch, transformers.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from worker.http.health import Verdict
 from worker.http.recent_posts import KEPT, Post
 from worker.logs import get_logger
 from worker.metrics import PoolMetrics
-from worker.pool.ask import PoolAskQueue
+from worker.pool.ask import AskRouter
 from worker.pool.child import Child
 from worker.pool.shares import slot_environment, slot_settings
 from worker.pool.slot import Slot
@@ -26,25 +28,25 @@ from worker.settings import Settings
 
 log = get_logger(__name__)
 
-_GLANCE: Final = 0.1  # seconds between looks at the processes
-# Seconds beyond `shutdown_timeout`, which a worker keeps by itself: for one that is still loading,
-# and for the interpreter's own end.
+_POLL_INTERVAL: Final = 0.1  # seconds between polls of the processes
+# Seconds beyond `shutdown_timeout`, which a worker itself observes: for one that is still loading,
+# and for the interpreter's exit.
 _MARGIN: Final = 10.0
-# A worker catches SIGTERM, and exits 0. One that dies of it had not come so far, and read nothing;
-# or it was through, in the interpreter's own end, and had told what there was to tell.
+# A worker catches SIGTERM and exits 0. If SIGTERM kills it, it had not yet installed its handler
+# and read no record; or it was in the interpreter's exit, after its last report.
 _CLEAN: Final = (0, -signal.SIGTERM)
 
 
 class Pool:
-    """`processes` workers, for as long as `run` runs.
+    """A pool of `processes` workers, while `run` runs.
 
     Args:
-        program: how a worker is started.
+        program: the command line of a worker.
         stop: set from a signal handler; ends `run`.
 
     Attributes:
-        totals: the metrics of all.
-        box: asks one of them.
+        totals: the combined metrics.
+        ask_router: answers questions of the page.
     """
 
     def __init__(
@@ -54,18 +56,18 @@ class Pool:
         self._metrics = PoolMetrics()
         self.totals = Totals(self._metrics)
         self._slots = [self._slot(number) for number in range(settings.processes)]
-        self.box = PoolAskQueue(self._slots)
+        self.ask_router = AskRouter(self._slots)
         self._metrics.live.set_function(lambda: self.live()[0])
 
     def _slot(self, number: int) -> Slot:
-        given = slot_settings(self._settings, number)
-        order = {"slot": number, "settings": given, "page": self._settings.http.enabled}
-        environ = slot_environment(given)
+        values = slot_settings(self._settings, number)
+        config = {"slot": number, "settings": values, "page": self._settings.http.enabled}
+        environ = slot_environment(values)
         return Slot(
             number,
             start=lambda: Child(
                 self._program,
-                order,
+                config,
                 environ,
                 self._clock,
                 lambda report: self.totals.note(number, report.metrics),
@@ -77,24 +79,24 @@ class Pool:
         )
 
     def run(self) -> None:
-        """Keep all running until told to stop; then end them, and let each drain.
+        """Keep all workers running until `stop` is set; then let each drain and end.
 
         Raises:
             SettingsError: a worker refuses its settings.
-            Fatal: one ends again and again, or could not be ended cleanly.
+            Fatal: a worker failed too often in a row, or did not stop cleanly.
         """
         try:
             self._watch()
         except BaseException:
             log.info("stopping the other workers")
-            for words in self._end():
-                log.warning("a worker did not end cleanly", reason=words)
+            for reason in self._stop_all():
+                log.warning("worker did not stop cleanly", reason=reason)
             raise
-        if unclean := self._end():
+        if unclean := self._stop_all():
             raise Fatal("; ".join(unclean))
 
     def kill(self) -> None:
-        """End all at once. Safe in a signal handler."""
+        """Kill all processes. Safe in a signal handler."""
         for slot in self._slots:
             if child := slot.child:
                 child.kill()
@@ -103,10 +105,10 @@ class Pool:
         while not self._stop.is_set():
             for slot in self._slots:
                 slot.step()
-            self._stop.wait(_GLANCE)
+            self._stop.wait(_POLL_INTERVAL)
 
-    def _end(self) -> list[str]:
-        """End all; says who did not end cleanly, and why."""
+    def _stop_all(self) -> list[str]:
+        """Stop all workers; return a reason for each that did not stop cleanly."""
         running = [(slot, slot.child) for slot in self._slots if slot.child]
         for _, child in running:
             child.terminate()
@@ -120,7 +122,7 @@ class Pool:
             if not killed and self._clock.monotonic() >= deadline:
                 killed = True
                 self.kill()
-            self._clock.sleep(_GLANCE)
+            self._clock.sleep(_POLL_INTERVAL)
         return [
             f"slot {slot.number}: {child.reason}"
             for slot, child in running
@@ -130,28 +132,28 @@ class Pool:
     # -- health ----------------------------------------------------------------------------------
 
     def live(self) -> Verdict:
-        """Red as soon as one is: there is no smaller thing that the platform could restart."""
+        """Return False if one slot is not live: a platform can restart only the whole pool."""
         verdicts = [(slot.number, *slot.live()) for slot in self._slots]
-        shown = [one for one in verdicts if not one[1]] or verdicts
-        return shown == verdicts and all(good for _, good, _ in verdicts), _listed(shown)
+        shown = [verdict for verdict in verdicts if not verdict[1]] or verdicts
+        return shown == verdicts and all(live for _, live, _ in verdicts), _listed(shown)
 
     def ready(self) -> Verdict:
-        """Green as soon as one is: records are taken.
+        """Return True as soon as one slot is ready: the pool takes records.
 
-        No traffic is routed by it. What waits for it, a rollout or a disruption budget, wants to
-        know whether this release works; that others are a few seconds behind, or that one of many
-        is started anew, shall not hold it up. A slot that never comes up ends the pool.
+        Readiness routes no traffic here. A rollout or a disruption budget waits for it to learn
+        whether this release works, and must not be held up by slots that are a few seconds behind
+        or by one that restarts. A slot that never becomes ready ends the pool.
         """
         verdicts = [(slot.number, *slot.ready()) for slot in self._slots]
-        missing = [one for one in verdicts if not one[1]]
-        up = len(verdicts) - len(missing)
-        counted = f"{up} of {len(verdicts)} ready"
-        return up > 0, ", ".join(filter(None, [counted, _listed(missing)]))
+        unready = [verdict for verdict in verdicts if not verdict[1]]
+        ready = len(verdicts) - len(unready)
+        summary = f"{ready} of {len(verdicts)} ready"
+        return ready > 0, ", ".join(filter(None, [summary, _listed(unready)]))
 
     # -- the page --------------------------------------------------------------------------------
 
     def latest(self) -> Sequence[Post]:
-        """The last posts of all processes, the newest first."""
+        """Return the last posts of all processes, newest first."""
         children = [slot.child for slot in self._slots]
         reports = [child.report for child in children if child is not None]
         posts = [post for report in reports if report is not None for post in report.posts]
@@ -159,4 +161,4 @@ class Pool:
 
 
 def _listed(verdicts: Sequence[tuple[int, bool, str]]) -> str:
-    return ", ".join(f"slot {number}: {words}" for number, _, words in verdicts)
+    return ", ".join(f"slot {number}: {reason}" for number, _, reason in verdicts)

@@ -1,21 +1,24 @@
-"""One set of metrics out of many: what the processes of a pool count, together.
+"""Merges the metrics of a pool's processes into one set, in which no counter ever falls.
 
-Why not prometheus_client's multiprocess mode: it has no Info and no process metrics, writes a file
-for each process and metric type that is never cleaned of counters, and has to be chosen by the
-environment before the library is imported. Why not read each process's own /metrics: a counter
-that is summed over live processes falls when one of them dies, and what falls is to `rate()` a
-restart from zero: it would count all that the others have ever done once more.
+Owns: each slot's newest metrics, and the counters of processes that have ended.
+Thread: `reports-PID` and main write, http reads; one lock.
+Must not import: kafka, torch, transformers.
 
-So: the counters of a process that has ended are kept and added for ever. Walk-through: a counts 70
-and b 30, 100 is shown. b is killed; its last report stays in the sum, 100. b' starts at 0, then
-counts 5: 70 + 30 + 5. What b counted after its last report is missing for good, at most a second's
-worth after SIGKILL and nothing after any other end, as the last report follows the drain.
+prometheus_client's multiprocess mode does not fit: it has no Info and no process metrics, keeps a
+file of counters for each process that ever ran, and must be chosen by an environment variable
+before the library is imported. Scraping each process does not fit either: a sum over live processes
+falls when one of them dies. `rate()` takes a fall for a reset to zero, and would count all that the
+other processes ever did a second time.
 
-The readers of the reports write, the HTTP thread reads: one lock. Imports prometheus_client alone.
+So the counters of a process that has ended stay in the sum for ever. Walk-through: A counts 70 and
+B 30; the sum is 100. B is killed; its last report stays in the sum, 100. B's successor starts at 0
+and counts 5: 70 + 30 + 5 = 105. The sum lacks only the counts of B after its last report: at most a
+second's worth after SIGKILL, and none after any other end, as the last report follows the drain.
 """
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -30,11 +33,11 @@ _Series = dict[tuple[str, frozenset[tuple[str, str]]], Sample]
 
 _CUMULATIVE = ("counter", "histogram")
 _OPERATIONS: dict[str, Callable[[float, float], float]] = {
-    "sum": lambda one, other: one + other,
+    "sum": operator.add,
     "max": max,
     "min": min,
 }
-# The library's own collectors declare nothing. Memory that processes share is counted in each.
+# Modes of the library's own collectors, which declare none. Shared memory counts once a process.
 _PROCESS = {
     "process_virtual_memory_bytes": "sum",
     "process_resident_memory_bytes": "sum",
@@ -46,10 +49,10 @@ _PROCESS = {
 
 
 class Totals(Collector):
-    """The families of the parent and of all slots, as one process would show them.
+    """The metrics of the parent and of all slots, as those of one process.
 
     Attributes:
-        registry: for the HTTP server.
+        registry: the registry for the HTTP server.
     """
 
     def __init__(self, parent: PoolMetrics) -> None:
@@ -62,22 +65,22 @@ class Totals(Collector):
         self.registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
-        """The names, for scrapes that choose some of them (`/metrics?name[]=...`)."""
+        """Return the families' names, for scrapes that select some (`/metrics?name[]=...`)."""
         return self._merged([("", Metrics().registry.collect()), self._own()])
 
     def note(self, slot: int, families: Families) -> None:
-        """Take a slot's newest report in."""
+        """Replace a slot's metrics by those of its newest report."""
         with self._lock:
             self._live[slot] = families
 
     def retire(self, slot: int) -> None:
-        """A slot's process has ended: its gauges go, what it has counted stays."""
+        """Drop the gauges of a process that has ended, and keep its counters."""
         with self._lock:
             counted = [f for f in self._live.pop(slot, []) if f.type in _CUMULATIVE]
             self._past = self._merged([("", self._past), ("", counted)])
 
     def collect(self) -> Iterator[Metric]:
-        """What is true now, and what was ever counted."""
+        """Return the gauges of live processes, and the counters of all that ever ran."""
         with self._lock:
             live = [(str(slot), families) for slot, families in sorted(self._live.items())]
             yield from self._merged([("", self._past), *live, self._own()])
@@ -90,12 +93,12 @@ class Totals(Collector):
 
 
 def merge(parts: Iterable[tuple[str, Iterable[Metric]]], modes: Mapping[str, str]) -> Families:
-    """One family for each name; samples of equal labels become one, with the newest exemplar.
+    """Merge the families of each name; equal labels become one sample, with the newest exemplar.
 
     Args:
-        parts: a slot's name and its families, in the order in which they shall be shown.
-        modes: a gauge's name -> sum, max or min. A gauge with another mode or none is shown for
-            each slot by itself, with the label `slot`: a wrong sum would look like a right one.
+        parts: a slot's name and its families, in the order of the result.
+        modes: a gauge's name -> sum, max or min. A gauge with no such mode keeps one sample a slot,
+            with the label `slot`: nobody could tell a wrong sum from a right one.
     """
     families: dict[str, Metric] = {}
     series: dict[str, _Series] = {}
@@ -115,26 +118,28 @@ def _add(series: _Series, sample: Sample, mode: str | None, slot: str) -> None:
     labels = sample.labels if mode else sample.labels | {"slot": slot}
     key = (sample.name, frozenset(labels.items()))
     known = series.get(key)
-    both = _OPERATIONS[mode](known.value, sample.value) if known and mode else sample.value
-    exemplars = [one.exemplar for one in (known, sample) if one and one.exemplar]
-    newest = max(exemplars, key=lambda one: float(one.timestamp or 0), default=None)
-    series[key] = Sample(sample.name, labels, both, None, newest)
+    value = _OPERATIONS[mode](known.value, sample.value) if known and mode else sample.value
+    exemplars = [s.exemplar for s in (known, sample) if s and s.exemplar]
+    newest = max(exemplars, key=lambda exemplar: float(exemplar.timestamp or 0), default=None)
+    series[key] = Sample(sample.name, labels, value, None, newest)
 
 
 def _mode(family: Metric, sample: str, modes: Mapping[str, str]) -> str | None:
-    """How samples become one; None where they stay apart."""
+    """Return how to merge samples, or None to keep them apart."""
     if family.type == "gauge":
         mode = modes.get(family.name)
         return mode if mode in _OPERATIONS else None
     if family.type in _CUMULATIVE:
-        return "min" if sample.endswith("_created") else "sum"  # counted since the first of them
-    return "max"  # an Info is 1 once for each set of facts
+        return (
+            "min" if sample.endswith("_created") else "sum"
+        )  # the sum counts since the first of them
+    return "max"  # an Info has the value 1
 
 
 def _modes() -> dict[str, str]:
-    """As the catalogue declares them; all gauges here are those of live processes."""
+    """Return the modes that the catalogue declares; here, every gauge is one of a live process."""
     declared = {
-        # The library has no public way to ask a gauge for its mode.
+        # The library has no public attribute for a gauge's mode.
         c._name: c._multiprocess_mode.removeprefix("live")  # noqa: SLF001
         for c in vars(Metrics()).values()
         if isinstance(c, Gauge)

@@ -43,7 +43,7 @@ class TextRow:
 
     Attributes:
         item: the record and its text.
-        repeat_of: an earlier row of the micro-batch with the same text, whose outcome this one gets.
+        repeat_of: an earlier row of the micro-batch with the same text and outcome.
         key: of the text in the cache; None without a cache, and for a repeat.
         outcome: None until it is known.
         from_cache: True if the outcome comes from the cache.

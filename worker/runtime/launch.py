@@ -23,7 +23,7 @@ from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
 from worker.core.terms import Terms
 from worker.core.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicInfo
 from worker.errors import BrokerAway
-from worker.http.feeds import PageFeeds
+from worker.http.feeds import ModelFeeds, PageFeeds
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.sink import KafkaSink, RecordSink
 from worker.kafka_io.source import KafkaSource
@@ -144,24 +144,31 @@ class Launcher:
         if sink is None:
             return None
         undo.callback(sink.close, _CLOSE_TIMEOUT)
-        if self._feeds:
-            self._feeds.open(tokeniser, classifier)
         labeller = build_labeller(settings, tokeniser, classifier, context)
-        pipeline = self._pipeline(labeller, encoder, sink, work.completions)
+        feeds = self._feeds.for_model(tokeniser, classifier) if self._feeds else ModelFeeds()
+        observers = PipelineObservers(
+            context.metrics, self._tracing, context.progress.stages, feeds
+        )
+        pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
         return build_worker(settings, context, work, path, listener, members)
 
     def _pipeline(
-        self, labeller: Labeller, encoder: Encoder, sink: RecordSink, completions: Completions
+        self,
+        labeller: Labeller,
+        encoder: Encoder,
+        sink: RecordSink,
+        completions: Completions,
+        observers: PipelineObservers,
     ) -> Pipeline:
-        context, goal_ms = self._context, self._settings.batch.latency_goal_ms
+        goal_ms = self._settings.batch.latency_goal_ms
         return Pipeline(
             labeller,
             encoder,
             sink,
             Pace(goal_ms / 1000 if goal_ms else None),
-            StageControl(on_crash=completions.crashed, clock=context.clock),
-            PipelineObservers(context.metrics, self._tracing, context.progress.stages, self._feeds),
+            StageControl(on_crash=completions.crashed, clock=self._context.clock),
+            observers,
         )
 
     def _log_start(self, card: ModelCard) -> None:

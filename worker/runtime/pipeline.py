@@ -18,7 +18,7 @@ from worker.core.faults import Disposition, backoff, disposition
 from worker.core.pace import Demand, Pace
 from worker.core.records import MicroBatch, Outcome
 from worker.errors import StreamlabelError
-from worker.http.feeds import PageFeeds
+from worker.http.feeds import ModelFeeds
 from worker.kafka_io.sink import RecordSink
 from worker.logs import get_logger
 from worker.metrics import Metrics
@@ -44,14 +44,14 @@ class PipelineObservers:
         metrics: times of each stage.
         tracing: follows each micro-batch.
         progress: records held by tokenise, infer and publish, in this order; read by health.
-        feeds: the live page's recent posts, and its questions to the model, answered between
-            micro-batches. None without a page.
+        feeds: show published outcomes on the live page, and answer its questions to the model
+            between micro-batches.
     """
 
     metrics: Metrics
     tracing: Tracing
     progress: tuple[StageProgress, StageProgress, StageProgress]
-    feeds: PageFeeds | None = None
+    feeds: ModelFeeds
 
 
 class Pipeline:
@@ -77,7 +77,7 @@ class Pipeline:
         self._labeller, self._encoder, self._sink = labeller, encoder, sink
         self._pace, self._control, self._clock = pace, control, control.clock
         self._metrics, self._tracing = observers.metrics, observers.tracing
-        self._feeds = feeds = observers.feeds
+        self._note = observers.feeds.note
         tokenise, infer, publish = observers.progress
         busy = observers.metrics.busy.labels
         self._publish: _Publish = Stage(
@@ -93,7 +93,7 @@ class Pipeline:
             control,
             StageHooks(
                 hand_on=self._publish.put,
-                between=feeds.box.infer if feeds else lambda: None,
+                between=observers.feeds.infer,
                 busy=busy("infer").inc,
             ),
         )
@@ -103,7 +103,7 @@ class Pipeline:
             control,
             StageHooks(
                 hand_on=self._infer.put,
-                between=feeds.box.tokenise if feeds else lambda: None,
+                between=observers.feeds.tokenise,
                 busy=busy("tokenise").inc,
             ),
         )
@@ -179,8 +179,7 @@ class Pipeline:
         if not self._retry_until_done(partial(self._sink.publish, encoded)):
             return
         self._tracing.end(encoded)
-        if self._feeds:
-            self._feeds.posts.note(outcomes)
+        self._note(outcomes)
 
     def _do_advance(self) -> None:
         self._retry_until_done(self._sink.advance)

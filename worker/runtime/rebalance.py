@@ -8,8 +8,8 @@ Must not import: kafka, inference, cli.
 
 The parts depend on each other in a ring: the consumer takes a listener, the listener hands over to
 a `Rebalance`, the `Rebalance` commits through `Commits`, and `Commits` takes the consumer and the
-sink, which takes the consumer. `RebalanceListener` opens the ring where it is safe. It is made first
-and holds no state; the consumer gets it, and everything else is then built whole, from its
+sink, which takes the consumer. `RebalanceListener` opens the ring where that is safe. It is made
+first and holds no state; the consumer gets it, and everything else is then built whole, from its
 dependencies up. The `Rebalance` comes last and is connected at once. The client calls a listener
 only while it is polled, or while it is closed with partitions assigned, which it gets by polling;
 and only a complete worker polls.

@@ -25,7 +25,7 @@ class Tracing(Protocol):
         ...
 
     def current(self) -> Trace | None:
-        """Publish thread: return the trace of the oldest micro-batch, or None if it is not sampled."""
+        """Publish thread: return the oldest micro-batch's trace, or None if it is not sampled."""
         ...
 
     def end(self, outcomes: Sequence[Encoded]) -> None:

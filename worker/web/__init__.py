@@ -1,4 +1,4 @@
-"""The live page's own files, which `worker.http.files` reads. No Python, no host but the worker.
+"""Holds the live page's own files, which `worker.http.files` serves. It has no Python code.
 
-All but the charts is ours; they are uPlot's (MIT, see uPlot.LICENSE), as it is published.
+The page loads nothing from other hosts. uPlot draws its charts (MIT, see uPlot.LICENSE; unchanged).
 """

@@ -1,35 +1,35 @@
-// The charts over time. Owns their points; draws with uPlot, which page.html loads before.
+// The charts over time. Owns their points; draws with uPlot, which page.html loads first.
 
-import { duration, number } from "/words.js";
+import { duration, number } from "/format.js";
 
 const KEPT = 300;
-const GAP = 3000; // ms between two points that are no neighbours
+const GAP = 3000; // ms; points further apart are not connected
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 export const labelColour = (index) => `c${(index % 8) + 1}`;
 
-// Opaque, for areas lie on top of one another.
+// Opaque, because areas lie on top of one another.
 const softened = (name) => `color-mix(in srgb, ${colour(name)} 42%, ${colour("card")})`;
 
 class Points {
-  #all = [];
+  #points = [];
 
   replace(points) {
-    this.#all = [];
+    this.#points = [];
     points.forEach((point) => this.add(point));
   }
 
   add(point) {
-    const last = this.#all.at(-1);
+    const last = this.#points.at(-1);
     if (last && point.at <= last.at) return;
-    if (last && point.at - last.at > GAP) this.#all.push({ at: last.at + 1000 });
-    this.#all.push(point);
-    this.#all.splice(0, this.#all.length - KEPT);
+    if (last && point.at - last.at > GAP) this.#points.push({ at: last.at + 1000 });
+    this.#points.push(point);
+    this.#points.splice(0, this.#points.length - KEPT);
   }
 
   column(of) {
-    return this.#all.map((point) => of(point) ?? null);
+    return this.#points.map((point) => of(point) ?? null);
   }
 }
 
@@ -39,26 +39,26 @@ class Chart {
   #plot = null;
   #key = "";
 
-  constructor(id, say, columns) {
+  constructor(id, format, columns) {
     this.element = document.getElementById(id);
-    this.say = say;
+    this.format = format;
     this.columns = columns;
     new ResizeObserver(() => this.#plot?.setSize(this.#size())).observe(this.element);
   }
 
   draw() {
     const columns = this.columns();
-    const key = JSON.stringify([columns.map((one) => [one.label, one.stroke]), colour("line")]);
+    const key = JSON.stringify([columns.map((column) => [column.label, column.stroke]), colour("line")]);
     if (key !== this.#key) {
       this.#plot?.destroy();
       this.#plot = new uPlot(this.#options(columns), [[]], this.element);
       this.#key = key;
     }
-    this.raw = columns.map((one) => one.raw ?? one.data);
+    this.raw = columns.map((column) => column.raw ?? column.data);
     const times = points.column((point) => point.at / 1000);
-    this.#plot.setData([times, ...columns.map((one) => one.data)]);
-    const now = columns.map((one, n) => `${one.label} ${this.say(this.raw[n].at(-1))}`);
-    this.element.setAttribute("aria-label", `now: ${now.join(", ")}`);
+    this.#plot.setData([times, ...columns.map((column) => column.data)]);
+    const values = columns.map((column, n) => `${column.label} ${this.format(this.raw[n].at(-1))}`);
+    this.element.setAttribute("aria-label", `now: ${values.join(", ")}`);
   }
 
   #size() {
@@ -70,33 +70,33 @@ class Chart {
     const grid = { stroke: colour("line"), width: 1 };
     const value = (_, __, series, index) => {
       const raw = this.raw?.[series - 1] ?? [];
-      return this.say(index == null ? raw.at(-1) : raw[index]);
+      return this.format(index == null ? raw.at(-1) : raw[index]);
     };
     return {
       ...this.#size(),
       padding: [8, 6, 0, 0],
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
       legend: { live: true },
-      scales: { y: { range: (_, __, most) => [0, Math.max(most || 0, 1e-3) * 1.1] } },
+      scales: { y: { range: (_, __, highest) => [0, Math.max(highest || 0, 1e-3) * 1.1] } },
       axes: [
-        { ...axis, grid: { show: false }, space: 90, size: 26, values: (_, all) => all.map((t) => clock.format(t * 1000)) },
-        { ...axis, grid, space: 36, size: 58, values: (_, all) => all.map((one) => this.say(one).replace(/\.0+(?= |$)/, "")) },
+        { ...axis, grid: { show: false }, space: 90, size: 26, values: (_, times) => times.map((t) => clock.format(t * 1000)) },
+        { ...axis, grid, space: 36, size: 58, values: (_, ticks) => ticks.map((tick) => this.format(tick).replace(/\.0+(?= |$)/, "")) },
       ],
       series: [
         { label: "Time", value: () => "", class: "hidden" },
-        ...columns.map((one) => ({ label: one.label, stroke: one.stroke, fill: one.fill, width: 1.5, value, points: { show: false }, spanGaps: false })),
+        ...columns.map((column) => ({ label: column.label, stroke: column.stroke, fill: column.fill, width: 1.5, value, points: { show: false }, spanGaps: false })),
       ],
     };
   }
 }
 
-// Stacked: each series is drawn as the sum of itself and those below, the highest first.
+// Stacked: each series is drawn as the sum of itself and those below it, the topmost first.
 function textsByLabel() {
   const labels = [...new Set(points.column((point) => Object.keys(point.labels ?? {})).flat())].sort();
   const rows = labels.map((label) => points.column((point) => point.labels?.[label]));
   if (!rows.length) {
-    const none = points.column((point) => point.texts_per_second);
-    return [{ label: "texts", stroke: colour("c1"), data: none }];
+    const rates = points.column((point) => point.texts_per_second);
+    return [{ label: "texts", stroke: colour("c1"), data: rates }];
   }
   const sums = rows.map((_, n) => rows[n].map((__, i) => (rows[n][i] === null ? null : rows.slice(0, n + 1).reduce((sum, row) => sum + row[i], 0))));
   return labels

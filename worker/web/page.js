@@ -1,51 +1,50 @@
-// Listens to the worker, and says when it is gone. The rest: charts.js, panels.js, box.js, words.js.
+// Follows the worker's event stream and shows its state. See also charts.js, panels.js, ask.js, format.js.
 
 import { draw, points } from "/charts.js";
 import { show } from "/panels.js";
-import { since } from "/words.js";
-import "/box.js";
+import { elapsed } from "/format.js";
+import "/ask.js";
 
-const SILENCE = 4000; // ms without a picture: the worker is gone
+const SILENCE = 4000; // ms without a snapshot until the worker counts as unreachable
 const state = document.getElementById("state");
 const notice = document.getElementById("notice");
-const box = document.getElementById("box").closest("section");
+const askPanel = document.getElementById("ask").closest("section");
 const pause = document.getElementById("pause");
 
-let heard = performance.now();
+let receivedAt = performance.now();
 let source = null;
-let held = false;
+let paused = false;
 let newest = null;
 
-function say(words, mood) {
-  if (state.textContent !== words) state.textContent = words;
+function setState(text, mood) {
+  if (state.textContent !== text) state.textContent = text;
   state.dataset.mood = mood;
-  document.title = mood === "good" ? "streamlabel" : `${words} – streamlabel`;
+  document.title = mood === "good" ? "streamlabel" : `${text} – streamlabel`;
 }
 
-function alive(shown) {
-  const { worker } = shown;
-  document.body.classList.remove("gone");
-  box.hidden = !worker.box;
+function showHealth({ worker }) {
+  document.body.classList.remove("unreachable");
+  askPanel.hidden = !worker.classify;
   notice.hidden = worker.live;
-  if (!worker.live) notice.textContent = worker.words;
+  if (!worker.live) notice.textContent = worker.reason;
   const mood = !worker.live ? "bad" : worker.ready ? "good" : "wait";
   const states = [...new Set(worker.states)].join(", ");
-  say(worker.live && worker.ready ? states : worker.live ? worker.words : "stalled", mood);
+  setState(worker.live && worker.ready ? states : worker.live ? worker.reason : "stalled", mood);
 }
 
-function gone() {
-  if (held) return;
-  const silent = (performance.now() - heard) / 1000;
-  document.body.classList.add("gone");
-  say("worker gone", "bad");
+function showUnreachable() {
+  if (paused) return;
+  const silence = (performance.now() - receivedAt) / 1000;
+  document.body.classList.add("unreachable");
+  setState("unreachable", "bad");
   notice.hidden = false;
-  notice.textContent = `The worker has not answered for ${since(silent)}. What is shown is the last it said; asking again.`;
+  notice.textContent = `The worker has not answered for ${elapsed(silence)}. The page shows its last figures and keeps trying to reconnect.`;
 }
 
 function render() {
-  if (held || !newest) return;
+  if (paused || !newest) return;
   show(newest);
-  alive(newest);
+  showHealth(newest);
   draw();
 }
 
@@ -55,8 +54,8 @@ function listen() {
   source.addEventListener("history", (event) => {
     points.replace(JSON.parse(event.data));
   });
-  source.addEventListener("picture", (event) => {
-    heard = performance.now();
+  source.addEventListener("snapshot", (event) => {
+    receivedAt = performance.now();
     newest = JSON.parse(event.data);
     points.add(newest.point);
     render();
@@ -64,14 +63,14 @@ function listen() {
 }
 
 pause.addEventListener("click", () => {
-  held = !held;
-  pause.setAttribute("aria-pressed", String(held));
-  pause.textContent = held ? "Go on" : "Pause";
+  paused = !paused;
+  pause.setAttribute("aria-pressed", String(paused));
+  pause.textContent = paused ? "Resume" : "Pause";
   render();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
 setInterval(() => {
-  if (performance.now() - heard > SILENCE) gone();
-  if (source.readyState === EventSource.CLOSED) listen(); // refused: there are too many pages, or a proxy
+  if (performance.now() - receivedAt > SILENCE) showUnreachable();
+  if (source.readyState === EventSource.CLOSED) listen(); // refused: too many pages are open, or a proxy failed
 }, 1000);
 listen();

@@ -1,9 +1,9 @@
-// What is no chart: figures, bars, tables, posts. Foreign words go in by textContent, and never else.
+// Figures, bars, tables and posts. Text from outside is set by textContent alone, never as HTML.
 
 import { labelColour } from "/charts.js";
-import { bytes, count, duration, number, percent, plain } from "/words.js";
+import { bytes, count, duration, number, percent, spaced } from "/format.js";
 
-const at = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
 
 export function make(tag, text = "", name = "") {
   const element = document.createElement(tag);
@@ -13,15 +13,15 @@ export function make(tag, text = "", name = "") {
 }
 
 function set(id, text) {
-  const element = at(id);
+  const element = byId(id);
   if (element.textContent !== text) element.textContent = text;
 }
 
 function setDuration(id, seconds) {
   const [value, unit] = duration(seconds);
   set(id, value);
-  const beside = at(id).nextElementSibling;
-  if (beside) beside.textContent = unit;
+  const label = byId(id).nextElementSibling;
+  if (label) label.textContent = unit;
 }
 
 function track(share, paint = "", side = "width") {
@@ -33,11 +33,11 @@ function track(share, paint = "", side = "width") {
   return outer;
 }
 
-export function bar(name, share, words, paint) {
+export function bar(name, share, figure, paint) {
   const row = make("div", "", "bar");
   const label = make("bdi", name);
   label.title = name;
-  row.append(label, track(share, paint), make("span", words));
+  row.append(label, track(share, paint), make("span", figure));
   return row;
 }
 
@@ -53,121 +53,120 @@ function figures(shown) {
   set("dead", number(totals.dead_lettered));
 }
 
-function rows(id, all, none) {
-  at(id).replaceChildren(...(all.length ? all : [make("p", none, "quiet")]));
+function rows(id, all, placeholder) {
+  byId(id).replaceChildren(...(all.length ? all : [make("p", placeholder, "quiet")]));
 }
 
 function labels(shown) {
   const all = Object.entries(shown.labels);
-  const whole = shown.totals.published || 1;
-  const paint = (n) => labelColour(n);
-  rows("labels", all.map(([name, value], n) => bar(name, value / whole, `${number(value)} · ${percent(value / whole)}`, paint(n))), "no text labelled yet");
+  const total = shown.totals.published || 1;
+  rows("labels", all.map(([name, value], n) => bar(name, value / total, `${number(value)} · ${percent(value / total)}`, labelColour(n))), "no text labelled yet");
 }
 
 function drift(shown) {
-  const told = shown.drift.map((one) => `${one.of} ${one.index.toFixed(2)}${one.reading && ` (${one.reading})`}`);
-  set("drift", `drift: ${told.join(", ")}`);
-  at("drift").classList.toggle("alert", shown.drift.some((one) => one.reading === "shifted"));
+  const indices = shown.drift.map(({ of, index, reading }) => `${of} ${index.toFixed(2)}${reading && ` (${reading})`}`);
+  set("drift", `drift: ${indices.join(", ")}`);
+  byId("drift").classList.toggle("alert", shown.drift.some(({ reading }) => reading === "shifted"));
 }
 
 function confidence(shown) {
-  const most = Math.max(1, ...shown.confidence.map(([, value]) => value));
-  const whole = shown.confidence.reduce((sum, [, value]) => sum + value, 0) || 1;
+  const highest = Math.max(1, ...shown.confidence.map(([, value]) => value));
+  const total = shown.confidence.reduce((sum, [, value]) => sum + value, 0) || 1;
   const columns = shown.confidence.map(([bound, value]) => {
     const column = make("div");
-    column.append(make("span", value ? percent(value / whole, 0).replace(" %", "%") : ""), track(value / most, "", "height"), make("span", `≤${bound}`.replace("0.", ".")));
+    column.append(make("span", value ? percent(value / total, 0).replace(" %", "%") : ""), track(value / highest, "", "height"), make("span", `≤${bound}`.replace("0.", ".")));
     column.title = count(value, "text");
     return column;
   });
-  at("confidence").replaceChildren(...columns);
+  byId("confidence").replaceChildren(...columns);
 }
 
 function stages(shown) {
-  const most = Math.max(1e-9, ...shown.stages.map((one) => one.seconds ?? 0));
-  const lines = shown.stages.map((one) => {
+  const longest = Math.max(1e-9, ...shown.stages.map((stage) => stage.seconds ?? 0));
+  const lines = shown.stages.map((stage) => {
     const line = make("tr");
-    const name = make("th", one.name);
+    const name = make("th", stage.name);
     name.scope = "row";
     const cell = make("td");
-    cell.append(track((one.seconds ?? 0) / most));
-    line.append(name, cell, make("td", duration(one.seconds).join(" ")), make("td", percent(one.busy, 0)));
+    cell.append(track((stage.seconds ?? 0) / longest));
+    line.append(name, cell, make("td", duration(stage.seconds).join(" ")), make("td", percent(stage.busy, 0)));
     return line;
   });
-  at("stages").tBodies[0].replaceChildren(...lines);
+  byId("stages").tBodies[0].replaceChildren(...lines);
 }
 
 function pairs(id, all) {
-  at(id).replaceChildren(...all.flatMap(([name, words]) => [make("dt", name), make("dd", words)]));
+  byId(id).replaceChildren(...all.flatMap(([name, figure]) => [make("dt", name), make("dd", figure)]));
 }
 
 function batches(shown) {
   const { batches: mean } = shown;
   const closed = Object.entries(mean.closed_by).filter(([, value]) => value);
   pairs("batches", [
-    ["Records in a micro-batch", number(mean.records)],
-    ["Tokens in a forward pass", number(mean.tokens, 0)],
-    ["Filled, of the most that a pass takes", percent(mean.tokens == null ? null : mean.tokens / mean.tokens_at_most, 0)],
+    ["Records per micro-batch", number(mean.records)],
+    ["Tokens per forward pass", number(mean.tokens, 0)],
+    ["Forward pass filled", percent(mean.tokens == null ? null : mean.tokens / mean.tokens_at_most, 0)],
     ["Padding", percent(mean.padding)],
-    ["Closed by", closed.map(([name, value]) => `${name} ${number(value)}`).join(", ") || "–"],
+    ["Micro-batches closed by", closed.map(([name, value]) => `${name} ${number(value)}`).join(", ") || "–"],
   ]);
 }
 
 function partitions(shown) {
   const { partitions: all, left_out: more } = shown.lag;
-  const most = Math.max(1, ...all.map((one) => one.records));
-  const lines = all.map((one) => bar(`${one.topic} ${one.partition}`, one.records / most, count(one.records, "record")));
-  rows("partitions", more ? [...lines, make("p", `and ${number(more)} with less`, "quiet")] : lines, "no partition assigned");
+  const highest = Math.max(1, ...all.map(({ records }) => records));
+  const lines = all.map(({ topic, partition, records }) => bar(`${topic} ${partition}`, records / highest, count(records, "record")));
+  rows("partitions", more ? [...lines, make("p", `and ${count(more, "partition")} with less lag`, "quiet")] : lines, "no partition assigned");
 }
 
 function reasons(shown) {
   const all = Object.entries(shown.dead_letters);
-  const most = Math.max(1, ...all.map(([, value]) => value));
-  rows("reasons", all.map(([name, value]) => bar(plain(name), value / most, count(value, "record"), "bad")), "every record could be labelled");
+  const highest = Math.max(1, ...all.map(([, value]) => value));
+  rows("reasons", all.map(([name, value]) => bar(spaced(name), value / highest, count(value, "record"), "bad")), "none");
 }
 
 function group(shown) {
   const { rebalances, totals, worker } = shown;
   pairs("group", [
     ["State", worker.states.join(", ") || "starting"],
-    ["Partitions assigned, revoked, lost", ["assigned", "revoked", "lost"].map((kind) => number(rebalances[kind] ?? 0)).join(" · ")],
+    ["Partitions assigned · revoked · lost", ["assigned", "revoked", "lost"].map((kind) => number(rebalances[kind] ?? 0)).join(" · ")],
     ["Records polled", number(totals.consumed)],
     ["Answered from the cache", count(totals.cached, "text")],
-    ["Cut to the model's length", count(totals.truncated, "text")],
-    ...(worker.states.length > 1 || totals.restarts ? [["Processes started again", number(totals.restarts)]] : []),
+    ["Truncated to the model's length", count(totals.truncated, "text")],
+    ...(worker.states.length > 1 || totals.restarts ? [["Processes restarted", number(totals.restarts)]] : []),
   ]);
 }
 
 export function scores(all, known) {
-  const box = make("div", "", "scores");
-  box.append(...all.map(([name, share]) => bar(name, share, percent(share), known.includes(name) ? labelColour(known.indexOf(name)) : "")));
-  return box;
+  const list = make("div", "", "scores");
+  list.append(...all.map(([name, share]) => bar(name, share, percent(share), known.includes(name) ? labelColour(known.indexOf(name)) : "")));
+  return list;
 }
 
-function post(one, known) {
+function postItem(post, known) {
   const item = make("li");
-  item.dataset.id = one.id;
-  if (one.reason) {
-    item.append(make("bdi", `dead letter: ${plain(one.reason)}`, "dead"), make("small", one.id));
+  item.dataset.id = post.id;
+  if (post.reason) {
+    item.append(make("bdi", `dead letter: ${spaced(post.reason)}`, "dead"), make("small", post.id));
     return item;
   }
-  const words = make("bdi", one.text ?? `${number(one.characters)} characters`, one.text == null ? "quiet" : "");
-  words.dir = "auto";
+  const text = make("bdi", post.text ?? count(post.characters, "character"), post.text == null ? "quiet" : "");
+  text.dir = "auto";
   const left = make("div");
-  left.append(words);
-  if (one.text != null && one.characters > 280) left.append(make("small", `the first 280 of ${number(one.characters)} characters`));
-  item.append(left, scores(one.scores.slice(0, 2), known));
+  left.append(text);
+  if (post.text != null && post.characters > 280) left.append(make("small", `the first 280 of ${number(post.characters)} characters`));
+  item.append(left, scores(post.scores.slice(0, 2), known));
   return item;
 }
 
 let lastPosts = "";
 
 function posts(shown) {
-  const key = shown.posts.map((one) => one.id).join("\n");
+  const key = shown.posts.map(({ id }) => id).join("\n");
   if (key === lastPosts) return;
   lastPosts = key;
   const known = Object.keys(shown.labels);
-  at("posts").replaceChildren(...shown.posts.map((one) => post(one, known)));
-  at("no-posts").hidden = shown.posts.length > 0;
+  byId("posts").replaceChildren(...shown.posts.map((post) => postItem(post, known)));
+  byId("no-posts").hidden = shown.posts.length > 0;
 }
 
 export function show(shown) {

@@ -1,4 +1,4 @@
-// Numbers for people: a unit with each, and no more digits than one reads.
+// Formats numbers: with a unit, and with no more digits than a reader needs.
 
 const NONE = "–";
 const formats = new Map();
@@ -32,9 +32,9 @@ export function bytes(value) {
   return `${format(step ? 1 : 0).format(value / 1000 ** step)} ${["B", "kB", "MB"][step]}`;
 }
 
-export function since(seconds) {
+export function elapsed(seconds) {
   if (seconds < 120) return `${Math.round(seconds)} s`;
   return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
 }
 
-export const plain = (name) => name.replaceAll("_", " ");
+export const spaced = (name) => name.replaceAll("_", " ");
