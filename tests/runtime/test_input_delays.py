@@ -113,7 +113,7 @@ def test_the_transaction_of_a_revoked_partition_is_forgotten(scene: Scene) -> No
     assert scene.watch(8) == [HELD]
     scene.owned = ()
     scene.watch(1)
-    scene.metrics.forget_partitions([P])
+    scene.metrics.remove_partitions([P])
     assert scene.value("open_transaction") is None
     scene.owned = (P,)
     assert scene.watch(4) == []

@@ -25,6 +25,7 @@ Modules::
     progress       liveness and readiness                           (read by any thread)
     stall          which stage holds records, and its stack
     input_delays   open transactions and slow joins of other clients
+    outcome_counts which counters an outcome raises
     outcome_logs   throughput, dead letters, expired results
     drift          labels and confidences compared with the first ones
     tracing, spans a span for each micro-batch

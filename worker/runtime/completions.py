@@ -20,6 +20,7 @@ from worker.core.records import Completion, Encoded
 from worker.errors import Fatal, StageCrashed, StreamlabelError
 from worker.logs import get_logger
 from worker.metrics import Metrics
+from worker.runtime.outcome_counts import count_outcomes
 from worker.runtime.progress import Progress
 
 log = get_logger(__name__)
@@ -114,7 +115,7 @@ class Completions:
         self._metrics.stage.labels("publish").observe(now - completion.sent_at)
         for outcome in completion.outcomes:
             self._offsets.resolve(outcome.ref, refused=_refused(outcome))
-        self._metrics.count_outcomes(completion.outcomes, now_ms, self._offsets)
+        count_outcomes(self._metrics, completion.outcomes, now_ms, self._offsets)
         for observer in self._observers:
             observer.note(completion.outcomes)
         self._judge()

@@ -17,6 +17,7 @@ from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
 from worker.core.records import RawRecord, WorkItem
 from worker.metrics import Metrics
+from worker.runtime.outcome_counts import count_polled
 from worker.runtime.pipeline import Pipeline
 
 # How long `poll` may wait, in seconds: an upper bound of the delay after which a completion is
@@ -67,7 +68,7 @@ class Intake:
         for record in records:
             self._accept(record)
         if records:
-            self._metrics.count_polled(len(records), self._offsets)
+            count_polled(self._metrics, len(records), self._offsets)
 
     def _accept(self, record: RawRecord) -> None:
         entry, now = self._decoder.decode(record), self._clock.monotonic()

@@ -108,7 +108,7 @@ class Launcher:
         if topics is None:
             return
         self._warn(topics, classifier.card)
-        self._context.metrics.show_labels(classifier.card.labels)
+        self._context.metrics.create_label_series(classifier.card.labels)
         with ExitStack() as undo:
             worker = self._build(topics, tokeniser, classifier, undo)
             if worker is None:

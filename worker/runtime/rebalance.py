@@ -167,7 +167,7 @@ class Rebalance:
     def _release(self, partitions: list[Partition], kind: str) -> None:
         for partition in partitions:
             self._offsets.revoke(partition)
-        self._metrics.forget_partitions(partitions)
+        self._metrics.remove_partitions(partitions)
         self._metrics.rebalances.labels(kind).inc()
         log.info("partitions released", kind=kind, partitions=_names(partitions))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from worker.core.records import Partition
 from worker.runtime.context import InFlight, RecordPath, WorkerContext
 from worker.runtime.input_delays import InputDelays
+from worker.runtime.outcome_counts import show_inflight
 
 _INTERVAL = 1.0  # seconds
 
@@ -45,7 +46,7 @@ class StatusReporter:
         self._next = now + _INTERVAL
         self._sink.check()
         self._progress.oldest = oldest = self._offsets.oldest()
-        self._metrics.show(self._offsets)
+        show_inflight(self._metrics, self._offsets)
         self._metrics.oldest_uncommitted.set(now - oldest[1] if oldest else 0)
         self._progress.connection(up=self._source.connected())
         self._work.dead_letters.log_if_due()
