@@ -26,7 +26,7 @@ from worker.core.records import (
     Trace,
     WorkItem,
 )
-from worker.core.terms import Terms
+from worker.core.topic_limits import TopicLimits
 from worker.settings import InputSettings, OutputSettings
 
 R = DeadLetterReason
@@ -239,8 +239,8 @@ def encode(
         OutputSettings(**settings),  # type: ignore[arg-type]
         CARD,
         version="1.2.3",
-        terms=Terms(max_bytes=result_limit),
-        dead_letter_terms=Terms(max_bytes=dead_letter_limit),
+        limits=TopicLimits(max_bytes=result_limit),
+        dead_letter_limits=TopicLimits(max_bytes=dead_letter_limit),
     )
     return encoder.encode(outcome, now_ms=1_700_000_000_500, now=2.0, trace=trace)
 
@@ -277,7 +277,11 @@ def test_a_result_is_what_the_contract_writes(
     item = WorkItem(raw(7, b"{}"), "text", message_id, {})
     outcome = Classified(item, Prediction(tuple(probabilities), 9, truncated=True))
     encoded = Encoder(
-        OutputSettings(), CARD, version="1", terms=Terms(max_bytes=9999), dead_letter_terms=Terms()
+        OutputSettings(),
+        CARD,
+        version="1",
+        limits=TopicLimits(max_bytes=9999),
+        dead_letter_limits=TopicLimits(),
     )
     value = encoded.encode(outcome, now_ms=now_ms, now=item.record.polled_at + 0.5).value
     result = Classification.model_validate_json(value)

@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 
 from worker.core.audit_report import AuditReport
 from worker.core.ledger import Kind, Ledger, Scope
+from worker.core.records import Partition
 
 TOPIC = "texts.in"
+FIRST, SECOND = Partition(TOPIC, 0), Partition(TOPIC, 1)
 
 
 def ledger_of(records: int = 10, *, limit: int = 10, compacted: bool = False) -> Ledger:
     """One partition with `records` records, judged up to `limit`, ending at 20."""
-    ledger = Ledger(TOPIC, {0: Scope(limit, 20)}, compacted=compacted)
+    ledger = Ledger({FIRST: Scope(limit, 20)}, compacted={TOPIC} if compacted else ())
     for offset in range(records):
-        ledger.record(0, offset)
+        ledger.record(FIRST, offset)
     return ledger
 
 
@@ -97,10 +99,10 @@ def test_two_outcomes_that_changed_places_are_reordered() -> None:
 
 def test_order_is_judged_within_one_topic_and_one_partition() -> None:
     """A dead letter after a later result, or another partition's records between, break nothing."""
-    ledger = Ledger(TOPIC, {0: Scope(9, 9), 1: Scope(9, 9)})
+    ledger = Ledger({FIRST: Scope(9, 9), SECOND: Scope(9, 9)})
     for partition in (0, 1):
         for offset in range(9):
-            ledger.record(partition, offset)
+            ledger.record(Partition(TOPIC, partition), offset)
     for at, (partition, offset) in enumerate([(0, 5), (1, 0), (0, 6), (1, 1)]):
         ledger.outcome("result", 0, at, (TOPIC, partition, offset))
     ledger.outcome("dead_letter", 0, 0, (TOPIC, 0, 2))
@@ -137,10 +139,10 @@ def test_what_proves_nothing_is_not_judged(
     reason: str,
 ) -> None:
     """It is counted, with its reason, and breaks no promise."""
-    ledger = Ledger(TOPIC, {0: Scope(10, 20)}, compacted=compacted)
+    ledger = Ledger({FIRST: Scope(10, 20)}, compacted={TOPIC} if compacted else ())
     for offset in range(4, 9):
-        ledger.record(0, offset)
-    ledger.kept_from({0: 4})
+        ledger.record(FIRST, offset)
+    ledger.set_starts({FIRST: 4})
     publish(ledger, range(4, 9))
     ledger.outcome("result", 0, 99, source)
     report = ledger.report()
@@ -151,10 +153,10 @@ def test_what_proves_nothing_is_not_judged(
 
 def test_records_beyond_the_limit_are_pending() -> None:
     """They need no outcome yet; what retention removed meanwhile is not counted."""
-    ledger = Ledger(TOPIC, {0: Scope(5, 20), 1: Scope(5, 20)})
+    ledger = Ledger({FIRST: Scope(5, 20), SECOND: Scope(5, 20)})
     for offset in range(20):
-        ledger.record(0, offset)
-    ledger.kept_from({0: 0, 1: 18})
+        ledger.record(FIRST, offset)
+    ledger.set_starts({FIRST: 0, SECOND: 18})
     publish(ledger, range(5))
     report = ledger.report()
     assert (report.consumed, report.pending) == (5, 15 + 2)
@@ -165,7 +167,7 @@ def test_outcomes_that_retention_removed_are_not_missing() -> None:
     """Before the first outcome that is left nothing can be said; after it, everything."""
     ledger = ledger_of()
     publish(ledger, [4, 5, 7, 8, 9])
-    report = ledger.report({("result", 0): False})
+    report = ledger.report({("result", FIRST): False})
     assert offences(report) == {"missing": 1}
     assert report.examples["missing"] == ["texts.in/0/6"]
     assert report.unjudged == {"record whose result may have been removed": 4}
@@ -175,7 +177,7 @@ def test_without_any_outcome_left_nothing_is_missing() -> None:
     """A dead-letter topic that was emptied may have held all that is missed."""
     ledger = ledger_of()
     publish(ledger, range(1, 10))
-    report = ledger.report({("result", 0): False, ("dead_letter", 0): False})
+    report = ledger.report({("result", FIRST): False, ("dead_letter", FIRST): False})
     assert offences(report) == {}
     assert report.unjudged == {"record whose dead_letter may have been removed": 1}
 
@@ -184,7 +186,7 @@ def test_a_compacted_topic_of_outcomes_proves_no_absence() -> None:
     """Any outcome may have been compacted away, not only the first ones."""
     ledger = ledger_of()
     publish(ledger, [0, 9])
-    report = ledger.report({("result", 0): True})
+    report = ledger.report({("result", FIRST): True})
     assert (report.missing, sum(report.unjudged.values())) == (0, 8)
 
 
@@ -192,7 +194,7 @@ def test_a_repeat_whose_first_copy_was_removed_is_no_disorder() -> None:
     """Retention took results 0 to 7 of 0..9; then 5 to 9 came again, and 8 is the first one left."""
     ledger = ledger_of()
     publish(ledger, [8, 9, 5, 6, 7, 8, 9])
-    report = ledger.report({("result", 0): False})
+    report = ledger.report({("result", FIRST): False})
     assert offences(report) == {"duplicated": 2}
     assert report.unjudged == {
         "record whose result may have been removed": 5,
@@ -205,7 +207,7 @@ def test_disorder_behind_the_first_outcome_that_is_left_is_found() -> None:
     """Its first copy can't have been before that one, for then order was broken there."""
     ledger = ledger_of()
     publish(ledger, [4, 5, 7, 6, 8, 9])
-    report = ledger.report({("result", 0): False})
+    report = ledger.report({("result", FIRST): False})
     assert offences(report) == {"reordered": 1}
     assert report.examples["reordered"] == ["texts.in/0/6 after offset 7 in result 0"]
 
@@ -214,7 +216,7 @@ def test_a_compacted_topic_of_outcomes_proves_no_disorder() -> None:
     """It keeps the last copy of a key, and the first one may have been in its place."""
     ledger = ledger_of()
     publish(ledger, [4, 5, 7, 6, 8, 9])
-    report = ledger.report({("result", 0): True})
+    report = ledger.report({("result", FIRST): True})
     assert offences(report) == {}
     assert report.unjudged["outcome whose first copy may have been removed"] == 1
 
@@ -230,9 +232,9 @@ def test_a_record_of_another_producer_is_not_judged() -> None:
 @pytest.mark.parametrize("at", [3, 12, 99])
 def test_an_outcome_older_than_every_record_came_of_an_older_topic(at: int) -> None:
     """Whether a record of the new one has its coordinates or not: a topic was made anew."""
-    ledger = Ledger(TOPIC, {0: Scope(10, 20)})
+    ledger = Ledger({FIRST: Scope(10, 20)})
     for offset in range(10):
-        ledger.record(0, offset, 1000 + offset)
+        ledger.record(FIRST, offset, 1000 + offset)
         ledger.outcome("result", 0, offset, (TOPIC, 0, offset), 1000 + offset)
     ledger.outcome("result", 0, 99, (TOPIC, 0, at), 999)
     report = ledger.report()
@@ -243,7 +245,7 @@ def test_an_outcome_older_than_every_record_came_of_an_older_topic(at: int) -> N
 @pytest.mark.parametrize(("end", "orphans"), [(0, 0), (20, 1)])
 def test_of_a_topic_that_never_had_a_record_nothing_can_have_come(end: int, orphans: int) -> None:
     """An older one of its name had it; where records were, but are no more, nobody knows."""
-    ledger = Ledger(TOPIC, {0: Scope(0, end), 1: Scope(0, 0)})
+    ledger = Ledger({FIRST: Scope(0, end), SECOND: Scope(0, 0)})
     ledger.outcome("result", 0, 0, (TOPIC, 1, 5))
     assert ledger.report().orphans == orphans
 
@@ -263,7 +265,7 @@ def test_the_strongest_reason_wins() -> None:
     ledger = ledger_of()
     publish(ledger, [5, 6, 7, 8, 9])
     publish(ledger, [2], "dead_letter")
-    report = ledger.report({("result", 0): False, ("dead_letter", 0): False}, late=True)
+    report = ledger.report({("result", FIRST): False, ("dead_letter", FIRST): False}, late=True)
     assert report.unjudged == {"record whose result may have been removed": 4}
 
 
@@ -287,21 +289,41 @@ def test_examples_are_few_and_counts_are_whole() -> None:
 def test_gaps_cost_no_memory() -> None:
     """Offsets of a compacted or transactional topic may lie far apart."""
     far = 10**15
-    ledger = Ledger(TOPIC, {0: Scope(far + 1, far + 1)})
+    ledger = Ledger({FIRST: Scope(far + 1, far + 1)})
     for offset in (0, 7, far):
-        ledger.record(0, offset)
+        ledger.record(FIRST, offset)
     publish(ledger, [0, far])
     report = ledger.report()
     assert report.examples == {"missing": ["texts.in/0/7"]}
     assert report.consumed == 3
 
 
+def test_several_input_topics_are_judged_separately() -> None:
+    """Equal partitions and offsets of two topics differ, and so do the topics' oldest timestamps."""
+    other = Partition("more.in", 0)
+    ledger = Ledger({FIRST: Scope(2, 2), other: Scope(2, 2)})
+    for offset in range(2):
+        ledger.record(FIRST, offset, 1_000)
+        ledger.record(other, offset, 10)
+    for at, (partition, timestamp_ms) in enumerate([(FIRST, 1_000), (other, 10)]):
+        for offset in range(2):
+            ledger.outcome("result", 0, 2 * at + offset, (*partition, offset), timestamp_ms)
+    ledger.outcome("result", 0, 9, (*FIRST, 0), 10)
+    ledger.outcome("result", 0, 10, ("elsewhere", 0, 0), 10)
+    report = ledger.report()
+    assert (report.published, offences(report)) == (4, {})
+    assert report.unjudged == {
+        "outcome of an older topic of this name": 1,
+        "outcome of another input topic": 1,
+    }
+
+
 @given(st.lists(st.integers(0, 29), max_size=90))
 def test_the_counts_agree_with_a_plain_model(published: list[int]) -> None:
     """Whatever is published, in whatever order, as a slower and simpler count has it."""
-    ledger = Ledger(TOPIC, {0: Scope(20, 20)})
+    ledger = Ledger({FIRST: Scope(20, 20)})
     for offset in range(20):
-        ledger.record(0, offset)
+        ledger.record(FIRST, offset)
     publish(ledger, published)
     known = [offset for offset in published if offset < 20]
     firsts = list(dict.fromkeys(known))

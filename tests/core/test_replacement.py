@@ -11,7 +11,7 @@ from tests.support.records import CARD, raw
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder, size_of
 from worker.core.records import Classified, DeadLettered, Encoded, Prediction, RawRecord, WorkItem
 from worker.core.replacement import OutcomeReplacer, give_up
-from worker.core.terms import Refusal, Terms
+from worker.core.topic_limits import Refusal, TopicLimits
 from worker.errors import PublishRefused
 from worker.settings import OutputSettings
 
@@ -26,10 +26,10 @@ class Desk:
     """An encoder with terms of its own."""
 
     def __init__(self, **settings: str) -> None:
-        self.terms = {OUT: Terms(), DEAD: Terms()}
+        self.terms = {OUT: TopicLimits(), DEAD: TopicLimits()}
         output = OutputSettings(**settings)  # type: ignore[arg-type]
         self.encoder = Encoder(
-            output, CARD, version="1", terms=self.terms[OUT], dead_letter_terms=self.terms[DEAD]
+            output, CARD, version="1", limits=self.terms[OUT], dead_letter_limits=self.terms[DEAD]
         )
         self.replace = OutcomeReplacer(self.encoder, self.terms, lambda: NOW).replace
 

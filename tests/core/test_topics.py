@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from worker.core.topics import Output, TopicInfo, doubts, too_small
+from worker.core.topics import Output, TopicInfo, size_warning, topic_warnings
 
 DAY = 86_400_000
 USUAL = TopicInfo(
@@ -29,7 +29,9 @@ def said(
     *,
     event: bool = True,
 ) -> list[str]:
-    return doubts(source, Output("out", results), Output("dead", dead), keeps_event_time=event)
+    return topic_warnings(
+        source, Output("out", results), Output("dead", dead), keeps_event_time=event
+    )
 
 
 def test_usual_topics_are_not_doubted() -> None:
@@ -94,7 +96,7 @@ def test_a_topic_that_is_too_small_for_a_dead_letters_reason_is_told() -> None:
 )
 def test_a_result_is_held_against_what_its_topic_takes(most: int | None, words: str | None) -> None:
     output = Output("out", replace(USUAL, max_message_bytes=most))
-    sentence = too_small(output, least=1_000, usual=4_000, labels=100)
+    sentence = size_warning(output, least=1_000, usual=4_000, labels=100)
     if words is None:
         assert sentence is None
     else:

@@ -111,7 +111,7 @@ def test_a_second_prepare_changes_nothing(checkpoint: Path) -> None:
 def test_a_warm_start_needs_neither_the_package_nor_torch(checkpoint: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from worker.inference import bundled;"
-        "bundled.encoder.at_hand = None;"
+        "bundled.encoder.installed_or_fetched = None;"
         "print(bundled.prepare(Path(sys.argv[1]))); assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
@@ -278,9 +278,9 @@ def test_the_split_ignores_what_a_retweet_adds() -> None:
 
 def test_a_kept_away_text_is_found_within_a_longer_one() -> None:
     excluded = frozenset({corpus.fingerprint("It bored me.")})
-    assert corpus._standing("it bored me", excluded) == "judged"
-    assert corpus._standing("Long and grey. It bored me. I left.", excluded) == "related"
-    assert corpus._standing("It bored me and I left.", excluded) is None
+    assert corpus._exclusion("it bored me", excluded) == "judged"
+    assert corpus._exclusion("Long and grey. It bored me. I left.", excluded) == "related"
+    assert corpus._exclusion("It bored me and I left.", excluded) is None
 
 
 def test_the_target_of_a_neutral_text_is_a_half() -> None:

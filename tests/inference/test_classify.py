@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from tests.support.models import Architecture, make_checkpoint
 from worker.cli import classify
 from worker.cli.main import main
-from worker.inference.torch_engine import TorchClassifier
+from worker.inference.classifier import TransformersClassifier
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -215,14 +215,14 @@ class TestOneBadText:
     def test_a_model_that_fails_on_it(
         self, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = TorchClassifier.predict
+        real = TransformersClassifier.predict
 
         def predict(self: Any, model_input: Any) -> Any:
             if any(len(ids) == 5 for ids in model_input.ids):
                 raise ValueError("All examples must have one end\nand more")
             return real(self, model_input)
 
-        monkeypatch.setattr(TorchClassifier, "predict", predict)
+        monkeypatch.setattr(TransformersClassifier, "predict", predict)
         assert main(["classify", "--json", "--model", model, "one", "one two three", "two"]) == 1
         answers = documents(capsys.readouterr().out)
         assert ["error" in answer for answer in answers] == [False, True, False]

@@ -13,14 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from tests.support.models import Architecture, make_checkpoint
+from worker.inference.classifier import scores
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.loading import load
 from worker.inference.packing import PackedForward
-from worker.inference.torch_engine import scores
 from worker.settings import ModelSettings
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -41,10 +41,10 @@ def four_threads() -> Iterator[None]:
 class Fake:
     """A pass that gives each text's first id, and notes who called it, and how."""
 
-    name, pads, parallel = "fake", False, True
+    name, device, dtype, longest = "fake", "cpu", "float32", None
+    pads, parallel = False, True
 
     def __init__(self, before: Callable[[Rows], object] = lambda _: None) -> None:
-        self.model = nn.Linear(1, 1)
         self.before = before
         self.calls: list[tuple[str, int, int]] = []
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 from tokenizers.processors import TemplateProcessing
-from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BigBirdConfig
 
 from tests.support.models import Architecture, Special, edit_json, make_checkpoint
@@ -19,11 +18,11 @@ from worker.core.model import Classifier
 from worker.core.records import Prediction
 from worker.errors import ModelUnavailable
 from worker.inference import engine, loading
-from worker.inference.frames import Frame, frames_of
-from worker.inference.history import turning_point
+from worker.inference.attention_mode import turning_point
+from worker.inference.extra_inputs import ExtraInput, extra_inputs_of
 from worker.inference.loading import load
 from worker.inference.padding import PaddedForward, Unpadded
-from worker.inference.self_check import answers, check_rows
+from worker.inference.self_check import check_rows, reference_of
 from worker.inference.tokeniser import TransformersTokeniser
 from worker.settings import ModelSettings
 
@@ -167,7 +166,7 @@ def test_a_giant_is_checked_with_a_few_texts() -> None:
 
     rows = [[1] * length for length in range(40, 0, -1)]
     for step, lengths in ((10.0, [40, 20, 1]), (0.0, list(range(40, 0, -1)))):
-        found = answers(Sums(), rows, "none", Clock(step))  # type: ignore[arg-type]
+        found = reference_of(Sums(), rows, "none", Clock(step))  # type: ignore[arg-type]
         assert [len(row) for row in found.rows] == lengths
         assert found.probabilities.flatten().tolist() == lengths
 
@@ -175,10 +174,10 @@ def test_a_giant_is_checked_with_a_few_texts() -> None:
 class Sums:
     """A pass that adds up each text's ids."""
 
-    name, pads, parallel = "sums", True, False
+    name, device, dtype, longest = "sums", "cpu", "float32", None
+    pads, parallel = True, False
 
     def __init__(self) -> None:
-        self.model = nn.Linear(1, 1)
         self.shapes: list[tuple[int, int]] = []
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -203,14 +202,14 @@ def test_unpadded_texts_keep_their_order(
     assert plain.shapes == shapes
 
 
-class TestFrames:
+class TestExtraInputs:
     """Inputs that a tokenizer makes beside ids and mask."""
 
     @pytest.mark.parametrize(
-        ("architecture", "frames"),
+        ("architecture", "extra_inputs"),
         [
-            ("xlm", {"token_type_ids": Frame((), 0, ())}),
-            ("xlnet", {"token_type_ids": Frame((), 0, (2,))}),
+            ("xlm", {"token_type_ids": ExtraInput((), 0, ())}),
+            ("xlnet", {"token_type_ids": ExtraInput((), 0, (2,))}),
             ("distilbert", {}),  # its tokenizer makes them, the model takes none
             ("gpt2", {}),  # the other way round
         ],
@@ -219,11 +218,11 @@ class TestFrames:
         self,
         tmp_path: Path,
         architecture: Architecture | Special,
-        frames: dict[str, Frame],
+        extra_inputs: dict[str, ExtraInput],
     ) -> None:
         folder = make_checkpoint(tmp_path / "model", architecture=architecture)
         model = AutoModelForSequenceClassification.from_pretrained(folder)
-        assert frames_of(AutoTokenizer.from_pretrained(folder), model) == frames
+        assert extra_inputs_of(AutoTokenizer.from_pretrained(folder), model) == extra_inputs
 
     @pytest.mark.parametrize("engine", ["packed", "padded"])
     def test_types_of_tokens_that_are_not_all_alike(self, tmp_path: Path, engine: str) -> None:
@@ -253,7 +252,7 @@ class TestFrames:
             def forward(self, input_ids: object, shape_ids: object) -> None: ...
 
         with pytest.raises(ModelUnavailable, match=r"takes shape_ids, .* of a text's words"):
-            frames_of(tokenizer, Model())
+            extra_inputs_of(tokenizer, Model())
 
 
 class TestLastToken:

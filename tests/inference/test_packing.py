@@ -16,11 +16,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests.support.models import Architecture, make_checkpoint
 from worker.errors import ModelUnavailable, SettingsError
 from worker.inference import loading
+from worker.inference.classifier import scores
 from worker.inference.loading import load
 from worker.inference.packing import LAYOUTS, CannotPack, PackedForward
 from worker.inference.padding import PaddedForward
 from worker.inference.self_check import LONGEST, TEXTS, TOLERANCE, check_rows
-from worker.inference.torch_engine import scores
 from worker.settings import ModelSettings
 
 pytestmark = pytest.mark.usefixtures("offline")

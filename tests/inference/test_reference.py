@@ -22,9 +22,9 @@ from transformers import (
 
 from tests.support.models import bert_tokenizer, make_checkpoint
 from worker.inference.checkpoint import resolve
+from worker.inference.classifier import probabilities
 from worker.inference.loading import load
 from worker.inference.tokeniser import TransformersTokeniser
-from worker.inference.torch_engine import probabilities
 from worker.settings import REFERENCE_MODEL, ModelSettings
 
 TEXTS = [

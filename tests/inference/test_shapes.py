@@ -19,7 +19,7 @@ from worker.core.model import Classifier
 from worker.inference import shapes
 from worker.inference.linears import PrepackedLinear
 from worker.inference.loading import load
-from worker.inference.shapes import cost_memory, filled_up
+from worker.inference.shapes import cost_memory, round_up
 from worker.inference.tokeniser import TransformersTokeniser
 from worker.settings import ModelSettings
 
@@ -30,15 +30,15 @@ BATCHES = 100
 
 @given(size=st.integers(1, 100_000), step=st.sampled_from([1, 8, 16, 32]))
 def test_a_size_is_filled_up_by_less_than_a_step_or_an_eighth(size: int, step: int) -> None:
-    filled = filled_up(size, step)
-    assert filled % step == 0
-    assert 0 <= filled - size < max(step, size / 8)
-    assert filled_up(filled, step) == filled
+    rounded = round_up(size, step)
+    assert rounded % step == 0
+    assert 0 <= rounded - size < max(step, size / 8)
+    assert round_up(rounded, step) == rounded
 
 
 def test_the_ladder_has_few_rungs() -> None:
-    assert len({filled_up(size, 32) for size in range(1, 513)}) == 16
-    assert len({filled_up(size, 32) for size in range(1, 4_097)}) == 40
+    assert len({round_up(size, 32) for size in range(1, 513)}) == 16
+    assert len({round_up(size, 32) for size in range(1, 4_097)}) == 40
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_few_numbers_of_rows_reach_a_linear_layer(
 
 def _watched(classifier: Classifier) -> dict[nn.Module, set[int]]:
     """The numbers of rows that reach each layer, from now on."""
-    model: nn.Module = classifier.forward.model  # type: ignore[attr-defined]
+    model: nn.Module = classifier.forward._model  # type: ignore[attr-defined]
     layers = [
         layer
         for layer in model.modules()

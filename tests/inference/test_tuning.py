@@ -9,7 +9,7 @@ import pytest
 from worker.core.budget import ForwardBudget
 from worker.core.records import ModelInput
 from worker.errors import OutOfMemory
-from worker.inference.tuning import SIZES, Rising, best_size
+from worker.inference.tuning import SIZES, WarmUpTexts, best_size
 
 ROWS = [(1,) * length for length in (40, 25, 25, 12, 7, 3)]
 CPU = SIZES["cpu"]
@@ -133,7 +133,7 @@ def _letters(text: str) -> ModelInput:
 
 
 def _warmed_up(machine: Machine, longest: int) -> list[int]:
-    for one in Rising(lambda text: _cut(_letters(text), longest), longest, machine):
+    for one in WarmUpTexts(lambda text: _cut(_letters(text), longest), longest, machine):
         machine.run(one)
     return [one.tokens for one in machine.passes]
 

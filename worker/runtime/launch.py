@@ -21,7 +21,7 @@ from worker.core.model import Classifier, Tokeniser
 from worker.core.pace import Pace
 from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
-from worker.core.terms import Terms
+from worker.core.topic_limits import TopicLimits
 from worker.core.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicInfo
 from worker.errors import BrokerAway
 from worker.http.feeds import PageFeeds
@@ -163,15 +163,17 @@ class Launcher:
         self, topics: dict[str, TopicInfo], card: ModelCard
     ) -> tuple[Encoder, ReplaceOutcome]:
         output = self._settings.output
-        terms = {name: Terms.of(topics[name]) for name in (output.topic, output.dead_letter_topic)}
+        limits = {
+            name: TopicLimits.of(topics[name]) for name in (output.topic, output.dead_letter_topic)
+        }
         encoder = Encoder(
             output,
             card,
             version=version("streamlabel"),
-            terms=terms[output.topic],
-            dead_letter_terms=terms[output.dead_letter_topic],
+            limits=limits[output.topic],
+            dead_letter_limits=limits[output.dead_letter_topic],
         )
-        return encoder, OutcomeReplacer(encoder, terms, self._clock.wall_ms).replace
+        return encoder, OutcomeReplacer(encoder, limits, self._clock.wall_ms).replace
 
     def _sink(
         self,

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from worker.core.terms import LARGEST_RECORD, Terms
+from worker.core.topic_limits import LARGEST_RECORD, TopicLimits
 from worker.core.topics import DEFAULT_AFTER_MS, TopicInfo
 
 NOW = 1_700_000_000_000
 DAY = 86_400_000
 
 
-def told(**more: object) -> Terms:
-    return Terms.of(TopicInfo(3, 1, max_message_bytes=5_000, **more))  # type: ignore[arg-type]
+def told(**more: object) -> TopicLimits:
+    return TopicLimits.of(TopicInfo(3, 1, max_message_bytes=5_000, **more))  # type: ignore[arg-type]
 
 
 def test_a_topic_that_tells_nothing_is_tried() -> None:
-    terms = Terms.of(TopicInfo(3, 1))
+    terms = TopicLimits.of(TopicInfo(3, 1))
     assert (terms.max_bytes, terms.most_bytes) == (None, LARGEST_RECORD)
     assert (terms.before_ms, terms.after_ms) == (None, DEFAULT_AFTER_MS)
     assert not terms.expired(0, NOW)
@@ -53,13 +53,13 @@ def test_a_timestamp_out_of_bounds_becomes_now(away_ms: int, kept: bool) -> None
 
 
 def test_a_result_that_is_refused_for_its_size_rules_out_its_like_alone() -> None:
-    terms = Terms()
+    terms = TopicLimits()
     terms.refused_size(6_000_000, cut=False)
     assert terms.most_bytes == 5_999_999
 
 
 def test_what_can_be_cut_is_cut_to_the_default_first_and_then_in_halves() -> None:
-    terms = Terms()
+    terms = TopicLimits()
     guesses = []
     for _ in range(3):
         terms.refused_size(min(6_000_000, terms.most_bytes), cut=True)
@@ -70,7 +70,7 @@ def test_what_can_be_cut_is_cut_to_the_default_first_and_then_in_halves() -> Non
 @pytest.mark.parametrize("away_ms", [-3 * DAY, 3 * DAY])
 def test_the_range_of_timestamps_is_learnt_from_the_brokers_words(away_ms: int) -> None:
     words = f"out of range. The timestamp should be within [{NOW - DAY}, {NOW + DAY}]"
-    terms = Terms()
+    terms = TopicLimits()
     terms.refused_timestamp(NOW + away_ms, NOW, words)
     assert (terms.before_ms if away_ms < 0 else terms.after_ms) == DAY
     assert terms.timestamp(NOW + away_ms, NOW) == NOW
@@ -79,6 +79,6 @@ def test_the_range_of_timestamps_is_learnt_from_the_brokers_words(away_ms: int) 
 
 @pytest.mark.parametrize("away_ms", [-3 * DAY, 3 * DAY])
 def test_without_words_half_of_what_was_refused_is_tried(away_ms: int) -> None:
-    terms = Terms()
+    terms = TopicLimits()
     terms.refused_timestamp(NOW + away_ms, NOW, "no")
     assert (terms.before_ms if away_ms < 0 else terms.after_ms) == 3 * DAY // 2

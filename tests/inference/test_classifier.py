@@ -19,11 +19,11 @@ from worker.core.budget import ForwardBudget
 from worker.core.model import Classifier
 from worker.core.records import Activation, ModelInput, Prediction
 from worker.errors import ModelUnavailable, OutOfMemory, SettingsError
-from worker.inference import loading, torch_engine
+from worker.inference import loading, placement
+from worker.inference.classifier import probabilities
 from worker.inference.loading import load
 from worker.inference.padding import padded
 from worker.inference.tokeniser import TransformersTokeniser
-from worker.inference.torch_engine import choose_dtype, probabilities
 from worker.settings import ModelSettings
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -197,7 +197,7 @@ class TestActivation:
     ) -> None:
         (expected,) = label(loaded(folder, activation="sigmoid"), ["Hey."])
         model = _, classifier = loaded(folder, activation="none")
-        module = classifier.forward.model  # type: ignore[attr-defined]
+        module = classifier.forward._model  # type: ignore[attr-defined]
         module.classifier.register_forward_hook(lambda _, __, made: torch.sigmoid(made))
         classifier.warm_up()
         (found,) = label(model, ["Hey."])
@@ -272,19 +272,19 @@ def test_auto_is_bfloat16_only_where_it_is_computed(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], chosen: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert choose_dtype("auto", "cpu") is chosen
-    assert choose_dtype("float32", "cpu") is torch.float32
-    assert choose_dtype("bfloat16", "cpu") is torch.bfloat16
+    assert placement.choose_dtype("auto", "cpu") is chosen
+    assert placement.choose_dtype("float32", "cpu") is torch.float32
+    assert placement.choose_dtype("bfloat16", "cpu") is torch.bfloat16
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    chosen = [torch_engine.choose_device(wanted) for wanted in ("auto", "cpu", "cuda")]
+    chosen = [placement.choose_device(wanted) for wanted in ("auto", "cpu", "cuda")]
     assert chosen == ["cuda", "cpu", "cuda"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert torch_engine.choose_device("auto") == "cpu"
+    assert placement.choose_device("auto") == "cpu"
     with pytest.raises(SettingsError, match=r"model\.device"):
-        torch_engine.choose_device("cuda")
+        placement.choose_device("cuda")
 
 
 @pytest.mark.usefixtures("threads")
@@ -304,7 +304,7 @@ class TestBrokenModel:
     ) -> tuple[TransformersTokeniser, Any]:
         """A model that gives NaN for the word "hate" alone."""
         tokeniser, classifier = loaded(checkpoint("distilbert"))
-        weights = dict(classifier.forward.model.named_parameters())  # type: ignore[attr-defined]
+        weights = dict(classifier.forward._model.named_parameters())  # type: ignore[attr-defined]
         weights["distilbert.embeddings.word_embeddings.weight"].data[5223] = float("nan")
         return tokeniser, classifier
 
@@ -324,7 +324,7 @@ class TestBrokenModel:
     ) -> None:
         _, classifier = broken
         classifier.warm_up()
-        dict(classifier.forward.model.named_parameters())["classifier.bias"].data[:] = float("inf")
+        dict(classifier.forward._model.named_parameters())["classifier.bias"].data[:] = float("inf")
         with pytest.raises(ModelUnavailable, match="fails on plain texts"):
             classifier.warm_up()
 
@@ -353,7 +353,7 @@ class TestOutOfMemory:
         def fail(**_: object) -> None:
             raise error
 
-        monkeypatch.setattr(model[1].forward.model, "forward", fail)
+        monkeypatch.setattr(model[1].forward._model, "forward", fail)
         with pytest.raises(
             OutOfMemory, match="a pass of 2 texts with 12 tokens does not fit the cpu"
         ):
@@ -369,7 +369,7 @@ class TestOutOfMemory:
         def forward(**_: object) -> None:
             torch.empty(10**15)
 
-        monkeypatch.setattr(model[1].forward.model, "forward", forward)
+        monkeypatch.setattr(model[1].forward._model, "forward", forward)
         with pytest.raises(OutOfMemory) as raised:
             label(model, ["Fine."])
         assert raised.value.__context__ is None
@@ -380,7 +380,7 @@ class TestOutOfMemory:
         def fail(**_: object) -> None:
             raise RuntimeError("a shape is wrong")
 
-        monkeypatch.setattr(model[1].forward.model, "forward", fail)
+        monkeypatch.setattr(model[1].forward._model, "forward", fail)
         with pytest.raises(RuntimeError, match="shape"):
             label(model, ["Fine."])
 
