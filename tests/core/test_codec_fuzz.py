@@ -1,4 +1,4 @@
-"""A hundred thousand generated records: a text or a reason, never a crash, nothing changed."""
+"""A hundred thousand generated records: each gives a text or a reason, and none an exception."""
 
 from __future__ import annotations
 
