@@ -31,8 +31,7 @@ def test_a_wrong_path_is_reported_with_the_members_and_a_suggestion() -> None:
     assert (sampled.readable, sampled.records, sampled.unreadable_share) == (0, 20, 1.0)
     assert sampled.doubtful
     assert sampled.summary() == (
-        "text found in 0 of 20 (path_missing 20); members: id, lang, post; "
-        "did you mean post.body?"
+        "text found in 0 of 20 (path_missing 20); members: id, lang, post; did you mean post.body?"
     )
 
 
