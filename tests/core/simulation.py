@@ -1,8 +1,8 @@
 """A worker in simulated time: independent arrivals, the stages, and a policy of batching.
 
-For tests of `worker.core.pace`. The poll thread checks the demand at each arrival, and otherwise every
-hundredth of a second, as in `worker.runtime.service`. Tokenise and infer have an inbox of one batch
-each, and publishing takes no time.
+For tests of `worker.core.pace`. The poll thread checks the demand at each arrival, and otherwise
+every hundredth of a second, as in `worker.runtime.service`. Tokenise and infer have an inbox of one
+batch each, and publishing takes no time.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Model:
 
 @dataclass
 class Stage:
-    """A stage with one batch at work and one in the inbox; `ready` is a result that waits for room."""
+    """A stage with one batch at work and one in the inbox; `ready` is a result that waits."""
 
     inbox: deque[MicroBatch] = field(default_factory=deque)
     busy: bool = False
@@ -150,7 +150,7 @@ def adaptive(worker: Worker) -> Demand:
 
 
 def fixed(delay: float) -> Policy:
-    """Return a policy by which each micro-batch waits for a fixed delay, even if the model is idle."""
+    """Return a policy with a fixed delay for each micro-batch, even if the model is idle."""
 
     def demand(worker: Worker) -> Demand:
         waiting = len(worker.batcher)

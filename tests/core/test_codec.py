@@ -1,4 +1,4 @@
-"""Decoder and Encoder: each kind of unreadable input has a reason, outcomes keep the record's data."""
+"""Decoder and Encoder: unreadable input has a reason, and outcomes keep the record's data."""
 
 from __future__ import annotations
 
@@ -393,7 +393,7 @@ def test_a_dead_letter_is_cut_to_the_topics_limit() -> None:
 
 
 def test_headers_and_keys_beyond_the_topics_limit_are_dropped() -> None:
-    """Otherwise the broker would refuse the dead letter, and the worker would stop at it every time."""
+    """Otherwise the broker would refuse the dead letter, and the worker would always stop at it."""
     heavy = (("h", b"x" * 6000),)
     partial = encode(
         DeadLettered(raw(0, b"value", key=b"k", headers=heavy), R.TOO_LARGE, "big"),

@@ -17,7 +17,7 @@ FIRST, SECOND = Partition(TOPIC, 0), Partition(TOPIC, 1)
 
 
 def ledger_of(records: int = 10, *, limit: int = 10, compacted: bool = False) -> Ledger:
-    """Return a ledger of one partition with `records` records, judged up to `limit`, ending at 20."""
+    """Return a ledger of one partition with some records, judged up to `limit`, ending at 20."""
     ledger = Ledger({FIRST: Scope(limit, 20)}, compacted={TOPIC} if compacted else ())
     for offset in range(records):
         ledger.record(FIRST, offset)
@@ -301,7 +301,7 @@ def test_gaps_need_no_memory() -> None:
 
 
 def test_several_input_topics_are_judged_separately() -> None:
-    """Equal partitions and offsets of two topics differ, and so do the topics' oldest timestamps."""
+    """Two topics may have the same offsets, and have their own oldest timestamps."""
     other = Partition("more.in", 0)
     ledger = Ledger({FIRST: Scope(2, 2), other: Scope(2, 2)})
     for offset in range(2):

@@ -58,7 +58,7 @@ def test_commits_of_a_revoked_partition_are_ignored() -> None:
 
 
 def test_an_old_epochs_acknowledgement_is_fenced() -> None:
-    """The partition was revoked and assigned again: the first poll's late acknowledgement is ignored."""
+    """The partition was revoked and assigned again: a late acknowledgement is ignored."""
     tracker = tracking(7)
     stale = raw(7).ref
     tracker.assign(P, epoch=2)

@@ -110,7 +110,7 @@ def test_the_fastest_correct_pass_runs_and_a_slower_one_is_logged(
 def test_the_same_pass_is_chosen_for_bfloat16(
     architecture: Special, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is chosen in float32, in which rounding hides no difference; FNet does not support bfloat16."""
+    """It is chosen in float32, where rounding hides no difference; FNet has no bfloat16."""
     monkeypatch.setattr(loading, "choose_dtype", lambda *_: torch.bfloat16)
     folder = make_checkpoint(tmp_path / "model", architecture=architecture)
     _, classifier = model = loaded(folder, dtype="auto")

@@ -39,7 +39,7 @@ def four_threads() -> Iterator[None]:
 
 
 class Fake:
-    """A pass that returns each text's first id, and records thread, texts and threads of each call."""
+    """A pass that returns each text's first id, and records its calls."""
 
     name, device, dtype, longest = "fake", "cpu", "float32", None
     pads, parallel = False, True
@@ -61,7 +61,7 @@ def texts_of(*lengths: int) -> list[tuple[int, ...]]:
 @settings(max_examples=100, deadline=None)
 @given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=60), lanes=st.integers(2, 5))
 def test_each_text_has_its_own_result(lengths: list[int], lanes: int) -> None:
-    """In order, no matter which lane ran a text."""
+    """The results are in order for any assignment to lanes."""
     logits = Lanes(Fake(), lanes, 4)(texts_of(*lengths))
     assert logits.flatten().tolist() == list(range(len(lengths)))
 

@@ -149,7 +149,7 @@ def test_a_warm_up_runs_the_longest_text() -> None:
 
 
 def test_a_warm_up_ends_in_time(capsys: pytest.CaptureFixture[str]) -> None:
-    """The whole context of a decoder, 131,072 tokens, would take hours; a pass of 8,192 takes 7 s."""
+    """The whole context of a decoder, 131,072 tokens, would take hours; 8,192 tokens take 7 s."""
     machine = Machine(lambda n: 1e-7 * n * n)
     assert max(_warmed_up(machine, 131_072)) < 16_384
     assert machine.monotonic() - 100 < 20

@@ -18,14 +18,15 @@ _GROWTH = 1.5
 class ForwardBudget:
     """Cuts forward passes to a size that fits the memory.
 
-    The budget shrinks at once and grows slowly: the memory may be short for a while (another process
-    on the same GPU) or always (a setting that is too high). After `_PATIENCE` passes near the limit
-    it grows by half, up to its initial size. Each time that memory runs out, the number of passes
-    doubles, so that a setting that is too high costs less and less.
+    The budget shrinks at once and grows slowly, because the memory may be short for a while
+    (another process on the same GPU) or always (a setting that is too high). After `_PATIENCE`
+    passes near the limit it grows by half, up to its initial size. Each time that memory runs out,
+    the number of passes doubles, so that a setting that is too high costs less and less.
 
     Args:
         most: most tokens that the engine computes in one pass, as set or as found at warm-up.
-        pads: True if the engine computes the rectangle around its texts, False if only their tokens.
+        pads: True if the engine computes the rectangle around its texts, False if only their
+            tokens.
 
     Attributes:
         tokens: the current limit.
@@ -44,8 +45,8 @@ class ForwardBudget:
     def cut(self, model_input: ModelInput) -> Iterator[ModelInput]:
         """Yield the rows in passes within the budget, in order; a longer text has its own pass.
 
-        Each pass is cut when the caller requests it, so that a pass that ran out of memory makes the
-        following ones smaller.
+        Each pass is cut when the caller requests it, so that a pass that ran out of memory makes
+        the following ones smaller.
         """
         start, width, tokens = 0, 0, 0
         for row, ids in enumerate(model_input.ids):

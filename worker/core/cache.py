@@ -30,17 +30,17 @@ _TABLE_BYTES: Final = 60
 class PredictionCache:
     """Predictions by a digest of their text, in two generations.
 
-    A new or used entry joins the young generation. When that holds half of the limit, it becomes the
-    old generation, and the previous old one, with the entries unused since, is dropped as a whole. So
-    an entry stays if it was used among the last texts that fill half of the cache, as in an LRU
-    cache, but no order is maintained, and memory is freed in large blocks. (Freeing single entries
-    fragments the memory: replacing one text at a time made a worker grow by 5 %.) For the same
-    reason a prediction is stored as one string of bytes, not as an object for each label.
+    A new or used entry joins the young generation. When that holds half of the limit, it becomes
+    the old generation, and the previous old one, with the entries unused since, is dropped as a
+    whole. So an entry stays if it was used among the last texts that fill half of the cache, as in
+    an LRU cache, but no order is maintained, and memory is freed in large blocks. (Freeing single
+    entries fragments the memory: replacing one text at a time made a worker grow by 5 %.) For the
+    same reason a prediction is stored as one string of bytes, not as an object for each label.
 
-    The texts themselves are not stored. A digest has 128 bits: the odds that one of n texts gets the
-    prediction of another, in a cache of m entries, are at most n * m / 2**128; for 10**12 texts and
-    10**6 entries 3 in 10**21. The digest is keyed with a secret of this cache, so that an attacker
-    can neither prepare two texts with one digest, nor guess a text from a digest.
+    The texts themselves are not stored. A digest has 128 bits: the odds that one of n texts gets
+    the prediction of another, in a cache of m entries, are at most n * m / 2**128; for 10**12 texts
+    and 10**6 entries 3 in 10**21. The digest is keyed with a secret of this cache, so that an
+    attacker can neither prepare two texts with one digest, nor guess a text from a digest.
 
     Args:
         max_bytes: most memory of keys, predictions and the tables that hold them.

@@ -167,6 +167,6 @@ def estimate_tokens(text: str) -> int:
     """Estimate the tokens of a text, two special ones included.
 
     Four bytes of English are about one WordPiece token; in scripts without spaces, a character has
-    three bytes and about one token. That is accurate enough to close a batch; the tokeniser counts.
+    three bytes and about one token. The estimate only closes batches; the tokeniser counts exactly.
     """
     return 2 + len(text.encode("utf-8", "replace")) // 4

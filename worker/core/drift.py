@@ -1,11 +1,11 @@
 """Measures drift: the distribution of the newest results against the first ones.
 
 The measure is the population stability index, the symmetric relative entropy of two distributions
-(Jeffreys, 1946; Kullback and Leibler, "On Information and Sufficiency", 1951), by its name in credit
-scoring. The usual interpretation (Siddiqi, "Credit Risk Scorecards", 2006): below 0.1 stable, up to
-0.25 moving, above that shifted. Chance alone gives about (cells - 1) * (1 / reference + 1 / window)
-(Yurdakul and Naranjo, "Statistical properties of the population stability index", 2020): 0.002 for
-two labels, 2,000 results and 1,000, and 0.04 for 28 labels.
+(Jeffreys, 1946; Kullback and Leibler, "On Information and Sufficiency", 1951), by its name in
+credit scoring. The usual interpretation (Siddiqi, "Credit Risk Scorecards", 2006): below 0.1
+stable, up to 0.25 moving, above that shifted. Chance alone gives about (cells - 1) * (1 / reference
++ 1 / window) (Yurdakul and Naranjo, "Statistical properties of the population stability index",
+2020): 0.002 for two labels, 2,000 results and 1,000, and 0.04 for 28 labels.
 
 Owns: the counts of the two distributions.
 Thread: main, which counts outcomes; pure.
@@ -23,8 +23,8 @@ from typing import Final, Generic, TypeVar
 Cell = TypeVar("Cell", bound=Hashable)
 
 # A cell that is empty on one side would make the index infinite. Half a result is added to every
-# cell (the Krichevsky-Trofimov estimate), so that a cell never seen counts as too rare to be seen: a
-# label that occurs once and never before adds 0.002 to the index, a label that takes over adds 3.
+# cell (the Krichevsky-Trofimov estimate), so that a cell never seen counts as too rare to be seen:
+# a label that occurs once and never before adds 0.002 to the index, a label that takes over adds 3.
 _SMOOTHING: Final = 0.5
 _BLOCKS: Final = 10
 _STABLE, _SHIFTED = 0.1, 0.25  # the usual interpretation
@@ -52,8 +52,8 @@ class Drift(Generic[Cell]):
     """Compares the newest results with the first ones.
 
     The reference fills first, then the window, each by whole micro-batches. The window slides by
-    tenths of its size. So it needs the memory of eleven counters at any size, and holds up to a tenth
-    and a micro-batch more than `window`.
+    tenths of its size. So it needs the memory of eleven counters at any size, and holds up to a
+    tenth and a micro-batch more than `window`.
 
     Args:
         reference: number of first results to compare with.

@@ -1,8 +1,8 @@
 """Encodes outcomes as records for the broker: results and dead letters.
 
 `schemas` defines a result, but the encoder builds it of plain values: building the pydantic models
-takes five times as long as the rest of a result. A test parses the encoder's output with the models,
-and gets the same bytes back.
+takes five times as long as the rest of a result. A test parses the encoder's output with the
+models, and gets the same bytes back.
 
 Owns: the bytes of results and dead letters.
 Thread: publish; pure.
@@ -112,7 +112,7 @@ class Encoder:
         return result
 
     def sizes(self) -> tuple[int, int]:
-        """Return the least and the usual bytes of a result for a record without key, headers, id."""
+        """Return the least and the usual bytes of a result without key, headers and id."""
         record = RawRecord(RecordRef("", 0, 0, 0), 0, None, b"{}", (), 0.0)
         item = WorkItem(record, "", payload={})
 
@@ -249,14 +249,15 @@ def _enriched(item: WorkItem, document: bytes) -> bytes:
     """Return the input object with the result as a member.
 
     The member is inserted before the last brace, so that the producer's numbers, duplicate keys and
-    member order stay as they are. Only an object that already has such a member is serialised again,
-    without it.
+    member order stay as they are. Only an object that already has such a member is serialised
+    again, without it.
     """
     payload = item.payload or {}
     body = (item.record.value or b"").strip()
     if ENRICHED_MEMBER in payload:
         kept = {name: value for name, value in payload.items() if name != ENRICHED_MEMBER}
-        # ValueError: a number that no float can hold. The member then occurs twice; the last counts.
+        # ValueError: a number that no float can hold. The member then occurs twice, and the last
+        # one counts.
         with contextlib.suppress(ValueError):
             body = json.dumps(kept, separators=(",", ":"), allow_nan=False).encode()
     return body[:-1] + b',"' + ENRICHED_MEMBER.encode() + b'":' + document + b"}"

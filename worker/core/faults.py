@@ -3,7 +3,7 @@
 | disposition | error | handling |
 |---|---|---|
 | RETRY | the broker is unavailable, a timeout | the same work again, with backoff |
-| SPLIT | the model fails on several records, or out of memory | halves, down to the failing record |
+| SPLIT | the model fails on several records, or out of memory | halves, down to single records |
 | DEAD_LETTER | a single record fails for good | a dead letter; the other records are published |
 | STOP | any other error | completes the work that is safe, exits with code 1 |
 

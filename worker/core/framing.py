@@ -22,7 +22,7 @@ _UUID_BYTES = 16
 
 
 def schema_of(value: bytes) -> str | None:
-    """Return the id of the schema in a value's first bytes; None if there is none."""
+    """Return the id of the schema in a value's first bytes, or None."""
     if value[:1] == b"\0" and len(value) >= 5:
         number = int.from_bytes(value[1:5], "big", signed=True)
         return str(number) if number > 0 else None

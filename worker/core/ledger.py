@@ -123,8 +123,8 @@ class Ledger:
         """Return whether no record of the input topic can have this timestamp.
 
         A topic that is deleted and created again restarts at offset 0. Outcomes of the deleted
-        topic's records have coordinates of the new topic's records, or of none. Only their timestamps
-        differ.
+        topic's records have coordinates of the new topic's records, or of none. Only their
+        timestamps differ.
         """
         if topic not in self._earliest_ms:
             return topic not in self._nonempty
@@ -251,8 +251,8 @@ class Ledger:
         for kind in _FLAGS:
             anywhere = removed.get((kind, partition))
             if anywhere is not None:
-                # Outcomes have the order of their records: the removed ones belong to records before
-                # the first remaining one.
+                # Outcomes have the order of their records: the removed ones belong to records
+                # before the first remaining one.
                 first = limit if anywhere else self._lowest.get((kind, partition), limit)
                 if first > floor:
                     floor, reason = first, f"record whose {kind} may have been removed"
@@ -265,7 +265,7 @@ class Ledger:
 
 @dataclass(slots=True)
 class _Sequence:
-    """The outcomes of one input partition in one partition of a topic, by their records' offsets."""
+    """The outcomes of an input partition in a partition of a topic, by their records' offsets."""
 
     first: int
     highest: int

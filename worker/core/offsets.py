@@ -3,15 +3,15 @@
 All promises of delivery rest on two rules:
 
 * A partition's committable offset never passes a record without an acknowledged outcome.
-* A partition that is revoked and assigned again starts a new epoch; completions of the old epoch are
-  ignored. Without epochs: offset 7 is in flight, the partition moves to another worker and returns,
-  7 is polled again (epoch 2), and the late acknowledgement of the first 7 would resolve the second,
-  whose outcome has not been acknowledged.
+* A partition that is revoked and assigned again starts a new epoch; completions of the old epoch
+  are ignored. Without epochs: offset 7 is in flight, the partition moves to another worker and
+  returns, 7 is polled again (epoch 2), and the late acknowledgement of the first 7 would resolve
+  the second, whose outcome has not been acknowledged.
 
-Offsets need not be contiguous: compaction, transaction markers and aborted records leave gaps. A gap
-at the end of a partition has no record after it, whose acknowledgement would move the offset past the
-gap. So the source's position counts as progress too, if all records before it are acknowledged;
-otherwise the group would never reach the end.
+Offsets need not be contiguous: compaction, transaction markers and aborted records leave gaps. A
+gap at the end of a partition has no record after it, whose acknowledgement would move the offset
+past the gap. So the source's position counts as progress too, if all records before it are
+acknowledged; otherwise the group would never reach the end.
 
 A record is *in flight* until its outcome is acknowledged. It is *held* until its offset may be
 committed as well: a record that is acknowledged before an older one still takes memory, and is
@@ -178,7 +178,7 @@ class OffsetTracker:
     def begin(self, positions: Mapping[Partition, int]) -> list[Partition]:
         """Note where the group begins in partitions without a committed offset.
 
-        Only the first position of an epoch counts: its commit may be under way, and a later position
+        Only the first position of an epoch counts. Its commit may be under way, and a later one
         would skip the records between.
 
         Returns:
@@ -195,11 +195,11 @@ class OffsetTracker:
         return {partition: offset for partition, offset in begins.items() if offset is not None}
 
     def acknowledged(self) -> dict[Partition, int]:
-        """Return the next offset to read by acknowledgements alone, where it has not been committed."""
+        """Return the next offset to read by acknowledgements alone, unless it is committed."""
         return self._uncommitted({p: log.position for p, log in self._logs.items()})
 
     def committable(self) -> dict[Partition, int]:
-        """Return the next offset to read of each partition where it has not been committed."""
+        """Return the next offset to read of each partition, unless it is committed."""
         return self._uncommitted({p: log.passed for p, log in self._logs.items()})
 
     def _uncommitted(self, offsets: Mapping[Partition, int | None]) -> dict[Partition, int]:

@@ -4,16 +4,16 @@ Waiting for more records is free only while the model is busy: the time that it 
 micro-batch is the wait that forms the next one (continuous batching), and no timer is needed. So a
 micro-batch that is not full is demanded
 
-* at once, while the model is idle and no micro-batch is on its way: waiting would add to the latency
-  of every record and leave the model idle;
+* at once, while the model is idle and no micro-batch is on its way: waiting would add to the
+  latency of every record and leave the model idle;
 * shortly before the model is expected to finish, while it is busy and no micro-batch is on its way:
   earlier by the time that tokenising takes. Any earlier, it would sit in the model stage's inbox
   while it could still grow; any later, the model would be idle;
 * not at all, while another micro-batch is on its way or in the inbox: that one is next.
 
-The expected duration is the micro-batch's tokens over the measured throughput. A wrong estimate costs
-little and ends with the micro-batch: too early, and the micro-batch is smaller than possible; too
-late, and the model is idle until the poll thread looks again.
+The expected duration is the micro-batch's tokens over the measured throughput. A wrong estimate
+costs little and ends with the micro-batch: too early, and the micro-batch is smaller than possible;
+too late, and the model is idle until the poll thread looks again.
 
 The tokenise thread and the infer thread each note their own work; the poll thread reads it. Each
 note is a single value that is replaced atomically. A reader may see the value of a moment ago, and
@@ -49,8 +49,8 @@ class Demand(NamedTuple):
 class Throughput:
     """Tokens a second, as an exponential moving average. Written by one thread, read by any.
 
-    Tokens and seconds are averaged separately. So many small micro-batches, whose duration is mostly
-    the fixed cost of a forward pass, do not outweigh a large one.
+    Tokens and seconds are averaged separately. So many small micro-batches, whose duration is
+    mostly the fixed cost of a forward pass, do not outweigh a large one.
 
     Attributes:
         rate: tokens a second; 0 before the first measurement.
@@ -78,8 +78,8 @@ def most_tokens(goal: float | None, rate: float, waiting: int) -> float:
     A record waits for the current micro-batch and then for its own; the third part of the goal is
     left for tokenising, publishing and the acknowledgement. Small micro-batches do not change the
     work ahead of a record; they publish the first records of a burst before the last ones are done.
-    If more tokens wait than the goal allows for, small micro-batches would only add to the delay, so
-    the size is not limited.
+    If more tokens wait than the goal allows for, small micro-batches would only add to the delay,
+    so the size is not limited.
 
     Args:
         goal: most seconds from poll to acknowledgement; None for no goal.

@@ -4,15 +4,16 @@ A wrong `input.text_path` makes every record unreadable, and a worker that conti
 whole topic into dead letters. So consecutive unreadable records are held back until it is clear
 whether the stream is unreadable or only these records. The cases:
 
-* *The whole stream is unreadable.* The first hundred records are held. They exceed the allowed share,
-  and the worker stops. It has published none of them, and the group has not moved past the first.
-* *A producer changes its format.* The window still has readable records, so that more are held until
-  their share is too large: up to 901 of the last 1,000.
+* *The whole stream is unreadable.* The first hundred records are held. They exceed the allowed
+  share, and the worker stops. It has published none of them, and the group has not moved past the
+  first.
+* *A producer changes its format.* The window still has readable records, so that more are held
+  until their share is too large: up to 901 of the last 1,000.
 * *A single record is unreadable.* The next readable record shows that the stream is readable. The
   held records are processed before it, so outcomes keep their order.
 * *A record comes alone.* No record follows it, so it is released after `_QUIET` seconds without a
-  record. A slow stream of unreadable records is released after `_LONGEST` seconds; their share still
-  stops the worker, with less than a hundred dead letters at a start.
+  record. A slow stream of unreadable records is released after `_LONGEST` seconds; their share
+  still stops the worker, with less than a hundred dead letters at a start.
 * *The worker stops, or a rebalance revokes the partition.* No stage has received the held records:
   they are forgotten, and the partition's next reader polls them again.
 

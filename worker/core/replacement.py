@@ -26,7 +26,8 @@ from worker.errors import PublishRefused
 
 ReplaceOutcome = Callable[[Encoded, Refusal | None], Encoded]
 
-# A refused timestamp that is this recent was set by the worker: the clocks of worker and broker differ.
+# A refused timestamp that is this recent was set by the worker: the clocks of worker and broker
+# differ.
 _JUST_NOW_MS = 60_000
 
 
@@ -48,8 +49,8 @@ class OutcomeReplacer:
         """Return the record to send next: a replacement, or the same record.
 
         Args:
-            sent: the record that was refused, or that has to be sent again because another record of
-                its batch was refused.
+            sent: the record that was refused, or that has to be sent again because another record
+                of its batch was refused.
             refusal: the broker's refusal; None if another record was refused. The record is checked
                 against the corrected limits in either case.
 

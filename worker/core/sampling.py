@@ -65,7 +65,7 @@ class Sample:
 
     @property
     def doubtful(self) -> bool:
-        """Whether a record can't be read, or the settings look wrong."""
+        """True if a record can't be read, or if the settings look wrong."""
         return bool(self._reasons) or bool(self._advice())
 
     def summary(self) -> str:

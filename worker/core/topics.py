@@ -47,17 +47,17 @@ class TopicInfo:
 
     @property
     def is_described(self) -> bool:
-        """Whether the broker returned the topic's configuration."""
+        """True if the broker returned the topic's configuration."""
         return self.max_message_bytes is not None
 
     @property
     def compacted(self) -> bool:
-        """Whether records are removed from the middle of the topic."""
+        """True if records are removed from the middle of the topic."""
         return "compact" in (self.cleanup_policy or "")
 
     @property
     def keeps_timestamps(self) -> bool:
-        """Whether a record keeps the timestamp that it was sent with."""
+        """True if a record keeps the timestamp that it was sent with."""
         return self.timestamp_type != "LogAppendTime"
 
     @property

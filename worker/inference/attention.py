@@ -1,4 +1,4 @@
-"""Attention within each text of a joined row: by one kernel on a GPU, else by texts of equal length.
+"""Attention within each text of a joined row: by one kernel on a GPU, else by equal lengths.
 
 Owns: nothing; pure functions of tensors.
 Thread: infer, and its lanes.
@@ -118,7 +118,7 @@ def _by_length(
     scaling: float | None,
     reach: int | None,
 ) -> Tensor:
-    """Call the kernel once for each run of texts of equal length: no mask, no copy of the inputs."""
+    """Call the kernel once for each run of texts of equal length, without masks or copies."""
     outputs = []
     for group in segments.groups:
         attended = scaled_dot_product_attention(
@@ -140,7 +140,7 @@ def _texts(part: Tensor, start: int, texts: int, length: int) -> Tensor:
 
 
 def _band(length: int, reach: int | None, device: torch.device) -> Tensor | None:
-    """Return the mask of a sliding window, bool [length, length]; None if it would hide nothing."""
+    """Return the mask of a sliding window, bool [length, length], or None if it is not needed."""
     if reach is None or length <= reach + 1:
         return None
     positions = torch.arange(length, device=device)

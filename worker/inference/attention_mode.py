@@ -1,7 +1,7 @@
 """Makes a BigBird model choose its attention by each pass alone, not by earlier texts.
 
-BigBird and its relatives attend to all of a short text, and to blocks of a long one. After the first
-short text, transformers' BigBird attends to all of every text.
+BigBird and its relatives attend to all of a short text, and to blocks of a long one. After the
+first short text, transformers' BigBird attends to all of every text.
 
 Owns: the hook that resets the attention before each pass.
 Thread: load; the hook runs on the infer thread.

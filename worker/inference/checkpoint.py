@@ -83,7 +83,7 @@ class Checkpoint:
 
     @property
     def has_vocabulary(self) -> bool:
-        """Whether the folder has a file of the tokenizer's vocabulary."""
+        """True if the folder has a file of the tokenizer's vocabulary."""
         return any(_present(self.folder, VOCABULARIES))
 
     def weights_sha256(self) -> str:

@@ -26,7 +26,8 @@ _ROWS = 1024
 class PrepackedLinear(nn.Module):
     """A linear layer for inference on a CPU; holds the weight once, in oneDNN's layout.
 
-    The weight is not a parameter, so that `.to()` does not touch it: it can't be moved or converted.
+    The weight is not a parameter, so that `.to()` does not touch it: it can't be moved or
+    converted.
 
     Args:
         linear: the layer to replace; its weight is copied.

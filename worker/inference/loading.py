@@ -163,7 +163,7 @@ def _known(rows: Rows, ids_below: int | None) -> Rows:
 
 
 def _silence_libraries() -> None:
-    """Turn off progress bars, advice and reports; the ones that matter are checked and logged here."""
+    """Turn off progress bars, advice and reports; this package logs the ones that matter."""
     logging: Any = transformers.logging  # untyped
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -221,8 +221,8 @@ def _config(checkpoint: Checkpoint) -> Any:
 def _set_pad_id(config: Any, tokenizer: Any) -> int | None:
     """Return the padding id that the checkpoint states, if it is in its vocabulary.
 
-    Decoders look for the last id that is not the padding id. Another id may occur in a text, so only
-    the model's own is returned. A model that can't be built without one gets the tokenizer's.
+    Decoders look for the last id that is not the padding id. Another id may occur in a text, so
+    only the model's own is returned. A model that can't be built without one gets the tokenizer's.
     """
     text_config = config.get_text_config()
     # CANINE has no vocabulary: a character's id is its code point. Perceiver states no padding.

@@ -1,8 +1,8 @@
 """The packed forward pass: texts joined in one row without padding, each attending only to itself.
 
-Owns: the changes to a transformers model that packing needs: an attention function, registered under
-    a private name; positions that restart at each text; and a hook in the last layer that keeps the
-    hidden states that the model's head reads.
+Owns: the changes to a transformers model that packing needs: an attention function, registered
+    under a private name; positions that restart at each text; and a hook in the last layer that
+    keeps the hidden states that the model's head reads.
 Thread: infer, and its lanes, several at once; built on the load thread.
 Must not import: anything of transformers but the registry of attention functions.
 """
@@ -57,7 +57,8 @@ class Layout:
 
 _BERT = Layout("encoder.layer", "attention.output")
 _ROBERTA = Layout("encoder.layer", "attention.output", "from padding")
-# By class, because a model_type does not determine the head: all of these read a text's first token.
+# By class, because a model_type does not determine the head: all of these read a text's first
+# token.
 LAYOUTS = {
     "BertForSequenceClassification": _BERT,
     "DistilBertForSequenceClassification": Layout("transformer.layer", "sa_layer_norm"),

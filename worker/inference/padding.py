@@ -1,7 +1,7 @@
 """The padded forward pass: texts padded to a rectangle, with the padding masked.
 
-It runs every architecture, and is the reference for the other passes. In some architectures a text's
-result depends on longer texts beside it, masked or not; `Unpadded` runs those.
+It runs every architecture, and is the reference for the other passes. In some architectures a
+text's result depends on longer texts beside it, masked or not; `Unpadded` runs those.
 
 Owns: how texts become rectangles.
 Thread: infer; built on the load thread.

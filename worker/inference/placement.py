@@ -53,7 +53,7 @@ def device_and_dtype(model: nn.Module) -> tuple[str, str]:
 
 
 def longest_input(model: nn.Module, stated: int | None) -> int | None:
-    """Return how many tokens the model has positions for; None if positions are not limited.
+    """Return how many tokens the model has positions for, or None if there is no limit.
 
     RoBERTa and its relatives number positions from `padding_idx + 1`
     (create_position_ids_from_input_ids in transformers' modeling_roberta.py), so that

@@ -52,7 +52,7 @@ def skeleton(model_class: Any, config: Any, checkpoint: Checkpoint) -> nn.Module
 
 
 def rows_of(model: nn.Module | None) -> int | None:
-    """Return the rows of its embedding, one for each token id; None if it has no plain embedding."""
+    """Return the number of rows of its embedding, or None if it has no plain embedding."""
     try:
         table: Any = model.get_input_embeddings() if model is not None else None  # type: ignore[operator]
     except (AttributeError, NotImplementedError):

