@@ -1,8 +1,8 @@
-"""What every test may ask for: a broker, topics of its own; and what no test may leave behind.
+"""Fixtures of every test: a broker, topics and a group; and checks for threads left behind.
 
 The broker is the one at KAFKA_BOOTSTRAP_SERVERS, else Apache Kafka out of KAFKA_HOME, else the
-embedded one; each process that runs tests has its own. The last lines of a run say which it was and
-how many tests ran on it.
+embedded one; each test process has its own. The last lines of a run name the broker and the number
+of tests that used it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ with warnings.catch_warnings():
     from kafka import KafkaAdminClient
 
 _THREADS_END_WITHIN_S = 5.0
-# Threads of libraries that live as long as the process does.
+# Library threads that live as long as the process.
 _LASTING_THREADS = ("tqdm", "TMonitor", "AnyIO", "pytest")
 
 
 @dataclass(frozen=True)
 class Broker:
-    """A broker that runs. `name` is for people."""
+    """A running broker; `name` is for people."""
 
     bootstrap_servers: str
     kind: Literal["external", "apache", "embedded"]
@@ -51,7 +51,7 @@ class Broker:
 
 @dataclass(frozen=True)
 class Topics:
-    """Topics that exist, and a group that nobody has joined; no other test knows their names."""
+    """Existing topics and a group without members, used by one test only."""
 
     input: str
     output: str
@@ -62,7 +62,7 @@ class Topics:
 
 MakeTopics = Callable[..., Topics]
 
-# Names of the brokers that were used -> how many tests ran on each.
+# Broker name -> number of tests that used it.
 _used_key = pytest.StashKey[Counter[str]]()
 _name_key = pytest.StashKey[str]()
 
@@ -73,7 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     skips.pytest_configure(config)
-    # A shell starts its background jobs with SIGINT ignored, `nohup` with SIGHUP, and children inherit
+    # A shell starts background jobs with SIGINT ignored, `nohup` with SIGHUP, and children inherit
     # that; the tests of Ctrl-C and of a closing terminal must not depend on how they were started.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -94,7 +94,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """One of several processes that share the tests tells the first one, which asks here below."""
+    """A test process reports its brokers to the first one."""
     if (told := getattr(session.config, "workeroutput", None)) is not None:
         told["used"] = dict(session.config.stash[_used_key])
 
@@ -115,7 +115,7 @@ def pytest_terminal_summary(
 
 @pytest.fixture(scope="session")
 def broker(pytestconfig: pytest.Config) -> Iterator[Broker]:
-    """The broker that all integration tests of this run share."""
+    """The broker shared by all integration tests of this process."""
     with contextlib.ExitStack() as stack:
         running = _some_broker(stack)
         pytestconfig.stash[_name_key] = running.name
@@ -136,7 +136,7 @@ def _some_broker(stack: contextlib.ExitStack) -> Broker:
 
 @pytest.fixture(scope="session")
 def admin(broker: Broker) -> Iterator[KafkaAdminClient]:
-    """For the test's own thread alone: this client is not safe across threads."""
+    """An admin client for the test's own thread: it is not thread-safe."""
     client = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers.split(","))
     yield client
     client.close()
@@ -144,7 +144,7 @@ def admin(broker: Broker) -> Iterator[KafkaAdminClient]:
 
 @pytest.fixture
 def make_topics(admin: KafkaAdminClient) -> Iterator[MakeTopics]:
-    """`make_topics(partitions=3)` as often as a test likes; all are deleted afterwards."""
+    """Return `make_topics(partitions=3)`; all topics are deleted after the test."""
     made: list[str] = []
 
     def make(partitions: int = 3) -> Topics:
@@ -163,7 +163,7 @@ def make_topics(admin: KafkaAdminClient) -> Iterator[MakeTopics]:
 
 @pytest.fixture
 def topics(make_topics: MakeTopics, request: pytest.FixtureRequest) -> Topics:
-    """Three partitions each; `parametrize("topics", [1], indirect=True)` for another number."""
+    """Topics of three partitions; `parametrize("topics", [1], indirect=True)` changes that."""
     return make_topics(partitions=getattr(request, "param", 3))
 
 
@@ -171,7 +171,7 @@ def topics(make_topics: MakeTopics, request: pytest.FixtureRequest) -> Topics:
 def _nothing_left_behind(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:
-    """A thread that outlives its test, or an error that it logged, fails the test."""
+    """Fail a test that leaves a thread or logs an error."""
     before = set(threading.enumerate())
     yield
     faults = []
@@ -184,11 +184,11 @@ def _nothing_left_behind(
 
 
 def _leaked(before: set[threading.Thread]) -> list[threading.Thread]:
-    """New threads that do not end within a bound."""
+    """Return new threads that do not end within a bound."""
     clock = SystemClock()
     deadline = clock.monotonic() + _THREADS_END_WITHIN_S
     for thread in _new_threads(before):
-        with contextlib.suppress(RuntimeError):  # it is being started right now
+        with contextlib.suppress(RuntimeError):  # it is just being started
             thread.join(max(0.0, deadline - clock.monotonic()))
     return _new_threads(before)
 
@@ -202,7 +202,7 @@ def _new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
 
 
 def _errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """Errors of ours; the Kafka client calls a lost connection one, which tests do on purpose."""
+    """Return errors logged by the worker; the Kafka client may log lost connections."""
     said = [*caplog.get_records("setup"), *caplog.get_records("call")]
     return [
         record

@@ -1,4 +1,4 @@
-"""Batches that unpack to far more than they are: in a process that has no room for it."""
+"""Compressed batches that expand far beyond their size, in a process with little memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def narrow_worker(
 
 
 def send(broker: Broker, topic: str, codec: str, records: Sequence[Record]) -> None:
-    """As one batch, however large."""
+    """Send all values as one batch, of any size."""
     producer = KafkaProducer(
         bootstrap_servers=broker.bootstrap_servers.split(","),
         compression_type=codec,
@@ -71,7 +71,7 @@ def outcomes(broker: Broker, topics: Topics, process: subprocess.Popen[bytes], l
 def test_a_record_that_unpacks_to_more_than_there_is_room_for_is_a_dead_letter(
     broker: Broker, topics: Topics, tmp_path: Path, codec: str
 ) -> None:
-    """Its mates, before it and behind it in the same batch, are labelled."""
+    """The other records of its batch, before and after it, are labelled."""
     log = tmp_path / "log"
     send(broker, topics.input, codec, [*texts(3), (b"bomb", b" " * BOMB), *texts(3, start=3)])
     send(broker, topics.input, codec, texts(5, start=6))
@@ -90,7 +90,7 @@ def test_a_record_that_unpacks_to_more_than_there_is_room_for_is_a_dead_letter(
 
 
 @pytest.mark.parametrize("codec", ["gzip", "zstd"])
-def test_a_batch_of_many_large_records_is_read_bit_by_bit(
+def test_a_batch_of_many_large_records_is_read_in_portions(
     broker: Broker, topics: Topics, tmp_path: Path, codec: str
 ) -> None:
     """300 records of just under `input.max_bytes` each: all of them are labelled."""
@@ -107,10 +107,10 @@ def test_a_batch_of_many_large_records_is_read_bit_by_bit(
 
 @pytest.mark.allow_errors
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-def test_a_batch_that_can_only_be_unpacked_whole_stops_the_worker_which_says_how_to_go_on(
+def test_a_batch_that_can_only_be_unpacked_whole_stops_the_worker_with_advice(
     broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch, delivery: str
 ) -> None:
-    """One block of snappy, as librdkafka makes it: no record of it can be told from another."""
+    """A block of snappy, as librdkafka writes it: its records can't be read one by one."""
     if broker.kind == "embedded":
         pytest.skip("the embedded broker forgets a group that nobody is in")
     narrow = {"max_inflight_bytes": 2_000_000, "delivery": delivery}

@@ -1,6 +1,6 @@
-"""The broker does what brokers do: loses topics and records, refuses, throttles, is cut short.
+"""Faults of a broker: deleted topics and records, refusals, quotas.
 
-One test a row of `kafka_io/translation.py`'s table, where one broker can be made to show it.
+One test for each row of the table in `kafka_io/translation.py` that a single broker can show.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {"batch__max_records": 16, "max_inflight_records": 64}
 
 
 class OddName(str):
-    """A header name that a careless producer sends."""
+    """A header name that is not UTF-8."""
 
     __slots__ = ()
 
@@ -46,8 +46,10 @@ class OddName(str):
 # -- records -----------------------------------------------------------------------------------
 
 
-def test_a_header_name_that_is_not_utf8_blocks_nothing(broker: Broker, topics: Topics) -> None:
-    """Its record is labelled like any other, and the name comes out with its bytes written out."""
+def test_a_header_name_that_is_not_utf8_does_not_block_its_partition(
+    broker: Broker, topics: Topics
+) -> None:
+    """The record is labelled, and the name is published with its bytes escaped."""
     odd = [("first", b"1"), (OddName("odd"), b"2")]
     produce(broker, topics.input, texts(20))
     produce(broker, topics.input, texts(20, start=20), headers=odd)
@@ -64,10 +66,10 @@ def test_a_header_name_that_is_not_utf8_blocks_nothing(broker: Broker, topics: T
 
 @pytest.mark.parametrize("start", ["earliest", "latest"])
 @pytest.mark.parametrize("topics", [1], indirect=True)
-def test_records_that_retention_removes_first_are_told_and_the_rest_is_labelled(
+def test_records_that_retention_deletes_first_are_reported_and_the_rest_is_labelled(
     broker: Broker, topics: Topics, admin: KafkaAdminClient, start: str
 ) -> None:
-    """`input.start = "latest"` is no reason to skip what is left."""
+    """`input.start = "latest"` does not skip the records that are left."""
     needs_kafka(broker, "keeps no position out of range")
     gate = threading.Event()
     only = TopicPartition(topics.input, 0)
@@ -75,7 +77,7 @@ def test_records_that_retention_removes_first_are_told_and_the_rest_is_labelled(
         broker, topics, ObedientModel(lambda _: gate.wait(60) and None), input__start=start, **SMALL
     ) as worker:
         wait_until(lambda: worker.progress.ready()[0], what="it is in")
-        clock.sleep(2)  # a group that begins at the end has to know where that is
+        clock.sleep(2)  # a group that starts at the end needs to know the end offset
         produce(broker, topics.input, texts(100))
         wait_until(lambda: worker.progress.state is State.PAUSED, what="it is full")
         produce(broker, topics.input, [(b"k", b'{"text":"' + b"x" * 100_000 + b'"}')] * 60)
@@ -99,7 +101,7 @@ def test_records_that_retention_removes_first_are_told_and_the_rest_is_labelled(
 def test_an_input_topic_that_is_deleted_stops_the_worker(
     broker: Broker, make_topics: MakeTopics, admin: KafkaAdminClient, again: bool
 ) -> None:
-    """It used to ask for the topic ten times a second, for ever, and to say nothing."""
+    """Without the watch, the client would ask for the topic ten times a second and log nothing."""
     needs_kafka(broker, "tells no topic ids and forgets no deleted topic")
     topics = make_topics(partitions=3)
     produce(broker, topics.input, texts(50))
@@ -112,7 +114,7 @@ def test_an_input_topic_that_is_deleted_stops_the_worker(
             admin.wait_for_topics([topics.input])
         worker.join(60)
     assert isinstance(worker.error, TopicMissing)
-    said = "deleted and made anew" if again else "`streamlabel topics create`"
+    said = "deleted and created again" if again else "`streamlabel topics create`"
     assert topics.input in str(worker.error)
     assert said in str(worker.error)
     if again:
@@ -126,7 +128,7 @@ def test_an_input_topic_that_is_deleted_stops_the_worker(
 def test_an_output_topic_that_is_deleted_stops_the_worker(
     broker: Broker, topics: Topics, admin: KafkaAdminClient, delivery: str
 ) -> None:
-    """The client would keep what it can't send; nothing of it is committed."""
+    """The client would keep the unsent records for ever; none of them is committed."""
     needs_kafka(broker, "forgets no deleted topic")
     produce(broker, topics.input, texts(50))
     with running(broker, topics, delivery=delivery, shutdown_timeout=5.0) as worker:
@@ -146,12 +148,12 @@ def test_an_output_topic_that_is_deleted_stops_the_worker(
 # -- answers -----------------------------------------------------------------------------------
 
 
-def test_a_limit_that_is_lowered_under_way_refuses_and_loses_nothing(
+def test_a_size_limit_that_is_lowered_while_the_worker_runs_loses_nothing(
     broker: Broker, topics: Topics, admin: KafkaAdminClient
 ) -> None:
-    """max.message.bytes of the output topic: known at start, and changed by someone since.
+    """`max.message.bytes` of the output topic was read at start and is lowered afterwards.
 
-    FIELD complaint 6: committed though it failed. What the broker refuses is a dead letter first.
+    FIELD complaint 6: committed though it failed. A refused result becomes a dead letter first.
     """
     needs_kafka(broker, "takes any record")
     produce(broker, topics.input, texts(50))
@@ -174,7 +176,7 @@ def test_a_limit_that_is_lowered_under_way_refuses_and_loses_nothing(
 def test_an_output_topic_that_refuses_every_result_stops_the_worker(
     broker: Broker, topics: Topics, admin: KafkaAdminClient
 ) -> None:
-    """Before the whole input is a dead letter; a restart with the topic mended goes on."""
+    """Not all input becomes dead letters; once the topic is repaired, a restart goes on."""
     needs_kafka(broker, "takes any record")
     produce(broker, topics.input, texts(50))
     limit = {"max_consecutive_dead_letters": 20}
@@ -198,12 +200,12 @@ def test_an_output_topic_that_refuses_every_result_stops_the_worker(
     assert verdict["duplicated"] <= 64
 
 
-def test_a_quota_slows_and_is_no_fault(
+def test_a_quota_slows_the_worker_and_is_no_fault(
     broker: Broker, topics: Topics, admin: KafkaAdminClient
 ) -> None:
-    """Throttled for seconds: no stall, no outage, nothing lost; a full buffer pauses."""
+    """Throttled for seconds: no stall, no outage, no loss; a full buffer pauses polling."""
     needs_kafka(broker, "has no quotas")
-    slow = topics.group  # a client id of this test's own
+    slow = topics.group  # this test alone has this client id
     quota(admin, slow, 2_000)
     try:
         with running(broker, topics, kafka__client_id=slow, **SMALL) as worker:
@@ -222,7 +224,7 @@ def test_a_quota_slows_and_is_no_fault(
 
 
 def quota(admin: KafkaAdminClient, client: str, rate: int | None) -> None:
-    """Bytes a second that this client may produce; None takes the quota away."""
+    """Set the bytes a second that this client may produce; `None` removes the quota."""
     entry = AlterClientQuotasRequest.EntryData
     request = AlterClientQuotasRequest(
         entries=[

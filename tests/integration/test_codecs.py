@@ -1,4 +1,4 @@
-"""Every codec that Kafka has: of producers, of topics, mixed; read, written and audited."""
+"""Every compression codec of Kafka, set by producers or by topics: read, written and audited."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNREADABLE: Record = (b"k", b"{" * 200)
 
 
 def send(broker: Broker, topic: str, codec: str | None, records: Sequence[Record]) -> None:
-    """As one batch, as far as the client can."""
+    """Send the values as one batch, if the client can."""
     producer = KafkaProducer(
         bootstrap_servers=broker.bootstrap_servers.split(","),
         compression_type=codec,
@@ -40,7 +40,7 @@ def holds(broker: Broker, topics: Topics, consumed: int, dead: int) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_codec_of_the_producer_is_read_and_can_be_written(
+def test_a_codec_set_by_the_producer_is_read_and_can_be_written(
     broker: Broker, topics: Topics, codec: str
 ) -> None:
     send(broker, topics.input, codec, [*texts(60), UNREADABLE])
@@ -50,10 +50,10 @@ def test_a_codec_of_the_producer_is_read_and_can_be_written(
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_codec_that_the_topics_ask_for_is_read(
+def test_a_codec_set_by_the_topic_is_read(
     broker: Broker, topics: Topics, admin: KafkaAdminClient, codec: str
 ) -> None:
-    """`compression.type` has the broker compress what came plain, dead letters too."""
+    """With `compression.type` the broker compresses all records, dead letters included."""
     if broker.kind == "embedded":
         pytest.skip("the embedded broker compresses nothing")
     for topic in (topics.input, topics.output, topics.dead):

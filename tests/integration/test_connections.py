@@ -1,4 +1,4 @@
-"""Connections that end, or do not: brokers that move, and what drops a quiet one in silence."""
+"""Connections: brokers that move, and firewalls that drop idle connections silently."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DROPS_AFTER = 6.0  # seconds
 
 
 def move(node: Node, port: int) -> None:
-    """Start it on its data at another port, as a container that is made again elsewhere."""
+    """Restart the broker with its data on another port, as a recreated container would."""
     properties = node.folder / "server.properties"
     properties.write_text(properties.read_text().replace(f":{node.port}", f":{port}"))
     node.port = port
@@ -36,7 +36,7 @@ def move(node: Node, port: int) -> None:
 def test_brokers_that_have_all_moved_are_found_at_the_bootstrap_servers(
     delivery: str,
 ) -> None:
-    """The client knows the addresses of the last metadata; nobody is there to tell new ones."""
+    """No address of the last metadata answers, so the client must bootstrap again."""
     with own_kafka() as kafka, admin_of(kafka, TOPICS):
         (node,) = kafka.nodes
         (later,) = free_ports(1)
@@ -59,7 +59,7 @@ def test_brokers_that_have_all_moved_are_found_at_the_bootstrap_servers(
 
 @contextlib.contextmanager
 def through(wires: Wires) -> Iterator[ApacheKafka]:
-    """A broker that sends clients to a wire which forgets quiet connections."""
+    """A broker behind a proxy that drops idle connections."""
     home = read_environment("KAFKA_HOME")
     if not home:
         pytest.skip("needs an Apache Kafka of its own to break: set KAFKA_HOME")
@@ -70,8 +70,8 @@ def through(wires: Wires) -> Iterator[ApacheKafka]:
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-def test_a_quiet_connection_is_closed_before_it_is_dropped_in_silence(delivery: str) -> None:
-    """A dropped one would cost the next record `kafka.request_timeout`."""
+def test_an_idle_connection_is_closed_before_a_firewall_drops_it(delivery: str) -> None:
+    """A dropped connection would cost the next record `kafka.request_timeout`."""
     with Wires(1, 1) as wires, through(wires) as kafka, admin_of(kafka, TOPICS):
         wire, target = wires.slots[0], Broker(f"127.0.0.1:{wires.slots[0].ports[0]}", "apache", "")
         direct = Broker(kafka.bootstrap_servers, "apache", "its own")
@@ -85,8 +85,8 @@ def test_a_quiet_connection_is_closed_before_it_is_dropped_in_silence(delivery: 
         assert audit(direct, TOPICS)["holds"]
 
 
-def test_an_answer_that_is_late_is_said_with_the_time_of_idleness() -> None:
-    """With the defaults, nothing else tells why a record took half a minute."""
+def test_a_late_answer_is_logged_with_the_idle_time_before_it() -> None:
+    """With the defaults, only this log line explains why a record took half a minute."""
     with Wires(1, 1) as wires, through(wires) as kafka, admin_of(kafka, TOPICS):
         target = Broker(f"127.0.0.1:{wires.slots[0].ports[0]}", "apache", "")
         direct = Broker(kafka.bootstrap_servers, "apache", "its own")

@@ -1,4 +1,4 @@
-"""What a model says turns, and the gauges tell: through the whole worker."""
+"""Drift of a model shows in the gauges, through the whole worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL: dict[str, Any] = {"drift__reference_records": 200, "drift__window_records
 
 
 class Turning(ObedientModel):
-    """Labels every second text POSITIVE, and each with 0.7; once it is stuck, all, with 0.995."""
+    """Label every second text POSITIVE with 0.7; once stuck, label all of them with 0.995."""
 
     stuck = False
 
@@ -44,10 +44,10 @@ def feed(broker: Broker, topics: Topics, worker: WorkerThread, number: int) -> N
     wait_until(lambda: worker.published == before + number, what="all are labelled")
 
 
-def test_a_model_that_suddenly_says_positive_to_everything_is_seen(
+def test_a_model_that_turns_positive_on_everything_is_detected(
     broker: Broker, topics: Topics
 ) -> None:
-    """And so is the moment when it is itself again. Dead letters between are no results."""
+    """Its recovery is detected too. Dead letters between the results do not count."""
     model = Turning()
     with running(broker, topics, model, **SMALL) as worker:
         feed(broker, topics, worker, 400)
@@ -61,7 +61,7 @@ def test_a_model_that_suddenly_says_positive_to_everything_is_seen(
         wait_until(lambda: max(drifts(worker)) < 0.1, 10, "both are over")
 
 
-def test_what_is_switched_off_tells_nothing(broker: Broker, topics: Topics) -> None:
+def test_drift_that_is_switched_off_sets_no_gauge(broker: Broker, topics: Topics) -> None:
     model = Turning()
     with running(broker, topics, model, **SMALL | {"drift__reference_records": 0}) as worker:
         feed(broker, topics, worker, 400)

@@ -53,7 +53,7 @@ def test_key_headers_timestamp_and_order_are_kept(broker: Broker, topics: Topics
 
 
 class NullsOnTheWire(DefaultRecordBatchBuilder):
-    """A producer of another kind: it writes null where this test says `NULL`."""
+    """A producer that writes a null header value where this test says `NULL`."""
 
     def append(self, *fields: Any, **more: Any) -> Any:
         *others, headers = fields
@@ -68,7 +68,7 @@ NULL = b"<null>"
 def test_a_header_that_is_null_stays_null(
     broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch, delivery: str
 ) -> None:
-    """In results and in dead letters; and an empty value stays an empty one."""
+    """In results and in dead letters; an empty value stays empty."""
     with monkeypatch.context() as other:
         other.setattr(memory_records, "DefaultRecordBatchBuilder", NullsOnTheWire)
         headers = [("a", NULL), ("b", b""), ("traceparent", NULL), ("streamlabel-source", NULL)]
@@ -103,7 +103,7 @@ def test_backpressure_pauses_and_nothing_is_dropped(broker: Broker, topics: Topi
     assert audit(broker, topics)["holds"]
 
 
-def test_a_second_worker_takes_over_without_repeats(broker: Broker, topics: Topics) -> None:
+def test_a_second_worker_takes_over_without_duplicates(broker: Broker, topics: Topics) -> None:
     """Scale-out under load, then scale-in: what is in flight is drained before it moves.
 
     FIELD complaint 1: committed before it was processed, lost on scale-down.
@@ -169,10 +169,10 @@ def test_a_stop_while_another_joins_ends_in_time_and_leaves_the_group(
     assert (verdict["consumed"], verdict["missing"], verdict["duplicated"]) == (1500, 0, 0), verdict
 
 
-def test_what_was_polled_under_an_old_assignment_is_not_published(
+def test_records_polled_under_an_old_assignment_are_not_published(
     broker: Broker, topics: Topics
 ) -> None:
-    """A drain that times out: what comes out of the model too late belongs to another worker.
+    """After a drain timed out, late results of the model belong to another worker.
 
     FIELD complaint 4: drain first, fence second, per partition.
     """

@@ -31,7 +31,7 @@ SOON: dict[str, Any] = {"kafka__metadata_max_age": 1}
 
 
 def places(broker: Broker, topics: Topics, partitions: int) -> dict[int, list[int]]:
-    """Input partition -> the output partitions of its results, in the results' order."""
+    """Map each input partition to the output partitions of its results, in their order."""
     found: dict[int, dict[int, int]] = {}
     for result in read(broker, topics.output, partitions):
         source = Classification.model_validate_json(result.value).source
@@ -45,7 +45,7 @@ def places(broker: Broker, topics: Topics, partitions: int) -> dict[int, list[in
 def test_added_partitions_are_read_from_their_start_and_written_to(
     broker: Broker, topics: Topics, admin: KafkaAdminClient, delivery: str, start: str
 ) -> None:
-    """In time, in order, and also where the group began at the end: they were not there then."""
+    """In order, and from their start even if the group starts at the end."""
     produce(broker, topics.input, texts(5))
     more: dict[str, Any] = {"delivery": delivery, "input__start": start} | SOON
     before = 5 if start == "earliest" else 0
@@ -74,10 +74,10 @@ def test_added_partitions_are_read_from_their_start_and_written_to(
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)
-def test_a_join_that_ends_between_two_polls_is_taken_up(
+def test_a_join_that_ends_between_two_polls_is_completed(
     broker: Broker, topics: Topics, admin: KafkaAdminClient
 ) -> None:
-    """The client took the new partitions for assigned, and sat without heartbeats: 45 seconds."""
+    """The client believed the partitions assigned and sent no heartbeats for 45 seconds."""
     options = flags(broker, topics) | {"kafka.metadata_max_age": 1}
     handler = Partitions()
     source = KafkaSource(load(options, environ={}).settings, handler, clock)
@@ -92,7 +92,7 @@ def test_a_join_that_ends_between_two_polls_is_taken_up(
             ),
             what="a join has begun",
         )
-        clock.sleep(1)  # meanwhile it ends
+        clock.sleep(1)  # the join ends meanwhile
         wait_until(lambda: source.poll(0.1, 1) == [] and len(handler.owned) == 3, 20, "it has all")
     finally:
         source.close(5)
@@ -101,7 +101,7 @@ def test_a_join_that_ends_between_two_polls_is_taken_up(
 def test_workers_that_begin_a_group_together_all_begin_at_the_end(
     broker: Broker, topics: Topics
 ) -> None:
-    """One's first commit is no sign to the other that its own partitions were added later."""
+    """The first commit of one must not make the other take its partitions for added later."""
     for partition in range(3):
         produce(broker, topics.input, texts(20), partition=partition)
     latest: dict[str, Any] = {"input__start": "latest"}

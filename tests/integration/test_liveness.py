@@ -1,4 +1,4 @@
-"""Work that stops is seen, named and survived: through the whole worker, on a real broker."""
+"""Stalled work is detected, named in the log and survived, through the whole worker."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ from worker.settings import HttpSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
 
-# One text a forward pass: the budget holds no two of them.
+# One text a forward pass: two exceed the budget.
 ONE_BY_ONE = replace(CARD, forward_tokens=16)
 
 
 class Gate:
-    """A model that hangs, from a given text on, until it is let go."""
+    """A model that hangs from a given text on, until it is released."""
 
     def __init__(self, words: str = "") -> None:
         self._words = words
@@ -92,7 +92,7 @@ def status(url: str) -> tuple[int, str]:
 # -- a stall -----------------------------------------------------------------------------------
 
 
-def test_a_text_that_hangs_the_model_turns_livez_red_and_is_traced(
+def test_a_text_that_hangs_the_model_turns_livez_red_and_is_named(
     broker: Broker, topics: Topics, gate: Gate
 ) -> None:
     """FIELD complaint 10: one bad text hangs the server while health says 200."""
@@ -123,8 +123,8 @@ def test_a_tokenizer_that_hangs_is_named(broker: Broker, topics: Topics, gate: G
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)
-def test_a_long_batch_that_moves_is_no_stall(broker: Broker, topics: Topics) -> None:
-    """Far longer than the timeout, one forward pass at a time."""
+def test_a_slow_batch_that_makes_progress_is_no_stall(broker: Broker, topics: Topics) -> None:
+    """It takes far longer than the timeout, one forward pass at a time."""
 
     def slowly(_: list[str]) -> None:
         clock.sleep(0.1)
@@ -147,8 +147,8 @@ def test_a_long_batch_that_moves_is_no_stall(broker: Broker, topics: Topics) -> 
     assert worker.value("streamlabel_stage_seconds_count", stage="infer") <= 2
 
 
-def test_acknowledgements_that_do_not_come_are_named() -> None:
-    """A broker that is frozen: connections stand, nothing is answered, nothing is lost."""
+def test_missing_acknowledgements_are_named() -> None:
+    """The broker is frozen: connections stay open, no answer comes, no record is lost."""
     topics, gate = Topics("in", "out", "dead", "group", 1), Gate("post number 1")
     with own_kafka() as kafka:
         broker = named(kafka)
@@ -177,7 +177,7 @@ def test_acknowledgements_that_do_not_come_are_named() -> None:
 def test_a_record_that_is_never_acknowledged_is_named_and_holds_back_no_more_than_the_bound(
     broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one whose partition has no leader: all that came after it was kept, without bound or word."""
+    """Its partition has no leader; later records were held without bound or log line."""
     unanswered: list[tuple[Future, Publisher, Encoded]] = []
     send = Publisher.send
 
@@ -207,7 +207,7 @@ def test_a_record_that_is_never_acknowledged_is_named_and_holds_back_no_more_tha
     assert audit(broker, topics)["missing"] == 0
 
 
-def test_partitions_that_come_back_while_polling_is_paused_are_read_again(
+def test_partitions_that_return_while_polling_is_paused_are_read_again(
     broker: Broker, topics: Topics, gate: Gate
 ) -> None:
     """FIELD complaint 8: silent stall after a rebalance."""
@@ -238,7 +238,7 @@ def test_partitions_that_come_back_while_polling_is_paused_are_read_again(
 
 
 def test_a_stop_breaks_a_batch_between_two_forward_passes(broker: Broker, topics: Topics) -> None:
-    """FIELD complaint 7: shutdown must break mid-batch. What is left comes again, once."""
+    """FIELD complaint 7: shutdown must break mid-batch. The rest is processed again, once."""
 
     def slowly(_: list[str]) -> None:
         clock.sleep(0.2)
@@ -262,7 +262,7 @@ def test_a_stop_breaks_a_batch_between_two_forward_passes(broker: Broker, topics
 def test_a_stop_does_not_wait_for_a_forward_pass_that_hangs(
     broker: Broker, topics: Topics, gate: Gate
 ) -> None:
-    """FIELD complaint 7: the pass can't be broken; its thread is left behind, and all comes again."""
+    """FIELD complaint 7: the pass can't be interrupted; its thread is abandoned."""
     produce(broker, topics.input, texts(20))
     with running(broker, topics, gate.model, shutdown_timeout=2) as worker:
         assert gate.reached.wait(60)
@@ -295,7 +295,7 @@ def test_a_stage_that_dies_ends_the_worker(broker: Broker, topics: Topics) -> No
 def test_a_thread_that_dies_ends_the_process(
     thread: str, broker: Broker, topics: Topics, tmp_path: Path
 ) -> None:
-    """FIELD complaint 8: silent stall. Exit code 1, the thread's name, and nothing is lost."""
+    """FIELD complaint 8: silent stall. Exit code 1 and the thread's name; no record is lost."""
     model = make_checkpoint(tmp_path / "model", max_tokens=64)
     log = tmp_path / "worker.log"
     program = ("tests.support.planted_death", thread)

@@ -1,4 +1,4 @@
-"""In the group, out of it, and not sure: what a worker may do in each case."""
+"""Group membership: the rights of a worker that is a member, none, or in doubt."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _needs_a_group_that_expires_members(broker: Broker) -> None:
 
 
 def rebalances(worker: WorkerThread) -> float:
-    """How often its partitions have changed."""
+    """Count the rebalances so far."""
     kinds = ("assigned", "revoked", "lost")
     return sum(worker.value("streamlabel_rebalances_total", kind=kind) for kind in kinds)
 
@@ -59,7 +59,7 @@ def slowly(given: list[str]) -> None:
 
 
 class Gate:
-    """A model that hangs until it is let go."""
+    """A model that hangs until it is released."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -68,13 +68,13 @@ class Gate:
         self.open.wait(60)
 
 
-# -- a session that ends without a word ----------------------------------------------------------
+# -- a session that ends unnoticed ---------------------------------------------------------------
 
 
-def test_a_member_that_is_not_heard_of_is_in_doubt_and_then_out(
+def test_a_member_without_heartbeats_is_in_doubt_and_then_out(
     broker: Broker, topics: Topics
 ) -> None:
-    """By the local clock, before the group can say so: what it polled is nobody's for that long."""
+    """By the local clock, before the coordinator says so: until then, ownership is unknown."""
     produce(broker, topics.input, texts(30))
     options = flags(broker, topics) | {"kafka.session_timeout": 3, "kafka.max_poll_interval": 60}
     handler = Partitions()
@@ -95,10 +95,10 @@ def test_a_member_that_is_not_heard_of_is_in_doubt_and_then_out(
         source.close(5)
 
 
-def test_a_member_that_is_back_gets_nothing_that_another_still_drains(
+def test_a_member_that_rejoins_gets_no_partition_that_another_still_drains(
     broker: Broker, topics: Topics
 ) -> None:
-    """FIELD complaint 5: it claimed what it once had, and both worked on it."""
+    """FIELD complaint 5: it claimed its old partitions, and both workers processed them."""
     options = flags(broker, topics) | {"kafka.session_timeout": 6, "kafka.max_poll_interval": 60}
     settings = load(options, environ={}).settings
     stop, drained = threading.Event(), threading.Event()
@@ -107,7 +107,7 @@ def test_a_member_that_is_back_gets_nothing_that_another_still_drains(
         source = KafkaSource(settings, lost, clock)
         stack.callback(source.close, 5)
         wait_until(lambda: source.poll(0.1, 1) or "assigned" in lost.told, what="it is in")
-        source._consumer._coordinator._disable_heartbeat()  # as if it were stopped
+        source._consumer._coordinator._disable_heartbeat()  # as if the process were stopped
         successor = KafkaSource(settings, other, clock)
         polling = threading.Thread(target=poll_until, args=(successor, stop))
         polling.start()
@@ -119,7 +119,7 @@ def test_a_member_that_is_back_gets_nothing_that_another_still_drains(
         wait_until(
             lambda: source.poll(0.1, 1) or "revoking" in other.told, 30, "the other has to drain"
         )
-        for _ in range(20):  # rebalances would be through by now
+        for _ in range(20):  # rebalances would have ended by now
             source.poll(0.1, 1)
         assert not lost.owned
         drained.set()
@@ -134,10 +134,10 @@ def poll_until(source: KafkaSource, stop: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)
-def test_a_partition_that_comes_back_goes_on_from_what_is_committed_now(
+def test_a_partition_that_returns_goes_on_from_the_current_commit(
     broker: Broker, topics: Topics
 ) -> None:
-    """Not from an answer that the client has kept since before: all would be labelled again."""
+    """From the cached offset of the client, all would be labelled again."""
     produce(broker, topics.input, texts(30))
     handler = Partitions()
     settings = flags(broker, topics) | {"kafka.session_timeout": 6}
@@ -148,7 +148,7 @@ def test_a_partition_that_comes_back_goes_on_from_what_is_committed_now(
         with contextlib.suppress(KafkaTimeoutError):
             source._consumer.committed(TopicPartition(topics.input, 0), timeout_ms=0)
         source.commit({Partition(topics.input, 0): 30}, 10)
-        source._consumer._coordinator.reset_generation()  # as at an answer of "unknown member"
+        source._consumer._coordinator.reset_generation()  # as after the answer "unknown member"
         again: list[RawRecord] = []
         wait_until(
             lambda: again.extend(source.poll(0.1, 100)) or handler.told[1:] == ["lost", "assigned"],
@@ -171,13 +171,13 @@ def raises(kind: type[Exception], source: KafkaSource, record: RawRecord) -> boo
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-def test_a_zombie_publishes_nothing_that_is_anothers_by_now(
+def test_a_zombie_publishes_nothing_of_its_lost_partitions(
     broker: Broker, topics: Topics, tmp_path: Path, delivery: str
 ) -> None:
     """SIGSTOP for longer than the session, a successor takes over, SIGCONT.
 
-    FIELD complaint 4: fenced per partition. What was handed to the client before the stop may
-    still come out twice, unless it is part of a transaction.
+    FIELD complaint 4: fenced per partition. Records handed to the client before the stop may
+    still be published twice, unless they are part of a transaction.
     """
     inflight = 64
     options = (
@@ -216,7 +216,7 @@ def test_a_zombie_publishes_nothing_that_is_anothers_by_now(
         wait_until(lambda: audit(broker, topics)["pending"] == 0, 90, "all is committed")
         assert successor.stop() == 0, successor.log.read_text()
         # A transaction that was open at the stop has timed out: its owner is fenced, which is no
-        # clean end. The topics are the judge.
+        # clean end. The topics decide.
         assert zombie.stop() == 0 or delivery == "exactly_once", zombie.log.read_text()
     finally:
         for worker in workers:
@@ -224,7 +224,7 @@ def test_a_zombie_publishes_nothing_that_is_anothers_by_now(
     verdict = audit(broker, topics, "--delivery", delivery)
     assert (verdict["consumed"], verdict["missing"]) == (made, 0), verdict
     assert (verdict["reordered"], verdict["orphans"]) == (0, 0), verdict
-    # In flight, and acknowledged within the tenth of a second since the last commit.
+    # In flight, or acknowledged in the tenth of a second since the last commit.
     assert verdict["duplicated"] <= (2 * inflight if delivery == "at_least_once" else 0), (
         json.dumps(verdict)
     )
@@ -233,7 +233,7 @@ def test_a_zombie_publishes_nothing_that_is_anothers_by_now(
 def test_a_membership_lost_in_the_middle_of_a_join_is_lost(
     broker: Broker, topics: Topics, admin: KafkaAdminClient
 ) -> None:
-    """The partitions may have been another's meanwhile: what is in flight does not count."""
+    """Another worker may have owned the partitions meanwhile: records in flight do not count."""
     gate = Gate()
     produce(broker, topics.input, texts(60))
     other = KafkaConsumer(
@@ -272,13 +272,13 @@ def joined(admin: KafkaAdminClient, topics: Topics) -> bool:
     return bool(admin.describe_groups([topics.group])[topics.group]["group_state"] == "Stable")
 
 
-# -- members that come, go, and stand still --------------------------------------------------------
+# -- members that join, leave and stand still ------------------------------------------------------
 
 
-def test_a_batch_slower_than_max_poll_interval_neither_loses_nor_storms(
+def test_a_batch_slower_than_max_poll_interval_loses_nothing_and_starts_no_rebalance_storm(
     broker: Broker, topics: Topics
 ) -> None:
-    """FIELD complaint 2: the poll thread goes on polling, whatever the model does."""
+    """FIELD complaint 2: the poll thread polls while the model is busy."""
 
     def one_long_batch(given: list[str]) -> None:
         if "post number 20" in given:
@@ -298,7 +298,9 @@ def test_a_batch_slower_than_max_poll_interval_neither_loses_nor_storms(
     assert (verdict["consumed"], verdict["duplicated"]) == (100, 0)
 
 
-def test_every_partition_moves_on_after_each_rebalance(broker: Broker, topics: Topics) -> None:
+def test_every_partition_makes_progress_after_each_rebalance(
+    broker: Broker, topics: Topics
+) -> None:
     """FIELD complaint 8: a silent stall after a rebalance."""
     with running(broker, topics, ObedientModel(slowly), **SMALL) as first:
         for made in (200, 400, 600):
@@ -319,7 +321,7 @@ def labelled(broker: Broker, topics: Topics, number: int) -> bool:
     return count(broker, topics) == number
 
 
-def test_a_static_member_that_is_killed_and_back_in_time_gets_its_own_and_disturbs_nobody(
+def test_a_static_member_that_restarts_in_time_keeps_its_partitions_without_a_rebalance(
     broker: Broker, topics: Topics, tmp_path: Path
 ) -> None:
     model = make_checkpoint(tmp_path / "model", max_tokens=64)
@@ -352,8 +354,10 @@ def test_a_static_member_that_is_killed_and_back_in_time_gets_its_own_and_distur
 
 
 @pytest.mark.allow_errors
-def test_an_idle_worker_whose_name_another_takes_stops(broker: Broker, topics: Topics) -> None:
-    """The client would only end its heartbeats, and the process look well for ever."""
+def test_an_idle_worker_is_stopped_by_another_with_its_group_instance_id(
+    broker: Broker, topics: Topics
+) -> None:
+    """The client would only end its heartbeats, and the process would look healthy for ever."""
     name = {"kafka__group_instance_id": "slot-1"}
     with running(broker, topics, **name) as first:
         wait_until(lambda: first.progress.ready()[0], what="the first is in")

@@ -1,4 +1,4 @@
-"""What is in flight is bounded in bytes, not only in records."""
+"""Records in flight are bounded in bytes, not only in number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.core.state import State
 
 pytestmark = pytest.mark.integration
 
-_FETCH = 1024 * 1024  # what the client asks for of a partition; it may come on top of the bound
+_FETCH = 1024 * 1024  # the client fetches this much of a partition; it may exceed the bound by it
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)

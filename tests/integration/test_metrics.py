@@ -1,4 +1,4 @@
-"""What a running worker tells Prometheus: read by Prometheus' own parsers, and it adds up."""
+"""Metrics of a running worker, read by Prometheus' own parsers: they add up."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.integration
 Scrape = dict[str, list[tuple[dict[str, str], float]]]
 Parser = Callable[[str], Iterator[Metric]]
 FORMATS = [("text/plain; version=0.0.4", parse_text), (OPENMETRICS, parse_openmetrics)]
-# What a label may say, however strange the input is; partitions are those that are owned.
+# The allowed values of each label for any input; partitions are the assigned ones.
 BOUNDED = {
     "reason": {reason.value for reason in DeadLetterReason},
     "stage": {*STAGES, *THREADS},
@@ -48,7 +48,7 @@ BOUNDED = {
 
 
 def strange(n: int) -> Record:
-    """Every seventh can't be read, each in a way of its own; some come twice."""
+    """Every seventh record is unreadable, each for another reason; some texts repeat."""
     broken = [b"\xff", None, b"[]", b"{}", b'{"text": 3}', b"{", json.dumps({"text": " "}).encode()]
     if n % 7 == 3:
         return b"k", broken[n // 7 % len(broken)]
@@ -74,7 +74,7 @@ def total(found: Scrape, name: str, **labels: str) -> float:
 
 
 def sums(found: Scrape) -> dict[str, float]:
-    """Differences that must be nothing, at any moment."""
+    """Differences that must be zero at any moment."""
     published = total(found, "streamlabel_records_published_total")
     outcomes = published + total(found, "streamlabel_records_dead_lettered_total")
     inflight = total(found, "streamlabel_inflight_records")
@@ -90,7 +90,7 @@ def sums(found: Scrape) -> dict[str, float]:
 
 @pytest.fixture
 def port(broker: Broker, topics: Topics) -> Iterator[tuple[WorkerThread, int]]:
-    """A worker and where it is scraped."""
+    """A worker and the URL of its metrics."""
     small: dict[str, Any] = {"batch__max_records": 16, "max_inflight_records": 128}
     with running(broker, topics, **small) as worker:
         settings = HttpSettings(port=free_port())
@@ -114,7 +114,7 @@ def test_every_scrape_adds_up_under_load_and_at_rest(
     seen = []
     while worker.value("streamlabel_records_consumed_total") < number or not seen:
         one = scrape(at, accept, parse)
-        if "streamlabel_labels_total" in one:  # the model is known
+        if "streamlabel_labels_total" in one:  # the model is loaded
             seen.append(one)
     feeding.join()
     assert [one for one in map(sums, seen) if any(one.values())] == []
@@ -148,7 +148,7 @@ def test_every_scrape_adds_up_under_load_and_at_rest(
 def test_series_of_partitions_come_and_go_with_them(
     broker: Broker, topics: Topics, port: tuple[WorkerThread, int]
 ) -> None:
-    """A lag that nobody mends any more would be looked at for ever."""
+    """The lag of a partition that is gone would stay on the board for ever."""
     worker, at = port
 
     def owned() -> set[str]:
@@ -165,7 +165,7 @@ def test_series_of_partitions_come_and_go_with_them(
 def test_names_and_units_follow_the_conventions(
     port: tuple[WorkerThread, int], accept: str, parse: Parser
 ) -> None:
-    """One prefix for our own; base units; a suffix that tells a counter."""
+    """One prefix, base units, and `_total` for counters."""
     _, at = port
     names = [name for name in scrape(at, accept, parse) if name.startswith("streamlabel")]
     assert len(names) > 40

@@ -1,4 +1,4 @@
-"""The broker goes away under a working worker, and comes back."""
+"""The broker goes away while a worker labels, and comes back."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def kill(kafka: ApacheKafka) -> None:
 
 
 @pytest.mark.parametrize("go_down", [ApacheKafka.go_down, kill], ids=["clean", "kill -9"])
-def test_a_broker_that_goes_and_comes_back_loses_and_repeats_nothing(
+def test_an_outage_of_the_broker_loses_and_repeats_nothing(
     go_down: Callable[[ApacheKafka], None],
 ) -> None:
-    """Away for longer than the client may do nothing: it has an excuse, and is not replaced."""
+    """Even an outage longer than a producer may be idle does not replace the producer."""
     settings = {"batch__max_records": 16, "kafka__request_timeout": 1.0}
     with own_kafka() as kafka:
         broker = named(kafka)
@@ -48,15 +48,15 @@ def test_a_broker_that_goes_and_comes_back_loses_and_repeats_nothing(
     assert verdict["duplicated"] == 0
 
 
-def test_a_stop_that_can_not_commit_admits_it() -> None:
-    """An exit code of 0 would say that nothing comes twice."""
+def test_a_stop_that_can_not_commit_exits_with_1() -> None:
+    """Exit code 0 would promise that nothing is processed twice."""
     slow_commits = {"commit_interval": 60.0, "shutdown_timeout": 5.0}
     with own_kafka() as kafka:
         broker = named(kafka)
         with admin_of(kafka, TOPICS), running(broker, TOPICS, **slow_commits) as worker:
             produce(broker, TOPICS.input, texts(200))
             wait_until(lambda: worker.published == 200, what="all are labelled")
-            # The first commit is due at once, and may have had all of these.
+            # The first commit is due at once and may have covered all of these.
             produce(broker, TOPICS.input, texts(200, start=200))
             wait_until(lambda: worker.published == 400, what="all are labelled")
             kafka.nodes[0].freeze()

@@ -1,4 +1,4 @@
-"""Faults that need a broker of one's own: it loses its disk, its bits, and takes rights away."""
+"""Faults that need a dedicated broker: lost disks, flipped bits, revoked rights."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
 # -- disk --------------------------------------------------------------------------------------
 
 
-def test_a_damaged_record_stops_the_worker_and_names_its_place() -> None:
-    """A bit that tips on the broker's disk: nobody can read past it, so nobody may go past it."""
+def test_a_damaged_record_stops_the_worker_which_names_its_offset() -> None:
+    """A flipped bit on disk: the records behind it can't be read and must not be skipped."""
     with own_kafka() as kafka, admin_of(kafka, TOPICS):
         broker = named(kafka)
         produce(broker, TOPICS.input, texts(5))
@@ -61,10 +61,10 @@ def test_a_damaged_record_stops_the_worker_and_names_its_place() -> None:
         assert count(broker, TOPICS) <= 5
 
 
-def test_a_disk_that_is_gone_is_waited_for(tmp_path: Path) -> None:
-    """One of the broker's two log directories goes offline, as when it is full, and comes back.
+def test_the_worker_waits_for_a_disk_that_is_offline(tmp_path: Path) -> None:
+    """One of the broker's two log directories goes offline, as if full, and comes back.
 
-    The client is told KafkaStorageError or that there is no leader; the broker itself stays up.
+    The client gets KafkaStorageError or no leader; the broker stays up.
     """
     first, second = tmp_path / "a", tmp_path / "b"
     with own_kafka({"log.dirs": f"{first},{second}"}) as kafka, admin_of(kafka, TOPICS) as admin:
@@ -90,7 +90,7 @@ def test_a_disk_that_is_gone_is_waited_for(tmp_path: Path) -> None:
 
 
 def offline(admin: KafkaAdminClient) -> bool:
-    """Whether some of the three topics has no leader."""
+    """Return whether one of the three topics has no leader."""
     described = admin.describe_topics([TOPICS.input, TOPICS.output, TOPICS.dead])
     return any(part["leader_id"] == -1 for topic in described for part in topic["partitions"])
 
@@ -105,7 +105,7 @@ def guarded() -> Iterator[tuple[ApacheKafka, KafkaAdminClient]]:
         yield kafka, admin
 
 
-@pytest.mark.allow_threads  # the module's admin client
+@pytest.mark.allow_threads  # the admin client of this module
 def test_check_names_the_right_to_read_the_topics_limits(
     guarded: tuple[ApacheKafka, KafkaAdminClient],
 ) -> None:
@@ -123,12 +123,12 @@ def test_check_names_the_right_to_read_the_topics_limits(
         take_away(admin, right)
 
 
-@pytest.mark.allow_threads  # the module's admin client
+@pytest.mark.allow_threads  # the admin client of this module
 @pytest.mark.parametrize("lost", ["input", "output", "group"])
-def test_a_right_that_is_taken_away_under_way_stops_the_worker(
+def test_a_right_that_is_revoked_stops_the_worker(
     guarded: tuple[ApacheKafka, KafkaAdminClient], lost: str
 ) -> None:
-    """With a line that says so; nothing is lost, and a restart with the right goes on."""
+    """The log names the right; no record is lost, and a restart with the right goes on."""
     kafka, admin = guarded
     broker = named(kafka)
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, **ADMIN)
@@ -147,7 +147,7 @@ def test_a_right_that_is_taken_away_under_way_stops_the_worker(
             wait_until(lambda: worker.published >= 20, what="it works")
             take_away(admin, RIGHTS[lost])
             clock.sleep(1)
-            if lost != "group":  # that is noticed while idle, too
+            if lost != "group":  # an idle worker notices it too
                 more()
             worker.join(60)
         assert isinstance(worker.error, Fatal)

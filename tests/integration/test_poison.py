@@ -52,10 +52,10 @@ def holds(broker: Broker, topics: Topics, consumed: int) -> None:
     assert (verdict["consumed"], verdict["duplicated"]) == (consumed, 0)
 
 
-def test_a_poison_text_becomes_a_dead_letter_and_its_mates_are_published(
+def test_a_poison_text_becomes_a_dead_letter_and_its_batch_is_published(
     broker: Broker, topics: Topics
 ) -> None:
-    """FIELD complaint 9: no retry limit, no dead letters. A text is tried twice alone, not more."""
+    """FIELD complaint 9: no retry limit, no dead letters. A text is tried alone twice, not more."""
     produce(broker, topics.input, texts(50))
     model = ObedientModel(fail_on(7))
     with running(broker, topics, model) as worker:
@@ -80,7 +80,7 @@ def test_a_poison_text_becomes_a_dead_letter_and_its_mates_are_published(
 def test_a_poison_text_holds_up_neither_its_partition_nor_others(
     broker: Broker, make_topics: Callable[..., Topics], topics: Topics
 ) -> None:
-    """FIELD complaint 11: head-of-line blocking. Poison first in line, and in all partitions."""
+    """FIELD complaint 11: head-of-line blocking. The poison is first in every partition."""
     several = make_topics(partitions=3)
     for some in (topics, several):
         produce(broker, some.input, texts(90))
@@ -92,10 +92,8 @@ def test_a_poison_text_holds_up_neither_its_partition_nor_others(
         holds(broker, some, 90)
 
 
-def test_a_text_that_comes_again_is_asked_about_once_unless_it_fails(
-    broker: Broker, topics: Topics
-) -> None:
-    """Each record has its own outcome; the poison's are dead letters, in each micro-batch anew."""
+def test_a_repeated_text_is_run_once_unless_it_fails(broker: Broker, topics: Topics) -> None:
+    """Each record has an outcome; a poison text is tried again in each micro-batch."""
     model = ObedientModel(fail_on(7))
     with running(broker, topics, model) as worker:
         produce(broker, topics.input, texts(10) * 2)
@@ -109,7 +107,7 @@ def test_a_text_that_comes_again_is_asked_about_once_unless_it_fails(
     holds(broker, topics, 60)
 
 
-def test_a_text_that_breaks_the_tokenizer_stands_alone(broker: Broker, topics: Topics) -> None:
+def test_a_text_that_breaks_the_tokenizer_fails_alone(broker: Broker, topics: Topics) -> None:
     produce(broker, topics.input, texts(20))
     with running(broker, topics, ObedientModel(on_tokenise=fail_on(3))):
         wait_until(lambda: count(broker, topics) == 20, what="all have an outcome")
@@ -130,7 +128,7 @@ def test_a_model_that_fails_on_everything_stops_the_worker(
 ) -> None:
     """The limit is not swallowed on its way through the worker, and the topic is not emptied.
 
-    FIELD complaint 6: committed though it failed. The batch that opened the circuit comes again.
+    FIELD complaint 6: committed though it failed. That batch is processed again.
     """
     produce(broker, topics.input, texts(200))
     model = ObedientModel(**{room: fail_on(*EVERY)})
@@ -150,7 +148,7 @@ def test_a_model_that_fails_on_everything_stops_the_worker(
 def test_a_model_that_fails_on_every_third_text_stops_the_worker(
     broker: Broker, topics: Topics
 ) -> None:
-    """Never two in a row: only their share tells."""
+    """Failures never follow each other: only the ratio detects them."""
     produce(broker, topics.input, texts(600))
     model = ObedientModel(fail_on(*range(0, 600, 3)))
     with running(broker, topics, model, max_dead_letter_ratio=0.1, **SMALL) as worker:
@@ -164,8 +162,8 @@ def test_a_model_that_fails_on_every_third_text_stops_the_worker(
     assert audit(broker, topics)["duplicated"] == 0
 
 
-def test_a_producer_that_broke_does_not_stop_the_worker(broker: Broker, topics: Topics) -> None:
-    """Unreadable input is no model's fault: whatever its limits, all of it is dead-lettered."""
+def test_unreadable_input_does_not_open_the_circuit(broker: Broker, topics: Topics) -> None:
+    """Unreadable input is not the model's fault: all of it becomes dead letters."""
     produce(broker, topics.input, [UNREADABLE] * 60 + texts(10) + [UNREADABLE] * 60)
     strict = {"max_consecutive_dead_letters": 1, "max_dead_letter_ratio": 0.0}
     with running(broker, topics, max_unreadable_ratio=1.0, **strict, **SMALL):
@@ -178,7 +176,7 @@ def test_a_producer_that_broke_does_not_stop_the_worker(broker: Broker, topics: 
 
 
 class NarrowMemory(ObedientModel):
-    """Has room for so many tokens in a pass, padding included; notes which passes were tried."""
+    """Fits so many tokens in a pass, padding included, and records the passes that were tried."""
 
     def __init__(self, room: int) -> None:
         super().__init__(self._fit)
@@ -192,10 +190,10 @@ class NarrowMemory(ObedientModel):
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)
-def test_memory_that_runs_out_makes_passes_smaller_and_nobody_dead(
+def test_passes_shrink_when_memory_runs_out_and_no_text_is_lost(
     broker: Broker, topics: Topics
 ) -> None:
-    """It is learnt once: a later batch tries nothing that was seen not to fit."""
+    """The limit is learnt once: a later batch tries no size that did not fit before."""
     produce(broker, topics.input, texts(400))
     model = NarrowMemory(500)
     with running(broker, topics, model, batch__max_records=100) as worker:
@@ -208,7 +206,7 @@ def test_memory_that_runs_out_makes_passes_smaller_and_nobody_dead(
     holds(broker, topics, 400)
 
 
-def test_a_text_that_alone_does_not_fit_is_dead_and_its_mates_are_not(
+def test_a_text_that_does_not_fit_alone_is_a_dead_letter_and_the_others_are_labelled(
     broker: Broker, topics: Topics
 ) -> None:
     long = json.dumps({"id": "long", "text": "long " * 20}).encode()

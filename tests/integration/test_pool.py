@@ -20,13 +20,13 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 PUBLISHED = "streamlabel_records_published_total"
 INFLIGHT = 64
-# A name of its own for each slot, which a successor takes over; one text a pass, eight a batch.
+# A group instance id for each slot, which a successor takes over; one text a pass, eight a batch.
 OPTIONS = (
     *("--processes", "2", "--log-format", "json", "--kafka-group-instance-id", "pool"),
     *("--batch-forward-tokens", "64", "--batch-max-records", "8"),
     *("--max-inflight-records", str(INFLIGHT), "--commit-interval", "0.1"),
 )
-# Thousands in a batch: to drain it takes seconds.
+# Thousands in a batch: the drain takes seconds.
 AT_LENGTH = (
     *("--batch-max-records", "4000", "--batch-max-tokens", "1000000"),
     *("--max-inflight-records", "8000"),
@@ -48,7 +48,7 @@ def pool(
 
 
 def said(pool: WorkerProcess, event: str) -> list[dict[str, int]]:
-    """Lines of the log with that event."""
+    """Return the log lines with this message."""
     lines = [json.loads(line) for line in pool.log.read_text().splitlines() if line[:1] == "{"]
     return [line for line in lines if line["event"] == event]
 
@@ -56,9 +56,9 @@ def said(pool: WorkerProcess, event: str) -> list[dict[str, int]]:
 def test_a_pool_labels_everything_and_drains_at_sigterm(
     broker: Broker, topics: Topics, pool: WorkerProcess
 ) -> None:
-    """One address, one exit code; also where the platform signals the workers besides the parent.
+    """One address, one exit code, even if the platform signals the workers as well as the parent.
 
-    What somebody types meanwhile is answered, and is no record.
+    A text asked on the page meanwhile is answered and is no record.
     """
     produce(broker, topics.input, texts(200))
     wait_until(lambda: pool.metric(PUBLISHED) >= 100, what="it is under way")
@@ -80,14 +80,14 @@ def test_a_pool_labels_everything_and_drains_at_sigterm(
 def test_a_process_of_a_pool_that_is_killed_is_replaced_and_nothing_is_lost(
     broker: Broker, topics: Topics, pool: WorkerProcess
 ) -> None:
-    """SIGKILL under load; the sum over both never falls meanwhile."""
+    """SIGKILL under load; the sums of the metrics never fall."""
     produce(broker, topics.input, texts(1000))
     wait_until(lambda: pool.metric(PUBLISHED) >= 50, what="it is under way")
     shown = [pool.metric(PUBLISHED)]
     os.kill(said(pool, "worker started")[1]["pid"], signal.SIGKILL)
 
     def again() -> bool:
-        shown.append(pool.metric(PUBLISHED) or shown[-1])  # 0: no answer within its time
+        shown.append(pool.metric(PUBLISHED) or shown[-1])  # 0: no answer in time
         return "2 of 2 ready" in pool.get("/readyz")[1] and len(said(pool, "worker started")) == 3
 
     wait_until(again, 120, "the other one is ready")
@@ -101,7 +101,7 @@ def test_a_process_of_a_pool_that_is_killed_is_replaced_and_nothing_is_lost(
     verdict = audit(broker, topics)
     assert (verdict["consumed"], verdict["missing"]) == (1000, 0), verdict
     assert (verdict["reordered"], verdict["orphans"]) == (0, 0), verdict
-    # In flight in one of two, and acknowledged within the tenth of a second since the last commit.
+    # In flight in one of two, or acknowledged in the tenth of a second since the last commit.
     assert verdict["duplicated"] <= 2 * INFLIGHT, verdict
     assert count(broker, topics) == 1000 + verdict["duplicated"]
 
@@ -109,7 +109,7 @@ def test_a_process_of_a_pool_that_is_killed_is_replaced_and_nothing_is_lost(
 def test_workers_whose_parent_is_killed_drain_and_end(
     broker: Broker, topics: Topics, pool: WorkerProcess
 ) -> None:
-    """Not left behind, and not cut off: what was in flight is committed."""
+    """They neither outlive it nor end abruptly: records in flight are committed."""
     produce(broker, topics.input, texts(200))
     wait_until(lambda: pool.metric(PUBLISHED) >= 50, what="it is under way")
     pool.kill()
@@ -122,11 +122,11 @@ def test_workers_whose_parent_is_killed_drain_and_end(
 def test_a_second_signal_stops_a_pool_at_once(
     broker: Broker, topics: Topics, pool: WorkerProcess
 ) -> None:
-    """And its workers: the parent does not wait for their drain."""
+    """Its workers stop too: the parent does not wait for their drain."""
     produce(broker, topics.input, texts(10_000, more=" and so on" * 30))
     wait_until(lambda: pool.metric("streamlabel_inflight_records") >= 2_000, what="it is busy")
     pool.process.send_signal(signal.SIGINT)
-    clock.sleep(1.1)  # sooner, it would be the same wish
+    clock.sleep(1.1)  # a signal within a second counts as the same request
     pool.process.send_signal(signal.SIGTERM)
     assert pool.process.wait(60) == 1, pool.log.read_text()
     assert "stopping at once" in pool.log.read_text()

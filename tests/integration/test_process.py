@@ -32,7 +32,7 @@ pytestmark = pytest.mark.integration
 
 Start = Callable[..., WorkerProcess]
 
-# One text a pass and eight a batch: slow enough to be interrupted in the middle.
+# One text a pass and eight a batch: slow enough to interrupt in the middle.
 SLOWLY = (
     "--batch-forward-tokens",
     "64",
@@ -42,7 +42,7 @@ SLOWLY = (
     "64",
 )
 
-# And thousands in a batch: to drain it takes seconds, of long texts on the fastest machine too.
+# Thousands of long texts in a batch: the drain takes seconds even on a fast machine.
 AT_LENGTH = (
     *("--batch-forward-tokens", "64", "--batch-max-records", "4000"),
     *("--batch-max-tokens", "1000000", "--max-inflight-records", "8000"),
@@ -56,7 +56,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def feed(broker: Broker, topics: Topics) -> Iterator[list[int]]:
-    """A steady stream into the input topic; the list holds how many were sent."""
+    """Send a steady stream to the input topic; the list holds the number sent."""
     sent, stop = [0], threading.Event()
 
     def run() -> None:
@@ -73,7 +73,7 @@ def feed(broker: Broker, topics: Topics) -> Iterator[list[int]]:
 
 @pytest.fixture
 def start(broker: Broker, topics: Topics, model: Path, tmp_path: Path) -> Iterator[Start]:
-    """`start(*flags)` starts a worker on the test's topics; none outlives the test."""
+    """Return `start(*flags)`, which starts a worker on the test's topics; all end with the test."""
     started: list[WorkerProcess] = []
 
     def start_one(*more: str, at: Broker = broker, on: Topics = topics) -> WorkerProcess:
@@ -86,7 +86,7 @@ def start(broker: Broker, topics: Topics, model: Path, tmp_path: Path) -> Iterat
         worker.kill()
 
 
-def test_sigterm_under_load_then_a_successor_makes_no_repeats(
+def test_sigterm_under_load_and_a_successor_make_no_duplicates(
     broker: Broker, topics: Topics, start: Start, feed: list[int]
 ) -> None:
     """FIELD complaint 3: duplicates at each deploy."""
@@ -104,7 +104,7 @@ def test_sigterm_under_load_then_a_successor_makes_no_repeats(
     assert (verdict["missing"], verdict["duplicated"], verdict["reordered"]) == (0, 0, 0)
 
 
-def test_sigkill_under_load_repeats_at_most_what_was_in_flight(
+def test_sigkill_under_load_duplicates_at_most_the_records_in_flight(
     broker: Broker, topics: Topics, start: Start, feed: list[int]
 ) -> None:
     """FIELD complaint 1: committed before it was processed. A crash loses nothing."""
@@ -153,7 +153,7 @@ def test_metrics_and_health_of_a_running_worker(
 def test_a_terminal_that_closes_and_the_signals_of_its_shell_are_one_stop(
     broker: Broker, topics: Topics, start: Start
 ) -> None:
-    """As the two of `timeout` are: the drain goes on, and nothing is left to repeat."""
+    """So are the two signals of `timeout`: the drain goes on, and no record is processed twice."""
     produce(broker, topics.input, texts(200))
     worker = start(*SLOWLY)
     worker.wait_ready()
@@ -171,7 +171,7 @@ def test_a_second_signal_stops_at_once(broker: Broker, topics: Topics, start: St
     worker.wait_ready()
     wait_until(lambda: worker.metric("streamlabel_inflight_records") >= 4_000, what="it is busy")
     worker.process.send_signal(signal.SIGINT)
-    clock.sleep(1.1)  # sooner, it would be the same wish
+    clock.sleep(1.1)  # a signal within a second counts as the same request
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(30) == 1, worker.log.read_text()
     assert "stopping at once" in worker.log.read_text()
@@ -183,10 +183,10 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_a_missing_topic_is_told_with_the_command_that_creates_it(
+def test_the_error_for_a_missing_topic_has_the_command_that_creates_it(
     broker: Broker, topics: Topics
 ) -> None:
-    """And before the model, which takes seconds to load."""
+    """It comes before the model loads, which takes seconds."""
     given = ["--bootstrap-servers", broker.bootstrap_servers, "--model", "/no-model"]
     given += ["--http-port", "0", "--group-id", topics.group, "--input-topic", topics.input]
     code, said = run("run", *given, "--output-topic", topics.output + ".no")
@@ -196,7 +196,7 @@ def test_a_missing_topic_is_told_with_the_command_that_creates_it(
     assert "--create-topics" in said
 
 
-def test_missing_topics_are_made_where_that_is_wanted(
+def test_missing_topics_are_created_on_request(
     broker: Broker, topics: Topics, start: Start
 ) -> None:
     fresh = Topics(topics.input, topics.output + ".new", topics.dead + ".new", topics.group, 3)
@@ -207,7 +207,7 @@ def test_missing_topics_are_made_where_that_is_wanted(
     assert worker.stop() == 0
 
 
-def test_a_model_that_is_not_there_ends_before_a_record_is_read(
+def test_a_missing_model_stops_the_worker_before_it_reads_a_record(
     broker: Broker, topics: Topics, start: Start
 ) -> None:
     produce(broker, topics.input, texts(5))
@@ -244,10 +244,10 @@ def test_a_port_that_is_taken_names_the_setting(
     assert f"http.port = {port}" in worker.log.read_text()
 
 
-def test_a_broker_that_is_away_at_the_start_is_waited_for(
+def test_the_worker_waits_for_a_broker_that_is_away_at_the_start(
     broker: Broker, topics: Topics, start: Start
 ) -> None:
-    """Not ready, says so, and works once the address answers."""
+    """It is not ready, says so, and labels once the address answers."""
     port = free_port()
     away = Broker(f"127.0.0.1:{port}", broker.kind, "away")
     worker = start("--kafka-request-timeout", "2", at=away)
@@ -263,7 +263,7 @@ def test_a_broker_that_is_away_at_the_start_is_waited_for(
 
 
 class Relay:
-    """Forwards a port: a broker's address that starts to answer when the test wants it to."""
+    """Forwards a port: a broker address that starts to answer on demand."""
 
     def __init__(self, port: int, host: str, target: int) -> None:
         self._command = [sys.executable, "-c", _RELAY, str(port), host, str(target)]

@@ -1,4 +1,4 @@
-"""The client's sender forgets what it was given, and only another producer goes on."""
+"""The client's sender loses its batches, and only a new producer can go on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 
 def lose_a_request(producer: Any) -> None:
-    """An exception between queue and wire: the batches are in neither."""
+    """An exception between queue and socket: the batches are in neither."""
     sender = producer._sender
     real = sender._create_produce_requests
 
@@ -29,7 +29,7 @@ def lose_a_request(producer: Any) -> None:
 
 
 def lose_an_answer(producer: Any) -> None:
-    """An exception in a callback: what was stored is neither acknowledged nor tried again."""
+    """An exception in a callback: stored batches are neither acknowledged nor retried."""
     sender = producer._sender
     real = sender._handle_produce_response
 
@@ -40,7 +40,7 @@ def lose_an_answer(producer: Any) -> None:
 
 
 def die(producer: Any) -> None:
-    """The sender's thread ends."""
+    """The thread of the sender ends."""
 
     def exit_() -> None:
         raise SystemExit
@@ -72,7 +72,7 @@ def test_a_producer_that_has_stopped_sending_is_replaced(
     delivery: str,
     repeats: bool,
 ) -> None:
-    """It used to wait for ever, with /livez red: only a restart went on."""
+    """Without that, it waits for ever with /livez red until a restart."""
     made: list[Publisher] = []
     refused: list[str] = []
 

@@ -1,6 +1,6 @@
 """A group's beginning and its progress, by the offsets that it has committed.
 
-The tests ask the cluster, as `kafka-consumer-groups` and an autoscaler do, and the worker's metrics.
+The tests ask the cluster, as `kafka-consumer-groups` does, and read the worker's metrics.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def ask(broker: Broker) -> Admin:
 
 
 def committed(broker: Broker, topics: Topics) -> dict[int, int]:
-    """By partition, as the group has it."""
+    """Return the committed offset of each partition."""
     with ask(broker) as admin:
         return admin.committed(topics.group, topics.input)
 
 
 def lag(broker: Broker, topics: Topics) -> int:
-    """As Kafka's own tools count it."""
+    """Return the lag as Kafka's own tools count it."""
     with ask(broker) as admin:
         at, ends = admin.committed(topics.group, topics.input), admin.end_offsets(topics.input)
     return sum(end - at.get(partition, 0) for partition, end in ends.items())
@@ -62,14 +62,14 @@ def begun(broker: Broker, topics: Topics) -> None:
     )
 
 
-# -- where a group begins --------------------------------------------------------------------------
+# -- the start of a group --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("delivery", MODES)
 def test_a_position_at_the_end_is_kept_from_one_run_to_the_next(
     broker: Broker, topics: Topics, delivery: str
 ) -> None:
-    """Though the first run has nothing to label, and one partition never has a record."""
+    """Even if the first run has nothing to label, and one partition never has a record."""
     produce(broker, topics.input, texts(10), partition=0)
     with running(broker, topics, delivery=delivery, input__start="latest") as worker:
         begun(broker, topics)
@@ -90,7 +90,7 @@ def test_a_position_at_the_end_is_kept_from_one_run_to_the_next(
 def test_a_kill_before_the_first_commit_loses_nothing(
     broker: Broker, topics: Topics, tmp_path: Path, delivery: str
 ) -> None:
-    """It began at the end, and all that came since was in flight or not yet committed."""
+    """The group began at the end; all later records were in flight or not yet committed."""
     expires_members(broker)
     options = ("--input-start", "latest", "--delivery", delivery, "--commit-interval", "30")
     more = ("--transaction-timeout", "60") if delivery == "exactly_once" else ()
@@ -111,10 +111,8 @@ def test_a_kill_before_the_first_commit_loses_nothing(
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)
-def test_offsets_that_are_gone_are_said(
-    broker: Broker, topics: Topics, admin: KafkaAdminClient
-) -> None:
-    """As when they expire while no worker runs: all is labelled again, and nobody else would say why."""
+def test_lost_offsets_are_logged(broker: Broker, topics: Topics, admin: KafkaAdminClient) -> None:
+    """They expire while no worker runs; only this line explains why all is labelled again."""
     produce(broker, topics.input, texts(5))
     with running(broker, topics) as worker:
         wait_until(lambda: lag(broker, topics) == 0, what="all is committed")
@@ -128,11 +126,11 @@ def test_offsets_that_are_gone_are_said(
     assert line["partitions"] == f"{topics.input}[0]"
 
 
-# -- how far a group is ----------------------------------------------------------------------------
+# -- progress of a group --------------------------------------------------------------------------
 
 
 def transactions(broker: Broker, topics: Topics, *sizes: int) -> None:
-    """Records into partition 0, some committed, the negative ones aborted."""
+    """Send transactions to partition 0: positive numbers commit, negative ones abort."""
     producer = KafkaProducer(
         bootstrap_servers=broker.bootstrap_servers.split(","), transactional_id=topics.input
     )
@@ -149,7 +147,7 @@ def transactions(broker: Broker, topics: Topics, *sizes: int) -> None:
 
 
 def at_the_end(broker: Broker, topics: Topics, worker: WorkerThread) -> None:
-    """Wait until nobody sees any lag."""
+    """Wait until neither Kafka nor the metrics show a lag."""
     wait_until(lambda: lag(broker, topics) == 0, 20, "the group has no lag")
     told = {"topic": topics.input, "partition": "0"}
     wait_until(lambda: worker.value("streamlabel_offset_lag", **told) == 0, 20, "nor the metric")
@@ -161,13 +159,13 @@ def at_the_end(broker: Broker, topics: Topics, worker: WorkerThread) -> None:
 def test_transactions_on_the_input_leave_no_lag(
     broker: Broker, topics: Topics, delivery: str, sizes: tuple[int, ...]
 ) -> None:
-    """Markers and aborted records have offsets, and no outcome that would move the group past."""
+    """Markers and aborted records have offsets but no outcomes to move the group past them."""
     transactions(broker, topics, *sizes)
     expected = sum(size for size in sizes if size > 0)
     with running(broker, topics, delivery=delivery) as worker:
         wait_until(lambda: worker.published == expected, what="all are labelled")
         at_the_end(broker, topics, worker)
-        transactions(broker, topics, -2)  # and while it runs
+        transactions(broker, topics, -2)  # again while it runs
         at_the_end(broker, topics, worker)
         transactions(broker, topics, 3)
         at_the_end(broker, topics, worker)
@@ -176,14 +174,14 @@ def test_transactions_on_the_input_leave_no_lag(
     assert (verdict["consumed"], verdict["pending"]) == (expected + 3, 0), verdict
 
 
-# -- what holds it up ------------------------------------------------------------------------------
+# -- delays by others ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)
-def test_an_open_transaction_of_another_producer_is_said_and_measured(
+def test_an_open_transaction_of_another_producer_is_logged_and_measured(
     broker: Broker, topics: Topics
 ) -> None:
-    """All is green, lag stands, and nothing comes: the records behind it can't be read."""
+    """Health is green and the lag stands still: the records behind it can't be read."""
     producer = KafkaProducer(
         bootstrap_servers=broker.bootstrap_servers.split(","), transactional_id=topics.input
     )
@@ -211,10 +209,10 @@ def test_an_open_transaction_of_another_producer_is_said_and_measured(
         at_the_end(broker, topics, worker)
 
 
-def test_a_join_that_waits_for_a_dead_member_is_said_and_measured(
+def test_a_join_that_waits_for_a_dead_member_is_logged_and_measured(
     broker: Broker, topics: Topics
 ) -> None:
-    """It was killed, and its session is not over yet."""
+    """The member was killed, and its session has not expired yet."""
     expires_members(broker)
     dead = KafkaConsumer(
         topics.input,

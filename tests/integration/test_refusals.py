@@ -1,4 +1,4 @@
-"""A worker that the cluster refuses says what to grant or to set, and `check` finds it first."""
+"""A worker refused by the cluster says which right or setting it needs; `check` finds it first."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from worker.settings import Settings, load
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.allow_errors,
-    pytest.mark.allow_threads,  # the module's admin client
+    pytest.mark.allow_threads,  # the admin client of this module
 ]
 
 README = Path(__file__).parent.parent.parent / "README.md"
-SLOWEST_SESSION = 20  # seconds that the broker allows; the default is more
+SLOWEST_SESSION = 20  # seconds; the broker allows no more, and the default is higher
 
 Cluster = tuple[Broker, KafkaAdminClient]
 
@@ -61,7 +61,7 @@ def chosen(broker: Broker, **more: Any) -> Settings:
 
 
 def told(settings: Settings) -> str:
-    """The words of `check` about the rights."""
+    """Return the lines of `check` about rights."""
     try:
         return check_rights(settings).words
     except StreamlabelError as error:
@@ -73,7 +73,7 @@ def all_is_well(settings: Settings) -> bool:
 
 
 def stopped(broker: Broker, **more: Any) -> BaseException:
-    """The error with which a worker ends by itself."""
+    """Return the error that ends the worker."""
     with running(broker, TOPICS, **(WORKER | more)) as worker:
         worker.join(90)
     assert worker.error is not None
@@ -89,7 +89,7 @@ def words(right: Right) -> str:
 # -- rights ------------------------------------------------------------------------------------
 
 
-def test_the_readme_lists_the_rights_that_are_tried_here() -> None:
+def test_the_docs_list_the_rights_that_are_tried_here() -> None:
     table = README.read_text(encoding="utf-8")
     for row in (
         "| topic `input.topic` | READ | `run` |",
@@ -102,7 +102,7 @@ def test_the_readme_lists_the_rights_that_are_tried_here() -> None:
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-def test_a_worker_needs_no_other_rights_than_the_readme_lists(
+def test_a_worker_needs_no_rights_beyond_the_documented_ones(
     cluster: Cluster, delivery: str
 ) -> None:
     broker, _ = cluster
@@ -116,7 +116,7 @@ def test_a_worker_needs_no_other_rights_than_the_readme_lists(
 
 
 @pytest.mark.parametrize("lost", [*RIGHTS.values(), TRANSACTIONS], ids=[*RIGHTS, "transactions"])
-def test_check_finds_each_right_that_is_missing(cluster: Cluster, lost: Right) -> None:
+def test_check_finds_each_missing_right(cluster: Cluster, lost: Right) -> None:
     broker, admin = cluster
     settings = chosen(broker, delivery="exactly_once")
     take_away(admin, lost)
@@ -146,7 +146,7 @@ def test_check_warns_where_a_topics_limits_can_not_be_known(cluster: Cluster) ->
     ],
     ids=["transactions", "group", "input"],
 )
-def test_a_worker_without_a_right_ends_with_what_to_grant(
+def test_a_worker_without_a_right_names_the_right_to_grant(
     cluster: Cluster, lost: Right, said: str
 ) -> None:
     broker, admin = cluster
@@ -215,7 +215,7 @@ def members(admin: KafkaAdminClient) -> list[str]:
 
 
 def test_an_advertised_address_that_can_not_be_resolved_is_named() -> None:
-    """The first answer comes, and sends the client where nobody is."""
+    """The bootstrap server answers with an address that does not exist."""
     wrong = {"advertised.listeners": "PLAINTEXT://nowhere.invalid:9092"}
     said = r"answers, but broker 1 sends clients to nowhere.invalid:9092, which can.t be resolved"
     with own_kafka(wrong) as kafka:

@@ -1,4 +1,4 @@
-"""What a topic refuses: one record is that record's affair, not its batch's, and not for ever."""
+"""Records refused by a topic: only the refused record fails, and later ones avoid the refusal."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def holds(broker: Broker, topics: Topics, delivery: str, consumed: int) -> dict[
 
 
 def untold(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    """A user without DescribeConfigs, or a broker that has no such API."""
+    """A user without DescribeConfigs, or a broker without that API."""
 
     def describe(*_: object, **__: object) -> dict[str, Any]:
         if how == "no such API":
@@ -68,10 +68,10 @@ def without_key(at: int, number: int = 100) -> list[tuple[bytes | None, bytes | 
 
 
 @BOTH
-def test_a_result_that_its_topic_refuses_is_a_dead_letter_and_its_mates_are_published(
+def test_a_refused_result_is_a_dead_letter_and_the_rest_of_its_batch_is_published(
     broker: Broker, topics: Topics, admin: KafkaAdminClient, delivery: str
 ) -> None:
-    """A compacted topic takes no record without a key."""
+    """A compacted topic refuses records without a key."""
     needs_kafka(broker, "takes any record")
     alter(admin, topics.output, cleanup_policy="compact")
     produce(broker, topics.input, without_key(50))
@@ -91,7 +91,7 @@ def test_a_result_that_its_topic_refuses_is_a_dead_letter_and_its_mates_are_publ
     [("before", DAY_MS, -3 * DAY_MS), ("after", 60_000, 20 * 60_000)],
 )
 @pytest.mark.parametrize("known", [True, False], ids=["known", "found out"])
-def test_a_timestamp_that_a_topic_refuses_becomes_the_time_of_labelling(  # noqa: PLR0917
+def test_a_refused_timestamp_becomes_the_time_of_labelling(  # noqa: PLR0917
     broker: Broker,
     topics: Topics,
     admin: KafkaAdminClient,
@@ -101,7 +101,7 @@ def test_a_timestamp_that_a_topic_refuses_becomes_the_time_of_labelling(  # noqa
     away_ms: int,
     known: bool,
 ) -> None:
-    """In results and in dead letters; the original stays in the source."""
+    """In results and in dead letters; `source` keeps the original."""
     needs_kafka(broker, "takes any record")
 
     def bind() -> None:
@@ -137,9 +137,9 @@ def test_refusals_amid_dead_letters_keep_every_order(
     monkeypatch: pytest.MonkeyPatch,
     delivery: str,
 ) -> None:
-    """A result that is refused becomes a dead letter beside those that were some from the start.
+    """A refused result becomes a dead letter beside records that were dead letters from the start.
 
-    Each is smaller than the one before, and larger than its topic takes: each is tried.
+    Each is smaller than the one before and larger than its topic allows: each is tried.
     """
     needs_kafka(broker, "takes any record")
     alter(admin, topics.output, max_message_bytes="3000")
@@ -165,10 +165,10 @@ def test_refusals_amid_dead_letters_keep_every_order(
 @pytest.mark.allow_errors
 @BOTH
 @pytest.mark.parametrize("topics", [1], indirect=True)
-def test_a_dead_letter_that_is_refused_stops_the_worker_and_is_named(
+def test_a_refused_dead_letter_stops_the_worker_and_is_named(
     broker: Broker, topics: Topics, admin: KafkaAdminClient, delivery: str
 ) -> None:
-    """What comes before it is committed, what comes after is not published at each restart."""
+    """Earlier records are committed; later ones are not published again at each restart."""
     needs_kafka(broker, "takes any record")
     alter(admin, topics.dead, cleanup_policy="compact")
     produce(broker, topics.input, [*texts(30), (None, UNREADABLE), *texts(30, start=30)])
@@ -195,7 +195,7 @@ LARGE = json.dumps({"id": "large", "text": "hello", "pad": "x" * 2_000_000}).enc
 
 @BOTH
 @pytest.mark.parametrize("how", ["no right", "no such API"])
-def test_a_limit_that_can_not_be_read_is_found_out(  # noqa: PLR0917
+def test_a_size_limit_that_can_not_be_read_is_learnt(  # noqa: PLR0917
     broker: Broker,
     topics: Topics,
     admin: KafkaAdminClient,
@@ -204,7 +204,7 @@ def test_a_limit_that_can_not_be_read_is_found_out(  # noqa: PLR0917
     delivery: str,
     how: str,
 ) -> None:
-    """A result that fits is published; a dead letter is cut until it fits, and none after it."""
+    """One dead letter is cut until it fits; later ones fit at once."""
     needs_kafka(broker, "takes any record")
     alter(admin, topics.output, max_message_bytes="5000000")
     alter(admin, topics.dead, max_message_bytes="200000")
@@ -237,7 +237,7 @@ def test_a_limit_that_can_not_be_read_is_found_out(  # noqa: PLR0917
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "found out"])
 @BOTH
-def test_a_result_that_its_topic_is_too_small_for_is_a_dead_letter(
+def test_a_result_too_large_for_its_topic_is_a_dead_letter(
     broker: Broker,
     topics: Topics,
     admin: KafkaAdminClient,
@@ -245,7 +245,7 @@ def test_a_result_that_its_topic_is_too_small_for_is_a_dead_letter(
     delivery: str,
     known: bool,
 ) -> None:
-    """Its mates are published; a smaller limit than the client's batches is no fault."""
+    """The other results are published, even if the limit is smaller than the client's batches."""
     needs_kafka(broker, "takes any record")
     alter(admin, topics.output, max_message_bytes="3000")
     if not known:
@@ -261,18 +261,18 @@ def test_a_result_that_its_topic_is_too_small_for_is_a_dead_letter(
     holds(broker, topics, delivery, 41)
 
 
-# -- what is known at start --------------------------------------------------------------------
+# -- checks at start --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("timestamp", ["event", "labelled"])
-def test_outcomes_that_retention_deletes_at_once_are_told(
+def test_outcomes_that_retention_deletes_at_once_are_reported(
     broker: Broker,
     topics: Topics,
     admin: KafkaAdminClient,
     capsys: pytest.CaptureFixture[str],
     timestamp: str,
 ) -> None:
-    """At start, at the first such record, and in a metric; `labelled` keeps them."""
+    """At start, at the first such record, and in a metric; `labelled` timestamps avoid it."""
     needs_kafka(broker, "deletes nothing by time")
     alter(admin, topics.input, retention_ms="-1")
     produce(broker, topics.input, texts(21), timestamp_ms=clock.wall_ms() - 30 * DAY_MS)
@@ -293,7 +293,7 @@ def test_outcomes_that_retention_deletes_at_once_are_told(
 
 
 class Wordy(ObedientModel):
-    """Has a probability for each label of its card."""
+    """Return a probability for each label of the card."""
 
     def predict(self, model_input: ModelInput) -> list[Prediction]:
         number = len(self.card.labels)
@@ -303,7 +303,7 @@ class Wordy(ObedientModel):
 def test_a_model_whose_results_can_never_fit_is_refused_at_start(
     broker: Broker, topics: Topics
 ) -> None:
-    """All of a topic used to become dead letters."""
+    """Otherwise the whole topic would become dead letters."""
     labels = tuple(f"label-{n}" for n in range(40_000))
     model = Wordy(card=replace(CARD, labels=labels))
     produce(broker, topics.input, texts(5))
@@ -317,10 +317,10 @@ def test_a_model_whose_results_can_never_fit_is_refused_at_start(
     assert count(broker, topics) == 0
 
 
-def test_check_says_what_is_doubtful_of_the_topics(
+def test_check_warns_of_doubtful_topic_settings(
     broker: Broker, topics: Topics, make_topics: MakeTopics, admin: KafkaAdminClient
 ) -> None:
-    """Compaction, retention, bounds of timestamps, too few partitions, copies that can't be."""
+    """Compaction, retention, bounds of timestamps, too few partitions or replicas."""
     needs_kafka(broker, "has few of these options")
     few = make_topics(partitions=1)
     alter(admin, topics.input, retention_ms="-1")

@@ -48,7 +48,7 @@ def test_create_makes_what_is_missing_and_leaves_the_rest(
     admin: KafkaAdminClient,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A new topic gets as many partitions as the input that is there."""
+    """A new topic gets as many partitions as the existing input topic."""
     admin.delete_topics([topics.dead])
     assert main(["topics", "create", *flags(broker, topics)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -63,14 +63,14 @@ def test_create_warns_where_partitions_differ(
     admin: KafkaAdminClient,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """An outcome's partition then is not its record's."""
+    """The partition of an outcome then differs from that of its record."""
     admin.delete_topics([topics.output])
     assert main(["topics", "create", "--partitions", "2", *flags(broker, topics)]) == 0
     assert f"warning: {topics.output} has 2 partitions and the input 3" in capsys.readouterr().out
 
 
-def test_create_tells_the_brokers_reason(our_admin: Admin, topics: Topics) -> None:
-    """More copies than brokers, a name that Kafka does not take."""
+def test_create_shows_the_reason_of_the_broker(our_admin: Admin, topics: Topics) -> None:
+    """More replicas than brokers, or a name that Kafka refuses."""
     with pytest.raises(Fatal, match=r"can't create topic .*replica"):
         our_admin.create(f"{topics.group}.more", 1, 99)
     with pytest.raises(Fatal, match="can't create topic") as refused:
@@ -78,10 +78,10 @@ def test_create_tells_the_brokers_reason(our_admin: Admin, topics: Topics) -> No
     assert type(refused.value) is Fatal
 
 
-def test_describe_tells_offsets_and_lag(
+def test_describe_shows_offsets_and_lag(
     broker: Broker, topics: Topics, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A partition without a commit lags by all that it holds."""
+    """A partition without a commit lags by all of its records."""
     with KafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
         for number in range(10):
             producer.send(topics.input, b"text", partition=number % 2)
@@ -103,7 +103,7 @@ def test_describe_tells_offsets_and_lag(
 def test_describe_names_the_members_and_their_partitions(
     broker: Broker, topics: Topics, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As the group's coordinator tells them."""
+    """As the coordinator of the group lists them."""
     with KafkaConsumer(
         topics.input,
         bootstrap_servers=broker.bootstrap_servers,
@@ -134,13 +134,13 @@ def test_describe_fails_where_a_topic_is_missing(
 
 
 def test_offsets_of_a_missing_topic_are_an_error(our_admin: Admin) -> None:
-    """Not an empty answer, which would look like an empty topic."""
+    """An empty answer would look like an empty topic."""
     with pytest.raises(TopicMissing, match="nowhere"):
         our_admin.end_offsets("nowhere")
 
 
 def test_an_admin_may_be_shared_by_threads(our_admin: Admin, topics: Topics) -> None:
-    """The library's client loses answers then; ours takes turns."""
+    """The library's client loses answers if shared; ours locks."""
     answers: list[int] = []
 
     def ask() -> None:

@@ -1,4 +1,4 @@
-"""A record's trace goes on through the worker, over a real broker."""
+"""The trace of a record continues through the worker, over a real broker."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ PARENT = f"00-{'a' * 32}-{'b' * 16}-01".encode()
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)
-def test_a_trace_goes_in_by_a_header_and_out_by_a_header(broker: Broker, topics: Topics) -> None:
-    """The result's context is the span's, which links to the text's; a dead letter keeps its own."""
+def test_trace_context_is_read_from_headers_and_written_to_headers(
+    broker: Broker, topics: Topics
+) -> None:
+    """A result has the span's context, with a link to the text's; a dead letter keeps its own."""
     headers = [("traceparent", PARENT), ("tracestate", b"vendor=1"), ("x", b"1")]
     bodies = [b'{"text":"hello"}', b"no JSON"]
     produce(broker, topics.input, [(None, body) for body in bodies], headers=headers)
@@ -45,7 +47,7 @@ def test_a_trace_goes_in_by_a_header_and_out_by_a_header(broker: Broker, topics:
     assert {f"{link.context.trace_id:x}" for link in span.links} == {"a" * 32}
     assert ("tracestate" in carried, carried["x"]) == (False, b"1")
     assert dict(letter.headers)["traceparent"] == PARENT
-    assert f'trace_id="{trace_id}"' in exposed  # an exemplar, where OpenMetrics is asked for
+    assert f'trace_id="{trace_id}"' in exposed  # an exemplar, if OpenMetrics is requested
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)
@@ -57,8 +59,8 @@ def test_without_tracing_a_records_context_passes_through(broker: Broker, topics
     assert dict(result.headers)["traceparent"] == PARENT
 
 
-def test_a_missing_extra_is_told_with_what_to_do(tmp_path: Path) -> None:
-    """Before the model is loaded."""
+def test_a_missing_extra_is_an_error_with_the_install_command(tmp_path: Path) -> None:
+    """It comes before the model loads."""
     (tmp_path / "opentelemetry.py").write_text("raise ImportError('planted')")
     model = make_checkpoint(tmp_path / "model")
     program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from worker.cli.main import main"
@@ -71,7 +73,7 @@ def test_a_missing_extra_is_told_with_what_to_do(tmp_path: Path) -> None:
     assert "pip install 'streamlabel[tracing]'" in done.stderr
 
 
-def test_nothing_of_opentelemetry_is_loaded_where_tracing_is_off() -> None:
+def test_opentelemetry_is_not_imported_if_tracing_is_off() -> None:
     program = (
         "import sys; import worker.runtime.launch, worker.cli.run; "
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"

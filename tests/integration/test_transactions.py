@@ -1,4 +1,4 @@
-"""Exactly once, with commits that fail: nobody can tell at first whether the broker has committed."""
+"""Exactly once with failing commits: at first it is unknown whether the broker has committed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ EXACTLY_ONCE: dict[str, Any] = {"delivery": "exactly_once", "batch__max_records"
 
 
 @pytest.mark.parametrize("committed", [False, True])
-def test_a_commit_that_fails_is_found_out_about(
+def test_the_outcome_of_a_failed_commit_is_looked_up(
     broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch, committed: bool
 ) -> None:
-    """The answer is lost, after the commit or before it: neither repeats nor drops a record."""
+    """The answer is lost after the commit or before it: no record is repeated or dropped."""
     commit, calls = Publisher.commit, []
 
     def failing(self: Publisher, *args: Any) -> None:
@@ -46,7 +46,7 @@ def test_a_commit_that_fails_is_found_out_about(
 
 
 @pytest.mark.allow_errors
-def test_commits_that_fail_for_ever_stop_the_worker_and_show_nothing(
+def test_commits_that_keep_failing_stop_the_worker_and_publish_nothing(
     broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FIELD complaint 6: committed though it failed."""
@@ -69,10 +69,10 @@ def test_commits_that_fail_for_ever_stop_the_worker_and_show_nothing(
     assert (verdict["holds"], verdict["consumed"]) == (True, 30), verdict
 
 
-def test_a_transaction_stays_open_for_the_commit_interval_unless_somebody_waits(
+def test_a_transaction_stays_open_for_the_commit_interval_unless_a_commit_is_requested(
     broker: Broker, topics: Topics
 ) -> None:
-    """Batches share a transaction; a stop does not sit the interval out."""
+    """Batches share a transaction; a stop does not wait for the interval."""
     produce(broker, topics.input, texts(64))
     with running(broker, topics, commit_interval=30, transaction_timeout=90, **EXACTLY_ONCE) as w:
         wait_until(lambda: w.value("streamlabel_inflight_records") == 64, what="all are in flight")

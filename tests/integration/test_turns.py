@@ -1,4 +1,4 @@
-"""Partitions that have much to read share the worker."""
+"""Partitions with a backlog share the worker."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from worker.settings import load
 
 pytestmark = pytest.mark.integration
 
-BACKLOG = 400  # records of 1 kB, of each partition
+BACKLOG = 400  # records of 1 kB in each partition
 
 
 @pytest.mark.parametrize("topics", [2], indirect=True)
-def test_in_a_backlog_each_partition_has_its_turn(broker: Broker, topics: Topics) -> None:
-    """The client gives out all that it fetched of one before it turns to the next."""
+def test_partitions_with_a_backlog_take_turns(broker: Broker, topics: Topics) -> None:
+    """The client returns all fetched records of one partition before those of the next."""
     if broker.kind == "embedded":
         pytest.skip("the embedded broker heeds no limit of a fetch")
     for partition in range(2):

@@ -1,4 +1,4 @@
-"""A stream that can't be read: the worker stops before it drains into the dead letters."""
+"""Unreadable input: the worker stops before it turns the whole topic into dead letters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.integration
 
 
 def posts(number: int, start: int = 0) -> list[Record]:
-    """Texts that lie at `post.body`."""
+    """Return records with their text at `post.body`."""
     return [
         (b"k%d" % n, json.dumps({"post": {"body": f"post number {n}"}, "lang": "en"}).encode())
         for n in range(start, start + number)
@@ -43,7 +43,7 @@ def posts(number: int, start: int = 0) -> list[Record]:
 
 
 def committed(broker: Broker, topics: Topics) -> int:
-    """Records that the group will not read again."""
+    """Return the number of committed records."""
     with Admin(KafkaSettings(bootstrap_servers=broker.bootstrap_servers)) as admin:
         return sum(admin.committed(topics.group, topics.input).values())
 
@@ -57,10 +57,10 @@ def reasons(broker: Broker, topics: Topics) -> Counter[str]:
 
 @pytest.mark.allow_errors
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-def test_a_text_path_that_is_wrong_stops_the_worker_and_costs_no_record(
+def test_a_wrong_text_path_stops_the_worker_and_loses_no_record(
     broker: Broker, topics: Topics, delivery: str
 ) -> None:
-    """Nothing is published or committed of it; a worker with the right path labels all."""
+    """No record is published or committed; a worker with the right path labels all."""
     produce(broker, topics.input, posts(200))
     with running(broker, topics, delivery=delivery) as worker:
         worker.join(60)
@@ -77,10 +77,10 @@ def test_a_text_path_that_is_wrong_stops_the_worker_and_costs_no_record(
 
 @pytest.mark.allow_errors
 @pytest.mark.parametrize("topics", [1], indirect=True)
-def test_a_producer_that_changes_under_way_stops_the_worker_at_its_first_record(
+def test_a_changed_message_format_stops_the_worker_at_its_first_record(
     broker: Broker, topics: Topics
 ) -> None:
-    """Whatever was good before it is labelled and committed, and nothing else."""
+    """Exactly the readable records before it are labelled and committed."""
     produce(broker, topics.input, texts(700))
     produce(broker, topics.input, posts(1100))
     with running(broker, topics) as worker:
@@ -94,10 +94,8 @@ def test_a_producer_that_changes_under_way_stops_the_worker_at_its_first_record(
     assert audit(broker, topics)["duplicated"] == 0
 
 
-def test_unreadable_records_that_come_one_by_one_have_their_dead_letter_soon(
-    broker: Broker, topics: Topics
-) -> None:
-    """The first of a stream, the last, and some between: nobody waits for a hundred of them."""
+def test_single_unreadable_records_become_dead_letters_soon(broker: Broker, topics: Topics) -> None:
+    """The first record, the last, and some between: none waits for a hundred."""
     with running(broker, topics) as worker:
         for number in range(1, 4):
             produce(broker, topics.input, [(b"k", b"{")])
@@ -110,8 +108,8 @@ def test_unreadable_records_that_come_one_by_one_have_their_dead_letter_soon(
     assert audit(broker, topics)["holds"]
 
 
-def test_what_is_held_back_goes_to_the_next_owner(broker: Broker, topics: Topics) -> None:
-    """A stop in the moment in which they wait: no dead letter yet, no commit, and none is lost."""
+def test_held_back_records_go_to_the_next_owner(broker: Broker, topics: Topics) -> None:
+    """The worker stops while they wait: no dead letter yet, no commit, no loss."""
     with running(broker, topics, ObedientModel()) as worker:
         produce(broker, topics.input, texts(3))
         wait_until(lambda: worker.published == 3, what="it works")
@@ -123,14 +121,14 @@ def test_what_is_held_back_goes_to_the_next_owner(broker: Broker, topics: Topics
     assert audit(broker, topics)["duplicated"] == 0
 
 
-def test_it_can_be_turned_off_and_shouts_all_the_same(broker: Broker, topics: Topics) -> None:
+def test_the_guard_can_be_turned_off_and_still_warns(broker: Broker, topics: Topics) -> None:
     produce(broker, topics.input, [*posts(200), (b"k", b"{")])
     with capture_logs() as said, running(broker, topics, max_unreadable_ratio=1.0):
         wait_until(lambda: count(broker, topics) == 201, what="all have an outcome")
     assert reasons(broker, topics) == {"path_missing": 200, "not_json": 1}
     assert audit(broker, topics)["holds"]
     lines = [line for line in said if line["event"].startswith("records became dead letters")]
-    assert 1 <= len(lines) <= 2  # at once, and the rest of the minute's at the stop
+    assert 1 <= len(lines) <= 2  # one line at once, and one at the stop for the rest of the minute
     counted = Counter[str]()
     for line in lines:
         counted.update(line["reasons"])
@@ -146,10 +144,10 @@ def check(broker: Broker, topics: Topics, model: Path, **more: object) -> int:
     return main(["check", "--only-changed", "--model", str(model), *words])
 
 
-def test_check_reads_the_newest_records_and_says_where_the_text_may_lie(
+def test_check_reads_the_newest_records_and_suggests_a_text_path(
     broker: Broker, topics: Topics, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It joins no group and commits nothing."""
+    """It joins no group and commits no offset."""
     model = make_checkpoint(tmp_path / "model")
     assert check(broker, topics, model) == 0
     assert "no record" in capsys.readouterr().out

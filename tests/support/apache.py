@@ -1,8 +1,8 @@
 """Apache Kafka (KRaft, combined roles) out of an unpacked distribution: one broker or several.
 
 Needs Java 17 on PATH. The properties differ from a default broker's only to make tests quick: no
-wait before a group's first rebalance, short session timeouts allowed, hung transactions and silent
-brokers, and topics to compact, looked for every second or so, few internal partitions.
+wait before a group's first rebalance, short session timeouts, quick checks for hung transactions,
+silent brokers and topics to compact, few internal partitions.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from worker.settings import child_environment
 _START_TIMEOUT_S: Final = 120.0
 _FORMAT_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 60.0
-# The quick compiler alone: a broker that lives for minutes never earns back what the other costs.
+# The quick compiler alone: the other one does not pay off in the minutes that a broker lives.
 _JAVA: Final = "-Xmx512m -XX:TieredStopAtLevel=1"
-# An ApiVersions request: a port that listens is not yet a broker that serves.
+# An ApiVersions request: a listening port is not yet a broker that answers.
 _API_VERSIONS: Final = bytes.fromhex("0000000e 0012 0000 00000001 0004") + b"test"
 
-# A further listener: its name, and the port that each broker tells clients of it to connect to.
+# A further listener: its name, and the advertised port of each broker.
 Doors = Mapping[str, Sequence[int]]
 
 
@@ -41,9 +41,9 @@ class ApacheKafka:
 
     Args:
         home: the distribution: `bin/kafka-storage.sh`, `bin/kafka-server-start.sh`, `libs/`.
-        overrides: broker properties that win over ours.
-        brokers: how many; with three, topics get three copies of which two must be in sync.
-        doors: further listeners, for proxies: clients that come in by one are sent to its ports.
+        overrides: broker properties that replace the defaults above.
+        brokers: their number; with three, topics get three replicas of which two must be in sync.
+        doors: further listeners for proxies; their clients are sent to the advertised ports.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ApacheKafka:
 
     @property
     def version(self) -> str:
-        """As the distribution's own jar says."""
+        """Return the version of the distribution's jar."""
         jars = [jar.name for jar in self._home.glob("libs/kafka_*.jar")]
         found = [match[1] for jar in jars if (match := re.search(r"-(\d+(\.\d+)+)\.jar$", jar))]
         return found[0] if found else "of unknown version"
@@ -98,7 +98,7 @@ class ApacheKafka:
         self.go_up()
 
     def go_up(self) -> None:
-        """Start every broker that is down, on its data and its port; returns when all answer."""
+        """Start every broker that is down, with its data and port; return when all answer."""
         for node in self.nodes:
             node.start()
         for node in self.nodes:
@@ -120,12 +120,12 @@ class ApacheKafka:
 
 
 class Node:
-    """One broker: a process, and a folder that outlives it.
+    """One broker: a process, and a data folder that outlives it.
 
     Attributes:
         listeners: name -> port.
-        port: of the listener that has no proxy in front of it.
-        stopping: it was asked to, and has not been started since.
+        port: of the listener without a proxy.
+        stopping: whether it was asked to stop and not started since.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Node:
         folder.mkdir()
 
     def format(self, cluster: str, properties: Mapping[str, str]) -> None:
-        """Write the configuration, and make the data's folder."""
+        """Write the configuration and create the data folder."""
         lines = (f"{name}={value}\n" for name, value in properties.items())
         self._properties.write_text("".join(lines))
         format_ = self._script(
@@ -154,7 +154,7 @@ class Node:
 
     @property
     def up(self) -> bool:
-        """Whether its process runs."""
+        """Return whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
@@ -164,17 +164,17 @@ class Node:
             self._process = self._script("kafka-server-start.sh", self._properties)
 
     def wait(self) -> None:
-        """Return when it answers."""
+        """Wait until it answers."""
         deadline = self._clock.monotonic() + _START_TIMEOUT_S
         while not self.answers():
             if not self.up:
-                raise RuntimeError(f"Kafka ended by itself:\n{last_lines(self.log)}")
+                raise RuntimeError(f"Kafka ended unexpectedly:\n{last_lines(self.log)}")
             if self._clock.monotonic() > deadline:
                 raise RuntimeError(f"Kafka did not answer in {_START_TIMEOUT_S:.0f} s")
             self._clock.sleep(0.1)
 
     def answers(self) -> bool:
-        """Whether it serves."""
+        """Return whether it answers."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(_API_VERSIONS)
@@ -183,7 +183,7 @@ class Node:
             return False
 
     def terminate(self) -> None:
-        """Ask it to stop, as an operator would; it takes its time, and answers meanwhile."""
+        """Ask it to stop, as an operator would; it answers until it has stopped."""
         if self._process and self.up:
             self.stopping = True
             self._process.terminate()
@@ -200,7 +200,7 @@ class Node:
             self._process.wait()
 
     def freeze(self) -> None:
-        """SIGSTOP: its connections stay open and nothing answers."""
+        """Send SIGSTOP: its connections stay open and no answer comes."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -214,7 +214,7 @@ class Node:
 
     @property
     def log(self) -> Path:
-        """What it writes."""
+        """Return its log."""
         return self.folder / "out.log"
 
     @property
@@ -229,7 +229,7 @@ class Node:
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listened on a moment ago."""
+    """Return ports of 127.0.0.1 that were free a moment ago."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     ports = [opened.getsockname()[1] for opened in sockets]
     for opened in sockets:

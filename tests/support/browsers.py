@@ -1,4 +1,4 @@
-"""The page in a real browser: Chromium as the system has it, and all that goes wrong on a page."""
+"""The page in a real browser: the system's Chromium, with all errors of the page recorded."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine's PATH")
-# What the page calls them, and /metrics.
+# Figures by their names on the page and in /metrics.
 FIGURES = {
     "published": "streamlabel_records_published_total",
     "dead": "streamlabel_records_dead_lettered_total",
     "lag": "streamlabel_offset_lag",
     "inflight": "streamlabel_inflight_records",
 }
-PATIENCE = 60_000  # ms; a busy machine's browser
+PATIENCE = 60_000  # ms; enough for a browser on a busy machine
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """It runs for the length of a `with`."""
+    """Run the browser in a `with` block."""
     with sync_playwright() as driver:
-        # A container's root has no sandbox; the only pages are our own.
+        # Root in a container has no sandbox; the browser opens only the worker's pages.
         started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield started
         started.close()
 
 
 class Visit:
-    """An open page of a worker that runs, and everything that went wrong on it."""
+    """An open page of a running worker, and the errors on it."""
 
     def __init__(self, page: Page, port: int) -> None:
         self.page, self.port = page, port
@@ -51,11 +51,11 @@ class Visit:
         expect(page.locator("#state")).to_have_text("running", timeout=PATIENCE)
 
     def shows(self, name: str, words: str) -> None:
-        """Wait for a figure to say so."""
+        """Wait until a figure has this value."""
         expect(self.page.locator(f"#{name}")).to_have_text(words, timeout=PATIENCE)
 
     def shows_metrics(self) -> None:
-        """Wait for the figures to be those of /metrics, which count no more."""
+        """Wait until the figures equal those of /metrics, which no longer change."""
         found = scrape(self.port, *FORMATS[0])
         for name, counted in FIGURES.items():
             self.shows(name, f"{total(found, counted):,.0f}")
@@ -66,7 +66,7 @@ class Visit:
             assert re.search(rf"{label}\s+{number:,.0f} · ", shown), shown
 
     def moves(self, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Wait until the chart of texts tells some, and looks another way than it did before."""
+        """Wait until the chart of texts has points and looks different than before."""
         chart = self.page.locator("#chart-texts")
         expect(chart.locator("canvas")).to_be_visible(timeout=PATIENCE)
         before = chart.locator("canvas").screenshot()

@@ -1,10 +1,10 @@
-"""A clock that a test moves."""
+"""A clock moved by a test."""
 
 from __future__ import annotations
 
 
 class HandClock:
-    """Goes only when it is moved."""
+    """Stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,6 +1,6 @@
-"""Stand-ins for what is at the worker's edges: producer, group, source, pipeline.
+"""Test doubles for the edges of the worker: producer, group, source, pipeline.
 
-The test answers in the broker's place. The futures are the client's own.
+The test answers instead of the broker. The futures are real ones of the client.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from worker.core.records import Encoded, MicroBatch, Partition, RawRecord, Recor
 
 
 def outcome(offset: int, *, partition: int = 0, epoch: int = 1) -> Encoded:
-    """A result, on its way to topic `out`."""
+    """Return a result for topic `out`."""
     ref = RecordRef("in", partition, offset, epoch)
     return Encoded(ref, "out", None, b"{}", [], 0, label="POSITIVE", score=0.75)
 
@@ -29,15 +29,14 @@ def offsets(outcomes: Iterable[Encoded]) -> list[int]:
 
 
 class Producer:
-    """In place of a `Publisher`.
+    """A fake `Publisher`.
 
     Attributes:
         sent: outcomes and their futures.
-        before: called before anything is asked of the client, with the name of what is asked; may
-            raise.
-        forgets: whether it does nothing for what it was given.
-        leader: whether there is a broker for any partition.
-        ends: what was done to end it, in order.
+        before: called before each call of the client with its name; may raise.
+        forgets: whether it ignores the records that it gets.
+        leader: whether partitions have a leader.
+        ends: the calls that ended it, in order.
     """
 
     def __init__(self, before: Callable[[str], None] = lambda _: None) -> None:
@@ -49,11 +48,11 @@ class Producer:
 
     @property
     def offsets(self) -> list[int]:
-        """The offsets that were sent."""
+        """Return the offsets that were sent."""
         return offsets(one for one, _ in self.sent)
 
     def acknowledge(self, *some: int) -> None:
-        """The broker's answer for these offsets (default: all that was sent)."""
+        """Answer for these offsets as the broker would (default: all that were sent)."""
         for one, future in self.sent:
             if not some or one.ref.offset in some:
                 future.success(None)
@@ -110,12 +109,12 @@ class Producer:
         self.ends.append(words)
         self.before(how)
         for _, future in self.sent:
-            if not future.is_done:  # as the client does with what it drops
+            if not future.is_done:  # as the client does with dropped records
                 future.failure(KafkaError(how))
 
 
 class Group:
-    """In place of a source: which assignments stand, and whether anybody knows."""
+    """A fake source: the current assignments, and whether the membership is in doubt."""
 
     def __init__(self) -> None:
         self.epoch = 1
@@ -130,17 +129,17 @@ class Group:
 
 
 class Source:
-    """In place of a `KafkaSource`.
+    """A fake `KafkaSource`.
 
     Attributes:
-        script: what each poll does, and the records that it returns; a worker that polls when there
-            is nothing left calls `at_end`.
-        before: called before anything else is asked, with the name of what is asked; may raise.
-        asked: the most records that each poll wanted.
-        told: what else was asked, in order.
+        script: the action of each poll, which returns its records; a poll after the last one calls
+            `at_end`.
+        before: called before each other call with its name; may raise.
+        asked: the record limit of each poll.
+        told: the other calls, in order.
         commits: offsets that were committed, in order.
-        answers: what is called with the answer of each commit that was not waited for.
-        end, at: of every partition, and the position in each.
+        answers: the callbacks of asynchronous commits.
+        end, at: the end offset and the position, the same in every partition.
     """
 
     def __init__(self, clock: HandClock, at_end: Callable[[], object]) -> None:
@@ -205,7 +204,7 @@ class Source:
 
 
 class Pipe:
-    """In place of a `Pipeline`: takes every batch at once and does nothing with it."""
+    """A fake `Pipeline`: accepts every batch at once and ignores it."""
 
     def __init__(self) -> None:
         self.stages: tuple[Any, ...] = ()
@@ -231,7 +230,7 @@ class Pipe:
 
 
 class Sink:
-    """In place of a sink. Counts how often it was told to request_commit, and notes what it was to keep."""
+    """A fake sink that counts `request_commit` calls and records the offsets to keep."""
 
     def __init__(self, *, commits_offsets: bool = False) -> None:
         self.commits_offsets = commits_offsets

@@ -1,4 +1,4 @@
-"""Figures as a bench might have measured them, for tests of what is made of figures."""
+"""Figures as a bench might measure them, for tests of plans and tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.bench.figures import (
 
 
 def load(share: float, p99: float | None) -> Load:
-    """At a capacity of 100 texts/s."""
+    """Return loads measured at a capacity of 100 texts/s."""
     return Load(share=share, rate=100 * share, records=2000, p50=5.0, p99=p99, p999=None)
 
 

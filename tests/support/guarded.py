@@ -1,4 +1,4 @@
-"""An Apache Kafka that asks who you are, and lets `worker` do only what it was granted."""
+"""An Apache Kafka with authentication, where the user `worker` has only the granted rights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ WORKER = {
     "kafka__sasl_mechanism": "PLAIN",
     "kafka__sasl_username": "worker",
     "kafka__sasl_password": "w",
-    "kafka__session_timeout": 6,  # who may not leave the group is waited for
+    "kafka__session_timeout": 6,  # the group waits for a member without the right to leave
 }
 AUDITOR = (
     *("--kafka-security-protocol", "SASL_PLAINTEXT", "--kafka-sasl-mechanism", "PLAIN"),
@@ -63,7 +63,7 @@ TRANSACTIONS: Right = (
     f"{TOPICS.group}-",
     ACLOperation.WRITE,
 )
-# Without them a worker guesses the topics' limits.
+# Without them a worker assumes default limits of the topics.
 CONFIGS: list[Right] = [
     (ResourceType.TOPIC, name, ACLOperation.DESCRIBE_CONFIGS)
     for name in (TOPICS.input, TOPICS.output, TOPICS.dead)
@@ -71,7 +71,7 @@ CONFIGS: list[Right] = [
 
 
 def grant(admin: KafkaAdminClient, rights: Sequence[Right]) -> None:
-    """Returns when the broker has taken note."""
+    """Return once the broker applies it."""
     allow = ACLPermissionType.ALLOW
     answer = admin.create_acls(
         [
@@ -83,7 +83,7 @@ def grant(admin: KafkaAdminClient, rights: Sequence[Right]) -> None:
 
 
 def take_away(admin: KafkaAdminClient, right: Right) -> None:
-    """Returns when the broker has taken note."""
+    """Return once the broker applies it."""
     kind, name, operation = right
     pattern = ResourcePatternFilter(kind, name, _extent(name))
     admin.delete_acls([ACLFilter("User:worker", "*", operation, ACLPermissionType.ALLOW, pattern)])

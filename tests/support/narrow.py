@@ -1,6 +1,6 @@
-"""A worker with an obedient model and little address space: `-m tests.support.narrow BYTES SETTINGS`.
+"""A worker with a scripted model and little memory: `-m tests.support.narrow BYTES SETTINGS`.
 
-Settings are JSON, by path. It runs until SIGTERM; exits 1 on a fault, which is its last line.
+Settings are JSON, by path. It runs until SIGTERM, or exits with 1 and the fault as its last line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from worker.signals import stop_on_signals
 
 
 def main(limit: int, chosen: dict[str, object]) -> int:
-    """Run; returns the exit code."""
+    """Run the worker and return the exit code."""
     settings, clock, metrics = load(chosen, environ={}).settings, SystemClock(), Metrics()
     configure("info", "json")
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -1,4 +1,4 @@
-"""An Apache Kafka of a test's own, to stop, freeze and damage."""
+"""An Apache Kafka for a single test, to stop, freeze and damage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.settings import read_environment
 
 
 def own_kafka(overrides: dict[str, str] | None = None) -> ApacheKafka:
-    """Enter it to start it; skips the test where no distribution is at hand."""
+    """Return a broker that starts on `with`; skip the test if there is no distribution."""
     home = read_environment("KAFKA_HOME")
     if not home:
         pytest.skip("needs an Apache Kafka of its own to break: set KAFKA_HOME")
@@ -24,13 +24,13 @@ def own_kafka(overrides: dict[str, str] | None = None) -> ApacheKafka:
 
 
 def named(kafka: ApacheKafka) -> Broker:
-    """As tests know the shared one."""
+    """Return it as the same type as the shared broker."""
     return Broker(kafka.bootstrap_servers, "apache", "its own")
 
 
 @contextlib.contextmanager
 def admin_of(kafka: ApacheKafka, topics: Topics, **options: Any) -> Iterator[KafkaAdminClient]:
-    """An admin client, with the three topics made."""
+    """Return an admin client; the three topics exist."""
     client = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers, **options)
     names = [topics.input, topics.output, topics.dead]
     with contextlib.closing(client):

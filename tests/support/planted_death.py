@@ -1,7 +1,6 @@
 """`streamlabel` with a thread that dies at its third piece of work.
 
-`python -m tests.support.planted_death THREAD run ...`: a child process of the tests; nothing of it is
-within reach of the worker that people run.
+`python -m tests.support.planted_death THREAD run ...` is a child process of the tests only.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from worker.core.decoder import Decoder
 from worker.core.encoder import Encoder
 from worker.runtime.labelling import Labeller
 
-# A thread that raises SystemExit ends without a word: nobody but the worker could tell of it.
+# Python ends a thread that raises SystemExit silently; only the worker can report it.
 PLACES: dict[str, tuple[type, str, type[BaseException]]] = {
     "main": (Decoder, "decode", LookupError),
     "tokenise": (Labeller, "tokenise", SystemExit),
@@ -25,7 +24,7 @@ PLACES: dict[str, tuple[type, str, type[BaseException]]] = {
 
 
 def plant(thread: str) -> None:
-    """Make the work of one thread fail, once."""
+    """Make one piece of work of a thread fail."""
     owner, name, death = PLACES[thread]
     work, calls = getattr(owner, name), itertools.count(1)
 

@@ -1,4 +1,4 @@
-"""Records to test with."""
+"""Records for tests."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def raw(
     headers: Headers = (),
     polled_at: float = 0.0,
 ) -> RawRecord:
-    """A polled record of topic `in`."""
+    """Return a polled record of topic `in`."""
     ref = RecordRef("in", partition, offset, epoch)
     return RawRecord(ref, 1_700_000_000_000, key, value, headers, polled_at)
 
 
 def item(offset: int = 0, text: str = "hi", *, partition: int = 0) -> WorkItem:
-    """A record whose text was read."""
+    """Return a record with its decoded text."""
     return WorkItem(raw(offset, partition=partition), text)
 
 
 def invalid(offset: int = 0) -> InvalidRecord:
-    """A record whose text could not be read."""
+    """Return a record that could not be decoded."""
     return InvalidRecord(raw(offset, b"\xff"), DeadLetterReason.NOT_UTF8, "not UTF-8")

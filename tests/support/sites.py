@@ -1,4 +1,4 @@
-"""A worker's HTTP without the worker: metrics that a test counts, and a thread for its stages."""
+"""The HTTP server of a worker alone, with metrics set by tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def post(port: int, text: Any, **headers: str) -> tuple[int, str]:
-    """What the page's box gets for an answer."""
+    """Return the answer to a text asked on the page."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("POST", "/classify", json.dumps({"text": text}), JSON | headers)
         answer = connection.getresponse()
@@ -32,7 +32,7 @@ def post(port: int, text: Any, **headers: str) -> tuple[int, str]:
 
 
 class Well:
-    """Health that a test sets."""
+    """Health set by a test."""
 
     verdict: Verdict = (True, "running")
 
@@ -44,7 +44,7 @@ class Well:
 
 
 class Counted(Metrics):
-    """Metrics that know how often they were read."""
+    """Metrics that count how often they are read."""
 
     reads = 0
 
@@ -60,7 +60,7 @@ class Counted(Metrics):
 
 
 class Site:
-    """A worker's HTTP, and a thread in place of its stages."""
+    """The HTTP server of a worker, and one thread instead of its stages."""
 
     def __init__(self, **settings: object) -> None:
         self.metrics, self.health = Counted(), Well()
@@ -85,7 +85,7 @@ class Site:
                 self.box.infer()
 
     def label(self, *texts: str, label: str = "POSITIVE") -> None:
-        """As if these texts had just gone through."""
+        """Pretend that these texts were just labelled."""
         prediction = Prediction((0.1, 0.9), 3, truncated=False)
         self.posts.note([Classified(item(n, text), prediction) for n, text in enumerate(texts)])
         now_ms = clock.wall_ms()

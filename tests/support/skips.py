@@ -1,7 +1,7 @@
-"""Skips that are expected, and why. With `--strict-skips`, as CI runs, any other one fails the run.
+"""Expected skips and their reasons. With `--strict-skips`, as in CI, any other skip fails the run.
 
-A test that skips because a package happens to be missing would go unnoticed for ever. Hooks of
-pytest, which `conftest` takes over.
+Otherwise a test that skips because of a missing package would go unnoticed. `conftest` imports
+these hooks of pytest.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Final
 
 import pytest
 
-# How a reason begins -> why it is no fault of the machine that CI runs on.
+# Start of a reason -> why the skip is expected on the CI machine.
 EXPECTED: Final = {
     "docker compose is not installed": "CI may itself run in a container; the file is also held to "
     "the published schema of compose files",
     "STREAMLABEL_REFERENCE_MODEL names": "the reference model comes from a hub, which CI may not reach",
     "this machine has no IPv6": "a network may have none",
 }
-# The same where there is no Apache Kafka to start; the last lines of a run say which broker it was.
+# The same without Apache Kafka; the last lines of a run name the broker.
 WITHOUT_KAFKA: Final = {
     "the embedded broker": "it can't do all that Kafka does",
     "needs an Apache Kafka of its own": "to break it",
@@ -26,7 +26,7 @@ WITHOUT_KAFKA: Final = {
 
 
 def expected(reason: str) -> bool:
-    """Whether a skip for this reason is on the list."""
+    """Return whether a skip for this reason is expected."""
     without = {} if os.environ.get("KAFKA_HOME") else WITHOUT_KAFKA
     return reason.startswith((*EXPECTED, *without))
 
@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Of several processes that share the tests, the first one hears of every report.
+    # The first of several test processes gets every report.
     if config.getoption("--strict-skips") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Strict())
 

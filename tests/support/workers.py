@@ -1,4 +1,4 @@
-"""Workers to break: real processes, and threads with a model that does as it is told."""
+"""Workers under test: real processes, and threads with a scripted model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Record = tuple[bytes | None, bytes | None]
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 60.0, what: str = "it") -> None:
-    """Poll a condition; a test that waits in vain says what for."""
+    """Poll a condition; a timeout names it."""
     deadline = clock.monotonic() + timeout
     while not condition():
         assert clock.monotonic() < deadline, f"waited {timeout:g} s in vain until {what}"
@@ -62,11 +62,11 @@ def flags(broker: Broker, topics: Topics) -> dict[str, Any]:
     } | (NEEDS if broker.kind == "embedded" else {})
 
 
-# -- topics in and out -------------------------------------------------------------------------
+# -- topics -------------------------------------------------------------------------
 
 
 def produce(broker: Broker, topic: str, records: Sequence[Record], **more: Any) -> None:
-    """Send (key, value) pairs; returns when all are acknowledged."""
+    """Send (key, value) pairs; return when all are acknowledged."""
     producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers.split(","), acks="all")
     sent = [producer.send(topic, key=key, value=value, **more) for key, value in records]
     for one in sent:
@@ -75,7 +75,7 @@ def produce(broker: Broker, topic: str, records: Sequence[Record], **more: Any) 
 
 
 def texts(number: int, start: int = 0, more: str = "") -> list[Record]:
-    """JSON texts, keyed by one of seven authors; each ends in `more`."""
+    """Return JSON texts, keyed by one of seven authors; each ends in `more`."""
     return [
         (
             f"author-{n % 7}".encode(),
@@ -86,7 +86,7 @@ def texts(number: int, start: int = 0, more: str = "") -> list[Record]:
 
 
 def read(broker: Broker, topic: str, partitions: int) -> list[Any]:
-    """Every committed record of a topic, partition by partition."""
+    """Return every committed record of a topic, partition by partition."""
     consumer = KafkaConsumer(
         bootstrap_servers=broker.bootstrap_servers.split(","),
         isolation_level="read_committed",
@@ -105,14 +105,14 @@ def read(broker: Broker, topic: str, partitions: int) -> list[Any]:
 
 
 def count(broker: Broker, topics: Topics) -> int:
-    """Outcomes so far."""
+    """Return the number of outcomes so far."""
     return sum(
         len(read(broker, topic, topics.partitions)) for topic in (topics.output, topics.dead)
     )
 
 
 def audit(broker: Broker, topics: Topics, *more: str, timeout: float = 120) -> dict[str, Any]:
-    """What `streamlabel audit` says of the topics."""
+    """Return the report of `streamlabel audit`."""
     command = [
         *(sys.executable, "-P", "-m", "worker", "audit", "--json"),
         *_at(broker, topics),
@@ -125,7 +125,7 @@ def audit(broker: Broker, topics: Topics, *more: str, timeout: float = 120) -> d
 
 
 def check(broker: Broker, topics: Topics, *more: str) -> str:
-    """What `streamlabel check` prints of a broker and its topics, where all is well."""
+    """Return the output of `streamlabel check`, which must succeed."""
     command = [
         *(sys.executable, "-m", "worker", "check", "--only-changed", "--model", "bundled"),
         *_at(broker, topics),
@@ -151,7 +151,7 @@ def needs_kafka(broker: Broker, why: str) -> None:
 
 
 def alter(admin: KafkaAdminClient, topic: str, **configs: str) -> None:
-    """Set a topic's options, `_` for the dot."""
+    """Set options of a topic; `_` stands for the dot."""
     given = {name.replace("_", "."): value for name, value in configs.items()}
     admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=given)])
 
@@ -160,7 +160,7 @@ def alter(admin: KafkaAdminClient, topic: str, **configs: str) -> None:
 
 
 class Partitions:
-    """A handler that notes what it is told, and lets go of nothing before it is `drained`."""
+    """A handler that records its calls and revokes nothing before `drained` is set."""
 
     def __init__(self, drained: threading.Event | None = None) -> None:
         self.told: list[str] = []
@@ -189,7 +189,7 @@ class Partitions:
 
 
 class WorkerProcess:
-    """`streamlabel run` as in production."""
+    """A `streamlabel run` process, as in production."""
 
     def __init__(
         self,
@@ -212,7 +212,7 @@ class WorkerProcess:
             self.process = subprocess.Popen(command, stderr=sink, env=child_environment())
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and body; 0 where nobody answers."""
+        """Return status and body; status 0 without an answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
@@ -223,13 +223,13 @@ class WorkerProcess:
             return 0, ""
 
     def metric(self, name: str) -> float:
-        """The sum of a metric's series."""
+        """Return the sum of the series of a metric."""
         lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith(name)]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     @property
     def published(self) -> float:
-        """How many results it has published."""
+        """Return the number of published results."""
         return self.metric("streamlabel_records_published_total")
 
     def wait_ready(self) -> None:
@@ -242,12 +242,12 @@ class WorkerProcess:
         wait_until(ready, 120, "the worker is ready")
 
     def stop(self, timeout: float = 60) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM and return the exit code."""
         self.process.terminate()
         return self.process.wait(timeout)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self.process.kill()
         self.process.wait(30)
 
@@ -257,7 +257,7 @@ class WorkerProcess:
 
 @dataclass
 class ObedientModel:
-    """Tokeniser and classifier in one; `on_predict` sees the texts and may raise or wait."""
+    """A tokenizer and classifier in one; `on_predict` gets the texts and may raise or wait."""
 
     on_predict: Callable[[list[str]], None] = lambda _: None
     on_tokenise: Callable[[list[str]], None] = lambda _: None
@@ -280,7 +280,7 @@ class ObedientModel:
 
 
 class WorkerThread:
-    """The whole worker but for its model and its process."""
+    """The whole worker on a thread of the test, with a scripted model."""
 
     def __init__(
         self,
@@ -308,24 +308,24 @@ class WorkerThread:
         self.thread.start()
 
     def stop(self, timeout: float = 60) -> None:
-        """As SIGTERM does; raises what the worker died of."""
+        """Stop it as SIGTERM does; raise the error that ended the worker."""
         self.stop_event.set()
         self.join(timeout)
         if self.error:
             raise self.error
 
     def join(self, timeout: float = 60) -> None:
-        """Wait until it ends by itself."""
+        """Wait until it ends without being stopped."""
         self.thread.join(timeout)
         assert not self.thread.is_alive(), "the worker did not end"
 
     def value(self, name: str, **labels: str) -> float:
-        """A metric's value."""
+        """Return the value of a metric."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
     @property
     def published(self) -> float:
-        """How many results it has published."""
+        """Return the number of published results."""
         return self.value("streamlabel_records_published_total")
 
 
@@ -337,7 +337,7 @@ def running(
     tracing: Tracing | None = None,
     **more: Any,
 ) -> Iterator[WorkerThread]:
-    """A worker for the length of a `with`; `more` are settings by path, `__` for the dot."""
+    """Run a worker in a `with` block; `more` are settings by path, with `__` for the dot."""
     chosen = flags(broker, topics) | {k.replace("__", "."): v for k, v in more.items()}
     settings = load(chosen, environ={}).settings
     model = model or ObedientModel()
