@@ -14,7 +14,7 @@ from tests.support.clocks import HandClock
 from tests.support.doubles import Group, Producer, offsets, outcome
 from worker.core.records import Completion, Encoded
 from worker.core.replacement import final
-from worker.core.terms import Refusal
+from worker.core.topic_limits import Refusal
 from worker.errors import AccessDenied, BrokerAway, PublishRefused, StreamlabelError
 from worker.kafka_io import transactions
 from worker.kafka_io.refusals import NotSent, refusal_of
@@ -80,8 +80,8 @@ def test_a_refusal_is_of_a_kind_and_has_the_brokers_words(error: Exception, kind
     refusal = refusal_of(error)
     assert refusal is not None
     assert refusal.kind == kind
-    assert type(error).__name__ in refusal.words
-    assert "None" not in refusal.words
+    assert type(error).__name__ in refusal.message
+    assert "None" not in refusal.message
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_the_mates_of_a_refused_record_are_sent_again_in_order(plain: Plain) -> 
     assert kinds(second)[3:] == [("dead", 2)]
     second.acknowledge(2)
     assert plain.completed == [0, 1, 2, 3, 4]
-    assert [refusal.words for _, refusal in plain.desk.asked if refusal] == [
+    assert [refusal.message for _, refusal in plain.desk.asked if refusal] == [
         f"InvalidRecordError: {INVALID}"
     ]
 

@@ -119,11 +119,11 @@ def _broker(settings: Settings) -> Found:
 
 
 def _topics(settings: Settings) -> Found:
-    from worker.runtime.topics import topic_warnings
+    from worker.runtime.topics import suitability_warnings
 
     found = _there(settings)
     partitions = (f"{name} ({info.partitions} partitions)" for name, info in found.items())
-    return Found(", ".join(partitions), tuple(topic_warnings(settings, found)))
+    return Found(", ".join(partitions), tuple(suitability_warnings(settings, found)))
 
 
 def _there(settings: Settings) -> dict[str, TopicInfo]:
@@ -159,8 +159,8 @@ def _records(settings: Settings) -> Found:
     sample = Sample(settings.input)
     for record in newest(settings, _SAMPLED, SystemClock()):
         sample.note(record)
-    told, limit = sample.told(), settings.max_unreadable_ratio
-    if sample.worst > limit:
+    told, limit = sample.summary(), settings.max_unreadable_ratio
+    if sample.unreadable_share > limit:
         raise Fatal(f"{told} A worker stops at such a share (max_unreadable_ratio is {limit:g})")
     return Found(f"{sample.records} looked at", (told,)) if sample.doubtful else Found(told)
 
@@ -182,11 +182,11 @@ def _model(settings: Settings) -> Found:
 
 def _of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
     """A warning where they may not fit their topic. A missing topic has its own part."""
-    from worker.runtime.topics import size_warning
+    from worker.runtime.topics import result_size_warning
 
     try:
         topics = _there(settings)
     except (Fatal, BrokerAway):
         return ()
-    said = size_warning(settings, topics, card)
+    said = result_size_warning(settings, topics, card)
     return (said,) if said else ()

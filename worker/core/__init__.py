@@ -1,1 +1,1 @@
-"""Pure decisions: no threads, no I/O, no reading of the clock (`now` is an argument)."""
+"""Pure decisions: no threads, no I/O, and no reading of the clock (`now` is an argument)."""

@@ -16,7 +16,7 @@ from kafka import errors
 
 from worker.core.records import Encoded, Partition, RecordRef
 from worker.core.replacement import ReplaceOutcome
-from worker.core.terms import Refusal
+from worker.core.topic_limits import Refusal
 from worker.errors import PublishRefused
 from worker.kafka_io.translation import plain, translate
 

@@ -30,7 +30,7 @@ from worker.core.model import Classifier, Tokeniser
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
 from worker.core.records import ModelCard
-from worker.core.terms import Terms
+from worker.core.topic_limits import TopicLimits
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions, OutcomeObserver
 from worker.runtime.context import InFlight, Limits, OffsetControl, RecordPath, WorkerContext
@@ -66,12 +66,12 @@ def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
     )
 
 
-def build_encoder(settings: Settings, terms: dict[str, Terms], card: ModelCard) -> Encoder:
+def build_encoder(settings: Settings, limits: dict[str, TopicLimits], card: ModelCard) -> Encoder:
     """Return the encoder of results and dead letters.
 
     Args:
         settings: name the topics and the format.
-        terms: of each output topic.
+        limits: of each output topic.
         card: of the model.
     """
     topics = settings.topics
@@ -79,8 +79,8 @@ def build_encoder(settings: Settings, terms: dict[str, Terms], card: ModelCard) 
         settings.output,
         card,
         version=version("streamlabel"),
-        terms=terms[topics.output],
-        dead_letter_terms=terms[topics.dead_letters],
+        limits=limits[topics.output],
+        dead_letter_limits=limits[topics.dead_letters],
     )
 
 

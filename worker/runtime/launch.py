@@ -20,7 +20,7 @@ from worker.core.model import Classifier, Tokeniser
 from worker.core.pace import Pace
 from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
-from worker.core.terms import Terms
+from worker.core.topic_limits import TopicLimits
 from worker.core.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicInfo
 from worker.errors import BrokerAway
 from worker.http.feeds import ModelFeeds, PageFeeds
@@ -44,7 +44,7 @@ from worker.runtime.progress import Progress
 from worker.runtime.rebalance import RebalanceListener
 from worker.runtime.service import Worker
 from worker.runtime.stage import StageControl
-from worker.runtime.topics import count_members, require, size_warning, topic_warnings
+from worker.runtime.topics import count_members, require, result_size_warning, suitability_warnings
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 
@@ -128,9 +128,9 @@ class Launcher:
         `undo` closes the clients if a later part can't be built.
         """
         settings, context = self._settings, self._context
-        terms = {name: Terms.of(topics[name]) for name in settings.topics.outputs}
-        encoder = build_encoder(settings, terms, classifier.card)
-        replace_outcome = OutcomeReplacer(encoder, terms, context.clock.wall_ms).replace
+        limits = {name: TopicLimits.of(topics[name]) for name in settings.topics.outputs}
+        encoder = build_encoder(settings, limits, classifier.card)
+        replace_outcome = OutcomeReplacer(encoder, limits, context.clock.wall_ms).replace
         work, listener = build_in_flight(settings, context), RebalanceListener()
         members = count_members(settings.kafka)  # before it is one itself
         source = self._retry_until_stopped(lambda: KafkaSource(settings, listener, context.clock))
@@ -192,8 +192,8 @@ class Launcher:
         Raises:
             SettingsError: no result of the model would fit its topic.
         """
-        warnings = topic_warnings(self._settings, topics)
-        if warning := size_warning(self._settings, topics, card):
+        warnings = suitability_warnings(self._settings, topics)
+        if warning := result_size_warning(self._settings, topics, card):
             warnings.append(warning)
         for text in warnings:
             log.warning(text)

@@ -13,8 +13,8 @@ from contextlib import suppress
 
 from worker.core.encoder import Encoder
 from worker.core.records import ModelCard
-from worker.core.terms import Terms
-from worker.core.topics import Output, TopicInfo, doubts, too_small
+from worker.core.topic_limits import TopicLimits
+from worker.core.topics import Output, TopicInfo, size_warning, topic_warnings
 from worker.errors import SettingsError, StreamlabelError, TopicMissing
 from worker.kafka_io.admin import Admin
 from worker.logs import get_logger
@@ -48,10 +48,10 @@ def require(settings: Settings) -> dict[str, TopicInfo]:
     return {name: info for name, info in known.items() if info is not None}
 
 
-def topic_warnings(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[str]:
+def suitability_warnings(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[str]:
     """Return warnings about topics that do not suit each other, a sentence each."""
     source, output, dead_letters = settings.topics.all
-    return doubts(
+    return topic_warnings(
         topics[source],
         Output(output, topics[output]),
         Output(dead_letters, topics[dead_letters]),
@@ -59,7 +59,7 @@ def topic_warnings(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[
     )
 
 
-def size_warning(
+def result_size_warning(
     settings: Settings, topics: Mapping[str, TopicInfo], card: ModelCard
 ) -> str | None:
     """Return a warning if a result of the model may be larger than its topic accepts.
@@ -68,9 +68,11 @@ def size_warning(
         SettingsError: every result would be too large.
     """
     name = settings.topics.output
-    encoder = Encoder(settings.output, card, version="", terms=Terms(), dead_letter_terms=Terms())
+    encoder = Encoder(
+        settings.output, card, version="", limits=TopicLimits(), dead_letter_limits=TopicLimits()
+    )
     smallest, usual = encoder.sizes()
-    warning = too_small(Output(name, topics[name]), smallest, usual, len(card.labels))
+    warning = size_warning(Output(name, topics[name]), smallest, usual, len(card.labels))
     if warning and smallest > (topics[name].max_message_bytes or 0):
         raise SettingsError(warning)
     return warning
