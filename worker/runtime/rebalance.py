@@ -24,7 +24,7 @@ from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition
-from worker.kafka_io.listener import RebalanceHandler, Where
+from worker.kafka_io.listener import RebalanceHandler, StartFrom
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.cleanup import CleanupSteps
@@ -35,7 +35,7 @@ log = get_logger(__name__)
 
 _ABSORB_WAIT = 0.1  # seconds
 _COMMIT_SHARE = 5  # this part of the drain's time is left for the commit
-_START_MESSAGES: Mapping[Where, str] = {
+_START_MESSAGES: Mapping[StartFrom, str] = {
     "earliest": "the group has no offsets: starting at the earliest",
     "latest": "the group has no offsets: starting at the latest",
 }
@@ -66,7 +66,9 @@ class RebalanceListener:
     def on_lost(self, partitions: Iterable[Partition]) -> None:
         self._connected.on_lost(partitions)
 
-    def on_begun(self, positions: Mapping[Partition, int], where: Where) -> Mapping[Partition, int]:
+    def on_begun(
+        self, positions: Mapping[Partition, int], where: StartFrom
+    ) -> Mapping[Partition, int]:
         return self._connected.on_begun(positions, where)
 
     def on_skipped(self, partition: Partition, offsets: range) -> None:
@@ -143,7 +145,9 @@ class Rebalance:
         self._release(lost, "lost")
         log.warning("partitions lost: their records in flight are ignored, expect duplicates")
 
-    def on_begun(self, positions: Mapping[Partition, int], where: Where) -> Mapping[Partition, int]:
+    def on_begun(
+        self, positions: Mapping[Partition, int], where: StartFrom
+    ) -> Mapping[Partition, int]:
         """Commit where the group starts, before any record is read.
 
         Without this commit, the next worker would choose the position again; at the end of the
