@@ -249,5 +249,5 @@ def test_the_states_and_their_numbers_never_change() -> None:
     ],
 )
 def test_other_transitions_are_refused(old: State, new: State) -> None:
-    with pytest.raises(ValueError, match="no way"):
+    with pytest.raises(ValueError, match="not allowed"):
         check_transition(old, new)
