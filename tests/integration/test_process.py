@@ -146,7 +146,9 @@ def test_metrics_and_health_of_a_running_worker(
     wait_until(lambda: worker.metric("streamlabel_inflight_records") == 0, what="none in flight")
     assert worker.stop() == 0
     lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
-    assert {"model ready", "partitions assigned", "stopped"} <= {line["message"] for line in lines}
+    messages = ["model ready", "starting", "joining group", "partitions assigned", "stopped"]
+    assert [line["message"] for line in lines if line["message"] in messages] == messages
+    assert (lines[-1]["labelled"], lines[-1]["dead_letters"]) == (40, 2)
     assert "post number" not in worker.log.read_text()
 
 

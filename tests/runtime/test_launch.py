@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from importlib.metadata import version
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
 from tests.support.doubles import Producer, Source
@@ -29,7 +31,7 @@ class Bench:
         self.source, self.producer = Source(self.clock, self.stop.set), Producer()
         self.topics = {name: TopicInfo(1, 1) for name in self.settings.topics.all}
         patch.setattr(launch, "require", lambda _: self.topics)
-        patch.setattr(launch, "count_members", lambda _: 0)
+        patch.setattr(launch, "count_members", lambda _: 2)
         patch.setattr(launch, "KafkaSource", lambda *_: self.source)
         patch.setattr(launch, "Publisher", lambda *_: self.producer)
 
@@ -78,6 +80,18 @@ def test_the_consumer_is_closed_if_the_worker_is_stopped_while_it_waits_for_a_pr
     monkeypatch.setattr(launch, "Publisher", away)
     bench.run()
     assert bench.source.calls == ["close"]
+
+
+def test_the_start_is_logged_with_what_the_worker_connects(bench: Bench) -> None:
+    with capture_logs() as lines:
+        bench.run()
+    start, join = (line for line in lines if line["event"] in ("starting", "joining group"))
+    assert start["version"] == version("streamlabel")
+    assert (start["broker"], start["group"]) == ("localhost:9092", "streamlabel")
+    assert (start["inputs"], start["delivery"]) == (["texts.in"], "at_least_once")
+    assert (start["output"], start["dead_letters"]) == bench.settings.topics.outputs
+    assert {"model", "engine"} <= start.keys()
+    assert (join["group"], join["other_members"]) == ("streamlabel", 2)
 
 
 @pytest.mark.parametrize("part", ["build_labeller", "Pipeline", "build_worker"])

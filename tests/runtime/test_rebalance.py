@@ -18,7 +18,7 @@ from worker.metrics import Metrics
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions
 from worker.runtime.progress import Progress
-from worker.runtime.rebalance import Rebalance
+from worker.runtime.rebalance import Rebalance, RebalanceListener
 
 P0, P1 = Partition("in", 0), Partition("in", 1)
 DRAIN = 20.0
@@ -209,3 +209,26 @@ def test_offsets_that_retention_removed_are_counted_and_logged(bench: Bench) -> 
     assert bench.value("offsets_skipped_total") == 7
     (line,) = lines
     assert (line["partition"], line["first"], line["last"]) == ("in[0]", 3, 9)
+
+
+# -- the listener ------------------------------------------------------------------------------
+
+
+def test_the_listener_forwards_to_the_handler_that_is_connected(bench: Bench) -> None:
+    listener = RebalanceListener()
+    listener.connect(bench.rebalance)
+    listener.on_revoked([P0])
+    assert bench.offsets.partitions == (P1,)
+    listener.on_lost([P1])
+    assert bench.offsets.partitions == ()
+    listener.on_assigned({P0: 2})
+    assert bench.offsets.partitions == (P0,)
+    assert listener.on_begun({P0: 7}, "earliest") == {P0: 7}
+    listener.on_skipped(P0, range(3, 10))
+    assert bench.value("offsets_skipped_total") == 7
+
+
+def test_a_listener_without_a_handler_refuses_partitions() -> None:
+    """They would be polled and not tracked."""
+    with pytest.raises(RuntimeError, match="before its rebalance handler was connected"):
+        RebalanceListener().on_assigned({P0: 1})

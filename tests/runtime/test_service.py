@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
 from tests.support.doubles import Pipe, Sink, Source
@@ -93,6 +94,25 @@ def test_records_are_handed_on_in_poll_order_and_committed_once_acknowledged(ben
     assert bench.source.calls[-1] == "close"
     assert bench.pipe.calls == ["start", "close"]
     assert bench.progress.state is State.STOPPED
+
+
+def test_throughput_is_logged_each_minute_and_totals_at_the_stop(bench: Bench) -> None:
+    bench.source.end, bench.source.at = 7, {P0: 5, P1: 7}
+    bench.then(
+        polled(0, 0, 1, 4),
+        doing(lambda: bench.acknowledge(0, 0, 1)),
+        doing(lambda: bench.acknowledge(0, 4)),
+        doing(lambda: bench.clock.sleep(90)),
+    )
+    with capture_logs() as lines:
+        bench.worker.run()
+    stopped = lines[-1]
+    assert stopped["event"] == "stopped"
+    assert (stopped["labelled"], stopped["dead_letters"]) == (3, 0)
+    assert stopped["offsets_committed"] == 5, "gaps included"
+    assert stopped["uptime_seconds"] >= 90
+    (line,) = [line for line in lines if line["event"].startswith("labelled")]
+    assert (line["labelled"], line["lag"]) == (3, 2)
 
 
 def test_a_worker_does_not_commit_if_its_sink_does() -> None:

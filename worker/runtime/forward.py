@@ -49,7 +49,7 @@ def tokenise(
     def tokenise_alone(position: int) -> list[ModelInput]:
         step()
         inputs = tokeniser.tokenise([texts[position]])
-        return [replace(one, positions=(position,) * len(one.positions)) for one in inputs]
+        return [replace(cut, positions=(position,) * len(cut.positions)) for cut in inputs]
 
     # At least one text breaks the tokenizer. Each is tried alone, to find which.
     results = isolate(
@@ -88,8 +88,8 @@ class ForwardPasses:
         Raises:
             Exception: an error that no text caused stops the worker (`core.faults.disposition`).
         """
-        for one in self._budget.cut(model_input):
-            yield from zip(one.positions, self._pass(one, step), strict=True)
+        for part in self._budget.cut(model_input):
+            yield from zip(part.positions, self._pass(part, step), strict=True)
 
     def _pass(self, model_input: ModelInput, step: Step) -> Sequence[Prediction | Failed]:
         """Run one forward pass; if it fails, as many smaller ones as needed."""

@@ -183,7 +183,8 @@ class Labeller:
 
     def _recall(self, batch: TokenisedBatch) -> None:
         """Give the texts that the cache knows their outcome."""
-        rows = [batch.texts[position] for one in batch.inputs for position in one.positions]
+        positions = [p for model_input in batch.inputs for p in model_input.positions]
+        rows = [batch.texts[position] for position in positions]
         hits = 0
         if self._cache is not None:
             for row in rows:
