@@ -13,7 +13,7 @@ from schemas import DeadLetterReason
 from tests.support.clocks import HandClock
 from tests.support.doubles import Group, Producer, offsets, outcome
 from worker.core.records import Completion, Encoded
-from worker.core.replacement import final
+from worker.core.replacement import publish_refused
 from worker.core.topic_limits import Refusal
 from worker.errors import AccessDenied, BrokerAway, PublishRefused, StreamlabelError
 from worker.kafka_io import transactions
@@ -43,7 +43,7 @@ class Desk:
         if refusal is None:
             return sent
         if sent.reason is not None:
-            raise final(sent, refusal)
+            raise publish_refused(sent, refusal)
         reason = DeadLetterReason.RESULT_REFUSED
         return replace(sent, topic="dead", reason=reason, key=b"k")
 
