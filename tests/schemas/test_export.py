@@ -160,8 +160,8 @@ def test_every_operation_uses_messages_of_its_channel(asyncapi: dict[str, Any]) 
 
 def test_the_channels_are_the_default_topics(asyncapi: dict[str, Any]) -> None:
     """The addresses are the defaults of the settings."""
-    addresses = [channel["address"] for channel in asyncapi["channels"].values()]
-    assert addresses == list(Settings().topics.all)
+    topics = Settings().topics.all
+    assert tuple(channel["address"] for channel in asyncapi["channels"].values()) == topics
 
 
 def test_the_headers_match_those_of_the_worker(asyncapi: dict[str, Any]) -> None:

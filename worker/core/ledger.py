@@ -146,7 +146,7 @@ class Ledger:
     def _unknown(
         self, kind: Kind, partition: int, offset: int, source: Source, *, older: bool
     ) -> bool:
-        """Add an outcome whose record the ledger does not have."""
+        """Add an outcome without a known record."""
         origin, at = Partition(source[0], source[1]), source[2]
         scope = self._scopes.get(origin)
         if at < self._starts.get(origin, 0):

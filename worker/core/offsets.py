@@ -143,9 +143,9 @@ class OffsetTracker:
         return True
 
     def verdicts(self) -> list[bool]:
-        """Return for each result since the last call if it was refused, in its partition's order.
+        """Return whether each result since the last call was refused, in its partition's order.
 
-        Acknowledgements have another order, as dead letters wait for the results before them.
+        Acknowledgements arrive in another order, as dead letters wait for the results before them.
         """
         verdicts, self._verdicts = self._verdicts, []
         return verdicts
@@ -198,11 +198,11 @@ class OffsetTracker:
         return {partition: offset for partition, offset in begins.items() if offset is not None}
 
     def acknowledged(self) -> dict[Partition, int]:
-        """Return the next offset to read by acknowledgements alone, unless it is committed."""
+        """Return the offsets to commit by acknowledgements alone, without the source's position."""
         return self._uncommitted({p: log.position for p, log in self._logs.items()})
 
     def committable(self) -> dict[Partition, int]:
-        """Return the next offset to read of each partition, unless it is committed."""
+        """Return the offsets to commit: the next offset to read, if it is not committed yet."""
         return self._uncommitted({p: log.passed for p, log in self._logs.items()})
 
     def _uncommitted(self, offsets: Mapping[Partition, int | None]) -> dict[Partition, int]:

@@ -56,7 +56,7 @@ class Readability:
     def note(self, entry: WorkItem | InvalidRecord, now: float) -> bool:
         """Count one record, in poll order, and return whether to hold it back.
 
-        If not, the records before it go on too.
+        If not, the held records before it are released too.
 
         Args:
             entry: the record.

@@ -1,8 +1,13 @@
 """The model: from texts to every label's probability.
 
-The only package, `bench` aside, that imports torch and transformers. Never imports kafka_io,
-runtime or cli. This file imports nothing, so that `worker.inference.bundled.prepare` and the
-command line start fast; `loading` imports torch::
+This file imports nothing, so that `worker.inference.bundled.prepare` and the command line start
+fast; `loading` imports torch.
+
+Owns: all code that needs torch or transformers, `bench` aside.
+Thread: load, tokenise, infer, lane-*; each module states its thread.
+Must not import: kafka_io, runtime, cli.
+
+The modules::
 
     checkpoint      resolves --model to a folder of checked files
     names           checks the names of the labels

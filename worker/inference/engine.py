@@ -31,8 +31,8 @@ from worker.inference.self_check import (
     Reference,
     Rows,
     difference,
-    few,
     reference_of,
+    subset_of,
 )
 from worker.logs import get_logger
 
@@ -212,7 +212,7 @@ class _Trial:
 
 def _choose_padded(candidate: Candidate, model: nn.Module, clock: Clock) -> BuildPass:
     """Return the fastest padded pass in which no text changes another's result."""
-    reference = _reference(candidate, model, few(candidate.rows(model)), clock)
+    reference = _reference(candidate, model, subset_of(candidate.rows(model)), clock)
     tolerance = SHARED_PASS_TOLERANCE[next(model.parameters()).dtype]
     trials = list[_Trial]()
     for build in candidate.padded_passes():

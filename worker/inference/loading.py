@@ -219,7 +219,7 @@ def _config(checkpoint: Checkpoint) -> Any:
 
 
 def _set_pad_id(config: Any, tokenizer: Any) -> int | None:
-    """Return the padding id that the checkpoint states, if it is in its vocabulary.
+    """Set the config's padding id, and return the checkpoint's own, if it has a valid one.
 
     Decoders look for the last id that is not the padding id. Another id may occur in a text, so
     only the model's own is returned. A model that can't be built without one gets the tokenizer's.
@@ -238,7 +238,7 @@ def _set_pad_id(config: Any, tokenizer: Any) -> int | None:
 
 
 def _longest(config: Any, tokenizer: Any, model: torch.nn.Module) -> int | None:
-    """Return the longest text that the model takes, in tokens with special ones; None: no limit."""
+    """Return the tokens of the longest text that the model takes, or None if there is no limit."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     stated = tokenizer.model_max_length  # may be 512.0 in JSON
     sane = int(stated) if 0 < stated < _NO_LIMIT else None

@@ -180,7 +180,7 @@ class PackedForward:
 
 
 def _filling(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
-    """Yield texts that extend these to one of few numbers of tokens."""
+    """Yield texts that round the pass up to an allowed number of tokens."""
     tokens = sum(map(len, rows))
     missing = shapes.round_up(tokens, _STEP_OF_TOKENS) - tokens
     while missing > 0:

@@ -89,7 +89,7 @@ def check_rows(tokenizer: Any, longest_input: int | None, turning_point: int = 0
     return model_input.ids
 
 
-def few(rows: Rows) -> Rows:
+def subset_of(rows: Rows) -> Rows:
     """Return enough rows to detect texts that change each other's results.
 
     They are too few to measure the largest rounding difference.
