@@ -40,7 +40,7 @@ class PositionsHarness:
         self.epoch, self.sent = 1, 0
         self.group: dict[Partition, int] = {}
         monkeypatch.setattr(
-            transactions, "_committed", lambda _, ps: {p: self.group.get(p, -1) for p in ps}
+            transactions, "committed_offsets", lambda _, ps: {p: self.group.get(p, -1) for p in ps}
         )
         self.clock = HandClock()
         made: Any = lambda _: self  # noqa: E731

@@ -12,8 +12,8 @@ from tests.support.clocks import HandClock
 from worker.core.records import Encoded, RecordRef
 from worker.errors import AccessDenied, BrokerAway, Fenced, PublishRefused
 from worker.kafka_io import publisher as module
-from worker.kafka_io.publisher import Publisher, publish_error
-from worker.kafka_io.refusals import NotSent
+from worker.kafka_io.publisher import Publisher
+from worker.kafka_io.refusals import NotSent, publish_error
 from worker.settings import load
 
 OUT = TopicPartition("out", 1)

@@ -436,7 +436,7 @@ def refusing(*invalid: int) -> Callable[[Producer], None]:
 @pytest.fixture
 def exactly_once(monkeypatch: pytest.MonkeyPatch) -> ExactlyOnceHarness:
     monkeypatch.setattr(
-        transactions, "_committed", lambda _, partitions: dict.fromkeys(partitions, -1)
+        transactions, "committed_offsets", lambda _, partitions: dict.fromkeys(partitions, -1)
     )
     return ExactlyOnceHarness()
 

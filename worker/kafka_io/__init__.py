@@ -28,6 +28,7 @@ Must not import: inference, runtime, http, pool, demo, bench, cli.
     send_queue      the order of sending                                (publish thread)
     sent_batch      a batch and its acknowledgements                    (publish thread)
     transactions    publishing, exactly once                            (publish thread)
+    group_offsets   the group's committed offsets, without joining it   (publish thread)
     refusals        records that the broker refuses                     (publish thread)
     publisher       one producer                                        (publish thread)
     rights          the user's permissions, for `check`                 (main thread)

@@ -9,8 +9,7 @@ Must not import: inference, runtime.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
@@ -20,11 +19,11 @@ from worker.clock import Clock
 from worker.core.faults import backoff
 from worker.core.records import Encoded
 from worker.core.topic_limits import LARGEST_RECORD
-from worker.errors import BrokerAway, Fatal, Fenced, PublishRefused, StreamlabelError
+from worker.errors import BrokerAway, StreamlabelError
 from worker.kafka_io import internals
 from worker.kafka_io.connection import connect
 from worker.kafka_io.null_headers import replace_nulls
-from worker.kafka_io.refusals import NotSent, refusal_of
+from worker.kafka_io.refusals import fail_only_unsent_batches, publish_error
 from worker.kafka_io.topic_watch import TopicWatch
 from worker.kafka_io.translation import translate
 from worker.logs import get_logger
@@ -81,7 +80,7 @@ class Publisher:
         self._producer = connect(KafkaProducer, settings.kafka, **options)
         # Only `send` reads this value; the sender has a copy of its own.
         self._producer.config["max_request_size"] = _NO_SIZE_LIMIT
-        _fail_only_unsent_batches(self._producer)
+        fail_only_unsent_batches(self._producer)
         self._metadata = internals.producer_metadata(self._producer)
         self._sender = internals.sender_of(self._producer)
         self._topic_watch = TopicWatch(self._metadata, partitions, clock)
@@ -300,31 +299,3 @@ def _options(settings: Settings, max_request: int) -> dict[str, Any]:
         "compression_type": None if compression == "none" else compression,
         "allow_auto_create_topics": False,
     }
-
-
-def _fail_only_unsent_batches(producer: Any) -> None:
-    """After a refusal, have the client drop unsent batches only.
-
-    The client sends nothing more after a refusal. It would fail all batches with the refusal of one
-    record, even requests that are in flight and may be stored.
-    """
-    accumulator = internals.accumulator_of(producer)
-    abort_all, abort_unsent = accumulator.abort_batches, accumulator.abort_undrained_batches
-
-    def abort(error: Exception, default: Callable[[Exception], None]) -> None:
-        if refusal_of(error) is None:
-            default(error)
-        else:
-            abort_unsent(NotSent("another record was refused"))
-
-    accumulator.abort_batches = partial(abort, default=abort_all)
-    accumulator.abort_undrained_batches = partial(abort, default=abort_unsent)
-
-
-def publish_error(error: Exception, outcome: Encoded | None = None) -> Fatal:
-    """Return the error for a record that was not accepted; it stops the worker."""
-    cause = translate(error)
-    if isinstance(cause, Fenced):
-        return cause
-    record = f" of {len(outcome.value)} bytes to {outcome.topic}" if outcome else ""
-    return PublishRefused(f"the broker refuses a record{record}: {cause}")

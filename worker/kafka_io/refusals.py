@@ -12,14 +12,17 @@ the client then drops unsent, were not refused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 from kafka import errors
 
 from worker.core.records import Encoded, Partition, RecordRef
 from worker.core.replacement import ReplaceOutcome
 from worker.core.topic_limits import Refusal
-from worker.errors import PublishRefused
+from worker.errors import Fatal, Fenced, PublishRefused
+from worker.kafka_io.internals import accumulator_of
 from worker.kafka_io.translation import describe, translate
 
 _SIZE_ERRORS = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
@@ -46,6 +49,34 @@ def refusal_of(error: Exception | None) -> Refusal | None:
     if isinstance(error, errors.InvalidTimestampError) or "imestamp" in text:
         return Refusal("timestamp", text)
     return Refusal("record", text)
+
+
+def fail_only_unsent_batches(producer: Any) -> None:
+    """Have the client drop only unsent batches after a refusal.
+
+    The client sends nothing more after a refusal. It would fail all batches with the refusal of one
+    record, even requests that are in flight and may be stored.
+    """
+    accumulator = accumulator_of(producer)
+    abort_all, abort_unsent = accumulator.abort_batches, accumulator.abort_undrained_batches
+
+    def abort(error: Exception, default: Callable[[Exception], None]) -> None:
+        if refusal_of(error) is None:
+            default(error)
+        else:
+            abort_unsent(NotSent("another record was refused"))
+
+    accumulator.abort_batches = partial(abort, default=abort_all)
+    accumulator.abort_undrained_batches = partial(abort, default=abort_unsent)
+
+
+def publish_error(error: Exception, outcome: Encoded | None = None) -> Fatal:
+    """Return the error for a record that was not accepted; it stops the worker."""
+    cause = translate(error)
+    if isinstance(cause, Fenced):
+        return cause
+    record = f" of {len(outcome.value)} bytes to {outcome.topic}" if outcome else ""
+    return PublishRefused(f"the broker refuses a record{record}: {cause}")
 
 
 class RefusalResolver:
@@ -79,18 +110,18 @@ class RefusalResolver:
         self._send_alone.clear()
 
     def replace_refused(
-        self, outcomes: Iterable[Encoded], errors: Iterable[Exception | None]
+        self, outcomes: Iterable[Encoded], failures: Iterable[Exception | None]
     ) -> list[Encoded]:
         """Return the outcomes in order, with replacements for those that were refused.
 
         Args:
             outcomes: those that were sent.
-            errors: the error of each, None without one.
+            failures: the exception of each, None without one.
         """
-        sent, failures = list(outcomes), list(errors)
-        occurrences = Counter(map(id, failures))
+        sent, exceptions = list(outcomes), list(failures)
+        occurrences = Counter(map(id, exceptions))
         refused: dict[RecordRef, Refusal] = {}
-        for outcome, error in zip(sent, failures, strict=True):
+        for outcome, error in zip(sent, exceptions, strict=True):
             self._send_alone.discard(outcome.ref)
             refusal = refusal_of(error)
             if refusal is not None and occurrences[id(error)] > 1:  # one error for a whole batch

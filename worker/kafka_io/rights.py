@@ -64,12 +64,12 @@ def try_rights(settings: Settings, clock: Clock) -> list[Right]:
 
 
 def _on_topics(client: Any, settings: Settings) -> list[Right]:
-    names = settings.topics
-    operations = dict.fromkeys(names.inputs, "READ") | dict.fromkeys(names.outputs, "WRITE")
-    topics = client.describe_topics(list(operations))
+    topics = settings.topics
+    operations = dict.fromkeys(topics.inputs, "READ") | dict.fromkeys(topics.outputs, "WRITE")
+    described = client.describe_topics(list(operations))
     return [
         Right(f"{operation} on topic {topic['name']}", _allows(topic, operation), needed)
-        for topic in topics
+        for topic in described
         if errors.for_code(topic["error_code"]) is not errors.UnknownTopicOrPartitionError
         for operation, needed in ((operations[topic["name"]], True), ("DESCRIBE_CONFIGS", False))
     ]

@@ -18,8 +18,13 @@ from typing import Any, Protocol
 from worker.clock import Clock
 from worker.core.records import Completion, Encoded, RecordRef
 from worker.errors import StreamlabelError
-from worker.kafka_io.publisher import Publisher, publish_error
-from worker.kafka_io.refusals import RefusalResolver, failed_with_another, refusal_of
+from worker.kafka_io.publisher import Publisher
+from worker.kafka_io.refusals import (
+    RefusalResolver,
+    failed_with_another,
+    publish_error,
+    refusal_of,
+)
 
 OnCompletion = Callable[[Completion], None]
 

@@ -38,14 +38,12 @@ by then.
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import (
     FencedInstanceIdError,
     KafkaError,
@@ -64,8 +62,8 @@ from worker.errors import (
     StreamlabelError,
     TopicMissing,
 )
-from worker.kafka_io.connection import CONSUMER_OPTIONS, connect
 from worker.kafka_io.conversion import commit_request
+from worker.kafka_io.group_offsets import committed_offsets
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.refusals import RefusalResolver, refusal_of
 from worker.kafka_io.sent_batch import GroupView, OnCompletion
@@ -267,7 +265,7 @@ class TransactionalSink:
         publisher = self._new_publisher()
         try:
             partitions = {_partition(o.ref) for o in self._uncommitted} | self._positions.keys()
-            committed = _committed(self._settings, partitions)
+            committed = committed_offsets(self._settings, partitions)
         except BaseException:
             publisher.abandon()
             raise
@@ -310,20 +308,6 @@ def transactional_id(settings: Settings) -> str:
     """
     slot = settings.kafka.group_instance_id or uuid.uuid4().hex
     return f"{settings.kafka.group_id}-{slot}"
-
-
-def _committed(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, int]:
-    """Ask for the group's stable offsets, -1 for none, without joining the group."""
-    # A read_committed consumer is not given the offsets of a transaction that may still be aborted.
-    consumer = connect(
-        KafkaConsumer, settings.kafka, **CONSUMER_OPTIONS, group_id=settings.kafka.group_id
-    )
-    timeout_ms = settings.kafka.request_timeout * 1000
-    with contextlib.closing(consumer):
-        offsets = {
-            p: consumer.committed(TopicPartition(*p), timeout_ms=timeout_ms) for p in partitions
-        }
-    return {partition: -1 if offset is None else offset for partition, offset in offsets.items()}
 
 
 def _partition(ref: RecordRef) -> Partition:
