@@ -1,12 +1,14 @@
-"""Does memory stay flat? Many records of mixed lengths through one worker process.
+"""Checks that memory stays flat: many records of mixed lengths through one worker process.
 
     make soak RECORDS=1000000
 
-Owns a broker out of KAFKA_HOME, its topics, a tiny checkpoint, the stream of records and the
-measurement; the worker is started as in production. Prints one JSON object to standard output,
-progress to standard error. Exits 0 where nothing is missing or doubled and the worker's resident
-memory at the end is at most 3 % above that after the first 100,000 records; 1 where not; 2 where
-it can't be tried. The main thread watches, the thread `feed` sends.
+Starts a broker from KAFKA_HOME and the worker as in production. Prints one JSON object to standard
+output, progress to standard error. Exits 0 if nothing is missing or duplicated and the worker's
+resident memory at the end is at most 3 % above that after the first 100,000 records; 1 if not; 2 if
+the check can't run.
+
+Owns: the broker, its topics, a tiny checkpoint, the stream of records and the measurement.
+Thread: main measures, `feed` sends.
 """
 
 from __future__ import annotations
@@ -33,13 +35,13 @@ from tests.support.workers import WorkerProcess, audit, clock
 from worker.processes import last_lines
 from worker.settings import read_environment
 
-_SETTLED: Final = 100_000  # records after which memory may not grow any more
+_SETTLED: Final = 100_000  # records until memory must stay flat
 _GROWTH: Final = 1.03
 _AHEAD: Final = 20_000  # records that may wait for the worker
 _PARTITIONS: Final = 4
 _MODEL_TOKENS: Final = 64
 _MOST_WORDS: Final = 60
-_BROKEN_EVERY: Final = 500  # a record that becomes a dead letter: that way has to be flat as well
+_BROKEN_EVERY: Final = 500  # dead letters must not grow memory either
 _OUTCOMES: Final = (
     "streamlabel_records_published_total",
     "streamlabel_records_dead_lettered_total",
@@ -47,7 +49,7 @@ _OUTCOMES: Final = (
 _SAMPLE_S: Final = 0.5
 _PROGRESS_S: Final = 10.0
 _STALL_S: Final = 120.0
-_AUDITED_A_SECOND: Final = 1_000  # at the very least, on a machine that is busy with other things
+_AUDITED_A_SECOND: Final = 1_000  # at least, on a busy machine
 _PROSE: Final = (
     "the quick brown fox jumps over a lazy dog while wonderful coffee falls on terrible trains, "
     "delayed again and again; unbelievable thanks to everyone who waited"
@@ -55,38 +57,40 @@ _PROSE: Final = (
 
 
 class Failed(Exception):
-    """The run says nothing of memory: the message says why."""
+    """The run measured nothing; the message says why."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run it; the exit code."""
+    """Run the check; return the exit code."""
     options, more = _arguments(arguments)
     home = read_environment("KAFKA_HOME")
     if sys.platform != "linux":
-        _say("soak: needs Linux, whose /proc tells a process's resident memory")
+        _print("soak: needs Linux: resident memory is read from /proc")
         return 2
     if not home:
-        _say("soak: set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17)")
+        _print("soak: set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17)")
         return 2
-    # A worker must not outlive this program: `finally` runs for SIGTERM too.
+    # SIGTERM must run `finally` too: a worker must not outlive this program.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        found = _soak(Path(home), options.records, more)
-    except (Failed, AssertionError) as error:  # asserts of the helpers: the worker never got ready
-        _say(f"soak: {error}")
+        figures = _soak(Path(home), options.records, more)
+    except (Failed, AssertionError) as error:  # the helpers assert that the worker gets ready
+        _print(f"soak: {error}")
         return 1
-    except RuntimeError as error:  # no java, a distribution that is none
-        _say(f"soak: {error}")
+    except RuntimeError as error:  # no java, not a Kafka distribution
+        _print(f"soak: {error}")
         return 2
-    sys.stdout.write(f"{json.dumps(found)}\n")
-    flat = found["ratio"] <= _GROWTH
-    return 0 if flat and found["missing"] == found["duplicated"] == 0 else 1
+    sys.stdout.write(f"{json.dumps(figures)}\n")
+    flat = figures["ratio"] <= _GROWTH
+    return 0 if flat and figures["missing"] == figures["duplicated"] == 0 else 1
 
 
 def _arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser("soak", description="does a worker's memory stay flat?")
-    parser.add_argument("records", type=_records, help="how many to label, 200000 at least")
-    # What else there is are flags of `streamlabel run`, `--delivery exactly_once` for one.
+    parser = argparse.ArgumentParser("soak", description="Check that a worker's memory stays flat.")
+    parser.add_argument(
+        "records", type=_records, help="number of records to label, at least 200000"
+    )
+    # Other arguments are flags of `streamlabel run`, such as `--delivery exactly_once`.
     return parser.parse_known_args(arguments)
 
 
@@ -94,7 +98,7 @@ def _records(text: str) -> int:
     with contextlib.suppress(ValueError):
         if (number := int(text)) >= 2 * _SETTLED:
             return number
-    raise argparse.ArgumentTypeError(f"must be a number, {2 * _SETTLED} at least, not {text!r}")
+    raise argparse.ArgumentTypeError(f"must be a number of at least {2 * _SETTLED}, not {text!r}")
 
 
 def _soak(home: Path, records: int, more: list[str]) -> dict[str, float]:
@@ -105,7 +109,7 @@ def _soak(home: Path, records: int, more: list[str]) -> dict[str, float]:
         broker, folder = Broker(kafka.bootstrap_servers, "apache", "its own"), Path(name)
         topics = _topics(broker)
         model = make_checkpoint(folder / "model", max_tokens=_MODEL_TOKENS)
-        # All cores, as by default: each thread of the model brings memory of its own.
+        # All cores, the default: each thread of the model needs memory of its own.
         threads = ("--model-threads", str(os.cpu_count() or 1))
         worker = WorkerProcess(broker, topics, model, folder / "worker.log", *threads, *more)
         try:
@@ -133,7 +137,7 @@ def _topics(broker: Broker) -> Topics:
 
 
 class Feed:
-    """Sends the records on a thread of its own, never far ahead of the worker."""
+    """Sends the records on its own thread, never far ahead of the worker."""
 
     def __init__(self, broker: Broker, topic: str, records: int) -> None:
         self.records = records
@@ -157,7 +161,7 @@ class Feed:
         self._producer.close()
 
     def done(self, records: int) -> None:
-        """So many have an outcome."""
+        """Report how many records have an outcome."""
         with self._turn:
             self._until = records + _AHEAD
             self._turn.notify()
@@ -184,7 +188,7 @@ def _value(chance: random.Random, number: int) -> bytes:
 
 @dataclass(frozen=True)
 class Sample:
-    """The worker at one moment."""
+    """A measurement of the worker."""
 
     at: float
     done: int
@@ -211,8 +215,8 @@ def _measure(worker: WorkerProcess, feed: Feed) -> dict[str, float]:
 
 
 def _wait(worker: WorkerProcess, feed: Feed, number: int) -> Sample:
-    """The first sample with `number` outcomes."""
-    told = moved = sample = _sample(worker)
+    """Return the first sample with `number` outcomes."""
+    reported = moved = sample = _sample(worker)
     while sample.done < number:
         clock.sleep(_SAMPLE_S)
         sample = _sample(worker)
@@ -220,19 +224,19 @@ def _wait(worker: WorkerProcess, feed: Feed, number: int) -> Sample:
         if sample.done > moved.done:
             moved = sample
         elif sample.at - moved.at > _STALL_S:
-            raise Failed(f"nothing has moved for {_STALL_S:.0f} s, at {sample.done:,} records")
-        if sample.at - told.at >= _PROGRESS_S:
-            told = sample
-            _tell(sample, feed.records)
-    _tell(sample, feed.records)
+            raise Failed(f"no progress for {_STALL_S:.0f} s, at {sample.done:,} records")
+        if sample.at - reported.at >= _PROGRESS_S:
+            reported = sample
+            _report(sample, feed.records)
+    _report(sample, feed.records)
     return sample
 
 
-def _tell(sample: Sample, records: int) -> None:
-    _say(f"{sample.done:,} of {records:,}: {sample.resident_mb:.1f} MB")
+def _report(sample: Sample, records: int) -> None:
+    _print(f"{sample.done:,} of {records:,}: {sample.resident_mb:.1f} MB")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 

@@ -1,4 +1,4 @@
-"""FAILURES.md is in step with the tests: each proof exists, each fault has its row."""
+"""FAILURES.md matches the tests: each proof exists, and each injected fault has a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "tests/FAILURES.md").read_text(encoding="utf-8")
 COMPLAINTS = "## What users of such workers complain about"
 CHAOS = "tests/chaos/test_chaos.py::test_the_promises_hold_while_everything_breaks"
-# They break no worker: their programs deliver nothing.
+# Tests of programs that deliver no records.
 NO_FAULTS = {
     "test_audit.py",
     "test_bench.py",
@@ -23,11 +23,11 @@ NO_FAULTS = {
 }
 
 _PROOF = re.compile(r"`(tests/[\w/]+\.py::test_\w+)`")
-_NAMED = re.compile(r"FIELD complaint (\d+):")
+_COMPLAINT = re.compile(r"FIELD complaint (\d+):")
 
 
 def docstrings() -> dict[str, str]:
-    """Every test of the project, `path::name`, and its docstring."""
+    """Return the docstring of every test, by `path::name`."""
     return {
         f"{path.relative_to(ROOT).as_posix()}::{node.name}": ast.get_docstring(node) or ""
         for path in (ROOT / "tests").rglob("test_*.py")
@@ -37,7 +37,7 @@ def docstrings() -> dict[str, str]:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of each row of each table, heads left out."""
+    """Return the cells of each table row, without heads."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return [
@@ -48,26 +48,26 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_every_proof_exists() -> None:
-    """A test that is renamed or deleted takes its row with it."""
+    """A renamed or deleted test must change its row."""
     assert not set(_PROOF.findall(PAGE)) - set(docstrings())
 
 
 def test_every_row_names_its_proof() -> None:
-    """What no test brings about is not claimed."""
+    """The page claims no behaviour without a test."""
     failures, _, _ = PAGE.partition(COMPLAINTS)
     assert len(rows(failures)) > 20
     assert [row for row in rows(failures) if len(row) != 5 or not _PROOF.search(row[-1])] == []
 
 
-def test_what_the_chaos_alone_covers_names_it() -> None:
-    """A cell that says so, without the proof, would be a promise of somebody's."""
+def test_a_row_that_cites_chaos_names_its_test() -> None:
+    """A row that cites the chaos test must name it as its proof."""
     chaotic = [row for row in rows(PAGE) if "(chaos" in " ".join(row[2:4])]
     assert len(chaotic) > 10
     assert [row for row in chaotic if CHAOS not in row[-1]] == []
 
 
-def test_every_fault_that_is_injected_has_its_row() -> None:
-    """Also those that somebody adds tomorrow."""
+def test_every_injected_fault_has_a_row() -> None:
+    """A new test of a fault needs a row."""
     faults = {
         name
         for name in docstrings()
@@ -77,13 +77,13 @@ def test_every_fault_that_is_injected_has_its_row() -> None:
     assert not faults - set(_PROOF.findall(PAGE))
 
 
-def test_the_table_of_complaints_is_what_the_tests_say() -> None:
-    """In both directions: a number in a docstring, and a test in the row of that number."""
-    said = defaultdict(set)
+def test_the_table_of_complaints_matches_the_docstrings() -> None:
+    """A docstring names a complaint's number exactly if the row of that number names the test."""
+    by_docstring = defaultdict(set)
     for name, docstring in docstrings().items():
-        for number in _NAMED.findall(docstring):
-            said[int(number)].add(name)
+        for number in _COMPLAINT.findall(docstring):
+            by_docstring[int(number)].add(name)
     _, _, table = PAGE.partition(COMPLAINTS)
-    told = {int(row[0]): set(_PROOF.findall(row[2])) for row in rows(table)}
-    assert list(told) == list(range(1, 13))
-    assert told == said
+    by_table = {int(row[0]): set(_PROOF.findall(row[2])) for row in rows(table)}
+    assert list(by_table) == list(range(1, 13))
+    assert by_table == by_docstring

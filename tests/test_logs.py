@@ -1,4 +1,4 @@
-"""Logs: JSON or plain, and never a message's text, not even in a traceback's variables."""
+"""Logs: JSON or plain, and without message texts, even in a traceback's variables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import pytest
 
 SCRIPT = """
+import logging
 import sys
 from worker.logs import configure, get_logger
 
@@ -19,7 +20,8 @@ configure("info", sys.argv[1], slot=1)
 try:
     label("a private" + " text")
 except ValueError:
-    get_logger("test").exception("it broke", where="here")
+    get_logger("test").exception("it broke", where="here", partitions=["a[0]", "a[1]"])
+logging.getLogger("library").warning("from a %s", "library")
 """
 
 
@@ -32,27 +34,31 @@ def test_a_traceback_shows_no_variables(style: str) -> None:
     assert "a private text" not in done.stderr
 
 
-def test_a_json_line_has_the_fields_that_were_given() -> None:
+def test_a_json_line_begins_with_the_common_fields() -> None:
     command = [sys.executable, "-c", SCRIPT, "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (line,) = done.stderr.splitlines()
-    said = json.loads(line)
-    assert (said["event"], said["level"], said["where"]) == ("it broke", "error", "here")
-    assert said["slot"] == 1, "as every line of this process"
+    line, foreign = map(json.loads, done.stderr.splitlines())
+    for fields in (line, foreign):
+        assert list(fields)[:4] == ["timestamp", "level", "message", "logger"]
+        assert fields["slot"] == 1, "every line of this process has it"
+        assert "event" not in fields
+    assert (line["message"], line["level"], line["logger"]) == ("it broke", "error", "test")
+    assert (line["where"], line["partitions"]) == ("here", ["a[0]", "a[1]"])
+    assert (foreign["message"], foreign["logger"]) == ("from a library", "library")
 
 
-STEERING = """
+HOSTILE = """
 from worker.logs import configure, get_logger
 
 configure("info", "plain")
-steers = chr(27) + "[2J" + chr(0x202E) + chr(7)
-get_logger("test").info("loading " + steers, model=steers, labels=[steers, "two words"])
+hostile = chr(27) + "[2J" + chr(0x202E) + chr(7)
+get_logger("test").info("loading " + hostile, model=hostile, labels=[hostile, "two words"])
 """
 
 
-def test_nothing_that_is_logged_steers_a_terminal() -> None:
+def test_control_characters_are_escaped_on_a_terminal() -> None:
     """A label or a model's name may hold anything."""
-    command = [sys.executable, "-c", STEERING]
+    command = [sys.executable, "-c", HOSTILE]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not set(done.stderr) & set("\x1b\u202e\x07")
     assert r"loading \x1b[2J\u202e\x07" in done.stderr

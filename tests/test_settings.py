@@ -1,4 +1,4 @@
-"""Settings: one declaration, four origins, one clear message for what is wrong."""
+"""Settings: one declaration, its origins, and one clear message for each problem."""
 
 from __future__ import annotations
 
@@ -12,19 +12,28 @@ import pytest
 from worker.cli.check import shown
 from worker.cli.main import COMMANDS, main
 from worker.errors import SettingsError
-from worker.settings import Settings, child_environment, load, options, plain_values
+from worker.settings import (
+    FIRST_OPTIONS,
+    Settings,
+    child_environment,
+    load,
+    options,
+    plain_values,
+)
+from worker.settings.sections import PATTERNS
 
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
+def test_flags_override_environment_file_and_defaults(tmp_path: Path) -> None:
     config = tmp_path / "s.toml"
     config.write_text('[kafka]\ngroup_id = "file"\nclient_id = "file"\n[input]\ntopic = "file"\n')
     environ = {"STREAMLABEL_KAFKA_GROUP_ID": "env", "STREAMLABEL_KAFKA_CLIENT_ID": "env"}
     loaded = load({"kafka.group_id": "flag"}, config, environ)
-    found = loaded.settings
-    assert (found.kafka.group_id, found.kafka.client_id) == ("flag", "env")
-    assert (found.input.topic, found.output.topic) == ("file", "texts.labelled")
+    settings = loaded.settings
+    assert (settings.kafka.group_id, settings.kafka.client_id) == ("flag", "env")
+    assert (settings.input.topic, settings.output.topic) == ("file", "texts.labelled")
+    assert loaded.file == config
     assert loaded.origins == {
         "kafka.group_id": "flag --group-id",
         "kafka.client_id": "environment STREAMLABEL_KAFKA_CLIENT_ID",
@@ -32,7 +41,7 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
     }
 
 
-def test_every_option_has_names_and_says_its_unit_or_meaning() -> None:
+def test_every_option_has_unique_names_a_description_and_a_unit() -> None:
     assert len(options()) > 40
     flags = [option.flag for option in options()]
     names = [name for option in options() for name in option.env]
@@ -43,9 +52,41 @@ def test_every_option_has_names_and_says_its_unit_or_meaning() -> None:
         numeric = re.search(r"\b(int|float)\b", str(option.field.annotation))
         if numeric:
             assert option.field.metadata, f"{option.path} has no bound"
-            told = f"{option.path} {option.field.description}".lower()
+            text = f"{option.path} {option.field.description}".lower()
             units = ("second", "_ms", "byte", "token", "record", "port", "thread")
-            assert any(unit in told for unit in units), f"{option.path} has no unit"
+            assert any(unit in text for unit in units), f"{option.path} has no unit"
+
+
+def test_the_first_sentence_of_a_description_fits_in_a_table() -> None:
+    for option in options():
+        description = option.field.description or ""
+        first, _, _ = description.partition(". ")
+        assert len(first) <= 100, option.path
+        assert description.endswith((".", "...")), option.path
+
+
+def test_the_first_options_are_options() -> None:
+    paths = [option.path for option in options()]
+    assert len(FIRST_OPTIONS) == 10
+    assert set(FIRST_OPTIONS) <= set(paths)
+
+
+def test_every_pattern_is_explained_in_words() -> None:
+    patterns = {
+        item.pattern
+        for option in options()
+        for item in option.field.metadata
+        if getattr(item, "pattern", None)
+    }
+    assert patterns
+    assert patterns <= set(PATTERNS)
+
+
+def test_settings_name_every_topic_of_a_worker() -> None:
+    topics = load({"input.topic": "a", "output.topic": "b"}, environ={}).settings.topics
+    assert topics.inputs == ("a",)
+    assert topics.outputs == ("b", "texts.dead")
+    assert topics.all == ("a", "b", "texts.dead")
 
 
 def test_values_from_the_environment_are_converted() -> None:
@@ -54,20 +95,32 @@ def test_values_from_the_environment_are_converted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "expected"),
     [
-        ({"http.port": "70000"}, "less than or equal to 65535 (from flag --http-port)"),
-        ({"delivery": "at_most_once"}, "delivery = 'at_most_once': Input should be"),
+        (
+            {"http.port": "70000"},
+            "http.port = '70000': must be a whole number from 0 to 65535 (from flag --http-port)",
+        ),
+        ({"http.port": "http"}, "http.port = 'http': must be a whole number from 0 to 65535"),
+        ({"model.threads": 1.5}, "model.threads = 1.5: must be a whole number from 1 to 1024"),
+        ({"stall_timeout": "soon"}, "stall_timeout = 'soon': must be a number above 0"),
+        ({"commit_interval": "nan"}, "must be a number above 0, at most 60"),
+        ({"http.page": "maybe"}, "http.page = 'maybe': must be true or false"),
+        ({"delivery": "exact"}, "delivery = 'exact': must be one of at_least_once, exactly_once"),
+        ({"kafka.sasl_mechanism": "X"}, "must be one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"),
+        ({"kafka.group_id": ""}, "kafka.group_id = '': must not be empty"),
+        ({"http.token": "short"}, "http.token: must have at least 16 characters"),
+        ({"input": 3}, "input: must be a table"),
         ({"kafka.bootstrap_server": "a:1"}, "did you mean kafka.bootstrap_servers?"),
         ({"input.topic": "texts.dead"}, "the three topics must differ"),
         ({"output.mode": "enrich", "input.format": "text"}, "plain text has no object"),
         ({"batch.max_records": 500, "max_inflight_records": 100}, "could never fill"),
         ({"max_inflight_bytes": 1000}, "input.max_bytes (1000000) is more than"),
-        ({"cache.max_bytes": 10}, "cache.max_bytes (10) would hold hardly a text"),
+        ({"cache.max_bytes": 10}, "cache.max_bytes (10) is too small for a useful cache"),
         ({"drift.reference_records": 99}, "drift.reference_records (99) is too few to tell"),
         (
             {"model.max_tokens": 500, "batch.forward_tokens": 499},
-            "one longest text would not fit a forward pass",
+            "the longest text would not fit in a forward pass",
         ),
         ({"rebalance_drain_timeout": 400}, "must be below kafka.max_poll_interval (300)"),
         ({"kafka.security_protocol": "SASL_SSL"}, "needs kafka.sasl_mechanism"),
@@ -76,16 +129,19 @@ def test_values_from_the_environment_are_converted() -> None:
             "kafka.sasl_password set, but kafka.security_protocol = 'PLAINTEXT'",
         ),
         ({"kafka.ssl_cafile": __file__}, "use SSL or SASL_SSL"),
-        ({"kafka.ssl_cafile": "/no/ca.pem"}, "Path does not point to a file"),
+        ({"kafka.ssl_cafile": "/no/ca.pem"}, "kafka.ssl_cafile = '/no/ca.pem': no such file"),
         ({"kafka.bootstrap_servers": "nocolon"}, "kafka.bootstrap_servers = 'nocolon'"),
         ({"kafka.bootstrap_servers": "a:1,b"}, "'b' has no port: write b:9092"),
-        ({"kafka.bootstrap_servers": "a:70000"}, "'a:70000' has no port from 1 to 65535"),
+        (
+            {"kafka.bootstrap_servers": "a:70000"},
+            "the port of 'a:70000' is not between 1 and 65535",
+        ),
         ({"kafka.bootstrap_servers": "kafka://a:1"}, "'kafka://a:1' has a scheme"),
-        ({"kafka.bootstrap_servers": []}, "names no broker, or has a comma too many"),
-        ({"kafka.bootstrap_servers": "a:1,"}, "names no broker, or has a comma too many"),
-        ({"kafka.bootstrap_servers": [1]}, "Input should be a valid string"),
-        ({"input.topic": "bad topic!"}, "input.topic = 'bad topic!'"),
-        ({"input.text_path": "a..b"}, "input.text_path = 'a..b'"),
+        ({"kafka.bootstrap_servers": []}, "no broker, or an extra comma"),
+        ({"kafka.bootstrap_servers": "a:1,"}, "no broker, or an extra comma"),
+        ({"kafka.bootstrap_servers": [1]}, "must be host:port, comma-separated or a list"),
+        ({"input.topic": "bad!"}, "input.topic = 'bad!': must be 1 to 249 letters, digits, dots"),
+        ({"input.text_path": "a..b"}, "'a..b': must be keys separated by single dots"),
         ({"kafka.session_timeout": 400}, "is more than kafka.max_poll_interval"),
         (
             {"kafka.security_protocol": "SSL", "kafka.ssl_keyfile": __file__},
@@ -93,20 +149,20 @@ def test_values_from_the_environment_are_converted() -> None:
         ),
     ],
 )
-def test_wrong_settings_are_one_clear_message(flags: dict[str, Any], words: str) -> None:
+def test_a_wrong_value_is_named_with_what_is_accepted(flags: dict[str, Any], expected: str) -> None:
     with pytest.raises(SettingsError) as refused:
         load(flags, environ={})
-    assert words in str(refused.value)
+    assert expected in str(refused.value)
 
 
-def test_a_contradiction_names_the_origins_of_what_was_set() -> None:
+def test_a_contradiction_names_the_origins_of_its_values() -> None:
     with pytest.raises(
         SettingsError, match=r"input\.topic from environment STREAMLABEL_INPUT_TOPIC"
     ):
         load(environ={"STREAMLABEL_INPUT_TOPIC": "texts.dead"})
 
 
-def test_several_faults_are_told_at_once() -> None:
+def test_several_problems_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as refused:
         load({"http.port": -1, "batch.max_records": 0}, environ={})
     assert len(str(refused.value).splitlines()) == 2
@@ -116,29 +172,29 @@ def test_a_secret_is_never_shown() -> None:
     secret = {"kafka.sasl_password": "hunter2", "kafka.sasl_username": "me"}
     secret |= {"kafka.sasl_mechanism": "PLAIN", "kafka.security_protocol": "SASL_PLAINTEXT"}
     settings = load(secret, environ={}).settings
-    told = [shown(option, settings) for option in options()]
-    assert "(hidden)" in told
-    assert not any("hunter2" in one for one in [*told, repr(settings)])
+    values = [shown(option, settings) for option in options()]
+    assert "(hidden)" in values
+    assert not any("hunter2" in value for value in [*values, repr(settings)])
     with pytest.raises(SettingsError) as refused:
         load({"kafka.sasl_password": ["hunter2"]}, environ={})
     assert "hunter2" not in str(refused.value)
 
 
-def test_a_misspelt_variable_is_pointed_at() -> None:
+def test_a_misspelt_variable_is_a_warning() -> None:
     loaded = load(environ={"STREAMLABEL_INPUT_TOPICS": "x", "STREAMLABEL_SERVICE_HOST": "10.0.0.1"})
     (warning,) = loaded.warnings
-    assert "STREAMLABEL_INPUT_TOPICS is no setting" in warning
+    assert "STREAMLABEL_INPUT_TOPICS is not a setting" in warning
     assert "did you mean STREAMLABEL_INPUT_TOPIC?" in warning
 
 
-def test_servers_may_be_a_list_of_a_file(tmp_path: Path) -> None:
+def test_servers_may_be_a_list_in_the_file(tmp_path: Path) -> None:
     config = tmp_path / "s.toml"
     config.write_text('[kafka]\nbootstrap_servers = ["a:1", "[::1]:2 "]\n')
     assert load(config=config, environ={}).settings.kafka.bootstrap_servers == "a:1,[::1]:2"
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "expected"),
     [
         ('[kafkaa]\nsasl_password = "hunter2"\n', "[kafkaa]: no such table; did you mean [kafka]?"),
         ('[kafka]\nsasl_pasword = "hunter2"\n', "did you mean kafka.sasl_password?"),
@@ -148,23 +204,23 @@ def test_servers_may_be_a_list_of_a_file(tmp_path: Path) -> None:
         ("[zzz]\n[qqq]\na = 1\n", "[qqq]: no such table (from file"),
     ],
 )
-def test_a_misspelt_name_is_told_with_the_nearest_one_and_without_its_value(
-    content: str, words: str, tmp_path: Path
+def test_a_misspelt_name_is_reported_with_the_nearest_one_and_without_its_value(
+    content: str, expected: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "s.toml"
     config.write_text(content)
     with pytest.raises(SettingsError) as refused:
         load(config=config, environ={})
-    assert words in str(refused.value)
+    assert expected in str(refused.value)
     assert f"(from file {config})" in str(refused.value)
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_misspelt_flag_is_told_with_the_nearest_one_in_every_command(
+def test_every_command_suggests_the_nearest_flag(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And without what follows it, which may be a secret."""
+    """The value after the flag may be a secret: it is not shown."""
     needed = {
         "classify": ["a text"],
         "topics": ["describe"],
@@ -172,13 +228,13 @@ def test_a_misspelt_flag_is_told_with_the_nearest_one_in_every_command(
     }
     with pytest.raises(SystemExit) as ended:
         main([command, *needed.get(command, []), "--hepl=hunter2"])
-    said = capsys.readouterr().err
+    errors = capsys.readouterr().err
     assert ended.value.code == 2
-    assert "unrecognized arguments: --hepl; did you mean --help?" in said
-    assert "hunter2" not in said
+    assert "unrecognized arguments: --hepl; did you mean --help?" in errors
+    assert "hunter2" not in errors
 
 
-def test_a_misspelt_variable_is_told_by_commands_that_show_no_settings(
+def test_commands_that_show_no_settings_warn_of_a_misspelt_variable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("STREAMLABEL_INPUT_TOPICS", "x")
@@ -199,29 +255,33 @@ def test_an_empty_variable_counts_as_unset() -> None:
     assert loaded.settings == load(environ={}).settings
 
 
-def test_a_child_gets_none_of_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_inherits_none_of_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMLABEL_DELIVERY", "exactly_once")
     environment = child_environment(EXTRA="1")
     assert environment["EXTRA"] == "1"
     assert "STREAMLABEL_DELIVERY" not in environment
 
 
-def test_what_a_child_is_told_gives_it_the_same_settings(tmp_path: Path) -> None:
-    """All of them, secrets too, through JSON."""
+def test_settings_survive_the_way_to_a_child(tmp_path: Path) -> None:
+    """Every option, secrets included, is passed as JSON."""
     certificate = tmp_path / "ca.pem"
     certificate.touch()
-    said = {"kafka.sasl_password": "hunter2", "kafka.sasl_username": "me", "commit_interval": 0.1}
-    said |= {"kafka.sasl_mechanism": "PLAIN", "kafka.security_protocol": "SASL_SSL"}
-    settings = load(said | {"kafka.ssl_cafile": str(certificate)}, environ={}).settings
-    told = json.loads(json.dumps(plain_values(settings)))
-    assert load(told, environ={}).settings == settings
-    assert len(told) == len(options())
+    flags = {"kafka.sasl_password": "hunter2", "kafka.sasl_username": "me", "commit_interval": 0.1}
+    flags |= {"kafka.sasl_mechanism": "PLAIN", "kafka.security_protocol": "SASL_SSL"}
+    settings = load(flags | {"kafka.ssl_cafile": str(certificate)}, environ={}).settings
+    received = json.loads(json.dumps(plain_values(settings)))
+    assert load(received, environ={}).settings == settings
+    assert len(received) == len(options())
+
+
+def readme_example() -> str:
+    block = README.read_text(encoding="utf-8").split("# streamlabel.toml\n")[1].split("\nThen:")[0]
+    return "\n".join(line.removeprefix("    ") for line in block.splitlines())
 
 
 def test_the_readmes_example_is_accepted(tmp_path: Path) -> None:
-    block = README.read_text(encoding="utf-8").split("# streamlabel.toml\n")[1].split("\nThen:")[0]
     config = tmp_path / "streamlabel.toml"
-    config.write_text("\n".join(line.removeprefix("    ") for line in block.splitlines()))
+    config.write_text(readme_example())
     settings = load(config=config, environ={"STREAMLABEL_KAFKA_SASL_PASSWORD": "x"}).settings
     assert isinstance(settings, Settings)
     assert settings.input.text_path == "post.body"

@@ -1,4 +1,4 @@
-"""Signals: one wish to stop is one stop, and a terminal that closes is one."""
+"""Signals: one request to stop is one stop, and so is a terminal that closes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.support.clocks import HandClock
 from worker.processes import Interrupts
 
-# `{signals}` come while nothing else runs; the drain that follows them ends with a word.
+# Sends `{signals}` to itself and prints how it ended.
 _WORKER = """
 import os, signal, threading
 {before}
@@ -26,7 +26,7 @@ print("drained" if stop.is_set() else "running")
 """
 
 
-def told(signals: str, before: str = "") -> tuple[int, str]:
+def outcome(signals: str, before: str = "") -> tuple[int, str]:
     program = _WORKER.format(signals=signals, before=before)
     command = [sys.executable, "-P", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -35,23 +35,23 @@ def told(signals: str, before: str = "") -> tuple[int, str]:
 
 def test_two_signals_at_once_are_one_stop() -> None:
     """`timeout` sends SIGTERM to its child and then to its group."""
-    assert told("get(signal.SIGTERM); get(signal.SIGTERM); get(signal.SIGINT)") == (0, "drained")
+    assert outcome("get(signal.SIGTERM); get(signal.SIGTERM); get(signal.SIGINT)") == (0, "drained")
 
 
 def test_a_second_signal_after_a_second_stops_at_once() -> None:
-    assert told("get(signal.SIGTERM); wait(); get(signal.SIGTERM)") == (1, "killed")
+    assert outcome("get(signal.SIGTERM); wait(); get(signal.SIGTERM)") == (1, "killed")
 
 
 def test_a_terminal_that_closes_is_a_stop() -> None:
-    assert told("get(signal.SIGHUP)") == (0, "drained")
+    assert outcome("get(signal.SIGHUP)") == (0, "drained")
 
 
-def test_nohup_is_respected() -> None:
+def test_an_ignored_sighup_stays_ignored() -> None:
     ignored = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
-    assert told("get(signal.SIGHUP)", before=ignored) == (0, "running")
+    assert outcome("get(signal.SIGHUP)", before=ignored) == (0, "running")
 
 
-def test_the_demo_does_not_take_two_signals_at_once_for_impatience() -> None:
+def test_signals_at_once_kill_no_child() -> None:
     clock, killed = HandClock(), []
     with Interrupts(clock) as interrupts:
         interrupts.on_second(lambda: killed.append("child"))
@@ -65,8 +65,8 @@ def test_the_demo_does_not_take_two_signals_at_once_for_impatience() -> None:
             pass
 
 
-def test_the_demo_begins_to_count_again_after_a_signal_that_was_answered() -> None:
-    """One Ctrl-C ends `--keep`; the next one, while it tidies up, is a first one."""
+def test_a_signal_after_an_answered_one_is_a_first_one() -> None:
+    """One Ctrl-C ends `--keep`; the next one, during the clean-up, kills no child."""
     clock, killed = HandClock(), []
 
     def work() -> None:
@@ -75,7 +75,7 @@ def test_the_demo_begins_to_count_again_after_a_signal_that_was_answered() -> No
 
     with Interrupts(clock) as interrupts:
         interrupts.on_second(lambda: killed.append("child"))
-        interrupts.until_one(work)
+        interrupts.repeat_until_signal(work)
         clock.sleep(5.0)
         signal.raise_signal(signal.SIGTERM)
         assert killed == []

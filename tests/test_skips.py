@@ -1,4 +1,4 @@
-"""CI skips nothing by chance: what the tests name is installed, and any other skip fails the run."""
+"""CI installs the programs that tests need, and fails on an unexpected skip."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXPECTABLE = {
 
 
 def run_with(folder: Path, bodies: dict[str, str], *options: str) -> tuple[int, str]:
-    """A run of its own; beside these there is a test that passes."""
+    """Run pytest on these modules and on one that passes."""
     (folder / "conftest.py").write_text(CONFTEST)
     for name, body in {**bodies, "test_good": "def test_it(): pass"}.items():
         (folder / f"{name}.py").write_text(f"import pytest\n{body}\n")
@@ -44,31 +44,31 @@ def run_with(folder: Path, bodies: dict[str, str], *options: str) -> tuple[int, 
 
 
 @pytest.mark.parametrize("processes", ["0", "2"])
-def test_a_skip_by_chance_fails_the_run_where_that_is_asked(tmp_path: Path, processes: str) -> None:
-    code, told = run_with(tmp_path, SKIPS | EXPECTABLE, "-n", processes, "--strict-skips")
-    assert code == 1, told
-    found = re.findall(r"UNEXPECTED SKIP (test_\w+)\.py\S*: promtool is not on PATH", told)
-    assert sorted(found) == sorted(SKIPS), told
+def test_an_unexpected_skip_fails_a_strict_run(tmp_path: Path, processes: str) -> None:
+    code, output = run_with(tmp_path, SKIPS | EXPECTABLE, "-n", processes, "--strict-skips")
+    assert code == 1, output
+    skipped = re.findall(r"UNEXPECTED SKIP (test_\w+)\.py\S*: promtool is not on PATH", output)
+    assert sorted(skipped) == sorted(SKIPS), output
 
 
-def test_an_expected_skip_fails_nothing(tmp_path: Path) -> None:
-    code, told = run_with(tmp_path, EXPECTABLE, "-n", "0", "--strict-skips")
-    assert (code, "UNEXPECTED" in told) == (0, False), told
+def test_an_expected_skip_passes_a_strict_run(tmp_path: Path) -> None:
+    code, output = run_with(tmp_path, EXPECTABLE, "-n", "0", "--strict-skips")
+    assert (code, "UNEXPECTED" in output) == (0, False), output
 
 
-def test_elsewhere_a_skip_is_a_skip(tmp_path: Path) -> None:
+def test_without_the_flag_a_skip_passes(tmp_path: Path) -> None:
     assert run_with(tmp_path, SKIPS, "-n", "0")[0] == 0
 
 
-def test_with_apache_kafka_none_of_its_tests_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_apache_kafka_its_tests_must_not_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_HOME", "/somewhere")
     assert not any(map(expected, WITHOUT_KAFKA))
     monkeypatch.delenv("KAFKA_HOME")
     assert all(map(expected, WITHOUT_KAFKA))
 
 
-def test_every_expected_reason_is_a_tests_own() -> None:
-    """A line that no test's skip begins with would be left over."""
+def test_every_expected_reason_is_used_by_a_test() -> None:
+    """An expected reason without a test is left over."""
     code = "".join(
         path.read_text() for path in (ROOT / "tests").rglob("*.py") if path.name != "skips.py"
     )
@@ -77,12 +77,12 @@ def test_every_expected_reason_is_a_tests_own() -> None:
         assert re.search(rf'f?"{re.escape(reason)}', code), reason
 
 
-def test_ci_installs_what_the_tests_name_and_is_strict() -> None:
-    told = CI.read_text()
+def test_ci_installs_what_tests_need_and_is_strict() -> None:
+    script = CI.read_text()
     for program, package in (
         ("chromium", "chromium"),
         ("promtool", "prometheus"),
         ("prometheus", "prometheus"),
     ):
-        assert re.search(rf"command -v {program} .*packages\+=\({package}\)", told)
-    assert "make test ARGS=--strict-skips" in told
+        assert re.search(rf"command -v {program} .*packages\+=\({package}\)", script)
+    assert "make test ARGS=--strict-skips" in script

@@ -1,4 +1,4 @@
-"""The import walls: who may import whom, and which third party lives in which room."""
+"""The walls: which package may import which, and where each third party is imported."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"settings", "errors", "metrics", "logs", "clock", "signals", "packages", "processes"}
-# Each room, and the rooms below it whose modules it may import.
-ROOMS = {
+GROUND_FLOOR = {
+    "settings",
+    "errors",
+    "metrics",
+    "logs",
+    "clock",
+    "signals",
+    "packages",
+    "processes",
+}
+# Each package, and the packages below that it may import.
+PACKAGES = {
     "core": set(),
     "web": set(),
     "kafka_io": {"core"},
@@ -26,8 +35,7 @@ ROOMS = {
     "bench": {"core", "kafka_io", "inference", "pool", "demo"},
     "cli": {"core", "kafka_io", "inference", "http", "runtime", "pool", "demo", "bench"},
 }
-GROUND_MAY = {"metrics": {"core"}}
-# Programs, and what they import beyond their room; nothing that runs in a worker imports them.
+# Programs, and their imports from elsewhere; no module of a worker imports a program.
 PROGRAMS = {
     "worker/inference/bundled/corpus.py": ("worker.demo.posts",),
     "worker/pool/entry.py": ("worker.inference.warm", "worker.runtime.serve"),
@@ -49,8 +57,8 @@ THIRD_PARTIES = {
 STANDARD = {"time": "worker/clock.py"}
 CALLS = {"os.environ": "worker/settings/origins.py", "os.getenv": "worker/settings/origins.py"}
 
-# A module's name within a string: a program that is started by its name.
-NAMED = re.compile(r"\bworker(?:\.[a-z_]+)+")
+# A module's name in a string: a program started by its name.
+MODULE_NAME = re.compile(r"\bworker(?:\.[a-z_]+)+")
 
 SOURCES = sorted([*(ROOT / "worker").rglob("*.py"), *(ROOT / "schemas").rglob("*.py")])
 
@@ -64,8 +72,8 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def named(tree: ast.AST) -> Iterator[str]:
-    """The modules that strings name, docstrings left out."""
+def named_in_strings(tree: ast.AST) -> Iterator[str]:
+    """Yield the modules named in strings other than docstrings."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     prose = {
         id(node.body[0].value)
@@ -74,7 +82,7 @@ def named(tree: ast.AST) -> Iterator[str]:
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
-            yield from (name for name in NAMED.findall(node.value) if _is_module(name))
+            yield from (name for name in MODULE_NAME.findall(node.value) if _is_module(name))
 
 
 def _is_module(name: str) -> bool:
@@ -82,43 +90,43 @@ def _is_module(name: str) -> bool:
     return path.with_suffix(".py").exists() or path.is_dir()
 
 
-def faults(relative: Path, source: str) -> list[str]:
-    """What a file does that its place forbids."""
+def violations(relative: Path, source: str) -> list[str]:
+    """Return the imports and calls that are forbidden in a file of this path."""
     tree = ast.parse(source)
-    package = relative.parts[0]
-    room = relative.parts[1] if len(relative.parts) > 2 else relative.stem
-    found = []
-    for name in [*imports(tree), *named(tree)]:
+    root = relative.parts[0]
+    package = relative.parts[1] if len(relative.parts) > 2 else relative.stem
+    problems = []
+    for name in [*imports(tree), *named_in_strings(tree)]:
         first, *rest = name.split(".")
         if name.startswith(PROGRAMS.get(relative.as_posix(), ())):
             continue
-        if first == "worker" and not _may(package, room, rest[0] if rest else ""):
-            found.append(f"imports {name}")
-        if first in THIRD_PARTIES and room not in THIRD_PARTIES[first]:
-            found.append(f"imports {first}, which lives in {THIRD_PARTIES[first]}")
+        if first == "worker" and not _may_import(root, package, rest[0] if rest else ""):
+            problems.append(f"imports {name}")
+        if first in THIRD_PARTIES and package not in THIRD_PARTIES[first]:
+            problems.append(f"imports {first}, which belongs to {THIRD_PARTIES[first]}")
         if first in STANDARD and relative.as_posix() != STANDARD[first]:
-            found.append(f"imports {first}, which lives in {STANDARD[first]}")
+            problems.append(f"imports {first}, which belongs to {STANDARD[first]}")
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             call = ast.unparse(node)
             if call in CALLS and relative.as_posix() != CALLS[call]:
-                found.append(f"uses {call}, which lives in {CALLS[call]}")
-    return found
+                problems.append(f"uses {call}, which belongs to {CALLS[call]}")
+    return problems
 
 
-def _may(package: str, room: str, target: str) -> bool:
-    if package == "schemas":
+def _may_import(root: str, package: str, target: str) -> bool:
+    if root == "schemas":
         return False
-    if target == room or target in GROUND:
+    if target == package or target in GROUND_FLOOR:
         return True
-    if room in GROUND:
-        return target in GROUND_MAY.get(room, set())
-    return target in ROOMS.get(room, {"cli"})
+    if package in GROUND_FLOOR:
+        return False
+    return target in PACKAGES.get(package, {"cli"})
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_the_walls_hold(path: Path) -> None:
-    assert not faults(path.relative_to(ROOT), path.read_text(encoding="utf-8"))
+    assert not violations(path.relative_to(ROOT), path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -141,8 +149,8 @@ def test_the_walls_hold(path: Path) -> None:
         ("schemas/x.py", "from worker import errors"),
     ],
 )
-def test_the_walls_can_fall(place: str, source: str) -> None:
-    assert faults(Path(place), source)
+def test_a_violation_is_found(place: str, source: str) -> None:
+    assert violations(Path(place), source)
 
 
 def test_only_programs_import_programs() -> None:
@@ -154,7 +162,7 @@ def test_only_programs_import_programs() -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_every_module_says_what_it_owns(path: Path) -> None:
+def test_every_module_has_a_docstring(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert docstring
     assert "TBD" not in docstring
@@ -176,3 +184,12 @@ def test_help_loads_neither_torch_nor_kafka(command: list[str]) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_public_classes_have_unique_names() -> None:
+    places: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}

@@ -25,7 +25,8 @@ The threads of a running worker::
     revoke          stands in for main while main is parked in a rebalance
     http            metrics, health and the live page: one loop; reads, and asks the model
     (the SDK's)     exports spans, where `tracing.sample_ratio` is above 0
-    reports, parent-watch   in a pool (`--processes N`): report to the parent; read its questions and its end
+    reports, parent-watch   in a pool (`--processes N`): report to the parent; read its
+                    questions, and notice its end
     kafka-io-*      the client library's own; our callbacks enqueue and return
 
 Data flows one way, main -> tokenise -> infer -> publish; only completions (acknowledged

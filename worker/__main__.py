@@ -1,4 +1,4 @@
-"""`python -m worker`: the same as the `streamlabel` command."""
+"""Runs the `streamlabel` command as `python -m worker`."""
 
 import sys
 

@@ -1,6 +1,8 @@
-"""The only module that reads time; everything else is given a `Clock`.
+"""Time, behind an interface: every other module receives a `Clock`, and tests pass their own.
 
-Any thread may use it. Tests pass a clock of their own.
+Owns: the module `time`.
+Thread: any.
+Must not import: anything of worker.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ class Clock(Protocol):
     """A source of time."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back, from an arbitrary start."""
+        """Return seconds since an arbitrary start; they never go back."""
         ...
 
     def wall_ms(self) -> int:
-        """Milliseconds since 1970-01-01 UTC, as Kafka's record timestamps are."""
+        """Return milliseconds since 1970-01-01 UTC, like the timestamps of Kafka records."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -29,11 +31,11 @@ class SystemClock:
     """The machine's clock."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back, from an arbitrary start."""
+        """Return seconds since an arbitrary start; they never go back."""
         return time.monotonic()
 
     def wall_ms(self) -> int:
-        """Milliseconds since 1970-01-01 UTC, as Kafka's record timestamps are."""
+        """Return milliseconds since 1970-01-01 UTC, like the timestamps of Kafka records."""
         return time.time_ns() // 1_000_000
 
     def sleep(self, seconds: float) -> None:

@@ -1,36 +1,40 @@
-"""The error tree, typed by what the worker does about each branch. Imports nothing.
+"""The error tree, typed by the worker's response.
 
 ::
 
     StreamlabelError
-    ├── SettingsError            wrong usage: say it once, exit 2
+    ├── SettingsError            wrong usage: report it, exit 2
     ├── Fatal                    STOP: drain what is safe, exit 1
-    │   ├── ModelUnavailable         no such model, no head, unsafe weights
-    │   ├── TopicMissing             names the command that creates it
+    │   ├── ModelUnavailable         no such model, no classification head, unsafe weights
+    │   ├── TopicMissing             the message has the command that creates it
     │   ├── AccessDenied             wrong credentials, a missing ACL
-    │   ├── Fenced                   another worker took this one's identity
-    │   ├── InputDamaged             a batch can't be read; what lies before it is labelled first
-    │   ├── StreamUnreadable         records that can't be read, too many for one reason
-    │   ├── PublishRefused           the broker refuses a record for good
-    │   ├── CircuitOpen              model or output topic fail on everything
+    │   ├── Fenced                   another worker has this worker's identity
+    │   ├── InputDamaged             a batch can't be read; earlier records are labelled first
+    │   ├── StreamUnreadable         too many records are unreadable for one reason
+    │   ├── PublishRefused           the broker refuses a record permanently
+    │   ├── CircuitOpen              the model or the output topic fails on too many records
     │   └── StageCrashed             a thread died; its cause is chained
-    ├── BrokerAway               RETRY: the same work again, with backoff
-    ├── OutOfMemory              SPLIT: halves, and smaller forward passes from then on
-    └── RecordRejected           DEAD_LETTER: one record, its reason and message
+    ├── BrokerAway               RETRY: repeat the work, with backoff
+    ├── OutOfMemory              SPLIT: halve the pass, and keep later passes smaller
+    └── RecordRejected           DEAD_LETTER: one record, with reason and message
 
-An exception of a third party is translated in the room that imports the third party. What is
-not in this tree is unknown, and the unknown stops the worker.
+The package that imports a third party translates its exceptions. An exception outside this tree
+stops the worker.
+
+Owns: the exceptions.
+Thread: any.
+Must not import: anything of worker.
 """
 
 from __future__ import annotations
 
 
 class StreamlabelError(Exception):
-    """The root: everything that streamlabel raises on purpose."""
+    """Base class of every error that streamlabel raises on purpose."""
 
 
 class SettingsError(StreamlabelError):
-    """A setting is wrong; the message names setting, value, bound and origin."""
+    """A setting is wrong; the message names the setting, its value, its bound and its origin."""
 
 
 class Fatal(StreamlabelError):
@@ -46,7 +50,7 @@ class TopicMissing(Fatal):
 
 
 class AccessDenied(Fatal):
-    """The broker answered that this client may not do this."""
+    """The broker denied this client an operation."""
 
 
 class Fenced(Fatal):
@@ -54,19 +58,19 @@ class Fenced(Fatal):
 
 
 class InputDamaged(Fatal):
-    """A batch of the input can't be read; the message names it and the command that leads past."""
+    """An input batch can't be read; the message names it and the command that skips it."""
 
 
 class StreamUnreadable(Fatal):
-    """Most records can't be read, for one reason; the message names it and what to set."""
+    """Most records can't be read for one reason; the message names it and the setting to check."""
 
 
 class PublishRefused(Fatal):
-    """The broker refuses a record and will refuse it again."""
+    """The broker refuses a record, and would refuse it again."""
 
 
 class CircuitOpen(Fatal):
-    """Too many records failed in the model, or at the output topic: it is not the records."""
+    """Too many records failed in the model or at the output topic; the records are not at fault."""
 
 
 class StageCrashed(Fatal):
@@ -74,11 +78,11 @@ class StageCrashed(Fatal):
 
 
 class BrokerAway(StreamlabelError):
-    """The broker can't be reached, or asks to be tried again."""
+    """The broker can't be reached, or asks for a retry."""
 
 
 class OutOfMemory(StreamlabelError):
-    """A forward pass did not fit the memory; the message has sizes and no text."""
+    """A forward pass did not fit in memory; the message has sizes and no text."""
 
 
 class RecordRejected(StreamlabelError):
@@ -86,7 +90,7 @@ class RecordRejected(StreamlabelError):
 
     Args:
         reason: a member of `schemas.dead_letter.DeadLetterReason`.
-        message: what was wrong, without the record's text.
+        message: the problem, without the record's text.
     """
 
     def __init__(self, reason: str, message: str) -> None:

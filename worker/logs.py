@@ -1,35 +1,40 @@
-"""Logging: JSON lines, or plain ones where standard error is a terminal.
+"""Logging: JSON lines, or plain ones on a terminal.
 
-Set up once, on the main thread. Imports structlog alone. Message texts never reach the log by
-default: nothing here is given one, and the Kafka client, whose debug lines print record values,
-is held at `warning`, and lower still unless the level is `debug`.
+Message texts are never logged by default: this module receives none, and the Kafka client, whose
+debug lines contain record values, is silenced below the level `debug`.
+
+Owns: the configuration of structlog and of the standard library's logging.
+Thread: main configures it once; any thread logs.
+Must not import: anything of worker.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import structlog
 from structlog.typing import EventDict
 
-# The library's defaults show each frame's local variables, and there a message's text may be.
-_TRACEBACKS = structlog.processors.ExceptionRenderer(
+# The library's defaults show each frame's local variables, which may hold a message's text.
+_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
-_QUIET = dict.fromkeys(
+_LEAST_LEVELS: Final = dict.fromkeys(
     ("kafka", "urllib3", "httpx", "httpcore", "filelock", "transformers", "torch"), logging.WARNING
-) | {"opentelemetry": logging.ERROR}  # warns every few seconds that it will try again
+) | {"opentelemetry": logging.ERROR}  # it warns of every retry, every few seconds
 
 
 def configure(level: str, style: Literal["auto", "json", "plain"], **fields: object) -> None:
-    """Send everything that is logged, ours and the libraries', to standard error.
+    """Send all log lines, ours and those of libraries, to standard error.
+
+    A JSON line begins with `timestamp`, `level`, `message` and `logger`.
 
     Args:
-        level: least severe level: debug, info, warning or error.
-        style: `auto` is plain where standard error is a terminal, else JSON.
-        fields: stand in every line, whichever thread writes it.
+        level: lowest level to log: debug, info, warning or error.
+        style: `auto` is plain if standard error is a terminal, else JSON.
+        fields: added to every line of every thread.
     """
     plain = style == "plain" or (style == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
@@ -39,29 +44,22 @@ def configure(level: str, style: Literal["auto", "json", "plain"], **fields: obj
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=not plain),
     ]
-    last: list[Any] = (
-        [
-            _harmless,
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ]
-        if plain
-        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
-    )
     handler = logging.StreamHandler(sys.stderr)
     if level != "debug":
-        handler.addFilter(_not_the_client)
+        handler.addFilter(_is_not_kafka_client)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *(_plain_renderer() if plain else _json_renderer()),
+            ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name, least in _QUIET.items():
+    for name, least in _LEAST_LEVELS.items():
         logging.getLogger(name).setLevel(max(least, root.level))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -70,28 +68,50 @@ def configure(level: str, style: Literal["auto", "json", "plain"], **fields: obj
     )
 
 
-def _harmless(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """For people's eyes: a label or a file's name may have characters that steer a terminal.
+def _plain_renderer() -> list[Any]:
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    return [_escape, console]
 
-    The repr of what is no string has them written out, and so has JSON.
+
+def _json_renderer() -> list[Any]:
+    return [_TRACEBACKS, _common_fields_first, structlog.processors.JSONRenderer()]
+
+
+def _common_fields_first(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Name the fields as OpenTelemetry and ECS do; log collectors expect these first."""
+    first: EventDict = {
+        "timestamp": line.pop("timestamp"),
+        "level": line.pop("level"),
+        "message": line.pop("event"),
+        "logger": line.pop("logger"),
+    }
+    return {**first, **line}
+
+
+def _escape(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Escape control characters: a label or a file name may hold a terminal's escape codes.
+
+    Other values are shown by their repr, which escapes them; so does JSON.
     """
     return {
-        name: _shown(value) if isinstance(value, str) else value for name, value in line.items()
+        name: _printable(value) if isinstance(value, str) else value for name, value in line.items()
     }
 
 
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
-def _not_the_client(record: logging.LogRecord) -> bool:
-    """The Kafka client writes several lines a second while a broker is away; we say it once."""
+def _is_not_kafka_client(record: logging.LogRecord) -> bool:
+    """Drop the Kafka client's lines: several a second while a broker is away, which we log once."""
     return not record.name.startswith("kafka") or record.levelno >= logging.CRITICAL
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger whose keyword arguments become fields of the line."""
+    """Return a logger whose keyword arguments become fields of the line."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger

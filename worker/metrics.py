@@ -1,16 +1,18 @@
-"""Every collector, once, in one catalogue. Imports prometheus_client, core and the contract.
+"""The catalogue of metrics: every collector, declared once.
 
-Any thread may observe (the library locks). Names, units and labels follow the Prometheus
-conventions; partition series are dropped when the partition is revoked. How a pool of processes
-makes one gauge of many is declared beside it, in the library's words (`multiprocess_mode`); one
-that declares nothing is shown for each process by itself.
+Names, units and labels follow the Prometheus conventions. A gauge declares how a pool of processes
+combines it (`multiprocess_mode`); a gauge without a mode has a series for each process.
+
+Owns: the collectors and their registries. Counting outcomes belongs to `runtime.outcome_counts`.
+Thread: any; the library locks each collector.
+Must not import: anything of worker.
 """
 
 from __future__ import annotations
 
-import collections
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,13 +26,11 @@ from prometheus_client import (
 )
 
 from schemas.dead_letter import DeadLetterReason
-from worker.core.offsets import OffsetTracker
-from worker.core.records import Encoded
 
 LATENCY_BUCKETS = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 )  # fmt: skip
-# Up to what max_inflight_records make a record wait at 40 texts a second, and a drain at most takes.
+# The longest wait: max_inflight_records ahead at 40 texts a second. A drain takes no longer.
 STAGE_BUCKETS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 )  # fmt: skip
@@ -43,261 +43,225 @@ STAGES = ("queue", "tokenise", "infer", "publish", "commit")
 THREADS = ("tokenise", "infer", "publish")
 
 
-class _OneMoment(CollectorRegistry):
-    """Reads all of a scrape while nobody is in the middle of counting.
+class _ConsistentRegistry(CollectorRegistry):
+    """Collects under a lock, so that a scrape sees related counters in agreement.
 
-    So what is counted together is never seen apart: consumed = published + dead-lettered + in
-    flight, results by label = published, in every scrape. (But for one that asks for some names
-    alone, which the library collects without us.)
+    In every scrape, consumed = published + dead-lettered + in flight, and results by label =
+    published. The exception is a scrape that selects names, which the library collects itself.
     """
 
-    def __init__(self, counting: threading.Lock) -> None:
+    def __init__(self, lock: threading.Lock) -> None:
         super().__init__()
-        self._counting = counting
+        self._lock_for_counting = lock
 
     def collect(self) -> Iterator[Metric]:
-        with self._counting:
+        with self._lock_for_counting:
             families = list(super().collect())
         yield from families
 
 
 class Metrics:
-    """The catalogue. One per worker process; tests make their own."""
+    """The collectors of a worker process.
+
+    Attributes:
+        registry: all of them.
+        lock: hold it to change counters that a scrape must see together.
+    """
 
     def __init__(self) -> None:
-        self._counting = threading.Lock()
-        self.registry: CollectorRegistry = _OneMoment(self._counting)
-        r = self.registry
-        ProcessCollector(registry=r)
-        PlatformCollector(registry=r)
+        self.lock = threading.Lock()
+        self.registry: CollectorRegistry = _ConsistentRegistry(self.lock)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        info = partial(Info, registry=self.registry)
 
-        self.consumed = Counter(
+        self.consumed = counter(
             "streamlabel_records_consumed",
-            "Records polled from the input topic. One that is given back before it was handed on, "
-            "in a rebalance, is polled again.",
-            registry=r,
+            "Records polled from the input topic. A record returned in a rebalance before it was "
+            "handed to the stages is polled, and counted, again.",
         )
-        self.skipped = Counter(
+        self.skipped = counter(
             "streamlabel_offsets_skipped",
             "Input offsets that retention or deletion removed before they were polled.",
-            registry=r,
         )
-        self.begun = Counter(
+        self.begun = counter(
             "streamlabel_partitions_begun",
-            "Partitions of which the group had committed nothing: it is new, its offsets expired, or "
-            "the partition was added. The log says where it begins.",
-            registry=r,
+            "Partitions without a committed offset at assignment: the group is new, its offsets "
+            "expired, or the partition was added. The log has the start position.",
         )
-        self.published = Counter(
-            "streamlabel_records_published", "Results that the broker acknowledged.", registry=r
+        self.published = counter(
+            "streamlabel_records_published", "Results acknowledged by the broker."
         )
-        self.dead_lettered = Counter(
+        self.dead_lettered = counter(
             "streamlabel_records_dead_lettered",
-            "Dead letters that the broker acknowledged.",
+            "Dead letters acknowledged by the broker.",
             ["reason"],
-            registry=r,
         )
-        self.expired = Counter(
+        self.expired = counter(
             "streamlabel_outcomes_expired",
-            "Outcomes with a timestamp older than their topic keeps records: Kafka deletes them "
-            "soon (its retention.ms, output.timestamp).",
-            registry=r,
+            "Results and dead letters with a timestamp older than their topic's retention.ms: Kafka "
+            "deletes them soon. See output.timestamp.",
         )
-        self.end_to_end = Histogram(
+        self.end_to_end = histogram(
             "streamlabel_end_to_end_seconds",
-            "From the input record's timestamp to the acknowledgement of its outcome.",
+            "Time from the input record's timestamp to the acknowledgement of its outcome.",
             buckets=LATENCY_BUCKETS,
-            registry=r,
         )
-        self.stage = Histogram(
+        self.stage = histogram(
             "streamlabel_stage_seconds",
-            "Time of one micro-batch in one stage; `queue` is the wait between poll and tokenise.",
+            "Time of a micro-batch in a stage; `queue` is the wait between poll and tokenise.",
             ["stage"],
             buckets=STAGE_BUCKETS,
-            registry=r,
         )
-        self.busy = Counter(
+        self.busy = counter(
             "streamlabel_stage_busy_seconds",
-            "Seconds that a stage worked, waits for its neighbours left out; the rate is its share.",
+            "Seconds that a stage worked, without waits for other stages. The rate is its "
+            "utilisation.",
             ["stage"],
-            registry=r,
         )
-        self.batch_records = Histogram(
-            "streamlabel_batch_records",
-            "Records in a micro-batch.",
-            buckets=POWERS_OF_TWO,
-            registry=r,
+        self.batch_records = histogram(
+            "streamlabel_batch_records", "Records in a micro-batch.", buckets=POWERS_OF_TWO
         )
-        self.batch_tokens = Histogram(
+        self.batch_tokens = histogram(
             "streamlabel_batch_tokens",
-            "Tokens in one forward pass, padding left out.",
+            "Tokens in a forward pass, without padding.",
             buckets=TOKEN_BUCKETS,
-            registry=r,
         )
-        self.padding = Histogram(
+        self.padding = histogram(
             "streamlabel_padding_ratio",
-            "Share of padding in one forward pass.",
+            "Share of padding in a forward pass.",
             buckets=SHARE_BUCKETS,
-            registry=r,
         )
-        self.forward_tokens = Gauge(
+        self.forward_tokens = gauge(
             "streamlabel_forward_tokens",
-            "Most tokens in one forward pass, padding included: batch.forward_tokens or what the "
-            "warm-up found, or less since memory ran out.",
+            "Maximum tokens in a forward pass, padding included: batch.forward_tokens or the result "
+            "of the warm-up; lower after memory ran out.",
             multiprocess_mode="livemin",
-            registry=r,
         )
-        self.micro_batches = Counter(
-            "streamlabel_micro_batches",
-            "Micro-batches closed, by what closed them.",
-            ["trigger"],
-            registry=r,
+        self.micro_batches = counter(
+            "streamlabel_micro_batches", "Micro-batches, by what closed them.", ["trigger"]
         )
-        self.truncated = Counter(
-            "streamlabel_truncated", "Texts cut to the model's length.", registry=r
-        )
-        self.cache_hits = Counter(
+        self.truncated = counter("streamlabel_truncated", "Texts cut to the model's length limit.")
+        self.cache_hits = counter(
             "streamlabel_cache_hits",
-            "Texts that the model was not asked about again: `batch`, the same micro-batch had them "
-            "before; `cache`, an earlier one.",
+            "Repeated texts that needed no forward pass. `batch`: repeats within a micro-batch; "
+            "`cache`: repeats from an earlier one.",
             ["source"],
-            registry=r,
         )
-        self.cache_misses = Counter(
+        self.cache_misses = counter(
             "streamlabel_cache_misses",
-            "Texts that the model was asked about, whether or not there is a cache.",
-            registry=r,
+            "Texts passed to the model, counted with and without a cache.",
         )
-        self.cache_bytes = Gauge(
+        self.cache_bytes = gauge(
             "streamlabel_cache_bytes",
-            "Memory of the cached predictions.",
+            "Memory used by cached predictions.",
             multiprocess_mode="livesum",
-            registry=r,
         )
-        self.inflight_records = Gauge(
+        self.inflight_records = gauge(
             "streamlabel_inflight_records",
             "Records between poll and acknowledgement.",
             multiprocess_mode="livesum",
-            registry=r,
         )
-        self.inflight_bytes = Gauge(
+        self.inflight_bytes = gauge(
             "streamlabel_inflight_bytes",
             "Bytes between poll and acknowledgement.",
             multiprocess_mode="livesum",
-            registry=r,
         )
-        self.held_records = Gauge(
+        self.held_records = gauge(
             "streamlabel_held_records",
-            "Records in flight, and those acknowledged behind an older one in flight: their offsets "
-            "can't be committed yet. At max_inflight_records polling pauses.",
+            "Records whose offsets can't be committed yet: in flight, or acknowledged behind an older "
+            "record in flight. Polling pauses at max_inflight_records.",
             multiprocess_mode="livesum",
-            registry=r,
         )
-        self.held_bytes = Gauge(
+        self.held_bytes = gauge(
             "streamlabel_held_bytes",
-            "Bytes of these records. At max_inflight_bytes polling pauses.",
+            "Bytes of the records in streamlabel_held_records. Polling pauses at max_inflight_bytes.",
             multiprocess_mode="livesum",
-            registry=r,
         )
-        self.offset_lag = Gauge(
+        self.offset_lag = gauge(
             "streamlabel_offset_lag",
-            "Offsets between the committed one and the end of the partition.",
+            "Offsets between the committed offset and the end of the partition.",
             ["topic", "partition"],
-            multiprocess_mode="livemax",  # one owner; in a rebalance the old one may still tell
-            registry=r,
+            multiprocess_mode="livemax",  # after a rebalance, the old owner may still report
         )
-        self.open_transaction = Gauge(
+        self.open_transaction = gauge(
             "streamlabel_open_transaction_seconds",
-            "Seconds for which another producer's open transaction has held a partition of the input "
-            "up, with everything before it read; 0 while none does.",
+            "Seconds that another producer's open transaction has blocked an input partition, with "
+            "everything before it read. 0 if none does.",
             ["topic", "partition"],
             multiprocess_mode="livemax",  # as above
-            registry=r,
         )
-        self.joining = Gauge(
+        self.joining = gauge(
             "streamlabel_joining_seconds",
-            "Seconds for which the worker has waited for its group to take it in, or for a rebalance "
-            "to end; 0 while it has its part.",
+            "Seconds that the worker has waited to join its group or for a rebalance to end. 0 while "
+            "it has an assignment.",
             multiprocess_mode="livemax",
-            registry=r,
         )
-        self.time_lag = Gauge(
+        self.time_lag = gauge(
             "streamlabel_time_lag_seconds",
             "Age of the input record that was acknowledged last.",
             multiprocess_mode="livemax",
-            registry=r,
         )
-        self.oldest_uncommitted = Gauge(
+        self.oldest_uncommitted = gauge(
             "streamlabel_oldest_uncommitted_age_seconds",
             "Seconds since the oldest record in flight was polled.",
             multiprocess_mode="livemax",
-            registry=r,
         )
-        self.paused = Gauge(
+        self.paused = gauge(
             "streamlabel_paused",
-            "1 while polling is paused by backpressure; in a pool, how many processes are.",
+            "1 while backpressure pauses polling. In a pool: the number of paused processes.",
             multiprocess_mode="livesum",
-            registry=r,
         )
-        self.rebalances = Counter(
-            "streamlabel_rebalances",
-            "Changes of the assignment.",
-            ["kind"],
-            registry=r,
+        self.rebalances = counter(
+            "streamlabel_rebalances", "Changes of the partition assignment.", ["kind"]
         )
-        self.rebalance_drain = Histogram(
+        self.rebalance_drain = histogram(
             "streamlabel_rebalance_drain_seconds",
-            "Time to drain partitions before they were given up.",
+            "Time to drain partitions before they were revoked.",
             buckets=STAGE_BUCKETS,
-            registry=r,
         )
-        self.labels = Counter(
-            "streamlabel_labels", "Results by their most probable label.", ["label"], registry=r
-        )
-        self.confidence = Histogram(
+        self.labels = counter("streamlabel_labels", "Results by most probable label.", ["label"])
+        self.confidence = histogram(
             "streamlabel_confidence",
             "Probability of the most probable label.",
             buckets=CONFIDENCE_BUCKETS,
-            registry=r,
         )
-        self.label_drift = Gauge(
+        self.label_drift = gauge(
             "streamlabel_label_drift",
-            "Population stability index of the labels of the newest results against the first ones "
-            "since the start: below 0.1 stable, above 0.25 shifted. 0 until there are enough "
-            "(drift.reference_records, then drift.window_records).",
+            "Population stability index of labels: newest results against the first ones since the "
+            "start. Below 0.1 is stable, above 0.25 shifted. 0 until drift.reference_records and "
+            "drift.window_records are reached.",
             multiprocess_mode="livemax",
-            registry=r,
         )
-        self.confidence_drift = Gauge(
+        self.confidence_drift = gauge(
             "streamlabel_confidence_drift",
-            "The same of the confidences, in the cells of streamlabel_confidence.",
+            "Population stability index of confidences, over the buckets of streamlabel_confidence.",
             multiprocess_mode="livemax",
-            registry=r,
         )
-        self.model = Info("streamlabel_model", "The model in force.", registry=r)
-        self.state = Gauge(
+        self.model = info("streamlabel_model", "The loaded model.")
+        self.state = gauge(
             "streamlabel_state",
-            "0 starting, 1 warming, 2 running, 3 paused, 4 draining, 5 stopped, 6 failed.",
+            "State: 0 starting, 1 warming, 2 running, 3 paused, 4 draining, 5 stopped, 6 failed.",
             multiprocess_mode="liveall",
-            registry=r,
         )
-        self.live = Gauge(
+        self.live = gauge(
             "streamlabel_live",
-            "1 while /livez is green: a restart would not help.",
+            "1 while /livez succeeds. 0 asks for a restart.",
             multiprocess_mode="livemin",
-            registry=r,
         )
-        self.ready = Gauge(
+        self.ready = gauge(
             "streamlabel_ready",
-            "1 while /readyz is green: records are taken; in a pool, how many processes are ready.",
+            "1 while /readyz succeeds: records are polled. In a pool: the number of ready processes.",
             multiprocess_mode="livesum",
-            registry=r,
         )
-        self.build = Info("streamlabel_build", "Version of the worker.", registry=r)
-        self._show_zeroes()
+        self.build = info("streamlabel_build", "Version of the worker.")
+        self._create_series()
 
-    def _show_zeroes(self) -> None:
-        """A series that is absent until its first event makes rates and alerts blind to it."""
+    def _create_series(self) -> None:
+        """Start series at zero: rates and alerts can't see a series before its first event."""
         for stage in STAGES:
             self.stage.labels(stage)
         for stage in THREADS:
@@ -311,63 +275,23 @@ class Metrics:
         for reason in DeadLetterReason:
             self.dead_lettered.labels(reason.value)
 
-    def show_labels(self, labels: Iterable[str]) -> None:
-        """What the model can say, once it is known: for the same reason."""
+    def create_label_series(self, labels: Iterable[str]) -> None:
+        """Start the series of each of the model's labels at zero, for the same reason."""
         for label in labels:
             self.labels.labels(label)
 
-    def count_polled(self, records: int, inflight: OffsetTracker) -> None:
-        """Count records that were polled and are in flight now."""
-        with self._counting:
-            self.consumed.inc(records)
-            self.show(inflight)
-
-    def show(self, inflight: OffsetTracker) -> None:
-        """Tell what is in flight and what is held."""
-        self.inflight_records.set(inflight.records)
-        self.inflight_bytes.set(inflight.bytes)
-        self.held_records.set(inflight.held_records)
-        self.held_bytes.set(inflight.held_bytes)
-
-    def count_outcomes(
-        self, outcomes: Sequence[Encoded], now_ms: int, inflight: OffsetTracker
-    ) -> None:
-        """Count acknowledged outcomes; `now_ms` is the wall clock, `inflight` is without them.
-
-        What can be counted together is: each call of a collector takes a lock.
-        """
-        results = [outcome for outcome in outcomes if outcome.reason is None]
-        labels = collections.Counter(outcome.label for outcome in results)
-        reasons = collections.Counter(o.reason.value for o in outcomes if o.reason is not None)
-        with self._counting:
-            for outcome in outcomes:
-                age = max(0.0, (now_ms - outcome.happened_ms) / 1000)
-                exemplar = {"trace_id": outcome.trace_id} if outcome.trace_id else None
-                self.end_to_end.observe(age, exemplar)
-                self.time_lag.set(age)
-            for outcome in results:
-                self.confidence.observe(outcome.score)
-            self.published.inc(len(results))
-            self.truncated.inc(sum(outcome.truncated for outcome in results))
-            self.expired.inc(sum(outcome.expired for outcome in outcomes))
-            for label, number in labels.items():
-                self.labels.labels(label).inc(number)
-            for reason, number in reasons.items():
-                self.dead_lettered.labels(reason).inc(number)
-            self.show(inflight)
-
-    def forget_partitions(self, partitions: Iterable[tuple[str, int]]) -> None:
+    def remove_partitions(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Drop the series of partitions that this worker no longer owns."""
         for topic, partition in partitions:
             for gauge in (self.offset_lag, self.open_transaction):
-                # `remove` raises for a series that was never made: a partition may go before its
-                # first reading.
+                # `remove` raises for a series that does not exist: a partition may be revoked
+                # before its first reading.
                 gauge.labels(topic, str(partition))
                 gauge.remove(topic, str(partition))
 
 
 class PoolMetrics:
-    """What the parent of a pool counts itself; the rest is the sum over its processes."""
+    """The collectors of a pool's parent; all others are combined from its processes."""
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
@@ -376,8 +300,8 @@ class PoolMetrics:
 
         self.restarts = Counter(
             "streamlabel_process_restarts",
-            "Processes of a pool that ended unasked and were started again.",
+            "Processes of a pool that ended unexpectedly and were restarted.",
             registry=r,
         )
-        # Beside that of each process: one that hangs tells the parent nothing at all.
-        self.live = Gauge("streamlabel_live", "1 while /livez is green.", registry=r)
+        # In addition to each process's own: a hanging process reports nothing to the parent.
+        self.live = Gauge("streamlabel_live", "1 while /livez succeeds.", registry=r)

@@ -1,8 +1,9 @@
-"""Child processes that can't outlive this one, and signals that interrupt only where it is safe.
+"""Child processes that don't outlive this one, and signals that interrupt only where it is safe.
 
 Owns: starting children outside the terminal's process group, stopping them within a bound, and
-SIGINT, SIGTERM and SIGHUP while the demo runs. Runs on: the main thread.
-Must not import: kafka, torch, any other room.
+SIGINT, SIGTERM and SIGHUP during the demo and the bench.
+Thread: main.
+Must not import: anything of worker but `clock` and `signals`.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from types import FrameType, TracebackType
 from typing import IO, Any, Final, Self
 
 from worker.clock import Clock
-from worker.signals import Insistence, catch
+from worker.signals import RepeatDetector, catch
 
-# Runs in the child, ahead of the program that it turns into: ask the kernel for SIGKILL when the
-# parent dies (Linux only), and look whether it died before we could ask. A `preexec_fn` would do
-# the same in a forked copy of this process, where another thread may hold a lock.
+# Runs in the child before its program: asks the kernel for SIGKILL when the parent dies (Linux
+# only), then checks that the parent did not die before. A `preexec_fn` would do the same in a
+# forked copy of this process, where another thread may hold a lock.
 _PARENT_WATCH: Final = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
 if os.getppid() != int(sys.argv[1]):
-    sys.exit("its parent is gone")
+    sys.exit("the parent process has ended")
 os.execvpe(sys.argv[2], sys.argv[2:], os.environ)
 """
 
@@ -38,9 +39,15 @@ def spawn(
     environ: Mapping[str, str] | None = None,
     errors: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a child in a session of its own, without input; `errors` goes to `output` if not given.
+    """Start a child without input, in a session of its own.
 
     On Linux the kernel kills it when this thread ends. Elsewhere only `stop` ends it.
+
+    Args:
+        command: program and arguments.
+        output: receives standard output.
+        environ: the child's environment; by default ours.
+        errors: receives standard error; by default `output` does.
     """
     watch = [sys.executable, "-I", "-S", "-c", _PARENT_WATCH, str(os.getpid())]
     return subprocess.Popen(
@@ -49,24 +56,24 @@ def spawn(
         stdout=output,
         stderr=errors or subprocess.STDOUT,
         env=environ,
-        start_new_session=True,  # the terminal's Ctrl-C is ours to pass on
+        start_new_session=True,  # we pass on the terminal's Ctrl-C
     )
 
 
 def stop(process: subprocess.Popen[bytes], grace: float) -> int:
-    """Ask a child to end, and kill it after `grace` seconds; return its exit code."""
+    """Terminate a child, and kill it after `grace` seconds; return its exit code."""
     terminate(process)
     return finish(process, grace)
 
 
 def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Ask a child, and whatever it has started itself, to end; one that has ended is left alone."""
+    """Send SIGTERM to a running child and its own children."""
     if process.poll() is None:
         _signal_group(process, signal.SIGTERM)
 
 
 def finish(process: subprocess.Popen[bytes], grace: float) -> int:
-    """Wait for a child that was asked to end; kill what is left of it and of its own children."""
+    """Wait for a terminated child; after `grace` seconds kill it and its own children."""
     running = process.poll() is None
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(grace)
@@ -81,30 +88,30 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 
 def last_lines(log: Path, count: int = 15) -> str:
-    """The end of a child's output, for a person to read."""
+    """Return the last lines of a child's output, indented."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(f"  {line[:400]}" for line in lines[-count:]) or "  (it wrote nothing)"
+    return "\n".join(f"  {line[:400]}" for line in lines[-count:]) or "  (no output)"
 
 
 class Interrupts:
-    """SIGINT, SIGTERM and SIGHUP become one KeyboardInterrupt, raised only inside `allowed`.
+    """Turns SIGINT, SIGTERM and SIGHUP into one KeyboardInterrupt, raised only inside `allowed`.
 
-    Everywhere else a signal is noted and waits, so that no child and no folder can be made
-    without being written down for the clean-up, and the clean-up itself is never cut short.
-    A further signal, a second or more after the first, means that the person has no patience: then
-    every `on_second` is called, which kills what the clean-up would have waited for.
+    Elsewhere a signal is remembered: so every child and folder is registered for the clean-up
+    before an interrupt, and the clean-up itself is not interrupted. A repeated signal, a second or
+    more after the first, calls every `on_second` callback; they kill the children that the
+    clean-up would wait for.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock, self._insistence = clock, Insistence(clock)
-        self._hurry: list[Callable[[], None]] = []
-        self._before: dict[signal.Signals, Any] = {}
+        self._clock, self._repeats = clock, RepeatDetector(clock)
+        self._on_second: list[Callable[[], None]] = []
+        self._replaced: dict[signal.Signals, Any] = {}
         self._allowed = False
-        self._noted = False
+        self._pending = False
         self._raised = False
 
     def __enter__(self) -> Self:
-        self._before = catch(self._on_signal)
+        self._replaced = catch(self._on_signal)
         return self
 
     def __exit__(
@@ -113,17 +120,17 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._replaced.items():
             signal.signal(number, handler)
 
     def on_second(self, kill: Callable[[], None]) -> None:
-        """Call `kill` when a second signal comes."""
-        self._hurry.append(kill)
+        """Call `kill` at a repeated signal."""
+        self._on_second.append(kill)
 
     @contextlib.contextmanager
     def allowed(self) -> Iterator[None]:
-        """Inside, a signal interrupts at once; one that waits does so at the door."""
-        if self._noted and not self._raised:
+        """Let signals interrupt the block; a pending one interrupts at its start."""
+        if self._pending and not self._raised:
             self._raise()
         self._allowed = True
         try:
@@ -132,24 +139,24 @@ class Interrupts:
             self._allowed = False
 
     def sleep(self, seconds: float) -> None:
-        """Wait, and let a signal interrupt."""
+        """Sleep; a signal interrupts."""
         with self.allowed():
             self._clock.sleep(seconds)
 
-    def until_one(self, work: Callable[[], object]) -> None:
-        """Call `work` over and over until a signal comes; that signal counts as answered."""
+    def repeat_until_signal(self, work: Callable[[], object]) -> None:
+        """Call `work` repeatedly until a signal arrives; the next signal is a first one again."""
         try:
             while True:
                 work()
         except KeyboardInterrupt:
-            self._noted = self._raised = False
-            self._insistence.forget()
+            self._pending = self._raised = False
+            self._repeats.reset()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._insistence.grows():
-            for kill in self._hurry:
+        if self._repeats.record():
+            for kill in self._on_second:
                 kill()
-        self._noted = True
+        self._pending = True
         if self._allowed and not self._raised:
             self._raise()
 

@@ -1,6 +1,8 @@
-"""Signals that ask this process to end: which ones they are, and when another one insists.
+"""Signals that stop this process: SIGINT, SIGTERM and SIGHUP.
 
-Handlers run on the main thread, between two of its steps. Imports `clock` alone.
+Owns: their handlers, and the distinction between a first signal and a repeated one.
+Thread: main; Python runs handlers between two of its bytecodes.
+Must not import: anything of worker but `clock`.
 """
 
 from __future__ import annotations
@@ -17,36 +19,36 @@ from worker.clock import Clock, SystemClock
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# One wish to stop can send several signals: `timeout` sends SIGTERM to its child and then to its
+# One request to stop can send several signals: `timeout` sends SIGTERM to its child and then to its
 # group, microseconds apart; a terminal that closes sends SIGHUP after the shell's.
-_ONE_WISH: Final = 1.0  # seconds
+_SAME_REQUEST: Final = 1.0  # seconds
 
 Handler = Callable[[int, FrameType | None], None]
 
 
-class Insistence:
-    """Tells the first signal from one that insists, which comes at least a second later."""
+class RepeatDetector:
+    """Distinguishes the first request to stop from a repeated one, at least a second later."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._first: float | None = None
+        self._first_at: float | None = None
 
-    def grows(self) -> bool:
-        """Count one signal; returns whether it insists."""
+    def record(self) -> bool:
+        """Record a signal; return True if it repeats the request."""
         now = self._clock.monotonic()
-        if self._first is None:
-            self._first = now
-        return now - self._first >= _ONE_WISH
+        if self._first_at is None:
+            self._first_at = now
+        return now - self._first_at >= _SAME_REQUEST
 
-    def forget(self) -> None:
-        """The next signal is a first one."""
-        self._first = None
+    def reset(self) -> None:
+        """Treat the next signal as a first one."""
+        self._first_at = None
 
 
 def catch(handle: Handler) -> dict[signal.Signals, Any]:
-    """Have `handle` called for each signal of `STOPPING`; returns the handlers that it replaces.
+    """Install `handle` for each signal of `STOPPING`; return the handlers that it replaces.
 
-    A SIGHUP that is ignored stays so: `nohup` started this process.
+    An ignored SIGHUP stays ignored: `nohup` started this process.
     """
     caught = [
         number
@@ -56,16 +58,16 @@ def catch(handle: Handler) -> dict[signal.Signals, Any]:
     return {number: signal.signal(number, handle) for number in caught}
 
 
-def stop_on_signals(stop: threading.Event, at_once: Callable[[], None] = lambda: None) -> None:
-    """A signal sets `stop`; one that insists calls `at_once` and ends the process."""
-    insistence = Insistence(SystemClock())
+def stop_on_signals(stop: threading.Event, on_repeat: Callable[[], None] = lambda: None) -> None:
+    """Set `stop` at the first signal; at a repeated one, call `on_repeat` and exit with 1."""
+    repeats = RepeatDetector(SystemClock())
 
     def handle(number: int, _: object) -> None:
         name = signal.Signals(number).name
-        if insistence.grows():
-            # Not a clean end: what is in flight comes again to whoever takes the partitions over.
-            os.write(sys.stderr.fileno(), f"{name} again: stopping at once\n".encode())
-            at_once()
+        if repeats.record():
+            # Not a clean end: the next owner of the partitions gets the records in flight again.
+            os.write(sys.stderr.fileno(), f"second signal ({name}): stopping at once\n".encode())
+            on_repeat()
             os._exit(1)
         stop.set()
 

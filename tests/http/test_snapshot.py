@@ -17,6 +17,7 @@ from worker.http.reading import between, quantile
 from worker.http.recent_posts import RecentPosts
 from worker.http.snapshot import KEPT, SnapshotBuilder
 from worker.metrics import Metrics
+from worker.runtime.outcome_counts import count_outcomes
 
 
 class JoiningHealth:
@@ -44,9 +45,8 @@ class Watched:
 
     def label(self, number: int, label: str = "POSITIVE", age_ms: int = 40) -> None:
         now_ms = self.clock.wall_ms()
-        self.metrics.count_outcomes(
-            [encoded(label, age_ms, now_ms)] * number, now_ms, OffsetTracker()
-        )
+        outcomes = [encoded(label, age_ms, now_ms)] * number
+        count_outcomes(self.metrics, outcomes, now_ms, OffsetTracker())
 
     def after(self, seconds: float) -> dict[str, Any]:
         self.clock.sleep(seconds)
@@ -62,9 +62,8 @@ def test_totals_are_those_of_the_registry(watched: Watched) -> None:
     now_ms = watched.clock.wall_ms()
     watched.label(5)
     watched.label(3, "NEGATIVE")
-    watched.metrics.count_outcomes(
-        [encoded("", 0, now_ms, DeadLetterReason.NOT_JSON)], now_ms, OffsetTracker()
-    )
+    dead = encoded("", 0, now_ms, DeadLetterReason.NOT_JSON)
+    count_outcomes(watched.metrics, [dead], now_ms, OffsetTracker())
     watched.metrics.offset_lag.labels("in", "2").set(7)
     watched.metrics.offset_lag.labels("in", "10").set(1)
     watched.metrics.consumed.inc(12)

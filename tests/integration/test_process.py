@@ -146,7 +146,7 @@ def test_metrics_and_health_of_a_running_worker(
     wait_until(lambda: worker.metric("streamlabel_inflight_records") == 0, what="none in flight")
     assert worker.stop() == 0
     lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
-    assert {"model ready", "partitions assigned", "stopped"} <= {line["event"] for line in lines}
+    assert {"model ready", "partitions assigned", "stopped"} <= {line["message"] for line in lines}
     assert "post number" not in worker.log.read_text()
 
 
@@ -220,7 +220,7 @@ def test_a_missing_model_stops_the_worker_before_it_reads_a_record(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--http-port", "70000"], "http.port = '70000': Input should be less than or equal"),
+        (["--http-port", "70000"], "http.port = '70000': must be a whole number from 0 to 65535"),
         (["--batch-max-records", "9000"], "batch.max_records (9000) is more than"),
         (["--input-topic", "texts.dead"], "the three topics must differ"),
         (["--config", "/nowhere.toml"], "can't read the settings file"),

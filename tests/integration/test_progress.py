@@ -123,7 +123,7 @@ def test_lost_offsets_are_logged(broker: Broker, topics: Topics, admin: KafkaAdm
         assert worker.value("streamlabel_partitions_begun_total") == 1
     (line,) = [line for line in lines if "the group has no offsets" in line["event"]]
     assert line["event"] == "the group has no offsets: starting at the earliest"
-    assert line["partitions"] == f"{topics.input}[0]"
+    assert line["partitions"] == [f"{topics.input}[0]"]
 
 
 # -- progress of a group --------------------------------------------------------------------------

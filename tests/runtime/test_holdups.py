@@ -112,7 +112,7 @@ def test_a_partition_that_goes_takes_its_transaction_along(scene: Scene) -> None
     assert scene.watch(8) == [HELD]
     scene.owned = ()
     scene.watch(1)
-    scene.metrics.forget_partitions([P])
+    scene.metrics.remove_partitions([P])
     assert scene.value("open_transaction") is None
     scene.owned = (P,)
     assert scene.watch(4) == []

@@ -17,7 +17,6 @@ from worker.metrics import Metrics
 from worker.runtime import launch
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
-from worker.runtime.topics import needed
 from worker.settings import load
 
 
@@ -28,7 +27,7 @@ class Bench:
         self.settings = load({}, environ={}).settings
         self.clock, self.stop = HandClock(), threading.Event()
         self.source, self.producer = Source(self.clock, self.stop.set), Producer()
-        self.topics = {name: TopicInfo(1, 1) for name in needed(self.settings)}
+        self.topics = {name: TopicInfo(1, 1) for name in self.settings.topics.all}
         patch.setattr(launch, "require", lambda _: self.topics)
         patch.setattr(launch, "KafkaSource", lambda *_: self.source)
         patch.setattr(launch, "Publisher", lambda *_: self.producer)

@@ -18,6 +18,7 @@ from worker.http.health import Verdict
 from worker.http.recent_posts import RecentPosts
 from worker.http.server import HttpServer
 from worker.metrics import Metrics
+from worker.runtime.outcome_counts import count_outcomes
 from worker.settings import HttpSettings
 
 JSON = {"Content-Type": "application/json"}
@@ -92,7 +93,7 @@ class Site:
         ref = RecordRef("in", 0, 0, 1)
         one = Encoded(ref, "out", None, b"", [], now_ms - 40, None, label, score=0.9)
         self.metrics.consumed.inc(len(texts))
-        self.metrics.count_outcomes([one] * len(texts), now_ms, OffsetTracker())
+        count_outcomes(self.metrics, [one] * len(texts), now_ms, OffsetTracker())
 
     def close(self) -> None:
         self._stop.set()

@@ -98,7 +98,7 @@ def _progress_line() -> Progress:
 
 
 def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[str, Any]:
-    report = audit.report
+    report, topics = audit.report, settings.topics
     return {
         "holds": not broken,
         "broken": broken,
@@ -116,9 +116,9 @@ def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[s
         "notes": audit.notes,
         "delivery": settings.delivery,
         "group": settings.kafka.group_id,
-        "input": settings.input.topic,
-        "output": settings.output.topic,
-        "dead_letters": settings.output.dead_letter_topic,
+        "input": topics.inputs[0],
+        "output": topics.output,
+        "dead_letters": topics.dead_letters,
     }
 
 

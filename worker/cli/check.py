@@ -54,6 +54,8 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     configure(loaded.settings.log.level, loaded.settings.log.format)
     console = Console(highlight=False)
     console.print(_table(loaded, only_changed=args.only_changed))
+    file = visible(str(loaded.file or "none"))
+    console.print(f"settings file: {file}", markup=False, soft_wrap=True)
     for warning in loaded.warnings:
         console.print(f"[yellow]![/] {warning}", soft_wrap=True)
     parts: tuple[tuple[str, Part], ...] = (

@@ -18,7 +18,7 @@ from typing import Literal, NoReturn, Protocol, get_args, get_origin
 
 from worker.core.visible import visible
 from worker.errors import SettingsError, StreamlabelError
-from worker.settings import Loaded, Option, load, options
+from worker.settings import Loaded, Option, find_config, load, options
 
 # Only the command that was asked for is imported: the others' rooms would slow down `--help`.
 COMMANDS = {
@@ -34,6 +34,9 @@ COMMANDS = {
 }
 
 _TELL_THEMSELVES = {"run", "check"}  # what looks odd about the settings
+
+# They bring a broker of their own unless one is named: a ./streamlabel.toml may name production's.
+_NO_SEARCH = {"demo", "bench"}
 
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -108,7 +111,8 @@ def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn
 def _settings(args: argparse.Namespace, command: Command) -> Loaded:
     given = vars(args)
     flags = {o.path: given[o.path] for o in _options_of(command) if o.path in given}
-    loaded = load(flags, given.get("config"))
+    search = args.command_name not in _NO_SEARCH
+    loaded = load(flags, find_config(given.get("config"), search=search))
     if args.command_name not in _TELL_THEMSELVES:
         for warning in loaded.warnings:
             print(f"streamlabel: {visible(warning)}", file=sys.stderr)
@@ -124,7 +128,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         prog="streamlabel",
         description="Labels a Kafka topic of texts with a transformer model.",
         epilog="`streamlabel COMMAND --help` tells more. Settings come from flags, then "
-        "STREAMLABEL_... variables, then --config FILE (TOML), then defaults.",
+        "STREAMLABEL_... variables, then the settings file, then defaults.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -154,7 +158,10 @@ def _add_settings(parser: argparse.ArgumentParser, command: Command) -> None:
     if not chosen:
         return
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="TOML file of settings (flags win over it)"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings file, TOML [STREAMLABEL_CONFIG, then ./streamlabel.toml if it exists]",
     )
     group = parser.add_argument_group("settings")
     for option in chosen:

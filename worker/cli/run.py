@@ -49,6 +49,8 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
     settings, log = loaded.settings, get_logger(__name__)
     configure(settings.log.level, settings.log.format)
     raise_file_limit()
+    if loaded.file:
+        log.info("settings file read", file=str(loaded.file))
     for warning in loaded.warnings:
         log.warning(warning)
     try:

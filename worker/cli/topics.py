@@ -70,12 +70,8 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     return _FAILED if None in document["topics"].values() else _DONE
 
 
-def _names(settings: Settings) -> tuple[str, str, str]:
-    return settings.input.topic, settings.output.topic, settings.output.dead_letter_topic
-
-
 def _create(admin: Admin, settings: Settings, wanted: int | None, replication: int) -> int:
-    names = _names(settings)
+    names = settings.topics.all
     source = admin.topics(names)[settings.input.topic]
     partitions = wanted or (source.partitions if source else _DEFAULT_PARTITIONS)
     made = {name: admin.create(name, partitions, replication) for name in names}
@@ -101,7 +97,7 @@ def _uneven(settings: Settings, found: dict[str, TopicInfo | None]) -> list[str]
 
 
 def _description(admin: Admin, settings: Settings) -> dict[str, Any]:
-    infos = admin.topics(_names(settings))
+    infos = admin.topics(settings.topics.all)
     group, source = settings.kafka.group_id, settings.input.topic
     committed = admin.committed(group, source) if infos[source] else {}
     topics: dict[str, dict[str, Any] | None] = {

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from worker.packages import Package, Unfetched
+from worker.packages import FetchFailed, Package
 
 Kind = Literal["tweets", "movies", "amazon", "nyt"]
 
@@ -29,7 +29,7 @@ _SDIST: Final = Package(
     "vaderSentiment==3.3.2",
     "vaderSentiment-3.3.2.tar.gz",
     "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-    patience=180.0,
+    timeout=180.0,
 )
 _ROOT: Final = "vaderSentiment-3.3.2"
 _STUDY: Final = f"{_ROOT}/additional_resources/hutto_ICWSM_2014.tar.gz"
@@ -119,7 +119,7 @@ def _fetch(cache_dir: Path, cached: Path) -> bytes:
         with tempfile.TemporaryDirectory(prefix=".posts-", dir=cache_dir) as scratch:
             _SDIST.fetch(Path(scratch)).replace(cached)
             return cached.read_bytes()
-    except Unfetched as error:
+    except FetchFailed as error:
         raise SampleUnavailable(str(error)) from error
     except OSError as error:
         raise SampleUnavailable(f"the rated posts can't be kept in {cache_dir}: {error}") from error

@@ -222,7 +222,7 @@ class _Demo:
             workers.check()
             self._interrupts.sleep(0.2)
 
-        self._interrupts.until_one(wait)
+        self._interrupts.repeat_until_signal(wait)
 
     def _say_where(self, workers: DemoWorkers) -> None:
         for url in workers.urls:

@@ -63,10 +63,11 @@ class _Auditor:
     ) -> None:
         self._settings, self._admin = settings, admin
         self._history, self._progress = history, progress
-        self._input = settings.input.topic
+        topics = settings.topics
+        (self._input,) = topics.inputs
         self._outcomes: dict[Kind, str] = {
-            "result": settings.output.topic,
-            "dead_letter": settings.output.dead_letter_topic,
+            "result": topics.output,
+            "dead_letter": topics.dead_letters,
         }
         self._reasons: Counter[str] = Counter()
         self._notes: list[str] = []
@@ -96,7 +97,7 @@ class _Auditor:
         return Audit(report, dict(self._reasons.most_common()), tuple(self._notes))
 
     def _topics(self) -> dict[str, TopicInfo]:
-        infos = self._admin.topics([self._input, *self._outcomes.values()])
+        infos = self._admin.topics(self._settings.topics.all)
         missing = ", ".join(name for name, info in infos.items() if info is None)
         if missing:
             where = self._settings.kafka.bootstrap_servers

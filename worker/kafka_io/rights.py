@@ -78,8 +78,8 @@ def _retry_until_stopped(clock: Clock, attempt: Callable[[], Answer]) -> Answer:
 
 
 def _on_topics(client: Any, settings: Settings) -> list[Right]:
-    outputs = settings.output.topic, settings.output.dead_letter_topic
-    wanted = {settings.input.topic: "READ"} | dict.fromkeys(outputs, "WRITE")
+    topics = settings.topics
+    wanted = dict.fromkeys(topics.inputs, "READ") | dict.fromkeys(topics.outputs, "WRITE")
     described = client.describe_topics(list(wanted))
     return [
         Right(f"{operation} on topic {topic['name']}", _allows(topic, operation), needed)

@@ -19,6 +19,7 @@ from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.dead_letter_log import DeadLetterLog
 from worker.runtime.drift import DriftWatch
+from worker.runtime.outcome_counts import count_outcomes
 from worker.runtime.progress import Progress
 
 log = get_logger(__name__)
@@ -108,7 +109,7 @@ class Completions:
         self._metrics.stage.labels("publish").observe(now - completion.sent_at)
         for outcome in completion.outcomes:
             self._offsets.resolve(outcome.ref, refused=_refused(outcome))
-        self._metrics.count_outcomes(completion.outcomes, now_ms, self._offsets)
+        count_outcomes(self._metrics, completion.outcomes, now_ms, self._offsets)
         self.letters.note(completion.outcomes)
         if self._drift is not None:
             self._drift.note(completion.outcomes)

@@ -94,7 +94,7 @@ class Launcher:
         if topics is None:
             return
         self._judge(topics, classifier.card)
-        self._metrics.show_labels(classifier.card.labels)
+        self._metrics.create_label_series(classifier.card.labels)
         worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
         worker.holdups.others = others(settings)
         encoder, replace_outcome = self._encoder(topics, classifier.card)
@@ -162,14 +162,14 @@ class Launcher:
     def _encoder(
         self, topics: dict[str, TopicInfo], card: ModelCard
     ) -> tuple[Encoder, ReplaceOutcome]:
-        output = self._settings.output
-        terms = {name: Terms.of(topics[name]) for name in (output.topic, output.dead_letter_topic)}
+        names = self._settings.topics
+        terms = {name: Terms.of(topics[name]) for name in names.outputs}
         encoder = Encoder(
-            output,
+            self._settings.output,
             card,
             version=version("streamlabel"),
-            terms=terms[output.topic],
-            dead_letter_terms=terms[output.dead_letter_topic],
+            terms=terms[names.output],
+            dead_letter_terms=terms[names.dead_letters],
         )
         return encoder, OutcomeReplacer(encoder, terms, self._clock.wall_ms).replace
 
@@ -181,7 +181,7 @@ class Launcher:
         replace_outcome: ReplaceOutcome,
     ) -> RecordSink:
         settings, clock, completed = self._settings, self._clock, worker.completions.completed
-        outputs = (settings.output.topic, settings.output.dead_letter_topic)
+        outputs = settings.topics.outputs
         partitions = {name: topics[name].partitions for name in outputs}
         largest = max(
             topics[name].max_message_bytes or DEFAULT_MAX_MESSAGE_BYTES for name in outputs

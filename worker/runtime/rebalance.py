@@ -115,7 +115,7 @@ class Rebalance:
         self._metrics.skipped.inc(len(offsets))
         log.warning(
             "the input topic has not had these offsets any more when they were to be read",
-            partition=_named([partition]),
+            partition=_named([partition])[0],
             first=offsets.start,
             last=offsets.stop - 1,
         )
@@ -123,10 +123,10 @@ class Rebalance:
     def _let_go(self, partitions: list[Partition], kind: str) -> None:
         for partition in partitions:
             self._offsets.revoke(partition)
-        self._metrics.forget_partitions(partitions)
+        self._metrics.remove_partitions(partitions)
         self._metrics.rebalances.labels(kind).inc()
         log.info("partitions let go", kind=kind, partitions=_named(partitions))
 
 
-def _named(partitions: Iterable[Partition]) -> str:
-    return ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(partitions))
+def _named(partitions: Iterable[Partition]) -> list[str]:
+    return [f"{topic}[{partition}]" for topic, partition in sorted(partitions)]

@@ -28,6 +28,7 @@ from worker.runtime.completions import Completions
 from worker.runtime.drift import DriftWatch
 from worker.runtime.holdups import Holdups
 from worker.runtime.last_steps import LastSteps
+from worker.runtime.outcome_counts import count_polled, show_inflight
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
 from worker.runtime.rebalance import Rebalance
@@ -139,7 +140,7 @@ class Worker:
         for record in records:
             self._accept(record)
         if records:
-            self._metrics.count_polled(len(records), self._offsets)
+            count_polled(self._metrics, len(records), self._offsets)
 
     # -- in ------------------------------------------------------------------------------------
 
@@ -274,7 +275,7 @@ class Worker:
         self._next_report = now + _REPORT_EVERY
         self._sink.check()
         self._progress.oldest = oldest = self._offsets.oldest()
-        self._metrics.show(self._offsets)
+        show_inflight(self._metrics, self._offsets)
         self._metrics.oldest_uncommitted.set(now - oldest[1] if oldest else 0)
         self._progress.connection(up=self._source.connected())
         self.completions.letters.say()

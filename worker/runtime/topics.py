@@ -24,11 +24,6 @@ log = get_logger(__name__)
 DEFAULT_PARTITIONS = 6
 
 
-def needed(settings: Settings) -> tuple[str, str, str]:
-    """Input, output and dead-letter topic."""
-    return settings.input.topic, settings.output.topic, settings.output.dead_letter_topic
-
-
 def require(settings: Settings) -> dict[str, TopicInfo]:
     """What there is of each topic, made first where it is missing and `create_topics` is on.
 
@@ -36,7 +31,7 @@ def require(settings: Settings) -> dict[str, TopicInfo]:
         TopicMissing: the message has the command that creates what is missing.
         BrokerAway: nobody answers.
     """
-    wanted = needed(settings)
+    wanted = settings.topics.all
     with Admin(settings.kafka) as admin:
         found = admin.topics(wanted)
         missing = [name for name in wanted if found[name] is None]
@@ -53,7 +48,7 @@ def require(settings: Settings) -> dict[str, TopicInfo]:
 
 def judged(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[str]:
     """Doubts about the topics, a sentence each."""
-    source, output, dead = needed(settings)
+    source, output, dead = settings.topics.all
     return doubts(
         topics[source],
         Output(output, topics[output]),
@@ -91,7 +86,7 @@ def others(settings: Settings) -> int | str:
 
 def _how_to_create(settings: Settings, missing: Sequence[str]) -> str:
     servers = settings.kafka.bootstrap_servers
-    source, output, dead = needed(settings)
+    source, output, dead = settings.topics.all
     return (
         f"topics missing on {servers}: {', '.join(missing)}. Create them with\n"
         f"  streamlabel topics create --bootstrap-servers {servers} --input-topic {source} "

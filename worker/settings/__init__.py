@@ -1,22 +1,32 @@
-"""Every option: type, bound, default, description; where each value came from.
+"""Every option: type, bound, default and description, and the origin of each value.
 
-One declaration serves flags, environment, TOML file, `check` and the README's table::
+One declaration serves flags, environment, TOML file, `check`, JSON Schema and the documentation::
 
-    sections       the options, grouped
-    declaration    Settings: all of them, cross-checked
-    files          the TOML file, and files of which each holds a secret
-    origins        load(): who said what; the only module that reads `os.environ`
+    section         the base class of a group of options
+    kafka           the options of the Kafka cluster
+    sections        the options of the other groups
+    topics          the topics of a worker
+    contradictions  checks across options
+    declaration     Settings: all options
+    options         the names of each option: path, flag, variables
+    files           the TOML file, and files that hold one secret each
+    problems        error messages
+    origins         load() and find_config(); the only module that reads `os.environ`
+    schema          the JSON Schema of the TOML file
 
-Imports `errors` alone.
+Owns: all configuration.
+Thread: main loads it; any thread may read the frozen values.
+Must not import: anything of worker but `errors`.
 """
 
-from worker.settings.declaration import Settings
+from worker.settings.declaration import FIRST_OPTIONS, Settings
+from worker.settings.kafka import KafkaSettings
+from worker.settings.options import Option, options
 from worker.settings.origins import (
     Loaded,
-    Option,
     child_environment,
+    find_config,
     load,
-    options,
     plain_values,
     read_environment,
 )
@@ -25,14 +35,15 @@ from worker.settings.sections import (
     DriftSettings,
     HttpSettings,
     InputSettings,
-    KafkaSettings,
     LogSettings,
     ModelSettings,
     OutputSettings,
     TracingSettings,
 )
+from worker.settings.topics import WorkerTopics
 
 __all__ = [
+    "FIRST_OPTIONS",
     "REFERENCE_MODEL",
     "DriftSettings",
     "HttpSettings",
@@ -45,7 +56,9 @@ __all__ = [
     "OutputSettings",
     "Settings",
     "TracingSettings",
+    "WorkerTopics",
     "child_environment",
+    "find_config",
     "load",
     "options",
     "plain_values",

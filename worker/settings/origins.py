@@ -1,6 +1,8 @@
-"""Where each value came from: flags, environment, directory of secrets, file, defaults.
+"""Origins of values: flags, environment, directory of secrets, settings file, defaults.
 
-The only module that reads `os.environ`. Runs on the main thread, before anything else.
+Owns: `load`, the search for the settings file, and `os.environ`: no other module reads it.
+Thread: main, before any other starts.
+Must not import: anything of worker but `errors` and this package.
 """
 
 from __future__ import annotations
@@ -9,74 +11,64 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
-from pydantic.fields import FieldInfo
 
 from worker.errors import SettingsError
 from worker.settings.declaration import Settings
 from worker.settings.files import files_in, read_secret, read_toml
-from worker.settings.sections import Section
+from worker.settings.options import ENV_PREFIX, Option, options
+from worker.settings.problems import explain
 
-ENV_PREFIX = "STREAMLABEL_"
-SECRETS_DIR = f"{ENV_PREFIX}SECRETS_DIR"
+SECRETS_DIR: Final = f"{ENV_PREFIX}SECRETS_DIR"
+CONFIG: Final = f"{ENV_PREFIX}CONFIG"
+CONFIG_FILE: Final = Path("streamlabel.toml")  # in the current directory
 
-_SHOWN = 200  # characters of a value that is wrong
-
-
-@dataclass(frozen=True)
-class Option:
-    """One leaf of the declaration: its names in every origin."""
-
-    path: str
-    flag: str
-    env: tuple[str, ...]
-    field: FieldInfo
-
-    @property
-    def secret(self) -> bool:
-        """Whether its value must never be shown."""
-        return "SecretStr" in str(self.field.annotation)
-
-    @property
-    def is_switch(self) -> bool:
-        """Whether its flag takes no value."""
-        return self.field.annotation is bool
-
-
-@cache
-def options() -> tuple[Option, ...]:
-    """Every option, sections first, in the order of the declaration."""
-    found = []
-    for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, Section):
-            found += [_option(f"{name}.{k}", f) for k, f in section.model_fields.items()]
-        else:
-            found.append(_option(name, field))
-    return tuple(found)
-
-
-def _option(path: str, field: FieldInfo) -> Option:
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    derived = ENV_PREFIX + path.upper().replace(".", "_")
-    special: Any = extra.get("env") or ()
-    own = tuple(name for name in special if name.startswith(ENV_PREFIX))
-    foreign = tuple(name for name in special if not name.startswith(ENV_PREFIX))
-    flag = extra.get("flag") or "--" + path.replace(".", "-").replace("_", "-")
-    return Option(path, str(flag), (own or (derived,)) + foreign, field)
+# Option path -> value and origin.
+Layer = dict[str, tuple[Any, str]]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Settings in force, each option's origin, and what looked odd."""
+    """Settings in force.
+
+    Attributes:
+        settings: the values.
+        origins: the origin of each option that is not at its default.
+        warnings: one sentence for each suspicious variable.
+        file: the settings file that was read, if any.
+    """
 
     settings: Settings
     origins: Mapping[str, str]
     warnings: tuple[str, ...]
+    file: Path | None = None
+
+
+def find_config(
+    flag: Path | None, environ: Mapping[str, str] | None = None, *, search: bool = True
+) -> Path | None:
+    """Return the settings file to read, or None.
+
+    Args:
+        flag: the value of --config, which has priority.
+        environ: replaces `os.environ`; its STREAMLABEL_CONFIG comes second. `/dev/null` stands for
+            no file.
+        search: third, look for ./streamlabel.toml.
+
+    Raises:
+        SettingsError: the file that the flag or the variable names does not exist.
+    """
+    environ = os.environ if environ is None else environ
+    variable = environ.get(CONFIG)
+    path, origin = (flag, "--config") if flag else (Path(variable or ""), CONFIG)
+    if not flag and not variable:
+        return CONFIG_FILE if search and CONFIG_FILE.is_file() else None
+    if not path.exists():
+        raise SettingsError(f"can't read the settings file {path}: no such file (from {origin})")
+    return None if str(path) == os.devnull else path
 
 
 def load(
@@ -84,15 +76,15 @@ def load(
     config: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Read all origins and check them.
+    """Read all origins and check the values.
 
     Args:
-        flags: option path -> value, for the flags that were given.
-        config: a TOML file.
-        environ: stands in for `os.environ`.
+        flags: option path -> value, for the flags that were passed.
+        config: a TOML file; `find_config` looks for one, `load` does not.
+        environ: replaces `os.environ`.
 
     Raises:
-        SettingsError: one message that names each wrong setting, its value, bound and origin.
+        SettingsError: a line for each wrong setting: its value, accepted values, origin.
     """
     environ = os.environ if environ is None else environ
     layers = [
@@ -101,32 +93,32 @@ def load(
         _from_secrets(environ),
         _from_file(config) if config else {},
     ]
-    origins = {path: said[1] for layer in reversed(layers) for path, said in layer.items()}
+    origins = {path: entry[1] for layer in reversed(layers) for path, entry in layer.items()}
     try:
         settings = Settings(layers=[_nested(layer) for layer in layers])  # type: ignore[call-arg]
     except ValidationError as error:
-        raise SettingsError(_explain(error, origins)) from None
-    return Loaded(settings, origins, tuple(_suspicious(environ)))
+        raise SettingsError(explain(error, origins)) from None
+    return Loaded(settings, origins, tuple(_suspicious(environ)), config)
 
 
 def _flag_of(path: str) -> str:
     return next((f"flag {o.flag}" for o in options() if o.path == path), "flag")
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
-    found: dict[str, tuple[Any, str]] = {}
+def _from_environment(environ: Mapping[str, str]) -> Layer:
+    layer: Layer = {}
     for option in options():
         for name in option.env:
-            said = _said(option, name, environ)
-            if said and option.path not in found:
-                found[option.path] = said
-    return found
+            entry = _variable(option, name, environ)
+            if entry and option.path not in layer:
+                layer[option.path] = entry
+    return layer
 
 
-def _said(option: Option, name: str, environ: Mapping[str, str]) -> tuple[Any, str] | None:
-    """A variable's value, or that of the file which it names; empty counts as unset.
+def _variable(option: Option, name: str, environ: Mapping[str, str]) -> tuple[Any, str] | None:
+    """Return a variable's value, or the content of the file that NAME_FILE names.
 
-    Compose files pass variables on like that.
+    An empty variable counts as unset: Compose files pass unset variables on as empty ones.
     """
     value, by_file = environ.get(name), f"{name}_FILE"
     file = environ.get(by_file) if option.secret else None
@@ -147,8 +139,8 @@ def _secret_in(file: str, variable: str) -> str:
     return secret
 
 
-def _from_secrets(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
-    """A directory as platforms mount it: each file has a variable's name, in any case."""
+def _from_secrets(environ: Mapping[str, str]) -> Layer:
+    """Read a directory of secrets, as platforms mount it: a file per variable, in any case."""
     if not (folder := environ.get(SECRETS_DIR)):
         return {}
     try:
@@ -159,89 +151,42 @@ def _from_secrets(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
             for name in reversed(option.env)
             if name.lower() in files
         }
-        read = {path: (read_secret(file), f"file {file}") for path, file in named.items()}
+        layer = {path: (read_secret(file), f"file {file}") for path, file in named.items()}
     except SettingsError as error:
         raise SettingsError(f"{SECRETS_DIR} = {folder}: {error}") from None
-    return {path: said for path, said in read.items() if said[0]}
+    return {path: entry for path, entry in layer.items() if entry[0]}
 
 
-def _from_file(config: Path) -> dict[str, tuple[Any, str]]:
-    flat: dict[str, tuple[Any, str]] = {}
+def _from_file(config: Path) -> Layer:
+    layer: Layer = {}
     for name, value in read_toml(config).items():
         leaves = value.items() if isinstance(value, dict) else [("", value)]
         for key, leaf in leaves:
-            flat[f"{name}.{key}" if key else name] = (leaf, f"file {config}")
-    return flat
+            layer[f"{name}.{key}" if key else name] = (leaf, f"file {config}")
+    return layer
 
 
-def _nested(layer: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+def _nested(layer: Layer) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for path, (value, _) in layer.items():
         *section, key = path.split(".", 1)
-        home = nested.setdefault(section[0], {}) if section else nested
-        home[key] = value
+        table = nested.setdefault(section[0], {}) if section else nested
+        table[key] = value
     return nested
 
 
-def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
-    """One line a fault: setting, value, bound, origin, and the nearest name for an unknown one."""
-    lines = []
-    for fault in error.errors():
-        path = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if not path:
-            lines += [part + _origins_named_in(part, origins) for part in message.split("; ")]
-            continue
-        if fault["type"] == "extra_forbidden":
-            lines.append(_unknown(path, fault["input"], origins))
-            continue
-        shown = _shown(path, fault["input"])
-        lines.append(f"{path}{shown}: {message} (from {origins.get(path, 'default')})")
-    return "\n".join(lines)
-
-
-def _shown(path: str, value: Any) -> str:
-    """` = value`, of a setting that is known and no secret: all else may hold one."""
-    known = any(option.path == path and not option.secret for option in options())
-    if not known or isinstance(value, dict | list):
-        return ""
-    return f" = {value!r:.{_SHOWN}}"
-
-
-def _unknown(path: str, value: Any, origins: Mapping[str, str]) -> str:
-    """A name that is none, and the nearest one; its value is not shown, it may be a secret."""
-    if isinstance(value, dict) and "." not in path:
-        tables = {o.path.partition(".")[0] for o in options() if "." in o.path}
-        name, kind, known = f"[{path}]", "table", {f"[{table}]": table for table in tables}
-    else:
-        name, kind, known = path, "setting", {o.path: o.path for o in options()}
-    # Whoever forgets the table, or takes another one, still knows the setting's own name.
-    leaf = path.rpartition(".")[2]
-    namesakes = [one for one, of in known.items() if of.rpartition(".")[2] == leaf]
-    near = namesakes or difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    told = [origin for said, origin in origins.items() if f"{said}.".startswith(f"{path}.")]
-    return f"{name}: no such {kind}{hint} (from {told[0] if told else 'default'})"
-
-
-def _origins_named_in(message: str, origins: Mapping[str, str]) -> str:
-    """Where the settings that a contradiction names were set."""
-    told = [f"{path} from {origin}" for path, origin in origins.items() if path in message]
-    return f" ({', '.join(told)})" if told else ""
-
-
 def _suspicious(environ: Mapping[str, str]) -> Iterator[str]:
-    """Variables with our prefix that name no option: most likely misspelt."""
-    known = {name for option in options() for name in option.env} | {SECRETS_DIR}
+    """Name the variables that have our prefix and are no option: most likely misspelt."""
+    known = {name for option in options() for name in option.env} | {SECRETS_DIR, CONFIG}
     known |= {f"{name}_FILE" for option in options() if option.secret for name in option.env}
     for name in sorted(environ):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if name.startswith(ENV_PREFIX) and name not in known and near:
-            yield f"environment variable {name} is no setting; did you mean {near[0]}?"
+            yield f"environment variable {name} is not a setting; did you mean {near[0]}?"
 
 
 def plain_values(settings: Settings) -> dict[str, Any]:
-    """Every option's value as `load` takes it for a flag, fit for JSON.
+    """Return every option's value as `load` takes it for a flag, fit for JSON.
 
     Secrets are in the clear: for a pipe to a child, never for a log or a command line.
     """
@@ -258,11 +203,14 @@ def _plain(settings: Settings, path: str) -> Any:
 
 
 def read_environment(name: str) -> str | None:
-    """A variable that is no setting, for `demo` (the walls keep `os.environ` in this module)."""
+    """Return a variable that is no setting: only this module may read `os.environ`."""
     return os.environ.get(name)
 
 
 def child_environment(**changes: str) -> dict[str, str]:
-    """This process's environment for a child, with our own settings taken out, then `changes`."""
+    """Return this process's environment for a child, without our settings, then `changes`.
+
+    The child receives its settings from us alone: it reads no ./streamlabel.toml either.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)}
-    return kept | changes
+    return kept | {CONFIG: os.devnull} | changes

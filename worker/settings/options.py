@@ -1,0 +1,67 @@
+"""The names of every option: its path, its flag and its variables.
+
+Owns: `Option`, the list of all options, the prefix of variables.
+Thread: any; the list is made once.
+Must not import: anything of worker but this package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from worker.settings.declaration import Settings
+from worker.settings.section import Section
+
+ENV_PREFIX = "STREAMLABEL_"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One leaf of the declaration."""
+
+    path: str
+    flag: str
+    env: tuple[str, ...]
+    field: FieldInfo
+
+    @property
+    def secret(self) -> bool:
+        """True if the value must never be shown."""
+        return "SecretStr" in str(self.field.annotation)
+
+    @property
+    def is_switch(self) -> bool:
+        """True if the flag takes no value."""
+        return self.field.annotation is bool
+
+    @property
+    def section(self) -> str:
+        """The TOML table, empty for an option outside the sections."""
+        return self.path.rpartition(".")[0]
+
+
+@cache
+def options() -> tuple[Option, ...]:
+    """Return every option in the order of the declaration, sections first."""
+    leaves = []
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            leaves += [_option(f"{name}.{key}", leaf) for key, leaf in section.model_fields.items()]
+        else:
+            leaves.append(_option(name, field))
+    return tuple(leaves)
+
+
+def _option(path: str, field: FieldInfo) -> Option:
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    derived = ENV_PREFIX + path.upper().replace(".", "_")
+    special: Any = extra.get("env") or ()
+    own = tuple(name for name in special if name.startswith(ENV_PREFIX))
+    foreign = tuple(name for name in special if not name.startswith(ENV_PREFIX))
+    flag = extra.get("flag") or "--" + path.replace(".", "-").replace("_", "-")
+    return Option(path, str(flag), (own or (derived,)) + foreign, field)

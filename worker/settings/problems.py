@@ -1,0 +1,129 @@
+"""Error messages for settings that were refused.
+
+Owns: one line for each problem: option, value, accepted values, origin, nearest name.
+Thread: main, while the settings are loaded.
+Must not import: anything of worker but this package.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Final, Literal, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from worker.settings.options import Option, options
+from worker.settings.sections import PATTERNS
+
+_MAX_SHOWN: Final = 200  # characters of a wrong value
+
+_NUMBERS: Final[Mapping[Any, str]] = {int: "a whole number", float: "a number"}
+# Errors of pydantic that `_accepted` answers: wrong type, out of bounds, not among the choices.
+_WRONG_VALUE: Final = ("int_", "float_", "bool_", "literal_", "greater_", "less_", "finite_")
+_MESSAGES: Final = {
+    "string_type": "must be a string",
+    "string_too_short": "must have at least {min_length} characters",
+    "too_short": "must have at least {min_length} characters",  # of a secret
+    "path_not_file": "no such file",
+    "path_type": "must be the path of a file",
+    "model_type": "must be a table",
+    "tuple_type": "must be a list",
+}
+
+
+def explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    """Return one line for each problem that pydantic found."""
+    lines = []
+    for problem in error.errors():
+        path = ".".join(part for part in problem["loc"] if isinstance(part, str))
+        message = problem["msg"].removeprefix("Value error, ")
+        if not path:
+            lines += [part + _named_origins(part, origins) for part in message.split("; ")]
+        elif problem["type"] == "extra_forbidden":
+            lines.append(_unknown(path, problem["input"], origins))
+        else:
+            option = next((option for option in options() if option.path == path), None)
+            message = _message(problem, option) or message
+            shown = _shown(option, problem["input"])
+            lines.append(f"{path}{shown}: {message} (from {_origin_of(path, origins)})")
+    return "\n".join(lines)
+
+
+def _message(problem: Mapping[str, Any], option: Option | None) -> str | None:
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "string_pattern_mismatch" and context["pattern"] in PATTERNS:
+        return f"must be {PATTERNS[context['pattern']]}"
+    if context.get("min_length") == 1:
+        return "must not be empty"
+    if option and kind.startswith(_WRONG_VALUE):
+        return _accepted(option.field)
+    return _MESSAGES[kind].format(**context) if kind in _MESSAGES else None
+
+
+def _accepted(field: FieldInfo) -> str | None:
+    """Return what a number, a switch or a choice accepts, or None for another type."""
+    for kind in (field.annotation, *get_args(field.annotation)):  # `int | None` is a union
+        if get_origin(kind) is Literal:
+            return f"must be one of {', '.join(get_args(kind))}"
+        if kind is bool:
+            return "must be true or false"
+        if kind in _NUMBERS:
+            return f"must be {_NUMBERS[kind]}{_bounds(field)}"
+    return None
+
+
+def _bounds(field: FieldInfo) -> str:
+    limits = {
+        name: f"{getattr(item, name):.15g}"
+        for item in field.metadata
+        for name in ("gt", "ge", "le")
+        if hasattr(item, name)
+    }
+    match limits:
+        case {"ge": least, "le": most}:
+            return f" from {least} to {most}"
+        case {"gt": limit, "le": most}:
+            return f" above {limit}, at most {most}"
+        case {"ge": least}:
+            return f" of at least {least}"
+        case {"gt": limit}:
+            return f" above {limit}"
+    return ""
+
+
+def _shown(option: Option | None, value: Any) -> str:
+    """Return ` = value`; nothing for a secret, and for an unknown name, which may hold one."""
+    if option is None or option.secret or isinstance(value, dict | list):
+        return ""
+    return f" = {value!r:.{_MAX_SHOWN}}"
+
+
+def _unknown(path: str, value: Any, origins: Mapping[str, str]) -> str:
+    """Name an unknown setting and the nearest known one; the value may be a secret."""
+    if isinstance(value, dict) and "." not in path:
+        tables = {option.section for option in options() if option.section}
+        name, kind, known = f"[{path}]", "table", {f"[{table}]": table for table in tables}
+    else:
+        name, kind, known = path, "setting", {option.path: option.path for option in options()}
+    # The setting's own name is right where the table is missing or another one.
+    leaf = path.rpartition(".")[2]
+    namesakes = [shown for shown, full in known.items() if full.rpartition(".")[2] == leaf]
+    near = namesakes or difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"{name}: no such {kind}{hint} (from {_origin_of(path, origins)})"
+
+
+def _origin_of(path: str, origins: Mapping[str, str]) -> str:
+    """Return the origin of a setting, or of the first one in a table."""
+    return next(
+        (origin for name, origin in origins.items() if f"{name}.".startswith(f"{path}.")),
+        "default",
+    )
+
+
+def _named_origins(message: str, origins: Mapping[str, str]) -> str:
+    """Return the origins of the settings that a message names."""
+    named = [f"{path} from {origin}" for path, origin in origins.items() if path in message]
+    return f" ({', '.join(named)})" if named else ""

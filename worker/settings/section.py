@@ -1,0 +1,23 @@
+"""The base class of every group of options.
+
+Owns: `Section`, and `named` for names that are not made from an option's path.
+Thread: any; a section is frozen.
+Must not import: anything of worker.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Section(BaseModel):
+    """A table of the TOML file, and a prefix of flags and variables."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def named(flag: str | None = None, env: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Name the flag and the variables of an option, where its path would give others."""
+    return {"flag": flag, "env": list(env)}
