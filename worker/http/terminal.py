@@ -88,7 +88,7 @@ def _figures(snapshot: Snapshot, width: int) -> RenderableType:
     figures = [
         ("texts/s", _number(snapshot["texts_per_second"])),
         *((name, _time(latency[name])) for name in ("p50", "p95", "p99")),
-        ("lag, records", _number(lag["records"])),
+        ("lag", _count(lag["records"], "record")),
         ("in flight", _number(totals["in_flight"])),
         ("labelled", _number(totals["published"])),
     ]
@@ -161,7 +161,7 @@ def _dead_letters(snapshot: Snapshot) -> RenderableType:
 def _group(snapshot: Snapshot) -> RenderableType:
     changes, totals = snapshot["rebalances"], snapshot["totals"]
     rows = [
-        *((f"partitions {kind}", _number(count)) for kind, count in changes.items()),
+        *((f"rebalances, {kind}", _number(count)) for kind, count in changes.items()),
         ("texts answered from the cache", _number(totals["cached"])),
         ("texts truncated to the model's length", _number(totals["truncated"])),
         ("processes restarted", _number(totals["restarts"])),

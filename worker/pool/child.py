@@ -114,12 +114,10 @@ class Child:
             return self.fault
         code = self._process.returncode
         if code == -signal.SIGKILL:
-            return "killed by SIGKILL: by the kernel when out of memory, unless sent by hand"
+            return "killed by SIGKILL: unless someone sent it, the machine ran out of memory"
         if code < 0:
             return f"killed by signal {-code} ({signal.strsignal(-code)})"
-        return (
-            f"exit code {code}; see its log" if code else "exit code 0: it received a stop signal"
-        )
+        return f"exit code {code}; see its log" if code else "it received a stop signal"
 
     def _read_reports(self) -> None:
         for line in self._stdout:

@@ -150,9 +150,8 @@ class Reporter:
         self._wake.set()
 
     def _run(self) -> None:
-        with contextlib.suppress(
-            OSError
-        ):  # the parent is gone; `parent-watch` sees the end of stdin and stops the worker
+        # A broken pipe: the parent is gone. `parent-watch` sees it too, and stops the worker.
+        with contextlib.suppress(OSError):
             while not self._ended:
                 self._send()
                 self._wake.wait(EVERY)

@@ -20,8 +20,9 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2, as seen from inside a cont
 def slot_settings(settings: Settings, slot: int) -> dict[str, Any]:
     """Return one slot's settings for `worker.settings.load`, with secrets in plain text.
 
-    Names that must be unique in the group get the slot's number as a suffix. A restarted process
-    has the same number, so it keeps its place in the group and its transactional id.
+    Names that must be unique in the group, or that tell its members apart, get the slot's number
+    as a suffix. A restarted process has the same number, so it keeps its place in the group and its
+    transactional id.
     """
     kafka, common = settings.kafka, plain_values(settings)
     own: dict[str, Any] = {

@@ -22,7 +22,7 @@ log = get_logger(__name__)
 WRONG_SETTINGS: Final = 2  # the exit code
 # Seconds of being ready after which a process counts as stable: its end starts a new count.
 STABLE_AFTER: Final = 60.0
-# Failures in a row, without a stable run between, that end the pool. The retries take just under a
+# Failures in a row, without a stable run between, that end the pool. The retries take under a
 # minute, enough for faults that pass (a model hub's hiccup, memory that a sibling needs while it
 # loads). A longer fault must be seen by the operator: a pool that retried for ever would hide a
 # crash loop behind a healthy container.
@@ -92,8 +92,8 @@ class Slot:
         self._failures = 1 if stable else self._failures + 1
         if self._failures >= MAX_FAILURES:
             raise Fatal(
-                f"slot {self.number} failed {self._failures} times in a row, each time before it had "
-                f"been ready for {STABLE_AFTER:g} s; last reason: {child.reason}"
+                f"slot {self.number} failed {self._failures} times in a row without being ready for "
+                f"{STABLE_AFTER:g} s in between; last reason: {child.reason}"
             )
         delay = backoff(self._failures, base=0.5)
         self._start_at = now + delay

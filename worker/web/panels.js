@@ -17,12 +17,13 @@ function set(id, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function setDuration(id, seconds) {
-  const [value, unit] = duration(seconds);
+function setWithUnit(id, value, unit) {
   set(id, value);
-  const label = byId(id).nextElementSibling;
-  if (label) label.textContent = unit;
+  byId(id).nextElementSibling.textContent = unit;
 }
+
+const setDuration = (id, seconds) => setWithUnit(id, ...duration(seconds));
+const setRecords = (id, value) => setWithUnit(id, number(value), value === 1 ? "record" : "records");
 
 function track(share, paint = "", side = "width") {
   const outer = make("div", "", "track");
@@ -46,11 +47,11 @@ function figures(shown) {
   set("rate", number(shown.texts_per_second));
   set("published", number(totals.published));
   ["p50", "p95", "p99"].forEach((name) => setDuration(name, latency[name]));
-  set("lag", number(lag.records));
+  setRecords("lag", lag.records);
   set("age", totals.consumed ? duration(lag.seconds).join(" ") : "–");
-  set("inflight", number(totals.in_flight));
+  setRecords("inflight", totals.in_flight);
   set("inflight-bytes", bytes(totals.in_flight_bytes));
-  set("dead", number(totals.dead_lettered));
+  setRecords("dead", totals.dead_lettered);
 }
 
 function rows(id, all, placeholder) {
@@ -128,7 +129,7 @@ function group(shown) {
   const { rebalances, totals, worker } = shown;
   pairs("group", [
     ["State", worker.states.join(", ") || "starting"],
-    ["Partitions assigned · revoked · lost", ["assigned", "revoked", "lost"].map((kind) => number(rebalances[kind] ?? 0)).join(" · ")],
+    ["Rebalances: assigned · revoked · lost", ["assigned", "revoked", "lost"].map((kind) => number(rebalances[kind] ?? 0)).join(" · ")],
     ["Records polled", number(totals.consumed)],
     ["Answered from the cache", count(totals.cached, "text")],
     ["Truncated to the model's length", count(totals.truncated, "text")],
