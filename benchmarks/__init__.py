@@ -1,1 +1,18 @@
-"""Measurements of the project itself: peers, scale-out, goals. No part of the distribution."""
+"""Measures the project itself: peers, scale-out, settings, goals; not part of the distribution.
+
+Owns: the results in `benchmarks/results/`, and the tables and the chart made from them.
+Thread: main.
+
+Modules::
+
+    bench           `streamlabel bench` on the reference architecture, beside the goals
+    peers/          other programs that do the same work
+    scale_out       1, 2, 4, 8 workers
+    variants        the effect of a setting
+    path            the cost of a record outside the model
+    fidelity        the numerical error of each engine
+    gpu/            engine, tokenizer and whole path on one GPU
+    recorded        the form of the result files
+    goals, chart    tables and chart of the results
+    brokers, observers, fixed_service, random_model     parts that several of them use
+"""

@@ -1,9 +1,13 @@
-"""`make bench`: `streamlabel bench` on the reference's architecture, then the goals beside it.
+"""Runs `streamlabel bench` on the reference architecture and prints the goals beside the figures.
 
-Writes benchmarks/results/bench.json, prints every goal with the figure measured for it (those of
-`make bench-peers` and `make bench-scale` where their files are there), and writes the README's
-performance section. Flags of its own there are none: all are `streamlabel bench`'s. The broker is Apache Kafka
-where KAFKA_HOME is set.
+    python -m benchmarks.bench --quick
+
+All flags are passed to `streamlabel bench`. Writes benchmarks/results/bench.json, prints every goal
+with its figure, also from the other result files, and updates the documentation. The broker is
+Apache Kafka if KAFKA_HOME is set.
+
+Owns: bench.json.
+Thread: main.
 """
 
 from __future__ import annotations
@@ -25,29 +29,33 @@ from worker.settings import ModelSettings, read_environment
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The bench's exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not any(word.split("=")[0] == "--model" for word in given):
-        given += ["--model", str(random_model(ModelSettings().cache_dir.expanduser()))]
+    """Run the bench and return its exit code."""
+    flags = list(sys.argv[1:] if arguments is None else arguments)
+    if not _has("--model", flags):
+        flags += ["--model", str(random_model(ModelSettings().cache_dir.expanduser()))]
     RESULTS.mkdir(exist_ok=True)
-    command = [sys.executable, "-P", "-m", "worker", "bench", *given]
+    command = [sys.executable, "-P", "-m", "worker", "bench", *flags]
     command += ["--json", str(RESULTS / "bench.json")]
     with contextlib.ExitStack() as stack:
-        given_one = any(word.split("=")[0] == "--bootstrap-servers" for word in given)
-        if read_environment("KAFKA_HOME") and not given_one:  # else the bench runs the embedded one
+        # Without KAFKA_HOME the bench starts the embedded broker itself.
+        if read_environment("KAFKA_HOME") and not _has("--bootstrap-servers", flags):
             broker = stack.enter_context(some_broker())
             command += ["--bootstrap-servers", broker.bootstrap_servers]
         code = subprocess.run(command, check=False).returncode
     if code:
         return code
-    found = measured()
-    table = Table(box=None, pad_edge=False, caption="\n".join(captions(found)))
-    for name in ("what", "goal", "measured", ""):
+    results = measured()
+    table = Table(box=None, pad_edge=False, caption="\n".join(captions(results)))
+    for name in ("measurement", "goal", "figure", "verdict"):
         table.add_column(name)
-    for row in rows(found):
+    for row in rows(results):
         table.add_row(*row)
     Console(highlight=False).print(table)
     return readme.main([])
+
+
+def _has(flag: str, flags: Sequence[str]) -> bool:
+    return any(argument.split("=")[0] == flag for argument in flags)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""The broker of a benchmark: one that is given, Apache Kafka out of KAFKA_HOME, or the embedded one.
+"""The broker of a benchmark: a running one, Apache Kafka from KAFKA_HOME, or the embedded one.
 
-What is measured on the embedded one says less of production.
+Figures from the embedded broker are less representative of production.
+
+Owns: the broker's process, if it starts one.
+Thread: main.
 """
 
 from __future__ import annotations
@@ -16,14 +19,14 @@ from worker.settings import read_environment
 
 
 @contextlib.contextmanager
-def some_broker(given: str | None = None) -> Iterator[Broker]:
-    """For the length of a `with`.
+def some_broker(bootstrap_servers: str | None = None) -> Iterator[Broker]:
+    """Provide a broker until the context exits.
 
     Args:
-        given: its `host:port`, comma-separated; None runs one.
+        bootstrap_servers: `host:port` of a running broker, comma-separated; None starts one.
     """
-    if given:
-        yield Broker(given, "external", given)
+    if bootstrap_servers:
+        yield Broker(bootstrap_servers, "external", bootstrap_servers)
     elif home := read_environment("KAFKA_HOME"):
         with ApacheKafka(Path(home)) as kafka:
             yield Broker(kafka.bootstrap_servers, "apache", f"Apache Kafka {kafka.version}")

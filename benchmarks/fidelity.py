@@ -1,8 +1,12 @@
-"""How near each engine comes to transformers in float32, one text at a time; a program of its own.
+"""Measures the numerical error of each engine against transformers in float32, text by text.
 
     python -m benchmarks.fidelity --model bundled --limit 300
 
-prints one JSON object. No worker imports this; it may use the rated posts of the demo.
+Prints one JSON object.
+
+Owns: the reference probabilities and the comparison.
+Thread: main.
+Must not import: kafka.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ WAYS = (
     ("padded", "bfloat16"),
 )
 _MICRO_BATCH = 128  # batch.max_records
-_FORWARD_TOKENS = 1024  # of a pass; the result must not depend on it
+_FORWARD_TOKENS = 1024  # tokens of a pass; the probabilities must not depend on it
 
 
 def measure(
@@ -41,25 +45,25 @@ def measure(
     texts: Sequence[str],
     ways: Sequence[tuple[str, str]] = WAYS,
 ) -> dict[str, Any]:
-    """Compare engines with the plain forward pass in float32, each text alone in its pass.
+    """Compare engines with the padded forward pass in float32, one text a pass.
 
     Args:
         settings: the model; its engine and dtype are replaced.
-        texts: what to label, in the order in which they arrive; at least one.
+        texts: the texts to label, in arrival order; at least one.
         ways: pairs of model.engine and model.dtype.
 
     Returns:
-        `model`, `weights_sha256`, `texts`, and `ways`: for each `engine`, `dtype`, and either
-        `max_difference` (of a probability) and `agreement` (share of texts whose most probable
-        label is the same), or `refused`, the reason.
+        `model`, `weights_sha256`, `texts`, and `ways`: for each `engine` and `dtype` either
+        `max_difference` (of a probability) and `agreement` (share of texts with the same most
+        probable label), or `refused`, the reason.
 
     Raises:
         StreamlabelError: the model can't be loaded.
     """
-    tokeniser, plain = _load(settings, "padded", "float32")
-    reference = _label(tokeniser, plain, texts, _one_by_one)
-    card = plain.card
-    del plain
+    tokeniser, classifier = _load(settings, "padded", "float32")
+    reference = _label(tokeniser, classifier, texts, _one_by_one)
+    card = classifier.card
+    del classifier  # frees its memory
     return {
         "model": card.name,
         "weights_sha256": card.weights_sha256,
@@ -79,10 +83,10 @@ def _compare(
     except StreamlabelError as error:
         return {"refused": str(error)}
     budget = ForwardBudget(_FORWARD_TOKENS, pads=classifier.card.pads)
-    found = _label(tokeniser, classifier, texts, budget.cut)
-    same = _labels(found) == _labels(reference)
+    probabilities = _label(tokeniser, classifier, texts, budget.cut)
+    same = _labels(probabilities) == _labels(reference)
     return {
-        "max_difference": float((found - reference).abs().max()),
+        "max_difference": float((probabilities - reference).abs().max()),
         "agreement": float(same.float().mean()),
     }
 
@@ -100,14 +104,14 @@ def _label(
     texts: Sequence[str],
     cut: Callable[[ModelInput], Iterator[ModelInput]],
 ) -> Tensor:
-    """Probabilities [texts, labels], micro-batch by micro-batch."""
-    found: dict[int, tuple[float, ...]] = {}
+    """Return probabilities [texts, labels], computed micro-batch by micro-batch."""
+    probabilities: dict[int, tuple[float, ...]] = {}
     for start in range(0, len(texts), _MICRO_BATCH):
         for whole in tokeniser.tokenise(texts[start : start + _MICRO_BATCH]):
-            for one in cut(whole):
-                predictions = zip(one.positions, classifier.predict(one), strict=True)
-                found |= {start + position: p.probabilities for position, p in predictions}
-    return torch.tensor([found[place] for place in range(len(texts))])
+            for part in cut(whole):
+                predictions = zip(part.positions, classifier.predict(part), strict=True)
+                probabilities |= {start + position: p.probabilities for position, p in predictions}
+    return torch.tensor([probabilities[index] for index in range(len(texts))])
 
 
 def _one_by_one(model_input: ModelInput) -> Iterator[ModelInput]:
@@ -115,31 +119,31 @@ def _one_by_one(model_input: ModelInput) -> Iterator[ModelInput]:
 
 
 def _labels(probabilities: Tensor) -> Tensor:
-    """The most probable label; of a single output, whether it is the more probable."""
-    one = probabilities.shape[1] == 1
-    return probabilities[:, 0] > 0.5 if one else probabilities.argmax(1)
+    """Return the most probable labels; for a single output, True if it exceeds 0.5."""
+    single = probabilities.shape[1] == 1
+    return probabilities[:, 0] > 0.5 if single else probabilities.argmax(1)
 
 
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity", description=__doc__)
-    parser.add_argument("--model", default="bundled", help="as of `streamlabel run`")
-    parser.add_argument("--texts", type=Path, help="a text a line; default: 4,200 tweets")
-    parser.add_argument("--limit", type=int, help="the first so many texts; default: all")
-    parser.add_argument("--threads", type=int, help="of the model; default: all cores")
+    parser.add_argument("--model", default="bundled", help="as for `streamlabel run` [bundled]")
+    parser.add_argument("--texts", type=Path, help="UTF-8, one text a line [4,200 rated tweets]")
+    parser.add_argument("--limit", type=int, help="use only the first texts [all]")
+    parser.add_argument("--threads", type=int, help="threads of the model [all cores]")
     args = parser.parse_args()
     settings = ModelSettings(name=args.model, threads=args.threads)
     if args.texts:
         try:
             lines = args.texts.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            parser.error(f"--texts {args.texts} can't be read: {error}")
+            parser.error(f"--texts: can't read {args.texts} ({error})")
         texts = [line for line in lines if line.strip()]
     else:
         posts = load_rated("tweets", settings.cache_dir.expanduser())
         texts = [post.text for post in posts]
     if not texts[: args.limit]:
-        parser.error("there are no texts")
+        parser.error("there are no texts to label")
     sys.stdout.write(json.dumps(measure(settings, texts[: args.limit])) + "\n")
 
 

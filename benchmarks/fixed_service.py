@@ -1,9 +1,12 @@
-"""`streamlabel run` with a model that takes a fixed time for each text, and no processor for it.
+"""`streamlabel run` with a model that sleeps a fixed time for each text and uses no CPU.
 
     python -m benchmarks.fixed_service run --model fixed:10 ...        10 ms a text
 
-For measuring the way around the model: two cores can host eight such workers. All of it is
-production code but for `worker.inference.loading`, in whose place this module offers `load`.
+It measures everything around the model: two cores can host eight such workers. Only
+`worker.inference.loading` is replaced, by the `load` of this module; the rest is production code.
+
+Owns: the replacement of the model.
+Thread: main; the worker's threads call the model.
 """
 
 from __future__ import annotations
@@ -18,14 +21,14 @@ from worker.errors import SettingsError
 from worker.settings import ModelSettings
 
 PREFIX = "fixed:"
-_IDS = (101, 102)  # whatever the text
+_IDS = (101, 102)  # the tokens of every text
 
 
 class FixedService:
-    """Tokeniser and classifier in one: every text is two tokens and equally good and bad.
+    """Tokeniser and classifier: every text has two tokens and equal probabilities.
 
     Args:
-        seconds: that one text takes.
+        seconds: the time for one text.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -42,32 +45,32 @@ class FixedService:
         )
 
     def warm_up(self) -> None:
-        """There is nothing to warm."""
+        """Do nothing."""
 
     def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
-        """One pass for all of them."""
+        """Return one pass for all texts."""
         number = len(texts)
         return [ModelInput((_IDS,) * number, tuple(range(number)), (False,) * number)]
 
     def predict(self, model_input: ModelInput) -> list[Prediction]:
-        """The fixed time for each text, then the same for all."""
+        """Sleep the fixed time for each text, then return equal probabilities."""
         self._clock.sleep(self._seconds * len(model_input.ids))
         return [Prediction((0.5, 0.5), len(_IDS), False) for _ in model_input.ids]
 
 
 def load(settings: ModelSettings, forward_tokens: int | None) -> tuple[FixedService, FixedService]:  # noqa: ARG001 - as the real one
-    """In place of `worker.inference.loading.load`; the model's name tells the time."""
+    """Replace `worker.inference.loading.load`; the model's name has the time in ms."""
     if not settings.name.startswith(PREFIX):
-        raise SettingsError(f"--model {settings.name}: name the time of a text, as fixed:10 (ms)")
+        raise SettingsError(f"--model {settings.name}: give the ms for a text, such as fixed:10")
     model = FixedService(float(settings.name.removeprefix(PREFIX)) / 1000)
     return model, model
 
 
 def main() -> int:
-    """The command line, with the model's room exchanged before anything imports it."""
-    stand_in = ModuleType("worker.inference.loading")
-    stand_in.load = load  # type: ignore[attr-defined]
-    sys.modules[stand_in.__name__] = stand_in
+    """Run the command line with the model's loader replaced before it is imported."""
+    loading = ModuleType("worker.inference.loading")
+    loading.load = load  # type: ignore[attr-defined]
+    sys.modules[loading.__name__] = loading
     from worker.cli.main import main as streamlabel
 
     return streamlabel()

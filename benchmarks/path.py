@@ -1,11 +1,13 @@
-"""What a record costs beside the model: poll, decode, track, encode, publish, commit.
+"""Measures the cost of a record outside the model: poll, decode, track, encode, publish, commit.
 
-    make bench-path RECORDS=100000 [ARGS="--delivery exactly_once"]
+    python -m benchmarks.path --records 100000 --delivery exactly_once
 
-A worker with a model that does nothing labels a backlog, in this process; its threads' CPU time is
-read from the kernel. Prints a table (standard error) and one JSON object (standard output). The
-broker is Apache Kafka where KAFKA_HOME is set, else the embedded one; it runs beside, and takes
-its share of the cores.
+A worker with a model that does nothing labels a backlog in this process. Its threads' CPU time is
+read from the kernel. Prints a table to stderr and one JSON object to stdout. The broker is Apache
+Kafka if KAFKA_HOME is set, otherwise the embedded one; it uses the same cores.
+
+Owns: the backlog and the figures.
+Thread: main; the worker runs in threads of this process.
 """
 
 from __future__ import annotations
@@ -39,44 +41,48 @@ from worker.settings import KafkaSettings, load
 
 _PARTITIONS = 8
 _TEXT = "the train was late again, and nobody told us why; thanks for nothing at all " * 2
-_WARM = 0.1  # of the records, before the clock starts
+_WARM_UP_SHARE = 0.1  # of the records, before the measurement starts
 
 
 @dataclass
-class Nothing:
-    """Tokeniser and classifier in one, as cheap as can be."""
+class NoOpModel:
+    """Tokeniser and classifier that do as little as possible."""
 
     card: ModelCard = CARD
 
     def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
-        """One token a text."""
+        """Return one pass with one token for each text."""
         size = len(texts)
         return [ModelInput(((1,),) * size, tuple(range(size)), (False,) * size)]
 
     def warm_up(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def predict(self, model_input: ModelInput) -> list[Prediction]:
-        """The same for all."""
+        """Return the same prediction for all texts."""
         return [Prediction((0.25, 0.75), 1, truncated=False)] * len(model_input.ids)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure once."""
+    """Measure once and print the figures."""
     if sys.platform != "linux":
-        print("bench-path: needs Linux, whose /proc tells a thread's CPU time", file=sys.stderr)
+        print(
+            "benchmarks.path: needs Linux: reads CPU times of threads from /proc", file=sys.stderr
+        )
         return 2
-    parser = argparse.ArgumentParser("bench-path", description="what a record costs")
+    parser = argparse.ArgumentParser(
+        "benchmarks.path", description="measure the cost of a record outside the model"
+    )
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--delivery", default="at_least_once")
     args = parser.parse_args(arguments)
     configure("warning", "plain")
     with some_broker() as broker:
         topics = _backlog(broker, args.records)
-        found = _measure(broker, topics, args.records, args.delivery)
-    for name, cost in found["cpu_us_by_thread"].items():
+        figures = _measure(broker, topics, args.records, args.delivery)
+    for name, cost in figures["cpu_us_by_thread"].items():
         print(f"{name:>12} {cost:8.1f} us of CPU a record", file=sys.stderr)
-    print(json.dumps({"delivery": args.delivery, "broker": broker.name} | found))
+    print(json.dumps({"delivery": args.delivery, "broker": broker.name} | figures))
     return 0
 
 
@@ -95,7 +101,7 @@ def _backlog(broker: Broker, records: int) -> Topics:
 
 
 def _measure(broker: Broker, topics: Topics, records: int, delivery: str) -> dict[str, Any]:
-    model, metrics, stop = Nothing(), Metrics(), threading.Event()
+    model, metrics, stop = NoOpModel(), Metrics(), threading.Event()
     settings = load(flags(broker, topics) | {"delivery": delivery}, environ={}).settings
     progress = Progress(settings.stall_timeout, metrics, clock)
     progress.move(State.WARMING)
@@ -106,7 +112,7 @@ def _measure(broker: Broker, topics: Topics, records: int, delivery: str) -> dic
     def published() -> float:
         return metrics.registry.get_sample_value("streamlabel_records_published_total") or 0.0
 
-    _until(lambda: published() >= records * _WARM)
+    _until(lambda: published() >= records * _WARM_UP_SHARE)
     first, started, before = published(), clock.monotonic(), _cpu()
     _until(lambda: published() >= records)
     count, seconds, after = published() - first, clock.monotonic() - started, _cpu()
@@ -128,11 +134,11 @@ def _until(done: Any) -> None:
 
 
 def _cpu() -> dict[str, float]:
-    """Seconds of CPU of each of this process's threads, user and system, by name."""
+    """Return the CPU seconds, user and system, of each thread of this process by name."""
     tick = os.sysconf("SC_CLK_TCK")
     used: dict[str, float] = {}
     for thread in threading.enumerate():
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # the thread has ended
             stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
             user, system = stat.rsplit(")", 1)[1].split()[11:13]
             used[thread.name] = used.get(thread.name, 0.0) + (int(user) + int(system)) / tick

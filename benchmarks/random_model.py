@@ -1,10 +1,14 @@
-"""A model of the reference checkpoint's exact architecture with random weights, made on disk once.
-
-For measuring speed where that checkpoint (distilbert-base-uncased-finetuned-sst-2-english) is not
-to be had: the time of a forward pass does not depend on what the weights are. The tokenizer is
-the same: BERT's uncased vocabulary, out of the package that the bundled model uses.
+"""A checkpoint with the reference's exact architecture and random weights, made on disk once.
 
     python -m benchmarks.random_model        prints the folder
+
+It replaces distilbert-base-uncased-finetuned-sst-2-english on machines without that checkpoint: the
+time of a forward pass does not depend on the weights. The tokenizer is the same: BERT's uncased
+vocabulary, from the package of the bundled model.
+
+Owns: the checkpoint's folder.
+Thread: the caller's.
+Must not import: kafka.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from worker.settings import ModelSettings
 
 SEED: Final = 0
 NAME: Final = f"random-distilbert-sst2-{SEED}"
-# The checkpoint's own config.json, as far as it differs from transformers' defaults.
+# The members of the checkpoint's config.json that differ from transformers' defaults.
 _ARCHITECTURE: Final = {
     "vocab_size": 30_522,
     "max_position_embeddings": 512,
@@ -34,17 +38,17 @@ _ARCHITECTURE: Final = {
 
 
 def random_model(cache_dir: Path) -> Path:
-    """The checkpoint's folder below `cache_dir`, made on the first call.
+    """Return the checkpoint's folder below `cache_dir`, made on the first call.
 
-    Raises ModelUnavailable where the package with the vocabulary is missing.
+    Raises ModelUnavailable if the package with the vocabulary is missing.
     """
     final = cache_dir / NAME
     if not final.is_dir():
         cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".random-", dir=cache_dir) as scratch:
-            made = Path(scratch, "checkpoint")
-            _write(made)
-            made.rename(final)
+            checkpoint = Path(scratch, "checkpoint")
+            _write(checkpoint)
+            checkpoint.rename(final)
     return final
 
 
@@ -59,7 +63,7 @@ def _write(folder: Path) -> None:
     source = encoder.locate()
     for name in ("vocab.txt", "special_tokens_map.json", "tokenizer_config.json"):
         shutil.copyfile(source / name, folder / name)
-    # The package's own file pads every text to 128 tokens and cuts it there.
+    # The package's file pads and truncates every text to 128 tokens.
     tokenizer = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer |= {"padding": None, "truncation": None}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")

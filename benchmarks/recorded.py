@@ -1,7 +1,9 @@
-"""What the project's own benchmarks found, as it stands in `benchmarks/results/`.
+"""The results of the project's own benchmarks, stored in `benchmarks/results/`.
 
-Owns the form of those files beside `bench.json`, whose form `bench_figures` owns. They are written
-by `make bench`, `make bench-peers`, `make bench-scale` and `make bench-variants`. Must not import: kafka, torch.
+Owns: the form of peers.json, scale_out.json and variants.json; `worker.bench.figures` has that of
+    bench.json.
+Thread: main.
+Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ class Peer(BaseModel):
 
     Attributes:
         versions: of its main packages.
-        records_per_s: the median of `rates`, or `failed` says why there is none.
-        differs: by how much a probability of its differed from streamlabel's, at most.
+        records_per_s: the median of `rates`; None if it failed.
+        differs: the largest difference of a probability from streamlabel's.
+        failed: the reason of a failure.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,16 +47,16 @@ class Peer(BaseModel):
 
     @property
     def title(self) -> str:
-        """Name and versions."""
+        """Name with versions."""
         return f"{self.name} ({self.versions})" if self.versions else self.name
 
 
 class Peers(_Result):
-    """A backlog drained by each; the first is streamlabel.
+    """A backlog drained by each contender; the first is streamlabel.
 
     Attributes:
-        busy_cores: that had work in the seconds before. Whoever waits for all threads after every
-            small step loses most where others take the cores.
+        busy_cores: cores that other programs kept busy in the seconds before. They slow down most
+            the contenders that wait for all threads after every small step.
     """
 
     busy_cores: float
@@ -66,7 +69,7 @@ class Peers(_Result):
     peers: tuple[Peer, ...]
 
     def ratios(self) -> list[tuple[Peer, float | None]]:
-        """Each with how many times faster than it streamlabel was, in the same run."""
+        """Return each contender with streamlabel's speed relative to it, in the same run."""
         ours = self.peers[0].records_per_s
         return [
             (peer, ours / peer.records_per_s if ours and peer.records_per_s else None)
@@ -75,22 +78,22 @@ class Peers(_Result):
 
     @property
     def disturbed(self) -> bool:
-        """Whether so much else ran that the ratios are no good."""
+        """True if other programs kept so many cores busy that the ratios are unreliable."""
         return self.busy_cores > self.cores / 4
 
     @property
     def to_best(self) -> float | None:
-        """How many times faster streamlabel was than the fastest of the others."""
+        """The speed of streamlabel relative to the fastest peer."""
         return min((ratio for _, ratio in self.ratios()[1:] if ratio), default=None)
 
 
 class ScaleStep(BaseModel):
-    """So many workers on one topic.
+    """The throughput of a number of workers on one topic.
 
     Attributes:
-        efficiency: records_per_s : (workers x that of one worker).
-        fairness: records of the busiest worker : of the least busy one.
-        partition_fairness: the same, of partitions; 0 where one of them had no turn.
+        efficiency: records_per_s / (workers x that of one worker).
+        fairness: records of the busiest worker / records of the idlest.
+        partition_fairness: the same ratio of partitions; 0 if a partition had no records labelled.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -103,7 +106,7 @@ class ScaleStep(BaseModel):
 
 
 class ScaleOut(_Result):
-    """More and more workers whose model takes a fixed time for each text."""
+    """Growing numbers of workers, whose model takes a fixed time for each text."""
 
     service_ms: float
     partitions: int
@@ -111,10 +114,12 @@ class ScaleOut(_Result):
 
 
 class Variant(BaseModel):
-    """One setting among those that a question compares.
+    """One of the settings that a comparison measures.
 
     Attributes:
-        ratio: records_per_s, the median of `rates`, to that of the question's first.
+        question: the name of the comparison.
+        records_per_s: the median of `rates`.
+        ratio: records_per_s relative to the first setting of the comparison.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -127,7 +132,7 @@ class Variant(BaseModel):
 
 
 class Variants(_Result):
-    """The same backlog drained under different settings."""
+    """The same backlog, drained under different settings."""
 
     model: str
     records: int
@@ -136,7 +141,7 @@ class Variants(_Result):
 
 
 def results(folder: Path = RESULTS) -> tuple[Peers | None, ScaleOut | None, Variants | None]:
-    """What is there of the three; None for a file that has not been written."""
+    """Return the results of peers, scale-out and settings, each None if its file is missing."""
     return (
         _result(Peers, folder / "peers.json"),
         _result(ScaleOut, folder / "scale_out.json"),

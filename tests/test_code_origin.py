@@ -62,7 +62,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_demo_runs_our_modules(planted: Path, tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     with Interrupts(clock) as interrupts, ExitStack() as stack:
-        helpers = Helpers(tmp_path / "logs", stack, interrupts)
+        helpers = Helpers(tmp_path / "logs", stack, interrupts, clock)
         with pytest.raises(SampleUnavailable, match="could not fetch"):
             helpers.tweets(tmp_path / "cache")
         workers = DemoWorkers(
@@ -70,7 +70,7 @@ def test_the_demo_runs_our_modules(planted: Path, tmp_path: Path) -> None:
         )
         stack.callback(workers.end)
         workers.start(1)
-        process = workers._all[0].process
+        process = workers._workers[0].process
         wait_until(lambda: process.poll() is not None, what="the flag was refused")
         assert process.returncode == 2
     assert not planted.exists()

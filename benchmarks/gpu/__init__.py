@@ -1,1 +1,1 @@
-"""Measures the worker's own forward pass, tokeniser and path on a GPU: `python -m benchmarks.gpu`."""
+"""Measures forward pass, tokeniser and whole path on one GPU: `python -m benchmarks.gpu`."""

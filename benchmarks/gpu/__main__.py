@@ -1,11 +1,14 @@
-"""`python -m benchmarks.gpu`: engine, tokeniser and whole path on one GPU, as one JSON object.
+"""Measures engine, tokeniser and whole path on one GPU, and prints one JSON object.
 
     python -m benchmarks.gpu --json benchmarks/results/gpu.json
     python -m benchmarks.gpu --dry-run          tiny sizes, for a machine without a GPU
 
-Needs torch with CUDA, the packages of `streamlabel[demo]` but for the bundled model, and no network:
-the models have random weights. A part that fails is told in its place, and the exit code is 1.
-Runs on: the main thread.
+Needs torch with CUDA and the packages of `streamlabel[demo]`, except the bundled model. It needs no
+network: the models have random weights. A part that fails has its error in place of figures, and
+the exit code is 1.
+
+Owns: the order of the parts.
+Thread: main.
 """
 
 from __future__ import annotations
@@ -37,30 +40,32 @@ _PARTS: Final[dict[str, Callable[[Sizes, Path], Any]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure the parts that are asked for and print them."""
+    """Measure the chosen parts and print their figures."""
     parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="tiny sizes: does it run at all?")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="tiny sizes, to check that every part runs"
+    )
     parser.add_argument("--only", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART")
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args(arguments)
     configure("warning", "plain")
     sizes = TINY if args.dry_run else FULL
     if not args.dry_run and not torch.cuda.is_available():
-        print("benchmarks.gpu: torch finds no GPU here; --dry-run needs none", file=sys.stderr)
+        print("benchmarks.gpu: torch finds no GPU; use --dry-run without one", file=sys.stderr)
         return 2
-    found: dict[str, Any] = {"dry_run": args.dry_run, "machine": _machine()}
+    figures: dict[str, Any] = {"dry_run": args.dry_run, "machine": _machine()}
     failed = False
     with tempfile.TemporaryDirectory(prefix="streamlabel-gpu-") as folder:
         for part in args.only:
             print(f"gpu: {part}", file=sys.stderr, flush=True)
             try:
-                found[part] = _PARTS[part](sizes, Path(folder))
-            except Exception as error:  # noqa: BLE001 - time on a GPU is short: go on with the rest
+                figures[part] = _PARTS[part](sizes, Path(folder))
+            except Exception as error:  # noqa: BLE001 - GPU time is scarce: measure the other parts
                 traceback.print_exc()
-                found[part], failed = {"error": f"{type(error).__name__}: {error}"}, True
+                figures[part], failed = {"error": f"{type(error).__name__}: {error}"}, True
             if args.json:
-                args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(found))
+                args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(figures))
     return int(failed)
 
 

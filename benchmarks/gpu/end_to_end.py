@@ -1,8 +1,10 @@
-"""The whole path on one GPU: texts in, results out, by 1 to 8 worker processes and the embedded broker.
+"""Measures the whole path on one GPU with 1 to 8 worker processes and the embedded broker.
 
-Feeders send new texts for as long as a step lasts; the workers' own counters tell what was published.
-The broker's CPU seconds are told too: it is one program, and may be what bounds a step. Runs on: the
-main thread.
+Feeders send new texts during a step; the workers' own counters give the number of results. The
+figures include the broker's CPU time: it is one process, and can be the bottleneck of a step.
+
+Owns: the processes and the figures of a step.
+Thread: main.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ from worker.processes import Interrupts, spawn, stop
 from worker.settings import KafkaSettings
 
 PARTITIONS: Final = 24
-_SETTLE_S: Final = 4.0  # until queues and the GPU are full, once the first results are there
-_FIRST_S: Final = 60.0
-_LOOK_S: Final = 0.1
+_SETTLE_S: Final = 4.0  # from the first results until queues and GPU are full
+_FIRST_RESULT_TIMEOUT_S: Final = 60.0
+_POLL_S: Final = 0.1
 _STOP_S: Final = 5.0
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _BROKER: Final = "noida-db"
@@ -40,7 +42,7 @@ clock = SystemClock()
 
 
 def measure(sizes: Sizes, folder: Path) -> list[dict[str, Any]]:
-    """One step for each number of workers, each on topics of its own."""
+    """Measure one step for each number of workers, each on new topics."""
     model = checkpoint(folder / "model", sizes)
     with Interrupts(clock) as interrupts:
         return [_step(sizes, number, model, folder, interrupts) for number in sizes.workers]
@@ -67,13 +69,13 @@ def _step(
         _await_first(workers, interrupts)
         interrupts.sleep(_SETTLE_S)
         busy = stack.enter_context(_gpu_busy(sizes))
-        begun, before, broker_before = clock.monotonic(), _published(workers), _broker_cpu_s()
+        started, before, broker_before = clock.monotonic(), _published(workers), _broker_cpu_s()
         interrupts.sleep(sizes.seconds)
         workers.check()
-        seconds, done = clock.monotonic() - begun, _published(workers) - before
+        seconds, published = clock.monotonic() - started, _published(workers) - before
         return {
             "workers": number,
-            "records_per_s": done / seconds,
+            "records_per_s": published / seconds,
             "broker_cpu_share": (_broker_cpu_s() - broker_before) / seconds,
             "gpu_busy": busy(),
         }
@@ -104,7 +106,7 @@ def _command(
 
 @contextlib.contextmanager
 def _feeders(sizes: Sizes, kafka: KafkaSettings, topic: str, logs: Path) -> Iterator[None]:
-    seconds = _FIRST_S + _SETTLE_S + sizes.seconds
+    seconds = _FIRST_RESULT_TIMEOUT_S + _SETTLE_S + sizes.seconds
     command = [sys.executable, "-m", "benchmarks.gpu.feeder"]
     command += [kafka.bootstrap_servers, topic, str(seconds)]
     with ExitStack() as stack:
@@ -115,12 +117,12 @@ def _feeders(sizes: Sizes, kafka: KafkaSettings, topic: str, logs: Path) -> Iter
 
 
 def _await_first(workers: DemoWorkers, interrupts: Interrupts) -> None:
-    deadline = clock.monotonic() + _FIRST_S
+    deadline = clock.monotonic() + _FIRST_RESULT_TIMEOUT_S
     while not _published(workers):
         workers.check()
         if clock.monotonic() > deadline:
-            raise Fatal(f"no result within {_FIRST_S:.0f} s; {workers.logs()}")
-        interrupts.sleep(_LOOK_S)
+            raise Fatal(f"no result within {_FIRST_RESULT_TIMEOUT_S:.0f} s; {workers.logs()}")
+        interrupts.sleep(_POLL_S)
 
 
 def _published(workers: DemoWorkers) -> float:
@@ -129,26 +131,26 @@ def _published(workers: DemoWorkers) -> float:
 
 @contextlib.contextmanager
 def _gpu_busy(sizes: Sizes) -> Iterator[Any]:
-    """Gives the mean share of time in which the GPU ran something; None without one."""
+    """Provide a function that returns the GPU's mean utilisation, or None without a GPU."""
     if sizes.device != "cuda":
         yield lambda: None
         return
     query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-    watch = subprocess.Popen([*query, "-lms", "200"], stdout=subprocess.PIPE, text=True)
+    monitor = subprocess.Popen([*query, "-lms", "200"], stdout=subprocess.PIPE, text=True)
 
     def busy() -> float:
-        watch.terminate()
-        told, _ = watch.communicate()
-        return statistics.mean(float(line) for line in told.split()) / 100
+        monitor.terminate()
+        output, _ = monitor.communicate()
+        return statistics.mean(float(line) for line in output.split()) / 100
 
     try:
         yield busy
     finally:
-        watch.kill()
+        monitor.kill()
 
 
 def _broker_cpu_s() -> float:
-    """CPU seconds so far of the embedded broker, the only one that runs here."""
+    """Return the CPU seconds of the embedded broker, the only one on this machine."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             stat = (process / "stat").read_text()

@@ -1,8 +1,10 @@
-"""The worker's forward pass by architecture, type and size of a pass, beside what the chip can do.
+"""Measures the worker's forward pass by architecture, number type and size, and the GPU's peak.
 
-A pass is timed as the infer thread runs it: ids from Python lists to probabilities on the CPU, each
-time of new texts. FLOP are counted as for a plain pass (`worker.bench.baselines`). Runs on: the
-main thread.
+A pass is timed as the infer thread runs it: from ids in Python lists to probabilities on the CPU,
+with new texts each time. FLOP are counted as in `worker.bench.baselines`.
+
+Owns: the models and the timed passes.
+Thread: main.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ _CONFIGS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1},
     ),
 }
-_LOWEST_ID, _HIGHEST_ID = 1_000, 30_000  # ids of words, in all three vocabularies
+_LOWEST_ID, _HIGHEST_ID = 1_000, 30_000  # word ids in all three vocabularies
 _WARM_UP: Final = 3
 _PEAK_PRODUCTS: Final = 10
 _TERA: Final = 1e12
@@ -44,7 +46,7 @@ clock = SystemClock()
 
 
 def measure(sizes: Sizes, _folder: Path) -> dict[str, Any]:
-    """Every architecture, type, length of text and size of pass, and the chip's own peak."""
+    """Measure every architecture, number type, text length and pass size, and the GPU's peak."""
     peaks = {dtype: _peak(sizes, dtype) for dtype in sizes.dtypes}
     points = [
         {"model": name, "dtype": dtype} | point
@@ -56,17 +58,17 @@ def measure(sizes: Sizes, _folder: Path) -> dict[str, Any]:
 
 
 def variants(sizes: Sizes, _folder: Path) -> list[dict[str, Any]]:
-    """DistilBERT's pass in other ways, in turns of one run."""
+    """Measure other implementations of DistilBERT's pass in the same run."""
     dtype = sizes.dtypes[0]
     model = _model(sizes, "DistilBERT", dtype)
     arithmetic = arithmetic_of(model)
-    found = []
-    for way, made in _WAYS.items():
-        with made(model) as forward:
+    points = []
+    for way, opened in _WAYS.items():
+        with opened(model) as forward:
             for tokens in sizes.passes:
                 point = _point(forward, arithmetic, sizes, tokens, sizes.text_tokens[0])
-                found.append({"way": way, "dtype": dtype} | point)
-    return found
+                points.append({"way": way, "dtype": dtype} | point)
+    return points
 
 
 @contextlib.contextmanager
@@ -85,7 +87,7 @@ def _padded(model: Any) -> Iterator[Forward]:
 
 @contextlib.contextmanager
 def _compiled(model: Any) -> Iterator[Forward]:
-    """Each layer through torch.compile, for any number of tokens."""
+    """Compile each layer with torch.compile, for any number of tokens."""
     with _packed(model) as forward:
         layers = list(model.base_model.transformer.layer)
         for layer in layers:
@@ -94,7 +96,7 @@ def _compiled(model: Any) -> Iterator[Forward]:
             yield forward
         finally:
             for layer in layers:
-                layer._compiled_call_impl = None  # noqa: SLF001 - there is no public way back
+                layer._compiled_call_impl = None  # noqa: SLF001 - torch has no public way to undo it
 
 
 _WAYS: Final[dict[str, Callable[[Any], contextlib.AbstractContextManager[Forward]]]] = {
@@ -117,15 +119,15 @@ def _points(sizes: Sizes, name: str, dtype: str, peak: float) -> Iterator[dict[s
 def _point(
     forward: Forward, arithmetic: Arithmetic, sizes: Sizes, tokens: int, text_tokens: int
 ) -> dict[str, Any]:
-    draw = random.Random(tokens)
-    passes = [_rows(draw, tokens, text_tokens) for _ in range(_WARM_UP + sizes.rounds)]
+    generator = random.Random(tokens)
+    passes = [_rows(generator, tokens, text_tokens) for _ in range(_WARM_UP + sizes.rounds)]
     for rows in passes[:_WARM_UP]:
         _scored(forward, rows)
     seconds = []
     for rows in passes[_WARM_UP:]:
-        begun = clock.monotonic()
+        started = clock.monotonic()
         _scored(forward, rows)
-        seconds.append(clock.monotonic() - begun)
+        seconds.append(clock.monotonic() - started)
     texts = sum(map(len, passes[_WARM_UP:]))
     flop = sum(arithmetic.flop(len(row)) for rows in passes[_WARM_UP:] for row in rows)
     return {
@@ -143,7 +145,7 @@ def _scored(forward: Forward, rows: Rows) -> None:
 
 
 def _device_ms(forward: Forward, rows: Rows, sizes: Sizes) -> float | None:
-    """A pass in milliseconds where the next one is always queued; without a GPU there is none."""
+    """Return the milliseconds of a pass with the next one queued, or None without a GPU."""
     if sizes.device != "cuda":
         return None
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -157,19 +159,19 @@ def _device_ms(forward: Forward, rows: Rows, sizes: Sizes) -> float | None:
     return float(begin.elapsed_time(end)) / sizes.rounds
 
 
-def _rows(draw: random.Random, tokens: int, mean: int) -> Rows:
-    """Texts of random words that fill a pass, longest first, as the tokeniser gives them."""
+def _rows(generator: random.Random, tokens: int, mean: int) -> Rows:
+    """Return texts of random words that fill a pass, longest first, as the tokeniser does."""
     lengths, left = list[int](), tokens
     while left > 0:
-        lengths.append(min(left, draw.randint(mean // 2, mean + mean // 2)))
+        lengths.append(min(left, generator.randint(mean // 2, mean + mean // 2)))
         left -= lengths[-1]
     lengths.sort(reverse=True)
-    return [[draw.randint(_LOWEST_ID, _HIGHEST_ID) for _ in range(one)] for one in lengths]
+    return [[generator.randint(_LOWEST_ID, _HIGHEST_ID) for _ in range(size)] for size in lengths]
 
 
 def _model(sizes: Sizes, name: str, dtype: str) -> Any:
-    config_class, own = _CONFIGS[name]
-    config: Any = getattr(transformers, config_class)(**own | sizes.shape)
+    config_class, options = _CONFIGS[name]
+    config: Any = getattr(transformers, config_class)(**options | sizes.shape)
     torch.manual_seed(0)
     with torch.device(sizes.device):
         model = AutoModelForSequenceClassification.from_config(config)
@@ -177,7 +179,7 @@ def _model(sizes: Sizes, name: str, dtype: str) -> Any:
 
 
 def _peak(sizes: Sizes, dtype: str) -> float:
-    """FLOP/s of large square products of random numbers, the best of some."""
+    """Return the best FLOP/s of several large square matrix products."""
     side = sizes.square
     a, b = (torch.randn(side, side, device=sizes.device).to(getattr(torch, dtype)) for _ in "ab")
     seconds: Sequence[float] = [_product_s(a, b, sizes) for _ in range(_PEAK_PRODUCTS)]
@@ -185,9 +187,9 @@ def _peak(sizes: Sizes, dtype: str) -> float:
 
 
 def _product_s(a: torch.Tensor, b: torch.Tensor, sizes: Sizes) -> float:
-    begun = clock.monotonic()
+    started = clock.monotonic()
     with torch.inference_mode():
         a @ b
     if sizes.device == "cuda":
         torch.cuda.synchronize()
-    return clock.monotonic() - begun
+    return clock.monotonic() - started

@@ -1,6 +1,10 @@
-"""Sends new texts to a topic as fast as can be: `python -m benchmarks.gpu.feeder SERVERS TOPIC SECONDS`.
+"""Sends new texts to a topic as fast as possible, in a process of its own.
 
-A process of its own, and one that loads neither torch nor transformers. Runs on: its main thread.
+    python -m benchmarks.gpu.feeder SERVERS TOPIC SECONDS
+
+Owns: the producer.
+Thread: main.
+Must not import: torch, transformers.
 """
 
 from __future__ import annotations
@@ -15,20 +19,20 @@ from worker.demo.fallback_posts import fallback_posts
 from worker.kafka_io.samples import SampleProducer
 from worker.settings import KafkaSettings
 
-_BURST: Final = 1_000  # texts between two looks at the clock
-_AHEAD: Final = 20_000  # texts that may wait for their acknowledgement
+_BURST: Final = 1_000  # texts between two checks of the time
+_MAX_UNACKNOWLEDGED: Final = 20_000  # texts
 _PAUSE_S: Final = 0.01
 
 
 def feed(servers: str, topic: str, seconds: float) -> None:
-    """Send for so long."""
+    """Send texts for the given time."""
     clock = SystemClock()
     texts = repeated([post.text for post in fallback_posts()], _BURST)
-    until, sent, arrived = clock.monotonic() + seconds, 0, 0
+    end, sent, acknowledged = clock.monotonic() + seconds, 0, 0
     with SampleProducer(KafkaSettings(bootstrap_servers=servers), topic) as producer:
-        while clock.monotonic() < until:
-            arrived += len(list(producer.acknowledged()))
-            if sent - arrived > _AHEAD:
+        while clock.monotonic() < end:
+            acknowledged += len(list(producer.acknowledged()))
+            if sent - acknowledged > _MAX_UNACKNOWLEDGED:
                 clock.sleep(_PAUSE_S)
                 continue
             for text in texts:

@@ -1,7 +1,9 @@
-"""How fast texts become ids, by threads of the tokeniser: what a GPU must be fed with.
+"""Measures the tokeniser by number of threads: it must keep up with a GPU.
 
-The Rust tokenizer reads its number of threads once, so each number gets a process of its own. Runs
-on: the main thread.
+The Rust tokenizer reads its number of threads once, so each number is measured in its own process.
+
+Owns: the figures of the tokeniser.
+Thread: main.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _ROUNDS: Final = 5
 
 
 def measure(sizes: Sizes, folder: Path) -> list[dict[str, Any]]:
-    """Texts a second for each number of threads."""
+    """Return texts a second for each number of threads."""
     vocabulary = tokenizer_folder(folder / "tokenizer")
     return [_in_a_process(threads, sizes.texts, vocabulary) for threads in sizes.threads]
 
@@ -32,13 +34,13 @@ def measure(sizes: Sizes, folder: Path) -> list[dict[str, Any]]:
 def _in_a_process(threads: int, texts: int, vocabulary: Path) -> dict[str, Any]:
     environ = child_environment(RAYON_NUM_THREADS=str(threads), TOKENIZERS_PARALLELISM="true")
     command = [sys.executable, "-m", "benchmarks.gpu.feeding", str(texts), str(vocabulary)]
-    told = subprocess.run(command, env=environ, check=True, stdout=subprocess.PIPE)
-    found: dict[str, Any] = json.loads(told.stdout)
-    return {"threads": threads} | found
+    process = subprocess.run(command, env=environ, check=True, stdout=subprocess.PIPE)
+    figures: dict[str, Any] = json.loads(process.stdout)
+    return {"threads": threads} | figures
 
 
 def main(number: int, vocabulary: Path) -> None:
-    """Print texts a second of windows of so many texts."""
+    """Print texts a second for windows of `number` texts."""
     from transformers import AutoTokenizer
 
     from worker.inference.tokeniser import TransformersTokeniser
@@ -49,11 +51,11 @@ def main(number: int, vocabulary: Path) -> None:
     clock, seconds = SystemClock(), []
     tokeniser.tokenise(texts)
     for _ in range(_ROUNDS):
-        begun = clock.monotonic()
-        (found,) = tokeniser.tokenise(texts)
-        seconds.append(clock.monotonic() - begun)
+        started = clock.monotonic()
+        (model_input,) = tokeniser.tokenise(texts)
+        seconds.append(clock.monotonic() - started)
     rate = number / statistics.median(seconds)
-    print(json.dumps({"texts_per_s": rate, "tokens_per_text": found.tokens / number}))
+    print(json.dumps({"texts_per_s": rate, "tokens_per_text": model_input.tokens / number}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How much is measured: on a GPU, or in a dry run that only shows that all of it works."""
+"""The sizes of a run: on a GPU, or for a dry run that checks that every part works."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ class Sizes:
     """The sizes of a run.
 
     Attributes:
-        device: where the models are.
-        shape: what every model's config is given beside its own.
-        dtypes: what to compute in.
+        device: torch device of the models.
+        shape: config members of every model, besides its own.
+        dtypes: number types of the models.
         passes: tokens of a forward pass.
-        text_tokens: mean tokens of a text; lengths are drawn from half of it to one and a half.
-        rounds: passes that are timed, each of new texts.
-        square: side of the matrices whose product is the peak.
-        texts: of a window that is tokenised.
-        threads: of the tokeniser.
-        workers: processes on the one GPU.
-        seconds: of each step of the whole path.
-        feeders: processes that send texts meanwhile.
+        text_tokens: mean tokens of a text; lengths are from half to one and a half of it.
+        rounds: timed passes, each with new texts.
+        square: side of the matrices whose product defines the peak.
+        texts: texts of a tokenised window.
+        threads: threads of the tokeniser.
+        workers: worker processes on the GPU.
+        seconds: duration of each step of the whole path.
+        feeders: processes that send texts during a step.
     """
 
     device: str

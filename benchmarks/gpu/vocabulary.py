@@ -1,7 +1,10 @@
-"""A WordPiece tokenizer and a checkpoint of random weights, made here: no package, no network.
+"""Makes a WordPiece tokenizer and a checkpoint with random weights, without any download.
 
-The vocabulary holds the words of the posts that come with streamlabel, and letters for all others, so
-that a post has about as many tokens as with BERT's own.
+The vocabulary has the words of the package's posts, and single letters for other words, so that a
+post has about as many tokens as with BERT's vocabulary.
+
+Owns: both folders.
+Thread: main.
 """
 
 from __future__ import annotations
@@ -22,20 +25,21 @@ _SIZE = 30_522
 
 
 def tokenizer_folder(folder: Path) -> Path:
-    """The tokenizer's files in `folder`."""
+    """Write the tokenizer's files to `folder` and return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = {w for post in fallback_posts() for w in re.findall(r"\w+|\S", post.text.lower())}
-    letters = {character for word in words for character in word}
-    pieces = [*letters, *(f"##{one}" for one in letters), *words]
+    texts = [post.text.lower() for post in fallback_posts()]
+    words = {word for text in texts for word in re.findall(r"\w+|\S", text)}
+    letters = {letter for word in words for letter in word}
+    pieces = [*letters, *(f"##{letter}" for letter in letters), *words]
     vocabulary = list(dict.fromkeys([*_SPECIAL, *sorted(pieces)]))
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    made: Any = BertTokenizerFast(vocab={word: n for n, word in enumerate(vocabulary)})
-    made.save_pretrained(folder)
+    tokenizer: Any = BertTokenizerFast(vocab={word: n for n, word in enumerate(vocabulary)})
+    tokenizer.save_pretrained(folder)
     return folder
 
 
 def checkpoint(folder: Path, sizes: Sizes) -> Path:
-    """DistilBERT of random weights with that tokenizer, in `folder`."""
+    """Write DistilBERT with random weights and the tokenizer to `folder` and return it."""
     torch.manual_seed(0)
     config: Any = transformers.DistilBertConfig(
         vocab_size=_SIZE,

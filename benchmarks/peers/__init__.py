@@ -1,1 +1,1 @@
-"""The same work done by others, each in its own folder with its own locked requirements."""
+"""The same work done by other programs, each in a folder with its own locked requirements."""

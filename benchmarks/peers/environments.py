@@ -1,7 +1,10 @@
-"""Each peer's own Python environment: made once, from exact versions, and used again.
+"""The Python environment of each peer: made once from exact versions, then reused.
 
-Owns `.cache/peers/`, which git ignores, and the words for a peer that can't be installed. The
-versions were resolved for Python 3.11. Must not import: kafka, torch.
+The versions were resolved for Python 3.11.
+
+Owns: `.cache/peers/`, which git ignores, and the reason reported for a failed installation.
+Thread: main.
+Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -19,60 +22,60 @@ from worker.processes import Interrupts, spawn, stop
 
 HERE: Final = Path(__file__).parent
 ENVIRONMENTS: Final = HERE.parents[1] / ".cache" / "peers"
-PATIENCE_S: Final = 900.0  # TensorFlow, which MLServer's runtime asks for, is large
-_LOOK_S: Final = 0.2
+INSTALL_TIMEOUT_S: Final = 900.0  # MLServer's runtime requires TensorFlow, which is large
+_POLL_S: Final = 0.2
 _GRACE_S: Final = 5.0
-_LONGEST: Final = 200  # characters of a reason: it stands in a table
+_MAX_CHARACTERS: Final = 200  # of a reason, which is a cell of a table
 _ERROR: Final = re.compile(r"^(\w+\.)*(ERROR|\w*Error|\w*Exception)\b")
-_PLACE: Final = re.compile(r"(?<!\w)(?:\w+:/)?/[^\s'\"]+")
+_PATH: Final = re.compile(r"(?<!\w)(?:\w+:/)?/[^\s'\"]+")
 
 
 def python(folder: str) -> Path:
-    """The interpreter of a peer that has been installed."""
+    """Return the interpreter of an installed peer."""
     return ENVIRONMENTS / folder / "bin" / "python"
 
 
 def pins(folder: str) -> dict[str, str]:
-    """Package -> the version that the peer runs on."""
+    """Return the locked version of each package."""
     lines = (HERE / folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    found = (line.partition("==") for line in lines if not line.startswith("#"))
-    return {name: version for name, _, version in found}
+    pairs = (line.partition("==") for line in lines if not line.startswith("#"))
+    return {name: version for name, _, version in pairs}
 
 
 def install(
-    folder: str, interrupts: Interrupts, clock: Clock, patience_s: float = PATIENCE_S
+    folder: str, interrupts: Interrupts, clock: Clock, timeout_s: float = INSTALL_TIMEOUT_S
 ) -> str | None:
-    """Make the peer's environment unless it is there; returns why that failed."""
+    """Make the peer's environment unless it is up to date; return the reason of a failure."""
     requirements = HERE / folder / "requirements.txt"
-    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
     home = ENVIRONMENTS / folder
-    mark = home / "installed"
-    if mark.is_file() and mark.read_text() == wanted:
+    marker = home / "installed"
+    if marker.is_file() and marker.read_text() == digest:
         return None
-    deadline = clock.monotonic() + patience_s
+    deadline = clock.monotonic() + timeout_s
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement")
     commands: list[Sequence[str | Path]] = [
         (sys.executable, "-m", "venv", "--clear", home),
         (python(folder), *pip, requirements),
     ]
     for command in commands:
-        if why := _run(command, interrupts, clock, deadline):
-            return f"would not install: {why}"
-    mark.write_text(wanted)
+        if failure := _run(command, interrupts, clock, deadline):
+            return f"installation failed: {failure}"
+    marker.write_text(digest)
     return None
 
 
-def reason(told: str, which: int = -1) -> str:
-    """One line out of what a program wrote before it failed, fit to be published.
+def reason(output: str, index: int = -1) -> str:
+    """Return one line of a failed program's output, without paths of this machine.
 
     Args:
-        told: what it wrote.
-        which: of the lines that name an error: pip says first what is wrong, and a traceback last.
+        output: the program's output.
+        index: of the lines with an error: the first of pip's, the last of a traceback.
     """
-    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.match(line)]
-    line = errors[which] if errors else lines[-1] if lines else "it said nothing"
-    return _PLACE.sub("...", line)[:_LONGEST]
+    line = errors[index] if errors else lines[-1] if lines else "no output"
+    return _PATH.sub("...", line)[:_MAX_CHARACTERS]
 
 
 def _run(
@@ -83,10 +86,10 @@ def _run(
         try:
             while process.poll() is None:
                 if clock.monotonic() > deadline:
-                    return "it took too long"
-                interrupts.sleep(_LOOK_S)
+                    return "timed out"
+                interrupts.sleep(_POLL_S)
         finally:
             stop(process, _GRACE_S)
         output.seek(0)
-        told = output.read().decode(errors="replace")
-    return reason(told, 0) if process.returncode else None
+        text = output.read().decode(errors="replace")
+    return reason(text, 0) if process.returncode else None

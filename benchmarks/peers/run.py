@@ -1,10 +1,15 @@
-"""`make bench-peers`: the same model, texts, broker and machine for streamlabel and for its peers.
+"""Compares streamlabel with its peers on the same model, texts, broker and machine.
 
-Each peer is a folder here: `app.py`, written as its documentation recommends (its first lines say
-where), and the exact versions it runs on. The contenders take turns, each drains the same backlog
-with as many threads, and what it published is checked (`turns.py`). A peer that can't be
-installed, ends, takes too long or labels otherwise is reported with the reason. Prints a table
-(standard error) and writes benchmarks/results/peers.json and the README's performance section.
+    python -m benchmarks.peers.run --rounds 3
+
+Each peer is a folder with the exact versions of its packages and an `app.py` that follows its
+documentation; the first lines of the file name the pages. The contenders take turns. Each drains
+the same backlog with the same number of threads, and its output is checked (`turns.py`). A peer
+that can't be installed, exits, times out or publishes other labels is reported with the reason.
+Prints a table to stderr, writes benchmarks/results/peers.json and updates the documentation.
+
+Owns: peers.json.
+Thread: main.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from rich.table import Table
 from benchmarks import readme
 from benchmarks.brokers import some_broker
 from benchmarks.peers.environments import install, pins, reason
-from benchmarks.peers.turns import PeerRig, Scores, Turn, farthest
+from benchmarks.peers.turns import PeerRig, Scores, Turn, largest_difference
 from benchmarks.random_model import random_model
 from benchmarks.recorded import RESULTS, Peer, Peers
 from worker.bench.machine import cores_at_work, processor
@@ -42,15 +47,15 @@ from worker.pool.shares import cores
 from worker.processes import Interrupts
 from worker.settings import Loaded, ModelSettings, load, read_environment
 
-# The same model in another number type differs by less (the README's bound for bfloat16).
-_SAME_MODEL: Final = 0.03
-# Of these, a micro-batch of streamlabel's is no more than the first outcome and the last.
-_FEWEST: Final = 200
+# The same model in another number type differs by less: the bound for bfloat16.
+_TOLERANCE: Final = 0.03
+# Fewer records could be one or two micro-batches of streamlabel, too few for a rate.
+_MIN_RECORDS: Final = 200
 
 
 @dataclass
 class Contender:
-    """One row of the table. `folder` None is streamlabel itself."""
+    """One row of the table; a `folder` of None is streamlabel itself."""
 
     name: str
     folder: str | None = None
@@ -61,11 +66,14 @@ class Contender:
     failed: str | None = None
 
     def take(self, turn: Turn, ours: Sequence[Scores]) -> None:
-        """Note what a turn showed. Raises Fatal where it was not the model that we ran."""
+        """Add the result of a turn. Raises Fatal if the probabilities are not streamlabel's."""
         self.rates.append(turn.records_per_s)
-        self.differs = max(farthest(ours, turn.scores), self.differs or 0.0)
-        if self.differs > _SAME_MODEL:
-            raise Fatal(f"its probabilities differ by up to {self.differs:.2f}: another model?")
+        self.differs = max(largest_difference(ours, turn.scores), self.differs or 0.0)
+        if self.differs > _TOLERANCE:
+            raise Fatal(
+                f"its probabilities differ from streamlabel's by {self.differs:.2f} "
+                f"(tolerance {_TOLERANCE})"
+            )
 
     @property
     def row(self) -> Peer:
@@ -82,7 +90,7 @@ class Contender:
 
 
 def contenders() -> list[Contender]:
-    """Ours comes first: the others' ratios and probabilities are held against it."""
+    """Return all contenders; the first, streamlabel, is the reference of the others."""
     plain, batch = ("kafka-python", "transformers"), ("--batch", "32")
     return [
         Contender("streamlabel"),
@@ -107,45 +115,45 @@ def contenders() -> list[Contender]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0, also where a peer could not be run: the table says so."""
+    """Run the comparison and return 0, even if a peer failed: the table has the reason."""
     args = _parser().parse_args(arguments)
     logging.getLogger("kafka").addHandler(logging.NullHandler())
     try:
-        found = _found(args)
+        result = _compare(args)
     except StreamlabelError as error:
-        print(f"bench-peers: {error}", file=sys.stderr)
+        print(f"benchmarks.peers: {error}", file=sys.stderr)
         return USAGE if isinstance(error, SettingsError) else FAILED
     except KeyboardInterrupt:
-        print("bench-peers: interrupted", file=sys.stderr)
+        print("benchmarks.peers: interrupted", file=sys.stderr)
         return INTERRUPTED
-    _show(found)
-    if args.only:  # half a table would stand in the README as if it were whole
+    _show(result)
+    if args.only:  # the file holds complete results only
         return DONE
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "peers.json").write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (RESULTS / "peers.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return readme.main([])
 
 
 def _parser() -> argparse.ArgumentParser:
-    folders = sorted({one.folder for one in contenders() if one.folder})
-    parser = argparse.ArgumentParser(prog="bench-peers", description=__doc__)
-    parser.add_argument("--bootstrap-servers", help="a Kafka; else the one at KAFKA_HOME is run")
+    folders = sorted({contender.folder for contender in contenders() if contender.folder})
+    parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__)
+    parser.add_argument("--bootstrap-servers", help="a running Kafka [starts KAFKA_HOME]")
     parser.add_argument("--model", type=_folder, help="a checkpoint's folder [random DistilBERT]")
     parser.add_argument(
-        "--records", type=_at_least(_FEWEST), default=600, help="of each backlog [600]"
+        "--records", type=_at_least(_MIN_RECORDS), default=600, help="records of each backlog [600]"
     )
     parser.add_argument("--rounds", type=_at_least(1), default=3, help="turns of each [3]")
     parser.add_argument(
-        "--timeout", type=_at_least(1), default=240, help="seconds of one turn at most [240]"
+        "--timeout", type=_at_least(1), default=240, help="maximum seconds for a turn [240]"
     )
     parser.add_argument(
-        "--only", nargs="+", choices=folders, metavar="PEER", help=f"of {', '.join(folders)}; "
+        "--only", nargs="+", choices=folders, metavar="PEER", help=f"run only these of {', '.join(folders)}; "
         "writes no file"
     )  # fmt: skip
     return parser
 
 
-def _found(args: argparse.Namespace) -> Peers:
+def _compare(args: argparse.Namespace) -> Peers:
     _check_broker(args.bootstrap_servers)
     clock = SystemClock()
     cache_dir = ModelSettings().cache_dir.expanduser()
@@ -155,26 +163,28 @@ def _found(args: argparse.Namespace) -> Peers:
     busy = cores_at_work(clock)
     with Interrupts(clock) as interrupts:
         for folder in dict.fromkeys(contender.folder for contender in chosen if contender.folder):
-            _say(f"{folder}: its environment, made once")
-            why = install(folder, interrupts, clock)
+            _say(f"{folder}: preparing its environment")
+            failure = install(folder, interrupts, clock)
             for contender in chosen:
-                contender.failed = why if contender.folder == folder else contender.failed
+                contender.failed = failure if contender.folder == folder else contender.failed
         with some_broker(args.bootstrap_servers) as broker:
-            given = {"kafka.bootstrap_servers": broker.bootstrap_servers, "model.name": str(model)}
-            loaded = load(given | {"model.threads": cores()}, environ={})
+            values = {"kafka.bootstrap_servers": broker.bootstrap_servers, "model.name": str(model)}
+            loaded = load(values | {"model.threads": cores()}, environ={})
             _rounds(chosen, loaded, repeated(texts, args.records), args, interrupts, clock)
             return _results(chosen, model.name, args, broker.name, busy)
 
 
-def _check_broker(given: str | None) -> None:
-    """Raises SettingsError, before minutes of installing."""
+def _check_broker(bootstrap_servers: str | None) -> None:
+    """Raise SettingsError if there is no broker; called before minutes of installing."""
     home = read_environment("KAFKA_HOME")
-    if not given and not home:
+    if bootstrap_servers:
+        return
+    if not home:
         raise SettingsError("the peers need a Kafka: set KAFKA_HOME or --bootstrap-servers")
-    if not given and home and not Path(home, "bin", "kafka-server-start.sh").is_file():
-        raise SettingsError(f"KAFKA_HOME={home} holds no bin/kafka-server-start.sh")
-    if not given and shutil.which("java") is None:
-        raise SettingsError("KAFKA_HOME is set, but there is no java on PATH")
+    if not Path(home, "bin", "kafka-server-start.sh").is_file():
+        raise SettingsError(f"KAFKA_HOME={home} has no bin/kafka-server-start.sh")
+    if shutil.which("java") is None:
+        raise SettingsError("KAFKA_HOME is set, but java is not on PATH")
 
 
 def _rounds(
@@ -185,14 +195,14 @@ def _rounds(
     interrupts: Interrupts,
     clock: Clock,
 ) -> None:
-    """Turn by turn. Raises Fatal where streamlabel itself fails: nothing could be compared."""
+    """Run all turns. Raises Fatal if streamlabel fails, because it is the reference."""
     ours: Sequence[Scores] = ()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamlabel-")))
         config = folder / "settings.toml"
         config.write_text(as_toml(loaded, ("model.",)))
         for number in range(args.rounds):
-            for contender in (one for one in chosen if not one.failed):
+            for contender in (item for item in chosen if not item.failed):
                 rig = (loaded, config, folder, stack, interrupts, clock)
                 peer = PeerRig(contender.folder, contender.flags, args.timeout, rig)
                 try:
@@ -218,7 +228,7 @@ def _results(
         features=features,
         busy_cores=busy,
         torch=version("torch"),
-        broker=broker if not args.bootstrap_servers else "a given Kafka",
+        broker=broker if not args.bootstrap_servers else "Kafka",
         model=model,
         threads=cores(),
         records=args.records,
@@ -227,38 +237,38 @@ def _results(
     )
 
 
-def _show(found: Peers) -> None:
+def _show(result: Peers) -> None:
     table = Table(box=None, pad_edge=False)
-    for name in ("", "records/s", "streamlabel is", "differs by"):
+    for name in ("", "records/s", "speed of streamlabel", "probabilities differ by"):
         table.add_column(name, justify="right" if name else "left")
-    for peer, ratio in found.ratios():
+    for peer, ratio in result.ratios():
         rate = f"{peer.records_per_s:.1f}" if peer.records_per_s else "-"
-        times = f"{ratio:.2f} x" if ratio else peer.failed or ""
+        relative = f"{ratio:.2f} x" if ratio else peer.failed or ""
         differs = "" if peer.differs is None else f"{peer.differs:.0e}"
-        table.add_row(peer.title, rate, times, differs)
+        table.add_row(peer.title, rate, relative, differs)
     Console(stderr=True, highlight=False).print(table)
-    if found.disturbed:
-        busy = f"{found.busy_cores:.1f} cores busy"
-        _say(f"the machine had other work ({busy}): measure again when it is idle")
+    if result.disturbed:
+        busy = f"{result.busy_cores:.1f} cores"
+        _say(f"unreliable: other programs kept {busy} busy; measure again on an idle machine")
 
 
 def _folder(text: str) -> Path:
     if not Path(text, "config.json").is_file():
-        raise argparse.ArgumentTypeError(f"{text} holds no config.json")
+        raise argparse.ArgumentTypeError(f"{text} has no config.json")
     return Path(text).resolve()
 
 
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if (found := int(text)) < least:
-            raise argparse.ArgumentTypeError(f"{least} or more")
-        return found
+def _at_least(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if (number := int(text)) < minimum:
+            raise argparse.ArgumentTypeError(f"{number} is too small: give {minimum} or more")
+        return number
 
-    return number
+    return parse
 
 
-def _say(what: str) -> None:
-    print(f"bench-peers: {what}", file=sys.stderr, flush=True)
+def _say(message: str) -> None:
+    print(f"benchmarks.peers: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

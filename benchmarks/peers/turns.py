@@ -1,9 +1,12 @@
-"""One contender's turn: it drains a backlog, and what it published is looked at.
+"""One contender's turn: it drains a backlog, and its output is checked.
 
-Owns the processes of peers and the proof that each did the whole job: one outcome for every
-record, every label's probability in it, and the group's offsets committed. Its rate counts from
-the first outcomes that a reader sees to the last, so that neither loading nor the first batch is
-in it. Runs on: the main thread. Must not import: torch.
+A turn is complete with one outcome for every record, every label's probability in it, and the
+group's offsets committed. The rate counts from the first outcomes that are read to the last, so it
+includes neither loading nor the first batch.
+
+Owns: the processes of peers, and the check of their output.
+Thread: main.
+Must not import: torch.
 """
 
 from __future__ import annotations
@@ -40,20 +43,20 @@ Scores = Mapping[str, float]
 
 
 class Turn(NamedTuple):
-    """What came out of one; `scores` has the texts' order."""
+    """The result of a turn; `scores` are in the order of the texts."""
 
     records_per_s: float
     scores: Sequence[Scores]
 
 
 class PeerRig(Rig):
-    """A rig whose worker may be somebody else's.
+    """A rig that runs a peer in place of the worker.
 
     Args:
-        folder: the peer's, next to this file; None is streamlabel itself.
-        flags: the peer's, beyond those that every peer has.
-        timeout: seconds that a turn may take from the worker's start to the last outcome.
-        rig: a rig's own arguments; the settings name broker, model and threads for all.
+        folder: the peer's folder next to this file; None runs streamlabel.
+        flags: the peer's flags, besides those that every peer has.
+        timeout: maximum seconds from the worker's start to the last outcome.
+        rig: arguments of `Rig`; the settings have broker, model and threads for all.
     """
 
     def __init__(
@@ -69,16 +72,16 @@ class PeerRig(Rig):
         self._group, self._input = "", ""
 
     def turn(self, texts: Sequence[str]) -> Turn:
-        """Drain a backlog. Raises Fatal where the contender does not do the whole job."""
-        with self.line(texts) as line:
-            kept = _Kept(line.tail, len(texts), self._clock, self._timeout)
-            line.tail = cast("Tail", kept)
-            rate = line.drained_at(len(texts))
-            self._until_committed(len(texts), kept)
-            return Turn(rate, in_order(kept.records, len(texts)))
+        """Drain a backlog. Raises Fatal if the contender's output is incomplete."""
+        with self.load_test(texts) as test:
+            tail = RecordingTail(test.tail, len(texts), self._clock, self._timeout)
+            test.tail = cast("Tail", tail)
+            rate = test.drained_at(len(texts))
+            self._wait_for_commit(len(texts), tail)
+            return Turn(rate, in_order(tail.records, len(texts)))
 
     def workers(self, group: str, names: dict[str, str], folder: Path) -> Any:
-        """Ours, or a peer that acts as `Workers` does."""
+        """Return streamlabel's workers, or a peer with the same methods."""
         self._group, self._input = group, names["in"]
         if self._peer is None:
             return super().workers(group, names, folder)
@@ -89,33 +92,33 @@ class PeerRig(Rig):
             "--group": group,
             "--model": self._model.name,
         }
-        words = [word for pair in flags.items() for word in pair]
-        command = [str(python(self._peer)), str(HERE / self._peer / "app.py"), *words]
+        arguments = [argument for pair in flags.items() for argument in pair]
+        command = [str(python(self._peer)), str(HERE / self._peer / "app.py"), *arguments]
         command += self._peer_flags
         return PeerProcess(command, folder, self._model.threads or cores(), self._interrupts)
 
-    def _until_committed(self, records: int, kept: _Kept) -> None:
+    def _wait_for_commit(self, records: int, tail: RecordingTail) -> None:
         deadline = self._clock.monotonic() + _COMMIT_S
         while True:
             self._interrupts.sleep(_COMMIT_STEP_S)
-            kept.read()  # what comes now has come twice
+            tail.read()  # records duplicates
             if (committed := self._committed()) >= records:
                 return
             if self._clock.monotonic() > deadline:
-                raise Fatal(f"it published all records and committed only {committed} of {records}")
+                raise Fatal(f"published all {records} records, but committed only {committed}")
 
     def _committed(self) -> int:
-        # Joins no group. The topic's offsets begin at 0, so they are also numbers of records.
+        # Does not join the group. Offsets begin at 0, so they are also numbers of records.
         consumer = connect(
             KafkaConsumer, self.kafka, group_id=self._group, enable_auto_commit=False
         )
         with contextlib.closing(consumer):
             partitions = (TopicPartition(self._input, number) for number in range(PARTITIONS))
-            return sum(consumer.committed(one) or 0 for one in partitions)
+            return sum(consumer.committed(partition) or 0 for partition in partitions)
 
 
 class PeerProcess:
-    """What a line asks of its workers, for a process that knows no more than to run."""
+    """A peer's process, with the methods that a load test calls on its workers."""
 
     def __init__(
         self, command: list[str], folder: Path, threads: int, interrupts: Interrupts
@@ -137,12 +140,12 @@ class PeerProcess:
         self._interrupts.on_second(self._process.kill)
 
     def wait_until_ready(self) -> None:
-        """Its outcomes have been read: it was."""
+        """Do nothing: its outcomes have been read, so it is ready."""
 
     def check(self) -> None:
-        """Raise Fatal, with the end of its log, where it has ended by itself."""
+        """Raise Fatal, with the end of its log, if it has exited."""
         if self._process and (code := self._process.poll()) is not None:
-            raise Fatal(f"it ended with {code}:\n{last_lines(self._log)}")
+            raise Fatal(f"exited with code {code}; its log ends:\n{last_lines(self._log)}")
 
     def stop(self) -> None:
         self.end()
@@ -152,8 +155,8 @@ class PeerProcess:
             stop(self._process, _GRACE_S)
 
 
-class _Kept:
-    """A tail that keeps what it read, and does not read for ever."""
+class RecordingTail:
+    """A tail that keeps the records, and raises Fatal after a timeout."""
 
     def __init__(self, tail: Tail, number: int, clock: Clock, timeout: float) -> None:
         self._tail, self._number, self._clock, self._timeout = tail, number, clock, timeout
@@ -161,39 +164,39 @@ class _Kept:
         self.records: list[RawRecord] = []
 
     def read(self) -> list[RawRecord]:
-        found = self._tail.read()
-        self.records += found
+        records = self._tail.read()
+        self.records += records
         if len(self.records) < self._number and self._clock.monotonic() > self._deadline:
-            many = f"{len(self.records)} of {self._number} records"
-            raise Fatal(f"it published {many} within {self._timeout:g} s")
-        return found
+            progress = f"{len(self.records)} of {self._number} records"
+            raise Fatal(f"published only {progress} within {self._timeout:g} s")
+        return records
 
 
 def in_order(records: Sequence[RawRecord], number: int) -> list[Scores]:
-    """Every record's probabilities; the key says which record it is.
+    """Return the probabilities of records 0 to number - 1; the key is the record's number.
 
-    Raises Fatal where one is missing, came twice, or is no list of labels.
+    Raises Fatal if an outcome is missing, duplicated or not a list of labels.
     """
-    found = {int(record.key or b"-1"): _scores(record.value or b"") for record in records}
-    if len(records) != number or sorted(found) != list(range(number)):
-        told = f"{len(records)} outcomes of {len(found)} records"
-        raise Fatal(f"{told} were published where {number} records were to be labelled")
-    return [found[tag] for tag in range(number)]
+    scores = {int(record.key or b"-1"): _scores(record.value or b"") for record in records}
+    if len(records) != number or sorted(scores) != list(range(number)):
+        outcomes = f"{len(records)} outcomes of {len(scores)} records"
+        raise Fatal(f"published {outcomes}, expected one outcome for each of {number} records")
+    return [scores[tag] for tag in range(number)]
 
 
-def farthest(one: Sequence[Scores], other: Sequence[Scores]) -> float:
-    """The largest difference of a probability; infinite where the labels differ."""
+def largest_difference(left: Sequence[Scores], right: Sequence[Scores]) -> float:
+    """Return the largest difference of a probability; infinite if the labels differ."""
     return max(
-        abs(mine[label] - theirs[label]) if mine.keys() == theirs.keys() else float("inf")
-        for mine, theirs in zip(one, other, strict=True)
-        for label in mine
+        abs(scores[label] - others[label]) if scores.keys() == others.keys() else float("inf")
+        for scores, others in zip(left, right, strict=True)
+        for label in scores
     )
 
 
 def _scores(value: bytes) -> Scores:
     try:
-        told = json.loads(value)
-        labels = told["labels"] if isinstance(told, dict) else told
-        return {one["label"]: float(one["score"]) for one in labels}
+        document = json.loads(value)
+        labels = document["labels"] if isinstance(document, dict) else document
+        return {item["label"]: float(item["score"]) for item in labels}
     except (ValueError, KeyError, TypeError):
-        raise Fatal("it published something else than a label's and its probability") from None
+        raise Fatal("published a value that is not a list of labels with scores") from None

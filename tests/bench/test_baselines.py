@@ -1,4 +1,4 @@
-"""What engines are measured against counts and multiplies what it says."""
+"""The baselines of engines count and multiply correctly."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from worker.settings import ModelSettings
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> PlainPipeline:
-    """One layer of 16 with a hidden layer of 32, two labels."""
+    """Provide a model of one layer: hidden size 16, intermediate size 32, two labels."""
     folder = make_checkpoint(tmp_path_factory.mktemp("plain") / "tiny")
     return PlainPipeline(ModelSettings(name=str(folder)), "cpu", 64)
 
 
-def test_the_plain_loop_labels_every_text(plain: PlainPipeline) -> None:
-    """In order, long ones cut."""
-    found = plain.label(["good", "bad " * 500, "good"])
-    assert len(found) == 3
-    assert found[0] == found[2]
+def test_the_pipeline_labels_every_text(plain: PlainPipeline) -> None:
+    """Labels keep the order of the texts; long texts are truncated."""
+    labels = plain.label(["good", "bad " * 500, "good"])
+    assert len(labels) == 3
+    assert labels[0] == labels[2]
 
 
-def test_linears_are_told_apart_by_what_they_see(plain: PlainPipeline) -> None:
-    """Four of attention and two of the block see tokens, the two of the head see texts."""
-    counted = plain.arithmetic()
+def test_linears_are_counted_per_token_or_per_text(plain: PlainPipeline) -> None:
+    """Attention and feed-forward linears process tokens, the two of the head process texts."""
+    arithmetic = plain.arithmetic()
     hidden = 16
-    assert counted.per_token == 4 * hidden * hidden + 2 * hidden * 32
-    assert counted.per_text == hidden * hidden + 2 * hidden
-    assert counted.attention == hidden
+    assert arithmetic.per_token == 4 * hidden * hidden + 2 * hidden * 32
+    assert arithmetic.per_text == hidden * hidden + 2 * hidden
+    assert arithmetic.attention == hidden
 
 
 def test_flop_follow_the_formula() -> None:
@@ -40,8 +40,8 @@ def test_flop_follow_the_formula() -> None:
     assert arithmetic.flop(10) == 2 * 10 * 24 + 2 * 5 + 4 * 100 * 7
 
 
-def test_products_take_time_in_every_way_that_is_there() -> None:
-    """Two of one shape count twice."""
+def test_products_are_timed_in_every_way() -> None:
+    """Two linears of one shape count twice."""
     products = MatrixProducts(Arithmetic({(8, 4): 2}, 0, 0), 16, "float32", "cpu")
     assert products.flop == 2 * 16 * 8 * 4 * 2
     assert "torch.mm" in products.ways
@@ -49,7 +49,7 @@ def test_products_take_time_in_every_way_that_is_there() -> None:
     assert all(products.seconds(way, SystemClock()) > 0 for way in products.ways)
 
 
-def test_a_type_without_products_is_refused() -> None:
-    """Integers of 8 bits have kernels of their own."""
+def test_a_number_type_without_products_is_refused() -> None:
+    """8-bit integers use other kernels."""
     with pytest.raises(ValueError, match="int8"):
         MatrixProducts(Arithmetic({}, 0, 0), 16, "int8", "cpu")

@@ -1,4 +1,4 @@
-"""How busy the machine is, read off the kernel's own counts."""
+"""The number of busy cores comes from the kernel's counters."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from worker.bench.machine import cores_at_work
 _CORES = os.cpu_count() or 1
 
 
-class Kernel(HandClock):
-    """While somebody sleeps, ticks go by: some of them at work, the rest idle or at the disk."""
+class KernelClock(HandClock):
+    """Sleeping adds busy and idle ticks to the counters."""
 
     def __init__(self, stat: Path, work: int, idle: int) -> None:
         super().__init__()
@@ -31,13 +31,13 @@ class Kernel(HandClock):
 
 
 @pytest.mark.parametrize(("work", "idle", "share"), [(0, 200, 0.0), (300, 0, 1.0), (150, 100, 0.5)])
-def test_what_worked_meanwhile_counts_and_nothing_before(
+def test_only_ticks_during_the_sample_count(
     tmp_path: Path, work: int, idle: int, share: float
 ) -> None:
-    """A guest's time is among its user's already, and waiting for a disk is no work."""
+    """User time includes guest time, and waiting for a disk counts as idle."""
     stat = tmp_path / "stat"
-    assert cores_at_work(Kernel(stat, work, idle), stat) == pytest.approx(share * _CORES)
+    assert cores_at_work(KernelClock(stat, work, idle), stat) == pytest.approx(share * _CORES)
 
 
-def test_without_proc_the_load_average_answers(tmp_path: Path) -> None:
+def test_without_proc_the_load_average_is_used(tmp_path: Path) -> None:
     assert cores_at_work(HandClock(), tmp_path / "none") >= 0

@@ -1,35 +1,36 @@
-"""The figures of fidelity: near nothing in float32, bounded in bfloat16, and a refusal said as one."""
+"""Fidelity: exact in float32, within a tolerance in bfloat16, and a refusal has its reason."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from benchmarks.fidelity import measure
-from tests.support.models import Architecture
+from tests.support.models import make_checkpoint
 from worker.inference.self_check import TEXTS
 from worker.settings import ModelSettings
 
-pytestmark = pytest.mark.usefixtures("offline")
-ARRIVING = TEXTS * 6  # more than a micro-batch, short and long ones mixed
+MANY_TEXTS = TEXTS * 6  # more than a micro-batch, short and long ones mixed
 
 
-def test_float32_is_exact_and_bfloat16_near(
-    checkpoint: Callable[[Architecture], Path],
-) -> None:
-    found = measure(ModelSettings(name=str(checkpoint("distilbert"))), ARRIVING)
-    assert found["texts"] == len(ARRIVING)
-    for way in found["ways"]:
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+def test_float32_is_exact_and_bfloat16_is_close(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "distilbert", architecture="distilbert")
+    result = measure(ModelSettings(name=str(folder)), MANY_TEXTS)
+    assert result["texts"] == len(MANY_TEXTS)
+    for way in result["ways"]:
         exact = way["dtype"] == "float32"
         assert way["max_difference"] <= (1e-5 if exact else 0.03), way
         assert way["agreement"] >= (1.0 if exact else 0.95), way
 
 
-def test_an_engine_that_cannot_serve_says_why(
-    checkpoint: Callable[[Architecture], Path],
-) -> None:
-    settings = ModelSettings(name=str(checkpoint("gpt2")))
-    (way,) = measure(settings, ARRIVING, [("packed", "float32")])["ways"]
+def test_a_refused_engine_has_its_reason(tmp_path: Path) -> None:
+    settings = ModelSettings(name=str(make_checkpoint(tmp_path / "gpt2", architecture="gpt2")))
+    (way,) = measure(settings, MANY_TEXTS, [("packed", "float32")])["ways"]
     assert "GPT2ForSequenceClassification" in way["refused"]

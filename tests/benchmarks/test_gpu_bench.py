@@ -1,4 +1,4 @@
-"""The bench of a GPU, in the sizes that need none."""
+"""The GPU benchmark runs in tiny sizes without a GPU."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from benchmarks.gpu.sizes import TINY
 
 
 @pytest.mark.timeout(600)
-def test_all_of_it_runs_without_a_gpu() -> None:
-    """Minutes on a GPU are rare: no part may fail there for a reason that shows here."""
+def test_every_part_runs_without_a_gpu() -> None:
+    """A dry run finds errors before they cost GPU time."""
     command = [sys.executable, "-m", "benchmarks.gpu", "--dry-run"]
-    told = subprocess.run(command, check=True, capture_output=True, text=True)
-    found = json.loads(told.stdout.splitlines()[-1])
-    points = found["engine"]["points"]
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    figures = json.loads(process.stdout.splitlines()[-1])
+    points = figures["engine"]["points"]
     assert {point["model"] for point in points} == {"DistilBERT", "BERT-base", "RoBERTa-base"}
     assert len(points) == 3 * len(TINY.dtypes) * len(TINY.text_tokens) * len(TINY.passes)
-    assert all(point["texts_per_s"] > 0 for point in [*points, *found["variants"]])
-    assert [step["threads"] for step in found["tokeniser"]] == list(TINY.threads)
-    assert [step["workers"] for step in found["end_to_end"]] == list(TINY.workers)
-    assert all(step["records_per_s"] > 0 for step in found["end_to_end"])
+    assert all(point["texts_per_s"] > 0 for point in [*points, *figures["variants"]])
+    assert [step["threads"] for step in figures["tokeniser"]] == list(TINY.threads)
+    assert [step["workers"] for step in figures["end_to_end"]] == list(TINY.workers)
+    assert all(step["records_per_s"] > 0 for step in figures["end_to_end"])
 
 
-def test_a_machine_without_a_gpu_is_told_so() -> None:
+def test_a_machine_without_a_gpu_is_refused() -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--only", "engine"]
-    told = subprocess.run(
+    process = subprocess.run(
         command, check=False, capture_output=True, text=True, env={"CUDA_VISIBLE_DEVICES": ""}
     )
-    assert told.returncode == 2
-    assert "torch finds no GPU here" in told.stderr
+    assert process.returncode == 2
+    assert "torch finds no GPU" in process.stderr

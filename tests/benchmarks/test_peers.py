@@ -1,4 +1,4 @@
-"""Peers stand in their own folders with exact versions; what fails is told, and checked for."""
+"""Peers have exact versions; failures are reported, and incomplete output is a failure."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from worker.core.records import RawRecord, RecordRef
 from worker.errors import Fatal
 from worker.processes import Interrupts, spawn
 
-FOLDERS = sorted({one.folder for one in run.contenders() if one.folder})
-HALVES = [{"label": "no", "score": 0.25}, {"label": "yes", "score": 0.75}]
+FOLDERS = sorted({contender.folder for contender in run.contenders() if contender.folder})
+LABELS = [{"label": "no", "score": 0.25}, {"label": "yes", "score": 0.75}]
 
 
 def outcome(tag: int, value: object) -> RawRecord:
@@ -35,7 +35,7 @@ def outcome(tag: int, value: object) -> RawRecord:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_peer_has_a_program_and_exact_versions(folder: str) -> None:
-    """A range of versions would measure something else next year."""
+    """A range of versions would give other figures next year."""
     lines = (environments.HERE / folder / "requirements.txt").read_text().splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert pins
@@ -43,86 +43,86 @@ def test_every_peer_has_a_program_and_exact_versions(folder: str) -> None:
     assert (environments.HERE / folder / "app.py").is_file()
 
 
-def test_every_row_names_the_versions_that_are_locked() -> None:
-    """A package that is not in the peer's requirements would be a KeyError in the last minute."""
+def test_every_row_names_locked_versions() -> None:
+    """A package outside the peer's requirements would be a KeyError after the measurement."""
     rows = [contender.row for contender in run.contenders()]
     assert rows[0].title == "streamlabel"
     assert all(re.search(r"\(.+ \d+\.\d+.*, transformers \d", row.title) for row in rows[1:])
 
 
-def test_a_peer_that_won_t_install_is_reported_and_tried_again(
+def test_a_failed_installation_is_reported_and_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With pip's own words, without the places of this machine."""
-    refusal = "ERROR: no such version in /a/b or https://c.d/e\\n\\nsee above"
+    """The report has pip's error, without paths of this machine."""
+    error = "ERROR: no such version in /a/b or https://c.d/e\\n\\nsee above"
 
-    def refused(command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-        does = f"import sys; sys.exit('{refusal}')" if "pip" in command else "pass"
-        return spawn([sys.executable, "-c", does], output)
+    def fail_pip(command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+        code = f"import sys; sys.exit('{error}')" if "pip" in command else "pass"
+        return spawn([sys.executable, "-c", code], output)
 
     monkeypatch.setattr(environments, "ENVIRONMENTS", tmp_path)
-    monkeypatch.setattr(environments, "spawn", refused)
+    monkeypatch.setattr(environments, "spawn", fail_pip)
     clock = SystemClock()
     with Interrupts(clock) as interrupts:
-        why = environments.install("plain", interrupts, clock)
-    assert why == "would not install: ERROR: no such version in ... or ..."
+        failure = environments.install("plain", interrupts, clock)
+    assert failure == "installation failed: ERROR: no such version in ... or ..."
     assert not (tmp_path / "plain" / "installed").exists()
 
 
-def test_a_pip_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_installation_times_out(tmp_path: Path) -> None:
     (tmp_path / "slow").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "slow").chmod(0o755)
     clock = SystemClock()
     with Interrupts(clock) as interrupts:
-        why = environments._run([tmp_path / "slow"], interrupts, clock, clock.monotonic())
-    assert why == "it took too long"
+        failure = environments._run([tmp_path / "slow"], interrupts, clock, clock.monotonic())
+    assert failure == "timed out"
 
 
 @pytest.mark.parametrize(
-    ("told", "which", "expected"),
+    ("output", "index", "expected"),
     [
-        ("", -1, "it said nothing"),
-        ("it ended with 1:\n  a.b.SomeError: why\n  1 leaked object", -1, "a.b.SomeError: why"),
+        ("", -1, "no output"),
+        ("exited with code 1:\n  a.b.SomeError: why\n  1 leaked object", -1, "a.b.SomeError: why"),
         ("ERROR: Cannot install a\nERROR: ResolutionImpossible", 0, "ERROR: Cannot install a"),
         ("read and/or write /home/me/x failed", -1, "read and/or write ... failed"),
     ],
 )
-def test_a_reason_is_one_line_without_places(told: str, which: int, expected: str) -> None:
-    assert environments.reason(told, which) == expected
+def test_a_reason_is_one_line_without_paths(output: str, index: int, expected: str) -> None:
+    assert environments.reason(output, index) == expected
 
 
-def test_outcomes_are_put_in_the_records_order() -> None:
-    """Ours is an object with all labels, a peer's the list alone."""
-    found = in_order([outcome(1, HALVES), outcome(0, {"labels": HALVES, "id": "x"})], 2)
-    assert found == [{"no": 0.25, "yes": 0.75}] * 2
+def test_outcomes_are_sorted_by_record() -> None:
+    """Streamlabel publishes an object with the labels, a peer the list of labels."""
+    scores = in_order([outcome(1, LABELS), outcome(0, {"labels": LABELS, "id": "x"})], 2)
+    assert scores == [{"no": 0.25, "yes": 0.75}] * 2
 
 
 @pytest.mark.parametrize(
-    ("tags", "value", "why"),
+    ("tags", "value", "message"),
     [
-        ([0], HALVES, "1 outcomes of 1 records"),
-        ([0, 0, 1], HALVES, "3 outcomes of 2 records"),
-        ([0, 2], HALVES, "2 outcomes of 2 records"),
-        ([0, 1], {"label": "yes", "score": 1.0}, "something else"),
-        ([0, 1], "yes", "something else"),
+        ([0], LABELS, "1 outcomes of 1 records"),
+        ([0, 0, 1], LABELS, "3 outcomes of 2 records"),
+        ([0, 2], LABELS, "2 outcomes of 2 records"),
+        ([0, 1], {"label": "yes", "score": 1.0}, "not a list of labels"),
+        ([0, 1], "yes", "not a list of labels"),
     ],
 )
-def test_half_a_job_is_no_job(tags: list[int], value: object, why: str) -> None:
-    with pytest.raises(Fatal, match=why):
+def test_incomplete_output_is_refused(tags: list[int], value: object, message: str) -> None:
+    with pytest.raises(Fatal, match=message):
         in_order([outcome(tag, value) for tag in tags], 2)
 
 
-def test_another_model_is_found_out() -> None:
-    """By its probabilities, or by its labels."""
+def test_another_model_is_detected() -> None:
+    """Its probabilities or its labels differ."""
     ours = [{"no": 0.25, "yes": 0.75}]
-    assert turns.farthest(ours, [{"no": 0.5, "yes": 0.5}]) == 0.25
-    assert turns.farthest(ours, [{"LABEL_0": 0.25, "LABEL_1": 0.75}]) == float("inf")
+    assert turns.largest_difference(ours, [{"no": 0.5, "yes": 0.5}]) == 0.25
+    assert turns.largest_difference(ours, [{"LABEL_0": 0.25, "LABEL_1": 0.75}]) == float("inf")
     contender = run.Contender("other", "plain")
-    with pytest.raises(Fatal, match=r"differ by up to 0\.25"):
+    with pytest.raises(Fatal, match=r"differ from streamlabel's by 0\.25 \(tolerance 0\.03\)"):
         contender.take(turns.Turn(10.0, [{"no": 0.5, "yes": 0.5}]), ours)
 
 
-def test_a_peer_that_ends_says_how(tmp_path: Path) -> None:
+def test_a_peer_that_exits_is_reported(tmp_path: Path) -> None:
     clock = SystemClock()
     with Interrupts(clock) as interrupts:
         command = [sys.executable, "-c", "import os; os.environ['NOT_THERE']"]
@@ -130,35 +130,35 @@ def test_a_peer_that_ends_says_how(tmp_path: Path) -> None:
         peer.start(1)
         assert peer._process is not None
         peer._process.wait()
-        with pytest.raises(Fatal, match="it ended with 1") as told:
+        with pytest.raises(Fatal, match="exited with code 1") as caught:
             peer.check()
         peer.end()
-    assert environments.reason(str(told.value)) == "KeyError: 'NOT_THERE'"
+    assert environments.reason(str(caught.value)) == "KeyError: 'NOT_THERE'"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "home", "why"),
+    ("arguments", "home", "message"),
     [
         ([], "", "set KAFKA_HOME"),
         ([], "{tmp}", "bin/kafka-server-start.sh"),
-        (["--only", "nobody"], "", "invalid choice: 'nobody'"),
-        (["--records", "10"], "", "200 or more"),
+        (["--only", "unknown"], "", "invalid choice: 'unknown'"),
+        (["--records", "10"], "", "give 200 or more"),
         (["--model", "{tmp}"], "", "no config.json"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_installed(
+def test_wrong_usage_is_refused_before_installing(
     arguments: list[str],
     home: str,
-    why: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("KAFKA_HOME", home.format(tmp=tmp_path))
-    monkeypatch.setattr(run, "install", lambda *_: pytest.fail("it installs"))
+    monkeypatch.setattr(run, "install", lambda *_: pytest.fail("installs a peer"))
     try:
-        code = run.main([word.format(tmp=tmp_path) for word in arguments])
-    except SystemExit as ended:
-        code = ended.code
+        code = run.main([argument.format(tmp=tmp_path) for argument in arguments])
+    except SystemExit as exit_:
+        code = exit_.code
     assert code == 2
-    assert why in capsys.readouterr().err
+    assert message in capsys.readouterr().err

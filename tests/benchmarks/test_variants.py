@@ -1,4 +1,4 @@
-"""The backlog of the comparison of settings, and what it makes of bad input."""
+"""The comparison of settings: its backlog, its settings, and its refusals."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ TEXTS = [f"text {number}" for number in range(100)]
 
 
 @pytest.mark.parametrize("repeats", [0.0, 0.1, 0.4])
-def test_a_backlog_repeats_the_share_that_is_asked_for(repeats: float) -> None:
-    found = variants.backlog(TEXTS, 100, repeats)
-    assert len(found) == 100
-    assert len(Counter(found)) == 100 - 100 * repeats
-    assert found == variants.backlog(TEXTS, 100, repeats), "every round drains the same"
+def test_a_backlog_repeats_a_share_of_its_texts(repeats: float) -> None:
+    texts = variants.backlog(TEXTS, 100, repeats)
+    assert len(texts) == 100
+    assert len(Counter(texts)) == 100 - 100 * repeats
+    assert texts == variants.backlog(TEXTS, 100, repeats), "every round drains the same"
 
 
-def test_texts_that_are_too_few_are_no_backlog() -> None:
-    with pytest.raises(ValueError, match="101 different texts are wanted, there are 100"):
+def test_too_few_texts_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs 101 different texts, there are 100"):
         variants.backlog([*TEXTS, *TEXTS], 101, 0)
 
 
-def test_every_question_compares_settings_that_differ() -> None:
-    asked = variants.questions()
-    assert [q.repeats for q in asked if q.name.startswith("cache")] == [0.0, 0.1, 0.4]
-    for question in asked:
+def test_every_comparison_has_different_settings() -> None:
+    comparisons = variants.comparisons()
+    caches = [item.repeats for item in comparisons if item.name.startswith("cache")]
+    assert caches == [0.0, 0.1, 0.4]
+    for item in comparisons:
         settings = [
-            (tuple(setting.flags.items()), setting.look) for setting in question.variants.values()
+            (tuple(setting.flags.items()), setting.observer) for setting in item.settings.values()
         ]
         assert len(set(settings)) == len(settings) > 1
 
 
-def test_an_unknown_question_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_comparison_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert variants.main(["--only", "no such"]) == 2
-    assert "there are: cache, 0% repeats" in capsys.readouterr().err
+    assert "matches none of: cache, 0% repeats" in capsys.readouterr().err

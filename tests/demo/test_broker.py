@@ -1,4 +1,4 @@
-"""The embedded broker lives exactly as long as its context."""
+"""The embedded broker runs exactly as long as its context."""
 
 from __future__ import annotations
 
@@ -48,47 +48,48 @@ def _runs(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # A killed child of a killed parent is nobody's until init takes it; a zombie does not run.
+    # Until init reaps it, a killed child of a killed parent is a zombie, which does not run.
     return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
-def test_it_answers_and_leaves_nothing() -> None:
+def test_the_broker_serves_requests_and_cleans_up() -> None:
     """It speaks Kafka's protocol; its process and its folder end with the context."""
     with EmbeddedBroker() as broker:
         assert broker._process is not None
         assert broker._folder is not None
         assert broker._folder.is_dir()
-        _create(broker.bootstrap_servers, "here")
-        assert "here" in _topics(broker.bootstrap_servers)
+        _create(broker.bootstrap_servers, "topic")
+        assert "topic" in _topics(broker.bootstrap_servers)
     assert broker._process.returncode is not None
     assert not broker._folder.exists()
 
 
-def test_two_at_once() -> None:
-    """Each finds a port of its own and keeps its own data."""
-    with EmbeddedBroker() as one, EmbeddedBroker() as two:
-        _create(one.bootstrap_servers, "only-in-one")
-        assert "only-in-one" not in _topics(two.bootstrap_servers)
+def test_two_brokers_run_at_once() -> None:
+    """Each has its own port and its own data."""
+    with EmbeddedBroker() as first, EmbeddedBroker() as second:
+        _create(first.bootstrap_servers, "only-in-first")
+        assert "only-in-first" not in _topics(second.bootstrap_servers)
 
 
-def test_given_folder_is_kept(tmp_path: Path) -> None:
-    """A later broker on the same folder finds the topics again."""
+def test_a_data_folder_is_kept(tmp_path: Path) -> None:
+    """A later broker on the same folder has the same topics."""
     with EmbeddedBroker(tmp_path / "data") as broker:
         _create(broker.bootstrap_servers, "kept")
     with EmbeddedBroker(tmp_path / "data") as broker:
         assert "kept" in _topics(broker.bootstrap_servers)
 
 
-def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No traceback: the command that helps."""
+def test_a_missing_package_is_reported_with_its_install_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(Fatal, match=r"pip install 'streamlabel\[demo\]'"), EmbeddedBroker():
         pass
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
-def test_it_dies_with_a_killed_parent() -> None:
-    """Even `kill -9` of the process that started it leaves no broker behind."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a child with its parent")
+def test_the_broker_dies_with_a_killed_parent() -> None:
+    """`kill -9` of the process that started it leaves no broker behind."""
     with subprocess.Popen([sys.executable, "-c", _HOLDER], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         pid, folder = holder.stdout.readline().decode().split()

@@ -1,4 +1,4 @@
-"""The sample stream: the same every time, keyed, with each kind of broken record once."""
+"""The sample stream is deterministic, keyed, and has each kind of broken record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.demo.sample import SampleRecord, sample_stream
 from worker.settings import InputSettings
 
 MAX_BYTES = 20_000
-FROM_OUTSIDE = {
+INPUT_REASONS = {
     DeadLetterReason.NULL_VALUE,
     DeadLetterReason.TOO_LARGE,
     DeadLetterReason.NOT_UTF8,
@@ -34,7 +34,7 @@ def _rated(stream: list[SampleRecord]) -> list[SampleRecord]:
 
 
 def test_fallback_posts_are_enough_and_distinct() -> None:
-    """At least 60, no text twice, rated on both sides of zero and within the scale."""
+    """There are at least 60 different texts, rated on both sides of zero and within the scale."""
     posts = fallback_posts()
     assert len(posts) >= 60
     assert len({post.text for post in posts}) == len({post.id for post in posts}) == len(posts)
@@ -42,13 +42,12 @@ def test_fallback_posts_are_enough_and_distinct() -> None:
     assert min(sum(p.valence >= 1 for p in posts), sum(p.valence <= -1 for p in posts)) >= 20
 
 
-def test_same_every_time() -> None:
-    """A rerun sends the same bytes."""
+def test_a_rerun_sends_the_same_bytes() -> None:
     assert _stream() == _stream()
 
 
-def test_as_many_posts_as_wanted_under_ids_of_their_own() -> None:
-    """More posts than the sample has repeat it; the copies keep their author."""
+def test_a_larger_number_repeats_the_posts_under_new_ids() -> None:
+    """A repeated post keeps its author."""
     posts = _rated(_stream(300))
     documents = [json.loads(record.value or b"") for record in posts]
     assert len(posts) == 300
@@ -61,27 +60,27 @@ def test_as_many_posts_as_wanted_under_ids_of_their_own() -> None:
 
 
 def test_fewer_posts_than_special_records() -> None:
-    """One post is enough for a stream with every kind of broken record."""
+    """A stream of one post still has every kind of broken record."""
     assert len(_rated(_stream(1))) == 1
-    assert {record.expected for record in _stream(1)} >= FROM_OUTSIDE
+    assert {record.expected for record in _stream(1)} >= INPUT_REASONS
 
 
-def test_few_authors_write_much() -> None:
-    """Keys repeat, and unevenly, as on a social network."""
+def test_a_few_authors_write_most_posts() -> None:
+    """Keys repeat unevenly, as on a social network."""
     posts = Counter(record.key for record in _stream(300))
     assert 20 < len(posts) < 200
     assert posts.most_common(1)[0][1] > 3 * 300 / len(posts)
 
 
-def test_every_reason_that_an_input_can_have_is_there() -> None:
-    """All that can be wrong with a record, blank and empty texts both."""
+def test_every_dead_letter_reason_of_an_input_occurs() -> None:
+    """A blank and an empty text have the same reason."""
     reasons = Counter(record.expected for record in _stream() if record.expected)
-    assert set(reasons) == FROM_OUTSIDE
+    assert set(reasons) == INPUT_REASONS
     assert reasons[DeadLetterReason.EMPTY_TEXT] == 2
 
 
 def test_the_worker_reads_each_record_as_expected() -> None:
-    """The decoder gives exactly the expected reasons, and a text for all the others."""
+    """The decoder returns the expected reason for broken records and a text for all others."""
     decoder = Decoder(InputSettings(max_bytes=MAX_BYTES))
     for number, record in enumerate(_stream(100)):
         raw = RawRecord(

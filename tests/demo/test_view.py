@@ -1,4 +1,4 @@
-"""The demo's screen: hostile texts do nothing to a terminal, and numbers are right."""
+"""The demo's display: hostile texts can't control a terminal, and the figures are right."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.support.clocks import HandClock
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.records import RawRecord, RecordRef
 from worker.demo.sample import SampleRecord
-from worker.demo.summary import Summary
+from worker.demo.summary import Summary, next_steps, program
 from worker.demo.tally import Tally
-from worker.demo.view import PlainView, frame, harmless
+from worker.demo.view import LiveView, PlainView, frame, sanitised
 
 HOSTILE = (
     "\x1b[2J\x1b[31mred\x1b[0m",
@@ -60,7 +60,7 @@ def _result(offset: int, label: str, timestamp_ms: int) -> RawRecord:
 
 
 def _dead(offset: int, reason: DeadLetterReason, timestamp_ms: int) -> RawRecord:
-    letter = DeadLetter(
+    context = DeadLetter(
         reason=reason,
         message="why",
         source=_source(offset, timestamp_ms),
@@ -70,7 +70,7 @@ def _dead(offset: int, reason: DeadLetterReason, timestamp_ms: int) -> RawRecord
         worker_version="0",
         failed_at=MOMENT,
     )
-    return _raw(b"x", [(DEAD_LETTER_HEADER, letter.model_dump_json().encode())])
+    return _raw(b"x", [(DEAD_LETTER_HEADER, context.model_dump_json().encode())])
 
 
 def _sent(records: list[SampleRecord], clock: HandClock) -> Tally:
@@ -88,8 +88,8 @@ def _drawn(tally: Tally) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_texts_are_shown_and_do_nothing(text: str) -> None:
-    """No control, no override, no zero-width character reaches the terminal."""
+def test_hostile_texts_are_sanitised(text: str) -> None:
+    """No control, override or zero-width character reaches the terminal."""
     clock = HandClock()
     tally = _sent([SampleRecord(b"key", b"value", text)], clock)
     tally.note_outcome(_result(0, "POSITIVE", clock.wall_ms()))
@@ -99,8 +99,8 @@ def test_hostile_texts_are_shown_and_do_nothing(text: str) -> None:
     drawn.encode()
 
 
-def test_markup_is_shown_as_it_is() -> None:
-    """Square brackets are somebody's words, not ours."""
+def test_markup_is_shown_literally() -> None:
+    """Square brackets in a text are not parsed."""
     clock = HandClock()
     tally = _sent([SampleRecord(b"key", b"value", "[bold]loud[/bold]")], clock)
     tally.note_outcome(_result(0, "[red]odd[/red]", clock.wall_ms()))
@@ -108,19 +108,19 @@ def test_markup_is_shown_as_it_is() -> None:
     assert "[red]odd[/red]" in _drawn(tally)
 
 
-def test_harmless_keeps_what_people_write() -> None:
+def test_ordinary_text_is_kept() -> None:
     """Accents, scripts and emoji stay."""
     kept = "Grüße, 你好, שלום, 🐈 ❤"
-    assert harmless(f"  {kept}\n") == kept
+    assert sanitised(f"  {kept}\n") == kept
 
 
 def test_an_empty_run_can_be_drawn() -> None:
-    """The first picture comes before the first result."""
+    """The first frame is drawn before the first result."""
     assert "0 of 0" in _drawn(Tally([], HandClock()))
 
 
 def test_tally_matches_outcomes_with_records() -> None:
-    """Waiting, labels, reasons, latencies and agreement come from the coordinates alone."""
+    """Records and outcomes are matched by partition and offset."""
     clock = HandClock()
     tally = _sent(
         [
@@ -136,7 +136,7 @@ def test_tally_matches_outcomes_with_records() -> None:
     for record in (
         _result(0, "POSITIVE", sent_ms),
         _result(1, "POSITIVE", sent_ms),
-        _result(1, "POSITIVE", sent_ms),  # a repeat changes nothing
+        _result(1, "POSITIVE", sent_ms),  # a duplicate changes nothing
         _result(2, "NEGATIVE", sent_ms),
     ):
         tally.note_outcome(record)
@@ -151,7 +151,7 @@ def test_tally_matches_outcomes_with_records() -> None:
 
 
 def test_an_outcome_may_be_read_before_its_acknowledgement() -> None:
-    """The reader can be quicker than the producer's own answer."""
+    """The reader can be faster than the producer's acknowledgement."""
     clock = HandClock()
     tally = Tally([SampleRecord(b"a", b"1", "good")], clock)
     tally.note_sent()
@@ -163,8 +163,8 @@ def test_an_outcome_may_be_read_before_its_acknowledgement() -> None:
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_summary_is_good_only_where_all_is_as_expected(*, holds: bool) -> None:
-    """A dead letter that should have been a label breaks a promise, as does the audit."""
+def test_a_summary_is_good_only_if_audit_and_outcomes_are(*, holds: bool) -> None:
+    """An unexpected dead letter breaks a promise, as a failed audit does."""
     clock = HandClock()
     audit = {"consumed": 1, "published": 0, "dead_lettered": 1, "reasons": {"null_value": 1}}
     audit |= {"missing": 0, "duplicated": 0, "reordered": 0, "holds": holds}
@@ -172,13 +172,12 @@ def test_summary_is_good_only_where_all_is_as_expected(*, holds: bool) -> None:
     surprising = _sent([SampleRecord(b"a", b"{}", "fine")], clock)
     for tally in (expected, surprising):
         tally.note_outcome(_dead(0, DeadLetterReason.NULL_VALUE, clock.wall_ms()))
-    assert Summary(audit, expected, tuple(expected.surprises()), {}).good is holds
-    assert not Summary(audit, surprising, tuple(surprising.surprises()), {}).good
-    assert '"agreement": null' in Summary(audit, expected, (), {}).as_json()
+    assert Summary(audit, expected, tuple(expected.surprises()), 0, {}).good is holds
+    assert not Summary(audit, surprising, tuple(surprising.surprises()), 0, {}).good
+    assert '"agreement": null' in Summary(audit, expected, (), 0, {}).as_json()
 
 
-def test_plain_lines_now_and_then() -> None:
-    """A log gets a line every two seconds and one at the end, not one a record."""
+def test_plain_lines_are_printed_every_two_seconds() -> None:
     clock, file = HandClock(), io.StringIO()
     view = PlainView(Console(file=file, width=80), clock)
     tally = _sent([SampleRecord(b"a", b"1", "good")], clock)
@@ -186,3 +185,70 @@ def test_plain_lines_now_and_then() -> None:
         view.show(tally)
         clock.sleep(0.03)
     assert file.getvalue().count("0 of 1 done") == 2
+
+
+def test_elapsed_and_remaining_time_are_shown() -> None:
+    """The remaining time is an estimate from the mean speed so far."""
+    clock = HandClock()
+    tally = _sent([SampleRecord(b"a", b"1", "good") for _ in range(4)], clock)
+    assert tally.remaining_s() is None
+    clock.sleep(6.0)
+    tally.note_outcome(_result(0, "POSITIVE", clock.wall_ms()))
+    assert "1 of 4  6 s, 18 s left" in _drawn(tally)
+    for offset in (1, 2, 3):
+        tally.note_outcome(_result(offset, "POSITIVE", clock.wall_ms()))
+    clock.sleep(5.0)
+    assert "4 of 4  6 s\n" in re.sub(" +\n", "\n", _drawn(tally))
+
+
+def test_a_plain_view_reports_a_wait_every_few_seconds() -> None:
+    """A short wait prints nothing, and a later wait starts over."""
+    file = io.StringIO()
+    view = PlainView(Console(file=file, width=80), HandClock())
+    for activity, seconds in (("loading", 7), ("auditing", 1), ("training", 4)):
+        for tenths in range(10 * seconds):
+            view.wait(activity, tenths / 10)
+    assert file.getvalue().splitlines() == [
+        "loading ... 3 s",
+        "loading ... 6 s",
+        "training ... 3 s",
+    ]
+
+
+def test_a_live_view_shows_a_wait_and_removes_it() -> None:
+    """The last frame stays on the screen, the line of the wait does not."""
+    clock, file = HandClock(), io.StringIO()
+    view = LiveView(Console(file=file, width=80, force_terminal=True), clock, "demo")
+    view.wait("loading the model", 6.0)
+    assert "loading the model ... 6 s" in file.getvalue()
+    clock.sleep(1.0)
+    view.show(_sent([SampleRecord(b"a", b"1", "good")], clock))
+    clock.sleep(1.0)
+    view.wait("auditing", 2.0)
+    assert "auditing ... 2 s" in file.getvalue()
+    view.close()
+    assert "auditing" not in file.getvalue().rpartition("0 of 1")[2]
+    view.close()
+
+
+def test_next_steps_name_the_program() -> None:
+    console = Console(file=io.StringIO(), width=100, record=True)
+    console.print(next_steps(".venv/bin/streamlabel"))
+    assert ".venv/bin/streamlabel init --topic TOPIC" in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("argument", "installed", "command"),
+    [
+        ("/usr/bin/streamlabel", True, "streamlabel"),
+        ("worker/__main__.py", False, "streamlabel"),
+        (".venv/bin/streamlabel", False, ".venv/bin/streamlabel"),
+    ],
+)
+def test_the_program_is_named_as_it_can_be_started(
+    argument: str, command: str, monkeypatch: pytest.MonkeyPatch, *, installed: bool
+) -> None:
+    """A program outside of PATH is named with its relative path."""
+    monkeypatch.setattr("sys.argv", [argument])
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if installed else None)
+    assert program() == command

@@ -1,4 +1,4 @@
-"""`streamlabel bench` on a tiny model: every figure is there and they agree with each other."""
+"""`streamlabel bench` on a tiny model writes every figure, and the figures agree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 def test_a_quick_bench_writes_figures_that_agree(broker: Broker, tmp_path: Path) -> None:
-    """The settings reach engine and worker; ratios are those of the figures beside them."""
+    """Engine and worker get the settings; each ratio matches its two figures."""
     texts, figures = tmp_path / "texts.txt", tmp_path / "bench.json"
     texts.write_text("".join(f"a text of some words, number {n}\n" for n in range(40)))
     model = make_checkpoint(tmp_path / "tiny")
@@ -30,27 +30,27 @@ def test_a_quick_bench_writes_figures_that_agree(broker: Broker, tmp_path: Path)
         "--seconds": 1,
         "--json": figures,
     }
-    words = [str(word) for pair in flags.items() for word in pair]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "worker", "bench", "--quick", *words],
+    arguments = [str(argument) for pair in flags.items() for argument in pair]
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "worker", "bench", "--quick", *arguments],
         env=child_environment(TMPDIR=str(tmp_path)),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    found = read(figures)
-    engine, latency = found.engine, found.latency
+    assert process.returncode == 0, process.stderr
+    result = read(figures)
+    engine, latency = result.engine, result.latency
     assert (engine.configured.window, engine.configured.forward_tokens) == (16, 256)
     assert engine.to_pipeline == pytest.approx(
         engine.configured.texts_per_s / engine.pipeline_texts_per_s
     )
-    assert found.end_to_end.to_engine == pytest.approx(
-        found.end_to_end.records_per_s / engine.configured.texts_per_s
+    assert result.end_to_end.to_engine == pytest.approx(
+        result.end_to_end.records_per_s / engine.configured.texts_per_s
     )
     assert engine.roofline is not None
     assert engine.roofline.share > 0
     assert [load.share for load in latency.loads] == [0.1, 0.5, 0.9]
     assert all(load.p50 and load.p50 > 0 for load in latency.loads if load.records > 1)
-    assert found.texts_from == "texts.txt"
-    assert "end to end : engine" in done.stdout
+    assert result.texts_from == "texts.txt"
+    assert "end to end / engine" in process.stdout

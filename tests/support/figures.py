@@ -1,24 +1,24 @@
-"""Figures as a bench might measure them, for tests of plans and tables."""
+"""Figures of a bench, for tests of plans and tables."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from worker.bench.figures import (
-    Bench,
+    BenchResult,
     EndToEnd,
-    Engine,
     EnginePoint,
+    EngineResult,
     Latency,
     Load,
-    Machine,
-    Model,
+    MachineInfo,
+    ModelInfo,
     Roofline,
 )
 
 
 def load(share: float, p99: float | None) -> Load:
-    """Return loads measured at a capacity of 100 texts/s."""
+    """Return the latencies at a share of 100 texts/s."""
     return Load(share=share, rate=100 * share, records=2000, p50=5.0, p99=p99, p999=None)
 
 
@@ -29,8 +29,16 @@ def bench(
     faster: float = 1.0,
     longer: float = 1.0,
     **changes: Any,
-) -> Bench:
-    """One worker does 100 texts/s; a second budget is `faster`, its windows take `longer`."""
+) -> BenchResult:
+    """Return a result with a capacity of 100 texts/s, and with a second budget.
+
+    Args:
+        p99: in ms, at 10, 50 and 90 % load.
+        loads: all latencies, instead of `p99`.
+        faster: speed of the second budget, relative to the first.
+        longer: duration of its window, relative to the first.
+        changes: other members to replace.
+    """
     shares = (0.1, 0.5, 0.9)
     configured = EnginePoint(
         forward_tokens=1024, window=32, texts_per_s=110, tokens_per_s=2750, window_s=0.3
@@ -55,7 +63,7 @@ def bench(
         "delivery": "at_least_once",
         "commit_interval_s": 0.5,
         "texts_from": "tweets",
-        "machine": Machine(
+        "machine": MachineInfo(
             cpu="a processor",
             cores=2,
             features=("avx2",),
@@ -63,7 +71,7 @@ def bench(
             torch="2.13.0",
             broker="embedded broker",
         ),
-        "model": Model(
+        "model": ModelInfo(
             name="a-model",
             engine="torch",
             dtype="float32",
@@ -72,7 +80,7 @@ def bench(
             max_tokens=512,
             tokens_per_text=25.0,
         ),
-        "engine": Engine(
+        "engine": EngineResult(
             texts=512,
             rounds=3,
             configured=configured,
@@ -95,4 +103,4 @@ def bench(
         "cold_start_s": 5.0,
         "resident_bytes": None,
     }
-    return Bench(**(measured | changes))
+    return BenchResult(**(measured | changes))

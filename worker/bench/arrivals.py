@@ -1,7 +1,11 @@
-"""When texts are due in an open-loop load: a Poisson process of a fixed seed. Pure.
+"""Arrival times of an open-loop load: a Poisson process with a fixed seed.
 
-Open loop: a text is due when it is due, however slow the worker is; a latency that counts from
-that moment leaves no wait out (the fault known as coordinated omission).
+In an open loop, a slow worker does not delay later arrivals. A latency that is measured from the
+due time therefore includes every wait; a closed loop would hide some (coordinated omission).
+
+Owns: the due times; pure.
+Thread: any.
+Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -10,16 +14,16 @@ import random
 from collections.abc import Iterator
 from typing import Final
 
-# Seconds between texts sent alone: the worker is idle again, and so are the model's threads, which
-# makes a pass slower than one right after another.
+# Seconds between single texts, until worker and model threads are idle again: a pass after a pause
+# is slower than one right after another.
 ALONE_GAP_S: Final = 0.25
 _SEED: Final = 20_240_917
 
 
 def arrivals(rate: float, seconds: float, seed: int = _SEED) -> Iterator[float]:
-    """Seconds after the start at which a text is due, `rate` of them a second on the average."""
-    gaps = random.Random(seed)
-    due = gaps.expovariate(rate)
+    """Yield the due time of each text, in seconds after the start; on average `rate` a second."""
+    generator = random.Random(seed)
+    due = generator.expovariate(rate)
     while due < seconds:
         yield due
-        due += gaps.expovariate(rate)
+        due += generator.expovariate(rate)

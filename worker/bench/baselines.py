@@ -1,7 +1,8 @@
-"""What an engine is measured against: transformers' own `pipeline()`, and bare matrix products.
+"""The baselines of an engine: transformers' own `pipeline()`, and bare matrix products.
 
-Owns both and the count of a model's arithmetic. Only `streamlabel bench` runs it, in a process of
-its own, on the main thread. Must not import kafka.
+Owns: both baselines, and the count of a model's arithmetic.
+Thread: main, in the process that measures the engine.
+Must not import: kafka.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from worker.clock import Clock
 from worker.inference.checkpoint import resolve
 from worker.settings import ModelSettings
 
-# The batch that the plain loop takes: in arrival order, padded to its longest text.
+# Texts of one `pipeline()` batch: in arrival order, padded to the longest.
 PIPELINE_BATCH: Final = 32
 _PROBE_TOKENS: Final = 16
 _FLOATS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -32,12 +33,12 @@ Product = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a model multiplies, counted from its weights.
+    """The multiplications of a model, counted from its weights.
 
     Attributes:
-        shapes: linears that see every token -> how many there are of that shape.
-        per_text: weights of linears that see a text once, as its head does.
-        attention: hidden size x layers; 0 where the config does not tell.
+        shapes: shape of the linears that process every token -> number of linears of that shape.
+        per_text: weights of the linears that process a text once, such as its head.
+        attention: hidden size x layers; 0 if the config does not have them.
     """
 
     shapes: Mapping[Shape, int]
@@ -46,26 +47,26 @@ class Arithmetic:
 
     @property
     def per_token(self) -> int:
-        """Weights of the linears that see every token."""
+        """Weights of the linears that process every token."""
         return sum(width * out * count for (width, out), count in self.shapes.items())
 
     def flop(self, tokens: int) -> int:
-        """FLOP of one text of so many tokens, a multiply-add counting as two.
+        """Return the FLOP of one text of `tokens` tokens; a multiply-add counts as two.
 
-        2*T*per_token + 2*per_text + 4*T*T*attention: attention multiplies queries with keys and
-        weights with values, T*T*hidden multiply-adds each in every layer.
+        2*T*per_token + 2*per_text + 4*T*T*attention: attention multiplies queries by keys and
+        weights by values, T*T*hidden multiply-adds each in every layer.
         """
         linears = 2 * tokens * self.per_token + 2 * self.per_text
         return linears + 4 * tokens * tokens * self.attention
 
 
 def threads() -> int:
-    """Threads that torch computes with."""
+    """Return the number of threads that torch computes with."""
     return torch.get_num_threads()
 
 
 class PlainPipeline:
-    """`transformers.pipeline("text-classification")` in float32, as most loops around it run it."""
+    """`transformers.pipeline("text-classification")` in float32, as most programs use it."""
 
     def __init__(self, settings: ModelSettings, device: str, max_tokens: int) -> None:
         folder = str(resolve(settings).folder)
@@ -75,44 +76,46 @@ class PlainPipeline:
         )
 
     def label(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """The most probable label of each text, and its score."""
-        found: list[dict[str, Any]] = self._pipeline(list(texts), **self._options)
-        return found
+        """Return the most probable label of each text, and its score."""
+        labels: list[dict[str, Any]] = self._pipeline(list(texts), **self._options)
+        return labels
 
     def arithmetic(self) -> Arithmetic:
-        """Of the pipeline's model."""
+        """Return the arithmetic of the pipeline's model."""
         return arithmetic_of(self._pipeline.model)
 
 
 def arithmetic_of(model: Any) -> Arithmetic:
-    """Counted in one pass of a text of known length: which linears see all of it?
+    """Count a model's arithmetic with one pass of a text of known length.
 
     Args:
-        model: of transformers, for sequence classification, on its device.
+        model: a transformers model for sequence classification, on its device.
     """
     ids = torch.ones((1, _PROBE_TOKENS), dtype=torch.long, device=model.device)
     rows: list[tuple[Shape, int]] = []
-    with _linears_watched(model, rows), torch.inference_mode():
+    with _recording_linears(model, rows), torch.inference_mode():
         model(input_ids=ids, attention_mask=torch.ones_like(ids))
     config = model.config.get_text_config()
     hidden, layers = (
         getattr(config, name, None) or 0 for name in ("hidden_size", "num_hidden_layers")
     )
     return Arithmetic(
-        shapes=Counter(shape for shape, seen in rows if seen == _PROBE_TOKENS),
-        per_text=sum(shape[0] * shape[1] for shape, seen in rows if seen == 1),
+        shapes=Counter(shape for shape, count in rows if count == _PROBE_TOKENS),
+        per_text=sum(shape[0] * shape[1] for shape, count in rows if count == 1),
         attention=hidden * layers,
     )
 
 
 @contextmanager
-def _linears_watched(model: nn.Module, rows: list[tuple[Shape, int]]) -> Iterator[None]:
-    def note(linear: Any, given: tuple[Tensor, ...], _: Any) -> None:
+def _recording_linears(model: nn.Module, rows: list[tuple[Shape, int]]) -> Iterator[None]:
+    """Record the shape of every linear that runs, and how many rows it multiplies."""
+
+    def record(linear: Any, inputs: tuple[Tensor, ...], _: Any) -> None:
         shape = (linear.in_features, linear.out_features)
-        rows.append((shape, given[0].numel() // linear.in_features))
+        rows.append((shape, inputs[0].numel() // linear.in_features))
 
     linears = (module for module in model.modules() if isinstance(module, nn.Linear))
-    handles = [linear.register_forward_hook(note) for linear in linears]
+    handles = [linear.register_forward_hook(record) for linear in linears]
     try:
         yield
     finally:
@@ -121,13 +124,13 @@ def _linears_watched(model: nn.Module, rows: list[tuple[Shape, int]]) -> Iterato
 
 
 class MatrixProducts:
-    """The products of one forward pass's linears and nothing else, each way that torch has.
+    """The bare matrix products of one forward pass's linears, in every way that torch offers.
 
-    On a CPU with several threads that is: all threads in every product, or each in products of its
-    share of the rows. Nothing is added, copied or looked up: an engine that multiplies by the same
-    libraries in the same type can't be faster.
+    On a CPU with several threads, either all threads share each product, or each thread computes
+    products of its own share of the rows. The products do no additions, copies or lookups, so an
+    engine that uses the same libraries and number type can't be faster.
 
-    Raises ValueError where torch multiplies no numbers of that type.
+    Raises ValueError if torch has no products of that number type.
     """
 
     def __init__(self, arithmetic: Arithmetic, tokens: int, dtype: str, device: str) -> None:
@@ -142,36 +145,36 @@ class MatrixProducts:
         at_once = torch.get_num_threads() if device == "cpu" else 1
         self._ways: dict[str, tuple[list[Product], int]] = {}
         for threads in sorted({1, at_once}):
-            told = ", side by side" if threads > 1 else ""
+            suffix = ", side by side" if threads > 1 else ""
             rows = {width: random(tokens // threads, width) for width, _ in arithmetic.shapes}
             shapes = Counter(arithmetic.shapes).elements()
             operands = [(rows[width], random(out, width)) for width, out in shapes]
-            self._ways[f"torch.mm{told}"] = [_plain(*pair) for pair in operands], threads
+            self._ways[f"torch.mm{suffix}"] = [_plain(*pair) for pair in operands], threads
             if device == "cpu":
-                # A torch without oneDNN, or an older one, has not this way.
+                # A torch without oneDNN, and an older torch, lack this one.
                 with suppress(RuntimeError, AttributeError):
                     packed = [_packed(*pair) for pair in operands]
-                    self._ways[f"oneDNN, prepacked{told}"] = packed, threads
+                    self._ways[f"oneDNN, prepacked{suffix}"] = packed, threads
         for products, _ in self._ways.values():
-            products[0]()  # the first one of all prepares the library
+            products[0]()  # the first product initialises the library
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """Names of the ways that this machine has."""
+        """Names of the ways to multiply that this machine has."""
         return tuple(self._ways)
 
     def seconds(self, way: str, clock: Clock) -> float:
-        """Time of all products once."""
+        """Return the seconds for computing all products once."""
         products, threads = self._ways[way]
-        begun = clock.monotonic()
+        started = clock.monotonic()
         if threads == 1:
             _multiply(products)
         else:
-            with ThreadPoolExecutor(threads, "", torch.set_num_threads, (1,)) as own:
-                list(own.map(_multiply, [products] * threads))
+            with ThreadPoolExecutor(threads, "", torch.set_num_threads, (1,)) as pool:
+                list(pool.map(_multiply, [products] * threads))
         if self._device == "cuda":
             torch.cuda.synchronize()
-        return clock.monotonic() - begun
+        return clock.monotonic() - started
 
 
 def _multiply(products: Sequence[Product]) -> None:
@@ -181,12 +184,12 @@ def _multiply(products: Sequence[Product]) -> None:
 
 
 def _plain(rows: Tensor, weight: Tensor) -> Product:
-    turned = weight.t()
-    return lambda: torch.mm(rows, turned)
+    transposed = weight.t()
+    return lambda: torch.mm(rows, transposed)
 
 
 def _packed(rows: Tensor, weight: Tensor) -> Product:
-    """As inductor calls oneDNN: the weight is laid out once for the processor's tiles."""
+    """Return a oneDNN product, called as inductor does: the weight is packed in advance."""
     ops: Any = torch.ops.mkldnn
-    laid_out = ops._reorder_linear_weight(weight, rows.shape[0])  # noqa: SLF001
-    return lambda: ops._linear_pointwise(rows, laid_out, None, "none", [], "")  # noqa: SLF001
+    packed = ops._reorder_linear_weight(weight, rows.shape[0])  # noqa: SLF001
+    return lambda: ops._linear_pointwise(rows, packed, None, "none", [], "")  # noqa: SLF001

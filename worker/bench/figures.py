@@ -1,7 +1,9 @@
-"""What `streamlabel bench` measured, as it stands in its JSON file, and reading it back.
+"""The figures of `streamlabel bench`, and the JSON file that holds them.
 
-Owns the form of that file; `plan`, the plot, the table and the README's figures read it here.
-Pure but for `read`. Must not import: kafka, torch.
+Owns: the form of that file, for the plan, the plot, the table and the project's own tables. Pure,
+    except for `read`.
+Thread: any.
+Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ class _Figures(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Machine(_Figures):
-    """Where it was measured; `features` are those of the processor that decide the arithmetic."""
+class MachineInfo(_Figures):
+    """The machine and its software; `features` are the processor's matrix and vector extensions."""
 
     cpu: str
     cores: int
@@ -32,8 +34,8 @@ class Machine(_Figures):
     broker: str
 
 
-class Model(_Figures):
-    """What ran; `tokens_per_text` is the mean over the texts, special tokens included."""
+class ModelInfo(_Figures):
+    """The model as it ran; `tokens_per_text` is a mean that includes special tokens."""
 
     name: str
     engine: str
@@ -48,9 +50,9 @@ class EnginePoint(_Figures):
     """The engine at one token budget.
 
     Attributes:
-        forward_tokens: most tokens in one forward pass (`batch.forward_tokens`).
-        window: texts that were sorted and cut together (`batch.max_records`).
-        window_s: seconds that the engine takes for one full window.
+        forward_tokens: maximum tokens of a forward pass (`batch.forward_tokens`).
+        window: texts that are sorted and cut together (`batch.max_records`).
+        window_s: seconds for one full window.
     """
 
     forward_tokens: int
@@ -61,10 +63,10 @@ class EnginePoint(_Figures):
 
 
 class Roofline(_Figures):
-    """Matrix products at the model's own shapes, and what share of their speed the engine reaches.
+    """The speed of bare matrix products at the model's shapes; `share` is the engine's part of it.
 
-    FLOP of a text of T tokens: 2*T*(weights of the linears that see each token)
-    + 2*(weights of those that see the text once) + 4*T*T*hidden*layers for attention.
+    FLOP of a text of T tokens: 2*T*(weights of the linears that process each token)
+    + 2*(weights of those that process the text once) + 4*T*T*hidden*layers for attention.
     """
 
     gemm_flop_per_s: float
@@ -74,17 +76,17 @@ class Roofline(_Figures):
     way: str
 
 
-class Engine(_Figures):
-    """The engine with no broker; every figure is a median over `rounds`, interleaved.
+class EngineResult(_Figures):
+    """The engine without a broker; every figure is a median over `rounds` interleaved rounds.
 
     Attributes:
         configured: at the settings in force.
         sweep: at other budgets, the smallest first.
         pipeline_texts_per_s: transformers' `pipeline()`, float32, 32 texts in arrival order.
-        to_pipeline: the engine's texts/s at its settings : the pipeline's.
-        tokenise_texts_per_s: the tokeniser alone, which runs beside the model in a worker.
-        roofline: None where there are no matrix products of the model's type to compare with.
-        one_text_s: seconds for a forward pass of one text that comes alone, a while after the last.
+        to_pipeline: texts/s of the engine at its settings, divided by the pipeline's.
+        tokenise_texts_per_s: the tokeniser alone, which runs in parallel to the model in a worker.
+        roofline: None if torch has no matrix products of the model's number type.
+        one_text_s: seconds for a forward pass of a single text, after a pause.
     """
 
     texts: int
@@ -99,7 +101,7 @@ class Engine(_Figures):
 
 
 class EndToEnd(_Figures):
-    """A backlog drained by one worker; the rate is the median of `rates`, records a second."""
+    """A backlog drained by one worker; `records_per_s` is the median of `rates`."""
 
     records: int
     rates: tuple[float, ...]
@@ -108,9 +110,9 @@ class EndToEnd(_Figures):
 
 
 class Load(_Figures):
-    """Open-loop arrivals at one rate; latencies in ms, from when a text was due to be sent.
+    """Open-loop arrivals at one rate; latencies in ms, counted from each text's due time.
 
-    A percentile is None where fewer records lie beyond it than one.
+    A percentile is None if no record lies beyond it.
     """
 
     share: float
@@ -122,12 +124,12 @@ class Load(_Figures):
 
 
 class Latency(_Figures):
-    """How long a text takes from its due time until a reader holds its result.
+    """The time from a text's due time until a reader holds its result.
 
     Attributes:
-        alone_ms: one text on an idle worker, median.
-        alone_overhead_ms: of that, all but the bare forward pass.
-        p99_to_window: p99 at half load : the time of one full window in the engine.
+        alone_ms: a single text on an idle worker, median.
+        alone_overhead_ms: `alone_ms` without the bare forward pass.
+        p99_to_window: p99 at half load, divided by the engine's time for one full window.
     """
 
     loads: tuple[Load, ...]
@@ -136,12 +138,12 @@ class Latency(_Figures):
     p99_to_window: float | None
 
 
-class Bench(_Figures):
-    """One run.
+class BenchResult(_Figures):
+    """All figures of one run.
 
     Attributes:
-        cold_start_s: from the process's start until it is ready, with the model in its cache.
-        resident_bytes: of the worker's process after a drained backlog; None where unknown.
+        cold_start_s: seconds from the start of the process until it is ready, model cached.
+        resident_bytes: memory of the worker's process after draining a backlog; None if unknown.
     """
 
     format: Literal[1] = FORMAT
@@ -150,34 +152,37 @@ class Bench(_Figures):
     delivery: Literal["at_least_once", "exactly_once"]
     commit_interval_s: float
     texts_from: str
-    machine: Machine
-    model: Model
-    engine: Engine
+    machine: MachineInfo
+    model: ModelInfo
+    engine: EngineResult
     end_to_end: EndToEnd
     latency: Latency
     cold_start_s: float
     resident_bytes: int | None
 
 
-def read(path: Path) -> Bench:
-    """Raises SettingsError, with the command that makes such a file, where it is none."""
-    hint = f"make one: streamlabel bench --json {path}"
+def read(path: Path) -> BenchResult:
+    """Return the figures in a file.
+
+    Raises SettingsError, with the command that writes such a file, if it holds no figures.
+    """
+    hint = f"write it with: streamlabel bench --json {path}"
     try:
-        return Bench.model_validate_json(path.read_bytes())
+        return BenchResult.model_validate_json(path.read_bytes())
     except OSError as error:
         raise SettingsError(f"can't read {path} ({error.strerror}); {hint}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        field = ".".join(map(str, first["loc"])) or "the file"
         raise SettingsError(
-            f"{path} holds no figures of this version's bench ({where}: {first['msg']}); {hint}"
+            f"{path} has no figures of this version's bench ({field}: {first['msg']}); {hint}"
         ) from None
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """The nearest rank: the smallest value that at least `share` of all do not exceed.
+    """Return the nearest-rank percentile: the smallest value that `share` of all do not exceed.
 
-    None where not one of the values lies beyond it: too few to say anything of that tail.
+    Return None if no value lies beyond it: there are too few values to estimate that tail.
     """
     beyond = int(len(values) * (1 - share) + 1e-9)
     return sorted(values)[len(values) - beyond - 1] if beyond else None

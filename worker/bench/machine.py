@@ -1,6 +1,8 @@
-"""What processor this is and how busy, for whoever compares figures. Reads /proc.
+"""The processor's name, features and load, recorded beside measured figures.
 
-Runs on: the main thread. Must not import: torch, kafka.
+Owns: reading /proc.
+Thread: main.
+Must not import: torch, kafka.
 """
 
 from __future__ import annotations
@@ -12,47 +14,47 @@ from typing import Final
 
 from worker.clock import Clock
 
-# Those that decide how fast matrix products are; the names are the kernel's.
-_TELLING: Final = (
+# The features that decide the speed of matrix products, by the kernel's names.
+_MATRIX_FEATURES: Final = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8",
     "asimd", "bf16", "i8mm", "sve",
 )  # fmt: skip
 
-_IDLE: Final = (3, 4)  # of the times in /proc/stat (proc(5)): idle, and waiting for a disk
-_LOOK_S: Final = 3.0
+_IDLE_FIELDS: Final = (3, 4)  # of the times in /proc/stat, see proc(5): idle, and iowait
+_SAMPLE_S: Final = 3.0
 
 
 def cores_at_work(clock: Clock, stat: Path = Path("/proc/stat")) -> float:
-    """How many cores have work, on the average over some seconds from now.
+    """Return the mean number of busy cores over the next seconds.
 
-    The load average would still count what ended a minute ago; it answers where there is no /proc.
+    Without /proc, return the load average, which still counts work that ended a minute ago.
     """
     try:
         idle, total = _times(stat)
-        clock.sleep(_LOOK_S)
-        idle_then, total_then = _times(stat)
+        clock.sleep(_SAMPLE_S)
+        idle_after, total_after = _times(stat)
     except OSError:
         return os.getloadavg()[0]
-    passed = total_then - total
-    return (os.cpu_count() or 1) * (1 - (idle_then - idle) / passed) if passed else 0.0
+    ticks = total_after - total
+    return (os.cpu_count() or 1) * (1 - (idle_after - idle) / ticks) if ticks else 0.0
 
 
 def _times(stat: Path) -> tuple[int, int]:
-    """Idle and all time of all cores so far, in the kernel's ticks; a guest's is in its user's."""
+    """Return idle and total ticks of all cores; guest time is part of user time."""
     times = [int(time) for time in stat.read_text().splitlines()[0].split()[1:9]]
-    return sum(times[place] for place in _IDLE), sum(times)
+    return sum(times[field] for field in _IDLE_FIELDS), sum(times)
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, tuple[str, ...]]:
-    """The processor's name, and those of its features that speed up matrix products."""
+    """Return the processor's name, and its features that speed up matrix products."""
     try:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return platform.processor() or platform.machine(), ()
-    told = dict(_pairs(text))
-    flags = set((told.get("flags") or told.get("Features") or "").split())
-    name = told.get("model name") or platform.machine()
-    return name, tuple(feature for feature in _TELLING if feature in flags)
+    fields = dict(_pairs(text))
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    name = fields.get("model name") or platform.machine()
+    return name, tuple(feature for feature in _MATRIX_FEATURES if feature in flags)
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:

@@ -1,6 +1,8 @@
-"""From a bench's figures to settings, workers, partitions and a threshold for autoscaling. Pure.
+"""Computes settings, workers, partitions and an autoscaling threshold from a bench's figures.
 
-Each piece of advice carries its formula. Must not import: kafka, torch.
+Owns: the formulas, and an explanation of each result; pure.
+Thread: any.
+Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -11,23 +13,24 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Final
 
-from worker.bench.figures import Bench, EnginePoint
+from worker.bench.figures import BenchResult, EnginePoint
+from worker.core.counted import counted
 from worker.errors import SettingsError, StreamlabelError
 
-# With arrivals at random and equal service times the mean wait is u / (2 * (1 - u)) service times
-# (Pollaczek-Khinchine, M/D/1): 1.2 at 0.7, but 4.5 at 0.9, where small bursts already hurt.
-MOST_UTILISATION: Final = 0.7
-# Twice the workers can join before a topic needs more partitions, which moves keys.
+# With random arrivals and equal service times the mean wait is u / (2 * (1 - u)) service times
+# (Pollaczek-Khinchine, M/D/1): 1.2 at 0.7, but 4.5 at 0.9, where small bursts cause long waits.
+MAX_UTILISATION: Final = 0.7
+# The number of workers can double before the topic needs more partitions, which moves keys.
 _HEADROOM: Final = 2
 _STAGES: Final = 4  # collecting, tokenise, infer, publish: one window each
-_LONGER: Final = 1.5  # a window of longer texts than the average still closes by its records
+_TOKEN_MARGIN: Final = 1.5  # so that max_records closes a window of longer texts, too
 
 Curve = Sequence[tuple[float, float]]  # 1 / (1 - utilisation), p99 in ms; ascending
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One setting or number, and the sentence that explains it."""
+    """One setting or number, and its explanation."""
 
     name: str
     value: str | int | float
@@ -35,15 +38,15 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to run; rates are texts/s.
+class CapacityPlan:
+    """The workers and settings for a rate; rates are texts/s.
 
     Attributes:
-        capacity: of one worker at the chosen batches.
-        utilisation: share of it that each worker is to carry.
-        p99_ms: expected there, end to end.
-        settings: for the workers.
-        deployment: around them.
+        capacity: throughput of one worker with the chosen batches.
+        utilisation: maximum share of the capacity that a worker is loaded with.
+        p99_ms: expected end-to-end latency at that utilisation.
+        settings: settings of the workers.
+        deployment: replicas, partitions and the autoscaler.
     """
 
     workers: int
@@ -56,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Choice:
-    """One of the measured budgets, and how far it can be loaded within the goal."""
+    """One of the measured budgets, and the utilisation at which it meets the goal."""
 
     point: EnginePoint
     capacity: float
@@ -67,24 +70,24 @@ class _Choice:
         return math.ceil(rate / (self.capacity * self.utilisation) - 1e-9)
 
 
-def plan(bench: Bench, rate: float, goal_ms: float) -> Plan:
-    """Fewest workers for `rate` texts/s at a p99 of at most `goal_ms`, end to end.
+def plan(bench: BenchResult, rate: float, goal_ms: float) -> CapacityPlan:
+    """Return the fewest workers for `rate` texts/s at a p99 of at most `goal_ms`, end to end.
 
     Raises:
-        SettingsError: the bench was too short to know a p99.
-        StreamlabelError: no load that was measured meets the goal.
+        SettingsError: the bench was too short to measure a p99.
+        StreamlabelError: no measured load meets the goal.
     """
     choices = [choice for point in _points(bench) if (choice := _choice(bench, point, goal_ms))]
     if not choices:
         first = bench.latency.loads[0]
         raise StreamlabelError(
-            f"a p99 of {goal_ms:g} ms can't be met: it is {first.p99:.1f} ms at {first.share:.0%} "
-            "load already, and more workers don't make one text faster; try a smaller "
+            f"a p99 of {goal_ms:g} ms can't be met: p99 is {first.p99:.1f} ms at {first.share:.0%} "
+            "load, and more workers don't speed up a single text; try a smaller "
             "batch.max_records or batch.latency_goal_ms, a smaller model or a faster machine, "
             "and measure again"
         )
     best = min(choices, key=lambda choice: (choice.workers(rate), choice.point.window))
-    return Plan(
+    return CapacityPlan(
         workers=best.workers(rate),
         capacity=best.capacity,
         utilisation=best.utilisation,
@@ -94,47 +97,47 @@ def plan(bench: Bench, rate: float, goal_ms: float) -> Plan:
     )
 
 
-def _points(bench: Bench) -> list[EnginePoint]:
+def _points(bench: BenchResult) -> list[EnginePoint]:
     return [bench.engine.configured, *bench.engine.sweep]
 
 
-def _choice(bench: Bench, point: EnginePoint, goal_ms: float) -> _Choice | None:
-    """None where even the smallest measured load misses the goal.
+def _choice(bench: BenchResult, point: EnginePoint, goal_ms: float) -> _Choice | None:
+    """Return how far a budget can be loaded, or None if its smallest load misses the goal.
 
-    What was measured end to end is measured at the configured budget; another one is taken to
-    change capacity as it changes the engine's speed, and latency as it changes a window's time.
+    The end-to-end figures are those of the configured budget. For another budget, capacity is
+    scaled by the engine's speed, and latency by the time of a window.
     """
     configured = bench.engine.configured
     curve = [(x, p99 * point.window_s / configured.window_s) for x, p99 in _curve(bench)]
     x = _reached(curve, goal_ms)
     if x is None:
         return None
-    utilisation = min(MOST_UTILISATION, 1 - 1 / x)
+    utilisation = min(MAX_UTILISATION, 1 - 1 / x)
     capacity = bench.end_to_end.records_per_s * point.texts_per_s / configured.texts_per_s
     if point is not configured:
-        capacity = min(capacity, point.texts_per_s)  # no worker is faster than its engine
+        capacity = min(capacity, point.texts_per_s)  # a worker is never faster than its engine
     return _Choice(point, capacity, utilisation, _value(curve, 1 / (1 - utilisation)))
 
 
-def _curve(bench: Bench) -> Curve:
-    """p99 over 1 / (1 - utilisation), in which a queue's wait is a straight line; never falling."""
+def _curve(bench: BenchResult) -> Curve:
+    """Return p99 over 1 / (1 - utilisation), in which a queue's wait is linear; never falling."""
     loads = bench.latency.loads
     known = [load.p99 for load in loads if load.p99 is not None]
     if len(known) < len(loads) or not known:
         raise SettingsError(
-            "the bench was too short to know a p99 at every load: measure longer (--seconds)"
+            "the bench was too short for a p99 at every load: measure longer with --seconds"
         )
     rising = accumulate(known, max)
     return [(1 / (1 - load.share), p99) for load, p99 in zip(loads, rising, strict=True)]
 
 
 def _reached(curve: Curve, goal_ms: float) -> float | None:
-    """The largest x at which the curve is within the goal."""
+    """Return the largest x at which the curve meets the goal, or None if there is none."""
     if curve[0][1] > goal_ms:
         return None
-    for (x, low), (further, high) in pairwise(curve):
+    for (left, low), (right, high) in pairwise(curve):
         if high > goal_ms:
-            return x + (further - x) * (goal_ms - low) / (high - low)
+            return left + (right - left) * (goal_ms - low) / (high - low)
     return curve[-1][0]
 
 
@@ -145,72 +148,72 @@ def _value(curve: Curve, x: float) -> float:
     return curve[-1][1]
 
 
-def _settings(bench: Bench, point: EnginePoint, goal_ms: float) -> list[Advice]:
-    tokens = math.ceil(point.window * bench.model.tokens_per_text * _LONGER)
+def _settings(bench: BenchResult, point: EnginePoint, goal_ms: float) -> list[Advice]:
+    tokens = math.ceil(point.window * bench.model.tokens_per_text * _TOKEN_MARGIN)
     return [
         Advice(
             "batch.forward_tokens",
             point.forward_tokens,
-            f"of the budgets measured, the one that needs the fewest workers: "
+            f"needs the fewest workers of the measured budgets: "
             f"{point.texts_per_s:.1f} texts/s in the engine",
         ),
         Advice(
             "batch.max_records",
             point.window,
-            f"the window of that measurement; the engine takes {point.window_s * 1000:.0f} ms "
-            "for a full one",
+            f"the window of that measurement; a full one takes {point.window_s * 1000:.0f} ms "
+            "in the engine",
         ),
         Advice(
             "batch.max_tokens",
             max(point.forward_tokens, tokens),
-            f"max_records x {bench.model.tokens_per_text:.1f} tokens a text x {_LONGER}, so that "
-            "a window of longer texts still fills; at least one forward pass",
+            f"max_records x {bench.model.tokens_per_text:.1f} tokens a text x {_TOKEN_MARGIN}, so "
+            "that a window of longer texts still fills; at least one forward pass",
         ),
         Advice(
             "batch.latency_goal_ms",
             goal_ms,
-            "the goal itself: micro-batches become as small as it takes while nothing lags",
+            "the goal itself: micro-batches shrink to meet it while the worker keeps up",
         ),
         Advice(
             "max_inflight_records",
             _STAGES * point.window,
-            f"{_STAGES} x max_records: a window collects while one is tokenised, one labelled "
-            "and one published; more would only wait, and come again after a crash",
+            f"{_STAGES} x max_records: one window each is collected, tokenised, labelled and "
+            "published; more records would wait, and be redelivered after a crash",
         ),
-        Advice("delivery", bench.delivery, "as measured; another one needs a bench of its own"),
+        Advice("delivery", bench.delivery, "as measured; another guarantee needs its own bench"),
     ]
 
 
-def _deployment(bench: Bench, best: _Choice, rate: float, goal_ms: float) -> list[Advice]:
+def _deployment(bench: BenchResult, best: _Choice, rate: float, goal_ms: float) -> list[Advice]:
     workers, each = best.workers(rate), best.capacity * best.utilisation
-    threads = bench.model.threads
+    threads = counted(bench.model.threads, "core")
     return [
         Advice(
             "workers",
             workers,
             f"rate / (capacity x utilisation) = {rate:g} / ({best.capacity:.1f} x "
-            f"{best.utilisation:.2f}), rounded up; one process each, with {threads} core(s) "
-            f"({bench.machine.cpu}) to itself, as measured",
+            f"{best.utilisation:.2f}), rounded up; each is one process with {threads} "
+            f"({bench.machine.cpu}) of its own, as measured",
         ),
         Advice(
             "utilisation",
             round(rate / (workers * best.capacity), 2),
-            f"rate / (workers x capacity); at most {best.utilisation:.2f}, where a p99 of "
-            f"{best.p99_ms:.0f} ms is expected: waits grow as 1 / (1 - utilisation), and at more "
-            f"than {MOST_UTILISATION} small bursts already hurt",
+            f"rate / (workers x capacity); the expected p99 at the maximum of "
+            f"{best.utilisation:.2f} is {best.p99_ms:.0f} ms; waits grow as 1 / (1 - utilisation), "
+            f"and above {MAX_UTILISATION} small bursts cause long waits",
         ),
         Advice(
             "partitions",
             workers * _HEADROOM,
             f"{_HEADROOM} x workers, for input and output: a worker without a partition is idle, a "
-            "multiple gives each the same number, and partitions added later move keys",
+            "multiple gives each worker the same number, and adding partitions later moves keys",
         ),
         Advice(
             "keda.lagThreshold",
             max(1, math.floor(each * (goal_ms / 1000 + bench.commit_interval_s))),
             f"rate per worker x (goal + commit_interval) = {each:.1f} x ({goal_ms / 1000:g} + "
-            f"{bench.commit_interval_s:g}) s: more lag for each worker can't be labelled within "
-            "the goal; what is labelled counts as lag until its commit",
+            f"{bench.commit_interval_s:g}) s: a worker can't label more lag within the goal; "
+            "labelled records count as lag until they are committed",
         ),
-        Advice("keda.maxReplicaCount", workers * _HEADROOM, "the partitions"),
+        Advice("keda.maxReplicaCount", workers * _HEADROOM, "the number of partitions"),
     ]

@@ -1,6 +1,8 @@
-"""Latency over load as a picture. Needs matplotlib, which the extra `bench` brings; loaded late.
+"""The chart of latency over load, drawn with matplotlib from the extra `bench`.
 
-Runs on: the main thread. Must not import: kafka, torch.
+Owns: the chart; imports matplotlib only when it draws.
+Thread: main.
+Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from worker.bench.figures import Bench
+from worker.bench.figures import BenchResult
 from worker.errors import SettingsError
 
 _FORMATS: Final = (".svg", ".png", ".pdf")
@@ -17,15 +19,15 @@ _LINES: Final = (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"))
 
 
 def require_plotting(path: Path) -> None:
-    """Raises SettingsError, before minutes are spent, where `draw` could not do its work."""
+    """Raise SettingsError if `draw` can't write this file; called before anything is measured."""
     if path.suffix not in _FORMATS:
-        raise SettingsError(f"--plot {path}: name a file that ends in {', '.join(_FORMATS)}")
+        raise SettingsError(f"--plot {path}: the file name must end in {', '.join(_FORMATS)}")
     if find_spec("matplotlib") is None:
         raise SettingsError("--plot needs matplotlib: pip install 'streamlabel[bench]'")
 
 
-def draw(bench: Bench, path: Path) -> None:
-    """Write the picture; its format is the suffix's."""
+def draw(bench: BenchResult, path: Path) -> None:
+    """Write the chart in the format of the file's suffix."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")

@@ -1,8 +1,10 @@
-"""What a bench measures through a broker: topics of its own, one worker, a sender and a reader.
+"""The test rig of a bench: a broker, topics, one worker, a sender and a reader.
 
-Owns: the broker (embedded, unless one was given), the worker's command line and the clock that a
-latency is read from. Everything that is started is on a stack that is unwound whatever happens.
-Runs on: the main thread. Must not import: torch.
+Owns: the broker (embedded unless the settings name one), the worker's command line, and the
+    measurement of throughput and latency. A stack holds everything that is started and is always
+    unwound.
+Thread: main.
+Must not import: torch.
 """
 
 from __future__ import annotations
@@ -28,21 +30,23 @@ from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
 from worker.processes import Interrupts
 from worker.settings import KafkaSettings, Loaded
 
-_STALL_S: Final = 180.0  # a slow machine's worker loads its model meanwhile
+_STALL_S: Final = 180.0  # includes loading the model on a slow machine
 _DRAIN_STEP_S: Final = 0.05
 _LATENCY_STEP_S: Final = 0.001
-# Less than a worker of the embedded broker pauses elsewhere: here its latency is measured.
+# Shorter than the demo's pause on the embedded broker, because it adds to the latency.
 _EMBEDDED_PAUSE_MS: Final = 2
 
 
 class Rig:
-    """Makes lines: each with topics, a worker, a sender and a reader of its own.
+    """Sets up load tests, each with its own topics, worker, sender and reader.
 
     Args:
-        loaded: settings of the worker; the broker, if one was given, is among them.
+        loaded: settings of the worker, and the broker if they name one.
         config: the settings as a file, for the worker's process.
         folder: for logs.
         stack: unwound at the end of the bench.
+        interrupts: lets Ctrl-C end a wait.
+        clock: for pauses and measurements.
     """
 
     def __init__(
@@ -59,8 +63,8 @@ class Rig:
         self.kafka = loaded.settings.kafka
         self._flags: dict[str, str] = {}
         servers = self.kafka.bootstrap_servers
-        here = servers.startswith(("127.0.0.1:", "localhost:"))
-        self.broker = "Kafka on this machine" if here else f"Kafka at {servers}"
+        local = servers.startswith(("127.0.0.1:", "localhost:"))
+        self.broker = "Kafka on this machine" if local else f"Kafka at {servers}"
         if "kafka.bootstrap_servers" not in loaded.origins:
             embedded = stack.enter_context(EmbeddedBroker(clock=clock))
             interrupts.on_second(embedded.kill)
@@ -69,8 +73,8 @@ class Rig:
             self.broker = "embedded broker"
 
     @contextlib.contextmanager
-    def line(self, backlog: Sequence[str] = ()) -> Iterator[LoadTest]:
-        """A worker on topics of its own: one that is ready, or one that starts on a backlog."""
+    def load_test(self, backlog: Sequence[str] = ()) -> Iterator[LoadTest]:
+        """Start a worker on new topics; it is ready on entering, unless it starts on a backlog."""
         name = f"bench-{uuid.uuid4().hex[:8]}"
         names = {part: f"{name}.{part}" for part in ("in", "labelled", "dead")}
         folder = self._folder / name
@@ -79,19 +83,19 @@ class Rig:
             partitions = dict.fromkeys(names.values(), PARTITIONS)
             stack.enter_context(sample_topics(self.kafka, partitions, name, keep=False))
             producer = stack.enter_context(SampleProducer(self.kafka, names["in"], linger_ms=0))
-            line = LoadTest(producer, self._interrupts, self._clock)
-            line.fill(backlog)
+            test = LoadTest(producer, self._interrupts, self._clock)
+            test.fill(backlog)
             outcomes = [names["labelled"], names["dead"]]
-            line.tail = stack.enter_context(Tail(self.kafka, outcomes, self._clock))
+            test.tail = stack.enter_context(Tail(self.kafka, outcomes, self._clock))
             workers = self.workers(name, names, folder)
             stack.callback(workers.end)
-            line.start(workers, ready=not backlog)
-            yield line
-            workers.wait_until_ready()  # one that is not would be given no time to stop
+            test.start(workers, ready=not backlog)
+            yield test
+            workers.wait_until_ready()  # `stop` gives a worker that is not ready no time to drain
             workers.stop()
 
     def workers(self, group: str, names: dict[str, str], folder: Path) -> DemoWorkers:
-        """What is to be measured; `names` are the topics `in`, `labelled` and `dead`."""
+        """Return the workers to measure; `names` are the topics `in`, `labelled` and `dead`."""
         command = self._command(group, names)
         return DemoWorkers(command, folder, self._interrupts, self._clock)
 
@@ -105,7 +109,7 @@ class Rig:
                 "--output-topic": names["labelled"],
                 "--output-dead-letter-topic": names["dead"],
                 "--log-format": "json",
-                # Texts come again and again here: each must cost what a new one does.
+                # The texts repeat, and each must cost as much as a new one.
                 "--cache-max-bytes": "0",
                 **self._flags,
             }
@@ -113,10 +117,11 @@ class Rig:
 
 
 class LoadTest:
-    """One worker between a sender and a reader.
+    """Loads one worker with texts and measures its outcomes.
 
     Attributes:
-        cold_start_s: from the start of its process until it was ready, if that was waited for.
+        tail: reads the outcomes.
+        cold_start_s: seconds from the start of the process until it was ready; 0 if not measured.
     """
 
     tail: Tail
@@ -128,75 +133,77 @@ class LoadTest:
         self._workers: DemoWorkers | None = None
 
     def fill(self, backlog: Sequence[str]) -> None:
-        """Send all, and wait until the broker has them."""
+        """Send the texts, and wait until the broker has acknowledged them."""
         for text in backlog:
             self._send(text)
         self._until(len(backlog), lambda: len(list(self._producer.acknowledged())), _DRAIN_STEP_S)
 
     def start(self, workers: DemoWorkers, *, ready: bool) -> None:
-        """Start the worker, and wait until it is ready if asked to."""
-        begun = self._clock.monotonic()
+        """Start the worker and, if `ready`, wait until it is ready."""
+        started = self._clock.monotonic()
         workers.start(1)
         self._workers = workers
         if ready:
             workers.wait_until_ready()
-            self.cold_start_s = self._clock.monotonic() - begun
+            self.cold_start_s = self._clock.monotonic() - started
 
     def drained_at(self, records: int) -> float:
-        """Records a second, from the first outcomes that were read to the last.
+        """Return records a second, from the first outcomes that are read to the last.
 
-        Raises Fatal where nothing moves for minutes, or where it was over at once.
+        Raises Fatal if no outcome arrives for minutes, or if all arrive in one read.
         """
-        seen: list[tuple[float, int]] = []
+        reads: list[tuple[float, int]] = []
 
         def look() -> int:
-            found = len(self.tail.read())
-            if found:
-                seen.append((self._clock.monotonic(), found))
-            return found
+            count = len(self.tail.read())
+            if count:
+                reads.append((self._clock.monotonic(), count))
+            return count
 
         self._until(records, look, _DRAIN_STEP_S)
-        seconds = seen[-1][0] - seen[0][0]
+        seconds = reads[-1][0] - reads[0][0]
         if not seconds:
-            raise Fatal(f"{records} records were drained at once: measure longer, with --seconds")
-        return sum(found for _, found in seen[1:]) / seconds
+            raise Fatal(
+                f"all {records} records arrived in one read, too few for a rate: measure longer"
+            )
+        return sum(count for _, count in reads[1:]) / seconds
 
     def latencies(self, texts: Iterable[str], dues: Iterable[float]) -> list[float]:
-        """Milliseconds from when each text was due until its outcome was read.
+        """Send each text at its due time; return the milliseconds from then until its outcome.
 
         Args:
-            texts: at least as many as there are dues.
+            texts: at least as many as there are due times.
             dues: seconds from now, ascending.
         """
         pending = deque(zip(dues, texts, strict=False))
-        begun, waiting, found = self._clock.monotonic(), dict[int, float](), list[float]()
+        started, waiting, latencies = self._clock.monotonic(), dict[int, float](), list[float]()
 
         def step() -> int:
             now = self._clock.monotonic()
-            while pending and begun + pending[0][0] <= now:
+            while pending and started + pending[0][0] <= now:
                 due, text = pending.popleft()
-                waiting[self._send(text)] = begun + due
-            arrived = [int(record.key or b"-1") for record in self.tail.read()]
+                waiting[self._send(text)] = started + due
+            tags = [int(record.key or b"-1") for record in self.tail.read()]
             now = self._clock.monotonic()
-            known = [waiting.pop(tag) for tag in arrived if tag in waiting]
-            found.extend((now - due) * 1000 for due in known)
-            return len(known)
+            answered = [waiting.pop(tag) for tag in tags if tag in waiting]
+            latencies.extend((now - due) * 1000 for due in answered)
+            return len(answered)
 
         self._until(len(pending), step, _LATENCY_STEP_S)
         for _ in self._producer.acknowledged():
-            pass  # raises where the broker refused one
-        return found
+            pass  # raises if the broker refused a record
+        return latencies
 
     def resident_bytes(self) -> int | None:
-        """Of the worker's process, as its own metrics tell; None where the system does not."""
+        """Return the worker's memory by its own metrics, or None if they lack it."""
         if self._workers is None:
             return None
-        (told,) = self._workers.metric("process_resident_memory_bytes")
-        return None if told is None else int(told)
+        (resident,) = self._workers.metric("process_resident_memory_bytes")
+        return None if resident is None else int(resident)
 
     @property
     def urls(self) -> list[str]:
-        """Where its workers show metrics and page."""
+        """Base URL of each worker's metrics and live page."""
         return self._workers.urls if self._workers else []
 
     def _send(self, text: str) -> int:
@@ -206,28 +213,31 @@ class LoadTest:
         return tag
 
     def _until(self, number: int, look: Callable[[], int], pause: float) -> None:
-        """Look again and again until that many were seen."""
-        seen, moved = 0, self._clock.monotonic()
-        while seen < number:
-            found = look()
-            seen += found
+        """Call `look` until its counts add up to `number`."""
+        total, last_change = 0, self._clock.monotonic()
+        while total < number:
+            count = look()
+            total += count
             now = self._clock.monotonic()
-            moved = now if found else moved
+            last_change = now if count else last_change
             if self._workers:
                 self._workers.check()
-            if now - moved > _STALL_S:
-                raise Fatal(f"{number - seen} of {number} records: nothing for {_STALL_S:.0f} s")
+            if now - last_change > _STALL_S:
+                raise Fatal(
+                    f"{number - total} of {number} records are outstanding, and none has arrived "
+                    f"for {_STALL_S:.0f} s"
+                )
             self._interrupts.sleep(pause)
 
 
 def as_toml(loaded: Loaded, prefixes: tuple[str, ...]) -> str:
-    """The settings that were given and start with one of `prefixes`, for another process."""
+    """Return as TOML the settings that are not defaults and start with one of `prefixes`."""
     tables: dict[str, list[str]] = {"": []}
     for path in sorted(loaded.origins):
         if path.startswith(prefixes):
             section, _, key = path.rpartition(".")
-            home: Any = getattr(loaded.settings, section) if section else loaded.settings
-            value = getattr(home, key)
+            owner: Any = getattr(loaded.settings, section) if section else loaded.settings
+            value = getattr(owner, key)
             tables.setdefault(section, []).append(f"{key} = {_scalar(value)}")
     return "\n".join(
         line
@@ -237,7 +247,7 @@ def as_toml(loaded: Loaded, prefixes: tuple[str, ...]) -> str:
 
 
 def _scalar(value: Any) -> str:
-    """As TOML writes it, which for strings, numbers and truth is as JSON does."""
+    """Format a TOML value; strings, numbers and booleans are written as in JSON."""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)

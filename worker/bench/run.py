@@ -1,7 +1,8 @@
-"""A bench from its first process to its table; `bench` loads it only when it runs.
+"""The bench, from its first process to its table; imported when the command runs.
 
-Owns: the order of the measurements and what is made of them. Runs on: the main thread.
-Must not import: torch (the engine is measured by a process of its own, and runs in the workers).
+Owns: the order of the measurements and the figures computed from them.
+Thread: main.
+Must not import: torch (another process measures the engine).
 """
 
 from __future__ import annotations
@@ -23,21 +24,22 @@ from rich.console import Console
 
 from worker.bench.arrivals import ALONE_GAP_S, arrivals
 from worker.bench.figures import (
-    Bench,
+    BenchResult,
     EndToEnd,
-    Engine,
+    EngineResult,
     Latency,
     Load,
-    Machine,
-    Model,
+    MachineInfo,
+    ModelInfo,
     percentile,
 )
 from worker.bench.machine import processor
 from worker.bench.plot import draw, require_plotting
 from worker.bench.rig import LoadTest, Rig, as_toml
-from worker.bench.table import for_people
+from worker.bench.table import result_table
 from worker.bench.texts import read_texts, repeated
 from worker.clock import SystemClock
+from worker.core.counted import counted
 from worker.demo.fallback_posts import fallback_posts
 from worker.demo.helpers import Helpers
 from worker.demo.posts import SampleUnavailable
@@ -46,13 +48,13 @@ from worker.processes import Interrupts
 from worker.settings import Loaded
 
 LOADS: Final = (0.1, 0.5, 0.9)
-_MOST_RECORDS: Final = 200_000
-_WARM_UP: Final = 3  # texts sent alone whose time is not counted: first connections and the like
+_MAX_RECORDS: Final = 200_000
+_WARM_UP: Final = 3  # single texts that are not counted: they open connections
 
 
 @dataclass(frozen=True)
-class _Length:
-    """How much is measured: enough for the medians, or enough to see that it works."""
+class _BenchSize:
+    """The number of texts, rounds and seconds to measure."""
 
     texts: int
     rounds: int
@@ -61,25 +63,26 @@ class _Length:
 
 
 def perform(args: argparse.Namespace, loaded: Loaded, options: tuple[str, ...]) -> int:
-    """Measure, print, write; returns 0.
+    """Measure, print and write the figures, and return 0.
 
     Args:
         args: the command's own flags.
         loaded: the settings.
-        options: prefixes of the settings that the bench hands on to its processes.
+        options: prefixes of the settings that the bench passes to its processes.
     """
     if args.plot:
         require_plotting(args.plot)
     clock = SystemClock()
-    logging.getLogger("kafka").addHandler(logging.NullHandler())  # not across the screen
-    told = Console(stderr=True, highlight=False)
+    # Keeps the client's log off the screen.
+    logging.getLogger("kafka").addHandler(logging.NullHandler())
+    console = Console(stderr=True, highlight=False)
 
-    def say(line: str) -> None:
-        told.print(f"bench: {line}", markup=False, soft_wrap=True)
+    def say(message: str) -> None:
+        console.print(f"bench: {message}", markup=False, soft_wrap=True)
 
     with Interrupts(clock) as interrupts, ExitStack() as stack:
-        bench = _Run(args, loaded, interrupts, stack, clock, say, options=options).bench()
-    Console(highlight=False).print(for_people(bench))
+        bench = _BenchRun(args, loaded, interrupts, stack, clock, say, options=options).bench()
+    Console(highlight=False).print(result_table(bench))
     if args.json:
         args.json.write_text(bench.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if args.plot:
@@ -87,7 +90,7 @@ def perform(args: argparse.Namespace, loaded: Loaded, options: tuple[str, ...]) 
     return 0
 
 
-class _Run:
+class _BenchRun:
     def __init__(
         self,
         args: argparse.Namespace,
@@ -102,25 +105,26 @@ class _Run:
         self._args, self._loaded, self._say = args, loaded, say
         self._interrupts, self._stack, self._clock = interrupts, stack, clock
         seconds = args.seconds or (5.0 if args.quick else 20.0)
-        self._length = _Length(128, 1, seconds, 5) if args.quick else _Length(512, 3, seconds, 20)
+        full, quick = _BenchSize(512, 3, seconds, 20), _BenchSize(128, 1, seconds, 5)
+        self._size = quick if args.quick else full
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamlabel-")))
-        self._helpers = Helpers(self._folder, stack, interrupts)
+        self._helpers = Helpers(self._folder, stack, interrupts, clock)
         self._config = self._folder / "settings.toml"
         self._config.write_text(as_toml(loaded, options), encoding="utf-8")
 
-    def bench(self) -> Bench:
+    def bench(self) -> BenchResult:
         texts, source = self._texts()
         model, engine = self._engine(texts)
-        self._say("starting the broker's side")
+        self._say("connecting to the broker")
         rig = Rig(
             self._loaded, self._config, self._folder, self._stack, self._interrupts, self._clock
         )
         end_to_end, resident = self._drains(rig, texts, engine)
-        starts = [self._cold_start(rig) for _ in range(self._length.rounds - 1)]
-        with rig.line() as line:
-            starts.append(line.cold_start_s)
-            latency = self._latency(line, texts, engine, end_to_end.records_per_s)
-        return Bench(
+        starts = [self._cold_start(rig) for _ in range(self._size.rounds - 1)]
+        with rig.load_test() as test:
+            starts.append(test.cold_start_s)
+            latency = self._latency(test, texts, engine, end_to_end.records_per_s)
+        return BenchResult(
             version=version("streamlabel"),
             quick=self._args.quick,
             delivery=self._loaded.settings.delivery,
@@ -138,83 +142,89 @@ class _Run:
     def _texts(self) -> tuple[list[str], str]:
         if self._args.texts:
             return read_texts(self._args.texts), self._args.texts.name
-        self._say("getting the rated tweets (kept for the next time)")
+        self._say("getting the rated tweets (cached for the next run)")
         try:
             cache_dir = self._loaded.settings.model.cache_dir.expanduser()
             return [post.text for post in self._helpers.tweets(cache_dir)], "tweets"
         except SampleUnavailable as error:
-            self._say(f"no tweets: {error}; taking the posts that come with streamlabel")
+            self._say(f"can't get the tweets ({error}); using the posts of the package")
             return [post.text for post in fallback_posts()], "fallback posts"
 
-    def _engine(self, texts: Sequence[str]) -> tuple[Model, Engine]:
-        number, rounds = self._length.texts, self._length.rounds
-        self._say(f"the engine alone, beside pipeline(): {number} texts, {rounds} round(s)")
+    def _engine(self, texts: Sequence[str]) -> tuple[ModelInfo, EngineResult]:
+        number, rounds = self._size.texts, self._size.rounds
+        self._say(
+            f"measuring the engine and pipeline(): {number} texts, {counted(rounds, 'round')}"
+        )
         file = self._folder / "texts.json"
         file.write_text(json.dumps(repeated(list(texts), number)), encoding="utf-8")
         command = ["-P", "-m", "worker.bench.engine", "--config", str(self._config)]
         command += ["--texts", str(file), "--rounds", str(rounds)]
-        _, lines = self._helpers.output_of(command + ([] if self._args.quick else ["--sweep"]))
-        found = json.loads(lines[-1])
-        return Model.model_validate(found["model"]), Engine.model_validate(found["engine"])
+        _, lines = self._helpers.output_of(
+            "measuring the engine", command + ([] if self._args.quick else ["--sweep"])
+        )
+        document = json.loads(lines[-1])
+        model = ModelInfo.model_validate(document["model"])
+        return model, EngineResult.model_validate(document["engine"])
 
     def _drains(
-        self, rig: Rig, texts: Sequence[str], engine: Engine
+        self, rig: Rig, texts: Sequence[str], engine: EngineResult
     ) -> tuple[EndToEnd, int | None]:
-        wanted = engine.configured.texts_per_s * self._length.seconds
-        records = int(min(max(wanted, 8 * engine.configured.window), _MOST_RECORDS))
+        wanted = engine.configured.texts_per_s * self._size.seconds
+        records = int(min(max(wanted, 8 * engine.configured.window), _MAX_RECORDS))
         rates: list[float] = []
         resident: int | None = None
-        for number in range(self._length.rounds):
-            self._say(f"draining {records} records, {number + 1} of {self._length.rounds}")
-            with rig.line(repeated(list(texts), records)) as line:
-                rates.append(line.drained_at(records))
-                resident = line.resident_bytes()
+        for number in range(self._size.rounds):
+            self._say(f"draining {records} records, {number + 1} of {self._size.rounds}")
+            with rig.load_test(repeated(list(texts), records)) as test:
+                rates.append(test.drained_at(records))
+                resident = test.resident_bytes()
         median = statistics.median(rates)
         to_engine = median / engine.configured.texts_per_s
-        found = EndToEnd(
+        drained = EndToEnd(
             records=records, rates=tuple(rates), records_per_s=median, to_engine=to_engine
         )
-        return found, resident
+        return drained, resident
 
     def _cold_start(self, rig: Rig) -> float:
-        self._say("a worker's cold start")
-        with rig.line() as line:
-            return line.cold_start_s
+        self._say("measuring a worker's cold start")
+        with rig.load_test() as test:
+            return test.cold_start_s
 
     def _latency(
-        self, line: LoadTest, texts: Sequence[str], engine: Engine, capacity: float
+        self, test: LoadTest, texts: Sequence[str], engine: EngineResult, capacity: float
     ) -> Latency:
-        alone_ms = self._alone(line, texts)
-        loads = tuple(self._load(line, texts, share, share * capacity) for share in LOADS)
-        half = next(load.p99 for load in loads if load.share == 0.5)
+        alone_ms = self._alone(test, texts)
+        loads = tuple(self._load(test, texts, share, share * capacity) for share in LOADS)
+        p99 = next(load.p99 for load in loads if load.share == 0.5)
         return Latency(
             loads=loads,
             alone_ms=alone_ms,
             alone_overhead_ms=alone_ms - engine.one_text_s * 1000,
-            p99_to_window=half / (engine.configured.window_s * 1000) if half else None,
+            p99_to_window=p99 / (engine.configured.window_s * 1000) if p99 else None,
         )
 
-    def _alone(self, line: LoadTest, texts: Sequence[str]) -> float:
-        self._say(f"one text alone on an idle worker, {self._length.alone} times")
-        found = []
-        # The same texts as those whose bare forward pass was timed.
-        same = repeated(list(texts), self._length.texts)[: self._length.alone]
+    def _alone(self, test: LoadTest, texts: Sequence[str]) -> float:
+        self._say(f"measuring a single text on an idle worker, {self._size.alone} times")
+        latencies = []
+        # The same texts as those of the bare forward passes.
+        same = repeated(list(texts), self._size.texts)[: self._size.alone]
         for text in [*same[:1] * _WARM_UP, *same]:
             self._interrupts.sleep(ALONE_GAP_S)
-            found += line.latencies([text], [0.0])
-        return statistics.median(found[_WARM_UP:])
+            latencies += test.latencies([text], [0.0])
+        return statistics.median(latencies[_WARM_UP:])
 
-    def _load(self, line: LoadTest, texts: Sequence[str], share: float, rate: float) -> Load:
-        self._say(f"{share:.0%} load, {rate:.1f} texts/s for {self._length.seconds:g} s")
-        dues = list(arrivals(rate, self._length.seconds))
-        found = line.latencies(repeated(list(texts), len(dues)), dues)
-        p50, p99, p999 = (percentile(found, share) for share in (0.5, 0.99, 0.999))
-        return Load(share=share, rate=rate, records=len(found), p50=p50, p99=p99, p999=p999)
+    def _load(self, test: LoadTest, texts: Sequence[str], share: float, rate: float) -> Load:
+        seconds = self._size.seconds
+        self._say(f"sending at {share:.0%} load, {rate:.1f} texts/s for {seconds:g} s")
+        dues = list(arrivals(rate, seconds))
+        latencies = test.latencies(repeated(list(texts), len(dues)), dues)
+        p50, p99, p999 = (percentile(latencies, part) for part in (0.5, 0.99, 0.999))
+        return Load(share=share, rate=rate, records=len(latencies), p50=p50, p99=p99, p999=p999)
 
 
-def _machine(broker: str) -> Machine:
+def _machine(broker: str) -> MachineInfo:
     cpu, features = processor()
-    return Machine(
+    return MachineInfo(
         cpu=cpu,
         cores=cores(),
         features=features,

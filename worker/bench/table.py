@@ -1,4 +1,9 @@
-"""The table that `streamlabel bench` prints. Pure. Must not import: kafka, torch."""
+"""The table that `streamlabel bench` prints.
+
+Owns: its rows and their wording; pure.
+Thread: main.
+Must not import: kafka, torch.
+"""
 
 from __future__ import annotations
 
@@ -6,77 +11,82 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from worker.bench.figures import Bench, EnginePoint, Load, Roofline
+from worker.bench.figures import BenchResult, EnginePoint, Load, Roofline
+from worker.core.counted import counted
 from worker.core.visible import visible
 
-Row = tuple[str, str, str]  # what, figure, remark
+Row = tuple[str, str, str]  # measurement, figure, remark
 
 
-def for_people(bench: Bench) -> Table:
-    """Every figure with its unit, and what it was compared with."""
+def result_table(bench: BenchResult) -> Table:
+    """Return every figure with its unit and its comparison."""
     table = Table(box=None, pad_edge=False, caption=caption(bench), caption_justify="left")
-    table.add_column("what")
-    table.add_column("measured", justify="right")
+    table.add_column("measurement")
+    table.add_column("figure", justify="right")
     table.add_column("")
     for row in (*_engine(bench), *_worker(bench), *_latency(bench)):
         table.add_row(*row)
     return table
 
 
-def caption(bench: Bench) -> str:
-    """Where and with what it was measured."""
+def caption(bench: BenchResult) -> str:
+    """Describe the machine, the model and the texts of a run."""
     machine, model = bench.machine, bench.model
-    features = ", ".join(machine.features) or "no known matrix extension"
+    features = ", ".join(machine.features) or "no matrix extensions"
     return (
-        f"{machine.cpu}, {machine.cores} core(s) ({features}); torch {machine.torch}; "
+        f"{machine.cpu}, {counted(machine.cores, 'core')} ({features}); torch {machine.torch}; "
         f"{visible(model.name)}, {model.engine} engine, {model.dtype} on {model.device}, "
-        f"{model.threads} thread(s); texts: {bench.texts_from}, "
-        f"{model.tokens_per_text:.1f} tokens on the average; {bench.delivery.replace('_', ' ')}; "
-        f"{machine.broker}" + ("; a quick run: one round, few texts" if bench.quick else "")
+        f"{counted(model.threads, 'thread')}; texts: {bench.texts_from}, "
+        f"{model.tokens_per_text:.1f} tokens on average; {bench.delivery.replace('_', ' ')}; "
+        f"{machine.broker}" + ("; quick run: one round, few texts" if bench.quick else "")
     )
 
 
-def _engine(bench: Bench) -> Iterator[Row]:
+def _engine(bench: BenchResult) -> Iterator[Row]:
     engine = bench.engine
     yield _point("engine alone", engine.configured)
     for point in engine.sweep:
-        yield _point("  at another budget", point)
-    yield "pipeline(), float32, 32", _rate(engine.pipeline_texts_per_s), "in arrival order"
-    yield "engine : pipeline()", f"{engine.to_pipeline:.2f}", "same texts, in turns"
-    yield "tokeniser alone", _rate(engine.tokenise_texts_per_s), "runs beside the model"
+        yield _point("  at another token budget", point)
+    yield (
+        "pipeline(), float32, batches of 32",
+        _rate(engine.pipeline_texts_per_s),
+        "in arrival order",
+    )
+    yield "engine / pipeline()", f"{engine.to_pipeline:.2f}", "same texts, in turns"
+    yield "tokeniser alone", _rate(engine.tokenise_texts_per_s), "runs in parallel to the model"
     if roof := engine.roofline:
         yield (
-            "engine : matrix products",
+            "engine / matrix products",
             f"{roof.share:.2f}",
             _speeds(roof),
         )
     else:
-        yield "engine : matrix products", "-", f"no plain products in {bench.model.dtype}"
+        yield "engine / matrix products", "-", f"torch has no products in {bench.model.dtype}"
 
 
-def _worker(bench: Bench) -> Iterator[Row]:
-    found = bench.end_to_end
-    spread = f"{found.records} records; {min(found.rates):.1f} to {max(found.rates):.1f}"
-    yield "end to end, one worker", f"{found.records_per_s:.1f} records/s", spread
-    yield "end to end : engine", f"{found.to_engine:.2f}", ""
-    yield "cold start to ready", f"{bench.cold_start_s:.1f} s", "model in the cache"
+def _worker(bench: BenchResult) -> Iterator[Row]:
+    drained = bench.end_to_end
+    spread = f"{drained.records} records; {min(drained.rates):.1f} to {max(drained.rates):.1f}"
+    yield "end to end, one worker", f"{drained.records_per_s:.1f} records/s", spread
+    yield "end to end / engine", f"{drained.to_engine:.2f}", ""
+    yield "cold start to ready", f"{bench.cold_start_s:.1f} s", "model cached"
     if bench.resident_bytes:
         yield "memory of the worker", f"{bench.resident_bytes / 2**20:.0f} MiB", "resident"
 
 
-def _latency(bench: Bench) -> Iterator[Row]:
+def _latency(bench: BenchResult) -> Iterator[Row]:
     for load in bench.latency.loads:
         yield (
             f"latency at {load.share:.0%} load",
             f"p50 {_ms(load.p50)}",
-            f"p99 {_ms(load.p99)}, p99.9 {_ms(load.p999)}; {_arrived(load)}",
+            f"p99 {_ms(load.p99)}, p99.9 {_ms(load.p999)}; {_arrivals(load)}",
         )
     window = bench.engine.configured.window_s * 1000
     yield "one full window", _ms(window), f"{bench.engine.configured.window} texts, engine alone"
     if bench.latency.p99_to_window is not None:
-        yield "p99 at 50% : one full window", f"{bench.latency.p99_to_window:.2f}", ""
-    bare = bench.engine.one_text_s * 1000
-    yield "one text, idle worker", _ms(bench.latency.alone_ms), f"forward pass: {_ms(bare)}"
+        yield "p99 at 50% load / one full window", f"{bench.latency.p99_to_window:.2f}", ""
+    forward_ms = bench.engine.one_text_s * 1000
+    yield "one text, idle worker", _ms(bench.latency.alone_ms), f"forward pass: {_ms(forward_ms)}"
     yield "  without the forward pass", _ms(bench.latency.alone_overhead_ms), ""
 
 
@@ -85,8 +95,8 @@ def _point(name: str, point: EnginePoint) -> Row:
     return name, _rate(point.texts_per_s), f"{remark}, {point.window} texts a window"
 
 
-def _arrived(load: Load) -> str:
-    return f"{load.records} texts at {load.rate:.1f}/s, counted from when each was due"
+def _arrivals(load: Load) -> str:
+    return f"{load.records} texts at {load.rate:.1f}/s, counted from each due time"
 
 
 def _speeds(roof: Roofline) -> str:

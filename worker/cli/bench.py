@@ -1,9 +1,9 @@
-"""Measure this machine, your model and your texts: the engine alone, and through a broker.
+"""Measure your model and your texts on this machine: the engine alone, and through a broker.
 
 Compares the engine with transformers' own pipeline() and with bare matrix products, drains a
-backlog, then sends texts at 10, 50 and 90 % of what that showed. Uses a small embedded broker, or
-the one at --bootstrap-servers, with topics of its own that it deletes again. Nothing else should
-run on the machine meanwhile. `streamlabel plan` turns the figures into settings.
+backlog, then sends texts at 10, 50 and 90 % of the measured throughput. Starts a small embedded
+broker, or uses the one at --bootstrap-servers, where it creates topics and deletes them at the end.
+Keep the machine idle meanwhile. `streamlabel plan` turns the figures into settings.
 """
 
 from __future__ import annotations
@@ -20,27 +20,30 @@ OPTIONS: tuple[str, ...] = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The texts, how long, and where the figures go."""
+    """Add the flags for the texts, the durations and the output files."""
     parser.add_argument(
         "--texts", type=Path, metavar="FILE", help="UTF-8, one text a line [4,200 rated tweets]"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="one round of each, short: to see that it works"
+        "--quick", action="store_true", help="one short round of each measurement, as a trial"
     )
     parser.add_argument(
         "--seconds",
         type=_seconds,
         metavar="S",
-        help="length of each drain and of each load [20; 5 with --quick]",
+        help="seconds for each drain and for each load [20; 5 with --quick]",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw latency over load: .svg, .png or .pdf"
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw latency over load into this .svg, .png or .pdf file",
     )
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Measure and print; returns 0."""
+    """Measure, print the figures and return 0."""
     from worker.bench.run import perform
 
     return perform(args, loaded, OPTIONS)
@@ -49,5 +52,5 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0.5 <= seconds <= 600:
-        raise argparse.ArgumentTypeError("0.5 to 600")
+        raise argparse.ArgumentTypeError(f"{text} is out of range: give 0.5 to 600 seconds")
     return seconds

@@ -1,9 +1,9 @@
-"""Watch thousands of real posts being labelled, on this machine, with nothing prepared.
+"""Watch a worker label thousands of real posts on this machine, with nothing to prepare.
 
-Starts a small embedded broker (or takes the one at KAFKA_BOOTSTRAP_SERVERS, with topics of its
-own that it deletes again), the real worker, and a stream of posts with broken records among them;
-then audits the topics. Exits 0 only where every promise held and the dead letters are exactly the
-broken records.
+Starts a small embedded broker and a real worker, sends posts with broken records among them, and
+audits the topics. Set KAFKA_BOOTSTRAP_SERVERS to use a running broker instead; the demo creates
+topics there and deletes them at the end. Exits 0 only if every promise held and the dead letters
+are exactly the broken records.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from worker.demo.sample import PARTITIONS
+from worker.demo.sample import DEFAULT_POSTS, PARTITIONS
 from worker.settings import Loaded
 
 OPTIONS: tuple[str, ...] = ()
+DEFAULT_RATE = 100.0  # about half of what two cores hold, so that latency has no backlog in it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The demo's own flags; the workers get their settings from it."""
+    """Add the demo's own flags; the demo sets the workers' settings itself."""
     parser.add_argument(
-        "--posts", type=_count, metavar="N", help="posts to send [all of the sample: 4200]"
+        "--posts", type=_count, metavar="N", help=f"posts to send [{DEFAULT_POSTS}]"
     )
     parser.add_argument(
-        "--rate", type=_rate, default=0.0, metavar="R", help="records a second [as fast as they go]"
+        "--rate",
+        type=_rate,
+        default=DEFAULT_RATE,
+        metavar="R",
+        help=f"records to send a second; 0 sends as fast as possible [{DEFAULT_RATE:g}]",
     )
     parser.add_argument(
         "--workers", type=_workers, default=1, metavar="W", help="worker processes in one group [1]"
@@ -32,18 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--delivery",
         choices=("at_least_once", "exactly_once"),
         default="at_least_once",
-        help="what the workers promise [at_least_once]",
+        help="the workers' delivery guarantee [at_least_once]",
     )
     parser.add_argument(
         "--model", default="bundled", metavar="NAME", help="hub id, directory or bundled [bundled]"
     )
     parser.add_argument(
-        "--keep", action="store_true", help="stay up, with the live page, until Ctrl-C"
+        "--keep", action="store_true", help="keep the workers and their live page up until Ctrl-C"
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print the summary as one JSON object on standard output, the rest on standard error",
+        help="print the report as one JSON object to stdout, everything else to stderr",
     )
     parser.add_argument("--screenshot", type=Path, metavar="FILE", help=argparse.SUPPRESS)
 
@@ -58,19 +63,21 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
+        raise argparse.ArgumentTypeError(f"{number} is too small: give 1 or more")
     return number
 
 
 def _workers(text: str) -> int:
     number = int(text)
     if not 1 <= number <= PARTITIONS:
-        raise argparse.ArgumentTypeError(f"1 to {PARTITIONS}, the partitions of the input topic")
+        raise argparse.ArgumentTypeError(
+            f"{number} is out of range: give 1 to {PARTITIONS}, one worker a partition at most"
+        )
     return number
 
 
 def _rate(text: str) -> float:
     rate = float(text)
     if not 0 <= rate < float("inf"):
-        raise argparse.ArgumentTypeError("0 or more")
+        raise argparse.ArgumentTypeError(f"{text} is out of range: give 0 or a positive rate")
     return rate

@@ -1,7 +1,9 @@
-"""RecentPosts written for this project, for a demo on a machine where the rated tweets can't be had.
+"""Posts written for this project, for a demo on a machine that can't download the rated tweets.
 
 Owns: the posts, each with one person's rating from -4 (extremely negative) to 4 (extremely
-positive). Runs on: any thread. Must not import: kafka, torch.
+    positive).
+Thread: any.
+Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from worker.demo.posts import RatedText
 
 
 def fallback_posts() -> list[RatedText]:
-    """Return every post; `id` is unique, `valence` is what one person thought of it."""
+    """Return every post, each with a unique `id`; `valence` is one person's rating."""
     return [
         RatedText(id=f"post-{number}", text=text, valence=valence)
         for number, (valence, text) in enumerate(_POSTS, start=1)
@@ -30,7 +32,7 @@ _POSTS: Final = (
     (1.2, "Finished the puzzle in under ten minutes, not bad for a Monday"),
     (-3.6, "RIP grandpa. You taught me everything and I miss you so much already"),
     (0.0, "Meeting moved to Thursday 10am, same room"),
-    (2.7, "the new update is SO fast, whoever did this deserves a raise 🙌"),
+    (2.7, "the new update is SO fast, someone deserves a raise 🙌"),
     (-2.9, "Worst customer service I have ever had. 50 minutes on hold and then they hung up"),
     (1.9, "homemade bread, first try, and it actually looks like bread :)"),
     (-1.3, "kinda disappointed by the finale tbh, they rushed everything"),

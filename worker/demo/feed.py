@@ -1,7 +1,8 @@
-"""Moves the demo along: sends what is due, reads what came back.
+"""Drives the demo's traffic: sends the records that are due and reads the outcomes.
 
-Owns: the pace. Knows the broker only as something that sends and something that reads. Runs on:
-the demo's main thread; no step waits. Must not import: kafka, torch.
+Owns: the pace. It knows the broker only as a sender and a reader.
+Thread: main; no step waits.
+Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -14,82 +15,82 @@ from worker.core.records import RawRecord
 from worker.demo.tally import Tally
 from worker.errors import Fatal
 
-# As fast as they go, but no more at once than keeps the view moving.
+# With no rate given, a step sends this many at most, so that the screen keeps moving.
 _BURST: Final = 200
 _STALL_S: Final = 60.0
 
 
-class Producer(Protocol):
-    """Sends records and tells where they landed."""
+class RecordSender(Protocol):
+    """Sends records and reports the offsets that they got."""
 
     def send(self, tag: int, key: bytes, value: bytes | None, timestamp_ms: int) -> None: ...
     def acknowledged(self) -> Iterable[tuple[int, int, int]]: ...
 
 
-class Reader(Protocol):
-    """Gives what was published since it was last asked."""
+class OutcomeReader(Protocol):
+    """Returns the records that were published since the last call."""
 
     def read(self) -> list[RawRecord]: ...
 
 
-class Feed:
-    """One run through the sample.
+class SampleFeed:
+    """Sends the sample once, and reads results and dead letters meanwhile.
 
     Args:
-        tally: the records to send, and where everything is noted.
-        producer: of the input topic.
-        reader: of results and dead letters.
-        rate: records a second; 0 is as fast as they go.
-        clock: the pace and the records' timestamps.
+        tally: the records to send; counts what is sent and read.
+        sender: writes to the input topic.
+        reader: reads results and dead letters.
+        rate: records a second; 0 is as fast as possible.
+        clock: for the pace and the records' timestamps.
     """
 
     def __init__(
-        self, tally: Tally, producer: Producer, reader: Reader, rate: float, clock: Clock
+        self, tally: Tally, sender: RecordSender, reader: OutcomeReader, rate: float, clock: Clock
     ) -> None:
         self._tally = tally
-        self._producer = producer
+        self._sender = sender
         self._reader = reader
         self._rate = rate
         self._clock = clock
-        self._begun = clock.monotonic()
-        self._moved = (0, 0)
-        self._moved_at = self._begun
+        self._started = clock.monotonic()
+        self._last_counts = (0, 0)  # sent, answered
+        self._last_change = self._started
 
     def step(self) -> None:
-        """Send what is due and take in what arrived.
+        """Send the records that are due and note the outcomes that have arrived.
 
         Raises:
-            Fatal: nothing has moved for a minute.
-            StreamlabelError: the broker refuses or is away.
+            Fatal: records wait for their outcome, and nothing has changed for a minute.
+            StreamlabelError: the broker refused a record or is unreachable.
         """
         for _ in range(self._due()):
             self._send_next()
-        for acknowledged in self._producer.acknowledged():
-            self._tally.note_acknowledged(*acknowledged)
+        for acknowledgement in self._sender.acknowledged():
+            self._tally.note_acknowledged(*acknowledgement)
         for record in self._reader.read():
             self._tally.note_outcome(record)
-        self._watch()
+        self._check_stall()
 
     def _due(self) -> int:
         left = self._tally.total - self._tally.sent
         if not self._rate:
             return min(left, _BURST)
-        elapsed = self._clock.monotonic() - self._begun
+        elapsed = self._clock.monotonic() - self._started
         return max(0, min(left, int(elapsed * self._rate) + 1 - self._tally.sent))
 
     def _send_next(self) -> None:
         index = self._tally.sent
         record = self._tally.records[index]
-        # Counted first: the clock of the whole run starts before its first record.
+        # Counted before it is sent: the run's time starts before its first record.
         self._tally.note_sent()
-        self._producer.send(index, record.key, record.value, self._clock.wall_ms())
+        self._sender.send(index, record.key, record.value, self._clock.wall_ms())
 
-    def _watch(self) -> None:
+    def _check_stall(self) -> None:
         tally, now = self._tally, self._clock.monotonic()
-        if (tally.sent, tally.answered) != self._moved:
-            self._moved, self._moved_at = (tally.sent, tally.answered), now
-        elif now - self._moved_at > _STALL_S and tally.sent > tally.answered:
+        if (tally.sent, tally.answered) != self._last_counts:
+            self._last_counts, self._last_change = (tally.sent, tally.answered), now
+        elif now - self._last_change > _STALL_S and tally.sent > tally.answered:
             raise Fatal(
-                f"{tally.sent - tally.answered} of {tally.sent} records have had no outcome and "
-                f"nothing has moved for {_STALL_S:.0f} s"
+                f"no outcome for {tally.sent - tally.answered} of {tally.sent} records, and none "
+                f"has arrived for {_STALL_S:.0f} s"
             )

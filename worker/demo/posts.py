@@ -1,11 +1,12 @@
 """Rated posts: short public texts with the mean valence that about twenty people gave each.
 
-Owns: the source distribution of vaderSentiment (MIT), which carries the data of Hutto and Gilbert
-(ICWSM 2014): fetching it, caching it, and reading the texts out of it.
-Runs on: the caller's thread, before any worker thread starts. May touch the network, through pip.
-Must not import: torch, transformers, kafka, or any other room.
+The texts come from the source distribution of vaderSentiment (MIT), which carries the data of Hutto
+and Gilbert (ICWSM 2014). The data is not part of this repository; a download stays in the caller's
+cache.
 
-None of the data is part of this repository; what is fetched stays in the caller's cache.
+Owns: downloading that archive through pip, caching it, and reading the texts.
+Thread: the caller's, before any worker thread starts.
+Must not import: torch, transformers, kafka, any other package of worker but the ground floor.
 """
 
 import csv
@@ -43,7 +44,7 @@ _TABLE: Final[dict[Kind, str]] = {
 
 
 class SampleUnavailable(Exception):
-    """The rated posts can't be had here: no network, no pip, or a download that is not the data."""
+    """The rated posts are unavailable: no network, no pip, or a download with other contents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,9 @@ class RatedText:
 
 
 def load_rated(kind: Kind, cache_dir: Path) -> list[RatedText]:
-    """Return every rated text of one kind, in the order of its file.
+    """Return every rated text of one kind, in file order.
 
-    Fetches about 2.5 MB into `cache_dir` the first time. Raises SampleUnavailable.
+    Downloads about 2.5 MB into `cache_dir` the first time. Raises SampleUnavailable.
     """
     with tarfile.open(fileobj=io.BytesIO(_member(cache_dir, _STUDY))) as study:
         table = _read(study, f"hutto_ICWSM_2014/{_TABLE[kind]}")
@@ -86,7 +87,7 @@ def _rows(table: bytes) -> Iterator[list[str]]:
 
 
 def _unescape(text: str) -> str:
-    # Some texts were escaped twice on their way into the study ("&amp;amp;").
+    # Some texts of the study are escaped twice ("&amp;amp;").
     return html.unescape(html.unescape(text)).strip()
 
 
@@ -98,12 +99,12 @@ def _member(cache_dir: Path, name: str) -> bytes:
 def _read(archive: tarfile.TarFile, name: str) -> bytes:
     member = archive.extractfile(name)
     if member is None:
-        raise SampleUnavailable(f"{name} is not a file in {_SDIST.file}")
+        raise SampleUnavailable(f"{_SDIST.file} contains no file {name}")
     return member.read()
 
 
 def _sdist(cache_dir: Path) -> bytes:
-    """The archive's bytes, from the cache where they are there and right."""
+    """Return the archive's bytes, from the cache if its checksum is right."""
     cached = cache_dir / _SDIST.file
     if cached.is_file():
         content = cached.read_bytes()
@@ -115,11 +116,11 @@ def _sdist(cache_dir: Path) -> bytes:
 def _fetch(cache_dir: Path, cached: Path) -> bytes:
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        # Beside its final place, so that the rename stays in one file system and is atomic.
+        # In the same file system as the final path, so that the rename is atomic.
         with tempfile.TemporaryDirectory(prefix=".posts-", dir=cache_dir) as scratch:
             _SDIST.fetch(Path(scratch)).replace(cached)
             return cached.read_bytes()
     except FetchFailed as error:
         raise SampleUnavailable(str(error)) from error
     except OSError as error:
-        raise SampleUnavailable(f"the rated posts can't be kept in {cache_dir}: {error}") from error
+        raise SampleUnavailable(f"can't write the rated posts to {cache_dir}: {error}") from error

@@ -1,18 +1,17 @@
-"""The demo from its first process to its last line; `demo` loads it only when it runs.
+"""The demo, from its first process to its last line; imported when the command runs.
 
-Owns: the order of things. Everything that is started is on one stack that is unwound whatever
-happens, and signals interrupt only where `Interrupts` allows it. Runs on: the main thread.
+Owns: the order of the steps. One stack holds everything that is started and is always unwound;
+    signals interrupt only where `Interrupts` allows it.
+Thread: main.
 Must not import: torch, transformers (the workers and a helper process do).
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import logging
 import os
-import re
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -24,15 +23,17 @@ from typing import Any, Final
 from rich.console import Console
 
 from worker.clock import SystemClock
+from worker.core.counted import counted
+from worker.demo.blocklist import allowed
 from worker.demo.broker import EmbeddedBroker, needed_flags
 from worker.demo.fallback_posts import fallback_posts
-from worker.demo.feed import Feed
+from worker.demo.feed import SampleFeed
 from worker.demo.helpers import Helpers
 from worker.demo.posts import RatedText, SampleUnavailable
-from worker.demo.sample import PARTITIONS, SampleRecord, sample_stream
-from worker.demo.summary import Summary
+from worker.demo.sample import DEFAULT_POSTS, PARTITIONS, SampleRecord, sample_stream
+from worker.demo.summary import Summary, next_steps, program, save_screenshot
 from worker.demo.tally import Tally
-from worker.demo.view import WIDTH, LiveView, PlainView, View, frame
+from worker.demo.view import WIDTH, LiveView, PlainView, View
 from worker.demo.workers import DemoWorkers, run_command
 from worker.errors import StreamlabelError
 from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
@@ -44,8 +45,8 @@ _STEP_S: Final = 0.03
 
 
 @dataclass(frozen=True)
-class _Names:
-    """The topics and the group of one demo."""
+class _TopicNames:
+    """The topics and the consumer group of one demo."""
 
     input: str
     output: str
@@ -61,9 +62,10 @@ class _Names:
 
 
 def perform(args: argparse.Namespace, cache_dir: Path) -> int:
-    """Run the demo; return 0 only where all went as promised."""
+    """Run the demo; return 0 only if every promise held."""
     clock = SystemClock()
-    logging.getLogger("kafka").addHandler(logging.NullHandler())  # not across the screen
+    # Keeps the client's log off the screen.
+    logging.getLogger("kafka").addHandler(logging.NullHandler())
     console = Console(stderr=args.json, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
@@ -71,21 +73,23 @@ def perform(args: argparse.Namespace, cache_dir: Path) -> int:
     with Interrupts(clock) as interrupts, ExitStack() as stack:
         stack.callback(view.close)
         try:
-            summary = _Demo(args, cache_dir, view, interrupts, stack, clock).run()
+            summary = _DemoRun(args, cache_dir, view, interrupts, stack, clock).run()
         except KeyboardInterrupt:
             view.close()
-            view.say("stopping (a second Ctrl-C does not wait for anything)")
+            view.say("stopping (Ctrl-C again kills what still runs)")
             raise
         view.close()
-        console.print(summary.for_people())
+        console.print(summary.as_text())
         if args.screenshot:
-            _save_picture(args.screenshot, summary, _headline(args))
+            save_screenshot(args.screenshot, summary, _headline(args))
+        elif summary.good:
+            console.print(next_steps(program()))
     if args.json:
         print(summary.as_json(), flush=True)
     return 0 if summary.good else 1
 
 
-class _Demo:
+class _DemoRun:
     def __init__(
         self,
         args: argparse.Namespace,
@@ -103,100 +107,111 @@ class _Demo:
         self._clock = clock
         self._source = "tweets"
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamlabel-")))
-        self._helpers = Helpers(self._folder, stack, interrupts)
+        self._helpers = Helpers(self._folder, stack, interrupts, clock, view.wait)
+        self._left_out = 0
 
     def run(self) -> Summary:
         kafka, names = self._broker_and_topics()
         records = self._records()
         if self._args.model == "bundled":
-            self._view.say("preparing the bundled model (kept for the next time)")
+            self._view.say("preparing the bundled model (cached for the next run)")
             self._helpers.prepare_model(self._cache_dir)
         workers = self._start_workers(kafka, names)
         tally = self._stream(kafka, names, records, workers)
         if self._args.keep:
             self._stay(workers)
-        self._view.say("stopping the workers, auditing the topics")
+        self._view.say("stopping the workers and auditing the topics")
         workers.stop()
         audit = self._audit(kafka, names)
-        return Summary(audit, tally, tuple(tally.surprises()), {"posts": self._source})
+        extra = {"posts": self._source, "posts_left_out": self._left_out}
+        return Summary(audit, tally, tuple(tally.surprises()), self._args.rate, extra)
 
-    def _broker_and_topics(self) -> tuple[KafkaSettings, _Names]:
+    def _broker_and_topics(self) -> tuple[KafkaSettings, _TopicNames]:
         external = read_environment("KAFKA_BOOTSTRAP_SERVERS")
         if external:
             self._view.say(f"using the broker at {external}")
-            suffix = f".demo-{uuid.uuid4().hex[:8]}"  # a rerun, or two at once, must not meet
+            suffix = f".demo-{uuid.uuid4().hex[:8]}"  # each run gets topics of its own
         else:
             self._view.say("starting the embedded broker")
             broker = self._stack.enter_context(EmbeddedBroker(clock=self._clock))
             self._interrupts.on_second(broker.kill)
             suffix = ""
         kafka = KafkaSettings(bootstrap_servers=external or broker.bootstrap_servers)
-        names = _Names(
+        names = _TopicNames(
             f"texts.in{suffix}", f"texts.labelled{suffix}", f"texts.dead{suffix}", f"demo{suffix}"
         )
         partitions = dict.fromkeys((names.input, names.output, names.dead), PARTITIONS)
-        made = sample_topics(kafka, partitions, names.group, keep=not external)
-        self._stack.enter_context(made)
+        topics = sample_topics(kafka, partitions, names.group, keep=not external)
+        self._stack.enter_context(topics)
         return kafka, names
 
     def _records(self) -> list[SampleRecord]:
-        posts = self._posts()
-        number = self._args.posts or len(posts)
+        rated = self._posts()
+        posts = allowed(rated)
+        self._left_out = len(rated) - len(posts)
+        if self._left_out:
+            posts_left_out = counted(self._left_out, "post")
+            self._view.say(f"leaving out {posts_left_out} with slurs or sexual words")
+        number = self._args.posts or min(DEFAULT_POSTS, len(posts))
         return sample_stream(posts, number, InputSettings().max_bytes)
 
     def _posts(self) -> list[RatedText]:
-        if self._args.screenshot:  # the picture is ours to publish, the tweets are not
+        if self._args.screenshot:  # a published picture can't show other people's tweets
             self._source = "fallback"
             return fallback_posts()
-        self._view.say("getting the rated tweets (kept for the next time)")
+        self._view.say("getting the rated tweets (cached for the next run)")
         try:
             return self._helpers.tweets(self._cache_dir)
         except SampleUnavailable as error:
-            self._view.say(f"no tweets: {error}; taking the posts that come with streamlabel")
+            self._view.say(f"can't get the tweets ({error}); using the posts of the package")
             self._source = "fallback"
             return fallback_posts()
 
-    def _start_workers(self, kafka: KafkaSettings, names: _Names) -> DemoWorkers:
+    def _start_workers(self, kafka: KafkaSettings, names: _TopicNames) -> DemoWorkers:
         number = self._args.workers
-        self._view.say(f"starting {number} worker{'s' if number > 1 else ''}")
+        self._view.say(f"starting {counted(number, 'worker')}")
         flags = names.flags() | {
             "--bootstrap-servers": kafka.bootstrap_servers,
             "--group-id": names.group,
             "--model": self._args.model,
             "--model-cache-dir": str(self._cache_dir),
-            # Processes that all take all cores would only wait for each other.
+            # Workers that each use every core would wait for each other.
             "--model-threads": str(max(1, (os.cpu_count() or 1) // number)),
             "--delivery": self._args.delivery,
             "--log-format": "json",
         }
         if not read_environment("KAFKA_BOOTSTRAP_SERVERS"):
             flags |= needed_flags()
-        # The posts are public ones, and the page is for whoever started the demo.
+        # The posts are public, and only this machine can reach the page.
         command = [*run_command(flags), "--http-show-texts"]
         workers = DemoWorkers(command, self._folder, self._interrupts, self._clock)
         self._stack.callback(workers.end)
         workers.start(number)
-        workers.wait_until_ready()
+        workers.wait_until_ready(lambda waited: self._view.wait("loading the model", waited))
         if number > 1 and not read_environment("KAFKA_BOOTSTRAP_SERVERS"):
-            # The embedded broker ends everybody's generation, and with it the right to commit,
-            # the moment a member joins: let the last one's rebalance pass before the stream.
+            # The embedded broker ends the generation of all members, and with it their right to
+            # commit, as soon as one joins: wait for the last rebalance before sending.
             self._interrupts.sleep(_SETTLE_S)
         if self._args.keep:
-            self._say_where(workers)
+            self._say_urls(workers)
         return workers
 
     def _stream(
-        self, kafka: KafkaSettings, names: _Names, records: list[SampleRecord], workers: DemoWorkers
+        self,
+        kafka: KafkaSettings,
+        names: _TopicNames,
+        records: list[SampleRecord],
+        workers: DemoWorkers,
     ) -> Tally:
         tally = Tally(records, self._clock, self._unseen())
         producer = self._stack.enter_context(SampleProducer(kafka, names.input))
         tail = self._stack.enter_context(Tail(kafka, [names.output, names.dead], self._clock))
-        stream = Feed(tally, producer, tail, self._args.rate, self._clock)
+        feed = SampleFeed(tally, producer, tail, self._args.rate, self._clock)
         while not tally.finished:
             workers.check()
             try:
                 with self._interrupts.allowed():
-                    stream.step()
+                    feed.step()
                     self._view.show(tally)
             except StreamlabelError:
                 self._view.close()
@@ -206,7 +221,7 @@ class _Demo:
         return tally
 
     def _unseen(self) -> Callable[[str], bool] | None:
-        """Most of the tweets were in the bundled model's training: the summary tells them apart."""
+        """Return a test for texts that the bundled model, trained on most tweets, has not seen."""
         if self._args.model != "bundled" or self._source == "fallback":
             return None
         from worker.inference.bundled.corpus import part_of
@@ -215,7 +230,7 @@ class _Demo:
 
     def _stay(self, workers: DemoWorkers) -> None:
         self._view.close()
-        self._say_where(workers)
+        self._say_urls(workers)
         self._view.say("staying up until Ctrl-C")
 
         def wait() -> None:
@@ -224,24 +239,24 @@ class _Demo:
 
         self._interrupts.repeat_until_signal(wait)
 
-    def _say_where(self, workers: DemoWorkers) -> None:
+    def _say_urls(self, workers: DemoWorkers) -> None:
         for url in workers.urls:
             self._view.say(
                 f"{url}/ is its live page (metrics and health: /metrics, /readyz, /livez)"
             )
 
-    def _audit(self, kafka: KafkaSettings, names: _Names) -> dict[str, Any]:
+    def _audit(self, kafka: KafkaSettings, names: _TopicNames) -> dict[str, Any]:
         flags = names.flags() | {
             "--bootstrap-servers": kafka.bootstrap_servers,
             "--group-id": names.group,
             "--delivery": self._args.delivery,
-            "--allow-duplicates": "0",  # nothing was killed here
+            "--allow-duplicates": "0",  # no worker was killed, so none may occur
         }
-        words = [word for pair in flags.items() for word in pair]
-        command = ["-P", "-m", "worker", "audit", "--json", "--to-end", *words]
-        _, lines = self._helpers.output_of(command)
-        found: dict[str, Any] = json.loads(lines[-1])
-        return found
+        arguments = [argument for pair in flags.items() for argument in pair]
+        command = ["-P", "-m", "worker", "audit", "--json", "--to-end", *arguments]
+        _, lines = self._helpers.output_of("auditing", command)
+        audit: dict[str, Any] = json.loads(lines[-1])
+        return audit
 
 
 def _view(console: Console, clock: SystemClock, args: argparse.Namespace) -> View:
@@ -251,20 +266,9 @@ def _view(console: Console, clock: SystemClock, args: argparse.Namespace) -> Vie
 
 
 def _headline(args: argparse.Namespace) -> str:
-    workers = f"{args.workers} worker{'s' if args.workers > 1 else ''}"
+    workers = counted(args.workers, "worker")
     broker = "embedded broker"
     if read_environment("KAFKA_BOOTSTRAP_SERVERS"):
         broker = "your broker"
-    promise = args.delivery.replace("_", " ")
-    return f"streamlabel demo · {workers} · {Path(args.model).name} model · {promise} · {broker}"
-
-
-def _save_picture(path: Path, summary: Summary, headline: str) -> None:
-    recorder = Console(
-        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor"
-    )
-    recorder.print(frame(summary.tally, headline))
-    recorder.print(summary.for_people())
-    drawn = recorder.export_svg(title="streamlabel demo")
-    # The exporter links fonts on a foreign host; the reader's own monospace font will do.
-    path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
+    delivery = args.delivery.replace("_", " ")
+    return f"streamlabel demo · {workers} · {Path(args.model).name} model · {delivery} · {broker}"

@@ -1,7 +1,9 @@
 """The sample stream: rated posts as records, with every kind of broken record among them.
 
-Owns: keys, JSON values, which records are broken and the reason each must be dead-lettered with.
-Pure and deterministic. Runs on: any thread. Must not import: kafka, torch.
+Owns: keys, JSON values, the broken records and the expected dead-letter reason of each; pure and
+    deterministic.
+Thread: any.
+Must not import: kafka, torch.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from worker.demo.posts import RatedText
 
 _AUTHORS: Final = 600
 
-PARTITIONS = 6  # of the demo's topics
+DEFAULT_POSTS: Final = 3_000  # half a minute at the default rate
+PARTITIONS: Final = 6  # of each of the demo's topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,10 @@ class SampleRecord:
     """One record to send.
 
     Attributes:
-        value: bytes as they go to the broker; None is a null value.
-        text: what to show of it to a person; untrusted.
-        valence: the human raters' mean, -4..4; None where nobody rated it.
-        expected: the reason of the dead letter that it must become; None: it must be labelled.
+        value: the bytes to send; None is a null value.
+        text: the text to display; untrusted.
+        valence: the human raters' mean, -4..4; None if the record is not a rated post.
+        expected: the reason of the dead letter that it must become; None if it must be labelled.
     """
 
     key: bytes
@@ -40,24 +43,24 @@ class SampleRecord:
 
 
 def sample_stream(posts: Sequence[RatedText], number: int, max_bytes: int) -> list[SampleRecord]:
-    """`number` posts with the broken and the odd records spread evenly among them.
+    """Return `number` posts, with the broken and the odd records spread evenly among them.
 
     Args:
-        posts: at least one; repeated under new ids where more are wanted.
-        number: posts to send, the special records not counted.
+        posts: at least one; repeated under new ids if there are fewer than `number`.
+        number: posts to send, special records excluded.
         max_bytes: the worker's `input.max_bytes`; one record is a byte larger.
     """
     plain = [_record(post) for post in islice(_repeated(posts), number)]
     special = [*_broken(max_bytes), *_odd()]
     mixed: list[SampleRecord] = []
-    for at, record in enumerate(special):
-        start, end = (len(plain) * step // len(special) for step in (at, at + 1))
+    for index, record in enumerate(special):
+        start, end = (len(plain) * step // len(special) for step in (index, index + 1))
         mixed += [record, *plain[start:end]]
     return mixed
 
 
 def author_of(post_id: str) -> str:
-    """The same post always has the same author; few authors write much and many write little."""
+    """Return a post's author, always the same one; a few authors write most of the posts."""
     digest = hashlib.sha256(post_id.encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
     return f"author-{int(_AUTHORS * share**3):03d}"
@@ -77,19 +80,23 @@ def _record(post: RatedText) -> SampleRecord:
 
 
 def _broken(max_bytes: int) -> Iterable[SampleRecord]:
-    """Each row of the table of bad input, once."""
-    why = DeadLetterReason
+    """Yield one record for each kind of bad input."""
+    reasons = DeadLetterReason
     padding = max_bytes + 1 - len(_json({"text": ""}))
     bodies: list[tuple[str, DeadLetterReason, bytes | None]] = [
-        ("not UTF-8", why.NOT_UTF8, b'{"id": "broken-1", "text": "caf\xe9 au lait"}'),
-        ("not JSON", why.NOT_JSON, b'{"id": "broken-2", "text": "cut off he'),
-        ("JSON, no object", why.NOT_AN_OBJECT, _json(["broken-3", "a list, and no object"])),
-        ("path missing", why.PATH_MISSING, _json({"id": "broken-4", "txt": "wrong member"})),
-        ("text no string", why.NOT_A_STRING, _json({"id": "broken-5", "text": 42})),
-        ("text empty", why.EMPTY_TEXT, _json({"id": "broken-6", "text": ""})),
-        ("text blank", why.EMPTY_TEXT, _json({"id": "broken-7", "text": " \n\u2003\t"})),
-        ("null value", why.NULL_VALUE, None),
-        ("over input.max_bytes", why.TOO_LARGE, _json({"text": "x" * padding})),
+        ("not UTF-8", reasons.NOT_UTF8, b'{"id": "broken-1", "text": "caf\xe9 au lait"}'),
+        ("not JSON", reasons.NOT_JSON, b'{"id": "broken-2", "text": "cut off he'),
+        (
+            "JSON, not an object",
+            reasons.NOT_AN_OBJECT,
+            _json(["broken-3", "a list, not an object"]),
+        ),
+        ("path missing", reasons.PATH_MISSING, _json({"id": "broken-4", "txt": "wrong member"})),
+        ("text not a string", reasons.NOT_A_STRING, _json({"id": "broken-5", "text": 42})),
+        ("text empty", reasons.EMPTY_TEXT, _json({"id": "broken-6", "text": ""})),
+        ("text blank", reasons.EMPTY_TEXT, _json({"id": "broken-7", "text": " \n\u2003\t"})),
+        ("null value", reasons.NULL_VALUE, None),
+        ("over input.max_bytes", reasons.TOO_LARGE, _json({"text": "x" * padding})),
     ]
     for kind, reason, value in bodies:
         key = author_of(kind).encode()
@@ -97,7 +104,7 @@ def _broken(max_bytes: int) -> Iterable[SampleRecord]:
 
 
 def _odd() -> Iterable[SampleRecord]:
-    """Unpleasant, but within the contract: each must come out labelled."""
+    """Yield unusual but valid records; each must be labelled."""
     surrogate = b'{"id": "odd-1", "text": "half an emoji \\ud83d is a good start"}'
     duplicate = b'{"id": "odd-2", "text": 7, "text": "the last one counts, which is great"}'
     texts = [

@@ -1,7 +1,9 @@
-"""What the demo has sent and what came back for it.
+"""Counts the demo's records: which were sent, and the outcome of each.
 
-Owns: the match of every input record with its outcomes, and the numbers made from it. Knows the
-wire contract alone, as any reader of the topics would. Runs on: the demo's main thread.
+It knows the wire contract only, as any reader of the topics does.
+
+Owns: the match of every input record with its outcome, and the figures computed from it.
+Thread: main.
 Must not import: kafka, torch.
 """
 
@@ -21,7 +23,7 @@ from worker.core.records import RawRecord
 from worker.demo.sample import SampleRecord
 
 _RATE_WINDOW_S: Final = 3.0
-_SHOWN: Final = 8
+_RECENT_RESULTS: Final = 8
 _CLEAR_VALENCE: Final = 1.0
 
 Coordinates = tuple[int, int]  # partition and offset in the input topic
@@ -29,7 +31,7 @@ Coordinates = tuple[int, int]  # partition and offset in the input topic
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One result as the view shows it; `text` is untrusted."""
+    """One result for the screen; `text` is untrusted."""
 
     text: str
     label: str
@@ -37,11 +39,12 @@ class Labelled:
 
 
 class Tally:
-    """The state of one demo, fed by `Stream`, read by the view and the summary.
+    """The counts of one demo: `SampleFeed` updates them, view and summary read them.
 
     Args:
-        records: what is sent.
-        unseen: tells the texts that the model was not trained on; None where nobody knows.
+        records: the records to send.
+        clock: for rates, times and latencies.
+        unseen: returns whether the model was not trained on a text; None if that is unknown.
     """
 
     def __init__(
@@ -55,12 +58,12 @@ class Tally:
         self.sent = 0
         self.labels: Counter[str] = Counter()
         self.reasons: Counter[DeadLetterReason] = Counter()
-        self.last: deque[Labelled] = deque(maxlen=_SHOWN)
+        self.last: deque[Labelled] = deque(maxlen=_RECENT_RESULTS)
         self.latencies_ms: list[int] = []
         self.seconds = 0.0  # from the first record sent to the last outcome read
         self._clock = clock
         self._started: float | None = None
-        self._placed: dict[Coordinates, int] = {}
+        self._acknowledged: dict[Coordinates, int] = {}
         self._outcomes: dict[Coordinates, Labelled | DeadLetterReason] = {}
         self._waiting: set[Coordinates] = set()
         self._recent: deque[tuple[float, int]] = deque()
@@ -72,49 +75,49 @@ class Tally:
 
     @property
     def answered(self) -> int:
-        """Records with an outcome."""
+        """Records that have an outcome."""
         return len(self._outcomes)
 
     @property
     def waiting(self) -> int:
-        """Records that the broker has and that have no outcome yet: the lag."""
+        """Records that the broker has acknowledged and that have no outcome yet: the lag."""
         return len(self._waiting)
 
     @property
     def finished(self) -> bool:
-        """Whether every record is with the broker and has an outcome."""
-        return len(self._placed) == self.total and not self._waiting
+        """True once the broker has every record and each has an outcome."""
+        return len(self._acknowledged) == self.total and not self._waiting
 
     def note_sent(self) -> None:
-        """One more record was handed to the producer."""
+        """Count a record that is handed to the producer."""
         self._started = self._clock.monotonic() if self._started is None else self._started
         self.sent += 1
 
     def note_acknowledged(self, index: int, partition: int, offset: int) -> None:
-        """The broker has put `records[index]` at these coordinates."""
-        self._placed[partition, offset] = index
+        """Note the coordinates that the broker gave to `records[index]`."""
+        self._acknowledged[partition, offset] = index
         if (partition, offset) not in self._outcomes:
             self._waiting.add((partition, offset))
 
     def note_outcome(self, record: RawRecord) -> None:
-        """A result or a dead letter was read; repeats are the audit's business."""
+        """Note a result or a dead letter; duplicates are ignored, the audit counts them."""
         context = dict(record.headers).get(DEAD_LETTER_HEADER)
         outcome: Labelled | DeadLetterReason
         if context is not None:
-            letter = DeadLetter.model_validate_json(context)
-            source, outcome = letter.source, letter.reason
+            dead_letter = DeadLetter.model_validate_json(context)
+            source, outcome = dead_letter.source, dead_letter.reason
         else:
             result = Classification.model_validate_json(record.value or b"")
             source = result.source
-            place = self._placed.get((source.partition, source.offset))
-            text = "" if place is None else self.records[place].text
+            index = self._acknowledged.get((source.partition, source.offset))
+            text = "" if index is None else self.records[index].text
             outcome = Labelled(text, result.label, result.score)
-        here = (source.partition, source.offset)
-        if here not in self._outcomes:
-            self._count(here, outcome, source.timestamp_ms)
+        coordinates = (source.partition, source.offset)
+        if coordinates not in self._outcomes:
+            self._count(coordinates, outcome, source.timestamp_ms)
 
     def rate(self) -> float:
-        """Outcomes a second, over the last few seconds."""
+        """Return outcomes a second, over the last few seconds."""
         now = self._clock.monotonic()
         self._recent.append((now, self.answered))
         while self._recent[0][0] < now - _RATE_WINDOW_S:
@@ -123,21 +126,36 @@ class Tally:
         return (after - before) / (now - then) if now > then else 0.0
 
     def texts_per_second(self) -> float:
-        """Outcomes a second, over the whole run."""
+        """Return outcomes a second, over the whole run."""
         return self.answered / self.seconds if self.seconds else 0.0
 
+    def elapsed_s(self) -> float:
+        """Return the seconds since the first record was sent, or of the whole run at its end."""
+        if self.finished or self._started is None:
+            return self.seconds
+        return self._clock.monotonic() - self._started
+
+    def remaining_s(self) -> float | None:
+        """Return the seconds left at the mean speed so far, or None before the first outcome."""
+        if not self.answered:
+            return None
+        return self.elapsed_s() * (self.total - self.answered) / self.answered
+
     def latency_ms(self, share: float) -> float | None:
-        """The time that this share of the records took at most, from their timestamp to us."""
+        """Return a percentile of the time from a record's timestamp until its outcome was read."""
         if not self.latencies_ms:
             return None
         ordered = sorted(self.latencies_ms)
         return float(ordered[max(0, math.ceil(share * len(ordered)) - 1)])
 
     def agreement(self, *, unseen: bool = False) -> tuple[int, int]:
-        """Clear posts on whose side of zero model and raters agree, and all clear posts.
+        """Return the number of clear posts that model and raters agree on, and of all clear posts.
 
-        RecentPosts are clear from a valence of 1 on, either way. None is clear for a model whose labels
-        are not POSITIVE and NEGATIVE. `unseen`: only posts that the model was not trained on.
+        A post is clear if its valence is at least 1 or at most -1. A model with labels other than
+        POSITIVE and NEGATIVE has no clear posts.
+
+        Args:
+            unseen: count only posts that the model was not trained on.
         """
         sides = {"POSITIVE": 1.0, "NEGATIVE": -1.0}
         votes = [
@@ -150,23 +168,25 @@ class Tally:
         return sum(votes), len(votes)
 
     def surprises(self) -> list[str]:
-        """Records whose outcome is not the expected one, in words, without their text."""
-        found = []
+        """Describe every record with an unexpected outcome, without its text."""
+        surprises = []
         for record, outcome in self._matched():
-            got = None if isinstance(outcome, Labelled) else outcome
-            if got != record.expected:
-                wanted = record.expected or "a label"
-                found.append(f"expected {wanted}, got {got or 'a label'}")
-        return found
+            reason = None if isinstance(outcome, Labelled) else outcome
+            if reason != record.expected:
+                expected = record.expected or "a label"
+                surprises.append(f"expected {expected}, got {reason or 'a label'}")
+        return surprises
 
     def _matched(self) -> Iterator[tuple[SampleRecord, Labelled | DeadLetterReason]]:
-        for here, index in self._placed.items():
-            if here in self._outcomes:
-                yield self.records[index], self._outcomes[here]
+        for coordinates, index in self._acknowledged.items():
+            if coordinates in self._outcomes:
+                yield self.records[index], self._outcomes[coordinates]
 
-    def _count(self, here: Coordinates, outcome: Labelled | DeadLetterReason, sent_ms: int) -> None:
-        self._outcomes[here] = outcome
-        self._waiting.discard(here)
+    def _count(
+        self, coordinates: Coordinates, outcome: Labelled | DeadLetterReason, sent_ms: int
+    ) -> None:
+        self._outcomes[coordinates] = outcome
+        self._waiting.discard(coordinates)
         self.latencies_ms.append(max(0, self._clock.wall_ms() - sent_ms))
         self.seconds = self._clock.monotonic() - (self._started or 0.0)
         if isinstance(outcome, Labelled):

@@ -1,6 +1,7 @@
 """The demo's workers: real `streamlabel run` processes, as in production.
 
-Owns: their command lines, ports, logs and ends. Runs on: the demo's main thread.
+Owns: their command lines, ports, logs and shutdown.
+Thread: main.
 Must not import: kafka, torch.
 """
 
@@ -12,7 +13,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,14 +23,14 @@ from worker.errors import Fatal
 from worker.processes import Interrupts, finish, last_lines, spawn, terminate
 from worker.settings import child_environment
 
-_READY_TIMEOUT_S: Final = 300.0  # loading torch takes a slow machine its time
+_READY_TIMEOUT_S: Final = 300.0  # loading torch is slow on a slow machine
 _ANSWER_TIMEOUT_S: Final = 2.0
-_STOP_TIMEOUT_S: Final = 40.0  # more than the workers' own `shutdown_timeout`
-_LOADING_STOP_TIMEOUT_S: Final = 2.0  # one that is still loading has nothing to drain
+_STOP_TIMEOUT_S: Final = 40.0  # longer than the workers' own `shutdown_timeout`
+_LOADING_STOP_TIMEOUT_S: Final = 2.0  # a worker that is still loading has nothing to drain
 
 
 @dataclass
-class _Worker:
+class _DemoWorker:
     name: str
     port: int
     log: Path
@@ -38,12 +39,12 @@ class _Worker:
 
 
 class DemoWorkers:
-    """As many workers of one group as wanted.
+    """Worker processes of one consumer group.
 
     Args:
-        command: how to start one, without its own port.
+        command: Python's arguments for one worker, without its port.
         folder: for their logs.
-        interrupts: lets Ctrl-C end the waits here.
+        interrupts: lets Ctrl-C end a wait.
         clock: paces the waits.
     """
 
@@ -54,15 +55,15 @@ class DemoWorkers:
         self._folder = folder
         self._interrupts = interrupts
         self._clock = clock
-        self._all: list[_Worker] = []
+        self._workers: list[_DemoWorker] = []
 
     @property
     def urls(self) -> list[str]:
-        """Where each worker shows its metrics and health."""
-        return [f"http://127.0.0.1:{worker.port}" for worker in self._all]
+        """Base URL of each worker's metrics, health and live page."""
+        return [f"http://127.0.0.1:{worker.port}" for worker in self._workers]
 
     def start(self, number: int) -> None:
-        """Start all; they load their models side by side."""
+        """Start `number` workers; they load their models concurrently."""
         for index in range(number):
             name = f"worker {index + 1}" if number > 1 else "the worker"
             port, log = _free_port(), self._folder / f"worker-{index + 1}.log"
@@ -70,67 +71,84 @@ class DemoWorkers:
             with log.open("wb") as output:
                 process = spawn(command, output, child_environment(TMPDIR=str(self._folder)))
             self._interrupts.on_second(process.kill)
-            self._all.append(_Worker(name, port, log, process))
+            self._workers.append(_DemoWorker(name, port, log, process))
 
-    def wait_until_ready(self) -> None:
-        """Return when each answers that it takes records. Raises Fatal where one does not."""
-        deadline = self._clock.monotonic() + _READY_TIMEOUT_S
-        while not all(self._is_ready(worker) for worker in self._all):
+    def wait_until_ready(self, progress: Callable[[float], None] = lambda _: None) -> None:
+        """Wait until every worker reports that it is ready. Raises Fatal if one does not.
+
+        Args:
+            progress: called with the seconds waited so far, about ten times a second.
+        """
+        started = self._clock.monotonic()
+        while not all(self._is_ready(worker) for worker in self._workers):
             self.check()
-            if self._clock.monotonic() > deadline:
-                slow = next(worker for worker in self._all if not worker.ready)
-                raise Fatal(f"{slow.name} is not ready; its log ends:\n{last_lines(slow.log)}")
+            waited = self._clock.monotonic() - started
+            if waited > _READY_TIMEOUT_S:
+                slow = next(worker for worker in self._workers if not worker.ready)
+                raise Fatal(
+                    f"{slow.name} is not ready after {_READY_TIMEOUT_S:.0f} s; its log ends:\n"
+                    f"{last_lines(slow.log)}"
+                )
+            progress(waited)
             self._interrupts.sleep(0.1)
 
     def check(self) -> None:
-        """Raise Fatal, with the end of its log, where a worker has ended by itself."""
-        for worker in self._all:
+        """Raise Fatal, with the end of its log, if a worker has exited."""
+        for worker in self._workers:
             code = worker.process.poll()
             if code is not None:
-                raise Fatal(f"{worker.name} ended with {code}; its log:\n{last_lines(worker.log)}")
+                raise Fatal(
+                    f"{worker.name} exited with code {code}; its log ends:\n"
+                    f"{last_lines(worker.log)}"
+                )
 
     def metric(self, name: str) -> list[float | None]:
-        """Each worker's value of a metric without labels; None where its /metrics has none."""
+        """Return each worker's value of a metric without labels, or None if it lacks the metric."""
         line = re.compile(rf"^{name} (\S+)$", re.MULTILINE)
-        found = (line.search(_get(worker.port, "/metrics")[1]) for worker in self._all)
-        return [float(told[1]) if told else None for told in found]
+        matches = (line.search(_get(worker.port, "/metrics")[1]) for worker in self._workers)
+        return [float(match[1]) if match else None for match in matches]
 
     def logs(self) -> str:
-        """The end of each log."""
-        return "\n".join(f"{w.name}'s log ends:\n{last_lines(w.log)}" for w in self._all)
+        """Return the end of each log."""
+        return "\n".join(f"{w.name}'s log ends:\n{last_lines(w.log)}" for w in self._workers)
 
     def stop(self) -> None:
-        """Ask all to drain and leave the group. Raises Fatal where one does not end with 0."""
+        """Drain and stop every worker. Raises Fatal if an exit code is not 0."""
         self.end()
-        for worker in self._all:
+        for worker in self._workers:
             code = worker.process.returncode
             if code:
-                log = last_lines(worker.log)
-                raise Fatal(f"{worker.name} was told to stop and ended with {code}:\n{log}")
-        self._all.clear()
+                raise Fatal(
+                    f"{worker.name} exited with code {code} when asked to stop; its log ends:\n"
+                    f"{last_lines(worker.log)}"
+                )
+        self._workers.clear()
 
     def end(self) -> None:
-        """End all, kindly at first; calling it again does nothing."""
-        for worker in self._all:
+        """Terminate every worker, and kill those that outlast the timeout; idempotent."""
+        for worker in self._workers:
             terminate(worker.process)
-        begun = self._clock.monotonic()
-        for worker in self._all:
+        started = self._clock.monotonic()
+        for worker in self._workers:
             grace = _STOP_TIMEOUT_S if worker.ready else _LOADING_STOP_TIMEOUT_S
-            finish(worker.process, max(0.0, begun + grace - self._clock.monotonic()))
+            finish(worker.process, max(0.0, started + grace - self._clock.monotonic()))
 
-    def _is_ready(self, worker: _Worker) -> bool:
+    def _is_ready(self, worker: _DemoWorker) -> bool:
         worker.ready = worker.ready or _answers_ready(worker.port)
         return worker.ready
 
 
 def run_command(flags: dict[str, str]) -> list[str]:
-    """`python -m worker run` with these flags; no `worker/` of the current folder runs instead."""
+    """Return Python's arguments for `streamlabel run` with these flags.
+
+    `-P` keeps a `worker/` of the current folder from being imported instead.
+    """
     return ["-P", "-m", "worker", "run", *(part for pair in flags.items() for part in pair)]
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        return int(opened.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def _answers_ready(port: int) -> bool:
@@ -141,9 +159,9 @@ def _answers_ready(port: int) -> bool:
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
-    # Not urllib: a proxy in the environment is not meant for this machine.
+    # Not urllib, which would use a proxy of the environment even for this machine.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_TIMEOUT_S)
     with contextlib.closing(connection):
         connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        response = connection.getresponse()
+        return response.status, response.read().decode()

@@ -1,8 +1,8 @@
-"""FastStream: batches of a subscriber through `pipeline()`, published as a batch.
+"""FastStream with `pipeline()`: a batch subscriber that publishes in batches.
 
-As recommended: `batch=True` for throughput, on both sides (https://faststream.ag2.ai, "Batch
-Subscriber", "Publishing in Batches"), and `NACK_ON_ERROR`, which that page on acknowledgement names
-for at least once: the default commits before the work is done.
+As the documentation recommends: `batch=True` for throughput on both sides
+(https://faststream.ag2.ai, "Batch Subscriber", "Publishing in Batches"), and `NACK_ON_ERROR` for at
+least once ("Acknowledgement"); the default commits before the work is done.
 """
 
 import argparse
@@ -38,11 +38,11 @@ publisher = broker.publisher(args.output, batch=True)
 )
 async def label(messages: list[dict[str, Any]], polled: KafkaMessage) -> None:
     texts = [message["text"] for message in messages]
-    # In a thread: heartbeats are sent from the event loop.
-    found = await asyncio.to_thread(classify, texts, truncation=True)
-    keyed = zip(polled.raw_message, found, strict=True)
+    # In a thread, because the event loop sends the heartbeats.
+    results = await asyncio.to_thread(classify, texts, truncation=True)
+    pairs = zip(polled.raw_message, results, strict=True)
     await publisher.publish(
-        *(KafkaPublishMessage(labels, key=record.key) for record, labels in keyed)
+        *(KafkaPublishMessage(labels, key=record.key) for record, labels in pairs)
     )
 
 

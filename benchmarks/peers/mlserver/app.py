@@ -1,10 +1,10 @@
-"""MLServer with its Hugging Face runtime and adaptive batching, fed by a small consumer loop.
+"""MLServer with its Hugging Face runtime and adaptive batching, called by a small consumer loop.
 
-As recommended: adaptive batching by `max_batch_size` and `max_batch_time`, which have no defaults to
-go by (https://docs.seldon.ai/mlserver, "Adaptive Batching"), and inference in a process of its own,
-which is the server's default ("Parallel Inference"). The loop sends one request a text, so that the
-server can batch as it is made to, and keeps three batches' worth under way, so that it always can.
-MLServer's own Kafka endpoint takes whole inference requests, and not records that hold a text.
+As the documentation recommends: adaptive batching with `max_batch_size` and `max_batch_time`, which
+have no defaults (https://docs.seldon.ai/mlserver, "Adaptive Batching"), and inference in a separate
+process, the server's default ("Parallel Inference"). The loop sends a request for each text, which
+the server batches, and keeps three batches of requests in flight. MLServer's own Kafka endpoint
+accepts inference requests only, not records with a text.
 """
 
 import argparse
@@ -22,21 +22,21 @@ import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 BATCH = 32
-UNDER_WAY = 3  # one that is computed, one that waits, one that is sent
-PATIENCE = 300  # seconds for the server to load the model
+MAX_IN_FLIGHT = 3  # batches: one is computed, one waits, one is sent
+READY_TIMEOUT_S = 300  # includes loading the model
 
-# A batch of requests has one set of parameters, the model's own: all labels instead of the best.
+# All requests of a batch share the model's parameters: return all labels instead of the best.
 CONFIG = {"return_all_scores": True}
-# The runtime takes a padding token of id 0, which BERT's is, for none, and then calls the model text
-# by text (its issue 2251). Padding is masked, so any other token does as well.
+# The runtime mistakes a padding token of id 0, such as BERT's, for none, and then calls the model
+# text by text (its issue 2251). Padding is masked, so any other token gives the same result.
 PADDING = {"pad_token": "[SEP]"}
-# DistilBERT in the transformers that the runtime still works with takes no segment ids, which BERT's
-# tokenizer makes; without them BERT takes them to be zero, as they are for one text.
+# In the transformers release that the runtime works with, DistilBERT takes no segment ids, which
+# BERT's tokenizer returns. Without them BERT assumes zero, the right value for a single text.
 INPUTS = {"model_input_names": ["input_ids", "attention_mask"]}
 
 
 def checkpoint(folder: Path, model: Path) -> Path:
-    """The model as it is, but for the workarounds above."""
+    """Link to the model's files, with the workarounds above applied."""
     folder.mkdir()
     for file in model.iterdir():
         (folder / file.name).symlink_to(file)
@@ -45,9 +45,9 @@ def checkpoint(folder: Path, model: Path) -> Path:
         ("tokenizer_config.json", PADDING | INPUTS),
         ("special_tokens_map.json", PADDING),
     ):
-        told = json.loads((model / name).read_text()) | changes
+        document = json.loads((model / name).read_text()) | changes
         (folder / name).unlink()
-        (folder / name).write_text(json.dumps(told))
+        (folder / name).write_text(json.dumps(document))
     return folder
 
 
@@ -71,33 +71,33 @@ def settings(folder: Path, model: Path, ports: list[int]) -> None:
 
 
 def free_ports(number: int) -> list[int]:
-    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in opened]
-    for one in opened:
-        one.close()
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
     return ports
 
 
 async def ready(session: aiohttp.ClientSession, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(PATIENCE):
+    for _ in range(READY_TIMEOUT_S):
         if server.poll() is not None:
-            sys.exit(f"mlserver ended with {server.returncode}")
+            sys.exit(f"mlserver exited with code {server.returncode}")
         try:
-            async with session.get("/v2/models/labels/ready") as answer:
-                if answer.ok:
+            async with session.get("/v2/models/labels/ready") as response:
+                if response.ok:
                     return
         except aiohttp.ClientError:
             pass
         await asyncio.sleep(1)
-    sys.exit("mlserver is not ready")
+    sys.exit(f"mlserver is not ready after {READY_TIMEOUT_S} s")
 
 
 async def infer(session: aiohttp.ClientSession, record: Any) -> bytes:
     text = json.loads(record.value)["text"]
     array = {"name": "array_inputs", "shape": [1], "datatype": "BYTES", "data": [text]}
-    async with session.post("/v2/models/labels/infer", json={"inputs": [array]}) as answer:
-        answer.raise_for_status()
-        (output,) = (await answer.json())["outputs"]
+    async with session.post("/v2/models/labels/infer", json={"inputs": [array]}) as response:
+        response.raise_for_status()
+        (output,) = (await response.json())["outputs"]
     return str(output["data"][0]).encode()
 
 
@@ -111,24 +111,24 @@ async def serve(args: argparse.Namespace, session: aiohttp.ClientSession) -> Non
         **options,
     )
     producer = AIOKafkaProducer(acks="all", **options)
-    under_way: deque[tuple[list[Any], asyncio.Future[list[bytes]]]] = deque()
+    in_flight: deque[tuple[list[Any], asyncio.Future[list[bytes]]]] = deque()
     async with consumer, producer:
         while True:
-            patience = 0 if under_way else 200
-            polled = await consumer.getmany(timeout_ms=patience, max_records=BATCH)
+            timeout_ms = 0 if in_flight else 200
+            polled = await consumer.getmany(timeout_ms=timeout_ms, max_records=BATCH)
             records = [record for part in polled.values() for record in part]
             if records:
-                asked = asyncio.gather(*(infer(session, record) for record in records))
-                under_way.append((records, asked))
-            if len(under_way) == UNDER_WAY or (under_way and not records):
-                done, labels = under_way.popleft()
+                requests = asyncio.gather(*(infer(session, record) for record in records))
+                in_flight.append((records, requests))
+            if len(in_flight) == MAX_IN_FLIGHT or (in_flight and not records):
+                done, labels = in_flight.popleft()
                 sent = [
                     await producer.send(args.output, key=record.key, value=value)
                     for record, value in zip(done, await labels, strict=True)
                 ]
-                await asyncio.gather(*sent)  # raises where the broker refused one
-                offsets = {TopicPartition(one.topic, one.partition): one.offset for one in done}
-                await consumer.commit({one: last + 1 for one, last in offsets.items()})
+                await asyncio.gather(*sent)  # raises if the broker refused a record
+                offsets = {TopicPartition(r.topic, r.partition): r.offset + 1 for r in done}
+                await consumer.commit(offsets)
 
 
 async def main() -> None:

@@ -1,8 +1,9 @@
-"""The loop that most people write: kafka-python and transformers' `pipeline()`.
+"""A plain loop of kafka-python and transformers' `pipeline()`.
 
-As recommended: batching is `pipeline()`'s own (https://huggingface.co/docs/transformers, "Pipelines",
-"Batch inference"; that page advises against batches on a CPU, so both are measured), and offsets
-are committed by hand after the results (https://kafka-python.readthedocs.io, `KafkaConsumer`).
+As the documentation recommends: `pipeline()` does the batching
+(https://huggingface.co/docs/transformers, "Pipelines", "Batch inference"; the page advises against
+batches on a CPU, so both are measured), and offsets are committed after the results
+(https://kafka-python.readthedocs.io, `KafkaConsumer`).
 """
 
 import argparse
@@ -39,5 +40,5 @@ while True:
         ]
         producer.flush()
         for future in sent:
-            future.get()  # raises where the broker refused it
+            future.get()  # raises if the broker refused the record
         consumer.commit()

@@ -1,8 +1,9 @@
-"""Quix Streams: one message after the other through `pipeline()`.
+"""Quix Streams with `pipeline()`, one message at a time.
 
-As recommended: at least once, results flushed before the commit every 5 s, all of it the library's
-default (https://quix.io/docs/quix-streams, "Configuration" and "Processing Guarantees"). A batch
-would be a window there, and a window is one key's: these messages each have a key of their own.
+As the documentation recommends: at least once, with results flushed before the commit every 5 s,
+which is the library's default (https://quix.io/docs/quix-streams, "Configuration" and "Processing
+Guarantees"). A batch would be a window, and a window belongs to one key; each of these messages has
+its own key.
 """
 
 import argparse
@@ -24,7 +25,7 @@ app = Application(
     consumer_group=args.group,
     auto_offset_reset="earliest",
     loglevel="WARNING",
-    state_dir=Path(tempfile.gettempdir(), "state"),  # it makes one, though nothing here has state
+    state_dir=Path(tempfile.gettempdir(), "state"),  # created even without state
 )
 
 
