@@ -42,7 +42,7 @@ def _commit_before_acknowledgement() -> None:
     def eager(self: Pipeline, batch: Any) -> bool:
         done = tuple(Encoded(e.record.ref, "", None, b"", [], 0) for e in batch.entries)
         sink: Any = self._sink
-        on_completion = getattr(sink, "_line", sink)._on_completion
+        on_completion = getattr(sink, "_queue", sink)._on_completion
         on_completion(Completion(done, self._clock.monotonic()))
         return offer(self, batch)
 
@@ -80,7 +80,7 @@ def _swallowed_publish_error() -> None:
     start_over = TransactionalSink._start_over
 
     def swallow(self: TransactionalSink, error: Exception) -> Any:
-        held, self._held = tuple(self._held), []
+        held, self._uncommitted = tuple(self._uncommitted), []
         cause = start_over(self, error)
         if disposition(cause) is Disposition.RETRY:
             self._on_completion(Completion(held, 0.0))
@@ -95,8 +95,8 @@ def _order_lost_on_retry() -> None:
 
     def behind(self: TransactionalSink, error: Exception) -> Any:
         cause = start_over(self, error)
-        middle = len(self._held) // 2
-        self._held = self._held[middle:] + self._held[:middle]
+        middle = len(self._uncommitted) // 2
+        self._uncommitted = self._uncommitted[middle:] + self._uncommitted[:middle]
         return cause
 
     TransactionalSink._start_over = behind  # type: ignore[method-assign]

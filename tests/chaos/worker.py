@@ -241,8 +241,8 @@ class CountingSink(KafkaSink):
         super().__init__(*args, **more)
         self._orders = orders
 
-    def _replace_by(self, successor: Publisher) -> None:
+    def _replace_publisher(self, successor: Publisher) -> None:
         self._orders.replaced += 1
         # Of a batch that waits, a part may have been handed over.
-        self._orders.lost += sum(len(batch.unacknowledged) for batch in self._sent)
-        super()._replace_by(successor)
+        self._orders.lost += sum(len(batch.unacknowledged) for batch in self.unacknowledged_batches)
+        super()._replace_publisher(successor)

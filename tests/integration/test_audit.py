@@ -19,7 +19,7 @@ from worker.cli.main import main
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.kafka_io.admin import Admin
-from worker.kafka_io.reader import History
+from worker.kafka_io.reader import TopicReader
 from worker.settings import KafkaSettings
 
 pytestmark = pytest.mark.integration
@@ -363,7 +363,7 @@ def test_a_commit_beyond_the_end_is_told(stage: Stage) -> None:
     assert found["consumed"] == 30
     (note,) = found["notes"]
     assert note.startswith(f"{stage.topics.input} 2: offset 400 is committed but")
-    assert note.endswith("was the topic made anew?")
+    assert note.endswith("the topic may have been recreated")
 
 
 def test_an_outcome_is_known_by_its_records_timestamp_and_not_by_its_own(
@@ -399,7 +399,7 @@ def judge_compacted(stage: Stage, admin: KafkaAdminClient, topic: str) -> dict[s
     stage.commit(10, 10, 10)
     await_compaction(stage, topic)
     found = stage.audit()
-    assert found["notes"] == [f"{topic} is compacted: what it lacks proves nothing"]
+    assert found["notes"] == [f"{topic} is compacted: missing records prove nothing"]
     return found
 
 
@@ -473,12 +473,12 @@ def test_aborted_transactions_leave_no_trace(stage: Stage) -> None:
 def test_an_open_transaction_is_told_after_a_bounded_wait(stage: Stage) -> None:
     """What it holds is not guessed at: the reader stops where it begins."""
     kafka = KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)
-    with transactional(stage) as producer, History(kafka, patience=1.0) as history:
+    with transactional(stage) as producer, TopicReader(kafka, patience=1.0) as reader:
         producer.begin_transaction()
         producer.send(stage.topics.output, b"one", partition=0)
         producer.flush()
-        seen = list(history.read(stage.topics.output, {0: 1, 1: 0, 2: 0}))
-        assert (seen, history.unread) == ([], {0: 0})
+        seen = list(reader.read(stage.topics.output, {0: 1, 1: 0, 2: 0}))
+        assert (seen, reader.unread) == ([], {0: 0})
         producer.commit_transaction()
-        assert [one.offset for one in history.read(stage.topics.output, {0: 1})] == [0]
-        assert history.unread == {}
+        assert [one.offset for one in reader.read(stage.topics.output, {0: 1})] == [0]
+        assert reader.unread == {}

@@ -124,7 +124,7 @@ def test_a_batch_that_can_only_be_unpacked_whole_stops_the_worker_with_advice(
     assert isinstance(worker.error, InputDamaged)
     said = str(worker.error)
     assert f"{topics.input}[0]: offsets 5 to 8 can't be read" in said
-    assert "the bound is 2000000" in said
+    assert "(limit 2000000)" in said
     assert count(broker, topics) == 5
     (command,) = re.findall(r"^ +python (.+)$", said, re.MULTILINE)
     subprocess.run([sys.executable, *shlex.split(command)], check=True, capture_output=True)

@@ -114,7 +114,7 @@ def test_an_input_topic_that_is_deleted_stops_the_worker(
             admin.wait_for_topics([topics.input])
         worker.join(60)
     assert isinstance(worker.error, TopicMissing)
-    said = "deleted and created again" if again else "`streamlabel topics create`"
+    said = "deleted and recreated" if again else "`streamlabel topics create`"
     assert topics.input in str(worker.error)
     assert said in str(worker.error)
     if again:

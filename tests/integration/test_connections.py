@@ -96,7 +96,7 @@ def test_a_late_answer_is_logged_with_the_idle_time_before_it() -> None:
             clock.sleep(DROPS_AFTER + 1)
             produce(direct, TOPICS.input, texts(1, start=1))
             wait_until(lambda: worker.published == 2, what="the second result")
-        late = [line for line in lines if line["event"].startswith("a broker's answer is late")]
+        late = [line for line in lines if line["event"].startswith("a broker's response is late")]
         assert late
         assert max(line["idle_before_s"] for line in late) > DROPS_AFTER
         assert "kafka.connections_max_idle" in late[0]["event"]

@@ -1,4 +1,4 @@
-"""Servers that are no broker, or half of one: what a client is told wrong connects to them."""
+"""Servers that are no broker, or only part of one, for clients with wrong settings."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _API_VERSIONS, _HANDSHAKE, _AUTHENTICATE, _METADATA = 18, 17, 36, 3
 
 
 class Server:
-    """Serves each connection on a thread of its own, for as long as the context lasts.
+    """Serves each connection on its own thread until the context ends.
 
     Attributes:
         port: of 127.0.0.1.
-        connections: how many there were.
+        connections: number of connections accepted so far.
     """
 
     def __init__(self, handler: Handler, certificate: str | None = None) -> None:
@@ -47,9 +47,9 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        for one in self._open:
+        for connection in self._open:
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
 
@@ -72,24 +72,24 @@ class Server:
 
 
 def silence(connection: socket.socket) -> None:
-    """Take what comes and say nothing."""
+    """Read and never answer."""
     while connection.recv(4096):
         pass
 
 
 def http(connection: socket.socket) -> None:
-    """A web server: it waits for a line's end before it answers."""
-    said = b""
-    while b"\n" not in said:
-        piece = connection.recv(4096)
-        if not piece:
+    """Answer as a web server does, after the end of a line."""
+    request = b""
+    while b"\n" not in request:
+        chunk = connection.recv(4096)
+        if not chunk:
             return
-        said += piece
+        request += chunk
     connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
 
 def broker_without_login(connection: socket.socket) -> None:
-    """Tells its version, takes no login."""
+    """Answer ApiVersions and refuse every SASL mechanism."""
     for api, version, correlation, _ in _requests(connection):
         if api == _API_VERSIONS:
             _send(connection, correlation, _versions(version))
@@ -100,29 +100,29 @@ def broker_without_login(connection: socket.socket) -> None:
 
 
 def broker_that_refuses(connection: socket.socket) -> None:
-    """Refuses each password, and closes the connection with the answer, as Kafka may."""
+    """Refuse each password and close the connection with the response, as Kafka may."""
     for api, version, correlation, request in _requests(connection):
         if api == _API_VERSIONS:
             _send(connection, correlation, _versions(version))
         elif api == _HANDSHAKE:
             error = 0 if b"PLAIN" in request else 33
-            answer = SaslHandshakeResponse(error_code=error, mechanisms=["PLAIN"])
-            _send(connection, correlation, answer)
+            response = SaslHandshakeResponse(error_code=error, mechanisms=["PLAIN"])
+            _send(connection, correlation, response)
         elif api == _AUTHENTICATE:
-            no = SaslAuthenticateResponse(
+            refusal = SaslAuthenticateResponse(
                 error_code=58,
                 error_message="Authentication failed",
                 auth_bytes=b"",
                 session_lifetime_ms=0,
             )
-            _send(connection, correlation, no)
+            _send(connection, correlation, refusal)
             return
         else:  # a request before the login
             return
 
 
 def _requests(connection: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:
-    """API, version, correlation id and all of each request."""
+    """Yield the API, version, correlation id and bytes of each request."""
     stream = connection.makefile("rb")
     while size := stream.read(4):
         request = stream.read(struct.unpack(">i", size)[0])
@@ -131,13 +131,13 @@ def _requests(connection: socket.socket) -> Iterator[tuple[int, int, int, bytes]
 
 
 def _versions(version: int) -> Any:
-    spoken = {_METADATA: 12, _API_VERSIONS: 4, _HANDSHAKE: 1, _AUTHENTICATE: 1}
+    supported = {_METADATA: 12, _API_VERSIONS: 4, _HANDSHAKE: 1, _AUTHENTICATE: 1}
     return ApiVersionsResponse(
         version=version,
         error_code=0,
         api_keys=[
             ApiVersionsResponse.ApiVersion(api_key=key, min_version=0, max_version=newest)
-            for key, newest in spoken.items()
+            for key, newest in supported.items()
         ],
     )
 

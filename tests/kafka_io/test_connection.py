@@ -1,4 +1,4 @@
-"""Client options, the meaning of the library's exceptions, and why a connection failed."""
+"""Client options, translated exceptions, and the reasons of a failed connection."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from worker.errors import (
     TopicMissing,
 )
 from worker.kafka_io import connection
-from worker.kafka_io.causes import witness
+from worker.kafka_io.causes import client_log
 from worker.kafka_io.connection import client_options, connect
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
 
 @pytest.fixture(autouse=True)
-def _no_handler_is_left() -> Iterator[None]:
+def _remove_log_handler() -> Iterator[None]:
     yield
-    logging.getLogger("kafka").removeHandler(witness)
+    logging.getLogger("kafka").removeHandler(client_log)
 
 
-def test_plain_options_name_no_security() -> None:
-    """A default cluster needs servers and timeouts alone; spaces between servers are no matter."""
+def test_plaintext_needs_no_security_options() -> None:
+    """A default cluster needs only servers and timeouts; spaces between servers are ignored."""
     options = client_options(KafkaSettings(bootstrap_servers="a:1, b:2", request_timeout=4))
     assert options["bootstrap_servers"] == ["a:1", "b:2"]
     assert (options["request_timeout_ms"], options["bootstrap_timeout_ms"]) == (4_000, 4_000)
     assert not [name for name in options if name.startswith(("ssl_", "sasl_"))]
 
 
-def test_tls_and_sasl_reach_the_client(tmp_path: Path) -> None:
-    """Under the library's names, the password in the clear."""
+def test_tls_and_sasl_options_reach_the_client(tmp_path: Path) -> None:
+    """They have the library's names, and the password is in plain text."""
     authority = tmp_path / "ca.pem"
     authority.touch()
     options = client_options(
@@ -62,7 +62,7 @@ def test_tls_and_sasl_reach_the_client(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "meaning"),
+    ("error", "expected"),
     [
         (errors.TopicAuthorizationFailedError("t"), AccessDenied),
         (errors.SaslAuthenticationFailedError(), AccessDenied),
@@ -76,62 +76,62 @@ def test_tls_and_sasl_reach_the_client(tmp_path: Path) -> None:
         (errors.CommitFailedError(), BrokerAway),
         (ConnectionResetError("gone"), BrokerAway),
         (errors.UnsupportedVersionError("old"), Fatal),
-        (ValueError("what is this"), Fatal),
+        (ValueError("unknown"), Fatal),
     ],
 )
-def test_an_exception_means_what_the_worker_does_about_it(
-    error: Exception, meaning: type[StreamlabelError]
+def test_each_exception_has_its_worker_error(
+    error: Exception, expected: type[StreamlabelError]
 ) -> None:
-    """Each branch of the tree; the unknown stops the worker, and the error is named."""
-    found = translate(error)
-    assert type(found) is meaning
-    assert type(error).__name__ in str(found)
+    """An unknown exception stops the worker; every message names the exception."""
+    translated = translate(error)
+    assert type(translated) is expected
+    assert type(error).__name__ in str(translated)
 
 
-def test_our_own_errors_pass() -> None:
-    """What was translated once is not translated again."""
-    ours = Fenced("me")
-    assert translate(ours) is ours
+def test_the_workers_own_errors_are_unchanged() -> None:
+    """An error is translated once only."""
+    error = Fenced("me")
+    assert translate(error) is error
 
 
-def test_every_retriable_error_of_the_library_is_tried_again() -> None:
-    """But for a topic that is not there: the user is told sooner than the library would."""
+def test_every_retriable_error_of_the_library_is_retried() -> None:
+    """A missing topic is the exception: the user hears of it sooner than from the library."""
     retriable = {
         kind
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.RetriableError)
     }
-    others = {kind for kind in retriable if not isinstance(translate(kind()), BrokerAway)}
-    assert others == {errors.UnknownTopicOrPartitionError, errors.UnknownTopicIdError}
+    not_retried = {kind for kind in retriable if not isinstance(translate(kind()), BrokerAway)}
+    assert not_retried == {errors.UnknownTopicOrPartitionError, errors.UnknownTopicIdError}
 
 
-def test_a_port_where_nobody_listens_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within the bound, by name, and the client's thread is gone."""
-    monkeypatch.setattr(connection, "_FIRST_CONNECTION", 0.5)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound but not listening: refused, and nobody else's
-        server = f"127.0.0.1:{taken.getsockname()[1]}"
+def test_a_port_without_a_listener_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the timeout and by its address; the client's thread has ended."""
+    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT", 0.5)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # it does not listen, and no other process gets the port
+        server = f"127.0.0.1:{bound.getsockname()[1]}"
         with pytest.raises(BrokerAway, match=f"{server}: nothing listens there"):
             connect(KafkaAdminClient, KafkaSettings(bootstrap_servers=server))
 
 
-def test_a_host_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`.invalid` has no addresses by agreement (RFC 2606)."""
-    monkeypatch.setattr(connection, "_FIRST_CONNECTION", 0.5)
+def test_an_unknown_host_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.invalid` never has an address (RFC 2606)."""
+    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT", 0.5)
     with pytest.raises(BrokerAway, match="host name can't be resolved"):
         connect(KafkaConsumer, KafkaSettings(bootstrap_servers="nowhere.invalid:9092"))
 
 
 @pytest.mark.parametrize(
-    ("complaint", "meaning", "advice"),
+    ("line", "expected", "advice"),
     [
         ("[Error 58] SaslAuthenticationFailedError: invalid", AccessDenied, "sasl_password"),
         ("SaslHandshake failed: UnsupportedSaslMechanismError", AccessDenied, "sasl_mechanism"),
-        ("Connection lost: [Error 34] IllegalSaslStateError", AccessDenied, "takes no SASL"),
+        ("Connection lost: [Error 34] IllegalSaslStateError", AccessDenied, "does not accept SASL"),
         (
             "broker_version=(4, 3) (disconnected)>: Connection lost: socket disconnected",
             AccessDenied,
-            "hangs up instead",
+            "instead of accepting a login",
         ),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed", Fatal, "ssl_cafile"),
         (
@@ -140,45 +140,44 @@ def test_a_host_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> No
             "another host name",
         ),
         ("Handshake failed: [SSL: UNEXPECTED_EOF]", BrokerAway, "TLS handshake"),
-        ("broker_version=unknown>: socket disconnected", BrokerAway, "does this port want TLS"),
+        ("broker_version=unknown>: socket disconnected", BrokerAway, "may require TLS"),
         ("Connection timed out", BrokerAway, "firewall"),
         ("something new", BrokerAway, "something new"),
     ],
 )
-def test_what_the_librarys_log_says_becomes_advice(
-    complaint: str, meaning: type[StreamlabelError], advice: str
+def test_the_librarys_log_becomes_advice(
+    line: str, expected: type[StreamlabelError], advice: str
 ) -> None:
-    """The library's own error is the same for all of these."""
+    """The library's exception is the same for all of these."""
     client_options(KafkaSettings())
-    logging.getLogger("kafka.net.manager").warning("%s", complaint)
-    found = translate(errors.KafkaTimeoutError("Unable to bootstrap from ['a:1']"))
-    assert type(found) is meaning
-    assert str(found).startswith("can't connect to Kafka at a:1: ")
-    assert advice in str(found)
+    logging.getLogger("kafka.net.manager").warning("%s", line)
+    error = translate(errors.KafkaTimeoutError("Unable to bootstrap from ['a:1']"))
+    assert type(error) is expected
+    assert str(error).startswith("can't connect to Kafka at a:1: ")
+    assert advice in str(error)
 
 
-def test_an_older_clients_trouble_is_not_told_again() -> None:
-    """Each client starts to listen anew."""
+def test_each_client_starts_without_earlier_log_lines() -> None:
     client_options(KafkaSettings())
     logging.getLogger("kafka").error("SaslAuthenticationFailed")
     client_options(KafkaSettings())
-    found = translate(errors.KafkaTimeoutError("Unable to bootstrap from a:1"))
-    assert type(found) is BrokerAway
-    assert "nothing answers" in str(found)
+    error = translate(errors.KafkaTimeoutError("Unable to bootstrap from a:1"))
+    assert type(error) is BrokerAway
+    assert "no response" in str(error)
 
 
-def test_who_was_let_in_before_is_not_refused_because_a_broker_hangs_up(broker: Broker) -> None:
-    """A broker that goes down hangs up as well, and on every client at once."""
-    # A name that no other test's client has: these settings are new to this process.
+def test_a_hang_up_is_no_refusal_for_settings_that_worked_before(broker: Broker) -> None:
+    """A broker that shuts down hangs up as well, and on every client at once."""
+    # No other test uses this client id, so the settings are new to this process.
     settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, client_id="let-in")
-    found = [hung_up_on(settings)]
+    results = [hung_up_on(settings)]
     connect(KafkaAdminClient, settings).close()
-    found.append(hung_up_on(settings))
-    assert list(map(type, found)) == [AccessDenied, BrokerAway]
+    results.append(hung_up_on(settings))
+    assert list(map(type, results)) == [AccessDenied, BrokerAway]
 
 
 def hung_up_on(settings: KafkaSettings) -> StreamlabelError:
     client_options(settings)
-    told = "<broker_version=(4, 3)>: Connection lost: socket disconnected"
-    logging.getLogger("kafka.net.manager").warning(told)
+    line = "<broker_version=(4, 3)>: Connection lost: socket disconnected"
+    logging.getLogger("kafka.net.manager").warning(line)
     return translate(errors.KafkaTimeoutError("Unable to bootstrap from ['a:1']"))

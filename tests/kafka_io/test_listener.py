@@ -1,4 +1,4 @@
-"""What the group is made to wait for when partitions are given back."""
+"""Listener: the group waits for the drain of revoked partitions, and for a pause after it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from worker.core.records import Partition
 from worker.kafka_io.listener import Listener
 
 
-def come_and_go(listener: Listener) -> None:
-    """A partition is assigned and revoked, as the client does it."""
+def assign_and_revoke(listener: Listener) -> None:
+    """Assign and revoke a partition, as the client does."""
 
     async def rebalance() -> None:
         await listener.on_partitions_assigned([TopicPartition("in", 0)])
         revoked = listener.on_partitions_revoked([TopicPartition("in", 0)])
-        # The client awaits its own futures in its own loop; here each step is one of asyncio's.
+        # The client awaits its futures in its own loop; here asyncio runs each step.
         while True:
             try:
                 revoked.send(None)
@@ -33,18 +33,18 @@ def come_and_go(listener: Listener) -> None:
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.25])
-def test_the_next_round_is_joined_a_pause_after_the_drain(pause: float) -> None:
+def test_the_client_joins_again_a_pause_after_the_drain(pause: float) -> None:
     clock = HandClock()
-    began, handler = clock.monotonic(), Partitions()
+    started, handler = clock.monotonic(), Partitions()
     with closing(Listener(handler, lambda: None, clock, pause)) as listener:
-        come_and_go(listener)
+        assign_and_revoke(listener)
     assert (handler.told, handler.owned) == (["assigned", "revoking"], set())
-    assert clock.monotonic() == began + pause
+    assert clock.monotonic() == started + pause
     assert not listener.epochs
 
 
-def test_a_partition_is_let_go_whatever_became_of_its_drain() -> None:
-    """Another worker gets it: what was polled here must not be published under it any more."""
+def test_a_partition_is_released_even_if_its_drain_failed() -> None:
+    """Another worker gets it, so records that were polled here must not be published."""
 
     class Broken(Partitions):
         def on_revoked(self, partitions: Iterable[Partition]) -> None:
@@ -52,5 +52,5 @@ def test_a_partition_is_let_go_whatever_became_of_its_drain() -> None:
 
     with closing(Listener(Broken(), lambda: None, HandClock(), 0.0)) as listener:
         with pytest.raises(RuntimeError, match="broken"):
-            come_and_go(listener)
+            assign_and_revoke(listener)
         assert not listener.epochs

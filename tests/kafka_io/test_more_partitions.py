@@ -1,4 +1,4 @@
-"""Publisher: what happens to the order when a topic gets more partitions."""
+"""Publisher keeps the order when a topic gets more partitions."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from worker.settings import load
 SETTINGS = load({}, environ={}).settings
 
 
-class Producer:
-    """The client's, as far as it is asked for partitions and for what it has not sent yet."""
+class GrowingProducer:
+    """A producer of the client: its topics' partitions, and its unacknowledged batches."""
 
     def __init__(self) -> None:
         self.numbers = {"out": 1, "dead": 1}
         self.unacknowledged: list[TopicPartition] = []
-        self._metadata = None
+        self._metadata = self._sender = None
         self.config: dict[str, Any] = {}
         self._accumulator = SimpleNamespace(
             _incomplete=self, abort_batches=None, abort_undrained_batches=None
@@ -38,36 +38,36 @@ class Producer:
         return [SimpleNamespace(topic_partition=tp) for tp in self.unacknowledged]
 
 
-def to(topic: str, partition: int) -> Encoded:
+def outcome_for(topic: str, partition: int) -> Encoded:
     ref = RecordRef("in", partition, 0, 1)
     return Encoded(ref, topic, None, raw().value or b"", [], 0)
 
 
 @pytest.fixture
-def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
-    made = Producer()
+def producer(monkeypatch: pytest.MonkeyPatch) -> GrowingProducer:
+    made = GrowingProducer()
     monkeypatch.setattr(publisher, "connect", lambda *_, **__: made)
     return made
 
 
-def test_results_go_to_new_partitions_when_the_old_ones_are_acknowledged(
-    producer: Producer,
+def test_added_partitions_are_used_once_the_old_ones_are_acknowledged(
+    producer: GrowingProducer,
 ) -> None:
-    """Else a later result could be there before an earlier one of its input partition."""
+    """Otherwise a later result could arrive before an earlier one of its input partition."""
     sending = Publisher(SETTINGS, {"out": 1, "dead": 1}, 1000, HandClock())
     sending.await_metadata()
     producer.numbers["out"] = 3
     producer.unacknowledged = [TopicPartition("dead", 0), TopicPartition("out", 0)]
     with pytest.raises(BrokerAway, match="'out' has 3 partitions now"):
         sending.await_metadata()
-    assert sending.partition_of(to("out", 1)) == 0
+    assert sending.partition_of(outcome_for("out", 1)) == 0
     producer.unacknowledged.pop()
     sending.await_metadata()
-    places = [sending.partition_of(to(topic, 1)) for topic in ("out", "dead")]
-    assert places == [1, 0], "the other topic has what it had"
+    partitions = [sending.partition_of(outcome_for(topic, 1)) for topic in ("out", "dead")]
+    assert partitions == [1, 0], "the other topic is unchanged"
 
 
-def test_a_broker_that_has_not_heard_of_new_partitions_takes_none_away(producer: Producer) -> None:
+def test_fewer_partitions_in_stale_metadata_are_ignored(producer: GrowingProducer) -> None:
     sending = Publisher(SETTINGS, {"out": 3, "dead": 1}, 1000, HandClock())
     sending.await_metadata()
-    assert sending.partition_of(to("out", 2)) == 2
+    assert sending.partition_of(outcome_for("out", 2)) == 2

@@ -1,8 +1,7 @@
-"""Manager: what it mends of the library's network client, and the private names that it needs."""
+"""Manager: its fixes to the library's network client."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +10,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaConnectionError
 from kafka.future import Future
-from kafka.net.connection import KafkaConnection
-from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
-from kafka.net.transport import KafkaTCPTransport
 from kafka.protocol.metadata import MetadataResponse
 from structlog.testing import capture_logs
 
@@ -26,11 +22,11 @@ from worker.kafka_io.connection import connect
 from worker.kafka_io.network import Manager
 from worker.settings import KafkaSettings
 
-FIRST = "bootstrap-0"
+BOOTSTRAP = "bootstrap-0"
 
 
-class Fake(SimpleNamespace):
-    """A connection, as far as it is looked at."""
+class FakeConnection(SimpleNamespace):
+    """A connection with the attributes that the manager reads."""
 
     __hash__ = object.__hash__
 
@@ -43,75 +39,57 @@ def net() -> Iterator[NetworkSelector]:
 
 
 def managed(net: NetworkSelector, *brokers: tuple[int, int], port: int = 1) -> Manager:
-    """A manager that has spoken to `brokers` (id, port) once, and has lost them since."""
+    """Return a manager that was connected to `brokers` (id, port)."""
     manager = Manager(net, 180, HandClock(), bootstrap_servers=f"127.0.0.1:{port}")
     manager._bootstrap_future = Future().success(True)
-    tell(manager, *brokers)
+    set_brokers(manager, *brokers)
     return manager
 
 
-def tell(manager: Manager, *brokers: tuple[int, int]) -> None:
+def set_brokers(manager: Manager, *brokers: tuple[int, int]) -> None:
     manager.cluster._brokers = {
         number: MetadataResponse.MetadataResponseBroker(number, "127.0.0.1", port, None)
         for number, port in brokers
     }
 
 
-def test_the_librarys_names_are_those_that_are_built_on() -> None:
-    """A version that renames one would lose what is mended, in silence."""
-    theirs = KafkaConnectionManager
-    assert list(inspect.signature(theirs._connect).parameters)[:3] == ["self", "node", "conn"]
-    assert list(inspect.signature(theirs._build_transport).parameters) == [
-        "self",
-        "node",
-        "timeout_at",
-    ]
-    for name in ("least_used_connections", "least_loaded_node", "get_connection", "update_backoff"):
-        assert callable(getattr(theirs, name))
-    assert "least_used_connections" in inspect.getsource(theirs.close_idle_connections)
-    assert "_sock_recv" in inspect.getsource(KafkaTCPTransport._read_from_sock)
-    assert "least_loaded_node" in inspect.getsource(theirs.send)
-    told = inspect.getsource(KafkaConnection._send_request)
-    assert "(correlation_id, future, sent_time, timeout_at, timeout_task)" in told
-
-
 @pytest.mark.parametrize("make", [KafkaAdminClient, KafkaConsumer, KafkaProducer])
-def test_each_client_has_it(broker: Broker, make: Callable[..., Any]) -> None:
-    """And closes what nobody uses, and comes back."""
+def test_each_client_uses_the_manager(broker: Broker, make: Callable[..., Any]) -> None:
+    """It closes unused connections and connects again."""
     settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, connections_max_idle=1)
     client = connect(make, settings)
     try:
         manager = getattr(client, "_manager", None) or client._sender._client._manager
         assert isinstance(manager, Manager)
-        assert manager.reached(30)
+        assert manager.can_reach_a_broker(30)
         wait_until(lambda: not manager._conns, what="its connections are closed")
-        assert manager.reached(30)
+        assert manager.can_reach_a_broker(30)
     finally:
         client.close()
 
 
-def test_bootstrap_servers_are_asked_once_every_known_broker_has_failed(
+def test_bootstrap_servers_are_asked_once_all_brokers_have_failed(
     net: NetworkSelector,
 ) -> None:
     manager = managed(net, (1, 11), (2, 12))
     manager.update_backoff(1)
     assert manager.least_loaded_node() == 2
     manager.update_backoff(2)
-    assert manager.least_loaded_node() == FIRST
+    assert manager.least_loaded_node() == BOOTSTRAP
     manager.reset_backoff(2)
     assert manager.least_loaded_node() == 2
 
 
-def test_bootstrap_servers_that_have_failed_are_not_asked_again_at_once(
+def test_failed_bootstrap_servers_are_not_asked_again_at_once(
     net: NetworkSelector,
 ) -> None:
     manager = managed(net, (1, 11))
     manager.update_backoff(1)
-    manager.update_backoff(FIRST)
+    manager.update_backoff(BOOTSTRAP)
     assert manager.least_loaded_node() is None
 
 
-def test_who_connects_to_where_a_broker_was_gives_up_when_it_is_elsewhere(
+def test_a_connection_to_a_brokers_old_address_is_given_up(
     net: NetworkSelector,
 ) -> None:
     manager, closed = managed(net, (1, 11), (2, 12)), []
@@ -121,18 +99,18 @@ def test_who_connects_to_where_a_broker_was_gives_up_when_it_is_elsewhere(
             initializing=initializing,
             close=lambda error, number=number: closed.append((number, type(error))),
         )
-    tell(manager, (1, 21), (2, 12))
+    set_brokers(manager, (1, 21), (2, 12))
     manager._follow(manager.cluster)
     assert closed == [(1, KafkaConnectionError)]
 
 
-def test_a_connection_that_waits_for_an_answer_is_not_idle(net: NetworkSelector) -> None:
-    """While a group settles nothing is said on it for minutes."""
+def test_a_connection_that_awaits_a_response_is_not_idle(net: NetworkSelector) -> None:
+    """During a rebalance a connection may carry no data for minutes."""
     manager = managed(net, (1, 11))
-    for number, waiting in ((1, [object()]), (2, [])):
+    for number, requests in ((1, [object()]), (2, [])):
         manager._conns[number] = SimpleNamespace(
             connected=True,
-            in_flight_requests=waiting,
+            in_flight_requests=requests,
             transport=SimpleNamespace(last_activity=0.0),
             node_id=number,
         )
@@ -140,38 +118,38 @@ def test_a_connection_that_waits_for_an_answer_is_not_idle(net: NetworkSelector)
 
 
 @pytest.mark.parametrize(
-    ("waited", "allowed", "said"), [(9.0, 30.0, 0), (10.5, 30.0, 1), (200.0, 305.0, 0)]
+    ("waited", "timeout", "lines"), [(9.0, 30.0, 0), (10.5, 30.0, 1), (200.0, 305.0, 0)]
 )
-def test_a_late_answer_is_said_once_unless_it_is_the_groups(
-    net: NetworkSelector, waited: float, allowed: float, said: int
+def test_a_late_response_is_logged_once(
+    net: NetworkSelector, waited: float, timeout: float, lines: int
 ) -> None:
-    """A join may wait for others as long as a batch may take."""
+    """A request with a longer timeout waits for the group, such as a join."""
     manager = managed(net, (1, 11))
-    request = (1, Future(), 100.0, 100.0 + allowed, None)
-    manager._conns[1] = conn = Fake(
+    request = (1, Future(), 100.0, 100.0 + timeout, None)
+    manager._conns[1] = conn = FakeConnection(
         in_flight_requests=[request],
         close_future=Future(),
         transport=SimpleNamespace(last_read=58.0, host_port=lambda: "127.0.0.1:11"),
     )
     manager._clock.now = 100.0 + waited
-    with capture_logs() as lines:
+    with capture_logs() as logged:
         for _ in range(2):
-            manager._look_for_late_answers()
-    assert [(line["broker"], line["idle_before_s"]) for line in lines] == [
+            manager._find_late_responses()
+    assert [(line["broker"], line["idle_before_s"]) for line in logged] == [
         ("127.0.0.1:11", 42.0)
-    ] * said
+    ] * lines
     conn.close_future.success(None)
-    assert not manager._late
+    assert not manager._reported_late
 
 
-def test_a_server_that_hangs_up_counts_as_one_that_failed(net: NetworkSelector) -> None:
-    """Something else may listen by now where the broker was."""
+def test_a_server_that_hangs_up_counts_as_failed(net: NetworkSelector) -> None:
+    """Another server may listen at a broker's old address."""
     with Server(lambda _: None) as server:
         manager = managed(net, (1, server.port))
         for failures in (1, 2):
             conn = manager.get_connection(1, timeout_ms=30_000)
             net.poll(timeout_ms=30_000, future=conn.close_future)
             net.poll(timeout_ms=0)
-            counted, _, timeout_ms = manager._backoff[1]
-            assert counted == failures
-            manager._backoff[1] = (counted, 0.0, timeout_ms)
+            count, _, timeout_ms = manager._backoff[1]
+            assert count == failures
+            manager._backoff[1] = (count, 0.0, timeout_ms)

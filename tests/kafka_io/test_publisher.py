@@ -1,4 +1,4 @@
-"""One producer: what it asks of the client, and what the client's answers mean."""
+"""Publisher: its requests to the client, and its reading of the responses."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tests.support.clocks import HandClock
 from worker.core.records import Encoded, RecordRef
 from worker.errors import AccessDenied, BrokerAway, Fenced, PublishRefused
 from worker.kafka_io import publisher as module
-from worker.kafka_io.publisher import Publisher, refusal
-from worker.kafka_io.refusals import NotSent
+from worker.kafka_io.publisher import Publisher
+from worker.kafka_io.refusals import NotSent, publish_error
 from worker.settings import load
 
 OUT = TopicPartition("out", 1)
 
 
-class Future:
-    """What the client returns of a record."""
+class FakeFuture:
+    """The client's future of a record."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.exception = error
@@ -36,7 +36,7 @@ class Future:
 
 
 class Step:
-    """A step of a transaction, answered or not."""
+    """A step of a transaction, with or without a response."""
 
     def __init__(self, *, answered: bool = True) -> None:
         self.answered = answered
@@ -48,7 +48,7 @@ class Step:
 
 
 class Accumulator:
-    """The client's queue; notes what is aborted, and with what."""
+    """The client's queue; records which batches are aborted, and with which error."""
 
     def __init__(self) -> None:
         self.aborted: list[tuple[str, Exception]] = []
@@ -62,18 +62,18 @@ class Accumulator:
         self.aborted.append(("unsent", error))
 
 
-class Producer:
-    """The client, as far as a publisher knows it."""
+class FakeProducer:
+    """The client's producer, with the parts that a publisher uses."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
         self.config = {"max_request_size": options["max_request_size"]}
         self.sent: list[tuple[str, dict[str, Any]]] = []
-        self.answers: list[Exception] = []
+        self.failures: list[Exception] = []
         self.close_error: Exception | None = None
         self.steps = {"offsets": Step(), "commit": Step(), "abort": Step()}
         self.begun = 0
-        self.died = True
+        self.thread_ended = True
         self.clients_closed = 0
         self._closed = False
         self._metadata = SimpleNamespace(leader_for_partition={OUT: 1}.get)
@@ -82,7 +82,7 @@ class Producer:
             _force_close=False,
             _client=SimpleNamespace(close=self._client_closed),
             force_close=self._force_close,
-            is_alive=lambda: not self.died,
+            is_alive=lambda: not self.thread_ended,
             join=lambda _: None,
             wakeup=lambda: None,
         )
@@ -103,14 +103,14 @@ class Producer:
         self._raise()
         return {0}
 
-    def send(self, topic: str, **record: Any) -> Future:
+    def send(self, topic: str, **record: Any) -> FakeFuture:
         self._raise()
         self.sent.append((topic, record))
-        return Future()
+        return FakeFuture()
 
     def _raise(self) -> None:
-        if self.answers:
-            raise self.answers.pop(0)
+        if self.failures:
+            raise self.failures.pop(0)
 
     def init_transactions(self) -> None:
         self.begun += 1
@@ -123,11 +123,11 @@ class Producer:
             raise self.close_error
 
 
-Made = tuple[Publisher, Producer, HandClock]
+Made = tuple[Publisher, FakeProducer, HandClock]
 
 
 def made(monkeypatch: pytest.MonkeyPatch, transactional_id: str | None = None, **more: Any) -> Made:
-    monkeypatch.setattr(module, "connect", lambda _, __, **options: Producer(**options))
+    monkeypatch.setattr(module, "connect", lambda _, __, **options: FakeProducer(**options))
     clock = HandClock()
     settings = load(more, environ={}).settings
     partitions = {"out": 2, "dead": 1}
@@ -145,7 +145,7 @@ def outcome(offset: int = 0, partition: int = 0, topic: str = "out") -> Encoded:
     return Encoded(ref, topic, b"k", b"value", [("h", b"v")], 17)
 
 
-def test_it_neither_gives_up_nor_sends_more_than_the_topics_take_at_once(
+def test_the_client_retries_without_end_and_bounds_its_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, plain, _ = made(monkeypatch)
@@ -162,13 +162,13 @@ def test_it_neither_gives_up_nor_sends_more_than_the_topics_take_at_once(
     assert other.options["transaction_timeout_ms"] == 7_000
 
 
-def test_a_record_of_any_size_is_for_the_broker_to_refuse(pair: Made) -> None:
-    """The client's own bound would refuse it under the name of a setting that nobody has."""
+def test_the_client_does_not_limit_the_size_of_a_record(pair: Made) -> None:
+    """The client's own limit would name an option that the worker does not have."""
     _, producer, _ = pair
     assert producer.config["max_request_size"] > 32 * 1024 * 1024
 
 
-def test_a_record_goes_to_its_own_partition_whole(pair: Made) -> None:
+def test_a_record_is_sent_whole_to_the_partition_of_its_input(pair: Made) -> None:
     publisher, producer, _ = pair
     publisher.send(outcome(partition=5))
     publisher.send(outcome(partition=5, topic="dead"))
@@ -184,49 +184,49 @@ def test_a_record_goes_to_its_own_partition_whole(pair: Made) -> None:
     assert dead["partition"] == 0
 
 
-def test_metadata_that_vanish_amid_a_batch_are_waited_for(pair: Made) -> None:
+def test_send_waits_for_metadata_lost_within_a_batch(pair: Made) -> None:
     publisher, producer, clock = pair
-    producer.answers = [errors.KafkaTimeoutError("metadata"), ValueError("no partition")]
+    producer.failures = [errors.KafkaTimeoutError("metadata"), ValueError("no partition")]
     publisher.send(outcome())
     assert len(producer.sent) == 1
     assert clock.now > 1000
 
 
 @pytest.mark.parametrize("times", [1, 20])
-def test_a_record_that_the_client_does_not_take_is_refused(pair: Made, times: int) -> None:
-    """At once where waiting would not help, else after so many tries."""
+def test_a_record_that_the_client_rejects_is_refused(pair: Made, times: int) -> None:
+    """At once if waiting can't help, else after 20 attempts."""
     publisher, producer, _ = pair
     first = errors.InvalidRecordError("no") if times == 1 else errors.KafkaTimeoutError("late")
-    producer.answers = [first] * 20
+    producer.failures = [first] * 20
     with pytest.raises(PublishRefused, match="of 5 bytes to out"):
         publisher.send(outcome())
-    assert len(producer.answers) == 20 - times
+    assert len(producer.failures) == 20 - times
 
 
-def test_a_fenced_producer_is_told_apart_from_a_refused_record() -> None:
-    assert isinstance(refusal(errors.ProducerFencedError()), Fenced)
-    assert isinstance(refusal(errors.InvalidRecordError("x")), PublishRefused)
+def test_a_fenced_producer_is_not_a_refused_record() -> None:
+    assert isinstance(publish_error(errors.ProducerFencedError()), Fenced)
+    assert isinstance(publish_error(errors.InvalidRecordError("x")), PublishRefused)
 
 
-def test_topics_are_known_before_a_batch_is_begun(pair: Made) -> None:
+def test_metadata_are_awaited_before_a_batch(pair: Made) -> None:
     publisher, producer, _ = pair
     publisher.await_metadata()
-    producer.answers = [errors.KafkaTimeoutError("late")]
+    producer.failures = [errors.KafkaTimeoutError("late")]
     with pytest.raises(BrokerAway):
         publisher.await_metadata()
-    producer.answers = [errors.TopicAuthorizationFailedError("out")]
+    producer.failures = [errors.TopicAuthorizationFailedError("out")]
     with pytest.raises(AccessDenied):
         publisher.await_metadata()
 
 
-def test_the_answer_to_one_record_is_awaited_whatever_it_is(pair: Made) -> None:
+def test_settle_waits_for_an_acknowledgement_or_a_refusal(pair: Made) -> None:
     publisher, _, _ = pair
-    for future in (Future(), Future(errors.InvalidRecordError("no"))):
+    for future in (FakeFuture(), FakeFuture(errors.InvalidRecordError("no"))):
         publisher.settle(future)
         assert future.waited == [30.0]
 
 
-def test_a_leader_is_one_that_is_there(pair: Made) -> None:
+def test_a_missing_leader_is_none(pair: Made) -> None:
     publisher, producer, _ = pair
     assert publisher.has_leader(OUT)
     assert not publisher.has_leader(TopicPartition("out", 0))
@@ -241,39 +241,39 @@ def batch(created: float, last_attempt: float, drained: float | None = None) -> 
 
 
 @pytest.mark.parametrize(
-    ("batches", "neglected"),
+    ("batches", "stalled"),
     [
         ([], False),
         ([batch(1, 1)], True),
         ([batch(1, 1, drained=20)], False),
-        ([batch(1, 1), batch(2, 20)], True),  # what is behind the oldest counts for nothing
+        ([batch(1, 1), batch(2, 20)], True),  # later batches are ignored
         ([batch(2, 20), batch(1, 1)], True),
-        ([batch(1, 1), batch(1, 20)], False),  # halves of one that was split
+        ([batch(1, 1), batch(1, 20)], False),  # the halves of a split batch
     ],
 )
-def test_a_partition_is_neglected_by_what_is_done_for_its_oldest_batch(
-    pair: Made, batches: list[Any], neglected: bool
+def test_a_partition_stalls_with_its_oldest_batch(
+    pair: Made, batches: list[Any], stalled: bool
 ) -> None:
     publisher, producer, _ = pair
     producer._accumulator.batches = batches
-    assert publisher.neglected(10) == ({OUT} if neglected else set())
+    assert publisher.stalled_partitions(10) == ({OUT} if stalled else set())
 
 
 # -- after a refusal ---------------------------------------------------------------------------
 
 
-def test_what_is_on_the_wire_is_not_blamed_for_the_refusal_of_another_record(pair: Made) -> None:
-    """The client would fail it at once, although it may be stored: it would be sent again."""
+def test_a_refusal_fails_only_unsent_batches(pair: Made) -> None:
+    """The client would fail requests in flight too, and stored records would be sent again."""
     _, producer, _ = pair
     accumulator = producer._accumulator
     accumulator.abort_batches(errors.InvalidRecordError("of another"))
     accumulator.abort_undrained_batches(errors.InvalidRecordError("of another"))
-    assert [which for which, _ in accumulator.aborted] == ["unsent", "unsent"]
+    assert [scope for scope, _ in accumulator.aborted] == ["unsent", "unsent"]
     assert all(isinstance(error, NotSent) for _, error in accumulator.aborted)
 
 
-def test_what_ends_a_producer_for_another_reason_is_told_as_it_is(pair: Made) -> None:
-    """A right that is missing must stop the worker, which would else try another producer."""
+def test_any_other_error_fails_all_batches(pair: Made) -> None:
+    """A missing right must stop the worker, which would otherwise try another producer."""
     _, producer, _ = pair
     denied = errors.ClusterAuthorizationFailedError("no")
     producer._accumulator.abort_batches(denied)
@@ -284,36 +284,36 @@ def test_what_ends_a_producer_for_another_reason_is_told_as_it_is(pair: Made) ->
 # -- transactions ------------------------------------------------------------------------------
 
 
-def test_a_transaction_is_begun_and_committed_step_by_step(pair: Made) -> None:
+def test_a_transaction_is_committed_step_by_step(pair: Made) -> None:
     publisher, producer, _ = pair
     publisher.begin_epoch()
     publisher.begin()
     assert producer.begun == 11
-    publisher.commit({}, None, [Future(), Future()])
+    publisher.commit({}, None, [FakeFuture(), FakeFuture()])
     assert [step.timeouts for step in producer.steps.values()] == [[10_000], [10_000], []]
 
 
 @pytest.mark.parametrize("error", [errors.UnknownProducerIdError("state is lost"), None])
-def test_a_commit_whose_records_were_not_acknowledged_is_none(
+def test_a_commit_fails_if_a_record_was_not_acknowledged(
     pair: Made, error: Exception | None
 ) -> None:
-    """The client would say that all is well."""
+    """The client itself would report success."""
     publisher, _, _ = pair
-    future = Future(error)
+    future = FakeFuture(error)
     future.succeeded = lambda: False  # type: ignore[method-assign]
     with pytest.raises(errors.KafkaError, match="state is lost" if error else "not acknowledged"):
-        publisher.commit({}, None, [Future(), future])
+        publisher.commit({}, None, [FakeFuture(), future])
 
 
-@pytest.mark.parametrize("silent", ["offsets", "commit"])
-def test_a_step_that_is_not_answered_is_given_up(pair: Made, silent: str) -> None:
+@pytest.mark.parametrize("step", ["offsets", "commit"])
+def test_a_step_without_a_response_times_out(pair: Made, step: str) -> None:
     publisher, producer, _ = pair
-    producer.steps[silent] = Step(answered=False)
+    producer.steps[step] = Step(answered=False)
     with pytest.raises(errors.KafkaTimeoutError):
         publisher.commit({}, None, [])
 
 
-def test_an_abort_is_no_more_than_a_courtesy(pair: Made) -> None:
+def test_an_abort_that_fails_is_ignored(pair: Made) -> None:
     publisher, producer, _ = pair
     producer.steps["abort"] = Step(answered=False)
     publisher.abort(2.0)
@@ -324,7 +324,7 @@ def test_an_abort_is_no_more_than_a_courtesy(pair: Made) -> None:
 # -- the end -----------------------------------------------------------------------------------
 
 
-def test_what_can_not_be_flushed_in_time_is_dropped_and_said(pair: Made) -> None:
+def test_records_that_are_not_flushed_in_time_are_dropped_with_an_error(pair: Made) -> None:
     publisher, producer, _ = pair
     publisher.close(1.0)
     assert not producer._sender._force_close
@@ -334,10 +334,12 @@ def test_what_can_not_be_flushed_in_time_is_dropped_and_said(pair: Made) -> None
     assert producer._sender._force_close
 
 
-@pytest.mark.parametrize("died", [True, False])
-def test_a_producer_that_is_given_up_is_closed_whatever_it_says(pair: Made, died: bool) -> None:
+@pytest.mark.parametrize("thread_ended", [True, False])
+def test_an_abandoned_producer_is_closed_even_if_its_flush_fails(
+    pair: Made, thread_ended: bool
+) -> None:
     publisher, producer, _ = pair
-    producer.died, producer.close_error = died, errors.KafkaTimeoutError("flush")
+    producer.thread_ended, producer.close_error = thread_ended, errors.KafkaTimeoutError("flush")
     publisher.abandon()
     assert producer._closed
-    assert producer.clients_closed == died
+    assert producer.clients_closed == thread_ended

@@ -1,4 +1,4 @@
-"""KafkaSink: each outcome is sent, in poll order, until a producer has it acknowledged."""
+"""KafkaSink sends each outcome in poll order until a producer has it acknowledged."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from worker.errors import AccessDenied, BrokerAway, StreamlabelError, TopicMissi
 from worker.kafka_io.sink import KafkaSink
 
 PATIENCE = 60.0
-LOOK = PATIENCE / 4
+INSPECTION = PATIENCE / 4
 
 
-class Bench:
-    """A sink, the producers that it made, and what it said was acknowledged."""
+class SinkHarness:
+    """A sink, the producers that it made, and its completions."""
 
     def __init__(self) -> None:
         self.clock, self.group = HandClock(), Group()
         self.made: list[Producer] = []
-        self.refuse: StreamlabelError | None = None
+        self.make_error: StreamlabelError | None = None
         self.completions: list[Completion] = []
         self.sink = KafkaSink(
             self._make,  # type: ignore[arg-type]
@@ -34,8 +34,8 @@ class Bench:
         )
 
     def _make(self) -> Producer:
-        if self.refuse:
-            raise self.refuse
+        if self.make_error:
+            raise self.make_error
         self.made.append(Producer())
         return self.made[-1]
 
@@ -43,297 +43,301 @@ class Bench:
     def completed(self) -> list[list[int]]:
         return [offsets(completion.outcomes) for completion in self.completions]
 
-    def publish(self, *some: int) -> None:
-        self.sink.publish([outcome(offset) for offset in some])
+    def publish(self, *of: int) -> None:
+        self.sink.publish([outcome(offset) for offset in of])
 
-    def look(self, after: float = LOOK) -> None:
+    def inspect(self, after: float = INSPECTION) -> None:
         self.clock.sleep(after)
         self.sink.advance()
 
     def until_replaced(self, *batches: tuple[int, ...]) -> Producer:
-        """These batches are forgotten by the first producer; the one that will send them next."""
+        """Let the first producer stall on these batches; return its successor."""
         for batch in batches:
             self.publish(*batch)
         self.made[0].forgets = True
-        self.look(PATIENCE + 1)
+        self.inspect(PATIENCE + 1)
         return self.made[1]
 
 
 @pytest.fixture
-def bench() -> Bench:
-    return Bench()
+def harness() -> SinkHarness:
+    return SinkHarness()
 
 
-def test_a_batch_is_complete_when_all_of_it_is_acknowledged(bench: Bench) -> None:
-    bench.publish(0, 1)
-    bench.publish(2)
-    (producer,) = bench.made
+def test_a_batch_completes_once_all_of_it_is_acknowledged(harness: SinkHarness) -> None:
+    harness.publish(0, 1)
+    harness.publish(2)
+    (producer,) = harness.made
     assert producer.offsets == [0, 1, 2]
     producer.acknowledge(2, 0)
-    assert bench.completed == [[2]]
+    assert harness.completed == [[2]]
     producer.acknowledge(1)
-    assert bench.completed == [[2], [0, 1]]
-    assert bench.completions[0].error is None
-    bench.sink.request_commit()
-    bench.sink.advance()
-    assert len(bench.completed) == 2
+    assert harness.completed == [[2], [0, 1]]
+    assert harness.completions[0].error is None
+    harness.sink.request_commit()
+    harness.sink.advance()
+    assert len(harness.completed) == 2
 
 
-def test_a_completion_says_when_its_batch_was_handed_over(bench: Bench) -> None:
-    bench.clock.sleep(5)
-    bench.publish(0)
-    handed_over = bench.clock.now
-    bench.clock.sleep(5)
-    bench.made[0].acknowledge()
-    assert bench.completions[0].sent_at == handed_over
+def test_a_completion_has_the_time_of_sending(harness: SinkHarness) -> None:
+    harness.clock.sleep(5)
+    harness.publish(0)
+    handed_over = harness.clock.now
+    harness.clock.sleep(5)
+    harness.made[0].acknowledge()
+    assert harness.completions[0].sent_at == handed_over
 
 
-def test_what_was_polled_under_another_assignment_is_not_sent(bench: Bench) -> None:
-    bench.sink.publish([outcome(0), outcome(0, epoch=2), outcome(1)])
-    assert bench.made[0].offsets == [0, 1]
-    bench.made[0].acknowledge()
-    assert bench.completed == [[0, 1]]
-    bench.sink.publish([outcome(2, epoch=2)])
-    assert (bench.made[0].offsets, bench.completed) == ([0, 1], [[0, 1]])
+def test_records_of_another_assignment_are_not_sent(harness: SinkHarness) -> None:
+    harness.sink.publish([outcome(0), outcome(0, epoch=2), outcome(1)])
+    assert harness.made[0].offsets == [0, 1]
+    harness.made[0].acknowledge()
+    assert harness.completed == [[0, 1]]
+    harness.sink.publish([outcome(2, epoch=2)])
+    assert (harness.made[0].offsets, harness.completed) == ([0, 1], [[0, 1]])
 
 
-@pytest.mark.parametrize("asked", ["await_metadata", "current"])
-def test_what_can_not_be_handed_over_is_handed_over_later_and_once(
-    bench: Bench, asked: str
+@pytest.mark.parametrize("step", ["await_metadata", "current"])
+def test_interrupted_sending_continues_later_and_sends_once(
+    harness: SinkHarness, step: str
 ) -> None:
-    def away(what: object) -> None:
-        if what == "await_metadata" or isinstance(what, RecordRef):
-            raise BrokerAway("just now")
+    def away(call: object) -> None:
+        if call == "await_metadata" or isinstance(call, RecordRef):
+            raise BrokerAway("temporary")
 
-    bench.publish(0)
-    owner = bench.made[0] if asked == "await_metadata" else bench.group
+    harness.publish(0)
+    owner = harness.made[0] if step == "await_metadata" else harness.group
     owner.before, before = away, owner.before  # type: ignore[assignment]
     with pytest.raises(BrokerAway):
-        bench.publish(1, 2)
+        harness.publish(1, 2)
     with pytest.raises(BrokerAway):
-        bench.sink.advance()
+        harness.sink.advance()
     owner.before = before  # type: ignore[assignment]
-    bench.sink.advance()
-    bench.sink.advance()
-    assert bench.made[0].offsets == [0, 1, 2]
+    harness.sink.advance()
+    harness.sink.advance()
+    assert harness.made[0].offsets == [0, 1, 2]
 
 
-def test_what_is_acknowledged_is_let_go_while_something_older_waits(bench: Bench) -> None:
-    """One record whose partition has no leader must not keep all that come after it in memory."""
-    bench.publish(0)
+def test_acknowledged_batches_are_dropped_while_an_older_one_waits(harness: SinkHarness) -> None:
+    """A record whose partition has no leader must not keep all later ones in memory."""
+    harness.publish(0)
     for offset in range(1, 500):
-        bench.publish(offset)
-        bench.made[0].acknowledge(offset)
-    bench.sink.advance()
-    assert len(bench.sink._sent) == 1
+        harness.publish(offset)
+        harness.made[0].acknowledge(offset)
+    harness.sink.advance()
+    assert len(harness.sink.unacknowledged_batches) == 1
 
 
-def test_a_deleted_topic_is_told(bench: Bench) -> None:
-    def gone(_: str) -> None:
+def test_a_deleted_topic_is_reported(harness: SinkHarness) -> None:
+    def raise_missing(_: str) -> None:
         raise TopicMissing("out")
 
-    bench.sink.check()
-    bench.made[0].before = gone
+    harness.sink.check()
+    harness.made[0].before = raise_missing
     with pytest.raises(TopicMissing):
-        bench.sink.check()
+        harness.sink.check()
 
 
-# -- a producer that forgets -------------------------------------------------------------------
+# -- a producer that stalls --------------------------------------------------------------------
 
 
-def test_a_producer_that_forgets_is_replaced_at_the_second_look(bench: Bench) -> None:
-    successor = bench.until_replaced((0, 1), (2,))
+def test_a_stalled_producer_is_replaced_at_the_second_inspection(harness: SinkHarness) -> None:
+    successor = harness.until_replaced((0, 1), (2,))
     assert successor.offsets == []
-    bench.made[0].acknowledge(0)
-    bench.look()
-    assert bench.made[0].ends == ["abandon"]
+    harness.made[0].acknowledge(0)
+    harness.inspect()
+    assert harness.made[0].ends == ["abandon"]
     assert successor.offsets == [1, 2]
-    bench.publish(3)
+    harness.publish(3)
     assert successor.offsets == [1, 2, 3]
     successor.acknowledge()
-    assert bench.completed == [[0, 1], [2], [3]]
+    assert harness.completed == [[0, 1], [2], [3]]
 
 
-def test_what_the_old_producer_says_after_that_is_ignored(bench: Bench) -> None:
-    successor = bench.until_replaced((0, 1))
-    bench.look()
-    bench.made[0].acknowledge()
-    assert bench.completed == []
+def test_callbacks_of_the_old_producer_are_ignored(harness: SinkHarness) -> None:
+    successor = harness.until_replaced((0, 1))
+    harness.inspect()
+    harness.made[0].acknowledge()
+    assert harness.completed == []
     successor.acknowledge()
-    assert bench.completed == [[0, 1]]
+    assert harness.completed == [[0, 1]]
 
 
-def test_what_is_acknowledged_while_the_old_producer_ends_is_not_sent_again(bench: Bench) -> None:
-    successor = bench.until_replaced((0, 1), (2,))
+def test_records_acknowledged_while_the_old_producer_ends_are_not_sent_again(
+    harness: SinkHarness,
+) -> None:
+    successor = harness.until_replaced((0, 1), (2,))
 
-    def answer(asked: str) -> None:
-        if asked == "abandon":
-            bench.made[0].acknowledge(0, 1)
+    def answer(call: str) -> None:
+        if call == "abandon":
+            harness.made[0].acknowledge(0, 1)
 
-    bench.made[0].before = answer
-    bench.look()
-    assert bench.completed == [[0, 1]]
+    harness.made[0].before = answer
+    harness.inspect()
+    assert harness.completed == [[0, 1]]
     assert successor.offsets == [2]
 
 
-def test_a_batch_that_is_complete_at_the_last_moment_is_complete_once(bench: Bench) -> None:
-    successor = bench.until_replaced((0, 1), (2,))
+def test_a_batch_acknowledged_at_the_last_moment_completes_once(harness: SinkHarness) -> None:
+    successor = harness.until_replaced((0, 1), (2,))
 
-    def answer(asked: str) -> None:
-        if asked == "has_leader":
-            bench.made[0].acknowledge(0, 1)
+    def answer(call: str) -> None:
+        if call == "has_leader":
+            harness.made[0].acknowledge(0, 1)
 
     successor.before = answer
-    bench.look()
-    assert bench.completed == [[0, 1]]
+    harness.inspect()
+    assert harness.completed == [[0, 1]]
     assert successor.offsets == [2]
 
 
-def test_what_is_another_s_by_then_is_neither_sent_nor_counted(bench: Bench) -> None:
-    successor = bench.until_replaced((0, 1), (2,))
-    bench.made[0].acknowledge(0)
-    bench.group.epoch = 2
-    bench.look()
+def test_records_of_a_lost_partition_are_neither_sent_nor_completed(harness: SinkHarness) -> None:
+    successor = harness.until_replaced((0, 1), (2,))
+    harness.made[0].acknowledge(0)
+    harness.group.epoch = 2
+    harness.inspect()
     assert successor.offsets == []
-    assert bench.completed == [[0]]
+    assert harness.completed == [[0]]
 
 
-@pytest.mark.parametrize("place", ["current", "await_metadata", "send"])
+@pytest.mark.parametrize("interrupted_at", ["current", "await_metadata", "send"])
 @pytest.mark.parametrize("sent_before", [0, 1, 2])
-def test_a_hand_over_that_is_interrupted_is_taken_up_again(
-    bench: Bench, place: str, sent_before: int
+def test_an_interrupted_takeover_continues(
+    harness: SinkHarness, interrupted_at: str, sent_before: int
 ) -> None:
-    """The group is in doubt just then, or the broker away: 2 went out past 0 and 1, for ever."""
-    successor = bench.until_replaced((0, 1), (2,))
+    """The membership is unconfirmed, or the broker away: record 2 once overtook 0 and 1."""
+    successor = harness.until_replaced((0, 1), (2,))
     interruptions = iter(range(2))
 
-    def away(asked: object) -> None:
-        due = asked == place or isinstance(asked, RecordRef)
+    def away(call: object) -> None:
+        due = call == interrupted_at or isinstance(call, RecordRef)
         if due and len(successor.sent) >= sent_before and next(interruptions, None) is not None:
-            raise BrokerAway("just now")
+            raise BrokerAway("temporary")
 
-    if place == "current":
-        bench.group.before = away
+    if interrupted_at == "current":
+        harness.group.before = away
     else:
         successor.before = away
-    bench.clock.sleep(LOOK)
-    advance = bench.sink.advance
-    for step in (advance, lambda: bench.publish(3), advance, advance):
+    harness.clock.sleep(INSPECTION)
+    advance = harness.sink.advance
+    for step in (advance, lambda: harness.publish(3), advance, advance):
         with contextlib.suppress(BrokerAway):
             step()
     assert successor.offsets == [0, 1, 2, 3]
     successor.acknowledge()
-    assert bench.completed == [[0, 1], [2], [3]]
+    assert harness.completed == [[0, 1], [2], [3]]
 
 
 @pytest.mark.parametrize("sent", [1, 2, 3])
-def test_a_hand_over_that_a_second_replacement_interrupts_is_taken_up_too(
-    bench: Bench, sent: int
+def test_a_takeover_that_a_second_replacement_interrupts_continues(
+    harness: SinkHarness, sent: int
 ) -> None:
-    second = bench.until_replaced((0, 1), (2, 3))
+    second = harness.until_replaced((0, 1), (2, 3))
 
-    def away(asked: str) -> None:
-        if asked == "send" and len(second.sent) == sent:
-            raise BrokerAway("just now")
+    def away(call: str) -> None:
+        if call == "send" and len(second.sent) == sent:
+            raise BrokerAway("temporary")
 
     second.before = away
     with pytest.raises(BrokerAway):
-        bench.look()
+        harness.inspect()
     second.forgets = True
     with pytest.raises(BrokerAway):
-        bench.look(PATIENCE + 1)
-    assert len(bench.made) == 3
-    bench.look()
+        harness.inspect(PATIENCE + 1)
+    assert len(harness.made) == 3
+    harness.inspect()
     assert (second.offsets, second.ends) == ([0, 1, 2, 3][:sent], ["abandon"])
-    assert bench.made[2].offsets == [0, 1, 2, 3]
-    bench.made[2].acknowledge()
-    assert bench.completed == [[0, 1], [2, 3]]
-    assert not any(completion.error for completion in bench.completions)
+    assert harness.made[2].offsets == [0, 1, 2, 3]
+    harness.made[2].acknowledge()
+    assert harness.completed == [[0, 1], [2, 3]]
+    assert not any(completion.error for completion in harness.completions)
 
 
-def test_a_producer_that_catches_up_is_kept(bench: Bench) -> None:
-    successor = bench.until_replaced((0,))
-    bench.made[0].acknowledge()
-    bench.look()
-    assert (successor.ends, bench.made[0].ends) == (["abandon"], [])
-    bench.publish(1)
-    assert bench.made[0].offsets == [0, 1]
+def test_a_producer_that_catches_up_stays(harness: SinkHarness) -> None:
+    successor = harness.until_replaced((0,))
+    harness.made[0].acknowledge()
+    harness.inspect()
+    assert (successor.ends, harness.made[0].ends) == (["abandon"], [])
+    harness.publish(1)
+    assert harness.made[0].offsets == [0, 1]
 
 
-def test_a_partition_without_leader_is_waited_for(bench: Bench) -> None:
-    successor = bench.until_replaced((0,))
+def test_a_partition_without_a_leader_is_waited_for(harness: SinkHarness) -> None:
+    successor = harness.until_replaced((0,))
     successor.leader = False
-    bench.look()
-    assert (successor.ends, successor.sent, bench.made[0].ends) == (["abandon"], [], [])
+    harness.inspect()
+    assert (successor.ends, successor.sent, harness.made[0].ends) == (["abandon"], [], [])
 
 
 @pytest.mark.parametrize("error", [BrokerAway("not now"), AccessDenied("not you")])
-def test_a_suspicion_alone_stops_nothing(bench: Bench, error: StreamlabelError) -> None:
-    bench.publish(0)
-    bench.made[0].forgets = True
-    bench.refuse = error
-    bench.look(PATIENCE + 1)
-    bench.look()
-    assert len(bench.made) == 1
-    bench.refuse = None
-    bench.look()
-    bench.look()
-    assert bench.made[1].offsets == [0]
-
-
-def test_a_successor_that_knows_no_topics_is_given_up(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+def test_a_successor_that_can_not_be_made_does_not_stop_the_worker(
+    harness: SinkHarness, error: StreamlabelError
 ) -> None:
-    def ignorant(_: Producer) -> None:
+    harness.publish(0)
+    harness.made[0].forgets = True
+    harness.make_error = error
+    harness.inspect(PATIENCE + 1)
+    harness.inspect()
+    assert len(harness.made) == 1
+    harness.make_error = None
+    harness.inspect()
+    harness.inspect()
+    assert harness.made[1].offsets == [0]
+
+
+def test_a_successor_without_metadata_is_abandoned(
+    harness: SinkHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_metadata(_: Producer) -> None:
         raise BrokerAway("no metadata")
 
-    bench.publish(0)
-    bench.made[0].forgets = True
+    harness.publish(0)
+    harness.made[0].forgets = True
     with monkeypatch.context() as patched:
-        patched.setattr(Producer, "await_metadata", ignorant)
-        bench.look(PATIENCE + 1)
-    assert bench.made[1].ends == ["abandon"]
-    bench.look()
-    bench.look()
-    assert bench.made[2].offsets == [0]
+        patched.setattr(Producer, "await_metadata", without_metadata)
+        harness.inspect(PATIENCE + 1)
+    assert harness.made[1].ends == ["abandon"]
+    harness.inspect()
+    harness.inspect()
+    assert harness.made[2].offsets == [0]
 
 
 # -- the end -----------------------------------------------------------------------------------
 
 
-def test_closing_ends_every_producer(bench: Bench) -> None:
-    successor = bench.until_replaced((0,))
-    bench.sink.close(5)
-    assert (bench.made[0].ends[0], successor.ends) == ("close within 5 s", ["abandon"])
+def test_close_ends_every_producer(harness: SinkHarness) -> None:
+    successor = harness.until_replaced((0,))
+    harness.sink.close(5)
+    assert (harness.made[0].ends[0], successor.ends) == ("close within 5 s", ["abandon"])
 
 
-def broken(*_: object) -> None:
+def fail(*_: object) -> None:
     raise RuntimeError("broken")
 
 
-def taken_over(bench: Bench) -> Callable[[str], None]:
-    """The publish thread's next look, in the middle of the main thread's close."""
-    done: list[str] = []
+def inspect_once(harness: SinkHarness) -> Callable[[str], None]:
+    """Return a callback that lets the publish thread inspect its producer during a close."""
+    calls: list[str] = []
 
-    def look(asked: str) -> None:
-        if not done:
-            done.append(asked)
-            bench.look()
+    def inspect(call: str) -> None:
+        if not calls:
+            calls.append(call)
+            harness.inspect()
 
-    return look
+    return inspect
 
 
-def test_closing_ends_the_one_though_the_other_breaks(bench: Bench) -> None:
-    successor = bench.until_replaced((0,))
-    successor.before = broken
+def test_close_ends_a_producer_even_if_the_other_fails(harness: SinkHarness) -> None:
+    successor = harness.until_replaced((0,))
+    successor.before = fail
     with pytest.raises(RuntimeError, match="broken"):
-        bench.sink.close(5)
-    assert bench.made[0].ends[0] == "close within 5 s"
+        harness.sink.close(5)
+    assert harness.made[0].ends[0] == "close within 5 s"
 
 
-def test_closing_beside_a_publish_thread_that_replaces_its_producer(bench: Bench) -> None:
-    successor = bench.until_replaced((0,))
-    bench.made[0].before = taken_over(bench)
-    bench.sink.close(5)
+def test_close_during_a_replacement_ends_both_producers(harness: SinkHarness) -> None:
+    successor = harness.until_replaced((0,))
+    harness.made[0].before = inspect_once(harness)
+    harness.sink.close(5)
     assert "abandon" in successor.ends
-    assert "close within 5 s" in bench.made[0].ends
+    assert "close within 5 s" in harness.made[0].ends

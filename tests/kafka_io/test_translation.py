@@ -1,4 +1,4 @@
-"""The table of broker faults: what the module's docstring says is what the code does."""
+"""The table of exceptions in the module's docstring matches the code."""
 
 from __future__ import annotations
 
@@ -17,27 +17,31 @@ ROWS = [
 ]
 
 
-def test_the_table_is_there() -> None:
+def test_the_docstring_has_the_table() -> None:
     assert len(ROWS) > 20
     assert {row[3] for row in ROWS} == {"retry", "stop"}
 
 
-@pytest.mark.parametrize(("fault", "said", "meaning", "answer"), ROWS, ids=[r[1] for r in ROWS])
-def test_each_row_of_the_table_holds(fault: str, said: str, meaning: str, answer: str) -> None:
-    found = translate(getattr(errors, said)("topic-7"))
-    assert type(found) is getattr(worker.errors, meaning), fault
-    assert disposition(found).value == answer
-    assert said in str(found)
-    assert "topic-7" in str(found)
+@pytest.mark.parametrize(
+    ("fault", "exception", "expected", "outcome"), ROWS, ids=[r[1] for r in ROWS]
+)
+def test_each_row_of_the_table_holds(
+    fault: str, exception: str, expected: str, outcome: str
+) -> None:
+    translated = translate(getattr(errors, exception)("topic-7"))
+    assert type(translated) is getattr(worker.errors, expected), fault
+    assert disposition(translated).value == outcome
+    assert exception in str(translated)
+    assert "topic-7" in str(translated)
 
 
 @pytest.mark.parametrize(
-    ("said", "advice"),
+    ("exception", "advice"),
     [
         (errors.UnknownTopicOrPartitionError, "`streamlabel topics create`"),
         (errors.TopicAuthorizationFailedError, "grant it to this worker's user"),
         (errors.CorruptRecordError, "move the group's offset of this partition past it"),
     ],
 )
-def test_a_fault_that_stops_says_what_to_do(said: type[Exception], advice: str) -> None:
-    assert advice in str(translate(said("x")))
+def test_an_error_that_stops_the_worker_has_advice(exception: type[Exception], advice: str) -> None:
+    assert advice in str(translate(exception("x")))

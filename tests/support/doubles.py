@@ -72,7 +72,7 @@ class Producer:
         self.before("has_leader")
         return self.leader
 
-    def neglected(self, _: float) -> set[Any]:
+    def stalled_partitions(self, _: float) -> set[Any]:
         waits = any(not future.is_done for _, future in self.sent)
         return {("out", 0)} if self.forgets and waits else set()
 

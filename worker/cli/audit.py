@@ -67,10 +67,10 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Read, compare, tell."""
-    from worker.kafka_io.audit import perform  # loads the Kafka client
+    from worker.kafka_io.audit import run_audit  # loads the Kafka client
 
     settings = loaded.settings
-    audit = perform(settings, to_end=args.to_end, progress=_progress_line())
+    audit = run_audit(settings, to_end=args.to_end, progress=_progress_line())
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     broken = audit.report.breaches(_allowed(settings, args.allow_duplicates))

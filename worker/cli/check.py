@@ -115,7 +115,9 @@ def _broker(settings: Settings) -> Found:
     from worker.kafka_io.admin import Admin
 
     with Admin(settings.kafka) as admin:
-        return Found(f"{settings.kafka.bootstrap_servers} answers", tuple(admin.cut_off()))
+        return Found(
+            f"{settings.kafka.bootstrap_servers} answers", tuple(admin.unreachable_brokers())
+        )
 
 
 def _topics(settings: Settings) -> Found:

@@ -1,33 +1,40 @@
-"""The only rooms that import kafka: the way in, the way out, administration, history.
+"""Everything of Kafka: consumer, producers, administration, whole topics.
+
+Owns: every import of kafka-python.
+Thread: see each module.
+Must not import: inference, runtime, http, pool, demo, bench, cli.
 
 ::
 
-    connection   options for every client, and its first connection
-    network      the client's connections, mended        (the client's IO thread)
-    causes       why a client does not get in: signs in the library's words
-    probe        why a client does not get in: the server is asked
-    tls          certificates and keys, looked at first
-    translation  the table of broker faults: exceptions become ours
-    batches      records that the client would not read
-    unpacking    compressed batches as streams
-    portions     how much a poll gives out at once
-    nulls        header values that it would not write
-    polled       the client's records become ours
-    source       the consumer                                    (poll thread)
-    listener     its rebalances                    (the client's IO thread, revoke thread)
-    membership   whether the group still counts us in            (any thread)
-    positions    where to read on when the log has moved         (poll thread)
-    watch        whether a topic still is the one that it was    (its client's thread)
-    sink         outcomes out, at least once                     (publish thread)
-    line, sent   their order; a batch of them                    (publish thread)
-    transactions outcomes out, exactly once                      (publish thread)
-    refusals     which record of a batch was refused, and then   (publish thread)
-    publisher    one producer                                    (publish thread)
-    rights       which ones the worker's user has, for `check`   (main thread)
-    admin        topics, offsets, members                        (any thread)
-    newest       the last records of a topic, for `check`     (main thread)
-    history      whole topics, for the audit                     (main thread)
-    samples      what the demo sends and reads                   (the demo's threads)
-
-Imports core and the ground floor; never inference, runtime, cli or local.
+    connection      options of every client, and its first connection
+    network         fixes to the library's connections                  (the client's IO thread)
+    internals       the library's private names, with reasons
+    causes          why a connection fails, from the library's messages
+    probe           why a connection fails, by asking the server
+    tls             certificates and keys, checked before a connection
+    translation     the library's exceptions -> the worker's errors
+    record_batch    batches that the library can't read
+    decompression   compressed batches as streams
+    bounded_poll    polls bounded by bytes
+    null_headers    header values that the library can't write
+    conversion      the library's records and offsets <-> the worker's
+    source          the consumer                                        (poll thread)
+    listener        its rebalances                                      (IO thread, revoke thread)
+    membership      does the group still count this worker as a member  (any thread)
+    positions       positions that the log or the group lacks           (poll thread)
+    stable_offsets  last stable offsets, from fetch responses           (poll thread)
+    topic_watch     deleted and recreated topics                        (the client's thread)
+    sink            publishing, at least once                           (publish thread)
+    send_queue      the order of sending                                (publish thread)
+    sent_batch      a batch and its acknowledgements                    (publish thread)
+    transactions    publishing, exactly once                            (publish thread)
+    group_offsets   the group's committed offsets, without joining it   (publish thread)
+    refusals        records that the broker refuses                     (publish thread)
+    publisher       one producer                                        (publish thread)
+    rights          the user's permissions, for `check`                 (main thread)
+    admin           topics, offsets, group members                      (any thread)
+    newest          the latest records of a topic, for `check`          (main thread)
+    reader          whole topics, for the audit                         (main thread)
+    audit           compares the topics                                 (main thread)
+    samples         producer and reader of `demo` and `bench`           (their threads)
 """

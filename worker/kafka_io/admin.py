@@ -1,7 +1,8 @@
-"""Topics, offsets and group members: what is asked of the cluster besides records.
+"""Describes and creates topics, and reads offsets and group members.
 
-Any thread may use an `Admin`: the library's own client is not safe across threads, so every call
-holds one lock. Translates the client's exceptions; imports no inference and no runtime.
+Owns: an admin client.
+Thread: any. The library's client is not safe across threads, so every call holds one lock.
+Must not import: inference, runtime.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 from kafka import IsolationLevel, KafkaAdminClient, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
@@ -18,17 +18,19 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from worker.clock import Clock, SystemClock
 from worker.core.topics import TopicInfo
 from worker.errors import BrokerAway, Fatal, StreamlabelError, TopicMissing
-from worker.kafka_io.connection import connect
+from worker.kafka_io.connection import Closeable, connect
+from worker.kafka_io.internals import manager_of
 from worker.kafka_io.probe import unreachable
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 Isolation = Literal["read_committed", "read_uncommitted"]
 
-# A new cluster makes its offsets topic at the first question about a group, a new topic elects
-# its leaders: "not yet" is an ordinary answer for a few seconds.
-_PATIENCE, _PAUSE = 15.0, 0.25  # seconds
+# A new cluster creates its internal topics at the first request about a group, and a new topic
+# elects its leaders: for a few seconds "not yet" is an ordinary response.
+CREATION_TIME = 15.0  # seconds
+_RETRY_PAUSE = 0.25  # seconds
 
 _CONFIGS = (
     "max.message.bytes",
@@ -43,7 +45,7 @@ _CONFIGS = (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of a consumer group and its partitions of the topic that was asked about."""
+    """One member of a consumer group and its partitions of one topic."""
 
     member_id: str
     client_id: str
@@ -51,8 +53,8 @@ class Member:
     partitions: tuple[int, ...]
 
 
-class Admin:
-    """Asks the cluster; a context manager.
+class Admin(Closeable):
+    """An admin client; a context manager.
 
     Raises:
         BrokerAway, AccessDenied, Fatal: as `connection.connect` does; so does every method.
@@ -63,31 +65,20 @@ class Admin:
         self._lock = threading.Lock()
         self._client = connect(KafkaAdminClient, kafka)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Hang up; safe to call twice."""
+        """Close the connections; idempotent."""
         with self._lock:
             self._client.close()
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo | None]:
-        """What there is of each topic; None for one that does not exist."""
-        asked = list(names)
-        described = self._ask(lambda client: client.describe_topics(asked))
-        there = {topic["name"]: topic for topic in described if _exists(topic)}
-        configs = self._configs([name for name in asked if name in there])
+        """Describe topics; a topic that does not exist maps to None."""
+        requested = list(names)
+        described = self._call(lambda client: client.describe_topics(requested))
+        existing = {topic["name"]: topic for topic in described if _exists(topic)}
+        configs = self._configs([name for name in requested if name in existing])
         return {
-            name: _info(there[name], configs.get(name, {})) if name in there else None
-            for name in asked
+            name: _info(existing[name], configs.get(name, {})) if name in existing else None
+            for name in requested
         }
 
     def _configs(self, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -96,17 +87,20 @@ class Admin:
         resources = [
             ConfigResource(ConfigResourceType.TOPIC, name, configs=list(_CONFIGS)) for name in names
         ]
-        told = self._ask(lambda client: _told(client, resources))
-        found: dict[str, dict[str, Any]] = told.get("topic", {})
-        return found
+        response = self._call(lambda client: _describe_configs(client, resources))
+        configs: dict[str, dict[str, Any]] = response.get("topic", {})
+        return configs
 
     def create(self, name: str, partitions: int, replication: int = -1) -> bool:
-        """Make a topic and wait until it can be used; False where it was there already.
+        """Create a topic and wait until it can be used.
 
         Args:
             name: the topic.
-            partitions: how many.
-            replication: copies; -1 is the broker's default, or 1 where it has none.
+            partitions: number of partitions.
+            replication: replication factor; -1 is the broker's default, or 1 if it has none.
+
+        Returns:
+            False if the topic existed already.
 
         Raises:
             Fatal: the broker refuses; the message has its reason.
@@ -117,77 +111,88 @@ class Admin:
         ):
             error, reason = self._create(name, partitions, 1)
         if error not in {errors.NoError, errors.TopicAlreadyExistsError}:
-            raise _refusal(name, error, reason)
-        self._ask(lambda client: client.wait_for_topics([name]))
+            raise _create_error(name, error, reason)
+        self._call(lambda client: client.wait_for_topics([name]))
         return error is errors.NoError
 
     def _create(self, name: str, partitions: int, replication: int) -> tuple[type[Exception], str]:
-        wanted = {name: {"num_partitions": partitions, "replication_factor": replication}}
-        answer = self._ask(lambda client: client.create_topics(wanted, raise_errors=False))
-        (topic,) = answer["topics"]
+        request = {name: {"num_partitions": partitions, "replication_factor": replication}}
+        response = self._call(lambda client: client.create_topics(request, raise_errors=False))
+        (topic,) = response["topics"]
         return errors.for_code(topic["error_code"]), topic["error_message"] or ""
 
     def start_offsets(self, topic: str) -> dict[int, int]:
-        """Each partition's first offset that is still kept.
+        """Return each partition's first offset that the log still has.
 
         Raises:
-            TopicMissing: there is no such topic.
+            TopicMissing: the topic does not exist.
         """
         return self._offsets(topic, OffsetSpec.EARLIEST, "read_uncommitted")
 
     def end_offsets(self, topic: str, isolation: Isolation = "read_uncommitted") -> dict[int, int]:
-        """The offset that each partition's next record gets.
+        """Return the offset of each partition's next record.
 
         Args:
             topic: the topic.
-            isolation: `read_committed` stops before the first transaction that is still open.
+            isolation: `read_committed` returns the offset of the first open transaction instead.
 
         Raises:
-            TopicMissing: there is no such topic.
+            TopicMissing: the topic does not exist.
         """
         return self._offsets(topic, OffsetSpec.LATEST, isolation)
 
     def _offsets(self, topic: str, spec: OffsetSpec, isolation: Isolation) -> dict[int, int]:
         info = self.topics([topic])[topic]
         if info is None:
-            raise TopicMissing(f"there is no topic {topic!r} (`streamlabel topics create`)")
-        wanted = {TopicPartition(topic, number): spec for number in range(info.partitions)}
+            raise TopicMissing(f"topic {topic!r} does not exist (`streamlabel topics create`)")
+        specs = {TopicPartition(topic, number): spec for number in range(info.partitions)}
         level = IsolationLevel.build_from(isolation)
-        found = self._ask(lambda client: client.list_partition_offsets(wanted, level))
-        return {tp.partition: found[tp].offset for tp in sorted(found)}
+        offsets = self._call(lambda client: client.list_partition_offsets(specs, level))
+        return {tp.partition: offsets[tp].offset for tp in sorted(offsets)}
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        """The group's committed offset of each partition that has one."""
-        found = self._ask(lambda client: client.list_group_offsets({group: None}))
+        """Return the group's committed offset of each partition that has one."""
+        offsets = self._call(lambda client: client.list_group_offsets({group: None}))
         return {
             tp.partition: at.offset
-            for tp, at in sorted(found.get(group, {}).items())
+            for tp, at in sorted(offsets.get(group, {}).items())
             if tp.topic == topic and at.offset >= 0
         }
 
     def members(self, group: str, topic: str | None = None) -> list[Member]:
-        """Who is in the group now, with their partitions of `topic` (none without it)."""
-        described = self._ask(lambda client: _described(client, group))
+        """Return the group's members and their partitions of `topic` (none without it)."""
+        described = self._call(lambda client: _describe_group(client, group))
         return [_member(member, topic) for member in described.get("members", [])]
 
-    def cut_off(self) -> list[str]:
-        """A sentence for each broker that sends clients to an address out of reach from here."""
-        brokers = self._client._manager.cluster.brokers()  # noqa: SLF001 - there is no public way
-        return unreachable((one.node_id, one.host, one.port) for one in brokers)
+    def unreachable_brokers(self) -> list[str]:
+        """Return a sentence for each broker whose advertised address can't be reached."""
+        brokers = manager_of(self._client).cluster.brokers()
+        return unreachable((broker.node_id, broker.host, broker.port) for broker in brokers)
 
-    def _ask(self, question: Callable[[Any], Answer]) -> Answer:
-        """One call of the client; "not yet" is asked again for a few seconds."""
-        give_up = self._clock.monotonic() + _PATIENCE
-        while True:
-            try:
-                with self._lock:
-                    return question(self._client)
-            except Exception as error:
-                meaning = translate(error)
-                late = self._clock.monotonic() >= give_up
-                if late or not isinstance(meaning, BrokerAway):
-                    raise meaning from error
-            self._clock.sleep(_PAUSE)
+    def _call(self, function: Callable[[Any], Result]) -> Result:
+        def call() -> Result:
+            with self._lock:
+                return function(self._client)
+
+        return retry_while_away(self._clock, call)
+
+
+def retry_while_away(clock: Clock, function: Callable[[], Result]) -> Result:
+    """Call a function until its result is not BrokerAway, for `CREATION_TIME` at most.
+
+    Raises:
+        StreamlabelError: the function's exception, translated.
+    """
+    deadline = clock.monotonic() + CREATION_TIME
+    while True:
+        try:
+            return function()
+        except Exception as error:
+            cause = translate(error)
+            late = clock.monotonic() >= deadline
+            if late or not isinstance(cause, BrokerAway):
+                raise cause from error
+        clock.sleep(_RETRY_PAUSE)
 
 
 def _exists(topic: dict[str, Any]) -> bool:
@@ -199,55 +204,55 @@ def _exists(topic: dict[str, Any]) -> bool:
     return True
 
 
-def _told(client: Any, resources: list[ConfigResource]) -> dict[str, Any]:
-    """Topics' configurations; an empty one where this client may not read it, or no one can."""
+def _describe_configs(client: Any, resources: list[ConfigResource]) -> dict[str, Any]:
+    """Return topics' configurations; none if the user may not read them or the broker has none."""
     try:
-        answer: dict[str, Any] = client.describe_configs(resources, config_filter="all")
+        response: dict[str, Any] = client.describe_configs(resources, config_filter="all")
     except (errors.UnsupportedVersionError, errors.AuthorizationError):
         return {}
-    return answer
+    return response
 
 
 def _info(topic: dict[str, Any], configs: dict[str, Any]) -> TopicInfo:
     partitions = topic["partitions"]
 
-    def told(name: str) -> str | None:
+    def text(name: str) -> str | None:
         value: str | None = configs.get(name, {}).get("value")
         return value
 
     def number(name: str) -> int | None:
-        value = told(name)
+        value = text(name)
         return int(value) if value else None
 
     return TopicInfo(
         partitions=len(partitions),
         replication_factor=max((len(part["replica_nodes"]) for part in partitions), default=0),
         max_message_bytes=number("max.message.bytes"),
-        cleanup_policy=told("cleanup.policy"),
+        cleanup_policy=text("cleanup.policy"),
         retention_ms=number("retention.ms"),
-        timestamp_type=told("message.timestamp.type"),
+        timestamp_type=text("message.timestamp.type"),
         timestamp_before_ms=number("message.timestamp.before.max.ms"),
         timestamp_after_ms=number("message.timestamp.after.max.ms"),
         min_insync_replicas=number("min.insync.replicas"),
     )
 
 
-def _refusal(name: str, error: type[Exception], reason: str) -> StreamlabelError:
-    meaning = translate(error(reason))
-    # "Invalid topic" means a missing one elsewhere; the one who creates it can't be told to.
-    kind = Fatal if isinstance(meaning, TopicMissing) else type(meaning)
-    return kind(f"can't create topic {name!r}: {reason or error.__name__}")
+def _create_error(name: str, error: type[Exception], reason: str) -> StreamlabelError:
+    cause = translate(error(reason))
+    # Elsewhere "invalid topic" means a missing one, with the advice to create it.
+    error_type = Fatal if isinstance(cause, TopicMissing) else type(cause)
+    return error_type(f"can't create topic {name!r}: {reason or error.__name__}")
 
 
-def _described(client: Any, group: str) -> dict[str, Any]:
-    answer: dict[str, Any] = client.describe_groups([group])[group]
-    # The client puts an error into the answer, as text: "[Error 16] NotCoordinatorError: None".
-    if told := answer.get("error"):
-        name = told.partition("] ")[2].partition(":")[0]
-        if name == errors.GroupIdNotFoundError.__name__:  # Kafka 4: nobody was ever in it
+def _describe_group(client: Any, group: str) -> dict[str, Any]:
+    description: dict[str, Any] = client.describe_groups([group])[group]
+    # The client puts an error into the result as text: "[Error 16] NotCoordinatorError: None".
+    if text := description.get("error"):
+        name = text.partition("] ")[2].partition(":")[0]
+        if name == errors.GroupIdNotFoundError.__name__:  # Kafka 4, for a group without members
             return {}
-        raise getattr(errors, name, errors.KafkaError)(told)
-    return answer
+        raise getattr(errors, name, errors.KafkaError)(text)
+    return description
 
 
 def _member(member: dict[str, Any], topic: str | None) -> Member:
@@ -258,6 +263,6 @@ def _member(member: dict[str, Any], topic: str | None) -> Member:
         client_id=member["client_id"],
         host=member["client_host"].lstrip("/"),
         partitions=tuple(
-            sorted(p for one in assigned if one["topic"] == topic for p in one["partitions"])
+            sorted(p for entry in assigned if entry["topic"] == topic for p in entry["partitions"])
         ),
     )

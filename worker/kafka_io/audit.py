@@ -1,6 +1,8 @@
-"""Reads the topics for `streamlabel audit` and fills the ledger.
+"""Reads the topics for `streamlabel audit` and compares them in a ledger.
 
-Runs on the main thread. Imports core and kafka_io; loading it loads the Kafka client.
+Owns: an admin client and a reader.
+Thread: main.
+Must not import: inference, runtime.
 """
 
 from __future__ import annotations
@@ -18,51 +20,51 @@ from worker.core.records import Headers, Partition
 from worker.core.topics import TopicInfo
 from worker.errors import BrokerAway, Fatal, TopicMissing
 from worker.kafka_io.admin import Admin
-from worker.kafka_io.reader import History, Seen
+from worker.kafka_io.reader import AuditRecord, TopicReader
 from worker.settings import Settings
 
-# (topic, records read, offsets there are)
+# (topic, number of records read, number of offsets)
 Progress = Callable[[str, int, int], None]
 
 _PROGRESS_EVERY = 20_000  # records
-# The reason is the document's first member; parsing it whole would cost more than the rest.
+# The reason is the document's first member; parsing all of it would cost more than the rest.
 _REASON = re.compile(rb'"reason"\s*:\s*"(\w+)"')
 _TIMESTAMP = b'"timestamp_ms":'
-_MOST_DIGITS = 20
+_MAX_DIGITS = 20
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What the ledger found, why records were dead-lettered, what could not be read."""
+    """The ledger's report, the number of dead letters by reason, and notes on its limits."""
 
     report: AuditReport
     reasons: Mapping[str, int]
     notes: tuple[str, ...]
 
 
-def perform(settings: Settings, *, to_end: bool, progress: Progress) -> Audit:
+def run_audit(settings: Settings, *, to_end: bool, progress: Progress) -> Audit:
     """Read all three topics and compare them.
 
     Args:
         settings: cluster, group, topics.
-        to_end: judge every input record that there is at the start, committed or not.
-        progress: called once in a while.
+        to_end: check every input record that exists at the start, committed or not.
+        progress: called from time to time.
 
     Raises:
-        TopicMissing: one of the three.
-        Fatal: the group has committed nothing, so nothing could be judged.
-        BrokerAway: it stopped answering.
+        TopicMissing: one of the topics does not exist.
+        Fatal: the group has committed nothing, so there is nothing to check.
+        BrokerAway: the broker stopped answering.
     """
-    with Admin(settings.kafka) as admin, History(settings.kafka) as history:
-        return _Auditor(settings, admin, history, progress).audit(to_end=to_end)
+    with Admin(settings.kafka) as admin, TopicReader(settings.kafka) as reader:
+        return _Auditor(settings, admin, reader, progress).audit(to_end=to_end)
 
 
 class _Auditor:
     def __init__(
-        self, settings: Settings, admin: Admin, history: History, progress: Progress
+        self, settings: Settings, admin: Admin, reader: TopicReader, progress: Progress
     ) -> None:
         self._settings, self._admin = settings, admin
-        self._history, self._progress = history, progress
+        self._reader, self._progress = reader, progress
         topics = settings.topics
         (self._input,) = topics.inputs
         self._outcomes: dict[Kind, str] = {
@@ -75,14 +77,14 @@ class _Auditor:
     def audit(self, *, to_end: bool) -> Audit:
         infos = self._topics()
         self._notes += [
-            f"{name} is compacted: what it lacks proves nothing"
+            f"{name} is compacted: missing records prove nothing"
             for name, info in infos.items()
             if info.compacted
         ]
-        # The order of these three questions is what makes an audit beside a running worker fair.
-        # A record's outcome is acknowledged before its offset is committed: so what lies below
-        # the commits (asked first) has its outcome below the outcomes' ends (asked second), and
-        # what lies below those has its record below the input's ends (asked last).
+        # An audit beside a running worker depends on the order of these three requests. A record's
+        # outcome is acknowledged before its offset is committed. So every record below the commits
+        # (first request) has its outcome below the outcomes' ends (second), and every outcome
+        # below those has its record below the input's ends (last).
         limits = self._limits(to_end=to_end)
         outcome_ends = {
             kind: self._admin.end_offsets(name) for kind, name in self._outcomes.items()
@@ -93,17 +95,17 @@ class _Auditor:
         for kind, ends in outcome_ends.items():
             self._read_outcomes(ledger, kind, ends)
         late = self._settings.input.start == "latest"
-        report = ledger.report(self._gone(scopes, infos), late=late)
+        report = ledger.report(self._removed(scopes, infos), late=late)
         return Audit(report, dict(self._reasons.most_common()), tuple(self._notes))
 
     def _topics(self) -> dict[str, TopicInfo]:
         infos = self._admin.topics(self._settings.topics.all)
         missing = ", ".join(name for name, info in infos.items() if info is None)
         if missing:
-            where = self._settings.kafka.bootstrap_servers
+            servers = self._settings.kafka.bootstrap_servers
             raise TopicMissing(
-                f"nothing to audit: missing on {where}: {missing} "
-                "(`streamlabel topics create` makes the topics)"
+                f"nothing to audit: missing on {servers}: {missing} "
+                "(`streamlabel topics create` creates the topics)"
             )
         return {name: info for name, info in infos.items() if info is not None}
 
@@ -115,7 +117,7 @@ class _Auditor:
         if not committed and any(self._admin.end_offsets(self._input).values()):
             raise Fatal(
                 f"group {group!r} has committed no offset of {self._input!r}, so there is nothing "
-                "to judge: check --group-id, or judge everything with --to-end"
+                "to check: correct --group-id, or check all records with --to-end"
             )
         return committed
 
@@ -124,7 +126,7 @@ class _Auditor:
             if limit > ends.get(partition, 0):
                 self._notes.append(
                     f"{self._input} {partition}: offset {limit} is committed but the partition "
-                    f"ends at {ends.get(partition, 0)}: was the topic made anew?"
+                    f"ends at {ends.get(partition, 0)}: the topic may have been recreated"
                 )
         return {
             Partition(self._input, p): Scope(min(limits.get(p, 0), end), end)
@@ -134,8 +136,9 @@ class _Auditor:
     def _read_input(self, ledger: Ledger, scopes: Mapping[Partition, Scope]) -> None:
         ends = {p.partition: scope.limit for p, scope in scopes.items()}
         total = sum(ends.values())
-        for number, seen in enumerate(self._history.read(self._input, ends)):
-            ledger.record(Partition(self._input, seen.partition), seen.offset, seen.timestamp_ms)
+        for number, record in enumerate(self._reader.read(self._input, ends)):
+            partition = Partition(self._input, record.partition)
+            ledger.record(partition, record.offset, record.timestamp_ms)
             if number % _PROGRESS_EVERY == 0:
                 self._progress(self._input, number, total)
         self._note_unread(self._input)
@@ -146,77 +149,77 @@ class _Auditor:
 
     def _read_outcomes(self, ledger: Ledger, kind: Kind, ends: Mapping[int, int]) -> None:
         topic, total = self._outcomes[kind], sum(ends.values())
-        for number, seen in enumerate(self._history.read(topic, ends)):
-            self._read_outcome(ledger, kind, seen)
+        for number, record in enumerate(self._reader.read(topic, ends)):
+            self._read_outcome(ledger, kind, record)
             if number % _PROGRESS_EVERY == 0:
                 self._progress(topic, number, total)
         self._note_unread(topic)
 
-    def _read_outcome(self, ledger: Ledger, kind: Kind, seen: Seen) -> None:
-        coordinates = _own(seen.headers, SOURCE_HEADER)
+    def _read_outcome(self, ledger: Ledger, kind: Kind, record: AuditRecord) -> None:
+        coordinates = _last_header(record.headers, SOURCE_HEADER)
         if coordinates is None:
             ledger.foreign()
             return
-        letter = _own(seen.headers, DEAD_LETTER_HEADER) or b""
-        document = letter if kind == "dead_letter" else seen.value
+        dead_letter = _last_header(record.headers, DEAD_LETTER_HEADER) or b""
+        document = dead_letter if kind == "dead_letter" else record.value
         first = ledger.outcome(
             kind,
-            seen.partition,
-            seen.offset,
+            record.partition,
+            record.offset,
             parse_source(coordinates),
-            _timestamp(document, seen.timestamp_ms),
+            _timestamp(document, record.timestamp_ms),
         )
         if first and kind == "dead_letter":
-            self._reasons[_reason(letter)] += 1
+            self._reasons[_reason(dead_letter)] += 1
 
     def _note_unread(self, topic: str) -> None:
-        if not self._history.unread:
+        if not self._reader.unread:
             return
         stable = self._admin.end_offsets(topic, "read_committed")
-        for partition, position in self._history.unread.items():
+        for partition, position in self._reader.unread.items():
             if position < stable.get(partition, 0):
-                raise BrokerAway(f"{topic} {partition}: no record came after offset {position}")
+                raise BrokerAway(f"{topic} {partition}: no record arrived after offset {position}")
             self._notes.append(
                 f"{topic} {partition}: not read from offset {position} on, where a transaction "
                 "is still open"
             )
 
-    def _gone(
+    def _removed(
         self, scopes: Mapping[Partition, Scope], infos: Mapping[str, TopicInfo]
     ) -> dict[tuple[Kind, Partition], bool]:
-        """Where outcomes were removed from their topic, for each partition that they come from."""
-        gone: dict[tuple[Kind, Partition], bool] = {}
+        """Find input partitions whose outcomes were removed; the value is True for compaction."""
+        removed: dict[tuple[Kind, Partition], bool] = {}
         for kind, topic in self._outcomes.items():
             starts = self._admin.start_offsets(topic)
             self._note_removed(topic, sum(starts.values()))
             for partition in scopes:
                 if infos[topic].compacted:
-                    gone[kind, partition] = True
+                    removed[kind, partition] = True
                 elif starts[partition.partition % len(starts)] > 0:
-                    gone[kind, partition] = False
-        return gone
+                    removed[kind, partition] = False
+        return removed
 
     def _note_removed(self, topic: str, offsets: int) -> None:
         if offsets:
             self._notes.append(f"{topic}: {offsets:,} offsets were removed before this audit")
 
 
-def _own(headers: Headers, name: str) -> bytes | None:
-    """The value of a header of ours: the last of its name, should the record have come with one."""
-    return next((value or b"" for found, value in reversed(headers) if found == name), None)
+def _last_header(headers: Headers, name: str) -> bytes | None:
+    """Return a header's last value, which is the worker's if the record had one of that name."""
+    return next((value or b"" for key, value in reversed(headers) if key == name), None)
 
 
-def _timestamp(document: bytes, otherwise: int) -> int:
-    """The input record's timestamp, as our document states it.
+def _timestamp(document: bytes, default: int) -> int:
+    """Return the input record's timestamp, as the outcome's document states it.
 
-    The outcome's own one differs where the input's was too far ahead to be published. The last
-    member of that name is ours, also in an enriched object.
+    The outcome's own timestamp differs if the input's was too far ahead to be published. In an
+    enriched object too, the last member of that name is the worker's.
     """
     at = document.rfind(_TIMESTAMP) + len(_TIMESTAMP)
-    digits = document[at : at + _MOST_DIGITS].partition(b"}")[0]
-    return int(digits) if digits.isdigit() else otherwise
+    digits = document[at : at + _MAX_DIGITS].partition(b"}")[0]
+    return int(digits) if digits.isdigit() else default
 
 
-def _reason(letter: bytes) -> str:
-    found = _REASON.search(letter)
-    return found[1].decode("ascii", "replace") if found else "unknown"
+def _reason(dead_letter: bytes) -> str:
+    match = _REASON.search(dead_letter)
+    return match[1].decode("ascii", "replace") if match else "unknown"

@@ -1,11 +1,13 @@
-"""Why a client does not get in: signs in what it complains of, and what to do about each.
+"""Explains why a connection failed, from the library's messages.
 
-Any thread may call it. Imports no inference and no runtime.
+Owns: the patterns of those messages; the watcher of the library's log.
+Thread: any.
+Must not import: inference, runtime.
 
-The library retries a first connection without end and then says only "Unable to bootstrap": a
-wrong password, an unknown authority and a switched-off broker look the same. The reason stands in
-its log and in the exceptions that it keeps to itself, so both are searched for the same signs.
-`probe` finds out about the rest.
+The library retries a first connection until its time is up and then says only "Unable to
+bootstrap": a wrong password, an unknown certificate authority and a stopped broker look the same.
+Its log and its inner exceptions have the reason, so both are searched for the same patterns.
+`probe` explains the rest.
 """
 
 from __future__ import annotations
@@ -17,130 +19,137 @@ from typing import NamedTuple
 from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
 
 
-class Verdict(NamedTuple):
-    """Why a client does not get in.
+class Diagnosis(NamedTuple):
+    """The cause of a failed connection.
 
     Attributes:
-        meaning: what the worker does about it: `BrokerAway` is waited out, the others stop it.
-        words: the cause and what to do, to be put behind "can't connect to Kafka at ...: ".
+        error_type: `BrokerAway` is retried, the others stop the worker.
+        advice: the cause and what to do, to follow "can't connect to Kafka at ...: ".
     """
 
-    meaning: type[StreamlabelError]
-    words: str
+    error_type: type[StreamlabelError]
+    advice: str
 
     @property
-    def certain(self) -> bool:
+    def permanent(self) -> bool:
         """True if another try would end the same way."""
-        return self.meaning is not BrokerAway
+        return self.error_type is not BrokerAway
 
     def error(self, servers: str) -> StreamlabelError:
-        """The error to raise."""
-        return self.meaning(f"can't connect to Kafka at {servers}: {self.words}")
+        """Return the error to raise."""
+        return self.error_type(f"can't connect to Kafka at {servers}: {self.advice}")
 
 
-# The broker told its version and then hung up, as it does with a client that sends requests where
-# it should log in. A broker that goes down looks like it too, and the lines may be those of a
-# client beside this one: where the same settings were good enough before, it is no sign of a
-# refusal.
+# The broker sent its version and then hung up, as it does when a client sends requests without a
+# login. A broker that shuts down looks the same, and the lines may come from another client: if the
+# same settings worked before, this is no sign of a refusal.
 HANGS_UP = r"broker_version=\(.*socket disconnected"
 
-# A pattern of the library's words -> their meaning, the surest sign first.
-_SIGNS: dict[str, Verdict] = {
-    "SaslAuthenticationFailed": Verdict(
+# A pattern of the library's messages -> its diagnosis, the most specific first.
+_DIAGNOSES: dict[str, Diagnosis] = {
+    "SaslAuthenticationFailed": Diagnosis(
         AccessDenied,
-        "it refuses the credentials: check kafka.sasl_username and kafka.sasl_password",
+        "the broker refuses the credentials: check kafka.sasl_username and kafka.sasl_password",
     ),
-    "UnsupportedSaslMechanism": Verdict(
-        AccessDenied, "it does not take this way to log in: check kafka.sasl_mechanism"
+    "UnsupportedSaslMechanism": Diagnosis(
+        AccessDenied, "the broker does not support this SASL mechanism: check kafka.sasl_mechanism"
     ),
-    "IllegalSaslState": Verdict(
-        AccessDenied, "this port takes no SASL: check the port and kafka.security_protocol"
+    "IllegalSaslState": Diagnosis(
+        AccessDenied, "this port does not accept SASL: check the port and kafka.security_protocol"
     ),
-    "certificate is not valid for": Verdict(
+    "certificate is not valid for": Diagnosis(
         Fatal,
-        "its certificate is for another host name: use that name in kafka.bootstrap_servers",
+        "the broker's certificate is for another host name: use that name in "
+        "kafka.bootstrap_servers",
     ),
-    "certificate has expired": Verdict(
-        Fatal, "its certificate has expired: renew it on the broker, or check this machine's clock"
-    ),
-    "certificate is not yet valid": Verdict(
+    "certificate has expired": Diagnosis(
         Fatal,
-        "its certificate is not valid yet: check this machine's clock and the certificate's dates",
+        "the broker's certificate has expired: renew it, or check this machine's clock",
     ),
-    "CERTIFICATE_VERIFY_FAILED": Verdict(
+    "certificate is not yet valid": Diagnosis(
         Fatal,
-        "its certificate is not signed by an authority that is known here: set kafka.ssl_cafile",
+        "the broker's certificate is not valid yet: check this machine's clock and the "
+        "certificate's dates",
     ),
-    r"ALERT_(CERTIFICATE|BAD_CERTIFICATE|UNKNOWN_CA)": Verdict(
+    "CERTIFICATE_VERIFY_FAILED": Diagnosis(
         Fatal,
-        "it refuses this client's certificate, or the lack of one: set kafka.ssl_certfile and "
+        "the broker's certificate is not signed by a known authority: set kafka.ssl_cafile",
+    ),
+    r"ALERT_(CERTIFICATE|BAD_CERTIFICATE|UNKNOWN_CA)": Diagnosis(
+        Fatal,
+        "the broker requires a client certificate, or refuses this one: set kafka.ssl_certfile and "
         "kafka.ssl_keyfile to a pair that its authority has signed",
     ),
-    HANGS_UP: Verdict(
+    HANGS_UP: Diagnosis(
         AccessDenied,
-        "it hangs up instead of letting this client in: check kafka.sasl_username, "
+        "the broker closes the connection instead of accepting a login: check kafka.sasl_username, "
         "kafka.sasl_password, kafka.sasl_mechanism and kafka.security_protocol",
     ),
-    r"\[SSL": Verdict(
+    r"\[SSL": Diagnosis(
         BrokerAway,
-        "the TLS handshake failed: check the port, kafka.security_protocol and, where the broker "
-        "wants a client certificate, kafka.ssl_certfile",
+        "the TLS handshake failed: check the port, kafka.security_protocol and, if the broker "
+        "requires a client certificate, kafka.ssl_certfile",
     ),
-    "DNS": Verdict(BrokerAway, "its host name can't be resolved"),
-    "ECONNREFUSED": Verdict(
-        BrokerAway, "nothing listens there: is the broker up, is the port right?"
+    "DNS": Diagnosis(BrokerAway, "the host name can't be resolved"),
+    "ECONNREFUSED": Diagnosis(
+        BrokerAway, "nothing listens there: check that the broker is up and the port is right"
     ),
-    "timed out": Verdict(BrokerAway, "nothing answers there: is a firewall in the way?"),
-    "socket disconnected": Verdict(
+    "timed out": Diagnosis(BrokerAway, "no response: check for a firewall in between"),
+    "socket disconnected": Diagnosis(
         BrokerAway,
-        "it hangs up at once: is it going down, or does this port want TLS (check "
-        "kafka.security_protocol)?",
+        "the broker closes the connection at once: it may be shutting down, or this port may require "
+        "TLS (check kafka.security_protocol)",
     ),
 }
 
-# Lines that only say that something failed; the reason stands in another one.
+# Lines that only say that something failed; the reason is in another line.
 _GENERIC = re.compile(
     r"Unable to bootstrap|Bootstrap failed|[Bb]ootstrap.*not ready|No node(_id)? |NodeNotReady"
 )
 
 
-def refusal(complaint: str) -> Verdict | None:
-    """The verdict of a complaint after which another try would only do harm, else None."""
-    for sign, verdict in _SIGNS.items():
-        if re.search(sign, complaint):
-            return verdict if verdict.certain and sign != HANGS_UP else None
+def permanent_failure(message: str) -> Diagnosis | None:
+    """Return the diagnosis of a message if another try could only do harm."""
+    for pattern, diagnosis in _DIAGNOSES.items():
+        if re.search(pattern, message):
+            return diagnosis if diagnosis.permanent and pattern != HANGS_UP else None
     return None
 
 
 class ClientLogWatcher(logging.Handler):
-    """Remembers which signs the library's complaints held, and the last one; no record is in them.
+    """Remembers which patterns matched the library's log, and its last line.
 
-    A set of signs, not the lines: a client that fails logs some of them thousands of times.
+    It keeps patterns rather than lines, as a failing client logs some lines thousands of times. The
+    library's warnings contain no message of a topic.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.begin(let_in=False)
+        self.reset(connected_before=False)
 
-    def begin(self, *, let_in: bool) -> None:
-        """Forget everything, for a client whose like was let in before, or was not."""
-        self.let_in = let_in
-        self.signs: set[str] = set()
-        self.last = "nothing answers"
+    def reset(self, *, connected_before: bool) -> None:
+        """Forget everything, for a new client.
+
+        Args:
+            connected_before: whether a client with the same settings has connected before.
+        """
+        self._connected_before = connected_before
+        self._matches: set[str] = set()
+        self.last_line = "no response"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take note of a line of the library's log."""
+        """Search a line of the library's log."""
         line = record.getMessage()
         if not _GENERIC.search(line):
-            self.last = line
-        self.signs.update(sign for sign in _SIGNS if re.search(sign, line))
+            self.last_line = line
+        self._matches.update(pattern for pattern in _DIAGNOSES if re.search(pattern, line))
 
-    def verdict(self) -> Verdict | None:
-        """The surest sign's meaning, if there was a sign."""
-        for sign, verdict in _SIGNS.items():
-            if sign in self.signs and not (sign == HANGS_UP and self.let_in):
-                return verdict
-        return None
+    def diagnosis(self) -> Diagnosis:
+        """Return the most specific diagnosis, else the last line of the log."""
+        for pattern, diagnosis in _DIAGNOSES.items():
+            if pattern in self._matches and not (pattern == HANGS_UP and self._connected_before):
+                return diagnosis
+        return Diagnosis(BrokerAway, self.last_line)
 
 
-witness = ClientLogWatcher()
+client_log = ClientLogWatcher()

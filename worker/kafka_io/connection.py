@@ -1,6 +1,8 @@
-"""How every client reaches the cluster.
+"""Connects clients to the cluster.
 
-Owns the clients' common options. Any thread may call it. Imports no inference and no runtime.
+Owns: the options that all clients share; which settings have connected or been refused.
+Thread: any.
+Must not import: inference, runtime.
 """
 
 from __future__ import annotations
@@ -8,16 +10,18 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
+from kafka import KafkaConsumer
 from kafka.errors import KafkaTimeoutError
-from kafka.net.compat import KafkaNetClient
 
 from worker.clock import SystemClock
 from worker.errors import AccessDenied, BrokerAway, StreamlabelError
-from worker.kafka_io.causes import Verdict, refusal, witness
+from worker.kafka_io.causes import Diagnosis, client_log, permanent_failure
+from worker.kafka_io.internals import KafkaNetClient, manager_of, stop_network
 from worker.kafka_io.network import Manager, client_factory
-from worker.kafka_io.nulls import write_nulls
+from worker.kafka_io.null_headers import patch_batch_builder
 from worker.kafka_io.probe import diagnose, unreachable
 from worker.kafka_io.record_batch import patch_record_batches
 from worker.kafka_io.tls import check_files
@@ -26,36 +30,64 @@ from worker.settings import KafkaSettings
 
 Client = TypeVar("Client")
 
-_FIRST_CONNECTION = 10.0  # seconds; what is up answers in one, what is not is tried again by us
-_FIRST_LOOK = 1.0  # seconds, until what keeps it from answering is looked into
+# A running broker answers within 1 s. The worker itself retries one that does not.
+_CONNECT_TIMEOUT = 10.0  # seconds
+_FIRST_TRY = 1.0  # seconds, until the server is probed
 _RECONNECT_BACKOFF_MAX_MS = 5_000  # the library's 30 s would outlast most outages
-_LONGER_MS = 1000
-_QUESTIONS = 3  # of TCP's keepalive, until the connection is given up
+_IDLE_MARGIN_MS = 1000
+_KEEPALIVE_PROBES = 3  # without an answer, until TCP gives the connection up
 
-_let_in: set[KafkaSettings] = set()  # with these, a broker has spoken to this process
-# Each try with a wrong password is one step on to an account that is locked.
-_refused: dict[KafkaSettings, Verdict] = {}
+# Every consumer reads committed records only, commits offsets itself and creates no topic.
+CONSUMER_OPTIONS: dict[str, Any] = {
+    "enable_auto_commit": False,
+    "isolation_level": "read_committed",
+    "allow_auto_create_topics": False,
+}
+_READER_OPTIONS = CONSUMER_OPTIONS | {"group_id": None, "auto_offset_reset": "earliest"}
+
+_connected: set[KafkaSettings] = set()  # a broker has accepted these in this process
+# Each further try with a wrong password is one step closer to a locked account.
+_refused: dict[KafkaSettings, Diagnosis] = {}
+
+
+class Closeable:
+    """Closes itself at the end of a `with` block."""
+
+    def close(self) -> None:
+        """Release the connections."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def client_options(kafka: KafkaSettings) -> dict[str, Any]:
-    """What consumer, producer and admin client have in common, as the library's keywords.
+    """Return the options that consumer, producer and admin client share.
 
-    Also starts to listen for the reason should the connection fail: call it anew per client.
+    Also starts to collect the reasons of a failed connection: call it once for each client.
     """
-    logging.getLogger("kafka").addHandler(witness)  # a handler is added once at most
-    witness.begin(let_in=kafka in _let_in)
+    logging.getLogger("kafka").addHandler(client_log)  # adds it once only
+    client_log.reset(connected_before=kafka in _connected)
     options: dict[str, Any] = {
         "bootstrap_servers": [server.strip() for server in kafka.bootstrap_servers.split(",")],
         "client_id": kafka.client_id,
         "security_protocol": kafka.security_protocol,
         "request_timeout_ms": int(kafka.request_timeout * 1000),
-        "bootstrap_timeout_ms": int(min(kafka.request_timeout, _FIRST_CONNECTION) * 1000),
+        "bootstrap_timeout_ms": int(min(kafka.request_timeout, _CONNECT_TIMEOUT) * 1000),
         "reconnect_backoff_max_ms": _RECONNECT_BACKOFF_MAX_MS,
         "metadata_max_age_ms": int(kafka.metadata_max_age * 1000),
         "socket_options": _socket_options(kafka),
-        # The consumer wants more than its request timeout; `network` closes idle connections, and
-        # never one on which it waits for an answer.
-        "connections_max_idle_ms": int(kafka.request_timeout * 1000) + _LONGER_MS,
+        # The consumer requires more than its request timeout. `network` closes idle connections
+        # sooner, but none on which it awaits a response.
+        "connections_max_idle_ms": int(kafka.request_timeout * 1000) + _IDLE_MARGIN_MS,
     }
     return options | _sasl(kafka) | _tls(kafka)
 
@@ -65,13 +97,13 @@ def _socket_options(kafka: KafkaSettings) -> list[tuple[int, int, int]]:
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     ]
-    pause = max(1, kafka.tcp_keepalive // 4)
+    interval = max(1, kafka.tcp_keepalive // 4)
     for name, value in (
         ("TCP_KEEPIDLE", kafka.tcp_keepalive),
-        ("TCP_KEEPINTVL", pause),
-        ("TCP_KEEPCNT", _QUESTIONS),
+        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
     ):
-        if hasattr(socket, name):  # not on every system
+        if hasattr(socket, name):  # some systems lack it
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
     return options
 
@@ -90,88 +122,96 @@ def _tls(kafka: KafkaSettings) -> dict[str, Any]:
     names = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
     files = {name: str(path) for name in names if (path := getattr(kafka, name)) is not None}
     secret = kafka.ssl_key_password
-    # Given none, OpenSSL would ask for one on the terminal, on a thread of the library.
+    # Without a password OpenSSL would ask for one on the terminal, on a thread of the library.
     password = {"ssl_password": secret.get_secret_value() if secret else ""}
     return files | password if kafka.ssl_certfile else files
 
 
 def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -> Client:
-    """Make a client and wait until it has spoken to a broker.
+    """Make a client and wait until a broker has answered it.
 
-    Settings that no broker has let in yet get a first try that is short: where it fails, the server
-    is asked plainly what is wrong, and what another try can't mend is said at once.
+    Settings that no broker has accepted yet get a short first try. If it fails, the server is
+    probed, and a cause that another try can't change is raised at once.
 
     Args:
         make: `KafkaConsumer`, `KafkaProducer` or `KafkaAdminClient`.
         kafka: the cluster.
-        options: what this client needs beyond `client_options`.
+        options: this client's own options, beyond `client_options`.
 
     Raises:
-        BrokerAway: no broker answered within 10 s, or the address that the brokers send clients to
-            can't be reached; the message names the likely cause.
+        BrokerAway: no broker answered within 10 s, or no advertised address can be reached; the
+            message names the likely cause.
         AccessDenied: the credentials are refused.
-        Fatal: the broker's certificate is not trusted, or no broker is there but something else.
-        SettingsError: a file of TLS can't be used.
+        Fatal: the broker's certificate is not trusted, or the server is not a broker.
+        SettingsError: a TLS file can't be used.
     """
     patch_record_batches()
-    write_nulls()
+    patch_batch_builder()
     check_files(kafka)
-    if known := _refused.get(kafka):
-        raise known.error(kafka.bootstrap_servers)
-    patience = min(kafka.request_timeout, _FIRST_CONNECTION)
-    if kafka in _let_in:
-        return _made(make, kafka, patience, options)[0]
-    client, manager = _introduced(make, kafka, patience, options)
-    if not manager.reached(_FIRST_LOOK):
-        _stop_if_cut_off(client, manager, kafka)
-    _let_in.add(kafka)
+    if diagnosis := _refused.get(kafka):
+        raise diagnosis.error(kafka.bootstrap_servers)
+    timeout = min(kafka.request_timeout, _CONNECT_TIMEOUT)
+    if kafka in _connected:
+        return _make(make, kafka, timeout, options)[0]
+    client, manager = _make_and_diagnose(make, kafka, timeout, options)
+    if not manager.can_reach_a_broker(_FIRST_TRY):
+        _require_a_reachable_broker(client, manager, kafka)
+    _connected.add(kafka)
     return client
 
 
-def _introduced(
-    make: Callable[..., Client], kafka: KafkaSettings, patience: float, options: dict[str, Any]
+def connect_reader(kafka: KafkaSettings, **options: Any) -> Any:
+    """Make a consumer that joins no group and reads committed records from the start of a topic.
+
+    Raises:
+        BrokerAway, AccessDenied, Fatal, SettingsError: as `connect`.
+    """
+    return connect(KafkaConsumer, kafka, **(_READER_OPTIONS | options))
+
+
+def _make_and_diagnose(
+    make: Callable[..., Client], kafka: KafkaSettings, timeout: float, options: dict[str, Any]
 ) -> tuple[Client, Manager]:
-    """A short try, a look at the server, a long try."""
-    first_look = min(_FIRST_LOOK, patience)
+    """Try for a short time, probe the server, try for the rest of `timeout`."""
+    first_try = min(_FIRST_TRY, timeout)
     try:
-        return _made(make, kafka, first_look, options)
+        return _make(make, kafka, first_try, options)
     except StreamlabelError as error:
-        if not isinstance(error.__cause__, KafkaTimeoutError):  # it was told why
+        if not isinstance(error.__cause__, KafkaTimeoutError):  # the cause is known
             raise
-        if verdict := diagnose(kafka):
-            raise verdict.error(kafka.bootstrap_servers) from None
-        if patience <= first_look:
+        if diagnosis := diagnose(kafka):
+            raise diagnosis.error(kafka.bootstrap_servers) from None
+        if timeout <= first_try:
             raise
-    return _made(make, kafka, patience - first_look, options)
+    return _make(make, kafka, timeout - first_try, options)
 
 
-def _made(
-    make: Callable[..., Client], kafka: KafkaSettings, patience: float, options: dict[str, Any]
+def _make(
+    make: Callable[..., Client], kafka: KafkaSettings, timeout: float, options: dict[str, Any]
 ) -> tuple[Client, Manager]:
-    nets: list[KafkaNetClient] = []
-    factory = client_factory(kafka.connections_max_idle, SystemClock(), nets)
-    chosen = client_options(kafka) | {"bootstrap_timeout_ms": int(patience * 1000)}
+    networks: list[KafkaNetClient] = []
+    factory = client_factory(kafka.connections_max_idle, SystemClock(), networks)
+    shared = client_options(kafka) | {"bootstrap_timeout_ms": int(timeout * 1000)}
     try:
-        client = make(**chosen, **options, kafka_client=factory)
+        client = make(**shared, **options, kafka_client=factory)
     except Exception as error:
-        # The constructor leaves its IO thread behind, connecting for ever.
-        for half_open in nets:
-            half_open.close()
-            half_open._net.stop(timeout_ms=1000)  # noqa: SLF001 - as the library's own close does
-        raise _explained(error, kafka) from error
-    return client, nets[0]._manager  # noqa: SLF001 - there is no public way
+        # A failed constructor leaves its IO thread running, which connects without end.
+        for network in networks:
+            stop_network(network)
+        raise _explain(error, kafka) from error
+    return client, manager_of(networks[0])
 
 
-def _explained(error: Exception, kafka: KafkaSettings) -> StreamlabelError:
-    verdict = refusal(str(error))
-    if verdict and verdict.meaning is AccessDenied:
-        _refused[kafka] = verdict
-    return verdict.error(kafka.bootstrap_servers) if verdict else translate(error)
+def _explain(error: Exception, kafka: KafkaSettings) -> StreamlabelError:
+    diagnosis = permanent_failure(str(error))
+    if diagnosis and diagnosis.error_type is AccessDenied:
+        _refused[kafka] = diagnosis
+    return diagnosis.error(kafka.bootstrap_servers) if diagnosis else translate(error)
 
 
-def _stop_if_cut_off(client: Any, manager: Manager, kafka: KafkaSettings) -> None:
-    """Raises BrokerAway where no broker can be reached at the address that it sends clients to."""
-    brokers = [(one.node_id, one.host, one.port) for one in manager.cluster.brokers()]
+def _require_a_reachable_broker(client: Any, manager: Manager, kafka: KafkaSettings) -> None:
+    """Raise BrokerAway if no broker can be reached at its advertised address."""
+    brokers = [(broker.node_id, broker.host, broker.port) for broker in manager.cluster.brokers()]
     faults = unreachable(brokers)
     if brokers and len(faults) == len(brokers):
         client.close()

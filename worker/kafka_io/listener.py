@@ -1,7 +1,9 @@
-"""The group's rebalances, handed to the runtime without blocking the client.
+"""Passes the group's rebalances to the runtime without blocking the client.
 
-The client's IO thread runs the coroutines, the revoke thread what may take long; the class's
-comment walks through why neither races with the poll thread. Imports no inference and no runtime.
+Owns: the assignment's epochs; the revoke thread.
+Thread: the client's IO thread runs the coroutines, the revoke thread runs what may take long.
+`Listener` explains why neither races with the poll thread.
+Must not import: inference, runtime.
 """
 
 from __future__ import annotations
@@ -11,17 +13,17 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Protocol
 
-from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
-from kafka.future import Future
+from kafka import AsyncConsumerRebalanceListener
 
 from worker.clock import Clock
 from worker.core.records import Partition
+from worker.kafka_io.internals import Future
 
-Where = Literal["earliest", "latest"]
+StartFrom = Literal["earliest", "latest"]
 
 
 class RebalanceHandler(Protocol):
-    """What the runtime does when partitions come and go."""
+    """The runtime's part in a rebalance."""
 
     def on_assigned(self, partitions: Mapping[Partition, int]) -> None:
         """Start to track these partitions under their epochs. Must not block."""
@@ -35,39 +37,43 @@ class RebalanceHandler(Protocol):
         """Drop these partitions; it is too late to commit. Must not block."""
         ...
 
-    def on_begun(self, positions: Mapping[Partition, int], where: Where) -> Mapping[Partition, int]:
-        """The group has committed nothing of these partitions, and may begin here.
+    def on_begun(
+        self, positions: Mapping[Partition, int], where: StartFrom
+    ) -> Mapping[Partition, int]:
+        """Commit the first positions of partitions for which the group has none.
 
         Args:
             positions: to be committed before anything is read of these partitions.
-            where: that is, in words.
+            where: the end of the log that the positions are at.
 
         Returns:
-            Where the group begins, for each partition where that is committed; of the others it is
-            told again.
+            The positions that are committed; the handler is called again for the others.
         """
         ...
 
     def on_skipped(self, partition: Partition, offsets: range) -> None:
-        """The log has not had these offsets any more when they were to be read."""
+        """Note that these offsets were deleted before they could be read."""
         ...
 
 
 class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
-    """Hands rebalances to the runtime without blocking the client's IO thread.
+    """Passes rebalances to the runtime without blocking the client's IO thread.
 
-    The race that is not there, walked through: the client runs these coroutines on its IO
-    thread, but starts them only from inside `poll()` or `close()`, and these do not return
-    before the coroutine ends. So while one runs, the poll thread is parked and touches nothing.
-    `on_partitions_revoked` may take seconds (it drains): it gives the poll thread's duties to the
-    revoke thread and awaits it, and meanwhile the IO thread goes on sending heartbeats. When the
-    await ends, the revoke thread has stopped touching anything, and the poll thread wakes up.
+    There is no race. Walked through: the client runs these coroutines on its IO thread, but starts
+    them only from inside `poll()` or `close()`, which do not return before the coroutine ends. So
+    while one runs, the poll thread is parked and touches nothing. `on_partitions_revoked` may take
+    seconds (it drains): it hands the poll thread's duties to the revoke thread and awaits it, while
+    the IO thread continues to send heartbeats. When the await ends, the revoke thread no longer
+    touches anything, and the poll thread resumes.
 
     Args:
         handler: the runtime's side.
-        wake: wakes up the client's loop.
-        clock: waits.
-        pause: seconds until the client may join again after partitions were given back.
+        wake: wakes the client's IO loop.
+        clock: sleeps for `pause`.
+        pause: seconds between a revocation and the client's next join.
+
+    Attributes:
+        epochs: the epoch of each assigned partition; replaced whole, so any thread may read it.
     """
 
     def __init__(
@@ -81,48 +87,49 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self.epochs: dict[Partition, int] = {}
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        fresh = {Partition(*tp): next(self._epoch) for tp in assigned}
-        self.epochs = self.epochs | fresh  # replaced whole: other threads read it
-        self._handler.on_assigned(fresh)
+        epochs = {Partition(*tp): next(self._epoch) for tp in assigned}
+        self.epochs = self.epochs | epochs
+        self._handler.on_assigned(epochs)
 
     async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        gone = [Partition(*tp) for tp in revoked]
+        partitions = [Partition(*tp) for tp in revoked]
         drained = Future()
-        self._revoker.submit(self._drain, gone, drained)
+        self._revoker.submit(self._drain, partitions, drained)
         await drained
 
-    def _drain(self, gone: list[Partition], drained: Any) -> None:
+    def _drain(self, partitions: list[Partition], drained: Any) -> None:
         try:
             try:
-                self._handler.on_revoked(gone)
+                self._handler.on_revoked(partitions)
             finally:
-                self._forget(gone)  # another worker gets them, also after a failed drain
+                self._forget(partitions)  # another worker gets them even if the drain failed
             self._clock.sleep(self._pause)
             drained.success(None)
-        except Exception as error:  # noqa: BLE001 - raised again where it is awaited
+        except Exception as error:  # noqa: BLE001 - `await drained` raises it
             drained.failure(error)
         self._wake()
 
     async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
-        gone = [Partition(*tp) for tp in lost]
-        self._forget(gone)
-        self._handler.on_lost(gone)
+        partitions = [Partition(*tp) for tp in lost]
+        self._forget(partitions)
+        self._handler.on_lost(partitions)
 
-    def _forget(self, gone: Iterable[Partition]) -> None:
-        left = set(gone)
-        self.epochs = {p: epoch for p, epoch in self.epochs.items() if p not in left}
+    def _forget(self, partitions: Iterable[Partition]) -> None:
+        forgotten = set(partitions)
+        self.epochs = {p: epoch for p, epoch in self.epochs.items() if p not in forgotten}
 
-    def begin_anew(self, partition: Partition) -> None:
-        """Poll thread: a new epoch; what is in flight of the old one does not count."""
-        fresh = {partition: next(self._epoch)}
-        self.epochs = self.epochs | fresh
-        self._handler.on_assigned(fresh)
+    def start_new_epoch(self, partition: Partition) -> None:
+        """Poll thread: give the partition a new epoch, which fences what is in flight."""
+        epochs = {partition: next(self._epoch)}
+        self.epochs = self.epochs | epochs
+        self._handler.on_assigned(epochs)
 
     def lose_all(self) -> None:
-        """Poll thread: nothing that is in flight counts any more."""
-        gone, self.epochs = list(self.epochs), {}
-        if gone:
-            self._handler.on_lost(gone)
+        """Poll thread: drop all partitions and fence what is in flight."""
+        partitions, self.epochs = list(self.epochs), {}
+        if partitions:
+            self._handler.on_lost(partitions)
 
     def close(self) -> None:
+        """End the revoke thread."""
         self._revoker.shutdown(wait=False)

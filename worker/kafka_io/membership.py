@@ -1,40 +1,51 @@
-"""Whether this worker still is a member of its group: what the client knows and does not tell.
+"""Tracks whether the group still counts this worker as a member.
 
-The client's IO thread writes, any thread asks; each field is one plain value that is replaced
-whole, which needs no lock. Imports no inference and no runtime.
+Owns: the time of the group's last confirmation; the client's coordinator.
+Thread: the client's IO thread writes, any thread reads. Each field is one plain value that is
+replaced whole, so no lock is needed.
+Must not import: inference, runtime.
 
-A worker that was stopped for longer than its session timeout (SIGSTOP, a frozen machine) wakes up
-in the belief that its partitions are its own, while another has them. Walked through: at 0 s the
-last heartbeat is sent and answered; at 1 s the process stops; at 6 s the group gives its
-partitions away; at 20 s it wakes, and its publish thread, which knows of nothing, goes on where it
-stood. Only the answer to the next heartbeat would tell. So the worker does the broker's sum: when
-more than the session timeout has passed since it *asked* for the last good answer, it is in doubt,
-and publishes nothing until the group has answered.
+A worker that was stopped for longer than its session timeout (SIGSTOP, a frozen machine) resumes in
+the belief that it still owns its partitions, while another worker has them. Walked through: at 0 s
+the last heartbeat is sent and answered; at 1 s the process stops; at 6 s the group reassigns its
+partitions; at 20 s it resumes, and its publish thread continues where it was. Only the response to
+the next heartbeat would show it. So the worker does the broker's computation: once more than the
+session timeout has passed since it *sent* the last confirmed request, its membership is
+unconfirmed, and it publishes nothing until the group has answered.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.errors import AuthorizationError, FencedInstanceIdError, RebalanceInProgressError
-from kafka.protocol.consumer import UNKNOWN_MEMBER_ID
 
 from worker.clock import Clock
 from worker.errors import BrokerAway
+from worker.kafka_io.internals import UNKNOWN_MEMBER_ID, ConsumerCoordinator, coordinator_of
 from worker.kafka_io.translation import translate
 
 
 class Membership:
-    """Answers for one consumer's membership, in seconds of the monotonic clock."""
+    """The membership of one consumer.
+
+    Args:
+        consumer: the library's; it has not polled yet.
+        session_timeout: seconds.
+        clock: measures the time since the last confirmation.
+
+    Attributes:
+        confirmed_at: when the last confirmed request was sent, seconds of the monotonic clock.
+        refusal: the group's refusal, if it is final.
+    """
 
     def __init__(self, consumer: Any, session_timeout: float, clock: Clock) -> None:
         self._session_timeout, self._clock = session_timeout, clock
         self.confirmed_at = clock.monotonic()
         self.refusal: Exception | None = None
-        # The client makes its coordinator itself and offers no hook. Nothing runs in it yet: it
-        # begins with the first poll.
-        coordinator = consumer._coordinator  # noqa: SLF001 - there is no public way
+        # The client makes its coordinator and offers no hook. The coordinator starts with the first
+        # poll, so its class can still be replaced here.
+        coordinator = coordinator_of(consumer)
         coordinator.__class__ = _Coordinator
         coordinator.membership = self
 
@@ -42,47 +53,50 @@ class Membership:
         """Return unless the group has refused this worker.
 
         Raises:
-            Fenced, AccessDenied: for good.
+            Fenced, AccessDenied: the refusal is final.
         """
         if self.refusal is not None:
             raise translate(self.refusal)
 
-    def assure(self) -> None:
-        """Return only while the group counts this worker in.
+    def require_confirmed(self) -> None:
+        """Return only while the membership is confirmed.
 
         Raises:
-            BrokerAway: its answer is overdue: try again.
+            BrokerAway: a confirmation is overdue: try again.
             Fenced, AccessDenied: as `check`.
         """
         self.check()
         silent = self._clock.monotonic() - self.confirmed_at
         if silent > self._session_timeout:
-            raise BrokerAway(f"the group has not confirmed this worker for {silent:.0f} s")
+            raise BrokerAway(
+                f"the group has not confirmed this worker for {silent:.0f} s (session timeout "
+                f"{self._session_timeout:g} s)"
+            )
 
 
 class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
-    """The client's coordinator, which lets four things pass in silence."""
+    """The client's coordinator, with four gaps closed."""
 
     membership: Membership
 
     def need_rejoin(self) -> bool:
-        """Also where a join has begun that nobody has taken the end of.
+        """Return True also while a join is unfinished.
 
-        The leader joins again when the topic has more partitions. It notes their number as soon as
-        it assigns them, and has no reason to join from then on. If the poll that began the join
-        returned before its end, the assignment would lie there, without heartbeats, until the
-        session is over.
+        The leader joins again when the topic has more partitions. It stores their number as soon as
+        it assigns them, and from then on has no reason to join. If the poll that began the join
+        returned before its end, the assignment would not be taken over: the member would send no
+        heartbeats until its session ends.
         """
         return self._join_task is not None or super().need_rejoin()
 
     def _handle_heartbeat_response(self, response: Any, send_time: float) -> None:
-        """Note when a good answer was asked for: the client counts from when it came in.
+        """Record when a confirmed request was sent: the client counts from its response.
 
-        A refusal the client only logs, and a fenced member's heartbeats end without a word.
+        The client only logs a refusal, and ends a fenced member's heartbeats without notice.
         """
         try:
             super()._handle_heartbeat_response(response, send_time)
-        except RebalanceInProgressError:  # a member is told so, and no one else
+        except RebalanceInProgressError:  # the broker sends it to members only
             self.membership.confirmed_at = send_time
             raise
         except (AuthorizationError, FencedInstanceIdError) as error:
@@ -91,33 +105,34 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
         self.membership.confirmed_at = send_time
 
     def _process_sync_group_response(self, response: Any, send_time: float) -> Any:
-        """The end of a join is an answer as well."""
+        """Count the end of a join as a confirmation."""
         assignment = super()._process_sync_group_response(response, send_time)
         self.membership.confirmed_at = send_time
         return assignment
 
     def reset_generation(self, member_id: str = UNKNOWN_MEMBER_ID) -> None:
-        """The membership is lost: prepare the next join anew, even if it is lost during one.
+        """Prepare the next join again when the membership is lost, even during a join.
 
-        The client prepares a join once and then tries until it is in; `on_partitions_lost` is
-        part of that. Walked through: a rebalance begins, the join is prepared while we are a
-        member, and before it is through the group drops us. Another worker takes our partitions,
-        works on them and leaves; the next try gives them back to us, and the client takes them
-        for never gone: it reads on from its old position, and what was in flight still counts.
+        The client prepares a join once and then tries until it succeeds; `on_partitions_lost` is
+        part of that. Walked through: a rebalance begins, the client prepares its join as a member,
+        and before the join succeeds the group drops it. Another worker takes the partitions, works
+        on them and leaves. The next try returns them to this worker, and the client believes that
+        it never lost them: it reads on from its old position, and accepts what is in flight.
         """
         super().reset_generation(member_id)
         self.rejoining = False
-        # Nor does it forget what it owned: the next join would claim it, against the one who has
-        # it now, and the leader may believe either. Both would work on it until one has drained.
+        # The client also remembers the partitions that it owned. The next join would claim them
+        # against their present owner, and the leader may believe either. Both would work on them
+        # until one has drained.
         for assignor in self._assignors.values():
             assignor.member_assignment = None
 
     async def _on_join_complete_async(self, *joined: Any) -> None:
-        """Begin without answers to what was asked before.
+        """Drop responses to requests from before the rebalance.
 
-        A look for committed offsets that outlasts its poll is kept under its set of partitions for
-        the next one to take up. Where a rebalance comes between, that next one may be any time
-        later: the same partitions come back, and would be read again from where they then stood.
+        The client keeps a fetch of committed offsets that outlasts its poll, by its set of
+        partitions, for a later poll to take up. If a rebalance comes between, that poll may come
+        much later: the same partitions return, and would be read again from their old offsets.
         """
         self._offset_fetch_futures.clear()
         await super()._on_join_complete_async(*joined)

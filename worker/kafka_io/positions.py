@@ -1,19 +1,22 @@
-"""Where to read on when the client has no position, or the log has not the one it has.
+"""Finds a position where the group or the log has none.
 
-The poll thread. Imports no inference and no runtime.
+Owns: which partitions begin at their end.
+Thread: poll.
+Must not import: inference, runtime.
 
-Left to itself the client moves to the start or the end of the log without a word, and where a
-group begins (`input.start`) also decides what a worker skips that fell behind retention. So it is
-told to ask (`auto_offset_reset="none"`), and three cases get three answers:
+By default the client moves to the start or the end of the log without notice, and the option that
+sets where a group begins (`input.start`) also decides what a worker skips after it fell behind
+retention. So the client is configured to raise instead (`auto_offset_reset="none"`), and three
+cases get three answers:
 
-* no committed offset: a group begins where `input.start` says, and a partition that was added since
-  at its start. The group commits that position before it reads from there: without a commit the
-  next worker would choose another one;
-* the log begins after the position (retention, deleted records): on to the first record that is
-  left, and what is gone is told;
-* the log ends before the position (an unclean leader election): back to where it was cut, or to
-  the committed offset where that is lower. What is in flight is fenced by a new epoch, for the
-  new log may have other records at the same offsets.
+* No committed offset: a group begins where `input.start` says. A partition that was added since
+  begins at its start. The group commits that position before it reads from there: without a commit
+  the next worker would choose another one.
+* The log begins after the position (retention, deleted records): read on at the first record that
+  remains, and report the offsets that are gone.
+* The log ends before the position (an unclean leader election): go back to where the log was
+  truncated, or to the committed offset if that is lower. A new epoch fences what is in flight, as
+  the new log may have other records at the same offsets.
 """
 
 from __future__ import annotations
@@ -30,14 +33,15 @@ from kafka.errors import (
 )
 
 from worker.core.records import Partition
-from worker.kafka_io.listener import Where
+from worker.kafka_io.internals import consumer_metadata, has_leader
+from worker.kafka_io.listener import StartFrom
 from worker.logs import get_logger
 
 log = get_logger(__name__)
 
-LOST = (NoOffsetForPartitionError, OffsetOutOfRangeError, LogTruncationError)
+POSITION_ERRORS = (NoOffsetForPartitionError, OffsetOutOfRangeError, LogTruncationError)
 
-_ASK_MS = 5_000
+_TIMEOUT_MS = 5_000
 
 
 class Positions:
@@ -45,10 +49,10 @@ class Positions:
 
     Args:
         consumer: the library's.
-        from_start: where a partition without committed offset begins; else at its end.
-        on_begun: told where the group may begin, tells what it has committed of that by now.
-        begin_anew: gives a partition a new epoch.
-        on_skipped: told of offsets that were gone before they were read.
+        from_start: whether a partition without a committed offset begins at its start, else end.
+        on_begun: commits first positions; returns those that are committed.
+        start_new_epoch: gives a partition a new epoch.
+        on_skipped: called with offsets that were deleted before they were read.
     """
 
     def __init__(
@@ -56,37 +60,38 @@ class Positions:
         consumer: Any,
         *,
         from_start: bool,
-        on_begun: Callable[[Mapping[Partition, int], Where], Mapping[Partition, int]],
-        begin_anew: Callable[[Partition], None],
+        on_begun: Callable[[Mapping[Partition, int], StartFrom], Mapping[Partition, int]],
+        start_new_epoch: Callable[[Partition], None],
         on_skipped: Callable[[Partition, range], None],
     ) -> None:
         self._consumer, self._from_start = consumer, from_start
         self._on_begun = on_begun
-        self._begin_anew, self._on_skipped = begin_anew, on_skipped
+        self._start_new_epoch, self._on_skipped = start_new_epoch, on_skipped
         self._from_end: frozenset[TopicPartition] = frozenset()
 
-    def look(self, topic: str) -> None:
-        """Before the group is joined: which partitions begin at their end.
+    def inspect_group(self, topic: str) -> None:
+        """Find the partitions that begin at their end; call before the consumer joins the group.
 
-        Those that are there now, if the group has committed nothing yet. A partition that comes
-        later was added, and so was one without an offset where the group has some already.
+        They are the partitions that exist now, if the group has committed nothing yet. A partition
+        that appears later was added, and so was one without an offset if the group has others.
 
-        Two workers that begin a group together both look before either is in it, so neither takes
-        the other's first commit for a group that was there.
+        Two workers that start a new group together both inspect it before either has joined, so
+        neither takes the other's first commit for that of an older group.
 
         Raises:
             KafkaError: the broker did not answer.
         """
         if self._from_start:
             return
-        there = [TopicPartition(topic, n) for n in self._consumer.partitions_for_topic(topic)]
-        if not there:
+        numbers = self._consumer.partitions_for_topic(topic)
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        if not partitions:
             raise LeaderNotAvailableError(f"the partitions of {topic!r} are not known yet")
-        if not any(self._committed(tp) is not None for tp in there):
-            self._from_end = frozenset(there)
+        if not any(self._committed(tp) is not None for tp in partitions):
+            self._from_end = frozenset(partitions)
 
     def recover(self, error: Exception) -> None:
-        """Give the partitions that `error` (one of `LOST`) names a position.
+        """Find positions for the partitions that `error` (one of `POSITION_ERRORS`) names.
 
         Raises:
             KafkaError, BrokerAway: the broker did not answer; the next poll raises `error` again.
@@ -95,68 +100,65 @@ class Positions:
             self._begin(sorted(error.args[0]))
         elif isinstance(error, OffsetOutOfRangeError):
             for tp, position in error.args[0].items():
-                self._into_range(tp, position)
+                self._move_into_range(tp, position)
         elif isinstance(error, LogTruncationError):
-            for tp, cut in error.divergent_offsets.items():
-                self._back(tp, None if cut is None else cut.offset)
+            for tp, divergence in error.divergent_offsets.items():
+                self._go_back(tp, None if divergence is None else divergence.offset)
 
     def _begin(self, tps: list[TopicPartition]) -> None:
-        """Begin these partitions of the group, as their leaders say.
+        """Commit and take the first positions of these partitions.
 
-        The client waits for a leader that is missing, so that the other partitions need not. The
-        position that it finds is committed like any other that moved.
+        A partition without a leader is left to the client, which waits for one, so that the other
+        partitions need not wait. The position that the client finds is committed like any other.
         """
         consumer = self._consumer
-        ways: tuple[tuple[Where, Any, Any], ...] = (
+        starts: tuple[tuple[StartFrom, Any, Any], ...] = (
             ("earliest", consumer.beginning_offsets, consumer.seek_to_beginning),
             ("latest", consumer.end_offsets, consumer.seek_to_end),
         )
-        for where, ask, wait in ways:
-            here = [tp for tp in tps if (tp in self._from_end) == (where == "latest")]
-            if leaderless := [tp for tp in here if not self._has_leader(tp)]:
-                wait(*leaderless)
-            if led := [tp for tp in here if tp not in leaderless]:
-                chosen = ask(led, timeout_ms=_ASK_MS)
-                kept = self._on_begun({Partition(*tp): at for tp, at in chosen.items()}, where)
-                for partition, at in kept.items():
-                    consumer.seek(TopicPartition(*partition), at)
+        metadata = consumer_metadata(consumer)
+        for where, ask, seek_later in starts:
+            chosen = [tp for tp in tps if (tp in self._from_end) == (where == "latest")]
+            if leaderless := [tp for tp in chosen if not has_leader(metadata, tp)]:
+                seek_later(*leaderless)
+            if led := [tp for tp in chosen if tp not in leaderless]:
+                offsets = ask(led, timeout_ms=_TIMEOUT_MS)
+                positions = {Partition(*tp): offset for tp, offset in offsets.items()}
+                for partition, offset in self._on_begun(positions, where).items():
+                    consumer.seek(TopicPartition(*partition), offset)
 
-    def _has_leader(self, tp: TopicPartition) -> bool:
-        cluster = self._consumer._cluster  # noqa: SLF001 - there is no public way
-        return cluster.leader_for_partition(tp) not in (None, -1)
-
-    def _into_range(self, tp: TopicPartition, position: int) -> None:
+    def _move_into_range(self, tp: TopicPartition, position: int) -> None:
         start = self._start(tp)
         if position < start:
             self._consumer.seek(tp, start)
             self._on_skipped(Partition(*tp), range(position, start))
         elif position > self._end(tp):
-            self._back(tp, None)
+            self._go_back(tp, None)
 
-    def _back(self, tp: TopicPartition, cut: int | None) -> None:
-        """Read on at `cut`, or before it; None where nobody knows what is left of the old log."""
+    def _go_back(self, tp: TopicPartition, truncated_at: int | None) -> None:
+        """Read on at or before `truncated_at`, which may be unknown (None)."""
         committed = self._committed(tp)
-        if committed is None or (cut is None and committed > self._end(tp)):
-            to = self._start(tp)
+        if committed is None or (truncated_at is None and committed > self._end(tp)):
+            offset = self._start(tp)
         else:
-            to = committed if cut is None else min(cut, committed)
-        self._begin_anew(Partition(*tp))
-        self._consumer.seek(tp, to)
+            offset = committed if truncated_at is None else min(truncated_at, committed)
+        self._start_new_epoch(Partition(*tp))
+        self._consumer.seek(tp, offset)
         log.warning(
-            "the input's log was cut back, reading on from there",
+            "the input's log was truncated, reading on at an earlier offset",
             topic=tp.topic,
             partition=tp.partition,
-            offset=to,
+            offset=offset,
         )
 
     def _committed(self, tp: TopicPartition) -> int | None:
-        committed: int | None = self._consumer.committed(tp, timeout_ms=_ASK_MS)
+        committed: int | None = self._consumer.committed(tp, timeout_ms=_TIMEOUT_MS)
         return committed
 
     def _start(self, tp: TopicPartition) -> int:
-        start: int = self._consumer.beginning_offsets([tp], timeout_ms=_ASK_MS)[tp]
+        start: int = self._consumer.beginning_offsets([tp], timeout_ms=_TIMEOUT_MS)[tp]
         return start
 
     def _end(self, tp: TopicPartition) -> int:
-        end: int = self._consumer.end_offsets([tp], timeout_ms=_ASK_MS)[tp]
+        end: int = self._consumer.end_offsets([tp], timeout_ms=_TIMEOUT_MS)[tp]
         return end

@@ -1,12 +1,13 @@
-"""Asks a server plainly what it speaks: for clients that get no answer, or none that helps.
+"""Probes a server that a client could not connect to.
 
-Any thread may call it; it blocks for some seconds at most. Sockets and TLS alone, no client and
-nothing secret. Imports no inference and no runtime.
+Owns: nothing.
+Thread: any; blocks for a few seconds at most.
+Must not import: inference, runtime.
 
-Each question opens a connection of its own. The first tells which of Kafka, TLS and HTTP is spoken
-at a port: an ApiVersions request is answered by a broker alone, a line of HTTP by a web server. The
-second tells whether the addresses that brokers send clients to (`advertised.listeners`) can be
-reached from here.
+A probe uses plain sockets and TLS, and sends nothing secret. Each request opens a connection of its
+own. `diagnose` finds out whether a port speaks Kafka, TLS or HTTP: only a broker answers an
+ApiVersions request, and a web server answers a line of HTTP. `unreachable` finds out whether the
+brokers' advertised addresses (`advertised.listeners`) can be reached.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple, TypeVar
 
 from worker.errors import AccessDenied, Fatal
-from worker.kafka_io.causes import Verdict
+from worker.kafka_io.causes import Diagnosis
 from worker.settings import KafkaSettings
 
-Answer = TypeVar("Answer")
-Spoken = Literal["kafka", "http"]
+Result = TypeVar("Result")
+WireProtocol = Literal["kafka", "http"]
 
-_CONNECT, _ANSWER = 1.0, 0.5  # seconds
-_SERVERS = 3  # asked at most; the others are most likely like them
-_ENOUGH = 4096  # bytes
+_CONNECT_TIMEOUT, _RESPONSE_TIMEOUT = 1.0, 0.5  # seconds
+_MAX_SERVERS = 3  # the others are most likely alike
+_MAX_RESPONSE = 4096  # bytes
 _API_VERSIONS, _SASL_HANDSHAKE = 18, 17
-_NO_MECHANISM = 33  # Kafka's code for a way to log in that the broker does not have
+_UNSUPPORTED_SASL_MECHANISM = 33
 
-_HTTP = Verdict(
-    Fatal, "an HTTP server answers there: kafka.bootstrap_servers must name a Kafka broker's port"
+_HTTP = Diagnosis(
+    Fatal, "an HTTP server answers: kafka.bootstrap_servers must name the port of a Kafka broker"
 )
-_WANTS_TLS = Verdict(
+_REQUIRES_TLS = Diagnosis(
     Fatal,
-    "this port speaks TLS: set kafka.security_protocol to SSL or SASL_SSL, or use the broker's "
+    "this port uses TLS: set kafka.security_protocol to SSL or SASL_SSL, or use the broker's "
     "plaintext port",
 )
-_WANTS_PLAIN = Verdict(
+_REQUIRES_PLAINTEXT = Diagnosis(
     Fatal,
-    "this port speaks no TLS: set kafka.security_protocol to PLAINTEXT or SASL_PLAINTEXT, or use "
+    "this port does not use TLS: set kafka.security_protocol to PLAINTEXT or SASL_PLAINTEXT, or use "
     "the broker's TLS port",
 )
 
@@ -57,39 +58,45 @@ class Address(NamedTuple):
         return f"{host}:{self.port}"
 
 
-def diagnose(kafka: KafkaSettings) -> Verdict | None:
-    """The reason why no client with these settings can get an answer, if there is one."""
-    parted = (server.strip().rpartition(":") for server in kafka.bootstrap_servers.split(","))
-    servers = [Address(host.strip("[]"), int(port)) for host, _, port in parted][:_SERVERS]
-    return next(filter(None, _each(servers, lambda server: _ask(server, kafka))), None)
+def diagnose(kafka: KafkaSettings) -> Diagnosis | None:
+    """Return the reason why no client with these settings can connect, if there is one."""
+    servers = [_address(server) for server in kafka.bootstrap_servers.split(",")][:_MAX_SERVERS]
+    return next(filter(None, _concurrently(servers, lambda server: _probe(server, kafka))), None)
+
+
+def _address(server: str) -> Address:
+    host, _, port = server.strip().rpartition(":")
+    return Address(host.strip("[]"), int(port))
 
 
 def unreachable(brokers: Iterable[tuple[int, str, int]]) -> list[str]:
-    """A sentence for each broker whose own address can't be reached from here.
+    """Return a sentence for each broker whose advertised address can't be reached.
 
     Args:
-        brokers: id, host and port, as the cluster tells them.
+        brokers: id, host and port, as the cluster advertises them.
     """
-    told = [(number, Address(host, port)) for number, host, port in brokers]
-    faults = _each([address for _, address in told], _absence)
+    addresses = [(broker_id, Address(host, port)) for broker_id, host, port in brokers]
+    faults = _concurrently([address for _, address in addresses], _connect_fault)
     return [
-        f"broker {number} sends clients to {address}, {fault}: set advertised.listeners of that "
+        f"broker {broker_id} sends clients to {address}, {fault}: set advertised.listeners of that "
         "broker to an address that this machine can reach"
-        for (number, address), fault in zip(told, faults, strict=True)
+        for (broker_id, address), fault in zip(addresses, faults, strict=True)
         if fault
     ]
 
 
-def _each(asked: Sequence[Address], question: Callable[[Address], Answer]) -> list[Answer]:
-    """Ask all at once: a name or a port may take its whole time."""
-    with ThreadPoolExecutor(max(1, len(asked)), "probe") as threads:
-        return list(threads.map(question, asked))
+def _concurrently(
+    addresses: Sequence[Address], function: Callable[[Address], Result]
+) -> list[Result]:
+    """Call the function for all addresses at once, as each call may take its full timeout."""
+    with ThreadPoolExecutor(max(1, len(addresses)), "probe") as threads:
+        return list(threads.map(function, addresses))
 
 
-def _absence(address: Address) -> str | None:
-    """Why nobody can be connected to there."""
+def _connect_fault(address: Address) -> str | None:
+    """Return why no connection to the address can be made."""
     try:
-        socket.create_connection(address, _CONNECT).close()
+        socket.create_connection(address, _CONNECT_TIMEOUT).close()
     except socket.gaierror:
         return "which can't be resolved here"
     except ConnectionRefusedError:
@@ -99,37 +106,42 @@ def _absence(address: Address) -> str | None:
     return None
 
 
-def _ask(address: Address, kafka: KafkaSettings) -> Verdict | None:
-    if _absence(address):  # the client complains of that itself
+def _probe(address: Address, kafka: KafkaSettings) -> Diagnosis | None:
+    if _connect_fault(address):  # the client's own messages have the reason
         return None
     tls = kafka.security_protocol.endswith("SSL")
-    spoken = _spoken(address, tls=tls)
-    if spoken is None:
-        other = _spoken(address, tls=not tls)
-        wrong = _WANTS_PLAIN if tls else _WANTS_TLS
+    protocol = _protocol(address, tls=tls)
+    if protocol is None:
+        other = _protocol(address, tls=not tls)
+        wrong = _REQUIRES_PLAINTEXT if tls else _REQUIRES_TLS
         return {"kafka": wrong, "http": _HTTP, None: None}[other]
-    if spoken == "http":
+    if protocol == "http":
         return _HTTP
     return None if kafka.security_protocol.startswith("SASL") else _login(address, tls=tls)
 
 
-def _spoken(address: Address, *, tls: bool) -> Spoken | None:
-    said = _say(address, _request(_API_VERSIONS, 0), tls=tls)
-    if _is_answer(said):
+def _protocol(address: Address, *, tls: bool) -> WireProtocol | None:
+    response = _exchange(address, _request(_API_VERSIONS, 0), tls=tls)
+    if _is_kafka(response):
         return "kafka"
-    said = said or _say(address, b"GET / HTTP/1.0\r\n\r\n", tls=tls)
-    return "http" if said.startswith(b"HTTP/") else None
+    response = response or _exchange(address, b"GET / HTTP/1.0\r\n\r\n", tls=tls)
+    return "http" if response.startswith(b"HTTP/") else None
 
 
-def _login(address: Address, *, tls: bool) -> Verdict | None:
-    """A verdict if the port asks for a login: it lists its ways when asked for one that is none."""
-    said = _say(address, _request(_SASL_HANDSHAKE, 1, _text(b"-")), tls=tls)
-    if not _is_answer(said) or struct.unpack_from(">h", said, 8) != (_NO_MECHANISM,):
+def _login(address: Address, *, tls: bool) -> Diagnosis | None:
+    """Return a diagnosis if the port requires a login.
+
+    Such a port answers a request for an unknown SASL mechanism with a list of those it supports.
+    """
+    response = _exchange(address, _request(_SASL_HANDSHAKE, 1, _string(b"-")), tls=tls)
+    if not _is_kafka(response):
         return None
-    ways = ", ".join(_texts(said[10:]))
-    return Verdict(
+    if struct.unpack_from(">h", response, 8) != (_UNSUPPORTED_SASL_MECHANISM,):
+        return None
+    mechanisms = ", ".join(_strings(response[10:]))
+    return Diagnosis(
         AccessDenied,
-        f"this port asks for a login ({ways}): set kafka.security_protocol to "
+        f"this port requires a login ({mechanisms}): set kafka.security_protocol to "
         f"{'SASL_SSL' if tls else 'SASL_PLAINTEXT'}, and kafka.sasl_mechanism, kafka.sasl_username "
         "and kafka.sasl_password",
     )
@@ -138,53 +150,53 @@ def _login(address: Address, *, tls: bool) -> Verdict | None:
 # -- bytes -------------------------------------------------------------------------------------
 
 
-def _say(address: Address, words: bytes, *, tls: bool) -> bytes:
-    """The beginning of the answer; empty where there is none, be it for want of TLS."""
+def _exchange(address: Address, request: bytes, *, tls: bool) -> bytes:
+    """Send a request; return the beginning of the response, empty if there is none."""
     try:
-        with socket.create_connection(address, _CONNECT) as connection:
-            connection.settimeout(_ANSWER)
+        with socket.create_connection(address, _CONNECT_TIMEOUT) as connection:
+            connection.settimeout(_RESPONSE_TIMEOUT)
             if not tls:
-                return _answer(connection, words)
+                return _send_and_receive(connection, request)
             with _unverified().wrap_socket(connection, server_hostname=address.host) as secure:
-                return _answer(secure, words)
-    except (OSError, ValueError):  # ValueError: a host name that TLS can't ask for
+                return _send_and_receive(secure, request)
+    except (OSError, ValueError):  # ValueError: a host name that is not valid for TLS
         return b""
 
 
-def _answer(connection: socket.socket, words: bytes) -> bytes:
-    connection.sendall(words)
-    return connection.recv(_ENOUGH)
+def _send_and_receive(connection: socket.socket, request: bytes) -> bytes:
+    connection.sendall(request)
+    return connection.recv(_MAX_RESPONSE)
 
 
 def _unverified() -> ssl.SSLContext:
-    """A context for a question that holds no secret; the client itself verifies."""
+    """Return a context without verification: a probe sends no secret, and the client verifies."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
 
 def _request(api: int, version: int, body: bytes = b"") -> bytes:
-    """A request of Kafka's protocol; its correlation id is its API's number."""
-    framed = struct.pack(">hhi", api, version, api) + _text(b"streamlabel") + body
+    """Return a request of Kafka's protocol; its correlation id is the API's number."""
+    framed = struct.pack(">hhi", api, version, api) + _string(b"streamlabel") + body
     return struct.pack(">i", len(framed)) + framed
 
 
-def _is_answer(said: bytes) -> bool:
-    if len(said) < 10:
+def _is_kafka(response: bytes) -> bool:
+    if len(response) < 10:
         return False
-    length, correlation = struct.unpack_from(">ii", said)
+    length, correlation = struct.unpack_from(">ii", response)
     return 0 < length < 1_000_000 and correlation in {_API_VERSIONS, _SASL_HANDSHAKE}
 
 
-def _text(text: bytes) -> bytes:
+def _string(text: bytes) -> bytes:
     return struct.pack(">h", len(text)) + text
 
 
-def _texts(array: bytes) -> list[str]:
+def _strings(array: bytes) -> list[str]:
     (number,) = struct.unpack_from(">i", array)
-    texts, at = [], 4
+    strings, at = [], 4
     for _ in range(number):
         (length,) = struct.unpack_from(">h", array, at)
-        texts.append(array[at + 2 : at + 2 + length].decode(errors="replace"))
+        strings.append(array[at + 2 : at + 2 + length].decode(errors="replace"))
         at += 2 + length
-    return texts
+    return strings

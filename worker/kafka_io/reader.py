@@ -1,26 +1,25 @@
-"""Whole topics, read from the first kept record up to a given end.
+"""Reads whole topics, from the first record up to a given end.
 
-One thread owns a reader: the library's consumer is not thread-safe. No group and no commits;
-partitions are assigned by hand, values are not decoded. Translates the client's exceptions;
-imports no inference and no runtime.
+Owns: a consumer without a group; it commits nothing.
+Thread: the one that made the reader: the library's consumer is not thread-safe.
+Must not import: inference, runtime.
 
-An end is an offset, not a record: the last offsets of a partition may be markers of transactions,
-aborted records or compacted ones, which no reader is given. So what ends a partition is the
-consumer's position, and never a record.
+An end is an offset, not a record: the last offsets of a partition may be transaction markers,
+aborted records or compacted ones, which no reader gets. So a partition is finished when the
+consumer's position reaches the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
 from worker.clock import Clock, SystemClock
 from worker.core.records import Headers
-from worker.kafka_io.connection import connect
-from worker.kafka_io.portions import Portions
+from worker.kafka_io.bounded_poll import BoundedPoller
+from worker.kafka_io.connection import Closeable, connect_reader
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
@@ -28,8 +27,8 @@ _POLL_MS = 500
 _POLL_RECORDS = 5_000
 
 
-class Seen(NamedTuple):
-    """What the audit needs of a record."""
+class AuditRecord(NamedTuple):
+    """The parts of a record that the audit uses."""
 
     partition: int
     offset: int
@@ -38,14 +37,14 @@ class Seen(NamedTuple):
     value: bytes
 
 
-class History:
-    """Reads topics from their beginning, committed records only; a context manager.
+class TopicReader(Closeable):
+    """Reads committed records of topics from the beginning; a context manager.
 
     Args:
         kafka: the cluster.
-        patience: seconds without any progress until a read gives up. An open transaction holds
-            its partition up for as long as its timeout.
-        clock: measures them.
+        patience: seconds without progress until a read gives up. An open transaction stops its
+            partition for as long as its timeout.
+        clock: measures the time without progress.
 
     Attributes:
         unread: after a read, partition -> the position at which it gave up.
@@ -57,53 +56,33 @@ class History:
         self._patience = patience
         self._clock = clock or SystemClock()
         self.unread: dict[int, int] = {}
-        self._consumer = connect(
-            KafkaConsumer,
-            kafka,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            allow_auto_create_topics=False,
-            max_partition_fetch_bytes=4 * 1024 * 1024,
-        )
-        self._portions = Portions(self._consumer)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        self._consumer = connect_reader(kafka, max_partition_fetch_bytes=4 * 1024 * 1024)
+        self._poller = BoundedPoller(self._consumer)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self._consumer.close(autocommit=False, timeout_ms=2000)
 
-    def read(self, topic: str, ends: Mapping[int, int]) -> Iterator[Seen]:
-        """Every record below its partition's end, each partition's in order.
+    def read(self, topic: str, ends: Mapping[int, int]) -> Iterator[AuditRecord]:
+        """Yield every record below its partition's end, in offset order by partition.
 
         Args:
             topic: the topic.
-            ends: partition -> offset to stop at; others are not read.
+            ends: partition -> the offset to stop at; other partitions are not read.
 
         Raises:
-            BrokerAway, AccessDenied, Fatal: as the client says.
+            BrokerAway, AccessDenied, Fatal: the client's exception, translated.
         """
-        # A partition that is empty has no progress to wait for; its end may lie at its start.
+        # An empty partition makes no progress: it has reached its end already.
         left = {TopicPartition(topic, number): end for number, end in ends.items() if end > 0}
         self.unread = {}
-        self._ask("assign", list(left))
+        self._call("assign", list(left))
         if left:
-            self._ask("resume", *left)  # a second read of one topic finds them paused
-            self._ask("seek_to_beginning", *left)
+            self._call("resume", *left)  # an earlier read of the topic has paused them
+            self._call("seek_to_beginning", *left)
             yield from self._read(left)
 
-    def _read(self, left: dict[TopicPartition, int]) -> Iterator[Seen]:
+    def _read(self, left: dict[TopicPartition, int]) -> Iterator[AuditRecord]:
         positions: dict[TopicPartition, int | None] = {}
         moved_at = self._clock.monotonic()
         while left:
@@ -111,14 +90,14 @@ class History:
                 end = left.get(tp, 0)
                 for record in records:
                     if record.offset < end:
-                        yield Seen(
+                        yield AuditRecord(
                             tp.partition,
                             record.offset,
                             record.headers,
                             record.timestamp,
                             record.value or b"",
                         )
-            now = {tp: self._ask("position", tp, timeout_ms=_POLL_MS) for tp in left}
+            now = {tp: self._call("position", tp, timeout_ms=_POLL_MS) for tp in left}
             if now != positions:
                 positions, moved_at = now, self._clock.monotonic()
             elif self._clock.monotonic() - moved_at > self._patience:
@@ -132,15 +111,15 @@ class History:
         for tp, position in positions.items():
             if position is not None and position >= left[tp]:
                 del left[tp]
-                self._ask("pause", tp)
+                self._call("pause", tp)
 
     def _poll(self) -> dict[Any, list[Any]]:
         try:
-            return self._portions.poll(_POLL_MS, _POLL_RECORDS)
+            return self._poller.poll(_POLL_MS, _POLL_RECORDS)
         except Exception as error:
             raise translate(error) from error
 
-    def _ask(self, method: str, *args: Any, **options: Any) -> Any:
+    def _call(self, method: str, *args: Any, **options: Any) -> Any:
         try:
             return getattr(self._consumer, method)(*args, **options)
         except Exception as error:

@@ -1,121 +1,162 @@
-"""The broker's answer to a batch, read for each of its records.
+"""Reads the broker's answer to a batch for each of its records.
 
-The functions are for any thread, a `Sieve` is its sink's. Imports no inference and no runtime.
+Owns: the records that were refused.
+Thread: the functions, any; a `RefusalResolver`, its sink's.
+Must not import: inference, runtime.
 
-A broker takes a batch whole or not at all. It names the records for which it was refused, and the
-client gives the reason to their futures alone. The others of the batch, and what the client drops
-unsent afterwards, were refused nothing.
+A broker accepts or refuses a batch whole. It names the records for which it refused the batch, and
+the client passes the reason to their futures only. The other records of the batch, and those that
+the client then drops unsent, were not refused.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 from kafka import errors
 
 from worker.core.records import Encoded, Partition, RecordRef
 from worker.core.replacement import ReplaceOutcome
 from worker.core.topic_limits import Refusal
-from worker.errors import PublishRefused
-from worker.kafka_io.translation import plain, translate
+from worker.errors import Fatal, Fenced, PublishRefused
+from worker.kafka_io.internals import accumulator_of
+from worker.kafka_io.translation import describe, translate
 
-_SIZES = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+_SIZE_ERRORS = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 
 
 class NotSent(errors.KafkaError):  # type: ignore[misc] # the client has no types
-    """The client dropped it unsent, after another record was refused."""
+    """The client dropped the record unsent after another record was refused."""
 
 
-def spared(error: Exception) -> bool:
-    """True where another record was refused, and this one fell with it."""
-    # Its batch mates get the root of the client's errors itself.
+def failed_with_another(error: Exception) -> bool:
+    """Return whether a record failed only because another record was refused."""
+    # For the rest of a refused batch the client uses the base class of its errors.
     return isinstance(error, NotSent) or type(error) is errors.KafkaError
 
 
 def refusal_of(error: Exception | None) -> Refusal | None:
-    """The refusal of this very record, or None."""
+    """Return the refusal of this very record, or None."""
     if error is None or not isinstance(translate(error), PublishRefused):
         return None
-    words = plain(error)
-    if isinstance(error, _SIZES):
-        return Refusal("size", words)
-    # The client calls several refused records invalid, whichever reason each has.
-    if isinstance(error, errors.InvalidTimestampError) or "imestamp" in words:
-        return Refusal("timestamp", words)
-    return Refusal("record", words)
+    text = describe(error)
+    if isinstance(error, _SIZE_ERRORS):
+        return Refusal("size", text)
+    # If a batch has several refused records, the client calls them all invalid.
+    if isinstance(error, errors.InvalidTimestampError) or "imestamp" in text:
+        return Refusal("timestamp", text)
+    return Refusal("record", text)
 
 
-class Sieve:
-    """Takes out of what was sent the records that were refused, and puts others in their place.
+def fail_only_unsent_batches(producer: Any) -> None:
+    """Have the client drop only unsent batches after a refusal.
 
-    If the broker refused a batch and named no record, each of its records is sent alone next; the
-    culprit is refused again. A dead letter for which there is no other outcome stays out, and so do
-    all records that follow it in its partition: each restart would publish them again.
+    The client sends nothing more after a refusal. It would fail all batches with the refusal of one
+    record, even requests that are in flight and may be stored.
+    """
+    accumulator = accumulator_of(producer)
+    abort_all, abort_unsent = accumulator.abort_batches, accumulator.abort_undrained_batches
+
+    def abort(error: Exception, default: Callable[[Exception], None]) -> None:
+        if refusal_of(error) is None:
+            default(error)
+        else:
+            abort_unsent(NotSent("another record was refused"))
+
+    accumulator.abort_batches = partial(abort, default=abort_all)
+    accumulator.abort_undrained_batches = partial(abort, default=abort_unsent)
+
+
+def publish_error(error: Exception, outcome: Encoded | None = None) -> Fatal:
+    """Return the error for a record that was not accepted; it stops the worker."""
+    cause = translate(error)
+    if isinstance(cause, Fenced):
+        return cause
+    record = f" of {len(outcome.value)} bytes to {outcome.topic}" if outcome else ""
+    return PublishRefused(f"the broker refuses a record{record}: {cause}")
+
+
+class RefusalResolver:
+    """Replaces refused records among those that were sent.
+
+    If the broker refused a batch and named no record, each of its records is sent alone next, and
+    the invalid one is refused again. A dead letter without a replacement is left out, and so are
+    all later records of its partition: otherwise each restart would publish them again.
 
     Args:
-        replace_outcome: gives another outcome for one that its topic refuses; raises PublishRefused where
-            there is none.
+        replace_outcome: returns another outcome for one that its topic refused; raises
+            PublishRefused if there is none.
 
     Attributes:
-        final: the first refusal of that kind; the worker stops once the rest is published.
+        final_error: the first refusal without a replacement; the worker stops once the rest is
+            published.
     """
 
     def __init__(self, replace_outcome: ReplaceOutcome) -> None:
         self._replace_outcome = replace_outcome
-        self._alone: set[RecordRef] = set()
-        self._shut: dict[Partition, int] = {}
-        self.final: PublishRefused | None = None
+        self._send_alone: set[RecordRef] = set()
+        self._blocked_from: dict[Partition, int] = {}
+        self.final_error: PublishRefused | None = None
 
-    def alone(self, outcome: Encoded) -> bool:
-        """True where its answer must come before the next record is sent."""
-        return outcome.ref in self._alone
+    def must_be_sent_alone(self, outcome: Encoded) -> bool:
+        """Return whether this record must be answered before the next one is sent."""
+        return outcome.ref in self._send_alone
 
-    def settled(self) -> None:
-        """All that was sent is acknowledged."""
-        self._alone.clear()
+    def all_acknowledged(self) -> None:
+        """Note that everything sent was acknowledged."""
+        self._send_alone.clear()
 
-    def replaced(
-        self, outcomes: Iterable[Encoded], errors: Iterable[Exception | None]
+    def replace_refused(
+        self, outcomes: Iterable[Encoded], failures: Iterable[Exception | None]
     ) -> list[Encoded]:
-        """The outcomes in their order, another one in the place of each that was refused.
+        """Return the outcomes in order, with replacements for those that were refused.
 
         Args:
-            outcomes: what was sent.
-            errors: what became of each.
+            outcomes: those that were sent.
+            failures: the exception of each, None without one.
         """
-        sent, told = list(outcomes), list(errors)
-        times = Counter(map(id, told))
+        sent, exceptions = list(outcomes), list(failures)
+        occurrences = Counter(map(id, exceptions))
         refused: dict[RecordRef, Refusal] = {}
-        for outcome, error in zip(sent, told, strict=True):
-            self._alone.discard(outcome.ref)
+        for outcome, error in zip(sent, exceptions, strict=True):
+            self._send_alone.discard(outcome.ref)
             refusal = refusal_of(error)
-            if refusal is not None and times[id(error)] > 1:  # one error of a whole batch
-                self._alone.add(outcome.ref)
+            if refusal is not None and occurrences[id(error)] > 1:  # one error for a whole batch
+                self._send_alone.add(outcome.ref)
             elif refusal is not None:
                 refused[outcome.ref] = refusal
-        mended = {
-            one.ref: self._another(one, refused[one.ref]) for one in sent if one.ref in refused
+        replacements = {
+            outcome.ref: self._replacement(outcome, refused[outcome.ref])
+            for outcome in sent
+            if outcome.ref in refused
         }
-        # The refusals have corrected the terms for the others too.
-        others = (
-            mended[o.ref] if o.ref in mended else self._replace_outcome(o, None) for o in sent
+        # The refusals have corrected the topics' limits, which apply to the other records too.
+        corrected = (
+            replacements[outcome.ref]
+            if outcome.ref in replacements
+            else self._replace_outcome(outcome, None)
+            for outcome in sent
         )
-        return [outcome for outcome in others if outcome is not None]
+        return [outcome for outcome in corrected if outcome is not None]
 
-    def _another(self, outcome: Encoded, refusal: Refusal) -> Encoded | None:
+    def _replacement(self, outcome: Encoded, refusal: Refusal) -> Encoded | None:
         try:
             return self._replace_outcome(outcome, refusal)
         except PublishRefused as error:
-            self.final = self.final or error
-            place = Partition(outcome.ref.topic, outcome.ref.partition)
-            self._shut[place] = min(self._shut.get(place, outcome.ref.offset), outcome.ref.offset)
+            self.final_error = self.final_error or error
+            ref = outcome.ref
+            partition = Partition(ref.topic, ref.partition)
+            first = self._blocked_from.get(partition, ref.offset)
+            self._blocked_from[partition] = min(first, ref.offset)
             return None
 
-    def passing(self, outcomes: Iterable[Encoded]) -> list[Encoded]:
-        """Without what follows a refused dead letter in its partition."""
-        return [o for o in outcomes if not self._stopped(o.ref)]
+    def without_blocked(self, outcomes: Iterable[Encoded]) -> list[Encoded]:
+        """Return the outcomes that do not follow a refused dead letter in its partition."""
+        return [outcome for outcome in outcomes if not self._is_blocked(outcome.ref)]
 
-    def _stopped(self, ref: RecordRef) -> bool:
-        first = self._shut.get(Partition(ref.topic, ref.partition))
+    def _is_blocked(self, ref: RecordRef) -> bool:
+        first = self._blocked_from.get(Partition(ref.topic, ref.partition))
         return first is not None and ref.offset >= first

@@ -1,44 +1,43 @@
-"""Tries every right that a worker needs, and what else the group's coordinator may refuse.
+"""Checks every permission that a worker needs, and what else the group's coordinator may refuse.
 
-Called by `streamlabel check`; blocks. It reads, writes and commits nothing, and does not disturb the
-group. Translates the client's exceptions; imports no inference and no runtime.
+Owns: nothing.
+Thread: main; blocks.
+Must not import: inference, runtime.
 
-* Topics: the broker is asked which operations this user may do on each.
-* The group: a join under a member's name that nobody has. The broker checks the right, the session
-  timeout and the rules by which partitions are shared before it answers that it knows no such
-  member, and the group stays as it is.
-* Transactions: a transactional id beside those of the workers, with the same prefix, is taken.
+It reads, writes and commits nothing, and does not disturb the group.
+
+* Topics: the broker lists the operations that this user may perform on each.
+* The group: a join under an unknown member id. The broker checks the permission, the session
+  timeout and the assignment strategy before it answers that it knows no such member, so the group
+  does not change.
+* Transactions: initialize a transactional id with the same prefix as those of the workers.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaProducer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.protocol.consumer import JoinGroupRequest
 
 from worker.clock import Clock
-from worker.errors import BrokerAway
+from worker.kafka_io.admin import CREATION_TIME, retry_while_away
 from worker.kafka_io.connection import connect
+from worker.kafka_io.internals import JoinGroupRequest, ask_coordinator
 from worker.kafka_io.translation import translate
 from worker.settings import Settings
 
-_PATIENCE, _PAUSE = 15.0, 0.25  # seconds; a new cluster makes its internal topics first
-_NOBODY = "streamlabel-check"
-
-Answer = TypeVar("Answer")
+_UNKNOWN_MEMBER = "streamlabel-check"
 
 
 class Right(NamedTuple):
-    """One right that a worker needs.
+    """One permission of this user.
 
     Attributes:
-        words: the operation and what it is on, such as "READ on topic posts".
-        held: None where the broker does not tell.
-        needed: a worker does without the others, but not as well.
+        words: the operation and its resource, such as "READ on topic posts".
+        held: None if the broker does not say.
+        needed: whether a worker can't run without it.
     """
 
     words: str
@@ -47,45 +46,32 @@ class Right(NamedTuple):
 
 
 def try_rights(settings: Settings, clock: Clock) -> list[Right]:
-    """Try them all.
+    """Check them all.
 
     Raises:
-        Fatal: the group can't be joined, or no transaction opened, for another reason than rights.
+        Fatal: the group can't be joined, or no transaction opened, for another reason.
         BrokerAway: no answer.
     """
     client = connect(KafkaAdminClient, settings.kafka)
     with contextlib.closing(client):
-        found = _retry_until_stopped(clock, lambda: _on_topics(client, settings))
-        may_join = _retry_until_stopped(clock, lambda: _may_join(client, settings))
-    found.append(Right(f"READ on group {settings.kafka.group_id}", may_join))
+        rights = retry_while_away(clock, lambda: _on_topics(client, settings))
+        may_join = retry_while_away(clock, lambda: _may_join(client, settings))
+    rights.append(Right(f"READ on group {settings.kafka.group_id}", may_join))
     if settings.delivery == "exactly_once":
         words = f"WRITE on transactional ids with the prefix {settings.kafka.group_id}-"
-        found.append(Right(words, _may_open_transactions(settings)))
-    return found
-
-
-def _retry_until_stopped(clock: Clock, attempt: Callable[[], Answer]) -> Answer:
-    """A new cluster makes its internal topics at the first question: "not yet" is asked again."""
-    give_up = clock.monotonic() + _PATIENCE
-    while True:
-        try:
-            return attempt()
-        except errors.KafkaError as error:
-            meaning = translate(error)
-            if not isinstance(meaning, BrokerAway) or clock.monotonic() >= give_up:
-                raise meaning from error
-        clock.sleep(_PAUSE)
+        rights.append(Right(words, _may_open_transactions(settings)))
+    return rights
 
 
 def _on_topics(client: Any, settings: Settings) -> list[Right]:
     topics = settings.topics
-    wanted = dict.fromkeys(topics.inputs, "READ") | dict.fromkeys(topics.outputs, "WRITE")
-    described = client.describe_topics(list(wanted))
+    operations = dict.fromkeys(topics.inputs, "READ") | dict.fromkeys(topics.outputs, "WRITE")
+    described = client.describe_topics(list(operations))
     return [
         Right(f"{operation} on topic {topic['name']}", _allows(topic, operation), needed)
         for topic in described
         if errors.for_code(topic["error_code"]) is not errors.UnknownTopicOrPartitionError
-        for operation, needed in ((wanted[topic["name"]], True), ("DESCRIBE_CONFIGS", False))
+        for operation, needed in ((operations[topic["name"]], True), ("DESCRIBE_CONFIGS", False))
     ]
 
 
@@ -93,27 +79,22 @@ def _allows(topic: dict[str, Any], operation: str) -> bool | None:
     error = errors.for_code(topic["error_code"])
     if error is errors.TopicAuthorizationFailedError:  # not even DESCRIBE, which the others imply
         return False
-    told = topic.get("authorized_operations")
-    return operation in told if told else None  # some brokers don't know the question
+    authorized = topic.get("authorized_operations")
+    return operation in authorized if authorized else None  # some brokers don't list them
 
 
 def _may_join(client: Any, settings: Settings) -> bool:
+    group = settings.kafka.group_id
     try:
-        answer: bool = client._manager.run(_join, client, settings)  # noqa: SLF001
+        response = ask_coordinator(client, group, _join_request(settings))
     except errors.GroupAuthorizationFailedError:
         return False
-    return answer
-
-
-async def _join(client: Any, settings: Settings) -> bool:
-    group = settings.kafka.group_id
-    nodes = await client._find_coordinator_ids([group])  # noqa: SLF001 - no public way
-    request = _join_request(settings)
-    answer = await client._manager.send(request, node_id=nodes[group])  # noqa: SLF001
-    error = errors.for_code(answer.error_code)
-    if error is errors.UnknownMemberIdError:
-        return True
-    raise error(f"group {group!r}")
+    error = errors.for_code(response.error_code)
+    if error is errors.GroupAuthorizationFailedError:
+        return False
+    if error is not errors.UnknownMemberIdError:
+        raise error(f"group {group!r}")
+    return True
 
 
 def _join_request(settings: Settings) -> Any:
@@ -123,7 +104,7 @@ def _join_request(settings: Settings) -> Any:
         group_id=kafka.group_id,
         session_timeout_ms=int(kafka.session_timeout * 1000),
         rebalance_timeout_ms=int(kafka.max_poll_interval * 1000),
-        member_id=_NOBODY,
+        member_id=_UNKNOWN_MEMBER,
         group_instance_id=None,
         protocol_type="consumer",
         protocols=[JoinGroupRequest.JoinGroupRequestProtocol(assignor.name, subscription)],
@@ -137,7 +118,7 @@ def _may_open_transactions(settings: Settings) -> bool:
         settings.kafka,
         transactional_id=f"{settings.kafka.group_id}-check",
         transaction_timeout_ms=int(settings.transaction_timeout * 1000),
-        max_block_ms=int(_PATIENCE * 1000),
+        max_block_ms=int(CREATION_TIME * 1000),
     )
     try:
         producer.init_transactions()

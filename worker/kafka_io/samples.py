@@ -1,7 +1,9 @@
-"""What `demo` and `bench` need of a broker: topics, a producer of the sample, a reader of results.
+"""Provides `demo` and `bench` with topics, a producer of samples and a reader of results.
 
-Runs on: one thread, which owns all three; acknowledgements come on the client's own thread and are
-only put into a deque there. Translates the client's exceptions; imports no other room but core.
+Owns: the sample topics, a producer, a consumer without a group.
+Thread: one, which owns all three. Acknowledgements arrive on the client's thread, which only
+appends them to a deque.
+Must not import: inference, runtime.
 """
 
 from __future__ import annotations
@@ -9,27 +11,26 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from worker.clock import Clock
 from worker.core.records import RawRecord, RecordRef
-from worker.kafka_io.connection import connect
+from worker.kafka_io.connection import Closeable, connect, connect_reader
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
 _CLOSE_S: Final = 2.0
-# A fetch leaves out partitions whose records are not taken yet. One that is left with idle ones
-# alone (the dead letters') holds the next back for so long: with the client's 500 ms, a reader saw
-# every twentieth of 500 records a second half a second late.
+# A fetch omits partitions whose records are not consumed yet. If only idle partitions remain (those
+# of the dead letters), it delays the next fetch for this long: with the client's 500 ms, a reader
+# got one in twenty of 500 records a second half a second late.
 _FETCH_WAIT_MS: Final = 20
 
 
 class Acknowledged(NamedTuple):
-    """Where the broker put the record that was sent with `tag`."""
+    """The partition and offset of the record that was sent with `tag`."""
 
     tag: int
     partition: int
@@ -40,7 +41,7 @@ class Acknowledged(NamedTuple):
 def sample_topics(
     kafka: KafkaSettings, partitions: Mapping[str, int], group: str, *, keep: bool
 ) -> Iterator[None]:
-    """Topics that are made on entering and, unless `keep`, deleted with their group afterwards."""
+    """Create topics; on leaving, delete them and their group unless `keep`."""
     try:
         with _administration(kafka) as admin:
             admin.create_topics({name: {"num_partitions": n} for name, n in partitions.items()})
@@ -51,72 +52,57 @@ def sample_topics(
             _delete(kafka, list(partitions), group)
 
 
-class SampleProducer:
-    """Sends records to one topic; acks=all, keyed partitions, `linger_ms` waited for company."""
+class SampleProducer(Closeable):
+    """Sends records to one topic, with acks=all and partitions by key."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, linger_ms: int = 5) -> None:
         self._topic = topic
-        self._arrived: deque[Acknowledged] = deque()
+        self._acknowledged: deque[Acknowledged] = deque()
         self._failed: deque[Exception] = deque()
         self._producer = connect(KafkaProducer, kafka, acks="all", linger_ms=linger_ms)
 
     def send(self, tag: int, key: bytes, value: bytes | None, timestamp_ms: int) -> None:
-        """Hand one record over; `acknowledged` tells later where it landed."""
+        """Send one record; `acknowledged` yields its partition and offset later."""
         with _translated():
             future = self._producer.send(
                 self._topic, key=key, value=value, timestamp_ms=timestamp_ms
             )
         future.add_callback(
-            lambda meta: self._arrived.append(Acknowledged(tag, meta.partition, meta.offset))
+            lambda meta: self._acknowledged.append(Acknowledged(tag, meta.partition, meta.offset))
         )
         future.add_errback(self._failed.append)
 
     def acknowledged(self) -> Iterator[Acknowledged]:
-        """What the broker has acknowledged since the last call. Raises where it refused one."""
+        """Yield what the broker has acknowledged since the last call; raise what it refused."""
         if self._failed:
             with _translated():
                 raise self._failed.popleft()
-        while self._arrived:
-            yield self._arrived.popleft()
+        while self._acknowledged:
+            yield self._acknowledged.popleft()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the connections."""
         self._producer.close(timeout=_CLOSE_S)
 
 
-class Tail:
-    """Reads topics from their beginning, as a reader who trusts committed records alone."""
+class Tail(Closeable):
+    """Reads committed records of topics from the beginning, and then as they arrive."""
 
     def __init__(self, kafka: KafkaSettings, topics: Sequence[str], clock: Clock) -> None:
         self._clock = clock
-        self._consumer = connect(
-            KafkaConsumer,
-            kafka,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
-        )
+        self._consumer = connect_reader(kafka, fetch_max_wait_ms=_FETCH_WAIT_MS)
         with _translated():
-            everything = [
+            partitions = [
                 TopicPartition(topic, partition)
                 for topic in topics
                 for partition in self._consumer.partitions_for_topic(topic) or ()
             ]
-            self._consumer.assign(everything)
+            self._consumer.assign(partitions)
 
     def read(self) -> list[RawRecord]:
-        """What has arrived since the last call; never waits.
+        """Return the records that have arrived since the last call; never waits.
 
-        The embedded broker answers an empty fetch at once, so a poll that waits would spin: the
+        The embedded broker answers an empty fetch at once, so a poll with a timeout would spin. The
         caller sleeps between two calls instead.
         """
         with _translated():
@@ -124,15 +110,8 @@ class Tail:
         now = self._clock.monotonic()
         return [_raw(record, now) for records in polled.values() for record in records]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the connections."""
         self._consumer.close(timeout_ms=int(_CLOSE_S * 1000))
 
 
@@ -155,7 +134,7 @@ def _administration(kafka: KafkaSettings) -> Iterator[Any]:
 
 
 def _delete(kafka: KafkaSettings, topics: list[str], group: str) -> None:
-    # A broker that went away meanwhile is no reason to hide how the demo itself ended.
+    # An error here must not hide how the demo itself ended.
     with contextlib.suppress(Exception), _administration(kafka) as admin:
         admin.delete_topics(topics)
         admin.delete_groups([group])

@@ -1,7 +1,9 @@
-"""A batch of outcomes on its way to the broker, at least once.
+"""Sends one batch of outcomes and counts its acknowledgements, at least once.
 
-The publish thread owns it; acknowledgements arrive on the client's IO thread, where a completion is
-put into a queue and nothing else happens. Imports no inference and no runtime.
+Owns: a batch.
+Thread: publish. Acknowledgements arrive on the client's IO thread, which only enqueues
+a completion.
+Must not import: inference, runtime.
 """
 
 from __future__ import annotations
@@ -16,8 +18,13 @@ from typing import Any, Protocol
 from worker.clock import Clock
 from worker.core.records import Completion, Encoded, RecordRef
 from worker.errors import StreamlabelError
-from worker.kafka_io.publisher import Publisher, refusal
-from worker.kafka_io.refusals import Sieve, refusal_of, spared
+from worker.kafka_io.publisher import Publisher
+from worker.kafka_io.refusals import (
+    RefusalResolver,
+    failed_with_another,
+    publish_error,
+    refusal_of,
+)
 
 OnCompletion = Callable[[Completion], None]
 
@@ -30,32 +37,32 @@ class GroupView(Protocol):
 
 
 class SentBatch:
-    """Counts its acknowledgements down, through one producer or several.
+    """Counts the acknowledgements of a batch, from one producer or several.
 
-    A callback runs on the client's IO thread, or, when the answer is there before the callback
-    is added, on the publish thread: hence the lock.
+    A callback runs on the client's IO thread. It runs on the publish thread if the response arrived
+    before the callback was added, so there is a lock.
 
     Attributes:
-        sent_at: when it was handed over first, seconds of the monotonic clock.
-        refused: whether a record of it was refused, or dropped unsent after the refusal of another.
+        sent_at: when it was first sent, seconds of the monotonic clock.
+        refused: whether one of its records was refused, or dropped unsent after another's refusal.
         failed: whether it met an error that stops the worker.
-        place: in poll order; a batch has one place for its results and one for its dead letters.
-        letters: whether it is of dead letters, else of results.
-        proof: whether what comes after it waits until it is acknowledged.
+        sequence: its number in poll order.
+        dead_letters: whether it consists of dead letters, else of results.
+        barrier: whether later batches wait until it is acknowledged.
     """
 
     def __init__(
         self,
         outcomes: Sequence[Encoded],
         on_completion: OnCompletion,
-        place: int,
+        sequence: int,
         *,
-        proof: bool = False,
+        barrier: bool = False,
     ) -> None:
         self.sent_at = math.inf
         self.refused = self.failed = False
-        self.letters = any(outcome.reason is not None for outcome in outcomes)
-        self.place, self.proof = place, proof
+        self.dead_letters = any(outcome.reason is not None for outcome in outcomes)
+        self.sequence, self.barrier = sequence, barrier
         self._outcomes = {outcome.ref: outcome for outcome in outcomes}
         self._on_completion = on_completion
         self._lock = threading.Lock()
@@ -71,28 +78,34 @@ class SentBatch:
 
     @property
     def unacknowledged(self) -> list[Encoded]:
-        """Publish thread: what is not acknowledged of what was sent."""
+        """Publish thread: outcomes that were sent and are not acknowledged."""
         return [outcome for outcome, future in self._futures if not future.succeeded()]
 
     @property
     def keyless(self) -> set[bool]:
         """The kinds of its records: True without a key, False with one."""
-        return {one.key is None for one in self._outcomes.values()}
+        return {outcome.key is None for outcome in self._outcomes.values()}
 
     @property
     def answered(self) -> bool:
-        """Publish thread: whether nothing of it is on the wire any more."""
+        """Publish thread: whether none of it is in flight any more."""
         return all(future.is_done for _, future in self._futures)
 
-    def send_by(self, publisher: Publisher, source: GroupView, clock: Clock, sieve: Sieve) -> None:
-        """Publish thread: hand all that is left of it to a producer, or up to a refusal.
+    def send(
+        self,
+        publisher: Publisher,
+        source: GroupView,
+        clock: Clock,
+        resolver: RefusalResolver,
+    ) -> None:
+        """Publish thread: send the rest of the batch through a producer, or up to a refusal.
 
         Raises:
-            BrokerAway: call again, with this producer or another; it goes on where it was.
+            BrokerAway: call again, with this producer or another; it continues where it stopped.
             Fatal: the client refuses a record.
         """
         if publisher is not self._publisher:
-            self._take_up(publisher)
+            self._attach(publisher)
         self.sent_at = min(self.sent_at, clock.monotonic())
         acknowledged = partial(self._acknowledged, publisher)
         refused = partial(self._refused, publisher)
@@ -103,34 +116,38 @@ class SentBatch:
                 self._futures.append((outcome, future))
                 self._unsent.popleft()
                 future.add_callback(acknowledged).add_errback(refused)
-                if sieve.alone(outcome):
+                if resolver.must_be_sent_alone(outcome):
                     publisher.settle(future)
-            else:  # another worker has it now
+            else:  # its partition has another owner now
                 del self._outcomes[outcome.ref]
                 self._unsent.popleft()
                 acknowledged(None)
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """Publish thread: ignore its producer from now on."""
         with self._lock:
             self._publisher = None
 
-    def take_back(self) -> list[tuple[Encoded, Exception | None]]:
-        """Publish thread, when it has left its producer: what is left, and what was said of it.
+    def take_unacknowledged(self) -> list[tuple[Encoded, Exception | None]]:
+        """Publish thread, after `detach`: return outcomes without an acknowledgement, and errors.
 
-        Its acknowledged records are complete now; the batch completes nothing after that.
+        The acknowledged ones complete now; the batch completes nothing after that.
         """
         if self.done:
             return []
-        left = [(one, future.exception) for one, future in self._futures if not future.succeeded()]
-        left += [(one, None) for one in self._unsent]
-        for one, _ in left:
-            del self._outcomes[one.ref]
+        rest = [
+            (outcome, future.exception)
+            for outcome, future in self._futures
+            if not future.succeeded()
+        ]
+        rest += [(outcome, None) for outcome in self._unsent]
+        for outcome, _ in rest:
+            del self._outcomes[outcome.ref]
         self._complete()
-        return left
+        return rest
 
-    def _take_up(self, publisher: Publisher) -> None:
-        """Begin with another producer, which is to send what the last one left unacknowledged."""
+    def _attach(self, publisher: Publisher) -> None:
+        """Continue with another producer, which sends what the last one left unacknowledged."""
         if self.done:
             return
         self._unsent.extendleft(reversed(self.unacknowledged))
@@ -153,16 +170,16 @@ class SentBatch:
         with self._lock:
             if publisher is not self._publisher:
                 return
-            if spared(error) or refusal_of(error):
-                self.refused = True  # the client sends nothing more; the sink goes on from there
+            if failed_with_another(error) or refusal_of(error):
+                self.refused = True  # the client sends nothing more; the sink continues from there
                 return
-            before, self.failed = self.failed, True
-        if before:
+            failed_before, self.failed = self.failed, True
+        if failed_before:
             return
-        # The client would go on with what comes after it, and a successor would publish what was
-        # refused behind that.
+        # The client would send later records, and a successor would publish the failed ones after
+        # them.
         publisher.halt()
-        self._complete(refusal(error))
+        self._complete(publish_error(error))
 
     def _complete(self, error: StreamlabelError | None = None) -> None:
         if outcomes := tuple(self._outcomes.values()):

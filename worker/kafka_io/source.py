@@ -1,15 +1,16 @@
-"""Records in, offsets out: the consumer and its rebalances.
+"""Polls records and commits offsets: the consumer and its rebalances.
 
-The poll thread owns `KafkaSource`; `current` and `group_metadata` are for any thread. Translates
-the client's exceptions; imports no inference and no runtime.
+Owns: the consumer.
+Thread: poll; `current` and `group_metadata` are for any thread.
+Must not import: inference, runtime.
 
 ::
 
-    listener     the group's rebalances, without blocking the client
-    membership   whether the group still counts this worker in
-    positions    where to read on when the log has not the position
-    stability    how far other producers' transactions let it be read
-    watch        whether the topic still is the one that it was
+    listener        the group's rebalances, without blocking the client
+    membership      does the group still count this worker as a member
+    positions       positions that the log or the group lacks
+    stable_offsets  how far other producers' transactions let the input be read
+    topic_watch     is the topic still the same one
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import IllegalStateError, KafkaError
 from kafka.structs import MemberState
@@ -25,26 +26,27 @@ from kafka.structs import MemberState
 from worker.clock import Clock
 from worker.core.records import Partition, RawRecord, RecordRef
 from worker.errors import BrokerAway, StreamlabelError, TopicMissing
-from worker.kafka_io.connection import connect
+from worker.kafka_io import internals
+from worker.kafka_io.bounded_poll import BoundedPoller
+from worker.kafka_io.connection import CONSUMER_OPTIONS, connect
+from worker.kafka_io.conversion import commit_request, raw_record
 from worker.kafka_io.listener import Listener, RebalanceHandler
 from worker.kafka_io.membership import Membership
-from worker.kafka_io.polled import raw_record
-from worker.kafka_io.portions import Portions
-from worker.kafka_io.positions import LOST, Positions
-from worker.kafka_io.stability import StableEnds
+from worker.kafka_io.positions import POSITION_ERRORS, Positions
+from worker.kafka_io.stable_offsets import StableOffsets
+from worker.kafka_io.topic_watch import TopicWatch
 from worker.kafka_io.translation import translate
-from worker.kafka_io.watch import TopicWatch
 from worker.settings import Settings
 
-_SHORT = 0.01  # seconds: a wait that is slept
-_GLANCE = 0.001  # seconds: what is there already
-_JOIN = 0.5  # seconds: a wait inside the client while the group settles
+_SHORT_WAIT = 0.01  # seconds; a shorter wait is slept
+_FETCHED_ONLY = 0.001  # seconds; returns records that are fetched already
+_JOIN_WAIT = 0.5  # seconds; a wait inside the client while the group rebalances
 
 CommitDone = Callable[[StreamlabelError | None], None]
 
 
 class RecordSource(Protocol):
-    """Where records come from."""
+    """The input topic, as one member of the group reads it."""
 
     def poll(self, timeout: float, max_records: int) -> list[RawRecord]: ...
     def commit(self, offsets: Mapping[Partition, int], timeout: float) -> None: ...
@@ -65,7 +67,7 @@ class KafkaSource:
 
     Args:
         settings: cluster, group and topic.
-        handler: told of every change of the assignment.
+        handler: called at every change of the assignment.
         clock: stamps records.
 
     Raises:
@@ -77,45 +79,45 @@ class KafkaSource:
         self._clock = clock
         self._pause_when_empty = settings.kafka.empty_poll_pause_ms / 1000
         self._consumer = connect(KafkaConsumer, settings.kafka, **_consumer_options(settings))
-        self._portions = Portions(self._consumer, settings.kafka, settings.max_inflight_bytes)
-        self._stable_ends = StableEnds(self._consumer)
+        self._poller = BoundedPoller(self._consumer, settings.kafka, settings.max_inflight_bytes)
+        self._stable_offsets = StableOffsets(self._consumer)
         self._membership = Membership(self._consumer, settings.kafka.session_timeout, clock)
-        # The loop that runs the listener does not see that another thread completed a future.
-        wake = self._consumer._net.wakeup  # noqa: SLF001 - there is no public way
+        # The loop that runs the listener does not notice a future that another thread completed.
+        wake = internals.wakeup_of(self._consumer)
         self._listener = Listener(handler, wake, clock, settings.kafka.rejoin_pause_ms / 1000)
         self._positions = Positions(
             self._consumer,
             from_start=settings.input.start == "earliest",
             on_begun=handler.on_begun,
-            begin_anew=self._listener.begin_anew,
+            start_new_epoch=self._listener.start_new_epoch,
             on_skipped=handler.on_skipped,
         )
         try:
             self._consumer.subscribe([settings.input.topic], listener=self._listener)
-            # A member that is elected leader before it knows the topic's partitions assigns
-            # nobody anything, and the library does not always notice: know them first.
+            # A member that becomes leader before it knows the topic's partitions assigns none, and
+            # the library does not always notice. So fetch the metadata first.
             self._consumer.partitions_for_topic(settings.input.topic)
-            self._positions.look(settings.input.topic)
+            self._positions.inspect_group(settings.input.topic)
         except KafkaError as error:
             self._consumer.close(autocommit=False, timeout_ms=1000)
             raise translate(error) from error
-        metadata = self._consumer._cluster  # noqa: SLF001 - there is no public way
-        self._watch = TopicWatch(metadata, [settings.input.topic], clock)
+        metadata = internals.consumer_metadata(self._consumer)
+        self._topic_watch = TopicWatch(metadata, [settings.input.topic], clock)
 
     def poll(self, timeout: float, max_records: int) -> list[RawRecord]:
-        """Records that are there within `timeout` seconds, each partition's in offset order.
+        """Return the records available within `timeout` seconds, in offset order by partition.
 
-        Also drives rebalances: the handler is called while this call is under way, and only then.
+        Also drives rebalances: the handler is called during this call, and only then.
         """
-        # While work is in flight the waits are short, and sleeping them is better than to have
-        # the client wait: it would wake up for every answer of the broker, empty ones too, and
-        # take the interpreter's lock from the model's thread each time.
-        pause = timeout if timeout <= _SHORT else min(timeout, self._pause_when_empty)
-        polled = self._look(_GLANCE if pause else timeout, max_records)
+        # While work is in flight the waits are short. It is better to sleep than to wait inside the
+        # client, which would wake up for every response, even an empty one, and take the
+        # interpreter's lock from the model's thread each time.
+        pause = timeout if timeout <= _SHORT_WAIT else min(timeout, self._pause_when_empty)
+        polled = self._poll(_FETCHED_ONLY if pause else timeout, max_records)
         if not polled and not self.settled():
-            # A join that ends between two polls is thrown away by the client and begun anew, for
-            # the whole group: during a rebalance stay inside.
-            polled = self._look(_JOIN, max_records)
+            # The client discards a join that ends between two polls and begins another, for the
+            # whole group. So stay inside the client during a rebalance.
+            polled = self._poll(_JOIN_WAIT, max_records)
         elif not polled and pause:
             self._clock.sleep(pause)
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
@@ -127,13 +129,13 @@ class KafkaSource:
             for record in records
         ]
 
-    def _look(self, timeout: float, max_records: int) -> dict[Any, list[Any]]:
+    def _poll(self, timeout: float, max_records: int) -> dict[Any, list[Any]]:
         self._check()
-        self._unpark()
+        self._return_parked_records()
         try:
             try:
-                polled = self._portions.poll(timeout * 1000, max_records)
-            except LOST as error:
+                polled = self._poller.poll(timeout * 1000, max_records)
+            except POSITION_ERRORS as error:
                 self._positions.recover(error)
                 polled = {}
         except KafkaError as error:
@@ -141,66 +143,64 @@ class KafkaSource:
         return polled
 
     def _check(self) -> None:
-        """What the client does not say: that the topic is gone, or the group has refused us."""
+        """Raise if the topic was deleted or the group has refused this worker."""
         try:
-            self._watch.check()
+            self._topic_watch.check()
         except TopicMissing:
-            # What may be committed are offsets of a log that is no more: a topic made anew under
-            # the name would lose as many records.
+            # The offsets in flight belong to a deleted log. If they were committed, as many records
+            # of a new topic of that name would be skipped.
             self._listener.lose_all()
             raise
         self._membership.check()
 
-    def _unpark(self) -> None:
-        """Let the client give out what it fetched of a partition before that was paused.
+    def _return_parked_records(self) -> None:
+        """Let the client return records that it fetched before their partition was paused.
 
-        It parks such records, fetches no more of the partition until they are taken, and takes
-        them back only while its slot for records in hand is None. A used-up slot is not None:
-        partition 0 is paused and parked, partition 1 comes in a rebalance and is used up before
-        it is paused too, both are resumed, and 0 lies there for ever.
+        The client parks such records and fetches no more of the partition until they are taken. It
+        takes them up only while its slot for current records is None, which a used-up slot is not:
+        partition 0 is paused and parked, partition 1 is assigned in a rebalance and used up before
+        it is paused too, both are resumed, and the records of 0 stay parked for good.
         """
-        fetcher = self._consumer._fetcher  # noqa: SLF001 - there is no public way
-        if not fetcher._next_partition_records:  # noqa: SLF001
-            fetcher._next_partition_records = None  # noqa: SLF001
+        internals.return_parked_records(self._consumer)
 
     def settled(self) -> bool:
-        """Whether this member has its part of the group's partitions, if any."""
+        """Return whether this member has its share of the group's partitions, if any."""
         return self._consumer.group_metadata().state is MemberState.STABLE
 
     def current(self, ref: RecordRef) -> bool:
-        """Whether the assignment under which the record was polled still stands; any thread.
+        """Any thread: return whether the assignment under which the record was polled is current.
 
         Raises:
-            BrokerAway: nobody can know until the group has answered: ask again.
+            BrokerAway: unknown until the group has answered: ask again.
             Fenced, AccessDenied: the group has refused this worker.
         """
         if self._listener.epochs.get(Partition(ref.topic, ref.partition)) != ref.epoch:
             return False
-        self._membership.assure()
+        self._membership.require_confirmed()
         return True
 
     def commit(self, offsets: Mapping[Partition, int], timeout: float) -> None:
         """Commit and wait; safe on the revoke thread while the poll thread is parked."""
-        if self._watch.gone():  # the client would ask for it until `timeout`
-            raise BrokerAway("the input topic is not there")
+        if self._topic_watch.missing():  # the client would ask for it until `timeout`
+            raise BrokerAway("the input topic is missing")
         try:
-            self._consumer.commit(_offsets(offsets), timeout_ms=timeout * 1000)
+            self._consumer.commit(commit_request(offsets), timeout_ms=timeout * 1000)
         except KafkaError as error:
-            raise _commit_fault(error) from error
+            raise _commit_error(error) from error
 
     def commit_async(self, offsets: Mapping[Partition, int], done: CommitDone) -> None:
         """Commit; `done` is called from a later `poll`, on the poll thread."""
 
-        def finished(_: object, answer: object) -> None:
-            done(_commit_fault(answer) if isinstance(answer, Exception) else None)
+        def finished(_: object, result: object) -> None:
+            done(_commit_error(result) if isinstance(result, Exception) else None)
 
         try:
-            self._consumer.commit_async(_offsets(offsets), callback=finished)
+            self._consumer.commit_async(commit_request(offsets), callback=finished)
         except KafkaError as error:
-            done(_commit_fault(error))
+            done(_commit_error(error))
 
     def pause(self) -> None:
-        """Fetch nothing from what is assigned; call again after a rebalance."""
+        """Stop fetching the assigned partitions; call again after a rebalance."""
         self._consumer.pause(*self._consumer.assignment())
 
     def resume(self) -> None:
@@ -208,12 +208,12 @@ class KafkaSource:
         self._consumer.resume(*self._consumer.paused())
 
     def connected(self) -> bool:
-        """Whether any broker connection is up."""
+        """Return whether any broker connection is up."""
         metrics = self._consumer.metrics() or {}
         return bool(metrics.get("consumer-metrics", {}).get("connection-count", 1))
 
     def end_offset(self, partition: Partition) -> int | None:
-        """The partition's end as the last fetch told it."""
+        """Return the partition's end offset as of the last fetch."""
         try:
             end: int | None = self._consumer.highwater(TopicPartition(*partition))
         except IllegalStateError:  # it was revoked a moment ago
@@ -221,26 +221,26 @@ class KafkaSource:
         return end
 
     def stable_end(self, partition: Partition) -> int | None:
-        """Offset of the first open transaction, else the end; as the last fetch told it."""
-        return self._stable_ends.of(partition)
+        """Return the offset of the first open transaction, else the end, as of the last fetch."""
+        return self._stable_offsets.get(partition)
 
     def positions(self) -> dict[Partition, int]:
-        """Offset of the next record that `poll` returns, of each partition where it is known.
+        """Return the offset of the next record that `poll` returns, by partition, if known.
 
-        Between two polls: what lies before it was returned, or is no record for us (a transaction's
-        marker, an aborted record). The client moves it in `poll` alone, by what that returns: not by
-        what it has fetched beyond `max_records`, nor by what it parked when the partition was paused.
+        Everything before it was returned, or is no record for us (a transaction's marker, an
+        aborted record). The client moves it in `poll` only, past what that returns: not past what
+        it has fetched beyond `max_records`, nor past what it parked when the partition was paused.
         """
-        known = self._consumer._subscription.all_consumed_offsets()  # noqa: SLF001 - `position` asks the broker
+        offsets = internals.consumed_offsets(self._consumer)  # `position` would ask the broker
         epochs = self._listener.epochs
-        return {Partition(*tp): at.offset for tp, at in known.items() if Partition(*tp) in epochs}
+        return {Partition(*tp): at.offset for tp, at in offsets.items() if Partition(*tp) in epochs}
 
     def group_metadata(self) -> Any:
-        """A snapshot of the membership, for transactions; safe on any thread."""
+        """Any thread: return a snapshot of the membership, for transactions."""
         return self._consumer.group_metadata()
 
     def close(self, timeout: float) -> None:
-        """Leave the group. A rebalance that is under way is not waited for beyond `timeout`."""
+        """Leave the group; wait for a rebalance in progress up to `timeout` seconds."""
         try:
             self._consumer.close(autocommit=False, timeout_ms=timeout * 1000)
         except KafkaError as error:
@@ -251,18 +251,15 @@ class KafkaSource:
 
 def _consumer_options(settings: Settings) -> dict[str, Any]:
     kafka = settings.kafka
-    return {
+    # Besides hiding aborted records, read_committed makes the consumer wait for stable offsets when
+    # it takes over a partition in exactly-once mode.
+    return CONSUMER_OPTIONS | {
         "group_id": kafka.group_id,
         "group_instance_id": kafka.group_instance_id,
         "partition_assignment_strategy": [CooperativeStickyAssignor],
-        "enable_auto_commit": False,
         "auto_offset_reset": "none",  # `positions` decides
-        # Records of aborted transactions are no records; and only a read_committed consumer waits
-        # for stable offsets when it takes a partition over in exactly-once mode.
-        "isolation_level": "read_committed",
-        "allow_auto_create_topics": False,
         "session_timeout_ms": int(kafka.session_timeout * 1000),
-        # A member learns of a rebalance from its heartbeat: the others wait for it that long.
+        # A member learns of a rebalance from its heartbeat, and the others wait for it that long.
         "heartbeat_interval_ms": int(min(1.0, kafka.session_timeout / 3) * 1000),
         "max_poll_interval_ms": int(kafka.max_poll_interval * 1000),
         "fetch_max_wait_ms": 100,
@@ -270,11 +267,7 @@ def _consumer_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _commit_fault(error: Exception) -> StreamlabelError:
-    """A coordinator that has just started may not know a topic yet: that passes."""
+def _commit_error(error: Exception) -> StreamlabelError:
+    """Translate the error of a commit; a coordinator that just started may not know a topic yet."""
     cause = translate(error)
     return BrokerAway(str(cause)) if isinstance(cause, TopicMissing) else cause
-
-
-def _offsets(offsets: Mapping[Partition, int]) -> dict[Any, Any]:
-    return {TopicPartition(*p): OffsetAndMetadata(o, "", -1) for p, o in offsets.items()}

@@ -1,9 +1,11 @@
-"""The files of TLS, looked at before a client is made.
+"""Checks the TLS files before a client is made.
 
-Any thread may call it; it opens no connection. Imports no inference and no runtime.
+Owns: nothing.
+Thread: any; opens no connection.
+Must not import: inference, runtime.
 
-The library loads them for each connection: what is wrong with them would be one failed connection
-after another, and for an encrypted key OpenSSL would ask for its password on the terminal.
+The library loads the files for each connection: a fault in them would show as one failed connection
+after another, and OpenSSL would ask for an encrypted key's password on the terminal.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from worker.settings import KafkaSettings
 
 
 def check_files(kafka: KafkaSettings) -> None:
-    """Return where certificates and key can be loaded and belong together.
+    """Return if certificates and key can be loaded and belong together.
 
     Raises:
-        SettingsError: names the setting, the file and what is wrong with it.
+        SettingsError: names the setting, the file and the fault.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if kafka.ssl_cafile is not None:
@@ -35,27 +37,27 @@ def _load_authority(context: ssl.SSLContext, path: Path) -> None:
         context.load_verify_locations(path)
     except (ssl.SSLError, OSError) as error:
         raise SettingsError(
-            f"kafka.ssl_cafile = {path}: no certificate in PEM format can be read from it "
+            f"kafka.ssl_cafile = {path}: not a certificate in PEM format "
             f"({_reason(error)}); it must begin with -----BEGIN CERTIFICATE-----"
         ) from error
 
 
 def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path | None, password: str) -> None:
     name = "kafka.ssl_keyfile" if key else "kafka.ssl_certfile"
-    path, asked = key or certificate, False
+    path, encrypted = key or certificate, False
 
-    def given() -> str:
-        nonlocal asked
-        asked = True
+    def provide_password() -> str:
+        nonlocal encrypted
+        encrypted = True
         return password
 
     try:
-        context.load_cert_chain(certificate, key, password=given)
+        context.load_cert_chain(certificate, key, password=provide_password)
     except (ssl.SSLError, OSError) as error:
-        if asked and getattr(error, "reason", None) is None:
-            does = "does not open it" if password else "is not set"
+        if encrypted and getattr(error, "reason", None) is None:
+            fault = "does not decrypt it" if password else "is not set"
             raise SettingsError(
-                f"{name} = {path}: the key is encrypted, and kafka.ssl_key_password {does}"
+                f"{name} = {path}: the key is encrypted, and kafka.ssl_key_password {fault}"
             ) from None
         raise SettingsError(_fault(error, certificate, name, path)) from error
 
@@ -63,12 +65,12 @@ def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path | None, pas
 def _fault(error: OSError, certificate: Path, name: str, path: Path) -> str:
     if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
         return (
-            f"{name} = {path}: the key belongs to another certificate than "
+            f"{name} = {path}: the key does not belong to the certificate "
             f"kafka.ssl_certfile = {certificate}"
         )
     return (
-        f"kafka.ssl_certfile = {certificate}, {name} = {path}: no certificate and key in PEM "
-        f"format can be read from there ({_reason(error)})"
+        f"kafka.ssl_certfile = {certificate}, {name} = {path}: not a certificate and key in PEM "
+        f"format ({_reason(error)})"
     )
 
 

@@ -1,50 +1,49 @@
-"""Outcomes out, exactly once: results, dead letters and offsets in one transaction.
+"""Publishes outcomes exactly once: results, dead letters and offsets in one transaction.
 
-The publish thread owns the sink; `request_commit` is for any thread, `check` the poll thread's. Imports no inference and no
-runtime.
+Owns: the transactional producer and what it has not committed.
+Thread: publish; `request_commit` is for any thread, `keep` and `check` are the poll thread's.
+Must not import: inference, runtime.
 
-One rule recovers from every fault: the producer is thrown away, and a new one with the same
-transactional id goes on with all that was not committed. Walked through:
+One rule recovers from every fault: the producer is discarded, and a new one with the same
+transactional id continues with everything that was not committed. Walked through:
 
-* *An answer is lost.* The broker may have committed, and the client says only that something
-  failed. The new producer's `begin_epoch` ends whatever was open, one way or the other; only then
-  the group's committed offsets are read, and what lies below them is done.
-* *The transaction timed out* (a pause, a cut network). The broker has aborted it and bumped the
-  producer's epoch. The new producer gets the next epoch; everything is sent again.
-* *A partition went away under an open transaction.* Before the commit the group's generation is
-  noted first, then every outcome's assignment is checked. Had a partition gone before the check,
-  the check sees it; if it goes after, the noted generation is over and the broker refuses the
-  offsets. Either way nothing is committed, and the next try leaves that partition out.
-* *A record is refused.* The client can only abort. The broker has told which record it was, or,
-  where it named none, each of the refused batch is sent alone in the next try, and the one that is
-  refused again was it. Another outcome takes its place, and everything goes out again by the next
-  producer: its sequence numbers start at zero, so none is missing where the refused batch was.
-* *A dead letter is refused*, for which there is no other outcome. It stays out with all that
-  follows it in its partition; the rest is committed, and then the worker stops. So its restart
-  begins with that record and publishes nothing twice.
-* *This worker is the zombie.* Its producer is fenced like one whose transaction timed out, and it
+* *A response is lost.* The broker may have committed, and the client only says that something
+  failed. The new producer's `begin_epoch` ends the open transaction, committed or aborted. Then the
+  group's committed offsets are read, and every record below them is done.
+* *The transaction timed out* (a pause, a network partition). The broker has aborted it and bumped
+  the producer's epoch. The new producer gets the next epoch, and everything is sent again.
+* *A partition was revoked during a transaction.* Before the commit, the sink first notes the
+  group's generation and then checks every outcome's assignment. If the partition was revoked before
+  the check, the check sees it. If it is revoked later, the noted generation is over and the broker
+  refuses the offsets. Either way nothing is committed, and the next try omits that partition.
+* *A record is refused.* The client can only abort. The broker has named the record; if it has not,
+  each record of the refused batch is sent alone in the next try, and the invalid one is refused
+  again. A replacement takes its place, and the next producer sends everything again: its sequence
+  numbers start at zero, so none is missing where the refused batch was.
+* *A dead letter is refused* and has no replacement. It is left out with all that follows it in its
+  partition; the rest is committed, and then the worker stops. So its restart begins with that
+  record and publishes nothing twice.
+* *This worker is a zombie.* Its producer is fenced like one whose transaction timed out, and it
   opens another. But its generation is over, and in a static group its member id too: the broker
-  refuses its offsets, whatever the producer.
+  refuses its offsets from any producer.
 
-Positions without an outcome (`keep`) go the same way: the consumer's own commit could be held up on
-the wire and arrive behind a transaction's later offset. A transaction that holds positions alone
-writes no marker to the output topics. So workers in a chain don't keep each other busy with markers.
+Positions without an outcome (`keep`) are committed in the same way: a commit by the consumer could
+be delayed and arrive after a transaction's later offset. A transaction with positions only writes
+no marker to the output topics, so workers in a chain don't wake each other with markers.
 
-The client itself could abort and go on with the same producer. But it keeps the offsets that were
-refused, and sends them again with the next transaction, for partitions that have another owner by
-then.
+The client itself could abort and continue with the same producer. But it keeps the offsets that
+were refused, and sends them again with the next transaction, for partitions that have another owner
+by then.
 """
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import (
     FencedInstanceIdError,
     KafkaError,
@@ -63,11 +62,12 @@ from worker.errors import (
     StreamlabelError,
     TopicMissing,
 )
-from worker.kafka_io.connection import connect
+from worker.kafka_io.conversion import commit_request
+from worker.kafka_io.group_offsets import committed_offsets
 from worker.kafka_io.publisher import Publisher
-from worker.kafka_io.refusals import Sieve, refusal_of
+from worker.kafka_io.refusals import RefusalResolver, refusal_of
 from worker.kafka_io.sent_batch import GroupView, OnCompletion
-from worker.kafka_io.translation import plain, translate
+from worker.kafka_io.translation import describe, translate
 from worker.logs import get_logger
 from worker.settings import Settings
 
@@ -75,26 +75,26 @@ log = get_logger(__name__)
 
 MakePublisher = Callable[[str], Publisher]
 
-# Told as it is: another producer would fare no better, or the cause is waited out.
-_AS_IT_IS = (AccessDenied, PublishRefused, TopicMissing, BrokerAway)
-_TRIES = 10  # in a row, for errors that nobody knows; the broker's absence is waited out
-_ABORT = 2.0  # seconds at most for the goodbye
+# Raised unchanged: another producer would fail in the same way, or the cause is transient.
+_UNCHANGED = (AccessDenied, PublishRefused, TopicMissing, BrokerAway)
+_MAX_FAILURES = 10  # in a row, for unknown errors; an absent broker is waited for
+_ABORT_TIMEOUT = 2.0  # seconds
 
 
 class TransactionalSink:
     """Exactly once, for readers with `read_committed`.
 
-    Batches arrive in poll order and a transaction takes them in that order, so the largest offset
-    of a partition in it, plus one, is where a successor must go on.
+    Batches arrive in poll order and a transaction takes them in that order. So a successor must
+    continue at a partition's largest offset in it, plus one.
 
     Args:
         settings: cluster, group, and how long a transaction stays open for more batches.
         make_publisher: makes a producer with a transactional id.
         on_completion: called on the publish thread; must only enqueue.
-        source: knows which assignments still stand.
-        clock: says when a commit is due.
-        replace_outcome: gives another outcome for one that its topic refuses; raises PublishRefused where
-            there is none.
+        source: knows which assignments are current.
+        clock: measures when a commit is due.
+        replace_outcome: returns another outcome for one that its topic refused; raises
+            PublishRefused if there is none.
     """
 
     commits_offsets = True
@@ -110,14 +110,14 @@ class TransactionalSink:
     ) -> None:
         self._settings, self._make_publisher = settings, make_publisher
         self._on_completion, self._source, self._clock = on_completion, source, clock
-        self._sieve = Sieve(replace_outcome)
+        self._resolver = RefusalResolver(replace_outcome)
         self._id = transactional_id(settings)
-        self._in_a_hurry = threading.Event()
+        self._commit_requested = threading.Event()
         self._failures = 0
-        self._held: list[Encoded] = []  # not committed yet, in poll order
+        self._uncommitted: list[Encoded] = []  # in poll order
         self._sent: list[Any] = []  # the futures of those that are in the open transaction
-        self._told: queue.SimpleQueue[Sequence[RecordRef]] = queue.SimpleQueue()
-        self._kept: dict[Partition, RecordRef] = {}  # positions that are not committed yet
+        self._new_positions: queue.SimpleQueue[Sequence[RecordRef]] = queue.SimpleQueue()
+        self._positions: dict[Partition, RecordRef] = {}  # not committed yet
         self._begun_at: float | None = None
         self._publisher: Publisher | None = None
         try:
@@ -133,62 +133,64 @@ class TransactionalSink:
             Fenced: a successor has this worker's place in the group.
             Fatal: anything else; nothing uncommitted is visible to `read_committed` readers.
         """
-        self._held.extend(outcomes)
+        self._uncommitted.extend(outcomes)
         self.advance()
 
     def advance(self) -> None:
         """Send what waits, and commit if it is time."""
-        while not self._told.empty():
-            self._kept |= {_of(ref): ref for ref in self._told.get()}
+        while not self._new_positions.empty():
+            self._positions |= {_partition(ref): ref for ref in self._new_positions.get()}
         try:
-            if self._held or self._kept:
-                self._go_on()
+            if self._uncommitted or self._positions:
+                self._send_and_commit()
         except (KafkaError, StreamlabelError) as error:
             if isinstance(error, BrokerAway) and self._begun_at is None:
-                raise  # nothing is open that would have to be found out about
+                raise  # there is no transaction whose end would be unknown
             raise self._start_over(error) from error
-        if self._sieve.final is not None:
-            raise self._sieve.final
+        if self._resolver.final_error is not None:
+            raise self._resolver.final_error
 
     def keep(self, positions: Sequence[RecordRef]) -> None:
         """Poll thread: commit these with the next transaction, or in one of their own."""
-        self._told.put(positions)
+        self._new_positions.put(positions)
 
     def check(self) -> None:
-        """Raises TopicMissing where a topic was deleted."""
-        publisher = self._publisher  # the publish thread may be about to give it up
+        """Raise TopicMissing if a topic was deleted."""
+        publisher = self._publisher  # the publish thread may discard it meanwhile
         if publisher is not None:
             publisher.check()
 
     def request_commit(self) -> None:
         """Commit at the next `advance`."""
-        self._in_a_hurry.set()
+        self._commit_requested.set()
 
     def close(self, timeout: float) -> None:
-        """Abort what is open; it was never committed, and comes again to a successor."""
-        publisher = self._publisher  # the publish thread may be about to give it up
+        """Abort the open transaction; a successor gets its records again."""
+        publisher = self._publisher  # the publish thread may discard it meanwhile
         if publisher is None:
             return
         try:
             if self._begun_at is not None:
-                publisher.abort(min(_ABORT, timeout))
+                publisher.abort(min(_ABORT_TIMEOUT, timeout))
         finally:
             publisher.abandon()
 
-    def _go_on(self) -> None:
+    def _send_and_commit(self) -> None:
         publisher = self._publisher = self._publisher or self._recover()
         sent = len(self._sent)
-        fresh = self._held[sent:] = self._current(self._held[sent:])
-        self._kept = {p: ref for p, ref in self._kept.items() if self._source.current(ref)}
-        if not self._held and not self._kept:
+        unsent = self._uncommitted[sent:] = self._current(self._uncommitted[sent:])
+        self._positions = {
+            p: ref for p, ref in self._positions.items() if self._source.current(ref)
+        }
+        if not self._uncommitted and not self._positions:
             return
         if self._begun_at is None:
             publisher.await_metadata()
             publisher.begin()
             self._begun_at = self._clock.monotonic()
-        for outcome in fresh:
+        for outcome in unsent:
             self._sent.append(publisher.send(outcome))
-            if self._sieve.alone(outcome):
+            if self._resolver.must_be_sent_alone(outcome):
                 publisher.settle(self._sent[-1])
         if self._due():
             self._commit(publisher)
@@ -196,22 +198,23 @@ class TransactionalSink:
     def _due(self) -> bool:
         begun_at = self._begun_at or 0.0
         late = self._clock.monotonic() - begun_at >= self._settings.commit_every
-        urgent = self._in_a_hurry.is_set() or self._sieve.final is not None
-        return late or urgent or not self._held
+        urgent = self._commit_requested.is_set() or self._resolver.final_error is not None
+        return late or urgent or not self._uncommitted
 
     def _commit(self, publisher: Publisher) -> None:
         membership = self._source.group_metadata()
-        kept = tuple(self._kept.values())
-        refs = (*kept, *(outcome.ref for outcome in self._held))
-        # Without a generation the broker would take the offsets unchecked, as a lone consumer's.
+        kept = tuple(self._positions.values())
+        refs = (*kept, *(outcome.ref for outcome in self._uncommitted))
+        # Without a generation the broker would accept the offsets unchecked, as a lone consumer's.
         if membership.generation_id < 0 or not all(map(self._source.current, refs)):
-            raise BrokerAway("the assignment changed under an open transaction")
-        publisher.commit(_next_offsets(kept, self._held), membership, self._sent)
-        self._in_a_hurry.clear()
-        done, sent_at = tuple(self._held), self._begun_at or 0.0
-        self._held, self._sent, self._begun_at, self._failures = [], [], None, 0
-        self._kept = {}
-        self._sieve.settled()
+            raise BrokerAway("the assignment changed during a transaction")
+        offsets = commit_request(_next_offsets(kept, self._uncommitted))
+        publisher.commit(offsets, membership, self._sent)
+        self._commit_requested.clear()
+        done, sent_at = tuple(self._uncommitted), self._begun_at or 0.0
+        self._uncommitted, self._sent, self._begun_at, self._failures = [], [], None, 0
+        self._positions = {}
+        self._resolver.all_acknowledged()
         self._on_completion(Completion(done, sent_at, kept=kept))
 
     def _current(self, outcomes: Iterable[Encoded]) -> list[Encoded]:
@@ -220,56 +223,58 @@ class TransactionalSink:
     # -- after a fault -------------------------------------------------------------------------
 
     def _start_over(self, error: Exception) -> StreamlabelError:
-        """Give the producer up; what to tell the stage."""
+        """Discard the producer; return the error to raise."""
         publisher, self._publisher = self._publisher, None
         sent, self._begun_at, self._sent = self._sent, None, []
         self._failures += 1
         if publisher is None:
-            return self._judge(error)
-        cause = self._judge(publisher.last_error or error)
+            return self._translate(error)
+        cause = self._translate(publisher.last_error or error)
         try:
-            if not isinstance(cause, BrokerAway):  # nobody comes after it to end its transaction
-                publisher.abort(_ABORT)
+            if not isinstance(cause, BrokerAway):  # no successor will end its transaction
+                publisher.abort(_ABORT_TIMEOUT)
         finally:
             publisher.abandon()
-        return self._sift(sent, cause) if isinstance(cause, PublishRefused) else cause
+        return self._replace_refused(sent, cause) if isinstance(cause, PublishRefused) else cause
 
-    def _sift(self, sent: Iterable[Any], cause: PublishRefused) -> StreamlabelError:
-        """Have another outcome for each record that was refused."""
-        told = [future.exception for future in sent]
-        refused = [error for error in told if error and refusal_of(error)]
+    def _replace_refused(self, sent: Iterable[Any], cause: PublishRefused) -> StreamlabelError:
+        """Replace each record that was refused; return the error to raise."""
+        errors = [future.exception for future in sent]
+        refused = [error for error in errors if error and refusal_of(error)]
         if not refused:
             return cause
         self._failures = 0
-        replaced = self._sieve.replaced(self._held[: len(told)], told)
-        self._held = self._sieve.passing([*replaced, *self._held[len(told) :]])
+        replaced = self._resolver.replace_refused(self._uncommitted[: len(errors)], errors)
+        rest = self._uncommitted[len(errors) :]
+        self._uncommitted = self._resolver.without_blocked([*replaced, *rest])
         return BrokerAway(
-            f"a transaction is tried again with other outcomes for {len(refused)} refused records: "
-            f"{plain(refused[0])}"
+            f"retrying a transaction with replacements for refused records ({len(refused)}): "
+            f"{describe(refused[0])}"
         )
 
-    def _judge(self, error: Exception) -> StreamlabelError:
+    def _translate(self, error: Exception) -> StreamlabelError:
         cause = translate(error)
-        if isinstance(error, FencedInstanceIdError) or isinstance(cause, _AS_IT_IS):
+        if isinstance(error, FencedInstanceIdError) or isinstance(cause, _UNCHANGED):
             return cause
-        if self._failures >= _TRIES and not isinstance(cause, Fenced):
+        if self._failures >= _MAX_FAILURES and not isinstance(cause, Fenced):
             return Fatal(f"{self._failures} transactions in a row failed: {cause}")
-        return BrokerAway(f"a transaction failed, and is tried anew: {cause}")
+        return BrokerAway(f"a transaction failed, retrying: {cause}")
 
     def _recover(self) -> Publisher:
-        """A new producer, after finding out what became of the old one's transaction."""
+        """Return a new producer, after finding out how the old one's transaction ended."""
         publisher = self._new_publisher()
         try:
-            asked = {_of(outcome.ref) for outcome in self._held} | self._kept.keys()
-            reached = _committed(self._settings, asked)
+            partitions = {_partition(o.ref) for o in self._uncommitted} | self._positions.keys()
+            committed = committed_offsets(self._settings, partitions)
         except BaseException:
             publisher.abandon()
             raise
-        done = tuple(o for o in self._held if o.ref.offset < reached[_of(o.ref)])
-        kept = tuple(ref for p, ref in self._kept.items() if ref.offset <= reached[p])
-        self._held = [o for o in self._held if o.ref.offset >= reached[_of(o.ref)]]
-        self._kept = {p: ref for p, ref in self._kept.items() if ref.offset > reached[p]}
-        log.info("a transaction is tried anew", committed_after_all=len(done), left=len(self._held))
+        outcomes, positions = self._uncommitted, self._positions
+        done = tuple(o for o in outcomes if o.ref.offset < committed[_partition(o.ref)])
+        kept = tuple(ref for p, ref in positions.items() if ref.offset <= committed[p])
+        self._uncommitted = [o for o in outcomes if o.ref.offset >= committed[_partition(o.ref)]]
+        self._positions = {p: ref for p, ref in positions.items() if ref.offset > committed[p]}
+        log.info("retrying a transaction", already_committed=len(done), left=len(self._uncommitted))
         if done or kept:
             self._on_completion(Completion(done, self._clock.monotonic(), kept=kept))
         return publisher
@@ -279,54 +284,40 @@ class TransactionalSink:
         try:
             publisher.begin_epoch()
         except KafkaError as error:
-            # Another try makes another producer; this one must not fence it later.
+            # Another try makes another producer, which this one must not fence later.
             publisher.abandon()
             if isinstance(error, TransactionalIdAuthorizationFailedError):
-                raise AccessDenied(self._right()) from error
+                raise AccessDenied(self._missing_right()) from error
             raise
         return publisher
 
-    def _right(self) -> str:
+    def _missing_right(self) -> str:
         return (
             f"Kafka: the broker refuses the transactional id {self._id!r}: grant this worker's user "
             "WRITE on transactional ids with the prefix "
-            f"'{self._settings.kafka.group_id}-', then start it again"
+            f"'{self._settings.kafka.group_id}-', then restart the worker"
         )
 
 
 def transactional_id(settings: Settings) -> str:
-    """Stable for a worker slot where `kafka.group_instance_id` names one: a successor fences it.
+    """Return the transactional id of this worker.
 
-    Otherwise unique to the process: a zombie is then fenced by its group generation (KIP-447),
-    and the transaction that it left open ends at `transaction_timeout`.
+    It is stable if `kafka.group_instance_id` names the worker's slot, so that a successor fences
+    its predecessor. Otherwise it is unique to the process: the group's generation then fences
+    a zombie (KIP-447), and a transaction that it left open ends at `transaction_timeout`.
     """
     slot = settings.kafka.group_instance_id or uuid.uuid4().hex
     return f"{settings.kafka.group_id}-{slot}"
 
 
-def _committed(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, int]:
-    """The group's stable offsets, -1 for none, asked by a consumer that joins no group."""
-    consumer = connect(
-        KafkaConsumer,
-        settings.kafka,
-        group_id=settings.kafka.group_id,
-        enable_auto_commit=False,
-        isolation_level="read_committed",  # or offsets of a transaction under way would be told
-    )
-    timeout_ms = settings.kafka.request_timeout * 1000
-    with contextlib.closing(consumer):
-        found = {
-            p: consumer.committed(TopicPartition(*p), timeout_ms=timeout_ms) for p in partitions
-        }
-    return {partition: -1 if offset is None else offset for partition, offset in found.items()}
-
-
-def _of(ref: RecordRef) -> Partition:
+def _partition(ref: RecordRef) -> Partition:
     return Partition(ref.topic, ref.partition)
 
 
-def _next_offsets(kept: Iterable[RecordRef], outcomes: Iterable[Encoded]) -> Mapping[Any, Any]:
-    """An outcome came after the position of its partition was told: nothing was open then."""
-    highest = {_of(ref): ref.offset for ref in kept}
-    highest |= {_of(outcome.ref): outcome.ref.offset + 1 for outcome in outcomes}
-    return {TopicPartition(*p): OffsetAndMetadata(o, "", -1) for p, o in highest.items()}
+def _next_offsets(kept: Iterable[RecordRef], outcomes: Iterable[Encoded]) -> dict[Partition, int]:
+    """Return the offsets to commit.
+
+    An outcome of a partition is later than its position: no record was in flight at the position.
+    """
+    offsets = {_partition(ref): ref.offset for ref in kept}
+    return offsets | {_partition(o.ref): o.ref.offset + 1 for o in outcomes}

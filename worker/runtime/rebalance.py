@@ -14,7 +14,7 @@ from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition
-from worker.kafka_io.listener import Where
+from worker.kafka_io.listener import StartFrom
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.commits import Commits
@@ -24,7 +24,7 @@ from worker.runtime.last_steps import LastSteps
 log = get_logger(__name__)
 
 _LOOK_EVERY = 0.1  # seconds
-_BEGINS: Mapping[Where, str] = {
+_BEGINS: Mapping[StartFrom, str] = {
     "earliest": "the group has no offsets: starting at the earliest",
     "latest": "the group has no offsets: starting at the latest",
 }
@@ -99,7 +99,9 @@ class Rebalance:
         self._let_go(gone, "lost")
         log.warning("partitions lost: what is in flight for them does not count any more")
 
-    def on_begun(self, positions: Mapping[Partition, int], where: Where) -> Mapping[Partition, int]:
+    def on_begun(
+        self, positions: Mapping[Partition, int], where: StartFrom
+    ) -> Mapping[Partition, int]:
         """Commit where the group begins, before anything is read there.
 
         A position that was chosen and not committed is chosen again by the next worker: at the end
@@ -114,7 +116,7 @@ class Rebalance:
         """Retention or deletion was faster than this worker: say so, for no one else will."""
         self._metrics.skipped.inc(len(offsets))
         log.warning(
-            "the input topic has not had these offsets any more when they were to be read",
+            "offsets were deleted before they could be read",
             partition=_named([partition])[0],
             first=offsets.start,
             last=offsets.stop - 1,

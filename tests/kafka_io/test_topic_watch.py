@@ -1,4 +1,4 @@
-"""TopicWatch: a topic that goes is noticed, one that blinks is not."""
+"""TopicWatch reports a deleted topic, but not one that is missing for a moment."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 
 from tests.support.clocks import HandClock
 from worker.errors import TopicMissing
-from worker.kafka_io.watch import TopicWatch
+from worker.kafka_io.topic_watch import TopicWatch
 
 
-class Metadata:
-    """The client's metadata, as far as they are looked at; a broker answers all the time."""
+class FakeMetadata:
+    """The client's metadata, with the parts that are read; a broker answers all the time."""
 
     def __init__(self, clock: HandClock, **ids: object) -> None:
         self._clock, self.ids = clock, ids
@@ -30,55 +30,55 @@ class Metadata:
         return self.ids.get(name)
 
 
-def test_a_topic_that_stays_away_is_told_with_its_name_and_the_command() -> None:
+def test_a_deleted_topic_is_reported_with_its_name_and_a_command() -> None:
     clock = HandClock()
-    metadata = Metadata(clock, posts=uuid.uuid4())
+    metadata = FakeMetadata(clock, posts=uuid.uuid4())
     watch = TopicWatch(metadata, ["posts"], clock)
     watch.check()
-    assert not watch.gone()
+    assert not watch.missing()
     metadata.ids.clear()
     watch.check()
-    assert watch.gone()
+    assert watch.missing()
     clock.sleep(11)
     with pytest.raises(TopicMissing, match=r"'posts' was deleted .*streamlabel topics create"):
         watch.check()
 
 
-def test_a_topic_that_blinks_is_waited_for_anew_each_time() -> None:
+def test_a_topic_missing_for_a_moment_is_waited_for() -> None:
     """A broker that has just started may not know every topic."""
     ids: dict[str, object] = {"posts": uuid.uuid4()}
     clock = HandClock()
-    metadata = Metadata(clock, **ids)
+    metadata = FakeMetadata(clock, **ids)
     watch = TopicWatch(metadata, ["posts"], clock)
-    for there in (True, False, True, False, True):
-        metadata.ids = ids if there else {}
+    for exists in (True, False, True, False, True):
+        metadata.ids = ids if exists else {}
         watch.check()
         clock.sleep(9)
 
 
-def test_another_topic_of_the_same_name_is_told_at_once() -> None:
-    metadata = Metadata(HandClock(), posts=uuid.uuid4())
+def test_a_recreated_topic_is_reported_at_once() -> None:
+    metadata = FakeMetadata(HandClock(), posts=uuid.uuid4())
     watch = TopicWatch(metadata, ["posts"], HandClock())
     watch.check()
     metadata.ids["posts"] = uuid.uuid4()
-    with pytest.raises(TopicMissing, match="made anew"):
+    with pytest.raises(TopicMissing, match="recreated"):
         watch.check()
 
 
-def test_what_nobody_asks_for_and_what_has_no_id_is_not_judged() -> None:
-    """A producer learns of a topic with its first record; old brokers tell no ids."""
+def test_topics_that_are_not_requested_or_lack_an_id_are_not_checked() -> None:
+    """A producer asks for a topic with its first record; old brokers have no ids."""
     clock = HandClock()
-    metadata = Metadata(clock, old=None)
+    metadata = FakeMetadata(clock, old=None)
     watch = TopicWatch(metadata, ["old", "later"], clock)
     for _ in range(3):
         watch.check()
         clock.sleep(20)
-    assert not watch.gone()
+    assert not watch.missing()
 
 
-def test_while_no_broker_answers_nobody_knows() -> None:
+def test_a_missing_topic_is_not_reported_while_no_broker_answers() -> None:
     clock = HandClock()
-    metadata = Metadata(clock, posts=uuid.uuid4())
+    metadata = FakeMetadata(clock, posts=uuid.uuid4())
     watch = TopicWatch(metadata, ["posts"], clock)
     metadata.ids.clear()
     metadata.silent_since = clock.now
@@ -90,9 +90,9 @@ def test_while_no_broker_answers_nobody_knows() -> None:
         watch.check()
 
 
-def test_a_topic_that_a_new_client_never_saw_is_judged_once_it_is_asked_for() -> None:
+def test_a_topic_deleted_before_the_first_check_is_reported() -> None:
     clock = HandClock()
-    metadata = Metadata(clock, posts=uuid.uuid4())
+    metadata = FakeMetadata(clock, posts=uuid.uuid4())
     metadata.ids.clear()
     watch = TopicWatch(metadata, ["posts"], clock)
     watch.check()

@@ -1,4 +1,4 @@
-"""TransactionalSink.close: the main thread says goodbye beside a publish thread that fails."""
+"""TransactionalSink.close on the main thread, while the publish thread fails."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from worker.kafka_io.transactions import TransactionalSink
 from worker.settings import load
 
 
-class Member:
-    """A group that counts this worker in."""
+class ConfirmedMember:
+    """A source whose group counts this worker as a member."""
 
     generation_id = 1
 
@@ -33,35 +33,35 @@ def sink_of(producer: Producer) -> TransactionalSink:
         settings,
         lambda _: producer,  # type: ignore[arg-type, return-value]
         lambda _: None,
-        Member(),
+        ConfirmedMember(),
         HandClock(),
     )
 
 
-def test_the_goodbye_goes_on_while_the_publish_thread_gives_its_producer_up() -> None:
-    """It was looked up twice, and the second look found none: AttributeError on the main thread."""
-    closing, given_up = threading.Event(), threading.Event()
+def test_close_continues_while_the_publish_thread_abandons_its_producer() -> None:
+    """`close` read the producer twice, and the second read was None: an AttributeError."""
+    closing, abandoned = threading.Event(), threading.Event()
     main = threading.current_thread()
 
-    def in_step(asked: str) -> None:
-        if asked == "commit":
+    def synchronize(call: str) -> None:
+        if call == "commit":
             closing.wait(10)
             raise KafkaError("not answered")
-        if asked == "abort" and threading.current_thread() is main:
+        if call == "abort" and threading.current_thread() is main:
             closing.set()
-            given_up.wait(10)
+            abandoned.wait(10)
 
-    producer = Producer(in_step)
+    producer = Producer(synchronize)
     sink = sink_of(producer)
-    failed: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def publish() -> None:
         sink.request_commit()
         try:
             sink.publish([outcome(0)])
         except BrokerAway as error:
-            failed.append(error)
-        given_up.set()
+            errors.append(error)
+        abandoned.set()
 
     thread = threading.Thread(target=publish)
     thread.start()
@@ -69,16 +69,16 @@ def test_the_goodbye_goes_on_while_the_publish_thread_gives_its_producer_up() ->
         thread.join(0.01)
     sink.close(5)
     thread.join(10)
-    assert failed
+    assert errors
     assert producer.ends == ["abort", "abandon", "abandon"]
 
 
-def test_a_producer_that_can_not_abort_is_given_up_all_the_same() -> None:
-    def broken(asked: str) -> None:
-        if asked == "abort":
+def test_a_producer_whose_abort_fails_is_abandoned() -> None:
+    def fail_abort(call: str) -> None:
+        if call == "abort":
             raise RuntimeError("broken")
 
-    producer = Producer(broken)
+    producer = Producer(fail_abort)
     sink = sink_of(producer)
     sink.publish([outcome(0)])
     with pytest.raises(RuntimeError, match="broken"):
@@ -86,12 +86,12 @@ def test_a_producer_that_can_not_abort_is_given_up_all_the_same() -> None:
     assert producer.ends == ["abort", "abandon"]
 
 
-def test_nothing_is_left_to_close_after_a_transaction_failed() -> None:
-    def failing(asked: str) -> None:
-        if asked == "begin":
+def test_close_does_nothing_after_a_transaction_failed() -> None:
+    def fail_begin(call: str) -> None:
+        if call == "begin":
             raise KafkaError("not now")
 
-    producer = Producer(failing)
+    producer = Producer(fail_begin)
     sink = sink_of(producer)
     with pytest.raises(BrokerAway):
         sink.publish([outcome(0)])

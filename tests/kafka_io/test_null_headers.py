@@ -1,4 +1,4 @@
-"""Header values that are null: the client's builder writes them, its `send` does not take them."""
+"""Null header values: the client's builder writes them, but its `send` does not accept them."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import TopicPartition
 
-from worker.kafka_io.nulls import sendable, write_nulls
+from worker.kafka_io.null_headers import patch_batch_builder, replace_nulls
 
 HEADERS = [("a", None), ("b", b""), ("c", b"c")]
 
 
 @pytest.fixture(autouse=True)
 def _writes_nulls() -> Iterator[None]:
-    write_nulls()
+    patch_batch_builder()
     yield
     memory_records.DefaultRecordBatchBuilder = DefaultRecordBatchBuilder
 
 
-def test_a_null_passes_the_clients_check_and_comes_out_as_null() -> None:
-    given = sendable(HEADERS)
-    assert all(isinstance(value, bytes) for _, value in given)
+def test_a_null_passes_the_clients_check_and_is_written_as_null() -> None:
+    headers = replace_nulls(HEADERS)
+    assert all(isinstance(value, bytes) for _, value in headers)
     builder = MemoryRecordsBuilder(2, 0, 1 << 20)
     batch = ProducerBatch(TopicPartition("t", 0), builder)
-    assert batch.try_append(1_000, b"k", b"v", given)
+    assert batch.try_append(1_000, b"k", b"v", headers)
     builder.close()
     (record,) = MemoryRecords(bytes(builder.buffer())).next_batch()
     assert (record.key, record.value, record.headers) == (b"k", b"v", HEADERS)
 
 
-def test_the_client_foresees_the_size_that_it_writes() -> None:
+def test_the_clients_size_estimate_is_right() -> None:
     size = DefaultRecordBatchBuilder.size_of
-    assert size(b"k", b"v", sendable(HEADERS)) == size(b"k", b"v", HEADERS)
+    assert size(b"k", b"v", replace_nulls(HEADERS)) == size(b"k", b"v", HEADERS)

@@ -1,4 +1,4 @@
-"""Compressed batches are unpacked as they are read: a fake memory bound, every codec."""
+"""Compressed batches of every codec are unpacked as they are read."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 from kafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from worker.core.records import Cut
-from worker.kafka_io.record_batch import Batch, CutHeaders, patch_record_batches
-from worker.kafka_io.unpacking import opened, unpacked
+from worker.kafka_io.decompression import decompress, open_stream
+from worker.kafka_io.record_batch import CutHeaders, StreamedBatch, patch_record_batches
 
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 CODECS = {"gzip": GZIP, "snappy": SNAPPY, "lz4": LZ4, "zstd": ZSTD}
@@ -28,13 +28,13 @@ ENCODE: dict[int, Callable[[bytes], bytes]] = {
     ZSTD: zstd_encode,
 }
 MEGABYTE = 1_000_000
-Given = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]
+Fields = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 
 each_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 
 
 @pytest.fixture(autouse=True)
-def _tolerant() -> Iterator[None]:
+def _patched() -> Iterator[None]:
     before = {
         name: getattr(legacy_records, name)
         for name in ("gzip_decode", "snappy_decode", "lz4_decode")
@@ -46,49 +46,49 @@ def _tolerant() -> Iterator[None]:
         setattr(legacy_records, name, decode)
 
 
-def batch(codec: int, *records: Given, largest: int = 2 * MEGABYTE) -> Batch:
-    """As a poll gets it."""
+def batch(codec: int, *records: Fields, largest: int = 2 * MEGABYTE) -> StreamedBatch:
+    """Return a batch as the client reads it from a fetch response."""
     builder = DefaultRecordBatchBuilder(2, codec, False, -1, -1, -1, 1 << 40)
     for offset, (key, value, headers) in enumerate(records):
         builder.append(offset, 1_000 + offset, key, value, headers)
-    found = MemoryRecords(bytes(builder.build())).next_batch()
-    assert isinstance(found, Batch)
-    assert found.compression_type == codec
-    found.largest = largest
-    return found
+    result = MemoryRecords(bytes(builder.build())).next_batch()
+    assert isinstance(result, StreamedBatch)
+    assert result.compression_type == codec
+    result.max_record_bytes = largest
+    return result
 
 
-def told(record: Any) -> Given:
+def fields(record: Any) -> Fields:
     return record.key, record.value, list(record.headers)
 
 
-def small(number: int) -> Given:
+def small(number: int) -> Fields:
     return b"key %d" % number, b"value %d" % number, [("n", b"%d" % number), ("null", None)]
 
 
 @each_codec
-def test_a_batch_of_many_pieces_is_read_as_it_was_written(codec: int) -> None:
-    """Lengths of all kinds, so that records end anywhere in a piece."""
+def test_a_batch_of_many_chunks_is_read_as_it_was_written(codec: int) -> None:
+    """Records of many lengths end anywhere in a chunk."""
     r = random.Random(3)
-    given = [(b"k", r.randbytes(8) * r.randrange(60_000), [("h", b"v")]) for _ in range(60)]
-    found = batch(codec, *given)
-    assert [(record.offset, record.timestamp, *told(record)) for record in found] == [
-        (n, 1_000 + n, *one) for n, one in enumerate(given)
+    written = [(b"k", r.randbytes(8) * r.randrange(60_000), [("h", b"v")]) for _ in range(60)]
+    read = batch(codec, *written)
+    assert [(record.offset, record.timestamp, *fields(record)) for record in read] == [
+        (n, 1_000 + n, *record) for n, record in enumerate(written)
     ]
 
 
 @each_codec
-def test_a_record_that_is_too_large_is_cut_and_its_mates_are_whole(codec: int) -> None:
-    large: Given = (b"large", b"x" * (30 * MEGABYTE), [("h", b"v"), ("null", None)])
-    before, cut, behind = batch(codec, small(0), large, small(2))
-    assert [told(before), told(behind)] == [small(0), small(2)]
+def test_a_large_record_is_cut_and_its_neighbours_are_whole(codec: int) -> None:
+    large: Fields = (b"large", b"x" * (30 * MEGABYTE), [("h", b"v"), ("null", None)])
+    before, cut, after = batch(codec, small(0), large, small(2))
+    assert [fields(before), fields(after)] == [small(0), small(2)]
     assert (cut.offset, cut.timestamp, cut.key) == (1, 1_001, b"large")
     assert cut.value == b"x" * MEGABYTE
     assert list(cut.headers) == large[2]
     assert isinstance(cut.headers, CutHeaders)
     (_, limit, value_bytes, complete) = cut.headers.cut
     assert (limit, value_bytes, complete) == (2 * MEGABYTE, 30 * MEGABYTE, True)
-    assert not isinstance(behind.headers, CutHeaders)
+    assert not isinstance(after.headers, CutHeaders)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,13 @@ def test_a_record_that_is_too_large_is_cut_and_its_mates_are_whole(codec: int) -
     ],
     ids=["key", "headers", "null"],
 )
-def test_what_is_large_beside_the_value_is_left_out_and_that_is_told(
-    record: Given, kept: Given, value_bytes: int
+def test_a_large_key_or_header_is_dropped_and_marked(
+    record: Fields, kept: Fields, value_bytes: int
 ) -> None:
-    _, cut, behind = batch(GZIP, small(0), record, small(2))
-    assert told(cut) == kept
+    _, cut, after = batch(GZIP, small(0), record, small(2))
+    assert fields(cut) == kept
     assert cut.headers.cut[2:] == (value_bytes, False)
-    assert told(behind) == small(2)
+    assert fields(after) == small(2)
 
 
 def test_a_cut_record_may_be_the_last_one() -> None:
@@ -114,13 +114,13 @@ def test_a_cut_record_may_be_the_last_one() -> None:
     assert cut.headers.cut == Cut(cut.headers.cut.record_bytes, 2 * MEGABYTE, 3 * MEGABYTE, True)
 
 
-def test_no_more_than_a_few_pieces_are_in_memory() -> None:
-    """100 MB of records, and one of 100 MB, in what gzip makes of them."""
-    mates = [(None, b" " * MEGABYTE, [])] * 100
-    found = batch(GZIP, *mates, (None, b" " * (100 * MEGABYTE), []), small(0))
+def test_only_a_few_chunks_are_in_memory() -> None:
+    """100 MB of records, and one of 100 MB, compressed with gzip."""
+    records = [(None, b" " * MEGABYTE, [])] * 100
+    result = batch(GZIP, *records, (None, b" " * (100 * MEGABYTE), []), small(0))
     tracemalloc.start()
     try:
-        offsets = [record.offset for record in found]
+        offsets = [record.offset for record in result]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -131,39 +131,39 @@ def test_no_more_than_a_few_pieces_are_in_memory() -> None:
 # -- what can't be unpacked ----------------------------------------------------------------------
 
 
-def broken(codec: int, packed: bytes, records: int = 2) -> Batch:
-    """A batch of this codec whose packed part is this, with its checksum right."""
+def broken(codec: int, packed: bytes, records: int = 2) -> StreamedBatch:
+    """Return a batch with this packed part and a correct checksum."""
     builder = DefaultRecordBatchBuilder(2, codec, False, -1, -1, -1, 1 << 40)
     builder._buffer += packed
     builder._num_records = records
     builder.write_header()
-    found = MemoryRecords(bytes(builder._buffer)).next_batch()
-    assert isinstance(found, Batch)
-    assert found.validate_crc()
-    return found
+    result = MemoryRecords(bytes(builder._buffer)).next_batch()
+    assert isinstance(result, StreamedBatch)
+    assert result.validate_crc()
+    return result
 
 
 @each_codec
-def test_noise_is_called_corrupt(codec: int) -> None:
+def test_random_bytes_are_corrupt(codec: int) -> None:
     with pytest.raises(CorruptRecordError):
         list(broken(codec, random.Random(1).randbytes(500)))
 
 
 @each_codec
-def test_a_batch_that_ends_too_soon_is_called_corrupt(codec: int) -> None:
+def test_a_truncated_batch_is_corrupt(codec: int) -> None:
     builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 40)
     for offset, record in enumerate((small(0), (None, b"x" * (3 * MEGABYTE), []))):
         builder.append(offset, 1_000, *record)
     plain = bytes(builder.build())[DefaultRecordBatchBuilder.header_size_in_bytes() :]
     for end in (1, 10, len(plain) // 2, len(plain) - 1):
-        found = broken(codec, ENCODE[codec](plain[:end]))
-        found.largest = MEGABYTE
+        result = broken(codec, ENCODE[codec](plain[:end]))
+        result.max_record_bytes = MEGABYTE
         with pytest.raises(CorruptRecordError):
-            list(found)
+            list(result)
 
 
 @each_codec
-def test_bytes_behind_the_last_record_are_called_corrupt(codec: int) -> None:
+def test_bytes_after_the_last_record_are_corrupt(codec: int) -> None:
     builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 40)
     builder.append(0, 1_000, *small(0))
     plain = bytes(builder.build())[DefaultRecordBatchBuilder.header_size_in_bytes() :]
@@ -171,36 +171,36 @@ def test_bytes_behind_the_last_record_are_called_corrupt(codec: int) -> None:
         list(broken(codec, ENCODE[codec](plain + b"\0" * (3 * MEGABYTE)), records=1))
 
 
-def test_lengths_that_lead_out_of_their_record_are_called_corrupt() -> None:
-    """A record of 3 MB whose key says that it has 4, and one whose key has less than nothing."""
+def test_field_lengths_beyond_their_record_are_corrupt() -> None:
+    """A record of 3 MB has a key of 4 MB, another a key of negative length."""
     for key in (b"\x80\x92\xf4\x01", b"\xfe\xff\xff\xff\x0f"):
         record = b"\0\0\0" + key + b"x" * (3 * MEGABYTE)
         packed = gzip_encode(b"\x80\x9b\xee\x02" + record)
-        found = broken(GZIP, packed, records=1)
-        found.largest = MEGABYTE
+        result = broken(GZIP, packed, records=1)
+        result.max_record_bytes = MEGABYTE
         with pytest.raises(CorruptRecordError):
-            list(found)
+            list(result)
 
 
-def test_snappy_unpacks_blocks_whole_and_is_bounded_by_them() -> None:
-    """One block of all, as some producers make it: it says ahead how large it is."""
+def test_a_snappy_block_is_bounded() -> None:
+    """Some producers write one block, which begins with its length."""
     block = snappy.compress(b" " * (3 * MEGABYTE))
-    assert opened(SNAPPY, block, 3 * MEGABYTE).read(5) == b" " * 5
-    with pytest.raises(CorruptRecordError, match="3000000 bytes, the bound is 2000000"):
-        opened(SNAPPY, block, 2 * MEGABYTE).read(5)
+    assert open_stream(SNAPPY, block, 3 * MEGABYTE).read(5) == b" " * 5
+    with pytest.raises(CorruptRecordError, match=r"3000000 bytes \(limit 2000000"):
+        open_stream(SNAPPY, block, 2 * MEGABYTE).read(5)
 
 
 @each_codec
-def test_a_whole_batch_is_unpacked_up_to_the_bound(codec: int) -> None:
+def test_a_whole_batch_is_unpacked_up_to_the_limit(codec: int) -> None:
     packed = ENCODE[codec](b"a" * MEGABYTE)
-    assert unpacked(codec, packed, MEGABYTE) == b"a" * MEGABYTE
+    assert decompress(codec, packed, MEGABYTE) == b"a" * MEGABYTE
     with pytest.raises(CorruptRecordError, match="more than 999999 bytes"):
-        unpacked(codec, packed, MEGABYTE - 1)
+        decompress(codec, packed, MEGABYTE - 1)
 
 
 @pytest.mark.parametrize("codec", [GZIP, SNAPPY, LZ4], ids=["gzip", "snappy", "lz4"])
-def test_batches_of_the_old_format_are_bounded_too(codec: int) -> None:
-    """Their records can't be told apart before they are unpacked."""
+def test_legacy_batches_are_bounded(codec: int) -> None:
+    """Their records can't be read one by one."""
     builder = LegacyRecordBatchBuilder(1, codec, 1 << 40)
     for offset in range(3):
         builder.append(offset, 1_000, b"k", b"x" * 1_000)

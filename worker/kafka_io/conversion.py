@@ -1,0 +1,39 @@
+"""Converts records and offsets between the library's types and the worker's.
+
+Owns: nothing.
+Thread: any.
+Must not import: inference, runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kafka import OffsetAndMetadata, TopicPartition
+
+from worker.core.records import Partition, RawRecord, RecordRef
+from worker.kafka_io.record_batch import CutHeaders
+
+
+def raw_record(record: Any, epoch: int, now: float, now_ms: int) -> RawRecord:
+    """Convert a record that `poll` returned.
+
+    Args:
+        record: the library's.
+        epoch: of the assignment under which it was polled.
+        now: seconds of the monotonic clock.
+        now_ms: wall clock, ms; the timestamp of a record that has none.
+    """
+    # The timestamp is -1 where there is none, and None from very old producers.
+    has_timestamp = record.timestamp is not None and record.timestamp >= 0
+    timestamp_ms = record.timestamp if has_timestamp else now_ms
+    ref = RecordRef(record.topic, record.partition, record.offset, epoch)
+    cut = record.headers.cut if isinstance(record.headers, CutHeaders) else None
+    headers = tuple(record.headers or ())
+    return RawRecord(ref, timestamp_ms, record.key, record.value, headers, now, cut)
+
+
+def commit_request(offsets: Mapping[Partition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Convert offsets to commit."""
+    return {TopicPartition(*p): OffsetAndMetadata(at, "", -1) for p, at in offsets.items()}

@@ -1,0 +1,332 @@
+"""Private and undocumented names of kafka-python, each with the reason for its use.
+
+Owns: every access to the library beyond its public interface. Other modules import the library's
+inner classes from here and call the functions below.
+Thread: any; each function has its caller's thread.
+Must not import: any module of the worker.
+
+A release of the library may drop or change these names without notice. `NAMES` lists them all, and
+`tests/kafka_io/test_internals.py` compares the list with the installed release.
+"""
+
+# ruff: noqa: SLF001 - this module exists to use private names
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.cluster import ClusterMetadata
+from kafka.consumer.fetcher import Fetcher
+from kafka.consumer.subscription_state import SubscriptionState
+from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.future import Future
+from kafka.net.compat import KafkaNetClient
+from kafka.net.connection import KafkaConnection
+from kafka.net.inet import create_connection
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
+from kafka.producer.record_accumulator import IncompleteProducerBatches, RecordAccumulator
+from kafka.producer.sender import Sender
+from kafka.producer.transaction_manager import TransactionManager
+from kafka.protocol.consumer import UNKNOWN_MEMBER_ID, JoinGroupRequest
+from kafka.record import legacy_records, memory_records
+from kafka.record.default_records import (
+    DefaultRecord,
+    DefaultRecordBatch,
+    DefaultRecordBatchBuilder,
+)
+from kafka.record.util import decode_varint, encode_varint
+
+__all__ = [
+    "UNKNOWN_MEMBER_ID",
+    "ConsumerCoordinator",
+    "DefaultRecordBatch",
+    "DefaultRecordBatchBuilder",
+    "Fetcher",
+    "Future",
+    "JoinGroupRequest",
+    "KafkaConnectionManager",
+    "KafkaNetClient",
+    "KafkaSSLTransport",
+    "KafkaTCPTransport",
+    "NetworkSelector",
+    "create_connection",
+    "decode_varint",
+    "encode_varint",
+]
+
+# Owner (a class or a module) -> one name or several -> why they are used.
+NAMES: Mapping[Any, Mapping[str, str]] = {
+    # -- the parts of a client ---------------------------------------------------------------
+    KafkaConsumer: {
+        "_cluster": "metadata: is there a leader, is the topic still the same one",
+        "_coordinator _fetcher": "the consumer makes them and takes no classes for them",
+        "_net": "wakes the IO loop after another thread has completed a future",
+        "_subscription": "`position()` asks the broker, the subscription knows without asking",
+    },
+    KafkaProducer: {
+        "_accumulator": "knows which batches are not acknowledged; fails them after a refusal",
+        "_closed": "set, so that an abandoned producer is not flushed when it is collected",
+        "_metadata": "does a partition have a leader; `partitions_for` blocks",
+        "_sender": "must be woken, stopped and joined apart from `close`",
+        "_transaction_manager": "the steps of a commit, which the public methods wait for unbounded",
+    },
+    KafkaAdminClient: {
+        "_find_coordinator_ids": "a JoinGroup request goes to the group's coordinator",
+        "_manager": "sends a JoinGroup request; knows the brokers' advertised addresses",
+    },
+    KafkaNetClient: {
+        "_manager": "the connections of a client whose constructor may have failed",
+        "_net": "its thread outlives a constructor that has failed",
+    },
+    SubscriptionState: {"all_consumed_offsets": "positions without a request"},
+    ClusterMetadata: {
+        "_last_successful_refresh_ms": "when a broker last answered about topics",
+        "_topics": "the topics that the client asks for",
+        "add_listener": "reports that a broker has moved",
+        "bootstrap_brokers brokers broker_metadata": "addresses, configured and advertised",
+        "leader_for_partition": "whether records can be sent or read",
+        "partitions_for_topic": "returns None after a topic was deleted",
+        "topic_id": "distinguishes a recreated topic from the old one",
+    },
+    Future: {"success failure": "awaited on the IO thread, completed by the revoke thread"},
+    # -- the producer ------------------------------------------------------------------------
+    RecordAccumulator: {
+        "_incomplete": "the batches that are not acknowledged",
+        "abort_batches abort_undrained_batches": "replaced: a refusal must not fail requests in flight",
+    },
+    IncompleteProducerBatches: {"all": "the batches that are not acknowledged"},
+    Sender: {
+        "_client": "closed when the sender's thread died without closing it",
+        "force_close": "stops sending without a flush",
+        "wakeup": "sends at once what was just enqueued",
+    },
+    TransactionManager: {
+        "begin_abort begin_commit": "the public abort and commit wait without a bound",
+        "last_error": "the cause; later exceptions only quote it",
+        "send_offsets_to_transaction": "the public method waits without a bound",
+    },
+    # -- the consumer ------------------------------------------------------------------------
+    Fetcher: {
+        "PartitionRecords": "replaced: bounds a poll by bytes and names an unreadable batch",
+        "_next_partition_records": "a used-up value keeps parked records from being returned",
+        "_parse_fetched_data": "overridden: a fetch response carries the last stable offset",
+    },
+    Fetcher.PartitionRecords: {
+        "next_fetch_offset": "where an unreadable batch begins",
+        "record_iterator": "read one record at a time, up to the byte limit",
+        "take": "overridden: bounds a poll by bytes",
+        "topic_partition": "names the partition of an unreadable batch",
+    },
+    ConsumerCoordinator: {
+        "_assignors": "keep the assignment of a membership that is lost",
+        "_handle_heartbeat_response": "overridden: records when the group last confirmed us",
+        "_join_task": "a join that no poll has finished",
+        "_offset_fetch_futures": "answers to a fetch of committed offsets before a rebalance",
+        "_on_join_complete_async": "overridden: drops those answers",
+        "_process_sync_group_response": "overridden: the end of a join confirms us too",
+        "need_rejoin": "overridden: finishes a join that has begun",
+        "rejoining": "reset, so that the next join is prepared again",
+        "reset_generation": "overridden: runs when the membership is lost",
+    },
+    # -- connections -------------------------------------------------------------------------
+    KafkaConnectionManager: {
+        "_backoff": "nodes whose last connection failed",
+        "_build_transport": "overridden: makes our transports",
+        "_connect": "overridden: reports a refused login; counts a hang-up as a failure",
+        "_conns": "open connections, to find late answers and brokers that moved",
+        "_net": "schedules the check for late answers",
+        "bootstrapped": "whether a broker has answered yet",
+        "call_soon": "runs a coroutine on the IO thread",
+        "cluster": "the metadata",
+        "config": "socket options and timeouts",
+        "connection_delay": "whether a node may be tried now",
+        "get_connection": "overridden: raises a refusal instead of connecting again",
+        "least_loaded_node": "overridden: falls back to bootstrap_servers",
+        "least_used_connections": "overridden: a connection that awaits an answer is not idle",
+        "run": "runs a coroutine on the IO thread and waits for it",
+        "send": "sends a request to one node",
+        "ssl_enabled": "which transport to make",
+        "update_backoff": "counts a hang-up as a failure",
+    },
+    KafkaConnection: {
+        "close_future": "forgets a reported connection once it is closed",
+        "in_flight_requests": "requests without an answer, and when they were sent",
+        "init_future": "why a connection failed",
+        "initializing": "whether the connection is still being made",
+        "transport": "the remote address and the time of the last byte",
+    },
+    KafkaTCPTransport: {
+        "_net _sock": "the TLS handshake reads and writes the socket on the IO loop",
+        "_sock_recv": "overridden: returns the data before the end of the connection",
+        "host_port": "names the broker in a log line",
+        "last_read": "how long the connection was idle",
+    },
+    KafkaSSLTransport: {"handshake": "overridden: the library's has no timeout"},
+    # -- records -----------------------------------------------------------------------------
+    memory_records: {
+        "DefaultRecordBatch DefaultRecordBatchBuilder": "replaced: no option sets these classes",
+    },
+    legacy_records: {"gzip_decode lz4_decode snappy_decode": "replaced: they unpack without bound"},
+    DefaultRecordBatch: {
+        "CODEC_NONE CODEC_GZIP CODEC_SNAPPY CODEC_LZ4 CODEC_ZSTD": "codec numbers",
+        "__next__": "overridden: unpacks one record ahead",
+        "_assert_has_codec": "raises UnsupportedCodecError",
+        "_buffer": "replaced by the part that is unpacked so far",
+        "_decompressed": "set once unpacking has begun",
+        "_maybe_uncompress": "overridden: unpacks as records are read",
+        "_next_record_index _num_records": "whether the batch has another record",
+        "_pos": "the position in the buffer",
+        "_read_msg": "overridden: accepts header names that are not UTF-8",
+        "base_offset last_offset": "name an unreadable batch",
+        "compression_type": "codec of the batch",
+    },
+    DefaultRecordBatchBuilder: {"append": "overridden: writes null header values"},
+    DefaultRecord: {"_headers": "has no setter"},
+}
+
+
+# -- clients -----------------------------------------------------------------------------------
+
+
+def coordinator_of(consumer: Any) -> Any:
+    """Return the consumer's group coordinator."""
+    return consumer._coordinator
+
+
+def fetcher_of(consumer: Any) -> Any:
+    """Return the consumer's fetcher."""
+    return consumer._fetcher
+
+
+def wakeup_of(consumer: Any) -> Callable[[], None]:
+    """Return the function that wakes the consumer's IO loop."""
+    wakeup: Callable[[], None] = consumer._net.wakeup
+    return wakeup
+
+
+def consumed_offsets(consumer: Any) -> Mapping[TopicPartition, Any]:
+    """Return the consumer's positions, without those that it does not know yet."""
+    offsets: Mapping[TopicPartition, Any] = consumer._subscription.all_consumed_offsets()
+    return offsets
+
+
+def consumer_metadata(consumer: Any) -> Any:
+    """Return the consumer's cluster metadata."""
+    return consumer._cluster
+
+
+def producer_metadata(producer: Any) -> Any:
+    """Return the producer's cluster metadata."""
+    return producer._metadata
+
+
+def manager_of(client: Any) -> Any:
+    """Return the connections of an admin client or a `KafkaNetClient`."""
+    return client._manager
+
+
+def stop_network(client: KafkaNetClient) -> None:
+    """Close a client's connections and end its IO thread, as the library's own `close` does."""
+    client.close()
+    client._net.stop(timeout_ms=1000)
+
+
+def ask_coordinator(admin: Any, group: str, request: Any) -> Any:
+    """Send a request to the group's coordinator and return the response."""
+
+    async def ask() -> Any:
+        node_ids = await admin._find_coordinator_ids([group])
+        return await admin._manager.send(request, node_id=node_ids[group])
+
+    return admin._manager.run(ask)
+
+
+# -- metadata ----------------------------------------------------------------------------------
+
+
+def has_leader(metadata: Any, partition: TopicPartition) -> bool:
+    """Return whether the metadata name a leader for the partition."""
+    return metadata.leader_for_partition(partition) not in (None, -1)
+
+
+def is_requested(metadata: Any, topic: str) -> bool:
+    """Return whether the client asks brokers about the topic."""
+    return topic in metadata._topics
+
+
+def refreshed_at(metadata: Any) -> float:
+    """Return when a broker last answered, in seconds of the monotonic clock."""
+    seconds: float = metadata._last_successful_refresh_ms / 1000
+    return seconds
+
+
+# -- consumer ----------------------------------------------------------------------------------
+
+
+def return_parked_records(consumer: Any) -> None:
+    """Let the fetcher return what it parked when a partition was paused."""
+    fetcher = consumer._fetcher
+    if not fetcher._next_partition_records:
+        fetcher._next_partition_records = None
+
+
+# -- producer ----------------------------------------------------------------------------------
+
+
+def accumulator_of(producer: Any) -> Any:
+    """Return the producer's queue of batches."""
+    return producer._accumulator
+
+
+def unacknowledged_batches(producer: Any) -> Iterable[Any]:
+    """Return the batches that are neither acknowledged nor refused."""
+    batches: Iterable[Any] = producer._accumulator._incomplete.all()
+    return batches
+
+
+def transactions_of(producer: Any) -> Any:
+    """Return the producer's transaction manager."""
+    return producer._transaction_manager
+
+
+def sender_of(producer: Any) -> Any:
+    """Return the producer's sender thread."""
+    return producer._sender
+
+
+def close_network(sender: Any) -> None:
+    """Close the connections of a sender whose thread has ended."""
+    sender._client.close()
+
+
+def mark_closed(producer: Any) -> None:
+    """Keep the producer's finalizer from flushing it."""
+    producer._closed = True
+
+
+# -- records -----------------------------------------------------------------------------------
+
+
+def read_batches_with(batch: type) -> None:
+    """Have all consumers of this process read batches with this class."""
+    memory_records.DefaultRecordBatch = batch
+
+
+def write_batches_with(builder: type) -> None:
+    """Have all producers of this process write batches with this class."""
+    memory_records.DefaultRecordBatchBuilder = builder
+
+
+def decode_legacy_batches_with(decoders: Mapping[str, Callable[[Any], bytes]]) -> None:
+    """Replace the functions that unpack batches from before Kafka 0.11, by name."""
+    for name, decode in decoders.items():
+        setattr(legacy_records, name, decode)
+
+
+def set_headers(record: DefaultRecord, headers: list[tuple[str, bytes | None]]) -> None:
+    """Replace the headers of a record."""
+    record._headers = headers
