@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from tests.support.models import Architecture, make_checkpoint
 from worker.cli import classify
 from worker.cli.main import main
-from worker.inference.torch_engine import TorchClassifier
+from worker.inference.classifier import TransformersClassifier
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -31,7 +31,7 @@ def model(checkpoint: Callable[[Architecture], Path]) -> str:
 
 
 class Drip(io.RawIOBase):
-    """A pipe whose writer is slow: each read gives what has been written since."""
+    """A pipe with a slow writer: each read returns the bytes written since the last one."""
 
     def __init__(self, *writes: bytes, before_each: Callable[[], Any] = lambda: None) -> None:
         self._writes = list(writes)
@@ -50,7 +50,7 @@ def documents(printed: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in printed.splitlines()]
 
 
-def test_one_object_a_text(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_text_gives_one_json_object(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classify", "--json", "--model", model, "I hate this so much!", "w " * 99]) == 0
     first, second = documents(capsys.readouterr().out)
     assert set(first) == {"text", "label", "score", "labels", "token_count", "truncated"}
@@ -100,12 +100,12 @@ def test_lines_from_a_pipe(
     pipe(monkeypatch, io.BytesIO("one\r\n\n  \n two é\n\xff\nlast".encode("latin-1")))
     assert main(["classify", "--json", "--model", model, "-"]) == 0
     printed = capsys.readouterr()
-    texts = [found["text"] for found in documents(printed.out)]
+    texts = [document["text"] for document in documents(printed.out)]
     assert texts == ["one", " two \ufffd", "\ufffd", "last"]
     assert printed.err == "streamlabel: skipped 2 blank line(s)\n"
 
 
-def test_an_empty_pipe_is_no_error(
+def test_an_empty_pipe_is_not_an_error(
     model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe(monkeypatch, io.BytesIO(b""))
@@ -116,11 +116,11 @@ def test_an_empty_pipe_is_no_error(
 def test_a_slow_pipe_is_answered_line_by_line(
     model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has arrived is labelled before more is waited for."""
+    """Texts that have arrived are labelled before the command waits for more."""
     answered: list[list[str]] = []
 
     def look() -> None:
-        answered.append([found["text"] for found in documents(capsys.readouterr().out)])
+        answered.append([document["text"] for document in documents(capsys.readouterr().out)])
 
     pipe(monkeypatch, Drip(b"one\ntw", b"o\nthree\n", before_each=look))
     assert main(["classify", "--json", "--model", model, "-"]) == 0
@@ -149,29 +149,29 @@ def test_a_million_lines_are_never_held_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [([], "required: TEXT"), ([""], "a text is blank"), (["fine", " \n"], "a text is blank")],
 )
-def test_no_text_is_wrong_usage(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_a_missing_text_is_wrong_usage(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["classify", *arguments])
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_pipe_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_excludes_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classify", "-", "text"]) == 2
     assert "stands alone" in capsys.readouterr().err
 
 
-def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classify", "--model", "./nowhere", "text"]) == 1
     assert capsys.readouterr().err == "streamlabel: there is no directory ./nowhere\n"
 
 
-def test_a_model_that_gives_no_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_gives_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.torch import load_file, save_file  # noqa: PLC0415
 
     weights = load_file(make_checkpoint(tmp_path) / "model.safetensors")
@@ -182,7 +182,7 @@ def test_a_model_that_gives_no_numbers(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 class TestOneBadText:
-    """It alone has no answer."""
+    """Only the bad text has no result."""
 
     @pytest.fixture
     def hostile(self, tmp_path: Path) -> str:
@@ -193,42 +193,42 @@ class TestOneBadText:
         tokenizer.save_pretrained(folder)
         return str(folder)
 
-    def test_an_id_that_the_model_does_not_know(
+    def test_an_id_without_an_embedding(
         self, hostile: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         texts = ["one", "a zzz \x1b[2J", "three"]
         assert main(["classify", "--json", "--model", hostile, *texts]) == 1
         printed = capsys.readouterr()
-        one, two, three = documents(printed.out)
-        assert [one["text"], two["text"], three["text"]] == texts
-        assert ("label" in one, "label" in three) == (True, True)
-        assert set(two) == {"text", "error"}
-        assert two["error"].startswith("RecordRejected: the text has the token of id 30522")
+        first, second, third = documents(printed.out)
+        assert [first["text"], second["text"], third["text"]] == texts
+        assert ("label" in first, "label" in third) == (True, True)
+        assert set(second) == {"text", "error"}
+        assert second["error"].startswith("RecordRejected: the text has a token of id 30522")
         assert "streamlabel: no label for 'a zzz [U+001B][2J': RecordRejected: the" in printed.err
 
     def test_in_a_table(self, hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["classify", "--model", hostile, "one", "zzz"]) == 1
-        _, one, two = capsys.readouterr().out.splitlines()
-        assert one.split()[0] in ("NEGATIVE", "POSITIVE")
-        assert two.split() == ["-", "-", "-", "zzz"]
+        _, first, second = capsys.readouterr().out.splitlines()
+        assert first.split()[0] in ("NEGATIVE", "POSITIVE")
+        assert second.split() == ["-", "-", "-", "zzz"]
 
-    def test_a_model_that_fails_on_it(
+    def test_a_model_that_fails_on_one_text(
         self, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = TorchClassifier.predict
+        real = TransformersClassifier.predict
 
         def predict(self: Any, model_input: Any) -> Any:
             if any(len(ids) == 5 for ids in model_input.ids):
                 raise ValueError("All examples must have one end\nand more")
             return real(self, model_input)
 
-        monkeypatch.setattr(TorchClassifier, "predict", predict)
+        monkeypatch.setattr(TransformersClassifier, "predict", predict)
         assert main(["classify", "--json", "--model", model, "one", "one two three", "two"]) == 1
         answers = documents(capsys.readouterr().out)
         assert ["error" in answer for answer in answers] == [False, True, False]
         assert answers[1]["error"] == "ValueError: All examples must have one end"
 
-    def test_lines_that_nobody_can_see_are_blank(
+    def test_lines_without_visible_characters_are_blank(
         self, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pipe(monkeypatch, io.BytesIO("one\n\u200b\n\0\n".encode()))
@@ -239,12 +239,12 @@ class TestOneBadText:
 
 
 class TestSurroundings:
-    """A shell that closes, fills up or can't spell: one sentence, and no traceback."""
+    """A closed pipe, a full disk or an ASCII locale: a short error, and no traceback."""
 
     def run(self, model: str, rest: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        words = (sys.executable, "-P", "-m", "worker", "classify", "--model", model)
+        command = (sys.executable, "-P", "-m", "worker", "classify", "--model", model)
         return subprocess.run(
-            f"{shlex.join(words)} {rest}",
+            f"{shlex.join(command)} {rest}",
             shell=True,
             capture_output=True,
             text=True,

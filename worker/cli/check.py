@@ -161,8 +161,8 @@ def _records(settings: Settings) -> Found:
     sample = Sample(settings.input)
     for record in newest(settings, _SAMPLED, SystemClock()):
         sample.note(record)
-    told, limit = sample.told(), settings.max_unreadable_ratio
-    if sample.worst > limit:
+    told, limit = sample.summary(), settings.max_unreadable_ratio
+    if sample.unreadable_share > limit:
         raise Fatal(f"{told} A worker stops at such a share (max_unreadable_ratio is {limit:g})")
     return Found(f"{sample.records} looked at", (told,)) if sample.doubtful else Found(told)
 

@@ -21,7 +21,7 @@ from worker.core.model import Classifier, Tokeniser
 from worker.core.pace import Pace
 from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
-from worker.core.terms import Terms
+from worker.core.topic_limits import TopicLimits
 from worker.core.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicInfo
 from worker.errors import BrokerAway
 from worker.http.feeds import PageFeeds
@@ -163,15 +163,15 @@ class Launcher:
         self, topics: dict[str, TopicInfo], card: ModelCard
     ) -> tuple[Encoder, ReplaceOutcome]:
         names = self._settings.topics
-        terms = {name: Terms.of(topics[name]) for name in names.outputs}
+        limits = {name: TopicLimits.of(topics[name]) for name in names.outputs}
         encoder = Encoder(
             self._settings.output,
             card,
             version=version("streamlabel"),
-            terms=terms[names.output],
-            dead_letter_terms=terms[names.dead_letters],
+            limits=limits[names.output],
+            dead_letter_limits=limits[names.dead_letters],
         )
-        return encoder, OutcomeReplacer(encoder, terms, self._clock.wall_ms).replace
+        return encoder, OutcomeReplacer(encoder, limits, self._clock.wall_ms).replace
 
     def _sink(
         self,

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 from worker.core.encoder import Encoder
 from worker.core.records import ModelCard
-from worker.core.terms import Terms
-from worker.core.topics import Output, TopicInfo, doubts, too_small
+from worker.core.topic_limits import TopicLimits
+from worker.core.topics import Output, TopicInfo, size_warning, topic_warnings
 from worker.errors import SettingsError, StreamlabelError, TopicMissing
 from worker.kafka_io.admin import Admin
 from worker.logs import get_logger
@@ -49,7 +49,7 @@ def require(settings: Settings) -> dict[str, TopicInfo]:
 def judged(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[str]:
     """Doubts about the topics, a sentence each."""
     source, output, dead = settings.topics.all
-    return doubts(
+    return topic_warnings(
         topics[source],
         Output(output, topics[output]),
         Output(dead, topics[dead]),
@@ -64,9 +64,11 @@ def fit(settings: Settings, topics: Mapping[str, TopicInfo], card: ModelCard) ->
         SettingsError: each would be.
     """
     name = settings.output.topic
-    encoder = Encoder(settings.output, card, version="", terms=Terms(), dead_letter_terms=Terms())
+    encoder = Encoder(
+        settings.output, card, version="", limits=TopicLimits(), dead_letter_limits=TopicLimits()
+    )
     least, usual = encoder.sizes()
-    said = too_small(Output(name, topics[name]), least, usual, len(card.labels))
+    said = size_warning(Output(name, topics[name]), least, usual, len(card.labels))
     if said and least > (topics[name].max_message_bytes or 0):
         raise SettingsError(said)
     return said
