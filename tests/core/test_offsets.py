@@ -51,6 +51,23 @@ def test_a_commit_is_due_once() -> None:
     assert tracker.committed(P) == 1
 
 
+def test_committed_offsets_are_counted_with_their_gaps() -> None:
+    """From the first offset that was tracked, or from the start that the group committed."""
+    tracker = tracking(5, 6, 9)
+    tracker.mark_committed({P: 7})
+    assert tracker.offsets_committed == 2
+    tracker.mark_committed({P: 10})
+    assert tracker.offsets_committed == 5
+    tracker.mark_committed({P: 8})
+    assert tracker.offsets_committed == 5, "an answer that comes late moves nothing"
+    other = Partition("in", 1)
+    tracker.assign(other, 1)
+    tracker.mark_committed({other: 100})
+    assert tracker.offsets_committed == 5, "nothing of it was read"
+    tracker.mark_committed({other: 103})
+    assert tracker.offsets_committed == 8
+
+
 def test_commits_of_a_revoked_partition_are_ignored() -> None:
     tracker = OffsetTracker()
     tracker.mark_committed({P: 4})

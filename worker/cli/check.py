@@ -121,11 +121,11 @@ def _broker(settings: Settings) -> Found:
 
 
 def _topics(settings: Settings) -> Found:
-    from worker.runtime.topics import judged
+    from worker.runtime.topics import suitability_warnings
 
     found = _there(settings)
     partitions = (f"{name} ({info.partitions} partitions)" for name, info in found.items())
-    return Found(", ".join(partitions), tuple(judged(settings, found)))
+    return Found(", ".join(partitions), tuple(suitability_warnings(settings, found)))
 
 
 def _there(settings: Settings) -> dict[str, TopicInfo]:
@@ -184,11 +184,11 @@ def _model(settings: Settings) -> Found:
 
 def _of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
     """A warning where they may not fit their topic. A missing topic has its own part."""
-    from worker.runtime.topics import fit
+    from worker.runtime.topics import result_size_warning
 
     try:
         topics = _there(settings)
     except (Fatal, BrokerAway):
         return ()
-    said = fit(settings, topics, card)
+    said = result_size_warning(settings, topics, card)
     return (said,) if said else ()

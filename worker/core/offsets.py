@@ -52,6 +52,7 @@ class _Log:
     position: int | None = None  # after the acknowledged records
     reached: int | None = None  # the source's position: all records below it are tracked
     begins: int | None = None  # start of the group, if it had no committed offset
+    first: int | None = None  # the first offset that was tracked
     committed: int | None = None
 
     @property
@@ -69,13 +70,14 @@ class OffsetTracker:
         records, bytes: in flight.
         held_records, held_bytes: in flight, or acknowledged before an older record in flight.
         commits: number of commits so far.
+        offsets_committed: offsets that these commits passed, gaps included.
     """
 
     def __init__(self) -> None:
         self._logs: dict[Partition, _Log] = {}
         self._tracked = 0
         self._verdicts: list[bool] = []
-        self.commits = 0
+        self.commits = self.offsets_committed = 0
         self.records = self.held_records = 0
         self.bytes = self.held_bytes = 0
 
@@ -110,6 +112,7 @@ class OffsetTracker:
         if log.queue and log.queue[-1].ref.offset >= offset:
             raise ValueError(f"{record.ref} polled after offset {log.queue[-1].ref.offset}")
         tracked = _Tracked(record.ref, record.size, record.polled_at, self._tracked)
+        log.first = offset if log.first is None else log.first
         log.queue.append(tracked)
         log.by_offset[offset] = tracked
         self._tracked += 1
@@ -223,6 +226,9 @@ class OffsetTracker:
         self.commits += 1
         for partition, offset in offsets.items():
             if log := self._logs.get(partition):
+                before = log.first if log.committed is None else log.committed
+                if before is not None:
+                    self.offsets_committed += max(0, offset - before)
                 log.committed = offset if log.committed is None else max(offset, log.committed)
 
     def mark_kept(self, refs: Iterable[RecordRef]) -> None:
