@@ -89,7 +89,7 @@ BY_HEADER = (("__value_schema_id", b"\x01" + GLUE_ID.bytes),)
         (b"\x0apost!", BY_HEADER, str(GLUE_ID)),
     ],
 )
-def test_a_value_that_a_registrys_serializer_framed_is_named_with_its_schema(
+def test_a_value_framed_by_a_registrys_serializer_names_its_schema(
     value: bytes, headers: Headers, schema: str
 ) -> None:
     decoded = Decoder(InputSettings()).decode(raw(0, value, headers=headers))
@@ -98,7 +98,7 @@ def test_a_value_that_a_registrys_serializer_framed_is_named_with_its_schema(
     assert f"schema {schema}:" in decoded.message
 
 
-def test_a_frame_is_no_text_although_it_is_utf8() -> None:
+def test_a_framed_value_is_not_text_even_if_it_is_utf8() -> None:
     decoded = decode(AVRO, format="text")
     assert isinstance(decoded, InvalidRecord)
     assert decoded.reason is R.SCHEMA_FRAMED

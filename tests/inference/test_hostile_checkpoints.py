@@ -111,7 +111,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "files of two kinds": (_index_of("a.safetensors", 5), "names 5, which"),
     "a list as a file": (_index_of(["a.safetensors"]), r"names \['a\.safetensors'\], which"),
     "a long file name": (_index_of("x" * 5_000 + ".safetensors"), "names 'xxx.*, which is no"),
-    "half a character in a file name": (_index_of("\ud800.safetensors"), r"names '\\ud800"),
+    "a lone surrogate in a file name": (_index_of("\ud800.safetensors"), r"names '\\ud800"),
     "a word beyond the embedding": (
         _id_of("hello", 40_000),
         r"no embedding for, 'hello' \(40000\), with 30,522 rows: save tokenizer and",
@@ -121,12 +121,12 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
         _labels("a", "b", "a"),
         "output 2 'a', the name of output 0: correct it there",
     ),
-    "half a character in a label": (
+    "a lone surrogate in a label": (
         _labels("a", "\ud800"),
         r"output 1 '\[U\+D800\]', which contains a lone surrogate",
     ),
     "an empty label": (_labels("", "b"), "output 0 '', which is blank"),
-    "a label of no width": (_labels("a", "\u200b"), "output 1 .* which is blank"),
+    "a label without width": (_labels("a", "\u200b"), "output 1 .* which is blank"),
     "a long label": (
         _labels("a", "x" * 200_000),
         "output 1 'x{60}', which has 200,000 char.*1,000",
@@ -137,7 +137,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_it_is_refused_in_one_sentence(folder: Path, case: str) -> None:
+def test_a_hostile_checkpoint_is_rejected_with_one_sentence(folder: Path, case: str) -> None:
     damage, message = REFUSALS[case]
     damage(folder)
     with pytest.raises(ModelUnavailable, match=message) as refused:
@@ -207,7 +207,7 @@ def test_numeric_labels_become_strings() -> None:
 
 
 class TestAddedTokens:
-    def test_a_text_with_one_is_refused_and_told_before_the_model_sees_it(
+    def test_a_text_with_an_added_token_is_rejected_before_the_model_runs(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         add_token(folder, "zzz")

@@ -161,7 +161,7 @@ def test_a_missing_package_is_reported(tmp_path: Path) -> None:
     _write(tmp_path, "XLM", {"emb_dim": 16, "n_layers": 1, "n_heads": 2, "vocab_size": 400})
     (tmp_path / "vocab.json").write_text("{}")
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    with pytest.raises(ModelUnavailable, match=r"sacremoses.*; install that package beside stream"):
+    with pytest.raises(ModelUnavailable, match=r"sacremoses.*; install that package, or choose"):
         load(ModelSettings(name=str(tmp_path)), 4096)
 
 

@@ -162,7 +162,7 @@ def _group(snapshot: Snapshot) -> RenderableType:
     changes, totals = snapshot["rebalances"], snapshot["totals"]
     rows = [
         *((f"rebalances, {kind}", _number(count)) for kind, count in changes.items()),
-        ("texts answered from the cache", _number(totals["cached"])),
+        ("repeated texts, not sent to the model", _number(totals["cached"])),
         ("texts truncated to the model's length", _number(totals["truncated"])),
         ("processes restarted", _number(totals["restarts"])),
     ]

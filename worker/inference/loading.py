@@ -180,9 +180,9 @@ def _loading_errors(name: str) -> Iterator[None]:
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "no reason given")
         advice = (
-            "install that package beside streamlabel, or choose another model"
+            "install that package, or choose another model"
             if isinstance(error, ImportError)
-            else "if its files are damaged, fetch or save them again"
+            else "if its files are damaged, download or save them again"
         )
         raise ModelUnavailable(
             f"{name} can't be loaded: {type(error).__name__}: {reason}; {advice}"

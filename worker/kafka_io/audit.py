@@ -138,9 +138,8 @@ class _Auditor:
         ends = {p.partition: scope.limit for p, scope in scopes.items()}
         total = sum(ends.values())
         for number, record in enumerate(self._reader.read(self._input, ends)):
-            ledger.record(
-                Partition(self._input, record.partition), record.offset, record.timestamp_ms
-            )
+            partition = Partition(self._input, record.partition)
+            ledger.record(partition, record.offset, record.timestamp_ms)
             if number % _PROGRESS_EVERY == 0:
                 self._progress(self._input, number, total)
         self._note_unread(self._input)

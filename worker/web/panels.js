@@ -131,8 +131,8 @@ function group(shown) {
     ["State", worker.states.join(", ") || "starting"],
     ["Rebalances: assigned · revoked · lost", ["assigned", "revoked", "lost"].map((kind) => number(rebalances[kind] ?? 0)).join(" · ")],
     ["Records polled", number(totals.consumed)],
-    ["Answered from the cache", count(totals.cached, "text")],
-    ["Truncated to the model's length", count(totals.truncated, "text")],
+    ["Repeated texts, not sent to the model", number(totals.cached)],
+    ["Texts truncated to the model's length", number(totals.truncated)],
     ...(worker.states.length > 1 || totals.restarts ? [["Processes restarted", number(totals.restarts)]] : []),
   ]);
 }
