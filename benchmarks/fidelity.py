@@ -25,9 +25,9 @@ from worker.core.budget import ForwardBudget
 from worker.core.records import ModelInput
 from worker.demo.posts import load_rated
 from worker.errors import StreamlabelError
+from worker.inference.classifier import TransformersClassifier
 from worker.inference.loading import load
 from worker.inference.tokeniser import TransformersTokeniser
-from worker.inference.torch_engine import TorchClassifier
 from worker.settings import ModelSettings
 
 WAYS = (
@@ -93,14 +93,14 @@ def _compare(
 
 def _load(
     settings: ModelSettings, engine: str, dtype: str
-) -> tuple[TransformersTokeniser, TorchClassifier]:
+) -> tuple[TransformersTokeniser, TransformersClassifier]:
     chosen = {"engine": engine, "dtype": dtype}
     return load(ModelSettings.model_validate(settings.model_dump() | chosen))
 
 
 def _label(
     tokeniser: TransformersTokeniser,
-    classifier: TorchClassifier,
+    classifier: TransformersClassifier,
     texts: Sequence[str],
     cut: Callable[[ModelInput], Iterator[ModelInput]],
 ) -> Tensor:

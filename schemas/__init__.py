@@ -1,7 +1,11 @@
-"""The wire contract: what producers send and what the worker publishes.
+"""The wire contract: the messages that producers send and that the worker publishes.
 
-Pydantic only; this package never imports `worker`, so that a consumer of the output topic can
-use it alone. `schemas/export.py` writes the same contract for other languages.
+Consumers of the output topic can use this package alone. `schemas/export.py` writes the same
+contract for other languages.
+
+Owns: the models of all messages.
+Thread: any; the models are immutable.
+Must not import: worker; anything but pydantic.
 """
 
 from schemas.classification import Classification, LabelScore, ModelRef, SourceRef

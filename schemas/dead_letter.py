@@ -1,7 +1,11 @@
-"""Why a record could not be labelled.
+"""The context of a dead letter: the reason why a record could not be labelled.
 
-A dead letter's value is the original value, byte for byte; key, headers and timestamp are kept
-as well. This document travels beside them, in one header.
+A dead letter has the value of the original record, byte for byte, and its key, headers and
+timestamp. The context is a JSON document in one more header.
+
+Owns: the model of the context, and the list of reasons.
+Thread: any; the models are immutable.
+Must not import: worker; anything but pydantic.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from schemas.classification import SourceRef
 
 
 class DeadLetterReason(StrEnum):
-    """The closed list of reasons."""
+    """The reason why a record could not be labelled; a closed list."""
 
     NULL_VALUE = "null_value"
     TOO_LARGE = "too_large"
@@ -34,7 +38,7 @@ class DeadLetterReason(StrEnum):
 
 
 class ValueState(StrEnum):
-    """How the dead letter's value relates to the original one."""
+    """The relation of the dead letter's value to the original one."""
 
     WHOLE = "whole"
     CUT = "cut"
@@ -46,24 +50,28 @@ class DeadLetter(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    reason: DeadLetterReason = Field(description="Why, from a closed list.")
-    message: str = Field(description="What was wrong, in words; never the text itself.")
-    source: SourceRef = Field(description="Where the input record lies.")
-    value_state: ValueState = Field(
-        description="`whole`: the value is the original. `cut`: its first bytes. `null`: the "
-        "original had none, and the value is empty."
+    reason: DeadLetterReason = Field(description="Reason why the record could not be labelled.")
+    message: str = Field(
+        description="Description of the error. Never contains the text of the record."
     )
-    value_bytes: int = Field(ge=0, description="Size of the original value, bytes.")
+    source: SourceRef = Field(description="Coordinates of the input record.")
+    value_state: ValueState = Field(
+        description="`whole`: the value equals the original. `cut`: the value is the beginning of "
+        "the original. `null`: the original is null, and the value is empty."
+    )
+    value_bytes: int = Field(ge=0, description="Size of the original value, in bytes.")
     complete: bool = Field(
         default=True,
-        description="False where headers, or the key too, were left out: with them the record would "
-        "have been larger than the dead-letter topic takes.",
+        description="False if the headers, or headers and key, were dropped because the record "
+        "would have exceeded the limit of the dead-letter topic.",
     )
     stack_hash: str | None = Field(
         default=None,
-        description="First 16 hex digits of the SHA-256 over the failing stack's files, functions "
-        "and error type: equal for equal faults.",
+        description="First 16 hex digits of a SHA-256 over the error's type and the files and "
+        "functions of its stack. The same fault has the same hash.",
     )
-    attempt: int = Field(ge=1, description="How often the record was tried.")
-    worker_version: str = Field(description="Version of streamlabel that gave up.")
-    failed_at: datetime = Field(description="When it gave up, UTC.")
+    attempt: int = Field(ge=1, description="Number of times that the record was tried.")
+    worker_version: str = Field(description="Version of the worker.")
+    failed_at: datetime = Field(
+        description="Time at which the record became a dead letter, in UTC."
+    )

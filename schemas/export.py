@@ -1,8 +1,10 @@
 """Writes the wire contract for other languages: JSON Schemas and an AsyncAPI document.
 
-Owns the `*.json` files beside it; a test fails when they drift from the models. Run by hand, on
-the main thread: `python -m schemas.export`, or `--check` to compare only. Imports pydantic and
-schemas; must not import worker.
+Run it with `python -m schemas.export`, or with `--check` to compare only.
+
+Owns: the `*.json` files in this folder; a test fails if they differ from the models.
+Thread: main, of this program.
+Must not import: worker; anything but pydantic and schemas.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ Document = dict[str, Any]
 
 
 class EnrichedMessage(TextMessage):
-    """The input object, as it came in, with the result as one more member.
+    """The unchanged input object with the result as an additional member.
 
-    Published instead of a bare classification where `output.mode = "enrich"`.
+    Published instead of a plain classification with `output.mode = "enrich"`.
     """
 
-    classification: Classification = Field(description="The result for this object's text.")
+    classification: Classification = Field(description="Result for the text of this object.")
 
 
 MODELS: dict[str, type[BaseModel]] = {
@@ -49,18 +51,18 @@ MODELS: dict[str, type[BaseModel]] = {
 
 
 def documents() -> dict[str, Document]:
-    """Every generated document by its file name."""
+    """Return every generated document by its file name."""
     schemas = {f"{name}.schema.json": _schema(name, model) for name, model in MODELS.items()}
     return schemas | {"asyncapi.json": _asyncapi()}
 
 
 def rendered() -> dict[str, str]:
-    """Every generated file's content by its name."""
+    """Return every generated file's content by its name."""
     return {name: json.dumps(body, indent=2) + "\n" for name, body in documents().items()}
 
 
 def drifted(folder: Path) -> list[str]:
-    """Names of the files in `folder` that are missing or differ from the models."""
+    """Return the names of the files in `folder` that are missing or differ from the models."""
     return [name for name, text in rendered().items() if _read(folder / name) != text]
 
 
@@ -69,21 +71,22 @@ def _read(path: Path) -> str | None:
 
 
 def _schema(name: str, model: type[BaseModel]) -> Document:
-    # "validation" leaves members with defaults optional: a reader built from it takes documents
-    # that leave them out as well as the worker's, which carry them as null.
+    # With "validation", members with defaults are optional: a reader that is built from the schema
+    # accepts documents without them as well as the worker's, in which they are null.
     body = model.model_json_schema(mode="validation")
     return {"$schema": DIALECT, "$id": f"urn:streamlabel:schema:{name}", **body}
 
 
 def _asyncapi() -> Document:
-    """The topics as an application sees them; `receive` and `send` are the worker's own acts."""
+    """Return the AsyncAPI document; `receive` and `send` are seen from the worker."""
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "streamlabel",
             "version": CONTRACT_VERSION,
-            "description": "Texts in, every label's probability out. Topics have their default "
-            "names here; `input.topic`, `output.topic` and `output.dead_letter_topic` set others.",
+            "description": "Labels texts with the probability of every label. Topics have their "
+            "default names; set others with `input.topic`, `output.topic` and "
+            "`output.dead_letter_topic`.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -136,7 +139,7 @@ _SOURCE: Document = {
     "streamlabel-source": {
         "type": "string",
         "pattern": r"^[A-Za-z0-9._-]{1,249}/[0-9]+/[0-9]+$",
-        "description": "The input record's coordinates: topic/partition/offset.",
+        "description": "Coordinates of the input record: topic/partition/offset.",
         "examples": ["texts.in/3/1042"],
     }
 }
@@ -145,7 +148,7 @@ _REASON: Document = {
         "type": "string",
         "contentMediaType": "application/json",
         "contentSchema": {"$ref": f"{_COMPONENTS}/schemas/DeadLetter"},
-        "description": "Why the record could not be labelled: a DeadLetter document, UTF-8.",
+        "description": "Context of the dead letter: a DeadLetter document in UTF-8.",
     }
 }
 
@@ -154,7 +157,7 @@ def _headers(more: Document | None = None) -> Document:
     properties = _SOURCE | (more or {})
     return {
         "type": "object",
-        "description": "The input record's own headers, and these.",
+        "description": "Headers of the input record, and the following.",
         "properties": properties,
         "required": list(properties),
         "additionalProperties": True,
@@ -163,21 +166,29 @@ def _headers(more: Document | None = None) -> Document:
 
 def _messages() -> Document:
     result = {"headers": {"$ref": f"{_COMPONENTS}/schemas/ResultHeaders"}}
-    plain = {"type": "string", "minLength": 1, "description": "The text, UTF-8; not blank."}
-    original = {"description": "The input record's value, byte for byte; cut if too large."}
+    plain = {
+        "type": "string",
+        "minLength": 1,
+        "description": "Text to label, in UTF-8. Must not be blank.",
+    }
+    original = {"description": "Value of the input record, byte for byte; cut if too large."}
     return {
-        "TextMessage": _message('With `input.format = "json"`.', _json_of(TextMessage)),
+        "TextMessage": _message(
+            'Text in a JSON object, with `input.format = "json"`.', _json_of(TextMessage)
+        ),
         "PlainText": _message(
-            'With `input.format = "text"`.', {"contentType": "text/plain", "payload": plain}
+            'Plain text, with `input.format = "text"`.',
+            {"contentType": "text/plain", "payload": plain},
         ),
         "Classification": _message(
-            'With `output.mode = "classification"`.', result | _json_of(Classification)
+            'Result, with `output.mode = "classification"`.', result | _json_of(Classification)
         ),
         "EnrichedMessage": _message(
-            'With `output.mode = "enrich"`.', result | _json_of(EnrichedMessage)
+            'Input object with its result, with `output.mode = "enrich"`.',
+            result | _json_of(EnrichedMessage),
         ),
         "DeadLetter": _message(
-            "The original record, and why it could not be labelled.",
+            "Original record, and the reason why it could not be labelled.",
             {
                 "headers": {"$ref": f"{_COMPONENTS}/schemas/DeadLetterHeaders"},
                 "contentType": "application/octet-stream",
@@ -193,14 +204,16 @@ def _json_of(model: type[BaseModel]) -> Document:
 
 
 def _message(summary: str, body: Document) -> Document:
-    key = {"type": ["string", "null"], "description": "Any bytes; kept from input to output."}
+    key = {"type": ["string", "null"], "description": "Any bytes; copied from the input record."}
     return {"summary": summary, **body, "bindings": {"kafka": {"key": key, **_KAFKA}}}
 
 
 def main(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
-    """Write the files, or with `--check` name those that drifted and return 1."""
+    """Write the files, or with `--check` list the files that differ and return 1."""
     parser = argparse.ArgumentParser(prog="python -m schemas.export", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="compare only; exit 1 on drift")
+    parser.add_argument(
+        "--check", action="store_true", help="only compare; exit with code 1 if a file differs"
+    )
     if parser.parse_args(argv).check:
         stale = drifted(folder)
         for name in stale:

@@ -23,9 +23,9 @@ from transformers import AutoModelForSequenceClassification
 from benchmarks.gpu.sizes import Sizes
 from worker.bench.baselines import Arithmetic, arithmetic_of
 from worker.clock import SystemClock
+from worker.inference.classifier import Forward, scores
 from worker.inference.packing import PackedForward
 from worker.inference.padding import PaddedForward
-from worker.inference.torch_engine import Forward, scores
 
 Rows = list[list[int]]
 

@@ -1,4 +1,4 @@
-"""`make chaos`: one JSON object a seed on standard output; exit 0 only where every promise held."""
+"""`make chaos`: prints one JSON object a seed; exits with 0 only if every promise held."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _WRONG_USAGE, _BROKEN = 2, 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the seeds, one after another, on one cluster."""
+    """Run the seeds in turn on one cluster."""
     args = _parser().parse_args(arguments)
     unknown = set(args.only) - set(kinds_of(args.broker))
     if unknown:
         print(
-            f"chaos: unknown fault for BROKER={args.broker}: {', '.join(sorted(unknown))}; there "
-            f"are {', '.join(kinds_of(args.broker))}",
+            f"chaos: unknown fault for BROKER={args.broker}: {', '.join(sorted(unknown))}; choose "
+            f"from {', '.join(kinds_of(args.broker))}",
             file=sys.stderr,
         )
         return _WRONG_USAGE
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             subject = Subject(_model(args.model), args.delivery)
             for seed in args.seed:
                 plan = draw(seed, args.faults, args.broker, args.only)
-                verdict = conduct(plan, brokers, subject, _say)
-                print(verdict.told(), flush=True)
+                verdict = conduct(plan, brokers, subject, _log)
+                print(verdict.as_json(), flush=True)
                 held = held and verdict.holds
     except StreamlabelError as error:
         print(f"chaos: {error}", file=sys.stderr)
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--seed", type=seeds, default=[1], help="a number, or first..last")
-    parser.add_argument("--faults", type=_count, default=30, help="how many")
+    parser.add_argument("--faults", type=_count, default=30, help="number of faults")
     parser.add_argument(
         "--only", type=_names, default=[], help="kinds to draw from, comma-separated"
     )
@@ -61,17 +61,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def seeds(text: str) -> list[int]:
-    """`7` or `1..20`."""
-    found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no seed: a number, or first..last")
-    first = int(found[1])
-    return list(range(first, int(found[2] or first) + 1))
+    """Parse `7` or `1..20`."""
+    matched = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
+    if not matched:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed: give a number, or first..last")
+    first = int(matched[1])
+    return list(range(first, int(matched[2] or first) + 1))
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of faults: at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of faults: give at least 1")
     return int(text)
 
 
@@ -87,8 +87,8 @@ def _model(name: str) -> str:
     return str(make_checkpoint(Path(tempfile.mkdtemp(prefix="streamlabel-tiny-")) / "tiny"))
 
 
-def _say(what: str) -> None:
-    print(f"chaos: {what}", file=sys.stderr, flush=True)
+def _log(message: str) -> None:
+    print(f"chaos: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a run takes place in: the brokers, the wires, the topics, the producer, the onlooker.
+"""The environment of a run: brokers, connections, topics, producer and observer.
 
-Owns everything outside of the workers. The harness's thread owns an `Arena`; producer and onlooker
-have a thread each. A cluster is kept for several runs; each run has topics of its own.
+Owns everything outside the workers. The harness's thread owns an `Arena`; producer and observer
+have a thread each. Several runs share a cluster; each run has topics of its own.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from worker.settings import KafkaSettings
 
 BROKERS = 3
 _UNREADABLE = (b"\xff\xfe", b"{", b"[]", b'{"text": 7}', b'{"text": " "}', b"{}")
-_LOOK_EVERY = 0.25  # seconds
+_OBSERVE_INTERVAL = 0.25  # seconds
 _FOR_EVER_MS = 2**31 - 1
 
 
 @dataclass
 class Cluster:
-    """Brokers that run, and for each slot the address that its worker connects to."""
+    """Running brokers, and the address that the worker of each slot connects to."""
 
     kind: BrokerKind
     bootstrap_servers: str
@@ -50,7 +50,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(kind: BrokerKind, home: Path | None, brokers: int = BROKERS) -> Iterator[Cluster]:
-    """Brokers of Apache Kafka with a wire for each slot, or the embedded one."""
+    """Run Apache Kafka brokers with a proxy for each slot, or the embedded broker."""
     if kind == "embedded":
         with EmbeddedBroker() as broker:
             yield Cluster(kind, broker.bootstrap_servers, [broker.bootstrap_servers])
@@ -69,8 +69,8 @@ def cluster(kind: BrokerKind, home: Path | None, brokers: int = BROKERS) -> Iter
 
 
 @dataclass(frozen=True)
-class Names:
-    """A run's own topics and group."""
+class RunNames:
+    """The topics and the group of one run."""
 
     group: str = field(default_factory=lambda: f"chaos-{uuid.uuid4().hex[:8]}")
 
@@ -88,14 +88,14 @@ class Names:
 
 
 class Arena:
-    """One run's topics, with a producer that goes on whatever happens, and an onlooker.
+    """The topics of one run, with a producer that retries everything, and an observer.
 
     Args:
         rate: input records a second.
-        limit: input records in all.
+        limit: total of input records.
 
     Attributes:
-        longest_stall: seconds in which work waited and no outcome appeared, at most.
+        longest_stall: most seconds in which records waited and no outcome appeared.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class Arena:
         self._rate, self._limit = rate, limit
         self._clock = SystemClock()
         self._kafka = KafkaSettings(bootstrap_servers=cluster.bootstrap_servers)
-        self._stop_producing, self._stop_looking = threading.Event(), threading.Event()
+        self._stop_producing, self._stop_observing = threading.Event(), threading.Event()
         self._extra: list[bytes] = []
         self._produced = 0
-        self.names = Names()
+        self.names = RunNames()
         self.outcomes = 0
         self.longest_stall = 0.0
         self.producing = threading.Thread(target=self._produce, name="producer", daemon=True)
-        self._looking = threading.Thread(target=self._look, name="onlooker", daemon=True)
+        self._observing = threading.Thread(target=self._observe, name="observer", daemon=True)
 
     def __enter__(self) -> Self:
         with Admin(self._kafka) as admin:
@@ -122,8 +122,8 @@ class Arena:
 
     def __exit__(self, *_: object) -> None:
         self._stop_producing.set()
-        self._stop_looking.set()
-        for thread in (self.producing, self._looking):
+        self._stop_observing.set()
+        for thread in (self.producing, self._observing):
             if thread.ident:
                 thread.join(30)
         names = [self.names.input, self.names.output, self.names.dead]
@@ -131,21 +131,21 @@ class Arena:
             client.delete_topics(names)
 
     def start(self) -> None:
-        """Begin to produce and to look."""
+        """Start producer and observer."""
         self.producing.start()
-        self._looking.start()
+        self._observing.start()
 
     def inject(self, kind: str, number: int) -> None:
-        """Have the producer send records that can't be labelled."""
+        """Let the producer send records that can't be labelled."""
         for n in range(number):
             text = json.dumps({"text": f"a {POISON} {n}"}).encode()
             self._extra.append(text if kind == "poison" else _UNREADABLE[n % len(_UNREADABLE)])
 
     def drain(self, between: Callable[[], None], patience: float) -> bool:
-        """Stop producing and wait until the group has committed all.
+        """Stop producing and wait until the group has committed everything.
 
         Returns:
-            False where nothing was committed for `patience` seconds, with work waiting.
+            False if no offset was committed for `patience` seconds while records waited.
         """
         self._stop_producing.set()
         left, moved_at = -1, self._clock.monotonic()
@@ -156,19 +156,18 @@ class Arena:
                 return True
             if lag not in (left, -1):
                 left, moved_at = lag, self._clock.monotonic()
-            self._clock.sleep(_LOOK_EVERY)
+            self._clock.sleep(_OBSERVE_INTERVAL)
         return False
 
     def forget_killed(self) -> None:
-        """End what a kill left in the embedded broker, where nothing ends by itself.
+        """Remove members and transactions of a killed worker from the embedded broker.
 
-        A member never expires there, and no transaction times out: it would hide from its readers
-        whatever comes after it.
+        Neither expires there, and an open transaction would hide all later records from readers.
         """
         with Admin(self._kafka) as admin, contextlib.closing(self._client()) as client:
-            gone = [MemberToRemove(member_id=m.member_id) for m in admin.members(self.names.group)]
-            if gone:
-                client.remove_group_members(self.names.group, gone)
+            dead = [MemberToRemove(member_id=m.member_id) for m in admin.members(self.names.group)]
+            if dead:
+                client.remove_group_members(self.names.group, dead)
             for transaction in chain(*client.list_transactions().values()):
                 producer = KafkaProducer(
                     bootstrap_servers=self._cluster.bootstrap_servers.split(","),
@@ -206,7 +205,7 @@ class Arena:
         while self._extra:
             self._send(producer, number, self._next_value(number))
             number += 1
-        with contextlib.suppress(KafkaError):  # a cluster that is broken is told by the audit
+        with contextlib.suppress(KafkaError):  # the audit reports a broken cluster
             producer.flush(120)
             producer.close(10)
 
@@ -221,7 +220,7 @@ class Arena:
             self._produced += 1
 
         while True:
-            with contextlib.suppress(Exception):  # metadata that did not come in time: again
+            with contextlib.suppress(Exception):  # metadata timed out: retry
                 sent = producer.send(
                     self.names.input,
                     value=value,
@@ -231,23 +230,23 @@ class Arena:
                 sent.add_callback(acknowledged)
                 return
 
-    # -- the onlooker's thread -----------------------------------------------------------------
+    # -- the observer's thread -----------------------------------------------------------------
 
-    def _look(self) -> None:
+    def _observe(self) -> None:
         moved_at, admin = self._clock.monotonic(), None
-        while not self._stop_looking.is_set():
-            self._clock.sleep(_LOOK_EVERY)
+        while not self._stop_observing.is_set():
+            self._clock.sleep(_OBSERVE_INTERVAL)
             try:
                 admin = admin or Admin(self._kafka)
-                seen = sum(
+                outcomes = sum(
                     sum(admin.end_offsets(name, "read_committed").values())
                     for name in (self.names.output, self.names.dead)
                 )
             except StreamlabelError:
                 continue
             now = self._clock.monotonic()
-            if seen > self.outcomes or self._produced <= seen:
-                self.outcomes, moved_at = max(seen, self.outcomes), now
+            if outcomes > self.outcomes or self._produced <= outcomes:
+                self.outcomes, moved_at = max(outcomes, self.outcomes), now
             self.longest_stall = max(self.longest_stall, now - moved_at)
         if admin:
             admin.close()

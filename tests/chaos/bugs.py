@@ -1,7 +1,7 @@
-"""Known bugs, planted on purpose to see the suite catch them.
+"""Known bugs, planted on purpose to check that the suite catches them.
 
-Out of production's reach: only the harness's own worker process imports this, and only when told
-to. Each takes one line of defence away, by replacing a method of the production code.
+Only the harness's worker process imports this module, and only if a bug is asked for. Each bug
+removes one line of defence by replacing a method of the production code.
 """
 
 from __future__ import annotations
@@ -31,12 +31,16 @@ from worker.settings import Settings
 
 
 def plant(name: str) -> None:
-    """Plant one; `KeyError` for an unknown name."""
+    """Plant a bug.
+
+    Raises:
+        KeyError: there is no bug of this name.
+    """
     BUGS[name]()
 
 
 def _commit_before_acknowledgement() -> None:
-    """A batch counts as done when it is handed to the stages."""
+    """Count a batch as acknowledged when it is handed to the stages."""
     offer = Pipeline.offer
 
     def eager(self: Pipeline, batch: Any) -> bool:
@@ -50,7 +54,7 @@ def _commit_before_acknowledgement() -> None:
 
 
 def _late_commit_after_revoke() -> None:
-    """Positions of partitions that went are committed again with the next commit."""
+    """Commit the positions of revoked partitions again with the next commit."""
     revoke, committable = OffsetTracker.revoke, OffsetTracker.committable
     kept: dict[Partition, int] = {}
 
@@ -71,12 +75,12 @@ def _late_commit_after_revoke() -> None:
 
 
 def _no_drain_on_revoke() -> None:
-    """Partitions are let go at once, with work in flight."""
+    """Release partitions at once, with records in flight."""
     Rebalance._drain = lambda *_: None  # type: ignore[method-assign]
 
 
 def _swallowed_publish_error() -> None:
-    """A transaction that failed is taken for done."""
+    """Take a failed transaction for a committed one."""
     start_over = TransactionalSink._start_over
 
     def swallow(self: TransactionalSink, error: Exception) -> Any:
@@ -90,7 +94,7 @@ def _swallowed_publish_error() -> None:
 
 
 def _order_lost_on_retry() -> None:
-    """What failed goes behind what came later."""
+    """Retry failed outcomes after later ones."""
     start_over = TransactionalSink._start_over
 
     def behind(self: TransactionalSink, error: Exception) -> Any:
@@ -103,29 +107,29 @@ def _order_lost_on_retry() -> None:
 
 
 def _offsets_outside_the_transaction() -> None:
-    """Results in a transaction; the offsets committed by the consumer, now and then."""
+    """Publish in a transaction, but commit the offsets by the consumer, periodically."""
     TransactionalSink.commits_offsets = False
-    attach = Commits.attach
+    build = Commits.__init__
 
     def commit(self: Any, *_: object) -> None:
         self._await(self._producer._transaction_manager.begin_commit())
 
-    def outside(self: Commits, source: Any, sink: Any) -> None:
-        attach(self, source, sink)
+    def outside(self: Commits, *args: Any, **more: Any) -> None:
+        build(self, *args, **more)
         self._interval = 0.5
 
     Publisher.commit = commit  # type: ignore[method-assign]
-    Commits.attach = outside  # type: ignore[method-assign]
-    # The stage would not look after the transaction without being told that it commits.
+    Commits.__init__ = outside  # type: ignore[method-assign]
+    # Without offsets to commit, the sink would leave the transaction open.
     TransactionalSink._due = lambda _: True  # type: ignore[method-assign]
 
 
 def _unstable_offsets_read_on_takeover() -> None:
-    """A partition is taken over at the offset that was visible a moment ago.
+    """Take a partition over at an outdated committed offset.
 
     Kafka shows the offsets of a transaction a moment after its commit has returned, and a consumer
-    that does not ask for stable ones reads the old. That moment is some milliseconds long, and a
-    run of minutes may not meet it: here it is three seconds.
+    that does not ask for stable offsets reads the old ones. The moment lasts milliseconds, so a run
+    of minutes may not hit it; this bug extends it to three seconds.
     """
     start = source_module.KafkaSource.__init__
     fetch = ConsumerCoordinator.fetch_committed_offsets_async
@@ -145,11 +149,11 @@ def _unstable_offsets_read_on_takeover() -> None:
             clock.sleep(0.25)
 
     async def stale(self: Any, partitions: Any, timeout_ms: Any = None) -> Any:
-        found = await fetch(self, partitions, timeout_ms)
+        offsets = await fetch(self, partitions, timeout_ms)
         old = seen[0] if seen else {}
         return {
-            tp: told._replace(offset=min(told.offset, old.get(tp.partition, told.offset)))
-            for tp, told in found.items()
+            tp: known._replace(offset=min(known.offset, old.get(tp.partition, known.offset)))
+            for tp, known in offsets.items()
         }
 
     source_module.KafkaSource.__init__ = watched  # type: ignore[method-assign, assignment]
@@ -157,12 +161,12 @@ def _unstable_offsets_read_on_takeover() -> None:
 
 
 def _dead_stage_ignored() -> None:
-    """A thread that dies is not told of."""
+    """Ignore the crash of a stage."""
     Completions.crashed = lambda *_: None  # type: ignore[method-assign]
 
 
 def _zombie_not_fenced() -> None:
-    """What was polled under an assignment that is over is published all the same."""
+    """Publish records that were polled under an assignment that is over."""
     source_module.KafkaSource.current = lambda *_: True  # type: ignore[method-assign]
     TransactionalSink._current = lambda _, outcomes: list(outcomes)  # type: ignore[method-assign]
 

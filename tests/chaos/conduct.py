@@ -1,7 +1,6 @@
-"""One run: break the workers by plan, let them drain, and judge by the audit.
+"""Conducts one run: breaks the workers by plan, lets them drain, and judges by the audit.
 
-Runs on the harness's thread, which alone acts; a fault that takes a while is a beginning and, some
-seconds later, its healing.
+Runs on the harness's thread, which starts every fault and heals it some seconds later.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.arena import Arena, Cluster, Names
-from tests.chaos.fleet import Fleet, Slot
+from tests.chaos.arena import Arena, Cluster, RunNames
+from tests.chaos.fleet import Fleet, WorkerSlot
 from tests.chaos.plan import SLOTS, Delivery, Fault, Plan
 from worker.clock import SystemClock
 from worker.demo.broker import NEEDS
 from worker.settings import child_environment
 
 _READY_S = 90.0
-_PATIENCE_S = 45.0  # seconds without a commit, while work waits, until a run counts as stuck
+_PATIENCE_S = 45.0  # seconds without a commit, while records wait, until a run counts as stuck
 _STOP_S = 45.0
 _STEP_S = 0.05
 _COUNTS = ("consumed", "published", "dead_lettered")
 _OFFENCES = ("missing", "duplicated", "reordered", "orphans")
-_RETRY_S = 1.0  # until a fault is tried again that had no target, or whose broker is not back
+_RETRY_S = 1.0  # until a fault without a target, or a broker that is not back, is tried again
 
 SETTINGS: dict[str, Any] = {
     "kafka.session_timeout": 6,
@@ -50,12 +49,12 @@ SETTINGS: dict[str, Any] = {
 
 
 class AuditFailed(Exception):
-    """The audit could not judge; its words."""
+    """The audit failed; the message is its output."""
 
 
 @dataclass
-class Verdict:
-    """What a run came to; printed as one JSON object."""
+class RunVerdict:
+    """The result of a run, printed as one JSON object."""
 
     seed: int
     faults: dict[str, int]
@@ -77,13 +76,13 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether the promise of this delivery mode was kept."""
+        """True if the promise of this delivery mode was kept."""
         offences = self.missing + self.reordered + self.orphans
-        repeats = max(0, self.duplicated - self.duplicates_allowed)
-        return self.drained and self.consumed > 0 and not offences and not repeats
+        excess = max(0, self.duplicated - self.duplicates_allowed)
+        return self.drained and self.consumed > 0 and not offences and not excess
 
-    def told(self) -> str:
-        """As JSON; the logs are named only where there is something to find in them."""
+    def as_json(self) -> str:
+        """Return the verdict as JSON; the folder of the logs only if a promise was broken."""
         facts = {"holds": self.holds} | asdict(self)
         if self.holds:
             del facts["logs"]
@@ -92,7 +91,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Subject:
-    """The workers under test: their model's name or folder, and a bug that is planted in them."""
+    """The workers under test: the name or folder of their model, and a planted bug."""
 
     model: str
     delivery: Delivery
@@ -100,19 +99,19 @@ class Subject:
 
 
 def conduct(
-    plan: Plan, cluster: Cluster, subject: Subject, say: Callable[[str], None] = lambda _: None
-) -> Verdict:
-    """Carry a plan out."""
+    plan: Plan, cluster: Cluster, subject: Subject, log: Callable[[str], None] = lambda _: None
+) -> RunVerdict:
+    """Run a plan and return the verdict."""
     folder = Path(tempfile.mkdtemp(prefix=f"streamlabel-chaos-{plan.seed}-"))
     with Arena(cluster, plan.partitions, plan.rate) as arena:
-        verdict = _Run(plan, cluster, arena, subject, folder, say).go()
+        verdict = _Run(plan, cluster, arena, subject, folder, log).go()
     if verdict.holds:
         shutil.rmtree(folder)
     return verdict
 
 
-def flags_of(cluster: Cluster, names: Names, subject: Subject, slot: int) -> dict[str, Any]:
-    """Settings by path for the worker of a slot."""
+def flags_of(cluster: Cluster, names: RunNames, subject: Subject, slot: int) -> dict[str, Any]:
+    """Return the settings of the worker in a slot, by path."""
     return SETTINGS | {
         "kafka.bootstrap_servers": cluster.by_slot[slot],
         "kafka.group_id": names.group,
@@ -125,8 +124,8 @@ def flags_of(cluster: Cluster, names: Names, subject: Subject, slot: int) -> dic
     }
 
 
-def audited(cluster: Cluster, names: Names, delivery: Delivery) -> dict[str, Any]:
-    """What `streamlabel audit` says of all that was produced."""
+def audited(cluster: Cluster, names: RunNames, delivery: Delivery) -> dict[str, Any]:
+    """Return the report of `streamlabel audit` on all records produced."""
     command = [
         *(sys.executable, "-P", "-m", "worker", "audit", "--json", "--to-end"),
         *("--bootstrap-servers", cluster.bootstrap_servers),
@@ -151,15 +150,15 @@ class _Run:
         arena: Arena,
         subject: Subject,
         folder: Path,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self._plan, self._cluster, self._arena = plan, cluster, arena
-        self._subject, self._folder, self._say = subject, folder, say
+        self._subject, self._folder, self._log = subject, folder, log
         self._clock = SystemClock()
         self._fleet = Fleet(SLOTS[cluster.kind], self._flags, folder, subject.bug)
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._down: Any = None  # the broker that is not well; one at a time
+        self._down: Any = None  # the broker with a fault; one at a time
         self._done: Counter[str] = Counter()
         self._cut: set[int] = set()
 
@@ -169,7 +168,7 @@ class _Run:
             flags["kafka.group_instance_id"] = f"slot-{slot}"
         return flags
 
-    def go(self) -> Verdict:
+    def go(self) -> RunVerdict:
         started = self._clock.monotonic()
         for slot in self._fleet.slots[: self._plan.workers]:
             self._fleet.start(slot)
@@ -181,14 +180,16 @@ class _Run:
         self._until(lambda: not self._agenda, float("inf"))
         drained = self._arena.drain(self._step, _PATIENCE_S)
         stopped = self._fleet.stop_all(_STOP_S)
-        self._say("judging")
+        self._log("judging")
         return self._judge(drained=drained and stopped, started=started)
 
-    def _judge(self, *, drained: bool, started: float) -> Verdict:
-        verdict = Verdict(self._plan.seed, dict(sorted(self._done.items())), drained=drained)
+    def _judge(self, *, drained: bool, started: float) -> RunVerdict:
+        verdict = RunVerdict(self._plan.seed, dict(sorted(self._done.items())), drained=drained)
         try:
             audit = audited(self._cluster, self._arena.names, self._subject.delivery)
-        except AuditFailed as error:  # nothing is consumed, then: the promise does not hold
+        except (
+            AuditFailed
+        ) as error:  # nothing counts as consumed then, so the promise does not hold
             audit = {"failed": str(error)}
         for name in (*_COUNTS, *_OFFENCES):
             setattr(verdict, name, audit.get(name, 0))
@@ -232,12 +233,12 @@ class _Run:
             self._in(_RETRY_S, lambda: self._begin(fault))
             return
         self._done[fault.kind] += 1
-        self._say(f"{sum(self._done.values())}/{len(self._plan.faults)} {fault.kind}")
+        self._log(f"{sum(self._done.values())}/{len(self._plan.faults)} {fault.kind}")
 
-    def _target(self, fault: Fault) -> Slot | None:
-        """A worker that is neither frozen nor told to stop."""
-        able = [slot for slot in self._fleet.running if not slot.frozen and not slot.told]
-        return able[fault.target % len(able)] if able else None
+    def _target(self, fault: Fault) -> WorkerSlot | None:
+        """Return a worker that is neither frozen nor stopping."""
+        targets = [slot for slot in self._fleet.running if not slot.frozen and not slot.stopping]
+        return targets[fault.target % len(targets)] if targets else None
 
     def _sigterm(self, fault: Fault) -> bool:
         if (slot := self._target(fault)) is None:
@@ -300,7 +301,7 @@ class _Run:
     def _broker_kill(self, fault: Fault) -> bool:
         return self._broker(fault, lambda node: node.kill(), lambda node: node.start())
 
-    _broker_loss = _broker_kill  # it stays away for longer
+    _broker_loss = _broker_kill  # with a longer duration
 
     def _broker_freeze(self, fault: Fault) -> bool:
         return self._broker(fault, lambda node: node.freeze(), lambda node: node.thaw())

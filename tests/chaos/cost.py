@@ -1,8 +1,8 @@
-"""`make delivery-cost`: what exactly-once costs beside at-least-once, in one run, with a real model.
+"""`make delivery-cost`: compares exactly-once with at-least-once, in one run, with a real model.
 
-Throughput: a backlog is drained in each mode, the modes taking turns. Latency: a steady rate of a
-third of that, at several commit intervals, as a `read_committed` reader sees it. Prints a table
-(standard error) and one JSON object (standard output).
+Throughput: both modes drain a backlog in turn. Latency: a third of that rate, at several commit
+intervals, as a `read_committed` reader sees it. Prints a table (standard error) and one JSON object
+(standard output).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.chaos.arena import Arena, Cluster, cluster
 from tests.chaos.conduct import Subject, flags_of
 from tests.chaos.fleet import Fleet
 from tests.chaos.plan import Delivery
-from tests.chaos.scale import PARTITIONS, Reader, percentiles
+from tests.chaos.scale import PARTITIONS, ResultReader, percentiles
 from worker.clock import SystemClock
 from worker.errors import StreamlabelError
 from worker.settings import read_environment
@@ -32,7 +32,7 @@ _AS_SHIPPED = {"batch.max_records": 128, "max_inflight_records": 2048, "model.th
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Throughput first, then latency."""
+    """Measure throughput, then latency."""
     parser = argparse.ArgumentParser(prog="delivery-cost", description=__doc__)
     parser.add_argument("--records", type=int, default=3000, help="of each backlog")
     parser.add_argument("--rounds", type=int, default=3)
@@ -40,43 +40,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     home = read_environment("KAFKA_HOME")
     try:
         with cluster("apache", Path(home) if home else None, brokers=1) as brokers:
-            found = _throughput(brokers, args.records, args.rounds)
-            rate = found["at_least_once"] / 3
-            found["latency_rate"] = round(rate, 1)
-            found["latency_ms"] = _latencies(brokers, rate)
+            results = _throughput(brokers, args.records, args.rounds)
+            rate = results["at_least_once"] / 3
+            results["latency_rate"] = round(rate, 1)
+            results["latency_ms"] = _latencies(brokers, rate)
     except StreamlabelError as error:
         print(f"delivery-cost: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(found))
+    print(json.dumps(results))
     return 0
 
 
 def _throughput(brokers: Cluster, records: int, rounds: int) -> dict[str, Any]:
     rates: dict[Delivery, list[float]] = {"at_least_once": [], "exactly_once": []}
     for _ in range(rounds):
-        for delivery, found in rates.items():
-            with _Running(brokers, delivery, rate=1e9, limit=records) as run:
-                found.append(run.drained_at())
-            _say(f"{delivery}: {found[-1]:.1f} records/s")
-    medians = {delivery: round(statistics.median(found), 1) for delivery, found in rates.items()}
+        for delivery, measured in rates.items():
+            with _MeasuredWorker(brokers, delivery, rate=1e9, limit=records) as run:
+                measured.append(run.drain_rate())
+            _log(f"{delivery}: {measured[-1]:.1f} records/s")
+    medians = {
+        delivery: round(statistics.median(measured), 1) for delivery, measured in rates.items()
+    }
     ratio = round(medians["exactly_once"] / medians["at_least_once"], 3)
     return {**medians, "exactly_once_to_at_least_once": ratio, "rounds": rates}
 
 
 def _latencies(brokers: Cluster, rate: float) -> dict[str, Any]:
-    found = {}
+    latencies = {}
     cases: list[tuple[Delivery, float]] = [("at_least_once", 0.5)]
     cases += [("exactly_once", interval) for interval in _INTERVALS]
     for delivery, interval in cases:
-        with _Running(brokers, delivery, rate=rate, limit=1e9, commit_interval=interval) as run:
+        with _MeasuredWorker(
+            brokers, delivery, rate=rate, limit=1e9, commit_interval=interval
+        ) as run:
             name = delivery if delivery == "at_least_once" else f"{delivery}, {interval:g} s"
-            found[name] = run.steady()
-        _say(f"{name}: {found[name]}")
-    return found
+            latencies[name] = run.steady()
+        _log(f"{name}: {latencies[name]}")
+    return latencies
 
 
-class _Running:
-    """One worker with the bundled model on topics of its own, and a reader of its results."""
+class _MeasuredWorker:
+    """A worker with the bundled model on topics of its own, and a reader of its results."""
 
     def __init__(
         self, brokers: Cluster, delivery: Delivery, rate: float, limit: float, **more: Any
@@ -95,7 +99,7 @@ class _Running:
             Path(tempfile.mkdtemp(prefix="streamlabel-cost-")),
             None,
         )
-        self._reader = Reader(brokers, self._arena.names.output)
+        self._reader = ResultReader(brokers, self._arena.names.output)
         self._reading = threading.Thread(target=self._reader.run, name="reader")
 
     def __enter__(self) -> Self:
@@ -112,14 +116,14 @@ class _Running:
         self._reading.join()
         self._arena.__exit__()
 
-    def drained_at(self) -> float:
-        """Records a second from the first result that was read to the last."""
+    def drain_rate(self) -> float:
+        """Return the records a second from the first result read to the last."""
         first, started = self._reader.seen, self._clock.monotonic()
         self._until(lambda: self._reader.seen >= self._limit)
         return (self._reader.seen - first) / (self._clock.monotonic() - started)
 
     def steady(self) -> dict[str, float]:
-        """Percentiles of a while, after the start's backlog is gone."""
+        """Return percentiles of a steady phase, after the backlog of the start is gone."""
         self._wait(_STEADY_S / 2)
         self._reader.phase = "steady"
         self._wait(_STEADY_S)
@@ -136,8 +140,8 @@ class _Running:
         self._until(lambda: self._clock.monotonic() >= deadline)
 
 
-def _say(what: str) -> None:
-    print(f"delivery-cost: {what}", file=sys.stderr, flush=True)
+def _log(message: str) -> None:
+    print(f"delivery-cost: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

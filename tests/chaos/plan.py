@@ -1,8 +1,8 @@
-"""What goes wrong in a run, and when: drawn from the seed alone, before anything runs. Pure.
+"""Draws the faults of a run and their times from the seed alone, before anything runs. Pure.
 
 The same seed and options give the same list of faults, in the same order, with the same targets
-and lengths. What the workers make of them is up to the machine's scheduler, so a replay meets the
-same faults, not the same interleaving.
+and durations. The scheduler of the machine still decides how the workers' threads interleave, so a
+replay has the same faults, but not the same interleaving.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Final, Literal
 BrokerKind = Literal["apache", "embedded"]
 Delivery = Literal["at_least_once", "exactly_once"]
 
-# kind -> how often it is drawn beside the others, shortest and longest duration in seconds
+# kind -> weight in the draw, shortest and longest duration in seconds
 _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "sigterm": (4, 0, 3),  # a planned stop; the duration is how long the slot stays empty
     "sigkill": (4, 0, 3),
     "sigstop": (2, 8, 11),  # longer than the session timeout
-    "join": (3, 0, 0),  # a free slot gets a worker; where none is free, one leaves for good
+    "join": (3, 0, 0),  # a free slot gets a worker; if none is free, one leaves for good
     "broker_restart": (1, 0, 1),
     "broker_kill": (1, 0, 1),
     "broker_loss": (1, 6, 10),
@@ -34,8 +34,8 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "clock_jump": (1, 3, 6),
     "stage_crash": (1, 0, 0),
 }
-# A member that joins there ends everyone's generation, and a dead one never expires: so one worker
-# at a time. Its port changes with a restart.
+# A member that joins the embedded broker ends everyone's generation, and a dead one never expires.
+# So there is one worker at a time. The port of the broker changes with a restart.
 _EMBEDDED_KINDS: Final = (
     "sigterm",
     "sigkill",
@@ -56,9 +56,9 @@ class Fault:
 
     Attributes:
         at: seconds after the workers are ready.
-        target: chooses the worker or broker among those there are by then.
-        duration: seconds until it is healed, where healing is part of it.
-        size: seconds of delay of a packet, records to send, or seconds that a clock jumps.
+        target: selects a worker or broker among those that run then.
+        duration: seconds until it is healed, if it is healed at all.
+        size: seconds that a packet is delayed or a clock jumps, or a number of records.
     """
 
     at: float
@@ -70,11 +70,11 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run.
+    """The plan of a run.
 
     Attributes:
-        workers: how many there are at first.
-        static: whether they are static members with a transactional id for each slot.
+        workers: number at the start.
+        static: True for static members, with a transactional id for each slot.
         rate: input records a second.
     """
 
@@ -87,12 +87,12 @@ class Plan:
 
 
 def kinds_of(broker: BrokerKind) -> tuple[str, ...]:
-    """The faults that this broker can be given."""
+    """Return the kinds of faults that this broker supports."""
     return tuple(_APACHE) if broker == "apache" else _EMBEDDED_KINDS
 
 
 def draw(seed: int, faults: int, broker: BrokerKind, only: Sequence[str] = ()) -> Plan:
-    """Draw a plan; `only` are the kinds to draw from, in place of all."""
+    """Draw a plan, from all kinds of faults or from `only` those."""
     rng = random.Random(seed)
     kinds = tuple(only) or kinds_of(broker)
     weights = [_APACHE[kind][0] for kind in kinds]

@@ -1,7 +1,7 @@
-"""`make chaos-planted`: known bugs, each with a seed that catches it.
+"""`make chaos-planted`: plants known bugs, each with a seed that catches it.
 
-One JSON object a bug on standard output, and one for each of the same runs without a bug. Exits 0
-only where every bug was caught and every run without one was clean.
+Prints one JSON object for each bug, and one for each of the same runs without a bug. Exits with 0
+only if every bug was caught and every run without one was clean.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.chaos.arena import Cluster, cluster
 from tests.chaos.bugs import BUGS
-from tests.chaos.conduct import Subject, Verdict, conduct
+from tests.chaos.conduct import RunVerdict, Subject, conduct
 from tests.chaos.plan import Delivery, draw
 from tests.support.models import make_checkpoint
 from worker.errors import StreamlabelError
@@ -25,7 +25,7 @@ from worker.settings import read_environment
 
 @dataclass(frozen=True)
 class Trap:
-    """A run that catches a bug: the kinds of faults that bring it out, and a seed."""
+    """A run that catches a bug: the kinds of faults that trigger it, and a seed."""
 
     delivery: Delivery
     only: tuple[str, ...]
@@ -33,12 +33,12 @@ class Trap:
     faults: int = 8
 
 
-# Transactions fail, of workers that keep their partitions.
+# These make transactions fail while the worker keeps its partitions.
 _UNANSWERED = ("broker_freeze", "broker_loss", "network_cut")
 
 TRAPS: dict[str, Trap] = {
     "commit_before_acknowledgement": Trap(
-        # A seed whose kills often hit a worker that is slow: what is lost is what it has at work.
+        # With this seed, kills often hit a slow worker, which loses its records in flight.
         "at_least_once",
         ("slow_model", "sigkill"),
         seed=232,
@@ -56,26 +56,26 @@ TRAPS: dict[str, Trap] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run each bug's trap with the bug, and each trap once without."""
+    """Run each trap with its bug, and once without."""
     parser = argparse.ArgumentParser(prog="chaos-planted", description=__doc__)
-    parser.add_argument("bugs", nargs="*", help=f"of {', '.join(BUGS)} [all]")
-    parser.add_argument("--seed", type=int, help="instead of each trap's own")
+    parser.add_argument("bugs", nargs="*", help=f"from {', '.join(BUGS)} [all]")
+    parser.add_argument("--seed", type=int, help="replaces the seed of each trap")
     args = parser.parse_args(arguments)
     if unknown := set(args.bugs) - set(BUGS):
-        parser.error(f"unknown bug: {', '.join(sorted(unknown))}; there are {', '.join(BUGS)}")
+        parser.error(f"unknown bug: {', '.join(sorted(unknown))}; choose from {', '.join(BUGS)}")
     chosen = {name: TRAPS[name] for name in args.bugs or BUGS}
     if args.seed is not None:
         chosen = {name: replace(trap, seed=args.seed) for name, trap in chosen.items()}
     try:
-        good = _all(chosen)
+        good = _run_all(chosen)
     except StreamlabelError as error:
         print(f"chaos: {error}", file=sys.stderr)
         return 2
     return 0 if good else 1
 
 
-def _all(traps: dict[str, Trap]) -> bool:
-    """Whether each trap caught its bug, and was clean without."""
+def _run_all(traps: dict[str, Trap]) -> bool:
+    """Return True if each trap caught its bug, and was clean without it."""
     home = read_environment("KAFKA_HOME")
     model = str(make_checkpoint(Path(tempfile.mkdtemp(prefix="streamlabel-tiny-")) / "tiny"))
     runs: list[tuple[str | None, Trap]] = list(traps.items())
@@ -83,18 +83,18 @@ def _all(traps: dict[str, Trap]) -> bool:
     good = True
     with cluster("apache", Path(home) if home else None) as brokers:
         for bug, trap in runs:
-            verdict = _spring(trap, brokers, model, bug)
+            verdict = _run_trap(trap, brokers, model, bug)
             good = good and verdict.holds is (bug is None)
-            _tell(bug, trap, verdict)
+            _print(bug, trap, verdict)
     return good
 
 
-def _spring(trap: Trap, brokers: Cluster, model: str, bug: str | None) -> Verdict:
+def _run_trap(trap: Trap, brokers: Cluster, model: str, bug: str | None) -> RunVerdict:
     plan = draw(trap.seed, trap.faults, "apache", trap.only)
     return conduct(plan, brokers, Subject(model, trap.delivery, bug))
 
 
-def _tell(bug: str | None, trap: Trap, verdict: Verdict) -> None:
+def _print(bug: str | None, trap: Trap, verdict: RunVerdict) -> None:
     facts = {
         "bug": bug,
         "seed": trap.seed,

@@ -1,7 +1,7 @@
-"""A wire that can be cut: TCP proxies on loopback between the workers and the brokers.
+"""Connections that can be cut: TCP proxies on loopback between the workers and the brokers.
 
-One thread runs them all. A cut wire swallows nothing and closes nothing, as a dropped route does:
-what is sent meanwhile arrives when the cut heals, unless somebody gave up before.
+One thread runs them all. A cut behaves like a lost route: it drops no data and closes no
+connection, and data sent meanwhile arrive when the cut heals, unless an end gave up before.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ _CHUNK = 65_536
 
 
 class Wire:
-    """What one worker slot's connections go through.
+    """Forwards the connections of one worker slot.
 
     Attributes:
-        ports: one for each broker; known before the brokers are.
-        delay: seconds that each piece of data takes, each way.
-        drops_after: seconds of idleness after which a connection's data are swallowed, as load
-            balancers do that forget it; nobody is told.
-        swallowed: bytes, so far.
+        ports: one for each broker; known before the brokers start.
+        delay: seconds that each chunk of data is delayed, in each direction.
+        drops_after: idle seconds after which data of a connection are dropped silently, as by a
+            load balancer that forgot it.
+        dropped: bytes dropped so far.
     """
 
     def __init__(self, brokers: int) -> None:
         self._sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(brokers)]
-        self.ports = [one.getsockname()[1] for one in self._sockets]
+        self.ports = [listener.getsockname()[1] for listener in self._sockets]
         self.delay = 0.0
         self.drops_after = math.inf
-        self.swallowed = 0
+        self.dropped = 0
         self._whole = asyncio.Event()
         self._whole.set()
 
@@ -49,11 +49,11 @@ class Wire:
             await asyncio.start_server(connected, sock=own)
 
     def cut(self) -> None:
-        """Nothing passes from now on. On the proxies' thread."""
+        """Hold back all data from now on. Called on the proxies' thread."""
         self._whole.clear()
 
     def heal(self) -> None:
-        """All passes again, and without delay. On the proxies' thread."""
+        """Forward data again, without delay. Called on the proxies' thread."""
         self.delay = 0.0
         self._whole.set()
 
@@ -63,21 +63,21 @@ class Wire:
         await self._whole.wait()
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
-        except OSError:  # the broker is down: so says the closed connection
+        except OSError:  # the broker is down, which a closed connection shows
             writer.close()
             return
-        pulse = _Pulse(self.drops_after)
+        idle = _IdleTimeout(self.drops_after)
         await asyncio.gather(
-            self._copy(reader, far_writer, pulse), self._copy(far_reader, writer, pulse)
+            self._copy(reader, far_writer, idle), self._copy(far_reader, writer, idle)
         )
 
     async def _copy(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pulse: _Pulse
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: _IdleTimeout
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
-                if not pulse.beats(asyncio.get_running_loop().time()):
-                    self.swallowed += len(data)
+                if not idle.passes(asyncio.get_running_loop().time()):
+                    self.dropped += len(data)
                     continue
                 await self._whole.wait()
                 if self.delay:
@@ -87,24 +87,24 @@ class Wire:
         writer.close()
 
 
-class _Pulse:
-    """Whether a connection is remembered: both ways are one connection."""
+class _IdleTimeout:
+    """Decides whether a connection still passes data; both directions count as one."""
 
-    def __init__(self, longest_pause: float) -> None:
-        self._longest_pause = longest_pause
+    def __init__(self, longest_idle: float) -> None:
+        self._longest_idle = longest_idle
         self._last: float | None = None
 
-    def beats(self, now: float) -> bool:
-        """Whether data at `now` still pass."""
-        if self._last is not None and now - self._last > self._longest_pause:
-            self._longest_pause = -1.0
+    def passes(self, now: float) -> bool:
+        """Return True if data at `now` still pass."""
+        if self._last is not None and now - self._last > self._longest_idle:
+            self._longest_idle = -1.0
             return False
         self._last = now
         return True
 
 
 class Wires:
-    """All wires and their thread, for as long as the context lasts."""
+    """All proxies and their thread, for the length of a `with` block."""
 
     def __init__(self, slots: int, brokers: int) -> None:
         self.slots = [Wire(brokers) for _ in range(slots)]
@@ -120,7 +120,7 @@ class Wires:
         self._thread.join()
 
     def connect(self, targets: Sequence[Sequence[int]]) -> None:
-        """Begin to forward; for each slot the ports of the brokers' listeners."""
+        """Start to forward; `targets` has the ports of the brokers' listeners for each slot."""
         for wire, ports in zip(self.slots, targets, strict=True):
             asyncio.run_coroutine_threadsafe(wire.serve(ports), self._loop).result(10)
 

@@ -1,8 +1,8 @@
-"""`make scale`: 1 -> 4 -> 2 workers under a steady load, by planned starts and stops.
+"""`make scale`: scales 1 -> 4 -> 2 workers under a steady load, by planned starts and stops.
 
 Prints a table of the end-to-end times that a reader of the results sees (standard error), and one
-JSON object (standard output). Exits 0 only where nothing is missing, repeated or out of order in
-either delivery mode.
+JSON object (standard output). Exits with 0 only if no record is missing, duplicated or out of order
+in either delivery mode.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from worker.errors import StreamlabelError
 from worker.settings import read_environment
 
 PARTITIONS = 8
-_SETTLE_S = 10.0  # seconds that a change is given, and that `during` covers
+_SETTLE_S = 10.0  # seconds for a change, measured as a phase of its own
 _STEADY_S = 15.0
 _DELIVERIES: tuple[Delivery, ...] = ("at_least_once", "exactly_once")
 _PHASES = ("1 worker", "1 -> 4", "4 workers", "4 -> 2", "2 workers")
 
 
 @dataclass
-class Reader:
-    """Reads the results as they come, and notes how old each record is by then."""
+class ResultReader:
+    """Reads the results as they arrive, and notes the age of each record."""
 
     cluster: Cluster
     topic: str
@@ -49,7 +49,7 @@ class Reader:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """The reader's thread."""
+        """Read until `stop` is set; the target of the reader's thread."""
         clock = SystemClock()
         consumer = KafkaConsumer(
             bootstrap_servers=self.cluster.bootstrap_servers.split(","),
@@ -67,7 +67,7 @@ class Reader:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Both delivery modes, one after the other."""
+    """Measure both delivery modes in turn."""
     parser = argparse.ArgumentParser(prog="scale", description=__doc__)
     parser.add_argument("--rate", type=float, default=150.0, help="records a second")
     args = parser.parse_args(arguments)
@@ -75,20 +75,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = str(make_checkpoint(Path(tempfile.mkdtemp(prefix="streamlabel-tiny-")) / "tiny"))
     try:
         with cluster("apache", Path(home) if home else None, brokers=1) as brokers:
-            found = {d: _measure(brokers, Subject(model, d), args.rate) for d in _DELIVERIES}
+            results = {d: _measure(brokers, Subject(model, d), args.rate) for d in _DELIVERIES}
     except StreamlabelError as error:
         print(f"scale: {error}", file=sys.stderr)
         return 2
-    _show(found)
-    print(json.dumps({"rate": args.rate, "settle_s": _SETTLE_S} | found))
-    return 0 if all(one["holds"] for one in found.values()) else 1
+    _show(results)
+    print(json.dumps({"rate": args.rate, "settle_s": _SETTLE_S} | results))
+    return 0 if all(result["holds"] for result in results.values()) else 1
 
 
 def _measure(brokers: Cluster, subject: Subject, rate: float) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="streamlabel-scale-"))
     with Arena(brokers, PARTITIONS, rate) as arena:
         fleet = Fleet(4, lambda slot: flags_of(brokers, arena.names, subject, slot), folder, None)
-        reader = Reader(brokers, arena.names.output)
+        reader = ResultReader(brokers, arena.names.output)
         reading = threading.Thread(target=reader.run, name="reader")
         fleet.start(fleet.slots[0])
         arena.start()
@@ -109,7 +109,7 @@ def _measure(brokers: Cluster, subject: Subject, rate: float) -> dict[str, Any]:
     }
 
 
-def _scale(fleet: Fleet, arena: Arena, reader: Reader) -> None:
+def _scale(fleet: Fleet, arena: Arena, reader: ResultReader) -> None:
     clock = SystemClock()
 
     def phase(name: str, seconds: float) -> None:
@@ -122,7 +122,7 @@ def _scale(fleet: Fleet, arena: Arena, reader: Reader) -> None:
 
     while not arena.outcomes:
         clock.sleep(0.1)
-    phase("start", _SETTLE_S)  # the backlog of the first start is no part of it
+    phase("start", _SETTLE_S)  # the backlog of the first start is not measured
     phase("1 worker", _STEADY_S)
     for slot in fleet.slots[1:]:
         fleet.start(slot)
@@ -135,22 +135,23 @@ def _scale(fleet: Fleet, arena: Arena, reader: Reader) -> None:
 
 
 def percentiles(ages: list[float]) -> dict[str, float]:
-    """How many, and p50, p99 and the largest where there are enough."""
+    """Return the number of ages; with at least two also p50, p99 and the maximum."""
     if len(ages) < 2:
         return {"records": len(ages)}
     cuts = statistics.quantiles(ages, n=100)
     return {"records": len(ages), "p50": cuts[49], "p99": cuts[98], "max": max(ages)}
 
 
-def _show(found: dict[Delivery, dict[str, Any]]) -> None:
+def _show(results: dict[Delivery, dict[str, Any]]) -> None:
     print(f"{'end to end, ms':<24}{'p50':>8}{'p99':>8}{'max':>8}{'records':>9}", file=sys.stderr)
-    for delivery, one in found.items():
-        for phase, of in one["end_to_end_ms"].items():
-            row = "".join(f"{of.get(name, 0):>8.0f}" for name in ("p50", "p99", "max"))
+    for delivery, result in results.items():
+        for phase, ages in result["end_to_end_ms"].items():
+            row = "".join(f"{ages.get(name, 0):>8.0f}" for name in ("p50", "p99", "max"))
             label = f"{delivery[:2]}..  {phase}"
-            print(f"{label:<24}{row}{of['records']:>9}", file=sys.stderr)
+            print(f"{label:<24}{row}{ages['records']:>9}", file=sys.stderr)
         print(
-            f"{delivery}: duplicated {one['duplicated']}, missing {one['missing']}", file=sys.stderr
+            f"{delivery}: duplicated {result['duplicated']}, missing {result['missing']}",
+            file=sys.stderr,
         )
 
 

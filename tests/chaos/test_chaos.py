@@ -1,4 +1,4 @@
-"""Three short runs of the chaos, a plan's properties, and what its command says to bad input."""
+"""Three short chaos runs, the properties of plans, and the command's answers to bad input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.chaos.__main__ import main
 from tests.chaos.arena import Cluster, cluster
 from tests.chaos.bugs import BUGS
-from tests.chaos.conduct import Subject, Verdict, _Run, conduct
+from tests.chaos.conduct import RunVerdict, Subject, _Run, conduct
 from tests.chaos.plan import Delivery, draw, kinds_of
 from tests.chaos.planted import TRAPS
 from tests.support.models import make_checkpoint
@@ -35,10 +35,10 @@ def brokers() -> Iterator[Cluster]:
 def test_the_promises_hold_while_everything_breaks(
     brokers: Cluster, tmp_path: Path, seed: int, delivery: Delivery
 ) -> None:
-    """Short seeds; many faults, and seeds that nobody has seen, are for `make chaos`."""
+    """These runs are short; `make chaos` runs more faults and new seeds."""
     model = str(make_checkpoint(tmp_path / "tiny"))
     verdict = conduct(draw(seed, 6, brokers.kind), brokers, Subject(model, delivery))
-    assert verdict.holds, verdict.told()
+    assert verdict.holds, verdict.as_json()
 
 
 def test_a_seed_draws_the_same_plan_again() -> None:
@@ -47,7 +47,7 @@ def test_a_seed_draws_the_same_plan_again() -> None:
     assert drawn == set(kinds_of("apache"))
 
 
-def test_every_kind_of_fault_can_be_begun_and_every_bug_has_its_trap() -> None:
+def test_every_kind_of_fault_is_implemented_and_every_bug_has_a_trap() -> None:
     assert all(hasattr(_Run, f"_{kind}") for kind in kinds_of("apache"))
     assert set(TRAPS) == set(BUGS)
 
@@ -55,43 +55,43 @@ def test_every_kind_of_fault_can_be_begun_and_every_bug_has_its_trap() -> None:
 @pytest.mark.parametrize(
     ("verdict", "holds"),
     [
-        (Verdict(1, {}, consumed=9, drained=True), True),
-        (Verdict(1, {}, consumed=9, drained=False), False),
-        (Verdict(1, {}, consumed=0, drained=True), False),
-        (Verdict(1, {}, consumed=9, drained=True, missing=1), False),
-        (Verdict(1, {}, consumed=9, drained=True, reordered=1), False),
-        (Verdict(1, {}, consumed=9, drained=True, orphans=1), False),
-        (Verdict(1, {}, consumed=9, drained=True, duplicated=2, duplicates_allowed=2), True),
-        (Verdict(1, {}, consumed=9, drained=True, duplicated=3, duplicates_allowed=2), False),
+        (RunVerdict(1, {}, consumed=9, drained=True), True),
+        (RunVerdict(1, {}, consumed=9, drained=False), False),
+        (RunVerdict(1, {}, consumed=0, drained=True), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, missing=1), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, reordered=1), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, orphans=1), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, duplicated=2, duplicates_allowed=2), True),
+        (RunVerdict(1, {}, consumed=9, drained=True, duplicated=3, duplicates_allowed=2), False),
     ],
 )
-def test_what_a_verdict_takes_for_kept(verdict: Verdict, holds: bool) -> None:
+def test_a_verdict_holds_if_no_promise_was_broken(verdict: RunVerdict, holds: bool) -> None:
     assert verdict.holds is holds
-    assert f'"holds": {str(holds).lower()}' in verdict.told()
+    assert f'"holds": {str(holds).lower()}' in verdict.as_json()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["--seed", "x"], "is no seed"),
-        (["--faults", "0"], "is no number of faults"),
+        (["--seed", "x"], "is not a seed"),
+        (["--faults", "0"], "is not a number of faults"),
         (["--only", "sigterm,volcano"], "unknown fault for BROKER=apache: volcano"),
         (["--broker", "embedded", "--only", "join"], "unknown fault for BROKER=embedded: join"),
         (["--broker", "rabbit"], "invalid choice"),
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code: object = None
     with contextlib.suppress(SystemExit):
         code = main(arguments)
-    said = capsys.readouterr().err
-    assert told in said
-    assert code in (2, None), said
+    output = capsys.readouterr().err
+    assert message in output
+    assert code in (2, None), output
 
 
-def test_a_broker_that_is_not_there_is_said(
+def test_a_missing_kafka_home_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KAFKA_HOME", str(tmp_path))

@@ -1,9 +1,9 @@
-"""The worker under test: `streamlabel run` in a process of its own, with a model that obeys orders.
+"""The worker under test: `streamlabel run` in a process of its own, with faults on demand.
 
-All of it is production code but for three things: the model is wrapped, so that it can be slow,
-fail or run out of memory when told; the wall clock can be moved; and every record between its poll
-and the commit of its offset is counted, since that is what a hard kill may repeat. Orders and
-counts are in memory that is shared with the harness.
+It is production code with three exceptions. The model is wrapped, so that it can be slow, fail or
+run out of memory on demand. The wall clock can be moved. Every record between its poll and the
+commit of its offset is counted, because a hard kill may duplicate it. Orders and counts are in
+memory that is shared with the harness.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 
 import worker.clock
 import worker.inference.loading
+import worker.runtime.assembly
 import worker.runtime.launch
-import worker.runtime.service
 from tests.chaos import bugs
 from worker.clock import SystemClock
 from worker.core.model import Classifier, Tokeniser
@@ -37,15 +37,16 @@ from worker.settings import load
 
 POISON = "poison"  # a text with this word breaks the model
 _SLOW = 0.02  # seconds a text
-_MOST_OF = 0.7  # of a drain's bound; the rest of it is the commit's
-_FITS = 4  # texts that a model fits which is out of memory
+_MOST_OF = 0.7  # of the bound of a drain; the rest is for the commit
+_FITS = 4  # texts that fit while memory is short
 
 
 class Orders(ctypes.Structure):
-    """What the harness tells a worker, and what it is told back: what may come twice.
+    """Orders from the harness to a worker, and counts of records that may be duplicated.
 
-    `lost` records may anyhow, `left` and `uncommitted` ones only where the worker admits it by
-    its exit code. `replaced` counts producers. Times are in seconds of the machine's monotonic clock, which processes share.
+    `lost` records may be duplicated in any case, `left` and `uncommitted` ones only if the exit
+    code is not 0. `replaced` counts producers. Times are seconds of the monotonic clock, which all
+    processes of the machine share.
     """
 
     _fields_ = (
@@ -62,20 +63,20 @@ class Orders(ctypes.Structure):
 
 
 def main(flags: Mapping[str, Any], orders: Any, log: Path, bug: str | None, harness: int) -> None:
-    """The process's life.
+    """Run the worker; the target of the process.
 
     Args:
         flags: settings by path.
         orders: `Orders` in shared memory.
-        log: takes what the worker writes.
+        log: takes standard output and standard error.
         bug: planted first, if any.
-        harness: the process to end with, however that ends.
+        harness: process id; the worker ends when that process ends.
     """
     threading.Thread(target=_die_with, args=(harness,), daemon=True).start()
     with log.open("ab") as out:
         os.dup2(out.fileno(), sys.stdout.fileno())
         os.dup2(out.fileno(), sys.stderr.fileno())
-    _obey(orders)
+    _install(orders)
     if bug:
         bugs.plant(bug)
     from worker.cli import run
@@ -85,7 +86,7 @@ def main(flags: Mapping[str, Any], orders: Any, log: Path, bug: str | None, harn
     except Exception as error:  # noqa: BLE001 - as the command line does
         print(f"streamlabel: {error}", file=sys.stderr, flush=True)
         code = 1
-    os._exit(code)  # whatever threads a fault has left behind
+    os._exit(code)  # even if a fault left threads behind
 
 
 def _die_with(harness: int) -> None:
@@ -98,7 +99,7 @@ def _die_with(harness: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _obey(orders: Any) -> None:
+def _install(orders: Any) -> None:
     clock = SystemClock()
 
     class JumpingClock(SystemClock):
@@ -109,20 +110,20 @@ def _obey(orders: Any) -> None:
     real_load = worker.inference.loading.load
 
     def wrapped(*args: Any, **more: Any) -> tuple[Any, Any]:
-        model = ObedientModel(*real_load(*args, **more), orders, clock)
+        model = FaultyModel(*real_load(*args, **more), orders, clock)
         return model, model
 
     worker.clock.SystemClock = JumpingClock  # type: ignore[misc]
     worker.inference.loading.load = wrapped
-    service: Any = worker.runtime.service
-    service.OffsetTracker = functools.partial(CountingTracker, orders)
-    service.Rebalance = functools.partial(CountingRebalance, orders)
+    assembly: Any = worker.runtime.assembly
+    assembly.OffsetTracker = functools.partial(CountingTracker, orders)
+    assembly.Rebalance = functools.partial(CountingRebalance, orders)
     launch: Any = worker.runtime.launch
     launch.KafkaSink = functools.partial(CountingSink, orders)
 
 
-class ObedientModel:
-    """Tokeniser and classifier in one, in front of the real ones."""
+class FaultyModel:
+    """Wraps the real tokenizer and classifier, and fails on demand."""
 
     def __init__(
         self, tokeniser: Tokeniser, classifier: Classifier, orders: Any, clock: SystemClock
@@ -137,8 +138,8 @@ class ObedientModel:
 
     def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
         inputs = self._tokeniser.tokenise(texts)
-        for found in inputs:
-            for ids, position in zip(found.ids, found.positions, strict=True):
+        for model_input in inputs:
+            for ids, position in zip(model_input.ids, model_input.positions, strict=True):
                 if POISON in texts[position]:
                     self._poisoned.append(ids)
         return inputs
@@ -146,7 +147,7 @@ class ObedientModel:
     def predict(self, model_input: ModelInput) -> list[Prediction]:
         now, texts = self._clock.monotonic(), len(model_input.ids)
         if self._orders.crash:
-            raise SystemExit("told to die")
+            raise SystemExit("ordered to crash")
         if any(ids in self._poisoned for ids in model_input.ids):
             raise ValueError("poison")
         if now < self._orders.short_of_memory_until and texts > _FITS:
@@ -160,7 +161,7 @@ class ObedientModel:
 
 
 class CountingTracker(OffsetTracker):
-    """Tells how many records have been polled and not committed, and how many of them were lost."""
+    """Counts records that were polled and not committed, and those of them that were dropped."""
 
     def __init__(self, orders: Any) -> None:
         super().__init__()
@@ -168,7 +169,7 @@ class CountingTracker(OffsetTracker):
         self._polled: dict[Partition, deque[int]] = {}
         self.dropped = 0
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._orders.uncommitted = sum(map(len, self._polled.values()))
 
     def track(self, record: RawRecord) -> Any:
@@ -176,7 +177,7 @@ class CountingTracker(OffsetTracker):
         topic, partition, offset, _ = record.ref
         if Partition(topic, partition) in self._polled:
             self._polled[Partition(topic, partition)].append(offset)
-            self._tell()
+            self._report()
         return tracked
 
     def assign(self, partition: Partition, epoch: int) -> None:
@@ -189,7 +190,7 @@ class CountingTracker(OffsetTracker):
             polled = self._polled.get(partition, deque())
             while polled and polled[0] < offset:
                 polled.popleft()
-        self._tell()
+        self._report()
 
     def forget(self, refs: Any) -> None:
         refs = list(refs)
@@ -198,20 +199,20 @@ class CountingTracker(OffsetTracker):
         for partition, polled in self._polled.items():
             kept = (offset for offset in polled if (partition, offset) not in forgotten)
             self._polled[partition] = deque(kept)
-        self._tell()
+        self._report()
 
     def revoke(self, partition: Partition) -> None:
         super().revoke(partition)
         self.dropped += len(self._polled.pop(partition, ()))
-        self._tell()
+        self._report()
 
 
 class CountingRebalance(Rebalance):
-    """Tells how many records were let go of that may come again elsewhere.
+    """Counts records that were given up and may be duplicated by another worker.
 
-    Those of a partition that was lost; and those that a drain gave up at its bound, which a stop
-    sets to nothing. A drain that leaves something behind before its bound is up is a fault, and
-    not counted.
+    These are records of lost partitions, and records that a drain gave up at its bound, which a
+    stop sets to zero. Records left by a drain before its bound are not counted, because that is a
+    fault.
     """
 
     def __init__(self, orders: Any, offsets: CountingTracker, *args: Any, **more: Any) -> None:
@@ -227,7 +228,7 @@ class CountingRebalance(Rebalance):
         before, started = self._counted.dropped, self._clock.monotonic()
         super().on_revoked(partitions)
         dropped = self._counted.dropped - before
-        bound = min(self._drain_timeout, self.latest - started)
+        bound = min(self._drain_timeout, self.latest_deadline - started)
         if bound <= 0:
             self._orders.left += dropped
         elif self._clock.monotonic() - started > bound * _MOST_OF:
@@ -235,7 +236,7 @@ class CountingRebalance(Rebalance):
 
 
 class CountingSink(KafkaSink):
-    """Tells how many records were sent again because a producer had stopped sending."""
+    """Counts records that were sent again because a producer had stopped sending."""
 
     def __init__(self, orders: Any, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -243,6 +244,6 @@ class CountingSink(KafkaSink):
 
     def _replace_publisher(self, successor: Publisher) -> None:
         self._orders.replaced += 1
-        # Of a batch that waits, a part may have been handed over.
+        # Part of a waiting batch may have been handed over.
         self._orders.lost += sum(len(batch.unacknowledged) for batch in self.unacknowledged_batches)
         super()._replace_publisher(successor)

@@ -1,8 +1,8 @@
-"""A worker in simulated time: arrivals that wait for nobody, the stages, and a policy of batching.
+"""A worker in simulated time: independent arrivals, the stages, and a policy of batching.
 
-For tests of `worker.core.pace`. The poll thread looks at each arrival and else every hundredth of a
-second, as in `worker.runtime.service`; tokenise and infer have an inbox of one each, and publishing
-takes no time.
+For tests of `worker.core.pace`. The poll thread checks the demand at each arrival, and otherwise
+every hundredth of a second, as in `worker.runtime.service`. Tokenise and infer have an inbox of one
+batch each, and publishing takes no time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Policy = Callable[["Worker"], Demand]
 
 @dataclass(frozen=True)
 class Model:
-    """What a micro-batch costs, seconds: for each, and for each token."""
+    """The cost of a micro-batch in seconds: a fixed part, and a part for each token."""
 
     fixed: float
     token: float
@@ -37,13 +37,13 @@ class Model:
         return self.fixed + self.token * tokens
 
     def capacity(self, tokens: float) -> float:
-        """Texts of so many tokens a second, in full micro-batches."""
+        """Return how many texts of this size the model labels a second, in full micro-batches."""
         return self.max_records / self.seconds(round(self.max_records * tokens))
 
 
 @dataclass
 class Stage:
-    """One at work, one in the inbox; `ready` is at work's result that waits for room."""
+    """A stage with one batch at work and one in the inbox; `ready` is a result that waits."""
 
     inbox: deque[MicroBatch] = field(default_factory=deque)
     busy: bool = False
@@ -51,12 +51,12 @@ class Stage:
 
 
 class Worker:
-    """Runs through the arrivals, (seconds, tokens) in their order.
+    """Processes the arrivals, (seconds, tokens), in order.
 
     Attributes:
-        latencies: of each record, in the order of arrival.
-        sizes: records of each micro-batch.
-        worked: seconds that the model was at work.
+        latencies: latency of each record, in the order of arrival.
+        sizes: number of records in each micro-batch.
+        worked: seconds that the model was busy.
     """
 
     def __init__(self, model: Model, policy: Policy, goal: float | None = None) -> None:
@@ -150,7 +150,7 @@ def adaptive(worker: Worker) -> Demand:
 
 
 def fixed(delay: float) -> Policy:
-    """Each micro-batch waits so long for mates, whatever the model does."""
+    """Return a policy with a fixed delay for each micro-batch, even if the model is idle."""
 
     def demand(worker: Worker) -> Demand:
         waiting = len(worker.batcher)
@@ -160,9 +160,9 @@ def fixed(delay: float) -> Policy:
 
 
 def arrivals(rate: float, number: int, seed: int = 0) -> list[tuple[float, int]]:
-    """Independent of one another (Poisson), about 25 tokens a text, some of over a hundred."""
-    chance, now, found = random.Random(seed), 0.0, []
+    """Return independent arrivals (Poisson), of about 25 tokens, some of over a hundred."""
+    generator, now, result = random.Random(seed), 0.0, []
     for _ in range(number):
-        now += chance.expovariate(rate)
-        found.append((now, min(118, max(4, round(chance.lognormvariate(3.0, 0.6))))))
-    return found
+        now += generator.expovariate(rate)
+        result.append((now, min(118, max(4, round(generator.lognormvariate(3.0, 0.6))))))
+    return result

@@ -1,4 +1,4 @@
-"""MicroBatcher: when a batch closes, why, and what it holds."""
+"""MicroBatcher: when a batch closes, why, and which entries it has."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LATER = Demand(math.inf)
 NOW = Demand(-math.inf)
 
 
-def test_nothing_waits_nothing_is_due() -> None:
+def test_an_empty_batcher_is_not_due() -> None:
     batcher = MicroBatcher(2, 100)
     assert len(batcher) == 0
     assert batcher.due(1e9, NOW) is None
 
 
-def test_closes_on_records() -> None:
+def test_a_batch_closes_at_its_most_records() -> None:
     batcher = MicroBatcher(2, 100)
     batcher.add(item(0), 1, now=0.0)
     assert batcher.due(0.5, LATER) is None
@@ -31,7 +31,7 @@ def test_closes_on_records() -> None:
     assert batcher.due(0.5, LATER) == "records"
 
 
-def test_closes_on_tokens() -> None:
+def test_a_batch_closes_at_its_most_tokens() -> None:
     batcher = MicroBatcher(10, 100)
     batcher.add(item(0), 60, now=0.0)
     assert batcher.due(0.0, LATER) is None
@@ -39,14 +39,14 @@ def test_closes_on_tokens() -> None:
     assert batcher.due(0.0, LATER) == "tokens"
 
 
-def test_closes_when_the_model_wants_it() -> None:
+def test_a_batch_closes_when_the_model_needs_it() -> None:
     batcher = MicroBatcher(10, 100)
     batcher.add(item(0), 1, now=5.0)
     assert batcher.due(5.999, Demand(6.0)) is None
     assert batcher.due(6.0, Demand(6.0)) == "ready"
 
 
-def test_closes_on_what_the_latency_goal_allows_and_holds_no_more() -> None:
+def test_a_batch_closes_at_the_tokens_of_the_latency_goal() -> None:
     batcher = MicroBatcher(10, 100)
     tight = Demand(math.inf, most_tokens=25.5)
     for offset in range(3):
@@ -57,7 +57,7 @@ def test_closes_on_what_the_latency_goal_allows_and_holds_no_more() -> None:
     assert (len(batch), batch.tokens, batcher.tokens) == (2, 20, 10)
 
 
-def test_a_batch_holds_what_fits_and_the_rest_waits() -> None:
+def test_entries_that_do_not_fit_a_batch_keep_waiting() -> None:
     batcher = MicroBatcher(10, 100)
     for offset, tokens in enumerate((70, 20, 20)):
         batcher.add(item(offset), tokens, now=float(offset))
@@ -68,7 +68,7 @@ def test_a_batch_holds_what_fits_and_the_rest_waits() -> None:
     assert batcher.due(9.0, LATER) is None
 
 
-def test_one_entry_above_the_token_bound_goes_alone() -> None:
+def test_an_entry_above_the_token_limit_has_its_own_batch() -> None:
     batcher = MicroBatcher(10, 100)
     batcher.add(item(0), 500, now=0.0)
     batcher.add(item(1), 1, now=0.0)
@@ -76,16 +76,16 @@ def test_one_entry_above_the_token_bound_goes_alone() -> None:
     assert len(batcher) == 1
 
 
-def test_discard_takes_one_partitions_entries_and_keeps_the_others_order() -> None:
+def test_discard_removes_one_partitions_entries_and_keeps_the_order() -> None:
     batcher = MicroBatcher(10, 100)
     for offset in range(4):
         batcher.add(item(offset, partition=offset % 2), 10, now=0.0)
-    gone = batcher.discard([Partition("in", 1)])
-    assert [e.record.ref.offset for e in gone] == [1, 3]
+    discarded = batcher.discard([Partition("in", 1)])
+    assert [e.record.ref.offset for e in discarded] == [1, 3]
     assert [e.record.ref.offset for e in batcher.take("ready", 0.0).entries] == [0, 2]
 
 
-def test_discard_of_everything_forgets_its_tokens() -> None:
+def test_discarding_everything_resets_the_tokens() -> None:
     batcher = MicroBatcher(10, 100)
     batcher.add(item(0), 90, now=0.0)
     assert len(batcher.discard()) == 1
@@ -98,10 +98,10 @@ def test_discard_of_everything_forgets_its_tokens() -> None:
     st.integers(1, 10),
     st.integers(1, 150),
 )
-def test_every_entry_comes_out_once_in_order_within_the_bounds(
+def test_every_entry_is_returned_once_in_order_within_the_limits(
     sizes: list[int], max_records: int, max_tokens: int
 ) -> None:
-    """Draining gives back exactly what was added, in poll order, in batches that keep the bounds."""
+    """Draining returns exactly the added entries, in poll order, in batches within the limits."""
     batcher = MicroBatcher(max_records, max_tokens)
     for offset, tokens in enumerate(sizes):
         batcher.add(item(offset), tokens, now=0.0)
@@ -115,12 +115,12 @@ def test_every_entry_comes_out_once_in_order_within_the_bounds(
     assert seen == list(range(len(sizes)))
 
 
-def test_a_batch_is_as_long_as_it_has_records() -> None:
+def test_the_length_of_a_batch_is_its_number_of_records() -> None:
     batch = MicroBatch((item(0), invalid(1)), "ready", 0.0, 0.0)
     assert len(batch) == 2
 
 
-def test_what_is_on_hold_gets_into_no_batch() -> None:
+def test_entries_on_hold_are_in_no_batch() -> None:
     batcher = MicroBatcher(2, 100)
     batcher.add(item(0), 1, now=0.0)
     for offset in range(1, 4):
@@ -135,7 +135,7 @@ def test_what_is_on_hold_gets_into_no_batch() -> None:
     assert [entry.record.ref.offset for entry in batcher.take("records", 0.0).entries] == [1, 2]
 
 
-def test_one_that_is_not_on_hold_lets_those_before_it_go() -> None:
+def test_an_entry_without_hold_releases_those_before_it() -> None:
     batcher = MicroBatcher(10, 100)
     batcher.add(invalid(0), 0, now=0.0, hold=True)
     batcher.add(item(1), 1, now=0.0)
@@ -144,8 +144,8 @@ def test_one_that_is_not_on_hold_lets_those_before_it_go() -> None:
     assert (batcher.ready, batcher.held) == (2, 1)
 
 
-def test_what_is_on_hold_can_be_discarded() -> None:
-    """Of one partition, of all; what is left stays as it was, ready or on hold."""
+def test_entries_on_hold_can_be_discarded() -> None:
+    """Those of one partition, or all; the other entries stay ready or on hold."""
     batcher = MicroBatcher(10, 100)
     batcher.add(item(0), 1, now=0.0)
     batcher.add(item(0, partition=1), 1, now=0.0)

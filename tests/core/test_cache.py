@@ -1,4 +1,4 @@
-"""PredictionCache: what was said is said again, word for word, within a bound of memory."""
+"""PredictionCache: predictions are returned unchanged, within a limit of memory."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from worker.core.cache import PredictionCache
 from worker.core.records import Prediction
 
 
-def said(number: int, labels: int = 2) -> Prediction:
-    """A prediction that shares no object with another's."""
+def prediction(number: int, labels: int = 2) -> Prediction:
+    """Return a prediction that shares no object with another."""
     return Prediction(tuple(number + n + 0.5 for n in range(labels)), 300 + number, truncated=False)
 
 
-def keep(cache: PredictionCache, *numbers: int) -> None:
+def store(cache: PredictionCache, *numbers: int) -> None:
     for number in numbers:
-        cache.put(cache.key(f"text {number}"), said(number))
+        cache.put(cache.key(f"text {number}"), prediction(number))
 
 
-def known(cache: PredictionCache, *numbers: int) -> list[int]:
+def cached(cache: PredictionCache, *numbers: int) -> list[int]:
     return [n for n in numbers if cache.get(cache.key(f"text {n}"))]
 
 
-def test_what_was_put_comes_back_and_nothing_else() -> None:
+def test_only_stored_predictions_are_returned() -> None:
     cache = PredictionCache(10_000)
     long = Prediction((0.25, 0.75), 512, truncated=True)
     cache.put(cache.key("a text"), long)
@@ -35,69 +35,71 @@ def test_what_was_put_comes_back_and_nothing_else() -> None:
         assert cache.get(cache.key(other)) is None
 
 
-def test_a_key_is_as_long_for_a_megabyte_and_says_nothing_to_another_cache() -> None:
-    one, other = PredictionCache(10_000), PredictionCache(10_000)
-    assert len(one.key("")) == len(one.key("x" * 1_000_000)) == 16
-    assert one.key("a text") != other.key("a text")
+def test_keys_have_one_length_and_differ_between_caches() -> None:
+    cache, other = PredictionCache(10_000), PredictionCache(10_000)
+    assert len(cache.key("")) == len(cache.key("x" * 1_000_000)) == 16
+    assert cache.key("a text") != other.key("a text")
 
 
-def room(cache: PredictionCache) -> int:
-    """How many texts fill it: the last of them made others go."""
+def capacity(cache: PredictionCache) -> int:
+    """Return how many texts fill the cache: the next one makes it drop entries."""
     put = 0
     while len(cache) == put:
-        keep(cache, put)
+        store(cache, put)
         put += 1
     return put - 1
 
 
-def test_what_was_used_within_half_a_cache_of_texts_stays() -> None:
+def test_entries_used_within_half_a_cache_of_texts_stay() -> None:
     cache = PredictionCache(10_000)
-    full = room(cache)
+    full = capacity(cache)
     half = full // 2
-    assert known(cache, *range(full + 1)) == list(range(half, full + 1))
+    assert cached(cache, *range(full + 1)) == list(range(half, full + 1))
     cache = PredictionCache(10_000)
     for number in range(10 * full):
-        keep(cache, number)
+        store(cache, number)
         if number % (half - 1) == 0:
-            assert known(cache, 0) == [0]  # however long ago it came, as it is asked for
-    assert known(cache, 1) == []
+            assert cached(cache, 0) == [0]  # used in each round, so never dropped
+    assert cached(cache, 1) == []
 
 
-def test_putting_twice_is_counted_once() -> None:
+def test_storing_a_text_twice_counts_once() -> None:
     cache = PredictionCache(10_000)
-    keep(cache, 1)
+    store(cache, 1)
     before = cache.size
-    keep(cache, 1)
+    store(cache, 1)
     assert (cache.size, len(cache)) == (before, 1)
 
 
 @given(st.lists(st.integers(0, 60), max_size=200), st.integers(100, 20_000))
-def test_the_bound_holds_and_the_last_one_is_there(numbers: list[int], max_bytes: int) -> None:
-    """Whatever comes in whatever order; what has no room for two entries keeps none."""
-    one = PredictionCache(10**9)
-    keep(one, 1)
-    entry = one.size
+def test_the_size_is_limited_and_the_last_entry_is_cached(
+    numbers: list[int], max_bytes: int
+) -> None:
+    """For any texts in any order; a cache without room for two entries stores none."""
+    cache = PredictionCache(10**9)
+    store(cache, 1)
+    entry = cache.size
     cache = PredictionCache(max_bytes)
     for number in numbers:
-        keep(cache, number)
+        store(cache, number)
         assert cache.size <= max_bytes
-        assert known(cache, number) == ([number] if max_bytes >= 2 * entry else [])
-    held = known(cache, *range(61))
+        assert cached(cache, number) == ([number] if max_bytes >= 2 * entry else [])
+    held = cached(cache, *range(61))
     assert len(held) == len(cache)
     fresh = PredictionCache(10**9)
-    keep(fresh, *held)
+    store(fresh, *held)
     assert cache.size == fresh.size
 
 
 @pytest.mark.parametrize("labels", [2, 28])
-def test_its_size_is_no_less_than_what_the_interpreter_allocates(labels: int) -> None:
-    """Most when its tables have just grown, by a text; and then nearly to the byte."""
+def test_the_size_is_an_upper_bound_of_the_allocated_memory(labels: int) -> None:
+    """Just after the tables grew, the bound is nearly exact."""
     cache = PredictionCache(10**9)
-    answers = [said(number, labels) for number in range(1_400)]
+    predictions = [prediction(number, labels) for number in range(1_400)]
     shares = {}
     tracemalloc.start()
-    for number, answer in enumerate(answers, start=1):
-        cache.put(cache.key(f"text {number}"), answer)
+    for number, entry in enumerate(predictions, start=1):
+        cache.put(cache.key(f"text {number}"), entry)
         if number in (1_365, 1_366, 1_400):
             shares[number] = tracemalloc.get_traced_memory()[0] / cache.size
     tracemalloc.stop()

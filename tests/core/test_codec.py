@@ -1,4 +1,4 @@
-"""Decoder and Encoder: every kind of bad input has its own reason; outcomes keep what they must."""
+"""Decoder and Encoder: unreadable input has a reason, and outcomes keep the record's data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from worker.core.records import (
     Trace,
     WorkItem,
 )
-from worker.core.terms import Terms
+from worker.core.topic_limits import TopicLimits
 from worker.settings import InputSettings, OutputSettings
 
 R = DeadLetterReason
@@ -65,11 +65,11 @@ def decode(value: bytes | None, **settings: object) -> WorkItem | InvalidRecord:
         (b'{"text":"\\u200b \\u202e\\ufeff"}', R.EMPTY_TEXT),
     ],
 )
-def test_every_kind_of_bad_input_has_its_reason(value: bytes | None, reason: R) -> None:
-    found = decode(value)
-    assert isinstance(found, InvalidRecord)
-    assert found.reason is reason
-    assert found.message
+def test_each_kind_of_unreadable_input_has_its_reason(value: bytes | None, reason: R) -> None:
+    decoded = decode(value)
+    assert isinstance(decoded, InvalidRecord)
+    assert decoded.reason is reason
+    assert decoded.message
 
 
 AVRO = b"\x00\x00\x00\x00\x07\x0apost!"
@@ -89,71 +89,73 @@ BY_HEADER = (("__value_schema_id", b"\x01" + GLUE_ID.bytes),)
         (b"\x0apost!", BY_HEADER, str(GLUE_ID)),
     ],
 )
-def test_a_value_that_a_registrys_serializer_framed_is_named_with_its_schema(
+def test_a_value_framed_by_a_registrys_serializer_names_its_schema(
     value: bytes, headers: Headers, schema: str
 ) -> None:
-    found = Decoder(InputSettings()).decode(raw(0, value, headers=headers))
-    assert isinstance(found, InvalidRecord)
-    assert found.reason is R.SCHEMA_FRAMED
-    assert f"schema {schema}:" in found.message
+    decoded = Decoder(InputSettings()).decode(raw(0, value, headers=headers))
+    assert isinstance(decoded, InvalidRecord)
+    assert decoded.reason is R.SCHEMA_FRAMED
+    assert f"schema {schema}:" in decoded.message
 
 
-def test_a_frame_is_no_text_although_it_is_utf8() -> None:
-    found = decode(AVRO, format="text")
-    assert isinstance(found, InvalidRecord)
-    assert found.reason is R.SCHEMA_FRAMED
+def test_a_framed_value_is_not_text_even_if_it_is_utf8() -> None:
+    decoded = decode(AVRO, format="text")
+    assert isinstance(decoded, InvalidRecord)
+    assert decoded.reason is R.SCHEMA_FRAMED
 
 
 @pytest.mark.parametrize(
     ("value", "headers", "reason"),
     [
-        (b"\x00\x00\x00\x07", (), R.NOT_JSON),  # too short for a schema's id
+        (b"\x00\x00\x00\x07", (), R.NOT_JSON),  # too short for the id of a schema
         (b"\x00\xff\xff\xff\xff{}", (), R.NOT_UTF8),  # ids are positive
         (b"\x03\x01" + GLUE_ID.bytes + b"x", (), R.NOT_UTF8),
         (b"\x03\x00" + GLUE_ID.bytes[:-2], (), R.NOT_UTF8),
         (b"{", (("__value_schema_id", b"\x01short"),), R.NOT_JSON),
         (b"{", (("__value_schema_id", None),), R.NOT_JSON),
-        (b"[]", BY_HEADER, R.NOT_AN_OBJECT),  # JSON is read, whatever a header says
+        (b"[]", BY_HEADER, R.NOT_AN_OBJECT),  # valid JSON is read in spite of the header
     ],
 )
-def test_what_only_looks_like_a_frame_has_its_own_reason(
+def test_a_value_that_resembles_a_frame_has_its_own_reason(
     value: bytes, headers: Headers, reason: R
 ) -> None:
-    found = Decoder(InputSettings()).decode(raw(0, value, headers=headers))
-    assert isinstance(found, InvalidRecord)
-    assert found.reason is reason
+    decoded = Decoder(InputSettings()).decode(raw(0, value, headers=headers))
+    assert isinstance(decoded, InvalidRecord)
+    assert decoded.reason is reason
 
 
-def test_json_behind_a_schema_header_is_read() -> None:
-    found = Decoder(InputSettings()).decode(raw(0, headers=BY_HEADER))
-    assert isinstance(found, WorkItem)
+def test_json_with_a_schema_header_is_read() -> None:
+    decoded = Decoder(InputSettings()).decode(raw(0, headers=BY_HEADER))
+    assert isinstance(decoded, WorkItem)
 
 
-def test_a_value_over_the_bound_is_too_large() -> None:
-    found = decode(b'{"text":"hello"}', max_bytes=15)
-    assert isinstance(found, InvalidRecord)
-    assert found.reason is R.TOO_LARGE
+def test_a_value_above_the_limit_is_too_large() -> None:
+    decoded = decode(b'{"text":"hello"}', max_bytes=15)
+    assert isinstance(decoded, InvalidRecord)
+    assert decoded.reason is R.TOO_LARGE
     assert isinstance(decode(b'{"text":"hello"}', max_bytes=16), WorkItem)
 
 
 @pytest.mark.parametrize("value", [b'{"text":"whole, beside a huge key"}', b" " * 9, None])
 def test_a_record_that_was_not_read_whole_is_too_large(value: bytes | None) -> None:
     cut = Cut(record_bytes=70_000_000, limit=64_000_000, value_bytes=40, complete=False)
-    found = Decoder(InputSettings()).decode(dataclasses.replace(raw(7, value), cut=cut))
-    assert isinstance(found, InvalidRecord)
-    assert found.reason is R.TOO_LARGE
-    assert "70000000 bytes, max_inflight_bytes is 64000000" in found.message
+    decoded = Decoder(InputSettings()).decode(dataclasses.replace(raw(7, value), cut=cut))
+    assert isinstance(decoded, InvalidRecord)
+    assert decoded.reason is R.TOO_LARGE
+    assert "70000000 bytes, max_inflight_bytes is 64000000" in decoded.message
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_a_dead_letter_tells_what_was_not_read(complete: bool) -> None:
+def test_a_dead_letter_states_the_size_of_a_cut_value(complete: bool) -> None:
     cut = Cut(record_bytes=70_000_000, limit=64_000_000, value_bytes=69_000_000, complete=complete)
     record = dataclasses.replace(raw(7, b"the beginning"), cut=cut)
     encoded = encode(DeadLettered(record, R.TOO_LARGE, "big"))
-    told = DeadLetter.model_validate_json(dict(encoded.headers)[DEAD_LETTER_HEADER] or b"")
+    letter_context = DeadLetter.model_validate_json(
+        dict(encoded.headers)[DEAD_LETTER_HEADER] or b""
+    )
     assert encoded.value == b"the beginning"
-    assert (told.value_state, told.value_bytes) == (ValueState.CUT, 69_000_000)
-    assert told.complete is complete
+    assert (letter_context.value_state, letter_context.value_bytes) == (ValueState.CUT, 69_000_000)
+    assert letter_context.complete is complete
 
 
 @pytest.mark.parametrize(
@@ -167,17 +169,17 @@ def test_a_dead_letter_tells_what_was_not_read(complete: bool) -> None:
         (b'{"text":"a","n":1e999}', "a"),
     ],
 )
-def test_odd_but_legal_input_is_read(value: bytes, text: str) -> None:
-    found = decode(value)
-    assert isinstance(found, WorkItem)
-    assert found.text == text
+def test_unusual_valid_input_is_read(value: bytes, text: str) -> None:
+    decoded = decode(value)
+    assert isinstance(decoded, WorkItem)
+    assert decoded.text == text
 
 
 def test_paths_walk_objects_and_arrays() -> None:
     value = json.dumps({"post": {"bodies": [{"t": "deep"}], "key": 7}}).encode()
-    found = decode(value, text_path="post.bodies.0.t", id_path="post.key")
-    assert isinstance(found, WorkItem)
-    assert (found.text, found.message_id) == ("deep", "7")
+    decoded = decode(value, text_path="post.bodies.0.t", id_path="post.key")
+    assert isinstance(decoded, WorkItem)
+    assert (decoded.text, decoded.message_id) == ("deep", "7")
     for path in ("post.bodies.1.t", "post.bodies.x", "post.key.more", "post.nothing"):
         missing = decode(value, text_path=path)
         assert isinstance(missing, InvalidRecord)
@@ -195,16 +197,16 @@ def test_paths_walk_objects_and_arrays() -> None:
         ('"\\ud800"', "?"),
     ],
 )
-def test_the_producers_id_is_optional(member: str, message_id: str | None) -> None:
-    found = decode(b'{"text":"t","id":%s}' % member.encode())
-    assert isinstance(found, WorkItem)
-    assert found.message_id == message_id
+def test_the_message_id_is_optional(member: str, message_id: str | None) -> None:
+    decoded = decode(b'{"text":"t","id":%s}' % member.encode())
+    assert isinstance(decoded, WorkItem)
+    assert decoded.message_id == message_id
 
 
-def test_plain_text_is_taken_whole() -> None:
-    found = decode(b'{"text":"x"}', format="text")
-    assert isinstance(found, WorkItem)
-    assert (found.text, found.payload) == ('{"text":"x"}', None)
+def test_plain_text_is_read_whole() -> None:
+    decoded = decode(b'{"text":"x"}', format="text")
+    assert isinstance(decoded, WorkItem)
+    assert (decoded.text, decoded.payload) == ('{"text":"x"}', None)
     blank = decode(b" \n", format="text")
     assert isinstance(blank, InvalidRecord)
     assert blank.reason is R.EMPTY_TEXT
@@ -216,7 +218,7 @@ def test_decoding_never_raises(value: bytes) -> None:
         assert isinstance(decode(value, **settings), WorkItem | InvalidRecord)  # type: ignore[arg-type]
 
 
-def test_token_estimates_grow_with_the_bytes() -> None:
+def test_token_estimates_grow_with_the_number_of_bytes() -> None:
     assert estimate_tokens("") == 2
     assert estimate_tokens("a" * 400) == 102
     assert estimate_tokens("\ud800") == 2
@@ -239,8 +241,8 @@ def encode(
         OutputSettings(**settings),  # type: ignore[arg-type]
         CARD,
         version="1.2.3",
-        terms=Terms(max_bytes=result_limit),
-        dead_letter_terms=Terms(max_bytes=dead_letter_limit),
+        limits=TopicLimits(max_bytes=result_limit),
+        dead_letter_limits=TopicLimits(max_bytes=dead_letter_limit),
     )
     return encoder.encode(outcome, now_ms=1_700_000_000_500, now=2.0, trace=trace)
 
@@ -251,7 +253,7 @@ def classified(value: bytes = b'{"text":"hi","id":"m1"}', **record: object) -> C
     return Classified(item, PREDICTION)
 
 
-def test_a_result_says_everything() -> None:
+def test_a_result_has_all_members() -> None:
     encoded = encode(classified(key=b"k", headers=(("trace", b"1"),)))
     result = Classification.model_validate_json(encoded.value)
     assert (result.label, result.score, result.message_id) == ("POSITIVE", 0.75, "m1")
@@ -270,14 +272,18 @@ def test_a_result_says_everything() -> None:
     st.none() | st.text(st.characters(exclude_categories=["Cs"])),
     st.integers(0, 2**41),
 )
-def test_a_result_is_what_the_contract_writes(
+def test_a_result_equals_the_output_of_the_contracts_models(
     probabilities: list[float], message_id: str | None, now_ms: int
 ) -> None:
-    """The encoder writes it from plain values: read by the models, it must come out the same."""
+    """The encoder builds it of plain values; parsed and written by the models, it is the same."""
     item = WorkItem(raw(7, b"{}"), "text", message_id, {})
     outcome = Classified(item, Prediction(tuple(probabilities), 9, truncated=True))
     encoded = Encoder(
-        OutputSettings(), CARD, version="1", terms=Terms(max_bytes=9999), dead_letter_terms=Terms()
+        OutputSettings(),
+        CARD,
+        version="1",
+        limits=TopicLimits(max_bytes=9999),
+        dead_letter_limits=TopicLimits(),
     )
     value = encoded.encode(outcome, now_ms=now_ms, now=item.record.polled_at + 0.5).value
     result = Classification.model_validate_json(value)
@@ -287,7 +293,7 @@ def test_a_result_is_what_the_contract_writes(
     assert result.id == str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
-def test_the_id_is_that_of_coordinates_and_model() -> None:
+def test_the_id_depends_on_coordinates_and_model() -> None:
     first = result_id(raw(1, b"one"), CARD.weights_sha256)
     assert uuid.UUID(first).version == 5
     assert first == result_id(raw(1, b"other", epoch=9), CARD.weights_sha256)
@@ -300,7 +306,7 @@ def test_the_id_is_that_of_coordinates_and_model() -> None:
     assert len(others) == 3
 
 
-def test_enriching_leaves_the_producers_bytes_alone() -> None:
+def test_enriching_keeps_the_producers_bytes() -> None:
     body = b'{"n":1.10, "big":12345678901234567890123, "text":"hi", "n":2 }\n'
     encoded = encode(classified(body), mode="enrich")
     assert encoded.value.startswith(body.strip()[:-1])
@@ -322,7 +328,7 @@ def test_enriching_twice_with_a_number_beyond_floats_stays_json() -> None:
     assert json.loads(encoded.value)["classification"]["label"] == "POSITIVE"
 
 
-def test_a_header_that_is_null_is_no_empty_one() -> None:
+def test_null_and_empty_headers_differ() -> None:
     came = (("a", None), ("b", b""), (SOURCE_HEADER, None), (DEAD_LETTER_HEADER, None))
     kept = [("a", None), ("b", b"")]
     record = raw(41, headers=came)
@@ -332,12 +338,12 @@ def test_a_header_that_is_null_is_no_empty_one() -> None:
     assert encode(dead).headers[:-1] == [*kept, (SOURCE_HEADER, b"in/0/41")]
 
 
-def test_own_headers_that_came_in_are_replaced() -> None:
+def test_headers_of_an_earlier_worker_are_replaced() -> None:
     came = ((SOURCE_HEADER, b"old/0/1"), (DEAD_LETTER_HEADER, b"{}"), ("x", b""))
     assert encode(classified(headers=came)).headers == [("x", b""), (SOURCE_HEADER, b"in/0/41")]
 
 
-def test_a_trace_takes_the_place_of_the_one_that_came_in_and_not_in_a_dead_letter() -> None:
+def test_a_trace_replaces_the_records_in_results_but_not_in_dead_letters() -> None:
     came = (("traceparent", b"old"), ("x", b""), ("tracestate", b"a=b"))
     trace = Trace("ab", b"new")
     result = encode(classified(headers=came), trace=trace)
@@ -352,7 +358,7 @@ def context(encoded: Encoded) -> DeadLetter:
     return DeadLetter.model_validate_json(dict(encoded.headers)[DEAD_LETTER_HEADER])
 
 
-def test_a_dead_letter_keeps_the_original_and_says_why() -> None:
+def test_a_dead_letter_has_the_original_and_the_reason() -> None:
     record = raw(7, b"\xff\x00", key=b"k", headers=(("h", b"v"),))
     encoded = encode(DeadLettered(record, R.MODEL_FAILED, "ValueError", "ab12", attempt=2))
     letter = context(encoded)
@@ -369,7 +375,7 @@ def test_a_dead_letter_keeps_the_original_and_says_why() -> None:
     assert encoded.reason is R.MODEL_FAILED
 
 
-def test_a_null_value_is_told_from_an_empty_one() -> None:
+def test_null_and_empty_values_differ() -> None:
     null = encode(DeadLettered(raw(0, None), R.NULL_VALUE, "none"))
     empty = encode(DeadLettered(raw(0, b""), R.NOT_JSON, "empty"))
     assert null.value == empty.value == b""
@@ -377,7 +383,7 @@ def test_a_null_value_is_told_from_an_empty_one() -> None:
     assert context(empty).value_state is ValueState.WHOLE
 
 
-def test_a_dead_letter_is_cut_to_what_the_topic_takes() -> None:
+def test_a_dead_letter_is_cut_to_the_topics_limit() -> None:
     encoded = encode(DeadLettered(raw(0, b"x" * 9000), R.TOO_LARGE, "big"), dead_letter_limit=5000)
     letter = context(encoded)
     assert (letter.value_state, letter.value_bytes) == (ValueState.CUT, 9000)
@@ -386,26 +392,26 @@ def test_a_dead_letter_is_cut_to_what_the_topic_takes() -> None:
     assert sent < 5000
 
 
-def test_headers_and_keys_that_fill_the_topics_bound_are_left_out() -> None:
-    """Otherwise the broker would refuse the dead letter, and the worker would stop on it for ever."""
+def test_headers_and_keys_beyond_the_topics_limit_are_dropped() -> None:
+    """Otherwise the broker would refuse the dead letter, and the worker would always stop at it."""
     heavy = (("h", b"x" * 6000),)
-    some = encode(
+    partial = encode(
         DeadLettered(raw(0, b"value", key=b"k", headers=heavy), R.TOO_LARGE, "big"),
         dead_letter_limit=5000,
     )
-    assert (some.key, some.value) == (b"k", b"value")
-    assert [name for name, _ in some.headers] == [SOURCE_HEADER, DEAD_LETTER_HEADER]
+    assert (partial.key, partial.value) == (b"k", b"value")
+    assert [name for name, _ in partial.headers] == [SOURCE_HEADER, DEAD_LETTER_HEADER]
     none = encode(
         DeadLettered(raw(0, b"value", key=b"k" * 6000, headers=heavy), R.TOO_LARGE, "big"),
         dead_letter_limit=5000,
     )
     assert (none.key, none.value) == (None, b"value")
-    assert not context(some).complete
+    assert not context(partial).complete
     assert not context(none).complete
 
 
 @pytest.mark.parametrize(("ahead_ms", "kept"), [(3_000_000, True), (4_000_000, False)])
-def test_a_timestamp_that_a_broker_would_refuse_becomes_now(ahead_ms: int, kept: bool) -> None:
+def test_a_timestamp_that_the_broker_would_refuse_becomes_now(ahead_ms: int, kept: bool) -> None:
     now = 1_700_000_000_500
     record = dataclasses.replace(raw(0, b"\xff"), timestamp_ms=now + ahead_ms)
     encoded = encode(DeadLettered(record, R.NOT_UTF8, "x"))

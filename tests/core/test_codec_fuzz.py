@@ -1,4 +1,4 @@
-"""A hundred thousand generated records: a text or a reason, never a crash, nothing changed."""
+"""A hundred thousand generated records: each gives a text or a reason, and none an exception."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.records import CARD, raw
 from worker.core.decoder import Decoder
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder
 from worker.core.records import Classified, DeadLettered, InvalidRecord, Prediction
-from worker.core.terms import Terms
+from worker.core.topic_limits import TopicLimits
 from worker.settings import InputSettings, OutputSettings
 
 NUMBER = 100_000
@@ -27,8 +27,8 @@ def test_every_generated_record_is_a_text_or_a_dead_letter(seed: int) -> None:
         OutputSettings(mode="enrich"),
         CARD,
         version="1",
-        terms=Terms(max_bytes=10**6),
-        dead_letter_terms=Terms(max_bytes=10**6),
+        limits=TopicLimits(max_bytes=10**6),
+        dead_letter_limits=TopicLimits(max_bytes=10**6),
     )
     fates: Counter[str] = Counter()
     for offset, value in enumerate(records(seed, NUMBER)):

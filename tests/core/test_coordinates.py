@@ -1,4 +1,4 @@
-"""Source coordinates: written and read back; what is no coordinates is refused."""
+"""Source coordinates: they are parsed as written, and other values are rejected."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ offsets = st.integers(0, 2**63 - 1)
 
 
 @given(topics, partitions, offsets)
-def test_coordinates_survive_the_header(topic: str, partition: int, offset: int) -> None:
-    """What was written is read back, for every name and number that Kafka takes."""
+def test_coordinates_are_parsed_as_written(topic: str, partition: int, offset: int) -> None:
+    """For every name and number that Kafka allows."""
     assert parse_source(format_source(topic, partition, offset)) == (topic, partition, offset)
 
 
 @given(st.binary(max_size=80))
-def test_no_bytes_break_the_parser(value: bytes) -> None:
-    """Any value is coordinates or None, never an exception."""
-    found = parse_source(value)
-    assert found is None or (found[1] >= 0 and found[2] >= 0)
+def test_the_parser_raises_for_no_value(value: bytes) -> None:
+    """Any value gives coordinates or None."""
+    parsed = parse_source(value)
+    assert parsed is None or (parsed[1] >= 0 and parsed[2] >= 0)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,6 @@ def test_no_bytes_break_the_parser(value: bytes) -> None:
         b"topic/" + b"9" * 5_000 + b"/1",
     ],
 )
-def test_garbled_coordinates_are_none(value: bytes) -> None:
-    """Nothing is guessed from a value of another form."""
+def test_malformed_coordinates_are_none(value: bytes) -> None:
+    """The parser does not guess coordinates from a value of another form."""
     assert parse_source(value) is None

@@ -12,8 +12,3 @@ from worker.core.counted import counted
 )
 def test_the_noun_agrees_with_the_number(number: int, text: str) -> None:
     assert counted(number, "partition") == text
-
-
-def test_an_irregular_plural_is_given() -> None:
-    assert counted(2, "copy", "copies") == "2 copies"
-    assert counted(1, "copy", "copies") == "1 copy"

@@ -1,4 +1,4 @@
-"""One table decides what is done about an error."""
+"""Faults: how errors are handled, and when the circuit breaker opens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.errors import BrokerAway, CircuitOpen, ModelUnavailable, OutOfMemory
 
 
 @pytest.mark.parametrize(
-    ("error", "records", "answer"),
+    ("error", "records", "expected"),
     [
         (BrokerAway("gone"), 0, Disposition.RETRY),
         (BrokerAway("gone"), 8, Disposition.RETRY),
@@ -37,16 +37,18 @@ from worker.errors import BrokerAway, CircuitOpen, ModelUnavailable, OutOfMemory
         (ValueError("alone"), 1, Disposition.DEAD_LETTER),
     ],
 )
-def test_the_table(error: BaseException, records: int, answer: Disposition) -> None:
-    assert disposition(error, records=records) is answer
+def test_the_disposition_of_each_error(
+    error: BaseException, records: int, expected: Disposition
+) -> None:
+    assert disposition(error, records=records) is expected
 
 
 @given(st.integers(0, 40), st.sets(st.integers(0, 39)))
-def test_culprits_stand_alone_and_their_mates_get_results(size: int, bad: set[int]) -> None:
-    def run(some: list[int]) -> list[int]:
-        if bad & set(some):
+def test_failing_items_are_isolated_and_the_others_get_results(size: int, bad: set[int]) -> None:
+    def run(items: list[int]) -> list[int]:
+        if bad & set(items):
             raise ValueError("poison")
-        return [n * 10 for n in some]
+        return [n * 10 for n in items]
 
     results = isolate(list(range(size)), run)  # type: ignore[arg-type]
     assert len(results) == size
@@ -58,20 +60,20 @@ def test_culprits_stand_alone_and_their_mates_get_results(size: int, bad: set[in
             assert result == n * 10
 
 
-def test_a_passing_fault_spares_the_record() -> None:
+def test_a_temporary_fault_does_not_fail_the_record() -> None:
     calls = []
 
-    def run(some: list[str]) -> list[str]:
-        calls.append(some)
+    def run(items: list[str]) -> list[str]:
+        calls.append(items)
         if len(calls) == 1:
             raise MemoryError
-        return some
+        return items
 
     assert isolate(["a"], run) == ["a"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("error", [ModelUnavailable("gone"), BrokerAway("away")])
-def test_what_no_record_is_guilty_of_is_raised(error: Exception) -> None:
+def test_an_error_that_no_record_causes_is_raised(error: Exception) -> None:
     def run(_: object) -> list[str]:
         raise error
 
@@ -79,7 +81,7 @@ def test_what_no_record_is_guilty_of_is_raised(error: Exception) -> None:
         isolate(["a", "b"], run)
 
 
-def test_a_worse_fault_on_the_second_try_is_raised() -> None:
+def test_a_fatal_error_on_the_second_try_is_raised() -> None:
     errors = iter([ValueError("first"), ModelUnavailable("then")])
 
     def run(_: object) -> list[str]:
@@ -89,7 +91,7 @@ def test_a_worse_fault_on_the_second_try_is_raised() -> None:
         isolate(["a"], run)
 
 
-def test_the_breaker_opens_on_failures_in_a_row() -> None:
+def test_the_breaker_opens_on_consecutive_failures() -> None:
     breaker = CircuitBreaker(3, ratio=1.0)
     for failed in (True, True, False, True, True):
         breaker.note(failed=failed)
@@ -98,7 +100,7 @@ def test_the_breaker_opens_on_failures_in_a_row() -> None:
 
 
 def test_the_breaker_opens_on_a_share_of_the_last_thousand() -> None:
-    """Every other record: never two in a row. It opens once the share is certain, not before."""
+    """Every other record fails, never two in a row. It opens as soon as the share is certain."""
     breaker = CircuitBreaker(100, ratio=0.2)
     for n in range(400):
         breaker.note(failed=n % 2 == 0)
@@ -106,7 +108,7 @@ def test_the_breaker_opens_on_a_share_of_the_last_thousand() -> None:
         breaker.note(failed=True)
 
 
-def test_the_breaker_forgets_what_lies_a_thousand_records_back() -> None:
+def test_the_breaker_forgets_failures_a_thousand_records_ago() -> None:
     breaker = CircuitBreaker(1_000, ratio=0.3)
     for n in range(10_000):
         breaker.note(failed=n % 1_000 < 300)
@@ -117,18 +119,18 @@ def test_the_breaker_forgets_what_lies_a_thousand_records_back() -> None:
 
 
 @given(st.lists(st.booleans(), max_size=2_000))
-def test_a_ratio_of_one_leaves_it_to_the_row(fates: list[bool]) -> None:
+def test_a_ratio_of_one_disables_the_share(failures: list[bool]) -> None:
     breaker = CircuitBreaker(5_000, ratio=1.0)
     opened = None
     try:
-        for failed in fates:
+        for failed in failures:
             breaker.note(failed=failed)
     except CircuitOpen as error:
         opened = error
-    assert opened is None, f"{sum(fates)} of {len(fates)}"
+    assert opened is None, f"{sum(failures)} of {len(failures)}"
 
 
-def test_backoff_grows_and_is_bounded() -> None:
+def test_backoff_grows_up_to_its_limit() -> None:
     assert all(0 <= backoff(attempt) <= 10.0 for attempt in range(200))
     assert max(backoff(0) for _ in range(200)) <= 0.1
     assert max(backoff(30) for _ in range(200)) > 1.0
@@ -148,7 +150,7 @@ def caught(run: Callable[[Exception], None], error: Exception) -> Exception:
     return raised.value
 
 
-def test_the_stack_hash_tells_equal_faults_from_others() -> None:
+def test_equal_faults_have_equal_stack_hashes() -> None:
     first = stack_hash(caught(fail, ValueError("about one text")))
     assert first == stack_hash(caught(fail, ValueError("about another")))
     assert first != stack_hash(caught(fail, TypeError("about one text")))

@@ -1,4 +1,4 @@
-"""The audit's ledger: each offence is found, and what proves nothing is not called one."""
+"""The audit's ledger: every broken promise is counted, and doubtful cases are not."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 
 from worker.core.audit_report import AuditReport
 from worker.core.ledger import Kind, Ledger, Scope
+from worker.core.records import Partition
 
 TOPIC = "texts.in"
+FIRST, SECOND = Partition(TOPIC, 0), Partition(TOPIC, 1)
 
 
 def ledger_of(records: int = 10, *, limit: int = 10, compacted: bool = False) -> Ledger:
-    """One partition with `records` records, judged up to `limit`, ending at 20."""
-    ledger = Ledger(TOPIC, {0: Scope(limit, 20)}, compacted=compacted)
+    """Return a ledger of one partition with some records, judged up to `limit`, ending at 20."""
+    ledger = Ledger({FIRST: Scope(limit, 20)}, compacted={TOPIC} if compacted else ())
     for offset in range(records):
-        ledger.record(0, offset)
+        ledger.record(FIRST, offset)
     return ledger
 
 
@@ -28,13 +30,13 @@ def publish(ledger: Ledger, offsets: Iterable[int], kind: Kind = "result") -> No
 
 
 def offences(report: AuditReport) -> Mapping[str, int]:
-    """The offences that were found, by number."""
+    """Return the number of each offence in the report."""
     names = ("missing", "duplicated", "reordered", "orphans")
     return {name: getattr(report, name) for name in names if getattr(report, name)}
 
 
 def test_one_outcome_each_keeps_every_promise() -> None:
-    """Results and dead letters together make up what was consumed."""
+    """Results and dead letters add up to the consumed records."""
     ledger = ledger_of()
     publish(ledger, (0, 1, 3, 4, 5, 6, 7, 9))
     publish(ledger, (2, 8), "dead_letter")
@@ -55,8 +57,8 @@ def test_a_record_without_an_outcome_is_missing() -> None:
     assert report.breaches(None) == ["missing"]
 
 
-def test_a_second_outcome_is_a_duplicate_and_not_a_disorder() -> None:
-    """After a crash the worker begins again below its highest outcome."""
+def test_a_second_outcome_is_duplicated_and_not_reordered() -> None:
+    """After a crash the worker resumes below its highest outcome."""
     ledger = ledger_of()
     publish(ledger, [0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8, 9])
     report = ledger.report()
@@ -66,17 +68,17 @@ def test_a_second_outcome_is_a_duplicate_and_not_a_disorder() -> None:
 
 
 @pytest.mark.parametrize(("allowed", "broken"), [(None, []), (1, []), (0, ["duplicated"])])
-def test_duplicates_break_the_promise_beyond_what_is_allowed(
+def test_duplicates_above_the_allowed_number_break_the_promise(
     allowed: int | None, broken: list[str]
 ) -> None:
-    """At least once allows any number, exactly once allows none."""
+    """At-least-once allows any number, exactly-once allows none."""
     ledger = ledger_of(2)
     publish(ledger, [0, 1, 1])
     assert ledger.report().breaches(allowed) == broken
 
 
 def test_a_result_and_a_dead_letter_of_one_record_are_a_duplicate() -> None:
-    """The record counts under its first outcome; only that one is told to be the first."""
+    """The record counts under its first outcome, and only that is reported as the first."""
     ledger = ledger_of(1)
     assert ledger.outcome("dead_letter", 0, 0, (TOPIC, 0, 0))
     assert not ledger.outcome("result", 0, 0, (TOPIC, 0, 0))
@@ -85,8 +87,8 @@ def test_a_result_and_a_dead_letter_of_one_record_are_a_duplicate() -> None:
     assert offences(report) == {"duplicated": 1}
 
 
-def test_two_outcomes_that_changed_places_are_reordered() -> None:
-    """The later one's coordinates are told, and what it came after."""
+def test_two_swapped_outcomes_are_reordered() -> None:
+    """The example has the late outcome's coordinates, and the offset that it follows."""
     ledger = ledger_of()
     publish(ledger, [0, 1, 2, 4, 3, 5, 6, 7, 8, 9])
     report = ledger.report()
@@ -95,12 +97,12 @@ def test_two_outcomes_that_changed_places_are_reordered() -> None:
     assert report.breaches(None) == ["reordered"]
 
 
-def test_order_is_judged_within_one_topic_and_one_partition() -> None:
-    """A dead letter after a later result, or another partition's records between, break nothing."""
-    ledger = Ledger(TOPIC, {0: Scope(9, 9), 1: Scope(9, 9)})
+def test_order_is_checked_within_one_topic_and_partition() -> None:
+    """A dead letter after a later result, or records of another partition between, are allowed."""
+    ledger = Ledger({FIRST: Scope(9, 9), SECOND: Scope(9, 9)})
     for partition in (0, 1):
         for offset in range(9):
-            ledger.record(partition, offset)
+            ledger.record(Partition(TOPIC, partition), offset)
     for at, (partition, offset) in enumerate([(0, 5), (1, 0), (0, 6), (1, 1)]):
         ledger.outcome("result", 0, at, (TOPIC, partition, offset))
     ledger.outcome("dead_letter", 0, 0, (TOPIC, 0, 2))
@@ -111,8 +113,8 @@ def test_order_is_judged_within_one_topic_and_one_partition() -> None:
 @pytest.mark.parametrize(
     "source", [None, (TOPIC, 7, 0), (TOPIC, 0, 20), (TOPIC, 0, 2**62), (TOPIC, 0, 9)]
 )
-def test_an_outcome_of_no_record_is_an_orphan(source: tuple[str, int, int] | None) -> None:
-    """No coordinates, no such partition, behind the end, or in a gap that nothing explains."""
+def test_an_outcome_without_a_record_is_an_orphan(source: tuple[str, int, int] | None) -> None:
+    """No coordinates, an unknown partition, beyond the end, or in an unexplained gap."""
     ledger = ledger_of(records=9)
     publish(ledger, range(9))
     ledger.outcome("result", 2, 33, source)
@@ -131,16 +133,16 @@ def test_an_outcome_of_no_record_is_an_orphan(source: tuple[str, int, int] | Non
         ((TOPIC, 0, 9), True, "compaction"),
     ],
 )
-def test_what_proves_nothing_is_not_judged(
+def test_doubtful_outcomes_are_not_judged(
     source: tuple[str, int, int],
     compacted: bool,
     reason: str,
 ) -> None:
-    """It is counted, with its reason, and breaks no promise."""
-    ledger = Ledger(TOPIC, {0: Scope(10, 20)}, compacted=compacted)
+    """They are counted with a reason, and break no promise."""
+    ledger = Ledger({FIRST: Scope(10, 20)}, compacted={TOPIC} if compacted else ())
     for offset in range(4, 9):
-        ledger.record(0, offset)
-    ledger.kept_from({0: 4})
+        ledger.record(FIRST, offset)
+    ledger.set_starts({FIRST: 4})
     publish(ledger, range(4, 9))
     ledger.outcome("result", 0, 99, source)
     report = ledger.report()
@@ -150,49 +152,49 @@ def test_what_proves_nothing_is_not_judged(
 
 
 def test_records_beyond_the_limit_are_pending() -> None:
-    """They need no outcome yet; what retention removed meanwhile is not counted."""
-    ledger = Ledger(TOPIC, {0: Scope(5, 20), 1: Scope(5, 20)})
+    """They need no outcome yet; records that retention has removed are not counted."""
+    ledger = Ledger({FIRST: Scope(5, 20), SECOND: Scope(5, 20)})
     for offset in range(20):
-        ledger.record(0, offset)
-    ledger.kept_from({0: 0, 1: 18})
+        ledger.record(FIRST, offset)
+    ledger.set_starts({FIRST: 0, SECOND: 18})
     publish(ledger, range(5))
     report = ledger.report()
     assert (report.consumed, report.pending) == (5, 15 + 2)
     assert offences(report) == {}
 
 
-def test_outcomes_that_retention_removed_are_not_missing() -> None:
-    """Before the first outcome that is left nothing can be said; after it, everything."""
+def test_outcomes_removed_by_retention_are_not_missing() -> None:
+    """Records before the first remaining outcome can't be judged; later ones can."""
     ledger = ledger_of()
     publish(ledger, [4, 5, 7, 8, 9])
-    report = ledger.report({("result", 0): False})
+    report = ledger.report({("result", FIRST): False})
     assert offences(report) == {"missing": 1}
     assert report.examples["missing"] == ["texts.in/0/6"]
     assert report.unjudged == {"record whose result may have been removed": 4}
 
 
-def test_without_any_outcome_left_nothing_is_missing() -> None:
-    """A dead-letter topic that was emptied may have held all that is missed."""
+def test_no_record_is_missing_if_a_topic_of_outcomes_was_emptied() -> None:
+    """The dead-letter topic may have had an outcome of every record."""
     ledger = ledger_of()
     publish(ledger, range(1, 10))
-    report = ledger.report({("result", 0): False, ("dead_letter", 0): False})
+    report = ledger.report({("result", FIRST): False, ("dead_letter", FIRST): False})
     assert offences(report) == {}
     assert report.unjudged == {"record whose dead_letter may have been removed": 1}
 
 
-def test_a_compacted_topic_of_outcomes_proves_no_absence() -> None:
-    """Any outcome may have been compacted away, not only the first ones."""
+def test_no_record_is_missing_if_a_topic_of_outcomes_is_compacted() -> None:
+    """Compaction may have removed any outcome, not only the first ones."""
     ledger = ledger_of()
     publish(ledger, [0, 9])
-    report = ledger.report({("result", 0): True})
+    report = ledger.report({("result", FIRST): True})
     assert (report.missing, sum(report.unjudged.values())) == (0, 8)
 
 
-def test_a_repeat_whose_first_copy_was_removed_is_no_disorder() -> None:
-    """Retention took results 0 to 7 of 0..9; then 5 to 9 came again, and 8 is the first one left."""
+def test_a_duplicate_whose_first_copy_was_removed_is_not_reordered() -> None:
+    """Retention removed results 0 to 7 of 0..9, then 5 to 9 were repeated; 8 is now the first."""
     ledger = ledger_of()
     publish(ledger, [8, 9, 5, 6, 7, 8, 9])
-    report = ledger.report({("result", 0): False})
+    report = ledger.report({("result", FIRST): False})
     assert offences(report) == {"duplicated": 2}
     assert report.unjudged == {
         "record whose result may have been removed": 5,
@@ -201,26 +203,26 @@ def test_a_repeat_whose_first_copy_was_removed_is_no_disorder() -> None:
     assert offences(ledger.report()) == {"duplicated": 2, "missing": 5, "reordered": 3}
 
 
-def test_disorder_behind_the_first_outcome_that_is_left_is_found() -> None:
-    """Its first copy can't have been before that one, for then order was broken there."""
+def test_reordered_outcomes_after_the_first_remaining_one_are_found() -> None:
+    """A removed first copy before that one would have been out of order too."""
     ledger = ledger_of()
     publish(ledger, [4, 5, 7, 6, 8, 9])
-    report = ledger.report({("result", 0): False})
+    report = ledger.report({("result", FIRST): False})
     assert offences(report) == {"reordered": 1}
     assert report.examples["reordered"] == ["texts.in/0/6 after offset 7 in result 0"]
 
 
-def test_a_compacted_topic_of_outcomes_proves_no_disorder() -> None:
-    """It keeps the last copy of a key, and the first one may have been in its place."""
+def test_no_outcome_is_reordered_if_its_topic_is_compacted() -> None:
+    """It keeps the last copy of a key, and the first one may have been in order."""
     ledger = ledger_of()
     publish(ledger, [4, 5, 7, 6, 8, 9])
-    report = ledger.report({("result", 0): True})
+    report = ledger.report({("result", FIRST): True})
     assert offences(report) == {}
     assert report.unjudged["outcome whose first copy may have been removed"] == 1
 
 
 def test_a_record_of_another_producer_is_not_judged() -> None:
-    """It says of itself that it is nobody's outcome, by carrying no coordinates."""
+    """It has no coordinates, so it is not an outcome."""
     ledger = ledger_of(0)
     ledger.foreign()
     report = ledger.report()
@@ -228,11 +230,11 @@ def test_a_record_of_another_producer_is_not_judged() -> None:
 
 
 @pytest.mark.parametrize("at", [3, 12, 99])
-def test_an_outcome_older_than_every_record_came_of_an_older_topic(at: int) -> None:
-    """Whether a record of the new one has its coordinates or not: a topic was made anew."""
-    ledger = Ledger(TOPIC, {0: Scope(10, 20)})
+def test_an_outcome_older_than_every_record_belongs_to_an_older_topic(at: int) -> None:
+    """The topic was deleted and created again; a new record may have the same coordinates."""
+    ledger = Ledger({FIRST: Scope(10, 20)})
     for offset in range(10):
-        ledger.record(0, offset, 1000 + offset)
+        ledger.record(FIRST, offset, 1000 + offset)
         ledger.outcome("result", 0, offset, (TOPIC, 0, offset), 1000 + offset)
     ledger.outcome("result", 0, 99, (TOPIC, 0, at), 999)
     report = ledger.report()
@@ -241,15 +243,17 @@ def test_an_outcome_older_than_every_record_came_of_an_older_topic(at: int) -> N
 
 
 @pytest.mark.parametrize(("end", "orphans"), [(0, 0), (20, 1)])
-def test_of_a_topic_that_never_had_a_record_nothing_can_have_come(end: int, orphans: int) -> None:
-    """An older one of its name had it; where records were, but are no more, nobody knows."""
-    ledger = Ledger(TOPIC, {0: Scope(0, end), 1: Scope(0, 0)})
+def test_outcomes_of_a_topic_that_was_always_empty_belong_to_an_older_one(
+    end: int, orphans: int
+) -> None:
+    """If the topic had records that were removed, the outcome is an orphan."""
+    ledger = Ledger({FIRST: Scope(0, end), SECOND: Scope(0, 0)})
     ledger.outcome("result", 0, 0, (TOPIC, 1, 5))
     assert ledger.report().orphans == orphans
 
 
-def test_a_group_that_began_late_misses_nothing_before_its_first_outcome() -> None:
-    """`input.start = latest` skips what was there before the group."""
+def test_records_before_a_late_groups_first_outcome_are_not_missing() -> None:
+    """`input.start = latest` skips the records before the group."""
     ledger = ledger_of()
     publish(ledger, [5, 6, 8, 9])
     publish(ledger, [4], "dead_letter")
@@ -258,17 +262,17 @@ def test_a_group_that_began_late_misses_nothing_before_its_first_outcome() -> No
     assert report.unjudged == {"record before the group's first outcome": 4}
 
 
-def test_the_strongest_reason_wins() -> None:
-    """Retention explains more here than the late beginning does."""
+def test_the_reason_that_covers_most_records_is_reported() -> None:
+    """Retention explains more records here than the group's late start."""
     ledger = ledger_of()
     publish(ledger, [5, 6, 7, 8, 9])
     publish(ledger, [2], "dead_letter")
-    report = ledger.report({("result", 0): False, ("dead_letter", 0): False}, late=True)
+    report = ledger.report({("result", FIRST): False, ("dead_letter", FIRST): False}, late=True)
     assert report.unjudged == {"record whose result may have been removed": 4}
 
 
-def test_examples_are_few_and_counts_are_whole() -> None:
-    """A broken run of millions of records does not fill the memory with examples."""
+def test_examples_are_limited_and_counts_are_complete() -> None:
+    """Millions of broken promises don't fill the memory with examples."""
     ledger = ledger_of(records=200, limit=200)
     for at in range(50):
         ledger.outcome("result", 0, at, None)
@@ -278,30 +282,50 @@ def test_examples_are_few_and_counts_are_whole() -> None:
     publish(ledger, range(199, -1, -1))
     report = ledger.report()
     assert offences(report) == {"reordered": 199, "orphans": 50}
-    assert {name: len(found) for name, found in report.examples.items()} == {
+    assert {name: len(shown) for name, shown in report.examples.items()} == {
         "reordered": 10,
         "orphans": 10,
     }
 
 
-def test_gaps_cost_no_memory() -> None:
-    """Offsets of a compacted or transactional topic may lie far apart."""
+def test_gaps_need_no_memory() -> None:
+    """Offsets of a compacted or transactional topic may be far apart."""
     far = 10**15
-    ledger = Ledger(TOPIC, {0: Scope(far + 1, far + 1)})
+    ledger = Ledger({FIRST: Scope(far + 1, far + 1)})
     for offset in (0, 7, far):
-        ledger.record(0, offset)
+        ledger.record(FIRST, offset)
     publish(ledger, [0, far])
     report = ledger.report()
     assert report.examples == {"missing": ["texts.in/0/7"]}
     assert report.consumed == 3
 
 
+def test_several_input_topics_are_judged_separately() -> None:
+    """Two topics may have the same offsets, and have their own oldest timestamps."""
+    other = Partition("more.in", 0)
+    ledger = Ledger({FIRST: Scope(2, 2), other: Scope(2, 2)})
+    for offset in range(2):
+        ledger.record(FIRST, offset, 1_000)
+        ledger.record(other, offset, 10)
+    for at, (partition, timestamp_ms) in enumerate([(FIRST, 1_000), (other, 10)]):
+        for offset in range(2):
+            ledger.outcome("result", 0, 2 * at + offset, (*partition, offset), timestamp_ms)
+    ledger.outcome("result", 0, 9, (*FIRST, 0), 10)
+    ledger.outcome("result", 0, 10, ("elsewhere", 0, 0), 10)
+    report = ledger.report()
+    assert (report.published, offences(report)) == (4, {})
+    assert report.unjudged == {
+        "outcome of an older topic of this name": 1,
+        "outcome of another input topic": 1,
+    }
+
+
 @given(st.lists(st.integers(0, 29), max_size=90))
-def test_the_counts_agree_with_a_plain_model(published: list[int]) -> None:
-    """Whatever is published, in whatever order, as a slower and simpler count has it."""
-    ledger = Ledger(TOPIC, {0: Scope(20, 20)})
+def test_the_counts_agree_with_a_simple_model(published: list[int]) -> None:
+    """For any published outcomes in any order, compared with a slower and simpler count."""
+    ledger = Ledger({FIRST: Scope(20, 20)})
     for offset in range(20):
-        ledger.record(0, offset)
+        ledger.record(FIRST, offset)
     publish(ledger, published)
     known = [offset for offset in published if offset < 20]
     firsts = list(dict.fromkeys(known))

@@ -1,4 +1,4 @@
-"""OffsetTracker: no offset passes a record without an acknowledged outcome."""
+"""OffsetTracker: no committable offset passes a record without an acknowledged outcome."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_commits_follow_the_oldest_unresolved_record() -> None:
     assert tracker.committable() == {P: 8}
 
 
-def test_gaps_in_the_log_are_no_records() -> None:
-    """Compaction and transaction markers leave offsets that nobody will ever resolve."""
+def test_gaps_between_offsets_do_not_stop_commits() -> None:
+    """Compaction and transaction markers leave offsets that are never resolved."""
     tracker = tracking(1, 4, 9)
     for offset in (1, 4, 9):
         tracker.resolve(raw(offset).ref)
@@ -51,14 +51,31 @@ def test_a_commit_is_due_once() -> None:
     assert tracker.committed(P) == 1
 
 
-def test_commits_of_a_partition_that_went_are_ignored() -> None:
+def test_committed_offsets_are_counted_with_their_gaps() -> None:
+    """From the first offset that was tracked, or from the start that the group committed."""
+    tracker = tracking(5, 6, 9)
+    tracker.mark_committed({P: 7})
+    assert tracker.offsets_committed == 2
+    tracker.mark_committed({P: 10})
+    assert tracker.offsets_committed == 5
+    tracker.mark_committed({P: 8})
+    assert tracker.offsets_committed == 5, "an answer that comes late moves nothing"
+    other = Partition("in", 1)
+    tracker.assign(other, 1)
+    tracker.mark_committed({other: 100})
+    assert tracker.offsets_committed == 5, "nothing of it was read"
+    tracker.mark_committed({other: 103})
+    assert tracker.offsets_committed == 8
+
+
+def test_commits_of_a_revoked_partition_are_ignored() -> None:
     tracker = OffsetTracker()
     tracker.mark_committed({P: 4})
     assert tracker.committed(P) is None
 
 
 def test_an_old_epochs_acknowledgement_is_fenced() -> None:
-    """The partition went and came back: the first poll's late answer must not count."""
+    """The partition was revoked and assigned again: a late acknowledgement is ignored."""
     tracker = tracking(7)
     stale = raw(7).ref
     tracker.assign(P, epoch=2)
@@ -96,8 +113,8 @@ def test_revoking_releases_what_was_in_flight() -> None:
     tracker.revoke(P)
 
 
-def test_forgotten_records_hold_nothing_back() -> None:
-    """What was never handed on is polled again; what was handed on still commits."""
+def test_forgotten_records_do_not_stop_commits() -> None:
+    """Records that no stage received are polled again; the others are still committed."""
     tracker = tracking(0, 1, 2)
     tracker.forget([raw(1).ref, raw(2).ref, raw(8, partition=3).ref, raw(9).ref])
     tracker.resolve(raw(0).ref)
@@ -105,7 +122,7 @@ def test_forgotten_records_hold_nothing_back() -> None:
     assert tracker.pending([P]) == 0
 
 
-def test_pending_and_oldest_tell_what_is_in_flight() -> None:
+def test_pending_and_oldest_describe_the_records_in_flight() -> None:
     tracker = tracking(4, 5)
     assert tracker.oldest() == (raw(4).ref, 4.0)
     assert tracker.pending([P, Partition("in", 8)]) == 2
@@ -115,8 +132,8 @@ def test_pending_and_oldest_tell_what_is_in_flight() -> None:
     assert tracker.oldest() is None
 
 
-def test_what_is_acknowledged_behind_an_older_record_is_held() -> None:
-    """It takes memory, and comes again after a crash, until the older one has its outcome too."""
+def test_a_record_acknowledged_before_an_older_one_is_held() -> None:
+    """It takes memory, and is repeated after a crash, until the older one has its outcome."""
     tracker = tracking(0, 1, 2)
     for offset in (1, 2):
         tracker.resolve(raw(offset).ref)
@@ -126,7 +143,7 @@ def test_what_is_acknowledged_behind_an_older_record_is_held() -> None:
     assert (tracker.held_records, tracker.held_bytes) == (0, 0)
 
 
-def test_what_is_given_up_or_forgotten_is_not_held() -> None:
+def test_revoked_and_forgotten_records_are_not_held() -> None:
     tracker = tracking(0, 1, 2)
     tracker.resolve(raw(1).ref)
     tracker.forget([raw(2).ref])
@@ -135,7 +152,7 @@ def test_what_is_given_up_or_forgotten_is_not_held() -> None:
     assert (tracker.held_records, tracker.held_bytes, tracker.records) == (0, 0, 0)
 
 
-def test_the_oldest_record_is_the_one_that_was_polled_first() -> None:
+def test_the_oldest_record_was_polled_first() -> None:
     """Partitions are polled in any order."""
     tracker = tracking()
     tracker.assign(Partition("in", 1), 1)
@@ -144,8 +161,8 @@ def test_the_oldest_record_is_the_one_that_was_polled_first() -> None:
     assert tracker.oldest() == (raw(9, partition=1).ref, 1.0)
 
 
-def test_only_the_oldest_record_s_acknowledgement_is_progress() -> None:
-    """Later records do not count, in its partition or in another."""
+def test_only_the_oldest_records_acknowledgement_is_progress() -> None:
+    """Later records, in its partition or in another, are no progress."""
     tracker = tracking(0, 1)
     tracker.assign(Partition("in", 1), 1)
     tracker.track(raw(0, partition=1))
@@ -157,7 +174,7 @@ def test_only_the_oldest_record_s_acknowledgement_is_progress() -> None:
 
 
 def work(step: Callable[[], object]) -> int:
-    """How many Python functions a step calls: what it costs, on any machine."""
+    """Return how many Python functions a step calls, a measure of its cost on any machine."""
     calls = 0
 
     def count(_: object, event: str, __: object) -> None:
@@ -173,8 +190,8 @@ def work(step: Callable[[], object]) -> int:
     return calls
 
 
-def test_forgetting_costs_as_much_as_there_is_to_forget() -> None:
-    """At a rebalance thousands of records wait; each of them was looked for among all."""
+def test_the_cost_of_forgetting_is_linear() -> None:
+    """At a rebalance thousands of records wait. A search for each among all would be quadratic."""
 
     def forget_half(records: int) -> int:
         tracker = tracking(*range(records))
@@ -199,11 +216,11 @@ def test_the_committable_offset_never_passes_an_unresolved_record(data: st.DataO
     assert (tracker.held_records, tracker.held_bytes) == (0, 0)
 
 
-# -- offsets that have no record ------------------------------------------------------------------
+# -- offsets without a record ------------------------------------------------------------------
 
 
-def test_the_sources_position_counts_where_nothing_before_it_is_open() -> None:
-    """A transaction's marker has offset 6: no outcome will ever move the group past it."""
+def test_the_sources_position_counts_if_all_records_before_it_are_acknowledged() -> None:
+    """Offset 6 is a transaction marker: no outcome will move the group past it."""
     tracker = tracking(5)
     tracker.reach({P: 7, Partition("in", 9): 3})
     assert tracker.committable() == {}
@@ -221,8 +238,8 @@ def test_aborted_records_alone_move_the_group() -> None:
     assert tracker.acknowledged() == {}
 
 
-def test_a_position_does_not_count_that_passes_what_was_forgotten() -> None:
-    """It was polled, so the source is past it; but it comes again."""
+def test_a_position_beyond_forgotten_records_does_not_count() -> None:
+    """The records were polled, so the source is past them, but they will be polled again."""
     tracker = tracking(0, 1)
     tracker.reach({P: 2})
     tracker.forget([raw(1).ref])
@@ -230,15 +247,15 @@ def test_a_position_does_not_count_that_passes_what_was_forgotten() -> None:
     assert tracker.committable() == {P: 1}
 
 
-def test_a_late_answer_takes_no_commit_back() -> None:
+def test_a_late_answer_does_not_revert_a_commit() -> None:
     tracker = tracking(0, 1)
     tracker.mark_committed({P: 2})
     tracker.mark_committed({P: 1})
     assert tracker.committed(P) == 2
 
 
-def test_where_a_group_begins_is_chosen_once_under_an_epoch() -> None:
-    """The commit of the first choice may be under way: a later one would skip what lies between."""
+def test_the_groups_beginning_is_set_once_in_an_epoch() -> None:
+    """The first position's commit may be under way; a later one would skip the records between."""
     tracker, other = tracking(), Partition("in", 9)
     assert tracker.begin({P: 10, other: 3}) == [P]
     assert tracker.begin({P: 15}) == []
@@ -248,7 +265,7 @@ def test_where_a_group_begins_is_chosen_once_under_an_epoch() -> None:
     assert tracker.begin({P: 15}) == [P]
 
 
-def test_positions_that_were_kept_count_for_their_epoch() -> None:
+def test_kept_positions_count_in_their_epoch_only() -> None:
     tracker, other = tracking(epoch=1), Partition("in", 9)
     (ref,) = tracker.refs({P: 4, other: 3})
     assert ref == RecordRef("in", 0, 4, 1)
@@ -260,8 +277,8 @@ def test_positions_that_were_kept_count_for_their_epoch() -> None:
 
 
 @given(st.integers(0, 2**32))
-def test_progress_reaches_the_end_and_passes_no_open_record(seed: int) -> None:
-    """Polls of any size, acknowledgements in any order, commits at any time, gaps anywhere."""
+def test_progress_reaches_the_end_and_passes_no_unacknowledged_record(seed: int) -> None:
+    """For polls of any size, acknowledgements in any order, commits at any time, gaps anywhere."""
     chance = random.Random(seed)
     tracker, position, done = tracking(), 0, 0
     has_record = [chance.random() < 0.6 for _ in range(chance.randrange(1, 60))]

@@ -1,4 +1,4 @@
-"""A record that is refused gets another outcome, or stops the worker; what is learnt stays."""
+"""OutcomeReplacer: a refused record gets another outcome or stops the worker; limits are learnt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.records import CARD, raw
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder, size_of
 from worker.core.records import Classified, DeadLettered, Encoded, Prediction, RawRecord, WorkItem
 from worker.core.replacement import OutcomeReplacer, give_up
-from worker.core.terms import Refusal, Terms
+from worker.core.topic_limits import Refusal, TopicLimits
 from worker.errors import PublishRefused
 from worker.settings import OutputSettings
 
@@ -23,15 +23,15 @@ TIMESTAMP = Refusal("timestamp", "InvalidTimestampError: out of range")
 
 
 class Desk:
-    """An encoder with terms of its own."""
+    """An encoder, and a replacer with the same limits."""
 
     def __init__(self, **settings: str) -> None:
-        self.terms = {OUT: Terms(), DEAD: Terms()}
+        self.limits = {OUT: TopicLimits(), DEAD: TopicLimits()}
         output = OutputSettings(**settings)  # type: ignore[arg-type]
         self.encoder = Encoder(
-            output, CARD, version="1", terms=self.terms[OUT], dead_letter_terms=self.terms[DEAD]
+            output, CARD, version="1", limits=self.limits[OUT], dead_letter_limits=self.limits[DEAD]
         )
-        self.replace = OutcomeReplacer(self.encoder, self.terms, lambda: NOW).replace
+        self.replace = OutcomeReplacer(self.encoder, self.limits, lambda: NOW).replace
 
     def result(self, record: RawRecord | None = None) -> Encoded:
         item = WorkItem(record or raw(7), "hi", payload={})
@@ -47,7 +47,7 @@ def context(encoded: Encoded) -> DeadLetter:
     return DeadLetter.model_validate_json(dict(encoded.headers)[DEAD_LETTER_HEADER])
 
 
-def test_a_result_that_is_refused_is_a_dead_letter_with_the_brokers_words() -> None:
+def test_a_refused_result_becomes_a_dead_letter_with_the_brokers_message() -> None:
     desk = Desk()
     refused = desk.result()
     dead = desk.replace(refused, Refusal("record", "InvalidRecordError: no such schema"))
@@ -57,23 +57,23 @@ def test_a_result_that_is_refused_is_a_dead_letter_with_the_brokers_words() -> N
     assert desk.result().topic == OUT
 
 
-def test_that_a_topic_takes_no_record_without_a_key_is_learnt() -> None:
+def test_a_topic_that_refuses_records_without_a_key_is_remembered() -> None:
     desk = Desk()
     desk.replace(desk.result(), KEYLESS)
     dead = desk.result(raw(8))
     assert dead.topic == DEAD
     assert context(dead).reason is DeadLetterReason.RESULT_REFUSED
-    assert KEYLESS.words in context(dead).message
+    assert KEYLESS.message in context(dead).message
     assert desk.result(raw(9, key=b"k")).topic == OUT
 
 
-def test_a_record_with_a_key_teaches_nothing_of_those_without() -> None:
+def test_a_refused_record_with_a_key_does_not_affect_those_without() -> None:
     desk = Desk()
     desk.replace(desk.result(raw(7, key=b"k")), KEYLESS)
     assert desk.result(raw(8)).topic == OUT
 
 
-def test_a_result_that_is_too_large_is_a_dead_letter_as_is_the_next() -> None:
+def test_a_result_that_is_too_large_becomes_a_dead_letter_and_so_does_the_next() -> None:
     desk = Desk()
     refused = desk.result()
     for dead in (desk.replace(refused, SIZE), desk.result(raw(8))):
@@ -81,7 +81,7 @@ def test_a_result_that_is_too_large_is_a_dead_letter_as_is_the_next() -> None:
         assert str(size_of(refused)) in context(dead).message
 
 
-def test_a_dead_letter_that_is_too_large_is_cut_until_nothing_is_left_to_cut() -> None:
+def test_a_dead_letter_that_is_too_large_is_cut_until_its_value_is_empty() -> None:
     desk = Desk()
     letter = desk.letter(raw(7, b"\xff" * 3_000_000))
     sizes = [size_of(letter)]
@@ -95,43 +95,47 @@ def test_a_dead_letter_that_is_too_large_is_cut_until_nothing_is_left_to_cut() -
     assert f"topic '{DEAD}' refuses the dead letter (not_utf8) of in[0] offset 7" in str(
         stopped.value
     )
-    assert SIZE.words in str(stopped.value)
+    assert SIZE.message in str(stopped.value)
 
 
-def test_a_dead_letter_that_is_refused_for_itself_stops_the_worker() -> None:
+def test_a_dead_letter_refused_for_another_reason_stops_the_worker() -> None:
     desk = Desk()
     with pytest.raises(PublishRefused, match="without key"):
         desk.replace(desk.letter(), KEYLESS)
 
 
 @pytest.mark.parametrize("kind", ["result", "letter"])
-def test_a_timestamp_that_is_refused_becomes_now_and_is_learnt(kind: str) -> None:
+def test_a_refused_timestamp_becomes_now_and_is_remembered(kind: str) -> None:
     desk = Desk()
     made = getattr(desk, kind)
     refused = made()
     assert refused.timestamp_ms == 1_700_000_000_000
-    mended = desk.replace(refused, TIMESTAMP)
-    assert (mended.topic, mended.value, mended.timestamp_ms) == (refused.topic, refused.value, NOW)
+    replaced = desk.replace(refused, TIMESTAMP)
+    assert (replaced.topic, replaced.value, replaced.timestamp_ms) == (
+        refused.topic,
+        refused.value,
+        NOW,
+    )
     assert made().timestamp_ms == NOW
-    assert mended.happened_ms == 1_700_000_000_000
+    assert replaced.happened_ms == 1_700_000_000_000
 
 
-def test_what_a_refusal_taught_counts_for_what_is_sent_again() -> None:
+def test_records_that_are_sent_again_obey_the_corrected_limits() -> None:
     desk = Desk()
     result, letter = desk.result(), desk.letter(raw(8, b"\xff" * 9_000))
     assert desk.replace(result, None) == result
     assert desk.replace(letter, None) == letter
-    desk.terms[OUT].before_ms = desk.terms[DEAD].before_ms = 60_000
+    desk.limits[OUT].before_ms = desk.limits[DEAD].before_ms = 60_000
     for sent in (result, letter):
         later = desk.replace(sent, None)
         assert (later.topic, later.timestamp_ms) == (sent.topic, NOW)
-    desk.terms[OUT].max_bytes, desk.terms[DEAD].max_bytes = size_of(result) - 1, 5_000
+    desk.limits[OUT].max_bytes, desk.limits[DEAD].max_bytes = size_of(result) - 1, 5_000
     assert context(desk.replace(result, None)).reason is DeadLetterReason.RESULT_TOO_LARGE
     assert size_of(desk.replace(letter, None)) <= 5_000
 
 
-def test_clocks_at_odds_are_no_endless_loop() -> None:
-    """The time of now is refused too: the result is a dead letter, and that stops the worker."""
+def test_differing_clocks_do_not_cause_an_endless_loop() -> None:
+    """The current time is refused too: the result becomes a dead letter, which stops the worker."""
     desk = Desk(timestamp="labelled")
     dead = desk.replace(desk.result(), TIMESTAMP)
     assert context(dead).reason is DeadLetterReason.RESULT_REFUSED
@@ -139,7 +143,7 @@ def test_clocks_at_odds_are_no_endless_loop() -> None:
         desk.replace(dead, TIMESTAMP)
 
 
-def test_whoever_has_no_other_outcome_gives_up_with_the_place_and_the_words() -> None:
+def test_giving_up_names_the_record_and_the_brokers_message() -> None:
     desk = Desk()
     nobody = replace(desk.result(), outcome=None)
     for make in (give_up, desk.replace):
@@ -150,21 +154,21 @@ def test_whoever_has_no_other_outcome_gives_up_with_the_place_and_the_words() ->
     assert desk.replace(nobody, None) is nobody
 
 
-def test_the_time_of_labelling_is_taken_where_that_is_set() -> None:
+def test_output_timestamp_labelled_uses_the_current_time() -> None:
     desk = Desk(timestamp="labelled")
     assert (desk.result().timestamp_ms, desk.letter().timestamp_ms) == (NOW, NOW)
 
 
-def test_an_outcome_that_retention_deletes_is_marked() -> None:
+def test_an_outcome_that_retention_would_delete_is_marked() -> None:
     desk = Desk()
-    desk.terms[OUT].retention_ms = 500_000
+    desk.limits[OUT].retention_ms = 500_000
     assert (desk.result().expired, desk.letter().expired) == (True, False)
-    desk.terms[OUT].retention_ms = 500_001
+    desk.limits[OUT].retention_ms = 500_001
     assert not desk.result().expired
 
 
-def test_the_size_of_a_result_is_known_without_a_record() -> None:
-    """At least as large as told, and about as large as is usual."""
+def test_the_size_of_a_result_is_estimated_without_a_record() -> None:
+    """A real result is at least as large as the least, and about as large as the usual."""
     desk = Desk()
     least, usual = desk.encoder.sizes()
     assert least < usual

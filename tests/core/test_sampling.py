@@ -1,4 +1,4 @@
-"""Sample: what `streamlabel check` says of the newest records."""
+"""Sample: the messages of `streamlabel check` about the newest records."""
 
 from __future__ import annotations
 
@@ -15,88 +15,93 @@ from worker.settings import InputSettings
 
 
 def sample(*values: Any, **settings: Any) -> Sample:
-    found = Sample(InputSettings(**settings))
+    sampled = Sample(InputSettings(**settings))
     for value in values:
-        found.note(raw(0, value if isinstance(value, bytes | None) else json.dumps(value).encode()))
-    return found
+        sampled.note(
+            raw(0, value if isinstance(value, bytes | None) else json.dumps(value).encode())
+        )
+    return sampled
 
 
 POST = {"post": {"body": "a text of some length", "by": "me"}, "id": 7, "lang": "en"}
 
 
-def test_a_wrong_path_is_told_with_what_is_there_and_a_better_one() -> None:
-    found = sample(*[POST] * 20)
-    assert (found.readable, found.records, found.worst) == (0, 20, 1.0)
-    assert found.doubtful
-    assert found.told() == (
-        "text found in 0 of 20 (path_missing 20); members there: id, lang, post; "
-        "did you mean post.body?"
+def test_a_wrong_path_is_reported_with_the_members_and_a_suggestion() -> None:
+    sampled = sample(*[POST] * 20)
+    assert (sampled.readable, sampled.records, sampled.unreadable_share) == (0, 20, 1.0)
+    assert sampled.doubtful
+    assert sampled.summary() == (
+        "text found in 0 of 20 (path_missing 20); members: id, lang, post; did you mean post.body?"
     )
 
 
-def test_what_is_well_is_told_in_few_words() -> None:
-    found = sample(*[POST] * 3, text_path="post.body")
-    assert (found.told(), found.doubtful, found.worst) == ("text found in 3 of 3.", False, 0.0)
-
-
-def test_no_record_is_no_doubt() -> None:
-    found = sample(None)  # a tombstone is none
-    assert (found.records, found.worst, found.doubtful) == (0, 0.0, False)
-    assert found.told() == "there is no record yet to look for a text in"
-
-
-def test_some_that_can_not_be_read_are_told_and_nothing_is_advised() -> None:
-    found = sample(*[{"text": "good"}] * 7, {"title": "no text"}, b"{", b"{")
-    assert found.worst == 0.2
-    assert found.told() == (
-        "text found in 7 of 10 (not_json 2, path_missing 1); members there: text, title."
+def test_a_readable_sample_has_a_short_summary() -> None:
+    sampled = sample(*[POST] * 3, text_path="post.body")
+    assert (sampled.summary(), sampled.doubtful, sampled.unreadable_share) == (
+        "text found in 3 of 3.",
+        False,
+        0.0,
     )
-    assert found.doubtful
+
+
+def test_an_empty_sample_is_not_doubtful() -> None:
+    sampled = sample(None)  # a tombstone is not counted
+    assert (sampled.records, sampled.unreadable_share, sampled.doubtful) == (0, 0.0, False)
+    assert sampled.summary() == "the input has no records yet to check for a text"
+
+
+def test_single_unreadable_records_are_reported_without_advice() -> None:
+    sampled = sample(*[{"text": "good"}] * 7, {"title": "no text"}, b"{", b"{")
+    assert sampled.unreadable_share == 0.2
+    assert sampled.summary() == (
+        "text found in 7 of 10 (not_json 2, path_missing 1); members: text, title."
+    )
+    assert sampled.doubtful
 
 
 @pytest.mark.parametrize(
     ("value", "advice"),
     [
         ({"a": {"b": {"c": {"d": "deep enough"}}}}, "did you mean a.b.c.d?"),
-        ({"a": {"b": {"c": {"d": {"e": "too deep"}}}}}, "path_missing 1); members there: a."),
+        ({"a": {"b": {"c": {"d": {"e": "too deep"}}}}}, "path_missing 1); members: a."),
         ({"posts": ["the first", "the second"]}, "did you mean posts.0?"),
         ({"a.b": "a name that no path can tell", "": "nor this", "c": "x"}, "did you mean c?"),
-        ({"a": 1, "b": " "}, "members there: a, b."),
-        (b"just words", 'none is JSON: did you mean input.format = "text"?'),
+        ({"a": 1, "b": " "}, "members: a, b."),
+        (b"just words", 'no record is JSON: did you mean input.format = "text"?'),
         (b"[]", "text found in 0 of 1 (not_an_object 1)."),
         (b"[" * 100_000, 'did you mean input.format = "text"?'),
         ({"\x1b[2Jname": "clears the screen"}, "did you mean [U+001B][2Jname?"),
     ],
 )
-def test_advice_is_given_where_there_is_some(value: Any, advice: str) -> None:
-    assert sample(value).told().endswith(advice)
+def test_the_summary_ends_with_advice(value: Any, advice: str) -> None:
+    assert sample(value).summary().endswith(advice)
 
 
-def test_the_longest_strings_are_likely_texts() -> None:
-    """By all records together, and no one record's essay outweighs the others."""
+def test_the_path_with_the_longest_strings_is_suggested() -> None:
+    """Over all records, and a single long text does not outweigh the others."""
     values = [{"title": "short", "body": "a longer text " * 3}] * 9 + [{"title": "x" * 10_000}]
-    assert sample(*values).told().endswith("did you mean body?")
+    assert sample(*values).summary().endswith("did you mean body?")
 
 
-def test_many_members_are_not_all_told() -> None:
+def test_the_number_of_listed_members_is_limited() -> None:
     wide = {f"member-{n:03}": n for n in range(500)}
-    told = sample(wide).told()
-    assert told.count("member-") == 12
-    assert ", ...." in told
+    summary = sample(wide).summary()
+    assert summary.count("member-") == 12
+    assert ", ...." in summary
 
 
-def test_plain_text_is_doubted_where_all_of_it_is_json() -> None:
-    found = sample(POST, POST, format="text")
-    assert found.doubtful
-    assert found.told() == (
+def test_plain_text_is_doubtful_if_all_of_it_is_json() -> None:
+    sampled = sample(POST, POST, format="text")
+    assert sampled.doubtful
+    assert sampled.summary() == (
         'text found in 2 of 2; all are JSON objects: did you mean input.format = "json"?'
     )
     assert not sample(POST, b"plain", format="text").doubtful
-    assert sample(b"\xff", format="text").told() == "text found in 0 of 1 (not_utf8 1)."
+    assert sample(b"\xff", format="text").summary() == "text found in 0 of 1 (not_utf8 1)."
 
 
-def test_a_record_that_was_not_read_whole_is_not_looked_into() -> None:
-    found = Sample(InputSettings())
+def test_a_record_that_was_not_read_whole_is_not_searched() -> None:
+    sampled = Sample(InputSettings())
     cut = Cut(record_bytes=100, limit=50, value_bytes=90, complete=True)
-    found.note(dataclasses.replace(raw(0, b'{"a":"text"}'), cut=cut))
-    assert found.told() == "text found in 0 of 1 (too_large 1)."
+    sampled.note(dataclasses.replace(raw(0, b'{"a":"text"}'), cut=cut))
+    assert sampled.summary() == "text found in 0 of 1 (too_large 1)."

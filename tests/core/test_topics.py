@@ -1,4 +1,4 @@
-"""Doubts about the topics: each in a sentence that names the topic, the option and what to do."""
+"""Warnings about topics: each names the topic, the option and the remedy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from worker.core.topics import Output, TopicInfo, doubts, too_small
+from worker.core.topics import Output, TopicInfo, size_warning, topic_warnings
 
 DAY = 86_400_000
 USUAL = TopicInfo(
@@ -22,25 +22,27 @@ USUAL = TopicInfo(
 )
 
 
-def said(
+def warnings_of(
     source: TopicInfo = USUAL,
     results: TopicInfo = USUAL,
     dead: TopicInfo = USUAL,
     *,
     event: bool = True,
 ) -> list[str]:
-    return doubts(source, Output("out", results), Output("dead", dead), keeps_event_time=event)
+    return topic_warnings(
+        source, Output("out", results), Output("dead", dead), keeps_event_time=event
+    )
 
 
-def test_usual_topics_are_not_doubted() -> None:
-    assert said() == []
+def test_ordinary_topics_give_no_warning() -> None:
+    assert warnings_of() == []
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "part"),
     [
         ({"min_insync_replicas": 4}, "set min.insync.replicas to 3 or less"),
-        ({"partitions": 1}, "has 1 partitions, the input 3"),
+        ({"partitions": 1}, "has fewer partitions (1) than the input (3)"),
         ({"retention_ms": DAY}, "keeps records for 24 hours (retention.ms), the input for 7 days"),
         ({"timestamp_before_ms": 90_000}, "refuses timestamps of more than 90 seconds before now"),
         ({"timestamp_after_ms": 600_000}, "refuses timestamps of more than 10 minutes after now"),
@@ -48,57 +50,61 @@ def test_usual_topics_are_not_doubted() -> None:
     ],
 )
 @pytest.mark.parametrize("topic", ["out", "dead"])
-def test_each_doubt_has_its_sentence(change: dict[str, int], words: str, topic: str) -> None:
+def test_each_unsuitable_option_gives_a_warning(
+    change: dict[str, int], part: str, topic: str
+) -> None:
     which = {"out": "results", "dead": "dead"}[topic]
-    (sentence,) = said(**{which: replace(USUAL, **change)})  # type: ignore[arg-type]
-    assert words in sentence
-    assert f"topic '{topic}'" in sentence
+    (warning,) = warnings_of(**{which: replace(USUAL, **change)})  # type: ignore[arg-type]
+    assert part in warning
+    assert f"topic '{topic}'" in warning
 
 
-def test_an_input_that_is_kept_for_ever_outlives_every_other() -> None:
-    sentences = said(source=replace(USUAL, retention_ms=-1))
-    assert len(sentences) == 2
-    assert all("the input for ever" in sentence for sentence in sentences)
-    assert said(source=replace(USUAL, cleanup_policy="compact")) == sentences
+def test_outputs_should_be_kept_as_long_as_an_input_kept_for_ever() -> None:
+    warnings = warnings_of(source=replace(USUAL, retention_ms=-1))
+    assert len(warnings) == 2
+    assert all("the input for ever" in warning for warning in warnings)
+    assert warnings_of(source=replace(USUAL, cleanup_policy="compact")) == warnings
 
 
-def test_outcomes_with_the_time_of_labelling_outlive_nothing() -> None:
-    assert said(source=replace(USUAL, retention_ms=-1), event=False) == []
+def test_retention_does_not_matter_with_the_time_of_labelling() -> None:
+    assert warnings_of(source=replace(USUAL, retention_ms=-1), event=False) == []
 
 
-def test_a_topic_that_stamps_records_itself_deletes_none_too_early() -> None:
+def test_retention_does_not_matter_with_log_append_time() -> None:
     stamped = replace(USUAL, timestamp_type="LogAppendTime", retention_ms=DAY, timestamp_after_ms=1)
-    assert said(results=stamped) == []
+    assert warnings_of(results=stamped) == []
 
 
-def test_an_output_that_is_kept_for_ever_is_not_doubted() -> None:
-    assert said(results=replace(USUAL, retention_ms=-1)) == []
+def test_an_output_kept_for_ever_gives_no_warning() -> None:
+    assert warnings_of(results=replace(USUAL, retention_ms=-1)) == []
 
 
-def test_what_can_not_be_read_names_the_right_to_grant() -> None:
-    sentences = said(results=TopicInfo(3, 3), dead=TopicInfo(3, 3))
-    assert len(sentences) == 2
-    for name, sentence in zip(("out", "dead"), sentences, strict=True):
-        assert f"of topic {name!r} can't be read: grant DESCRIBE_CONFIGS" in sentence
-    assert said(source=TopicInfo(3, 3)) == []
+def test_an_undescribed_topic_names_the_right_to_grant() -> None:
+    warnings = warnings_of(results=TopicInfo(3, 3), dead=TopicInfo(3, 3))
+    assert len(warnings) == 2
+    for name, warning in zip(("out", "dead"), warnings, strict=True):
+        assert f"of topic {name!r} can't be read: grant DESCRIBE_CONFIGS" in warning
+    assert warnings_of(source=TopicInfo(3, 3)) == []
 
 
-def test_a_topic_that_is_too_small_for_a_dead_letters_reason_is_told() -> None:
-    (sentence,) = said(dead=replace(USUAL, max_message_bytes=600))
-    assert "topic 'dead' takes 600 bytes" in sentence
-    assert said(results=replace(USUAL, max_message_bytes=600)) == []
+def test_a_topic_too_small_for_dead_letters_gives_a_warning() -> None:
+    (warning,) = warnings_of(dead=replace(USUAL, max_message_bytes=600))
+    assert "topic 'dead' accepts records of 600 bytes" in warning
+    assert warnings_of(results=replace(USUAL, max_message_bytes=600)) == []
 
 
 @pytest.mark.parametrize(
-    ("most", "words"), [(None, None), (4_000, None), (3_000, "may not fit"), (900, "never fits")]
+    ("most", "part"), [(None, None), (4_000, None), (3_000, "may not fit"), (900, "never fits")]
 )
-def test_a_result_is_held_against_what_its_topic_takes(most: int | None, words: str | None) -> None:
+def test_the_size_of_a_result_is_compared_with_its_topic(
+    most: int | None, part: str | None
+) -> None:
     output = Output("out", replace(USUAL, max_message_bytes=most))
-    sentence = too_small(output, least=1_000, usual=4_000, labels=100)
-    if words is None:
-        assert sentence is None
+    warning = size_warning(output, least=1_000, usual=4_000, labels=100)
+    if part is None:
+        assert warning is None
     else:
-        assert sentence is not None
-        assert words in sentence
-        assert "topic 'out' takes" in sentence
-        assert "set max.message.bytes" in sentence
+        assert warning is not None
+        assert part in warning
+        assert "topic 'out' accepts" in warning
+        assert "set max.message.bytes" in warning

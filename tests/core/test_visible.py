@@ -1,4 +1,4 @@
-"""What foreign text looks like on a page: nothing in it may steer what shows it."""
+"""Untrusted text is displayed without control characters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from worker.core.visible import blank, excerpt, visible
         ("👩\u200d👩\u200d👧", "👩\u200d👩\u200d👧"),
     ],
 )
-def test_what_steers_is_shown_as_its_code(text: str, shown: str) -> None:
+def test_unsafe_characters_are_shown_as_codes(text: str, shown: str) -> None:
     assert excerpt(text, 100) == shown
 
 
@@ -31,17 +31,17 @@ def test_a_long_text_is_cut() -> None:
     assert excerpt("x" * 1_000_000, 280) == "x" * 280
 
 
-def test_all_of_a_message_keeps_its_lines() -> None:
+def test_a_whole_message_keeps_its_lines() -> None:
     assert (
         visible("one\n  \x1b[2Jtwo\r\n" + "x" * 1_000) == "one\n  [U+001B][2Jtwo \n" + "x" * 1_000
     )
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\x00\x1b", "\u200b\u2060", "\u202e \ufeff", "\u2028"])
-def test_what_nobody_can_see_is_blank(text: str) -> None:
+def test_text_without_visible_characters_is_blank(text: str) -> None:
     assert blank(text)
 
 
 @pytest.mark.parametrize("text", ["a", "\x00a", "👩\u200d👩", "\ufffd", "."])
-def test_what_somebody_can_see_is_not(text: str) -> None:
+def test_text_with_visible_characters_is_not_blank(text: str) -> None:
     assert not blank(text)

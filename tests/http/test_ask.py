@@ -11,42 +11,39 @@ from tests.support.clocks import HandClock
 from tests.support.workers import ObedientModel
 from worker.clock import SystemClock
 from worker.http.ask import AskQueue, Unanswerable
-from worker.runtime.stage import Stage
+from worker.runtime.stage import Stage, StageControl, StageHooks
+from worker.runtime.stall import StageProgress
 
 
 def fail(_: list[str]) -> None:
     raise RuntimeError("the text, quoted")
 
 
-def queue_for(model: ObedientModel) -> AskQueue:
-    ask_queue = AskQueue(HandClock())
-    ask_queue.open(model, model)
-    return ask_queue
-
-
 def test_a_question_visits_the_tokenizer_and_then_the_model() -> None:
-    ask_queue = queue_for(model := ObedientModel())
+    ask_queue, model = AskQueue(HandClock()), ObedientModel()
     answer = ask_queue.ask("hello")
-    ask_queue.infer()
+    ask_queue.infer(model)
     assert not model.predicted
-    ask_queue.tokenise()
+    ask_queue.tokenise(model)
     assert not answer.done()
-    ask_queue.infer()
+    ask_queue.infer(model)
     result = answer.result(0)
     assert result.prediction.probabilities == (0.25, 0.75)
     assert result.labels == model.card.labels
-    ask_queue.tokenise()
-    ask_queue.infer()
+    ask_queue.tokenise(model)
+    ask_queue.infer(model)
     assert model.predicted == [["hello"]], "answered once"
 
 
 def test_a_question_waits_until_there_is_a_model() -> None:
-    ask_queue = AskQueue(HandClock())
+    ask_queue, model = AskQueue(HandClock()), ObedientModel()
     assert not ask_queue.ready
     answer = ask_queue.ask("hello")
-    ask_queue.tokenise()
-    ask_queue.infer()
     assert not answer.done()
+    ask_queue.tokenise(model)
+    assert ask_queue.ready
+    ask_queue.infer(model)
+    assert answer.result(0)
 
 
 @pytest.mark.parametrize(
@@ -55,35 +52,35 @@ def test_a_question_waits_until_there_is_a_model() -> None:
     ids=["tokenise", "infer"],
 )
 def test_a_failing_text_does_not_affect_the_next_one(model: ObedientModel) -> None:
-    ask_queue = queue_for(model)
+    ask_queue = AskQueue(HandClock())
     answer = ask_queue.ask("hello")
-    ask_queue.tokenise()
-    ask_queue.infer()
+    ask_queue.tokenise(model)
+    ask_queue.infer(model)
     with pytest.raises(Unanswerable, match=r"^the model failed on this text: RuntimeError$"):
         answer.result(0)
     model.on_tokenise = model.on_predict = lambda _: None
     answer = ask_queue.ask("again")
-    ask_queue.tokenise()
-    ask_queue.infer()
+    ask_queue.tokenise(model)
+    ask_queue.infer(model)
     assert answer.result(0)
 
 
 @pytest.mark.parametrize("steps", [0, 1])
 def test_a_cancelled_question_costs_no_forward_pass(steps: int) -> None:
-    ask_queue = queue_for(model := ObedientModel())
+    ask_queue, model = AskQueue(HandClock()), ObedientModel()
     answer = ask_queue.ask("hello")
     for _ in range(steps):
-        ask_queue.tokenise()
+        ask_queue.tokenise(model)
     answer.cancel()
-    ask_queue.tokenise()
-    ask_queue.infer()
+    ask_queue.tokenise(model)
+    ask_queue.infer(model)
     assert not model.predicted
     with pytest.raises(CancelledError):
         answer.result(0)
 
 
 def test_a_stage_checks_for_questions_before_each_item_and_while_idle() -> None:
-    abandon, checked, done = threading.Event(), threading.Event(), threading.Event()
+    checked, done = threading.Event(), threading.Event()
     order: list[str] = []
 
     def between() -> None:
@@ -98,8 +95,9 @@ def test_a_stage_checks_for_questions_before_each_item_and_while_idle() -> None:
     def crashed(_: str, error: BaseException) -> None:
         raise AssertionError from error
 
+    control = StageControl(crashed, SystemClock())
     stage: Stage[str, None] = Stage(
-        "infer", work, 2, crashed, abandon, SystemClock(), between=between
+        work, StageProgress("infer", 0.0), control, StageHooks(between=between), inbox_size=2
     )
     stage.offer("a")
     stage.offer("b")
@@ -108,5 +106,5 @@ def test_a_stage_checks_for_questions_before_each_item_and_while_idle() -> None:
     assert order[:4] == ["between", "a", "between", "b"]
     checked.clear()
     assert checked.wait(10), "with an empty inbox"
-    abandon.set()
+    control.cancelled.set()
     stage.join(10)

@@ -48,7 +48,7 @@ class SiteVisit(Visit):
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[SiteVisit]:
     with closing(Site()) as site:
-        site.ask_queue.open(site.model, site.model)
+        site.load_model()
         site.metrics.state.set(2)
         site.label("a first one")
         page = browser.new_page()

@@ -26,7 +26,7 @@ LIBRARY = ("/uPlot.iife.min.js", "/uPlot.min.css", "/icon.svg")
 @pytest.fixture
 def site() -> Iterator[Site]:
     with closing(Site()) as site:
-        site.ask_queue.open(site.model, site.model)
+        site.load_model()
         yield site
 
 

@@ -8,11 +8,12 @@ from tests.support.records import item, raw
 from worker.core.records import Classified, DeadLettered, Outcome, Prediction
 from worker.http.recent_posts import KEPT, PER_SECOND, RecentPosts
 
+LABELS = ("NEGATIVE", "POSITIVE")
+
 
 def posts(*, texts: bool) -> tuple[RecentPosts, HandClock]:
     clock = HandClock()
     recent = RecentPosts(texts=texts, clock=clock)
-    recent.labels = ("NEGATIVE", "POSITIVE")
     return recent, clock
 
 
@@ -22,7 +23,7 @@ def classified(offset: int, text: str = "hi") -> Outcome:
 
 def test_the_newest_comes_first_with_its_probabilities() -> None:
     recent, clock = posts(texts=True)
-    recent.note([classified(1, "one"), classified(2, "two")])
+    recent.note([classified(1, "one"), classified(2, "two")], LABELS)
     newest, oldest = recent.latest()
     assert newest == {
         "id": "in/0/2",
@@ -36,14 +37,14 @@ def test_the_newest_comes_first_with_its_probabilities() -> None:
 
 def test_no_text_is_kept_unless_allowed() -> None:
     recent, _ = posts(texts=False)
-    recent.note([classified(1, "private")])
+    recent.note([classified(1, "private")], LABELS)
     assert "private" not in str(vars(recent))
     assert recent.latest()[0]["characters"] == 7
 
 
 def test_a_long_text_is_cut_and_control_characters_are_made_visible() -> None:
     recent, _ = posts(texts=True)
-    recent.note([classified(1, "\x1b[2J\u202e" + "x" * 1_000_000)])
+    recent.note([classified(1, "\x1b[2J\u202e" + "x" * 1_000_000)], LABELS)
     post = recent.latest()[0]
     assert post["text"].startswith("[U+001B][2J[U+202E]xxx")
     assert len(post["text"]) < 350
@@ -52,7 +53,7 @@ def test_a_long_text_is_cut_and_control_characters_are_made_visible() -> None:
 
 def test_a_dead_letter_shows_its_reason() -> None:
     recent, _ = posts(texts=True)
-    recent.note([DeadLettered(raw(5), DeadLetterReason.NOT_UTF8, "not UTF-8")])
+    recent.note([DeadLettered(raw(5), DeadLetterReason.NOT_UTF8, "not UTF-8")], LABELS)
     assert recent.latest()[0]["reason"] == "not_utf8"
 
 
@@ -60,18 +61,18 @@ def test_a_few_posts_of_each_second_are_kept() -> None:
     """So the page's cost does not grow with the stream."""
     recent, clock = posts(texts=True)
     for _ in range(100):
-        recent.note([classified(n) for n in range(50)])
+        recent.note([classified(n) for n in range(50)], LABELS)
     assert len(recent.latest()) == PER_SECOND
     for _ in range(10):
         clock.sleep(1)
-        recent.note([classified(n) for n in range(50)])
+        recent.note([classified(n) for n in range(50)], LABELS)
     assert len(recent.latest()) == KEPT
 
 
 def test_every_post_of_a_slow_stream_is_kept() -> None:
     recent, _ = posts(texts=True)
     for n in range(PER_SECOND + 1):
-        recent.note([classified(n)])
+        recent.note([classified(n)], LABELS)
     assert [post["id"] for post in recent.latest()] == [
         f"in/0/{n}" for n in reversed(range(PER_SECOND))
     ]

@@ -1,4 +1,4 @@
-"""What the tests of the inference room share: no network, and models made once."""
+"""Fixtures of the tests of inference: no network, and models that are made once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.models import Architecture, make_checkpoint
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The hub's library in its offline mode, with an empty cache, which is returned."""
+    """Set the hub's library to its offline mode, and return its empty cache."""
     cache = tmp_path / "hub-cache"
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
@@ -24,7 +24,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Architecture], Path]:
-    """The folder of a tiny model by architecture; shared, so to be read only."""
+    """Return the folder of a tiny model by architecture; shared, so tests must not change it."""
     home = tmp_path_factory.mktemp("models")
 
     def made(architecture: Architecture) -> Path:
@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Architectu
 
 @pytest.fixture
 def own_logging() -> Iterator[None]:
-    """The command sets up logging for its process; put it back."""
+    """Restore the logging that a command sets up for its process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

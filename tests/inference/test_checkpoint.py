@@ -1,4 +1,4 @@
-"""Where a model comes from, which files are taken, and every refusal before a record is read."""
+"""Checkpoints: the sources of a model, its files, and every rejection before a record is read."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def sha256_of(content: bytes) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, checkpoint: Callable[[Architecture], Path]) -> Path:
-    """A checkpoint of one's own, to break."""
+    """Return the folder of a checkpoint that the test may damage."""
     return Path(shutil.copytree(checkpoint("distilbert"), tmp_path / "my-model"))
 
 
@@ -58,7 +58,7 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any
 
 
 def shard(folder: Path) -> dict[str, Path]:
-    """Split the weights into two files and an index, as large models have them."""
+    """Split the weights into two files and an index, like those of large models."""
     weights = load_file(folder / "model.safetensors")
     names = sorted(weights)
     files = {n: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, n in enumerate(names)}
@@ -70,26 +70,26 @@ def shard(folder: Path) -> dict[str, Path]:
 
 
 def hub_cache(cache: Path, source: Path, owner_and_name: str) -> None:
-    """What the hub's library leaves behind when it has fetched a model's main branch."""
+    """Create the cache of the hub's library after the download of a model's main branch."""
     home = cache / f"models--{owner_and_name.replace('/', '--')}"
     (home / "refs").mkdir(parents=True)
     (home / "refs" / "main").write_text(COMMIT)
     shutil.copytree(source, home / "snapshots" / COMMIT)
 
 
-class TestFound:
+class TestResolved:
     def test_a_directory(self, folder: Path) -> None:
-        found = resolve(settings_for(folder))
-        assert (found.name, found.revision) == ("my-model", "local")
+        resolved = resolve(settings_for(folder))
+        assert (resolved.name, resolved.revision) == ("my-model", "local")
         content = (folder / "model.safetensors").read_bytes()
-        assert found.weights_sha256() == sha256_of(content)
+        assert resolved.weights_sha256() == sha256_of(content)
 
     def test_a_relative_directory(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(folder)
         assert resolve(settings_for(".")).name == "my-model"
 
     def test_sharded_weights(self, folder: Path) -> None:
-        """The hash is over the sorted lines `name sha256`; the model is the same."""
+        """The hash covers the sorted lines `name sha256`, and the model is the same."""
         before, _ = load(settings_for(folder), 4096), load_file(folder / "model.safetensors")
         files = shard(folder)
         lines = "".join(f"{name} {sha256_of(f.read_bytes())}\n" for name, f in files.items())
@@ -103,18 +103,18 @@ class TestFound:
         _, classifier = load(settings_for("someone/tiny"), 4096)
         assert (classifier.card.name, classifier.card.revision) == ("someone/tiny", COMMIT)
 
-    def test_the_hub_is_asked_for_no_more_than_is_needed(
+    def test_only_the_needed_files_are_downloaded(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        asked: dict[str, Any] = {}
+        requested: dict[str, Any] = {}
 
         def fetch(name: str, **options: Any) -> str:
-            asked.update(options, name=name)
+            requested.update(options, name=name)
             return str(folder)
 
         monkeypatch.setattr(checkpoints, "snapshot_download", fetch)
         resolve(settings_for("someone/tiny", revision="v1"))
-        assert (asked["name"], asked["revision"]) == ("someone/tiny", "v1")
+        assert (requested["name"], requested["revision"]) == ("someone/tiny", "v1")
         wanted = [
             "config.json",
             "model.safetensors",
@@ -123,32 +123,32 @@ class TestFound:
         ]
         other = ["pytorch_model.bin", "model.fp16.safetensors", "onnx/model.safetensors", "run.py"]
         kept = huggingface_hub.utils.filter_repo_objects(
-            wanted + other, allow_patterns=asked["allow_patterns"]
+            wanted + other, allow_patterns=requested["allow_patterns"]
         )
         assert list(kept) == wanted
 
     def test_the_bundled_model(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        asked: list[Path] = []
-        monkeypatch.setattr(bundled, "prepare", lambda cache: asked.append(cache) or folder)
-        found = resolve(settings_for("bundled", cache_dir=tmp_path / "cache"))
-        assert (found.name, found.revision, found.folder) == ("bundled", "local", folder)
-        assert asked == [tmp_path / "cache"]
+        requested: list[Path] = []
+        monkeypatch.setattr(bundled, "prepare", lambda cache: requested.append(cache) or folder)
+        resolved = resolve(settings_for("bundled", cache_dir=tmp_path / "cache"))
+        assert (resolved.name, resolved.revision, resolved.folder) == ("bundled", "local", folder)
+        assert requested == [tmp_path / "cache"]
 
     def test_a_directory_needs_no_network(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: Any) -> None:
-            pytest.fail("the network was asked")
+            pytest.fail("the network was used")
 
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(socket.socket, "connect", refuse)
         monkeypatch.setattr(socket, "getaddrinfo", refuse)
         load(settings_for(folder), 4096)
 
-    def test_loading_says_nothing(self, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-        """No progress bars and no advice of the libraries; a refusal has their report in words."""
+    def test_loading_is_silent(self, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """No progress bars and no advice of the libraries; an error includes their report."""
         load(settings_for(folder), 4096)
         change_weights(folder, lambda weights: weights.pop("classifier.bias"))
         with pytest.raises(ModelUnavailable):
@@ -163,10 +163,10 @@ class TestNotFound:
             resolve(settings_for(name))
 
     def test_a_file(self, folder: Path) -> None:
-        with pytest.raises(ModelUnavailable, match="is a file; name the directory"):
+        with pytest.raises(ModelUnavailable, match="is a file: set --model to its directory"):
             resolve(settings_for(folder / "model.safetensors"))
 
-    def test_no_hub_id(self) -> None:
+    def test_an_invalid_hub_id(self) -> None:
         with pytest.raises(ModelUnavailable, match="neither a directory nor a hub id"):
             resolve(settings_for("two words"))
 
@@ -176,8 +176,8 @@ class TestNotFound:
         ):
             resolve(settings_for("someone/tiny"))
 
-    def test_a_hub_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A real connection, to a port of this machine on which nobody listens."""
+    def test_an_unreachable_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Uses a real connection, to a local port without a listener."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -187,27 +187,27 @@ class TestNotFound:
                 resolve(settings_for("someone/tiny"))
 
     @pytest.mark.parametrize(
-        ("kind", "told"),
+        ("kind", "message"),
         [
-            (GatedRepoError, "accept them .* then log in"),
+            (GatedRepoError, "accept its terms .* then log in"),
             (RepositoryNotFoundError, "no model someone/tiny on the hub.* log in"),
             (RevisionNotFoundError, "no revision 'v9'"),
-            (HfHubHTTPError, "can't be fetched .* try again later, .*--model bundled"),
-            (RuntimeError, "can't be fetched .* try again later, .*--model bundled"),
+            (HfHubHTTPError, "can't be downloaded .* try again later, .*--model bundled"),
+            (RuntimeError, "can't be downloaded .* try again later, .*--model bundled"),
         ],
     )
-    def test_each_refusal_of_the_hub_says_what_to_do(
-        self, kind: type[Exception], told: str, monkeypatch: pytest.MonkeyPatch
+    def test_each_error_of_the_hub_has_advice(
+        self, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: Any, **__: Any) -> str:
-            raise kind.__new__(kind)  # their constructors want a server's response
+            raise kind.__new__(kind)  # their constructors expect a server's response
 
         monkeypatch.setattr(checkpoints, "snapshot_download", refuse)
-        with pytest.raises(ModelUnavailable, match=told):
+        with pytest.raises(ModelUnavailable, match=message):
             resolve(settings_for("someone/tiny", revision="v9"))
 
     @pytest.mark.parametrize("bundled_model", [True, False])
-    def test_a_revision_that_would_be_ignored(self, folder: Path, bundled_model: bool) -> None:
+    def test_a_revision_without_a_hub_is_rejected(self, folder: Path, bundled_model: bool) -> None:
         with pytest.raises(SettingsError, match="only models on the hub have revisions"):
             resolve(settings_for("bundled" if bundled_model else folder, revision="v1"))
 
@@ -272,16 +272,19 @@ def _file(name: str, content: str | None) -> Callable[[Path], None]:
 
 
 REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no config": (_file("config.json", None), "no config.json: name the directory that save_pre"),
+    "no config": (
+        _file("config.json", None),
+        "no config.json: set --model to the directory that save_pre",
+    ),
     "an adapter alone": (_an_adapter_alone, "merge it into its base model"),
-    "a config that is no JSON": (_file("config.json", "{"), "config.json can't be read"),
-    "a config that is no object": (_file("config.json", "[]"), "holds no JSON object"),
-    "weights as pickle": (_only_pickles, r"\(pytorch_model\.bin\).*convert to safetensors"),
+    "a config that is not JSON": (_file("config.json", "{"), "config.json can't be read"),
+    "a config that is not an object": (_file("config.json", "[]"), "is not a JSON object"),
+    "weights as pickle": (_only_pickles, r"\(pytorch_model\.bin\).*convert them to safetensors"),
     "no weights": (_file("model.safetensors", None), "no model.safetensors"),
     "no tokenizer": (_no_tokenizer, "no tokenizer files"),
     "a broken tokenizer": (_file("tokenizer.json", "{"), "can't be loaded"),
-    "cut weights": (_cut_weights, "can't be loaded: SafetensorError.*fetch or save them again"),
-    "something else as weights": (_no_weights_inside, "can't be loaded: SafetensorError"),
+    "cut weights": (_cut_weights, "can't be loaded: SafetensorError.*download or save them again"),
+    "weights that are not safetensors": (_no_weights_inside, "can't be loaded: SafetensorError"),
     "a lost shard": (_a_lost_shard, "model-00001-of-00002.safetensors is missing"),
     "an index of a pickle": (_index_of("pytorch_model.bin"), "names 'pytorch_model.bin'"),
     "an index that leads outside": (_index_of("../x.safetensors"), r"names '\.\./x\.safetensors'"),
@@ -305,10 +308,13 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "an unknown architecture": (_config(model_type="mine"), "'mine', which transformers .* know"),
     "no architecture": (_config(model_type=None), "None, which transformers"),
-    "no classifier's architecture": (_config(model_type="vit"), "'vit'.*sequence classification"),
+    "an architecture without a classifier": (
+        _config(model_type="vit"),
+        "'vit'.*sequence classification",
+    ),
     "another task's head": (
         _config(architectures=["DistilBertForTokenClassification"]),
-        "was made as DistilBertForTokenClassification",
+        "was saved as DistilBertForTokenClassification",
     ),
     "a config that names a pickle": (
         _config(transformers_weights="pytorch_model.bin"),
@@ -318,23 +324,23 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-class TestRefused:
+class TestRejected:
     @pytest.mark.parametrize("case", REFUSALS)
-    def test_it_says_why_and_what_to_do(self, folder: Path, case: str) -> None:
-        break_it, told = REFUSALS[case]
-        break_it(folder)
-        with pytest.raises(ModelUnavailable, match=told) as refused:
+    def test_the_error_has_the_reason_and_advice(self, folder: Path, case: str) -> None:
+        damage, message = REFUSALS[case]
+        damage(folder)
+        with pytest.raises(ModelUnavailable, match=message) as refused:
             load(settings_for(folder), 4096)
         assert "my-model" in str(refused.value)
 
-    def test_an_index_that_names_nothing(self, folder: Path) -> None:
+    def test_an_index_without_files(self, folder: Path) -> None:
         (folder / "model.safetensors").unlink()
         (folder / "model.safetensors.index.json").write_text("{}")
         with pytest.raises(ModelUnavailable, match="names no file"):
             resolve(settings_for(folder))
 
-    def test_its_own_code_is_not_run(self, folder: Path, tmp_path: Path) -> None:
-        """Neither for the model nor for the tokenizer, whatever the files ask for."""
+    def test_the_models_own_code_is_not_run(self, folder: Path, tmp_path: Path) -> None:
+        """Neither for the model nor for the tokenizer, even if the files request it."""
         ran = tmp_path / "ran"
         (folder / "mine.py").write_text(f"open({str(ran)!r}, 'w')\n")
         edit_json(
@@ -350,7 +356,7 @@ class TestRefused:
             load(settings_for(folder), 4096)
         assert not ran.exists()
 
-    def test_a_pickle_beside_the_weights_is_not_opened(self, folder: Path) -> None:
+    def test_a_pickle_next_to_the_weights_is_not_opened(self, folder: Path) -> None:
         for name in ("pytorch_model.bin", "adapter_model.bin", "training_args.bin"):
             (folder / name).write_bytes(b"no pickle at all")
         (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from tests.support.models import Architecture, make_checkpoint
 from worker.cli.main import main
 from worker.cli.texts import lines
-from worker.inference.torch_engine import TorchClassifier
+from worker.inference.classifier import TransformersClassifier
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -236,32 +236,32 @@ class TestOneBadText:
         texts = ["one", "a zzz \x1b[2J", "three"]
         assert main(["classify", "--json", "--model", hostile, *texts]) == 1
         printed = capsys.readouterr()
-        one, two, three = documents(printed.out)
-        assert [one["text"], two["text"], three["text"]] == texts
-        assert ("label" in one, "label" in three) == (True, True)
-        assert set(two) == {"text", "error"}
-        assert two["error"].startswith("RecordRejected: the text has the token of id 30522")
+        first, second, third = documents(printed.out)
+        assert [first["text"], second["text"], third["text"]] == texts
+        assert ("label" in first, "label" in third) == (True, True)
+        assert set(second) == {"text", "error"}
+        assert second["error"].startswith("RecordRejected: the text has a token of id 30522")
         assert "streamlabel: no label for 'a zzz [U+001B][2J': RecordRejected: the" in printed.err
 
     def test_a_failed_text_in_the_table(
         self, hostile: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["classify", "--model", hostile, "one", "zzz"]) == 1
-        _, one, two = capsys.readouterr().out.splitlines()
-        assert one.split()[0] in ("NEGATIVE", "POSITIVE")
-        assert two.split() == ["-", "-", "-", "zzz"]
+        _, first, second = capsys.readouterr().out.splitlines()
+        assert first.split()[0] in ("NEGATIVE", "POSITIVE")
+        assert second.split() == ["-", "-", "-", "zzz"]
 
     def test_a_text_on_which_the_model_fails(
         self, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = TorchClassifier.predict
+        real = TransformersClassifier.predict
 
         def predict(self: Any, model_input: Any) -> Any:
             if any(len(ids) == 5 for ids in model_input.ids):
                 raise ValueError("All examples must have one end\nand more")
             return real(self, model_input)
 
-        monkeypatch.setattr(TorchClassifier, "predict", predict)
+        monkeypatch.setattr(TransformersClassifier, "predict", predict)
         assert main(["classify", "--json", "--model", model, "one", "one two three", "two"]) == 1
         answers = documents(capsys.readouterr().out)
         assert ["error" in answer for answer in answers] == [False, True, False]

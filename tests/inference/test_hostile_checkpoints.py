@@ -1,4 +1,4 @@
-"""Checkpoints made to do harm: refused in one sentence, and nothing giant is built for it."""
+"""Hostile checkpoints: rejected with a short error, before a giant model is built."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEERS = "\x1b\x07\x9b\u202e"
 
 @pytest.fixture
 def folder(tmp_path: Path, checkpoint: Callable[[Architecture], Path]) -> Path:
-    """A checkpoint of one's own, to break."""
+    """Return the folder of a checkpoint that the test may damage."""
     return Path(shutil.copytree(checkpoint("distilbert"), tmp_path / "my-model"))
 
 
@@ -50,7 +50,7 @@ def _nested(folder: Path) -> None:
 
 def _giant(folder: Path) -> None:
     with (folder / "config.json").open("w") as file:
-        file.truncate(2**30)  # a hole: it takes no room
+        file.truncate(2**30)  # a sparse file, which takes no space
 
 
 def _index_of(*files: Any) -> Callable[[Path], None]:
@@ -63,7 +63,7 @@ def _index_of(*files: Any) -> Callable[[Path], None]:
 
 
 def _id_of(token: str, number: int) -> Callable[[Path], None]:
-    """Give a token of the vocabulary another id."""
+    """Change the id of a token of the vocabulary."""
 
     def change(folder: Path) -> None:
         file = folder / "tokenizer.json"
@@ -79,14 +79,14 @@ def _id_of(token: str, number: int) -> Callable[[Path], None]:
 
 
 def add_token(folder: Path, token: str) -> None:
-    """As somebody does who forgets to resize the model."""
+    """Add a token to the tokenizer without resizing the model."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens([token])
     tokenizer.save_pretrained(folder)
 
 
 REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "ten million layers": (_config(n_layers=10**7), r"tensors.*n_layers = 10000000: fetch it"),
+    "ten million layers": (_config(n_layers=10**7), r"tensors.*n_layers = 10000000: download it"),
     "layers behind a padding token that no embedding has": (
         _config(n_layers=10**7, pad_token_id=10**8),
         r"its config\.json describes a model of",
@@ -99,62 +99,65 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a million labels": (
         _labels(*map(str, range(10**6))),
-        r"id2label .* 1,000,000 labels, at most",
+        r"id2label .* 1,000,000 labels, and at most",
     ),
     "a number of labels": (
         _config(num_labels=10**12, id2label=None, label2id=None),
         r"num_labels .* at most 100,000",
     ),
     "a deep config": (_nested, r"config\.json can't be read: it is nested too deeply"),
-    "a giant config": (_giant, r"config\.json has 1,073,741,824 bytes, at most 67,108,864"),
-    "a number as a file": (_index_of(5), r"index\.json names 5, which is no \.safetensors file"),
+    "a giant config": (_giant, r"config\.json has 1,073,741,824 bytes \(limit 67,108,864\)"),
+    "a number as a file": (_index_of(5), r"index\.json names 5, which is not a \.safetensors file"),
     "files of two kinds": (_index_of("a.safetensors", 5), "names 5, which"),
     "a list as a file": (_index_of(["a.safetensors"]), r"names \['a\.safetensors'\], which"),
     "a long file name": (_index_of("x" * 5_000 + ".safetensors"), "names 'xxx.*, which is no"),
-    "half a character in a file name": (_index_of("\ud800.safetensors"), r"names '\\ud800"),
+    "a lone surrogate in a file name": (_index_of("\ud800.safetensors"), r"names '\\ud800"),
     "a word beyond the embedding": (
         _id_of("hello", 40_000),
-        r"no embedding for, 'hello' \(40000\), where there are 30,522 rows: save tokenizer and",
+        r"no embedding for, 'hello' \(40000\), with 30,522 rows: save tokenizer and",
     ),
     "a special token beyond the embedding": (_id_of("[SEP]", 40_000), r"'\[SEP\]' \(40000\)"),
-    "two labels of one name": (_labels("a", "b", "a"), "output 2 'a', as output 0: mend it there"),
-    "half a character in a label": (
-        _labels("a", "\ud800"),
-        r"output 1 '\[U\+D800\]', which has half",
+    "two labels of one name": (
+        _labels("a", "b", "a"),
+        "output 2 'a', the name of output 0: correct it there",
     ),
-    "an empty label": (_labels("", "b"), "output 0 '', in which there is nothing to read"),
-    "a label of no width": (_labels("a", "\u200b"), "output 1 .* nothing to read"),
+    "a lone surrogate in a label": (
+        _labels("a", "\ud800"),
+        r"output 1 '\[U\+D800\]', which contains a lone surrogate",
+    ),
+    "an empty label": (_labels("", "b"), "output 0 '', which is blank"),
+    "a label without width": (_labels("a", "\u200b"), "output 1 .* which is blank"),
     "a long label": (
         _labels("a", "x" * 200_000),
         "output 1 'x{60}', which has 200,000 char.*1,000",
     ),
-    "null as a label": (_labels("a", None), "output 1 'None', which is no string"),
-    "a list as a label": (_labels("a", ["b"]), "which is no string"),
+    "null as a label": (_labels("a", None), "output 1 'None', which is not a string"),
+    "a list as a label": (_labels("a", ["b"]), "which is not a string"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_it_is_refused_in_one_sentence(folder: Path, case: str) -> None:
-    break_it, told = REFUSALS[case]
-    break_it(folder)
-    with pytest.raises(ModelUnavailable, match=told) as refused:
+def test_a_hostile_checkpoint_is_rejected_with_one_sentence(folder: Path, case: str) -> None:
+    damage, message = REFUSALS[case]
+    damage(folder)
+    with pytest.raises(ModelUnavailable, match=message) as refused:
         loaded(folder)
-    words = str(refused.value)
-    assert "my-model" in words
-    assert "\n" not in words
-    assert len(words) < 600
+    error = str(refused.value)
+    assert "my-model" in error
+    assert "\n" not in error
+    assert len(error) < 600
 
 
 @pytest.mark.parametrize("length", ["many", [64]])
-def test_a_length_that_is_no_number(folder: Path, length: Any) -> None:
-    """Nothing compares texts with it before the model is loaded, where no pass needs a check."""
+def test_a_length_that_is_not_a_number(folder: Path, length: Any) -> None:
+    """Texts are not compared with it before the model is loaded, if no pass needs a check."""
     edit_json(folder / "tokenizer_config.json", model_max_length=length)
     with pytest.raises(ModelUnavailable, match="can't be loaded: TypeError"):
         loaded(folder, dtype="float32", engine="padded")
 
 
 @pytest.mark.parametrize(("length", "taken"), [(-5, 64), (0, 64), (20.5, 20), (1e30, 64)])
-def test_an_odd_length_is_taken_for_what_it_says(folder: Path, length: Any, taken: int) -> None:
+def test_an_unusual_length_is_used(folder: Path, length: Any, taken: int) -> None:
     edit_json(folder / "tokenizer_config.json", model_max_length=length)
     assert loaded(folder)[1].card.max_tokens == taken
 
@@ -162,7 +165,7 @@ def test_an_odd_length_is_taken_for_what_it_says(folder: Path, length: Any, take
 def test_a_model_is_measured_before_it_is_built(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its layers are counted as they are made; the first too many ends it."""
+    """Its layers are counted while they are built, up to the first one beyond the limit."""
     made: list[object] = []
     layer = transformers.models.distilbert.modeling_distilbert.TransformerBlock
     real = layer.__init__
@@ -179,17 +182,17 @@ def test_a_model_is_measured_before_it_is_built(
 
 
 def test_an_ordinary_model_is_not_too_large(folder: Path) -> None:
-    """More outputs than its files hold is another fault, told with the names of the weights."""
+    """More outputs than in its files is another error, which names the weights."""
     _labels("a", "b", "c")(folder)
     with pytest.raises(ModelUnavailable, match=r"classifier.weight is \[2, 16\] instead of"):
         loaded(folder)
 
 
 def test_a_config_may_have_no_numbers() -> None:
-    assert skeleton._largest({"a": "b"}) == "none of its own"
+    assert skeleton._largest({"a": "b"}) == "in a nested object"
 
 
-def test_a_model_that_can_not_be_made_without_weights_is_loaded_all_the_same(folder: Path) -> None:
+def test_a_model_that_can_not_be_built_without_weights_is_still_loaded(folder: Path) -> None:
     def fails(_config: Any) -> torch.nn.Module:
         raise RuntimeError
 
@@ -199,33 +202,35 @@ def test_a_model_that_can_not_be_made_without_weights_is_loaded_all_the_same(fol
     assert skeleton.rows_of(torch.nn.Linear(1, 1)) is None
 
 
-def test_numbers_as_labels_are_names() -> None:
+def test_numeric_labels_become_strings() -> None:
     assert names.label_names({0: 1, 1: 2.5, 2: "3"}, "m") == ("1", "2.5", "3")
 
 
 class TestAddedTokens:
-    def test_a_text_with_one_is_refused_and_told_before_the_model_sees_it(
+    def test_a_text_with_an_added_token_is_rejected_before_the_model_runs(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         add_token(folder, "zzz")
         tokeniser, classifier = loaded(folder)
-        assert "can't be labelled" in capsys.readouterr().out
-        with pytest.raises(RecordRejected, match="the token of id 30522, the model has ids below"):
+        assert "model has no embedding for some tokens" in capsys.readouterr().out
+        with pytest.raises(
+            RecordRejected, match="a token of id 30522, but the model has ids below"
+        ):
             tokeniser.tokenise(["fine", "a zzz b"])
         (fine,) = tokeniser.tokenise(["fine"])
         assert len(classifier.predict(fine)) == 1
 
     @pytest.mark.parametrize("engine", ["packed", "padded"])
-    def test_one_that_the_texts_of_the_start_have_does_no_harm(
+    def test_an_added_token_in_the_texts_of_the_check_is_harmless(
         self, folder: Path, engine: str
     ) -> None:
-        """Emoji are added to tokenizers, and some stand in the texts that a pass is checked with."""
+        """Emoji are often added to tokenizers, and the texts of the check contain some."""
         add_token(folder, "👍")
         add_token(folder, "ok")
         _, classifier = load(ModelSettings(name=str(folder), engine=engine, lanes=1))
         classifier.warm_up()
 
-    def test_one_that_the_model_cuts_off_does_no_harm(self, folder: Path) -> None:
+    def test_an_added_token_beyond_max_tokens_is_harmless(self, folder: Path) -> None:
         add_token(folder, "zzz")
         tokeniser, _ = loaded(folder)
         assert tokeniser.tokenise(["word " * 500 + "zzz"])[0].truncated == (True,)
@@ -234,7 +239,7 @@ class TestAddedTokens:
 class TestKernels:
     @pytest.mark.parametrize("kernel", ["org/kernel", {"": "org/kernel"}, "org/kernel@v1:attend"])
     @pytest.mark.parametrize("member", ["attn_implementation", "_attn_implementation"])
-    def test_code_of_the_hub_is_not_looked_for(
+    def test_code_of_the_hub_is_not_requested(
         self, folder: Path, member: str, kernel: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: Any, **__: Any) -> None:
@@ -247,16 +252,16 @@ class TestKernels:
         (texts,) = tokeniser.tokenise(["the same"])
         assert classifier.predict(texts) == before[1].predict(texts)
 
-    def test_nor_for_experts(self, folder: Path) -> None:
+    def test_code_for_experts_is_not_requested(self, folder: Path) -> None:
         edit_json(folder / "config.json", experts_implementation="org/kernel")
         loaded(folder)
 
 
 class TestTerminals:
-    """The names in a checkpoint do not steer the terminal that shows them."""
+    """Names in a checkpoint can't control the terminal that displays them."""
 
     @pytest.fixture
-    def steering(self, tmp_path: Path) -> str:
+    def hostile_names(self, tmp_path: Path) -> str:
         folder = tmp_path / "\x1b[2Jmodel\u202e"
         return str(make_checkpoint(folder, labels=("\x1b[2Jno", "\x9b31mye\u202es\x07")))
 
@@ -267,14 +272,17 @@ class TestTerminals:
         return printed.out + printed.err
 
     def test_check(
-        self, steering: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        hostile_names: str,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setitem(verdicts.CHECKS, "broker", lambda _: verdicts.Finding("answers"))
         monkeypatch.setitem(verdicts.CHECKS, "topics", lambda _: verdicts.Finding("there"))
-        said = self.run(capsys, "check", "--model", steering)
-        assert "the labels [U+001B][2Jno, [U+009B]31mye[U+202E]s[U+0007]; up to" in said
+        output = self.run(capsys, "check", "--model", hostile_names)
+        assert "the labels [U+001B][2Jno, [U+009B]31mye[U+202E]s[U+0007]; up to" in output
 
-    def test_many_labels_are_not_all_shown(
+    def test_the_number_of_shown_labels_is_limited(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(verdicts.CHECKS, "broker", lambda _: verdicts.Finding("answers"))
@@ -282,13 +290,13 @@ class TestTerminals:
         folder = make_checkpoint(tmp_path, labels=[f"label{n}" for n in range(500)])
         assert "label29, and 470 more; up to" in self.run(capsys, "check", "--model", str(folder))
 
-    def test_a_refusal(self, steering: str, capsys: pytest.CaptureFixture[str]) -> None:
-        edit_json(Path(steering) / "config.json", model_type="\x1b[2Jmine")
-        said = self.run(capsys, "classify", "--model", steering, "text")
-        assert "[U+001B][2Jmodel[U+202E] is a" in said
+    def test_an_error_message(self, hostile_names: str, capsys: pytest.CaptureFixture[str]) -> None:
+        edit_json(Path(hostile_names) / "config.json", model_type="\x1b[2Jmine")
+        output = self.run(capsys, "classify", "--model", hostile_names, "text")
+        assert "[U+001B][2Jmodel[U+202E] is a" in output
 
     def test_a_name_that_is_not_utf8(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Python reads such a folder's name as half characters, which no result could carry."""
+        """Python decodes it with lone surrogates, which a result can't contain."""
         monkeypatch.chdir(folder.rename(os.fsdecode(os.fsencode(folder.parent) + b"/m\xff")))
         _, classifier = loaded(Path())
         assert classifier.card.name == "m?"

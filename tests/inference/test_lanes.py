@@ -1,4 +1,4 @@
-"""A forward pass in lanes: the same results, every lane at work, and faults as of one pass."""
+"""A forward pass in lanes: the same results and errors, with all lanes busy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from tests.support.models import Architecture, make_checkpoint
+from worker.inference.classifier import scores
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.loading import load
 from worker.inference.packing import PackedForward
-from worker.inference.torch_engine import scores
 from worker.settings import ModelSettings
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -31,7 +31,7 @@ PACKED = tuple(name for name in get_args(Architecture) if name != "gpt2")
 
 @pytest.fixture(autouse=True)
 def four_threads() -> Iterator[None]:
-    """As if the machine had four cores, whatever it has."""
+    """Set four threads, on any machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -39,12 +39,12 @@ def four_threads() -> Iterator[None]:
 
 
 class Fake:
-    """A pass that gives each text's first id, and notes who called it, and how."""
+    """A pass that returns each text's first id, and records its calls."""
 
-    name, pads, parallel = "fake", False, True
+    name, device, dtype, longest = "fake", "cpu", "float32", None
+    pads, parallel = False, True
 
     def __init__(self, before: Callable[[Rows], object] = lambda _: None) -> None:
-        self.model = nn.Linear(1, 1)
         self.before = before
         self.calls: list[tuple[str, int, int]] = []
 
@@ -55,20 +55,22 @@ class Fake:
 
 
 def texts_of(*lengths: int) -> list[tuple[int, ...]]:
-    return [(place,) * length for place, length in enumerate(lengths)]
+    return [(index,) * length for index, length in enumerate(lengths)]
 
 
 @settings(max_examples=100, deadline=None)
 @given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=60), lanes=st.integers(2, 5))
 def test_each_text_has_its_own_result(lengths: list[int], lanes: int) -> None:
-    """In their order, whichever lane had them."""
-    found = Lanes(Fake(), lanes, 4)(texts_of(*lengths))
-    assert found.flatten().tolist() == list(range(len(lengths)))
+    """The results are in order for any assignment to lanes."""
+    logits = Lanes(Fake(), lanes, 4)(texts_of(*lengths))
+    assert logits.flatten().tolist() == list(range(len(lengths)))
 
 
 @pytest.mark.parametrize("architecture", PACKED)
-def test_a_model_says_the_same_in_lanes(architecture: Architecture, tmp_path: Path) -> None:
-    """Parts run at once in one model, and none sees another's texts."""
+def test_a_model_gives_the_same_results_in_lanes(
+    architecture: Architecture, tmp_path: Path
+) -> None:
+    """Parts run in one model at the same time, and don't see each other's texts."""
     folder = make_checkpoint(tmp_path / "model", architecture=architecture)
     packed = PackedForward(AutoModelForSequenceClassification.from_pretrained(folder).eval())
     drawn = torch.Generator().manual_seed(1)
@@ -76,12 +78,12 @@ def test_a_model_says_the_same_in_lanes(architecture: Architecture, tmp_path: Pa
     rows = [torch.randint(2, 250, (n,), generator=drawn).tolist() for n in lengths]
     whole = scores(packed, rows, "softmax")
     for _ in range(5):
-        found = scores(Lanes(packed, 4, 4), rows, "softmax")
-        torch.testing.assert_close(found, whole, atol=1e-5, rtol=0)
+        in_lanes = scores(Lanes(packed, 4, 4), rows, "softmax")
+        torch.testing.assert_close(in_lanes, whole, atol=1e-5, rtol=0)
 
 
-def test_all_lanes_are_at_work_at_once() -> None:
-    """Each with its share of the threads; the caller keeps its own number."""
+def test_all_lanes_run_at_the_same_time() -> None:
+    """Each has its share of the threads; the caller's number does not change."""
     meet = threading.Barrier(2, timeout=10)
     fake = Fake(lambda _: meet.wait())
     Lanes(fake, 2, 4)(texts_of(*[64] * 4))
@@ -89,8 +91,8 @@ def test_all_lanes_are_at_work_at_once() -> None:
     assert torch.get_num_threads() == 4
 
 
-def test_a_lane_that_is_held_up_leaves_parts_to_the_others() -> None:
-    """One waits until the other has done all else."""
+def test_a_delayed_lane_leaves_parts_to_the_others() -> None:
+    """One lane waits until the other has run all other parts."""
     rest = threading.Semaphore(0)
 
     def hold(rows: Rows) -> None:
@@ -108,20 +110,20 @@ def test_a_lane_that_is_held_up_leaves_parts_to_the_others() -> None:
 @pytest.mark.parametrize(
     ("lengths", "threads"),
     [((30, 30), 2), ((64,), 4), ((500, 40, 40, 40), 4)],
-    ids=["short", "alone", "one text is most of it"],
+    ids=["short", "alone", "one long text"],
 )
-def test_what_lanes_would_not_speed_up_is_run_in_one_part(
+def test_a_pass_that_lanes_would_not_speed_up_runs_as_one_part(
     lengths: tuple[int, ...], threads: int
 ) -> None:
-    """By all threads, unless it is so short that half of them do as well."""
+    """With all threads, or with half of them if it is short."""
     fake = Fake()
     Lanes(fake, 2, 4)(texts_of(*lengths))
     assert fake.calls == [(threading.current_thread().name, len(lengths), threads)]
     assert torch.get_num_threads() == 4
 
 
-def test_a_text_alone_has_all_threads_whatever_the_lanes_set() -> None:
-    """A new thread takes over the number that was set last, be it by a lane."""
+def test_a_single_text_has_all_threads_after_lanes_ran() -> None:
+    """A new thread starts with the number that was set last, in this case by a lane."""
     fake = Fake()
     lanes = Lanes(fake, 2, 4)
     with ThreadPoolExecutor(1) as infer:
@@ -131,8 +133,8 @@ def test_a_text_alone_has_all_threads_whatever_the_lanes_set() -> None:
     assert [threads for _, _, threads in fake.calls] == [2, 2, 4]
 
 
-def test_a_part_that_fails_fails_the_pass_when_all_lanes_are_done() -> None:
-    """The halves that are tried next must find no other part in memory."""
+def test_a_failed_part_fails_the_pass_after_all_lanes_ended() -> None:
+    """The next try must find no other part in memory."""
     failed, ended = threading.Event(), threading.Event()
 
     def fail(rows: Rows) -> None:
@@ -152,16 +154,14 @@ def test_a_part_that_fails_fails_the_pass_when_all_lanes_are_done() -> None:
     ("threads", "wanted", "count"),
     [(1, None, 1), (2, None, 2), (12, None, 12), (64, None, 16), (4, 1, 1), (4, 2, 2)],
 )
-def test_there_is_a_lane_for_each_thread_up_to_sixteen(
-    threads: int, wanted: int | None, count: int
-) -> None:
+def test_each_thread_has_a_lane_up_to_sixteen(threads: int, wanted: int | None, count: int) -> None:
     torch.set_num_threads(threads)
-    found: Any = side_by_side(Fake(), wanted)
-    assert getattr(found, "count", 1) == count
+    forward: Any = side_by_side(Fake(), wanted)
+    assert getattr(forward, "count", 1) == count
 
 
-def test_a_padded_pass_stays_whole() -> None:
-    """And says so, where lanes were asked for."""
+def test_a_padded_pass_is_not_split() -> None:
+    """With a warning if `model.lanes` is set."""
     padded = Fake()
     padded.parallel = False
     with capture_logs() as logs:
@@ -172,7 +172,7 @@ def test_a_padded_pass_stays_whole() -> None:
 
 
 @pytest.mark.parametrize(("lanes", "kind"), [(None, Lanes), (1, PackedForward)])
-def test_the_setting_decides(
+def test_the_setting_chooses_the_number_of_lanes(
     checkpoint: Callable[[Architecture], Path], lanes: int | None, kind: type
 ) -> None:
     _, classifier = load(ModelSettings(name=str(checkpoint("bert")), lanes=lanes), 512)
@@ -180,7 +180,7 @@ def test_the_setting_decides(
 
 
 def _by_lane(fake: Fake) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    texts_by_lane: dict[str, list[int]] = {}
     for name, texts, _ in fake.calls:
-        found.setdefault(name, []).append(texts)
-    return found
+        texts_by_lane.setdefault(name, []).append(texts)
+    return texts_by_lane

@@ -1,4 +1,4 @@
-"""Prepacked linear layers: the same numbers, half the copies."""
+"""Prepacked linear layers: the same numbers as plain ones, with fewer copies."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def model_in(folder: Path) -> Any:
 
 @torch.inference_mode()
 def logits(model: Any) -> torch.Tensor:
-    found: torch.Tensor = model(IDS).logits
-    return found
+    output: torch.Tensor = model(IDS).logits
+    return output
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("rows", [1, 7, 300])
-def test_a_layer_gives_what_torch_gives(bias: bool, rows: int) -> None:
+def test_a_layer_equals_torchs(bias: bool, rows: int) -> None:
     linear = nn.Linear(48, 20, bias=bias)
-    given = torch.randn(1, rows, 48)
+    inputs = torch.randn(1, rows, 48)
     with torch.inference_mode():
-        plain, gelu = linear(given), nn.functional.gelu(linear(given))
-        torch.testing.assert_close(PrepackedLinear(linear)(given), plain, atol=1e-5, rtol=1e-5)
-        fused = PrepackedLinear(linear, "gelu")(given)
+        plain, gelu = linear(inputs), nn.functional.gelu(linear(inputs))
+        torch.testing.assert_close(PrepackedLinear(linear)(inputs), plain, atol=1e-5, rtol=1e-5)
+        fused = PrepackedLinear(linear, "gelu")(inputs)
     torch.testing.assert_close(fused, gelu, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", [a for a in get_args(Architecture) if a != "gpt2"])
-def test_a_model_gives_what_it_gave(
+def test_a_model_gives_the_same_results(
     checkpoint: Callable[[Architecture], Path], architecture: Architecture
 ) -> None:
     model = model_in(checkpoint(architecture))
@@ -64,13 +64,13 @@ def test_only_the_exact_gelu_is_fused(tmp_path: Path, activation: str, fused: in
     torch.testing.assert_close(logits(model), before, atol=1e-4, rtol=1e-4)
 
 
-def test_the_weights_are_held_once(checkpoint: Callable[[Architecture], Path]) -> None:
+def test_the_weights_are_stored_once(checkpoint: Callable[[Architecture], Path]) -> None:
     model = model_in(checkpoint("distilbert"))
     assert prepack(model)
     assert all("lin" not in name for name, _ in model.named_parameters())
 
 
-def test_without_the_kernels_the_layers_stay(
+def test_without_the_kernels_the_layers_are_not_replaced(
     checkpoint: Callable[[Architecture], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The model's memory does not grow with the shapes that it has seen."""
+"""The model's memory does not grow with the number of shapes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.models import make_checkpoint
 
-# In a process of its own: what other tests allocated and freed would hide a growth.
+# In its own process: memory that other tests allocated and freed would hide a growth.
 _LABEL = """
 import random, sys
 from pathlib import Path
@@ -20,15 +20,15 @@ from worker.settings import ModelSettings
 def resident():
     return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0])
 
-chance, words = random.Random(0), "rain on a wonderful train ".split()
+generator, words = random.Random(0), "rain on a wonderful train ".split()
 tokeniser, classifier = load(ModelSettings(name=sys.argv[1], threads=1), forward_tokens=4096)
 
 def label(passes):
     for _ in range(passes):
-        texts = [" ".join(chance.choices(words, k=chance.randint(1, 60)))
-                 for _ in range(chance.randint(1, 16))]
-        for given in tokeniser.tokenise(texts):
-            classifier.predict(given)
+        texts = [" ".join(generator.choices(words, k=generator.randint(1, 60)))
+                 for _ in range(generator.randint(1, 16))]
+        for model_input in tokeniser.tokenise(texts):
+            classifier.predict(model_input)
 
 label(300)
 settled = resident()

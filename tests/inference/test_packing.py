@@ -1,4 +1,4 @@
-"""The forward pass without padding: what transformers gives one text at a time, whoever the mates."""
+"""The packed forward pass: the results of transformers for one text at a time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests.support.models import Architecture, make_checkpoint
 from worker.errors import ModelUnavailable, SettingsError
 from worker.inference import loading
+from worker.inference.classifier import scores
 from worker.inference.loading import load
 from worker.inference.packing import LAYOUTS, CannotPack, PackedForward
 from worker.inference.padding import PaddedForward
 from worker.inference.self_check import LONGEST, TEXTS, TOLERANCE, check_rows
-from worker.inference.torch_engine import scores
 from worker.settings import ModelSettings
 
 pytestmark = pytest.mark.usefixtures("offline")
 
 PACKED = tuple(name for name in get_args(Architecture) if name != "gpt2")
-PAD = 1  # of RoBERTa; a number like any other for the rest
+PAD = 1  # of RoBERTa; an ordinary token for the others
 LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=12)
 
 
@@ -35,13 +35,13 @@ def model_in(folder: Path) -> Any:
 
 
 def rows_of(lengths: Sequence[int], seed: int = 0) -> list[tuple[int, ...]]:
-    """Ids that every tiny vocabulary has, RoBERTa's padding id among them."""
+    """Return ids of every tiny vocabulary, RoBERTa's padding id among them."""
     generator = torch.Generator().manual_seed(seed)
     return [tuple(torch.randint(0, 250, (n,), generator=generator).tolist()) for n in lengths]
 
 
 def alone(model: Any, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Probabilities by the library's own forward, one text at a time."""
+    """Return the probabilities of the library's own forward pass, one text at a time."""
     with torch.inference_mode():
         logits = [model(torch.tensor([row])).logits for row in rows]
     return torch.cat(logits).float().softmax(-1)
@@ -51,7 +51,7 @@ def alone(model: Any, rows: Sequence[Sequence[int]]) -> torch.Tensor:
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, PackedForward]:
-    """The same checkpoint twice: as transformers loads it, and packed."""
+    """Return the same checkpoint twice: as loaded by transformers, and packed."""
     architecture = request.param.removesuffix("-mean")
     special = {"classifier_pooling": "mean"} if architecture != request.param else {}
     folder = make_checkpoint(
@@ -60,13 +60,13 @@ def pair(
     return model_in(folder), PackedForward(model_in(folder))
 
 
-def test_every_layout_is_tried_here() -> None:
+def test_every_layout_is_tested() -> None:
     assert len(LAYOUTS) == len(PACKED)
 
 
 @settings(max_examples=10, deadline=None)
 @given(lengths=LENGTHS, seed=st.integers(0, 1_000))
-def test_mates_and_their_order_change_nothing(
+def test_other_texts_and_their_order_change_nothing(
     pair: tuple[Any, PackedForward], lengths: list[int], seed: int
 ) -> None:
     plain, packed = pair
@@ -82,16 +82,16 @@ def test_a_text_longer_than_the_window(pair: tuple[Any, PackedForward]) -> None:
     torch.testing.assert_close(together, alone(plain, rows), atol=1e-5, rtol=0)
 
 
-def test_a_padding_token_that_is_spelt_out(pair: tuple[Any, PackedForward]) -> None:
-    """RoBERTa's positions leave it out, first, last or between."""
+def test_a_padding_token_within_a_text(pair: tuple[Any, PackedForward]) -> None:
+    """RoBERTa's positions don't count it: first, last or between."""
     plain, packed = pair
     rows = [(PAD, 0, 5, 2), (0, 5, PAD, PAD, 6, 2), (0, 5, 2, PAD), (PAD,)]
     together = scores(packed, rows, "softmax")
     torch.testing.assert_close(together, alone(plain, rows), atol=1e-5, rtol=0)
 
 
-def test_bfloat16_stays_near(pair: tuple[Any, PackedForward], tmp_path: Path) -> None:
-    """Tiny models of weights far from trained ones; the label itself may be a toss-up."""
+def test_bfloat16_is_close_to_float32(pair: tuple[Any, PackedForward], tmp_path: Path) -> None:
+    """The weights of tiny models are random, so the most probable label may differ."""
     plain, packed = pair
     rows = rows_of([40, 20, 20, 7, 1])
     plain.save_pretrained(tmp_path)
@@ -102,7 +102,7 @@ def test_bfloat16_stays_near(pair: tuple[Any, PackedForward], tmp_path: Path) ->
     assert difference.abs().max() < 0.03
 
 
-def test_undone_the_model_is_as_it_was(pair: tuple[Any, PackedForward]) -> None:
+def test_undo_restores_the_model(pair: tuple[Any, PackedForward]) -> None:
     plain, _ = pair
     rows = rows_of([30, 30, 5])
     PackedForward(plain).undo()
@@ -111,14 +111,14 @@ def test_undone_the_model_is_as_it_was(pair: tuple[Any, PackedForward]) -> None:
 
 
 class TestChoice:
-    def test_auto_packs_what_can_be_packed(
+    def test_auto_packs_every_known_architecture(
         self, checkpoint: Callable[[Architecture], Path]
     ) -> None:
         for architecture in PACKED:
             _, classifier = load(ModelSettings(name=str(checkpoint(architecture))), 4096)
             assert classifier.card.engine == "packed"
 
-    def test_what_cannot_be_packed_is_padded_and_said(
+    def test_other_architectures_are_padded_and_logged(
         self, checkpoint: Callable[[Architecture], Path]
     ) -> None:
         with capture_logs() as lines:
@@ -126,18 +126,18 @@ class TestChoice:
         assert classifier.card.engine == "padded"
         assert any("GPT2ForSequenceClassification" in line.get("reason", "") for line in lines)
 
-    def test_packing_that_is_asked_for_in_vain_is_refused(
+    def test_packing_that_is_set_for_another_architecture_is_rejected(
         self, checkpoint: Callable[[Architecture], Path]
     ) -> None:
         name = str(checkpoint("gpt2"))
         with pytest.raises(SettingsError, match=r"model\.engine = 'packed', but GPT2.*use auto"):
             load(ModelSettings(name=name, engine="packed"), 4096)
 
-    def test_padding_can_be_asked_for(self, checkpoint: Callable[[Architecture], Path]) -> None:
+    def test_padding_can_be_set(self, checkpoint: Callable[[Architecture], Path]) -> None:
         _, classifier = load(ModelSettings(name=str(checkpoint("bert")), engine="padded"), 4096)
         assert classifier.card.engine == "padded"
 
-    def test_a_decoder_in_an_encoder_s_clothes(self, tmp_path: Path) -> None:
+    def test_an_encoder_configured_as_a_decoder_is_padded(self, tmp_path: Path) -> None:
         folder = make_checkpoint(tmp_path, architecture="bert", is_decoder=True)
         with pytest.raises(CannotPack, match="is a decoder"):
             PackedForward(model_in(folder))
@@ -146,11 +146,11 @@ class TestChoice:
 
 
 class TestSelfCheck:
-    """A pass that is wrong does not run, whatever makes it so."""
+    """A wrong pass does not run."""
 
     @pytest.fixture
     def wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Positions that go on from text to text: the mistake that packing invites."""
+        """Make positions continue from text to text, the typical mistake of packing."""
         monkeypatch.setattr(
             PackedForward, "_positions", lambda _, ids, __: torch.arange(len(ids)) % 64
         )
@@ -160,7 +160,7 @@ class TestSelfCheck:
         return str(checkpoint("distilbert"))
 
     @pytest.mark.usefixtures("wrong")
-    def test_the_plain_pass_runs_instead_and_it_is_said(self, name: str) -> None:
+    def test_the_padded_pass_runs_instead_with_a_warning(self, name: str) -> None:
         with capture_logs() as lines:
             tokeniser, classifier = load(ModelSettings(name=name, dtype="float32"), 4096)
         (warning,) = [line for line in lines if line["log_level"] == "warning"]
@@ -168,16 +168,19 @@ class TestSelfCheck:
         assert warning["difference"] > 1e-5
         assert classifier.card.engine == "padded"
         (whole,) = tokeniser.tokenise(["Fine.", "I hate this so much!"])
-        found = torch.tensor([p.probabilities for p in classifier.predict(whole)])
+        table = torch.tensor([p.probabilities for p in classifier.predict(whole)])
         expected = alone(model_in(Path(name)), whole.ids)
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(table, expected, atol=1e-5, rtol=0)
 
     @pytest.mark.usefixtures("wrong")
-    def test_a_pass_that_is_insisted_on_is_refused(self, name: str) -> None:
-        with pytest.raises(ModelUnavailable, match=r"off the plain one.*model\.engine = 'auto'"):
+    def test_a_wrong_pass_that_is_set_is_rejected(self, name: str) -> None:
+        with pytest.raises(
+            ModelUnavailable,
+            match=r"differs from the reference by .* \(tolerance 1e-05\): use model\.engine = 'auto'",
+        ):
             load(ModelSettings(name=name, dtype="float32", engine="packed"), 4096)
 
-    def test_a_pass_that_fails_is_not_taken(
+    def test_a_pass_that_fails_is_not_used(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(PackedForward, "_positions", lambda _, ids, __: ids + 10_000)
@@ -186,17 +189,17 @@ class TestSelfCheck:
         assert classifier.card.engine == "padded"
         assert any("IndexError" in line.get("error", "") for line in lines)
 
-    @pytest.mark.parametrize(("asked", "runs"), [("auto", "float32"), ("bfloat16", "bfloat16")])
-    def test_bfloat16_that_is_too_coarse(
-        self, name: str, monkeypatch: pytest.MonkeyPatch, asked: Any, runs: str
+    @pytest.mark.parametrize(("wanted", "runs"), [("auto", "float32"), ("bfloat16", "bfloat16")])
+    def test_bfloat16_that_is_too_inaccurate(
+        self, name: str, monkeypatch: pytest.MonkeyPatch, wanted: Any, runs: str
     ) -> None:
-        """It goes with the packed pass, unless it was asked for by name."""
+        """The fallback is float32, unless bfloat16 is set."""
         monkeypatch.setattr(loading, "choose_dtype", lambda *_: torch.bfloat16)
         monkeypatch.setitem(TOLERANCE, torch.bfloat16, 1e-9)
-        _, classifier = load(ModelSettings(name=name, dtype=asked), 4096)
+        _, classifier = load(ModelSettings(name=name, dtype=wanted), 4096)
         assert (classifier.card.engine, classifier.card.dtype) == ("padded", runs)
 
-    def test_the_texts_tell_a_window_from_a_whole_text(
+    def test_the_longest_text_of_the_check_exceeds_the_window(
         self, checkpoint: Callable[[Architecture], Path]
     ) -> None:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint("bert"))

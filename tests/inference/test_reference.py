@@ -1,7 +1,8 @@
-"""What the reference must give, part by part; and as a whole where the checkpoint is at hand.
+"""A published example: each part of it, and all of it if the checkpoint is available.
 
-The checkpoint is `distilbert-base-uncased-finetuned-sst-2-english`. Its parts need no download: the
-vocabulary is BERT's, the shapes are those of any DistilBERT, the softmax starts from its logits.
+The checkpoint is `distilbert-base-uncased-finetuned-sst-2-english`. The parts need no download: the
+vocabulary is BERT's, the shapes are those of any DistilBERT, the softmax starts from the published
+logits.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from transformers import (
 
 from tests.support.models import bert_tokenizer, make_checkpoint
 from worker.inference.checkpoint import resolve
+from worker.inference.classifier import probabilities
 from worker.inference.loading import load
 from worker.inference.tokeniser import TransformersTokeniser
-from worker.inference.torch_engine import probabilities
 from worker.settings import REFERENCE_MODEL, ModelSettings
 
 TEXTS = [
@@ -40,7 +41,7 @@ LOGITS = [[-1.5607, 1.6123], [4.1692, -3.3464]]
 PROBABILITIES = [[4.0195e-02, 9.5980e-01], [9.9946e-01, 5.4418e-04]]
 ID2LABEL = {0: "NEGATIVE", 1: "POSITIVE"}
 
-# The published figures have five digits: that is how well logits and probabilities are known.
+# The published logits and probabilities have five digits.
 LOGIT_ERROR = 1e-4
 PROBABILITY_ERROR = 1e-4
 
@@ -54,7 +55,7 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def random_model() -> Any:
-    """A DistilBERT of the real size: 6 layers, 768 wide, 66 million random weights."""
+    """Return a DistilBERT of the real size: 6 layers, 768 wide, 66 million random weights."""
     config = DistilBertConfig(id2label=ID2LABEL, label2id={v: k for k, v in ID2LABEL.items()})
     assert (config.n_layers, config.dim, config.vocab_size) == (6, 768, 30_522)
     with torch.random.fork_rng():
@@ -92,20 +93,20 @@ def test_shapes(random_model: Any) -> None:
 
 
 def test_softmax() -> None:
-    found = probabilities(torch.tensor(LOGITS), "softmax")
-    for ours, published in zip(found.tolist(), PROBABILITIES, strict=True):
-        # To the last digit that the logits' five digits carry.
+    table = probabilities(torch.tensor(LOGITS), "softmax")
+    for ours, published in zip(table.tolist(), PROBABILITIES, strict=True):
+        # As exact as the five digits of the logits allow.
         assert ours == pytest.approx(published, rel=1e-3)
 
 
-def test_the_mapping_comes_through_in_order(tmp_path: Path) -> None:
+def test_the_labels_keep_their_order(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path, labels=list(ID2LABEL.values()))
     _, classifier = load(ModelSettings(name=str(folder)), 4096)
     assert dict(enumerate(classifier.card.labels)) == ID2LABEL
 
 
 def test_the_checkpoint_by_hand(reference: ModelSettings) -> None:
-    """Each step as it was shown, with transformers alone."""
+    """Each published step, with transformers itself."""
     folder = resolve(reference).folder
     inputs = AutoTokenizer.from_pretrained(folder)(
         TEXTS, padding=True, truncation=True, return_tensors="pt"
@@ -122,7 +123,7 @@ def test_the_checkpoint_by_hand(reference: ModelSettings) -> None:
     assert model.config.id2label == ID2LABEL
 
 
-def test_the_checkpoint_through_our_own_rooms(reference: ModelSettings) -> None:
+def test_the_checkpoint_with_the_worker(reference: ModelSettings) -> None:
     tokeniser, classifier = load(reference, 4096)
     classifier.warm_up()
     assert dict(enumerate(classifier.card.labels)) == ID2LABEL

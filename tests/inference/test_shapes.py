@@ -1,4 +1,4 @@
-"""Few sizes reach the layers of a model where each one costs memory."""
+"""Few sizes reach the layers of a model if each size costs memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker.core.model import Classifier
 from worker.inference import shapes
 from worker.inference.linears import PrepackedLinear
 from worker.inference.loading import load
-from worker.inference.shapes import cost_memory, filled_up
+from worker.inference.shapes import cost_memory, round_up
 from worker.inference.tokeniser import TransformersTokeniser
 from worker.settings import ModelSettings
 
@@ -29,16 +29,16 @@ BATCHES = 100
 
 
 @given(size=st.integers(1, 100_000), step=st.sampled_from([1, 8, 16, 32]))
-def test_a_size_is_filled_up_by_less_than_a_step_or_an_eighth(size: int, step: int) -> None:
-    filled = filled_up(size, step)
-    assert filled % step == 0
-    assert 0 <= filled - size < max(step, size / 8)
-    assert filled_up(filled, step) == filled
+def test_a_size_grows_by_less_than_a_step_or_an_eighth(size: int, step: int) -> None:
+    rounded = round_up(size, step)
+    assert rounded % step == 0
+    assert 0 <= rounded - size < max(step, size / 8)
+    assert round_up(rounded, step) == rounded
 
 
-def test_the_ladder_has_few_rungs() -> None:
-    assert len({filled_up(size, 32) for size in range(1, 513)}) == 16
-    assert len({filled_up(size, 32) for size in range(1, 4_097)}) == 40
+def test_there_are_few_sizes() -> None:
+    assert len({round_up(size, 32) for size in range(1, 513)}) == 16
+    assert len({round_up(size, 32) for size in range(1, 4_097)}) == 40
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_ladder_has_few_rungs() -> None:
         (torch.float32, "aarch64", True),
     ],
 )
-def test_where_a_new_size_costs_memory(
+def test_a_new_size_costs_memory_by_type_and_device(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, machine: str, costs: bool
 ) -> None:
     monkeypatch.setattr(shapes.platform, "machine", lambda: machine)
@@ -59,7 +59,7 @@ def test_where_a_new_size_costs_memory(
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """The number of threads is the process's; put it back."""
+    """Restore the number of threads, which applies to the whole process."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -69,10 +69,10 @@ def threads() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("architecture", "engine", "lanes", "most"),
     [
-        # Tokens are on one ladder; texts, past the last mixing of tokens, on another.
+        # The layers up to the last attention have a row for each token, later ones for each text.
         ("distilbert", "packed", 1, 40),
         ("distilbert", "packed", 2, 24),
-        # Rectangles: sizes are products of two ladders, many of them equal.
+        # The sizes of rectangles are products of rounded numbers, and many are equal.
         ("distilbert", "padded", 1, 80),
     ],
 )
@@ -86,15 +86,16 @@ def test_few_numbers_of_rows_reach_a_linear_layer(
     tokeniser, classifier = load(settings, 4096)
     assert classifier.card.engine == engine
     seen = _watched(classifier)
-    given = list(_batches(tokeniser, classifier))
+    passes = list(_batches(tokeniser, classifier))
     rows = {size for sizes in seen.values() for size in sizes}
     assert len(rows) <= most, sorted(rows)
-    assert len(set(given)) > BATCHES / 2 > len(next(iter(seen.values()))) / 2
+    assert len(set(passes)) > BATCHES / 2 > len(next(iter(seen.values()))) / 2
 
 
 def _watched(classifier: Classifier) -> dict[nn.Module, set[int]]:
-    """The numbers of rows that reach each layer, from now on."""
-    model: nn.Module = classifier.forward.model  # type: ignore[attr-defined]
+    """Record the numbers of rows that reach each layer, from now on."""
+    forward: Any = classifier.forward  # type: ignore[attr-defined]
+    model: nn.Module = getattr(forward, "_forward", forward)._model  # lanes wrap a pass
     layers = [
         layer
         for layer in model.modules()
@@ -110,24 +111,24 @@ def _watched(classifier: Classifier) -> dict[nn.Module, set[int]]:
 
 
 def _batches(tokeniser: TransformersTokeniser, classifier: Classifier) -> Iterator[tuple[int, int]]:
-    """Label random batches. Yields texts and tokens of each pass."""
-    chance, words = random.Random(0), ["rain", "on", "a", "wonderful", "train"]
+    """Label random batches, and yield texts and tokens of each pass."""
+    generator, words = random.Random(0), ["rain", "on", "a", "wonderful", "train"]
     budget = ForwardBudget(classifier.card.forward_tokens, pads=classifier.card.pads)
     for _ in range(BATCHES):
         texts = [
-            " ".join(chance.choices(words, k=chance.randint(1, 60)))
-            for _ in range(chance.randint(1, 60))
+            " ".join(generator.choices(words, k=generator.randint(1, 60)))
+            for _ in range(generator.randint(1, 60))
         ]
         for whole in tokeniser.tokenise(texts):
-            for one in budget.cut(whole):
-                assert len(classifier.predict(one)) == len(one.ids)
-                yield len(one.ids), one.tokens
+            for part in budget.cut(whole):
+                assert len(classifier.predict(part)) == len(part.ids)
+                yield len(part.ids), part.tokens
 
 
-def test_what_fills_a_pass_up_changes_nothing(
+def test_rounding_a_pass_up_changes_no_result(
     checkpoint: Callable[[Architecture], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float32, where it can be seen; a text as long as the model takes is among them."""
+    """In float32, which shows small differences, with a text of the longest length."""
     monkeypatch.setattr(shapes, "cost_memory", lambda _: True)
     texts = [" ".join(["rain"] * count) for count in (100, 1, 7, 30, 2)]
     for architecture, engine in (("roberta", "packed"), ("bert", "packed"), ("bert", "padded")):

@@ -1,4 +1,4 @@
-"""Texts to ids: every text once, cut exactly, whatever is in it."""
+"""Texts to ids: every text once, and cut exactly, for any text."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def by_position(inputs: Sequence[ModelInput]) -> dict[int, tuple[tuple[int, ...]
     }
 
 
-def test_ids_and_positions_come_back_by_length(bert: Any) -> None:
+def test_ids_and_positions_are_sorted_by_length(bert: Any) -> None:
     (only,) = tokeniser(bert).tokenise(["Hi", "I hate this so much!", "So much"])
     assert only.positions == (1, 2, 0)
     assert only.ids[0] == (CLS, 1045, 5223, 2023, 2061, 2172, 999, SEP)
@@ -66,13 +66,13 @@ def test_ids_and_positions_come_back_by_length(bert: Any) -> None:
     assert (only.tokens, only.padded_tokens) == (8 + 4 + 3, 24)
 
 
-def test_no_texts_make_no_passes(bert: Any) -> None:
+def test_without_texts_there_are_no_passes(bert: Any) -> None:
     assert tokeniser(bert).tokenise([]) == []
 
 
 @pytest.mark.parametrize("words", [MAX_TOKENS - 3, MAX_TOKENS - 2, MAX_TOKENS - 1, 5_000])
-def test_a_text_is_flagged_only_where_something_was_cut(bert: Any, words: int) -> None:
-    """One word is one token here, and two tokens are special."""
+def test_a_text_is_flagged_only_if_it_was_cut(bert: Any, words: int) -> None:
+    """Each word is one token, and there are two special tokens."""
     ((ids, cut),) = by_position(tokeniser(bert).tokenise(["word " * words])).values()
     assert cut == (words > MAX_TOKENS - 2)
     assert len(ids) == min(words + 2, MAX_TOKENS)
@@ -87,22 +87,24 @@ def test_a_text_is_flagged_only_where_something_was_cut(bert: Any, words: int) -
         max_size=1_500,
     )
 )
-@example("qz\x1c" * 500)  # one word of 1,000 letters, where Python sees white space
-def test_the_head_of_a_long_text_gives_the_tokens_of_the_whole(bert: Any, text: str) -> None:
-    """What is cut is what transformers itself would have cut."""
+@example(
+    "qz\x1c" * 500
+)  # one word of 1,000 letters, with characters that are white space in Python
+def test_the_head_of_a_long_text_gives_the_tokens_of_the_whole_text(bert: Any, text: str) -> None:
+    """The result equals the truncation of transformers."""
     ((ids, cut),) = by_position(tokeniser(bert).tokenise([text])).values()
     assert list(ids) == bert(text, truncation=True, max_length=MAX_TOKENS)["input_ids"]
     assert cut == (len(bert(text)["input_ids"]) > MAX_TOKENS)
 
 
 @pytest.mark.parametrize("repeats", [1, 3, 60])
-def test_heads_hold_for_other_tokenizers(any_tokenizer: Any, repeats: int) -> None:
+def test_the_head_is_enough_for_other_tokenizers(any_tokenizer: Any, repeats: int) -> None:
     text = "Ünïcode words,  gaps and\tsupercalifragilistic 😀 ends.\n" * repeats
     ((ids, _),) = by_position(tokeniser(any_tokenizer).tokenise([text])).values()
     assert list(ids) == any_tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"]
 
 
-def test_a_tokenizer_that_keeps_the_end_is_heard(bert: Any) -> None:
+def test_a_tokenizer_may_keep_the_end_of_a_text(bert: Any) -> None:
     tokenizer = AutoTokenizer.from_pretrained(bert_tokenizer(), truncation_side="left")
     text = "start " * 1_000 + "the very end"
     ((ids, cut),) = by_position(tokeniser(tokenizer).tokenise([text])).values()
@@ -112,7 +114,7 @@ def test_a_tokenizer_that_keeps_the_end_is_heard(bert: Any) -> None:
 
 
 def test_the_tokenizers_own_padding_and_truncation_are_ignored(bert: Any) -> None:
-    """This file pads to 128 and cuts there; and one call's state must not leak into the next."""
+    """The file pads and cuts to 128 tokens, and a call's state must not affect the next call."""
     backend = json.loads((bert_tokenizer() / "tokenizer.json").read_text())
     assert backend["padding"]
     assert backend["truncation"]
@@ -124,11 +126,11 @@ def test_the_tokenizers_own_padding_and_truncation_are_ignored(bert: Any) -> Non
 
 
 @pytest.mark.parametrize("name", ODD_TEXTS)
-def test_no_text_is_too_odd(any_tokenizer: Any, name: str) -> None:
-    found = by_position(tokeniser(any_tokenizer).tokenise([ODD_TEXTS[name], "mate"]))
-    assert set(found) == {0, 1}
-    assert all(1 <= len(ids) <= MAX_TOKENS for ids, _ in found.values())
-    assert found[1][0] == by_position(tokeniser(any_tokenizer).tokenise(["mate"]))[0][0]
+def test_unusual_texts_are_tokenised(any_tokenizer: Any, name: str) -> None:
+    rows = by_position(tokeniser(any_tokenizer).tokenise([ODD_TEXTS[name], "other"]))
+    assert set(rows) == {0, 1}
+    assert all(1 <= len(ids) <= MAX_TOKENS for ids, _ in rows.values())
+    assert rows[1][0] == by_position(tokeniser(any_tokenizer).tokenise(["other"]))[0][0]
 
 
 def test_a_lone_surrogate_becomes_the_replacement_character(any_tokenizer: Any) -> None:
@@ -142,15 +144,15 @@ def test_a_lone_surrogate_becomes_the_replacement_character(any_tokenizer: Any) 
     ["😀" * 100_000, "😀 " * 100_000, "hello, " * 150_000, " " * 1_000_000, "\x01 " * 500_000],
     ids=["emoji", "emoji apart", "words", "spaces", "controls"],
 )
-def test_a_megabyte_takes_no_more_than_a_moment(any_tokenizer: Any, text: str) -> None:
+def test_a_megabyte_is_tokenised_quickly(any_tokenizer: Any, text: str) -> None:
     ours = tokeniser(any_tokenizer)
     start = time.perf_counter()
     (only,) = ours.tokenise([text])
-    assert time.perf_counter() - start < 10  # a quadratic walk takes minutes
+    assert time.perf_counter() - start < 10  # quadratic time would take minutes
     assert len(only.ids[0]) <= MAX_TOKENS
 
 
-def test_of_a_long_text_only_the_head_is_tokenised(
+def test_only_the_head_of_a_long_text_is_tokenised(
     bert: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = 0
@@ -181,22 +183,22 @@ def test_every_text_once_longest_first(bert: Any, words: list[int]) -> None:
     assert lengths == sorted(lengths, reverse=True)
 
 
-def test_a_length_without_room_for_a_text_is_refused(bert: Any) -> None:
+def test_max_tokens_without_room_for_a_text_are_rejected(bert: Any) -> None:
     with pytest.raises(SettingsError, match=r"model\.max_tokens \(2\)"):
         tokeniser(bert, max_tokens=2)
 
 
 @pytest.mark.parametrize("slow", [CanineTokenizer, ByT5Tokenizer])
-def test_slow_tokenizers_work_too(slow: Any) -> None:
+def test_slow_tokenizers_are_supported(slow: Any) -> None:
     tokenizer = slow()
     assert not tokenizer.is_fast
-    found = by_position(tokeniser(tokenizer).tokenise(["abc", "d" * 100]))
-    assert list(found[0][0]) == tokenizer("abc")["input_ids"]
-    assert list(found[1][0]) == tokenizer("d" * 100, truncation=True, max_length=16)["input_ids"]
-    assert (found[0][1], found[1][1]) == (False, True)
+    rows = by_position(tokeniser(tokenizer).tokenise(["abc", "d" * 100]))
+    assert list(rows[0][0]) == tokenizer("abc")["input_ids"]
+    assert list(rows[1][0]) == tokenizer("d" * 100, truncation=True, max_length=16)["input_ids"]
+    assert (rows[0][1], rows[1][1]) == (False, True)
 
 
-def test_a_tokenizer_that_changes_the_text_is_refused(bert: Any) -> None:
+def test_a_tokenizer_that_changes_the_text_is_rejected(bert: Any) -> None:
     class Changing:
         def __call__(self, texts: list[str], **options: Any) -> dict[str, list[list[int]]]:
             return {"input_ids": [[1, 2] if options["add_special_tokens"] else [3]]}

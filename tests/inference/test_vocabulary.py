@@ -1,4 +1,4 @@
-"""Every tokenizer that transformers loads: SentencePiece files alone, no files at all, slow ones."""
+"""Tokenizers of all kinds: only a SentencePiece file, no files, slow ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _BART = {
     **{f"{part}_attention_heads": 2 for part in ("encoder", "decoder")},
     **{f"{part}_ffn_dim": 32 for part in ("encoder", "decoder")},
 }
-# By name in transformers: the SentencePiece file that its checkpoints have, and a small config.
+# By name in transformers: the SentencePiece file of its checkpoints, and a small config.
 SENTENCE_PIECES: dict[str, tuple[str, dict[str, Any]]] = {
     "XLMRoberta": ("sentencepiece.bpe.model", _BERT),
     "Camembert": ("sentencepiece.bpe.model", _BERT),
@@ -66,7 +66,7 @@ NO_FILES: dict[str, dict[str, Any]] = {
 
 
 def _write(folder: Path, kind: str, config: dict[str, Any]) -> Path:
-    """A checkpoint of random weights without tokenizer."""
+    """Return the folder of a checkpoint with random weights and without a tokenizer."""
     model_class = getattr(transformers, f"{kind}ForSequenceClassification")
     made = getattr(transformers, f"{kind}Config")(**config, architectures=[model_class.__name__])
     with torch.random.fork_rng():
@@ -79,7 +79,7 @@ def _write(folder: Path, kind: str, config: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def pieces() -> bytes:
-    """A SentencePiece model of some two hundred pieces."""
+    """Return the file of a SentencePiece model with some two hundred pieces."""
     made = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS * 4),
@@ -94,7 +94,7 @@ def pieces() -> bytes:
 
 @pytest.fixture
 def bertweet(tmp_path: Path) -> Any:
-    """BERTweet's tokenizer, in Python, with a vocabulary of letters."""
+    """Return BERTweet's tokenizer, which is written in Python, with a vocabulary of letters."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     lines = [f"{letter}{end} 1" for letter in letters for end in ("@@", "")]
     (tmp_path / "vocab.txt").write_text("\n".join(lines))
@@ -104,7 +104,7 @@ def bertweet(tmp_path: Path) -> Any:
 
 class TestSentencePieces:
     @pytest.mark.parametrize("kind", SENTENCE_PIECES)
-    def test_such_a_file_is_all_it_takes(
+    def test_a_sentence_piece_file_is_enough(
         self, tmp_path: Path, pieces: bytes, kind: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         name, config = SENTENCE_PIECES[kind]
@@ -112,25 +112,27 @@ class TestSentencePieces:
         (tmp_path / name).write_bytes(pieces)
         tokeniser, classifier = load(ModelSettings(name=str(tmp_path)), 4096)
         text = "no signal since this morning"
-        (found,) = tokeniser.tokenise([text])
+        (model_input,) = tokeniser.tokenise([text])
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-        assert list(found.ids[0]) == theirs(text)["input_ids"]
-        assert theirs.decode(found.ids[0], skip_special_tokens=True).strip() == text
-        assert len(classifier.predict(found)) == 1
+        assert list(model_input.ids[0]) == theirs(text)["input_ids"]
+        assert theirs.decode(model_input.ids[0], skip_special_tokens=True).strip() == text
+        assert len(classifier.predict(model_input)) == 1
         assert "put them there" not in capsys.readouterr().out
 
-    def test_one_that_comes_without_its_special_tokens_is_told(
+    def test_missing_special_tokens_are_logged(
         self, tmp_path: Path, pieces: bytes, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Transformers makes RemBERT's so, which no text would show."""
+        """Transformers builds RemBERT's tokenizer without them."""
         kind = _BERT | {"input_embedding_size": 8, "output_embedding_size": 8, "vocab_size": 400}
         _write(tmp_path, "RemBert", kind)
         (tmp_path / "sentencepiece.model").write_bytes(pieces)
         load(ModelSettings(name=str(tmp_path)), 4096)
-        assert "transformers does not put them there" in capsys.readouterr().out
+        assert (
+            "transformers does not add this tokenizer's special tokens" in capsys.readouterr().out
+        )
 
-    def test_one_that_is_damaged_is_told_as_such(self, tmp_path: Path) -> None:
-        """Transformers takes it for another package's, and asks for that."""
+    def test_a_damaged_file_is_reported(self, tmp_path: Path) -> None:
+        """Transformers would report another package as missing."""
         _write(tmp_path, "XLMRoberta", _BERT | {"vocab_size": 400})
         (tmp_path / "sentencepiece.bpe.model").write_bytes(b"<html>not found</html>")
         with pytest.raises(ModelUnavailable, match=r"sentencepiece\.bpe\.model can't be read as a"):
@@ -139,25 +141,27 @@ class TestSentencePieces:
 
 class TestNoFiles:
     @pytest.mark.parametrize("kind", NO_FILES)
-    def test_characters_and_bytes_need_no_vocabulary(self, tmp_path: Path, kind: str) -> None:
+    def test_tokenizers_of_characters_and_bytes_need_no_vocabulary(
+        self, tmp_path: Path, kind: str
+    ) -> None:
         _write(tmp_path, kind, NO_FILES[kind])
         tokeniser, classifier = load(ModelSettings(name=str(tmp_path)), 4096)
-        (found,) = tokeniser.tokenise(["ok"])
-        assert len(found.ids[0]) == len("ok") + 2
-        assert len(classifier.predict(found)) == 1
+        (model_input,) = tokeniser.tokenise(["ok"])
+        assert len(model_input.ids[0]) == len("ok") + 2
+        assert len(classifier.predict(model_input)) == 1
 
-    def test_words_do(self, tmp_path: Path) -> None:
+    def test_tokenizers_of_words_need_a_vocabulary(self, tmp_path: Path) -> None:
         _write(tmp_path, "XLMRoberta", _BERT | {"vocab_size": 400})
         with pytest.raises(ModelUnavailable, match=r"no tokenizer files .* save its tokenizer"):
             load(ModelSettings(name=str(tmp_path)), 4096)
 
 
-def test_a_package_that_is_missing_is_no_damage(tmp_path: Path) -> None:
+def test_a_missing_package_is_reported(tmp_path: Path) -> None:
     """XLM's tokenizer needs sacremoses."""
     _write(tmp_path, "XLM", {"emb_dim": 16, "n_layers": 1, "n_heads": 2, "vocab_size": 400})
     (tmp_path / "vocab.json").write_text("{}")
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    with pytest.raises(ModelUnavailable, match=r"sacremoses.*; install that package beside stream"):
+    with pytest.raises(ModelUnavailable, match=r"sacremoses.*; install that package, or choose"):
         load(ModelSettings(name=str(tmp_path)), 4096)
 
 
@@ -165,22 +169,24 @@ class TestSlowMerges:
     def test_a_long_word_is_cut_before_it_is_merged(
         self, bertweet: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Its merging takes the square of its letters in time: 100,000 would take minutes."""
+        """The time of merging grows with the square of the letters: 100,000 would take minutes."""
         merged: list[int] = []
         real = bertweet.bpe
         monkeypatch.setattr(bertweet, "bpe", lambda word: merged.append(len(word)) or real(word))
         tokeniser = TransformersTokeniser(bertweet, max_tokens=128)
-        (found,) = tokeniser.tokenise(["z" * 100_000, "abc", "fine words"])
-        assert max(merged) <= 501  # a line break may stand behind a word
-        cut = dict(zip(found.positions, found.truncated, strict=True))
+        (model_input,) = tokeniser.tokenise(["z" * 100_000, "abc", "fine words"])
+        assert max(merged) <= 501  # a line break may follow a word
+        cut = dict(zip(model_input.positions, model_input.truncated, strict=True))
         assert cut == {0: True, 1: False, 2: False}
 
-    def test_a_word_that_is_cut_is_told_though_its_text_fits(self, bertweet: Any) -> None:
-        (found,) = TransformersTokeniser(bertweet, max_tokens=2_000).tokenise(["ok " + "a" * 600])
-        assert found.truncated == (True,)
-        assert len(found.ids[0]) < 2_000
+    def test_a_text_with_a_cut_word_is_flagged_as_truncated(self, bertweet: Any) -> None:
+        (model_input,) = TransformersTokeniser(bertweet, max_tokens=2_000).tokenise(
+            ["ok " + "a" * 600]
+        )
+        assert model_input.truncated == (True,)
+        assert len(model_input.ids[0]) < 2_000
 
-    def test_words_are_not_remembered_for_ever(
+    def test_the_cache_of_words_is_limited(
         self, bertweet: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tokenisers, "_WORDS", 100)
@@ -189,17 +195,17 @@ class TestSlowMerges:
             tokeniser.tokenise([f"a{number}a b{number}b"])
         assert len(bertweet.cache) <= 102
 
-    def test_scripts_without_spaces_are_not_cut_by_others(self, tmp_path: Path) -> None:
-        """A text of Chinese is one word to look at; tokenizers of characters don't mind."""
+    def test_only_slow_tokenizers_cut_scripts_without_spaces(self, tmp_path: Path) -> None:
+        """A Chinese text is one long word, which tokenizers of characters handle quickly."""
         _write(tmp_path, "Canine", NO_FILES["Canine"])
         tokeniser, _ = load(ModelSettings(name=str(tmp_path)), 4096)
-        (found,) = tokeniser.tokenise(["字" * 1_500])
-        assert (found.truncated, len(found.ids[0])) == ((False,), 1_502)
+        (model_input,) = tokeniser.tokenise(["字" * 1_500])
+        assert (model_input.truncated, len(model_input.ids[0])) == ((False,), 1_502)
 
 
 class TestSpecialTokens:
-    def test_a_tokenizer_that_knows_no_letter_a(self) -> None:
-        """Nor an unknown token: it makes nothing of what it does not know."""
+    def test_a_tokenizer_without_the_letter_a(self) -> None:
+        """It has no unknown token either, and returns no token for unknown text."""
         letters = {"[CLS]": 0, "[SEP]": 1, "x": 2, "y": 3}
         backend = tokenizers.Tokenizer(BPE(letters, []))
         backend.pre_tokenizer = Whitespace()
@@ -211,7 +217,7 @@ class TestSpecialTokens:
         )
         assert special_tokens(tokenizer) == ((0,), (1,))
 
-    def test_nothing_known_at_all(self) -> None:
+    def test_a_tokenizer_without_any_token_is_rejected(self) -> None:
         class Mute:
             all_special_ids = ()
 
@@ -224,29 +230,29 @@ class TestSpecialTokens:
             def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
                 return {"input_ids": [[] for _ in texts]}
 
-        with pytest.raises(ModelUnavailable, match="makes no token of any text"):
+        with pytest.raises(ModelUnavailable, match="returns no token for any text"):
             special_tokens(Mute())
 
 
 class TestUnused:
-    def test_weights_that_no_part_takes_are_told(
+    def test_unused_weights_are_logged(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Relative positions, which transformers no longer has in BERT, went without a word."""
+        """For example relative positions, which transformers has removed from BERT."""
         folder = make_checkpoint(tmp_path, architecture="bert")
         weights = load_file(folder / "model.safetensors")
         name = "bert.encoder.layer.0.attention.self.distance_embedding.weight"
         weights[name] = torch.zeros(127, 8)
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         load(ModelSettings(name=str(folder)), 4096)
-        said = capsys.readouterr().out
-        assert "weights of the checkpoint are not used" in said
-        assert name in said
+        output = capsys.readouterr().out
+        assert "checkpoint has weights that this architecture" in output
+        assert name in output
 
-    def test_an_adapter_beside_a_whole_model_is_told(
+    def test_an_adapter_in_the_folder_of_a_model_is_logged(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         folder = make_checkpoint(tmp_path)
         (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
         load(ModelSettings(name=str(folder)), 4096)
-        assert "an adapter lies beside the weights and is not applied" in capsys.readouterr().out
+        assert "adapter in the model's folder is not applied" in capsys.readouterr().out

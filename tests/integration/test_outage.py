@@ -33,7 +33,7 @@ def test_an_outage_of_the_broker_loses_and_repeats_nothing(
             produce(broker, TOPICS.input, texts(200))
             wait_until(lambda: worker.published > 50, what="it works")
             go_down(kafka)
-            away = (False, "the broker is away")
+            away = (False, "the broker is unreachable")
             wait_until(lambda: worker.progress.ready() == away, 30, "it says what is wrong")
             assert worker.progress.live()[0]
             clock.sleep(4)
@@ -60,6 +60,6 @@ def test_a_stop_that_can_not_commit_exits_with_1() -> None:
             produce(broker, TOPICS.input, texts(200, start=200))
             wait_until(lambda: worker.published == 400, what="all are labelled")
             kafka.nodes[0].freeze()
-            with pytest.raises(Fatal, match=r"0 records .* the offsets of 3 partitions not be com"):
+            with pytest.raises(Fatal, match=r"0 records .* offsets of 3 partitions not committed"):
                 worker.stop()
             kafka.nodes[0].thaw()

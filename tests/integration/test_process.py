@@ -146,7 +146,9 @@ def test_metrics_and_health_of_a_running_worker(
     wait_until(lambda: worker.metric("streamlabel_inflight_records") == 0, what="none in flight")
     assert worker.stop() == 0
     lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
-    assert {"model ready", "partitions assigned", "stopped"} <= {line["message"] for line in lines}
+    messages = ["model ready", "starting", "joining group", "partitions assigned", "stopped"]
+    assert [line["message"] for line in lines if line["message"] in messages] == messages
+    assert (lines[-1]["labelled"], lines[-1]["dead_letters"]) == (40, 2)
     assert "post number" not in worker.log.read_text()
 
 
@@ -251,8 +253,8 @@ def test_the_worker_waits_for_a_broker_that_is_away_at_the_start(
     port = free_port()
     away = Broker(f"127.0.0.1:{port}", broker.kind, "away")
     worker = start("--kafka-request-timeout", "2", at=away)
-    wait_until(lambda: "the broker is away" in worker.log.read_text(), 90, "it says so")
-    assert worker.get("/readyz") == (503, "the broker is away\n")
+    wait_until(lambda: "broker is unreachable" in worker.log.read_text(), 90, "it says so")
+    assert worker.get("/readyz") == (503, "the broker is unreachable\n")
     assert worker.get("/livez")[0] == 200
     host, real = broker.bootstrap_servers.split(",")[0].split(":")
     with Relay(port, host, int(real)):

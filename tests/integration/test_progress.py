@@ -196,8 +196,8 @@ def test_an_open_transaction_of_another_producer_is_logged_and_measured(
         wait_until(
             lambda: worker.value("streamlabel_open_transaction_seconds", **told) > 5, what="held up"
         )
-        wait_until(lambda: any("open transaction holds" in line["event"] for line in lines))
-        (line,) = [line for line in lines if "open transaction holds" in line["event"]]
+        wait_until(lambda: any("open transaction holds back" in line["event"] for line in lines))
+        (line,) = [line for line in lines if "open transaction holds back" in line["event"]]
         assert (line["topic"], line["offset"], line["held"]) == (topics.input, 3, 5)
         assert worker.published == 3
         producer.commit_transaction()
@@ -226,9 +226,9 @@ def test_a_join_that_waits_for_a_dead_member_is_logged_and_measured(
     dead._coordinator._disable_heartbeat()
     with capture_logs() as lines, running(broker, topics) as worker:
         wait_until(lambda: worker.value("streamlabel_joining_seconds") > 5, what="it waits")
-        wait_until(lambda: any("takes long" in line["event"] for line in lines))
-        (line,) = [line for line in lines if "takes long" in line["event"]]
-        assert (line["group"], line["others"]) == (topics.group, 1)
+        wait_until(lambda: any("joining group is slow" in line["event"] for line in lines))
+        (line,) = [line for line in lines if "joining group is slow" in line["event"]]
+        assert (line["group"], line["other_members"]) == (topics.group, 1)
         wait_until(lambda: worker.progress.ready()[0], what="it is in")
         wait_until(lambda: worker.value("streamlabel_joining_seconds") == 0, what="it is over")
     dead.close(autocommit=False, timeout_ms=1000)

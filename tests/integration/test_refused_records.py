@@ -338,8 +338,8 @@ def test_check_warns_of_doubtful_topic_settings(
         "keeps records for 7 days (retention.ms), the input for ever",
         "more than 24 hours before now",
         "more than 60 seconds after now",
-        "has 1 partitions, the input 3",
-        "has 1 copies and min.insync.replicas = 2",
+        "has fewer partitions (1) than the input (3)",
+        "has replication factor 1 and min.insync.replicas = 2",
     ):
         assert words in said
     assert "!!" not in check(broker, make_topics(partitions=3))

@@ -52,8 +52,8 @@ def test_create_leaves_existing_topics_unchanged(
     admin.delete_topics([topics.dead])
     assert main(["topics", "create", *flags(broker, topics)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"exists   {topics.input}: 3 partitions, 1 copy; left unchanged"
-    assert lines[2] == f"created  {topics.dead}: 3 partitions, 1 copy"
+    assert lines[0] == f"exists   {topics.input}: 3 partitions, 1 replica; left unchanged"
+    assert lines[2] == f"created  {topics.dead}: 3 partitions, 1 replica"
     assert len(lines) == 3
 
 
@@ -64,7 +64,7 @@ def test_create_says_that_it_ignores_the_size_of_an_existing_topic(
     assert main(["topics", "create", "--partitions", "4", *flags(broker, topics)]) == 0
     line = capsys.readouterr().out.splitlines()[0]
     assert line == (
-        f"exists   {topics.input}: 3 partitions, 1 copy; left unchanged "
+        f"exists   {topics.input}: 3 partitions, 1 replica; left unchanged "
         "(--partitions 4 applies to new topics only)"
     )
 
@@ -110,7 +110,7 @@ def test_describe_shows_offsets_and_lag(
     assert document["group"] == {"id": topics.group, "members": [], "lag": 7}
     assert main(["topics", "describe", *flags(broker, topics)]) == 0
     printed = capsys.readouterr().out
-    assert f"{topics.input}  1 copy, cleanup policy delete, retention 7 days" in printed
+    assert f"{topics.input}  1 replica, cleanup policy delete, retention 7 days" in printed
     assert f"group {topics.group}: 0 members\nlag 7" in printed
 
 

@@ -157,7 +157,7 @@ def test_check_reads_the_newest_records_and_suggests_a_text_path(
     produce(broker, topics.input, posts(300))
     assert check(broker, topics, model) == 1
     told = capsys.readouterr().out
-    assert "text found in 0 of 60 (path_missing 60); members there: lang, post;" in told
+    assert "text found in 0 of 60 (path_missing 60); members: lang, post;" in told
     assert "did you mean post.body?" in told
     assert check(broker, topics, model, input__text_path="post.body") == 0
     assert "text found in 60 of 60" in capsys.readouterr().out

@@ -13,8 +13,8 @@ from schemas import DeadLetterReason
 from tests.support.clocks import HandClock
 from tests.support.doubles import Group, Producer, offsets, outcome
 from worker.core.records import Completion, Encoded
-from worker.core.replacement import final
-from worker.core.terms import Refusal
+from worker.core.replacement import publish_refused
+from worker.core.topic_limits import Refusal
 from worker.errors import AccessDenied, BrokerAway, PublishRefused, StreamlabelError
 from worker.kafka_io import transactions
 from worker.kafka_io.refusals import NotSent, refusal_of
@@ -43,7 +43,7 @@ class FakeReplacer:
         if refusal is None:
             return sent
         if sent.reason is not None:
-            raise final(sent, refusal)
+            raise publish_refused(sent, refusal)
         reason = DeadLetterReason.RESULT_REFUSED
         return replace(sent, topic="dead", reason=reason, key=b"k")
 
@@ -80,8 +80,8 @@ def test_a_refusal_has_a_kind_and_the_brokers_message(error: Exception, kind: st
     refusal = refusal_of(error)
     assert refusal is not None
     assert refusal.kind == kind
-    assert type(error).__name__ in refusal.words
-    assert "None" not in refusal.words
+    assert type(error).__name__ in refusal.message
+    assert "None" not in refusal.message
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_rest_of_a_refused_batch_is_sent_again_in_order(
     assert kinds(second)[3:] == [("dead", 2)]
     second.acknowledge(2)
     assert at_least_once.completed == [0, 1, 2, 3, 4]
-    assert [refusal.words for _, refusal in at_least_once.replacer.calls if refusal] == [
+    assert [refusal.message for _, refusal in at_least_once.replacer.calls if refusal] == [
         f"InvalidRecordError: {INVALID}"
     ]
 

@@ -425,7 +425,6 @@ def test_a_stage_does_not_wait_for_the_parent_to_read_its_answer(
     """The parent may hang with a full pipe. Once it reads again, it gets the answer at once."""
     monkeypatch.setattr(reports, "EVERY", 600)
     model, feeds = ObedientModel(), PageFeeds.on(HttpSettings(), clock)
-    feeds.open(model, model)
     inlet, outlet = os.pipe()
     os.set_blocking(outlet, False)
     filled = 0
@@ -439,8 +438,8 @@ def test_a_stage_does_not_wait_for_the_parent_to_read_its_answer(
         )
         with reporter:
             reporter.ask(b'{"text": "hello"}')
-            feeds.ask_queue.tokenise()
-            feeds.ask_queue.infer()
+            feeds.ask_queue.tokenise(model)
+            feeds.ask_queue.infer(model)
             assert pipe.read(filled).isspace()
             answers = (decode(line).answer for line in pipe)
             answer = next(filter(None, answers))

@@ -1,4 +1,4 @@
-"""Completions: offsets move by acknowledgements alone, and a death is told to the main loop."""
+"""Completions: only acknowledgements move offsets, and a crash reaches the main loop."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ class Bench:
     def __init__(self, drift: DriftSettings | None = None) -> None:
         self.clock, self.offsets, self.metrics = HandClock(), OffsetTracker(), Metrics()
         self.progress = Progress(10.0, self.metrics, self.clock)
-        watch = DriftWatch(drift, self.metrics) if drift else None
-        self.completions = Completions(self.offsets, self.metrics, self.progress, self.clock, watch)
+        observers = [DriftWatch(drift, self.metrics)] if drift else []
+        self.completions = Completions(
+            self.offsets, self.metrics, self.progress, self.clock, observers
+        )
         self.offsets.assign(P, 1)
         for offset in range(3):
             self.offsets.track(raw(offset))
 
-    def acknowledge(self, *some: Encoded) -> None:
-        self.completions.completed(Completion(some, self.clock.now))
+    def acknowledge(self, *outcomes: Encoded) -> None:
+        self.completions.completed(Completion(outcomes, self.clock.now))
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"streamlabel_{name}", labels)
@@ -51,9 +53,9 @@ def dead(offset: int) -> Encoded:
     return Encoded(ref, "dead", None, b"{}", [], 0, reason=DeadLetterReason.NOT_JSON)
 
 
-def test_what_is_acknowledged_may_be_committed_and_is_counted(bench: Bench) -> None:
+def test_acknowledged_records_are_counted_and_can_be_committed(bench: Bench) -> None:
     bench.acknowledge(outcome(0), dead(1))
-    assert bench.offsets.committable() == {}, "nobody has taken it in yet"
+    assert bench.offsets.committable() == {}, "not absorbed yet"
     bench.clock.sleep(2)
     bench.completions.absorb()
     assert bench.offsets.committable() == {P: 2}
@@ -63,36 +65,36 @@ def test_what_is_acknowledged_may_be_committed_and_is_counted(bench: Bench) -> N
     assert bench.value("stage_seconds_sum", stage="publish") == 2
 
 
-def test_everything_that_is_there_is_taken_in(bench: Bench) -> None:
+def test_all_completions_are_absorbed_at_once(bench: Bench) -> None:
     for offset in range(3):
         bench.acknowledge(outcome(offset))
     bench.completions.absorb()
     assert bench.offsets.committable() == {P: 3}
 
 
-def test_the_first_one_can_be_waited_for(bench: Bench) -> None:
-    """In a rebalance nobody else would look."""
+def test_absorb_can_wait_for_the_first_completion(bench: Bench) -> None:
+    """A rebalance relies on it, because the main loop is parked then."""
     answer = threading.Timer(0.05, bench.acknowledge, [outcome(0)])
     answer.start()
-    bench.completions.absorb(wait=600)  # and nothing is waited for after it
+    bench.completions.absorb(wait=600)  # does not wait after the first
     answer.join()
     assert bench.offsets.committable() == {P: 1}
 
 
-def test_to_take_in_is_a_round_of_the_main_loop(bench: Bench) -> None:
+def test_absorb_counts_as_a_round_of_the_main_loop(bench: Bench) -> None:
     bench.clock.sleep(100)
     bench.completions.absorb(wait=0.001)
-    assert bench.progress._round_at == bench.clock.now
+    assert bench.progress._last_round == bench.clock.now
 
 
-def test_a_late_acknowledgement_of_an_old_assignment_moves_nothing(bench: Bench) -> None:
+def test_an_acknowledgement_of_an_old_assignment_is_ignored(bench: Bench) -> None:
     bench.offsets.assign(P, 2)
     bench.acknowledge(outcome(0))
     bench.completions.absorb()
     assert bench.offsets.committable() == {}
 
 
-def test_results_are_told_to_who_watches_for_drift() -> None:
+def test_observers_see_the_results() -> None:
     bench = Bench(DriftSettings(reference_records=100, window_records=100))
     for _ in range(2):
         bench.acknowledge(*(outcome(n) for n in range(100)))
@@ -103,7 +105,7 @@ def test_results_are_told_to_who_watches_for_drift() -> None:
 # -- faults ------------------------------------------------------------------------------------
 
 
-def test_a_refusal_stops_and_moves_nothing(bench: Bench) -> None:
+def test_a_refusal_is_raised_and_moves_no_offset(bench: Bench) -> None:
     error = PublishRefused("too large")
     bench.completions.completed(Completion((outcome(0),), 0.0, error))
     with pytest.raises(PublishRefused) as raised:
@@ -112,7 +114,7 @@ def test_a_refusal_stops_and_moves_nothing(bench: Bench) -> None:
     assert bench.offsets.committable() == {}
 
 
-def test_a_death_is_told_after_what_was_acknowledged_before_it(bench: Bench) -> None:
+def test_a_crash_is_raised_after_all_completions_are_absorbed(bench: Bench) -> None:
     bench.completions.crashed("infer", SystemExit("gone"))
     bench.acknowledge(outcome(0))
     with pytest.raises(StageCrashed, match="the infer stage crashed: SystemExit: gone") as raised:
@@ -121,7 +123,7 @@ def test_a_death_is_told_after_what_was_acknowledged_before_it(bench: Bench) -> 
     assert bench.offsets.committable() == {P: 1}
 
 
-def test_a_fault_that_is_understood_is_told_as_it_is(bench: Bench) -> None:
+def test_a_known_fault_of_a_stage_is_raised_unchanged(bench: Bench) -> None:
     error = AccessDenied("no")
     bench.completions.crashed("publish", error)
     with pytest.raises(AccessDenied) as raised:
@@ -130,11 +132,11 @@ def test_a_fault_that_is_understood_is_told_as_it_is(bench: Bench) -> None:
 
 
 @pytest.mark.allow_errors
-def test_while_stopping_faults_are_said_and_the_rest_is_taken_in(bench: Bench) -> None:
+def test_faults_while_stopping_are_logged_and_completions_absorbed(bench: Bench) -> None:
     bench.completions.failed(Fatal("one"))
     bench.completions.completed(Completion((outcome(2),), 0.0, PublishRefused("two")))
     bench.completions.failed(Fatal("three"))
     bench.acknowledge(outcome(0), outcome(1))
-    bench.completions.absorb_the_rest()
+    bench.completions.absorb_remaining()
     assert bench.offsets.committable() == {P: 2}
     bench.completions.absorb()

@@ -1,4 +1,4 @@
-"""The main loop's way in, with fakes at its ends: damage, and records that are held back."""
+"""Intake: a damaged input, and unreadable records that are held back."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from worker.core.records import Completion, Encoded, MicroBatch, Partition, RawR
 from worker.core.state import State
 from worker.errors import InputDamaged, StreamUnreadable
 from worker.metrics import Metrics
+from worker.runtime.assembly import build_in_flight, build_worker
+from worker.runtime.context import RecordPath, WorkerContext
 from worker.runtime.progress import Progress
-from worker.runtime.service import Worker
+from worker.runtime.rebalance import RebalanceListener
 from worker.settings import Settings, load
 
 Polled = list[RawRecord] | Exception
 
 
-class Source:
-    """Gives out what it is told to, and notes how long it was asked to wait."""
+class ScriptedSource:
+    """Returns scripted polls, and notes how long it was asked to wait."""
 
     def __init__(self, *polls: Polled) -> None:
         self.polls = list(polls)
@@ -34,10 +36,10 @@ class Source:
 
     def poll(self, timeout: float, max_records: int) -> list[RawRecord]:
         self.timeouts.append(timeout)
-        found = self.polls.pop(0) if self.polls else []
-        if isinstance(found, Exception):
-            raise found
-        return found
+        records = self.polls.pop(0) if self.polls else []
+        if isinstance(records, Exception):
+            raise records
+        return records
 
     def pause(self) -> None:
         self.paused += 1
@@ -61,8 +63,8 @@ class Source:
         return {}
 
 
-class Pipeline:
-    """Takes whatever it is given."""
+class AcceptingPipeline:
+    """Accepts every batch."""
 
     def __init__(self) -> None:
         self.taken: list[int] = []
@@ -76,7 +78,7 @@ class Pipeline:
         return True
 
 
-class Sink:
+class SilentSink:
     commits_offsets = False
 
     def request_commit(self) -> None: ...
@@ -92,12 +94,14 @@ class Rig:
         progress = Progress(120, metrics, self.clock)
         for state in (State.WARMING, State.RUNNING):
             progress.move(state)
-        self.source, self.pipeline = Source(*polls), Pipeline()
-        self.worker = Worker(
-            settings or Settings(), metrics, self.clock, progress, threading.Event()
-        )
-        self.worker.attach(self.source, self.pipeline, Sink())  # type: ignore[arg-type]
-        self.worker.rebalance.on_assigned({Partition("in", 0): 1})
+        self.source, self.pipeline = ScriptedSource(*polls), AcceptingPipeline()
+        settings = settings or Settings()
+        context = WorkerContext(metrics, progress, self.clock, threading.Event())
+        work, self.listener = build_in_flight(settings, context), RebalanceListener()
+        self.completions = work.completions
+        path = RecordPath(self.source, self.pipeline, SilentSink())  # type: ignore[arg-type]
+        self.worker = build_worker(settings, context, work, path, self.listener, "unknown")
+        self.listener.on_assigned({Partition("in", 0): 1})
 
     def step(self, times: int = 1) -> None:
         for _ in range(times):
@@ -108,7 +112,7 @@ class Rig:
             Encoded(raw(offset).ref, "out", None, b"", [], timestamp_ms=0, label="POSITIVE")
             for offset in offsets
         )
-        self.worker.completions.completed(Completion(outcomes, self.clock.monotonic()))
+        self.completions.completed(Completion(outcomes, self.clock.monotonic()))
 
 
 def good(*offsets: int) -> list[RawRecord]:
@@ -123,12 +127,12 @@ def taken(rig: Rig) -> Sequence[int]:
     return rig.pipeline.taken
 
 
-def test_damage_stops_the_worker_once_all_before_it_is_acknowledged() -> None:
-    """Else the command that leads past it would skip what was still on its way."""
+def test_damage_stops_the_worker_once_all_records_before_it_are_acknowledged() -> None:
+    """The command that moves the group past the damage would skip them otherwise."""
     rig = Rig(good(0, 1), InputDamaged("in[0]: offsets 2 to 5"))
     rig.step(4)
     assert taken(rig) == [0, 1]
-    assert rig.source.paused == 2  # at each step, for a rebalance may bring partitions
+    assert rig.source.paused == 2  # at each step, because a rebalance may add partitions
     rig.acknowledge(0)
     rig.step()
     rig.acknowledge(1)
@@ -137,7 +141,7 @@ def test_damage_stops_the_worker_once_all_before_it_is_acknowledged() -> None:
     assert rig.source.paused == 4
 
 
-def test_unreadable_records_wait_for_one_that_can_be_read() -> None:
+def test_unreadable_records_wait_for_a_readable_one() -> None:
     rig = Rig(good(0), bad(1, 2), [], good(3))
     rig.step(4)
     assert taken(rig) == [0]
@@ -145,14 +149,14 @@ def test_unreadable_records_wait_for_one_that_can_be_read() -> None:
     assert taken(rig) == [0, 1, 2, 3]
 
 
-def test_while_records_are_held_the_loop_naps() -> None:
-    """Nothing can be handed on meanwhile, so that asking without a pause would be in vain."""
+def test_the_loop_waits_in_poll_while_records_are_held_back() -> None:
+    """It has no batch to hand over, and would otherwise spin."""
     rig = Rig(bad(0))
     rig.step(5)
     assert min(rig.source.timeouts[1:]) > 0
 
 
-def test_held_records_go_on_once_nothing_comes() -> None:
+def test_records_held_back_go_on_once_the_stream_is_quiet() -> None:
     rig = Rig(bad(0))
     rig.step(2)
     rig.clock.sleep(1.9)
@@ -163,8 +167,8 @@ def test_held_records_go_on_once_nothing_comes() -> None:
     assert taken(rig) == [0]
 
 
-def test_a_pause_at_the_bound_is_no_quiet_stream() -> None:
-    """What is held is at the bound, so that nothing more is polled: more may well be there."""
+def test_a_paused_stream_does_not_count_as_quiet() -> None:
+    """Polling is paused at the bound, and the topic may have more records."""
     bounded = load({"batch.max_records": 2, "max_inflight_records": 2}, environ={}).settings
     rig = Rig(bad(0, 1), settings=bounded)
     rig.step(3)
@@ -176,20 +180,20 @@ def test_a_pause_at_the_bound_is_no_quiet_stream() -> None:
     assert taken(rig) == [0, 1]
 
 
-def test_the_record_that_stops_the_worker_is_not_left_in_flight() -> None:
-    """It was never handed on: a rebalance need not wait for it, and nothing of it may repeat."""
+def test_the_record_that_stops_the_worker_is_not_tracked() -> None:
+    """It was never handed on, so a rebalance must not wait for it."""
     rig = Rig(bad(*range(100)))
     with pytest.raises(StreamUnreadable):
         rig.step()
-    rig.worker._offsets.forget(e.record.ref for e in rig.worker._batcher.discard())
+    rig.worker._intake.discard()
     assert rig.worker._offsets.records == 0
 
 
-def test_a_rebalance_gives_held_records_back() -> None:
+def test_a_rebalance_drops_records_held_back() -> None:
     rig = Rig(bad(0, 1))
     rig.step()
     assert rig.worker._offsets.records == 2
-    rig.worker.rebalance.on_revoked([Partition("in", 0)])
+    rig.listener.on_revoked([Partition("in", 0)])
     assert rig.worker._offsets.records == 0
     rig.clock.sleep(60)
     rig.step()

@@ -1,4 +1,4 @@
-"""Labeller: every entry of a micro-batch comes out with one outcome, in poll order."""
+"""Labeller: each record of a micro-batch gets one outcome, in poll order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from worker.runtime.labelling import Labeller
 
 
 class Model:
-    """Two texts a forward pass, the longest first; a text above five characters is cut."""
+    """Runs two texts a pass, the longest first, and truncates texts to five characters."""
 
     def __init__(self, fault: Callable[[Sequence[str]], None] = lambda _: None) -> None:
         self.fault = fault
@@ -56,7 +56,7 @@ class Model:
 
 
 def no_step() -> None:
-    """Nobody watches."""
+    """Report no progress."""
 
 
 def label(
@@ -74,7 +74,7 @@ def label(
     return labeller.infer(labeller.tokenise(batch, no_step), no_step)
 
 
-def told(outcomes: list[Outcome]) -> list[str]:
+def summary(outcomes: list[Outcome]) -> list[str]:
     return [
         outcome.item.text if isinstance(outcome, Classified) else outcome.reason.value
         for outcome in outcomes
@@ -89,9 +89,9 @@ def fail_on(*words: str) -> Callable[[Sequence[str]], None]:
     return fault
 
 
-def test_outcomes_come_in_poll_order_whatever_the_forward_passes() -> None:
+def test_outcomes_are_in_poll_order_although_passes_are_sorted_by_length() -> None:
     outcomes = label(Model(), item(0, "a"), invalid(1), item(2, "ccc"), item(3, "bb"))
-    assert told(outcomes) == ["a", "not_utf8", "ccc", "bb"]
+    assert summary(outcomes) == ["a", "not_utf8", "ccc", "bb"]
     counts = [o.prediction.token_count for o in outcomes if isinstance(o, Classified)]
     assert counts == [1, 3, 2]
 
@@ -100,39 +100,39 @@ def test_a_batch_of_unreadable_records_needs_no_model() -> None:
     def never(_: Sequence[str]) -> None:
         raise AssertionError
 
-    assert told(label(Model(never), invalid(0), invalid(1))) == ["not_utf8", "not_utf8"]
+    assert summary(label(Model(never), invalid(0), invalid(1))) == ["not_utf8", "not_utf8"]
 
 
-def test_a_token_that_the_model_lacks_spoils_its_text_alone() -> None:
-    """The tokeniser refuses such a text by itself; its mates go on, and the message says what to do."""
+def test_a_token_that_the_model_lacks_fails_its_text_alone() -> None:
+    """The tokeniser refuses the text, other texts go on, and the message says what to do."""
 
     def fault(texts: Sequence[str]) -> None:
         if "tokenise bad" in texts:
             raise RecordRejected(DeadLetterReason.TOKENISER_FAILED, "save it after resizing")
 
     outcomes = label(Model(fault), item(0, "a"), item(1, "bad"), item(2, "cc"))
-    assert told(outcomes) == ["a", "tokeniser_failed", "cc"]
+    assert summary(outcomes) == ["a", "tokeniser_failed", "cc"]
     dead = outcomes[1]
     assert isinstance(dead, DeadLettered)
     assert dead.message == "RecordRejected: save it after resizing"
 
 
-def test_long_texts_are_cut_or_refused_as_told() -> None:
+def test_long_texts_are_truncated_or_refused_as_set() -> None:
     entries = (item(0, "short"), item(1, "much longer"))
     cut = label(Model(), *entries)
     assert [o.prediction.truncated for o in cut if isinstance(o, Classified)] == [False, True]
-    assert told(label(Model(), *entries, refuse_long=True)) == ["short", "too_many_tokens"]
-    assert told(label(Model(), entries[1], refuse_long=True)) == ["too_many_tokens"]
+    assert summary(label(Model(), *entries, refuse_long=True)) == ["short", "too_many_tokens"]
+    assert summary(label(Model(), entries[1], refuse_long=True)) == ["too_many_tokens"]
 
 
 @pytest.mark.parametrize(
     ("where", "reason"), [("predict", "model_failed"), ("tokenise", "tokeniser_failed")]
 )
-def test_a_culprit_stands_alone(where: str, reason: str) -> None:
+def test_a_text_that_fails_fails_alone(where: str, reason: str) -> None:
     outcomes = label(
         Model(fail_on(f"{where} bad")), *(item(n, t) for n, t in enumerate(["a", "bad", "cc"]))
     )
-    assert told(outcomes) == ["a", reason, "cc"]
+    assert summary(outcomes) == ["a", reason, "cc"]
     dead = outcomes[1]
     assert isinstance(dead, DeadLettered)
     assert (dead.message, dead.attempt) == ("ValueError", 2)
@@ -144,10 +144,10 @@ def test_a_tokenizer_that_fails_only_on_the_batch_still_labels_all() -> None:
         if len(texts) > 1 and texts[0].startswith("tokenise"):
             raise MemoryError
 
-    assert told(label(Model(fault), item(0, "a"), item(1, "b"))) == ["a", "b"]
+    assert summary(label(Model(fault), item(0, "a"), item(1, "b"))) == ["a", "b"]
 
 
-def test_a_fatal_error_is_no_records_fault() -> None:
+def test_a_fatal_error_is_raised_and_fails_no_record() -> None:
     def fault(_: Sequence[str]) -> None:
         raise ModelUnavailable("gone")
 
@@ -161,7 +161,7 @@ def test_the_breaker_counts_a_tokenizer_that_fails_on_everything() -> None:
         label(Model(fail_on("tokenise bad")), *bad, limit=6)
 
 
-def test_the_breaker_does_not_count_what_is_the_input_s_fault() -> None:
+def test_the_breaker_does_not_count_faults_of_the_input() -> None:
     unreadable = [invalid(n) for n in range(6)]
     assert label(Model(), *unreadable, item(6, "much longer"), refuse_long=True, limit=1)
     bad = [item(n, "bad") if n % 2 else invalid(n) for n in range(6)]
@@ -174,7 +174,7 @@ def test_the_breaker_counts_records_not_batches() -> None:
     with pytest.raises(CircuitOpen):
         label(Model(fail_on("predict bad")), *bad, limit=6)
     outcomes = label(Model(fail_on("predict bad")), *bad, item(6, "good"), limit=7)
-    assert told(outcomes).count(DeadLetterReason.MODEL_FAILED.value) == 6
+    assert summary(outcomes).count(DeadLetterReason.MODEL_FAILED.value) == 6
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def batch(*texts: str) -> MicroBatch:
 
 
 def room_for(tokens: int) -> Callable[[Sequence[str]], None]:
-    """A fault: forward passes above that many padded tokens do not fit."""
+    """Return a fault: passes above this many padded tokens run out of caching."""
 
     def fault(texts: Sequence[str]) -> None:
         words = [text.removeprefix("predict ") for text in texts]
@@ -203,11 +203,13 @@ def room_for(tokens: int) -> Callable[[Sequence[str]], None]:
     return fault
 
 
-def test_memory_that_ran_out_is_remembered(labeller: Callable[..., Labeller]) -> None:
-    """The pass is halved, nobody is dead, and the budget is what was seen to fit."""
+def test_running_out_of_memory_lowers_the_budget(labeller: Callable[..., Labeller]) -> None:
+    """The pass is halved, all texts are labelled, and the largest pass that fits is the budget."""
     budget = ForwardBudget(4096)
     one = labeller(Model(room_for(5)), budget)
-    assert told(one.infer(one.tokenise(batch("aaaaa", "bbbb", "cc", "d"), no_step), no_step)) == [
+    assert summary(
+        one.infer(one.tokenise(batch("aaaaa", "bbbb", "cc", "d"), no_step), no_step)
+    ) == [
         "aaaaa",
         "bbbb",
         "cc",
@@ -216,26 +218,28 @@ def test_memory_that_ran_out_is_remembered(labeller: Callable[..., Labeller]) ->
     assert budget.tokens == 5
 
 
-def test_a_text_that_alone_does_not_fit_is_dead_and_shrinks_nothing(
+def test_a_text_that_does_not_fit_alone_becomes_a_dead_letter_and_keeps_the_budget(
     labeller: Callable[..., Labeller],
 ) -> None:
     budget = ForwardBudget(4096)
     one = labeller(Model(room_for(4)), budget)
     outcomes = one.infer(one.tokenise(batch("aaaaa", "bbbb"), no_step), no_step)
-    assert told(outcomes) == ["model_failed", "bbbb"]
+    assert summary(outcomes) == ["model_failed", "bbbb"]
     assert isinstance(outcomes[0], DeadLettered)
     assert outcomes[0].message == "OutOfMemory: too large"
     assert budget.tokens == 4096
 
 
-def test_a_step_is_taken_before_each_call_of_the_model(labeller: Callable[..., Labeller]) -> None:
-    """So that a batch of many passes is seen to move, and can be given up between two."""
-    told_to_stop = 3
+def test_progress_is_reported_before_each_call_of_the_model(
+    labeller: Callable[..., Labeller],
+) -> None:
+    """So health sees a batch of many passes move, and it can be cancelled between two."""
+    allowed = 3
     steps = []
 
     def step() -> None:
         steps.append(len(calls))
-        if len(steps) > told_to_stop:
+        if len(steps) > allowed:
             raise KeyboardInterrupt
 
     calls: list[Sequence[str]] = []
@@ -243,27 +247,27 @@ def test_a_step_is_taken_before_each_call_of_the_model(labeller: Callable[..., L
     with pytest.raises(KeyboardInterrupt):
         one.infer(one.tokenise(batch(*"abcdefgh"), step), step)
     assert steps == [0, 1, 2, 3]
-    assert len(calls) == told_to_stop
+    assert len(calls) == allowed
 
 
-# -- texts that come again ---------------------------------------------------------------------
+# -- repeated texts ----------------------------------------------------------------------------
 
 
-class Asked(Model):
-    """Keeps what the model was asked, and breaks on some of it."""
+class RecordingModel(Model):
+    """Records the calls of tokenizer and model, and fails on some texts."""
 
     def __init__(self, *broken: str) -> None:
         super().__init__(self.note)
-        self.broken, self.asked = set(broken), list[str]()
+        self.broken, self.calls = set(broken), list[str]()
 
     def note(self, texts: Sequence[str]) -> None:
-        self.asked += texts
+        self.calls += texts
         if self.broken & set(texts):
             raise ValueError("about a secret text")
 
 
-class Memory:
-    """A labeller with a cache, batch by batch."""
+class CachingLabeller:
+    """A labeller with a cache, which labels batch by batch."""
 
     def __init__(self, model: Model, limit: int = 100, *, cached: bool = True) -> None:
         self.metrics = Metrics()
@@ -291,79 +295,83 @@ def offsets(outcomes: list[Outcome]) -> list[int]:
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_a_text_that_comes_twice_in_a_batch_is_asked_about_once(*, cached: bool) -> None:
-    model = Asked()
-    memory = Memory(model, cached=cached)
-    outcomes = memory.label("a", "bb", "a", "much longer", "a", "much longer")
-    assert told(outcomes) == ["a", "bb", "a", "much longer", "a", "much longer"]
+def test_a_text_that_occurs_twice_in_a_batch_is_run_once(*, cached: bool) -> None:
+    model = RecordingModel()
+    caching = CachingLabeller(model, cached=cached)
+    outcomes = caching.label("a", "bb", "a", "much longer", "a", "much longer")
+    assert summary(outcomes) == ["a", "bb", "a", "much longer", "a", "much longer"]
     assert offsets(outcomes) == [0, 1, 2, 3, 4, 5]
-    assert len(model.asked) == 2 * 3  # by the tokenizer, by the model
+    assert len(model.calls) == 2 * 3  # by the tokenizer, by the model
     by_text = {o.item.text: o.prediction for o in outcomes if isinstance(o, Classified)}
     assert all(o.prediction is by_text[o.item.text] for o in outcomes if isinstance(o, Classified))
     assert by_text["much longer"].truncated
-    assert memory.counted("hits_total", source="batch") == 3
+    assert caching.counted("hits_total", source="batch") == 3
 
 
-def test_the_next_batch_is_answered_from_the_cache() -> None:
-    """With what the model said, count of tokens and cutting included; order is kept."""
-    model = Asked()
-    memory = Memory(model)
-    before = memory.label("much longer", "a")
-    model.asked.clear()
-    after = memory.label("a", "new", "much longer", "a")
-    assert model.asked == ["tokenise a", "tokenise new", "tokenise much longer", "predict new"]
-    assert told(after) == ["a", "new", "much longer", "a"]
+def test_a_known_text_is_answered_from_the_cache() -> None:
+    """The answer includes token count and truncation, and the order is kept."""
+    model = RecordingModel()
+    caching = CachingLabeller(model)
+    before = caching.label("much longer", "a")
+    model.calls.clear()
+    after = caching.label("a", "new", "much longer", "a")
+    assert model.calls == ["tokenise a", "tokenise new", "tokenise much longer", "predict new"]
+    assert summary(after) == ["a", "new", "much longer", "a"]
     assert offsets(after) == [0, 1, 2, 3]
     kept = [o.prediction for o in after if isinstance(o, Classified)]
     assert [kept[2], kept[0]] == [o.prediction for o in before if isinstance(o, Classified)]
     assert kept[3] is kept[0]
-    assert memory.counted("hits_total", source="cache") == 2
-    assert memory.counted("misses_total") == 3
-    assert (memory.counted("bytes") or 0) > 0
+    assert caching.counted("hits_total", source="cache") == 2
+    assert caching.counted("misses_total") == 3
+    assert (caching.counted("bytes") or 0) > 0
 
 
-def test_a_cache_that_is_off_keeps_nothing() -> None:
-    model = Asked()
-    memory = Memory(model, cached=False)
-    assert [told(memory.label("a")) for _ in range(2)] == [["a"], ["a"]]
-    assert model.asked.count("predict a") == 2
-    assert (memory.counted("misses_total"), memory.counted("bytes")) == (2, 0)
+def test_a_disabled_cache_keeps_no_prediction() -> None:
+    model = RecordingModel()
+    caching = CachingLabeller(model, cached=False)
+    assert [summary(caching.label("a")) for _ in range(2)] == [["a"], ["a"]]
+    assert model.calls.count("predict a") == 2
+    assert (caching.counted("misses_total"), caching.counted("bytes")) == (2, 0)
 
 
 @pytest.mark.parametrize("where", ["predict", "tokenise"])
-def test_a_poison_text_that_comes_twice_gives_two_dead_letters_and_is_not_cached(
+def test_a_poison_text_that_occurs_twice_gives_two_dead_letters_and_is_not_cached(
     where: str,
 ) -> None:
-    model = Asked(f"{where} bad")
-    memory = Memory(model)
-    outcomes = memory.label("bad", "a", "bad")
+    model = RecordingModel(f"{where} bad")
+    caching = CachingLabeller(model)
+    outcomes = caching.label("bad", "a", "bad")
     reason = {"predict": "model_failed", "tokenise": "tokeniser_failed"}[where]
-    assert told(outcomes) == [reason, "a", reason]
+    assert summary(outcomes) == [reason, "a", reason]
     assert offsets(outcomes) == [0, 1, 2]
     model.broken.clear()
-    assert told(memory.label("bad", "a")) == ["bad", "a"]
+    assert summary(caching.label("bad", "a")) == ["bad", "a"]
 
 
-def test_each_record_of_a_poison_text_counts() -> None:
-    memory = Memory(Asked("predict bad"), limit=3)
-    assert told(memory.label("bad", "bad", "a")) == ["model_failed", "model_failed", "a"]
+def test_the_breaker_counts_each_record_of_a_poison_text() -> None:
+    caching = CachingLabeller(RecordingModel("predict bad"), limit=3)
+    assert summary(caching.label("bad", "bad", "a")) == ["model_failed", "model_failed", "a"]
     with pytest.raises(CircuitOpen, match="3 records in a row"):
-        memory.label("bad", "bad", "bad")
+        caching.label("bad", "bad", "bad")
 
 
-def test_what_the_cache_knows_does_not_hide_a_model_that_fails_on_the_rest() -> None:
-    model = Asked()
-    memory = Memory(model, limit=3)
-    memory.label("a", "b", "c")
+def test_cached_texts_do_not_hide_a_model_that_fails_on_all_others() -> None:
+    model = RecordingModel()
+    caching = CachingLabeller(model, limit=3)
+    caching.label("a", "b", "c")
     model.broken = {"predict x", "predict y", "predict z"}
     with pytest.raises(CircuitOpen, match="3 records in a row"):
-        memory.label("x", "a", "y", "b", "b", "z", "c")
+        caching.label("x", "a", "y", "b", "b", "z", "c")
 
 
-def test_memory_that_runs_out_is_no_text_s_last_word() -> None:
-    """A text that alone does not fit is dead each time that it comes, and tried each time."""
+def test_a_text_that_does_not_fit_is_tried_each_time() -> None:
+    """It becomes a dead letter while memory is short, and is labelled later."""
     model = Model(room_for(4))
-    memory = Memory(model)
-    assert told(memory.label("aaaaa", "bbbb", "aaaaa")) == ["model_failed", "bbbb", "model_failed"]
+    caching = CachingLabeller(model)
+    assert summary(caching.label("aaaaa", "bbbb", "aaaaa")) == [
+        "model_failed",
+        "bbbb",
+        "model_failed",
+    ]
     model.fault = lambda _: None
-    assert told(memory.label("aaaaa", "bbbb")) == ["aaaaa", "bbbb"]
+    assert summary(caching.label("aaaaa", "bbbb")) == ["aaaaa", "bbbb"]

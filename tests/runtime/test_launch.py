@@ -1,11 +1,13 @@
-"""Launcher: what was begun is ended where the rest can't be put together."""
+"""Launcher: clients are closed if a later part of the worker can't be built."""
 
 from __future__ import annotations
 
 import threading
+from importlib.metadata import version
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
 from tests.support.doubles import Producer, Source
@@ -21,7 +23,7 @@ from worker.settings import load
 
 
 class Bench:
-    """A launcher whose consumer and producer are stand-ins."""
+    """A launcher with a fake consumer and a fake producer."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.settings = load({}, environ={}).settings
@@ -29,6 +31,7 @@ class Bench:
         self.source, self.producer = Source(self.clock, self.stop.set), Producer()
         self.topics = {name: TopicInfo(1, 1) for name in self.settings.topics.all}
         patch.setattr(launch, "require", lambda _: self.topics)
+        patch.setattr(launch, "count_members", lambda _: 2)
         patch.setattr(launch, "KafkaSource", lambda *_: self.source)
         patch.setattr(launch, "Publisher", lambda *_: self.producer)
 
@@ -52,22 +55,22 @@ def refusing(error: Exception) -> Any:
     return make
 
 
-def test_a_worker_that_runs_ends_what_was_begun_itself(bench: Bench) -> None:
+def test_a_worker_that_ran_closes_its_clients_once(bench: Bench) -> None:
     bench.run()
-    assert bench.source.told[-1:] == ["close"]
-    assert bench.source.told.count("close") == len(bench.producer.ends) == 1
+    assert bench.source.calls[-1:] == ["close"]
+    assert bench.source.calls.count("close") == len(bench.producer.ends) == 1
 
 
-def test_the_consumer_is_closed_where_no_producer_can_be_had(
+def test_the_consumer_is_closed_if_the_producer_is_refused(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "Publisher", refusing(AccessDenied("no")))
     with pytest.raises(AccessDenied):
         bench.run()
-    assert bench.source.told == ["close"]
+    assert bench.source.calls == ["close"]
 
 
-def test_the_consumer_is_closed_where_the_waiting_for_a_producer_is_stopped(
+def test_the_consumer_is_closed_if_the_worker_is_stopped_while_it_waits_for_a_producer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
@@ -76,25 +79,37 @@ def test_the_consumer_is_closed_where_the_waiting_for_a_producer_is_stopped(
 
     monkeypatch.setattr(launch, "Publisher", away)
     bench.run()
-    assert bench.source.told == ["close"]
+    assert bench.source.calls == ["close"]
 
 
-@pytest.mark.parametrize("part", ["Labeller", "Pipeline"])
-def test_consumer_and_producer_are_closed_where_the_rest_can_not_be_made(
+def test_the_start_is_logged_with_what_the_worker_connects(bench: Bench) -> None:
+    with capture_logs() as lines:
+        bench.run()
+    start, join = (line for line in lines if line["event"] in ("starting", "joining group"))
+    assert start["version"] == version("streamlabel")
+    assert (start["broker"], start["group"]) == ("localhost:9092", "streamlabel")
+    assert (start["inputs"], start["delivery"]) == (["texts.in"], "at_least_once")
+    assert (start["output"], start["dead_letters"]) == bench.settings.topics.outputs
+    assert {"model", "engine"} <= start.keys()
+    assert (join["group"], join["other_members"]) == ("streamlabel", 2)
+
+
+@pytest.mark.parametrize("part", ["build_labeller", "Pipeline", "build_worker"])
+def test_consumer_and_producer_are_closed_if_the_rest_can_not_be_built(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     monkeypatch.setattr(launch, part, refusing(LookupError("odd")))
     with pytest.raises(LookupError):
         bench.run()
-    assert bench.source.told == ["close"]
+    assert bench.source.calls == ["close"]
     assert bench.producer.ends == ["close within 1 s"]
 
 
-def test_the_consumer_is_closed_though_the_producer_can_not_be(
+def test_the_consumer_is_closed_even_if_closing_the_producer_fails(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.producer.before = refusing(RuntimeError("broken"))
     monkeypatch.setattr(launch, "Pipeline", refusing(LookupError("odd")))
     with pytest.raises(RuntimeError, match="broken"):
         bench.run()
-    assert bench.source.told == ["close"]
+    assert bench.source.calls == ["close"]

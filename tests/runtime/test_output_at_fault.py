@@ -1,4 +1,4 @@
-"""Completions, where the output topic is at fault: said once, counted, and stopped in time."""
+"""Completions: an output topic at fault is logged, counted, and stops the worker in time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from worker.core.records import Classified, Completion, Encoded, Partition, Pred
 from worker.errors import CircuitOpen
 from worker.metrics import Metrics
 from worker.runtime.completions import Completions
+from worker.runtime.outcome_logs import ExpiredLog
 from worker.runtime.progress import Progress
 
 P = Partition("in", 0)
@@ -29,14 +30,14 @@ class Bench:
         progress = Progress(10.0, self.metrics, self.clock)
         breaker = CircuitBreaker(3, 1.0, OUTPUT)
         self.completions = Completions(
-            self.offsets, self.metrics, progress, self.clock, None, breaker
+            self.offsets, self.metrics, progress, self.clock, [ExpiredLog()], breaker
         )
         self.offsets.assign(P, 1)
         for offset in range(10):
             self.offsets.track(raw(offset))
 
-    def acknowledge(self, *some: Encoded) -> None:
-        self.completions.completed(Completion(some, self.clock.now))
+    def acknowledge(self, *outcomes: Encoded) -> None:
+        self.completions.completed(Completion(outcomes, self.clock.now))
         self.completions.absorb()
 
 
@@ -49,8 +50,8 @@ def dead(offset: int, reason: DeadLetterReason) -> Encoded:
     return replace(outcome(offset), topic="dead", reason=reason)
 
 
-def test_results_that_are_refused_in_a_row_stop_the_worker(bench: Bench) -> None:
-    """What was acknowledged is counted and may be committed all the same."""
+def test_results_refused_in_a_row_stop_the_worker(bench: Bench) -> None:
+    """Acknowledged outcomes are still counted, and can be committed."""
     refused = (DeadLetterReason.RESULT_REFUSED, DeadLetterReason.RESULT_TOO_LARGE)
     bench.acknowledge(dead(0, refused[0]), dead(1, refused[1]), outcome(2))
     bench.acknowledge(dead(3, refused[0]), dead(4, DeadLetterReason.NOT_JSON))
@@ -60,29 +61,29 @@ def test_results_that_are_refused_in_a_row_stop_the_worker(bench: Bench) -> None
     assert bench.offsets.committable() == {P: 7}
 
 
-def test_refusals_that_are_acknowledged_in_a_row_are_none_where_results_lay_between(
+def test_refusals_with_results_between_them_do_not_count_as_in_a_row(
     bench: Bench,
 ) -> None:
-    """Dead letters wait for the results before them, and are acknowledged behind those."""
+    """Dead letters wait for the results before them, so they are acknowledged later."""
     bench.acknowledge(*(outcome(offset) for offset in (0, 2, 4, 6, 8)))
     letters = [dead(offset, DeadLetterReason.RESULT_REFUSED) for offset in (1, 3, 5, 7, 9)]
     bench.acknowledge(*letters)
     assert bench.offsets.committable() == {P: 10}
 
 
-def test_the_first_outcome_that_retention_deletes_is_said_and_each_is_counted(
+def test_the_first_expired_outcome_is_logged_and_each_is_counted(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench.acknowledge(outcome(0))
     bench.acknowledge(replace(outcome(1), expired=True), replace(outcome(2), expired=True))
     bench.acknowledge(replace(outcome(3), expired=True))
-    said = capsys.readouterr().out
-    assert said.count("is deleted soon") == 1
-    assert "in[0] offset 1" in said
+    output = capsys.readouterr().out
+    assert output.count("will be deleted soon") == 1
+    assert "in[0] offset 1" in output
     assert bench.metrics.registry.get_sample_value("streamlabel_outcomes_expired_total") == 3
 
 
-def test_an_outcomes_age_is_its_records_whichever_timestamp_it_has(bench: Bench) -> None:
+def test_the_age_of_an_outcome_is_that_of_its_record(bench: Bench) -> None:
     item = WorkItem(replace(raw(0), timestamp_ms=bench.clock.wall_ms() - 60_000), "hi")
     made = Classified(item, Prediction((1.0,), 1, truncated=False))
     now_ms = bench.clock.wall_ms()

@@ -1,10 +1,9 @@
-"""Pipeline: three threads in a row; what can't be published now is tried again, and nothing else."""
+"""Pipeline: three stages in a row; publishing is retried, and no other work is."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,14 +16,17 @@ from tests.support.workers import wait_until
 from worker.core.pace import Pace
 from worker.core.records import Encoded, MicroBatch, Trace
 from worker.errors import AccessDenied, BrokerAway, Fatal
+from worker.http.feeds import ModelFeeds
 from worker.metrics import Metrics
-from worker.runtime.pipeline import Pipeline
+from worker.runtime.pipeline import Pipeline, PipelineObservers
+from worker.runtime.progress import Progress
+from worker.runtime.stage import StageControl
 
 TRACE = Trace("abc", b"00-abc-01")
 
 
 class Everything:
-    """Labeller, encoder, sink, tracing and feeds in one: notes what is done, in order.
+    """Labeller, encoder, sink, tracing and feeds in one; notes its calls in order.
 
     Attributes:
         before: called with the name of each thing before it is done; may raise or wait.
@@ -34,8 +36,7 @@ class Everything:
         self.before: Callable[[str], None] = lambda _: None
         self.done: list[str] = []
         self.published: list[list[int]] = []
-        self.posts = SimpleNamespace(note=lambda outcomes: self._do("note"))
-        self.ask_queue = SimpleNamespace(tokenise=lambda: None, infer=lambda: None)
+        self.feeds = ModelFeeds(note=lambda _: self._do("note"))
 
     def _do(self, what: str) -> None:
         self.before(what)
@@ -76,10 +77,11 @@ class Everything:
 
 
 class Bench:
-    """A pipeline with `Everything` in every place."""
+    """A pipeline that uses `Everything` for each of its parts."""
 
     def __init__(self) -> None:
         self.all, self.clock, self.metrics = Everything(), HandClock(), Metrics()
+        self.progress = Progress(10.0, self.metrics, self.clock)
         self.crashes: list[tuple[str, BaseException]] = []
         everything: Any = self.all
         self.pipeline = Pipeline(
@@ -87,11 +89,8 @@ class Bench:
             everything,
             everything,
             Pace(None),
-            metrics=self.metrics,
-            clock=self.clock,
-            tracing=everything,
-            on_crash=lambda stage, error: self.crashes.append((stage, error)),
-            feeds=everything,
+            StageControl(lambda stage, error: self.crashes.append((stage, error)), self.clock),
+            PipelineObservers(self.metrics, everything, self.progress.stages, self.all.feeds),
         )
 
     def offer(self, *offsets: int) -> bool:
@@ -99,7 +98,7 @@ class Bench:
         return self.pipeline.offer(MicroBatch(entries, "ready", self.clock.now, self.clock.now, 5))
 
     def work(self) -> list[str]:
-        """The steps taken for batches; an idle sink is advanced beside them."""
+        """Return the calls made for batches, without those of an idle sink."""
         return [what for what in self.all.done if what != "advance"]
 
     def wait_for(self, what: str, times: int = 1) -> None:
@@ -127,23 +126,23 @@ def test_a_batch_goes_through_all_stages_and_is_published_in_order(bench: Bench)
     assert bench.crashes == []
 
 
-def test_one_batch_waits_and_the_next_is_not_taken(bench: Bench) -> None:
-    """The thread is not started: what waits, waits in the first hand-over."""
+def test_one_batch_waits_and_the_next_is_not_accepted(bench: Bench) -> None:
+    """The threads are not started, so the batch stays in the first inbox."""
     assert bench.pipeline.has_room
     assert bench.offer(0)
     assert not bench.pipeline.has_room
     assert not bench.offer(1)
-    assert [stage.held for stage in bench.pipeline.stages] == [1, 0, 0]
+    assert [stage.held for stage in bench.progress.stages] == [1, 0, 0]
 
 
-def test_more_is_wanted_while_nothing_is_on_the_way(bench: Bench) -> None:
+def test_a_batch_is_demanded_at_once_while_the_model_has_no_work(bench: Bench) -> None:
     assert bench.pipeline.demand(1).at <= bench.clock.now
     bench.offer(0)
     assert bench.pipeline.demand(1).at > bench.clock.now
 
 
-def test_the_sink_goes_on_while_nothing_comes(bench: Bench) -> None:
-    """A commit becomes due, a producer has to be replaced: nobody else would look."""
+def test_an_idle_sink_is_advanced(bench: Bench) -> None:
+    """A commit may become due, or a producer may have to be replaced."""
     bench.pipeline.start()
     bench.wait_for("advance", 2)
     assert bench.work() == []
@@ -159,31 +158,39 @@ def failing(names: Sequence[str], times: int, error: Exception) -> Callable[[str
     return before
 
 
-def test_what_can_not_be_published_now_is_advanced_and_not_published_twice(bench: Bench) -> None:
-    bench.all.before = failing(("publish", "advance"), 21, BrokerAway("just now"))
+def test_a_failed_publish_is_retried_by_advance_and_not_published_twice(bench: Bench) -> None:
+    fail = failing(("publish", "advance"), 21, BrokerAway("just now"))
+    publishing = threading.Event()
+
+    def away(what: str) -> None:
+        """Fail from the first publish on; an idle sink may be advanced before."""
+        if what == "publish":
+            publishing.set()
+        if publishing.is_set():
+            fail(what)
+
+    bench.all.before = away
     began = bench.clock.now
     assert bench.offer(0)
     with capture_logs() as lines:
         bench.pipeline.start()
         bench.wait_for("note")
-    assert bench.all.done.count("publish") == 0, "the first try failed, and was the only one"
+    assert bench.all.done.count("publish") == 0, "only the first attempt published, and it failed"
     assert bench.work()[-2:] == ["end", "note"]
     assert bench.clock.now > began
-    said = [line["attempt"] for line in lines if line["event"].startswith("can't publish")]
-    assert said == [0, 10, 20]
+    attempts = [line["attempt"] for line in lines if line["event"].startswith("publish failed")]
+    assert attempts == [0, 10, 20]
     assert bench.crashes == []
 
 
 @pytest.mark.parametrize("error", [AccessDenied("no"), LookupError("odd")])
 @pytest.mark.parametrize("place", ["tokenise", "infer", "publish", "advance", "end", "note"])
-def test_a_stage_that_can_not_go_on_is_told_by_name(
-    bench: Bench, place: str, error: Exception
-) -> None:
+def test_a_stage_that_fails_is_reported_by_name(bench: Bench, place: str, error: Exception) -> None:
     bench.all.before = failing((place,), 1, error)
     if place != "advance":
         bench.offer(0)
     bench.pipeline.start()
-    wait_until(lambda: bool(bench.crashes), what="it is told")
+    wait_until(lambda: bool(bench.crashes), what="it is reported")
     stage = place if place in ("tokenise", "infer") else "publish"
     assert bench.crashes == [(stage, error)]
 
@@ -191,7 +198,7 @@ def test_a_stage_that_can_not_go_on_is_told_by_name(
 # -- the end -----------------------------------------------------------------------------------
 
 
-def test_what_is_not_published_by_the_end_is_let_go_and_not_seen(bench: Bench) -> None:
+def test_a_batch_that_is_not_published_by_the_end_is_dropped_and_not_observed(bench: Bench) -> None:
     tried = threading.Event()
 
     def away(what: str) -> None:
@@ -210,7 +217,7 @@ def test_what_is_not_published_by_the_end_is_let_go_and_not_seen(bench: Bench) -
     assert bench.crashes == []
 
 
-def test_a_stage_that_hangs_is_not_waited_for_beyond_the_time(bench: Bench) -> None:
+def test_close_does_not_wait_longer_for_a_stage_that_hangs(bench: Bench) -> None:
     reached, let_go = threading.Event(), threading.Event()
 
     def hang(what: str) -> None:
@@ -235,14 +242,14 @@ def test_a_pipeline_that_was_never_started_closes_its_sink(bench: Bench) -> None
     assert bench.all.done == ["close"]
 
 
-def test_a_sink_that_does_not_close_cleanly_is_said(bench: Bench) -> None:
+def test_a_sink_that_does_not_close_cleanly_is_logged(bench: Bench) -> None:
     bench.all.before = failing(("close",), 1, Fatal("dropped 3 records"))
     with capture_logs() as lines:
         bench.pipeline.close(1)
     assert [line["reason"] for line in lines] == ["dropped 3 records"]
 
 
-def test_a_sink_that_breaks_is_the_caller_s_to_judge(bench: Bench) -> None:
+def test_an_unexpected_error_of_the_sink_reaches_the_caller(bench: Bench) -> None:
     bench.all.before = failing(("close",), 1, RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken"):
         bench.pipeline.close(1)

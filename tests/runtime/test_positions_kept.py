@@ -1,4 +1,4 @@
-"""Commits: positions without an outcome, and where a group begins, in both ways to commit."""
+"""Commits: positions behind gaps, and the start of a group, in both delivery modes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.runtime.commits import Commits
 P = Partition("in", 0)
 
 
-class Source:
+class AnsweringSource:
     def __init__(self) -> None:
         self.at: dict[Partition, int] = {}
         self.commits: list[dict[Partition, int]] = []
@@ -37,27 +37,34 @@ class Source:
         done(self.fault)
 
 
-class Sink:
+class KeepingSink:
     def __init__(self, *, commits_offsets: bool) -> None:
         self.commits_offsets = commits_offsets
         self.kept: list[tuple[RecordRef, ...]] = []
-        self.hurried = 0
+        self.commit_requests = 0
 
     def keep(self, positions: Sequence[RecordRef]) -> None:
         self.kept.append(tuple(positions))
 
     def request_commit(self) -> None:
-        self.hurried += 1
+        self.commit_requests += 1
 
 
 class Scene:
-    def __init__(self, *, elsewhere: bool) -> None:
-        self.source, self.sink = Source(), Sink(commits_offsets=elsewhere)
+    def __init__(self, *, sink_commits: bool) -> None:
+        self.source, self.sink = AnsweringSource(), KeepingSink(commits_offsets=sink_commits)
         self.offsets, self.clock = OffsetTracker(), HandClock()
         self.offsets.assign(P, 1)
         failed: list[Any] = []
-        self.commits = Commits(self.offsets, 0.5, Metrics(), self.clock, failed.append)
-        self.commits.attach(self.source, self.sink)  # type: ignore[arg-type]
+        self.commits = Commits(
+            self.offsets,
+            self.source,  # type: ignore[arg-type]
+            self.sink,  # type: ignore[arg-type]
+            0.5,
+            metrics=Metrics(),
+            clock=self.clock,
+            on_failure=failed.append,
+        )
 
     def label(self, offset: int) -> None:
         self.offsets.track(raw(offset))
@@ -65,69 +72,69 @@ class Scene:
 
 
 def test_at_least_once_commits_the_position_behind_a_gap_once() -> None:
-    scene = Scene(elsewhere=False)
+    scene = Scene(sink_commits=False)
     scene.label(0)
     scene.source.at = {P: 2}
     for _ in range(5):
-        scene.commits.if_due()
+        scene.commits.commit_if_due()
         scene.clock.sleep(1)
     assert scene.source.commits == [{P: 2}]
 
 
-def test_exactly_once_leaves_a_gap_to_the_sink_at_most_once_a_second() -> None:
-    """What the transactions held is committed already; the gap needs one of its own."""
-    scene = Scene(elsewhere=True)
+def test_exactly_once_gives_a_gap_to_the_sink_at_most_once_a_second() -> None:
+    """The transactions committed their records; the gap needs a transaction of its own."""
+    scene = Scene(sink_commits=True)
     scene.label(0)
     scene.source.at = {P: 2}
     for _ in range(20):
-        scene.commits.if_due()
+        scene.commits.commit_if_due()
         scene.clock.sleep(0.1)
     ref = RecordRef("in", 0, 2, 1)
     assert (scene.sink.kept, scene.source.commits) == ([(ref,), (ref,)], [])
     assert scene.offsets.committed(P) == 1
     scene.offsets.mark_kept([ref])
     scene.clock.sleep(1)
-    scene.commits.if_due()
+    scene.commits.commit_if_due()
     assert len(scene.sink.kept) == 2
 
 
-def test_exactly_once_asks_for_nothing_where_outcomes_moved_the_group() -> None:
-    scene = Scene(elsewhere=True)
+def test_exactly_once_gives_no_position_to_the_sink_without_a_gap() -> None:
+    scene = Scene(sink_commits=True)
     for offset in range(3):
         scene.label(offset)
         scene.source.at = {P: offset + 1}
-        scene.commits.if_due()
+        scene.commits.commit_if_due()
         scene.clock.sleep(1)
     assert (scene.sink.kept, scene.offsets.committed(P)) == ([], 3)
 
 
-def test_a_stop_in_exactly_once_waits_for_no_gap() -> None:
-    scene = Scene(elsewhere=True)
+def test_a_stop_in_exactly_once_does_not_wait_for_a_gap() -> None:
+    scene = Scene(sink_commits=True)
     scene.label(0)
     scene.offsets.reach({P: 2})
-    scene.commits.until(scene.clock.monotonic())
+    scene.commits.commit_by(scene.clock.monotonic())
     assert (scene.offsets.acknowledged(), scene.offsets.committed(P)) == ({}, 1)
 
 
-def test_at_least_once_commits_where_the_group_begins_and_waits() -> None:
-    scene = Scene(elsewhere=False)
+def test_at_least_once_commits_the_start_of_the_group_synchronously() -> None:
+    scene = Scene(sink_commits=False)
     scene.offsets.begin({P: 7})
     scene.source.fault = BrokerAway("a rebalance")
     with pytest.raises(BrokerAway):
-        scene.commits.first([P])
+        scene.commits.commit_start([P])
     scene.source.fault = None
-    assert scene.commits.first([P]) == {P: 7}
+    assert scene.commits.commit_start([P]) == {P: 7}
     assert scene.source.commits == [{P: 7}]
 
 
-def test_exactly_once_begins_once_the_sink_has_committed_it() -> None:
-    scene = Scene(elsewhere=True)
+def test_exactly_once_starts_once_the_sink_has_committed_the_start() -> None:
+    scene = Scene(sink_commits=True)
     scene.offsets.begin({P: 7})
-    assert scene.commits.first([P]) == {}
+    assert scene.commits.commit_start([P]) == {}
     scene.offsets.begin({P: 9})
-    assert scene.commits.first([P]) == {}
+    assert scene.commits.commit_start([P]) == {}
     ref = RecordRef("in", 0, 7, 1)
-    assert (scene.sink.kept, scene.sink.hurried) == ([(ref,), (ref,)], 2)
+    assert (scene.sink.kept, scene.sink.commit_requests) == ([(ref,), (ref,)], 2)
     scene.offsets.mark_kept([ref])
-    assert scene.commits.first([P]) == {P: 7}
+    assert scene.commits.commit_start([P]) == {P: 7}
     assert scene.source.commits == []

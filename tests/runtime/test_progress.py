@@ -1,4 +1,4 @@
-"""Progress: when a worker is live and ready, by a clock that the test moves."""
+"""Progress: liveness and readiness, by a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.support.records import raw
 from worker.core.state import State, check_transition
 from worker.metrics import Metrics
 from worker.runtime.progress import Progress
+from worker.runtime.stall import StageProgress
 
 
 @pytest.fixture
@@ -44,26 +45,14 @@ def test_a_worker_is_ready_once_it_is_a_member_of_its_group(clock: HandClock) ->
     assert progress.ready() == (True, "running")
 
 
-class Held:
-    """A stage that holds what the test says."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.held = 0
-        self.moved_at = 0.0
-
-    def describe(self) -> str:
-        return f"{self.name} holds {self.held}"
-
-    def threads(self) -> list[int | None]:
-        return [threading.get_ident()]
+def hold(stage: StageProgress, now: float, records: int = 5) -> None:
+    """Let the stage hold these records, and take a step now."""
+    stage.left(stage.held)
+    stage.entered(records)
+    stage.moved_at, stage.thread = now, threading.get_ident()
 
 
-@pytest.fixture
-def stages(progress: Progress) -> list[Held]:
-    stages = [Held("tokenise"), Held("infer"), Held("publish")]
-    progress.watch(stages)
-    return stages
+INFER = "the infer stage has held 5 records without a step"
 
 
 def go_on(progress: Progress, clock: HandClock, seconds: int) -> None:
@@ -72,23 +61,23 @@ def go_on(progress: Progress, clock: HandClock, seconds: int) -> None:
         progress.went_round()
 
 
-def test_metrics_tell_what_probes_are_told(clock: HandClock) -> None:
-    """Looked up at the scrape: a main loop that stands still sets no gauge."""
+def test_metrics_agree_with_the_probes(clock: HandClock) -> None:
+    """They are computed at the scrape, because a main loop that hangs sets no gauge."""
     metrics = Metrics()
     progress = Progress(10.0, metrics, clock)
 
-    def told() -> list[float | None]:
+    def gauges() -> list[float | None]:
         names = ("streamlabel_live", "streamlabel_ready")
         return [metrics.registry.get_sample_value(name) for name in names]
 
-    assert told() == [1, 0]
+    assert gauges() == [1, 0]
     progress.move(State.WARMING)
     progress.move(State.RUNNING)
     progress.joined = True
-    assert told() == [1, 1]
+    assert gauges() == [1, 1]
     clock.sleep(11)
     with capture_logs():
-        assert told() == [0, 1]
+        assert gauges() == [0, 1]
 
 
 def test_an_idle_worker_stays_live(progress: Progress, clock: HandClock) -> None:
@@ -97,39 +86,37 @@ def test_an_idle_worker_stays_live(progress: Progress, clock: HandClock) -> None
     assert progress.ready() == (True, "running")
 
 
-def test_a_stage_that_takes_no_step_is_named(
-    progress: Progress, clock: HandClock, stages: list[Held]
-) -> None:
-    stages[1].held, stages[1].moved_at = 5, clock.now
+def test_a_stage_that_takes_no_step_is_a_stall(progress: Progress, clock: HandClock) -> None:
+    hold(progress.infer, clock.now)
     go_on(progress, clock, 10)
     assert progress.live()[0]
     go_on(progress, clock, 1)
-    assert progress.live() == (False, "infer holds 5 for 11 s")
-    stages[1].moved_at = clock.now
+    assert progress.live() == (False, f"{INFER} for 11 s")
+    progress.infer.moved_at = clock.now
     assert progress.live() == (True, "running")
 
 
-def test_a_stage_that_waits_for_the_next_one_is_not_to_blame(
-    progress: Progress, clock: HandClock, stages: list[Held]
+def test_a_stage_that_waits_for_the_next_one_does_not_stall(
+    progress: Progress, clock: HandClock
 ) -> None:
-    """A long batch of many passes: tokenise stands still behind it, and nobody stalls."""
-    for stage in stages[:2]:
-        stage.held, stage.moved_at = 5, clock.now
+    """During a long batch of many passes tokenise waits for infer, which moves."""
+    for stage in (progress.tokenise, progress.infer):
+        hold(stage, clock.now)
     for _ in range(10):
         go_on(progress, clock, 9)
-        stages[1].moved_at = clock.now
+        progress.infer.moved_at = clock.now
         assert progress.live()[0]
     go_on(progress, clock, 11)
-    assert progress.live()[1].startswith("infer")
+    assert progress.live()[1].startswith("the infer stage")
 
 
-def test_acknowledgements_that_never_come_are_a_stall_while_the_stages_move(
-    progress: Progress, clock: HandClock, stages: list[Held]
+def test_missing_acknowledgements_are_a_stall_although_the_stages_move(
+    progress: Progress, clock: HandClock
 ) -> None:
     progress.acknowledgements.note(3, 100, clock.now)
     for awaited in range(4, 15):
         go_on(progress, clock, 1)
-        stages[1].held, stages[1].moved_at = 1, clock.now
+        hold(progress.infer, clock.now, 1)
         progress.acknowledgements.note(awaited, 100, clock.now)
     words = progress.live()[1]
     assert words == "the broker has not acknowledged the oldest of 14 records for 11 s"
@@ -137,7 +124,7 @@ def test_acknowledgements_that_never_come_are_a_stall_while_the_stages_move(
     assert progress.live()[0]
 
 
-def test_an_acknowledgement_that_never_comes_is_a_stall_while_everything_else_moves(
+def test_one_missing_acknowledgement_is_a_stall_although_all_else_moves(
     progress: Progress, clock: HandClock
 ) -> None:
     """Other records are acknowledged and committed, and polling is paused and resumed."""
@@ -150,65 +137,63 @@ def test_an_acknowledgement_that_never_comes_is_a_stall_while_everything_else_mo
     assert progress.live() == (False, words)
 
 
-def test_a_stall_names_the_oldest_record(
-    progress: Progress, clock: HandClock, stages: list[Held]
-) -> None:
-    """Whoever holds it: a text on which the model hangs is found by it, too."""
+def test_a_stall_names_the_oldest_record(progress: Progress, clock: HandClock) -> None:
+    """It does so for each holder, which helps to find a text on which the model hangs."""
     named = "; the oldest record is in[0] offset 5, polled 11 s ago"
     progress.oldest = (raw(5).ref, clock.now)
-    stages[1].held, stages[1].moved_at = 5, clock.now
+    hold(progress.infer, clock.now)
     go_on(progress, clock, 11)
-    assert progress.live() == (False, "infer holds 5 for 11 s" + named)
+    assert progress.live() == (False, f"{INFER} for 11 s{named}")
     progress.acknowledgements.note(3, 100, clock.now - 11)
     assert progress.live()[1].endswith("of 3 records for 11 s" + named)
     clock.sleep(11)
-    assert progress.live()[1].startswith("the main loop has not gone round for 11 s; the oldest")
+    assert progress.live()[1].startswith(
+        "the main loop has not completed a round for 11 s; the oldest"
+    )
 
 
-def test_a_commit_that_never_succeeds_is_a_stall(progress: Progress, clock: HandClock) -> None:
+def test_commits_that_never_succeed_are_a_stall(progress: Progress, clock: HandClock) -> None:
     for _ in range(12):
         progress.commits.note(2, 7, clock.now)
         go_on(progress, clock, 1)
     assert progress.live()[1].startswith("the offsets of 2 partitions have waited")
 
 
-def test_a_wait_begins_when_something_waits(progress: Progress, clock: HandClock) -> None:
-    """Nothing waited for a long time: that is no head start for a stall."""
+def test_idle_time_before_a_wait_does_not_count(progress: Progress, clock: HandClock) -> None:
+    """A wait starts with its first record."""
     progress.acknowledgements.note(0, 7, clock.now)
     go_on(progress, clock, 100)
     progress.acknowledgements.note(1, 7, clock.now)
     assert progress.live()[0]
 
 
-def test_a_main_loop_that_stands_still_is_a_stall(
-    progress: Progress, clock: HandClock, stages: list[Held]
-) -> None:
-    """It counts what waits for acknowledgement, so its own count is no evidence."""
+def test_a_main_loop_that_hangs_is_a_stall(progress: Progress, clock: HandClock) -> None:
+    """Its count of missing acknowledgements is stale then, and is not blamed."""
     progress.went_round()
     progress.acknowledgements.note(1, 0, clock.now)
     clock.sleep(11)
-    assert progress.live() == (False, "the main loop has not gone round for 11 s")
+    assert progress.live() == (False, "the main loop has not completed a round for 11 s")
 
 
-def test_a_stall_is_said_once_with_the_stack_of_whoever_stands_still(
-    progress: Progress, clock: HandClock, stages: list[Held]
+def test_a_stall_is_logged_once_with_the_stack_of_its_thread(
+    progress: Progress, clock: HandClock
 ) -> None:
     secret = "a message text"  # noqa: F841 - what must not be in the log
     with capture_logs() as lines:
         for _ in range(2):
-            stages[1].held, stages[1].moved_at = 5, clock.now
+            hold(progress.infer, clock.now)
             for _ in range(20):
                 go_on(progress, clock, 1)
                 progress.live()
-            stages[1].held = 0
+            progress.infer.left(5)
             progress.live()
-    assert [line["event"] for line in lines] == ["stalled", "work moves again"] * 2
-    assert lines[0]["reason"] == "infer holds 5 for 11 s"
-    assert "test_a_stall_is_said_once" in lines[0]["threads"]
+    assert [line["event"] for line in lines] == ["stalled", "stall ended"] * 2
+    assert lines[0]["reason"] == f"{INFER} for 11 s"
+    assert "test_a_stall_is_logged_once" in lines[0]["threads"]
     assert "a message text" not in lines[0]["threads"]
 
 
-def test_a_worker_that_drains_or_loads_has_other_bounds(clock: HandClock) -> None:
+def test_a_worker_that_loads_or_drains_does_not_stall(clock: HandClock) -> None:
     progress = Progress(10.0, Metrics(), clock)
     progress.move(State.WARMING)
     clock.sleep(100)
@@ -220,23 +205,23 @@ def test_a_worker_that_drains_or_loads_has_other_bounds(clock: HandClock) -> Non
     assert progress.live() == (True, "draining")
 
 
-def test_a_broker_that_is_away_is_no_stall_but_not_ready(
+def test_an_unreachable_broker_is_not_a_stall_but_not_ready(
     progress: Progress, clock: HandClock
 ) -> None:
     progress.connection(up=False)
-    assert progress.ready()[0], "a blink is no outage"
+    assert progress.ready()[0], "a reconnect is not an outage"
     for _ in range(60):
         progress.acknowledgements.note(1, 0, clock.now)
         progress.connection(up=False)
         go_on(progress, clock, 1)
-    assert progress.ready() == (False, "the broker is away")
+    assert progress.ready() == (False, "the broker is unreachable")
     assert progress.live()[0]
     progress.connection(up=True)
     assert progress.ready() == (True, "running")
     assert progress.live()[0]
 
 
-def test_an_outage_is_said_once_a_while(
+def test_an_outage_is_logged_periodically(
     progress: Progress,
     clock: HandClock,
     caplog: pytest.LogCaptureFixture,
@@ -245,8 +230,8 @@ def test_an_outage_is_said_once_a_while(
     for _ in range(70):
         progress.connection(up=False)
         clock.sleep(1)
-    said = caplog.text + capsys.readouterr().out
-    assert said.count("the broker is away") == 3
+    output = caplog.text + capsys.readouterr().out
+    assert output.count("broker is unreachable, retrying") == 3
 
 
 def test_the_states_and_their_numbers_never_change() -> None:
@@ -263,6 +248,6 @@ def test_the_states_and_their_numbers_never_change() -> None:
         (State.STARTING, State.RUNNING),
     ],
 )
-def test_there_is_no_other_way_between_states(old: State, new: State) -> None:
-    with pytest.raises(ValueError, match="no way"):
+def test_other_transitions_are_refused(old: State, new: State) -> None:
+    with pytest.raises(ValueError, match="not allowed"):
         check_transition(old, new)

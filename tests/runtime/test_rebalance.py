@@ -1,4 +1,4 @@
-"""Rebalance: drain first, let go second, also when the drain fails."""
+"""Rebalance: partitions are drained, committed and released, even if a step fails."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from worker.metrics import Metrics
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions
 from worker.runtime.progress import Progress
-from worker.runtime.rebalance import Rebalance
+from worker.runtime.rebalance import Rebalance, RebalanceListener
 
 P0, P1 = Partition("in", 0), Partition("in", 1)
 DRAIN = 20.0
 
 
 class AnsweredLate(Completions):
-    """Takes its time before it looks: the test's clock runs, and the broker answers."""
+    """Lets the clock run and the broker answer before it absorbs."""
 
     answer: Callable[[], None] = staticmethod(lambda: None)
 
@@ -36,7 +36,7 @@ class AnsweredLate(Completions):
 
 
 class Bench:
-    """Two partitions of two records each; the second of each still waits in the batcher."""
+    """Two partitions of two records; the second record of each is still in the batcher."""
 
     def __init__(self) -> None:
         self.clock, self.offsets, self.metrics = HandClock(), OffsetTracker(), Metrics()
@@ -44,8 +44,15 @@ class Bench:
         self.batcher = MicroBatcher(10, 1000)
         progress = Progress(10.0, self.metrics, self.clock)
         self.completions = AnsweredLate(self.offsets, self.metrics, progress, self.clock)
-        commits = Commits(self.offsets, 0.5, self.metrics, self.clock, self.completions.failed)
-        commits.attach(self.source, self.sink)
+        commits = Commits(
+            self.offsets,
+            self.source,
+            self.sink,
+            0.5,
+            metrics=self.metrics,
+            clock=self.clock,
+            on_failure=self.completions.failed,
+        )
         self.rebalance = Rebalance(
             self.offsets,
             self.batcher,
@@ -64,7 +71,7 @@ class Bench:
                     self.batcher.add(entry, 5, self.clock.now)
 
     def acknowledge(self, *partitions: int) -> None:
-        """The first record of each is published."""
+        """Acknowledge the first record of each partition."""
         done = tuple(outcome(0, partition=partition) for partition in partitions)
         self.completions.completed(Completion(done, self.clock.now))
 
@@ -72,7 +79,7 @@ class Bench:
         return self.metrics.registry.get_sample_value(f"streamlabel_{name}", labels)
 
     def fault(self) -> StreamlabelError | None:
-        """The fault that the main loop will stop on."""
+        """Return the fault that the main loop will stop on."""
         try:
             Completions.absorb(self.completions)
         except StreamlabelError as error:
@@ -85,25 +92,25 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_what_was_handed_on_is_drained_and_committed_and_the_rest_forgotten(bench: Bench) -> None:
+def test_records_handed_on_are_drained_and_committed_and_the_rest_is_dropped(bench: Bench) -> None:
     bench.completions.answer = lambda: bench.acknowledge(0)
     bench.rebalance.on_revoked([P0])
     assert bench.source.commits == [{P0: 1}]
     assert bench.offsets.partitions == (P1,)
     assert (bench.offsets.records, len(bench.batcher)) == (2, 1)
-    assert bench.sink.hurried
+    assert bench.sink.commit_requests
     assert bench.value("rebalances_total", kind="revoked") == 1
     assert bench.value("rebalance_drain_seconds_count") == 1
 
 
-def test_other_partitions_go_on_meanwhile(bench: Bench) -> None:
+def test_other_partitions_are_worked_on_meanwhile(bench: Bench) -> None:
     bench.completions.answer = lambda: bench.acknowledge(1, 0)
     bench.rebalance.on_revoked([P0])
     assert bench.source.commits == [{P0: 1, P1: 1}]
     assert bench.fault() is None
 
 
-def test_a_drain_ends_in_time_and_leaves_some_for_the_commit(bench: Bench) -> None:
+def test_a_drain_leaves_time_for_the_commit(bench: Bench) -> None:
     began = bench.clock.now
     with capture_logs() as lines:
         bench.rebalance.on_revoked([P0])
@@ -112,22 +119,22 @@ def test_a_drain_ends_in_time_and_leaves_some_for_the_commit(bench: Bench) -> No
     assert bench.offsets.partitions == (P1,)
 
 
-def test_a_worker_that_stops_drains_no_longer_than_it_has_time(bench: Bench) -> None:
-    bench.rebalance.latest = bench.clock.now
+def test_a_worker_that_stops_drains_only_until_its_own_deadline(bench: Bench) -> None:
+    bench.rebalance.latest_deadline = bench.clock.now
     began = bench.clock.now
     bench.rebalance.on_revoked([P0])
     assert bench.clock.now == began
     assert bench.offsets.partitions == (P1,)
 
 
-def test_a_commit_that_fails_gives_the_partition_up(bench: Bench) -> None:
+def test_a_partition_is_released_although_its_commit_fails(bench: Bench) -> None:
     def away(_: str) -> None:
         raise BrokerAway("the coordinator")
 
     bench.source.before = away
     bench.completions.answer = lambda: bench.acknowledge(0)
     bench.rebalance.on_revoked([P0])
-    assert bench.source.told == ["commit"]
+    assert bench.source.calls == ["commit"]
     assert bench.offsets.partitions == (P1,)
     assert bench.fault() is None
 
@@ -137,10 +144,10 @@ def test_a_commit_that_fails_gives_the_partition_up(bench: Bench) -> None:
     ("error", "kind"), [(AccessDenied("no"), AccessDenied), (LookupError("odd"), StageCrashed)]
 )
 @pytest.mark.parametrize("where", ["drain", "commit"])
-def test_a_partition_is_let_go_whatever_breaks_and_the_worker_stops_on_it(
+def test_a_partition_is_released_although_a_step_fails_and_the_worker_stops(
     bench: Bench, where: str, error: Exception, kind: type[StreamlabelError]
 ) -> None:
-    """Another worker has it by then: what is acknowledged later must not be committed here."""
+    """Another worker owns it then, so later acknowledgements must not be committed here."""
 
     def broken(*_: object) -> None:
         raise error
@@ -160,7 +167,7 @@ def test_a_partition_is_let_go_whatever_breaks_and_the_worker_stops_on_it(
 
 
 @pytest.mark.allow_errors
-def test_what_came_before_a_drain_failed_is_committed(bench: Bench) -> None:
+def test_records_settled_before_a_drain_failed_are_committed(bench: Bench) -> None:
     def die() -> None:
         bench.completions.crashed("infer", SystemExit(1))
         bench.acknowledge(1)
@@ -171,23 +178,23 @@ def test_what_came_before_a_drain_failed_is_committed(bench: Bench) -> None:
     assert isinstance(bench.fault(), StageCrashed)
 
 
-def test_what_is_lost_is_neither_drained_nor_committed(bench: Bench) -> None:
+def test_lost_partitions_are_neither_drained_nor_committed(bench: Bench) -> None:
     bench.acknowledge(0)
     bench.rebalance.on_lost([P0])
-    assert bench.source.told == []
+    assert bench.source.calls == []
     assert (bench.offsets.partitions, len(bench.batcher)) == ((P1,), 1)
     assert bench.value("rebalances_total", kind="lost") == 1
     bench.completions.absorb()
     assert bench.offsets.committable() == {}
 
 
-def test_the_series_of_a_partition_go_with_it(bench: Bench) -> None:
+def test_the_metrics_of_a_released_partition_are_removed(bench: Bench) -> None:
     bench.metrics.offset_lag.labels("in", "0").set(7)
     bench.rebalance.on_lost([P0])
     assert bench.value("offset_lag", topic="in", partition="0") is None
 
 
-def test_a_partition_that_comes_back_starts_again(bench: Bench) -> None:
+def test_a_partition_that_returns_starts_a_new_epoch(bench: Bench) -> None:
     bench.rebalance.on_lost([P0])
     bench.rebalance.on_assigned({P0: 2})
     bench.acknowledge(0)
@@ -196,9 +203,32 @@ def test_a_partition_that_comes_back_starts_again(bench: Bench) -> None:
     assert bench.value("rebalances_total", kind="assigned") == 2
 
 
-def test_offsets_that_retention_removed_are_counted_and_said(bench: Bench) -> None:
+def test_offsets_that_retention_removed_are_counted_and_logged(bench: Bench) -> None:
     with capture_logs() as lines:
         bench.rebalance.on_skipped(P0, range(3, 10))
     assert bench.value("offsets_skipped_total") == 7
     (line,) = lines
     assert (line["partition"], line["first"], line["last"]) == ("in[0]", 3, 9)
+
+
+# -- the listener ------------------------------------------------------------------------------
+
+
+def test_the_listener_forwards_to_the_handler_that_is_connected(bench: Bench) -> None:
+    listener = RebalanceListener()
+    listener.connect(bench.rebalance)
+    listener.on_revoked([P0])
+    assert bench.offsets.partitions == (P1,)
+    listener.on_lost([P1])
+    assert bench.offsets.partitions == ()
+    listener.on_assigned({P0: 2})
+    assert bench.offsets.partitions == (P0,)
+    assert listener.on_begun({P0: 7}, "earliest") == {P0: 7}
+    listener.on_skipped(P0, range(3, 10))
+    assert bench.value("offsets_skipped_total") == 7
+
+
+def test_a_listener_without_a_handler_refuses_partitions() -> None:
+    """They would be polled and not tracked."""
+    with pytest.raises(RuntimeError, match="before its rebalance handler was connected"):
+        RebalanceListener().on_assigned({P0: 1})

@@ -1,4 +1,4 @@
-"""A span for each micro-batch: what it says, what it links to, and when there is none."""
+"""Spans: the attributes, links and sampling of one span for each micro-batch."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ OTHER = f"00-{'3' * 32}-{'4' * 16}-00".encode()
 
 
 class Traced:
-    """Spans that a test can read."""
+    """Spans that are exported to memory."""
 
     def __init__(self, ratio: float = 1.0, **more: Any) -> None:
-        given = {"tracing.sample_ratio": ratio, "input.topic": "texts.in", "kafka.group_id": "g"}
+        chosen = {"tracing.sample_ratio": ratio, "input.topic": "texts.in", "kafka.group_id": "g"}
         self.clock, self._exporter = HandClock(), InMemorySpanExporter()
-        settings = load(given | more, environ={}).settings
+        settings = load(chosen | more, environ={}).settings
         self.spans: BatchSpans = exporting(settings, self.clock, self._exporter)
 
     def finished(self) -> tuple[ReadableSpan, ...]:
@@ -41,11 +41,11 @@ def batch(*entries: WorkItem | InvalidRecord, opened_at: float = 1000.0) -> Micr
 
 
 def texts(*headers: Headers) -> list[WorkItem]:
-    return [WorkItem(raw(n, headers=some, partition=n % 2), "hi") for n, some in enumerate(headers)]
+    return [WorkItem(raw(n, headers=own, partition=n % 2), "hi") for n, own in enumerate(headers)]
 
 
-def test_a_span_is_what_the_conventions_ask_for() -> None:
-    """From the poll of the first record to the hand-over of the last outcome."""
+def test_a_span_follows_the_messaging_conventions() -> None:
+    """It lasts from the poll of the first record until the last outcome is sent."""
     traced = Traced()
     traced.clock.now = 1002.0
     traced.spans.begin(batch(*texts((), ()), invalid(2), opened_at=1000.5))
@@ -67,52 +67,52 @@ def test_a_span_is_what_the_conventions_ask_for() -> None:
     assert span.resource.attributes["service.name"] == "streamlabel"
 
 
-def test_it_links_to_each_record_that_came_with_a_trace() -> None:
-    """Sampled or not by its producer; what is no context is no link, and no fault."""
+def test_a_span_links_to_each_record_with_a_trace_context() -> None:
+    """It does so whether or not the producer sampled; malformed contexts are ignored."""
     traced = Traced()
     broken = [b"", b"nonsense", b"\xff\xfe", f"00-{'0' * 32}-{'2' * 16}-01".encode()]
     headers: list[Headers] = [(("traceparent", value),) for value in (PARENT, OTHER, *broken)]
     traced.spans.begin(batch(*texts(*headers, (), (("tracestate", b"a=b"),))))
     traced.spans.end([])
     (span,) = traced.finished()
-    found = [
+    links = [
         (f"{link.context.trace_id:x}", f"{link.context.span_id:x}", dict(link.attributes or {}))
         for link in span.links
     ]
     partition, offset = "messaging.destination.partition.id", "messaging.kafka.offset"
-    assert found == [
+    assert links == [
         ("1" * 32, "2" * 16, {partition: "0", offset: 0}),
         ("3" * 32, "4" * 16, {partition: "1", offset: 1}),
     ]
 
 
 def test_a_large_micro_batch_is_linked_to_all_of_its_records() -> None:
-    """The SDK keeps 128 unless it is told."""
+    """The SDK keeps 128 links by default."""
     traced = Traced(**{"batch.max_records": 300})
     traced.spans.begin(batch(*texts(*[(("traceparent", PARENT),)] * 300)))
     traced.spans.end([])
     assert len(traced.finished()[0].links) == 300
 
 
-def test_micro_batches_end_in_the_order_in_which_they_began() -> None:
+def test_spans_end_in_the_order_in_which_they_began() -> None:
     traced = Traced()
     for number in (1, 2):
         traced.spans.begin(batch(*texts(*[()] * number)))
-    told = []
+    carried = []
     for _ in range(2):
         trace = traced.spans.current()
         assert trace
-        told.append(trace.header.decode())
+        carried.append(trace.header.decode())
         traced.spans.end([])
     spans = traced.finished()
     counts = [(span.attributes or {})["messaging.batch.message_count"] for span in spans]
     assert counts == [1, 2]
     contexts = [span.get_span_context() for span in spans]
-    assert told == [f"00-{c.trace_id:032x}-{c.span_id:016x}-01" for c in contexts if c]
+    assert carried == [f"00-{c.trace_id:032x}-{c.span_id:016x}-01" for c in contexts if c]
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.25])
-def test_what_is_not_sampled_costs_no_links_and_passes_the_records_own_context(
+def test_an_unsampled_span_has_no_links_and_keeps_the_records_own_context(
     ratio: float,
 ) -> None:
     traced = Traced(ratio)
@@ -126,10 +126,10 @@ def test_what_is_not_sampled_costs_no_links_and_passes_the_records_own_context(
 
 
 @pytest.mark.parametrize("odd", [b"\x1b[31m, =,,", b"a" * 100_000, b"\xff=\xfe"])
-def test_what_a_vendor_adds_is_neither_read_nor_logged(
+def test_tracestate_is_neither_read_nor_logged(
     odd: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever can write to the topic could fill the log with it."""
+    """Otherwise a producer could fill the log with malformed values."""
     traced = Traced()
     traced.spans.begin(batch(*texts((("traceparent", PARENT), ("tracestate", odd)))))
     traced.spans.end([])
@@ -138,8 +138,8 @@ def test_what_a_vendor_adds_is_neither_read_nor_logged(
     assert not caplog.records
 
 
-class Away(SpanExporter):
-    """A collector that does not answer."""
+class UnreachableCollector(SpanExporter):
+    """Does not answer until it is released."""
 
     def __init__(self) -> None:
         self.asked, self.back = threading.Event(), threading.Event()
@@ -151,15 +151,15 @@ class Away(SpanExporter):
 
 
 @pytest.mark.timeout(20)  # the SDK's own wait is half a minute
-def test_a_collector_that_is_away_holds_no_stop_up() -> None:
-    away = Away()
+def test_an_unreachable_collector_does_not_delay_a_stop() -> None:
+    away = UnreachableCollector()
     settings = load({"tracing.sample_ratio": 1}, environ={}).settings
     spans = exporting(settings, HandClock(), away)
     spans.begin(batch(*texts(())))
     spans.end([])
     try:
         spans.close()
-        assert away.asked.is_set()  # it is being waited for, but not here
+        assert away.asked.is_set()  # the SDK waits for it, but `close` does not
     finally:
         away.back.set()
 
@@ -172,7 +172,7 @@ def test_a_collector_that_is_away_holds_no_stop_up() -> None:
         ("OTEL_RESOURCE_ATTRIBUTES", "a=b", "streamlabel"),
     ],
 )
-def test_the_sdk_s_own_variables_name_the_service(
+def test_the_otel_variables_name_the_service(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, service: str
 ) -> None:
     monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""A stage takes steps, ends when it is abandoned, and never dies quietly."""
+"""A stage takes steps, ends when it is cancelled, and never dies silently."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import pytest
 
 from tests.support.clocks import HandClock
 from worker.clock import SystemClock
-from worker.runtime.stage import Abandoned, Stage
+from worker.runtime.stage import Stage, StageCancelled, StageControl, StageHooks
+from worker.runtime.stall import StageProgress
 
 
 class Bench:
-    """One stage, what became of it, and the switch that gives it up."""
+    """One stage, its crashes, and the event that cancels it."""
 
     def __init__(self) -> None:
-        self.abandon = threading.Event()
         self.crashes: list[tuple[str, BaseException]] = []
         self.begun, self.gate = threading.Event(), threading.Event()
         self.parts = 0
-        self.stage: Stage[str, None] = Stage(
-            "infer", self.work, 1, self.on_crash, self.abandon, SystemClock()
-        )
+        self.progress = StageProgress("infer", 0.0)
+        self.control = StageControl(self.on_crash, SystemClock())
+        self.stage: Stage[str, None] = Stage(self.work, self.progress, self.control)
         self.stage.start()
 
     def work(self, _: str) -> None:
@@ -35,23 +35,24 @@ class Bench:
         self.crashes.append((name, error))
 
 
-def test_an_abandoned_stage_ends_in_the_middle_of_an_item() -> None:
+def test_a_cancelled_stage_ends_in_the_middle_of_an_item() -> None:
     """FIELD complaint 7: shutdown must break mid-batch."""
     bench = Bench()
     assert bench.stage.offer("abcde")
     assert bench.begun.wait(10)
-    assert bench.stage.held == 5
-    bench.abandon.set()
+    assert bench.progress.held == 5
+    bench.control.cancelled.set()
     bench.gate.set()
     bench.stage.join(10)
-    with pytest.raises(Abandoned):
+    with pytest.raises(StageCancelled):
         bench.stage.step()
     assert not bench.crashes
 
 
-def test_only_the_time_at_work_is_told_as_busy() -> None:
-    """Part by part; the wait for an item, and that for room behind, are left out."""
-    clock, abandon, done = HandClock(), threading.Event(), threading.Event()
+def test_only_work_counts_as_busy() -> None:
+    """Each part counts as it ends; waits for an item and for room in the next stage do not."""
+    clock, done = HandClock(), threading.Event()
+    control = StageControl(lambda *_: None, clock)
     busy: list[float] = []
 
     def work(_: str) -> str:
@@ -66,56 +67,62 @@ def test_only_the_time_at_work_is_told_as_busy() -> None:
             done.set()
 
     stage: Stage[str, str] = Stage(
-        "infer", work, 2, lambda *_: None, abandon, clock, hand_on=hand_on, busy=busy.append
+        work,
+        StageProgress("infer", 0.0),
+        control,
+        StageHooks(hand_on=hand_on, busy=busy.append),
+        inbox_size=2,
     )
     clock.sleep(50.0)
     assert stage.offer("x")
     stage.start()
     assert done.wait(10)
-    abandon.set()
+    control.cancelled.set()
     stage.join(10)
     assert [seconds for seconds in busy if seconds] == [3.0, 4.0]
 
 
-def test_a_crash_is_told_with_the_stage_s_name() -> None:
-    """Whatever is raised, be it the end of the interpreter's world."""
+def test_a_crash_is_reported_with_the_stage_s_name() -> None:
+    """Even SystemExit, on which a thread ends without a trace."""
     crashed = threading.Event()
-    told: list[str] = []
+    reports: list[str] = []
 
     def die(_: str) -> None:
         raise SystemExit
 
     def on_crash(name: str, error: BaseException) -> None:
-        told.append(f"{name}: {type(error).__name__}")
+        reports.append(f"{name}: {type(error).__name__}")
         crashed.set()
 
-    stage: Stage[str, None] = Stage("publish", die, 2, on_crash, threading.Event(), SystemClock())
+    stage: Stage[str, None] = Stage(
+        die, StageProgress("publish", 0.0), StageControl(on_crash, SystemClock())
+    )
     stage.start()
     stage.put("x")
     assert crashed.wait(10)
     stage.join(10)
-    assert told == ["publish: SystemExit"]
+    assert reports == ["publish: SystemExit"]
 
 
-def test_an_item_that_comes_while_something_else_is_done_has_not_waited_since_long_ago() -> None:
-    """An idle stage answers a question from the page: what comes meanwhile is held since now."""
-    clock, abandon = HandClock(), threading.Event()
-    asked, told, looked = threading.Event(), threading.Event(), threading.Event()
+def test_an_item_that_arrives_while_an_idle_stage_is_busy_has_not_waited_before() -> None:
+    """An idle stage answers a question from the page; an item that arrives meanwhile is new."""
+    clock = HandClock()
+    progress = StageProgress("infer", clock.now)
+    control = StageControl(lambda *_: None, clock)
+    question, answered, looked = threading.Event(), threading.Event(), threading.Event()
 
     def between() -> None:
-        if asked.is_set() and not told.is_set():
+        if question.is_set() and not answered.is_set():
             looked.set()
-            told.wait(10)
+            answered.wait(10)
 
-    stage: Stage[str, None] = Stage(
-        "infer", lambda _: None, 1, lambda *_: None, abandon, clock, between=between
-    )
+    stage: Stage[str, None] = Stage(lambda _: None, progress, control, StageHooks(between=between))
     stage.start()
     clock.now += 1_000
-    asked.set()
+    question.set()
     assert looked.wait(10)
     assert stage.offer("abc")
-    assert (stage.held, stage.moved_at) == (3, clock.now)
-    told.set()
-    abandon.set()
+    assert (progress.held, progress.moved_at) == (3, clock.now)
+    answered.set()
+    control.cancelled.set()
     stage.join(10)

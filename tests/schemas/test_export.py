@@ -1,4 +1,4 @@
-"""The generated contract: it is in step with the models, valid, and says what the worker does."""
+"""The generated contract: it matches the models, is valid, and describes the worker's messages."""
 
 from __future__ import annotations
 
@@ -75,23 +75,23 @@ def asyncapi() -> dict[str, Any]:
     return committed("asyncapi.json")
 
 
-def test_the_committed_files_are_in_step_with_the_models() -> None:
+def test_the_committed_files_match_the_models() -> None:
     """`python -m schemas.export` would change nothing."""
     assert export.drifted(export.FOLDER) == []
 
 
-def test_check_names_the_file_that_drifted(
+def test_check_names_the_files_that_differ(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A changed or a missing file is named and fails the check; writing mends it."""
+    """A changed or missing file is named and fails the check; writing the files fixes it."""
     assert export.main([], folder=tmp_path) == 0
     assert export.main(["--check"], folder=tmp_path) == 0
     stale = tmp_path / "classification.schema.json"
     stale.write_text(stale.read_text().replace("probability", "likelihood", 1))
     (tmp_path / "asyncapi.json").unlink()
     assert export.main(["--check"], folder=tmp_path) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert [line.split()[0] for line in told] == ["classification.schema.json", "asyncapi.json"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines] == ["classification.schema.json", "asyncapi.json"]
 
 
 def test_the_module_runs_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +103,8 @@ def test_the_module_runs_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", export.MODELS)
-def test_each_schema_is_valid_and_says_what_it_is(name: str) -> None:
-    """JSON Schema 2020-12 by its own metaschema, with an identity and a title."""
+def test_each_schema_is_valid_and_has_an_identity(name: str) -> None:
+    """It follows the metaschema of JSON Schema 2020-12, with an id and a title."""
     schema = committed(f"{name}.schema.json")
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
@@ -114,7 +114,7 @@ def test_each_schema_is_valid_and_says_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", export.MODELS)
 def test_examples_are_accepted_by_schema_and_model(name: str) -> None:
-    """What the worker writes passes, with members left out and with them null."""
+    """The worker's output is valid, with optional members left out or null."""
     example = EXAMPLES[name]
     validator(name).validate(example)
     model = export.MODELS[name].model_validate(example)
@@ -122,8 +122,8 @@ def test_examples_are_accepted_by_schema_and_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", export.MODELS)
-def test_no_required_member_may_be_left_out(name: str) -> None:
-    """Each required member is missed when it is gone."""
+def test_every_required_member_is_required(name: str) -> None:
+    """A document without a required member is invalid."""
     required = committed(f"{name}.schema.json")["required"]
     assert required
     for member in required:
@@ -133,14 +133,14 @@ def test_no_required_member_may_be_left_out(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "member", "value"), BROKEN)
-def test_broken_examples_are_refused(name: str, member: str, value: Any) -> None:
-    """A wrong type, a value out of bounds and an unknown reason don't pass."""
+def test_invalid_examples_are_rejected(name: str, member: str, value: Any) -> None:
+    """A wrong type, a value out of bounds and an unknown reason are invalid."""
     with pytest.raises(ValidationError):
         validator(name).validate({**EXAMPLES[name], member: value})
 
 
 def test_every_reference_of_the_asyncapi_document_resolves(asyncapi: dict[str, Any]) -> None:
-    """No `$ref` leads nowhere, and none leaves the document."""
+    """Every `$ref` points to a part of the document."""
     assert dangling(asyncapi) == []
     broken = deepcopy(asyncapi)
     del broken["components"]["schemas"]["SourceRef"]
@@ -149,23 +149,23 @@ def test_every_reference_of_the_asyncapi_document_resolves(asyncapi: dict[str, A
 
 def test_every_operation_uses_messages_of_its_channel(asyncapi: dict[str, Any]) -> None:
     """The worker receives from one channel and sends to two."""
-    acts = {}
+    actions = {}
     for operation in asyncapi["operations"].values():
         channel = resolve(asyncapi, operation["channel"]["$ref"])
-        acts[channel["address"]] = operation["action"]
+        actions[channel["address"]] = operation["action"]
         for message in operation["messages"]:
             assert message["$ref"].startswith(operation["channel"]["$ref"] + "/messages/")
-    assert acts == {"texts.in": "receive", "texts.labelled": "send", "texts.dead": "send"}
+    assert actions == {"texts.in": "receive", "texts.labelled": "send", "texts.dead": "send"}
 
 
 def test_the_channels_are_the_default_topics(asyncapi: dict[str, Any]) -> None:
-    """Addresses are those of the settings' defaults."""
+    """The addresses are the defaults of the settings."""
     topics = Settings().topics.all
     assert tuple(channel["address"] for channel in asyncapi["channels"].values()) == topics
 
 
-def test_the_headers_are_those_that_the_worker_writes(asyncapi: dict[str, Any]) -> None:
-    """Names and form of the worker's own headers, and the member of an enriched message."""
+def test_the_headers_match_those_of_the_worker(asyncapi: dict[str, Any]) -> None:
+    """Names and format of the worker's headers, and the member of an enriched message."""
     schemas = asyncapi["components"]["schemas"]
     assert schemas["ResultHeaders"]["required"] == [SOURCE_HEADER]
     assert schemas["DeadLetterHeaders"]["required"] == [SOURCE_HEADER, DEAD_LETTER_HEADER]
@@ -176,18 +176,18 @@ def test_the_headers_are_those_that_the_worker_writes(asyncapi: dict[str, Any]) 
     assert ENRICHED_MEMBER in schemas["EnrichedMessage"]["required"]
 
 
-def test_component_schemas_say_the_same_as_the_files(asyncapi: dict[str, Any]) -> None:
-    """An example passes by the AsyncAPI document's schema too."""
+def test_component_schemas_equal_the_files(asyncapi: dict[str, Any]) -> None:
+    """An example is valid by the AsyncAPI document's schema too."""
     for name, model in export.MODELS.items():
         schema = {**asyncapi, "$ref": f"#/components/schemas/{model.__name__}"}
         Draft202012Validator(schema).validate(EXAMPLES[name])
 
 
 def resolve(document: dict[str, Any], pointer: str) -> Any:
-    here: Any = document
+    node: Any = document
     for step in pointer.removeprefix("#/").split("/"):
-        here = here[step]
-    return here
+        node = node[step]
+    return node
 
 
 def references(node: Any) -> Iterator[str]:
@@ -202,10 +202,10 @@ def references(node: Any) -> Iterator[str]:
 
 
 def dangling(document: dict[str, Any]) -> list[str]:
-    found = []
+    unresolved = []
     for pointer in references(document):
         try:
             resolve(document, pointer)
         except KeyError:
-            found.append(pointer)
-    return found
+            unresolved.append(pointer)
+    return unresolved

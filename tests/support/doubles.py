@@ -136,7 +136,7 @@ class Source:
             `at_end`.
         before: called before each other call with its name; may raise.
         asked: the record limit of each poll.
-        told: the other calls, in order.
+        calls: the other calls, in order.
         commits: offsets that were committed, in order.
         answers: the callbacks of asynchronous commits.
         end, at: the end offset and the position, the same in every partition.
@@ -147,14 +147,14 @@ class Source:
         self.script: deque[Callable[[], Iterable[RawRecord]]] = deque()
         self.before: Callable[[str], None] = lambda _: None
         self.asked: list[int] = []
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.commits: list[dict[Partition, int]] = []
         self.answers: list[Callable[[Any], None]] = []
         self.end = 0
         self.at: dict[Partition, int] = {}
 
     def _ask(self, what: str) -> None:
-        self.told.append(what)
+        self.calls.append(what)
         self.before(what)
 
     def poll(self, timeout: float, max_records: int) -> list[RawRecord]:
@@ -210,11 +210,11 @@ class Pipe:
         self.stages: tuple[Any, ...] = ()
         self.has_room = True
         self.before: Callable[[str], None] = lambda _: None
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.batches: list[MicroBatch] = []
 
     def start(self) -> None:
-        self.told.append("start")
+        self.calls.append("start")
         self.before("start")
 
     def demand(self, _: int) -> Demand:
@@ -225,7 +225,7 @@ class Pipe:
         return True
 
     def close(self, timeout: float) -> None:
-        self.told.append("close")
+        self.calls.append("close")
         self.before("close")
 
 
@@ -234,7 +234,7 @@ class Sink:
 
     def __init__(self, *, commits_offsets: bool = False) -> None:
         self.commits_offsets = commits_offsets
-        self.hurried = 0
+        self.commit_requests = 0
         self.kept: list[RecordRef] = []
 
     def publish(self, _: object) -> None: ...
@@ -243,7 +243,7 @@ class Sink:
     def close(self, timeout: float) -> None: ...
 
     def request_commit(self) -> None:
-        self.hurried += 1
+        self.commit_requests += 1
 
     def keep(self, positions: Sequence[RecordRef]) -> None:
         self.kept += positions

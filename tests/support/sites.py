@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from tests.support.records import item
-from tests.support.workers import ObedientModel, clock
+from tests.support.workers import ObedientModel, clock, wait_until
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Classified, Encoded, Prediction, RecordRef
 from worker.http.ask import AskQueue
@@ -67,7 +67,6 @@ class Site:
         self.metrics, self.health = CountedMetrics(), FixedHealth()
         self.ask_queue, self.model = AskQueue(clock), ObedientModel()
         self.posts = RecentPosts(texts=True, clock=clock)
-        self.posts.labels = self.model.card.labels
         self.server = HttpServer(
             HttpSettings.model_validate({"port": 0} | settings),
             self.metrics,
@@ -75,20 +74,26 @@ class Site:
             self.posts,
             self.ask_queue,
         )
-        self._stop, self.held = threading.Event(), threading.Event()
+        self._stop, self.held, self.loaded = (threading.Event() for _ in range(3))
         self._stages = threading.Thread(target=self._run)
         self._stages.start()
 
     def _run(self) -> None:
         while not self._stop.wait(0.01):
-            if not self.held.is_set():
-                self.ask_queue.tokenise()
-                self.ask_queue.infer()
+            if self.loaded.is_set() and not self.held.is_set():
+                self.ask_queue.tokenise(self.model)
+                self.ask_queue.infer(self.model)
+
+    def load_model(self) -> None:
+        """Let the stages answer questions from now on."""
+        self.loaded.set()
+        wait_until(lambda: self.ask_queue.ready, what="the model is loaded")
 
     def label(self, *texts: str, label: str = "POSITIVE") -> None:
         """Pretend that these texts were just labelled."""
         prediction = Prediction((0.1, 0.9), 3, truncated=False)
-        self.posts.note([Classified(item(n, text), prediction) for n, text in enumerate(texts)])
+        outcomes = [Classified(item(n, text), prediction) for n, text in enumerate(texts)]
+        self.posts.note(outcomes, self.model.card.labels)
         now_ms = clock.wall_ms()
         ref = RecordRef("in", 0, 0, 1)
         one = Encoded(ref, "out", None, b"", [], now_ms - 40, None, label, score=0.9)

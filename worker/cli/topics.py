@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_factor,
         default=-1,
         metavar="N",
-        help="create: copies of each partition of a new topic [default: the broker's]",
+        help="create: replicas of each partition of a new topic [default: the broker's]",
     )
     parser.add_argument("--json", action="store_true", help="describe: print one JSON object")
 
@@ -102,8 +102,8 @@ def _create(admin: Admin, settings: Settings, partitions: int | None, replicatio
 def _size(info: TopicInfo | None) -> str:
     if info is None:  # deleted meanwhile
         return "unknown"
-    copies = counted(info.replication_factor, "copy", "copies")
-    return f"{counted(info.partitions, 'partition')}, {copies}"
+    replicas = counted(info.replication_factor, "replica")
+    return f"{counted(info.partitions, 'partition')}, {replicas}"
 
 
 def _ignored(info: TopicInfo | None, partitions: int | None, replication: int) -> str:
@@ -208,7 +208,7 @@ def _print(document: dict[str, Any]) -> None:
 def _facts(topic: dict[str, Any]) -> str:
     largest = topic["max_message_bytes"]
     return (
-        f"{counted(topic['replication_factor'], 'copy', 'copies')}, cleanup policy "
+        f"{counted(topic['replication_factor'], 'replica')}, cleanup policy "
         f"{topic['cleanup_policy'] or 'unknown'}, retention {_retention(topic['retention_ms'])}, "
         f"batches up to {'unknown' if largest is None else f'{largest:,}'} bytes"
     )

@@ -63,11 +63,11 @@ def broker(settings: Settings) -> Finding:
 
 def topics(settings: Settings) -> Finding:
     """Look for each topic, and compare their configurations."""
-    from worker.runtime.topics import judged
+    from worker.runtime.topics import suitability_warnings
 
     infos = _infos(settings)
     sizes = (f"{name} ({counted(info.partitions, 'partition')})" for name, info in infos.items())
-    return Finding(", ".join(sizes), tuple(judged(settings, infos)))
+    return Finding(", ".join(sizes), tuple(suitability_warnings(settings, infos)))
 
 
 def _infos(settings: Settings) -> dict[str, TopicInfo]:
@@ -108,8 +108,8 @@ def records(settings: Settings) -> Finding:
     sample = Sample(settings.input)
     for record in newest(settings, _SAMPLED, SystemClock()):
         sample.note(record)
-    summary, limit = sample.told(), settings.max_unreadable_ratio
-    if sample.worst > limit:
+    summary, limit = sample.summary(), settings.max_unreadable_ratio
+    if sample.unreadable_share > limit:
         raise Fatal(f"{summary} A worker stops above max_unreadable_ratio = {limit:g}.")
     if sample.doubtful:
         return Finding(f"{counted(sample.records, 'record')} sampled", (summary,))
@@ -134,13 +134,13 @@ def model(settings: Settings) -> Finding:
 
 def _warnings_of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
     """Return a warning if results may be too large for their topic."""
-    from worker.runtime.topics import fit
+    from worker.runtime.topics import result_size_warning
 
     try:
         infos = _infos(settings)
     except (Fatal, BrokerAway):  # the check of the topics reports it
         return ()
-    warning = fit(settings, infos, card)
+    warning = result_size_warning(settings, infos, card)
     return (warning,) if warning else ()
 
 

@@ -1,4 +1,9 @@
-"""What an audit found, and which promises that breaks. Pure; imports no other room."""
+"""The findings of an audit, and the promises that they break.
+
+Owns: the report's fields.
+Thread: main, of `streamlabel audit`; pure.
+Must not import: any other module of the worker.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +16,17 @@ Offence = Literal["missing", "duplicated", "reordered", "orphans"]
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What was found. `consumed` is `published` + `dead_lettered` + `missing`.
+    """The findings. `consumed` is `published` + `dead_lettered` + `missing`.
 
     Attributes:
         consumed: input records that are judged.
-        published, dead_lettered: those whose first outcome is a result, a dead letter.
-        missing: those without an outcome.
-        duplicated: outcomes beyond a record's first one.
-        reordered: outcomes that came after one of a later record of the same partition.
-        orphans: outcomes of no input record, or without readable coordinates.
+        published, dead_lettered: input records whose first outcome is a result, or a dead letter.
+        missing: input records without an outcome.
+        duplicated: outcomes after a record's first one.
+        reordered: outcomes that follow an outcome of a later record of the same partition.
+        orphans: outcomes without an input record, or without readable coordinates.
         pending: input offsets that are not judged yet.
-        unjudged: reason -> records or outcomes of which nothing can be said.
+        unjudged: reason -> number of records or outcomes that can't be judged.
         examples: a few coordinates of each offence.
     """
 
@@ -37,7 +42,7 @@ class AuditReport:
     examples: Mapping[Offence, list[str]]
 
     def breaches(self, allowed_duplicates: int | None) -> list[Offence]:
-        """The offences that break a promise; `allowed_duplicates` None means any number."""
+        """Return the offences that break a promise; `allowed_duplicates` None allows any number."""
         broken: list[Offence] = []
         if self.missing:
             broken.append("missing")

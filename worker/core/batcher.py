@@ -1,4 +1,9 @@
-"""When a micro-batch closes, and why. Pure; owned by the poll thread."""
+"""Collects records into micro-batches, and decides when a micro-batch closes.
+
+Owns: the entries that wait for a micro-batch.
+Thread: main; pure.
+Must not import: anything but core.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +18,18 @@ Entry = WorkItem | InvalidRecord
 
 
 class MicroBatcher:
-    """Collects entries in poll order and gives them out as contiguous micro-batches.
+    """Collects entries in poll order and returns them in micro-batches.
 
-    A micro-batch is a contiguous take, so that no text is passed over: sorting by length happens
-    inside of it, and a long text waits no longer than its mates.
+    A micro-batch has consecutive entries, so that no text is overtaken: texts are sorted by length
+    only within a micro-batch, and a long text waits no longer than the others.
 
     Args:
-        max_records: entries in a batch, at most.
-        max_tokens: estimated tokens in a batch, at most; one longer text goes alone.
+        max_records: most entries in a batch.
+        max_tokens: most estimated tokens in a batch; a longer text has its own batch.
 
     Attributes:
         tokens: estimated tokens that wait.
-        held: newest entries that no batch gets yet.
+        held: number of newest entries on hold, which are in no batch yet.
     """
 
     def __init__(self, max_records: int, max_tokens: int) -> None:
@@ -39,24 +44,23 @@ class MicroBatcher:
 
     @property
     def ready(self) -> int:
-        """Entries that a batch may get."""
+        """Number of entries that a batch may have."""
         return len(self._waiting) - self.held
 
     def add(self, entry: Entry, tokens: int, now: float, *, hold: bool = False) -> None:
-        """Append an entry of about that many tokens; unless it is on hold, none before it is."""
+        """Append an entry of about `tokens` tokens; an entry without `hold` releases all others."""
         self.held = self.held + 1 if hold else 0
         self._waiting.append((entry, tokens, now))
         self.tokens += tokens
 
     def release(self) -> None:
-        """Let batches have all that waits."""
+        """Release all entries on hold."""
         self.held = 0
 
     def due(self, now: float, demand: Demand) -> Trigger | None:
-        """Why a batch should close now, or None while it pays to wait.
+        """Return why a batch should close now, or None to wait for more entries.
 
-        One that is full can't grow, and may as well wait where it is next; `pace` tells when it
-        pays no more to wait for mates.
+        A full batch can't grow, so it closes at once. Otherwise `demand` decides.
         """
         if not self.ready:
             return None
@@ -69,7 +73,7 @@ class MicroBatcher:
         return "ready" if now >= demand.at else None
 
     def take(self, trigger: Trigger, now: float, most_tokens: float = math.inf) -> MicroBatch:
-        """The oldest entries that fit one batch; the rest keeps waiting."""
+        """Return a batch of the oldest entries that fit; the others keep waiting."""
         opened_at = self._waiting[0][2]
         taken: list[Entry] = []
         most = min(self._max_tokens, most_tokens)
@@ -85,18 +89,18 @@ class MicroBatcher:
         return MicroBatch(tuple(taken), trigger, opened_at, now, used)
 
     def discard(self, partitions: Iterable[Partition] | None = None) -> list[Entry]:
-        """Take out the waiting entries of these partitions (default: all) and return them."""
-        gone = None if partitions is None else set(partitions)
+        """Remove the waiting entries of these partitions (default: all), and return them."""
+        discarded = None if partitions is None else set(partitions)
         kept: deque[tuple[Entry, int, float]] = deque()
-        dropped: list[Entry] = []
+        removed: list[Entry] = []
         first_held = self.ready
-        for place, waiting in enumerate(self._waiting):
+        for index, waiting in enumerate(self._waiting):
             topic, partition, _, _ = waiting[0].record.ref
-            if gone is None or Partition(topic, partition) in gone:
-                dropped.append(waiting[0])
+            if discarded is None or Partition(topic, partition) in discarded:
+                removed.append(waiting[0])
                 self.tokens -= waiting[1]
-                self.held -= place >= first_held
+                self.held -= index >= first_held
             else:
                 kept.append(waiting)
         self._waiting = kept
-        return dropped
+        return removed

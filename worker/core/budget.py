@@ -1,6 +1,8 @@
-"""How many tokens one forward pass may have: what the settings say, until memory says less.
+"""Limits the tokens of a forward pass to the setting, or to less after memory ran out.
 
-Pure; owned by the infer thread. Imports records alone.
+Owns: the current limit.
+Thread: infer; pure.
+Must not import: anything but core.records.
 """
 
 from __future__ import annotations
@@ -14,19 +16,20 @@ _GROWTH = 1.5
 
 
 class ForwardBudget:
-    """Cuts forward passes to what the memory has been seen to hold.
+    """Cuts forward passes to a size that fits the memory.
 
-    It shrinks at once and grows with care, for the memory may have been short for a while only
-    (another process on the same GPU) or may always be (a setting too bold). After `_PATIENCE`
-    passes near the limit it grows by half, up to where it began; each time that memory runs out
-    again it waits twice as long, so that a budget that is too large for good costs ever less.
+    The budget shrinks at once and grows slowly, because the memory may be short for a while
+    (another process on the same GPU) or always (a setting that is too high). After `_PATIENCE`
+    passes near the limit it grows by half, up to its initial size. Each time that memory runs out,
+    the number of passes doubles, so that a setting that is too high costs less and less.
 
     Args:
-        most: tokens of one pass that the engine computes, as set or as found at warm-up.
-        pads: whether the engine computes the rectangle around its texts, or their tokens alone.
+        most: most tokens that the engine computes in one pass, as set or as found at warm-up.
+        pads: True if the engine computes the rectangle around its texts, False if only their
+            tokens.
 
     Attributes:
-        tokens: the same, as it is now.
+        tokens: the current limit.
     """
 
     def __init__(self, most: int, *, pads: bool = True) -> None:
@@ -36,14 +39,14 @@ class ForwardBudget:
         self._fitted = 0
 
     def cost(self, model_input: ModelInput) -> int:
-        """Tokens that the engine computes for a pass, padding included where it pads."""
+        """Return the tokens that the engine computes for a pass, with padding if it pads."""
         return model_input.padded_tokens if self._pads else model_input.tokens
 
     def cut(self, model_input: ModelInput) -> Iterator[ModelInput]:
-        """The rows in passes within the budget, in their order; a longer text goes alone.
+        """Yield the rows in passes within the budget, in order; a longer text has its own pass.
 
-        Each pass is cut when it is asked for, so that one that ran out of memory makes those
-        after it smaller.
+        Each pass is cut when the caller requests it, so that a pass that ran out of memory makes
+        the following ones smaller.
         """
         start, width, tokens = 0, 0, 0
         for row, ids in enumerate(model_input.ids):
@@ -55,16 +58,16 @@ class ForwardBudget:
         yield model_input.take(range(start, len(model_input.ids)))
 
     def fitted(self, tokens: int) -> None:
-        """A pass that cost this many tokens went through."""
+        """Note that a pass of this many tokens succeeded."""
         if self.tokens == self._most or tokens * 2 <= self.tokens:
-            return  # a small pass says nothing about a larger one
+            return  # a small pass does not show that a larger one fits
         self._fitted += 1
         if self._fitted >= self._patience:
             self._fitted = 0
             self.tokens = min(self._most, int(self.tokens * _GROWTH) + 1)
 
     def ran_out(self, fits: int) -> None:
-        """Memory ran out on a pass; `fits` tokens of it, in one pass, did not."""
+        """Note that memory ran out on a pass, but not on a part of it with `fits` tokens."""
         self._fitted = 0
         self._patience *= 2
         self.tokens = min(self.tokens, fits)

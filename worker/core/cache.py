@@ -1,9 +1,12 @@
-"""What the model has said of texts, so that a text that comes again need not be asked about again.
+"""Caches the model's predictions, so that a repeated text is not labelled again.
 
-Pure. `key` holds no state and may be called on any thread; the rest belongs to one thread, the
-infer thread, which alone looks up and adds. So a text's answer is there before the next micro-batch
-is looked up, also where that one was tokenised while this one ran, and there is no race to reason
-about. A cache lives and dies with the model that it was made for; no key needs to name the model.
+One thread looks up and adds, so there is no race: a text's prediction is stored before the next
+micro-batch is looked up, even if that one was tokenised while the model ran. A cache belongs to one
+loaded model, so keys don't include the model.
+
+Owns: the cached predictions.
+Thread: infer; `key` has no state and may be called on any thread.
+Must not import: anything but core.records.
 """
 
 from __future__ import annotations
@@ -19,25 +22,25 @@ from worker.core.records import Prediction
 _KEY_BYTES: Final = 16
 _HEAD: Final = struct.Struct("=I?")  # token_count, truncated; then each probability, a double
 _PROBABILITY_BYTES: Final = 8
-# What an entry takes of a dict's table at most, just after the table grew: two places of 24 bytes
-# and three indices of 4 (CPython's Objects/dictobject.c: two thirds are used, growth doubles).
+# Most bytes of a dict's table for one entry, just after the table grew: two slots of 24 bytes and
+# three indices of 4 (CPython's Objects/dictobject.c: two thirds are used, growth doubles).
 _TABLE_BYTES: Final = 60
 
 
 class PredictionCache:
     """Predictions by a digest of their text, in two generations.
 
-    What is put or used joins the young one. When that holds half of the bound, it becomes the old
-    one, and what the old one still had, unused since, goes all at once. So whatever was used among
-    the last half of a cache's worth of texts is there, as in one that orders its entries by use;
-    but nothing is kept in order, and memory comes back in whole stretches. (Single entries that go
-    leave holes among what lives for a moment: one text in, one out, made a worker grow by 5 %.)
-    For the same reason a prediction is kept as one string of bytes, not as an object a label.
+    A new or used entry joins the young generation. When that holds half of the limit, it becomes
+    the old generation, and the previous old one, with the entries unused since, is dropped as a
+    whole. So an entry stays if it was used among the last texts that fill half of the cache, as in
+    an LRU cache, but no order is maintained, and memory is freed in large blocks. (Freeing single
+    entries fragments the memory: replacing one text at a time made a worker grow by 5 %.) For the
+    same reason a prediction is stored as one string of bytes, not as an object for each label.
 
-    The texts themselves are not kept. A digest has 128 bits: that one of n texts looked up in a
-    cache of m entries takes another's answer has odds of at most n * m / 2**128, for 10**12 texts
-    and 10**6 entries 3 in 10**21. It is keyed with a secret of this cache's own, so that nobody
-    can prepare two texts with one digest, or guess a text from a digest.
+    The texts themselves are not stored. A digest has 128 bits: the odds that one of n texts gets
+    the prediction of another, in a cache of m entries, are at most n * m / 2**128; for 10**12 texts
+    and 10**6 entries 3 in 10**21. The digest is keyed with a secret of this cache, so that an
+    attacker can neither prepare two texts with one digest, nor guess a text from a digest.
 
     Args:
         max_bytes: most memory of keys, predictions and the tables that hold them.
@@ -53,31 +56,31 @@ class PredictionCache:
 
     @property
     def size(self) -> int:
-        """Bytes that it holds at most; what its tables take of that varies as they grow."""
+        """Upper bound of the bytes in use; the part of the tables varies as they grow."""
         return self._young.size + self._old.size
 
     def key(self, text: str) -> bytes:
-        """The text's digest; of its very characters, lone surrogates included."""
+        """Return the text's digest, computed of its exact characters, lone surrogates included."""
         encoded = text.encode("utf-8", "surrogatepass")
         return blake2b(encoded, digest_size=_KEY_BYTES, key=self._secret).digest()
 
     def get(self, key: bytes) -> Prediction | None:
-        """What the model said of this text, if that is still known."""
+        """Return the prediction for this key, or None if it is not cached."""
         entry = self._young.entries.get(key)
         if entry is None:
             entry = self._old.pop(key)
             if entry is None:
                 return None
-            self._keep(key, entry)
+            self._store(key, entry)
         return _unpacked(entry)
 
     def put(self, key: bytes, prediction: Prediction) -> None:
-        """Keep what the model said; a failure is no prediction and must not come here."""
+        """Store a prediction; failures must not be stored."""
         if key not in self._young.entries:
             self._old.pop(key)
-            self._keep(key, _packed(prediction))
+            self._store(key, _packed(prediction))
 
-    def _keep(self, key: bytes, entry: bytes) -> None:
+    def _store(self, key: bytes, entry: bytes) -> None:
         size = _size(key, entry)
         if size > self._generation_bytes:
             return
@@ -87,7 +90,7 @@ class PredictionCache:
 
 
 class _Generation:
-    """Entries, and what they take."""
+    """Entries, and the bytes that they take."""
 
     def __init__(self) -> None:
         self.entries: dict[bytes, bytes] = {}

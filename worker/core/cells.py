@@ -1,8 +1,11 @@
 """One byte for each record of a partition, for the audit's ledger.
 
-Memory is in pages that exist only where records do, so that a topic whose offsets have gaps
-(compaction, transactions) costs what its records cost. A record that lies all alone costs a page.
-Pure; imports no other room.
+Bytes are stored in pages, which exist only for offsets with records. So a topic whose offsets have
+gaps (compaction, transactions) needs memory for its records alone; a single record needs a page.
+
+Owns: the bytes of one partition.
+Thread: main, of `streamlabel audit`; pure.
+Must not import: any other module of the worker.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ _PAGE = 1 << _PAGE_BITS
 
 
 class Cells:
-    """Offset -> byte; 0 where nothing was ever set."""
+    """Maps an offset to a byte, which is 0 until it is set."""
 
     __slots__ = ("_pages",)
 
@@ -33,7 +36,7 @@ class Cells:
         page[offset & _PAGE - 1] = value
 
     def find(self, value: int) -> Iterator[int]:
-        """Offsets of this value (not 0), ascending."""
+        """Yield the offsets with this value (not 0), ascending."""
         for number in sorted(self._pages):
             page = self._pages[number]
             slot = page.find(value)

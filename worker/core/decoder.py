@@ -1,8 +1,12 @@
-"""Bytes to work: reads the text out of a record. Pure; called on the poll thread.
+"""Decodes records: reads the text and the id out of a record's value.
 
-Decoding never raises: what can't be read becomes an `InvalidRecord` with its own reason. JSON is
-taken strictly (RFC 8259: UTF-8, no NaN or Infinity); of duplicate keys the last one counts, as
-in Python and JavaScript.
+Decoding never raises: an unreadable record becomes an `InvalidRecord` with a reason. JSON is parsed
+strictly (RFC 8259: UTF-8, no NaN or Infinity); of duplicate keys the last one counts, as in Python
+and JavaScript.
+
+Owns: the reasons for which a record is unreadable.
+Thread: main; pure.
+Must not import: kafka_io.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from worker.settings import InputSettings
 
 
 class Decoder:
-    """Reads texts out of raw records as `input.*` says."""
+    """Decodes records as set by `input.*`."""
 
     def __init__(self, settings: InputSettings) -> None:
         self._json = settings.format == "json"
@@ -28,12 +32,12 @@ class Decoder:
         self._id_path = tuple(settings.id_path.split("."))
 
     def decode(self, record: RawRecord) -> WorkItem | InvalidRecord:
-        """The record's text, or why there is none; never raises."""
+        """Return the record with its text, or the reason why it has none; never raises."""
         try:
             return self._decode(record)
-        except RecordRejected as rejected:
-            fault = _framed_by_header(record, rejected)
-            return InvalidRecord(record, DeadLetterReason(fault.reason), fault.message)
+        except RecordRejected as error:
+            rejection = _framed_by_header(record, error)
+            return InvalidRecord(record, DeadLetterReason(rejection.reason), rejection.message)
 
     def _decode(self, record: RawRecord) -> WorkItem:
         if record.cut:
@@ -44,9 +48,9 @@ class Decoder:
             )
         decoded = self._characters(record.value)
         if not self._json:
-            return WorkItem(record, _labelled_text(decoded))
+            return WorkItem(record, _checked_text(decoded))
         payload = _object(decoded)
-        text = _labelled_text(_member(payload, self._text_path))
+        text = _checked_text(_member(payload, self._text_path))
         return WorkItem(record, text, self._message_id(payload), payload)
 
     def _characters(self, value: bytes | None) -> str:
@@ -57,10 +61,10 @@ class Decoder:
                 DeadLetterReason.TOO_LARGE,
                 f"the value has {len(value)} bytes, input.max_bytes is {self._max_bytes}",
             )
-        if schema := schema_of(value):  # it may be UTF-8, and is no text
+        if schema := schema_of(value):  # valid UTF-8 in some cases, but not a text
             raise _framed(schema)
         try:
-            # A byte order mark is legal in UTF-8 and no part of the text.
+            # A byte order mark is legal in UTF-8 and not part of the text.
             return value.decode("utf-8").removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             raise RecordRejected(
@@ -69,27 +73,27 @@ class Decoder:
 
     def _message_id(self, payload: dict[str, Any]) -> str | None:
         try:
-            found = _member(payload, self._id_path)
+            message_id = _member(payload, self._id_path)
         except RecordRejected:
             return None
-        if isinstance(found, bool) or not isinstance(found, str | int):
-            return None  # to Python, true is the number 1
-        return _well_formed(str(found))
+        if isinstance(message_id, bool) or not isinstance(message_id, str | int):
+            return None  # in Python, true is an int
+        return _well_formed(str(message_id))
 
 
-def _framed_by_header(record: RawRecord, fault: RecordRejected) -> RecordRejected:
-    """The better name for a value that is no JSON because a serializer wrote it."""
-    unreadable = fault.reason in (DeadLetterReason.NOT_UTF8, DeadLetterReason.NOT_JSON)
+def _framed_by_header(record: RawRecord, rejection: RecordRejected) -> RecordRejected:
+    """Return the more exact reason for a value that is not JSON because a serializer wrote it."""
+    unreadable = rejection.reason in (DeadLetterReason.NOT_UTF8, DeadLetterReason.NOT_JSON)
     schema = schema_in(record.headers) if unreadable else None
-    return _framed(schema) if schema else fault
+    return _framed(schema) if schema else rejection
 
 
 def _framed(schema: str) -> RecordRejected:
     return RecordRejected(
         DeadLetterReason.SCHEMA_FRAMED,
         f"framed by a schema registry's serializer, schema {schema}: streamlabel reads plain JSON "
-        'or text (input.format); have the producer write that (Connect: "value.converter" = '
-        "JsonConverter, schemas.enable = false), or convert the topic first",
+        'or text (input.format); change the producer (Connect: "value.converter" = JsonConverter, '
+        "schemas.enable = false), or convert the topic first",
     )
 
 
@@ -101,11 +105,11 @@ def _object(decoded: str) -> dict[str, Any]:
     except RecursionError:
         raise RecordRejected(DeadLetterReason.NOT_JSON, "JSON nested too deeply") from None
     except json.JSONDecodeError as error:
-        # The library's full message would quote nothing of the text; the position is enough.
-        where = f"{error.msg} at character {error.pos}"
-        raise RecordRejected(DeadLetterReason.NOT_JSON, f"not JSON: {where}") from None
+        # Without `str(error)`, which repeats the position; neither quotes the text.
+        detail = f"{error.msg} at character {error.pos}"
+        raise RecordRejected(DeadLetterReason.NOT_JSON, f"not JSON: {detail}") from None
     except ValueError:
-        # Python refuses to convert integers of more than 4,300 digits.
+        # Python does not convert integers of more than 4,300 digits.
         raise RecordRejected(
             DeadLetterReason.NOT_JSON, "not JSON: a number is out of range"
         ) from None
@@ -118,34 +122,35 @@ def _object(decoded: str) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise RecordRejected(DeadLetterReason.NOT_JSON, f"not JSON: {name} is no JSON number")
+    raise RecordRejected(DeadLetterReason.NOT_JSON, f"not JSON: {name} is not a JSON number")
 
 
-_JSON = json.JSONDecoder(parse_constant=_refuse_constant)  # `json.loads` would make one a record
+# Built once: with this argument, `json.loads` would build a decoder for each record.
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _member(payload: dict[str, Any], path: tuple[str, ...]) -> Any:
     """Walk into objects by key and into arrays by index."""
-    here: Any = payload
+    node: Any = payload
     for depth, step in enumerate(path):
-        if isinstance(here, dict) and step in here:
-            here = here[step]
-        elif isinstance(here, list) and step.isascii() and step.isdigit() and int(step) < len(here):
-            here = here[int(step)]
+        if isinstance(node, dict) and step in node:
+            node = node[step]
+        elif isinstance(node, list) and step.isascii() and step.isdigit() and int(step) < len(node):
+            node = node[int(step)]
         else:
             missing = ".".join(path[: depth + 1])
             raise RecordRejected(DeadLetterReason.PATH_MISSING, f"no member at {missing!r}")
-    return here
+    return node
 
 
-def _labelled_text(found: Any) -> str:
-    if not isinstance(found, str):
+def _checked_text(text: Any) -> str:
+    if not isinstance(text, str):
         raise RecordRejected(
-            DeadLetterReason.NOT_A_STRING, f"the text is {_kind(found)}, not a string"
+            DeadLetterReason.NOT_A_STRING, f"the text is {_kind(text)}, not a string"
         )
-    if blank(found):
+    if blank(text):
         raise RecordRejected(DeadLetterReason.EMPTY_TEXT, "the text is empty or blank")
-    return found
+    return text
 
 
 def _kind(value: Any) -> str:
@@ -154,14 +159,14 @@ def _kind(value: Any) -> str:
 
 
 def _well_formed(text: str) -> str:
-    """Text without lone surrogates: JSON escapes can make them, UTF-8 can't hold them."""
+    """Replace lone surrogates, which JSON escapes can produce and UTF-8 can't encode."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has, two special ones included.
+    """Estimate the tokens of a text, two special ones included.
 
-    Four bytes of English are near one WordPiece token; scripts without spaces take three bytes a
-    character and near one token each. Good enough to close a batch; the tokeniser counts.
+    Four bytes of English are about one WordPiece token; in scripts without spaces, a character has
+    three bytes and about one token. The estimate only closes batches; the tokeniser counts exactly.
     """
     return 2 + len(text.encode("utf-8", "replace")) // 4

@@ -1,8 +1,12 @@
-"""Outcomes to bytes: a result or a dead letter, ready for the broker.
+"""Encodes outcomes as records for the broker: results and dead letters.
 
-Pure; called on the publish thread. `schemas` says what a result looks like; it is written from plain
-values all the same, for building the models costs five times as much as all the rest of a result. A
-test reads what is written with the models, and gets the same bytes out of them again.
+`schemas` defines a result, but the encoder builds it of plain values: building the pydantic models
+takes five times as long as the rest of a result. A test parses the encoder's output with the
+models, and gets the same bytes back.
+
+Owns: the bytes of results and dead letters.
+Thread: publish; pure.
+Must not import: kafka_io.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from worker.core.records import (
     Trace,
     WorkItem,
 )
-from worker.core.terms import Terms
+from worker.core.topic_limits import TopicLimits
 from worker.settings import OutputSettings
 
 DEAD_LETTER_HEADER = "streamlabel-dead-letter"
@@ -41,23 +45,25 @@ _OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER})
 ENRICHED_MEMBER = "classification"
 _NAMESPACE = hashlib.sha1(uuid.NAMESPACE_URL.bytes, usedforsecurity=False)
 
-# What a record batch, a record's own fields and the length of each header may take on the wire,
-# rounded up: https://kafka.apache.org/documentation/#messageformat
+# Bytes on the wire, rounded up: of a record batch and a record's fields, and of each header's
+# lengths (https://kafka.apache.org/documentation/#messageformat).
 _RECORD_OVERHEAD = 256
 _HEADER_OVERHEAD = 10
+# Bytes of a dead letter's context, rounded up: its message is short, and the rest is below 1 KiB.
+_CONTEXT_BYTES = 2048
 
-_SHORTEST, _LONGEST = 0.0, 1 / 3  # scores, by the digits that they take
+_SHORTEST, _LONGEST = 0.0, 1 / 3  # scores with the fewest and the most digits
 
 
 class Encoder:
-    """Writes outcomes as `output.*` says.
+    """Encodes outcomes as set by `output.*`.
 
     Args:
         settings: topics and mode.
-        model: whose labels and hash go into each result.
+        model: its labels and hash are part of each result.
         version: of the worker, for dead letters.
-        terms: what the output topic takes.
-        dead_letter_terms: what the dead-letter topic takes.
+        limits: limits of the output topic.
+        dead_letter_limits: limits of the dead-letter topic.
     """
 
     def __init__(
@@ -66,8 +72,8 @@ class Encoder:
         model: ModelCard,
         *,
         version: str,
-        terms: Terms,
-        dead_letter_terms: Terms,
+        limits: TopicLimits,
+        dead_letter_limits: TopicLimits,
     ) -> None:
         self._settings = settings
         self._weights = model.weights_sha256
@@ -76,39 +82,37 @@ class Encoder:
         ).model_dump()
         self._labels = model.labels
         self._version = version
-        self._terms, self._dead_letter_terms = terms, dead_letter_terms
+        self._limits, self._dead_letter_limits = limits, dead_letter_limits
 
     def encode(
         self, outcome: Outcome, *, now_ms: int, now: float, trace: Trace | None = None
     ) -> Encoded:
-        """One outcome for the broker.
-
-        A result that its topic is known to refuse becomes a dead letter.
+        """Encode one outcome; a result that its topic is known to refuse becomes a dead letter.
 
         Args:
-            outcome: what became of a record.
+            outcome: the outcome of a record.
             now_ms: wall clock, ms.
             now: monotonic clock, seconds.
-            trace: takes the place of the one that the record came with. A dead letter keeps its
-                own: it is the record as it was.
+            trace: replaces the input record's trace in a result. A dead letter keeps the original
+                one, because it is a copy of the record.
         """
         if isinstance(outcome, DeadLettered):
             return self._dead_letter(outcome, now_ms)
         return self.checked(self._result(outcome, now_ms, now, trace), outcome, now_ms)
 
     def checked(self, result: Encoded, outcome: Classified, now_ms: int) -> Encoded:
-        """The result, or a dead letter where its topic is known to refuse it."""
-        size, most = size_of(result), self._terms.most_bytes
+        """Return the result, or a dead letter if its topic is known to refuse it."""
+        size, most = size_of(result), self._limits.most_bytes
         if size > most:
-            message = f"the result has {size} bytes, the topic takes {most}"
+            message = f"the result has {size} bytes, the topic accepts {most}"
             return self._refused(outcome, DeadLetterReason.RESULT_TOO_LARGE, message, now_ms)
-        if self._terms.keyless and result.key is None:
-            message = f"as of an earlier record without a key: {self._terms.keyless}"
+        if self._limits.keyless and result.key is None:
+            message = f"the topic refused an earlier record without a key: {self._limits.keyless}"
             return self._refused(outcome, DeadLetterReason.RESULT_REFUSED, message, now_ms)
         return result
 
     def sizes(self) -> tuple[int, int]:
-        """Least and usual bytes of a result, for a record without key, headers and id."""
+        """Return the least and the usual bytes of a result without key, headers and id."""
         record = RawRecord(RecordRef("", 0, 0, 0), 0, None, b"{}", (), 0.0)
         item = WorkItem(record, "", payload={})
 
@@ -126,7 +130,7 @@ class Encoder:
 
     def _result(self, outcome: Classified, now_ms: int, now: float, trace: Trace | None) -> Encoded:
         record, prediction = outcome.item.record, outcome.prediction
-        timestamp_ms = self._timestamp(record, self._terms, now_ms)
+        timestamp_ms = self._timestamp(record, self._limits, now_ms)
         score = max(prediction.probabilities)
         label = self._labels[prediction.probabilities.index(score)]
         document = to_json(self._classification(outcome, label, score, now_ms, now))
@@ -143,20 +147,20 @@ class Encoder:
             score=score,
             truncated=prediction.truncated,
             trace_id=trace.id if trace else None,
-            expired=self._terms.expired(timestamp_ms, now_ms),
+            expired=self._limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
         )
 
-    def _timestamp(self, record: RawRecord, terms: Terms, now_ms: int) -> int:
-        """The record's, or now where that is wanted or needed; the source keeps the original."""
+    def _timestamp(self, record: RawRecord, limits: TopicLimits, now_ms: int) -> int:
+        """Return the record's timestamp, or now if that is set or if the topic would refuse it."""
         if self._settings.timestamp == "labelled":
             return now_ms
-        return terms.timestamp(record.timestamp_ms, now_ms)
+        return limits.timestamp(record.timestamp_ms, now_ms)
 
     def _classification(
         self, outcome: Classified, label: str, score: float, now_ms: int, now: float
     ) -> dict[str, Any]:
-        """The members of `schemas.classification.Classification`, in its order."""
+        """Return the members of `schemas.classification.Classification`, in its order."""
         record, prediction = outcome.item.record, outcome.prediction
         topic, partition, offset, _ = record.ref
         return {
@@ -182,9 +186,9 @@ class Encoder:
         }
 
     def _dead_letter(self, outcome: DeadLettered, now_ms: int) -> Encoded:
-        record, terms = outcome.record, self._dead_letter_terms
-        timestamp_ms = self._timestamp(record, terms, now_ms)
-        key, headers = self._carried(record)
+        record, limits = outcome.record, self._dead_letter_limits
+        timestamp_ms = self._timestamp(record, limits, now_ms)
+        key, headers = self._key_and_headers(record)
         value = record.value or b""
         value_bytes = record.cut.value_bytes if record.cut else len(value)
         kept = value[: max(self._room(key, headers), 0)]
@@ -211,59 +215,58 @@ class Encoder:
             headers=[*_headers(record, headers), (DEAD_LETTER_HEADER, document)],
             timestamp_ms=timestamp_ms,
             reason=outcome.reason,
-            expired=terms.expired(timestamp_ms, now_ms),
+            expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
         )
 
-    def _carried(self, record: RawRecord) -> tuple[bytes | None, Headers]:
-        """The key and headers that fit: a dead letter that its topic refuses would stop us."""
+    def _key_and_headers(self, record: RawRecord) -> tuple[bytes | None, Headers]:
+        """Return the key and headers that fit: a refused dead letter would stop the worker."""
         if self._room(record.key, record.headers) >= 0:
             return record.key, record.headers
         return (record.key if self._room(record.key, ()) >= 0 else None), ()
 
     def _room(self, key: bytes | None, headers: Headers) -> int:
-        # The context is far under 1 KiB but for its message, which is ours and short.
-        return self._dead_letter_terms.most_bytes - _overhead(key, headers) - 2048
+        return self._dead_letter_limits.most_bytes - _overhead(key, headers) - _CONTEXT_BYTES
 
 
 def size_of(encoded: Encoded) -> int:
-    """Bytes that a record takes on the wire, rounded up."""
+    """Return the bytes of a record on the wire, rounded up."""
     return len(encoded.value) + _overhead(encoded.key, encoded.headers)
 
 
 def result_id(record: RawRecord, weights_sha256: str) -> str:
-    """UUID version 5 (RFC 9562) of the record's coordinates and the model's weights."""
+    """Return the UUID version 5 (RFC 9562) of the record's coordinates and the model's weights."""
     topic, partition, offset, _ = record.ref
     digest = _NAMESPACE.copy()
     digest.update(f"{topic}/{partition}/{offset}#{weights_sha256}".encode())
-    # `uuid.uuid5` makes an object of it first, for six times the price.
+    # `uuid.uuid5` would build an object first, and take six times as long.
     d = digest.hexdigest()
     variant = "89ab"[int(d[16], 16) & 3]
     return f"{d[:8]}-{d[8:12]}-5{d[13:16]}-{variant}{d[17:20]}-{d[20:32]}"
 
 
 def _enriched(item: WorkItem, document: bytes) -> bytes:
-    """The input object with the result as a member.
+    """Return the input object with the result as a member.
 
-    The member is spliced in before the last brace, so that the producer's numbers, duplicate keys
-    and member order come out as they went in. Only where the object already has such a member is
-    it written anew, without the old one.
+    The member is inserted before the last brace, so that the producer's numbers, duplicate keys and
+    member order stay as they are. Only an object that already has such a member is serialised
+    again, without it.
     """
     payload = item.payload or {}
     body = (item.record.value or b"").strip()
     if ENRICHED_MEMBER in payload:
         kept = {name: value for name, value in payload.items() if name != ENRICHED_MEMBER}
-        with contextlib.suppress(
-            ValueError
-        ):  # a number beyond floats: two members, the last counts
+        # ValueError: a number that no float can hold. The member then occurs twice, and the last
+        # one counts.
+        with contextlib.suppress(ValueError):
             body = json.dumps(kept, separators=(",", ":"), allow_nan=False).encode()
     return body[:-1] + b',"' + ENRICHED_MEMBER.encode() + b'":' + document + b"}"
 
 
-def _headers(record: RawRecord, carried: Headers) -> list[tuple[str, bytes | None]]:
-    """The input's headers and our own; our own replace any that came in (a replay, a chain)."""
+def _headers(record: RawRecord, original: Headers) -> list[tuple[str, bytes | None]]:
+    """Return the input's headers with the worker's, which replace those of a replay or a chain."""
     topic, partition, offset, _ = record.ref
-    kept = [(name, value) for name, value in carried if name not in _OWN_HEADERS]
+    kept = [(name, value) for name, value in original if name not in _OWN_HEADERS]
     return [*kept, (SOURCE_HEADER, format_source(topic, partition, offset))]
 
 
@@ -275,8 +278,8 @@ def _traced(headers: Headers, trace: Trace | None) -> Headers:
 
 
 def _overhead(key: bytes | None, headers: Headers) -> int:
-    carried = sum(len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD for name, value in headers)
-    return _RECORD_OVERHEAD + len(key or b"") + carried
+    size = sum(len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD for name, value in headers)
+    return _RECORD_OVERHEAD + len(key or b"") + size
 
 
 def _source(record: RawRecord) -> SourceRef:

@@ -1,11 +1,15 @@
-"""What is done about an error. Pure: this module alone decides, the stages alone act.
+"""Decides how the worker handles an error; the stages carry it out.
 
-| disposition | when | what happens |
+| disposition | error | handling |
 |---|---|---|
-| RETRY | the broker is away, a timeout | the same work again, with backoff |
-| SPLIT | the model fails on several records, or out of memory | halves, until the culprit stands alone |
-| DEAD_LETTER | a record fails alone, for good | a dead letter; its mates go on |
-| STOP | anything else | drain what is safe, exit 1 |
+| RETRY | the broker is unavailable, a timeout | the same work again, with backoff |
+| SPLIT | the model fails on several records, or out of memory | halves, down to single records |
+| DEAD_LETTER | a single record fails for good | a dead letter; the other records are published |
+| STOP | any other error | completes the work that is safe, exits with code 1 |
+
+Owns: the handling of each error, and the circuit breaker.
+Thread: any for the functions; a `CircuitBreaker` belongs to one thread. Pure.
+Must not import: anything but errors.
 """
 
 from __future__ import annotations
@@ -28,10 +32,10 @@ Result = TypeVar("Result")
 ATTEMPTS_ALONE = 2
 RATIO_WINDOW = 1_000
 
-# Whose fault it is that so many records fail, and what became of them.
+# The failure and its cause, for the message of an open circuit.
 MODEL = (
     "failed in the model",
-    "the model is at fault, not the records; nothing of this batch was published",
+    "the model is at fault, not the records; no record of this batch was published",
 )
 OUTPUT = (
     "have a result that the output topic refuses",
@@ -40,7 +44,7 @@ OUTPUT = (
 
 
 class Disposition(StrEnum):
-    """The four answers to an error."""
+    """The four ways to handle an error."""
 
     RETRY = "retry"
     SPLIT = "split"
@@ -49,12 +53,12 @@ class Disposition(StrEnum):
 
 
 def disposition(error: BaseException, *, records: int = 0) -> Disposition:
-    """What to do about `error`.
+    """Return how to handle an error.
 
     Args:
-        error: what was raised.
-        records: how many records the tokenizer or the model was working on; 0 elsewhere, where
-            nothing unknown can be blamed on a record.
+        error: the exception.
+        records: number of records that the tokenizer or the model was processing; 0 in other
+            stages, in which a record can't be the cause of an unknown error.
     """
     if isinstance(error, Fatal) or not isinstance(error, Exception):
         return Disposition.STOP
@@ -69,7 +73,7 @@ def disposition(error: BaseException, *, records: int = 0) -> Disposition:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A record that fails alone."""
+    """A record that fails on its own."""
 
     error: Exception
     attempts: int
@@ -78,47 +82,47 @@ class Failed:
 def isolate(
     items: Sequence[Item], run: Callable[[Sequence[Item]], Sequence[Result]]
 ) -> list[Result | Failed]:
-    """Run a batch; where it fails, halve it until the culprits stand alone.
+    """Run a batch; if it fails, halve it until the failing items are alone.
 
-    A batch of n with one culprit costs at most 2 log2(n) + 1 extra runs. A culprit gets
-    `ATTEMPTS_ALONE` tries, so that a passing fault (memory that a batch mate held) spares it.
+    A batch of n items with one failing item needs at most 2 log2(n) + 1 extra runs. A single item
+    gets `ATTEMPTS_ALONE` tries, so that it survives a temporary fault (memory that another item of
+    the batch held).
 
     Returns:
-        For each item, in order, its result or `Failed`.
+        The result or `Failed` of each item, in order.
 
     Raises:
-        Exception: what `disposition` answers with STOP or RETRY.
+        Exception: an error with the disposition STOP or RETRY.
     """
     if not items:
         return []
     try:
         return list(run(items))
     except Exception as error:
-        answer = disposition(error, records=len(items))
-        if answer in (Disposition.STOP, Disposition.RETRY):
+        if disposition(error, records=len(items)) in (Disposition.STOP, Disposition.RETRY):
             raise
         if len(items) == 1:
-            return [_alone(items, run, error)]
+            return [_retry_alone(items, run, error)]
     middle = len(items) // 2
     return isolate(items[:middle], run) + isolate(items[middle:], run)
 
 
-def _alone(
+def _retry_alone(
     items: Sequence[Item], run: Callable[[Sequence[Item]], Sequence[Result]], first: Exception
 ) -> Result | Failed:
     error = first
     for _ in range(ATTEMPTS_ALONE - 1):
         try:
             return run(items)[0]
-        except Exception as again:
-            if disposition(again, records=1) is not Disposition.DEAD_LETTER:
+        except Exception as next_error:
+            if disposition(next_error, records=1) is not Disposition.DEAD_LETTER:
                 raise
-            error = again
+            error = next_error
     return Failed(error, ATTEMPTS_ALONE)
 
 
 def backoff(attempt: int, *, base: float = 0.1, cap: float = 10.0) -> float:
-    """Seconds to wait before try `attempt` + 1: exponential with full jitter, at most `cap`.
+    """Return the seconds to wait before the next try: exponential, with full jitter, at most `cap`.
 
     Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
@@ -126,16 +130,16 @@ def backoff(attempt: int, *, base: float = 0.1, cap: float = 10.0) -> float:
 
 
 class CircuitBreaker:
-    """Stops a worker whose model, or output topic, is at fault, before all is a dead letter.
+    """Stops a worker whose model or output topic fails, before all records become dead letters.
 
-    Told only of records that reached the model, or the output topic. Unreadable input is its
-    producer's fault: no restart mends it, and it neither opens the circuit nor hides a model that
+    Counts only records that reached the model, or the output topic. Unreadable input is the
+    producer's fault: a restart does not fix it. It neither opens the circuit nor hides a model that
     fails on every text between.
 
     Args:
-        in_a_row: records in succession that may fail; at so many the circuit opens.
-        ratio: share of the last `RATIO_WINDOW` records that may fail; above it the circuit opens,
-            as soon as that is certain. 1 leaves it to `in_a_row`.
+        in_a_row: number of consecutive failures at which the circuit opens.
+        ratio: share of the last `RATIO_WINDOW` records above which the circuit opens, as soon as
+            that is certain; 1 disables this rule.
         blame: `MODEL` or `OUTPUT`.
     """
 
@@ -145,7 +149,7 @@ class CircuitBreaker:
         self._failed_at: deque[int] = deque()
 
     def note(self, *, failed: bool) -> None:
-        """Count one record's fate.
+        """Count one record.
 
         Raises:
             CircuitOpen: too many records have failed; names the setting.
@@ -163,16 +167,16 @@ class CircuitBreaker:
             raise self._open(recent, "max_dead_letter_ratio")
 
     def _open(self, which: str, setting: str) -> CircuitOpen:
-        failed, fault = self._blame
-        return CircuitOpen(f"{which} {failed} ({setting}): {fault}")
+        failure, cause = self._blame
+        return CircuitOpen(f"{which} {failure} ({setting}): {cause}")
 
 
 def stack_hash(error: BaseException) -> str:
-    """16 hex digits that are equal for equal faults: files, functions and the error's type.
+    """Return 16 hex digits of a hash over the stack's files and functions and the error's type.
 
-    Line numbers are left out, so that the hash outlives a release that moves the code.
+    Line numbers are left out, so that the hash stays the same when a release moves the code.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{PurePath(frame.filename).name}:{frame.name}" for frame in frames]
-    whole = "\n".join([type(error).__qualname__, *places])
-    return hashlib.sha256(whole.encode()).hexdigest()[:16]
+    functions = [f"{PurePath(frame.filename).name}:{frame.name}" for frame in frames]
+    stack = "\n".join([type(error).__qualname__, *functions])
+    return hashlib.sha256(stack.encode()).hexdigest()[:16]

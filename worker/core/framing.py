@@ -1,10 +1,14 @@
-"""Values in the wire format of a schema registry, which is neither JSON nor text. Pure.
+"""Recognises values in the wire format of a schema registry, which is neither JSON nor text.
 
 ==========================  ===========================================================
-Confluent and its kin       byte 0, the schema's id in 4 bytes, the payload
+Confluent and compatible    byte 0, the schema's id in 4 bytes, the payload
 Confluent, id in a header   the header `__value_schema_id`: byte 1 and a UUID
 AWS Glue                    byte 3, byte 0 or 5 (compression), a UUID, the payload
 ==========================  ===========================================================
+
+Owns: the wire formats above.
+Thread: any; pure functions.
+Must not import: anything but core.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ _UUID_BYTES = 16
 
 
 def schema_of(value: bytes) -> str | None:
-    """The schema that a value's first bytes name, None where they name none."""
+    """Return the id of the schema in a value's first bytes, or None."""
     if value[:1] == b"\0" and len(value) >= 5:
         number = int.from_bytes(value[1:5], "big", signed=True)
         return str(number) if number > 0 else None
@@ -28,8 +32,8 @@ def schema_of(value: bytes) -> str | None:
 
 
 def schema_in(headers: Headers) -> str | None:
-    """The schema that a header names. Its value may be JSON all the same: try that first."""
-    named = dict(headers).get(_ID_HEADER) or b""
-    if named[:1] == b"\1" and len(named) == 1 + _UUID_BYTES:
-        return str(uuid.UUID(bytes=named[1:]))
+    """Return the id of the schema in a header; the value may still be JSON, so try that first."""
+    value = dict(headers).get(_ID_HEADER) or b""
+    if value[:1] == b"\1" and len(value) == 1 + _UUID_BYTES:
+        return str(uuid.UUID(bytes=value[1:]))
     return None

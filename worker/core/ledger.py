@@ -1,27 +1,30 @@
-"""The audit's ledger: what the input held, what came of it, and which promises that keeps.
+"""The audit's ledger: matches input records with their outcomes, and counts broken promises.
 
-Pure; the thread of `streamlabel audit` owns it. Imports no third party and no other room.
+Call it in this order: `record` for every input record, `set_starts`, `outcome` for every outcome of
+each topic in the order of its partitions, `report`.
 
-Feed it in this order: every input record, then `kept_from`, then every outcome of each topic in
-the order of its partitions, then ask for the `report`.
+Owns: the state of every input record that is judged.
+Thread: main, of `streamlabel audit`; pure.
+Must not import: anything but core.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from worker.core.audit_report import AuditReport, Offence
 from worker.core.cells import Cells
+from worker.core.records import Partition
 
 Kind = Literal["result", "dead_letter"]
 Source = tuple[str, int, int]  # topic, partition, offset of an input record
-Gone = Mapping[tuple[Kind, int], bool]  # see `Ledger.report`
+Removed = Mapping[tuple[Kind, Partition], bool]  # see `Ledger.report`
 
 _RECORD = 1  # the input has a record at this offset
-_FLAGS: dict[Kind, int] = {"result": 2, "dead_letter": 4}  # an outcome of this kind was seen
+_FLAGS: dict[Kind, int] = {"result": 2, "dead_letter": 4}  # the record has an outcome of this kind
 _ANY_OUTCOME = 6
 
 _EXAMPLES = 10  # of each offence
@@ -29,12 +32,12 @@ _EXAMPLES = 10  # of each offence
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """How far one input partition is judged.
+    """The offsets of one input partition that are judged.
 
     Attributes:
         limit: records below this offset must have an outcome.
-        end: the partition's end, read after the ends of the outcomes' topics: no outcome can
-            come from there or beyond.
+        end: end of the partition, read after the ends of the outcomes' topics: no outcome can
+            belong to this offset or a later one.
     """
 
     limit: int
@@ -42,119 +45,121 @@ class Scope:
 
 
 class Ledger:
-    """Counts records and outcomes.
+    """Matches records with outcomes.
 
     Args:
-        topic: the input topic.
-        scopes: partition -> how far it is judged.
-        compacted: records vanish from the middle of the input, so an outcome without a record
-            is no proof of anything.
+        scopes: scope of each input partition.
+        compacted: input topics that compaction removes records from, so that an outcome without a
+            record proves nothing.
     """
 
-    def __init__(self, topic: str, scopes: Mapping[int, Scope], *, compacted: bool = False) -> None:
-        self._topic = topic
+    def __init__(
+        self, scopes: Mapping[Partition, Scope], *, compacted: Collection[str] = ()
+    ) -> None:
         self._scopes = scopes
         self._compacted = compacted
+        self._topics = {partition.topic for partition in scopes}
+        self._nonempty = {partition.topic for partition, scope in scopes.items() if scope.end}
         self._cells = {partition: Cells() for partition in scopes}
-        self._starts: dict[int, int] = {}
-        self._empty = not any(scope.end for scope in scopes.values())
-        self._earliest_ms: int | None = None
+        self._starts: dict[Partition, int] = {}
+        self._earliest_ms: dict[str, int] = {}  # by input topic
         self._counts: Counter[str] = Counter()
         self._unjudged: Counter[str] = Counter()
         self._examples: dict[Offence, list[str]] = defaultdict(list)
-        self._lanes: dict[tuple[Kind, int, int], _Lane] = {}
-        self._lowest: dict[tuple[Kind, int], int] = {}
-        self._behind: dict[tuple[Kind, int, bool], _Behind] = defaultdict(_Behind)
+        self._sequences: dict[tuple[Kind, int, Partition], _Sequence] = {}
+        self._lowest: dict[tuple[Kind, Partition], int] = {}
+        self._late: dict[tuple[Kind, Partition, bool], _Late] = defaultdict(_Late)
 
-    def record(self, partition: int, offset: int, timestamp_ms: int = 0) -> None:
-        """The input has this record."""
+    def record(self, partition: Partition, offset: int, timestamp_ms: int = 0) -> None:
+        """Add a record of the input."""
         if offset < self._scopes[partition].limit:
             self._cells[partition][offset] = _RECORD
-            if self._earliest_ms is None or timestamp_ms < self._earliest_ms:
-                self._earliest_ms = timestamp_ms
+            earliest_ms = self._earliest_ms.get(partition.topic, timestamp_ms)
+            self._earliest_ms[partition.topic] = min(earliest_ms, timestamp_ms)
 
-    def kept_from(self, starts: Mapping[int, int]) -> None:
-        """Where each partition starts, asked after its records were read.
+    def set_starts(self, starts: Mapping[Partition, int]) -> None:
+        """Set the start offset of each partition, read after the partition's records.
 
-        Asked before, records that retention removes meanwhile would look like orphans' sources.
+        With starts that were read before, the outcomes of records that retention removes in the
+        meantime would look like orphans.
         """
         self._starts = dict(starts)
 
     def foreign(self) -> None:
-        """A topic of outcomes has a record that claims to be none."""
+        """Add a record without coordinates from a topic of outcomes."""
         self._skip("record without coordinates, of another producer")
 
     def outcome(
         self, kind: Kind, partition: int, offset: int, source: Source | None, timestamp_ms: int = 0
     ) -> bool:
-        """An outcome at `partition` and `offset` of its topic; whether it is its record's first.
+        """Add an outcome, and return whether it is the first of its record.
 
         Args:
-            kind: of which topic.
-            partition: where it lies there.
-            offset: likewise.
-            source: the record that it says it came of; None where that can't be read.
-            timestamp_ms: that record's, as the outcome has it.
+            kind: result or dead letter, each in its own topic.
+            partition: partition of the outcome in that topic.
+            offset: offset of the outcome in that topic.
+            source: coordinates of its input record; None if they can't be read.
+            timestamp_ms: timestamp of its input record, as stated in the outcome.
         """
         if source is None:
             return self._orphan(kind, partition, offset, "unreadable coordinates")
-        topic, origin, at = source
-        if topic != self._topic:
+        if source[0] not in self._topics:
             return self._skip("outcome of another input topic")
-        cells, older = self._cells.get(origin), self._older(timestamp_ms)
-        seen = cells[at] if cells else 0
-        if cells is None or not seen or older:
+        origin, at = Partition(source[0], source[1]), source[2]
+        cells, older = self._cells.get(origin), self._is_older(origin.topic, timestamp_ms)
+        flags = cells[at] if cells else 0
+        if cells is None or not flags or older:
             return self._unknown(kind, partition, offset, source, older=older)
-        cells[at] = seen | _FLAGS[kind]
-        if not seen & _FLAGS[kind]:
+        cells[at] = flags | _FLAGS[kind]
+        if not flags & _FLAGS[kind]:
             self._check_order(kind, partition, origin, at)
-        if seen & _ANY_OUTCOME:
-            self._note("duplicated", f"{_at(source)} again as {kind} {partition}/{offset}")
+        if flags & _ANY_OUTCOME:
+            self._note("duplicated", f"{_text(origin, at)} again as {kind} {partition}/{offset}")
             return False
         self._counts[kind] += 1
         return True
 
-    def _older(self, timestamp_ms: int) -> bool:
-        """Whether no record of the input can have had this timestamp.
+    def _is_older(self, topic: str, timestamp_ms: int) -> bool:
+        """Return whether no record of the input topic can have this timestamp.
 
-        A topic that is deleted and made anew begins at offset 0 again. What came of the old one's
-        records has the coordinates of the new one's, or of none: only the timestamps tell.
+        A topic that is deleted and created again restarts at offset 0. Outcomes of the deleted
+        topic's records have coordinates of the new topic's records, or of none. Only their
+        timestamps differ.
         """
-        if self._earliest_ms is None:
-            return self._empty
-        return timestamp_ms < self._earliest_ms
+        if topic not in self._earliest_ms:
+            return topic not in self._nonempty
+        return timestamp_ms < self._earliest_ms[topic]
 
-    def _check_order(self, kind: Kind, partition: int, origin: int, at: int) -> None:
-        # Only what is seen for the first time is judged: after a crash the worker begins again
-        # below its highest outcome, and those repeats are duplicates, not disorder.
+    def _check_order(self, kind: Kind, partition: int, origin: Partition, at: int) -> None:
+        # Only the first outcome of a record is checked: after a crash the worker resumes below its
+        # highest outcome, and the repeats are duplicates, not reordered.
         lowest = self._lowest.get((kind, origin), at)
         self._lowest[kind, origin] = min(at, lowest)
-        lane = self._lanes.setdefault((kind, partition, origin), _Lane(at, at))
-        if at >= lane.highest:
-            lane.highest = at
+        sequence = self._sequences.setdefault((kind, partition, origin), _Sequence(at, at))
+        if at >= sequence.highest:
+            sequence.highest = at
             return
-        source = _at((self._topic, origin, at))
-        self._behind[kind, origin, at < lane.first].add(
-            f"{source} after offset {lane.highest} in {kind} {partition}"
+        self._late[kind, origin, at < sequence.first].add(
+            f"{_text(origin, at)} after offset {sequence.highest} in {kind} {partition}"
         )
 
     def _unknown(
         self, kind: Kind, partition: int, offset: int, source: Source, *, older: bool
     ) -> bool:
-        """An outcome of which the ledger has no record."""
-        _, origin, at = source
+        """Add an outcome without a known record."""
+        origin, at = Partition(source[0], source[1]), source[2]
         scope = self._scopes.get(origin)
         if at < self._starts.get(origin, 0):
             return self._skip("outcome of a record that retention has removed")
         if older:
             return self._skip("outcome of an older topic of this name")
         if scope is None or at >= scope.end:
-            return self._orphan(kind, partition, offset, _at(source))
+            return self._orphan(kind, partition, offset, _text(origin, at))
         if at >= scope.limit:
             return self._skip("outcome of a record that is not committed yet")
-        if self._compacted:
+        if origin.topic in self._compacted:
             return self._skip("outcome of a record that compaction may have removed")
-        return self._orphan(kind, partition, offset, _at(source))
+        return self._orphan(kind, partition, offset, _text(origin, at))
 
     def _orphan(self, kind: Kind, partition: int, offset: int, claim: str) -> bool:
         self._note("orphans", f"{kind} {partition}/{offset}: {claim}")
@@ -169,23 +174,24 @@ class Ledger:
         if len(self._examples[offence]) < _EXAMPLES:
             self._examples[offence].append(example)
 
-    def report(self, gone: Gone | None = None, *, late: bool = False) -> AuditReport:
-        """Everything that was found.
+    def report(self, removed: Removed | None = None, *, late: bool = False) -> AuditReport:
+        """Return the findings.
 
         Args:
-            gone: (kind, input partition) for which outcomes were removed from their topic:
-                True all along (compaction), False from its beginning (retention).
-            late: the group may have begun behind the input's start (`input.start = "latest"`).
+            removed: (kind, input partition) of outcomes that were removed from their topic: True if
+                anywhere in it (compaction), False if from its beginning (retention).
+            late: whether the group may have begun after the start of the input
+                (`input.start = "latest"`).
         """
-        gone = gone or {}
+        removed = removed or {}
         examples, unjudged = dict(self._examples), Counter(self._unjudged)
-        missing = self._missing(gone, late, examples, unjudged)
-        reordered = self._reordered(gone, examples, unjudged)
-        published, dead = self._counts["result"], self._counts["dead_letter"]
+        missing = self._missing(removed, late, examples, unjudged)
+        reordered = self._reordered(removed, examples, unjudged)
+        published, dead_lettered = self._counts["result"], self._counts["dead_letter"]
         return AuditReport(
-            consumed=published + dead + missing,
+            consumed=published + dead_lettered + missing,
             published=published,
-            dead_lettered=dead,
+            dead_lettered=dead_lettered,
             missing=missing,
             duplicated=self._counts["duplicated"],
             reordered=reordered,
@@ -196,75 +202,78 @@ class Ledger:
         )
 
     def _missing(
-        self, gone: Gone, late: bool, examples: dict[Offence, list[str]], unjudged: Counter[str]
+        self,
+        removed: Removed,
+        late: bool,
+        examples: dict[Offence, list[str]],
+        unjudged: Counter[str],
     ) -> int:
         missing = 0
         for partition, cells in self._cells.items():
-            floor, why = self._floor(partition, gone, late=late)
-            for offset in cells.find(_RECORD):  # this flag alone
+            floor, reason = self._floor(partition, removed, late=late)
+            for offset in cells.find(_RECORD):  # without any outcome
                 if offset < floor:
-                    unjudged[why] += 1
+                    unjudged[reason] += 1
                     continue
                 missing += 1
                 if missing <= _EXAMPLES:
-                    found = examples.setdefault("missing", [])
-                    found.append(_at((self._topic, partition, offset)))
+                    examples.setdefault("missing", []).append(_text(partition, offset))
         return missing
 
     def _reordered(
-        self, gone: Gone, examples: dict[Offence, list[str]], unjudged: Counter[str]
+        self, removed: Removed, examples: dict[Offence, list[str]], unjudged: Counter[str]
     ) -> int:
-        """Outcomes behind a later record's, but for those that may be repeats.
+        """Count outcomes after a later record's, except those that may be repeats.
 
-        Retention took results 0 to 7 of 0..9, and then came, after a crash, 5 to 9 once more: now
-        8 is the first one, and what lies below it had a first copy before it. Compaction keeps the
-        last copy of a key alone, wherever the first one was.
+        For example, retention removed results 0 to 7 of 0..9, and a crash repeated 5 to 9. Now 8 is
+        the first result, and lower ones had a first copy before it. Compaction keeps only the last
+        copy of a key, so the first one may have been anywhere.
         """
         reordered = 0
-        for (kind, origin, early), behind in self._behind.items():
-            everywhere = gone.get((kind, origin))
-            if everywhere or (everywhere is False and early):
-                unjudged["outcome whose first copy may have been removed"] += behind.number
+        for (kind, origin, early), late in self._late.items():
+            anywhere = removed.get((kind, origin))
+            if anywhere or (anywhere is False and early):
+                unjudged["outcome whose first copy may have been removed"] += late.number
                 continue
-            reordered += behind.number
-            found = examples.setdefault("reordered", [])
-            found += behind.examples[: _EXAMPLES - len(found)]
+            reordered += late.number
+            shown = examples.setdefault("reordered", [])
+            shown += late.examples[: _EXAMPLES - len(shown)]
         return reordered
 
-    def _pending(self, partition: int) -> int:
+    def _pending(self, partition: Partition) -> int:
         scope = self._scopes[partition]
         return max(0, scope.end - max(scope.limit, self._starts.get(partition, 0)))
 
-    def _floor(self, partition: int, gone: Gone, *, late: bool) -> tuple[int, str]:
-        """Below it, a record without an outcome proves nothing; and why."""
+    def _floor(self, partition: Partition, removed: Removed, *, late: bool) -> tuple[int, str]:
+        """Return the offset below which a record without an outcome proves nothing, and why."""
         limit = self._scopes[partition].limit
-        floor, why = 0, ""
+        floor, reason = 0, ""
         for kind in _FLAGS:
-            everywhere = gone.get((kind, partition))
-            if everywhere is not None:
-                # Outcomes lie in the order of their records: what was removed from the front
-                # belongs to records before the first one that is left.
-                first = limit if everywhere else self._lowest.get((kind, partition), limit)
+            anywhere = removed.get((kind, partition))
+            if anywhere is not None:
+                # Outcomes have the order of their records: the removed ones belong to records
+                # before the first remaining one.
+                first = limit if anywhere else self._lowest.get((kind, partition), limit)
                 if first > floor:
-                    floor, why = first, f"record whose {kind} may have been removed"
+                    floor, reason = first, f"record whose {kind} may have been removed"
         if late:
             firsts = [self._lowest.get((kind, partition), limit) for kind in _FLAGS]
             if min(firsts) > floor:
-                floor, why = min(firsts), "record before the group's first outcome"
-        return floor, why
+                floor, reason = min(firsts), "record before the group's first outcome"
+        return floor, reason
 
 
 @dataclass(slots=True)
-class _Lane:
-    """The outcomes of one input partition in one partition of a topic: offsets of their records."""
+class _Sequence:
+    """The outcomes of an input partition in a partition of a topic, by their records' offsets."""
 
     first: int
     highest: int
 
 
 @dataclass(slots=True)
-class _Behind:
-    """Outcomes that came after one of a later record."""
+class _Late:
+    """Outcomes that follow an outcome of a later record."""
 
     number: int = 0
     examples: list[str] = field(default_factory=list)
@@ -275,6 +284,5 @@ class _Behind:
             self.examples.append(example)
 
 
-def _at(source: Source) -> str:
-    topic, partition, offset = source
-    return f"{topic}/{partition}/{offset}"
+def _text(partition: Partition, offset: int) -> str:
+    return f"{partition.topic}/{partition.partition}/{offset}"

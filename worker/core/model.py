@@ -1,4 +1,9 @@
-"""What the worker asks of a model; `worker.inference` offers it. Protocols alone: no torch here."""
+"""The protocols of a model, which `worker.inference` implements.
+
+Owns: the protocols.
+Thread: stated by each protocol.
+Must not import: torch, transformers.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +14,23 @@ from worker.core.records import ModelCard, ModelInput, Prediction
 
 
 class Tokeniser(Protocol):
-    """Texts to token ids. Called by one thread."""
+    """Turns texts into token ids. Called by one thread."""
 
     def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
-        """Forward passes that hold each text once; their positions index `texts`."""
+        """Return inputs that contain each text once; their positions index `texts`."""
         ...  # pragma: no cover - a protocol
 
 
 class Classifier(Protocol):
-    """Token ids to probabilities. Called by one thread, the sole caller of torch."""
+    """Turns token ids into probabilities. Called by one thread, the sole caller of torch."""
 
     @property
     def card(self) -> ModelCard:
-        """What runs."""
+        """The facts of the model."""
         ...  # pragma: no cover - a protocol
 
     def warm_up(self) -> None:
-        """Label a short text and a longest one, so that no record pays for a first time.
+        """Label texts of every length, so that no record waits for one-time costs.
 
         Raises:
             ModelUnavailable: the model fails on plain texts.
@@ -39,8 +44,8 @@ class Classifier(Protocol):
             One prediction for each of `model_input.ids`, in their order.
 
         Raises:
-            OutOfMemory: the pass does not fit; a smaller one may.
-            Exception: whatever else the engine raises (a number that is none); it speaks of the
-                pass as a whole, and the caller finds the culprit by halving.
+            OutOfMemory: the pass does not fit the memory; a smaller one may.
+            Exception: any other error of the engine, such as an output that is not a number. It
+                concerns the whole pass; the caller finds the failing record by halving.
         """
         ...  # pragma: no cover - a protocol

@@ -1,23 +1,25 @@
-"""Which offsets may be committed, how much work is in flight, and how much is held. Pure.
+"""Tracks the offsets that may be committed, and the work in flight.
 
-Owned by the poll thread; while that thread is parked inside a rebalance, by the revoke thread.
-
-Two rules carry every promise of delivery:
+All promises of delivery rest on two rules:
 
 * A partition's committable offset never passes a record without an acknowledged outcome.
-* A partition that is given up and comes back starts a new epoch; what still completes under the
-  old one is not counted. Otherwise: offset 7 is in flight, the partition moves to another worker
-  and returns, 7 is polled again (epoch 2), and the late acknowledgement of the first 7 would
-  resolve the second, whose outcome nobody has acknowledged.
+* A partition that is revoked and assigned again starts a new epoch; completions of the old epoch
+  are ignored. Without epochs: offset 7 is in flight, the partition moves to another worker and
+  returns, 7 is polled again (epoch 2), and the late acknowledgement of the first 7 would resolve
+  the second, whose outcome has not been acknowledged.
 
-Offsets need not be contiguous: compaction, transaction markers and aborted records leave gaps. A gap
-at the end of what there is has no record behind it whose acknowledgement would move the offset past
-it. So progress is measured by the source's position too, where nothing before it is open; otherwise
-the group would lag behind the end for ever.
+Offsets need not be contiguous: compaction, transaction markers and aborted records leave gaps. A
+gap at the end of a partition has no record after it, whose acknowledgement would move the offset
+past the gap. So the source's position counts as progress too, if all records before it are
+acknowledged; otherwise the group would never reach the end.
 
 A record is *in flight* until its outcome is acknowledged. It is *held* until its offset may be
-committed as well: one that is acknowledged behind an older one in flight still takes memory, and
-comes again after a crash. So the bound of work in flight is a bound of what is held.
+committed as well: a record that is acknowledged before an older one still takes memory, and is
+repeated after a crash. So the limit of the work in flight applies to the records that are held.
+
+Owns: epoch, records and positions of each assigned partition.
+Thread: main; revoke, while main is parked inside a rebalance. Pure.
+Must not import: anything but core.records.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class _Tracked:
     ref: RecordRef
     size: int
     polled_at: float
-    number: int  # of all that were tracked, in poll order
+    number: int  # among all tracked records, in poll order
     done: bool = False
     refused: bool | None = None  # see `resolve`
 
@@ -47,17 +49,17 @@ class _Log:
     epoch: int
     queue: deque[_Tracked] = field(default_factory=deque)
     by_offset: dict[int, _Tracked] = field(default_factory=dict)
-    position: int | None = None  # behind the acknowledged records
-    reached: int | None = None  # the source's position: what lies below is tracked, or no record
-    begins: int | None = None  # where the group begins, if it had committed nothing
+    position: int | None = None  # after the acknowledged records
+    reached: int | None = None  # the source's position: all records below it are tracked
+    begins: int | None = None  # start of the group, if it had no committed offset
+    first: int | None = None  # the first offset that was tracked
     committed: int | None = None
 
     @property
     def passed(self) -> int | None:
-        """Next offset to read, with nothing open before it."""
-        known = [
-            at for at in (self.position, None if self.queue else self.reached) if at is not None
-        ]
+        """Next offset to read, with all records before it acknowledged."""
+        reached = None if self.queue else self.reached
+        known = [offset for offset in (self.position, reached) if offset is not None]
         return max(known, default=None)
 
 
@@ -66,41 +68,42 @@ class OffsetTracker:
 
     Attributes:
         records, bytes: in flight.
-        held_records, held_bytes: in flight, and acknowledged behind an older one in flight.
-        commits: how many there were so far.
+        held_records, held_bytes: in flight, or acknowledged before an older record in flight.
+        commits: number of commits so far.
+        offsets_committed: offsets that these commits passed, gaps included.
     """
 
     def __init__(self) -> None:
         self._logs: dict[Partition, _Log] = {}
         self._tracked = 0
         self._verdicts: list[bool] = []
-        self.commits = 0
+        self.commits = self.offsets_committed = 0
         self.records = self.held_records = 0
         self.bytes = self.held_bytes = 0
 
     def assign(self, partition: Partition, epoch: int) -> None:
-        """Start to track a partition; whatever an older epoch had in flight is fenced."""
+        """Start to track a partition; completions of an older epoch are ignored from now on."""
         self.revoke(partition)
         self._logs[partition] = _Log(epoch)
 
     def revoke(self, partition: Partition) -> None:
-        """Forget a partition and all that is in flight for it."""
+        """Drop a partition and its records in flight."""
         if log := self._logs.pop(partition, None):
             for tracked in log.queue:
-                self._let_go(tracked)
+                self._release(tracked)
             for tracked in log.by_offset.values():
-                self._land(tracked)
+                self._complete(tracked)
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
-        """The partitions that are tracked."""
+        """The tracked partitions."""
         return tuple(self._logs)
 
     def track(self, record: RawRecord) -> None:
-        """Note a polled record before anything else happens to it.
+        """Track a polled record, before any other step.
 
         Raises:
-            ValueError: offsets of one partition must come in rising order.
+            ValueError: the offset is not above the partition's last one.
         """
         topic, partition, offset, epoch = record.ref
         log = self._logs.get(Partition(topic, partition))
@@ -109,6 +112,7 @@ class OffsetTracker:
         if log.queue and log.queue[-1].ref.offset >= offset:
             raise ValueError(f"{record.ref} polled after offset {log.queue[-1].ref.offset}")
         tracked = _Tracked(record.ref, record.size, record.polled_at, self._tracked)
+        log.first = offset if log.first is None else log.first
         log.queue.append(tracked)
         log.by_offset[offset] = tracked
         self._tracked += 1
@@ -118,70 +122,70 @@ class OffsetTracker:
         self.held_bytes += tracked.size
 
     def resolve(self, ref: RecordRef, *, refused: bool | None = None) -> bool:
-        """Note an acknowledged outcome; False where the record's epoch is over.
+        """Note an acknowledged outcome, and return False if the record's epoch is over.
 
         Args:
             ref: the record.
-            refused: whether its topic refused the result, for `verdicts`; None if there was none.
+            refused: whether the topic refused the result, for `verdicts`; None without a result.
         """
         log = self._current(ref)
         tracked = log.by_offset.pop(ref.offset, None) if log else None
         if log is None or tracked is None:
             return False
         tracked.done, tracked.refused = True, refused
-        self._land(tracked)
+        self._complete(tracked)
         while log.queue and log.queue[0].done:
             first = log.queue.popleft()
-            self._let_go(first)
+            self._release(first)
             log.position = first.ref.offset + 1
             if first.refused is not None:
                 self._verdicts.append(first.refused)
         return True
 
     def verdicts(self) -> list[bool]:
-        """Whether each result since the last call was refused, in the order of its partition.
+        """Return whether each result since the last call was refused, in its partition's order.
 
-        Acknowledgements come in another order: dead letters wait for the results before them.
+        Acknowledgements arrive in another order, as dead letters wait for the results before them.
         """
-        found, self._verdicts = self._verdicts, []
-        return found
+        verdicts, self._verdicts = self._verdicts, []
+        return verdicts
 
     def forget(self, refs: Iterable[RecordRef]) -> None:
-        """Untrack records that were never handed on; they will be polled again.
+        """Stop tracking records that no stage has received; they will be polled again.
 
-        They are the newest of their partitions (the batcher keeps poll order), so no record
-        after them can have moved the position past them.
+        They are the newest of their partitions (the batcher keeps poll order), so no record after
+        them can have moved the position past them.
         """
-        thinned: dict[Partition, _Log] = {}
+        changed: dict[Partition, _Log] = {}
         for ref in refs:
             log = self._current(ref)
             tracked = log.by_offset.pop(ref.offset, None) if log else None
             if log is not None and tracked is not None:
-                log.reached = None  # it passes what is forgotten here
-                thinned[Partition(ref.topic, ref.partition)] = log
-                self._land(tracked)
-                self._let_go(tracked)
-        for log in thinned.values():  # once each: there may be thousands of records
+                log.reached = None  # it is beyond these records
+                changed[Partition(ref.topic, ref.partition)] = log
+                self._complete(tracked)
+                self._release(tracked)
+        for log in changed.values():  # once each: there may be thousands of records
             log.queue = deque(t for t in log.queue if t.done or t.ref.offset in log.by_offset)
 
     def pending(self, partitions: Iterable[Partition]) -> int:
-        """Records of these partitions without an acknowledged outcome."""
+        """Return the number of records of these partitions without an acknowledged outcome."""
         return sum(len(self._logs[p].by_offset) for p in partitions if p in self._logs)
 
     def reach(self, positions: Mapping[Partition, int]) -> None:
-        """Note the source's positions, once all that was polled is tracked."""
+        """Note the source's positions, after all polled records are tracked."""
         for partition, position in positions.items():
             if log := self._logs.get(partition):
                 log.reached = position
 
     def begin(self, positions: Mapping[Partition, int]) -> list[Partition]:
-        """Note where the group begins in partitions of which it has committed nothing.
+        """Note where the group begins in partitions without a committed offset.
 
-        The first position that is noted under an epoch stands: its commit may be under way, and a
-        later choice would skip what lies between.
+        Only the first position of an epoch counts. Its commit may be under way, and a later one
+        would skip the records between.
 
         Returns:
-            The partitions of which this was news.
+            The partitions whose position was noted now.
         """
         fresh = [p for p in positions if p in self._logs and self._logs[p].begins is None]
         for partition in fresh:
@@ -189,28 +193,28 @@ class OffsetTracker:
         return fresh
 
     def begun(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """The beginnings that were noted of these partitions."""
+        """Return the positions that `begin` noted for these partitions."""
         begins = {p: self._logs[p].begins for p in partitions if p in self._logs}
-        return {partition: at for partition, at in begins.items() if at is not None}
+        return {partition: offset for partition, offset in begins.items() if offset is not None}
 
     def acknowledged(self) -> dict[Partition, int]:
-        """Next offset to read by the acknowledgements alone, where it moved since the commit."""
+        """Return the offsets to commit by acknowledgements alone, without the source's position."""
         return self._uncommitted({p: log.position for p, log in self._logs.items()})
 
     def committable(self) -> dict[Partition, int]:
-        """Next offset to read, for each partition where it moved since `mark_committed`."""
+        """Return the offsets to commit: the next offset to read, if it is not committed yet."""
         return self._uncommitted({p: log.passed for p, log in self._logs.items()})
 
     def _uncommitted(self, offsets: Mapping[Partition, int | None]) -> dict[Partition, int]:
-        found: dict[Partition, int] = {}
+        uncommitted: dict[Partition, int] = {}
         for partition, offset in offsets.items():
             committed = self._logs[partition].committed
             if offset is not None and (committed is None or offset > committed):
-                found[partition] = offset
-        return found
+                uncommitted[partition] = offset
+        return uncommitted
 
     def refs(self, positions: Mapping[Partition, int]) -> tuple[RecordRef, ...]:
-        """Positions with the epochs of their partitions."""
+        """Return positions with the epochs of their partitions."""
         return tuple(
             RecordRef(*partition, offset, self._logs[partition].epoch)
             for partition, offset in positions.items()
@@ -218,34 +222,37 @@ class OffsetTracker:
         )
 
     def mark_committed(self, offsets: Mapping[Partition, int]) -> None:
-        """The broker holds these offsets now."""
+        """Note that the broker has these offsets."""
         self.commits += 1
         for partition, offset in offsets.items():
             if log := self._logs.get(partition):
+                before = log.first if log.committed is None else log.committed
+                if before is not None:
+                    self.offsets_committed += max(0, offset - before)
                 log.committed = offset if log.committed is None else max(offset, log.committed)
 
     def mark_kept(self, refs: Iterable[RecordRef]) -> None:
-        """The broker holds these positions now; those of an epoch that is over are ignored."""
+        """Note that the broker has these positions; positions of an older epoch are ignored."""
         self.mark_committed(
             {Partition(r.topic, r.partition): r.offset for r in refs if self._current(r)}
         )
 
     def committed(self, partition: Partition) -> int | None:
-        """The offset that this worker committed last, None before the first commit."""
+        """Return the offset that this worker committed last, None before the first commit."""
         log = self._logs.get(partition)
         return log.committed if log else None
 
     @property
     def resolved(self) -> int:
-        """How many records came before the oldest one in flight; it only rises.
+        """Number of records before the oldest one in flight; never decreases.
 
-        An acknowledgement behind that one is no progress: its offset can't be committed.
+        An acknowledgement after that one is not progress: its offset can't be committed.
         """
         oldest = self._oldest()
         return oldest.number if oldest else self._tracked
 
     def oldest(self) -> tuple[RecordRef, float] | None:
-        """The oldest record in flight, and when it was polled, seconds of the monotonic clock."""
+        """Return the oldest record in flight and its poll time, seconds of the monotonic clock."""
         oldest = self._oldest()
         return (oldest.ref, oldest.polled_at) if oldest else None
 
@@ -257,12 +264,12 @@ class OffsetTracker:
         log = self._logs.get(Partition(ref.topic, ref.partition))
         return log if log is not None and log.epoch == ref.epoch else None
 
-    def _land(self, tracked: _Tracked) -> None:
-        """It is in flight no more."""
+    def _complete(self, tracked: _Tracked) -> None:
+        """Count a record as no longer in flight."""
         self.records -= 1
         self.bytes -= tracked.size
 
-    def _let_go(self, tracked: _Tracked) -> None:
-        """It is held no more."""
+    def _release(self, tracked: _Tracked) -> None:
+        """Count a record as no longer held."""
         self.held_records -= 1
         self.held_bytes -= tracked.size

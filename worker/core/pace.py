@@ -1,23 +1,27 @@
-"""When the model stage needs its next micro-batch, and how large that one may be. Pure.
+"""Predicts when the model stage needs its next micro-batch, and limits its size.
 
-Waiting for mates pays only while the model could not begin anyway: the time that it needs for the
-micro-batch at work is the wait that forms the next one (continuous batching), and no timer is
-needed. So a micro-batch that is not full is demanded
+Waiting for more records is free only while the model is busy: the time that it spends on one
+micro-batch is the wait that forms the next one (continuous batching), and no timer is needed. So a
+micro-batch that is not full is demanded
 
-* at once, while nothing is at work and nothing on the way: waiting would add to the latency of
-  every record and give the model nothing to do;
-* shortly before the model is expected to be done, while it works and nothing is on the way: by the
-  time that tokenising takes. Earlier, it would sit in the model stage's inbox when it could still
-  grow; later, the model would stand idle;
-* not at all, while another one is on the way or in the inbox: that one is next.
+* at once, while the model is idle and no micro-batch is on its way: waiting would add to the
+  latency of every record and leave the model idle;
+* shortly before the model is expected to finish, while it is busy and no micro-batch is on its way:
+  earlier by the time that tokenising takes. Any earlier, it would sit in the model stage's inbox
+  while it could still grow; any later, the model would be idle;
+* not at all, while another micro-batch is on its way or in the inbox: that one is next.
 
-What the model is expected to take is the micro-batch's tokens over the throughput that was
-measured. Where that is wrong the loss is small and ends with the micro-batch: too early, and it is
-smaller than it could be; too late, and the model is idle until the poll thread looks again.
+The expected duration is the micro-batch's tokens over the measured throughput. A wrong estimate
+costs little and ends with the micro-batch: too early, and the micro-batch is smaller than possible;
+too late, and the model is idle until the poll thread looks again.
 
-The poll thread asks; the tokenise thread and the infer thread each tell of their own work. What one
-tells the other is a single value that is replaced whole: who reads just before it is replaced is
-told what was true a moment ago, and asks again within a hundredth of a second.
+The tokenise thread and the infer thread each note their own work; the poll thread reads it. Each
+note is a single value that is replaced atomically. A reader may see the value of a moment ago, and
+reads again within a hundredth of a second.
+
+Owns: the measured throughput.
+Thread: main, tokenise, infer; each method states its thread.
+Must not import: anything; pure.
 """
 
 from __future__ import annotations
@@ -25,17 +29,17 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-_MEMORY = 0.2  # weight of the newest micro-batch in the averages: about the last ten count
-_MARGIN = 0.005  # seconds that the poll thread may be late, busy with decoding
-_SHARES = 3  # of the latency goal: `most_tokens` says of what
+_WEIGHT = 0.2  # of the newest micro-batch in the averages: about the last ten count
+_MARGIN = 0.005  # seconds that the poll thread may be late because it decodes records
+_SHARES = 3  # parts of the latency goal, see `most_tokens`
 
 
 class Demand(NamedTuple):
-    """What the model stage wants of the batcher.
+    """The model stage's demand for the next micro-batch.
 
     Attributes:
-        at: when it needs a micro-batch, however small; seconds of the monotonic clock.
-        most_tokens: what the latency goal allows it.
+        at: when it needs a micro-batch of any size; seconds of the monotonic clock.
+        most_tokens: largest micro-batch within the latency goal.
     """
 
     at: float
@@ -43,13 +47,13 @@ class Demand(NamedTuple):
 
 
 class Throughput:
-    """Tokens a second, as an average that forgets. Told by one thread, read by any.
+    """Tokens a second, as an exponential moving average. Written by one thread, read by any.
 
-    Tokens and seconds are averaged each for itself, so that many small micro-batches, of which the
-    fixed cost of a forward pass is the most part, do not outweigh a large one.
+    Tokens and seconds are averaged separately. So many small micro-batches, whose duration is
+    mostly the fixed cost of a forward pass, do not outweigh a large one.
 
     Attributes:
-        rate: tokens a second; 0 while nothing is known.
+        rate: tokens a second; 0 before the first measurement.
     """
 
     def __init__(self) -> None:
@@ -57,28 +61,29 @@ class Throughput:
         self._tokens = self._seconds = 0.0
 
     def note(self, tokens: int, seconds: float) -> None:
-        """A micro-batch of this many tokens took so long."""
-        weight = _MEMORY if self.rate else 1.0
+        """Add a micro-batch of this many tokens, which took this many seconds."""
+        weight = _WEIGHT if self.rate else 1.0
         self._tokens += weight * (tokens - self._tokens)
         self._seconds += weight * (seconds - self._seconds)
         self.rate = self._tokens / self._seconds if self._seconds > 0 else 0.0
 
     def seconds(self, tokens: int) -> float:
-        """What this many tokens will take; 0 while nothing is known."""
+        """Return the expected seconds for this many tokens; 0 before the first measurement."""
         return tokens / self.rate if self.rate else 0.0
 
 
 def most_tokens(goal: float | None, rate: float, waiting: int) -> float:
-    """How many tokens a micro-batch may have, for its records to be done within the goal.
+    """Return the most tokens of a micro-batch whose records meet the latency goal.
 
-    A record waits for the micro-batch at work and then for its own; a third share is left for
-    tokenising, publishing and the acknowledgement. Small ones do not change how much work is ahead
-    of a record; they publish the first of a burst before the last of it are done. Where more waits than can be done within the
-    goal, small micro-batches would only make it later still: throughput goes first.
+    A record waits for the current micro-batch and then for its own; the third part of the goal is
+    left for tokenising, publishing and the acknowledgement. Small micro-batches do not change the
+    work ahead of a record; they publish the first records of a burst before the last ones are done.
+    If more tokens wait than the goal allows for, small micro-batches would only add to the delay,
+    so the size is not limited.
 
     Args:
-        goal: seconds in the worker, at most; None for no goal.
-        rate: tokens a second; 0 for unknown.
+        goal: most seconds from poll to acknowledgement; None for no goal.
+        rate: tokens a second; 0 if unknown.
         waiting: tokens that wait.
     """
     if goal is None or not rate or waiting > rate * goal:
@@ -86,49 +91,49 @@ def most_tokens(goal: float | None, rate: float, waiting: int) -> float:
     return rate * goal / _SHARES
 
 
-class _AtWork(NamedTuple):
-    """What the infer thread tells: micro-batches that it has begun, and when it will be free."""
+class _Progress(NamedTuple):
+    """The infer thread's progress: micro-batches that it has begun, and when it will be free."""
 
     begun: int = 0
     until: float = -math.inf
 
 
 class Pace:
-    """Knows the model stage's work well enough to say when more of it is wanted.
+    """Predicts the model stage's demand.
 
     Args:
-        latency_goal: seconds from a record's poll to its acknowledgement; None for none.
+        latency_goal: seconds from a record's poll to its acknowledgement; None for no goal.
     """
 
     def __init__(self, latency_goal: float | None = None) -> None:
         self._goal = latency_goal
         self._tokenise, self._infer = Throughput(), Throughput()
         self._handed = 0
-        self._at_work = _AtWork()
+        self._progress = _Progress()
         self._tokens, self._since = 0, 0.0
 
     def demand(self, waiting: int) -> Demand:
-        """Poll thread: what is wanted, where this many tokens wait."""
-        begun, until = self._at_work
+        """Poll thread: return the demand while this many tokens wait."""
+        begun, until = self._progress
         most = most_tokens(self._goal, self._infer.rate, waiting)
         if self._handed > begun:
             return Demand(math.inf, most)
         return Demand(until - self._tokenise.seconds(waiting) - _MARGIN, most)
 
     def handed(self) -> None:
-        """Poll thread: a micro-batch is on its way to the model."""
+        """Poll thread: note that a micro-batch is on its way to the model."""
         self._handed += 1
 
     def tokenised(self, tokens: int, seconds: float) -> None:
-        """Tokenise thread: it has tokenised a micro-batch."""
+        """Tokenise thread: note that it has tokenised a micro-batch."""
         self._tokenise.note(tokens, seconds)
 
     def began(self, tokens: int, now: float) -> None:
-        """Infer thread: the model begins a micro-batch."""
+        """Infer thread: note that the model begins a micro-batch."""
         self._tokens, self._since = tokens, now
-        self._at_work = _AtWork(self._at_work.begun + 1, now + self._infer.seconds(tokens))
+        self._progress = _Progress(self._progress.begun + 1, now + self._infer.seconds(tokens))
 
     def ended(self, now: float) -> None:
-        """Infer thread: the model is done with it."""
+        """Infer thread: note that the model has finished it."""
         self._infer.note(self._tokens, now - self._since)
-        self._at_work = _AtWork(self._at_work.begun)
+        self._progress = _Progress(self._progress.begun)

@@ -1,22 +1,27 @@
-"""Judges whether the input can be read at all. Pure; the poll thread owns it.
+"""Decides whether the input as a whole is unreadable, or only single records.
 
-A wrong `input.text_path` makes every record unreadable, and a worker that went on would drain the
-topic into the dead letters. So unreadable records that come in a row are held back until it is
-clear if the fault is the stream's or their own. Walked through:
+A wrong `input.text_path` makes every record unreadable, and a worker that continued would turn the
+whole topic into dead letters. So consecutive unreadable records are held back until it is clear
+whether the stream is unreadable or only these records. The cases:
 
-* *All of a stream is unreadable.* The first hundred are held; they are too many, and the worker
-  stops. It has published none of them, and the group has not moved past the first.
-* *A producer changes under way.* The window still has the good records of before, so that more are
-  held until their share is too large: up to 901 of the last 1,000.
-* *One record among others is unreadable.* The next one that can be read shows that the stream can.
-  The records that are held go on ahead of it: outcomes keep their order.
-* *One record comes alone.* Nothing follows it, so it goes on after `_QUIET` seconds without a
-  record. A trickle of unreadable ones goes on after `_LONGEST`; the share still stops the worker,
-  with less than a hundred dead letters at a start.
-* *The worker stops, or a rebalance takes the partition.* Records on hold were never handed on: they
-  are forgotten, and the partition's next reader polls them again.
+* *The whole stream is unreadable.* The first hundred records are held. They exceed the allowed
+  share, and the worker stops. It has published none of them, and the group has not moved past the
+  first.
+* *A producer changes its format.* The window still has readable records, so that more are held
+  until their share is too large: up to 901 of the last 1,000.
+* *A single record is unreadable.* The next readable record shows that the stream is readable. The
+  held records are processed before it, so outcomes keep their order.
+* *A record comes alone.* No record follows it, so it is released after `_QUIET` seconds without a
+  record. A slow stream of unreadable records is released after `_LONGEST` seconds; their share
+  still stops the worker, with less than a hundred dead letters at a start.
+* *The worker stops, or a rebalance revokes the partition.* No stage has received the held records:
+  they are forgotten, and the partition's next reader polls them again.
 
-Tombstones count for nothing: records without a value say nothing about how values are read.
+Tombstones are not counted: records without a value don't show whether values are readable.
+
+Owns: the window of the last records' readability.
+Thread: main; pure.
+Must not import: anything but core.
 """
 
 from __future__ import annotations
@@ -27,17 +32,17 @@ from schemas.dead_letter import DeadLetterReason
 from worker.core.records import InvalidRecord, WorkItem
 from worker.errors import StreamUnreadable
 
-WINDOW = 1_000  # records whose share counts
-LEAST = 100  # records that a share is told of
+WINDOW = 1_000  # last records that the share is computed of
+LEAST = 100  # records before the share is computed
 _QUIET = 2.0  # seconds
 _LONGEST = 10.0  # seconds
 
 
 class Readability:
-    """Judges the stream by its last records, and says which of them to hold back.
+    """Judges the stream by its last records, and holds back unreadable ones.
 
     Args:
-        ratio: share of the window that may be unreadable for one reason; 1 turns all of it off.
+        ratio: share of the window that may be unreadable for one reason; 1 disables the check.
     """
 
     def __init__(self, ratio: float) -> None:
@@ -49,9 +54,9 @@ class Readability:
         self._quiet_since: float | None = None
 
     def note(self, entry: WorkItem | InvalidRecord, now: float) -> bool:
-        """Count one record, in poll order, and say whether to hold it back.
+        """Count one record, in poll order, and return whether to hold it back.
 
-        If not, the records before it go on too.
+        If not, the held records before it are released too.
 
         Args:
             entry: the record.
@@ -78,14 +83,14 @@ class Readability:
             raise self._stop(entry, number, of)
 
     def polled(self, records: int, now: float) -> None:
-        """Note that a poll brought so many records."""
+        """Note the number of records that a poll returned."""
         if records:
             self._quiet_since = None
         elif self._quiet_since is None:
             self._quiet_since = now
 
     def waited(self, now: float) -> bool:
-        """True once the records on hold have waited for long enough."""
+        """Return whether the held records have waited long enough, and release them if so."""
         quiet = self._quiet_since is not None and now - self._quiet_since >= _QUIET
         if quiet or now - self._held_since >= _LONGEST:
             self._held = 0
@@ -104,5 +109,5 @@ class Readability:
             f"({topic}[{partition}] offset {offset}: {entry.message}); max_unreadable_ratio is "
             f"{self._ratio:g}. The last {self._held} of them were neither published nor committed. "
             "Compare input.format and input.text_path with the records (`streamlabel check` does), "
-            "or set max_unreadable_ratio to 1 to make dead letters of them all"
+            "or set max_unreadable_ratio to 1 to turn them all into dead letters"
         )

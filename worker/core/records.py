@@ -1,11 +1,13 @@
-"""What flows through the worker, from poll to acknowledgement.
-
-Plain immutable values that any thread may hold. Imports no third party and no other room.
+"""The values that pass through the worker, from poll to acknowledgement.
 
 ::
 
     RawRecord -> WorkItem | InvalidRecord -> MicroBatch -> ModelInput -> Prediction
               -> Outcome (Classified | DeadLettered) -> Completion
+
+Owns: the types of these values.
+Thread: any; the values are immutable.
+Must not import: anything but schemas and errors.
 """
 
 from __future__ import annotations
@@ -17,10 +19,14 @@ from typing import Any, Literal, NamedTuple
 from schemas.dead_letter import DeadLetterReason
 from worker.errors import StreamlabelError
 
-Headers = Sequence[tuple[str, bytes | None]]  # null and empty values are two things
+Headers = Sequence[tuple[str, bytes | None]]  # null and empty values differ
 Trigger = Literal["records", "tokens", "goal", "ready"]
-# What makes probabilities of a model's outputs; nothing where they are probabilities already.
+# Turns a model's outputs into probabilities; `none` if they are probabilities already.
 Activation = Literal["softmax", "sigmoid", "none"]
+
+# Most tokens of a forward pass until the warm-up has found the best number. Lanes, which divide a
+# pass into parts of their own size, keep it.
+DEFAULT_FORWARD_TOKENS = 4_096
 
 
 class Partition(NamedTuple):
@@ -40,12 +46,12 @@ class RecordRef(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """What is known of a record that was too large to be read whole.
+    """The facts of a record that was too large to be read whole.
 
     Attributes:
-        record_bytes: all that it has.
+        record_bytes: size of the whole record.
         limit: most bytes of a record that is read whole.
-        value_bytes: all that its value has.
+        value_bytes: size of the whole value.
         complete: whether its key and headers were kept.
     """
 
@@ -61,7 +67,7 @@ class RawRecord:
 
     Attributes:
         polled_at: seconds of the monotonic clock.
-        cut: set where `value` is only the value's beginning.
+        cut: set if `value` is only the beginning of the value.
     """
 
     ref: RecordRef
@@ -74,7 +80,7 @@ class RawRecord:
 
     @property
     def size(self) -> int:
-        """Bytes that this record holds in memory, near enough to bound work in flight."""
+        """About how many bytes the record takes in memory, to bound the work in flight."""
         size = len(self.key or b"") + len(self.value or b"")
         for name, value in self.headers:
             size += len(name) + len(value or b"")
@@ -83,7 +89,7 @@ class RawRecord:
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """A record whose text could be read. `payload` is the parsed object (None for plain text)."""
+    """A record with a readable text; `payload` is the parsed object, None for plain text."""
 
     record: RawRecord
     text: str
@@ -93,7 +99,7 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class InvalidRecord:
-    """A record whose text could not be read, and why."""
+    """A record without a readable text, and the reason."""
 
     record: RawRecord
     reason: DeadLetterReason
@@ -102,7 +108,13 @@ class InvalidRecord:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """A contiguous take in poll order, of about so many tokens; `trigger` says why it closed."""
+    """Consecutive entries in poll order.
+
+    Attributes:
+        trigger: why it closed.
+        opened_at, closed_at: seconds of the monotonic clock.
+        tokens: estimated tokens of its texts.
+    """
 
     entries: tuple[WorkItem | InvalidRecord, ...]
     trigger: Trigger
@@ -116,12 +128,12 @@ class MicroBatch:
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """Texts for one forward pass, or for several: `ForwardBudget.cut`.
+    """Texts for one forward pass, or for several (see `ForwardBudget.cut`).
 
     Attributes:
         ids: token ids of each text, special tokens included, no padding.
-        positions: each text's index among the texts that were given to the tokeniser.
-        truncated: whether each text was cut to the model's length.
+        positions: each text's index among the texts that the tokeniser received.
+        truncated: whether each text was cut to the model's limit.
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -130,16 +142,16 @@ class ModelInput:
 
     @property
     def tokens(self) -> int:
-        """Tokens that carry text."""
+        """Tokens of all texts, without padding."""
         return sum(map(len, self.ids))
 
     @property
     def padded_tokens(self) -> int:
-        """Tokens of the rectangle that padding to the longest text makes."""
+        """Tokens of the rectangle with all texts padded to the longest one."""
         return max(map(len, self.ids), default=0) * len(self.ids)
 
     def take(self, rows: Sequence[int]) -> ModelInput:
-        """Some of its texts, as a pass of their own."""
+        """Return an input of some of the texts."""
         return ModelInput(
             ids=tuple(self.ids[row] for row in rows),
             positions=tuple(self.positions[row] for row in rows),
@@ -158,7 +170,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """The model answered."""
+    """A record that the model labelled."""
 
     item: WorkItem
     prediction: Prediction
@@ -166,7 +178,7 @@ class Classified:
 
 @dataclass(frozen=True, slots=True)
 class DeadLettered:
-    """The record goes to the dead-letter topic."""
+    """A record for the dead-letter topic."""
 
     record: RawRecord
     reason: DeadLetterReason
@@ -179,29 +191,29 @@ Outcome = Classified | DeadLettered
 
 
 def record_of(outcome: Outcome) -> RawRecord:
-    """The record that it is an outcome of."""
+    """Return the record of an outcome."""
     return outcome.item.record if isinstance(outcome, Classified) else outcome.record
 
 
 class Trace(NamedTuple):
-    """What is known outside of a micro-batch's trace: its id, and its context as a header."""
+    """The id of a micro-batch's trace, and its context as the value of a header."""
 
     id: str
     header: bytes
 
 
-# https://www.w3.org/TR/trace-context/: the context, and what vendors add to it.
+# https://www.w3.org/TR/trace-context/: the context, and vendors' additions to it.
 TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An outcome as it goes to the broker: a result has a label, a dead letter a reason.
+    """An outcome as it is sent to the broker: a result has a label, a dead letter a reason.
 
     Attributes:
-        trace_id: of the trace that its micro-batch is followed by, where it is.
-        expired: retention deletes it at once, for its timestamp is too old for its topic.
-        outcome: what it was made of, to make another one of where its topic refuses it.
+        trace_id: of the micro-batch's trace; None if it is not sampled.
+        expired: whether the topic's retention deletes it at once, because of its timestamp.
+        outcome: its source, to encode another record if the topic refuses this one.
     """
 
     ref: RecordRef
@@ -220,7 +232,7 @@ class Encoded:
 
     @property
     def happened_ms(self) -> int:
-        """The input record's timestamp, whichever this one goes out with."""
+        """The input record's timestamp, which `timestamp_ms` may differ from."""
         if self.outcome is None:
             return self.timestamp_ms
         return record_of(self.outcome).timestamp_ms
@@ -228,11 +240,11 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The broker has acknowledged these outcomes (`error` is None), or refused one of them.
+    """Outcomes that the broker acknowledged, or of which it refused one (`error`).
 
     Attributes:
-        sent_at: when they were handed to the client, seconds of the monotonic clock.
-        kept: positions that were committed beside them, as `RecordSink.keep` was told them.
+        sent_at: when the client received them, seconds of the monotonic clock.
+        kept: positions that were committed with them, as passed to `RecordSink.keep`.
     """
 
     outcomes: tuple[Encoded, ...]
@@ -243,15 +255,15 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What the runtime needs to know of a loaded model; no torch inside.
+    """The facts of a loaded model that the runtime needs; no torch inside.
 
     Attributes:
         labels: names in the order of the model's outputs.
-        max_tokens: longest text the model takes, special tokens included.
+        max_tokens: tokens of the longest text that it labels, special tokens included.
         dtype, device, engine: how it runs, for `model_info`.
-        pads: whether a pass computes the rectangle around its texts, or their tokens alone.
-        forward_tokens: most tokens that a pass had best have: as set, or as found at warm-up.
-        activation: what makes probabilities of the model's outputs.
+        pads: True if a pass computes the rectangle around its texts, False if only their tokens.
+        forward_tokens: most tokens of a pass: as set, or as found at warm-up.
+        activation: turns the model's outputs into probabilities.
     """
 
     name: str
@@ -263,5 +275,5 @@ class ModelCard:
     dtype: str
     device: str
     pads: bool = True
-    forward_tokens: int = 4_096
+    forward_tokens: int = DEFAULT_FORWARD_TOKENS
     activation: Activation = "softmax"

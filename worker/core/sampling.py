@@ -1,6 +1,10 @@
-"""Looks in a sample of the input for the text that `input.*` describe. Pure.
+"""Finds out whether a sample of the input has texts at the place that `input.*` describes.
 
-`streamlabel check` owns it. It tells names of members, never a text.
+Its messages contain the names of members, never a text.
+
+Owns: the counts of the sample.
+Thread: main, of `streamlabel check`; pure.
+Must not import: kafka_io.
 """
 
 from __future__ import annotations
@@ -16,15 +20,15 @@ from worker.core.records import InvalidRecord, RawRecord
 from worker.core.visible import excerpt
 from worker.settings import InputSettings
 
-_NAMES = 12  # members that are told
+_NAMES = 12  # members in a message
 _NAME_CHARACTERS = 60
-_DEPTH = 4  # steps of a path that is proposed
-_MEMBERS = 100  # of each object, that are looked at
+_DEPTH = 4  # steps of a suggested path
+_MEMBERS = 100  # members of each object that are searched
 _TEXT_CHARACTERS = 200  # longer strings count as this
 
 
 class Sample:
-    """Reads records as a worker would, and looks where else their text may lie."""
+    """Reads records as a worker does, and searches them for other places of a text."""
 
     def __init__(self, settings: InputSettings) -> None:
         self._settings, self._decoder = settings, Decoder(settings)
@@ -35,7 +39,7 @@ class Sample:
         self.records = 0
 
     def note(self, record: RawRecord) -> None:
-        """Take one record in. Tombstones count for nothing, as they do in a worker."""
+        """Add one record. Tombstones are not counted, as in a worker."""
         entry = self._decoder.decode(record)
         if isinstance(entry, InvalidRecord):
             if entry.reason is DeadLetterReason.NULL_VALUE:
@@ -51,29 +55,29 @@ class Sample:
 
     @property
     def readable(self) -> int:
-        """Records whose text was found."""
+        """Records with a readable text."""
         return self.records - self._reasons.total()
 
     @property
-    def worst(self) -> float:
-        """Share of the records that can't be read for the commonest reason."""
+    def unreadable_share(self) -> float:
+        """Share of the records that can't be read for the most frequent reason."""
         return max(self._reasons.values(), default=0) / max(1, self.records)
 
     @property
     def doubtful(self) -> bool:
-        """True where `told` says more than that all is well."""
+        """True if a record can't be read, or if the settings look wrong."""
         return bool(self._reasons) or bool(self._advice())
 
-    def told(self) -> str:
-        """The findings in words, and what else the settings may have meant."""
+    def summary(self) -> str:
+        """Return the findings as a message, with advice on the settings."""
         if not self.records:
-            return "there is no record yet to look for a text in"
+            return "the input has no records yet to check for a text"
         reasons = ", ".join(f"{reason} {number}" for reason, number in self._reasons.most_common())
         parts = [f"text found in {self.readable} of {self.records}"]
         if reasons:
             parts[0] += f" ({reasons})"
             if self._members and self._settings.format == "json":
-                parts.append(f"members there: {', '.join(self._names())}")
+                parts.append(f"members: {', '.join(self._names())}")
         if advice := self._advice():
             parts.append(advice)
         return "; ".join(parts) if advice else "; ".join(parts) + "."
@@ -90,7 +94,7 @@ class Sample:
         if self.readable or not self.records:
             return ""
         if self._reasons[DeadLetterReason.NOT_JSON] == self.records:
-            return 'none is JSON: did you mean input.format = "text"?'
+            return 'no record is JSON: did you mean input.format = "text"?'
         likely = max(self._strings, key=lambda path: self._strings[path], default=None)
         return f"did you mean {excerpt(likely, _NAME_CHARACTERS)}?" if likely else ""
 
@@ -104,7 +108,7 @@ def _object(value: bytes) -> dict[str, Any] | None:
 
 
 def _strings(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
-    """The paths of all strings, and how long each is. A name that no path can hold is left out."""
+    """Yield path and length of all strings, except where `input.text_path` can't hold the path."""
     if isinstance(value, str) and value.strip():
         yield path, min(len(value), _TEXT_CHARACTERS)
     if depth == _DEPTH or not isinstance(value, dict | list):

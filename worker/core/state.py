@@ -1,4 +1,9 @@
-"""The worker's states and the only ways between them. The poll thread moves; any thread reads."""
+"""The worker's states, and the allowed transitions.
+
+Owns: the table of transitions.
+Thread: main changes the state; any thread reads it.
+Must not import: any other module of the worker.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ from enum import IntEnum
 
 
 class State(IntEnum):
-    """MetricsSource as a gauge: the integers never change."""
+    """The states. The integers are exported as a gauge, and never change."""
 
     STARTING = 0
     WARMING = 1
@@ -29,11 +34,11 @@ _NEXT: dict[State, frozenset[State]] = {
 
 
 def check_transition(old: State, new: State) -> State:
-    """`new`, where the table lets `old` become it.
+    """Return `new` if the table allows the transition.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the transition is not allowed.
     """
     if new not in _NEXT[old]:
-        raise ValueError(f"no way from {old.name} to {new.name}")
+        raise ValueError(f"transition from {old.name} to {new.name} is not allowed")
     return new

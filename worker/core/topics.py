@@ -1,6 +1,10 @@
-"""Facts about one topic, and doubts about the three of them together. Pure.
+"""The facts of a topic, and warnings about topics that don't suit each other.
 
-Facts come in from `kafka_io/admin`; sentences go out, for the log at start and for `check`.
+`kafka_io/admin` reads the facts; the log at start and `streamlabel check` show the warnings.
+
+Owns: the rules that the topics are checked by.
+Thread: main; pure.
+Must not import: any other module of the worker.
 """
 
 from __future__ import annotations
@@ -10,25 +14,25 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of `max.message.bytes`
-DEFAULT_AFTER_MS = 3_600_000  # and of `message.timestamp.after.max.ms`
+DEFAULT_AFTER_MS = 3_600_000  # Kafka's own default of `message.timestamp.after.max.ms`
 
-_SMALLEST_LETTER = 4_096  # bytes: why it is one, without anything of the record
+_SMALLEST_DEAD_LETTER = 4_096  # bytes of a dead letter without the record's key, headers and value
 _NO_BOUND_MS = 2**53  # Kafka's "no bound" is the largest 64-bit number
 _FOR_EVER_MS = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
-    """One topic; a configuration is None where the broker does not tell it.
+    """One topic; a configuration is None if the broker does not return it.
 
     Attributes:
-        max_message_bytes: largest batch that it takes.
+        max_message_bytes: largest batch that it accepts.
         cleanup_policy: `delete`, `compact` or both.
         retention_ms: how long records are kept, -1 for ever.
         timestamp_type: `CreateTime` keeps a record's timestamp, `LogAppendTime` replaces it.
-        timestamp_before_ms, timestamp_after_ms: how far behind or ahead of the broker's clock a
-            timestamp may lie.
-        min_insync_replicas: copies that must have a record before it is acknowledged.
+        timestamp_before_ms, timestamp_after_ms: how far a timestamp may be behind or ahead of the
+            broker's clock.
+        min_insync_replicas: replicas that must have a record before it is acknowledged.
     """
 
     partitions: int
@@ -42,79 +46,79 @@ class TopicInfo:
     min_insync_replicas: int | None = None
 
     @property
-    def told(self) -> bool:
-        """True where the broker tells the topic's configuration."""
+    def is_described(self) -> bool:
+        """True if the broker returned the topic's configuration."""
         return self.max_message_bytes is not None
 
     @property
     def compacted(self) -> bool:
-        """True if records vanish from the middle of the topic."""
+        """True if records are removed from the middle of the topic."""
         return "compact" in (self.cleanup_policy or "")
 
     @property
     def keeps_timestamps(self) -> bool:
-        """True where a record has the timestamp that it was sent with."""
+        """True if a record keeps the timestamp that it was sent with."""
         return self.timestamp_type != "LogAppendTime"
 
     @property
     def deletes_after_ms(self) -> int | None:
-        """Age at which records are deleted; None: never, or not known."""
+        """Age at which records are deleted; None: never, or unknown."""
         if self.retention_ms is None or self.retention_ms < 0:
             return None
         return self.retention_ms if "delete" in (self.cleanup_policy or "delete") else None
 
 
 class Output(NamedTuple):
-    """A topic that is written to."""
+    """An output topic."""
 
     name: str
     info: TopicInfo
 
 
-def doubts(
+def topic_warnings(
     source: TopicInfo, results: Output, dead_letters: Output, *, keeps_event_time: bool
 ) -> list[str]:
-    """Tell an operator, before a record is written, how the outputs may fail the results.
+    """Return warnings about output topics that may refuse or lose outcomes.
 
     Args:
-        source: the input.
-        results: where results go.
-        dead_letters: where dead letters go.
+        source: the input topic.
+        results: the topic of results.
+        dead_letters: the topic of dead letters.
         keeps_event_time: whether outcomes keep the timestamps of their records.
     """
-    found: list[str] = []
+    warnings: list[str] = []
     for output in (results, dead_letters):
-        found += _of_copies(output)
-        found += _of_partitions(output, source)
-        found += _of_configuration(output)
-        found += _of_timestamps(output, source) if keeps_event_time else ()
+        warnings += _of_replicas(output)
+        warnings += _of_partitions(output, source)
+        warnings += _of_configuration(output)
+        warnings += _of_timestamps(output, source) if keeps_event_time else ()
     if results.info.compacted:
-        found.append(
+        warnings.append(
             f"topic {results.name!r} is compacted: a result without a key becomes a dead letter, "
-            "and of the results with one key only the newest is kept (cleanup.policy)"
+            "and only the newest result of each key is kept (cleanup.policy)"
         )
     if dead_letters.info.compacted:
-        found.append(
+        warnings.append(
             f"topic {dead_letters.name!r} is compacted: a dead letter without a key stops the "
-            "worker, and of those with one key only the newest is kept (cleanup.policy)"
+            "worker, and only the newest dead letter of each key is kept (cleanup.policy)"
         )
-    if dead_letters.info.told and (dead_letters.info.max_message_bytes or 0) < _SMALLEST_LETTER:
-        found.append(
-            f"topic {dead_letters.name!r} takes {dead_letters.info.max_message_bytes} bytes, less "
-            f"than a dead letter may need without its value: set max.message.bytes to at least "
-            f"{_SMALLEST_LETTER}"
+    most = dead_letters.info.max_message_bytes
+    if most is not None and most < _SMALLEST_DEAD_LETTER:
+        warnings.append(
+            f"topic {dead_letters.name!r} accepts records of {most} bytes, and a dead letter may "
+            f"need more: set max.message.bytes to at least {_SMALLEST_DEAD_LETTER}"
         )
-    return found
+    return warnings
 
 
-def too_small(output: Output, least: int, usual: int, labels: int) -> str | None:
-    """A sentence where a result of the model does not fit its topic, or hardly.
+def size_warning(output: Output, least: int, usual: int, labels: int) -> str | None:
+    """Return a warning if a result of the model may be too large for its topic.
 
     Args:
-        output: where results go.
-        least: bytes of a result without key, headers and id, its scores in one digit.
+        output: the topic of results.
+        least: bytes of a result without key, headers and id, with scores of one digit.
         usual: the same with scores of all digits.
-        labels: how many the model has.
+        labels: number of the model's labels.
     """
     most = output.info.max_message_bytes
     if most is None or usual <= most:
@@ -122,34 +126,34 @@ def too_small(output: Output, least: int, usual: int, labels: int) -> str | None
     which = "never fits" if least > most else "may not fit"
     return (
         f"a result of this model has about {usual:,} bytes ({labels:,} labels) and {which}: topic "
-        f"{output.name!r} takes {most:,}; set max.message.bytes of the topic to {2 * usual:,}, or "
-        "take a model with fewer labels"
+        f"{output.name!r} accepts {most:,}; set max.message.bytes of the topic to {2 * usual:,}, or "
+        "choose a model with fewer labels"
     )
 
 
-def _of_copies(output: Output) -> Iterator[str]:
-    copies, needed = output.info.replication_factor, output.info.min_insync_replicas or 0
-    if needed > copies:
+def _of_replicas(output: Output) -> Iterator[str]:
+    replicas, needed = output.info.replication_factor, output.info.min_insync_replicas or 0
+    if needed > replicas:
         yield (
-            f"topic {output.name!r} has {copies} copies and min.insync.replicas = {needed}: "
-            f"nothing can be written to it; set min.insync.replicas to {copies} or less"
+            f"topic {output.name!r} has replication factor {replicas} and min.insync.replicas = "
+            f"{needed}: it refuses every write; set min.insync.replicas to {replicas} or less"
         )
 
 
 def _of_partitions(output: Output, source: TopicInfo) -> Iterator[str]:
     if output.info.partitions < source.partitions:
         yield (
-            f"topic {output.name!r} has {output.info.partitions} partitions, the input "
-            f"{source.partitions}: each takes the outcomes of several input partitions; add "
-            "partitions where its readers are to keep up"
+            f"topic {output.name!r} has fewer partitions ({output.info.partitions}) than the input "
+            f"({source.partitions}): each receives the outcomes of several input partitions; add "
+            "partitions if its readers fall behind"
         )
 
 
 def _of_configuration(output: Output) -> Iterator[str]:
-    if not output.info.told:
+    if not output.info.is_described:
         yield (
             f"the configuration of topic {output.name!r} can't be read: grant DESCRIBE_CONFIGS on "
-            "it to this worker's user; until then the worker finds out by trying what it takes"
+            "it to this worker's user; until then the worker learns its limits from refused records"
         )
 
 
@@ -158,11 +162,12 @@ def _of_timestamps(output: Output, source: TopicInfo) -> Iterator[str]:
     if not info.keeps_timestamps:
         return
     kept = info.deletes_after_ms
-    if kept is not None and kept < (source.deletes_after_ms or _FOR_EVER_MS) and source.told:
+    input_kept = source.deletes_after_ms or _FOR_EVER_MS
+    if kept is not None and kept < input_kept and source.is_described:
         yield (
             f"topic {output.name!r} keeps records for {_span(kept)} (retention.ms), the input for "
             f"{_span(source.deletes_after_ms)}: the outcome of an older record is deleted as soon "
-            'as it is written; set retention.ms, or output.timestamp = "labelled"'
+            'as it is written; raise retention.ms, or set output.timestamp = "labelled"'
         )
     bounds = (
         ("before", info.timestamp_before_ms, _NO_BOUND_MS),
@@ -172,7 +177,7 @@ def _of_timestamps(output: Output, source: TopicInfo) -> Iterator[str]:
         if bound is not None and bound < usual:
             yield (
                 f"topic {output.name!r} refuses timestamps of more than {_span(bound)} {side} now "
-                f"(message.timestamp.{side}.max.ms): there the time of labelling takes their place"
+                f"(message.timestamp.{side}.max.ms): such outcomes get the time of labelling"
             )
 
 

@@ -74,18 +74,14 @@ class AskQueue:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._model: tuple[Tokeniser, Classifier] | None = None
+        self._ready = False
         self._untokenised: deque[_Question] = deque(maxlen=1)
         self._tokenised: deque[_Question] = deque(maxlen=1)
 
-    def open(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
-        """Answer questions with this model from now on."""
-        self._model = tokeniser, classifier
-
     @property
     def ready(self) -> bool:
-        """True once there is a model to ask."""
-        return self._model is not None
+        """True once a stage checks for questions, which it does as soon as there is a model."""
+        return self._ready
 
     def ask(self, text: str) -> Future[Answer]:
         """Queue a question, in place of one that is still queued. One thread at a time.
@@ -96,24 +92,24 @@ class AskQueue:
         self._untokenised.append(question)
         return question.answer
 
-    def tokenise(self) -> None:
+    def tokenise(self, tokeniser: Tokeniser) -> None:
         """Tokenise the queued question, if there is one. Tokenise thread only."""
+        self._ready = True
         question = _pop(self._untokenised)
-        if question is None or self._model is None:
+        if question is None:
             return
-        tokeniser = self._model[0]
         question.model_input = self._attempt(
             question, lambda: tokeniser.tokenise([question.text])[0]
         )
         if question.model_input is not None:
             self._tokenised.append(question)
 
-    def infer(self) -> None:
+    def infer(self, classifier: Classifier) -> None:
         """Answer the tokenised question, if there is one. Infer thread only."""
         question = _pop(self._tokenised)
-        if question is None or question.model_input is None or self._model is None:
+        if question is None or question.model_input is None:
             return
-        classifier, model_input = self._model[1], question.model_input
+        model_input = question.model_input
         prediction = self._attempt(question, lambda: classifier.predict(model_input)[0])
         if prediction is not None and question.answer.set_running_or_notify_cancel():
             labels = classifier.card.labels

@@ -38,23 +38,24 @@ class RecentPosts:
     Args:
         texts: True keeps the texts, False their lengths only.
         clock: dates the posts and measures the seconds.
-
-    Attributes:
-        labels: in the order of the model's probabilities; set before the first batch.
     """
 
     def __init__(self, *, texts: bool, clock: Clock) -> None:
         self._texts, self._clock = texts, clock
         self._second, self._remaining = 0, 0
         self._posts: tuple[Post, ...] = ()
-        self.labels: Sequence[str] = ()
 
     def latest(self) -> Sequence[Post]:
         """Return the last posts, newest first."""
         return self._posts
 
-    def note(self, outcomes: Sequence[Outcome]) -> None:
-        """Sample a batch that was published. Publish thread only."""
+    def note(self, outcomes: Sequence[Outcome], labels: Sequence[str]) -> None:
+        """Sample a batch that was published. Publish thread only.
+
+        Args:
+            outcomes: of the batch.
+            labels: in the order of the model's probabilities.
+        """
         second = int(self._clock.monotonic())
         if second != self._second:
             self._second, self._remaining = second, PER_SECOND
@@ -63,14 +64,14 @@ class RecentPosts:
             return
         self._remaining -= len(sample)
         now_ms = self._clock.wall_ms()
-        posts = [self._post(outcome, now_ms) for outcome in reversed(sample)]
+        posts = [self._post(outcome, labels, now_ms) for outcome in reversed(sample)]
         self._posts = (*posts, *self._posts)[:KEPT]
 
-    def _post(self, outcome: Outcome, now_ms: int) -> Post:
+    def _post(self, outcome: Outcome, labels: Sequence[str], now_ms: int) -> Post:
         if isinstance(outcome, DeadLettered):
             return _identity(outcome.record, now_ms) | {"reason": outcome.reason.value}
         text, prediction = outcome.item.text, outcome.prediction
-        scores = top_scores(self.labels, prediction.probabilities)
+        scores = top_scores(labels, prediction.probabilities)
         post = _identity(outcome.item.record, now_ms) | {"characters": len(text), "scores": scores}
         return post | {"text": excerpt(text, MAX_CHARACTERS)} if self._texts else post
 

@@ -161,8 +161,8 @@ def _dead_letters(snapshot: Snapshot) -> RenderableType:
 def _group(snapshot: Snapshot) -> RenderableType:
     changes, totals = snapshot["rebalances"], snapshot["totals"]
     rows = [
-        *((f"partitions {kind}", _number(count)) for kind, count in changes.items()),
-        ("texts answered from the cache", _number(totals["cached"])),
+        *((f"rebalances, {kind}", _number(count)) for kind, count in changes.items()),
+        ("repeated texts, not sent to the model", _number(totals["cached"])),
         ("texts truncated to the model's length", _number(totals["truncated"])),
         ("processes restarted", _number(totals["restarts"])),
     ]

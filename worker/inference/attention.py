@@ -1,6 +1,8 @@
-"""Attention within each text of a joined row: on a GPU by one kernel, else by texts of equal length.
+"""Attention within each text of a joined row: by one kernel on a GPU, else by equal lengths.
 
-Pure functions of tensors, run by the infer thread and its lanes. Must not import transformers.
+Owns: nothing; pure functions of tensors.
+Thread: infer, and its lanes.
+Must not import: transformers.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ try:
     from torch.nn.attention import varlen
 except ImportError:  # before torch 2.10
     varlen = None  # type: ignore[assignment]
-# What the kernel behind `varlen_attn` computes in; it knows no float32.
+# The number types of the kernel behind `varlen_attn`; it has no float32.
 _VARLEN_TYPES = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Where the texts lie in a joined row.
+    """The bounds of the texts in a joined row.
 
     Attributes:
         lengths: tokens of each text, int64 [texts].
@@ -44,7 +46,7 @@ class Segments:
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> Segments:
-        """Segments of texts of these lengths, in this order."""
+        """Return the segments of texts of these lengths, in this order."""
         ends = [0, *accumulate(lengths)]
         return cls(
             lengths=torch.tensor(lengths, device=device),
@@ -56,12 +58,12 @@ class Segments:
         )
 
     def spread(self, values: Tensor) -> Tensor:
-        """A value of each text [texts], at each of its tokens [tokens]."""
-        # A GPU that is not told how many there will be is waited for.
+        """Repeat each text's value [texts] at each of its tokens [tokens]."""
+        # Without the size of the result, the CPU would have to wait for the GPU to compute it.
         return values.repeat_interleave(self.lengths, output_size=self.tokens)
 
     def means(self, hidden: Tensor) -> Tensor:
-        """The mean over each text's tokens: [tokens, size] to [texts, size]."""
+        """Return the mean over each text's tokens: [tokens, size] to [texts, size]."""
         means = [
             hidden[start : start + texts * length].view(texts, length, -1).mean(1)
             for start, texts, length in self.groups
@@ -89,22 +91,22 @@ def within_texts(
     sliding_window: int | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """An attention function as transformers' `AttentionInterface` calls them.
+    """Attend within each text, with the signature of transformers' `AttentionInterface`.
 
     Args:
         query: [1, heads, tokens, size] of the joined row.
         key: the same shape.
         value: the same shape.
-        segments: where the texts lie in it.
-        scaling: of the products; default: one over the root of `size`.
-        sliding_window: a token looks at those less than this many tokens away, to either side.
+        segments: bounds of the texts in the row.
+        scaling: factor of the products; default: one over the square root of `size`.
+        sliding_window: a token attends to tokens less than this many away, on either side.
 
     Returns:
-        [1, tokens, heads, size], and no weights.
+        [1, tokens, heads, size], and None for the weights.
     """
     reach = None if sliding_window is None else sliding_window - 1
     if query.is_cuda and varlen is not None and query.dtype in _VARLEN_TYPES:
-        return _in_one(query, key, value, segments, scaling, reach), None
+        return _varlen(query, key, value, segments, scaling, reach), None
     return _by_length(query, key, value, segments, scaling, reach), None
 
 
@@ -116,8 +118,8 @@ def _by_length(
     scaling: float | None,
     reach: int | None,
 ) -> Tensor:
-    """One call for each run of texts of equal length: no mask, and nothing is copied on the way in."""
-    found = []
+    """Call the kernel once for each run of texts of equal length, without masks or copies."""
+    outputs = []
     for group in segments.groups:
         attended = scaled_dot_product_attention(
             _texts(query, *group),
@@ -126,26 +128,26 @@ def _by_length(
             attn_mask=_band(group[-1], reach, query.device),
             scale=scaling,
         )
-        found.append(attended.transpose(1, 2).flatten(0, 1))
-    return torch.cat(found)[None]
+        outputs.append(attended.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)[None]
 
 
 def _texts(part: Tensor, start: int, texts: int, length: int) -> Tensor:
-    """A view of texts of equal length, [texts, heads, length, size]."""
+    """Return a view of texts of equal length, [texts, heads, length, size]."""
     _, heads, _, size = part.shape
     run = part[0, :, start : start + texts * length]
     return run.reshape(heads, texts, length, size).transpose(0, 1)
 
 
 def _band(length: int, reach: int | None, device: torch.device) -> Tensor | None:
-    """Who looks at whom, bool [length, length]; None where everyone looks at everyone."""
+    """Return the mask of a sliding window, bool [length, length], or None if it is not needed."""
     if reach is None or length <= reach + 1:
         return None
-    places = torch.arange(length, device=device)
-    return (places[:, None] - places).abs() <= reach
+    positions = torch.arange(length, device=device)
+    return (positions[:, None] - positions).abs() <= reach
 
 
-def _in_one(
+def _varlen(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -153,9 +155,9 @@ def _in_one(
     scaling: float | None,
     reach: int | None,
 ) -> Tensor:
-    """One call for all texts, by the kernel for sequences of various lengths."""
+    """Call the kernel for sequences of various lengths once, for all texts."""
     rows = [part[0].transpose(0, 1) for part in (query, key, value)]
-    # A pair of tensors only where more is asked for, which the types don't tell.
+    # Typed Any: the stubs declare a tuple too, which is returned only with further options.
     attended: Any = varlen.varlen_attn(
         rows[0],
         rows[1],

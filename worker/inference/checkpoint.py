@@ -1,8 +1,9 @@
-"""Whatever `--model` names, as one local folder whose files have been checked.
+"""Resolves `--model` to a local folder, and checks its files.
 
-Owns: where a model comes from (directory, hub, bundled), which of its files are taken, the hash of
-its weights, and the refusals that need no torch. Runs at start, before a record
-is read. Must not import torch or transformers.
+Owns: the source of a model (directory, hub, bundled), the choice of its files, the hash of its
+    weights, and all checks that need no torch.
+Thread: load, before a record is read.
+Must not import: torch, transformers.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _ADAPTER = "adapter_config.json"
 _JSON_BYTES = 64 * 2**20
-_FILE_NAME = 255  # characters; no file system here takes more
-# Any of these holds a vocabulary.
+_FILE_NAME = 255  # characters; the limit of common file systems
+# Each of these files holds a vocabulary.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "*.model")
 _HUB_FILES = (
     *("config.json", _WEIGHTS, _INDEX, "model-*-of-*.safetensors"),
@@ -46,20 +47,20 @@ _HUB_FILES = (
     *VOCABULARIES,
 )
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
-_AWAY = (
-    "{name} can't be fetched from the hub ({error}): try again later, give --model a directory "
-    "that holds it, or use --model bundled"
+_HUB_UNAVAILABLE = (
+    "{name} can't be downloaded from the hub ({error}): try again later, set --model to a local "
+    "directory, or use --model bundled"
 )
-# The first that fits is said; a gated repository counts as one not found.
-_HUB_REFUSALS: dict[type[Exception], str] = {
-    GatedRepoError: "the hub gives {name} only to accounts that accepted its terms: accept them on "
-    "its page, then log in with `hf auth login` or set HF_TOKEN",
-    RepositoryNotFoundError: "there is no model {name} on the hub, nor a directory of that name; if "
-    "it is private, log in with `hf auth login` or set HF_TOKEN",
+# The first match is reported; GatedRepoError is a subclass of RepositoryNotFoundError.
+_HUB_ERRORS: dict[type[Exception], str] = {
+    GatedRepoError: "{name} is gated: accept its terms on its page of the hub, then log in with "
+    "`hf auth login` or set HF_TOKEN",
+    RepositoryNotFoundError: "there is no model {name} on the hub, and no directory of that name; if "
+    "the model is private, log in with `hf auth login` or set HF_TOKEN",
     RevisionNotFoundError: "{name} on the hub has no revision {revision!r}: see the list on its page",
     HFValidationError: "{name} is neither a directory nor a hub id (`owner/name`)",
-    LocalEntryNotFoundError: "{name} is not in the hub's cache, and the hub can't be reached: give "
-    "--model a directory that holds it, or use --model bundled",
+    LocalEntryNotFoundError: "{name} is not in the hub's cache, and the hub can't be reached: set "
+    "--model to a local directory, or use --model bundled",
 }
 
 
@@ -68,9 +69,9 @@ class Checkpoint:
     """A folder with config, tokenizer and safetensors weights, all present.
 
     Attributes:
-        name: what the user called it; a directory's own name.
+        name: as given by the user; for a directory, its base name.
         revision: the hub's commit, or `local`.
-        config: what config.json says.
+        config: content of config.json.
         weights: the safetensors files, sorted by name.
     """
 
@@ -82,11 +83,11 @@ class Checkpoint:
 
     @property
     def has_vocabulary(self) -> bool:
-        """True if a file of its tokenizer's vocabulary is there."""
+        """True if the folder has a file of the tokenizer's vocabulary."""
         return any(_present(self.folder, VOCABULARIES))
 
     def weights_sha256(self) -> str:
-        """Hex SHA-256 of the weights: of the file, or of a line `name sha256` for each shard."""
+        """Return the hex SHA-256 of the file, or of one line `name sha256` for each shard."""
         hashes = [_sha256_of(file) for file in self.weights]
         if len(hashes) == 1:
             return hashes[0]
@@ -96,43 +97,43 @@ class Checkpoint:
 
 
 def resolve(settings: ModelSettings) -> Checkpoint:
-    """Find the model, fetch it if it is on the hub, and check that its files are all there.
+    """Find the model, download it if it is on the hub, and check that it has all files.
 
     Raises:
-        ModelUnavailable: no such model, or not one that can be used; the message says what to do.
-        SettingsError: a revision was given for a model that is not on the hub.
+        ModelUnavailable: there is no such model, or it can't be used; the message says what to do.
+        SettingsError: a revision is set for a model that is not on the hub.
     """
     folder, name, revision = _locate(settings)
     if not (folder / "config.json").is_file():
         raise ModelUnavailable(f"{name} has no config.json: {_without_config(folder)}")
     config = _json(folder / "config.json")
-    found = Checkpoint(folder, name, revision, config, tuple(_weights(folder, name)))
+    checkpoint = Checkpoint(folder, name, revision, config, tuple(_weights(folder, name)))
     if (folder / _ADAPTER).is_file():
         get_logger(__name__).warning(
-            "an adapter lies beside the weights and is not applied: merge it into the model and "
-            "save that, or take its files away",
+            "adapter in the model's folder is not applied: merge it into the model and save the "
+            "result, or remove its files",
             file=_ADAPTER,
             model=name,
         )
-    return found
+    return checkpoint
 
 
 def _locate(settings: ModelSettings) -> tuple[Path, str, str]:
-    """Folder, name and revision of the model."""
+    """Return folder, name and revision of the model."""
     name, path = settings.name, Path(settings.name).expanduser()
     is_bundled = name == BUNDLED
     if settings.revision and (is_bundled or path.is_dir()):
         raise SettingsError(
-            f"model.revision = {settings.revision!r} has no meaning for {name}: only models on the "
+            f"model.revision = {settings.revision!r} does not apply to {name}: only models on the "
             "hub have revisions"
         )
     if is_bundled:
         return bundled.prepare(settings.cache_dir.expanduser()), BUNDLED, LOCAL
     if path.is_dir():
-        # A name that is not UTF-8 comes from Python's file system as half characters.
+        # Python decodes a file name that is not UTF-8 with lone surrogates.
         return path, path.resolve().name.encode("utf-8", "replace").decode(), LOCAL
     if path.is_file():
-        raise ModelUnavailable(f"{name} is a file; name the directory that holds it")
+        raise ModelUnavailable(f"{name} is a file: set --model to its directory")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ModelUnavailable(f"there is no directory {name}")
     folder = _from_hub(name, settings.revision)
@@ -140,17 +141,18 @@ def _locate(settings: ModelSettings) -> tuple[Path, str, str]:
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
-    """The snapshot's folder, whose last part is the commit. Offline, what the hub's cache holds."""
-    get_logger(__name__).debug("fetching the model", model=name, revision=revision)
+    """Return the snapshot's folder, named after the commit; offline, from the hub's cache."""
+    get_logger(__name__).debug("downloading model", model=name, revision=revision)
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(_HUB_FILES)))
     except Exception as error:
-        raise ModelUnavailable(_hub_refusal(error, name, revision)) from error
+        raise ModelUnavailable(_hub_error(error, name, revision)) from error
 
 
-def _hub_refusal(error: Exception, name: str, revision: str | None) -> str:
-    told = next((words for kind, words in _HUB_REFUSALS.items() if isinstance(error, kind)), _AWAY)
-    return told.format(name=name, revision=revision, error=_first_line(error))
+def _hub_error(error: Exception, name: str, revision: str | None) -> str:
+    templates = (text for kind, text in _HUB_ERRORS.items() if isinstance(error, kind))
+    template = next(templates, _HUB_UNAVAILABLE)
+    return template.format(name=name, revision=revision, error=_first_line(error))
 
 
 def _weights(folder: Path, name: str) -> Iterator[Path]:
@@ -160,24 +162,26 @@ def _weights(folder: Path, name: str) -> Iterator[Path]:
         shards = _json(folder / _INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise ModelUnavailable(f"{name} can't be used: {_INDEX} names no file")
-        # An index is data from elsewhere: it may point neither outside nor at a pickle.
+        # An index is untrusted: it must not name a file outside of the folder, or a pickle.
         for shard in shards.values():
             if not _is_shard(shard):
                 shown = excerpt(repr(shard), _FILE_NAME)
                 raise ModelUnavailable(
-                    f"{name} can't be used: {_INDEX} names {shown}, which is no .safetensors file "
-                    "beside it; fetch it again"
+                    f"{name} can't be used: {_INDEX} names {shown}, which is not a .safetensors file "
+                    "in its folder: download it again"
                 )
         for shard in sorted(set(shards.values())):
             if not (folder / shard).is_file():
-                raise ModelUnavailable(f"{name} is incomplete: {shard} is missing; fetch it again")
+                raise ModelUnavailable(
+                    f"{name} is incomplete: {shard} is missing; download it again"
+                )
             yield folder / shard
     else:
-        pickles = ", ".join(file.name for file in _present(folder, _PICKLES)) or "if it has any"
+        pickles = ", ".join(file.name for file in _present(folder, _PICKLES)) or "if any"
         raise ModelUnavailable(
-            f"{name} has no {_WEIGHTS}; weights kept as pickle ({pickles}) can run code when they "
-            "are opened, and are never loaded: convert to safetensors "
-            "(model.save_pretrained(...) with a current transformers does)"
+            f"{name} has no {_WEIGHTS}; pickled weights ({pickles}) can run code when they are "
+            "opened, and are never loaded: convert them to safetensors (model.save_pretrained(...) "
+            "of a current transformers does)"
         )
 
 
@@ -189,8 +193,8 @@ def _is_shard(name: Any) -> bool:
 
 def _without_config(folder: Path) -> str:
     if (folder / _ADAPTER).is_file():
-        return "it is an adapter alone; merge it into its base model and save that"
-    return "name the directory that save_pretrained(...) wrote"
+        return "it is only an adapter; merge it into its base model and save the result"
+    return "set --model to the directory that save_pretrained(...) wrote"
 
 
 def _present(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
@@ -201,16 +205,16 @@ def _present(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
 def _json(file: Path) -> dict[str, Any]:
     try:
         if (size := file.stat().st_size) > _JSON_BYTES:
-            raise ModelUnavailable(f"{file} has {size:,} bytes, at most {_JSON_BYTES:,} are read")
+            raise ModelUnavailable(f"{file} has {size:,} bytes (limit {_JSON_BYTES:,})")
         content = json.loads(file.read_text(encoding="utf-8"))
     except RecursionError:
         raise ModelUnavailable(
-            f"{file} can't be read: it is nested too deeply; fetch or save it again"
+            f"{file} can't be read: it is nested too deeply; download or save it again"
         ) from None
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"{file} can't be read: {error}") from error
     if not isinstance(content, dict):
-        raise ModelUnavailable(f"{file} can't be used: it holds no JSON object")
+        raise ModelUnavailable(f"{file} can't be used: it is not a JSON object")
     return content
 
 

@@ -1,7 +1,10 @@
-"""Which forward pass runs: the fastest that this model bears, proven on texts.
+"""Selects the fastest forward pass that is numerically correct for this model.
 
-A pass that is not near enough to the plain one in float32, each text alone, is not taken. Runs
-at start, before a record is read. Must not import transformers.
+A pass that differs too much from the reference (float32, each text alone) is rejected.
+
+Owns: the choice between packed and padded passes, and the fallback.
+Thread: load, before a record is read.
+Must not import: transformers.
 """
 
 from __future__ import annotations
@@ -17,30 +20,30 @@ from torch import nn
 from worker.clock import Clock
 from worker.core.records import Activation
 from worker.errors import ModelUnavailable, SettingsError
-from worker.inference.frames import Frame
+from worker.inference.classifier import Forward
+from worker.inference.extra_inputs import ExtraInput
 from worker.inference.linears import prepack
 from worker.inference.packing import CannotPack, PackedForward, layout
 from worker.inference.padding import PaddedForward, Side, Unpadded
 from worker.inference.self_check import (
-    MATES_TOLERANCE,
+    SHARED_PASS_TOLERANCE,
     TOLERANCE,
-    Answers,
+    Reference,
     Rows,
-    answers,
     difference,
-    few,
+    reference_of,
+    subset_of,
 )
-from worker.inference.torch_engine import Forward
 from worker.logs import get_logger
 
 Engine = Literal["auto", "packed", "padded"]
 
-# Types whose plain linear layer copies its bias out first; float32's does not.
+# Number types whose plain linear layer first copies its bias; float32's does not.
 _PREPACKED = (torch.bfloat16,)
 
 log = get_logger(__name__)
 
-Way = Callable[[nn.Module], Forward]
+BuildPass = Callable[[nn.Module], Forward]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,58 +51,58 @@ class Candidate:
     """A model before it is loaded.
 
     Attributes:
-        load: the model in a type, in evaluation mode, on its device; called up to three times, and
-            one at a time is held.
+        load: returns the model in a number type, in evaluation mode, on its device; called up to
+            three times, and only one of them is held at a time.
         rows: ids of texts to check it with.
-        frames: what it takes beside ids, mask and positions, by name.
-        longest: tokens that it has positions for; None where it counts none.
+        extra_inputs: its inputs other than ids, mask and positions, by name.
+        longest: tokens of the longest text that it takes; None if there is no limit.
         pad_id: id to pad with; None if it has none.
         padding_side: the tokenizer's; padding on the right is tried first.
-        activation: makes probabilities of its outputs, for the check.
+        activation: turns its outputs into probabilities, for the check.
     """
 
     load: Callable[[torch.dtype], nn.Module]
     rows: Callable[[nn.Module], Rows]
-    frames: Callable[[nn.Module], Mapping[str, Frame]]
+    extra_inputs: Callable[[nn.Module], Mapping[str, ExtraInput]]
     longest: Callable[[nn.Module], int | None]
     pad_id: int | None
     padding_side: Side
     activation: Activation
 
     def packed(self, model: nn.Module) -> PackedForward:
-        """All texts in one row. Raises CannotPack."""
-        return PackedForward(model, self.frames(model))
+        """Return the pass that joins all texts in one row. Raises CannotPack."""
+        return PackedForward(model, self.extra_inputs(model), longest=self.longest(model))
 
     def padded(self, model: nn.Module, side: Side = "right") -> PaddedForward:
-        """A rectangle of texts."""
+        """Return the pass that pads texts to a rectangle."""
         return PaddedForward(
             model,
             self.pad_id,
-            frames=self.frames(model),
+            extra_inputs=self.extra_inputs(model),
             side=side,
             longest=self.longest(model),
         )
 
     def by_length(self, model: nn.Module) -> Unpadded:
-        """Texts of equal length at a time."""
+        """Return the pass that runs texts of equal length together."""
         return Unpadded(self.padded(model), "by_length")
 
     def one_by_one(self, model: nn.Module) -> Unpadded:
-        """A text at a time: as the model is right by definition."""
+        """Return the pass that runs one text at a time, which is correct by definition."""
         return Unpadded(self.padded(model), "one_by_one", at_once=1)
 
-    def ways(self) -> list[Way]:
-        """The plain passes, fastest first."""
+    def padded_passes(self) -> list[BuildPass]:
+        """Return the padded pass and its variants, fastest first."""
         on_the_left = [lambda model: self.padded(model, "left")]
         others = on_the_left if self.padding_side == "left" else []
         return [self.padded, *others, self.by_length, self.one_by_one]
 
 
 def can_pack(wanted: Engine, model_class: str, config: Any) -> bool:
-    """Whether to try the packed pass.
+    """Return whether to try the packed pass.
 
     Raises:
-        SettingsError: it is asked for, and there is none for this model.
+        SettingsError: `packed` is set, and this model can't be packed.
     """
     if wanted == "padded":
         return False
@@ -110,7 +113,7 @@ def can_pack(wanted: Engine, model_class: str, config: Any) -> bool:
             raise SettingsError(
                 f"model.engine = 'packed', but {error}: use auto or padded"
             ) from error
-        log.info("texts are padded", reason=str(error))
+        log.info("model can't be packed: using the padded engine", reason=str(error))
         return False
     return True
 
@@ -121,120 +124,119 @@ def choose(
     pack: bool,
     insist: bool,
     dtype: torch.dtype,
-    plain: torch.dtype,
+    fallback: torch.dtype,
     clock: Clock,
 ) -> Forward:
-    """The fast forward pass, or the plain one where the fast one is too far from it.
+    """Return the fast forward pass, or a padded one if the fast one differs too much.
 
     Args:
         candidate: the model.
-        pack: take the packed pass.
-        insist: refuse instead of falling back.
-        dtype: what to compute in.
-        plain: what to fall back to.
-        clock: bounds what a start pays for the check.
+        pack: try the packed pass.
+        insist: raise instead of falling back.
+        dtype: number type of the fast pass.
+        fallback: number type of the pass to fall back to.
+        clock: bounds the time that a start spends on the check.
 
     Raises:
-        ModelUnavailable: the pass that is insisted on is not near enough, or the model fails on
+        ModelUnavailable: `insist` is set and the pass differs too much, or the model fails on
             plain texts.
     """
-    if not pack and dtype is plain:  # there is nothing to fall back to
-        return _right(candidate, candidate.load(plain), clock)
+    if not pack and dtype is fallback:  # there is nothing to fall back to
+        return _fastest_padded(candidate, candidate.load(fallback), clock)
     model = candidate.load(torch.float32)
-    alone = _alone(candidate, model, candidate.rows(model), clock)
-    way = candidate.packed if pack else _plain_way(candidate, model, clock)
+    reference = _reference(candidate, model, candidate.rows(model), clock)
+    build = candidate.packed if pack else _choose_padded(candidate, model, clock)
     if dtype is not torch.float32:
-        del model  # two models at once may be more than the memory holds
+        del model  # the memory may not hold two models at once
         model = candidate.load(dtype)
     if dtype in _PREPACKED and next(model.parameters()).device.type == "cpu":
         prepack(model)
-    fast = way(model)
-    if _near_enough(fast, alone, TOLERANCE[dtype], insist=insist):
+    fast = build(model)
+    if _is_accurate(fast, reference, TOLERANCE[dtype], insist=insist):
         return fast
     del fast, model
-    model = candidate.load(plain)
-    return _right(candidate, model, clock) if pack else way(model)
+    model = candidate.load(fallback)
+    return _fastest_padded(candidate, model, clock) if pack else build(model)
 
 
-def _right(candidate: Candidate, model: nn.Module, clock: Clock) -> Forward:
-    return _plain_way(candidate, model, clock)(model)
+def _fastest_padded(candidate: Candidate, model: nn.Module, clock: Clock) -> Forward:
+    return _choose_padded(candidate, model, clock)(model)
 
 
-def _alone(candidate: Candidate, model: nn.Module, rows: Rows, clock: Clock) -> Answers:
+def _reference(candidate: Candidate, model: nn.Module, rows: Rows, clock: Clock) -> Reference:
     forward = candidate.one_by_one(model)
     try:
-        return answers(forward, rows, candidate.activation, clock)
+        return reference_of(forward, rows, candidate.activation, clock)
     except Exception as error:
-        dtype = next(model.parameters()).dtype
         raise ModelUnavailable(
-            f"the model fails on plain texts in {dtype}: {type(error).__name__}: {error}"
+            f"the model fails on plain texts in {forward.dtype}: {type(error).__name__}: {error}"
         ) from error
 
 
-def _near_enough(fast: Forward, alone: Answers, tolerance: float, *, insist: bool) -> bool:
-    worst = _off(fast, alone)
-    if worst <= tolerance:
+def _is_accurate(forward: Forward, reference: Reference, tolerance: float, *, insist: bool) -> bool:
+    error = _difference(forward, reference)
+    if error <= tolerance:
         return True
     if insist:
         raise ModelUnavailable(
-            f"the {fast.name} forward pass is {worst:.2g} off the plain one, and at most "
-            f"{tolerance:g} is allowed: use model.engine = 'auto'"
+            f"the {forward.name} forward pass differs from the reference by {error:.2g} (tolerance "
+            f"{tolerance:g}): use model.engine = 'auto'"
         )
     log.warning(
-        "too far from the plain forward pass, which runs instead",
-        engine=fast.name,
-        difference=worst,
+        "forward pass differs from the reference: using the padded engine",
+        engine=forward.name,
+        difference=error,
         tolerance=tolerance,
     )
     return False
 
 
-def _off(forward: Forward, alone: Answers) -> float:
-    """How far a pass is from the answers; infinite where it fails."""
+def _difference(forward: Forward, reference: Reference) -> float:
+    """Return how far a pass differs from the reference; infinity if the pass fails."""
     try:
-        return difference(forward, alone)
-    except Exception as error:  # noqa: BLE001 - whatever ails it, a plainer pass is there
-        log.warning("a forward pass fails", engine=forward.name, error=repr(error))
+        return difference(forward, reference)
+    except Exception as error:  # noqa: BLE001 - any failure leads to a simpler pass
+        log.warning("forward pass failed its check", engine=forward.name, error=repr(error))
         return math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A plain pass that was tried on the check's texts."""
+    """A padded pass that has labelled the texts of the check."""
 
-    way: Way
+    build: BuildPass
     forward: Forward
-    off: float
+    difference: float
     seconds: float
 
 
-def _plain_way(candidate: Candidate, model: nn.Module, clock: Clock) -> Way:
-    """The fastest plain pass in which no text changes another's result."""
-    alone = _alone(candidate, model, few(candidate.rows(model)), clock)
-    tolerance = MATES_TOLERANCE[next(model.parameters()).dtype]
+def _choose_padded(candidate: Candidate, model: nn.Module, clock: Clock) -> BuildPass:
+    """Return the fastest padded pass in which no text changes another's result."""
+    reference = _reference(candidate, model, subset_of(candidate.rows(model)), clock)
+    tolerance = SHARED_PASS_TOLERANCE[next(model.parameters()).dtype]
     trials = list[_Trial]()
-    for way in candidate.ways():
-        began, forward = clock.monotonic(), way(model)
-        off = _off(forward, alone)
-        trials.append(_Trial(way, forward, off, clock.monotonic() - began))
-        if off <= tolerance:
+    for build in candidate.padded_passes():
+        began, forward = clock.monotonic(), build(model)
+        error = _difference(forward, reference)
+        trials.append(_Trial(build, forward, error, clock.monotonic() - began))
+        if error <= tolerance:
             break
-    _say(trials, tolerance)
-    return trials[-1].way
+    _log_choice(trials, tolerance)
+    return trials[-1].build
 
 
-def _say(trials: Sequence[_Trial], tolerance: float) -> None:
+def _log_choice(trials: Sequence[_Trial], tolerance: float) -> None:
     first, last = trials[0], trials[-1]
-    if not last.off <= tolerance:
+    if not last.difference <= tolerance:
         log.warning(
-            "the model gives the same text other probabilities each time",
-            difference=last.off,
+            "model is not deterministic: the same text gets other probabilities each time",
+            difference=last.difference,
             tolerance=tolerance,
         )
     elif not last.forward.pads:
         log.warning(
-            "padding changes results with this model: texts run unpadded, which is slower",
-            difference=first.off,
+            "padding changes this model's results: running texts unpadded, which is slower",
+            difference=first.difference,
             tolerance=tolerance,
             engine=last.forward.name,
             times_as_long=round(last.seconds / max(first.seconds, 1e-9), 1),

@@ -1,9 +1,12 @@
-"""Linear layers whose weights lie in memory as oneDNN's kernels read them.
+"""Linear layers with weights in the memory layout of oneDNN's kernels, for bfloat16 on a CPU.
 
-`torch.nn.functional.linear` in bfloat16 copies the bias out first and leaves the weight as it is;
-these operators, which torch's own compiler emits, do neither, and apply an exact GELU on the way.
-They are not public: what they raise means that the layers stay as they are. Made at start;
-then the infer thread and its lanes call the layers. Must not import transformers.
+`torch.nn.functional.linear` in bfloat16 copies the bias on every call and keeps the weight in its
+original layout. The operators used here, which torch's compiler emits, do neither, and can apply an
+exact GELU in the same step. They are not public: if they raise, the layers stay as they are.
+
+Owns: the replacement of a model's linear layers.
+Thread: infer, and its lanes; replaced on the load thread.
+Must not import: transformers.
 """
 
 from __future__ import annotations
@@ -13,19 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Where a linear layer is followed by an activation, in transformers' BERT and its kin, and DistilBERT.
+# Names of linear layers and of the activations that follow them: in transformers' BERT and its
+# relatives, and in DistilBERT.
 _FOLLOWED = (("dense", "intermediate_act_fn"), ("lin1", "activation"))
-# Rows that the weight is laid out for; other numbers work, a little slower.
+# Number of rows that the layout is optimised for; other numbers work a little slower.
 _ROWS = 1024
 
 
 class PrepackedLinear(nn.Module):
-    """A linear layer for inference on a CPU; it holds the weight once, in oneDNN's layout.
+    """A linear layer for inference on a CPU; holds the weight once, in oneDNN's layout.
 
-    The weight is no parameter, so that `.to()` leaves it alone: it can't be moved or converted.
+    The weight is not a parameter, so that `.to()` does not touch it: it can't be moved or
+    converted.
 
     Args:
-        linear: what to compute; its weight is copied.
+        linear: the layer to replace; its weight is copied.
         activation: `gelu`, in its exact form, or `none`.
 
     Raises:
@@ -43,16 +48,18 @@ class PrepackedLinear(nn.Module):
         self._activation = activation
 
     def forward(self, rows: Tensor) -> Tensor:
-        """[..., inputs] to [..., outputs]."""
-        found: Tensor = self._apply_to(rows, self._weight, self._bias, self._activation, [], "none")
-        return found
+        """Compute [..., outputs] of [..., inputs]."""
+        output: Tensor = self._apply_to(
+            rows, self._weight, self._bias, self._activation, [], "none"
+        )
+        return output
 
 
 @torch.no_grad()
 def prepack(model: nn.Module) -> bool:
-    """Replace every linear layer of a model on a CPU; whether that could be done.
+    """Replace every linear layer of a model on a CPU, and return whether that was possible.
 
-    Either all are replaced or, where torch or the processor lacks the kernels, none.
+    Replaces none if torch or the processor lacks the kernels.
     """
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     try:
@@ -72,7 +79,7 @@ def prepack(model: nn.Module) -> bool:
 
 def _fuse(parent: nn.Module, linear: str, activation: str) -> None:
     first, then = getattr(parent, linear, None), getattr(parent, activation, None)
-    # By its function, for transformers has a dozen GELUs, most of them approximate.
+    # Recognised by its function: transformers has a dozen GELUs, most of them approximate.
     if type(first) is nn.Linear and getattr(then, "act", None) is nn.functional.gelu:
         setattr(parent, linear, PrepackedLinear(first, "gelu"))
         setattr(parent, activation, nn.Identity())

@@ -1,7 +1,10 @@
-"""From the settings to a tokeniser and a classifier, or to a refusal that says what to do.
+"""Loads the tokeniser and the classifier that the settings name, or fails with advice.
 
-Owns the order of loading and every check that needs transformers. Runs at start, on one thread,
-before a record is read. Needs no network but for a model on the hub.
+Needs the network only for a model on the hub.
+
+Owns: the order of loading, and every check that needs transformers.
+Thread: load, before a record is read.
+Must not import: kafka_io, runtime.
 """
 
 from __future__ import annotations
@@ -22,64 +25,59 @@ from transformers import (
 )
 
 from worker.clock import Clock, SystemClock
-from worker.core.records import ModelCard, ModelInput
+from worker.core.records import DEFAULT_FORWARD_TOKENS, ModelCard, ModelInput
 from worker.errors import ModelUnavailable, RecordRejected, SettingsError, StreamlabelError
 from worker.inference.activation import choose_activation
+from worker.inference.attention_mode import turning_point
 from worker.inference.checkpoint import Checkpoint, resolve
+from worker.inference.classifier import TransformersClassifier
 from worker.inference.engine import Candidate, can_pack, choose
-from worker.inference.frames import frames_of
-from worker.inference.history import turning_point
+from worker.inference.extra_inputs import extra_inputs_of
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.names import label_names, refuse_many
+from worker.inference.placement import choose_device, choose_dtype, longest_input
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import rows_of, skeleton
 from worker.inference.tokeniser import TransformersTokeniser
-from worker.inference.torch_engine import (
-    TorchClassifier,
-    choose_device,
-    choose_dtype,
-    longest_input,
-)
-from worker.inference.tuning import SIZES, Rising, best_size
+from worker.inference.tuning import SIZES, WarmUpTexts, best_size
 from worker.inference.vocabulary import ids_within, load_tokenizer
-from worker.inference.weights import class_for, tell_unused, with_weights
+from worker.inference.weights import class_for, warn_of_unused, with_weights
 from worker.logs import get_logger
 from worker.settings import ModelSettings
 
-# A tokenizer that knows no limit states one of 10**30 or the like.
+# A tokenizer without a limit states one of 10**30 or the like.
 _NO_LIMIT = 1_000_000
-# Most tokens of a pass until the warm-up has found what is best; in lanes, which divide it, for good.
-FORWARD_TOKENS = 4_096
 
 
 def load(
     settings: ModelSettings, forward_tokens: int | None = None, clock: Clock | None = None
-) -> tuple[TransformersTokeniser, TorchClassifier]:
+) -> tuple[TransformersTokeniser, TransformersClassifier]:
     """Load the model that the settings name, and choose how it runs.
 
     Args:
-        settings: which model, and how it runs.
+        settings: name of the model, and how it runs.
         forward_tokens: most tokens in one forward pass; None leaves it to `warm_up` to find.
         clock: for `warm_up`; default: the machine's.
 
     Raises:
-        ModelUnavailable: it can't be had, or is no classifier; the message says what to do.
+        ModelUnavailable: the model can't be loaded, or is not a classifier; the message says what
+            to do.
         SettingsError: the settings contradict the model or this machine.
     """
-    with _refusals(settings.name):
-        return _loaded(settings, forward_tokens, clock or SystemClock())
+    with _loading_errors(settings.name):
+        return _load(settings, forward_tokens, clock or SystemClock())
 
 
-def _loaded(
+def _load(
     settings: ModelSettings, forward_tokens: int | None, clock: Clock
-) -> tuple[TransformersTokeniser, TorchClassifier]:
-    _hush()
+) -> tuple[TransformersTokeniser, TransformersClassifier]:
+    _silence_libraries()
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     checkpoint = resolve(settings)
-    with _refusals(checkpoint.name):
+    with _loading_errors(checkpoint.name):
         config = _config(checkpoint)
         labels = label_names(config.id2label, checkpoint.name)
         activation = choose_activation(
@@ -94,11 +92,13 @@ def _loaded(
             Candidate(
                 load=lambda dtype: with_weights(checkpoint, config, dtype, unused).to(device),
                 rows=lambda model: _known(
-                    check_rows(tokenizer, _takes(config, tokenizer, model), turning_point(config)),
+                    check_rows(
+                        tokenizer, _longest(config, tokenizer, model), turning_point(config)
+                    ),
                     ids_below,
                 ),
-                frames=partial(frames_of, tokenizer),
-                longest=partial(_takes, config, tokenizer),
+                extra_inputs=partial(extra_inputs_of, tokenizer),
+                longest=partial(_longest, config, tokenizer),
                 pad_id=pad_id,
                 padding_side=tokenizer.padding_side,
                 activation=activation,
@@ -106,17 +106,20 @@ def _loaded(
             pack=can_pack(settings.engine, class_for(config).__name__, config),
             insist=settings.engine == "packed",
             dtype=dtype,
-            plain=torch.float32 if settings.dtype == "auto" else dtype,
+            fallback=torch.float32 if settings.dtype == "auto" else dtype,
             clock=clock,
         )
-    tell_unused(unused, checkpoint.name)
+    warn_of_unused(unused, checkpoint.name)
     forward = side_by_side(forward, settings.lanes)
-    takes = _takes(config, tokenizer, forward.model)
-    max_tokens = _max_tokens(settings.max_tokens, takes) or forward_tokens or FORWARD_TOKENS
+    max_tokens = (
+        _max_tokens(settings.max_tokens, forward.longest)
+        or forward_tokens
+        or DEFAULT_FORWARD_TOKENS
+    )
     if forward_tokens and max_tokens > forward_tokens:
         raise SettingsError(
             f"batch.forward_tokens ({forward_tokens}) is less than the {max_tokens} tokens that "
-            "the model takes: one longest text would not fit a forward pass; raise it, or set "
+            "the model takes: the longest text would not fit a forward pass; raise it, or set "
             "model.max_tokens"
         )
     card = ModelCard(
@@ -126,18 +129,18 @@ def _loaded(
         labels=labels,
         max_tokens=max_tokens,
         engine=forward.name,
-        dtype=str(next(forward.model.parameters()).dtype).removeprefix("torch."),
-        device=device,
+        dtype=forward.dtype,
+        device=forward.device,
         pads=forward.pads,
-        forward_tokens=forward_tokens or FORWARD_TOKENS,
+        forward_tokens=forward_tokens or DEFAULT_FORWARD_TOKENS,
         activation=activation,
     )
     tokeniser = TransformersTokeniser(tokenizer, max_tokens=max_tokens, ids_below=ids_below)
-    return tokeniser, TorchClassifier(
+    return tokeniser, TransformersClassifier(
         forward,
         card,
-        samples=Rising(lambda text: tokeniser.tokenise([text])[0], max_tokens, clock),
-        # Lanes find the size of their parts themselves: a pass may be as large as it comes.
+        samples=WarmUpTexts(lambda text: tokeniser.tokenise([text])[0], max_tokens, clock),
+        # Lanes choose the size of their parts themselves: the size of a pass does not matter.
         tune=None
         if forward_tokens or isinstance(forward, Lanes)
         else _tuning(tokeniser, card, clock),
@@ -149,18 +152,18 @@ def _tuning(
 ) -> Callable[[Callable[[ModelInput], object]], int]:
     rows: list[Sequence[int]] = []
     for text in TEXTS:
-        with suppress(RecordRejected):  # it has a token that the model lacks
+        with suppress(RecordRejected):  # the text has a token without an embedding
             rows.append(tokeniser.tokenise([text])[0].ids[0])
     return partial(best_size, rows=rows, sizes=SIZES[card.device], clock=clock, pads=card.pads)
 
 
 def _known(rows: Rows, ids_below: int | None) -> Rows:
-    """The texts without those that have a token which the model lacks."""
+    """Return the texts whose tokens all have an embedding."""
     return [ids for ids in rows if ids_below is None or max(ids) < ids_below]
 
 
-def _hush() -> None:
-    """No progress bars, advice or reports: what matters of them is checked here, and said once."""
+def _silence_libraries() -> None:
+    """Turn off progress bars, advice and reports; this package logs the ones that matter."""
     logging: Any = transformers.logging  # untyped
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -168,8 +171,8 @@ def _hush() -> None:
 
 
 @contextmanager
-def _refusals(name: str) -> Iterator[None]:
-    """Whatever a library makes of the files (corrupt, foreign, a missing package) is one error."""
+def _loading_errors(name: str) -> Iterator[None]:
+    """Turn any error of a library (corrupt files, a missing package) into ModelUnavailable."""
     try:
         yield
     except StreamlabelError:
@@ -177,9 +180,9 @@ def _refusals(name: str) -> Iterator[None]:
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "no reason given")
         advice = (
-            "install that package beside streamlabel, or choose another model"
+            "install that package, or choose another model"
             if isinstance(error, ImportError)
-            else "if its files are damaged, fetch or save them again"
+            else "if its files are damaged, download or save them again"
         )
         raise ModelUnavailable(
             f"{name} can't be loaded: {type(error).__name__}: {reason}; {advice}"
@@ -191,7 +194,7 @@ def _config(checkpoint: Checkpoint) -> Any:
     if kind not in CONFIG_MAPPING:
         raise ModelUnavailable(
             f"{checkpoint.name} needs code from its own repository (auto_map), which is never run: "
-            "choose a model of an architecture that transformers has"
+            "choose a model of an architecture that transformers includes"
             if "auto_map" in checkpoint.config
             else f"{checkpoint.name} is a {kind!r}, which transformers "
             f"{transformers.__version__} does not know: choose another model"
@@ -210,19 +213,19 @@ def _config(checkpoint: Checkpoint) -> Any:
             f"{checkpoint.name} is a regression model: its output is a quantity, not a label's "
             "probability; choose a classification model"
         )
-    # How the model computes is chosen here. A config may name code on the hub for it (`org/kernel`).
+    # Reset, because a config may name code on the hub here (`org/kernel`).
     config._attn_implementation = config._experts_implementation = None  # noqa: SLF001
     return config
 
 
 def _set_pad_id(config: Any, tokenizer: Any) -> int | None:
-    """The padding id that the checkpoint states, if its vocabulary has it.
+    """Set the config's padding id, and return the checkpoint's own, if it has a valid one.
 
-    Decoders look for the last id that is not it; so only the model's own will do, for it may stand
-    in a text. A model that can't be built without one gets the tokenizer's.
+    Decoders look for the last id that is not the padding id. Another id may occur in a text, so
+    only the model's own is returned. A model that can't be built without one gets the tokenizer's.
     """
     text_config = config.get_text_config()
-    # CANINE has no vocabulary: each character has its code as its id. Perceiver names no padding.
+    # CANINE has no vocabulary: a character's id is its code point. Perceiver states no padding.
     size = getattr(text_config, "vocab_size", sys.maxsize)
     of_config = getattr(text_config, "pad_token_id", None)
     own, *others = (
@@ -234,17 +237,21 @@ def _set_pad_id(config: Any, tokenizer: Any) -> int | None:
     return own
 
 
-def _takes(config: Any, tokenizer: Any, model: torch.nn.Module) -> int | None:
-    """Longest text that the model takes, special tokens included; None where nothing limits it."""
+def _longest(config: Any, tokenizer: Any, model: torch.nn.Module) -> int | None:
+    """Return the tokens of the longest text that the model takes, or None if there is no limit."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    stated = tokenizer.model_max_length  # JSON may have it as 512.0
+    stated = tokenizer.model_max_length  # may be 512.0 in JSON
     sane = int(stated) if 0 < stated < _NO_LIMIT else None
     limits = [limit for limit in (sane, longest_input(model, positions)) if limit]
     return min(limits, default=None)
 
 
-def _max_tokens(asked: int | None, takes: int | None) -> int | None:
-    if takes and asked and asked > takes:
-        get_logger(__name__).warning("the model takes fewer tokens", asked=asked, takes=takes)
-        return takes
-    return asked or takes
+def _max_tokens(wanted: int | None, longest: int | None) -> int | None:
+    if longest and wanted and wanted > longest:
+        get_logger(__name__).warning(
+            "model.max_tokens exceeds the model's limit: using the limit",
+            wanted=wanted,
+            limit=longest,
+        )
+        return longest
+    return wanted or longest

@@ -1,9 +1,10 @@
-"""The padding-free forward pass: texts joined in one row, each attending to itself alone.
+"""The packed forward pass: texts joined in one row without padding, each attending only to itself.
 
-Owns what that takes of transformers: an attention function that is registered under a name of its
-own, positions that start anew at each text, and a hook in the last layer that keeps of each text what
-the model's own head looks at. Several threads may call it at once, as `lanes` do. Imports of
-transformers the registry of attention functions alone.
+Owns: the changes to a transformers model that packing needs: an attention function, registered
+    under a private name; positions that restart at each text; and a hook in the last layer that
+    keeps the hidden states that the model's head reads.
+Thread: infer, and its lanes, several at once; built on the load thread.
+Must not import: anything of transformers but the registry of attention functions.
 """
 
 from __future__ import annotations
@@ -22,29 +23,31 @@ from transformers import AttentionInterface
 
 from worker.inference import shapes
 from worker.inference.attention import Segments, within_texts
-from worker.inference.frames import Frame
+from worker.inference.extra_inputs import ExtraInput
+from worker.inference.placement import device_and_dtype
 
-# Tokens of a pass and, past the last mixing of tokens, its texts are filled up to multiples of these.
+# The tokens of a pass are rounded up to multiples of the first number, and the rows of the layers
+# that follow the last attention (one row a text) to multiples of the second.
 _STEP_OF_TOKENS, _STEP_OF_TEXTS = 32, 16
 
 _ATTENTION = "streamlabel_packed"
-_PLAIN_ATTENTION = "sdpa"  # what transformers takes for each of LAYOUTS
+_DEFAULT_ATTENTION = "sdpa"  # the one that transformers chooses for each of LAYOUTS
 AttentionInterface.register(_ATTENTION, within_texts)
 
 
 class CannotPack(Exception):
-    """This model has no padding-free pass here; the message says why."""
+    """The model can't be packed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where things lie in an architecture's forward pass.
+    """The places in an architecture's forward pass that packing changes.
 
     Attributes:
         layers: path of the stack of layers within the base model.
-        last: path, within the last layer, of the module whose output holds the last mixing of tokens:
-            what follows looks at each token alone, and so needs run for a text's first token only.
-        positions: numbered from 0, or from `padding_idx + 1` with the padding id left uncounted.
+        last: path, within the last layer, of the module after which tokens no longer affect each
+            other: the modules that follow need to run for a text's first token only.
+        positions: numbered from 0, or from `padding_idx + 1` with the padding id not counted.
     """
 
     layers: str
@@ -54,7 +57,8 @@ class Layout:
 
 _BERT = Layout("encoder.layer", "attention.output")
 _ROBERTA = Layout("encoder.layer", "attention.output", "from padding")
-# By class, for a model_type says nothing of the head: all of these read a text's first token.
+# By class, because a model_type does not determine the head: all of these read a text's first
+# token.
 LAYOUTS = {
     "BertForSequenceClassification": _BERT,
     "DistilBertForSequenceClassification": Layout("transformer.layer", "sa_layer_norm"),
@@ -66,80 +70,92 @@ LAYOUTS = {
 
 
 class PackedForward:
-    """Texts in one row through the model, with no padding. The model is changed: see `undo`.
+    """Runs texts in one row through the model, without padding. Changes the model: see `undo`.
 
-    A row is filled up to one of few lengths where shapes cost memory: by beginnings of its first text,
+    If shapes cost memory, a row is extended to one of few lengths: by beginnings of its first text,
     whose logits are dropped.
 
     Args:
-        model: of transformers, for sequence classification; in evaluation mode, on its device.
-        frames: what the model takes beside ids and positions, by name.
+        model: a transformers model for sequence classification, in evaluation mode, on its device.
+        extra_inputs: the model's inputs other than ids and positions, by name.
+        longest: tokens of the longest text that the model takes; None if there is no limit.
 
     Raises:
-        CannotPack: the architecture is not known here, or this checkpoint is special in it.
+        CannotPack: the architecture is not among `LAYOUTS`, or the checkpoint is a decoder.
     """
 
     name = "packed"
     pads = False
     parallel = True
 
-    def __init__(self, model: Any, frames: Mapping[str, Frame] | None = None) -> None:
-        self.model = model
-        # All of LAYOUTS take zeros by themselves.
-        self._frames = {
-            name: frame for name, frame in (frames or {}).items() if frame != Frame((), 0, ())
+    def __init__(
+        self,
+        model: Any,
+        extra_inputs: Mapping[str, ExtraInput] | None = None,
+        *,
+        longest: int | None = None,
+    ) -> None:
+        self.device, self.dtype = device_and_dtype(model)
+        self.longest = longest
+        self._model = model
+        # All of LAYOUTS default to zeros.
+        self._extra_inputs = {
+            name: extra
+            for name, extra in (extra_inputs or {}).items()
+            if extra != ExtraInput((), 0, ())
         }
         self._layout = layout(type(model).__name__, model.config)
         self._device = next(model.parameters()).device
         self._few_shapes = shapes.cost_memory(model)
-        self._here = threading.local()  # of the texts that this thread runs just now: `segments`
+        self._local = threading.local()  # `segments`: of the texts that this thread runs now
         self._hook = self._pooled_module().register_forward_hook(self._pool)
         model.set_attn_implementation(_ATTENTION)
 
     def undo(self) -> None:
-        """Give the model back as it was."""
+        """Restore the model."""
         self._hook.remove()
-        self.model.set_attn_implementation(_PLAIN_ATTENTION)
+        self._model.set_attn_implementation(_DEFAULT_ATTENTION)
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Logits [texts, labels] of the ids of each text."""
+        """Return the logits [texts, labels] of each text's ids."""
         texts = len(rows)
         if self._few_shapes:
             rows = [*rows, *_filling(rows)]
-        segments = self._here.segments = Segments.of([len(row) for row in rows], self._device)
+        segments = self._local.segments = Segments.of([len(row) for row in rows], self._device)
         ids = self._joined(rows)
-        logits: Tensor = self.model(
+        logits: Tensor = self._model(
             input_ids=ids[None],
             position_ids=self._positions(ids, segments)[None],
             segments=segments,
             **{
-                name: self._joined([frame.along(len(row)) for row in rows])[None]
-                for name, frame in self._frames.items()
+                name: self._joined([extra.along(len(row)) for row in rows])[None]
+                for name, extra in self._extra_inputs.items()
             },
         ).logits
         return logits[:texts]
 
     def _joined(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        # By way of a buffer: of 65,000 numbers, a list alone takes longer than a GPU's whole pass.
+        # Through a buffer: making a tensor of a list of 65,000 numbers takes longer than the whole
+        # pass on a GPU.
         numbers = array("q", chain.from_iterable(rows))
         return torch.frombuffer(numbers, dtype=torch.int64).to(self._device)
 
     def _positions(self, ids: Tensor, segments: Segments) -> Tensor:
-        """Positions [tokens] that start anew at each text.
+        """Return positions [tokens] that restart at each text.
 
-        RoBERTa's as `create_position_ids_from_input_ids` in transformers' modeling_roberta.py has
-        them, for one text at a time: a padding id that is spelt out in a text counts for nothing.
+        RoBERTa's are those of `create_position_ids_from_input_ids` in transformers'
+        modeling_roberta.py for one text at a time: a padding id within a text is not counted.
         """
         if self._layout.positions == "from 0":
             return torch.arange(len(ids), device=ids.device) - segments.spread(segments.starts)
-        padding: int = self.model.base_model.embeddings.padding_idx
+        padding: int = self._model.base_model.embeddings.padding_idx
         counts = ids != padding
         counted = counts.cumsum(0)
         before = counted[segments.starts] - counts[segments.starts].long()
         return (counted - segments.spread(before)) * counts + padding
 
     def _pooled_module(self) -> nn.Module:
-        base: nn.Module = self.model.base_model
+        base: nn.Module = self._model.base_model
         if self._takes_mean():
             return base.get_submodule("final_norm")
         layers: Any = base.get_submodule(self._layout.layers)
@@ -147,26 +163,26 @@ class PackedForward:
         return last
 
     def _takes_mean(self) -> bool:
-        return getattr(self.model.config, "classifier_pooling", "cls") == "mean"
+        return getattr(self._model.config, "classifier_pooling", "cls") == "mean"
 
     def _pool(self, _module: nn.Module, _inputs: object, hidden: Tensor) -> Tensor:
-        """Of hidden states [1, tokens, size] what the head takes, [texts, 1, size].
+        """Reduce hidden states [1, tokens, size] to those that the head reads, [texts, 1, size].
 
         The head then sees texts of one token. The mean over one token is that token, so that a head
-        that takes the mean over a text's tokens is right too.
+        that takes the mean over a text's tokens is correct too.
         """
-        segments: Segments = self._here.segments
+        segments: Segments = self._local.segments
         pooled = segments.means(hidden[0]) if self._takes_mean() else hidden[0, segments.starts]
         if self._few_shapes:
-            missing = shapes.filled_up(len(pooled), _STEP_OF_TEXTS) - len(pooled)
+            missing = shapes.round_up(len(pooled), _STEP_OF_TEXTS) - len(pooled)
             pooled = pad(pooled, (0, 0, 0, missing))
         return pooled[:, None]
 
 
 def _filling(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
-    """Texts that fill these up to a number of tokens that few passes differ from."""
+    """Yield texts that round the pass up to an allowed number of tokens."""
     tokens = sum(map(len, rows))
-    missing = shapes.filled_up(tokens, _STEP_OF_TOKENS) - tokens
+    missing = shapes.round_up(tokens, _STEP_OF_TOKENS) - tokens
     while missing > 0:
         filling = rows[0][:missing]
         missing -= len(filling)
@@ -174,10 +190,10 @@ def _filling(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
 
 
 def layout(model_class: str, config: Any) -> Layout:
-    """How models of this class and config are packed. Raises CannotPack."""
-    found = LAYOUTS.get(model_class)
-    if found is None:
+    """Return how models of this class and config are packed. Raises CannotPack."""
+    known = LAYOUTS.get(model_class)
+    if known is None:
         raise CannotPack(f"{model_class} is not among the architectures that can be packed")
     if getattr(config, "is_decoder", False):
         raise CannotPack(f"this {model_class} is a decoder")
-    return found
+    return known

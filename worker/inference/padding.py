@@ -1,8 +1,11 @@
-"""The plain forward pass: texts padded to a rectangle, the rest masked.
+"""The padded forward pass: texts padded to a rectangle, with the padding masked.
 
-It knows every architecture, and is the measure of the other passes. Some architectures give a text
-another result beside longer ones, be it masked or not; `Unpadded` runs those. Built at start; then the
-infer thread alone calls it. Must not import transformers: it is given a model.
+It runs every architecture, and is the reference for the other passes. In some architectures a
+text's result depends on longer texts beside it, masked or not; `Unpadded` runs those.
+
+Owns: how texts become rectangles.
+Thread: infer; built on the load thread.
+Must not import: transformers; it is given a model.
 """
 
 from __future__ import annotations
@@ -17,29 +20,31 @@ import torch
 from torch import Tensor
 
 from worker.inference import shapes
-from worker.inference.frames import Frame
+from worker.inference.extra_inputs import ExtraInput
+from worker.inference.placement import device_and_dtype
 
 Rows = Sequence[Sequence[int]]
 Side = Literal["right", "left"]
 
-# Widths are filled up to multiples of this, where shapes cost memory.
+# If shapes cost memory, widths are rounded up to multiples of this.
 _STEP = 8
 
 
 class PaddedForward:
-    """A rectangle of texts through the model.
+    """Runs a rectangle of texts through the model.
 
-    It is filled up to one of few shapes where they cost memory: by wider padding, and by copies of the
-    last text whose logits are dropped. So it may be a quarter larger than the rectangle around its texts.
+    If shapes cost memory, the rectangle is enlarged to one of few shapes: by wider padding, and by
+    copies of the last text whose logits are dropped. So it may be a quarter larger than the
+    rectangle around its texts.
 
     Args:
-        model: of transformers, for sequence classification; in evaluation mode, on its device.
-        pad_id: id that fills a rectangle; masked, so that it changes no result. None for a model that
-            has none: one is chosen for each pass, for decoders take a text's last token that is
-            another.
-        frames: what the model takes beside ids and mask, by name.
-        side: where the padding goes.
-        longest: tokens that the model has positions for; None where it counts none.
+        model: a transformers model for sequence classification, in evaluation mode, on its device.
+        pad_id: id that fills a rectangle; masked, so that it changes no result. None if the model
+            has none: one is chosen for each pass, because decoders read the last token of a text
+            that is not the padding id.
+        extra_inputs: the model's inputs other than ids and mask, by name.
+        side: side of the padding.
+        longest: tokens of the longest text that the model takes; None if there is no limit.
     """
 
     name = "padded"
@@ -51,93 +56,97 @@ class PaddedForward:
         model: Any,
         pad_id: int | None,
         *,
-        frames: Mapping[str, Frame] | None = None,
+        extra_inputs: Mapping[str, ExtraInput] | None = None,
         side: Side = "right",
         longest: int | None = None,
     ) -> None:
-        self.model = model
-        self._pad_id, self._frames, self._side = pad_id, frames or {}, side
-        self._longest = longest
+        self.device, self.dtype = device_and_dtype(model)
+        self.longest = longest
+        self._model = model
+        self._pad_id, self._extra_inputs, self._side = pad_id, extra_inputs or {}, side
         self._device = next(model.parameters()).device
         self._masks = "attention_mask" in inspect.signature(model.forward).parameters
         self._few_shapes = shapes.cost_memory(model)
 
     def __call__(self, rows: Rows) -> Tensor:
-        """Logits [texts, labels] of the ids of each text."""
+        """Return the logits [texts, labels] of each text's ids."""
         width = max(map(len, rows))
         if self._few_shapes:
-            filled = shapes.filled_up(width, _STEP)
-            width = max(width, min(filled, self._longest or filled))
+            rounded = shapes.round_up(width, _STEP)
+            width = max(width, min(rounded, self.longest or rounded))
         return self.rectangle(rows, width)
 
     def rectangle(self, rows: Rows, width: int) -> Tensor:
-        """The same, all texts padded to so many tokens."""
+        """Return the logits [texts, labels] with all texts padded to `width` tokens."""
         texts = len(rows)
         if self._few_shapes:
-            rows = [*rows, *[rows[-1]] * (shapes.filled_up(len(rows)) - len(rows))]
+            rows = [*rows, *[rows[-1]] * (shapes.round_up(len(rows)) - len(rows))]
         ids, mask = padded(rows, self._padding_for(rows), width, self._side)
         inputs = {"attention_mask": mask} if self._masks else {}
-        for name, frame in self._frames.items():
-            values = [frame.along(len(row)) for row in rows]
-            inputs[name], _ = padded(values, frame.within, width, self._side)
+        for name, extra in self._extra_inputs.items():
+            values = [extra.along(len(row)) for row in rows]
+            inputs[name], _ = padded(values, extra.within, width, self._side)
         moved = {name: tensor.to(self._device) for name, tensor in inputs.items()}
-        logits: Tensor = self.model(input_ids=ids.to(self._device), **moved).logits
+        logits: Tensor = self._model(input_ids=ids.to(self._device), **moved).logits
         return logits[:texts]
 
     def _padding_for(self, rows: Rows) -> int:
-        """The padding id; where the model has none, one that no text here ends in."""
+        """Return the padding id; if the model has none, an id that ends none of these texts."""
         if self._pad_id is not None:
             return self._pad_id
-        config = self.model.config
+        config = self._model.config
         text_config = config.get_text_config()
         size = getattr(text_config, "vocab_size", sys.maxsize)
-        free = set(range(min(size, len(rows) + 1))) - {row[-1] for row in rows}
-        if not free:
-            raise ValueError("the texts end in every token that there is: none is left to pad with")
-        config.pad_token_id = text_config.pad_token_id = min(free)
-        return min(free)
+        unused = set(range(min(size, len(rows) + 1))) - {row[-1] for row in rows}
+        if not unused:
+            raise ValueError(
+                "every token of the vocabulary ends a text: no token is left to pad with"
+            )
+        config.pad_token_id = text_config.pad_token_id = min(unused)
+        return min(unused)
 
 
 class Unpadded:
-    """Texts without padding, for a model whose texts are not themselves beside longer ones.
+    """Runs texts without padding, for a model in which padding changes results.
 
     Args:
         plain: runs texts of equal length.
-        name: as it is told.
-        at_once: most texts that share a pass; None for all of equal length.
+        name: name of this variant.
+        at_once: most texts in a pass; None for all of equal length.
     """
 
     pads = False
     parallel = False
 
     def __init__(self, plain: PaddedForward, name: str, at_once: int | None = None) -> None:
-        self.model, self.name = plain.model, name
+        self.name = name
+        self.device, self.dtype, self.longest = plain.device, plain.dtype, plain.longest
         self._plain, self._at_once = plain, at_once
 
     def __call__(self, rows: Rows) -> Tensor:
-        """Logits [texts, labels] of the ids of each text."""
+        """Return the logits [texts, labels] of each text's ids."""
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        passes = [self._plain.rectangle(some, len(some[0])) for some in self._passes(rows, order)]
-        found = torch.cat(passes)
-        return found[torch.tensor(order, device=found.device).argsort()]
+        passes = [self._plain.rectangle(part, len(part[0])) for part in self._passes(rows, order)]
+        logits = torch.cat(passes)
+        return logits[torch.tensor(order, device=logits.device).argsort()]
 
     def _passes(self, rows: Rows, order: Sequence[int]) -> Iterator[Rows]:
-        for _, equal in groupby((rows[row] for row in order), key=len):
-            some = list(equal)
-            size = self._at_once or len(some)
-            yield from (some[start : start + size] for start in range(0, len(some), size))
+        for _, group in groupby((rows[row] for row in order), key=len):
+            equal = list(group)
+            size = self._at_once or len(equal)
+            yield from (equal[start : start + size] for start in range(0, len(equal), size))
 
 
 def padded(
     rows: Rows, pad_id: Any, width: int | None = None, side: Side = "right"
 ) -> tuple[Tensor, Tensor]:
-    """Ids and mask, int64 of shape [texts, width]; the mask is 0 where padding is.
+    """Return ids and mask, int64 [texts, width]; the mask is 0 at padding.
 
     Args:
         rows: the ids of each text.
-        pad_id: what fills them up.
-        width: at least that of the longest text; None for that.
-        side: where the padding goes.
+        pad_id: the padding value.
+        width: at least the length of the longest text, which is the default.
+        side: side of the padding.
     """
     width = width or max(map(len, rows))
     fill = [[pad_id] * (width - len(row)) for row in rows]

@@ -1,6 +1,8 @@
-"""How far a forward pass is from each text alone in a plain one, on texts such as a worker meets.
+"""Measures how far a forward pass differs from the reference: each text alone in a padded pass.
 
-Owns the texts and the tolerance. Runs at start. Must not import transformers.
+Owns: the texts of the check, and the tolerances.
+Thread: load, before a record is read.
+Must not import: transformers.
 """
 
 from __future__ import annotations
@@ -14,23 +16,23 @@ from torch import Tensor
 
 from worker.clock import Clock
 from worker.core.records import Activation
+from worker.inference.classifier import Forward, scores
 from worker.inference.tokeniser import TransformersTokeniser
-from worker.inference.torch_engine import Forward, scores
 
 Rows = Sequence[Sequence[int]]
 
-# The largest difference of a probability that counts as none: rounding in another order, for
-# float32; for bfloat16, with its 8 bits of precision, what never turned a clear label.
+# The largest accepted difference of a probability: for float32, rounding in another order; for
+# bfloat16, with its 8 bits of precision, a difference that never changed a clear label.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.03}
-# The same for texts that share a pass of one type: no more than rounding in another order.
-MATES_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.03}
-# Tokens of the longest text: past ModernBERT's window of 64 to either side, and no dearer than it
-# must be, for a start waits for it.
+# The same for texts that share a pass of one number type: rounding in another order, no more.
+SHARED_PASS_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.03}
+# Tokens of the longest text: beyond ModernBERT's window of 64 to either side, and as short as
+# that allows, because the start of a worker waits for the check.
 LONGEST = 160
 
 _GROUP = 8  # texts of a padded pass
-# Seconds that a start gives to texts one at a time, and how many there are however long they take.
-_PATIENCE, _FEWEST = 3.0, 3
+# Seconds that the check may spend on single texts, and how many it labels in any case.
+_TIME_LIMIT, _FEWEST = 3.0, 3
 
 TEXTS = (
     "ok",
@@ -61,72 +63,78 @@ TEXTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """Probabilities [texts, labels] of texts that were each alone in a pass, longest text first."""
+class Reference:
+    """Probabilities [texts, labels] of texts that each had a pass alone, longest text first."""
 
     rows: Rows
     probabilities: Tensor
     activation: Activation
 
 
-def check_rows(tokenizer: Any, takes: int | None, turning_point: int = 0) -> Rows:
-    """Ids of the texts to check with, a long one among them, longest first.
+def check_rows(tokenizer: Any, longest_input: int | None, turning_point: int = 0) -> Rows:
+    """Return the ids of the texts to check with, a long one among them, longest first.
 
     Args:
         tokenizer: the model's.
-        takes: tokens of the longest text that the model takes; None where nothing limits it.
-        turning_point: tokens from which on the model works in another way; the long text has them.
+        longest_input: tokens of the longest text that the model takes; None if there is no limit.
+        turning_point: number of tokens from which the model attends in another way; the long text
+            has that many.
     """
     longest = max(LONGEST, turning_point)
-    tokeniser = TransformersTokeniser(tokenizer, max_tokens=min(takes or longest, longest))
-    all_of_them = " ".join(TEXTS)
-    repeated = 1 + longest // LONGEST
-    (rows,) = tokeniser.tokenise([*TEXTS, " ".join([all_of_them] * repeated)])
-    return rows.ids
+    max_tokens = min(longest_input or longest, longest)
+    tokeniser = TransformersTokeniser(tokenizer, max_tokens=max_tokens)
+    joined = " ".join(TEXTS)
+    repeats = 1 + longest // LONGEST
+    (model_input,) = tokeniser.tokenise([*TEXTS, " ".join([joined] * repeats)])
+    return model_input.ids
 
 
-def few(rows: Rows) -> Rows:
-    """Enough of them to tell whether texts change each other, if not how far rounding goes."""
+def subset_of(rows: Rows) -> Rows:
+    """Return enough rows to detect texts that change each other's results.
+
+    They are too few to measure the largest rounding difference.
+    """
     return [*rows[:-1:3], rows[-1]]
 
 
-def answers(alone: Forward, rows: Rows, activation: Activation, clock: Clock) -> Answers:
-    """Label each text alone, or some of them where the model is slow.
+def reference_of(alone: Forward, rows: Rows, activation: Activation, clock: Clock) -> Reference:
+    """Label each text alone, or some of the texts if the model is slow.
 
     Args:
         alone: runs the model.
         rows: ids of the texts, longest first.
-        activation: makes probabilities of its outputs.
-        clock: ends it after some seconds, but not before a long text, a short one and a middling one.
+        activation: turns the outputs into probabilities.
+        clock: ends it after some seconds, but not before a long, a short and a middling text.
     """
-    telling = [rows[0], rows[-1], rows[len(rows) // 2]]
-    until = clock.monotonic() + _PATIENCE
-    found: list[tuple[Sequence[int], Tensor]] = []
-    for row in [*telling, *(row for row in rows if row not in telling)]:
-        if len(found) >= _FEWEST and clock.monotonic() > until:
+    first = [rows[0], rows[-1], rows[len(rows) // 2]]
+    until = clock.monotonic() + _TIME_LIMIT
+    labelled: list[tuple[Sequence[int], Tensor]] = []
+    for row in [*first, *(row for row in rows if row not in first)]:
+        if len(labelled) >= _FEWEST and clock.monotonic() > until:
             break
-        found.append((row, scores(alone, [row], activation)))
-    found.sort(key=lambda pair: len(pair[0]), reverse=True)
-    return Answers([row for row, _ in found], torch.cat([score for _, score in found]), activation)
+        labelled.append((row, scores(alone, [row], activation)))
+    labelled.sort(key=lambda pair: len(pair[0]), reverse=True)
+    probabilities = torch.cat([score for _, score in labelled])
+    return Reference([row for row, _ in labelled], probabilities, activation)
 
 
-def difference(forward: Forward, answers: Answers) -> float:
-    """The largest difference of a probability; not a number where the model gives none."""
-    worst = torch.zeros(())
-    for places in _passes(forward, answers.rows):
-        found = scores(forward, [answers.rows[place] for place in places], answers.activation)
-        worst = torch.maximum(worst, (found - answers.probabilities[places]).abs().max())
-    return float(worst)
+def difference(forward: Forward, reference: Reference) -> float:
+    """Return the largest difference of a probability; NaN if the model returns NaN."""
+    largest = torch.zeros(())
+    for indices in _passes(forward, reference.rows):
+        table = scores(forward, [reference.rows[i] for i in indices], reference.activation)
+        largest = torch.maximum(largest, (table - reference.probabilities[indices]).abs().max())
+    return float(largest)
 
 
 def _passes(forward: Forward, rows: Rows) -> Iterator[list[int]]:
-    """Texts of various lengths that share a pass; a short and a middling one are beside the longest.
+    """Yield groups of texts that share a pass; the longest text has a short and a middling one.
 
-    A rectangle around all of them would be dear, and a start waits for it.
+    One rectangle around all texts would be slow, and the start of a worker waits for the check.
     """
-    places = list(range(len(rows)))
+    indices = list(range(len(rows)))
     if not forward.pads:
-        yield places
+        yield indices
         return
-    yield [places[0], places[len(places) // 2], places[-1]]
-    yield from (places[start : start + _GROUP] for start in range(1, len(places), _GROUP))
+    yield [indices[0], indices[len(indices) // 2], indices[-1]]
+    yield from (indices[start : start + _GROUP] for start in range(1, len(indices), _GROUP))

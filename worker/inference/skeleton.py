@@ -1,8 +1,11 @@
-"""A model as config.json describes it, without weights: is it the one that the files hold?
+"""Builds the model of a config.json without weights, to check that its files can hold it.
 
-A config may describe ten million layers, or an embedding of a terabyte. Its modules are made on
-torch's meta device, where a weight has a shape and takes no memory, and are counted as they are
-made. Runs at start, on one thread. Must not import transformers: it is given a class.
+A config may describe ten million layers, or an embedding of a terabyte. Its modules are built on
+torch's meta device, where a weight has a shape and takes no memory, and are counted meanwhile.
+
+Owns: the limits on a model's tensors and weights.
+Thread: load, before a record is read.
+Must not import: transformers; it is given a class.
 """
 
 from __future__ import annotations
@@ -21,19 +24,19 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from worker.errors import ModelUnavailable
 from worker.inference.checkpoint import Checkpoint
 
-# Some architectures keep as one in their files what the model has in parts, or the reverse; most
-# differ by the head alone.
+# Factors and margins. The files of some architectures store in one tensor what the model has in
+# several, or the reverse; most differ only by the head.
 _TENSORS, _MORE_TENSORS = 4, 1_000
-_WEIGHTS_A_BYTE, _MORE_WEIGHTS = 2, 10_000_000  # nothing is kept in less than 4 bits
+_WEIGHTS_A_BYTE, _MORE_WEIGHTS = 2, 10_000_000  # a stored weight has at least 4 bits
 
 
 def skeleton(model_class: Any, config: Any, checkpoint: Checkpoint) -> nn.Module | None:
-    """The model without its weights, or None if this architecture can't be made so.
+    """Return the model without its weights, or None if this architecture can't be built that way.
 
     Args:
-        model_class: of transformers, for sequence classification.
-        config: what to make it of; left as it is.
-        checkpoint: whose files hold the weights.
+        model_class: class of transformers for sequence classification.
+        config: describes the model; not changed.
+        checkpoint: has the files of the weights.
 
     Raises:
         ModelUnavailable: the config describes far more than the files hold.
@@ -43,13 +46,13 @@ def skeleton(model_class: Any, config: Any, checkpoint: Checkpoint) -> nn.Module
             model: nn.Module = model_class(copy.deepcopy(config))
         except ModelUnavailable:
             raise
-        except Exception:  # noqa: BLE001 - whatever it is, loading meets it too, and says it
+        except Exception:  # noqa: BLE001 - loading will meet the same error, and report it
             return None
     return model
 
 
 def rows_of(model: nn.Module | None) -> int | None:
-    """Return how many rows its embedding has, one for each token id, or None without a plain one."""
+    """Return the number of rows of its embedding, or None if it has no plain embedding."""
     try:
         table: Any = model.get_input_embeddings() if model is not None else None  # type: ignore[operator]
     except (AttributeError, NotImplementedError):
@@ -59,7 +62,7 @@ def rows_of(model: nn.Module | None) -> int | None:
 
 @contextmanager
 def _at_most(checkpoint: Checkpoint) -> Iterator[None]:
-    """Stop the making of a model with more tensors, or more weights, than the files can hold."""
+    """Abort the building of a model with more tensors or weights than the files can hold."""
     tensors, size = _held(checkpoint.weights)
     most_tensors = _TENSORS * tensors + _MORE_TENSORS
     most_weights = _WEIGHTS_A_BYTE * size + _MORE_WEIGHTS
@@ -70,11 +73,12 @@ def _at_most(checkpoint: Checkpoint) -> Iterator[None]:
         made += 1
         weights += parameter.numel() if parameter is not None else 0
         if made > most_tensors or weights > most_weights:
-            what = f"{made:,} tensors" if made > most_tensors else f"{weights:,} weights"
+            count_of = f"{made:,} tensors" if made > most_tensors else f"{weights:,} weights"
             raise ModelUnavailable(
-                f"{checkpoint.name} can't be used: its config.json describes a model of {what} or "
-                f"more, its files hold {tensors:,} tensors in {size:,} bytes; the largest number "
-                f"in config.json is {_largest(checkpoint.config)}: fetch it again, or mend that"
+                f"{checkpoint.name} can't be used: its config.json describes a model of {count_of} "
+                f"or more, its files hold {tensors:,} tensors in {size:,} bytes; the largest number "
+                f"in config.json is {_largest(checkpoint.config)}: download it again, or correct "
+                "that number"
             )
 
     hook = register_module_parameter_registration_hook(count)
@@ -85,7 +89,7 @@ def _at_most(checkpoint: Checkpoint) -> Iterator[None]:
 
 
 def _held(files: Sequence[Path]) -> tuple[int, int]:
-    """Tensors and bytes of the files."""
+    """Return the number of tensors in the files, and of bytes."""
     tensors = 0
     for file in files:
         with safe_open(file, "pt") as content:
@@ -96,4 +100,4 @@ def _held(files: Sequence[Path]) -> tuple[int, int]:
 def _largest(config: Mapping[str, Any]) -> str:
     numbers = {key: n for key, n in config.items() if isinstance(n, int)}
     key = max(numbers, key=numbers.__getitem__, default="")
-    return f"{key} = {numbers[key]}" if key else "none of its own"
+    return f"{key} = {numbers[key]}" if key else "in a nested object"

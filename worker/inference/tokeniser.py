@@ -1,7 +1,8 @@
-"""Texts to token ids, sorted by length, so that those of one forward pass are of similar length.
+"""Turns texts into token ids, sorted by length, so that texts of similar length share a pass.
 
-Owns the tokenizer, whose padding and truncation settings are state inside the Rust object: only
-the tokenise thread may call it. Must not import torch.
+Owns: the tokenizer, whose padding and truncation settings are state inside the Rust object.
+Thread: tokenise, its only caller.
+Must not import: torch.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from worker.errors import ModelUnavailable, RecordRejected, SettingsError
 Ids = tuple[int, ...]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Not `\s`: BERT drops \x1c..\x1f without ending a word, and takes them for no space.
+# Not `\s`: BERT drops \x1c..\x1f without ending a word, and does not treat them as spaces.
 _SPACE = re.compile("[ \t\r\n]")
-# Characters of a text to look at first, for each token that the model takes.
+# Characters of a text to tokenise first, for each token that the model takes.
 _CHARACTERS_A_TOKEN = 8
-# For tokenizers that merge the letters of a word in Python: at most so many letters of a word, which
-# takes the square of them in time (8,000 take 1.6 s), and about so many words in their memory, which
-# they never empty by themselves.
+# Limits for tokenizers that merge the letters of a word in Python: letters of a word, because the
+# time grows with their square (8,000 take 1.6 s), and words in the tokenizer's cache, which it
+# never empties.
 _LETTERS, _WORDS = 500, 50_000
 _LONG_WORD = re.compile(rf"(\S{{{_LETTERS}}})\S+")
-# Tokens of the vocabulary to try for one that comes out of a text.
+# Tokens of the vocabulary to try, to find one that a text produces.
 _PROBES = 200
-# Tokens at the end of a head that may come out otherwise in the whole text.
+# Tokens at the end of a text's head that may differ in the whole text.
 _MARGIN = 16
 
 
@@ -38,11 +39,11 @@ class TransformersTokeniser:
 
     Args:
         tokenizer: a tokenizer of transformers, fast or slow.
-        max_tokens: longest text the model takes, special tokens included.
-        ids_below: what every id must be below; None where the tokenizer gives no other.
+        max_tokens: longest text that the model takes, special tokens included.
+        ids_below: bound that every id must stay below; None if the tokenizer returns no others.
 
     Raises:
-        SettingsError: no text would fit at all.
+        SettingsError: `max_tokens` leaves no token for a text.
         ModelUnavailable: the tokenizer does more than put special tokens around a text.
     """
 
@@ -52,21 +53,22 @@ class TransformersTokeniser:
         self._room = max_tokens - len(self._before) - len(self._after)
         if self._room < 1:
             raise SettingsError(
-                f"model.max_tokens ({max_tokens}) leaves no token for the text beside the model's "
+                f"model.max_tokens ({max_tokens}) leaves no token for the text: the model adds "
                 f"{len(self._before) + len(self._after)} special tokens"
             )
         self._keeps_end = tokenizer.truncation_side == "left"
         self._window = sys.maxsize if self._keeps_end else max_tokens * _CHARACTERS_A_TOKEN
-        self._stand_in = _stand_in(tokenizer)
+        self._placeholder = _placeholder(tokenizer)
         self._merges_slowly = callable(getattr(tokenizer, "bpe", None)) and not tokenizer.is_fast
 
     def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
-        """Every text's ids, longest texts first; whoever runs them cuts them into passes.
+        """Return every text's ids in one ModelInput, longest texts first.
 
         A text of more than `max_tokens` is cut to that many, special tokens included, and flagged.
+        The caller cuts the ModelInput into passes.
 
         Raises:
-            RecordRejected: a text has a token that the model does not know.
+            RecordRejected: a text has a token that the model has no embedding for.
         """
         if not texts:
             return []
@@ -88,18 +90,18 @@ class TransformersTokeniser:
         ]
 
     def _with_short_words(self, texts: Sequence[str]) -> list[str]:
-        """The texts with the beginning of each word of more than `_LETTERS`."""
-        remembered = getattr(self._tokenizer, "cache", {})
-        if len(remembered) > _WORDS:
-            remembered.clear()
+        """Return the texts with each word cut to `_LETTERS`."""
+        cache = getattr(self._tokenizer, "cache", {})
+        if len(cache) > _WORDS:
+            cache.clear()
         return [_LONG_WORD.sub(r"\1", text) for text in texts]
 
     def _contents(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, special tokens not included; where there are too many, not all of them.
+        """Return the ids of each text without special tokens; of a long text, enough of them.
 
-        A megabyte costs the better part of a second, and the model looks at its first kilobytes. So
-        the head of a text comes first, up to the end of a word; where it turns out to be too short
-        (a word may be one token, and a control character none), a head four times as long.
+        A megabyte takes the better part of a second, and the model reads its first kilobytes. So
+        only the head of a text is tokenised, up to the end of a word. If that gives too few tokens
+        (a word may be one token, and a control character none), a head four times as long is tried.
         """
         ends = [_end_of_word(text, self._window) for text in texts]
         contents = self._encode([text[:end] for text, end in zip(texts, ends, strict=True)])
@@ -115,32 +117,32 @@ class TransformersTokeniser:
 
     def _framed(self, content: list[int]) -> Ids:
         kept = content[-self._room :] if self._keeps_end else content[: self._room]
-        return (*self._before, *kept, *self._after) or self._stand_in
+        return (*self._before, *kept, *self._after) or self._placeholder
 
 
 def well_formed(text: str) -> str:
-    r"""The text with U+FFFD for each lone surrogate.
+    r"""Replace each lone surrogate by U+FFFD.
 
-    JSON may carry half of a surrogate pair (`"\ud800"`); Python keeps it in a str, but it has no
-    UTF-8, in which the Rust tokenizers take their texts.
+    JSON may hold half of a surrogate pair (`"\ud800"`). Python keeps it in a str, but it can't be
+    encoded as UTF-8, which the Rust tokenizers expect.
     """
     return _SURROGATE.sub("\ufffd", text)
 
 
 def _end_of_word(text: str, start: int) -> int:
-    """Where the first white space at or after `start` lies; the text's end if there is none."""
-    found = _SPACE.search(text, start) if start < len(text) else None
-    return found.start() if found else len(text)
+    """Return the index of the first white space at or after `start`, or the end of the text."""
+    space = _SPACE.search(text, start) if start < len(text) else None
+    return space.start() if space else len(text)
 
 
 def _refuse_unknown(rows: Sequence[Ids], ids_below: int) -> None:
-    """Here, and not in the model: on a GPU an id without a row ends all computing of the process."""
+    """Reject ids without an embedding before the model runs: on a GPU one breaks the process."""
     for row in rows:
         if (largest := max(row)) >= ids_below:
             raise RecordRejected(
                 DeadLetterReason.TOKENISER_FAILED,
-                f"the text has the token of id {largest}, the model has ids below {ids_below}: "
-                "save it after model.resize_token_embeddings(len(tokenizer))",
+                f"the text has a token of id {largest}, but the model has ids below {ids_below}: "
+                "save the model after model.resize_token_embeddings(len(tokenizer))",
             )
 
 
@@ -148,7 +150,7 @@ def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
     encoded = tokenizer(
         texts,
         add_special_tokens=special,
-        padding=False,  # said on every call: a tokenizer file may bring its own padding ...
+        padding=False,  # stated on every call: a tokenizer file may set its own padding ...
         truncation=False,  # ... and truncation
         return_attention_mask=False,
         return_token_type_ids=False,
@@ -159,8 +161,8 @@ def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
 
 
 def special_tokens(tokenizer: Any) -> tuple[Ids, Ids]:
-    """The ids that the tokenizer puts before and after a text."""
-    text = _text_of_tokens(tokenizer)
+    """Return the ids that the tokenizer puts before and after a text."""
+    text = _text_with_tokens(tokenizer)
     (bare,), (whole,) = (_ids(tokenizer, [text], special=special) for special in (False, True))
     for start in range(len(whole) - len(bare) + 1):
         end = start + len(bare)
@@ -172,11 +174,11 @@ def special_tokens(tokenizer: Any) -> tuple[Ids, Ids]:
     )
 
 
-def _text_of_tokens(tokenizer: Any) -> str:
-    """A text of which the tokenizer makes a token; it may know no letter a, nor an unknown token.
+def _text_with_tokens(tokenizer: Any) -> str:
+    """Return a text that gives a token; a tokenizer may know neither "a" nor an unknown token.
 
     Raises:
-        ModelUnavailable: it makes none of its own vocabulary.
+        ModelUnavailable: no entry of the vocabulary gives a token.
     """
     if _ids(tokenizer, ["a"], special=False)[0]:
         return "a"
@@ -187,12 +189,12 @@ def _text_of_tokens(tokenizer: Any) -> str:
         if ids and not special & set(ids):
             return text
     raise ModelUnavailable(
-        "the model's tokenizer makes no token of any text: fetch or save its files again"
+        "the model's tokenizer returns no token for any text: download or save its files again"
     )
 
 
-def _stand_in(tokenizer: Any) -> Ids:
-    """What stands for a text of no token at all: models without special tokens take no empty row."""
+def _placeholder(tokenizer: Any) -> Ids:
+    """Return ids for a text without tokens, because a model can't take an empty row."""
     names = ("bos_token_id", "eos_token_id", "unk_token_id", "pad_token_id")
-    found = (getattr(tokenizer, name) for name in names)
-    return (next((i for i in found if i is not None), 0),)
+    ids = (getattr(tokenizer, name) for name in names)
+    return (next((i for i in ids if i is not None), 0),)

@@ -1,7 +1,11 @@
-"""The texts of a warm-up, ever longer ones, and its passes of several sizes, to find the best.
+"""Warms up with ever longer texts, and measures the best size of a forward pass.
 
-A small pass wastes the start of each kernel, a large one falls out of the processor's caches; where
-the best lies, the machine knows alone. Both end after some seconds. Imports no torch.
+A small pass wastes the start of each kernel, and a large one does not fit the processor's caches.
+The best size depends on the machine. Both measurements end after some seconds.
+
+Owns: the texts of the warm-up, and the sizes that are tried.
+Thread: load, before a record is read.
+Must not import: torch, transformers.
 """
 
 from __future__ import annotations
@@ -18,26 +22,27 @@ from worker.errors import OutOfMemory
 from worker.logs import get_logger
 
 SIZES = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (1024, 2048, 4096, 8192, 16384)}
-# Seconds; what a start pays for it, at most. A size whose pass would end later is passed over.
-_PATIENCE = 2.0
-# A text of so many tokens is warmed up with at any cost; longer ones may take so many seconds. A CPU
-# takes hours for a context of 131,072 tokens.
-_AT_ONCE, _LONGER_TEXTS = 512, 20.0
-# A machine that is busy now and then slows one pass down, seldom every one of a size.
+# Seconds that a start may spend on it. A size whose pass would end later is skipped.
+_TIME_LIMIT = 2.0
+# Tokens of a text that is always part of the warm-up, and seconds for longer ones. A CPU takes
+# hours for a context of 131,072 tokens.
+_ALWAYS, _LONGER_TEXTS = 512, 20.0
+# A machine that is busy for a moment slows one pass down, and rarely all tries of a size.
 _TRIES = 4
-# A smaller pass is worth this share of the speed: it answers sooner and takes less memory.
-_WORTH = 0.03
+# A size may be slower by this share than the fastest and is preferred if it is smaller: smaller
+# passes have a lower latency and need less memory.
+_SLOWER = 0.03
 
 
 @dataclass(frozen=True, slots=True)
-class Rising:
-    """A short text, then ever longer ones, the model's longest the last; each is made when it is due.
+class WarmUpTexts:
+    """Yields a short text, then ever longer ones, up to the longest that the model takes.
 
-    It ends earlier, and says so, if time is too short for the longest one.
+    Ends earlier, with a warning, if the longest texts would take too long.
 
     Args:
-        tokenise: makes the input of a text.
-        longest: tokens that the model takes.
+        tokenise: tokenises one text.
+        longest: tokens of the longest text that the model takes.
         clock: times the passes, which run between one text and the next.
     """
 
@@ -46,22 +51,22 @@ class Rising:
     clock: Clock
 
     def __iter__(self) -> Iterator[ModelInput]:
-        """The texts, tokenised."""
+        """Yield the texts, tokenised."""
         yield self.tokenise("warm up")
-        began, words = self.clock.monotonic(), min(_AT_ONCE, self.longest)
+        began, words = self.clock.monotonic(), min(_ALWAYS, self.longest)
         while True:
             start = self.clock.monotonic()
-            one = self.tokenise("warm up " * words)
-            yield one
+            text = self.tokenise("warm up " * words)
+            yield text
             now = self.clock.monotonic()
-            if max(one.tokens, words) >= self.longest:
+            if max(text.tokens, words) >= self.longest:
                 return
-            # Attention takes the square of a text's tokens.
+            # The time of attention grows with the square of a text's tokens.
             if now - began + 4 * (now - start) > _LONGER_TEXTS:
                 get_logger(__name__).warning(
-                    "the warm-up leaves out the longest texts, which take too long here: a record "
-                    "of so many tokens may count as a stall; set model.max_tokens to bound them",
-                    tokens=one.tokens,
+                    "warm-up skipped the longest texts, which are slow on this machine: a record of "
+                    "max_tokens may be reported as a stall; lower model.max_tokens to prevent that",
+                    tokens=text.tokens,
                     seconds=round(now - start, 3),
                     max_tokens=self.longest,
                 )
@@ -77,24 +82,25 @@ def best_size(
     *,
     pads: bool,
 ) -> int:
-    """The smallest of `sizes` whose tokens a second are near the best.
+    """Return the smallest of `sizes` with nearly the highest throughput, in tokens a second.
 
     Args:
-        run: one forward pass.
-        rows: ids of texts such as are to come; passes are made of them, over and over.
-        sizes: tokens of a pass, rising.
+        run: runs one forward pass.
+        rows: ids of typical texts, which are repeated to fill a pass.
+        sizes: tokens of a pass, ascending.
         clock: times the passes.
-        pads: whether a pass computes the rectangle around its texts, or their tokens alone.
+        pads: True if a pass computes the rectangle around its texts, False if only their tokens.
 
     Raises:
-        OutOfMemory: not even the smallest fits; one that does not, be it once, is not taken.
+        OutOfMemory: the smallest size does not fit the memory. Larger sizes that fail once are not
+            returned.
     """
     passes = [(size, _pass_of(size, rows, pads=pads)) for size in sizes]
     speeds = dict.fromkeys(sizes, 0.0)
     began, speed, too_large = clock.monotonic(), math.inf, math.inf
     for size, model_input in passes * _TRIES:
         start = clock.monotonic()
-        if size >= too_large or start - began + model_input.tokens / speed > _PATIENCE:
+        if size >= too_large or start - began + model_input.tokens / speed > _TIME_LIMIT:
             continue
         try:
             run(model_input)
@@ -105,23 +111,23 @@ def best_size(
         else:
             speed = model_input.tokens / max(clock.monotonic() - start, 1e-9)
             speeds[size] = max(speeds[size], speed)
-    return _near_best({size: found for size, found in speeds.items() if size < too_large})
+    return _near_best({size: speed for size, speed in speeds.items() if size < too_large})
 
 
 def _near_best(speeds: dict[int, float]) -> int:
-    enough = (1 - _WORTH) * max(speeds.values())
+    enough = (1 - _SLOWER) * max(speeds.values())
     return next(size for size, speed in speeds.items() if speed >= enough)
 
 
 def _pass_of(size: int, rows: Sequence[Sequence[int]], *, pads: bool) -> ModelInput:
-    """The first rows, over and over, as many as a pass of this size takes."""
+    """Repeat the rows until they fill a pass of this size."""
     budget, taken = ForwardBudget(size, pads=pads), list[tuple[int, ...]]()
     for row in cycle(rows):
         wider = [*taken, tuple(row)]
         if taken and budget.cost(_input(wider)) > size:
             return _input(sorted(taken, key=len, reverse=True))
         taken = wider
-    raise ValueError("there are no rows to make a pass of")
+    raise ValueError("no rows to fill a pass with")
 
 
 def _input(rows: Sequence[tuple[int, ...]]) -> ModelInput:

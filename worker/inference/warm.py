@@ -1,7 +1,7 @@
-"""Loads the model of a worker, warms it up, and says in the log which one it is.
+"""Loads a worker's model, warms it up, and logs its facts.
 
-Owns: the thread that loads.
-Thread: called on the main thread.
+Owns: the load thread.
+Thread: main, which waits for the load thread.
 Must not import: kafka_io, runtime.
 """
 
@@ -18,26 +18,27 @@ log = get_logger(__name__)
 
 
 def load_model(settings: Settings, metrics: Metrics) -> tuple[Tokeniser, Classifier]:
-    """Return a tokenizer and a model that have labelled texts already.
+    """Return a tokenizer and a model that have been warmed up.
 
     Raises:
         StreamlabelError: the model can't be loaded; the message says what to do.
     """
-    # Importing torch takes seconds; the topics have been looked at before.
+    # Importing torch takes seconds, so the topics are checked before.
     from worker.inference.loading import load  # noqa: PLC0415
 
-    log.info("loading the model", model=settings.model.name)
+    log.info("loading model", model=settings.model.name)
 
-    def ready() -> tuple[Tokeniser, Classifier]:
+    def load_and_warm_up() -> tuple[Tokeniser, Classifier]:
         tokeniser, classifier = load(settings.model, settings.batch.forward_tokens)
         classifier.warm_up()
         return tokeniser, classifier
 
-    # On a thread that ends, and OpenMP's threads with it. They belong to the thread that they
-    # compute for. Where there are more of them than cores, those of the infer thread sleep at each
-    # step's end instead of spinning (GOMP_SPINCOUNT in libgomp's manual): up to twice the time.
-    with ThreadPoolExecutor(1, "load") as loading:
-        tokeniser, classifier = loading.submit(ready).result()
+    # On a thread that ends, because OpenMP's threads belong to the thread that they compute for,
+    # and end with it. If OpenMP has more threads than cores, those of the infer thread sleep at the
+    # end of each step instead of spinning (GOMP_SPINCOUNT in libgomp's manual): up to twice the
+    # time.
+    with ThreadPoolExecutor(1, "load") as executor:
+        tokeniser, classifier = executor.submit(load_and_warm_up).result()
     card = classifier.card
     facts = {
         "model": card.name,

@@ -17,7 +17,7 @@ from worker.core.coordinates import SOURCE_HEADER, parse_source
 from worker.core.counted import counted
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.ledger import Kind, Ledger, Scope
-from worker.core.records import Headers
+from worker.core.records import Headers, Partition
 from worker.core.topics import TopicInfo
 from worker.errors import BrokerAway, Fatal, TopicMissing
 from worker.kafka_io.admin import Admin
@@ -91,7 +91,7 @@ class _Auditor:
             kind: self._admin.end_offsets(name) for kind, name in self._outcomes.items()
         }
         scopes = self._scopes(limits, self._admin.end_offsets(self._input))
-        ledger = Ledger(self._input, scopes, compacted=infos[self._input].compacted)
+        ledger = Ledger(scopes, compacted={n for n, info in infos.items() if info.compacted})
         self._read_input(ledger, scopes)
         for kind, ends in outcome_ends.items():
             self._read_outcomes(ledger, kind, ends)
@@ -122,25 +122,29 @@ class _Auditor:
             )
         return committed
 
-    def _scopes(self, limits: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, Scope]:
+    def _scopes(self, limits: Mapping[int, int], ends: Mapping[int, int]) -> dict[Partition, Scope]:
         for partition, limit in limits.items():
             if limit > ends.get(partition, 0):
                 self._notes.append(
                     f"{self._input} {partition}: offset {limit} is committed but the partition "
                     f"ends at {ends.get(partition, 0)}: the topic may have been recreated"
                 )
-        return {p: Scope(min(limits.get(p, 0), end), end) for p, end in ends.items()}
+        return {
+            Partition(self._input, p): Scope(min(limits.get(p, 0), end), end)
+            for p, end in ends.items()
+        }
 
-    def _read_input(self, ledger: Ledger, scopes: Mapping[int, Scope]) -> None:
-        ends = {partition: scope.limit for partition, scope in scopes.items()}
+    def _read_input(self, ledger: Ledger, scopes: Mapping[Partition, Scope]) -> None:
+        ends = {p.partition: scope.limit for p, scope in scopes.items()}
         total = sum(ends.values())
         for number, record in enumerate(self._reader.read(self._input, ends)):
-            ledger.record(record.partition, record.offset, record.timestamp_ms)
+            partition = Partition(self._input, record.partition)
+            ledger.record(partition, record.offset, record.timestamp_ms)
             if number % _PROGRESS_EVERY == 0:
                 self._progress(self._input, number, total)
         self._note_unread(self._input)
         starts = self._admin.start_offsets(self._input)
-        ledger.kept_from(starts)
+        ledger.set_starts({Partition(self._input, p): start for p, start in starts.items()})
         removed = sum(min(starts.get(p, 0), end) for p, end in ends.items())
         self._note_removed(self._input, removed)
 
@@ -182,17 +186,17 @@ class _Auditor:
             )
 
     def _removed(
-        self, scopes: Mapping[int, Scope], infos: Mapping[str, TopicInfo]
-    ) -> dict[tuple[Kind, int], bool]:
+        self, scopes: Mapping[Partition, Scope], infos: Mapping[str, TopicInfo]
+    ) -> dict[tuple[Kind, Partition], bool]:
         """Find input partitions whose outcomes were removed; the value is True for compaction."""
-        removed: dict[tuple[Kind, int], bool] = {}
+        removed: dict[tuple[Kind, Partition], bool] = {}
         for kind, topic in self._outcomes.items():
             starts = self._admin.start_offsets(topic)
             self._note_removed(topic, sum(starts.values()))
             for partition in scopes:
                 if infos[topic].compacted:
                     removed[kind, partition] = True
-                elif starts[partition % len(starts)] > 0:
+                elif starts[partition.partition % len(starts)] > 0:
                     removed[kind, partition] = False
         return removed
 

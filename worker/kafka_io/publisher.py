@@ -18,7 +18,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from worker.clock import Clock
 from worker.core.faults import backoff
 from worker.core.records import Encoded
-from worker.core.terms import LARGEST_RECORD
+from worker.core.topic_limits import LARGEST_RECORD
 from worker.errors import BrokerAway, StreamlabelError
 from worker.kafka_io import internals
 from worker.kafka_io.connection import connect

@@ -20,7 +20,7 @@ from kafka import errors
 
 from worker.core.records import Encoded, Partition, RecordRef
 from worker.core.replacement import ReplaceOutcome
-from worker.core.terms import Refusal
+from worker.core.topic_limits import Refusal
 from worker.errors import Fatal, Fenced, PublishRefused
 from worker.kafka_io.internals import accumulator_of
 from worker.kafka_io.translation import describe, translate

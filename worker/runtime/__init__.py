@@ -1,5 +1,32 @@
-"""Ties the rooms together: stages on threads, the worker's main loop, the HTTP endpoints.
+"""Runs the record path of one worker: stages on threads, the main loop, offsets, rebalances.
 
-Imports core, kafka_io's protocols and the ground floor; the model comes in as a value, so that
-nothing here loads torch. Never imports cli or local.
+Owns: everything between a polled record and its committed offset.
+Thread: each module names its own.
+Must not import: inference, cli, pool. The model is passed in, so that nothing here loads torch.
+
+Modules::
+
+    serve          one worker from its settings to its last commit
+    launch         topics checked, clients connected, the worker run
+    assembly       the parts, built in the order of their dependence
+    context        the groups in which parts are handed over
+    topics         the topics and the group, checked before the first poll
+    service        the main loop and the shutdown                          (main thread)
+    intake         polled records to micro-batches
+    pipeline       the three stages                     (tokenise, infer, publish threads)
+    stage          one stage: a thread between two bounded hand-offs
+    labelling      a micro-batch to its outcomes               (tokenise, infer threads)
+    forward        forward passes, split where one fails
+    completions    acknowledgements and crashes, reported to the main loop
+    commits        offsets, committed
+    rebalance      partitions assigned, revoked, lost                     (revoke thread)
+    cleanup        last steps, run even if one of them fails
+    status         gauges, health and logs, once a second
+    progress       liveness and readiness                           (read by any thread)
+    stall          which stage holds records, and its stack
+    input_delays   open transactions and slow joins of other clients
+    outcome_counts which counters an outcome raises
+    outcome_logs   throughput, dead letters, expired results
+    drift          labels and confidences compared with the first ones
+    tracing, spans a span for each micro-batch
 """

@@ -1,6 +1,8 @@
-"""When the group's offsets are committed. Poll thread (or the revoke thread in its place).
+"""Commits the group's offsets.
 
-Imports core, kafka_io's protocols and the ground floor.
+Owns: the decision when offsets are committed, and through whom.
+Thread: the poll thread, or the revoke thread while the poll thread is parked in a rebalance.
+Must not import: kafka, inference, cli.
 """
 
 from __future__ import annotations
@@ -18,127 +20,132 @@ from worker.metrics import Metrics
 
 log = get_logger(__name__)
 
-_LEAST_WAIT = 0.5  # seconds; a commit that is tried at all gets a chance to be answered
-_FIRST_WAIT = 5.0  # seconds for the group's first positions, on the poll thread
-_BARE_EVERY = 1.0  # seconds between transactions that hold no outcome, only positions
+_MIN_TIMEOUT = 0.5  # seconds; a commit that is tried at all gets a chance to be answered
+_START_TIMEOUT = 5.0  # seconds for the group's first positions, on the poll thread
+_GAP_INTERVAL = 1.0  # seconds between transactions that hold positions but no outcome
 
 
 class Commits:
-    """Commits what is acknowledged: now and then while running, and for certain at the end.
+    """Commits acknowledged offsets: periodically while running, and synchronously at the end.
 
     Args:
-        offsets: knows what may be committed.
+        offsets: knows which offsets may be committed.
+        source: commits the offsets, unless the sink does.
+        sink: commits the offsets itself if `commits_offsets` is true (exactly once).
         interval: seconds between commits.
-        on_failure: told of an error that no retry will mend.
+        on_failure: called with an error that no retry will fix.
 
     Attributes:
-        request_commit: tells the sink that somebody waits for what it has.
+        request_commit: asks the sink to complete its outstanding work soon, because someone waits.
     """
 
     def __init__(
         self,
         offsets: OffsetTracker,
+        source: RecordSource,
+        sink: RecordSink,
         interval: float,
+        *,
         metrics: Metrics,
         clock: Clock,
         on_failure: Callable[[StreamlabelError], None],
     ) -> None:
-        self._offsets, self._interval = offsets, interval
+        self._offsets, self._source, self._sink = offsets, source, sink
+        self._interval = interval
         self._metrics, self._clock, self._on_failure = metrics, clock, on_failure
-        self._source: RecordSource
-        self._sink: RecordSink
-        self.request_commit: Callable[[], None]
-        self._elsewhere = False
-        self._in_flight = False
-        self._next = self._next_bare = 0.0
-
-    def attach(self, source: RecordSource, sink: RecordSink) -> None:
-        """Commit through `source`, unless the sink commits offsets itself."""
-        self._source, self._sink, self._elsewhere = source, sink, sink.commits_offsets
+        self._sink_commits = sink.commits_offsets
         self.request_commit = sink.request_commit
+        self._in_flight = False
+        self._next_commit = self._next_gap_commit = 0.0
 
-    def if_due(self) -> None:
+    def commit_if_due(self) -> None:
         """Start a commit without waiting for it, at most one at a time."""
         now = self._clock.monotonic()
-        if self._in_flight or now < self._next:
+        if self._in_flight or now < self._next_commit:
             return
         self._offsets.reach(self._source.positions())
         offsets = self._offsets.committable()
         if not offsets:
             return
-        self._next = now + self._interval
-        if self._elsewhere:
+        self._next_commit = now + self._interval
+        if self._sink_commits:
             self._leave_to_sink(now)
             return
         self._in_flight = True
-        self._source.commit_async(offsets, self._done(self._offsets.refs(offsets), now))
+        self._source.commit_async(offsets, self._on_answer(self._offsets.refs(offsets), now))
 
     def _leave_to_sink(self, now: float) -> None:
+        """Note the sink's own commits, and give it positions that lie behind a gap.
+
+        A gap has no record, so no transaction of the sink would commit the position behind it.
+        """
         self._note_acknowledged()
         gaps = self._offsets.committable()
-        if gaps and now >= self._next_bare:
-            self._next_bare = now + _BARE_EVERY
+        if gaps and now >= self._next_gap_commit:
+            self._next_gap_commit = now + _GAP_INTERVAL
             self._sink.keep(self._offsets.refs(gaps))
 
-    def first(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        """Commit where the group begins in these partitions, before anything is read of them.
+    def commit_start(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """Commit where the group starts in these partitions, before any record of them is read.
 
         Returns:
-            What the broker holds of these positions by now; ask again for the others.
+            The start positions that the broker has stored so far; call again for the others.
 
         Raises:
-            BrokerAway: they could not be committed now: ask again.
-            AccessDenied, Fenced: for good.
+            BrokerAway: the commit failed for now; call again.
+            AccessDenied, Fenced: the commit is refused for good.
         """
-        begins = self._offsets.begun(partitions)
-        if not self._elsewhere:
-            self._source.commit(begins, _FIRST_WAIT)
-            self._offsets.mark_committed(begins)
-            return begins
-        left = {p: at for p, at in begins.items() if self._offsets.committed(p) is None}
-        if left:
-            self._sink.keep(self._offsets.refs(left))
+        starts = self._offsets.begun(partitions)
+        if not self._sink_commits:
+            self._source.commit(starts, _START_TIMEOUT)
+            self._offsets.mark_committed(starts)
+            return starts
+        uncommitted = {p: at for p, at in starts.items() if self._offsets.committed(p) is None}
+        if uncommitted:
+            self._sink.keep(self._offsets.refs(uncommitted))
             self.request_commit()
-        return {p: at for p, at in begins.items() if p not in left}
+        return {p: at for p, at in starts.items() if p not in uncommitted}
 
     def _note_acknowledged(self) -> None:
-        """The sink has committed these with its transactions, before it told of them."""
+        """Mark as committed what the sink acknowledged: its transactions held the offsets too."""
         if offsets := self._offsets.acknowledged():
             self._offsets.mark_committed(offsets)
 
-    def _done(
+    def _on_answer(
         self, offsets: Sequence[RecordRef], started: float
     ) -> Callable[[StreamlabelError | None], None]:
-        def done(error: StreamlabelError | None) -> None:
+        def answered(error: StreamlabelError | None) -> None:
             self._in_flight = False
             if error is None:
-                self._offsets.mark_kept(offsets)  # the log may have been cut back meanwhile
+                # By ref, so that an epoch that ended meanwhile is ignored: the log may have been
+                # truncated.
+                self._offsets.mark_kept(offsets)
                 self._metrics.stage.labels("commit").observe(self._clock.monotonic() - started)
             elif isinstance(error, BrokerAway):
-                log.debug("commit failed, trying again", reason=str(error))
+                log.debug("commit failed, retrying", reason=str(error))
             else:
                 self._on_failure(error)
 
-        return done
+        return answered
 
-    def until(self, deadline: float, between_tries: Callable[[], object] | None = None) -> None:
-        """Commit and wait for it.
+    def commit_by(self, deadline: float, between_tries: Callable[[], object] | None = None) -> None:
+        """Commit and wait for the answer.
 
         Args:
-            deadline: in seconds of the monotonic clock; the last try starts before it.
-            between_tries: called before another try (a rebalance may have to be sat out); None
-                leaves it at one try.
+            deadline: seconds of the monotonic clock; the last try starts before it.
+            between_tries: called before each retry, for example to let a rebalance complete; None
+                allows a single try.
         """
-        if self._elsewhere:
+        if self._sink_commits:
             self._note_acknowledged()
             return
         while offsets := self._offsets.committable():
             left = deadline - self._clock.monotonic()
             try:
-                self._source.commit(offsets, max(left, _LEAST_WAIT))
+                self._source.commit(offsets, max(left, _MIN_TIMEOUT))
                 self._offsets.mark_committed(offsets)
             except BrokerAway as error:
                 if between_tries is None or left <= 0:
-                    log.warning("could not commit, expect repeats", reason=str(error))
+                    log.warning("commit failed, expect duplicates", reason=str(error))
                     return
                 between_tries()

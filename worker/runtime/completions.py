@@ -1,13 +1,16 @@
-"""What comes back from the other threads: acknowledged batches, and deaths of stages.
+"""Takes in the results of the other threads: acknowledged batches, and crashes of stages.
 
-Any thread leaves something here; only the poll thread (or the revoke thread in its place) takes
-it out. Imports core and the ground floor.
+Owns: the queues through which other threads report to the poll thread.
+Thread: `completed`, `crashed` and `failed` are for any thread; the rest is for the poll thread, or
+    the revoke thread while the poll thread is parked in a rebalance.
+Must not import: kafka, inference, cli.
 """
 
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Protocol
 
 from schemas.dead_letter import DeadLetterReason
 from worker.clock import Clock
@@ -17,8 +20,6 @@ from worker.core.records import Completion, Encoded
 from worker.errors import Fatal, StageCrashed, StreamlabelError
 from worker.logs import get_logger
 from worker.metrics import Metrics
-from worker.runtime.dead_letter_log import DeadLetterLog
-from worker.runtime.drift import DriftWatch
 from worker.runtime.outcome_counts import count_outcomes
 from worker.runtime.progress import Progress
 
@@ -27,15 +28,21 @@ log = get_logger(__name__)
 _OUTPUT_AT_FAULT = (DeadLetterReason.RESULT_TOO_LARGE, DeadLetterReason.RESULT_REFUSED)
 
 
+class OutcomeObserver(Protocol):
+    """Sees acknowledged outcomes, in the order of their acknowledgement."""
+
+    def note(self, outcomes: Sequence[Encoded]) -> None: ...
+
+
 class Completions:
-    """Moves offsets by what the broker has acknowledged, and by nothing else.
+    """Moves offsets by the broker's acknowledgements, and by nothing else.
 
     Args:
-        drift: told of results in the order of their acknowledgement; None compares nothing.
-        breaker: told of results and of those that their topic refused.
-
-    Attributes:
-        letters: says how many records became dead letters.
+        offsets: marks the acknowledged records.
+        metrics, clock: count and time the outcomes.
+        progress: notes each round of the main loop.
+        observers: see the outcomes after they are counted.
+        breaker: counts results, and those that their topic refused; None counts none.
     """
 
     def __init__(
@@ -44,23 +51,21 @@ class Completions:
         metrics: Metrics,
         progress: Progress,
         clock: Clock,
-        drift: DriftWatch | None = None,
+        observers: Sequence[OutcomeObserver] = (),
         breaker: CircuitBreaker | None = None,
     ) -> None:
         self._offsets, self._metrics = offsets, metrics
         self._progress, self._clock = progress, clock
-        self._drift, self._breaker = drift, breaker
-        self._expiry_said = False
-        self.letters = DeadLetterLog(clock)
-        self._done: queue.SimpleQueue[Completion] = queue.SimpleQueue()
-        self._crashes: queue.SimpleQueue[StreamlabelError] = queue.SimpleQueue()
+        self._observers, self._breaker = observers, breaker
+        self._completions: queue.SimpleQueue[Completion] = queue.SimpleQueue()
+        self._failures: queue.SimpleQueue[StreamlabelError] = queue.SimpleQueue()
 
     def completed(self, completion: Completion) -> None:
-        """Any thread: a batch is acknowledged, or one of it refused."""
-        self._done.put(completion)
+        """Any thread: report an acknowledged batch, or a refused record of it."""
+        self._completions.put(completion)
 
     def crashed(self, stage: str, error: BaseException) -> None:
-        """Any thread: a stage died of this."""
+        """Any thread: report the error that ended a stage."""
         if not isinstance(error, Fatal):
             cause = error
             error = StageCrashed(f"the {stage} stage crashed: {type(cause).__name__}: {cause}")
@@ -68,35 +73,36 @@ class Completions:
         self.failed(error)
 
     def failed(self, error: StreamlabelError) -> None:
-        """Any thread: the worker must stop for this."""
-        self._crashes.put(error)
+        """Any thread: report an error for which the worker must stop."""
+        self._failures.put(error)
 
     def absorb(self, wait: float = 0.0) -> None:
-        """Take in everything that is there, waiting up to `wait` seconds for the first.
+        """Take in all reports, waiting up to `wait` seconds for the first.
 
         Raises:
-            Fatal: what a stage died of, or what the broker refused.
+            Fatal: a stage crashed, or the broker refused a record.
         """
         self._progress.went_round()
         while True:
             try:
-                completion = self._done.get(block=wait > 0, timeout=wait)
+                completion = self._completions.get(block=wait > 0, timeout=wait)
             except queue.Empty:
                 break
             self._settle(completion)
             wait = 0.0
-        if not self._crashes.empty():
-            raise self._crashes.get()
+        if not self._failures.empty():
+            raise self._failures.get()
 
-    def absorb_the_rest(self) -> None:
-        """Take in everything that is there; what it raises is only said, for we are stopping."""
+    def absorb_remaining(self) -> None:
+        """Take in all reports while the worker stops. Errors are logged and not raised."""
         while True:
             try:
                 return self.absorb()
             except StreamlabelError as error:
-                log.error("while stopping", reason=str(error))  # noqa: TRY400 - no news in a stack
+                log.error("error while stopping", reason=str(error))  # noqa: TRY400 - no stack needed
             except Exception:
-                log.exception("while stopping")  # what comes after it may be committed all the same
+                # Later completions may be good, and are committed all the same.
+                log.exception("error while stopping")
 
     def _settle(self, completion: Completion) -> None:
         if completion.error is not None:
@@ -110,29 +116,12 @@ class Completions:
         for outcome in completion.outcomes:
             self._offsets.resolve(outcome.ref, refused=_refused(outcome))
         count_outcomes(self._metrics, completion.outcomes, now_ms, self._offsets)
-        self.letters.note(completion.outcomes)
-        if self._drift is not None:
-            self._drift.note(completion.outcomes)
-        self._say_expiry(completion.outcomes)
+        for observer in self._observers:
+            observer.note(completion.outcomes)
         self._judge()
 
-    def _say_expiry(self, outcomes: Iterable[Encoded]) -> None:
-        """Once, for as long as the worker runs; the metric counts on."""
-        old = next((outcome for outcome in outcomes if outcome.expired), None)
-        if old is None or self._expiry_said:
-            return
-        self._expiry_said = True
-        topic, partition, offset, _ = old.ref
-        log.warning(
-            "an outcome is older than its topic keeps records and is deleted soon: set the topic's "
-            'retention.ms, or output.timestamp = "labelled"',
-            topic=old.topic,
-            record=f"{topic}[{partition}] offset {offset}",
-            metric="streamlabel_outcomes_expired",
-        )
-
     def _judge(self) -> None:
-        """Stop before a topic that refuses everything has drained the input into dead letters.
+        """Stop before a topic that refuses every result turns the input into dead letters.
 
         Raises:
             CircuitOpen: too many results in a row, or too large a share, were refused.
@@ -143,7 +132,7 @@ class Completions:
 
 
 def _refused(outcome: Encoded) -> bool | None:
-    """Whether its topic refused a result; None where there was none."""
+    """Return True if its topic refused the result, or None if the record had no result."""
     if outcome.reason is not None and outcome.reason not in _OUTPUT_AT_FAULT:
         return None
     return outcome.reason is not None

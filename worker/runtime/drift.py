@@ -1,7 +1,8 @@
-"""Tells by two gauges whether labels and confidences have shifted since the worker started.
+"""Measures whether labels and confidences have shifted since the worker started.
 
-The poll thread notes what the broker has acknowledged, a micro-batch at a time. Imports core and
-the ground floor.
+Owns: the reference and the newest window of both, which two gauges compare.
+Thread: the poll thread, or the revoke thread while the poll thread is parked in a rebalance.
+Must not import: kafka, inference, cli.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from worker.settings import DriftSettings
 class DriftWatch:
     """Compares the newest results with the first ones.
 
-    The cells of the confidences are the buckets of `streamlabel_confidence`: what moves the index
-    can be looked at. There are as many labels as the model has, so both counts are bounded.
+    The cells of the confidences are the buckets of `streamlabel_confidence`, so the histogram shows
+    what moved the index. The model bounds the number of labels, so both counts are bounded.
     """
 
     def __init__(self, settings: DriftSettings, metrics: Metrics) -> None:
@@ -27,7 +28,7 @@ class DriftWatch:
         self._confidence = Drift[int](settings.reference_records, settings.window_records)
 
     def note(self, outcomes: Sequence[Encoded]) -> None:
-        """Take acknowledged outcomes in; a dead letter has no label."""
+        """Take in acknowledged outcomes. Dead letters have no label and are ignored."""
         results = [outcome for outcome in outcomes if outcome.reason is None]
         self._labels.note(outcome.label for outcome in results)
         self._confidence.note(cell_of(outcome.score, CONFIDENCE_BUCKETS) for outcome in results)

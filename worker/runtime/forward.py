@@ -1,8 +1,11 @@
-"""The tokenizer and the model on texts, one of which may fail: it alone, and not its mates.
+"""Runs the tokenizer and the model on texts, so that a text that fails fails alone.
 
-The model's forward passes are as large as memory allows, and smaller ones where one fails. The
-tokenise thread calls `tokenise`, the infer thread runs `ForwardPasses`, and a command both. Imports
-core; no kafka, no torch.
+Owns: the retries that isolate a failing text, and the memory budget of forward passes.
+Thread: `tokenise` runs on the tokenise thread, `ForwardPasses` on the infer thread; a command runs
+    both on its own.
+Must not import: kafka, torch.
+
+Forward passes are as large as memory allows, and are split where one fails.
 """
 
 from __future__ import annotations
@@ -20,21 +23,21 @@ from worker.metrics import Metrics
 
 log = get_logger(__name__)
 
-Step = Callable[[], None]  # tells whoever watches that the work moves; may raise to end it
+Step = Callable[[], None]  # reports progress to health; may raise to end the work
 
 
 def tokenise(
     tokeniser: Tokeniser, texts: Sequence[str], step: Step
 ) -> tuple[list[ModelInput], dict[int, Failed]]:
-    """The texts cut into passes, and those that the tokenizer fails on, by their position.
+    """Return the texts cut into passes, and the texts that the tokenizer failed on, by position.
 
     Args:
-        tokeniser: the model's.
+        tokeniser: of the model.
         texts: at least one.
         step: called before each call of the tokenizer.
 
     Raises:
-        Exception: what is no text's fault stops the worker (`core.faults.disposition`).
+        Exception: an error that no text caused stops the worker (`core.faults.disposition`).
     """
     try:
         step()
@@ -43,23 +46,31 @@ def tokenise(
         if disposition(error, records=len(texts)) is Disposition.STOP:
             raise
 
-    def alone(position: int) -> list[ModelInput]:
+    def tokenise_alone(position: int) -> list[ModelInput]:
         step()
-        found = tokeniser.tokenise([texts[position]])
-        return [replace(one, positions=(position,) * len(one.positions)) for one in found]
+        inputs = tokeniser.tokenise([texts[position]])
+        return [replace(cut, positions=(position,) * len(cut.positions)) for cut in inputs]
 
-    # One text breaks the tokenizer: each goes alone, and the culprit stands out.
-    results = isolate(range(len(texts)), lambda some: [alone(position) for position in some])
-    failed = {place: found for place, found in enumerate(results) if isinstance(found, Failed)}
-    return [one for found in results if not isinstance(found, Failed) for one in found], failed
+    # At least one text breaks the tokenizer. Each is tried alone, to find which.
+    results = isolate(
+        range(len(texts)), lambda positions: [tokenise_alone(position) for position in positions]
+    )
+    inputs: list[ModelInput] = []
+    failed: dict[int, Failed] = {}
+    for position, result in enumerate(results):
+        if isinstance(result, Failed):
+            failed[position] = result
+        else:
+            inputs += result
+    return inputs, failed
 
 
 class ForwardPasses:
-    """Runs texts through the model within a budget, which it teaches what fits.
+    """Runs texts through the model within a memory budget, and updates the budget.
 
     Args:
         classifier: the model.
-        budget: how large a pass may be.
+        budget: bounds the size of a pass.
         metrics: tokens and padding of each pass, and the budget.
     """
 
@@ -68,54 +79,56 @@ class ForwardPasses:
         metrics.forward_tokens.set(budget.tokens)
 
     def run(self, model_input: ModelInput, step: Step) -> Iterator[tuple[int, Prediction | Failed]]:
-        """What the model says of each text, with the text's position; passes run as it is asked.
+        """Yield each text's position and its prediction or failure. Passes run lazily.
 
         Args:
-            model_input: texts of any number.
+            model_input: any number of texts.
             step: called before each pass.
 
         Raises:
-            Exception: what is no text's fault stops the worker (`core.faults.disposition`).
+            Exception: an error that no text caused stops the worker (`core.faults.disposition`).
         """
-        for one in self._budget.cut(model_input):
-            yield from zip(one.positions, self._pass(one, step), strict=True)
+        for part in self._budget.cut(model_input):
+            yield from zip(part.positions, self._pass(part, step), strict=True)
 
     def _pass(self, model_input: ModelInput, step: Step) -> Sequence[Prediction | Failed]:
-        """One forward pass; where it fails, as many smaller ones as it takes."""
+        """Run one forward pass; if it fails, as many smaller ones as needed."""
         self._metrics.batch_tokens.observe(model_input.tokens)
         self._metrics.padding.observe(1 - model_input.tokens / self._budget.cost(model_input))
-        fits: list[int] = []
+        costs_that_fit: list[int] = []
         ran_out = False
 
         def run(rows: Sequence[int]) -> list[Prediction]:
             nonlocal ran_out
             step()
-            some = model_input.take(rows)
+            part = model_input.take(rows)
             try:
-                predictions = self._classifier.predict(some)
+                predictions = self._classifier.predict(part)
             except OutOfMemory:
                 ran_out = True
                 raise
-            fits.append(self._budget.cost(some))
+            costs_that_fit.append(self._budget.cost(part))
             return predictions
 
         results = isolate(range(len(model_input.ids)), run)
-        self._learn(max(fits, default=0), results, ran_out=ran_out)
+        self._update_budget(max(costs_that_fit, default=0), results, ran_out=ran_out)
         return results
 
-    def _learn(self, fits: int, results: Sequence[Prediction | Failed], *, ran_out: bool) -> None:
-        """Remember what fits one pass, and say so where that is news."""
+    def _update_budget(
+        self, largest: int, results: Sequence[Prediction | Failed], *, ran_out: bool
+    ) -> None:
+        """Remember the largest pass that fits, and log a change."""
         before = self._budget.tokens
         if not ran_out:
-            self._budget.fitted(fits)
-        elif fits and not any(_does_not_fit(result) for result in results):
-            # Else one text is to blame: what it takes says nothing about the passes of others.
-            self._budget.ran_out(fits)
+            self._budget.fitted(largest)
+        elif largest and not any(_does_not_fit(result) for result in results):
+            # Otherwise a single text does not fit, which says nothing about passes without it.
+            self._budget.ran_out(largest)
         now = self._budget.tokens
         if now < before:
-            log.warning("out of memory: smaller forward passes from now on", tokens=now, was=before)
+            log.warning("out of memory, using smaller forward passes", tokens=now, before=before)
         elif now > before:
-            log.info("trying larger forward passes again", tokens=now, was=before)
+            log.info("trying larger forward passes again", tokens=now, before=before)
         self._metrics.forward_tokens.set(now)
 
 

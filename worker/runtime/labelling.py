@@ -1,17 +1,18 @@
-"""What the tokenise and infer stages do with a micro-batch; threads are `pipeline`'s business.
+"""Gives each record of a micro-batch its outcome: the work of the tokenise and infer stages.
 
-Each method is called by one thread: `tokenise` by the tokenise thread, `infer` by the infer
-thread. Every entry comes out with exactly one outcome. Imports core; no kafka, no torch.
+Owns: the way of a text through tokenizer, cache and model; exactly one outcome for each record.
+Thread: `tokenise` runs on the tokenise thread, `infer` on the infer thread.
+Must not import: kafka, torch.
 
-A text that comes twice in a micro-batch is cut and run once, and each of its records has the
-outcome: a dead letter each, where it fails, and the breaker counts each. A text that an earlier
-micro-batch had is answered from the cache, if there is one; only the infer thread looks and adds.
+A text that occurs twice in a micro-batch is tokenised and run once, and each of its records gets
+the outcome. If the text fails, each of its records becomes a dead letter, and the circuit breaker
+counts each. A text from an earlier micro-batch is answered from the cache, if there is one; only
+the infer thread reads and fills the cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from schemas.dead_letter import DeadLetterReason
@@ -36,41 +37,66 @@ from worker.runtime.forward import ForwardPasses, Step, tokenise
 _MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
 
 
+@dataclass(slots=True)
+class TextRow:
+    """A record whose text could be read.
+
+    Attributes:
+        item: the record and its text.
+        repeat_of: an earlier row of the micro-batch with the same text and outcome.
+        key: of the text in the cache; None without a cache, and for a repeat.
+        outcome: None until it is known.
+        from_cache: True if the outcome comes from the cache.
+    """
+
+    item: WorkItem
+    repeat_of: TextRow | None = None
+    key: bytes | None = None
+    outcome: Outcome | None = None
+    from_cache: bool = False
+
+    def final(self) -> Outcome:
+        """Return the outcome.
+
+        Raises:
+            LookupError: there is none yet.
+        """
+        if self.outcome is None:
+            raise LookupError(f"no outcome for {self.item.record.ref}")
+        return self.outcome
+
+
 @dataclass(frozen=True, slots=True)
-class Tokenised:
+class TokenisedBatch:
     """A micro-batch cut into forward passes.
 
     Attributes:
-        tokens: of the batch, estimated.
-        items: the entries whose text was read, by their index in the batch.
-        repeats: those of them whose text an earlier entry has, and that entry's index.
-        keys: of the other texts, in the cache; none where there is no cache.
-        inputs: forward passes; their positions are indexes in the batch.
-        outcomes: what is known already (dead letters), by index in the batch.
+        tokens: estimated tokens of the micro-batch.
+        rows: one for each record, in poll order. Unreadable records are dead letters already.
+        texts: the text rows that are not repeats; the tokenizer gets each of them once.
+        inputs: forward passes; their positions are indexes of `texts`.
     """
 
-    size: int
     tokens: int
-    items: dict[int, WorkItem]
-    repeats: dict[int, int]
-    keys: dict[int, bytes]
-    inputs: list[ModelInput]
-    outcomes: dict[int, Outcome]
+    rows: tuple[TextRow | DeadLettered, ...]
+    texts: tuple[TextRow, ...]
+    inputs: tuple[ModelInput, ...]
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.rows)
 
 
 class Labeller:
-    """Gives every entry of a micro-batch its outcome.
+    """Gives every record of a micro-batch its outcome.
 
     Args:
         tokeniser, classifier: the model.
-        refuse_long: whether a text of too many tokens is a dead letter (else it is cut).
-        breaker: told, in poll order, of each text's fate in the tokenizer or the model.
-        budget: how large a forward pass may be.
+        refuse_long: if true, a text of too many tokens becomes a dead letter; otherwise it is
+            truncated.
+        breaker: counts, in poll order, the texts that the model labelled and those it failed on.
+        budget: bounds the size of a forward pass.
         metrics: token counts and padding.
-        cache: what the model said of earlier texts; None keeps nothing.
+        cache: predictions for earlier texts; None keeps none.
     """
 
     def __init__(
@@ -89,109 +115,105 @@ class Labeller:
         self._refuse_long = refuse_long
         self._breaker, self._metrics = breaker, metrics
 
-    def tokenise(self, batch: MicroBatch, step: Step) -> Tokenised:
-        """Cut a micro-batch into forward passes; unreadable records have their outcome already.
+    def tokenise(self, batch: MicroBatch, step: Step) -> TokenisedBatch:
+        """Cut a micro-batch into forward passes. Unreadable records get their outcome here.
 
         Args:
             batch: the micro-batch.
             step: called before each call of the tokenizer.
         """
-        items: dict[int, WorkItem] = {}
-        outcomes: dict[int, Outcome] = {}
-        for place, entry in enumerate(batch.entries):
+        rows = tuple(self._rows(batch))
+        texts = tuple(row for row in rows if isinstance(row, TextRow) and row.repeat_of is None)
+        inputs = tuple(self._inputs(texts, step)) if texts else ()
+        return TokenisedBatch(batch.tokens, rows, texts, inputs)
+
+    def _rows(self, batch: MicroBatch) -> Iterator[TextRow | DeadLettered]:
+        first_rows: dict[str, TextRow] = {}
+        for entry in batch.entries:
             if isinstance(entry, InvalidRecord):
-                outcomes[place] = DeadLettered(entry.record, entry.reason, entry.message)
+                yield DeadLettered(entry.record, entry.reason, entry.message)
+            elif first := first_rows.get(entry.text):
+                yield TextRow(entry, repeat_of=first)
             else:
-                items[place] = entry
-        repeats = _repeats(items)
-        keys: dict[int, bytes] = {}
-        if self._cache is not None:
-            keys = {p: self._cache.key(items[p].text) for p in items if p not in repeats}
-        tokenised = Tokenised(len(batch), batch.tokens, items, repeats, keys, [], outcomes)
-        if items:
-            self._cut(tokenised, step)
-        return tokenised
+                key = self._cache.key(entry.text) if self._cache is not None else None
+                first_rows[entry.text] = row = TextRow(entry, key=key)
+                yield row
 
-    def _cut(self, tokenised: Tokenised, step: Step) -> None:
-        places = [place for place in tokenised.items if place not in tokenised.repeats]
-        texts = [tokenised.items[place].text for place in places]
-        inputs, failed = tokenise(self._tokeniser, texts, step)
-        self._accept(inputs, places, tokenised)
-        for position, result in failed.items():
-            place = places[position]
-            tokenised.outcomes[place] = _failed(
-                tokenised.items[place], result, DeadLetterReason.TOKENISER_FAILED
-            )
+    def _inputs(self, texts: Sequence[TextRow], step: Step) -> Iterator[ModelInput]:
+        """Tokenise the texts; those that fail or are too long get their outcome."""
+        inputs, failed = tokenise(self._tokeniser, [row.item.text for row in texts], step)
+        for position, failure in failed.items():
+            row = texts[position]
+            row.outcome = _failed(row.item, failure, DeadLetterReason.TOKENISER_FAILED)
+        for model_input in inputs:
+            if kept := self._without_long(model_input, texts):
+                yield kept
 
-    def _accept(
-        self, inputs: Iterable[ModelInput], places: Sequence[int], tokenised: Tokenised
-    ) -> None:
-        """Take over forward passes, their positions renamed to indexes in the batch."""
-        for found in inputs:
-            rows = range(len(found.ids))
-            long = [row for row in rows if found.truncated[row]] if self._refuse_long else []
-            for row in long:
-                place = places[found.positions[row]]
-                tokenised.outcomes[place] = _too_long(tokenised.items[place])
-            short = [row for row in rows if row not in long]
-            if short:
-                kept = found.take(short)
-                renamed = tuple(places[position] for position in kept.positions)
-                tokenised.inputs.append(replace(kept, positions=renamed))
+    def _without_long(self, model_input: ModelInput, texts: Sequence[TextRow]) -> ModelInput | None:
+        """Turn texts that are too long into dead letters, if so set; return the rest, if any."""
+        if not self._refuse_long:
+            return model_input
+        for position, truncated in zip(model_input.positions, model_input.truncated, strict=True):
+            if truncated:
+                texts[position].outcome = _too_long(texts[position].item)
+        return _take(model_input, [not truncated for truncated in model_input.truncated])
 
-    def infer(self, tokenised: Tokenised, step: Step) -> list[Outcome]:
-        """Run the model; an outcome for every entry, in poll order.
+    def infer(self, batch: TokenisedBatch, step: Step) -> list[Outcome]:
+        """Run the model, and return one outcome for each record, in poll order.
 
         Args:
-            tokenised: the micro-batch.
+            batch: the micro-batch.
             step: called before each forward pass.
 
         Raises:
             CircuitOpen: too many records failed.
         """
-        known = self._recall(tokenised)
-        for model_input in _without(known, tokenised.inputs) if known else tokenised.inputs:
-            for place, result in self._passes.run(model_input, step):
-                tokenised.outcomes[place] = _outcome(tokenised.items[place], result)
-        self._remember(tokenised)
-        for place, first in tokenised.repeats.items():
-            tokenised.outcomes[place] = _same(tokenised.items[place], tokenised.outcomes[first])
-        self._judge(tokenised, known)
-        return [tokenised.outcomes[place] for place in range(tokenised.size)]
+        self._recall(batch)
+        for model_input in _not_from_cache(batch):
+            for position, result in self._passes.run(model_input, step):
+                row = batch.texts[position]
+                row.outcome = _outcome(row.item, result)
+        self._remember(batch.texts)
+        readable = [row for row in batch.rows if isinstance(row, TextRow)]
+        for repeat in readable:
+            if repeat.repeat_of is not None:
+                repeat.outcome = _same_outcome(repeat.item, repeat.repeat_of.final())
+        self._judge(readable)
+        return [row if isinstance(row, DeadLettered) else row.final() for row in batch.rows]
 
-    def _recall(self, tokenised: Tokenised) -> set[int]:
-        """Give their outcome to the texts that the cache knows; returns their indexes."""
-        places = [place for one in tokenised.inputs for place in one.positions]
-        known: set[int] = set()
+    def _recall(self, batch: TokenisedBatch) -> None:
+        """Give the texts that the cache knows their outcome."""
+        positions = [p for model_input in batch.inputs for p in model_input.positions]
+        rows = [batch.texts[position] for position in positions]
+        hits = 0
         if self._cache is not None:
-            for place in places:
-                if found := self._cache.get(tokenised.keys[place]):
-                    tokenised.outcomes[place] = Classified(tokenised.items[place], found)
-                    known.add(place)
-        self._metrics.cache_hits.labels("batch").inc(len(tokenised.repeats))
-        self._metrics.cache_hits.labels("cache").inc(len(known))
-        self._metrics.cache_misses.inc(len(places) - len(known))
-        return known
+            for row in rows:
+                if row.key is not None and (prediction := self._cache.get(row.key)):
+                    row.outcome, row.from_cache = Classified(row.item, prediction), True
+                    hits += 1
+        repeats = sum(isinstance(row, TextRow) and row.repeat_of is not None for row in batch.rows)
+        self._metrics.cache_hits.labels("batch").inc(repeats)
+        self._metrics.cache_hits.labels("cache").inc(hits)
+        self._metrics.cache_misses.inc(len(rows) - hits)
 
-    def _remember(self, tokenised: Tokenised) -> None:
-        """Keep what the model said; a failure may pass, and is none of its words."""
+    def _remember(self, texts: Iterable[TextRow]) -> None:
+        """Cache the predictions. Failures are not cached, because they may pass."""
         if self._cache is None:
             return
-        for place, key in tokenised.keys.items():
-            outcome = tokenised.outcomes[place]
-            if isinstance(outcome, Classified):
-                self._cache.put(key, outcome.prediction)
+        for row in texts:
+            if row.key is not None and isinstance(row.outcome, Classified):
+                self._cache.put(row.key, row.outcome.prediction)
         self._metrics.cache_bytes.set(self._cache.size)
 
-    def _judge(self, tokenised: Tokenised, known: AbstractSet[int]) -> None:
-        """Let the breaker see the batch: texts that were labelled, and texts that failed.
+    def _judge(self, rows: Iterable[TextRow]) -> None:
+        """Let the breaker count the texts that were labelled and those that failed.
 
-        What the cache knew says nothing of the model as it is now: it must not hide one that fails
-        on every text between.
+        A text from the cache is not counted: it shows nothing about the model as it is now, and
+        must not hide one that fails on every text between.
         """
-        for place in tokenised.items:
-            outcome = tokenised.outcomes[place]
-            if tokenised.repeats.get(place, place) in known:
+        for row in rows:
+            outcome = row.final()
+            if (row.repeat_of or row).from_cache:
                 continue
             if isinstance(outcome, Classified):
                 self._breaker.note(failed=False)
@@ -199,23 +221,24 @@ class Labeller:
                 self._breaker.note(failed=True)
 
 
-def _repeats(items: Mapping[int, WorkItem]) -> dict[int, int]:
-    """Entries whose text an earlier entry has, and the index of the first such entry."""
-    first: dict[str, int] = {}
-    found = {place: first.setdefault(item.text, place) for place, item in items.items()}
-    return {place: same for place, same in found.items() if same != place}
+def _not_from_cache(batch: TokenisedBatch) -> Iterator[ModelInput]:
+    """Yield the forward passes, without the texts that the cache has answered."""
+    for model_input in batch.inputs:
+        wanted = [not batch.texts[position].from_cache for position in model_input.positions]
+        if kept := _take(model_input, wanted):
+            yield kept
 
 
-def _without(known: AbstractSet[int], inputs: Iterable[ModelInput]) -> Iterator[ModelInput]:
-    """Forward passes without these positions."""
-    for model_input in inputs:
-        rows = [row for row, place in enumerate(model_input.positions) if place not in known]
-        if rows:
-            yield model_input.take(rows)
+def _take(model_input: ModelInput, wanted: Sequence[bool]) -> ModelInput | None:
+    """Return the wanted texts of a pass, or None if there are none."""
+    rows = [row for row, keep in enumerate(wanted) if keep]
+    if len(rows) == len(wanted):
+        return model_input
+    return model_input.take(rows) if rows else None
 
 
-def _same(item: WorkItem, outcome: Outcome) -> Outcome:
-    """What came of a text, for another record that has it."""
+def _same_outcome(item: WorkItem, outcome: Outcome) -> Outcome:
+    """Return the outcome of a text for another record with the same text."""
     if isinstance(outcome, Classified):
         return Classified(item, outcome.prediction)
     return replace(outcome, record=item.record)
@@ -228,7 +251,7 @@ def _outcome(item: WorkItem, result: Prediction | Failed) -> Outcome:
 
 
 def _failed(item: WorkItem, failed: Failed, reason: DeadLetterReason) -> DeadLettered:
-    # A foreign error's own words may quote the text; its type and the stack's hash do not.
+    # The message of a library's error may quote the text; its type and the stack's hash do not.
     message = type(failed.error).__name__
     if isinstance(failed.error, StreamlabelError):
         message = f"{message}: {failed.error}"

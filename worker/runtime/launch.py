@@ -1,7 +1,8 @@
-"""Puts a worker together and runs it: topics, consumer, producer, stages, main loop.
+"""Launches a worker: checks its topics, connects it to Kafka, and runs it.
 
-Runs on the main thread, before any record is read. Imports kafka_io and the rest of runtime; the
-model comes in as a value.
+Owns: the consumer and the producer until the worker is complete; from then on the worker ends them.
+Thread: the main thread.
+Must not import: kafka, inference, cli; the model is passed in.
 """
 
 from __future__ import annotations
@@ -13,29 +14,37 @@ from importlib.metadata import version
 from typing import TypeVar
 
 from worker.clock import Clock
-from worker.core.budget import ForwardBudget
-from worker.core.cache import PredictionCache
 from worker.core.encoder import Encoder
-from worker.core.faults import CircuitBreaker, backoff
+from worker.core.faults import backoff
 from worker.core.model import Classifier, Tokeniser
 from worker.core.pace import Pace
 from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
-from worker.core.terms import Terms
+from worker.core.topic_limits import TopicLimits
 from worker.core.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicInfo
 from worker.errors import BrokerAway
-from worker.http.feeds import PageFeeds
+from worker.http.feeds import ModelFeeds, PageFeeds
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.sink import KafkaSink, RecordSink
 from worker.kafka_io.source import KafkaSource
 from worker.kafka_io.transactions import TransactionalSink
 from worker.logs import get_logger
 from worker.metrics import Metrics
+from worker.runtime.assembly import (
+    build_encoder,
+    build_in_flight,
+    build_labeller,
+    build_worker,
+)
+from worker.runtime.completions import Completions
+from worker.runtime.context import RecordPath, WorkerContext
 from worker.runtime.labelling import Labeller
-from worker.runtime.pipeline import Pipeline
+from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.progress import Progress
+from worker.runtime.rebalance import RebalanceListener
 from worker.runtime.service import Worker
-from worker.runtime.topics import fit, judged, others, require
+from worker.runtime.stage import StageControl
+from worker.runtime.topics import count_members, require, result_size_warning, suitability_warnings
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 
@@ -43,15 +52,17 @@ log = get_logger(__name__)
 
 Made = TypeVar("Made")
 
-_LEAVE = 1.0  # seconds; it has not joined yet
+_CLOSE_TIMEOUT = 1.0  # seconds, for a client that has not joined the group
 
 
 class Launcher:
-    """One worker's life from topics to the last commit.
+    """Runs one worker from its topics to its last commit.
 
     Args:
-        stop: set from a signal handler; ends the waiting for a broker, or drains the worker.
-        feeds: people at the page, where there is one.
+        settings: of the worker.
+        metrics, progress, clock: exist before the worker, and serve HTTP meanwhile.
+        stop: set from a signal handler; ends the wait for a broker, or drains the worker.
+        feeds: the live page's, if a page is served.
         tracing: follows each micro-batch, if given; its owner closes it.
     """
 
@@ -66,121 +77,135 @@ class Launcher:
         feeds: PageFeeds | None = None,
         tracing: Tracing | None = None,
     ) -> None:
-        self._settings, self._metrics = settings, metrics
-        self._progress, self._clock, self._stop = progress, clock, stop
+        self._settings = settings
+        self._context = WorkerContext(metrics, progress, clock, stop)
         self._feeds, self._tracing = feeds, tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
 
     def preflight(self) -> None:
-        """Before the model is loaded, which takes seconds: are the topics there?
+        """Check that the topics exist, before seconds are spent on loading the model.
+
+        An unreachable broker is not an error here; `run` waits for it.
 
         Raises:
-            Fatal: they are not, or are forbidden. A broker that is away is waited for by `run`.
+            Fatal: a topic is missing or forbidden.
         """
         try:
             self._topics = require(self._settings)
         except BrokerAway as error:
-            self._progress.connection(up=False)
-            log.warning("no broker answers yet; the model is loaded meanwhile", reason=str(error))
+            self._context.progress.connection(up=False)
+            log.warning("broker unreachable, loading the model meanwhile", reason=str(error))
 
     def run(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
-        """Label until `stop`.
+        """Label until `stop` is set.
 
         Raises:
-            Fatal: what stopped the worker.
+            Fatal: the fault that stopped the worker.
         """
         settings = self._settings
+        self._log_start(classifier.card)
         topics = self._topics or self._retry_until_stopped(lambda: require(settings))
         if topics is None:
             return
-        self._judge(topics, classifier.card)
-        self._metrics.create_label_series(classifier.card.labels)
-        worker = Worker(settings, self._metrics, self._clock, self._progress, self._stop)
-        worker.holdups.others = others(settings)
-        encoder, replace_outcome = self._encoder(topics, classifier.card)
+        self._warn(topics, classifier.card)
+        self._context.metrics.create_label_series(classifier.card.labels)
         with ExitStack() as undo:
-            source = self._retry_until_stopped(
-                lambda: KafkaSource(settings, worker.rebalance, self._clock)
-            )
-            if source is None:
+            worker = self._build(topics, tokeniser, classifier, undo)
+            if worker is None:
                 return
-            undo.callback(source.close, _LEAVE)
-            sink = self._retry_until_stopped(
-                lambda: self._sink(topics, source, worker, replace_outcome)
-            )
-            if sink is None:
-                return
-            undo.callback(sink.close, _LEAVE)
-            pipeline = self._pipeline(encoder, sink, worker, tokeniser, classifier)
-            worker.attach(source, pipeline, sink)
-            undo.pop_all()  # from here on the worker ends what was begun
+            undo.pop_all()  # from here on the worker ends what was started
         worker.run()
+
+    def _build(
+        self,
+        topics: dict[str, TopicInfo],
+        tokeniser: Tokeniser,
+        classifier: Classifier,
+        undo: ExitStack,
+    ) -> Worker | None:
+        """Return a complete worker, or None if it was stopped meanwhile.
+
+        `undo` closes the clients if a later part can't be built.
+        """
+        settings, context = self._settings, self._context
+        limits = {name: TopicLimits.of(topics[name]) for name in settings.topics.outputs}
+        encoder = build_encoder(settings, limits, classifier.card)
+        replace_outcome = OutcomeReplacer(encoder, limits, context.clock.wall_ms).replace
+        work, listener = build_in_flight(settings, context), RebalanceListener()
+        members = count_members(settings.kafka)  # before it is one itself
+        source = self._retry_until_stopped(lambda: KafkaSource(settings, listener, context.clock))
+        if source is None:
+            return None
+        undo.callback(source.close, _CLOSE_TIMEOUT)
+        log.info("joining group", group=settings.kafka.group_id, other_members=members)
+        sink = self._retry_until_stopped(
+            lambda: self._sink(topics, source, work.completions, replace_outcome)
+        )
+        if sink is None:
+            return None
+        undo.callback(sink.close, _CLOSE_TIMEOUT)
+        labeller = build_labeller(settings, tokeniser, classifier, context)
+        feeds = self._feeds.for_model(tokeniser, classifier) if self._feeds else ModelFeeds()
+        observers = PipelineObservers(
+            context.metrics, self._tracing, context.progress.stages, feeds
+        )
+        pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
+        path = RecordPath(source, pipeline, sink)
+        return build_worker(settings, context, work, path, listener, members)
 
     def _pipeline(
         self,
+        labeller: Labeller,
         encoder: Encoder,
         sink: RecordSink,
-        worker: Worker,
-        tokeniser: Tokeniser,
-        classifier: Classifier,
+        completions: Completions,
+        observers: PipelineObservers,
     ) -> Pipeline:
-        settings, card = self._settings, classifier.card
-        labeller = Labeller(
-            tokeniser,
-            classifier,
-            refuse_long=settings.input.overflow == "dead_letter",
-            breaker=CircuitBreaker(
-                settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
-            ),
-            budget=ForwardBudget(card.forward_tokens, pads=card.pads),
-            metrics=self._metrics,
-            cache=PredictionCache(settings.cache.max_bytes) if settings.cache.max_bytes else None,
-        )
-        goal = settings.batch.latency_goal_ms
-        if self._feeds:
-            self._feeds.open(tokeniser, classifier)
+        goal_ms = self._settings.batch.latency_goal_ms
         return Pipeline(
             labeller,
             encoder,
             sink,
-            Pace(goal / 1000 if goal else None),
-            metrics=self._metrics,
-            clock=self._clock,
-            tracing=self._tracing,
-            on_crash=worker.completions.crashed,
-            feeds=self._feeds,
+            Pace(goal_ms / 1000 if goal_ms else None),
+            StageControl(on_crash=completions.crashed, clock=self._context.clock),
+            observers,
         )
 
-    def _judge(self, topics: dict[str, TopicInfo], card: ModelCard) -> None:
-        """Say what is doubtful; raises SettingsError where no result would fit its topic."""
-        doubts = judged(self._settings, topics)
-        if said := fit(self._settings, topics, card):
-            doubts.append(said)
-        for doubt in doubts:
-            log.warning(doubt)
-
-    def _encoder(
-        self, topics: dict[str, TopicInfo], card: ModelCard
-    ) -> tuple[Encoder, ReplaceOutcome]:
-        names = self._settings.topics
-        terms = {name: Terms.of(topics[name]) for name in names.outputs}
-        encoder = Encoder(
-            self._settings.output,
-            card,
+    def _log_start(self, card: ModelCard) -> None:
+        settings = self._settings
+        log.info(
+            "starting",
             version=version("streamlabel"),
-            terms=terms[names.output],
-            dead_letter_terms=terms[names.dead_letters],
+            broker=settings.kafka.bootstrap_servers,
+            group=settings.kafka.group_id,
+            inputs=list(settings.topics.inputs),
+            output=settings.topics.output,
+            dead_letters=settings.topics.dead_letters,
+            delivery=settings.delivery,
+            model=card.name,
+            engine=card.engine,
         )
-        return encoder, OutcomeReplacer(encoder, terms, self._clock.wall_ms).replace
+
+    def _warn(self, topics: dict[str, TopicInfo], card: ModelCard) -> None:
+        """Log what is doubtful about the topics.
+
+        Raises:
+            SettingsError: no result of the model would fit its topic.
+        """
+        warnings = suitability_warnings(self._settings, topics)
+        if warning := result_size_warning(self._settings, topics, card):
+            warnings.append(warning)
+        for text in warnings:
+            log.warning(text)
 
     def _sink(
         self,
         topics: dict[str, TopicInfo],
         source: KafkaSource,
-        worker: Worker,
+        completions: Completions,
         replace_outcome: ReplaceOutcome,
     ) -> RecordSink:
-        settings, clock, completed = self._settings, self._clock, worker.completions.completed
+        settings, clock, completed = self._settings, self._context.clock, completions.completed
         outputs = settings.topics.outputs
         partitions = {name: topics[name].partitions for name in outputs}
         largest = max(
@@ -192,22 +217,22 @@ class Launcher:
 
         if settings.delivery == "exactly_once":
             return TransactionalSink(settings, publisher, completed, source, clock, replace_outcome)
-        # A client that works does something for every record within one request.
+        # A producer that works makes progress on every record within one request.
         patience = 2 * settings.kafka.request_timeout
         return KafkaSink(publisher, patience, completed, source, clock, replace_outcome)
 
     def _retry_until_stopped(self, attempt: Callable[[], Made]) -> Made | None:
-        """Try until it works or the worker is told to stop (None); says so once a while."""
+        """Retry while the broker is unreachable; return None if the worker is stopped first."""
         tries = 0
-        while not self._stop.is_set():
+        while not self._context.stop.is_set():
             try:
                 made = attempt()
             except BrokerAway as error:
-                self._progress.connection(up=False, reason=str(error))
+                self._context.progress.connection(up=False, reason=str(error))
                 tries += 1
-                self._stop.wait(backoff(tries, base=0.5))
+                self._context.stop.wait(backoff(tries, base=0.5))
             else:
-                self._progress.connection(up=True)
+                self._context.progress.connection(up=True)
                 return made
-        log.info("stopped before the first record was polled")
+        log.info("stopped before the first poll")
         return None

@@ -1,8 +1,8 @@
 """Counts polled records and acknowledged outcomes.
 
 Owns: the choice of counters for an outcome, and which of them change together.
-Thread: main, or `revoke` while main waits in a rebalance.
-Must not import: kafka_io, inference.
+Thread: the poll thread, or the revoke thread while the poll thread is parked in a rebalance.
+Must not import: kafka, inference, cli.
 """
 
 from __future__ import annotations

@@ -1,98 +1,111 @@
-"""The three threads behind the poll thread: tokenise, infer, publish.
+"""Runs the three stages behind the poll thread: tokenise, infer, publish.
 
-Owns the threads and their hand-offs. Work goes in by `offer`; completions come out through the
-sink. Imports core and protocols; no kafka, no torch.
+Owns: the threads of the stages and their hand-offs.
+Thread: `offer` and `demand` are for the poll thread; each stage has a thread of its own.
+Must not import: kafka, torch.
+
+Micro-batches enter by `offer`; completions come out through the sink.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
-from worker.clock import Clock
 from worker.core.encoder import Encoder
 from worker.core.faults import Disposition, backoff, disposition
 from worker.core.pace import Demand, Pace
 from worker.core.records import MicroBatch, Outcome
 from worker.errors import StreamlabelError
-from worker.http.feeds import PageFeeds
+from worker.http.feeds import ModelFeeds
 from worker.kafka_io.sink import RecordSink
 from worker.logs import get_logger
 from worker.metrics import Metrics
-from worker.runtime.labelling import Labeller, Tokenised
-from worker.runtime.stage import Stage
+from worker.runtime.labelling import Labeller, TokenisedBatch
+from worker.runtime.stage import Stage, StageControl, StageHooks
+from worker.runtime.stall import StageProgress
 from worker.runtime.tracing import Tracing
 
 log = get_logger(__name__)
 
-_SAY_EVERY = 10
+_LOG_EVERY_ATTEMPTS = 10
 
-_Tokenise = Stage[MicroBatch, Tokenised]
-_Infer = Stage[Tokenised, list[Outcome]]
+_Tokenise = Stage[MicroBatch, TokenisedBatch]
+_Infer = Stage[TokenisedBatch, list[Outcome]]
 _Publish = Stage[list[Outcome], None]
 
 
-class Pipeline:
-    """Threads tokenise, infer and publish, one batch ready between each two.
+@dataclass(frozen=True, slots=True)
+class PipelineObservers:
+    """The parts that watch the pipeline's work.
 
-    Args:
-        labeller: what tokenise and infer do.
-        encoder, sink: the way out.
-        pace: told of the stages' work; says when more of it is wanted.
+    Attributes:
+        metrics: times of each stage.
         tracing: follows each micro-batch.
-        on_crash: told, with the stage's name, when a thread dies.
-        feeds: see what goes out, and ask about texts between micro-batches.
+        progress: records held by tokenise, infer and publish, in this order; read by health.
+        feeds: show published outcomes on the live page, and answer its questions to the model
+            between micro-batches.
     """
 
-    def __init__(  # noqa: PLR0913 - the room where all that works on a record comes together
+    metrics: Metrics
+    tracing: Tracing
+    progress: tuple[StageProgress, StageProgress, StageProgress]
+    feeds: ModelFeeds
+
+
+class Pipeline:
+    """Threads tokenise, infer and publish, with one batch ready between each two.
+
+    Args:
+        labeller: does the work of tokenise and infer.
+        encoder, sink: do the work of publish.
+        pace: learns the stages' speed, and predicts when they need more work.
+        control: clock, crash handler and cancellation of the stages.
+        observers: watch the work.
+    """
+
+    def __init__(
         self,
         labeller: Labeller,
         encoder: Encoder,
         sink: RecordSink,
         pace: Pace,
-        *,
-        metrics: Metrics,
-        clock: Clock,
-        tracing: Tracing,
-        on_crash: Callable[[str, BaseException], None],
-        feeds: PageFeeds | None = None,
+        control: StageControl,
+        observers: PipelineObservers,
     ) -> None:
         self._labeller, self._encoder, self._sink = labeller, encoder, sink
-        self._pace = pace
-        self._metrics, self._clock = metrics, clock
-        self._feeds, self._tracing = feeds, tracing
-        self._abandon = threading.Event()
-        self._publish = Stage(
-            "publish",
+        self._pace, self._control, self._clock = pace, control, control.clock
+        self._metrics, self._tracing = observers.metrics, observers.tracing
+        self._note = observers.feeds.note
+        tokenise, infer, publish = observers.progress
+        busy = observers.metrics.busy.labels
+        self._publish: _Publish = Stage(
             self._do_publish,
-            2,
-            on_crash,
-            self._abandon,
-            clock,
-            idle=self._do_advance,
-            busy=metrics.busy.labels("publish").inc,
+            publish,
+            control,
+            StageHooks(idle=self._do_advance, busy=busy("publish").inc),
+            inbox_size=2,
         )
-        self._infer = Stage(
-            "infer",
+        self._infer: _Infer = Stage(
             self._do_infer,
-            1,
-            on_crash,
-            self._abandon,
-            clock,
-            hand_on=self._publish.put,
-            between=feeds.ask_queue.infer if feeds else lambda: None,
-            busy=metrics.busy.labels("infer").inc,
+            infer,
+            control,
+            StageHooks(
+                hand_on=self._publish.put,
+                between=observers.feeds.infer,
+                busy=busy("infer").inc,
+            ),
         )
-        self._tokenise = Stage(
-            "tokenise",
+        self._tokenise: _Tokenise = Stage(
             self._do_tokenise,
-            1,
-            on_crash,
-            self._abandon,
-            clock,
-            hand_on=self._infer.put,
-            between=feeds.ask_queue.tokenise if feeds else lambda: None,
-            busy=metrics.busy.labels("tokenise").inc,
+            tokenise,
+            control,
+            StageHooks(
+                hand_on=self._infer.put,
+                between=observers.feeds.tokenise,
+                busy=busy("tokenise").inc,
+            ),
         )
 
     def start(self) -> None:
@@ -102,41 +115,45 @@ class Pipeline:
 
     @property
     def stages(self) -> tuple[_Tokenise, _Infer, _Publish]:
-        """In the data's order."""
+        """The stages in the order of the data flow."""
         return self._tokenise, self._infer, self._publish
 
     @property
     def has_room(self) -> bool:
-        """Whether a batch can be handed over without waiting."""
+        """True if a batch can be handed over without waiting."""
         return self._tokenise.has_room
 
     def offer(self, batch: MicroBatch) -> bool:
-        """Hand a batch over; False while the first stage is behind. Poll thread only."""
-        handed = self._tokenise.offer(batch)
-        if handed:
+        """Hand a batch over; return False while the first stage is full. Poll thread only."""
+        accepted = self._tokenise.offer(batch)
+        if accepted:
             self._pace.handed()
-        return handed
+        return accepted
 
     def demand(self, waiting: int) -> Demand:
-        """What is wanted next, where this many tokens wait. Poll thread only."""
+        """Return when and how much the model needs next. Poll thread only.
+
+        Args:
+            waiting: estimated tokens in the batcher.
+        """
         return self._pace.demand(waiting)
 
     def close(self, timeout: float) -> None:
-        """Let go of what is not published yet; await the acknowledgement of what is.
+        """Drop what is not published yet, and await the acknowledgement of what is.
 
         Args:
-            timeout: seconds for both, at most; a forward pass can't be interrupted.
+            timeout: seconds for both. A forward pass can't be interrupted.
         """
         deadline = self._clock.monotonic() + timeout
-        self._abandon.set()
+        self._control.cancelled.set()
         for stage in self.stages:
             stage.join(max(0.0, deadline - self._clock.monotonic()))
         try:
             self._sink.close(max(0.1, deadline - self._clock.monotonic()))
         except StreamlabelError as error:
-            log.warning("the producer did not close cleanly", reason=str(error))
+            log.warning("producer did not close cleanly", reason=str(error))
 
-    def _do_tokenise(self, batch: MicroBatch) -> Tokenised:
+    def _do_tokenise(self, batch: MicroBatch) -> TokenisedBatch:
         self._tracing.begin(batch)
         started = self._clock.monotonic()
         self._metrics.stage.labels("queue").observe(started - batch.opened_at)
@@ -146,7 +163,7 @@ class Pipeline:
         self._pace.tokenised(batch.tokens, seconds)
         return tokenised
 
-    def _do_infer(self, tokenised: Tokenised) -> list[Outcome]:
+    def _do_infer(self, tokenised: TokenisedBatch) -> list[Outcome]:
         started = self._clock.monotonic()
         self._pace.began(tokenised.tokens, started)
         outcomes = self._labeller.infer(tokenised, self._infer.step)
@@ -159,29 +176,31 @@ class Pipeline:
         now_ms, now = self._clock.wall_ms(), self._clock.monotonic()
         trace = self._tracing.current()
         encoded = [self._encoder.encode(o, now_ms=now_ms, now=now, trace=trace) for o in outcomes]
-        if not self._persist(lambda: self._sink.publish(encoded)):
+        if not self._retry_until_done(partial(self._sink.publish, encoded)):
             return
         self._tracing.end(encoded)
-        if self._feeds:
-            self._feeds.posts.note(outcomes)
+        self._note(outcomes)
 
     def _do_advance(self) -> None:
-        self._persist(self._sink.advance)
+        self._retry_until_done(self._sink.advance)
 
-    def _persist(self, step: Callable[[], None]) -> bool:
-        """Take a step of the sink's; after a passing fault, have the sink go on from there.
+    def _retry_until_done(self, step: Callable[[], None]) -> bool:
+        """Run a step of the sink; after a passing fault, retry with the sink's `advance`.
 
-        False where the worker gave up meanwhile.
+        `advance` goes on where the step was interrupted, so nothing is published twice.
+
+        Returns:
+            False if the worker gave up meanwhile.
         """
         attempt = 0
-        while not self._abandon.is_set():
+        while not self._control.cancelled.is_set():
             try:
                 step()
             except Exception as error:
                 if disposition(error) is not Disposition.RETRY:
                     raise
-                if attempt % _SAY_EVERY == 0:
-                    log.warning("can't publish, trying again", reason=str(error), attempt=attempt)
+                if attempt % _LOG_EVERY_ATTEMPTS == 0:
+                    log.warning("publish failed, retrying", reason=str(error), attempt=attempt)
                 attempt += 1
                 self._clock.sleep(backoff(attempt))
                 step = self._sink.advance

@@ -1,8 +1,18 @@
-"""What happens when partitions come and go.
+"""Handles partitions that are assigned, revoked or lost.
 
-The client calls in while the poll thread is parked inside `poll` or `close`, so this may touch
-what that thread owns: `on_revoked` on the revoke thread, the other two on the client's IO thread
-(`kafka_io/source.py` walks through why that is no race). Imports core and the ground floor.
+Owns: the order drain, commit, release; and the object that the consumer calls, `RebalanceListener`.
+Thread: `on_revoked` runs on the revoke thread, the other callbacks on the client's IO thread or the
+    poll thread, while the poll thread is parked inside `poll` or `close`. So they may touch objects
+    of the poll thread; `kafka_io/listener.py` walks through why that is no race.
+Must not import: kafka, inference, cli.
+
+The parts depend on each other in a ring: the consumer takes a listener, the listener hands over to
+a `Rebalance`, the `Rebalance` commits through `Commits`, and `Commits` takes the consumer and the
+sink, which takes the consumer. `RebalanceListener` opens the ring where that is safe. It is made
+first and holds no state; the consumer gets it, and everything else is then built whole, from its
+dependencies up. The `Rebalance` comes last and is connected at once. The client calls a listener
+only while it is polled, or while it is closed with partitions assigned, which it gets by polling;
+and only a complete worker polls.
 """
 
 from __future__ import annotations
@@ -14,31 +24,67 @@ from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition
-from worker.kafka_io.listener import StartFrom
+from worker.kafka_io.listener import RebalanceHandler, StartFrom
 from worker.logs import get_logger
 from worker.metrics import Metrics
+from worker.runtime.cleanup import CleanupSteps
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions
-from worker.runtime.last_steps import LastSteps
 
 log = get_logger(__name__)
 
-_LOOK_EVERY = 0.1  # seconds
-_BEGINS: Mapping[StartFrom, str] = {
+_ABSORB_WAIT = 0.1  # seconds
+_COMMIT_SHARE = 5  # this part of the drain's time is left for the commit
+_START_MESSAGES: Mapping[StartFrom, str] = {
     "earliest": "the group has no offsets: starting at the earliest",
     "latest": "the group has no offsets: starting at the latest",
 }
 
 
+class RebalanceListener:
+    """Forwards the consumer's callbacks to a handler that is built after the consumer."""
+
+    def __init__(self) -> None:
+        self._handler: RebalanceHandler | None = None
+
+    def connect(self, handler: RebalanceHandler) -> None:
+        """Forward to this handler from now on. Called once, before the first poll."""
+        self._handler = handler
+
+    @property
+    def _connected(self) -> RebalanceHandler:
+        if self._handler is None:
+            raise RuntimeError("the consumer was polled before its rebalance handler was connected")
+        return self._handler
+
+    def on_assigned(self, partitions: Mapping[Partition, int]) -> None:
+        self._connected.on_assigned(partitions)
+
+    def on_revoked(self, partitions: Iterable[Partition]) -> None:
+        self._connected.on_revoked(partitions)
+
+    def on_lost(self, partitions: Iterable[Partition]) -> None:
+        self._connected.on_lost(partitions)
+
+    def on_begun(
+        self, positions: Mapping[Partition, int], where: StartFrom
+    ) -> Mapping[Partition, int]:
+        return self._connected.on_begun(positions, where)
+
+    def on_skipped(self, partition: Partition, offsets: range) -> None:
+        self._connected.on_skipped(partition, offsets)
+
+
 class Rebalance:
-    """Drain first, let go second, partition by partition.
+    """Drains partitions before it releases them.
 
     Args:
-        drain_timeout: seconds that a revocation may wait for what is in flight.
+        offsets, batcher, completions, commits: what the poll thread knows of records in flight.
+        drain_timeout: seconds that a revocation may wait for records in flight.
 
     Attributes:
-        latest: when no revocation waits any more, seconds of the monotonic clock: a worker that
-            stops has a deadline of its own.
+        latest_deadline: time after which no revocation waits, in seconds of the monotonic clock. A
+            worker that stops sets it, because it has a deadline of its own.
     """
 
     def __init__(
@@ -56,79 +102,83 @@ class Rebalance:
         self._completions, self._commits = completions, commits
         self._drain_timeout = drain_timeout
         self._metrics, self._clock = metrics, clock
-        self.latest = math.inf
+        self.latest_deadline = math.inf
 
     def on_assigned(self, partitions: Mapping[Partition, int]) -> None:
         """Track these partitions from now on."""
         for partition, epoch in partitions.items():
             self._offsets.assign(partition, epoch)
         self._metrics.rebalances.labels("assigned").inc()
-        log.info("partitions assigned", partitions=_named(partitions))
+        log.info("partitions assigned", partitions=_names(partitions))
 
     def on_revoked(self, partitions: Iterable[Partition]) -> None:
-        """Drain these partitions, commit, let go.
+        """Drain these partitions, commit, and release them.
 
-        What still waits in the batcher was never handed on: it is dropped, and the next owner
-        polls it again. What was handed on is waited for: the stages go on by themselves, and
-        the other partitions' records in the same batches with them.
+        Records that still wait in the batcher were never handed on. They are dropped, and the next
+        owner polls them again. Records that were handed on are awaited: the stages keep working,
+        also on other partitions' records in the same batches.
         """
-        gone = list(partitions)
+        revoked = list(partitions)
         started = self._clock.monotonic()
-        deadline = min(started + self._drain_timeout, self.latest)
-        self._offsets.forget(entry.record.ref for entry in self._batcher.discard(gone))
-        steps = LastSteps("while partitions are given back")
-        # The rest is for the commit, also of what came before the drain failed.
-        steps.take(lambda: self._drain(gone, deadline - self._drain_timeout / 5))
-        if late := self._offsets.pending(gone):
-            log.warning("partitions given up undrained, expect repeats", records=late)
-        steps.take(lambda: self._commits.until(deadline))
+        deadline = min(started + self._drain_timeout, self.latest_deadline)
+        self._offsets.forget(entry.record.ref for entry in self._batcher.discard(revoked))
+        steps = CleanupSteps("error while revoking partitions")
+        # Some time is left for the commit, which also covers records settled before a failed drain.
+        steps.run(lambda: self._drain(revoked, deadline - self._drain_timeout / _COMMIT_SHARE))
+        if undrained := self._offsets.pending(revoked):
+            log.warning("partitions revoked undrained, expect duplicates", records=undrained)
+        steps.run(lambda: self._commits.commit_by(deadline))
         if steps.fault is not None:
-            self._completions.failed(steps.fault)  # the main loop stops on it once it is back
-        self._let_go(gone, "revoked")
+            self._completions.failed(steps.fault)  # the main loop stops on it once it goes on
+        self._release(revoked, "revoked")
         self._metrics.rebalance_drain.observe(self._clock.monotonic() - started)
 
-    def _drain(self, gone: list[Partition], deadline: float) -> None:
-        while self._offsets.pending(gone) and self._clock.monotonic() < deadline:
+    def _drain(self, partitions: list[Partition], deadline: float) -> None:
+        while self._offsets.pending(partitions) and self._clock.monotonic() < deadline:
             self._commits.request_commit()
-            self._completions.absorb(_LOOK_EVERY)
+            self._completions.absorb(_ABSORB_WAIT)
 
     def on_lost(self, partitions: Iterable[Partition]) -> None:
-        """Too late to commit: another worker has them already. Fence what is in flight."""
-        gone = list(partitions)
-        self._batcher.discard(gone)
-        self._let_go(gone, "lost")
-        log.warning("partitions lost: what is in flight for them does not count any more")
+        """Fence the records in flight: another worker owns these partitions already."""
+        lost = list(partitions)
+        self._batcher.discard(lost)
+        self._release(lost, "lost")
+        log.warning("partitions lost: their records in flight are ignored, expect duplicates")
 
     def on_begun(
         self, positions: Mapping[Partition, int], where: StartFrom
     ) -> Mapping[Partition, int]:
-        """Commit where the group begins, before anything is read there.
+        """Commit where the group starts, before any record is read.
 
-        A position that was chosen and not committed is chosen again by the next worker: at the end
-        of the partition that would skip all that came meanwhile.
+        Without this commit, the next worker would choose the position again; at the end of the
+        partition it would skip all records that arrived meanwhile.
         """
-        if fresh := self._offsets.begin(positions):
-            self._metrics.begun.inc(len(fresh))
-            log.info(_BEGINS[where], partitions=_named(fresh))
-        return self._commits.first(positions)
+        if new := self._offsets.begin(positions):
+            self._metrics.begun.inc(len(new))
+            log.info(_START_MESSAGES[where], partitions=_names(new))
+        return self._commits.commit_start(positions)
 
     def on_skipped(self, partition: Partition, offsets: range) -> None:
-        """Retention or deletion was faster than this worker: say so, for no one else will."""
+        """Count and log records that retention or deletion removed before they were polled."""
         self._metrics.skipped.inc(len(offsets))
         log.warning(
             "offsets were deleted before they could be read",
-            partition=_named([partition])[0],
+            partition=_name(partition),
             first=offsets.start,
             last=offsets.stop - 1,
         )
 
-    def _let_go(self, partitions: list[Partition], kind: str) -> None:
+    def _release(self, partitions: list[Partition], kind: str) -> None:
         for partition in partitions:
             self._offsets.revoke(partition)
         self._metrics.remove_partitions(partitions)
         self._metrics.rebalances.labels(kind).inc()
-        log.info("partitions let go", kind=kind, partitions=_named(partitions))
+        log.info("partitions released", kind=kind, partitions=_names(partitions))
 
 
-def _named(partitions: Iterable[Partition]) -> list[str]:
-    return [f"{topic}[{partition}]" for topic, partition in sorted(partitions)]
+def _names(partitions: Iterable[Partition]) -> list[str]:
+    return [_name(partition) for partition in sorted(partitions)]
+
+
+def _name(partition: Partition) -> str:
+    return f"{partition.topic}[{partition.partition}]"

@@ -36,14 +36,15 @@ def serve(
     *,
     page: bool,
 ) -> None:
-    """Run one worker until `stop`.
+    """Run one worker until `stop` is set.
 
     Args:
-        settings: this worker's own.
+        settings: of this worker.
         stop: set from a signal handler.
-        load_model: loads and warms up the model; called once the topics are known to be there.
-        expose: opens the worker to others (HTTP, a pool's parent) while its `with` block lasts.
-        page: whether the live page is served, by this process or by a pool's parent.
+        load_model: loads and warms up the model; called once the topics are known to exist.
+        expose: makes the worker visible (over HTTP, or to a pool's parent) for the length of its
+            `with` block.
+        page: True if the live page is served, by this process or by a pool's parent.
 
     Raises:
         StreamlabelError: the reason why the worker stopped.
@@ -61,13 +62,14 @@ def serve(
 
 
 def _tracing(settings: Settings, clock: Clock) -> Tracing:
-    if not settings.tracing.sample_ratio:
+    ratio = settings.tracing.sample_ratio
+    if not ratio:
         return Untraced()
     try:
         from worker.runtime.spans import exporting  # noqa: PLC0415 - the extra `tracing` brings it
     except ImportError as error:
         raise SettingsError(
-            f"tracing.sample_ratio = {settings.tracing.sample_ratio:g} needs OpenTelemetry "
-            f"({error}): pip install 'streamlabel[tracing]', or set it to 0"
+            f"tracing.sample_ratio = {ratio:g} needs OpenTelemetry ({error}): "
+            "pip install 'streamlabel[tracing]', or set it to 0"
         ) from error
     return exporting(settings, clock)

@@ -1,13 +1,16 @@
-"""A span for each micro-batch, by OpenTelemetry's messaging conventions.
+"""Creates a span for each micro-batch, by OpenTelemetry's messaging conventions.
 
-The tokenise thread begins them, the publish thread ends them, a thread of the SDK's exports them.
-Needs the extra `tracing`, and is imported where `tracing.sample_ratio` is above 0 alone. Imports
-core and the ground floor.
+Owns: the open spans, and the SDK that exports them.
+Thread: the tokenise thread begins spans, the publish thread ends them, a thread of the SDK exports
+    them.
+Must not import: kafka, inference, cli. Needs the extra `tracing`, and is imported only if
+    `tracing.sample_ratio` is above 0.
 
-The span is the root of a trace of its own and LINKS to the traces that its records came with: a
-micro-batch has many parents (https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans,
-"Batch receiving"). Results carry its context on, so that whoever reads them can go back by the
-links. Records of a micro-batch that is not sampled keep the context that they came with.
+The span is the root of a trace of its own and LINKS to the traces that its records came with,
+because a micro-batch has many parents (https://opentelemetry.io/docs/specs/semconv/messaging/
+messaging-spans, "Batch receiving"). Results carry the context of the span, so their readers can
+follow the links back. Records of a micro-batch that is not sampled keep the context that they came
+with.
 """
 
 from __future__ import annotations
@@ -27,61 +30,64 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from worker.clock import Clock
 from worker.core.records import TRACE_HEADERS, Encoded, MicroBatch, RawRecord, Trace
-from worker.settings import Settings
+from worker.settings import KafkaSettings, Settings
 
-_GOODBYE = 2.0  # seconds; a collector that is away must not hold a stop up
+_CLOSE_TIMEOUT = 2.0  # seconds; an unreachable collector must not delay a stop
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
 
 
 def exporting(settings: Settings, clock: Clock, exporter: SpanExporter | None = None) -> BatchSpans:
-    """Spans that go to a collector: where, and as which service, the OTEL_* variables say.
+    """Return spans that are exported to a collector, as the OTEL_* variables configure.
 
     Args:
         settings: of the worker; `tracing.sample_ratio` is above 0.
-        clock: the pipeline's own.
-        exporter: where they go instead.
+        clock: the one that stamps micro-batches.
+        exporter: replaces the collector.
     """
     resource = Resource.create()
-    if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):  # no variable says it
+    if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):  # no variable set it
         resource = resource.merge(Resource({SERVICE_NAME: "streamlabel"}))
     provider = TracerProvider(
         sampler=TraceIdRatioBased(settings.tracing.sample_ratio),
         resource=resource,
-        # The SDK's 128 would leave records of a large micro-batch out.
+        # The SDK's default of 128 would omit records of a large micro-batch.
         span_limits=SpanLimits(max_links=settings.batch.max_records),
         shutdown_on_exit=False,
     )
     provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
-    return BatchSpans(provider, settings, clock)
+    return BatchSpans(provider, settings.kafka, settings.input.topic, clock)
 
 
 class BatchSpans:
     """Implements `Tracing`.
 
     Args:
-        provider: makes and exports the spans; ends with `close`.
-        settings: name topic, group and client.
-        clock: the one by which micro-batches are stamped.
+        provider: creates and exports the spans; `close` shuts it down.
+        kafka: names the group and the client.
+        topic: of the input.
+        clock: the one that stamps micro-batches.
     """
 
-    def __init__(self, provider: TracerProvider, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, provider: TracerProvider, kafka: KafkaSettings, topic: str, clock: Clock
+    ) -> None:
         self._provider, self._clock = provider, clock
         self._tracer = provider.get_tracer("streamlabel")
-        self._name = f"process {settings.input.topic}"
+        self._name = f"process {topic}"
         self._attributes = {
             "messaging.system": "kafka",
             "messaging.operation.name": "process",
             "messaging.operation.type": "process",
-            "messaging.destination.name": settings.input.topic,
-            "messaging.consumer.group.name": settings.kafka.group_id,
-            "messaging.client.id": settings.kafka.client_id,
+            "messaging.destination.name": topic,
+            "messaging.consumer.group.name": kafka.group_id,
+            "messaging.client.id": kafka.client_id,
         }
-        # One thread adds on the right, one takes from the left: a deque needs no lock for that.
+        # One thread appends on the right and another pops on the left; a deque needs no lock.
         self._open: deque[Span] = deque()
 
     def begin(self, batch: MicroBatch) -> None:
-        """It began when its first record was polled."""
+        """Begin a span that started when the first record was polled."""
         waited = self._clock.monotonic() - batch.opened_at
         span = self._tracer.start_span(
             self._name,
@@ -90,13 +96,13 @@ class BatchSpans:
             attributes=self._attributes | {"messaging.batch.message_count": len(batch)},
             start_time=self._clock.wall_ms() * _NS_PER_MS - round(waited * _NS_PER_S),
         )
-        if span.is_recording():  # links cost something; a span that nobody sees needs none
+        if span.is_recording():  # links are costly, and a span that is not sampled needs none
             for record, origin in _origins(batch):
-                where: dict[str, str | int] = {
+                attributes: dict[str, str | int] = {
                     "messaging.destination.partition.id": str(record.ref.partition),
                     "messaging.kafka.offset": record.ref.offset,
                 }
-                span.add_link(origin, where)
+                span.add_link(origin, attributes)
         self._open.append(span)
 
     def current(self) -> Trace | None:
@@ -114,17 +120,17 @@ class BatchSpans:
         span.end(self._clock.wall_ms() * _NS_PER_MS)
 
     def close(self) -> None:
-        """Send what was not sent yet, if that takes no longer than a moment."""
-        # The SDK waits half a minute, or for ever, for an export that is being tried again.
-        last = threading.Thread(target=self._provider.shutdown, name="spans", daemon=True)
-        last.start()
-        last.join(_GOODBYE)
+        """Export the spans that are left, within two seconds."""
+        # The SDK waits half a minute, or for ever, for an export that is being retried.
+        shutdown = threading.Thread(target=self._provider.shutdown, name="spans", daemon=True)
+        shutdown.start()
+        shutdown.join(_CLOSE_TIMEOUT)
 
 
 def _origins(batch: MicroBatch) -> Iterator[tuple[RawRecord, SpanContext]]:
-    """The records that came with a context of their own."""
+    """Yield the records that came with a trace context, and that context."""
     for entry in batch.entries:
-        # What vendors add (`tracestate`) is not needed for a link, and the SDK logs it when it is odd.
+        # A link does not need `tracestate`, and the SDK logs a warning if it is malformed.
         headers = dict(entry.record.headers)
         if value := headers.get(TRACE_HEADERS[0]):
             carrier = {TRACE_HEADERS[0]: value.decode("latin-1")}

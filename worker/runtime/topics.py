@@ -1,8 +1,9 @@
-"""The topics and the group that a worker finds: topics that are missing are made, or told how to.
+"""Checks a worker's topics and its group before it reads a record.
 
-Also whether they suit each other and the model, before a record is written to them.
-
-Called on the main thread before any record is read. Imports kafka_io.
+Owns: nothing. Missing topics are created if `create_topics` is set; otherwise the error has the
+    command that creates them.
+Thread: the main thread.
+Must not import: kafka, inference, cli.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from contextlib import suppress
 
 from worker.core.encoder import Encoder
 from worker.core.records import ModelCard
-from worker.core.terms import Terms
-from worker.core.topics import Output, TopicInfo, doubts, too_small
+from worker.core.topic_limits import TopicLimits
+from worker.core.topics import Output, TopicInfo, size_warning, topic_warnings
 from worker.errors import SettingsError, StreamlabelError, TopicMissing
 from worker.kafka_io.admin import Admin
 from worker.logs import get_logger
-from worker.settings import Settings
+from worker.settings import KafkaSettings, Settings
 
 log = get_logger(__name__)
 
@@ -25,71 +26,75 @@ DEFAULT_PARTITIONS = 6
 
 
 def require(settings: Settings) -> dict[str, TopicInfo]:
-    """What there is of each topic, made first where it is missing and `create_topics` is on.
+    """Return a description of each topic; create missing ones if `create_topics` is set.
 
     Raises:
-        TopicMissing: the message has the command that creates what is missing.
-        BrokerAway: nobody answers.
+        TopicMissing: the message has the command that creates the missing topics.
+        BrokerAway: no broker answers.
     """
-    wanted = settings.topics.all
+    names = settings.topics.all
     with Admin(settings.kafka) as admin:
-        found = admin.topics(wanted)
-        missing = [name for name in wanted if found[name] is None]
+        known = admin.topics(names)
+        missing = [name for name in names if known[name] is None]
         if missing and not settings.create_topics:
             raise TopicMissing(_how_to_create(settings, missing))
-        source = found[settings.input.topic]
+        source = known[settings.input.topic]
         for name in missing:
-            # Several workers may start at once: that one of them was faster is no fault.
+            # Several workers may start at once; a topic that another one created is no error.
             admin.create(name, source.partitions if source else DEFAULT_PARTITIONS)
             log.info("topic created", topic=name)
-        there = admin.topics(wanted) if missing else found
-    return {name: info for name, info in there.items() if info is not None}
+        if missing:
+            known = admin.topics(names)
+    return {name: info for name, info in known.items() if info is not None}
 
 
-def judged(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[str]:
-    """Doubts about the topics, a sentence each."""
-    source, output, dead = settings.topics.all
-    return doubts(
+def suitability_warnings(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[str]:
+    """Return warnings about topics that do not suit each other, a sentence each."""
+    source, output, dead_letters = settings.topics.all
+    return topic_warnings(
         topics[source],
         Output(output, topics[output]),
-        Output(dead, topics[dead]),
+        Output(dead_letters, topics[dead_letters]),
         keeps_event_time=settings.output.timestamp == "event",
     )
 
 
-def fit(settings: Settings, topics: Mapping[str, TopicInfo], card: ModelCard) -> str | None:
-    """A sentence where a result of the model may be larger than its topic takes.
+def result_size_warning(
+    settings: Settings, topics: Mapping[str, TopicInfo], card: ModelCard
+) -> str | None:
+    """Return a warning if a result of the model may be larger than its topic accepts.
 
     Raises:
-        SettingsError: each would be.
+        SettingsError: every result would be too large.
     """
-    name = settings.output.topic
-    encoder = Encoder(settings.output, card, version="", terms=Terms(), dead_letter_terms=Terms())
-    least, usual = encoder.sizes()
-    said = too_small(Output(name, topics[name]), least, usual, len(card.labels))
-    if said and least > (topics[name].max_message_bytes or 0):
-        raise SettingsError(said)
-    return said
+    name = settings.topics.output
+    encoder = Encoder(
+        settings.output, card, version="", limits=TopicLimits(), dead_letter_limits=TopicLimits()
+    )
+    smallest, usual = encoder.sizes()
+    warning = size_warning(Output(name, topics[name]), smallest, usual, len(card.labels))
+    if warning and smallest > (topics[name].max_message_bytes or 0):
+        raise SettingsError(warning)
+    return warning
 
 
-def others(settings: Settings) -> int | str:
-    """Say how many members the group has, before it is joined: they all have to join again.
+def count_members(kafka: KafkaSettings) -> int | str:
+    """Return the number of members in the group; "unknown" if the group can't be asked.
 
-    "unknown" if the group can't be asked, which is no reason not to join.
+    Asked before the worker joins: every member has to rejoin then, so the number explains a join
+    that takes long. A failure is no reason not to join.
     """
-    found: int | str = "unknown"
-    with suppress(StreamlabelError), Admin(settings.kafka) as admin:
-        found = len(admin.members(settings.kafka.group_id))
-    log.info("joining the group", group=settings.kafka.group_id, others=found)
-    return found
+    with suppress(StreamlabelError), Admin(kafka) as admin:
+        return len(admin.members(kafka.group_id))
+    return "unknown"
 
 
 def _how_to_create(settings: Settings, missing: Sequence[str]) -> str:
     servers = settings.kafka.bootstrap_servers
-    source, output, dead = settings.topics.all
+    source, output, dead_letters = settings.topics.all
     return (
         f"topics missing on {servers}: {', '.join(missing)}. Create them with\n"
         f"  streamlabel topics create --bootstrap-servers {servers} --input-topic {source} "
-        f"--output-topic {output} --output-dead-letter-topic {dead}\n"
+        f"--output-topic {output} --output-dead-letter-topic {dead_letters}\n"
         "or start the worker with --create-topics"
     )

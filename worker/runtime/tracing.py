@@ -1,8 +1,12 @@
-"""What the pipeline tells whoever traces it. Imports core; no telemetry: `spans` has that.
+"""Defines how the pipeline reports micro-batches to tracing.
 
-One trace per micro-batch: it is what is worked on, and a span for each record of a busy stream
-would cost more than the record. Stages keep the order, so that the micro-batch that is published is
-the oldest one that was begun, and none needs to carry its span along.
+Owns: the `Tracing` protocol, and `Untraced`, which records nothing.
+Thread: as each method says.
+Must not import: opentelemetry; `spans` does.
+
+There is one trace for each micro-batch, because a micro-batch is the unit of work, and a span for
+each record of a busy stream would cost more than the record. Stages keep the order, so the
+micro-batch that is published is the oldest one begun, and none needs to carry its span along.
 """
 
 from __future__ import annotations
@@ -17,24 +21,24 @@ class Tracing(Protocol):
     """Follows micro-batches through the pipeline."""
 
     def begin(self, batch: MicroBatch) -> None:
-        """Tokenise thread: it is the next one."""
+        """Tokenise thread: begin to follow a micro-batch."""
         ...
 
     def current(self) -> Trace | None:
-        """Publish thread: the trace of the oldest one; None where it is not sampled."""
+        """Publish thread: return the oldest micro-batch's trace, or None if it is not sampled."""
         ...
 
     def end(self, outcomes: Sequence[Encoded]) -> None:
-        """Publish thread: the oldest one's outcomes are on their way to the broker."""
+        """Publish thread: note that the oldest micro-batch's outcomes were sent to the broker."""
         ...
 
     def close(self) -> None:
-        """Any thread: send what was not sent yet."""
+        """Any thread: export the spans that are left."""
         ...
 
 
 class Untraced:
-    """Nobody wants to know."""
+    """Follows nothing."""
 
     def begin(self, batch: MicroBatch) -> None: ...
     def current(self) -> None: ...

@@ -129,10 +129,10 @@ function group(shown) {
   const { rebalances, totals, worker } = shown;
   pairs("group", [
     ["State", worker.states.join(", ") || "starting"],
-    ["Partitions assigned · revoked · lost", ["assigned", "revoked", "lost"].map((kind) => number(rebalances[kind] ?? 0)).join(" · ")],
+    ["Rebalances: assigned · revoked · lost", ["assigned", "revoked", "lost"].map((kind) => number(rebalances[kind] ?? 0)).join(" · ")],
     ["Records polled", number(totals.consumed)],
-    ["Answered from the cache", count(totals.cached, "text")],
-    ["Truncated to the model's length", count(totals.truncated, "text")],
+    ["Repeated texts, not sent to the model", number(totals.cached)],
+    ["Texts truncated to the model's length", number(totals.truncated)],
     ...(worker.states.length > 1 || totals.restarts ? [["Processes restarted", number(totals.restarts)]] : []),
   ]);
 }

@@ -1,8 +1,9 @@
-"""The bundled model: a small sentiment model that works with no hub.
+"""The bundled model: a small sentiment model that needs no hub.
 
-Owns: `prepare`, which makes an ordinary checkpoint folder out of an encoder and the adapter in this
-package, once. Runs on: the main thread, before the worker starts. Must not import:
-kafka; torch only where there is something to merge, so that a warm start costs nothing.
+Owns: `prepare`, which builds an ordinary checkpoint folder from an encoder and the adapter in this
+    package, once.
+Thread: main or load, before a record is read.
+Must not import: kafka; torch only to merge, so that later starts don't pay for it.
 """
 
 import fcntl
@@ -22,19 +23,22 @@ ADAPTER: Final = Path(__file__).with_name("adapter")
 
 _SCRATCH: Final = ".bundled-"
 _LOCK: Final = ".bundled.lock"
-# Part of the cache's name: raise it when what a checkpoint folder holds changes.
+# Part of the cache's name: increment it when the content of a checkpoint folder changes.
 _LAYOUT: Final = 1
 
 
 def prepare(cache_dir: Path) -> Path:
-    """Return the folder of the merged checkpoint, made on the first call.
+    """Return the folder of the merged checkpoint, which the first call builds.
 
-    It loads like any other: weights, config and tokenizer. Any number of processes may call this
-    at once. Raises ModelUnavailable where the encoder can't be had or is not the right one, and
-    where `cache_dir` can't be written.
+    The folder has weights, config and tokenizer, and loads like any other checkpoint. Any number of
+    processes may call this at once.
+
+    Raises:
+        ModelUnavailable: the encoder is not available or has other weights, or `cache_dir` can't be
+            written.
     """
     final = cache_dir / f"bundled-{_identity()[:12]}"
-    # Only the rename below makes this folder, so one that is there is whole.
+    # Only the rename in `_make` creates this folder, so it is complete if it exists.
     if not final.is_dir():
         try:
             _make(final)
@@ -51,40 +55,40 @@ def _make(final: Path) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     with _alone(final.parent):
         if final.is_dir():
-            return  # another process made it while this one waited
+            return  # another process built it while this one waited
         _sweep(final.parent)
         with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=final.parent) as scratch:
             checkpoint, fetched = Path(scratch, "checkpoint"), Path(scratch, "encoder")
             checkpoint.mkdir()
             fetched.mkdir()
-            write_checkpoint(encoder.at_hand(fetched), ADAPTER, checkpoint)
+            write_checkpoint(encoder.installed_or_fetched(fetched), ADAPTER, checkpoint)
             _flush(checkpoint)
             checkpoint.rename(final)
 
 
 @contextmanager
 def _alone(cache_dir: Path) -> Iterator[None]:
-    """One process at a time. The kernel drops the lock of one that dies."""
+    """Let in one process at a time. The kernel releases the lock of a process that dies."""
     with (cache_dir / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _sweep(cache_dir: Path) -> None:
-    """Remove what a killed process left; under the lock, no scratch folder is anyone's."""
+    """Remove scratch folders of killed processes; under the lock, no process uses one."""
     for leftover in cache_dir.glob(f"{_SCRATCH}*/"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:
-    """On disk before the rename is, or a power cut could leave the name without its content."""
+    """Write to disk before the rename: a power cut could leave the name without its content."""
     for file in folder.iterdir():
         with file.open("rb") as content:
             os.fsync(content.fileno())
 
 
 def _identity() -> str:
-    """A hash over everything that decides what the checkpoint holds."""
+    """Return a hash over everything that determines the checkpoint."""
     identity = hashlib.sha256(f"{_LAYOUT} {encoder.WEIGHTS_SHA256}".encode())
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         identity.update((ADAPTER / name).read_bytes())

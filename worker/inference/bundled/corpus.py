@@ -1,7 +1,8 @@
-"""What the bundled model learns from, and what is kept from it.
+"""The texts that the bundled model is trained and evaluated on.
 
-Owns: the fixed split of the rated texts, the texts that must never be trained on, the soft target
-of a valence. Runs on: the main thread of the training and evaluation programs; never in a worker.
+Owns: the fixed split of the rated texts, the texts that must never be trained on, and the soft
+    target of a valence.
+Thread: main, of the training and evaluation programs; never in a worker.
 Must not import: torch, transformers, kafka.
 """
 
@@ -40,7 +41,7 @@ _TOKENISATION: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One rated text and where it came from. `valence` runs from -4 to 4."""
+    """One rated text and its source; `valence` ranges from -4 to 4."""
 
     text: str
     valence: float
@@ -49,10 +50,14 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """The rated texts, parted for good.
+    """The rated texts, in a fixed split.
 
-    `dev` chooses, `test` is measured once and reported; neither is trained on. `judged` matches the
-    exclusion list word for word and `related` holds a sentence of it: they are left out of all.
+    Attributes:
+        train: texts to train on.
+        dev: texts to choose the recipe by.
+        test: texts to report figures on.
+        judged: texts of the exclusion list, which are in no other part.
+        related: texts that contain a sentence of the exclusion list, which are in no other part.
     """
 
     train: tuple[Example, ...]
@@ -63,14 +68,14 @@ class Corpus:
 
 
 def load(cache_dir: Path, exclude: Path = NEVER_TRAIN_ON) -> Corpus:
-    """Fetch, part and filter every source. Raises SampleUnavailable, OSError for `exclude`."""
+    """Download, split and filter every source. Raises SampleUnavailable, OSError for `exclude`."""
     excluded = frozenset(exclude.read_text(encoding="ascii").split())
     parts: dict[str, list[Example]] = {
         name: [] for name in ("train", "dev", "test", "judged", "related")
     }
     for kind in KINDS:
         for rated in load_rated(kind, cache_dir):
-            name = _standing(rated.text, excluded) or part_of(rated.text)
+            name = _exclusion(rated.text, excluded) or part_of(rated.text)
             parts[name].append(_example(rated, kind))
     # Single words can't leak a held-out text, so the lexicon is not split.
     parts["train"] += (_example(rated, "lexicon") for rated in load_lexicon(cache_dir))
@@ -78,7 +83,7 @@ def load(cache_dir: Path, exclude: Path = NEVER_TRAIN_ON) -> Corpus:
 
 
 def part_of(text: str) -> Part:
-    """Which side of the split a text is on: by content, so that repeats and retweets stay together."""
+    """Return a text's part by a hash of its content, so that repeats and retweets stay together."""
     draw = int(fingerprint(_TWEET_WRAPPING.sub(" ", text)), 16) % 100
     if draw < _TEST_PERCENT:
         return "test"
@@ -86,24 +91,24 @@ def part_of(text: str) -> Part:
 
 
 def target(valence: float) -> float:
-    """The probability of POSITIVE that the model is taught for a mean valence."""
+    """Return the probability of POSITIVE that the model is trained towards for a mean valence."""
     return 1.0 / (1.0 + math.exp(-_STEEPNESS * valence))
 
 
 def fingerprint(text: str) -> str:
-    """16 hex digits over the letters a-z and digits of the lowered text."""
+    """Return 16 hex digits of a hash over the letters a-z and the digits of the lower-case text."""
     kept = re.sub(r"[^a-z0-9]", "", text.lower())
     return hashlib.sha256(kept.encode("ascii")).hexdigest()[:16]
 
 
-def _standing(text: str, excluded: frozenset[str]) -> Literal["judged", "related"] | None:
+def _exclusion(text: str, excluded: frozenset[str]) -> Literal["judged", "related"] | None:
     if fingerprint(text) in excluded:
         return "judged"
     return "related" if any(fingerprint(part) in excluded for part in _variants(text)) else None
 
 
 def _variants(text: str) -> Iterator[str]:
-    """The text without its accents, and every run of whole sentences within it."""
+    """Yield the text without accents, and every run of whole sentences within it."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
     yield plain
     for form in (text, plain):
@@ -118,13 +123,13 @@ def _example(rated: RatedText, source: Source) -> Example:
 
 
 def by_kind(examples: Iterable[Example]) -> dict[Kind, list[Example]]:
-    """The examples of each kind of text, in their order; the lexicon is none."""
-    taken = list(examples)
-    return {kind: [one for one in taken if one.source == kind] for kind in KINDS}
+    """Return the examples of each kind of text, in their order, without the lexicon."""
+    listed = list(examples)
+    return {kind: [example for example in listed if example.source == kind] for kind in KINDS}
 
 
 def pretokenised(text: str) -> str:
-    """The text as corpora of parsed sentences write it: lower case, tokens apart, `do n't`."""
+    """Write the text as corpora of parsed sentences do: lower case, separate tokens, `do n't`."""
     for pattern, replacement in _TOKENISATION:
         text = pattern.sub(replacement, text)
     return " ".join(text.lower().split())

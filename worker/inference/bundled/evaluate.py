@@ -1,10 +1,11 @@
 """Measures the bundled model: python -m worker.inference.bundled.evaluate.
 
-Owns: the figures of the model card, and how they come about. Runs on: the main thread of a program
-of its own; never in a worker. Must not import: kafka, peft.
+Every figure is measured on texts that the adapter was not trained on. `dev` served to choose the
+recipe; `test` and `judged` serve only to report.
 
-Every figure is measured on texts that the adapter was not trained on; `dev` served to choose the
-recipe, `test` and `judged` only to report.
+Owns: the figures of the model card, and their definitions.
+Thread: main, of this program; never in a worker.
+Must not import: kafka, peft.
 """
 
 import argparse
@@ -32,8 +33,8 @@ Scorer = Callable[[Sequence[str]], list[float]]
 _CACHE: Final = Path("~/.cache/streamlabel")
 _BATCH: Final = 32
 _MAX_TOKENS: Final = 256
-# Mean ratings closer to nought than the first are neutral, beyond the second plainly one or the
-# other; between them people themselves disagree.
+# Texts whose mean rating is closer to 0 than the first number are neutral; beyond the second they
+# are clearly positive or negative; between the two, people disagree.
 _NEUTRAL, _CLEAR, _STRONG = 0.5, 1.0, 1.5
 
 
@@ -50,17 +51,17 @@ def measure(checkpoint: Path, texts: Corpus) -> dict[str, Any]:
 
 
 def add_cache_option(parser: argparse.ArgumentParser) -> None:
-    """Give a program the --cache option that both programs here share."""
+    """Add the --cache option, which both programs of this package share."""
     parser.add_argument(
         "--cache",
         type=lambda value: Path(value).expanduser(),
         default=_CACHE.expanduser(),
-        help="where the rated texts and the merged model are kept",
+        help="folder for the rated texts and the merged model [%(default)s]",
     )
 
 
 def _scorer(checkpoint: Path) -> Scorer:
-    """Load a checkpoint; what comes back gives each text's probability of POSITIVE, in order."""
+    """Load a checkpoint, and return a function that returns each text's probability of POSITIVE."""
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
 
@@ -97,19 +98,23 @@ def _pretokenised(texts: Sequence[str]) -> list[str]:
 
 
 def _figures(examples: Sequence[Example], score: Scorer) -> dict[str, Any]:
-    """Accuracy: the likelier label against the sign of the valence. Decision: mean |p - 0.5|."""
+    """Return the figures of some texts.
+
+    Accuracy compares the likelier label with the sign of the valence. Decision is the mean of
+    |p - 0.5|.
+    """
     scores = score([example.text for example in examples])
-    judged = [
+    rows = [
         (abs(example.valence), (probability > 0.5) == (example.valence > 0), abs(probability - 0.5))
         for example, probability in zip(examples, scores, strict=True)
     ]
     return {
-        "texts": len(judged),
-        "accuracy, all but exact 0": _mean(right for size, right, _ in judged if size > 0),
-        "accuracy, |valence| >= 1": _mean(right for size, right, _ in judged if size >= _CLEAR),
-        "texts, |valence| >= 1": sum(size >= _CLEAR for size, _, _ in judged),
-        "decision, |valence| < 0.5": _mean(far for size, _, far in judged if size < _NEUTRAL),
-        "decision, |valence| >= 1.5": _mean(far for size, _, far in judged if size >= _STRONG),
+        "texts": len(rows),
+        "accuracy, all but exact 0": _mean(right for size, right, _ in rows if size > 0),
+        "accuracy, |valence| >= 1": _mean(right for size, right, _ in rows if size >= _CLEAR),
+        "texts, |valence| >= 1": sum(size >= _CLEAR for size, _, _ in rows),
+        "decision, |valence| < 0.5": _mean(far for size, _, far in rows if size < _NEUTRAL),
+        "decision, |valence| >= 1.5": _mean(far for size, _, far in rows if size >= _STRONG),
     }
 
 

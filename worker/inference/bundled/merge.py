@@ -1,7 +1,8 @@
-"""Turns the encoder and the adapter into one ordinary checkpoint, without peft.
+"""Merges the encoder and the adapter into one ordinary checkpoint, without peft.
 
-Owns: the arithmetic of the merge and the files of the merged checkpoint. Runs on: whichever thread
-prepares the model, before the worker starts. Must not import: kafka, peft.
+Owns: the arithmetic of the merge, and the files of the merged checkpoint.
+Thread: main or load, before a record is read.
+Must not import: kafka, peft.
 """
 
 import json
@@ -27,13 +28,22 @@ _UNSUPPORTED: Final = ("use_dora", "use_rslora", "fan_in_fan_out", "rank_pattern
 def write_checkpoint(base: Path, adapter: Path, target: Path) -> None:
     """Write config, float32 weights and tokenizer into `target`, an existing folder.
 
-    `base` is the encoder's folder, `adapter` one in PEFT's format. Raises ModelUnavailable where
-    the adapter is not one for this encoder, OSError where a file can't be read or written.
+    Args:
+        base: the encoder's folder.
+        adapter: a folder in PEFT's format.
+        target: the folder to write to.
+
+    Raises:
+        ModelUnavailable: the adapter does not fit this encoder.
+        OSError: a file can't be read or written.
     """
     settings = _json(adapter / "adapter_config.json")
     unsupported = [name for name in _UNSUPPORTED if settings.get(name)]
     if unsupported or settings["peft_type"] != "LORA":
-        raise ModelUnavailable(f"{adapter} can't be merged: it is no plain LoRA {unsupported}")
+        raise ModelUnavailable(
+            f"{adapter} can't be merged: only plain LoRA is supported, and it has peft_type "
+            f"{settings['peft_type']} with the options {unsupported}"
+        )
     weights = merged(
         load_file(base / "model.safetensors"),
         load_file(adapter / "adapter_model.safetensors"),
@@ -48,42 +58,44 @@ def write_checkpoint(base: Path, adapter: Path, target: Path) -> None:
 def merged(
     base: Mapping[str, Tensor], adapter: Mapping[str, Tensor], scale: float
 ) -> dict[str, Tensor]:
-    """Return the classifier's weights in float32: W + scale * B @ A for each adapted linear.
+    """Return the classifier's weights in float32: W + scale * B @ A for each adapted linear layer.
 
-    Tensors that the adapter holds whole (biases, layer norms, pooler, head) replace the encoder's.
-    Raises ModelUnavailable where a tensor of the adapter has no place in the model.
+    Tensors that the adapter stores whole (biases, layer norms, pooler, head) replace the encoder's.
+
+    Raises:
+        ModelUnavailable: a tensor of the adapter has no place in the model.
     """
     weights = {f"bert.{name}": tensor for name, tensor in base.items()}
     weights.pop("bert.embeddings.position_ids", None)  # a buffer, not a weight
     known = {*weights, *_HEAD}
     plain = {name.removeprefix("base_model.model."): tensor for name, tensor in adapter.items()}
-    _refuse_strangers(plain, known)
+    _refuse_unknown(plain, known)
     for name, tensor in plain.items():
         if name.endswith(".lora_B.weight"):
             down = plain[name.replace(".lora_B.", ".lora_A.")]
             update = scale * (tensor.float() @ down.float())
-            weights[_place(name)] = weights[_place(name)] + update
+            weights[_target(name)] = weights[_target(name)] + update
         elif not name.endswith(".lora_A.weight"):
-            weights[_place(name)] = tensor.float()
+            weights[_target(name)] = tensor.float()
     return weights
 
 
-def _place(name: str) -> str:
-    """Which of the model's tensors one of the adapter's belongs to."""
+def _target(name: str) -> str:
+    """Return the name of the model's tensor that a tensor of the adapter changes."""
     for part in (".base_layer.", ".lora_A.", ".lora_B."):
         name = name.replace(part, ".")
     return name
 
 
-def _refuse_strangers(names: Iterable[str], known: set[str]) -> None:
+def _refuse_unknown(names: Iterable[str], known: set[str]) -> None:
     names = set(names)
     pairs = {".lora_A.": ".lora_B.", ".lora_B.": ".lora_A."}
-    strangers = {name for name in names if _place(name) not in known}
-    for one, other in pairs.items():
-        strangers |= {n for n in names if one in n and n.replace(one, other) not in names}
-    strangers |= {f"{name} (missing)" for name in _HEAD if name not in names}
-    if strangers:
-        raise ModelUnavailable(f"the adapter does not fit the encoder: {sorted(strangers)}")
+    unknown = {name for name in names if _target(name) not in known}
+    for half, other in pairs.items():
+        unknown |= {n for n in names if half in n and n.replace(half, other) not in names}
+    unknown |= {f"{name} (missing)" for name in _HEAD if name not in names}
+    if unknown:
+        raise ModelUnavailable(f"the adapter does not fit the encoder: {sorted(unknown)}")
 
 
 def _config(base: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +112,7 @@ def _config(base: Mapping[str, Any]) -> dict[str, Any]:
 def _write_tokenizer(base: Path, target: Path) -> None:
     for name in encoder.TOKENIZER_FILES:
         shutil.copyfile(base / name, target / name)
-    # The package's file pads every text to 128 tokens and cuts it there; the caller decides.
+    # The package's file pads and cuts every text to 128 tokens; the caller decides that here.
     tokenizer = _json(base / "tokenizer.json") | {"padding": None, "truncation": None}
     _write_json(target / "tokenizer.json", tokenizer)
     settings = _json(base / "tokenizer_config.json")

@@ -1,9 +1,11 @@
 """Trains the bundled model's adapter: python -m worker.inference.bundled.train.
 
-Owns: the recipe, from the rated texts to an adapter in PEFT's own format. Runs on: the main thread
-of a program of its own; never in a worker. Must not import: kafka. Needs the `train` extra (peft).
+Needs the `train` extra (peft). Prints the report, one JSON document, to standard output, and the
+progress to standard error.
 
-The report, one JSON document, goes to standard output; the progress goes to standard error.
+Owns: the recipe, from the rated texts to an adapter in PEFT's format.
+Thread: main, of this program; never in a worker.
+Must not import: kafka.
 """
 
 import argparse
@@ -30,7 +32,8 @@ from worker.inference.bundled.merge import ID2LABEL, LABEL2ID, write_checkpoint
 BASE_MODEL: Final = "sentence-transformers/all-MiniLM-L6-v2"
 
 _MAX_TOKENS: Final = 96
-# Editorials are many and mostly neutral; single words are many and short. Neither may dominate.
+# Many texts are editorials, mostly neutral, or single words; these numbers keep either from
+# dominating.
 _SHARE_PER_EPOCH: Final = {"nyt": 0.5}
 _WEIGHT: Final = {"lexicon": 0.3}
 _PRETOKENISED_SHARE: Final = 0.5
@@ -39,7 +42,7 @@ _WORDS_MASKED: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What one run may vary. `rate` is the adapter's; fully trained weights learn slower."""
+    """The options of one run. `rate` is the adapter's; fully trained weights use `full_rate`."""
 
     epochs: int = 4
     rank: int = 16
@@ -50,17 +53,17 @@ class Recipe:
 
 
 def adapted(folder: Path, recipe: Recipe) -> Any:
-    """Return the encoder with a fresh head and adapter.
+    """Return the encoder with a new head and adapter.
 
-    The linears of every layer get a low-rank update; biases, layer norms, pooler and classifier
-    are trained whole.
+    The linear layers get a low-rank update; biases, layer norms, pooler and classifier are trained
+    fully.
     """
     base = BertForSequenceClassification.from_pretrained(
         folder,
         num_labels=len(ID2LABEL),
         id2label=ID2LABEL,
         label2id=LABEL2ID,
-        attention_probs_dropout_prob=0.0,  # with it, a step takes a fifth longer on a CPU
+        attention_probs_dropout_prob=0.0,  # dropout would make a step a fifth slower on a CPU
     )
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
@@ -74,12 +77,12 @@ def adapted(folder: Path, recipe: Recipe) -> Any:
 
 
 def fit(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recipe) -> None:
-    """Train in place, with warm-up and a cosine down to nothing."""
+    """Train in place, with a warm-up and a cosine decay to 0."""
     draw = random.Random(recipe.seed)
     epochs = [_batches(examples, recipe.batch, draw) for _ in range(recipe.epochs)]
     total = sum(map(len, epochs))
     optimiser = torch.optim.AdamW(_groups(model, recipe), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _pace(step, total))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate_at(step, total))
     model.train()
     for number, batches in enumerate(epochs, start=1):
         summed = 0.0
@@ -92,11 +95,11 @@ def fit(model: Any, tokenizer: Any, examples: Sequence[Example], recipe: Recipe)
             optimiser.zero_grad()
             summed += loss.item()
             if position % 100 == 0 or position == len(batches):
-                _say(f"epoch {number}: {position}/{len(batches)}, loss {summed / position:.4f}")
+                _log(f"epoch {number}: {position}/{len(batches)}, loss {summed / position:.4f}")
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Write the adapter in half precision, and no path of this machine with it."""
+    """Write the adapter in half precision, without any path of this machine."""
     model.peft_config["default"].base_model_name_or_path = BASE_MODEL
     with tempfile.TemporaryDirectory() as scratch:
         model.save_pretrained(scratch, save_embedding_layers=False)
@@ -120,7 +123,7 @@ def _groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
-def _pace(step: int, total: int) -> float:
+def _rate_at(step: int, total: int) -> float:
     warm_up = max(1, total // 16)
     if step < warm_up:
         return (step + 1) / warm_up
@@ -128,7 +131,7 @@ def _pace(step: int, total: int) -> float:
 
 
 def _batches(examples: Sequence[Example], size: int, draw: random.Random) -> list[list[Example]]:
-    """One epoch: texts of like length share a batch, and the batches come in any order."""
+    """Return the batches of one epoch in random order; texts of similar length share a batch."""
     kept = [e for e in examples if draw.random() < _SHARE_PER_EPOCH.get(e.source, 1.0)]
     kept.sort(key=lambda example: len(example.text) * draw.uniform(0.9, 1.1))
     starts = list(range(0, len(kept), size))
@@ -139,9 +142,9 @@ def _batches(examples: Sequence[Example], size: int, draw: random.Random) -> lis
 def _loss(
     model: Any, tokenizer: Any, batch: Sequence[Example], draw: random.Random
 ) -> torch.Tensor:
-    """Weighted cross-entropy against the soft targets; a scalar."""
+    """Return the weighted cross-entropy against the soft targets, a scalar."""
     inputs = tokenizer(
-        [_disguised(example.text, draw) for example in batch],
+        [_augmented(example.text, draw) for example in batch],
         padding=True,
         truncation=True,
         max_length=_MAX_TOKENS,
@@ -155,8 +158,8 @@ def _loss(
     return (losses * weights).mean()
 
 
-def _disguised(text: str, draw: random.Random) -> str:
-    """The same text as another source might write it, with a word hidden now and then."""
+def _augmented(text: str, draw: random.Random) -> str:
+    """Return the text in the style of another source, with some words masked."""
     if draw.random() < _PRETOKENISED_SHARE:
         text = corpus.pretokenised(text)
     words = text.split()
@@ -165,18 +168,18 @@ def _disguised(text: str, draw: random.Random) -> str:
     return " ".join(words)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the bundled model's adapter.")
-    parser.add_argument("--out", type=Path, default=ADAPTER, help="where the adapter goes")
+    parser.add_argument("--out", type=Path, default=ADAPTER, help="folder of the adapter")
     parser.add_argument(
         "--exclude",
         type=Path,
         default=corpus.NEVER_TRAIN_ON,
-        help="fingerprints of the texts that must not be trained on, one a line",
+        help="file with the fingerprints of texts that must not be trained on, one on each line",
     )
     evaluate.add_cache_option(parser)
     for option in fields(Recipe):
@@ -185,7 +188,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Train, write the adapter, and measure what was written."""
+    """Train, write the adapter, and measure it."""
     options = _options()
     recipe = Recipe(**{option.name: getattr(options, option.name) for option in fields(Recipe)})
     texts = corpus.load(options.cache, options.exclude)

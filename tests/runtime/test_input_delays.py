@@ -1,4 +1,4 @@
-"""Holdups: what others hold the input up with is said after a while, measured, and its end is told."""
+"""InputDelays: delays that other clients cause are measured, and logged once they are long."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from structlog.testing import capture_logs
 from tests.support.clocks import HandClock
 from worker.core.records import Partition
 from worker.metrics import Metrics
-from worker.runtime.holdups import Holdups
+from worker.runtime.input_delays import InputDelays
 
 P = Partition("in", 0)
 
 
 class Scene:
-    """A worker with one partition, seen once a second; a source that says what it is told to say."""
+    """A worker with one partition, checked once a second; its source answers as the test sets."""
 
     def __init__(self, lines: list[MutableMapping[str, Any]]) -> None:
         self.lines = lines
         self.metrics, self.clock = Metrics(), HandClock()
-        self.holdups = Holdups("group", self.metrics, self.clock)
+        self.delays = InputDelays("group", 3, self.metrics, self.clock)
         self.joined, self.up, self.owned = True, True, (P,)
         self.end: int | None = 10
         self.stable: int | None = 10
@@ -44,10 +44,10 @@ class Scene:
         return {P: self.position}
 
     def watch(self, seconds: int) -> list[str]:
-        """The events of that time."""
+        """Let time pass, and return the messages logged meanwhile."""
         before = len(self.lines)
         for _ in range(seconds):
-            self.holdups.look(self, self.owned)  # type: ignore[arg-type]
+            self.delays.check(self, self.owned)  # type: ignore[arg-type]
             self.clock.sleep(1)
         return [line["event"].partition(":")[0] for line in self.lines[before:]]
 
@@ -62,11 +62,12 @@ def scene() -> Iterator[Scene]:
         yield Scene(lines)
 
 
-HELD = "another producer's open transaction holds the input up"
-ENDED = "an open transaction has ended"
+HELD = "another producer's open transaction holds back the input"
+ENDED = "open transaction ended"
+SLOW_JOIN = "joining group is slow"
 
 
-def test_an_open_transaction_is_said_once_a_minute_and_so_is_its_end(scene: Scene) -> None:
+def test_an_open_transaction_is_logged_once_a_minute_and_when_it_ends(scene: Scene) -> None:
     scene.stable = 7
     scene.position = 7
     assert scene.watch(5) == []
@@ -80,8 +81,8 @@ def test_an_open_transaction_is_said_once_a_minute_and_so_is_its_end(scene: Scen
     assert scene.value("open_transaction") == 0
 
 
-def test_transactions_one_after_the_other_hold_nobody_up(scene: Scene) -> None:
-    """There may be an open one at each look, and always another one."""
+def test_a_sequence_of_short_transactions_is_not_logged(scene: Scene) -> None:
+    """Each check may find an open transaction, but never the same one for long."""
     for offset in range(10, 200, 2):
         scene.stable = scene.position = offset
         scene.end = offset + 1
@@ -89,7 +90,7 @@ def test_transactions_one_after_the_other_hold_nobody_up(scene: Scene) -> None:
     assert scene.value("open_transaction") == 1
 
 
-def test_the_end_of_one_is_told_though_the_next_one_is_open(scene: Scene) -> None:
+def test_the_end_of_a_transaction_is_logged_while_the_next_one_is_open(scene: Scene) -> None:
     scene.stable = scene.position = 7
     assert scene.watch(8) == [HELD]
     scene.stable = scene.position = 9
@@ -99,7 +100,7 @@ def test_the_end_of_one_is_told_though_the_next_one_is_open(scene: Scene) -> Non
 @pytest.mark.parametrize(
     ("end", "stable", "position"), [(10, 7, 3), (10, 10, 3), (None, 7, 7), (10, None, 7)]
 )
-def test_what_this_worker_has_to_read_first_is_its_own_matter(
+def test_records_that_the_worker_has_yet_to_read_are_not_held_back(
     scene: Scene, end: int | None, stable: int | None, position: int
 ) -> None:
     scene.end, scene.stable, scene.position = end, stable, position
@@ -107,7 +108,7 @@ def test_what_this_worker_has_to_read_first_is_its_own_matter(
     assert not scene.value("open_transaction")
 
 
-def test_a_partition_that_goes_takes_its_transaction_along(scene: Scene) -> None:
+def test_the_transaction_of_a_revoked_partition_is_forgotten(scene: Scene) -> None:
     scene.stable = scene.position = 7
     assert scene.watch(8) == [HELD]
     scene.owned = ()
@@ -118,28 +119,29 @@ def test_a_partition_that_goes_takes_its_transaction_along(scene: Scene) -> None
     assert scene.watch(4) == []
 
 
-def test_a_join_that_waits_is_said_with_whom_it_waits_for(scene: Scene) -> None:
-    scene.joined, scene.holdups.others = False, 3
+def test_a_slow_join_is_logged_with_the_number_of_other_members(scene: Scene) -> None:
+    """The number is known for the first join only."""
+    scene.joined = False
     assert scene.watch(5) == []
-    assert scene.watch(60) == ["joining the group takes long"]
-    assert (scene.lines[-1]["group"], scene.lines[-1]["others"]) == ("group", 3)
+    assert scene.watch(60) == [SLOW_JOIN]
+    assert (scene.lines[-1]["group"], scene.lines[-1]["other_members"]) == ("group", 3)
     assert scene.value("joining") == 64
-    assert scene.watch(5) == ["joining the group takes long"]
+    assert scene.watch(5) == [SLOW_JOIN]
     scene.joined = True
-    assert scene.watch(5) == ["the wait for the group is over"]
+    assert scene.watch(5) == ["joined group"]
     assert scene.value("joining") == 0
     scene.joined = False
-    assert scene.watch(8) == ["joining the group takes long"]
-    assert scene.lines[-1]["others"] == "unknown"
+    assert scene.watch(8) == [SLOW_JOIN]
+    assert scene.lines[-1]["other_members"] == "unknown"
 
 
-def test_a_broker_that_is_away_is_no_group_that_waits(scene: Scene) -> None:
+def test_an_unreachable_broker_is_not_a_slow_join(scene: Scene) -> None:
     scene.joined = scene.up = False
     assert scene.watch(60) == []
     assert scene.value("joining") == 0
 
 
-def test_a_quick_rebalance_is_no_news(scene: Scene) -> None:
+def test_a_quick_rebalance_is_not_logged(scene: Scene) -> None:
     for _ in range(10):
         scene.joined = False
         assert scene.watch(3) == []

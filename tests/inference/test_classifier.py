@@ -1,4 +1,4 @@
-"""From ids to probabilities: right, in order, and independent of who shares the pass."""
+"""From ids to probabilities: correct, in order, and independent of the other texts of a pass."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from worker.core.budget import ForwardBudget
 from worker.core.model import Classifier
 from worker.core.records import Activation, ModelInput, Prediction
 from worker.errors import ModelUnavailable, OutOfMemory, SettingsError
-from worker.inference import loading, torch_engine
+from worker.inference import loading, placement
+from worker.inference.classifier import probabilities
 from worker.inference.loading import load
 from worker.inference.padding import padded
 from worker.inference.tokeniser import TransformersTokeniser
-from worker.inference.torch_engine import choose_dtype, probabilities
 from worker.settings import ModelSettings
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -51,13 +51,13 @@ def label(
 ) -> list[Prediction]:
     tokeniser, classifier = model
     budget = ForwardBudget(classifier.card.forward_tokens, pads=classifier.card.pads)
-    found = {
+    predictions = {
         position: prediction
         for model_input in tokeniser.tokenise(texts)
-        for one in budget.cut(model_input)
-        for position, prediction in zip(one.positions, classifier.predict(one), strict=True)
+        for part in budget.cut(model_input)
+        for position, prediction in zip(part.positions, classifier.predict(part), strict=True)
     }
-    return [found[i] for i in range(len(texts))]
+    return [predictions[i] for i in range(len(texts))]
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -67,20 +67,20 @@ def folder(request: pytest.FixtureRequest, checkpoint: Callable[[Architecture], 
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """The number of threads is the process's; put it back."""
+    """Restore the number of threads, which applies to the whole process."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
-def test_a_text_is_labelled_as_transformers_alone_would(folder: Path) -> None:
-    """The same logits as from the library by hand, one text after the other, and in their order."""
+def test_a_text_gets_the_probabilities_of_transformers(folder: Path) -> None:
+    """The reference is the library itself, one text after the other."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     for text, ours in zip(TEXTS, label(loaded(folder), TEXTS), strict=True):
         encoded = tokenizer(text, return_tensors="pt", truncation=True, max_length=64)
         if encoded["input_ids"].shape[1] == 0:
-            continue  # gpt2 has no token for no text, and fails
+            continue  # gpt2 has no token for an empty text, and fails
         with torch.inference_mode():
             theirs = model(encoded["input_ids"], attention_mask=encoded["attention_mask"]).logits
         assert ours.probabilities == pytest.approx(theirs.softmax(-1)[0].tolist(), abs=1e-5)
@@ -88,8 +88,8 @@ def test_a_text_is_labelled_as_transformers_alone_would(folder: Path) -> None:
         assert ours.truncated == (text == "word " * 200)
 
 
-def test_batch_mates_change_nothing(folder: Path) -> None:
-    """Alone, in the middle of a mixed rectangle, or beside the longest: the same to 1e-5."""
+def test_other_texts_of_a_batch_change_nothing(folder: Path) -> None:
+    """Alone, in a mixed rectangle, or with the longest text: the same to 1e-5."""
     model = loaded(folder)
     together = label(model, TEXTS)
     for text, among in zip(TEXTS, together, strict=True):
@@ -98,42 +98,42 @@ def test_batch_mates_change_nothing(folder: Path) -> None:
         assert (among.token_count, among.truncated) == (alone.token_count, alone.truncated)
 
 
-def test_a_smaller_budget_changes_the_passes_alone(folder: Path) -> None:
+def test_a_smaller_budget_does_not_change_results(folder: Path) -> None:
     narrow, wide = label(loaded(folder, 64), TEXTS * 5), label(loaded(folder), TEXTS * 5)
-    for one, other in zip(narrow, wide, strict=True):
-        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    for small, large in zip(narrow, wide, strict=True):
+        assert small.probabilities == pytest.approx(large.probabilities, abs=1e-5)
 
 
-def test_the_longest_text_fits_the_table_of_positions(folder: Path) -> None:
-    """RoBERTa states two positions more than a text may have tokens."""
+def test_the_longest_text_fits_the_position_embeddings(folder: Path) -> None:
+    """RoBERTa states two more positions than a text may have tokens."""
     tokeniser, classifier = loaded(folder)
     assert classifier.card.max_tokens == 64
     (longest,) = tokeniser.tokenise(["word " * 1_000])
     assert len(longest.ids[0]) == 64
     classifier.predict(longest)
     if folder.name == "modernbert":
-        return  # it has no table
+        return  # it has no position embeddings
     one_more = ModelInput(((longest.ids[0][1],) * 65,), (0,), (False,))
     with pytest.raises((IndexError, RuntimeError)):
         classifier.predict(one_more)
 
 
-def test_the_shortest_limit_holds(checkpoint: Callable[[Architecture], Path]) -> None:
+def test_the_smallest_limit_applies(checkpoint: Callable[[Architecture], Path]) -> None:
     tokeniser, classifier = loaded(checkpoint("distilbert"), max_tokens=10)
     assert classifier.card.max_tokens == 10
     assert len(tokeniser.tokenise(["word " * 100])[0].ids[0]) == 10
 
 
-def test_more_tokens_than_the_model_takes_are_not_had(
+def test_max_tokens_above_the_models_limit_are_reduced(
     checkpoint: Callable[[Architecture], Path],
 ) -> None:
     with capture_logs() as lines:
         _, classifier = loaded(checkpoint("roberta"), max_tokens=100)
     assert classifier.card.max_tokens == 64
-    assert [(line["asked"], line["takes"]) for line in lines if "asked" in line] == [(100, 64)]
+    assert [(line["wanted"], line["limit"]) for line in lines if "wanted" in line] == [(100, 64)]
 
 
-def test_a_budget_that_one_text_exceeds_is_refused(folder: Path) -> None:
+def test_a_budget_below_the_longest_text_is_rejected(folder: Path) -> None:
     with pytest.raises(SettingsError, match=r"batch\.forward_tokens \(63\)"):
         loaded(folder, 63)
 
@@ -152,8 +152,8 @@ def test_three_labels(tmp_path: Path, problem_type: str | None) -> None:
     assert sum(prediction.probabilities) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_labels_of_a_multi_label_model_stand_alone(tmp_path: Path) -> None:
-    """The same weights with and without the declaration: sigmoid and softmax of the same logits."""
+def test_labels_of_a_multi_label_model_are_independent(tmp_path: Path) -> None:
+    """With and without the declaration: sigmoid and softmax of the same logits."""
     names = ("toxic", "insult", "threat")
     declared = make_checkpoint(
         tmp_path / "multi", labels=names, problem_type="multi_label_classification"
@@ -166,7 +166,7 @@ def test_labels_of_a_multi_label_model_stand_alone(tmp_path: Path) -> None:
 
 
 class TestActivation:
-    """What makes probabilities of the outputs: as the settings say, else as the checkpoint does."""
+    """Outputs become probabilities by the settings, else by the checkpoint."""
 
     NAMES = ("toxic", "insult", "threat")
 
@@ -175,8 +175,10 @@ class TestActivation:
         return make_checkpoint(tmp_path / "model", labels=self.NAMES)
 
     @pytest.mark.parametrize("problem_type", [None, "multi_label_classification", "multilabel"])
-    def test_the_setting_goes_first(self, folder: Path, problem_type: str | None) -> None:
-        """It is the way out where the checkpoint is silent, or wrong."""
+    def test_the_setting_overrides_the_checkpoint(
+        self, folder: Path, problem_type: str | None
+    ) -> None:
+        """It helps if the checkpoint has no problem type, or a wrong one."""
         edit_json(folder / "config.json", problem_type=problem_type)
         (softmax,), (sigmoid,) = (
             label(loaded(folder, activation=chosen), ["Hey."]) for chosen in ("softmax", "sigmoid")
@@ -185,47 +187,49 @@ class TestActivation:
         assert torch.softmax(logits, 0).tolist() == pytest.approx(softmax.probabilities, abs=1e-4)
         assert sum(sigmoid.probabilities) != pytest.approx(1.0, abs=1e-3)
 
-    def test_a_problem_that_is_not_known_is_refused(self, folder: Path) -> None:
+    def test_an_unknown_problem_type_is_rejected(self, folder: Path) -> None:
         edit_json(folder / "config.json", problem_type="multilabel")
         with pytest.raises(
             ModelUnavailable, match=r"problem_type = 'multilabel'.*set model\.activation to softmax"
         ):
             loaded(folder)
 
-    def test_outputs_that_are_probabilities_stay_as_they_are(
+    def test_outputs_that_are_probabilities_are_not_changed(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (expected,) = label(loaded(folder, activation="sigmoid"), ["Hey."])
         model = _, classifier = loaded(folder, activation="none")
-        module = classifier.forward.model  # type: ignore[attr-defined]
+        module = classifier.forward._model  # type: ignore[attr-defined]
         module.classifier.register_forward_hook(lambda _, __, made: torch.sigmoid(made))
         classifier.warm_up()
-        (found,) = label(model, ["Hey."])
-        assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
+        (prediction,) = label(model, ["Hey."])
+        assert prediction.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
 
-    def test_outputs_that_are_none_are_never_published(self, folder: Path) -> None:
+    def test_outputs_that_are_not_probabilities_are_rejected(self, folder: Path) -> None:
         model = loaded(folder, activation="none")
         with pytest.raises(FloatingPointError, match=r"'none', but .* between -?[0-9.]+ and"):
             label(model, TEXTS)
         with pytest.raises(ModelUnavailable, match=r"use softmax .* or sigmoid"):
             model[1].warm_up()
 
-    def test_one_label_of_a_softmax_says_nothing(self, tmp_path: Path) -> None:
-        one = make_checkpoint(tmp_path / "one", labels=("toxic",))
+    def test_softmax_of_a_single_label_is_rejected(self, tmp_path: Path) -> None:
+        folder = make_checkpoint(tmp_path / "one", labels=("toxic",))
         with pytest.raises(SettingsError, match=r"'softmax', but one has a single label"):
-            loaded(one, activation="softmax")
+            loaded(folder, activation="softmax")
 
 
 @pytest.mark.parametrize("problem_type", [None, "multi_label_classification"])
-def test_one_output_is_a_probability_of_its_own(tmp_path: Path, problem_type: str | None) -> None:
-    """A softmax over one output would say 1.0 of every text."""
+def test_a_single_output_is_an_independent_probability(
+    tmp_path: Path, problem_type: str | None
+) -> None:
+    """A softmax over one output would be 1.0 for every text."""
     model = loaded(make_checkpoint(tmp_path, labels=("toxic",), problem_type=problem_type))
     scores = [p.probabilities for p in label(model, TEXTS)]
     assert all(len(row) == 1 for row in scores)
     assert len({round(row[0], 4) for row in scores}) > 1
 
 
-def test_the_card_tells_what_runs(tmp_path: Path) -> None:
+def test_the_card_describes_the_model(tmp_path: Path) -> None:
     _, classifier = loaded(make_checkpoint(tmp_path / "mine", labels=("bad", "good")))
     card = classifier.card
     assert (card.name, card.revision, card.labels) == ("mine", "local", ("bad", "good"))
@@ -234,24 +238,25 @@ def test_the_card_tells_what_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lanes", "asked", "found"), [(1, None, 512), (1, 1024, 1024), (2, None, 4096), (2, 1024, 1024)]
+    ("lanes", "wanted", "expected"),
+    [(1, None, 512), (1, 1024, 1024), (2, None, 4096), (2, 1024, 1024)],
 )
-def test_the_warm_up_finds_the_tokens_of_a_pass_unless_they_are_set(
+def test_the_warm_up_finds_the_tokens_of_a_pass_unless_set(
     checkpoint: Callable[[Architecture], Path],
     monkeypatch: pytest.MonkeyPatch,
     lanes: int,
-    asked: int | None,
-    found: int,
+    wanted: int | None,
+    expected: int,
 ) -> None:
-    """Lanes find the size of their parts themselves."""
+    """Lanes choose the size of their parts themselves."""
     monkeypatch.setattr(loading, "best_size", lambda *_, **__: 512)
-    _, classifier = load(ModelSettings(name=str(checkpoint("distilbert")), lanes=lanes), asked)
+    _, classifier = load(ModelSettings(name=str(checkpoint("distilbert")), lanes=lanes), wanted)
     classifier.warm_up()
-    assert classifier.card.forward_tokens == found
+    assert classifier.card.forward_tokens == expected
 
 
 def test_bfloat16_stays_near_float32(folder: Path) -> None:
-    """Probabilities come out in float32: bfloat16's own could sum to 1.004."""
+    """Probabilities are float32: in bfloat16 they could sum to 1.004."""
     _, classifier = model = loaded(folder, dtype="bfloat16")
     assert classifier.card.dtype == "bfloat16"
     for short, exact in zip(label(model, TEXTS), label(loaded(folder), TEXTS), strict=True):
@@ -268,27 +273,29 @@ def test_bfloat16_stays_near_float32(folder: Path) -> None:
         ({}, torch.float32),
     ],
 )
-def test_auto_is_bfloat16_only_where_it_is_computed(
+def test_auto_is_bfloat16_only_on_processors_that_support_it(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], chosen: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert choose_dtype("auto", "cpu") is chosen
-    assert choose_dtype("float32", "cpu") is torch.float32
-    assert choose_dtype("bfloat16", "cpu") is torch.bfloat16
+    assert placement.choose_dtype("auto", "cpu") is chosen
+    assert placement.choose_dtype("float32", "cpu") is torch.float32
+    assert placement.choose_dtype("bfloat16", "cpu") is torch.bfloat16
 
 
-def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_is_chosen_by_setting_and_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    chosen = [torch_engine.choose_device(wanted) for wanted in ("auto", "cpu", "cuda")]
+    chosen = [placement.choose_device(wanted) for wanted in ("auto", "cpu", "cuda")]
     assert chosen == ["cuda", "cpu", "cuda"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert torch_engine.choose_device("auto") == "cpu"
+    assert placement.choose_device("auto") == "cpu"
     with pytest.raises(SettingsError, match=r"model\.device"):
-        torch_engine.choose_device("cuda")
+        placement.choose_device("cuda")
 
 
 @pytest.mark.usefixtures("threads")
-def test_threads_hold_for_the_infer_thread_too(checkpoint: Callable[[Architecture], Path]) -> None:
+def test_the_number_of_threads_applies_to_other_threads(
+    checkpoint: Callable[[Architecture], Path],
+) -> None:
     loaded(checkpoint("distilbert"), threads=1)
     seen: list[int] = []
     other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
@@ -302,29 +309,29 @@ class TestBrokenModel:
     def broken(
         self, checkpoint: Callable[[Architecture], Path]
     ) -> tuple[TransformersTokeniser, Any]:
-        """A model that gives NaN for the word "hate" alone."""
+        """Return a model that gives NaN only for the word "hate"."""
         tokeniser, classifier = loaded(checkpoint("distilbert"))
-        weights = dict(classifier.forward.model.named_parameters())  # type: ignore[attr-defined]
+        weights = dict(classifier.forward._model.named_parameters())  # type: ignore[attr-defined]
         weights["distilbert.embeddings.word_embeddings.weight"].data[5223] = float("nan")
         return tokeniser, classifier
 
-    def test_no_result_is_given_that_is_no_number(
+    def test_a_result_that_is_not_a_number_is_rejected(
         self, broken: tuple[TransformersTokeniser, Any]
     ) -> None:
         with pytest.raises(FloatingPointError, match="not a finite number"):
             label(broken, ["Fine.", "I hate this so much!"])
 
-    def test_the_culprits_mates_can_be_labelled(
+    def test_other_texts_can_still_be_labelled(
         self, broken: tuple[TransformersTokeniser, Any]
     ) -> None:
         assert len(label(broken, ["Fine.", "I love this."])) == 2
 
-    def test_warming_up_finds_a_model_that_fails_on_everything(
+    def test_the_warm_up_detects_a_model_that_always_fails(
         self, broken: tuple[TransformersTokeniser, Any]
     ) -> None:
         _, classifier = broken
         classifier.warm_up()
-        dict(classifier.forward.model.named_parameters())["classifier.bias"].data[:] = float("inf")
+        dict(classifier.forward._model.named_parameters())["classifier.bias"].data[:] = float("inf")
         with pytest.raises(ModelUnavailable, match="fails on plain texts"):
             classifier.warm_up()
 
@@ -344,7 +351,7 @@ class TestOutOfMemory:
             MemoryError(),
         ],
     )
-    def test_it_is_told_from_other_errors(
+    def test_out_of_memory_is_recognised(
         self,
         model: tuple[TransformersTokeniser, Any],
         error: Exception,
@@ -353,34 +360,34 @@ class TestOutOfMemory:
         def fail(**_: object) -> None:
             raise error
 
-        monkeypatch.setattr(model[1].forward.model, "forward", fail)
+        monkeypatch.setattr(model[1].forward._model, "forward", fail)
         with pytest.raises(
-            OutOfMemory, match="a pass of 2 texts with 12 tokens does not fit the cpu"
+            OutOfMemory, match="a pass of 2 texts with 12 tokens does not fit the memory of the cpu"
         ):
             label(model, ["I love this.", "I hate this."])
         with pytest.raises(ModelUnavailable, match="fails on plain texts"):
             model[1].warm_up()
 
-    def test_the_processor_s_allocator_says_it_in_its_own_way(
+    def test_the_error_of_the_cpus_allocator_is_recognised(
         self, model: tuple[TransformersTokeniser, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """More memory is asked for than there are addresses; what held on to tensors is gone."""
+        """The request exceeds the address space; the new error does not reference the tensors."""
 
         def forward(**_: object) -> None:
             torch.empty(10**15)
 
-        monkeypatch.setattr(model[1].forward.model, "forward", forward)
+        monkeypatch.setattr(model[1].forward._model, "forward", forward)
         with pytest.raises(OutOfMemory) as raised:
             label(model, ["Fine."])
         assert raised.value.__context__ is None
 
-    def test_another_fault_of_the_engine_stays_what_it_is(
+    def test_other_errors_of_the_engine_are_not_changed(
         self, model: tuple[TransformersTokeniser, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(**_: object) -> None:
             raise RuntimeError("a shape is wrong")
 
-        monkeypatch.setattr(model[1].forward.model, "forward", fail)
+        monkeypatch.setattr(model[1].forward._model, "forward", fail)
         with pytest.raises(RuntimeError, match="shape"):
             label(model, ["Fine."])
 
@@ -391,7 +398,7 @@ def test_padding_is_on_the_right_and_masked() -> None:
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
-def test_softmax_and_sigmoid_stand_extreme_logits() -> None:
+def test_softmax_and_sigmoid_of_extreme_logits_are_finite() -> None:
     """A hand-written softmax gives NaN here."""
     extreme = torch.tensor([[-60.0, 30.0], [1e4, -1e4]])
     assert probabilities(extreme, "softmax").tolist() == [

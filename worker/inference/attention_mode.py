@@ -1,8 +1,11 @@
-"""Makes a model forget which texts it has seen.
+"""Makes a BigBird model choose its attention by each pass alone, not by earlier texts.
 
-BigBird and its kin look at all of a text where it is short, at blocks of it where it is long; after
-the first short text, though, at all of every text. Called at start. Must not import transformers: it is
-given a model.
+BigBird and its relatives attend to all of a short text, and to blocks of a long one. After the
+first short text, transformers' BigBird attends to all of every text.
+
+Owns: the hook that resets the attention before each pass.
+Thread: load; the hook runs on the infer thread.
+Must not import: transformers; it is given a model.
 """
 
 from __future__ import annotations
@@ -14,15 +17,15 @@ from torch import nn
 _ALL, _BLOCKS = "original_full", "block_sparse"
 
 
-def forget(model: Any) -> None:
-    """Have each pass choose by the length of its own texts alone."""
+def choose_per_pass(model: Any) -> None:
+    """Make each pass choose its attention by the length of its own texts."""
     if turning_point(model.config):
         stack = next(module for module in model.modules() if _switches(module))
         stack.register_forward_pre_hook(_choose, with_kwargs=True)
 
 
 def turning_point(config: Any) -> int:
-    """Tokens from which on the model looks at blocks; 0 if it looks at all of every text."""
+    """Return the tokens from which the model attends to blocks; 0 if it attends to whole texts."""
     if getattr(config, "attention_type", _ALL) != _BLOCKS:
         return 0
     # As in the forward pass of transformers' modeling_big_bird.py: global, sliding, random blocks.

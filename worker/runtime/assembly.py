@@ -1,0 +1,170 @@
+"""Builds a worker's parts in the order of their dependence.
+
+Owns: nothing; each function returns parts that are complete.
+Thread: the main thread, before the first poll.
+Must not import: kafka, inference, cli.
+
+::
+
+    context    metrics, progress, clock, stop           exist before the worker
+    work       offsets, batcher, completions            <- context
+    listener   `RebalanceListener`                      <- nothing
+    source     the consumer                             <- listener
+    sink       the producer                             <- source, completions
+    pipeline   the stages                               <- sink, completions, the model
+    control    commits, rebalance                       <- work, source, sink
+    worker     the main loop                            <- all of them
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from worker.core.batcher import MicroBatcher
+from worker.core.budget import ForwardBudget
+from worker.core.cache import PredictionCache
+from worker.core.decoder import Decoder
+from worker.core.encoder import Encoder
+from worker.core.faults import OUTPUT, CircuitBreaker
+from worker.core.model import Classifier, Tokeniser
+from worker.core.offsets import OffsetTracker
+from worker.core.readability import Readability
+from worker.core.records import ModelCard
+from worker.core.topic_limits import TopicLimits
+from worker.runtime.commits import Commits
+from worker.runtime.completions import Completions, OutcomeObserver
+from worker.runtime.context import InFlight, Limits, OffsetControl, RecordPath, WorkerContext
+from worker.runtime.drift import DriftWatch
+from worker.runtime.input_delays import InputDelays
+from worker.runtime.intake import Intake
+from worker.runtime.labelling import Labeller
+from worker.runtime.outcome_logs import DeadLetterLog, ExpiredLog, ThroughputLog
+from worker.runtime.rebalance import Rebalance, RebalanceListener
+from worker.runtime.service import Worker
+from worker.runtime.status import StatusReporter
+from worker.settings import Settings
+
+
+def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
+    """Return the state of records in flight, with nothing in it."""
+    metrics, clock = context.metrics, context.clock
+    offsets = OffsetTracker()
+    throughput, dead_letters = ThroughputLog(clock), DeadLetterLog(clock)
+    observers: list[OutcomeObserver] = [throughput, dead_letters]
+    if settings.drift.reference_records:
+        observers.append(DriftWatch(settings.drift, metrics))
+    observers.append(ExpiredLog())
+    breaker = CircuitBreaker(
+        settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio, OUTPUT
+    )
+    return InFlight(
+        offsets,
+        MicroBatcher(settings.batch.max_records, settings.batch.max_tokens),
+        Completions(offsets, metrics, context.progress, clock, observers, breaker),
+        throughput,
+        dead_letters,
+    )
+
+
+def build_encoder(settings: Settings, limits: dict[str, TopicLimits], card: ModelCard) -> Encoder:
+    """Return the encoder of results and dead letters.
+
+    Args:
+        settings: name the topics and the format.
+        limits: of each output topic.
+        card: of the model.
+    """
+    topics = settings.topics
+    return Encoder(
+        settings.output,
+        card,
+        version=version("streamlabel"),
+        limits=limits[topics.output],
+        dead_letter_limits=limits[topics.dead_letters],
+    )
+
+
+def build_labeller(
+    settings: Settings, tokeniser: Tokeniser, classifier: Classifier, context: WorkerContext
+) -> Labeller:
+    """Return the work of the tokenise and infer stages."""
+    card, cache_bytes = classifier.card, settings.cache.max_bytes
+    return Labeller(
+        tokeniser,
+        classifier,
+        refuse_long=settings.input.overflow == "dead_letter",
+        breaker=CircuitBreaker(
+            settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
+        ),
+        budget=ForwardBudget(card.forward_tokens, pads=card.pads),
+        metrics=context.metrics,
+        cache=PredictionCache(cache_bytes) if cache_bytes else None,
+    )
+
+
+def build_worker(
+    settings: Settings,
+    context: WorkerContext,
+    work: InFlight,
+    path: RecordPath,
+    listener: RebalanceListener,
+    other_members: int | str,
+) -> Worker:
+    """Return a worker that is ready to run.
+
+    Args:
+        settings: of the worker.
+        context: exists before the worker.
+        work: the state of records in flight.
+        path: source, pipeline and sink.
+        listener: the one that the source was made with; it is connected here.
+        other_members: members of the group before this worker joined, if known.
+    """
+    metrics, clock = context.metrics, context.clock
+    control = _build_control(settings, context, work, path)
+    listener.connect(control.rebalance)
+    delays = InputDelays(settings.kafka.group_id, other_members, metrics, clock)
+    return Worker(
+        context,
+        work,
+        path,
+        intake=Intake(
+            Decoder(settings.input),
+            Readability(settings.max_unreadable_ratio),
+            work.batcher,
+            work.offsets,
+            path.pipeline,
+            metrics=metrics,
+            clock=clock,
+        ),
+        control=control,
+        status=StatusReporter(context, work, path, delays),
+        limits=Limits(
+            settings.max_inflight_records, settings.max_inflight_bytes, settings.shutdown_timeout
+        ),
+    )
+
+
+def _build_control(
+    settings: Settings, context: WorkerContext, work: InFlight, path: RecordPath
+) -> OffsetControl:
+    metrics, clock = context.metrics, context.clock
+    commits = Commits(
+        work.offsets,
+        path.source,
+        path.sink,
+        settings.commit_every,
+        metrics=metrics,
+        clock=clock,
+        on_failure=work.completions.failed,
+    )
+    rebalance = Rebalance(
+        work.offsets,
+        work.batcher,
+        work.completions,
+        commits,
+        drain_timeout=settings.rebalance_drain_timeout,
+        metrics=metrics,
+        clock=clock,
+    )
+    return OffsetControl(commits, rebalance)
