@@ -1,6 +1,6 @@
-"""`make delivery-cost`: compares exactly-once with at-least-once, in one run, with a real model.
+"""`python -m tests.chaos.cost`: compares exactly-once with at-least-once, in one run.
 
-Throughput: both modes drain a backlog in turn. Latency: a third of that rate, at several commit
+The model is a real one. Throughput: both modes drain a backlog in turn. Latency: a third of that rate, at several commit
 intervals, as a `read_committed` reader sees it. Prints a table (standard error) and one JSON object
 (standard output).
 """
@@ -33,7 +33,7 @@ _AS_SHIPPED = {"batch.max_records": 128, "max_inflight_records": 2048, "model.th
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure throughput, then latency."""
-    parser = argparse.ArgumentParser(prog="delivery-cost", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.cost", description=__doc__)
     parser.add_argument("--records", type=int, default=3000, help="of each backlog")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args(arguments)

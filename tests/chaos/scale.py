@@ -1,4 +1,4 @@
-"""`make scale`: scales 1 -> 4 -> 2 workers under a steady load, by planned starts and stops.
+"""`python -m tests.chaos.scale`: scales 1 -> 4 -> 2 workers under load, by planned stops and starts.
 
 Prints a table of the end-to-end times that a reader of the results sees (standard error), and one
 JSON object (standard output). Exits with 0 only if no record is missing, duplicated or out of order
@@ -68,7 +68,7 @@ class ResultReader:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure both delivery modes in turn."""
-    parser = argparse.ArgumentParser(prog="scale", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.scale", description=__doc__)
     parser.add_argument("--rate", type=float, default=150.0, help="records a second")
     args = parser.parse_args(arguments)
     home = read_environment("KAFKA_HOME")
