@@ -2,7 +2,7 @@
 
 Owns: the text between `<!-- NAME:begin -->` and `<!-- NAME:end -->` on the pages of `docs/`.
 Thread: the main thread.
-Must not import: torch, transformers, kafka, and worker.cli (the generator runs `streamlabel` itself).
+Must not import: torch, transformers, kafka and worker.cli; the generator runs `streamlabel`.
 
 Modules::
 

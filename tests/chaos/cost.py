@@ -1,8 +1,8 @@
 """`python -m tests.chaos.cost`: compares exactly-once with at-least-once, in one run.
 
-The model is a real one. Throughput: both modes drain a backlog in turn. Latency: a third of that rate, at several commit
-intervals, as a `read_committed` reader sees it. Prints a table (standard error) and one JSON object
-(standard output).
+The model is a real one. Throughput: both modes drain a backlog in turn. Latency: a third of that
+rate, at several commit intervals, as a `read_committed` reader sees it. Prints a table (standard
+error) and one JSON object (standard output).
 """
 
 from __future__ import annotations

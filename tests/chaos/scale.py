@@ -1,8 +1,8 @@
-"""`python -m tests.chaos.scale`: scales 1 -> 4 -> 2 workers under load, by planned stops and starts.
+"""`python -m tests.chaos.scale`: scales 1 -> 4 -> 2 workers under load.
 
-Prints a table of the end-to-end times that a reader of the results sees (standard error), and one
-JSON object (standard output). Exits with 0 only if no record is missing, duplicated or out of order
-in either delivery mode.
+Starts and stops are planned ones. Prints a table of the end-to-end times that a reader of the
+results sees (standard error), and one JSON object (standard output). Exits with 0 only if no record
+is missing, duplicated or out of order in either delivery mode.
 """
 
 from __future__ import annotations
