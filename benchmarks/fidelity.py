@@ -126,7 +126,9 @@ def _labels(probabilities: Tensor) -> Tensor:
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fidelity", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--model", default="bundled", help="as for `streamlabel run` [bundled]")
     parser.add_argument("--texts", type=Path, help="UTF-8, one text a line [4,200 rated tweets]")
     parser.add_argument("--limit", type=int, help="use only the first texts [all]")

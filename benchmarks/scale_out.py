@@ -48,7 +48,9 @@ _POLL_S: Final = 0.05
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure all steps, one after the other."""
-    parser = argparse.ArgumentParser(prog="benchmarks.scale_out", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.scale_out", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--service-ms", type=float, default=10.0, help="ms for each text [10]")
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds for each step [20]")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")

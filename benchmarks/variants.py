@@ -96,7 +96,9 @@ def comparisons() -> list[Comparison]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all comparisons, one after the other."""
-    parser = argparse.ArgumentParser(prog="benchmarks.variants", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.variants", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument(
         "--only", default="", metavar="PREFIX", help="comparisons to run; writes no file [all]"
     )

@@ -41,7 +41,9 @@ _PARTS: Final[dict[str, Callable[[Sizes, Path], Any]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the chosen parts and print their figures."""
-    parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.gpu", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="tiny sizes, to check that every part runs"
     )

@@ -137,7 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     folders = sorted({contender.folder for contender in contenders() if contender.folder})
-    parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.peers", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--bootstrap-servers", help="a running Kafka [starts KAFKA_HOME]")
     parser.add_argument("--model", type=_folder, help="a checkpoint's folder [random DistilBERT]")
     parser.add_argument(

@@ -2,8 +2,8 @@
 
 Runs a worker on an Apache Kafka of its own (KAFKA_HOME) and a real Prometheus, for a few minutes.
 Prints two tables: how many numbers each panel of the board has to draw, and how long each alert
-took to fire and to clear. An alert is timed from its fault, or from the alert above it if they share
-the fault. Exits 1 if a panel has nothing to draw, or an alert does not fire or clear.
+took to fire and to clear. An alert is timed from its fault, or from the alert above it if they
+share the fault. Exits 1 if a panel has nothing to draw, or an alert does not fire or clear.
 """
 
 from __future__ import annotations

@@ -285,7 +285,7 @@ def test_outcomes_that_retention_deletes_at_once_are_reported(
     log = capsys.readouterr().out
     at_start = "keeps records for 7 days (retention.ms), the input for ever"
     assert (at_start in log) == (timestamp == "event")
-    assert log.count("is deleted soon") == (1 if timestamp == "event" else 0)
+    assert log.count("will be deleted soon") == (1 if timestamp == "event" else 0)
     if timestamp == "labelled":
         ages = [clock.wall_ms() - r.timestamp for r in read(broker, topics.output, 3)]
         assert len(ages) == 21

@@ -63,7 +63,9 @@ class _CutTexts:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and return 0, or 1 if the model can't be loaded."""
-    parser = argparse.ArgumentParser(prog="bench_engine", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="bench_engine", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--texts", type=Path, required=True, help="a JSON array")
     parser.add_argument("--rounds", type=int, required=True)

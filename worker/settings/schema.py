@@ -60,7 +60,9 @@ def _for_toml(node: Any) -> Any:
 
 def main(argv: Sequence[str] | None = None, file: Path = FILE) -> int:
     """Write the file; with `--check`, return 1 if it differs from the declaration."""
-    parser = argparse.ArgumentParser(prog="python -m worker.settings.schema", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m worker.settings.schema", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--check", action="store_true", help="compare only; exit 1 if stale")
     if not parser.parse_args(argv).check:
         file.write_text(render(), encoding="utf-8")

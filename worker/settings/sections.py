@@ -211,7 +211,12 @@ class HttpSettings(Section):
 
     enabled: bool = Field(True, description="Serve the live page, /metrics, /livez and /readyz.")
     host: str = Field("127.0.0.1", description="Address to listen on. Use 0.0.0.0 in a container.")
-    port: int = Field(9100, ge=0, le=65_535, description="Port to listen on. 0 picks a free one.")
+    port: int = Field(
+        9100,
+        ge=0,
+        le=65_535,
+        description="Port of the live page, metrics and health. 0 picks a free one.",
+    )
     page: bool = Field(
         True, description="Serve the live page, from which `streamlabel top` reads too."
     )
