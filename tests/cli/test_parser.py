@@ -132,7 +132,7 @@ def test_a_default_is_not_torn_apart(
     monkeypatch.setenv("COLUMNS", "80")
     text = help_of(capsys, "run", "--help")
     assert "                            [default: texts.labelled]\n" in text
-    assert "                            [default: 9100]\n" in text
+    assert "[default: 9100]\n" in text
 
 
 def test_usage_names_the_required_arguments_only(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from worker.core.records import Activation, ModelInput, Prediction
 from worker.errors import ModelUnavailable, OutOfMemory, SettingsError
 from worker.inference import loading, placement
 from worker.inference.classifier import probabilities
+from worker.inference.lanes import Lanes
 from worker.inference.loading import load
 from worker.inference.padding import padded
 from worker.inference.tokeniser import TransformersTokeniser
@@ -44,6 +45,12 @@ def loaded(
 ) -> tuple[TransformersTokeniser, Classifier]:
     chosen = {"device": "cpu", "dtype": "float32"} | more
     return load(ModelSettings(name=str(folder), **chosen), forward_tokens)
+
+
+def module_of(classifier: Any) -> Any:
+    """Return the module of a classifier, whose pass may run in lanes."""
+    forward = classifier.forward
+    return (forward._forward if isinstance(forward, Lanes) else forward)._model
 
 
 def label(
@@ -199,7 +206,7 @@ class TestActivation:
     ) -> None:
         (expected,) = label(loaded(folder, activation="sigmoid"), ["Hey."])
         model = _, classifier = loaded(folder, activation="none")
-        module = classifier.forward._model  # type: ignore[attr-defined]
+        module = module_of(classifier)
         module.classifier.register_forward_hook(lambda _, __, made: torch.sigmoid(made))
         classifier.warm_up()
         (prediction,) = label(model, ["Hey."])
@@ -311,7 +318,7 @@ class TestBrokenModel:
     ) -> tuple[TransformersTokeniser, Any]:
         """Return a model that gives NaN only for the word "hate"."""
         tokeniser, classifier = loaded(checkpoint("distilbert"))
-        weights = dict(classifier.forward._model.named_parameters())  # type: ignore[attr-defined]
+        weights = dict(module_of(classifier).named_parameters())
         weights["distilbert.embeddings.word_embeddings.weight"].data[5223] = float("nan")
         return tokeniser, classifier
 
@@ -331,7 +338,7 @@ class TestBrokenModel:
     ) -> None:
         _, classifier = broken
         classifier.warm_up()
-        dict(classifier.forward._model.named_parameters())["classifier.bias"].data[:] = float("inf")
+        dict(module_of(classifier).named_parameters())["classifier.bias"].data[:] = float("inf")
         with pytest.raises(ModelUnavailable, match="fails on plain texts"):
             classifier.warm_up()
 
@@ -360,7 +367,7 @@ class TestOutOfMemory:
         def fail(**_: object) -> None:
             raise error
 
-        monkeypatch.setattr(model[1].forward._model, "forward", fail)
+        monkeypatch.setattr(module_of(model[1]), "forward", fail)
         with pytest.raises(
             OutOfMemory, match="a pass of 2 texts with 12 tokens does not fit the memory of the cpu"
         ):
@@ -376,7 +383,7 @@ class TestOutOfMemory:
         def forward(**_: object) -> None:
             torch.empty(10**15)
 
-        monkeypatch.setattr(model[1].forward._model, "forward", forward)
+        monkeypatch.setattr(module_of(model[1]), "forward", forward)
         with pytest.raises(OutOfMemory) as raised:
             label(model, ["Fine."])
         assert raised.value.__context__ is None
@@ -387,7 +394,7 @@ class TestOutOfMemory:
         def fail(**_: object) -> None:
             raise RuntimeError("a shape is wrong")
 
-        monkeypatch.setattr(model[1].forward._model, "forward", fail)
+        monkeypatch.setattr(module_of(model[1]), "forward", fail)
         with pytest.raises(RuntimeError, match="shape"):
             label(model, ["Fine."])
 
