@@ -45,7 +45,7 @@ TRAPS: dict[str, Trap] = {
         faults=24,
     ),
     "late_commit_after_revoke": Trap("at_least_once", ("join", "sigterm"), seed=7, faults=30),
-    "no_drain_on_revoke": Trap("at_least_once", ("slow_model", "join")),
+    "no_drain_on_revoke": Trap("at_least_once", ("slow_model", "join"), seed=2, faults=20),
     "dead_stage_ignored": Trap("at_least_once", ("stage_crash",), faults=1),
     "swallowed_publish_error": Trap("exactly_once", _UNANSWERED, faults=7),
     "order_lost_on_retry": Trap("exactly_once", _UNANSWERED, faults=7),
