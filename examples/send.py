@@ -22,4 +22,6 @@ def main(topic: str, file: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python examples/send.py TOPIC FILE")
     main(*sys.argv[1:])
