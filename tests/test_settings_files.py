@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,3 +178,23 @@ def test_the_demo_and_the_bench_do_not_search(
     monkeypatch.setattr(module, "run", lambda _, loaded: received.append(loaded) or 0)
     assert main([command]) == 0
     assert received[0].file is None
+
+
+def test_a_name_that_no_file_can_have_is_an_error_with_its_origin() -> None:
+    with pytest.raises(SettingsError, match=r"File name too long \(from --config\)"):
+        find_config(Path("x" * 300), {})
+
+
+def test_a_directory_that_can_not_be_searched_has_no_settings_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The worker's user may lack the right to search the directory that it was started in."""
+    stat = os.stat
+
+    def forbidden(path: Any, *args: Any, **more: Any) -> os.stat_result:
+        if str(path) == "streamlabel.toml":
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *args, **more)
+
+    monkeypatch.setattr(os, "stat", forbidden)
+    assert find_config(None, {}) is None

@@ -82,3 +82,15 @@ def test_a_signal_after_an_answered_one_is_a_first_one() -> None:
         clock.sleep(5.0)
         signal.raise_signal(signal.SIGTERM)
         assert killed == ["child"]
+
+
+def test_signals_are_handled_before_the_slow_imports_of_a_worker() -> None:
+    """As PID 1 of a container, a process without a handler loses a SIGTERM."""
+    program = (
+        "import sys, worker.cli.run as run\n"
+        "from worker.settings import load\n"
+        "run.stop_on_signals = lambda _: sys.exit(int('kafka' in sys.modules))\n"
+        "run._work(load({}, environ={}).settings)\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr

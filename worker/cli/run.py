@@ -66,11 +66,11 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - as i
 
 
 def _work(settings: Settings) -> None:
+    stop = threading.Event()
+    stop_on_signals(stop)  # before the imports, which take a while: a signal must not be lost
     from worker.inference.warm import load_model
     from worker.runtime.serve import serve
 
-    stop = threading.Event()
-    stop_on_signals(stop)
     http = settings.http
 
     def expose(

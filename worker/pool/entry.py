@@ -17,11 +17,9 @@ from worker.clock import SystemClock
 from worker.errors import SettingsError, StreamlabelError
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health
-from worker.inference.warm import load_model
 from worker.logs import configure, get_logger
 from worker.metrics import Metrics
 from worker.pool.reports import Reporter
-from worker.runtime.serve import serve
 from worker.settings import load
 from worker.signals import catch
 
@@ -38,6 +36,10 @@ def main() -> int:
     # A second signal changes nothing: a platform may signal all processes, and the parent signals
     # as well. The parent kills a child that does not end in time.
     catch(lambda *_: stop.set())
+    # Imported after the handlers are set: a signal must not be lost meanwhile.
+    from worker.inference.warm import load_model  # noqa: PLC0415
+    from worker.runtime.serve import serve  # noqa: PLC0415
+
     bound = settings.shutdown_timeout + _MARGIN
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # A library's print must not end up between the reports.

@@ -59,14 +59,21 @@ def find_config(
         search: third, look for ./streamlabel.toml.
 
     Raises:
-        SettingsError: the file that the flag or the variable names does not exist.
+        SettingsError: the file that the flag or the variable names can't be read.
     """
     environ = os.environ if environ is None else environ
     variable = environ.get(CONFIG)
     path, origin = (flag, "--config") if flag else (Path(variable or ""), CONFIG)
     if not flag and not variable:
-        return CONFIG_FILE if search and CONFIG_FILE.is_file() else None
-    if not path.exists():
+        # Unlike `Path.is_file`, this is False in a directory that this user may not search.
+        return CONFIG_FILE if search and os.path.isfile(CONFIG_FILE) else None  # noqa: PTH113
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise SettingsError(
+            f"can't read the settings file {path}: {error.strerror} (from {origin})"
+        ) from error
+    if not exists:
         raise SettingsError(f"can't read the settings file {path}: no such file (from {origin})")
     return None if str(path) == os.devnull else path
 
