@@ -109,7 +109,7 @@ GOALS: tuple[Goal, ...] = (
         unit=" ms",
     ),
     Goal(
-        "8 workers / 8 x one worker",
+        "8 workers / 8 x one worker, with a model that only sleeps",
         "at least",
         0.95,
         lambda m: _efficiency_of_eight(m.scale) if m.scale else None,
@@ -145,6 +145,11 @@ def captions(results: Measured) -> list[str]:
     paragraphs = []
     if results.bench:
         paragraphs.append(f"Measured on {caption(results.bench)}.")
+        if results.bench.model.name.startswith("random-"):
+            paragraphs.append(
+                f"{results.bench.model.name} has the architecture and the tokenizer of the default "
+                "model, and random weights; the time of a forward pass does not depend on them."
+            )
         if not any("amx" in feature for feature in results.bench.machine.features):
             paragraphs.append(
                 "The goals were set for two cores with AMX, in bfloat16. Without AMX, engine and "
@@ -159,7 +164,7 @@ def captions(results: Measured) -> list[str]:
         rounds = counted(results.variants.rounds, "round")
         paragraphs.append(
             f"Settings: {_machine(results.variants)}; {results.variants.model} model, {records}, "
-            f"{rounds} each, in turns."
+            f"{rounds} each, in turns.{_noise(results.variants)}"
         )
     return paragraphs
 
@@ -195,6 +200,17 @@ def markdown(folder: Path = RESULTS) -> str:
     return "\n\n".join([*parts, *captions(results)])
 
 
+def _noise(results: Variants) -> str:
+    """Say how much rounds of one setting differ; nothing if each setting had one round."""
+    spread = max((max(v.rates) / min(v.rates) - 1 for v in results.variants), default=0.0)
+    if not spread:
+        return ""
+    return (
+        f" Rounds of one setting differ by up to {spread * 100:.0f} %, so smaller differences between "
+        "settings may be noise."
+    )
+
+
 def _of_peers(peers: Peers) -> str:
     threads, records = counted(peers.threads, "thread"), counted(peers.records, "record")
     differences = [peer.differs for peer in peers.peers if peer.differs and not peer.failed]
@@ -219,9 +235,9 @@ def _of_scale_out(scale: ScaleOut) -> str:
     if not last.partition_fairness:
         partitions = "some partitions of the backlog were not reached in the time"
     return (
-        f"Scale-out: {_machine(scale)}; {scale.service_ms:g} ms a text, {scale.partitions} "
-        f"partitions; the busiest of {last.workers} workers did {last.fairness:.2f} x the work of "
-        f"the idlest; {partitions}."
+        f"Scale-out: {_machine(scale)}; a stand-in for the model sleeps {scale.service_ms:g} ms a "
+        f"text and uses no CPU; {scale.partitions} partitions; the busiest of {last.workers} workers "
+        f"did {last.fairness:.2f} x the work of the idlest; {partitions}."
     )
 
 

@@ -24,4 +24,7 @@ def main(topic: str = "articles.enriched", count: str = "2") -> None:
 
 
 if __name__ == "__main__":
+    counts = sys.argv[2:]
+    if len(counts) > 1 or not all(map(str.isdecimal, counts)) or "--help" in sys.argv:
+        sys.exit("usage: python examples/enrichment/read.py [TOPIC] [COUNT]")
     main(*sys.argv[1:])

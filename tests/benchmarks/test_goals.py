@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.goals import GOALS, markdown, measured, rows
-from benchmarks.recorded import Peer, Peers, ScaleOut, ScaleStep
+from benchmarks.recorded import Peer, Peers, ScaleOut, ScaleStep, Variant, Variants
 from tests.support.figures import bench
 
 MACHINE = {"cpu": "a processor", "cores": 2, "features": ("avx2",)}
@@ -70,7 +70,27 @@ def test_the_page_names_machines_and_failed_peers(tmp_path: Path) -> None:
         in page
     )
     assert "Measured on a processor, 2 cores (avx2)" in page
-    assert "24 partitions" in page
+    assert "sleeps 10 ms a text and uses no CPU; 24 partitions" in page
+
+
+def test_the_page_says_how_much_rounds_differ(tmp_path: Path) -> None:
+    """A reader must not take noise for an effect; one round a setting shows no spread."""
+
+    def page(*rates: float) -> str:
+        setting = {"question": "cache", "records_per_s": 100, "ratio": 1}
+        (tmp_path / "variants.json").write_text(
+            Variants(
+                **MACHINE,
+                model="m",
+                records=600,
+                rounds=len(rates),
+                variants=(Variant(**setting, name="off", rates=rates),),
+            ).model_dump_json()
+        )
+        return markdown(tmp_path)
+
+    assert "Rounds of one setting differ by up to 20 %" in page(100, 120)
+    assert "Rounds of one setting" not in page(100)
 
 
 def test_each_result_file_is_optional(tmp_path: Path) -> None:

@@ -74,3 +74,28 @@ def test_the_settings_of_an_example_are_valid(name: str) -> None:
     assert f"send.py {settings.input.topic} " in readme
     reader = (EXAMPLES / name / "read.py").read_text(encoding="utf-8")
     assert f'"{settings.output.topic}"' in reader
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        ("send.py", ()),
+        ("send.py", ("posts",)),
+        *((f"{name}/read.py", ("posts", "three")) for name in NAMES),
+        *((f"{name}/read.py", ("posts", "3", "more")) for name in NAMES),
+        *((f"{name}/read.py", ("--help",)) for name in NAMES),
+    ],
+)
+def test_a_script_says_how_it_is_used(path: str, arguments: tuple[str, ...]) -> None:
+    """Wrong arguments end a script with one line, before it asks for a broker."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / path), *arguments],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"usage: python examples/{path} ")
+    assert done.stderr.count("\n") == 1

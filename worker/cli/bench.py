@@ -3,7 +3,7 @@
 Compares the engine with transformers' own pipeline() and with bare matrix products, drains a
 backlog, then sends texts at 10, 50 and 90 % of the measured throughput. Starts a small embedded
 broker, or uses the one at --bootstrap-servers, where it creates topics and deletes them at the end.
-Keep the machine idle meanwhile. `streamlabel plan` turns the figures into settings.
+Keep the machine otherwise idle. `streamlabel plan` turns the figures into settings.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--partitions",
         type=_positive,
         metavar="N",
-        help="create: partitions of a new topic; at most so many workers share the input "
+        help="create: partitions of a new topic; at most that many workers share the input "
         f"[default: those of the input if it exists, else {_DEFAULT_PARTITIONS}]",
     )
     parser.add_argument(

@@ -108,8 +108,9 @@ class Settings(BaseSettings):
     max_inflight_bytes: int = Field(
         64_000_000,
         ge=1,
-        description="Maximum bytes of such records. At the limit, polling pauses. A compressed record "
-        "that unpacks to more becomes a dead letter, without being read whole.",
+        description="Maximum bytes of polled records that can't be committed yet. At the limit, polling "
+        "pauses. A compressed record that unpacks to more becomes a dead letter, without being "
+        "read whole.",
     )
     max_consecutive_dead_letters: int = Field(
         100,
