@@ -112,7 +112,6 @@ def test_values_from_the_environment_are_converted() -> None:
         ({"kafka.bootstrap_server": "a:1"}, "did you mean kafka.bootstrap_servers?"),
         ({"input.topic": "texts.dead"}, "the three topics must differ"),
         ({"output.mode": "enrich", "input.format": "text"}, "plain text has no object"),
-        ({"batch.max_records": 500, "max_inflight_records": 100}, "could never fill"),
         ({"max_inflight_bytes": 1000}, "input.max_bytes (1000000) is more than"),
         ({"cache.max_bytes": 10}, "cache.max_bytes (10) is too small for a useful cache"),
         ({"drift.reference_records": 99}, "drift.reference_records (99) is too few to tell"),

@@ -21,6 +21,7 @@ GROUND_FLOOR = {
     "signals",
     "packages",
     "processes",
+    "timeline",
 }
 # Each package, and the packages below that it may import.
 PACKAGES = {

@@ -3,7 +3,7 @@
 The packages, lowest first; a package imports only those above its own line::
 
     schemas    the wire contract; imports pydantic alone
-    settings, errors, logs, clock, metrics, signals, packages, processes    the ground floor
+    settings, errors, logs, clock, metrics, signals, packages, processes, timeline    ground floor
     core       pure decisions: no threads, no I/O, no clock
     kafka_io   everything of Kafka; the only package that imports kafka
     inference  texts to probabilities: tokenizer, engines, loading; bundled/ is a model

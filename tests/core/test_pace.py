@@ -97,6 +97,34 @@ def test_the_goal_allows_a_third_of_its_tokens(
     assert most_tokens(goal, rate, waiting) == pytest.approx(allowed)
 
 
+def test_a_micro_batch_takes_no_longer_than_max_seconds() -> None:
+    pace = Pace(max_seconds=2.0)
+    assert pace.demand(0)[1:3] == (4_096, "seconds")  # not measured yet: one forward pass
+    pace.handed()
+    pace.began(100, 1.0)
+    pace.ended(2.0)  # 100 tokens a second
+    assert pace.demand(0)[1:3] == (200, "seconds")
+
+
+def test_the_stricter_of_goal_and_max_seconds_limits_a_micro_batch() -> None:
+    pace = Pace(0.3, max_seconds=2.0)
+    pace.handed()
+    pace.began(100, 1.0)
+    pace.ended(2.0)
+    assert pace.demand(30)[1:3] == (pytest.approx(10), "goal")
+    assert pace.demand(31)[1:3] == (200, "seconds")  # too much waits for the goal
+
+
+def test_the_demand_tells_how_long_the_model_is_busy() -> None:
+    pace = Pace()
+    for _ in range(3):
+        pace.handed()
+    pace.began(100, 1.0)
+    pace.ended(2.0)
+    pace.began(50, 2.0)
+    assert (pace.demand(10).at, pace.demand(10).busy_until) == (math.inf, 2.5)
+
+
 # -- against a fixed delay, in simulated time --------------------------------------------------
 
 

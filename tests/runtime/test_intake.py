@@ -69,9 +69,10 @@ class AcceptingPipeline:
     def __init__(self) -> None:
         self.taken: list[int] = []
         self.has_room, self.stages = True, ()
+        self.wanted = Demand(-math.inf)
 
     def demand(self, _: int) -> Demand:
-        return Demand(-math.inf)
+        return self.wanted
 
     def offer(self, batch: MicroBatch) -> bool:
         self.taken += [entry.record.ref.offset for entry in batch.entries]
@@ -156,6 +157,30 @@ def test_the_loop_waits_in_poll_while_records_are_held_back() -> None:
     assert min(rig.source.timeouts[1:]) > 0
 
 
+@pytest.mark.parametrize(
+    ("busy_for", "timeout"), [(-math.inf, 0.01), (0.02, 0.01), (0.12, 0.03), (5.0, 0.05)]
+)
+def test_the_loop_polls_less_often_while_the_model_has_work(
+    busy_for: float, timeout: float
+) -> None:
+    """Each empty poll takes a core from the model."""
+    rig = Rig(good(0))
+    rig.step()
+    rig.pipeline.wanted = Demand(math.inf, busy_until=rig.clock.now + busy_for)
+    rig.step()
+    assert rig.source.timeouts[-1] == pytest.approx(timeout)
+
+
+def test_the_loop_hands_over_in_time_although_it_polls_less_often() -> None:
+    rig = Rig(good(0), good(1))
+    rig.pipeline.wanted = Demand(math.inf, busy_until=rig.clock.now + 5.0)
+    rig.step()
+    rig.pipeline.wanted = Demand(rig.clock.now + 0.004, busy_until=rig.clock.now + 5.0)
+    rig.step()
+    assert rig.source.timeouts[-1] == pytest.approx(0.004)
+    assert taken(rig) == []
+
+
 def test_records_held_back_go_on_once_the_stream_is_quiet() -> None:
     rig = Rig(bad(0))
     rig.step(2)
@@ -199,3 +224,11 @@ def test_a_rebalance_drops_records_held_back() -> None:
     rig.step()
     assert taken(rig) == []
     assert rig.source.committed == {}
+
+
+def test_a_micro_batch_never_exceeds_max_inflight_records() -> None:
+    bounded = load({"max_inflight_records": 3}, environ={}).settings
+    rig = Rig(good(0, 1, 2), settings=bounded)
+    rig.pipeline.wanted = Demand(math.inf)
+    rig.step(2)
+    assert taken(rig) == [0, 1, 2]

@@ -69,7 +69,7 @@ class MicroBatcher:
         if self.tokens >= self._max_tokens:
             return "tokens"
         if self.tokens >= demand.most_tokens:
-            return "goal"
+            return demand.limit
         return "ready" if now >= demand.at else None
 
     def take(self, trigger: Trigger, now: float, most_tokens: float = math.inf) -> MicroBatch:

@@ -15,13 +15,17 @@ The expected duration is the micro-batch's tokens over the measured throughput. 
 costs little and ends with the micro-batch: too early, and the micro-batch is smaller than possible;
 too late, and the model is idle until the poll thread looks again.
 
+A full micro-batch closes at once. How large it may grow depends on the model's speed as well as on
+the settings: a stop and a rebalance wait for the micro-batches under way, so one may take
+`max_seconds` at most. Until the model has been measured, a micro-batch has one forward pass.
+
 The tokenise thread and the infer thread each note their own work; the poll thread reads it. Each
 note is a single value that is replaced atomically. A reader may see the value of a moment ago, and
 reads again within a hundredth of a second.
 
 Owns: the measured throughput.
 Thread: main, tokenise, infer; each method states its thread.
-Must not import: anything; pure.
+Must not import: anything but core.records; pure.
 """
 
 from __future__ import annotations
@@ -29,9 +33,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from worker.core.records import DEFAULT_FORWARD_TOKENS, Trigger
+
 _WEIGHT = 0.2  # of the newest micro-batch in the averages: about the last ten count
 _MARGIN = 0.005  # seconds that the poll thread may be late because it decodes records
 _SHARES = 3  # parts of the latency goal, see `most_tokens`
+_GOAL: Trigger = "goal"
+_SECONDS: Trigger = "seconds"
 
 
 class Demand(NamedTuple):
@@ -39,11 +47,15 @@ class Demand(NamedTuple):
 
     Attributes:
         at: when it needs a micro-batch of any size; seconds of the monotonic clock.
-        most_tokens: largest micro-batch within the latency goal.
+        most_tokens: largest micro-batch within the latency goal and `max_seconds`.
+        limit: which of the two `most_tokens` comes from.
+        busy_until: when it is expected to finish its current micro-batch; -inf if it has none.
     """
 
     at: float
     most_tokens: float = math.inf
+    limit: Trigger = "goal"
+    busy_until: float = -math.inf
 
 
 class Throughput:
@@ -103,10 +115,11 @@ class Pace:
 
     Args:
         latency_goal: seconds from a record's poll to its acknowledgement; None for no goal.
+        max_seconds: most seconds of a micro-batch in the model.
     """
 
-    def __init__(self, latency_goal: float | None = None) -> None:
-        self._goal = latency_goal
+    def __init__(self, latency_goal: float | None = None, max_seconds: float = math.inf) -> None:
+        self._goal, self._max_seconds = latency_goal, max_seconds
         self._tokenise, self._infer = Throughput(), Throughput()
         self._handed = 0
         self._progress = _Progress()
@@ -115,10 +128,18 @@ class Pace:
     def demand(self, waiting: int) -> Demand:
         """Poll thread: return the demand while this many tokens wait."""
         begun, until = self._progress
-        most = most_tokens(self._goal, self._infer.rate, waiting)
-        if self._handed > begun:
-            return Demand(math.inf, most)
-        return Demand(until - self._tokenise.seconds(waiting) - _MARGIN, most)
+        by_goal, by_time = most_tokens(self._goal, self._infer.rate, waiting), self._within_time()
+        most, limit = min((by_goal, _GOAL), (by_time, _SECONDS))
+        at = math.inf
+        if self._handed == begun:
+            at = until - self._tokenise.seconds(waiting) - _MARGIN
+        return Demand(at, most, limit, until)
+
+    def _within_time(self) -> float:
+        """Return the tokens that the model labels in `max_seconds`."""
+        if not self._infer.rate and self._max_seconds < math.inf:
+            return DEFAULT_FORWARD_TOKENS
+        return self._infer.rate * self._max_seconds if self._infer.rate else math.inf
 
     def handed(self) -> None:
         """Poll thread: note that a micro-batch is on its way to the model."""

@@ -20,7 +20,7 @@ from schemas.dead_letter import DeadLetterReason
 from worker.errors import StreamlabelError
 
 Headers = Sequence[tuple[str, bytes | None]]  # null and empty values differ
-Trigger = Literal["records", "tokens", "goal", "ready"]
+Trigger = Literal["records", "tokens", "seconds", "goal", "ready"]
 # Turns a model's outputs into probabilities; `none` if they are probabilities already.
 Activation = Literal["softmax", "sigmoid", "none"]
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from worker.inference.classifier import Forward
 from worker.logs import get_logger
+from worker.timeline import span
 
 Rows = Sequence[Sequence[int]]
 
@@ -97,7 +98,8 @@ class Lanes:
                 except IndexError:  # another lane took the last part
                     return
                 try:
-                    result.set_result(self._forward(rows))
+                    with span("part", texts=len(rows), tokens=sum(map(len, rows))):
+                        result.set_result(self._forward(rows))
                 except Exception as error:  # noqa: BLE001 - raised again in the infer thread
                     result.set_exception(error)
 

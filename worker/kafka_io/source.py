@@ -38,7 +38,7 @@ from worker.kafka_io.topic_watch import TopicWatch
 from worker.kafka_io.translation import translate
 from worker.settings import Settings
 
-_SHORT_WAIT = 0.01  # seconds; a shorter wait is slept
+_SHORT_WAIT = 0.05  # seconds; a shorter wait is slept
 _FETCHED_ONLY = 0.001  # seconds; returns records that are fetched already
 _JOIN_WAIT = 0.5  # seconds; a wait inside the client while the group rebalances
 

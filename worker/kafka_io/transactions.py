@@ -50,6 +50,7 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
 )
 
+from worker import timeline
 from worker.clock import Clock
 from worker.core.records import Completion, Encoded, Partition, RecordRef
 from worker.core.replacement import ReplaceOutcome, give_up
@@ -209,7 +210,8 @@ class TransactionalSink:
         if membership.generation_id < 0 or not all(map(self._source.current, refs)):
             raise BrokerAway("the assignment changed during a transaction")
         offsets = commit_request(_next_offsets(kept, self._uncommitted))
-        publisher.commit(offsets, membership, self._sent)
+        with timeline.span("commit", records=len(self._uncommitted)):
+            publisher.commit(offsets, membership, self._sent)
         self._commit_requested.clear()
         done, sent_at = tuple(self._uncommitted), self._begun_at or 0.0
         self._uncommitted, self._sent, self._begun_at, self._failures = [], [], None, 0

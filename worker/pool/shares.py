@@ -33,6 +33,8 @@ def slot_settings(settings: Settings, slot: int) -> dict[str, Any]:
     }
     if kafka.group_instance_id:
         own["kafka.group_instance_id"] = f"{kafka.group_instance_id}-{slot}"
+    if settings.profile:
+        own["profile"] = f"{settings.profile}.{slot}"
     return common | own
 
 

@@ -59,7 +59,10 @@ def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
     )
     return InFlight(
         offsets,
-        MicroBatcher(settings.batch.max_records, settings.batch.max_tokens),
+        MicroBatcher(
+            min(settings.batch.max_records, settings.max_inflight_records),
+            settings.batch.max_tokens,
+        ),
         Completions(offsets, metrics, context.progress, clock, observers, breaker),
         throughput,
         dead_letters,

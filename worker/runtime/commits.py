@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from worker import timeline
 from worker.clock import Clock
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition, RecordRef
@@ -120,7 +121,9 @@ class Commits:
                 # By ref, so that an epoch that ended meanwhile is ignored: the log may have been
                 # truncated.
                 self._offsets.mark_kept(offsets)
-                self._metrics.stage.labels("commit").observe(self._clock.monotonic() - started)
+                now = self._clock.monotonic()
+                self._metrics.stage.labels("commit").observe(now - started)
+                timeline.interval("commit", started, now, partitions=len(offsets))
             elif isinstance(error, BrokerAway):
                 log.debug("commit failed, retrying", reason=str(error))
             else:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.dead_letter import DeadLetterReason
+from worker import timeline
 from worker.clock import Clock
 from worker.core.faults import CircuitBreaker
 from worker.core.offsets import OffsetTracker
@@ -113,6 +114,7 @@ class Completions:
             return
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         self._metrics.stage.labels("publish").observe(now - completion.sent_at)
+        timeline.interval("acknowledge", completion.sent_at, now, records=len(completion.outcomes))
         for outcome in completion.outcomes:
             self._offsets.resolve(outcome.ref, refused=_refused(outcome))
         count_outcomes(self._metrics, completion.outcomes, now_ms, self._offsets)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from worker import timeline
 from worker.core.budget import ForwardBudget
 from worker.core.faults import Disposition, Failed, disposition, isolate
 from worker.core.model import Classifier, Tokeniser
@@ -103,7 +104,8 @@ class ForwardPasses:
             step()
             part = model_input.take(rows)
             try:
-                predictions = self._classifier.predict(part)
+                with timeline.span("pass", texts=len(part.ids), tokens=part.tokens):
+                    predictions = self._classifier.predict(part)
             except OutOfMemory:
                 ran_out = True
                 raise

@@ -161,12 +161,13 @@ class Launcher:
         completions: Completions,
         observers: PipelineObservers,
     ) -> Pipeline:
-        goal_ms = self._settings.batch.latency_goal_ms
+        batch = self._settings.batch
+        goal = batch.latency_goal_ms / 1000 if batch.latency_goal_ms else None
         return Pipeline(
             labeller,
             encoder,
             sink,
-            Pace(goal_ms / 1000 if goal_ms else None),
+            Pace(goal, batch.max_seconds),
             StageControl(on_crash=completions.crashed, clock=self._context.clock),
             observers,
         )

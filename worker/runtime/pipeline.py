@@ -9,10 +9,12 @@ Micro-batches enter by `offer`; completions come out through the sink.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from worker import timeline
 from worker.core.encoder import Encoder
 from worker.core.faults import Disposition, backoff, disposition
 from worker.core.pace import Demand, Pace
@@ -78,6 +80,8 @@ class Pipeline:
         self._pace, self._control, self._clock = pace, control, control.clock
         self._metrics, self._tracing = observers.metrics, observers.tracing
         self._note = observers.feeds.note
+        # The stages keep the order, so each can count the micro-batches for itself.
+        self._numbers = {stage: itertools.count(1) for stage in ("tokenise", "infer", "publish")}
         tokenise, infer, publish = observers.progress
         busy = observers.metrics.busy.labels
         self._publish: _Publish = Stage(
@@ -159,6 +163,14 @@ class Pipeline:
         self._metrics.stage.labels("queue").observe(started - batch.opened_at)
         tokenised = self._labeller.tokenise(batch, self._tokenise.step)
         seconds = self._clock.monotonic() - started
+        counts = {
+            "batch": next(self._numbers["tokenise"]),
+            "records": len(batch),
+            "tokens": batch.tokens,
+        }
+        timeline.interval("collect", batch.opened_at, batch.closed_at, **counts)
+        timeline.interval("queue", batch.closed_at, started, **counts)
+        timeline.spent("tokenise", started, **counts)
         self._metrics.stage.labels("tokenise").observe(seconds)
         self._pace.tokenised(batch.tokens, seconds)
         return tokenised
@@ -168,16 +180,22 @@ class Pipeline:
         self._pace.began(tokenised.tokens, started)
         outcomes = self._labeller.infer(tokenised, self._infer.step)
         ended = self._clock.monotonic()
+        number = next(self._numbers["infer"])
+        timeline.spent("infer", started, batch=number, records=len(outcomes))
         self._pace.ended(ended)
         self._metrics.stage.labels("infer").observe(ended - started)
         return outcomes
 
     def _do_publish(self, outcomes: list[Outcome]) -> None:
         now_ms, now = self._clock.wall_ms(), self._clock.monotonic()
-        trace = self._tracing.current()
-        encoded = [self._encoder.encode(o, now_ms=now_ms, now=now, trace=trace) for o in outcomes]
-        if not self._retry_until_done(partial(self._sink.publish, encoded)):
-            return
+        number, trace = next(self._numbers["publish"]), self._tracing.current()
+        with timeline.span("encode", batch=number, records=len(outcomes)):
+            encoded = [
+                self._encoder.encode(o, now_ms=now_ms, now=now, trace=trace) for o in outcomes
+            ]
+        with timeline.span("send", batch=number, records=len(outcomes)):
+            if not self._retry_until_done(partial(self._sink.publish, encoded)):
+                return
         self._tracing.end(encoded)
         self._note(outcomes)
 

@@ -23,6 +23,7 @@ from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
+from worker.timeline import recording
 
 LoadModel = Callable[[Settings, Metrics], tuple[Tokeniser, Classifier]]
 Expose = Callable[[Metrics, Health, PageFeeds | None], AbstractContextManager[object]]
@@ -54,7 +55,7 @@ def serve(
     metrics.build.info({"version": version("streamlabel")})
     progress = Progress(settings.stall_timeout, metrics, clock)
     feeds = PageFeeds.on(settings.http, clock) if page else None
-    with closing(tracing), expose(metrics, progress, feeds):
+    with recording(settings.profile, clock), closing(tracing), expose(metrics, progress, feeds):
         progress.move(State.WARMING)
         launcher = Launcher(settings, metrics, progress, clock, stop, feeds=feeds, tracing=tracing)
         launcher.preflight()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 
+from worker import timeline
 from worker.core.counted import counted
 from worker.core.records import RawRecord
 from worker.core.state import State
@@ -100,8 +101,9 @@ class Worker:
 
     def _poll(self, timeout: float) -> list[RawRecord]:
         room = self._limits.records - self._offsets.held_records
+        began = self._clock.monotonic()
         try:
-            return self._source.poll(timeout, max(1, min(_POLL_RECORDS, room)))
+            records = self._source.poll(timeout, max(1, min(_POLL_RECORDS, room)))
         except BrokerAway as error:
             log.debug("poll failed, retrying", reason=str(error))
             self._clock.sleep(IDLE_POLL)
@@ -109,6 +111,9 @@ class Worker:
         except InputDamaged as damage:
             self._damage = damage
             return []
+        if records:
+            timeline.spent("poll", began, records=len(records))
+        return records
 
     def _stop_at_damage(self) -> None:
         """Stop once every record that was polled before the damage has its outcome.

@@ -57,11 +57,6 @@ def _topics(s: Settings) -> Iterator[str]:
 
 
 def _sizes(s: Settings) -> Iterator[str]:
-    if s.batch.max_records > s.max_inflight_records:
-        yield (
-            f"batch.max_records ({s.batch.max_records}) is more than max_inflight_records "
-            f"({s.max_inflight_records}): such a batch could never fill"
-        )
     if s.input.max_bytes > s.max_inflight_bytes:
         yield (
             f"input.max_bytes ({s.input.max_bytes}) is more than max_inflight_bytes "

@@ -7,6 +7,7 @@ Must not import: anything of worker but this package.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -84,6 +85,12 @@ class Settings(BaseSettings):
         le=256,
         description="Worker processes on this machine. One parent restarts them and serves metrics "
         "and health at one address. The model's threads are divided among them.",
+    )
+    profile: Path | None = Field(
+        None,
+        description="File for a trace of each micro-batch's way through the threads. It has Chrome's "
+        "format, for https://ui.perfetto.dev, and no text of a record. It is replaced at start and "
+        "ends at 64 MB. With `processes`, each has its own: FILE.0, FILE.1 and so on.",
     )
     create_topics: bool = Field(False, description="Create missing topics at start.")
     commit_interval: float | None = Field(

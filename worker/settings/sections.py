@@ -153,14 +153,26 @@ class ModelSettings(Section):
 class BatchSettings(Section):
     """The limits of a micro-batch and of a forward pass."""
 
-    # Only a backlog fills them. A larger window sorts into passes with less padding; but four
-    # micro-batches can be between poll and publish, and at a stop or a rebalance all are drained:
-    # at 40 texts a second, four of 128 take 13 of the 20 seconds of rebalance_drain_timeout.
-    max_records: int = Field(128, ge=1, le=100_000, description="Maximum records in a micro-batch.")
+    # Only a backlog fills them. A larger micro-batch sorts into forward passes of more equal
+    # lengths. But four of them can be between poll and publish, and at a stop or a rebalance all
+    # are drained: four of two seconds take 8 of the 20 seconds of rebalance_drain_timeout.
+    max_records: int = Field(
+        512,
+        ge=1,
+        le=100_000,
+        description="Maximum records in a micro-batch, and never more than max_inflight_records.",
+    )
     max_tokens: int = Field(
-        8_192,
+        32_768,
         ge=1,
         description="Maximum tokens in a micro-batch, estimated from the texts' size in bytes.",
+    )
+    max_seconds: float = Field(
+        2.0,
+        gt=0,
+        le=600,
+        description="Maximum time of a micro-batch in the model, seconds, at the measured "
+        "throughput. It bounds how long a stop or a rebalance waits on a slow model.",
     )
     latency_goal_ms: float | None = Field(
         None,
