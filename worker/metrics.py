@@ -10,8 +10,10 @@ Must not import: anything of worker.
 
 from __future__ import annotations
 
+import bisect
+import collections
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from prometheus_client import (
@@ -58,6 +60,18 @@ class _ConsistentRegistry(CollectorRegistry):
         with self._lock_for_counting:
             families = list(super().collect())
         yield from families
+
+
+def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
+    """Observe each amount, with one lock for each bucket instead of two for each amount.
+
+    The library has no such method; a test compares the result with that of `Histogram.observe`.
+    """
+    bounds = histogram._upper_bounds  # noqa: SLF001 - as the docstring says
+    found = collections.Counter(bisect.bisect_left(bounds, amount) for amount in amounts)
+    histogram._sum.inc(sum(amounts))  # noqa: SLF001
+    for bucket, number in found.items():
+        histogram._buckets[bucket].inc(number)  # noqa: SLF001
 
 
 class Metrics:

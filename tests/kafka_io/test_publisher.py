@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,6 +55,12 @@ class Accumulator:
         self.aborted: list[tuple[str, Exception]] = []
         self.batches: list[Any] = []
         self._incomplete = SimpleNamespace(all=lambda: self.batches)
+        self.appended: list[tuple[Any, ...]] = []
+        self.is_new_batch = False
+
+    def append(self, *record: Any) -> tuple[FakeFuture, bool, bool, bool]:
+        self.appended.append(record)
+        return FakeFuture(), False, self.is_new_batch, False
 
     def abort_batches(self, error: Exception) -> None:
         self.aborted.append(("all", error))
@@ -76,7 +83,11 @@ class FakeProducer:
         self.thread_ended = True
         self.clients_closed = 0
         self._closed = False
-        self._metadata = SimpleNamespace(leader_for_partition={OUT: 1}.get)
+        self.known: dict[str, set[int]] = {}
+        self._metadata = SimpleNamespace(
+            leader_for_partition={OUT: 1}.get,
+            partitions_for_topic=self._partitions_for,
+        )
         self._accumulator = Accumulator()
         self._sender = SimpleNamespace(
             _force_close=False,
@@ -84,17 +95,27 @@ class FakeProducer:
             force_close=self._force_close,
             is_alive=lambda: not self.thread_ended,
             join=lambda _: None,
-            wakeup=lambda: None,
+            wakeup=self._wakeup,
         )
+        self.added: list[TopicPartition] = []
         self._transaction_manager = SimpleNamespace(
             last_error=None,
             send_offsets_to_transaction=lambda *_: self.steps["offsets"],
             begin_commit=lambda: self.steps["commit"],
             begin_abort=lambda: self.steps["abort"],
+            is_transactional=lambda: "transactional_id" in options,
+            maybe_add_partition_to_transaction=self.added.append,
         )
+        self.wakeups = 0
 
     def _client_closed(self) -> None:
         self.clients_closed += 1
+
+    def _partitions_for(self, topic: str) -> set[int] | None:
+        return self.known.get(topic)
+
+    def _wakeup(self) -> None:
+        self.wakeups += 1
 
     def _force_close(self) -> None:
         self._sender._force_close = True
@@ -166,6 +187,47 @@ def test_the_client_does_not_limit_the_size_of_a_record(pair: Made) -> None:
     """The client's own limit would name an option that the worker does not have."""
     _, producer, _ = pair
     assert producer.config["max_request_size"] > 32 * 1024 * 1024
+
+
+def test_a_record_of_a_known_partition_is_enqueued_without_the_clients_checks(
+    pair: Made,
+) -> None:
+    publisher, producer, _ = pair
+    producer.known = {"out": {0, 1}}
+    publisher.send(outcome(partition=5))
+    assert producer._accumulator.appended == [(OUT, 17, b"k", b"value", [("h", b"v")])]
+    assert (producer.sent, producer.added, producer.wakeups) == ([], [], 0)
+    producer._accumulator.is_new_batch = True
+    publisher.send(outcome(partition=5))
+    assert producer.wakeups == 1
+
+
+def test_a_transaction_gets_the_partition_before_its_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher, producer, _ = made(monkeypatch, "id")
+    producer.known = {"out": {0, 1}}
+    publisher.send(outcome(partition=5))
+    assert producer.added == [OUT]
+    assert len(producer._accumulator.appended) == 1
+
+
+@pytest.mark.parametrize("known", [{}, {"out": {0}}])
+def test_the_client_itself_waits_for_missing_metadata(
+    pair: Made, known: dict[str, set[int]]
+) -> None:
+    publisher, producer, _ = pair
+    producer.known = known
+    publisher.send(outcome(partition=5))
+    assert [topic for topic, _ in producer.sent] == ["out"]
+    assert producer._accumulator.appended == []
+
+
+def test_the_client_itself_checks_a_large_record(pair: Made) -> None:
+    publisher, producer, _ = pair
+    producer.known = {"out": {0, 1}}
+    publisher.send(replace(outcome(), value=b"x" * 1_000_001))
+    assert len(producer.sent) == 1
 
 
 def test_a_record_is_sent_whole_to_the_partition_of_its_input(pair: Made) -> None:

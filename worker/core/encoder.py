@@ -12,6 +12,7 @@ Must not import: kafka_io.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import uuid
@@ -278,8 +279,10 @@ def _traced(headers: Headers, trace: Trace | None) -> Headers:
 
 
 def _overhead(key: bytes | None, headers: Headers) -> int:
-    size = sum(len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD for name, value in headers)
-    return _RECORD_OVERHEAD + len(key or b"") + size
+    size = _RECORD_OVERHEAD + len(key or b"")
+    for name, value in headers:
+        size += len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD
+    return size
 
 
 def _source(record: RawRecord) -> SourceRef:
@@ -289,5 +292,6 @@ def _source(record: RawRecord) -> SourceRef:
     )
 
 
+@functools.lru_cache(maxsize=1)  # the outcomes of a micro-batch have one time
 def _moment(now_ms: int) -> datetime:
     return datetime.fromtimestamp(now_ms / 1000, UTC)

@@ -42,6 +42,7 @@ _TRANSACTION_RETRY_MS = 20  # the Java client's, for the first partition of a tr
 # The broker decides on each record that the encoder passes: the client's own limit would be that of
 # a request.
 _NO_SIZE_LIMIT = 2 * LARGEST_RECORD
+_SURELY_SMALL = 1_000_000  # bytes of a value; a record with it needs no check
 
 
 class Publisher:
@@ -159,12 +160,21 @@ class Publisher:
         raise AssertionError("unreachable")
 
     def _enqueue(self, outcome: Encoded) -> Any:
+        headers, number = replace_nulls(outcome.headers), self.partition_of(outcome)
+        if (
+            number in (self._metadata.partitions_for_topic(outcome.topic) or ())
+            and len(outcome.value) <= _SURELY_SMALL
+        ):
+            partition = TopicPartition(outcome.topic, number)
+            fields = (outcome.timestamp_ms, outcome.key, outcome.value, headers)
+            return internals.append_record(self._producer, partition, *fields)
+        # Waits for metadata, or raises what is wrong with the record.
         return self._producer.send(
             outcome.topic,
             value=outcome.value,
             key=outcome.key,
-            headers=replace_nulls(outcome.headers),
-            partition=self.partition_of(outcome),
+            headers=headers,
+            partition=number,
             timestamp_ms=outcome.timestamp_ms,
         )
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Encoded
-from worker.metrics import Metrics
+from worker.metrics import Metrics, observe_all
 
 
 def count_polled(metrics: Metrics, records: int, inflight: OffsetTracker) -> None:
@@ -31,21 +31,24 @@ def count_outcomes(
 
     Args:
         metrics: the collectors.
-        outcomes: results and dead letters.
+        outcomes: results and dead letters, at least one.
         now_ms: the wall clock.
         inflight: no longer includes the outcomes.
     """
+
+    def age_of(outcome: Encoded) -> float:
+        return max(0.0, (now_ms - outcome.happened_ms) / 1000)
+
     results = [outcome for outcome in outcomes if outcome.reason is None]
+    traced = [outcome for outcome in outcomes if outcome.trace_id]
     labels = Counter(outcome.label for outcome in results)
     reasons = Counter(o.reason.value for o in outcomes if o.reason is not None)
     with metrics.lock:
-        for outcome in outcomes:
-            age = max(0.0, (now_ms - outcome.happened_ms) / 1000)
-            exemplar = {"trace_id": outcome.trace_id} if outcome.trace_id else None
-            metrics.end_to_end.observe(age, exemplar)
-            metrics.time_lag.set(age)
-        for outcome in results:
-            metrics.confidence.observe(outcome.score)
+        for outcome in traced:
+            metrics.end_to_end.observe(age_of(outcome), {"trace_id": outcome.trace_id or ""})
+        observe_all(metrics.end_to_end, [age_of(o) for o in outcomes if not o.trace_id])
+        metrics.time_lag.set(age_of(outcomes[-1]))
+        observe_all(metrics.confidence, [outcome.score for outcome in results])
         metrics.published.inc(len(results))
         metrics.truncated.inc(sum(outcome.truncated for outcome in results))
         metrics.expired.inc(sum(outcome.expired for outcome in outcomes))
