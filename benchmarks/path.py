@@ -6,6 +6,9 @@ A worker with a model that does nothing labels a backlog in this process. Its th
 read from the kernel. Prints a table to stderr and one JSON object to stdout. The broker is Apache
 Kafka if KAFKA_HOME is set, otherwise the embedded one; it uses the same cores.
 
+In the same run the client alone consumes the backlog and produces as many results, so that the
+ratio of the two does not depend on the machine.
+
 Owns: the backlog and the figures.
 Thread: main; the worker runs in threads of this process.
 """
@@ -18,18 +21,20 @@ import json
 import os
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer
 
 from benchmarks.brokers import some_broker
 from tests.conftest import Broker, Topics
 from tests.support.records import CARD
 from tests.support.workers import clock, flags
+from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.records import ModelCard, ModelInput, Prediction
 from worker.core.state import State
 from worker.kafka_io.admin import Admin
@@ -41,6 +46,7 @@ from worker.settings import KafkaSettings, load
 
 _PARTITIONS = 8
 _TEXT = "the train was late again, and nobody told us why; thanks for nothing at all " * 2
+_RESULT = b"x" * 600  # about the bytes of a result with two labels
 _WARM_UP_SHARE = 0.1  # of the records, before the measurement starts
 
 
@@ -80,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with some_broker() as broker:
         topics = _backlog(broker, args.records)
         figures = _measure(broker, topics, args.records, args.delivery)
+        figures |= _client_alone(broker, topics, args.records)
+    figures["to_client"] = round(figures["cpu_us_a_record"] / figures["client_us_a_record"], 2)
     for name, cost in figures["cpu_us_by_thread"].items():
         print(f"{name:>12} {cost:8.1f} us of CPU a record", file=sys.stderr)
     print(json.dumps({"delivery": args.delivery, "broker": broker.name} | figures))
@@ -126,6 +134,28 @@ def _measure(broker: Broker, topics: Topics, records: int, delivery: str) -> dic
         "cpu_us_a_record": round(sum(used.values()), 1),
         "cpu_us_by_thread": {name: round(cost, 1) for name, cost in costs.items() if cost >= 0.1},
     }
+
+
+def _client_alone(broker: Broker, topics: Topics, records: int) -> dict[str, Any]:
+    """Consume the backlog and produce a record like a result for each, with kafka-python alone."""
+    consumer = KafkaConsumer(
+        topics.input, bootstrap_servers=broker.bootstrap_servers, auto_offset_reset="earliest"
+    )
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers, acks="all")
+    before, consumed = time.process_time(), 0
+    while consumed < records:
+        for batch in consumer.poll(100, max_records=500).values():
+            for record in batch:
+                source = format_source(record.topic, record.partition, record.offset)
+                headers = [(SOURCE_HEADER, source)]
+                to = record.partition, record.timestamp
+                producer.send(topics.output, _RESULT, record.key, headers, *to)
+            consumed += len(batch)
+    producer.flush()
+    seconds = time.process_time() - before
+    consumer.close(autocommit=False)
+    producer.close()
+    return {"client_us_a_record": round(seconds * 1e6 / consumed, 1)}
 
 
 def _until(done: Any) -> None:

@@ -14,6 +14,7 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import TopicPartition
 
+from worker.clock import SystemClock
 from worker.kafka_io.null_headers import _Builder, patch_batch_builder, replace_nulls
 
 HEADERS = [("a", None), ("b", b""), ("c", b"c")]
@@ -40,6 +41,18 @@ def test_a_null_passes_the_clients_check_and_is_written_as_null() -> None:
 def test_the_clients_size_estimate_is_right() -> None:
     size = DefaultRecordBatchBuilder.size_of
     assert size(b"k", b"v", replace_nulls(HEADERS)) == size(b"k", b"v", HEADERS)
+
+
+def test_a_record_without_a_timestamp_gets_the_present_time() -> None:
+    """Other producers of the process use this builder too."""
+    before = SystemClock().wall_ms()
+    builder = MemoryRecordsBuilder(2, 0, 1 << 20)
+    for _ in range(2):
+        builder.append(None, b"k", b"v", replace_nulls(HEADERS))
+    builder.close()
+    records = list(MemoryRecords(bytes(builder.buffer())).next_batch())
+    assert all(before <= record.timestamp <= SystemClock().wall_ms() for record in records)
+    assert [record.headers for record in records] == [HEADERS, HEADERS]
 
 
 _BYTES = st.none() | st.binary(max_size=200) | st.binary(min_size=5_000, max_size=5_000)
