@@ -44,8 +44,6 @@ def replace_nulls(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str
 class _Builder(DefaultRecordBatchBuilder):  # type: ignore[misc]
     """The library's builder with a faster `append`, which leaves out its checks of types."""
 
-    __slots__ = ()
-
     _first_timestamp: int | None
     _max_timestamp: int
     _buffer: bytearray
