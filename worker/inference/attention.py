@@ -104,10 +104,36 @@ def within_texts(
     Returns:
         [1, tokens, heads, size], and None for the weights.
     """
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
     reach = None if sliding_window is None else sliding_window - 1
+    return attend(query, key, value, segments=segments, scaling=scaling, reach=reach)[None], None
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    segments: Segments,
+    scaling: float | None = None,
+    reach: int | None = None,
+) -> Tensor:
+    """Attend within each text.
+
+    Args:
+        query: [tokens, heads, size] of the joined row; may be a view.
+        key: the same shape.
+        value: the same shape.
+        segments: bounds of the texts in the row.
+        scaling: factor of the products; default: one over the square root of `size`.
+        reach: a token attends to tokens at most this many away, on either side; None: to all.
+
+    Returns:
+        [tokens, heads, size].
+    """
     if query.is_cuda and varlen is not None and query.dtype in _VARLEN_TYPES:
-        return _varlen(query, key, value, segments, scaling, reach), None
-    return _by_length(query, key, value, segments, scaling, reach), None
+        return _varlen(query, key, value, segments, scaling, reach)
+    return _by_length(query, key, value, segments, scaling, reach)
 
 
 def _by_length(
@@ -129,14 +155,13 @@ def _by_length(
             scale=scaling,
         )
         outputs.append(attended.transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs)[None]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
 def _texts(part: Tensor, start: int, texts: int, length: int) -> Tensor:
     """Return a view of texts of equal length, [texts, heads, length, size]."""
-    _, heads, _, size = part.shape
-    run = part[0, :, start : start + texts * length]
-    return run.reshape(heads, texts, length, size).transpose(0, 1)
+    run = part[start : start + texts * length]
+    return run.reshape(texts, length, *part.shape[1:]).transpose(1, 2)
 
 
 def _band(length: int, reach: int | None, device: torch.device) -> Tensor | None:
@@ -156,12 +181,11 @@ def _varlen(
     reach: int | None,
 ) -> Tensor:
     """Call the kernel for sequences of various lengths once, for all texts."""
-    rows = [part[0].transpose(0, 1) for part in (query, key, value)]
     # Typed Any: the stubs declare a tuple too, which is returned only with further options.
     attended: Any = varlen.varlen_attn(
-        rows[0],
-        rows[1],
-        rows[2],
+        query,
+        key,
+        value,
         cu_seq_q=segments.ends,
         cu_seq_k=segments.ends,
         max_q=segments.longest,
@@ -169,5 +193,5 @@ def _varlen(
         scale=scaling,
         window_size=(-1, -1) if reach is None else (reach, reach),
     )
-    one_row: Tensor = attended[None]
-    return one_row
+    rows: Tensor = attended
+    return rows

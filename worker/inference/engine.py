@@ -149,9 +149,9 @@ def choose(
     if dtype is not torch.float32:
         del model  # the memory may not hold two models at once
         model = candidate.load(dtype)
+    fast = build(model)
     if dtype in _PREPACKED and next(model.parameters()).device.type == "cpu":
         prepack(model)
-    fast = build(model)
     if _is_accurate(fast, reference, TOLERANCE[dtype], insist=insist):
         return fast
     del fast, model

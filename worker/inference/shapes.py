@@ -15,6 +15,9 @@ import platform
 import torch
 from torch import nn
 
+# The tokens of a pass are rounded up to multiples of this.
+TOKENS = 32
+
 # On these, float32 products run in a library that caches nothing.
 _X86 = ("x86_64", "AMD64")
 
