@@ -1,7 +1,8 @@
 """Measures the worker's forward pass by architecture, number type and size, and the GPU's peak.
 
-A pass is timed as the infer thread runs it: from ids in Python lists to probabilities on the CPU,
-with new texts each time. FLOP are counted as in `worker.bench.baselines`.
+Passes are timed as the infer thread runs them: from ids in Python lists to probabilities on the
+CPU, with new texts each time, and each begun before the one before it is finished. FLOP are counted
+as in `worker.bench.baselines`.
 
 Owns: the models and the timed passes.
 Thread: main.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import random
 import statistics
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +25,7 @@ from transformers import AutoModelForSequenceClassification
 from benchmarks.gpu.sizes import Sizes
 from worker.bench.baselines import Arithmetic, arithmetic_of
 from worker.clock import SystemClock
-from worker.inference.classifier import Forward, scores
+from worker.inference.classifier import Forward, begin_scores, scores
 from worker.inference.packing import PackedForward
 from worker.inference.padding import PaddedForward
 
@@ -123,21 +125,33 @@ def _point(
     passes = [_rows(generator, tokens, text_tokens) for _ in range(_WARM_UP + sizes.rounds)]
     for rows in passes[:_WARM_UP]:
         _scored(forward, rows)
-    seconds = []
+    seconds, pass_seconds = _back_to_back(forward, passes[_WARM_UP:]), list[float]()
     for rows in passes[_WARM_UP:]:
         started = clock.monotonic()
         _scored(forward, rows)
-        seconds.append(clock.monotonic() - started)
+        pass_seconds.append(clock.monotonic() - started)
     texts = sum(map(len, passes[_WARM_UP:]))
     flop = sum(arithmetic.flop(len(row)) for rows in passes[_WARM_UP:] for row in rows)
     return {
         "text_tokens": text_tokens,
         "pass_tokens": tokens,
-        "texts_per_s": texts / sum(seconds),
-        "pass_ms": statistics.median(seconds) * 1000,
-        "tflop_per_s": flop / sum(seconds) / _TERA,
+        "texts_per_s": texts / seconds,
+        "pass_ms": statistics.median(pass_seconds) * 1000,
+        "tflop_per_s": flop / seconds / _TERA,
         "device_ms": _device_ms(forward, passes[-1], sizes),
     }
+
+
+def _back_to_back(forward: Forward, passes: Sequence[Rows]) -> float:
+    """Return the seconds of all passes, of which two are under way at once."""
+    started, waiting = clock.monotonic(), deque[Callable[[], torch.Tensor]]()
+    for rows in passes:
+        waiting.append(begin_scores(forward, rows, "softmax"))
+        if len(waiting) > 1:
+            waiting.popleft()()
+    for wait in waiting:
+        wait()
+    return clock.monotonic() - started
 
 
 def _scored(forward: Forward, rows: Rows) -> None:
