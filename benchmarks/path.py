@@ -30,6 +30,7 @@ from benchmarks.brokers import some_broker
 from tests.conftest import Broker, Topics
 from tests.support.records import CARD
 from tests.support.workers import clock, flags
+from worker.core.model import Synchronous
 from worker.core.records import ModelCard, ModelInput, Prediction
 from worker.core.state import State
 from worker.kafka_io.admin import Admin
@@ -45,7 +46,7 @@ _WARM_UP_SHARE = 0.1  # of the records, before the measurement starts
 
 
 @dataclass
-class NoOpModel:
+class NoOpModel(Synchronous):
     """Tokeniser and classifier that do as little as possible."""
 
     card: ModelCard = CARD

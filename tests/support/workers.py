@@ -22,7 +22,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from tests.conftest import Broker, Topics
 from tests.support.records import CARD
 from worker.clock import SystemClock
-from worker.core.model import Classifier, Tokeniser
+from worker.core.model import Classifier, Synchronous, Tokeniser
 from worker.core.records import ModelCard, ModelInput, Partition, Prediction
 from worker.core.state import State
 from worker.demo.broker import NEEDS
@@ -256,7 +256,7 @@ class WorkerProcess:
 
 
 @dataclass
-class ObedientModel:
+class ObedientModel(Synchronous):
     """A tokenizer and classifier in one; `on_predict` gets the texts and may raise or wait."""
 
     on_predict: Callable[[list[str]], None] = lambda _: None

@@ -25,7 +25,7 @@ from worker.inference import shapes
 from worker.inference.attention import Segments, within_texts
 from worker.inference.extra_inputs import ExtraInput
 from worker.inference.layers import JoinedLayer, Names, join
-from worker.inference.placement import device_and_dtype
+from worker.inference.placement import device_and_dtype, to_device
 
 # The rows of the layers that follow the last attention, one a text, are rounded up to multiples of
 # this.
@@ -166,7 +166,7 @@ class PackedForward:
         # Through a buffer: making a tensor of a list of 65,000 numbers takes longer than the whole
         # pass on a GPU.
         numbers = array("q", chain.from_iterable(rows))
-        return torch.frombuffer(numbers, dtype=torch.int64).to(self._device)
+        return to_device(torch.frombuffer(numbers, dtype=torch.int64), self._device)
 
     def _positions(self, ids: Tensor, segments: Segments) -> Tensor:
         """Return positions [tokens] that restart at each text.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from worker.errors import SettingsError
 
@@ -44,6 +44,14 @@ def _computes_bfloat16(device: str) -> bool:
     get_capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)
     capabilities = get_capabilities()
     return any(capabilities.get(name) for name in _COMPUTES_BFLOAT16)
+
+
+def to_device(values: Tensor, device: torch.device | str) -> Tensor:
+    """Return the values on a device, without waiting for the passes that it runs."""
+    if torch.device(device).type != "cuda":
+        return values.to(device)
+    # From other memory, the copy would begin at the end of the pass that runs now.
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def device_and_dtype(model: nn.Module) -> tuple[str, str]:
