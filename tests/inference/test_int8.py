@@ -189,16 +189,13 @@ class TestModel:
     def test_a_layer_that_errs_too_much_is_released(
         self, checkpoint: Callable[[Architecture], Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The layer's range is wrong by far, as if an outlier had stretched it."""
+        """Its outputs are wrong by far, as if an outlier had stretched its range."""
         plain = Int8Layer.quantise
-        spoilt: list[Int8Layer] = []
 
         def quantise(layer: Int8Layer) -> None:
-            if not spoilt and layer.second is not None:
-                spoilt.append(layer)
-                seen = layer._ranges[0]
-                seen.most = torch.full_like(seen.most, 1e6)
             plain(layer)
+            if layer.second is not None:
+                layer._run = lambda rows: rows * -5.0
 
         monkeypatch.setattr(Int8Layer, "quantise", quantise)
         with capture_logs() as lines:
