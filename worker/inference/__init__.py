@@ -22,6 +22,8 @@ The modules::
     attention       attention within each text of a joined row
     lanes           parts of a packed pass in parallel on a CPU        (lane-* threads)
     linears         linear layers in oneDNN's memory layout, for bfloat16 on a CPU
+    int8            linear layers in 8-bit integers, and their calibration
+    int8_gate       decides by texts which layers may compute in 8-bit integers
     shapes          few sizes of passes, for machines where each size costs memory
     extra_inputs    a tokenizer's outputs other than ids and mask
     attention_mode  resets BigBird's attention, which depends on earlier texts

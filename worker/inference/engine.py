@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -22,6 +22,7 @@ from worker.core.records import Activation
 from worker.errors import ModelUnavailable, SettingsError
 from worker.inference.classifier import Forward
 from worker.inference.extra_inputs import ExtraInput
+from worker.inference.int8_gate import Gate, seconds_of
 from worker.inference.linears import prepack
 from worker.inference.packing import CannotPack, PackedForward, layout
 from worker.inference.padding import PaddedForward, Side, Unpadded
@@ -34,6 +35,7 @@ from worker.inference.self_check import (
     reference_of,
     subset_of,
 )
+from worker.inference.shapes import limit
 from worker.logs import get_logger
 
 Engine = Literal["auto", "packed", "padded"]
@@ -157,6 +159,72 @@ def choose(
     del fast, model
     model = candidate.load(fallback)
     return _fastest_padded(candidate, model, clock) if pack else build(model)
+
+
+def choose_int8(
+    candidate: Candidate,
+    rows: Rows,
+    otherwise: Callable[[], Forward],
+    *,
+    pack: bool,
+    insist: bool,
+    wide: torch.dtype,
+    only_if_faster: bool,
+    clock: Clock,
+) -> Forward:
+    """Return a forward pass in 8-bit integers, or `otherwise()` if its results differ too much.
+
+    Args:
+        candidate: the model.
+        rows: ids of the texts that calibrate and judge it.
+        otherwise: returns the pass without int8; called only while no other model is held.
+        pack: try the packed pass.
+        insist: raise instead of falling back from the packed pass.
+        wide: number type of layers that stay out.
+        only_if_faster: compare it with `otherwise()` in speed too.
+        clock: bounds the time of the start, and times the passes.
+
+    Raises:
+        ModelUnavailable: as `choose`.
+    """
+    allowed = seconds_of(otherwise(), rows, clock) if only_if_faster else math.inf
+    forward = _quantised(candidate, rows, pack=pack, insist=insist, wide=wide, clock=clock)
+    if forward is None:
+        return otherwise()
+    taken = seconds_of(forward, rows, clock) if only_if_faster else 0.0
+    if taken < allowed:
+        return forward
+    log.info("int8 not used: it is not faster", seconds=round(taken, 4), others=round(allowed, 4))
+    del forward
+    return otherwise()
+
+
+def _quantised(
+    candidate: Candidate,
+    rows: Rows,
+    *,
+    pack: bool,
+    insist: bool,
+    wide: torch.dtype,
+    clock: Clock,
+) -> Forward | None:
+    held: list[nn.Module] = []  # the model that the pass runs
+
+    def load(dtype: torch.dtype) -> nn.Module:
+        held[:] = [candidate.load(dtype)]
+        limit(held[0])
+        return held[0]
+
+    forward = choose(
+        replace(candidate, load=load),
+        pack=pack,
+        insist=insist,
+        dtype=torch.float32,
+        fallback=torch.float32,
+        clock=clock,
+    )
+    gate = Gate(forward, held[0], rows, candidate.activation, wide=wide, clock=clock)
+    return forward if gate.quantise() else None
 
 
 def _fastest_padded(candidate: Candidate, model: nn.Module, clock: Clock) -> Forward:

@@ -31,11 +31,12 @@ from worker.inference.activation import choose_activation
 from worker.inference.attention_mode import turning_point
 from worker.inference.checkpoint import Checkpoint, resolve
 from worker.inference.classifier import TransformersClassifier
-from worker.inference.engine import Candidate, can_pack, choose
+from worker.inference.engine import Candidate, can_pack, choose, choose_int8
 from worker.inference.extra_inputs import extra_inputs_of
+from worker.inference.int8_gate import rows_to_judge_by
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.names import label_names, refuse_many
-from worker.inference.placement import choose_device, choose_dtype, longest_input
+from worker.inference.placement import choose_device, choose_dtype, longest_input, tries_int8
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import rows_of, skeleton
 from worker.inference.tokeniser import TransformersTokeniser
@@ -85,29 +86,52 @@ def _load(
         )
         tokenizer = load_tokenizer(checkpoint)
         pad_id = _set_pad_id(config, tokenizer)
-        rows = rows_of(skeleton(class_for(config), config, checkpoint))
-        ids_below = ids_within(tokenizer, rows, checkpoint.name)
+        bare = skeleton(class_for(config), config, checkpoint)
+        ids_below = ids_within(tokenizer, rows_of(bare), checkpoint.name)
         unused: set[str] = set()
-        forward = choose(
-            Candidate(
-                load=lambda dtype: with_weights(checkpoint, config, dtype, unused).to(device),
-                rows=lambda model: _known(
-                    check_rows(
-                        tokenizer, _longest(config, tokenizer, model), turning_point(config)
+        candidate = Candidate(
+            load=lambda dtype: with_weights(checkpoint, config, dtype, unused).to(device),
+            rows=lambda model: _known(
+                check_rows(tokenizer, _longest(config, tokenizer, model), turning_point(config)),
+                ids_below,
+            ),
+            extra_inputs=partial(extra_inputs_of, tokenizer),
+            longest=partial(_longest, config, tokenizer),
+            pad_id=pad_id,
+            padding_side=tokenizer.padding_side,
+            activation=activation,
+        )
+        way = {
+            "pack": can_pack(settings.engine, class_for(config).__name__, config),
+            "insist": settings.engine == "packed",
+        }
+        choose_plainly = partial(
+            choose,
+            candidate,
+            **way,
+            dtype=dtype,
+            fallback=dtype if settings.dtype in ("float32", "bfloat16") else torch.float32,
+            clock=clock,
+        )
+        forward = (
+            choose_int8(
+                candidate,
+                _known(
+                    rows_to_judge_by(
+                        settings.calibration_texts,
+                        tokenizer,
+                        _longest(config, tokenizer, bare or torch.nn.Module()),
                     ),
                     ids_below,
                 ),
-                extra_inputs=partial(extra_inputs_of, tokenizer),
-                longest=partial(_longest, config, tokenizer),
-                pad_id=pad_id,
-                padding_side=tokenizer.padding_side,
-                activation=activation,
-            ),
-            pack=can_pack(settings.engine, class_for(config).__name__, config),
-            insist=settings.engine == "packed",
-            dtype=dtype,
-            fallback=torch.float32 if settings.dtype == "auto" else dtype,
-            clock=clock,
+                choose_plainly,
+                **way,
+                wide=dtype,
+                only_if_faster=settings.dtype == "auto-int8",
+                clock=clock,
+            )
+            if tries_int8(settings.dtype, device)
+            else choose_plainly()
         )
     warn_of_unused(unused, checkpoint.name)
     forward = side_by_side(forward, settings.lanes)

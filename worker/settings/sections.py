@@ -115,10 +115,17 @@ class ModelSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Device for the model. `auto` uses a GPU if PyTorch finds one."
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+    dtype: Literal["auto", "float32", "bfloat16", "int8", "auto-int8"] = Field(
         "auto",
         description="Number type of the forward pass. `auto` is bfloat16 on processors that compute "
-        "in it, else float32.",
+        "in it, else float32. `int8` computes linear layers in 8-bit integers on a CPU with AMX or "
+        "VNNI, which changes a few labels; layers that change too many stay wider, or all do. "
+        "`auto-int8` does so only where it can and where it is faster.",
+    )
+    calibration_texts: Path | None = Field(
+        None,
+        description="UTF-8 file of your texts, one a line, at least 300. They calibrate int8 and "
+        "decide at the start whether it changes too many labels. Default: built-in texts.",
     )
     activation: Literal["auto", "softmax", "sigmoid", "none"] = Field(
         "auto",
