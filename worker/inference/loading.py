@@ -35,6 +35,7 @@ from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.extra_inputs import extra_inputs_of
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.names import label_names, refuse_many
+from worker.inference.openvino_pass import OpenVinoForward, converter
 from worker.inference.placement import choose_device, choose_dtype, longest_input
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import rows_of, skeleton
@@ -102,6 +103,8 @@ def _load(
                 pad_id=pad_id,
                 padding_side=tokenizer.padding_side,
                 activation=activation,
+                converter=converter(settings, checkpoint, dtype, device),
+                divided=partial(side_by_side, wanted=settings.lanes),
             ),
             pack=can_pack(settings.engine, class_for(config).__name__, config),
             insist=settings.engine == "packed",
@@ -110,7 +113,6 @@ def _load(
             clock=clock,
         )
     warn_of_unused(unused, checkpoint.name)
-    forward = side_by_side(forward, settings.lanes)
     max_tokens = (
         _max_tokens(settings.max_tokens, forward.longest)
         or forward_tokens
@@ -142,7 +144,7 @@ def _load(
         samples=WarmUpTexts(lambda text: tokeniser.tokenise([text])[0], max_tokens, clock),
         # Lanes choose the size of their parts themselves: the size of a pass does not matter.
         tune=None
-        if forward_tokens or isinstance(forward, Lanes)
+        if forward_tokens or isinstance(forward, Lanes | OpenVinoForward)
         else _tuning(tokeniser, card, clock),
     )
 
