@@ -160,7 +160,7 @@ def test_a_damaged_model_is_converted_again(
     assert [folder.name for folder in (tmp_path / "openvino").iterdir()] == [kept.name]
 
 
-def test_other_weights_are_converted_anew(tmp_path: Path, loaded: Loader) -> None:
+def test_other_weights_are_another_model(tmp_path: Path, loaded: Loader) -> None:
     texts = rows_of([9, 5])
     first, second = (
         probabilities(loaded(make_checkpoint(tmp_path / str(seed), seed=seed)), texts)
@@ -168,6 +168,21 @@ def test_other_weights_are_converted_anew(tmp_path: Path, loaded: Loader) -> Non
     )
     assert not torch.allclose(first, second)
     assert len(list((tmp_path / "openvino").iterdir())) == 2
+
+
+def test_a_model_replaces_that_of_an_earlier_version(
+    checkpoint: Callable[[Architecture], Path],
+    tmp_path: Path,
+    loaded: Loader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = []
+    for version in ("5.0", "5.1"):
+        monkeypatch.setattr("transformers.__version__", version)
+        loaded(checkpoint("bert"))
+        kept.append({folder.name for folder in (tmp_path / "openvino").iterdir()})
+    assert [len(names) for names in kept] == [1, 1]
+    assert kept[0] != kept[1]
 
 
 def test_a_folder_that_can_not_be_written_costs_only_time(

@@ -1,7 +1,8 @@
-"""Keeps converted models on disk, because a conversion takes longer than all else of a start.
+"""Keeps converted models on disk, because a conversion takes about as long as a model's check.
 
-A model is two files, named after a hash of all that it depends on, and a third with their hashes:
-a damaged one is converted again. Only the user can read or write them.
+A model is a folder of two files, named after a hash of all that it depends on, and a third file
+with their hashes: a damaged one is converted again. Only the user can read or write it. It replaces
+others of the same weights, such as those of an earlier version of OpenVINO.
 
 Owns: the folder `openvino` in the cache directory.
 Thread: load, before a record is read.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,16 +35,17 @@ class ConvertedModels:
     def __init__(self, cache_dir: Path) -> None:
         self._home = cache_dir / "openvino"
 
-    def get(self, identity: Mapping[str, Any], convert: Callable[[], Any]) -> Any:
+    def get(self, weights: str, identity: Mapping[str, Any], convert: Callable[[], Any]) -> Any:
         """Return the kept model, or convert and keep it; a disk that fails costs only time.
 
         Args:
-            identity: all that the converted model depends on.
+            weights: hex SHA-256 of the model's weights.
+            identity: all else that the converted model depends on.
             convert: returns OpenVINO's model.
         """
-        text = json.dumps([_LAYOUT, identity], sort_keys=True)
+        text = json.dumps([_LAYOUT, weights, identity], sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()
-        folder = self._home / name[:16]
+        folder = self._home / f"{weights[:12]}-{name[:16]}"
         if folder.is_dir():
             try:
                 return _read(folder)
@@ -75,6 +78,9 @@ class ConvertedModels:
             if final.is_dir():  # damaged, or made by another process at the same time
                 final.rename(Path(scratch, "old"))
             made.rename(final)
+        weights, _ = final.name.split("-")
+        for outdated in set(self._home.glob(f"{weights}-*")) - {final}:
+            shutil.rmtree(outdated, ignore_errors=True)
 
 
 def _read(folder: Path) -> Any:

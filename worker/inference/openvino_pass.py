@@ -96,12 +96,12 @@ class Converter:
         except CannotPack:
             encoding = Padded(model, extra_inputs, pad_id=pad_id, side=side, longest=longest)
         identity = {
-            "weights": self.checkpoint.weights_sha256(),
             "config": self.checkpoint.config,
             "inputs": [type(encoding).__name__, *sorted(extra_inputs), pad_id],
             "versions": [openvino().__version__, torch.__version__, transformers.__version__],
         }
-        converted = self.models.get(identity, partial(encoding.convert, model))
+        weights = self.checkpoint.weights_sha256()
+        converted = self.models.get(weights, identity, partial(encoding.convert, model))
         compiled = Compiled(
             converted, self.dtype, threads=torch.get_num_threads(), streams=self.streams
         )
