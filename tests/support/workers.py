@@ -206,7 +206,9 @@ class WorkerProcess:
         command = [
             *(sys.executable, "-m", *program, "run", "--model", str(model)),
             *(f"{one.flag}={given[one.path]}" for one in options() if one.path in given),
-            *("--http-port", str(self.port), "--model-threads", "1", *more),
+            *("--http-port", str(self.port), "--model-threads", "1"),
+            # `auto` would spend seconds of each start on comparing engines.
+            *("--model-engine", "packed", *more),
         ]
         with log.open("wb") as sink:
             self.process = subprocess.Popen(command, stderr=sink, env=child_environment())

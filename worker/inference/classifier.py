@@ -19,8 +19,9 @@ from worker.core.records import Activation, ModelCard, ModelInput, Prediction
 from worker.errors import ModelUnavailable, OutOfMemory
 
 # Messages of a RuntimeError that means the same as `torch.OutOfMemoryError`: from the CPU's
-# allocator (c10/core/impl/alloc_cpu.cpp), and from libraries that can't allocate a workspace.
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
+# allocator (c10/core/impl/alloc_cpu.cpp), from OpenVINO (src/plugins/intel_cpu/src/node.cpp), and
+# from libraries that can't allocate a workspace.
+_OUT_OF_MEMORY = ("can't alloc", "not enough memory", "bad_alloc", "_STATUS_ALLOC_FAILED")
 
 Result = TypeVar("Result")
 

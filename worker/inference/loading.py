@@ -31,11 +31,13 @@ from worker.inference.activation import choose_activation
 from worker.inference.attention_mode import turning_point
 from worker.inference.checkpoint import Checkpoint, resolve
 from worker.inference.classifier import TransformersClassifier
-from worker.inference.engine import Candidate, can_pack, choose, choose_int8
+from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.extra_inputs import extra_inputs_of
+from worker.inference.int8_choice import Int8, choose_int8
 from worker.inference.int8_gate import rows_to_judge_by
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.names import label_names, refuse_many
+from worker.inference.openvino_pass import OpenVinoForward, converter
 from worker.inference.placement import choose_device, choose_dtype, longest_input, tries_int8
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import rows_of, skeleton
@@ -100,41 +102,25 @@ def _load(
             pad_id=pad_id,
             padding_side=tokenizer.padding_side,
             activation=activation,
+            converter=converter(settings, checkpoint, dtype, device),
+            divided=partial(side_by_side, wanted=settings.lanes),
         )
-        way = {
-            "pack": can_pack(settings.engine, class_for(config).__name__, config),
-            "insist": settings.engine == "packed",
-        }
+        pack = can_pack(settings.engine, class_for(config).__name__, config)
+        insist = settings.engine == "packed"
+        fallback = dtype if settings.dtype in ("float32", "bfloat16") else torch.float32
         choose_plainly = partial(
-            choose,
-            candidate,
-            **way,
-            dtype=dtype,
-            fallback=dtype if settings.dtype in ("float32", "bfloat16") else torch.float32,
-            clock=clock,
+            choose, candidate, pack=pack, insist=insist, dtype=dtype, fallback=fallback, clock=clock
         )
-        forward = (
-            choose_int8(
-                candidate,
-                _known(
-                    rows_to_judge_by(
-                        settings.calibration_texts,
-                        tokenizer,
-                        _longest(config, tokenizer, bare or torch.nn.Module()),
-                    ),
-                    ids_below,
-                ),
-                choose_plainly,
-                **way,
-                wide=dtype,
-                only_if_faster=settings.dtype == "auto-int8",
-                clock=clock,
+        if tries_int8(settings.dtype, device):
+            longest = _longest(config, tokenizer, bare or torch.nn.Module())
+            rows = rows_to_judge_by(settings.calibration_texts, tokenizer, longest)
+            int8 = Int8(_known(rows, ids_below), dtype, settings.dtype == "auto-int8")
+            forward = choose_int8(
+                candidate, int8, choose_plainly, pack=pack, insist=insist, clock=clock
             )
-            if tries_int8(settings.dtype, device)
-            else choose_plainly()
-        )
+        else:
+            forward = choose_plainly()
     warn_of_unused(unused, checkpoint.name)
-    forward = side_by_side(forward, settings.lanes)
     max_tokens = (
         _max_tokens(settings.max_tokens, forward.longest)
         or forward_tokens
@@ -166,7 +152,7 @@ def _load(
         samples=WarmUpTexts(lambda text: tokeniser.tokenise([text])[0], max_tokens, clock),
         # Lanes choose the size of their parts themselves: the size of a pass does not matter.
         tune=None
-        if forward_tokens or isinstance(forward, Lanes)
+        if forward_tokens or isinstance(forward, Lanes | OpenVinoForward)
         else _tuning(tokeniser, card, clock),
     )
 

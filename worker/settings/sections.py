@@ -133,10 +133,12 @@ class ModelSettings(Section):
         "applies. `sigmoid`: labels are independent. `none`: the outputs are probabilities already. "
         "`auto` follows `problem_type` in the model's config.json; without one, it is softmax.",
     )
-    engine: Literal["auto", "packed", "padded"] = Field(
+    engine: Literal["auto", "packed", "padded", "openvino"] = Field(
         "auto",
         description="Forward pass. `packed` joins texts in one row without padding, on the "
-        "architectures that allow it. `padded` works with every model. `auto` packs if it can.",
+        "architectures that allow it. `padded` works with every model. `openvino` runs on a CPU, needs "
+        "`streamlabel[openvino]`, and uses torch for models that OpenVINO can't run. `auto` packs if it "
+        "can; where OpenVINO is installed, it measures both and takes the faster.",
     )
     threads: int | None = Field(
         None,
@@ -148,7 +150,7 @@ class ModelSettings(Section):
         None,
         ge=1,
         le=1024,
-        description="Parallel parts of a packed forward pass on a CPU, each with its share of the "
+        description="Parallel parts of a packed or `openvino` forward pass on a CPU, each with its share of the "
         "threads. Default: one per thread, at most 16. With 1, all threads share every operation.",
     )
     cache_dir: Path = Field(
