@@ -35,6 +35,7 @@ WAYS = (
     ("packed", "bfloat16"),
     ("padded", "float32"),
     ("padded", "bfloat16"),
+    ("packed", "int8"),
 )
 _MICRO_BATCH = 128  # batch.max_records
 _FORWARD_TOKENS = 1024  # tokens of a pass; the probabilities must not depend on it
@@ -54,8 +55,9 @@ def measure(
 
     Returns:
         `model`, `weights_sha256`, `texts`, and `ways`: for each `engine` and `dtype` either
-        `max_difference` (of a probability) and `agreement` (share of texts with the same most
-        probable label), or `refused`, the reason.
+        `ran` (the number type that the model took), `max_difference` and `mean_difference` (of a
+        probability), `flips` (texts with another most probable label) and `agreement` (share of
+        texts with the same one), or `refused`, the reason.
 
     Raises:
         StreamlabelError: the model can't be loaded.
@@ -85,8 +87,12 @@ def _compare(
     budget = ForwardBudget(_FORWARD_TOKENS, pads=classifier.card.pads)
     probabilities = _label(tokeniser, classifier, texts, budget.cut)
     same = _labels(probabilities) == _labels(reference)
+    differences = (probabilities - reference).abs()
     return {
-        "max_difference": float((probabilities - reference).abs().max()),
+        "ran": classifier.card.dtype,
+        "max_difference": float(differences.max()),
+        "mean_difference": float(differences.mean()),
+        "flips": int((~same).sum()),
         "agreement": float(same.float().mean()),
     }
 

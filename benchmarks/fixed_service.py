@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from worker.clock import SystemClock
+from worker.core.model import Synchronous
 from worker.core.records import ModelCard, ModelInput, Prediction
 from worker.errors import SettingsError
 from worker.settings import ModelSettings
@@ -24,7 +25,7 @@ PREFIX = "fixed:"
 _IDS = (101, 102)  # the tokens of every text
 
 
-class FixedService:
+class FixedService(Synchronous):
     """Tokeniser and classifier: every text has two tokens and equal probabilities.
 
     Args:

@@ -35,6 +35,7 @@ from tests.conftest import Broker, Topics
 from tests.support.records import CARD
 from tests.support.workers import clock, flags
 from worker.core.coordinates import SOURCE_HEADER, format_source
+from worker.core.model import Synchronous
 from worker.core.records import ModelCard, ModelInput, Prediction
 from worker.core.state import State
 from worker.kafka_io.admin import Admin
@@ -51,7 +52,7 @@ _WARM_UP_SHARE = 0.1  # of the records, before the measurement starts
 
 
 @dataclass
-class NoOpModel:
+class NoOpModel(Synchronous):
     """Tokeniser and classifier that do as little as possible."""
 
     card: ModelCard = CARD

@@ -50,6 +50,7 @@ THIRD_PARTIES = {
     "transformers": {"inference", "bench"},
     "huggingface_hub": {"inference"},
     "safetensors": {"inference"},
+    "openvino": {"inference"},
     "peft": {"inference"},
     "opentelemetry": {"runtime"},
     "starlette": {"http"},

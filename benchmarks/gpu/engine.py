@@ -1,7 +1,8 @@
 """Measures the worker's forward pass by architecture, number type and size, and the GPU's peak.
 
-A pass is timed as the infer thread runs it: from ids in Python lists to probabilities on the CPU,
-with new texts each time. FLOP are counted as in `worker.bench.baselines`.
+Passes are timed as the infer thread runs them: from ids in Python lists to probabilities on the
+CPU, with new texts each time, and each begun before the one before it is finished. FLOP are counted
+as in `worker.bench.baselines`.
 
 Owns: the models and the timed passes.
 Thread: main.
@@ -9,9 +10,9 @@ Thread: main.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import statistics
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ from transformers import AutoModelForSequenceClassification
 from benchmarks.gpu.sizes import Sizes
 from worker.bench.baselines import Arithmetic, arithmetic_of
 from worker.clock import SystemClock
-from worker.inference.classifier import Forward, scores
+from worker.inference.classifier import Forward, begin_scores, scores
 from worker.inference.packing import PackedForward
 from worker.inference.padding import PaddedForward
 
@@ -59,48 +60,30 @@ def measure(sizes: Sizes, _folder: Path) -> dict[str, Any]:
 
 def variants(sizes: Sizes, _folder: Path) -> list[dict[str, Any]]:
     """Measure other implementations of DistilBERT's pass in the same run."""
-    dtype = sizes.dtypes[0]
-    model = _model(sizes, "DistilBERT", dtype)
-    arithmetic = arithmetic_of(model)
-    points = []
-    for way, opened in _WAYS.items():
-        with opened(model) as forward:
-            for tokens in sizes.passes:
-                point = _point(forward, arithmetic, sizes, tokens, sizes.text_tokens[0])
-                points.append({"way": way, "dtype": dtype} | point)
+    dtype, points = sizes.dtypes[0], list[dict[str, Any]]()
+    for way, build in _WAYS.items():
+        model = _model(sizes, "DistilBERT", dtype)
+        arithmetic, forward = arithmetic_of(model), build(model)
+        for tokens in sizes.passes:
+            point = _point(forward, arithmetic, sizes, tokens, sizes.text_tokens[0])
+            points.append({"way": way, "dtype": dtype} | point)
     return points
 
 
-@contextlib.contextmanager
-def _packed(model: Any) -> Iterator[Forward]:
-    forward = PackedForward(model)
-    try:
-        yield forward
-    finally:
-        forward.undo()
+def _padded(model: Any) -> Forward:
+    return PaddedForward(model, 0)
 
 
-@contextlib.contextmanager
-def _padded(model: Any) -> Iterator[Forward]:
-    yield PaddedForward(model, 0)
-
-
-@contextlib.contextmanager
-def _compiled(model: Any) -> Iterator[Forward]:
+def _compiled(model: Any) -> Forward:
     """Compile each layer with torch.compile, for any number of tokens."""
-    with _packed(model) as forward:
-        layers = list(model.base_model.transformer.layer)
-        for layer in layers:
-            layer.compile(dynamic=True)
-        try:
-            yield forward
-        finally:
-            for layer in layers:
-                layer._compiled_call_impl = None  # noqa: SLF001 - torch has no public way to undo it
+    forward = PackedForward(model)
+    for layer in model.base_model.transformer.layer:
+        layer.compile(dynamic=True)
+    return forward
 
 
-_WAYS: Final[dict[str, Callable[[Any], contextlib.AbstractContextManager[Forward]]]] = {
-    "packed": _packed,
+_WAYS: Final[dict[str, Callable[[Any], Forward]]] = {
+    "packed": PackedForward,
     "padded": _padded,
     "packed, layers compiled": _compiled,
 }
@@ -109,11 +92,11 @@ _WAYS: Final[dict[str, Callable[[Any], contextlib.AbstractContextManager[Forward
 def _points(sizes: Sizes, name: str, dtype: str, peak: float) -> Iterator[dict[str, Any]]:
     model = _model(sizes, name, dtype)
     arithmetic = arithmetic_of(model)
-    with _packed(model) as forward:
-        for text_tokens in sizes.text_tokens:
-            for tokens in sizes.passes:
-                point = _point(forward, arithmetic, sizes, tokens, text_tokens)
-                yield point | {"share_of_peak": point["tflop_per_s"] * _TERA / peak}
+    forward = PackedForward(model)
+    for text_tokens in sizes.text_tokens:
+        for tokens in sizes.passes:
+            point = _point(forward, arithmetic, sizes, tokens, text_tokens)
+            yield point | {"share_of_peak": point["tflop_per_s"] * _TERA / peak}
 
 
 def _point(
@@ -123,21 +106,33 @@ def _point(
     passes = [_rows(generator, tokens, text_tokens) for _ in range(_WARM_UP + sizes.rounds)]
     for rows in passes[:_WARM_UP]:
         _scored(forward, rows)
-    seconds = []
+    seconds, pass_seconds = _back_to_back(forward, passes[_WARM_UP:]), list[float]()
     for rows in passes[_WARM_UP:]:
         started = clock.monotonic()
         _scored(forward, rows)
-        seconds.append(clock.monotonic() - started)
+        pass_seconds.append(clock.monotonic() - started)
     texts = sum(map(len, passes[_WARM_UP:]))
     flop = sum(arithmetic.flop(len(row)) for rows in passes[_WARM_UP:] for row in rows)
     return {
         "text_tokens": text_tokens,
         "pass_tokens": tokens,
-        "texts_per_s": texts / sum(seconds),
-        "pass_ms": statistics.median(seconds) * 1000,
-        "tflop_per_s": flop / sum(seconds) / _TERA,
+        "texts_per_s": texts / seconds,
+        "pass_ms": statistics.median(pass_seconds) * 1000,
+        "tflop_per_s": flop / seconds / _TERA,
         "device_ms": _device_ms(forward, passes[-1], sizes),
     }
+
+
+def _back_to_back(forward: Forward, passes: Sequence[Rows]) -> float:
+    """Return the seconds of all passes, of which two are under way at once."""
+    started, waiting = clock.monotonic(), deque[Callable[[], torch.Tensor]]()
+    for rows in passes:
+        waiting.append(begin_scores(forward, rows, "softmax"))
+        if len(waiting) > 1:
+            waiting.popleft()()
+    for wait in waiting:
+        wait()
+    return clock.monotonic() - started
 
 
 def _scored(forward: Forward, rows: Rows) -> None:

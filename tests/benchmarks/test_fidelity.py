@@ -26,8 +26,10 @@ def test_float32_is_exact_and_bfloat16_is_close(tmp_path: Path) -> None:
     assert result["texts"] == len(MANY_TEXTS)
     for way in result["ways"]:
         exact = way["dtype"] == "float32"
-        assert way["max_difference"] <= (1e-5 if exact else 0.03), way
-        assert way["agreement"] >= (1.0 if exact else 0.95), way
+        if way["dtype"] != "int8":
+            assert way["max_difference"] <= (1e-5 if exact else 0.03), way
+        assert way.get("refused") or way["agreement"] >= (1.0 if exact else 0.95), way
+        assert way.get("refused") or way["mean_difference"] <= way["max_difference"]
 
 
 def test_a_refused_engine_has_its_reason(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ import worker.runtime.assembly
 import worker.runtime.launch
 from tests.chaos import bugs
 from worker.clock import SystemClock
-from worker.core.model import Classifier, Tokeniser
+from worker.core.model import Classifier, Synchronous, Tokeniser
 from worker.core.offsets import OffsetTracker
 from worker.core.records import ModelInput, Partition, Prediction, RawRecord
 from worker.errors import OutOfMemory
@@ -122,7 +122,7 @@ def _install(orders: Any) -> None:
     launch.KafkaSink = functools.partial(CountingSink, orders)
 
 
-class FaultyModel:
+class FaultyModel(Synchronous):
     """Wraps the real tokenizer and classifier, and fails on demand."""
 
     def __init__(

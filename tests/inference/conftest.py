@@ -13,6 +13,13 @@ import structlog
 from tests.support.models import Architecture, make_checkpoint
 
 
+@pytest.fixture(autouse=True)
+def only_torch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide OpenVINO, so that `auto` takes the same engine in each run; its own tests see it."""
+    if request.node.module.__name__.rpartition(".")[2] != "test_openvino":
+        monkeypatch.setattr("worker.inference.openvino_pass.installed", lambda: False)
+
+
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Set the hub's library to its offline mode, and return its empty cache."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,13 @@ from structlog.testing import capture_logs
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
+from tests.support.clocks import HandClock
 from tests.support.models import Architecture, make_checkpoint
 from worker.inference.classifier import scores
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.loading import load
 from worker.inference.packing import PackedForward
+from worker.inference.shapes import round_up
 from worker.settings import ModelSettings
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -54,6 +57,24 @@ class Fake:
         return torch.tensor([[float(row[0])] for row in rows])
 
 
+class Busy:
+    """A clock of a model that was never idle: it stands still."""
+
+    def monotonic(self) -> float:
+        return -math.inf
+
+    def wall_ms(self) -> int:
+        return 0
+
+    def sleep(self, seconds: float) -> None:
+        """Return at once."""
+
+
+def busy(forward: Any, count: int, threads: int) -> Lanes:
+    """Return lanes without a pause between passes."""
+    return Lanes(forward, count, threads, Busy())
+
+
 def texts_of(*lengths: int) -> list[tuple[int, ...]]:
     return [(index,) * length for index, length in enumerate(lengths)]
 
@@ -62,8 +83,26 @@ def texts_of(*lengths: int) -> list[tuple[int, ...]]:
 @given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=60), lanes=st.integers(2, 5))
 def test_each_text_has_its_own_result(lengths: list[int], lanes: int) -> None:
     """The results are in order for any assignment to lanes."""
-    logits = Lanes(Fake(), lanes, 4)(texts_of(*lengths))
+    logits = busy(Fake(), lanes, 4)(texts_of(*lengths))
     assert logits.flatten().tolist() == list(range(len(lengths)))
+
+
+@pytest.mark.parametrize("texts", [64, 128, 512])
+def test_parts_have_sizes_that_a_pass_rounds_up_to(texts: int) -> None:
+    """Otherwise the texts that fill them up cost 4 to 7 % of a pass."""
+    drawn = torch.Generator().manual_seed(1)
+    lengths = torch.randint(3, 60, (texts,), generator=drawn).tolist()
+    tokens: list[int] = []
+    fake = Fake(lambda rows: tokens.append(sum(map(len, rows))))
+    busy(fake, 2, 4)(texts_of(*lengths))
+    assert sum(round_up(size, 32) for size in tokens) < 1.015 * sum(lengths)
+    assert max(tokens) <= 512
+
+
+def test_a_text_longer_than_a_part_has_its_own() -> None:
+    fake = Fake()
+    busy(fake, 2, 4)(texts_of(*[600] * 4))
+    assert [texts for _, texts, _ in fake.calls] == [1] * 4
 
 
 @pytest.mark.parametrize("architecture", PACKED)
@@ -78,7 +117,7 @@ def test_a_model_gives_the_same_results_in_lanes(
     rows = [torch.randint(2, 250, (n,), generator=drawn).tolist() for n in lengths]
     whole = scores(packed, rows, "softmax")
     for _ in range(5):
-        in_lanes = scores(Lanes(packed, 4, 4), rows, "softmax")
+        in_lanes = scores(busy(packed, 4, 4), rows, "softmax")
         torch.testing.assert_close(in_lanes, whole, atol=1e-5, rtol=0)
 
 
@@ -86,7 +125,7 @@ def test_all_lanes_run_at_the_same_time() -> None:
     """Each has its share of the threads; the caller's number does not change."""
     meet = threading.Barrier(2, timeout=10)
     fake = Fake(lambda _: meet.wait())
-    Lanes(fake, 2, 4)(texts_of(*[64] * 4))
+    busy(fake, 2, 4)(texts_of(*[64] * 4))
     assert sorted(fake.calls) == [("lane-0", 2, 2), ("lane-1", 2, 2)]
     assert torch.get_num_threads() == 4
 
@@ -102,7 +141,7 @@ def test_a_delayed_lane_leaves_parts_to_the_others() -> None:
             rest.release()
 
     fake = Fake(hold)
-    Lanes(fake, 2, 4)(texts_of(*[256] * 8))  # four parts of 512 tokens
+    busy(fake, 2, 4)(texts_of(*[256] * 8))  # four parts of 512 tokens
     assert len(fake.calls) == 4
     assert set(map(len, _by_lane(fake).values())) == {1, 3}
 
@@ -117,15 +156,31 @@ def test_a_pass_that_lanes_would_not_speed_up_runs_as_one_part(
 ) -> None:
     """With all threads, or with half of them if it is short."""
     fake = Fake()
-    Lanes(fake, 2, 4)(texts_of(*lengths))
+    busy(fake, 2, 4)(texts_of(*lengths))
     assert fake.calls == [(threading.current_thread().name, len(lengths), threads)]
     assert torch.get_num_threads() == 4
+
+
+def test_a_small_pass_has_all_threads_if_the_model_was_idle() -> None:
+    """It was idle before the first pass, and then for longer than the last pass took."""
+    clock = HandClock()
+    fake = Fake(lambda _: clock.sleep(2))
+    lanes = Lanes(fake, 2, 4, clock)
+    for pause in (0, 1, 3):
+        clock.sleep(pause)
+        lanes(texts_of(20))
+    clock.sleep(3)
+    lanes(texts_of(*[64] * 4))
+    clock.sleep(9)
+    lanes(texts_of(*[64] * 8))
+    calls = [(texts, threads) for _, texts, threads in fake.calls]
+    assert calls == [(1, 4), (1, 2), (1, 4), (4, 4), (4, 2), (4, 2)]
 
 
 def test_a_single_text_has_all_threads_after_lanes_ran() -> None:
     """A new thread starts with the number that was set last, in this case by a lane."""
     fake = Fake()
-    lanes = Lanes(fake, 2, 4)
+    lanes = busy(fake, 2, 4)
     with ThreadPoolExecutor(1) as infer:
         infer.submit(lanes, texts_of(64, 64)).result()
     with ThreadPoolExecutor(1) as infer:
@@ -145,7 +200,7 @@ def test_a_failed_part_fails_the_pass_after_all_lanes_ended() -> None:
         ended.set()
 
     with pytest.raises(MemoryError):
-        Lanes(Fake(fail), 2, 4)(texts_of(64, 64))
+        busy(Fake(fail), 2, 4)(texts_of(64, 64))
     assert ended.is_set()
     assert not [t for t in threading.enumerate() if t.name.startswith("lane")]
 

@@ -19,7 +19,6 @@ from worker.inference import loading
 from worker.inference.classifier import scores
 from worker.inference.loading import load
 from worker.inference.packing import LAYOUTS, CannotPack, PackedForward
-from worker.inference.padding import PaddedForward
 from worker.inference.self_check import LONGEST, TEXTS, TOLERANCE, check_rows
 from worker.settings import ModelSettings
 
@@ -100,14 +99,6 @@ def test_bfloat16_is_close_to_float32(pair: tuple[Any, PackedForward], tmp_path:
     )
     difference = scores(short, rows, "softmax") - scores(packed, rows, "softmax")
     assert difference.abs().max() < 0.03
-
-
-def test_undo_restores_the_model(pair: tuple[Any, PackedForward]) -> None:
-    plain, _ = pair
-    rows = rows_of([30, 30, 5])
-    PackedForward(plain).undo()
-    padded = scores(PaddedForward(plain, PAD), rows, "softmax")
-    torch.testing.assert_close(padded, alone(plain, rows), atol=1e-5, rtol=0)
 
 
 class TestChoice:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, ByT5Tokenizer, CanineTokenizer
 
@@ -123,6 +123,37 @@ def test_the_tokenizers_own_padding_and_truncation_are_ignored(bert: Any) -> Non
     bert(["x"], padding="max_length", truncation=True, max_length=5)
     assert ours.tokenise(["word " * 300, "Hi"]) == before
     assert [len(ids) for ids in before[0].ids] == [302, 3]
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=80), min_size=1, max_size=5))
+@example(texts=[text for text in ODD_TEXTS.values() if well_formed(text) == text])
+def test_ids_are_those_of_transformers(any_tokenizer: Any, texts: list[str]) -> None:
+    """The Rust tokenizer is called without the Python of transformers, which changes no id."""
+    (model_input,) = tokeniser(any_tokenizer, 4096).tokenise(texts)
+    whole = any_tokenizer(texts)["input_ids"]
+    placeholder = (any_tokenizer.bos_token_id,)
+    assert [model_input.ids[model_input.positions.index(n)] for n in range(len(texts))] == [
+        tuple(ids) or placeholder for ids in whole
+    ]
+
+
+def test_a_tokenizer_that_does_more_in_python_is_called_itself(bert: Any) -> None:
+    """Subclasses may change the ids of the Rust tokenizer, as Code Llama's does."""
+
+    class Reversing(type(bert)):  # type: ignore[misc]
+        def _encode_plus(self, *args: Any, **options: Any) -> Any:
+            encoded = super()._encode_plus(*args, **options)
+            if not options.get("add_special_tokens"):
+                encoded["input_ids"] = [ids[::-1] for ids in encoded["input_ids"]]
+            return encoded
+
+    reversing = Reversing.from_pretrained(bert_tokenizer())
+    (plain,) = tokeniser(bert).tokenise(["one two"])
+    (backwards,) = tokeniser(reversing).tokenise(["one two"])
+    assert backwards.ids[0][1:-1] == plain.ids[0][1:-1][::-1]
 
 
 @pytest.mark.parametrize("name", ODD_TEXTS)

@@ -11,6 +11,7 @@ from tests.support.records import CARD, invalid, item
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
 from worker.core.faults import CircuitBreaker
+from worker.core.model import Synchronous
 from worker.core.records import (
     Classified,
     DeadLettered,
@@ -25,7 +26,7 @@ from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller
 
 
-class Model:
+class Model(Synchronous):
     """Runs two texts a pass, the longest first, and truncates texts to five characters."""
 
     def __init__(self, fault: Callable[[Sequence[str]], None] = lambda _: None) -> None:
@@ -201,6 +202,31 @@ def room_for(tokens: int) -> Callable[[Sequence[str]], None]:
             raise OutOfMemory("too large")
 
     return fault
+
+
+def test_a_pass_begins_before_the_one_before_it_is_finished(
+    labeller: Callable[..., Labeller],
+) -> None:
+    """A GPU would otherwise wait while the CPU prepares the next pass."""
+    events: list[str] = []
+
+    class Queue(Model):
+        """Note when a pass begins, and when its predictions are taken."""
+
+        def begin(self, model_input: ModelInput) -> Callable[[], list[Prediction]]:
+            number = sum(event.startswith("begin") for event in events)
+            events.append(f"begin {number}")
+
+            def wait() -> list[Prediction]:
+                events.append(f"take {number}")
+                return self.predict(model_input)
+
+            return wait
+
+    one = labeller(Queue(), ForwardBudget(5))  # one text a pass
+    outcomes = one.infer(one.tokenise(batch("aaaaa", "bbbb"), no_step), no_step)
+    assert summary(outcomes) == ["aaaaa", "bbbb"]
+    assert events == ["begin 0", "begin 1", "take 0", "take 1"]
 
 
 def test_running_out_of_memory_lowers_the_budget(labeller: Callable[..., Labeller]) -> None:

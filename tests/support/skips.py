@@ -16,6 +16,7 @@ EXPECTED: Final = {
     "docker compose is not installed": "CI may itself run in a container; the file is also held to "
     "the published schema of compose files",
     "STREAMLABEL_REFERENCE_MODEL names": "the reference model comes from a hub, which CI may not reach",
+    "Triton is not installed": "it comes with torch's builds for GPUs",
     "this machine has no IPv6": "a network may have none",
 }
 # The same without Apache Kafka; the last lines of a run name the broker.

@@ -22,7 +22,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from tests.conftest import Broker, Topics
 from tests.support.records import CARD
 from worker.clock import SystemClock
-from worker.core.model import Classifier, Tokeniser
+from worker.core.model import Classifier, Synchronous, Tokeniser
 from worker.core.records import ModelCard, ModelInput, Partition, Prediction
 from worker.core.state import State
 from worker.demo.broker import NEEDS
@@ -206,7 +206,9 @@ class WorkerProcess:
         command = [
             *(sys.executable, "-m", *program, "run", "--model", str(model)),
             *(f"{one.flag}={given[one.path]}" for one in options() if one.path in given),
-            *("--http-port", str(self.port), "--model-threads", "1", *more),
+            *("--http-port", str(self.port), "--model-threads", "1"),
+            # `auto` would spend seconds of each start on comparing engines.
+            *("--model-engine", "packed", *more),
         ]
         with log.open("wb") as sink:
             self.process = subprocess.Popen(command, stderr=sink, env=child_environment())
@@ -256,7 +258,7 @@ class WorkerProcess:
 
 
 @dataclass
-class ObedientModel:
+class ObedientModel(Synchronous):
     """A tokenizer and classifier in one; `on_predict` gets the texts and may raise or wait."""
 
     on_predict: Callable[[list[str]], None] = lambda _: None

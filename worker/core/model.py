@@ -7,7 +7,9 @@ Must not import: torch, transformers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from worker.core.records import ModelCard, ModelInput, Prediction
@@ -49,3 +51,23 @@ class Classifier(Protocol):
                 concerns the whole pass; the caller finds the failing record by halving.
         """
         ...  # pragma: no cover - a protocol
+
+    def begin(self, model_input: ModelInput) -> Callable[[], list[Prediction]]:
+        """Begin a forward pass, and return a function that waits for its predictions.
+
+        While a GPU computes one pass, the CPU can begin the next. Both this method and the function
+        that it returns raise the errors of `predict`.
+        """
+        ...  # pragma: no cover - a protocol
+
+
+class Synchronous(ABC):
+    """The `begin` of a classifier that computes nothing in the background."""
+
+    @abstractmethod
+    def predict(self, model_input: ModelInput) -> list[Prediction]:
+        """See `Classifier.predict`."""
+
+    def begin(self, model_input: ModelInput) -> Callable[[], list[Prediction]]:
+        """Return a function that computes the predictions."""
+        return partial(self.predict, model_input)

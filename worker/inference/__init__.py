@@ -22,6 +22,14 @@ The modules::
     attention       attention within each text of a joined row
     lanes           parts of a packed pass in parallel on a CPU        (lane-* threads)
     linears         linear layers in oneDNN's memory layout, for bfloat16 on a CPU
+    int8            linear layers in 8-bit integers, and their calibration
+    int8_choice     tries 8-bit integers, and falls back to the engine without them
+    int8_gate       decides by texts which layers may compute in 8-bit integers
+    openvino_pass   the pass by OpenVINO on a CPU, if that is installed
+    openvino_model  the import of OpenVINO, and how a converted model runs
+    openvino_inputs how texts become its inputs, joined or padded
+    openvino_cache  keeps converted models on disk
+    fastest         compares two engines on this machine
     shapes          few sizes of passes, for machines where each size costs memory
     extra_inputs    a tokenizer's outputs other than ids and mask
     attention_mode  resets BigBird's attention, which depends on earlier texts

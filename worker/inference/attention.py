@@ -1,4 +1,4 @@
-"""Attention within each text of a joined row: by one kernel on a GPU, else by equal lengths.
+"""Attention within each text of a joined row: by length of the texts, on a CPU and on a GPU.
 
 Owns: nothing; pure functions of tensors.
 Thread: infer, and its lanes.
@@ -15,6 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+
+from worker.inference import short_attention
+from worker.inference.placement import to_device
+from worker.inference.short_attention import QueryKeyValue
 
 try:
     from torch.nn.attention import varlen
@@ -33,6 +37,7 @@ class Segments:
         starts: index of each text's first token, int64 [texts].
         ends: 0, then the index after each text's last token, int32 [texts + 1].
         groups: (start, texts, length) of each run of texts of equal length.
+        tiles: runs of texts for the kernels of a GPU.
         longest: tokens of the longest text.
         tokens: of all texts.
     """
@@ -41,6 +46,7 @@ class Segments:
     starts: Tensor
     ends: Tensor
     groups: tuple[tuple[int, int, int], ...]
+    tiles: tuple[short_attention.Run, ...]
     longest: int
     tokens: int
 
@@ -49,10 +55,11 @@ class Segments:
         """Return the segments of texts of these lengths, in this order."""
         ends = [0, *accumulate(lengths)]
         return cls(
-            lengths=torch.tensor(lengths, device=device),
-            starts=torch.tensor(ends[:-1], device=device),
-            ends=torch.tensor(ends, dtype=torch.int32, device=device),
+            lengths=to_device(torch.tensor(lengths), device),
+            starts=to_device(torch.tensor(ends[:-1]), device),
+            ends=to_device(torch.tensor(ends, dtype=torch.int32), device),
             groups=tuple(_groups(lengths)),
+            tiles=short_attention.runs(lengths),
             longest=max(lengths),
             tokens=ends[-1],
         )
@@ -104,10 +111,36 @@ def within_texts(
     Returns:
         [1, tokens, heads, size], and None for the weights.
     """
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
     reach = None if sliding_window is None else sliding_window - 1
+    return attend(query, key, value, segments=segments, scaling=scaling, reach=reach)[None], None
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    segments: Segments,
+    scaling: float | None = None,
+    reach: int | None = None,
+) -> Tensor:
+    """Attend within each text.
+
+    Args:
+        query: [tokens, heads, size] of the joined row; may be a view.
+        key: the same shape.
+        value: the same shape.
+        segments: bounds of the texts in the row.
+        scaling: factor of the products; default: one over the square root of `size`.
+        reach: a token attends to tokens at most this many away, on either side; None: to all.
+
+    Returns:
+        [tokens, heads, size].
+    """
     if query.is_cuda and varlen is not None and query.dtype in _VARLEN_TYPES:
-        return _varlen(query, key, value, segments, scaling, reach), None
-    return _by_length(query, key, value, segments, scaling, reach), None
+        return _by_tile(QueryKeyValue(query, key, value), segments, scaling, reach)
+    return _by_length(query, key, value, segments, scaling, reach)
 
 
 def _by_length(
@@ -129,14 +162,13 @@ def _by_length(
             scale=scaling,
         )
         outputs.append(attended.transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs)[None]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
 def _texts(part: Tensor, start: int, texts: int, length: int) -> Tensor:
     """Return a view of texts of equal length, [texts, heads, length, size]."""
-    _, heads, _, size = part.shape
-    run = part[0, :, start : start + texts * length]
-    return run.reshape(heads, texts, length, size).transpose(0, 1)
+    run = part[start : start + texts * length]
+    return run.reshape(texts, length, *part.shape[1:]).transpose(1, 2)
 
 
 def _band(length: int, reach: int | None, device: torch.device) -> Tensor | None:
@@ -147,27 +179,43 @@ def _band(length: int, reach: int | None, device: torch.device) -> Tensor | None
     return (positions[:, None] - positions).abs() <= reach
 
 
+def _by_tile(
+    row: QueryKeyValue, segments: Segments, scaling: float | None, reach: int | None
+) -> Tensor:
+    """Call the kernel for short texts, and torch's for the others."""
+    if segments.tiles[0].tile == 0 and len(segments.tiles) == 1:
+        return _varlen(row, segments.ends, segments.longest, scaling, reach)
+    output = torch.empty_like(row.query, memory_format=torch.contiguous_format)
+    factor = row.query.shape[-1] ** -0.5 if scaling is None else scaling
+    for run in segments.tiles:
+        if run.tile:
+            short_attention.attend(row, output, segments.ends, run, factor, reach)
+        else:  # always the first run
+            ends = segments.ends[: run.texts + 1]
+            long = QueryKeyValue(*(part[: run.tokens] for part in row))
+            output[: run.tokens] = _varlen(long, ends, segments.longest, scaling, reach)
+    return output
+
+
 def _varlen(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segments: Segments,
+    row: QueryKeyValue,
+    ends: Tensor,
+    longest: int,
     scaling: float | None,
     reach: int | None,
 ) -> Tensor:
     """Call the kernel for sequences of various lengths once, for all texts."""
-    rows = [part[0].transpose(0, 1) for part in (query, key, value)]
     # Typed Any: the stubs declare a tuple too, which is returned only with further options.
     attended: Any = varlen.varlen_attn(
-        rows[0],
-        rows[1],
-        rows[2],
-        cu_seq_q=segments.ends,
-        cu_seq_k=segments.ends,
-        max_q=segments.longest,
-        max_k=segments.longest,
+        row.query,
+        row.key,
+        row.value,
+        cu_seq_q=ends,
+        cu_seq_k=ends,
+        max_q=longest,
+        max_k=longest,
         scale=scaling,
         window_size=(-1, -1) if reach is None else (reach, reach),
     )
-    one_row: Tensor = attended[None]
-    return one_row
+    result: Tensor = attended
+    return result

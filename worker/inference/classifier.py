@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +19,11 @@ from worker.core.records import Activation, ModelCard, ModelInput, Prediction
 from worker.errors import ModelUnavailable, OutOfMemory
 
 # Messages of a RuntimeError that means the same as `torch.OutOfMemoryError`: from the CPU's
-# allocator (c10/core/impl/alloc_cpu.cpp), and from libraries that can't allocate a workspace.
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
+# allocator (c10/core/impl/alloc_cpu.cpp), from OpenVINO (src/plugins/intel_cpu/src/node.cpp), and
+# from libraries that can't allocate a workspace.
+_OUT_OF_MEMORY = ("can't alloc", "not enough memory", "bad_alloc", "_STATUS_ALLOC_FAILED")
+
+Result = TypeVar("Result")
 
 
 class Forward(Protocol):
@@ -92,7 +96,19 @@ class TransformersClassifier:
             OutOfMemory: the pass does not fit the memory.
             RuntimeError: torch fails for another reason.
         """
-        table = self._scores(model_input)
+        return self.begin(model_input)()
+
+    def begin(self, model_input: ModelInput) -> Callable[[], list[Prediction]]:
+        """Begin a forward pass, and return a function that waits for its predictions.
+
+        A CPU computes the pass here; a GPU computes while the caller goes on. Both this method and
+        the function that it returns raise the errors of `predict`.
+        """
+        begin = partial(begin_scores, self.forward, model_input.ids, self.card.activation)
+        wait = self._within_memory(begin, model_input)
+        return lambda: self._predictions(self._within_memory(wait, model_input), model_input)
+
+    def _predictions(self, table: Tensor, model_input: ModelInput) -> list[Prediction]:
         if not torch.isfinite(table).all():
             raise FloatingPointError(
                 f"the model returned a probability that is not a finite number ({self.card.dtype})"
@@ -106,9 +122,10 @@ class TransformersClassifier:
         texts = zip(table.tolist(), model_input.ids, model_input.truncated, strict=True)
         return [Prediction(tuple(row), len(ids), truncated) for row, ids, truncated in texts]
 
-    def _scores(self, model_input: ModelInput) -> Tensor:
+    def _within_memory(self, compute: Callable[[], Result], model_input: ModelInput) -> Result:
+        """Return the result, or raise OutOfMemory if torch reports that in one of its ways."""
         try:
-            return scores(self.forward, model_input.ids, self.card.activation)
+            return compute()
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -130,8 +147,27 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def scores(forward: Forward, rows: Sequence[Sequence[int]], activation: Activation) -> Tensor:
     """Return the probabilities [texts, labels] of each text's ids, float32, on the CPU."""
+    return begin_scores(forward, rows, activation)()
+
+
+def begin_scores(
+    forward: Forward, rows: Sequence[Sequence[int]], activation: Activation
+) -> Callable[[], Tensor]:
+    """Begin a pass, and return a function that waits for what `scores` returns."""
     with torch.inference_mode():
-        return probabilities(forward(rows), activation).cpu()
+        table = probabilities(forward(rows), activation)
+        if not table.is_cuda:
+            return lambda: table
+        # Copied now, because a copy that begins later would wait for the passes begun meanwhile.
+        copy = torch.empty(table.shape, dtype=table.dtype, pin_memory=True)
+        copy.copy_(table, non_blocking=True)
+        copied = torch.cuda.current_stream().record_event()
+
+    def wait() -> Tensor:
+        copied.synchronize()
+        return copy
+
+    return wait
 
 
 def probabilities(logits: Tensor, activation: Activation) -> Tensor:

@@ -9,6 +9,7 @@ Must not import: transformers.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ from worker.core.records import Activation
 from worker.errors import ModelUnavailable, SettingsError
 from worker.inference.classifier import Forward
 from worker.inference.extra_inputs import ExtraInput
+from worker.inference.fastest import faster
 from worker.inference.linears import prepack
+from worker.inference.openvino_model import CannotConvert
+from worker.inference.openvino_pass import Converter
 from worker.inference.packing import CannotPack, PackedForward, layout
 from worker.inference.padding import PaddedForward, Side, Unpadded
 from worker.inference.self_check import (
@@ -36,7 +40,7 @@ from worker.inference.self_check import (
 )
 from worker.logs import get_logger
 
-Engine = Literal["auto", "packed", "padded"]
+Engine = Literal["auto", "packed", "padded", "openvino"]
 
 # Number types whose plain linear layer first copies its bias; float32's does not.
 _PREPACKED = (torch.bfloat16,)
@@ -59,6 +63,8 @@ class Candidate:
         pad_id: id to pad with; None if it has none.
         padding_side: the tokenizer's; padding on the right is tried first.
         activation: turns its outputs into probabilities, for the check.
+        converter: makes the pass by OpenVINO; None if it does not apply.
+        divided: returns a pass that runs its parts side by side, if that applies.
     """
 
     load: Callable[[torch.dtype], nn.Module]
@@ -68,6 +74,8 @@ class Candidate:
     pad_id: int | None
     padding_side: Side
     activation: Activation
+    converter: Converter | None
+    divided: Callable[[Forward], Forward]
 
     def packed(self, model: nn.Module) -> PackedForward:
         """Return the pass that joins all texts in one row. Raises CannotPack."""
@@ -90,6 +98,16 @@ class Candidate:
     def one_by_one(self, model: nn.Module) -> Unpadded:
         """Return the pass that runs one text at a time, which is correct by definition."""
         return Unpadded(self.padded(model), "one_by_one", at_once=1)
+
+    def by_openvino(self, model: nn.Module, converter: Converter) -> Forward:
+        """Return the pass by OpenVINO. Raises CannotConvert or RuntimeError."""
+        return converter.forward(
+            model,
+            extra_inputs=self.extra_inputs(model),
+            longest=self.longest(model),
+            pad_id=self.pad_id,
+            side=self.padding_side,
+        )
 
     def padded_passes(self) -> list[BuildPass]:
         """Return the padded pass and its variants, fastest first."""
@@ -141,22 +159,52 @@ def choose(
         ModelUnavailable: `insist` is set and the pass differs too much, or the model fails on
             plain texts.
     """
-    if not pack and dtype is fallback:  # there is nothing to fall back to
-        return _fastest_padded(candidate, candidate.load(fallback), clock)
+    converter = candidate.converter
+    if not (pack or converter) and dtype is fallback:  # there is nothing to fall back to
+        return candidate.divided(_fastest_padded(candidate, candidate.load(fallback), clock))
     model = candidate.load(torch.float32)
     reference = _reference(candidate, model, candidate.rows(model), clock)
+    other = _by_openvino(candidate, model, reference)
+    if other and converter and converter.insists:
+        return other
     build = candidate.packed if pack else _choose_padded(candidate, model, clock)
     if dtype is not torch.float32:
         del model  # the memory may not hold two models at once
         model = candidate.load(dtype)
+    fast = build(model)
     if dtype in _PREPACKED and next(model.parameters()).device.type == "cpu":
         prepack(model)
-    fast = build(model)
     if _is_accurate(fast, reference, TOLERANCE[dtype], insist=insist):
-        return fast
+        return _faster(candidate.divided(fast), other, reference, clock)
     del fast, model
     model = candidate.load(fallback)
-    return _fastest_padded(candidate, model, clock) if pack else build(model)
+    usual = _fastest_padded(candidate, model, clock) if pack else build(model)
+    return _faster(candidate.divided(usual), other, reference, clock)
+
+
+def _by_openvino(candidate: Candidate, model: nn.Module, reference: Reference) -> Forward | None:
+    """Return the pass by OpenVINO, or None if it does not apply, fails or differs too much."""
+    converter = candidate.converter
+    if converter is None:
+        return None
+    try:
+        forward = candidate.by_openvino(model, converter)
+    except (CannotConvert, RuntimeError) as error:
+        log.log(
+            logging.WARNING if converter.insists else logging.INFO,
+            "OpenVINO can't run this model: using torch",
+            reason=str(error),
+        )
+        return None
+    accurate = _is_accurate(forward, reference, TOLERANCE[converter.dtype], insist=False)
+    return forward if accurate else None
+
+
+def _faster(usual: Forward, other: Forward | None, reference: Reference, clock: Clock) -> Forward:
+    if other is None:
+        return usual
+    with torch.inference_mode():
+        return faster(usual, other, reference.rows, clock)
 
 
 def _fastest_padded(candidate: Candidate, model: nn.Module, clock: Clock) -> Forward:
@@ -183,7 +231,7 @@ def _is_accurate(forward: Forward, reference: Reference, tolerance: float, *, in
             f"{tolerance:g}): use model.engine = 'auto'"
         )
     log.warning(
-        "forward pass differs from the reference: using the padded engine",
+        "forward pass differs from the reference: using another engine",
         engine=forward.name,
         difference=error,
         tolerance=tolerance,

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 # Names of linear layers and of the activations that follow them: in transformers' BERT and its
-# relatives, and in DistilBERT.
-_FOLLOWED = (("dense", "intermediate_act_fn"), ("lin1", "activation"))
+# relatives, in DistilBERT, and in `JoinedLayer`.
+_FOLLOWED = (("dense", "intermediate_act_fn"), ("lin1", "activation"), ("expand", "activation"))
 # Number of rows that the layout is optimised for; other numbers work a little slower.
 _ROWS = 1024
 
@@ -47,11 +47,14 @@ class PrepackedLinear(nn.Module):
         self._bias = None if linear.bias is None else linear.bias.detach()
         self._activation = activation
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Compute [..., outputs] of [..., inputs]."""
-        output: Tensor = self._apply_to(
-            rows, self._weight, self._bias, self._activation, [], "none"
-        )
+    def forward(self, rows: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Compute [..., outputs] of [..., inputs], plus a residual of the outputs' shape."""
+        if residual is None:
+            output: Tensor = self._apply_to(
+                rows, self._weight, self._bias, self._activation, [], "none"
+            )
+        else:
+            output = self._apply_to.binary(rows, residual, self._weight, self._bias, "add")
         return output
 
 
@@ -65,7 +68,9 @@ def prepack(model: nn.Module) -> bool:
     try:
         for linear in linears[:1]:
             trial = torch.zeros(1, linear.in_features, dtype=linear.weight.dtype)
+            residual = torch.zeros(1, linear.out_features, dtype=linear.weight.dtype)
             PrepackedLinear(linear, "gelu")(trial)
+            PrepackedLinear(linear)(trial, residual)
     except (AttributeError, RuntimeError):
         return False
     for parent in list(model.modules()):

@@ -33,9 +33,12 @@ from worker.inference.checkpoint import Checkpoint, resolve
 from worker.inference.classifier import TransformersClassifier
 from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.extra_inputs import extra_inputs_of
+from worker.inference.int8_choice import Int8, choose_int8
+from worker.inference.int8_gate import rows_to_judge_by
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.names import label_names, refuse_many
-from worker.inference.placement import choose_device, choose_dtype, longest_input
+from worker.inference.openvino_pass import OpenVinoForward, converter
+from worker.inference.placement import choose_device, choose_dtype, longest_input, tries_int8
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import rows_of, skeleton
 from worker.inference.tokeniser import TransformersTokeniser
@@ -85,32 +88,39 @@ def _load(
         )
         tokenizer = load_tokenizer(checkpoint)
         pad_id = _set_pad_id(config, tokenizer)
-        rows = rows_of(skeleton(class_for(config), config, checkpoint))
-        ids_below = ids_within(tokenizer, rows, checkpoint.name)
+        bare = skeleton(class_for(config), config, checkpoint)
+        ids_below = ids_within(tokenizer, rows_of(bare), checkpoint.name)
         unused: set[str] = set()
-        forward = choose(
-            Candidate(
-                load=lambda dtype: with_weights(checkpoint, config, dtype, unused).to(device),
-                rows=lambda model: _known(
-                    check_rows(
-                        tokenizer, _longest(config, tokenizer, model), turning_point(config)
-                    ),
-                    ids_below,
-                ),
-                extra_inputs=partial(extra_inputs_of, tokenizer),
-                longest=partial(_longest, config, tokenizer),
-                pad_id=pad_id,
-                padding_side=tokenizer.padding_side,
-                activation=activation,
+        candidate = Candidate(
+            load=lambda dtype: with_weights(checkpoint, config, dtype, unused).to(device),
+            rows=lambda model: _known(
+                check_rows(tokenizer, _longest(config, tokenizer, model), turning_point(config)),
+                ids_below,
             ),
-            pack=can_pack(settings.engine, class_for(config).__name__, config),
-            insist=settings.engine == "packed",
-            dtype=dtype,
-            fallback=torch.float32 if settings.dtype == "auto" else dtype,
-            clock=clock,
+            extra_inputs=partial(extra_inputs_of, tokenizer),
+            longest=partial(_longest, config, tokenizer),
+            pad_id=pad_id,
+            padding_side=tokenizer.padding_side,
+            activation=activation,
+            converter=converter(settings, checkpoint, dtype, device),
+            divided=partial(side_by_side, wanted=settings.lanes),
         )
+        pack = can_pack(settings.engine, class_for(config).__name__, config)
+        insist = settings.engine == "packed"
+        fallback = dtype if settings.dtype in ("float32", "bfloat16") else torch.float32
+        choose_plainly = partial(
+            choose, candidate, pack=pack, insist=insist, dtype=dtype, fallback=fallback, clock=clock
+        )
+        if tries_int8(settings.dtype, device):
+            longest = _longest(config, tokenizer, bare or torch.nn.Module())
+            rows = rows_to_judge_by(settings.calibration_texts, tokenizer, longest)
+            int8 = Int8(_known(rows, ids_below), dtype, settings.dtype == "auto-int8")
+            forward = choose_int8(
+                candidate, int8, choose_plainly, pack=pack, insist=insist, clock=clock
+            )
+        else:
+            forward = choose_plainly()
     warn_of_unused(unused, checkpoint.name)
-    forward = side_by_side(forward, settings.lanes)
     max_tokens = (
         _max_tokens(settings.max_tokens, forward.longest)
         or forward_tokens
@@ -142,7 +152,7 @@ def _load(
         samples=WarmUpTexts(lambda text: tokeniser.tokenise([text])[0], max_tokens, clock),
         # Lanes choose the size of their parts themselves: the size of a pass does not matter.
         tune=None
-        if forward_tokens or isinstance(forward, Lanes)
+        if forward_tokens or isinstance(forward, Lanes | OpenVinoForward)
         else _tuning(tokeniser, card, clock),
     )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal
 
@@ -24,14 +24,14 @@ from transformers import AttentionInterface
 from worker.inference import shapes
 from worker.inference.attention import Segments, within_texts
 from worker.inference.extra_inputs import ExtraInput
-from worker.inference.placement import device_and_dtype
+from worker.inference.layers import JoinedLayer, Names, join
+from worker.inference.placement import device_and_dtype, to_device
 
-# The tokens of a pass are rounded up to multiples of the first number, and the rows of the layers
-# that follow the last attention (one row a text) to multiples of the second.
-_STEP_OF_TOKENS, _STEP_OF_TEXTS = 32, 16
+# The rows of the layers that follow the last attention, one a text, are rounded up to multiples of
+# this.
+_STEP_OF_TEXTS = 16
 
 _ATTENTION = "streamlabel_packed"
-_DEFAULT_ATTENTION = "sdpa"  # the one that transformers chooses for each of LAYOUTS
 AttentionInterface.register(_ATTENTION, within_texts)
 
 
@@ -47,21 +47,52 @@ class Layout:
         layers: path of the stack of layers within the base model.
         last: path, within the last layer, of the module after which tokens no longer affect each
             other: the modules that follow need to run for a text's first token only.
+        names: where a layer has its modules; None if its steps can't be joined.
         positions: numbered from 0, or from `padding_idx + 1` with the padding id not counted.
     """
 
     layers: str
     last: str
+    names: Names | None = None
     positions: Literal["from 0", "from padding"] = "from 0"
 
 
-_BERT = Layout("encoder.layer", "attention.output")
-_ROBERTA = Layout("encoder.layer", "attention.output", "from padding")
+_BERT = Layout(
+    "encoder.layer",
+    "attention.output",
+    Names(
+        query="attention.self.query",
+        key="attention.self.key",
+        value="attention.self.value",
+        output="attention.output.dense",
+        norm="attention.output.LayerNorm",
+        expand="intermediate.dense",
+        activation="intermediate.intermediate_act_fn",
+        contract="output.dense",
+        last_norm="output.LayerNorm",
+    ),
+)
+_ROBERTA = replace(_BERT, positions="from padding")
+_DISTILBERT = Layout(
+    "transformer.layer",
+    "sa_layer_norm",
+    Names(
+        query="attention.q_lin",
+        key="attention.k_lin",
+        value="attention.v_lin",
+        output="attention.out_lin",
+        norm="sa_layer_norm",
+        expand="ffn.lin1",
+        activation="ffn.activation",
+        contract="ffn.lin2",
+        last_norm="output_layer_norm",
+    ),
+)
 # By class, because a model_type does not determine the head: all of these read a text's first
 # token.
 LAYOUTS = {
     "BertForSequenceClassification": _BERT,
-    "DistilBertForSequenceClassification": Layout("transformer.layer", "sa_layer_norm"),
+    "DistilBertForSequenceClassification": _DISTILBERT,
     "ElectraForSequenceClassification": _BERT,
     "ModernBertForSequenceClassification": Layout("layers", ""),
     "RobertaForSequenceClassification": _ROBERTA,
@@ -70,7 +101,7 @@ LAYOUTS = {
 
 
 class PackedForward:
-    """Runs texts in one row through the model, without padding. Changes the model: see `undo`.
+    """Runs texts in one row through the model, without padding. Changes the model for good.
 
     If shapes cost memory, a row is extended to one of few lengths: by beginnings of its first text,
     whose logits are dropped.
@@ -108,13 +139,10 @@ class PackedForward:
         self._device = next(model.parameters()).device
         self._few_shapes = shapes.cost_memory(model)
         self._local = threading.local()  # `segments`: of the texts that this thread runs now
-        self._hook = self._pooled_module().register_forward_hook(self._pool)
         model.set_attn_implementation(_ATTENTION)
-
-    def undo(self) -> None:
-        """Restore the model."""
-        self._hook.remove()
-        self._model.set_attn_implementation(_DEFAULT_ATTENTION)
+        if self._layout.names:
+            join(self._layers(), self._layout.names, model.config.num_attention_heads)
+        self._pooled_module().register_forward_hook(self._pool)
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Return the logits [texts, labels] of each text's ids."""
@@ -138,7 +166,7 @@ class PackedForward:
         # Through a buffer: making a tensor of a list of 65,000 numbers takes longer than the whole
         # pass on a GPU.
         numbers = array("q", chain.from_iterable(rows))
-        return torch.frombuffer(numbers, dtype=torch.int64).to(self._device)
+        return to_device(torch.frombuffer(numbers, dtype=torch.int64), self._device)
 
     def _positions(self, ids: Tensor, segments: Segments) -> Tensor:
         """Return positions [tokens] that restart at each text.
@@ -155,12 +183,15 @@ class PackedForward:
         return (counted - segments.spread(before)) * counts + padding
 
     def _pooled_module(self) -> nn.Module:
-        base: nn.Module = self._model.base_model
         if self._takes_mean():
-            return base.get_submodule("final_norm")
-        layers: Any = base.get_submodule(self._layout.layers)
-        last: nn.Module = layers[-1].get_submodule(self._layout.last)
-        return last
+            norm: nn.Module = self._model.base_model.get_submodule("final_norm")
+            return norm
+        last = self._layers()[-1]
+        return last.get_submodule("norm" if isinstance(last, JoinedLayer) else self._layout.last)
+
+    def _layers(self) -> nn.ModuleList:
+        layers: nn.ModuleList = self._model.base_model.get_submodule(self._layout.layers)
+        return layers
 
     def _takes_mean(self) -> bool:
         return getattr(self._model.config, "classifier_pooling", "cls") == "mean"
@@ -182,7 +213,7 @@ class PackedForward:
 def _filling(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
     """Yield texts that round the pass up to an allowed number of tokens."""
     tokens = sum(map(len, rows))
-    missing = shapes.round_up(tokens, _STEP_OF_TOKENS) - tokens
+    missing = shapes.round_up(tokens, shapes.TOKENS) - tokens
     while missing > 0:
         filling = rows[0][:missing]
         missing -= len(filling)

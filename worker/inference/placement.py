@@ -10,9 +10,15 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from worker.errors import SettingsError
+from worker.inference import int8
+from worker.logs import get_logger
+
+log = get_logger(__name__)
+
+Dtype = Literal["auto", "float32", "bfloat16", "int8", "auto-int8"]
 
 # Processors without one of these emulate bfloat16, and are slower with it than with float32.
 _COMPUTES_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
@@ -30,11 +36,35 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
     return "cuda" if present and wanted != "cpu" else "cpu"
 
 
-def choose_dtype(wanted: Literal["auto", "float32", "bfloat16"], device: str) -> torch.dtype:
-    """Return the number type; `auto` is bfloat16 if the processor supports it natively."""
-    if wanted == "auto":
-        wanted = "bfloat16" if _computes_bfloat16(device) else "float32"
-    return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+def choose_dtype(wanted: Dtype, device: str) -> torch.dtype:
+    """Return the number type; `auto` is bfloat16 if the processor supports it natively.
+
+    For `int8` and `auto-int8` it is that of `auto`, for what does not compute in 8-bit integers.
+    """
+    if wanted in ("float32", "bfloat16"):
+        return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+    return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+
+
+def tries_int8(wanted: Dtype, device: str) -> bool:
+    """Return whether to try 8-bit integers.
+
+    Raises:
+        SettingsError: `int8` is set, and the device has no instructions for it.
+    """
+    if wanted not in ("int8", "auto-int8"):
+        return False
+    reason = (
+        f"the device is {device}, and it runs on a CPU only"
+        if device != "cpu"
+        else "this processor, or this release of torch, lacks products of bytes (AMX, VNNI)"
+    )
+    if device == "cpu" and int8.supported():
+        return True
+    if wanted == "int8":
+        raise SettingsError(f"model.dtype = 'int8', but {reason}: use auto or auto-int8")
+    log.info("int8 can't be used: choosing the number type as auto does", reason=reason)
+    return False
 
 
 def _computes_bfloat16(device: str) -> bool:
@@ -44,6 +74,14 @@ def _computes_bfloat16(device: str) -> bool:
     get_capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)
     capabilities = get_capabilities()
     return any(capabilities.get(name) for name in _COMPUTES_BFLOAT16)
+
+
+def to_device(values: Tensor, device: torch.device | str) -> Tensor:
+    """Return the values on a device, without waiting for the passes that it runs."""
+    if torch.device(device).type != "cuda":
+        return values.to(device)
+    # From other memory, the copy would begin at the end of the pass that runs now.
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def device_and_dtype(model: nn.Module) -> tuple[str, str]:

@@ -15,8 +15,12 @@ import platform
 import torch
 from torch import nn
 
+# The tokens of a pass are rounded up to multiples of this.
+TOKENS = 32
+
 # On these, float32 products run in a library that caches nothing.
 _X86 = ("x86_64", "AMD64")
+_LIMITED = "streamlabel_few_shapes"
 
 
 def round_up(size: int, step: int = 1) -> int:
@@ -31,6 +35,13 @@ def round_up(size: int, step: int = 1) -> int:
 
 def cost_memory(model: nn.Module) -> bool:
     """Return whether each new size of a pass costs memory, by the model's type and device."""
+    if getattr(model, _LIMITED, False):
+        return True
     parameter = next(model.parameters())
     uncached = parameter.dtype is torch.float32 and platform.machine() in _X86
     return parameter.device.type == "cpu" and not uncached
+
+
+def limit(model: nn.Module) -> None:
+    """State that each new size will cost memory, whatever the type of the model's parameters."""
+    setattr(model, _LIMITED, True)

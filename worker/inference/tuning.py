@@ -21,7 +21,10 @@ from worker.core.records import ModelInput
 from worker.errors import OutOfMemory
 from worker.logs import get_logger
 
-SIZES = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (1024, 2048, 4096, 8192, 16384)}
+SIZES = {
+    "cpu": (256, 512, 1024, 2048, 4096),
+    "cuda": (1024, 2048, 4096, 8192, 16384, 32768, 65536),
+}
 # Seconds that a start may spend on it. A size whose pass would end later is skipped.
 _TIME_LIMIT = 2.0
 # Tokens of a text that is always part of the warm-up, and seconds for longer ones. A CPU takes

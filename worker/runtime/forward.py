@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple, NoReturn
 
 from worker import timeline
 from worker.core.budget import ForwardBudget
@@ -66,8 +68,21 @@ def tokenise(
     return inputs, failed
 
 
+class _Begun(NamedTuple):
+    """A forward pass that has begun, and the function that waits for its predictions."""
+
+    model_input: ModelInput
+    wait: Callable[[], list[Prediction]]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        return self.model_input.positions
+
+
 class ForwardPasses:
     """Runs texts through the model within a memory budget, and updates the budget.
+
+    A pass begins before the one before it is finished, so that a GPU does not wait for the CPU.
 
     Args:
         classifier: the model.
@@ -89,23 +104,44 @@ class ForwardPasses:
         Raises:
             Exception: an error that no text caused stops the worker (`core.faults.disposition`).
         """
+        begun: _Begun | None = None
         for part in self._budget.cut(model_input):
-            yield from zip(part.positions, self._pass(part, step), strict=True)
+            step()
+            previous, begun = begun, self._begin(part)
+            if previous:
+                yield from zip(previous.positions, self._finish(previous, step), strict=True)
+        if begun:
+            yield from zip(begun.positions, self._finish(begun, step), strict=True)
 
-    def _pass(self, model_input: ModelInput, step: Step) -> Sequence[Prediction | Failed]:
-        """Run one forward pass; if it fails, as many smaller ones as needed."""
+    def _begin(self, model_input: ModelInput) -> _Begun:
+        """Begin a pass. What it raises is raised again when the pass is finished."""
         self._metrics.batch_tokens.observe(model_input.tokens)
         self._metrics.padding.observe(1 - model_input.tokens / self._budget.cost(model_input))
+        try:
+            with timeline.span("pass", texts=len(model_input.ids), tokens=model_input.tokens):
+                wait = self._classifier.begin(model_input)
+        except Exception as error:  # noqa: BLE001 - raised again
+            wait = partial(_raise, error)
+        return _Begun(model_input, wait)
+
+    def _finish(self, begun: _Begun, step: Step) -> Sequence[Prediction | Failed]:
+        """Return the results of a pass; if it failed, run as many smaller ones as needed."""
+        model_input = begun.model_input
+        first_try = [begun.wait]
         costs_that_fit: list[int] = []
         ran_out = False
 
         def run(rows: Sequence[int]) -> list[Prediction]:
             nonlocal ran_out
-            step()
             part = model_input.take(rows)
             try:
-                with timeline.span("pass", texts=len(part.ids), tokens=part.tokens):
-                    predictions = self._classifier.predict(part)
+                if first_try:
+                    with timeline.span("wait", texts=len(rows)):
+                        predictions = first_try.pop()()
+                else:
+                    step()
+                    with timeline.span("pass", texts=len(rows), tokens=part.tokens):
+                        predictions = self._classifier.predict(part)
             except OutOfMemory:
                 ran_out = True
                 raise
@@ -136,3 +172,7 @@ class ForwardPasses:
 
 def _does_not_fit(result: Prediction | Failed) -> bool:
     return isinstance(result, Failed) and isinstance(result.error, OutOfMemory)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error

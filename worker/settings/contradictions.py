@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from worker.settings.files import has_encrypted_key
 from worker.settings.kafka import KafkaSettings
-from worker.settings.sections import CacheSettings, DriftSettings, HttpSettings
+from worker.settings.sections import (
+    CacheSettings,
+    DriftSettings,
+    HttpSettings,
+    ModelSettings,
+)
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -31,6 +36,7 @@ def contradictions(s: Settings) -> Iterator[str]:
     """Yield one sentence for each value that conflicts with another, or can't be meant."""
     yield from _topics(s)
     yield from _sizes(s)
+    yield from _model(s.model)
     yield from _times(s)
     yield from _cache(s.cache)
     yield from _drift(s.drift)
@@ -66,6 +72,14 @@ def _sizes(s: Settings) -> Iterator[str]:
         yield (
             f"model.max_tokens ({s.model.max_tokens}) is more than batch.forward_tokens "
             f"({s.batch.forward_tokens}): the longest text would not fit in a forward pass"
+        )
+
+
+def _model(m: ModelSettings) -> Iterator[str]:
+    if m.calibration_texts and m.dtype not in ("int8", "auto-int8"):
+        yield (
+            f"model.calibration_texts needs model.dtype = 'int8' or 'auto-int8', and it is "
+            f"{m.dtype!r}"
         )
 
 

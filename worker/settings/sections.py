@@ -115,10 +115,17 @@ class ModelSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Device for the model. `auto` uses a GPU if PyTorch finds one."
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+    dtype: Literal["auto", "float32", "bfloat16", "int8", "auto-int8"] = Field(
         "auto",
         description="Number type of the forward pass. `auto` is bfloat16 on processors that compute "
-        "in it, else float32.",
+        "in it, else float32. `int8` computes linear layers in 8-bit integers on a CPU with AMX or "
+        "VNNI, which changes a few labels; layers that change too many stay wider, or all do. "
+        "`auto-int8` does so only where it can and where it is faster.",
+    )
+    calibration_texts: Path | None = Field(
+        None,
+        description="UTF-8 file of your texts, one a line, at least 300. They calibrate int8 and "
+        "decide at the start whether it changes too many labels. Default: built-in texts.",
     )
     activation: Literal["auto", "softmax", "sigmoid", "none"] = Field(
         "auto",
@@ -126,10 +133,12 @@ class ModelSettings(Section):
         "applies. `sigmoid`: labels are independent. `none`: the outputs are probabilities already. "
         "`auto` follows `problem_type` in the model's config.json; without one, it is softmax.",
     )
-    engine: Literal["auto", "packed", "padded"] = Field(
+    engine: Literal["auto", "packed", "padded", "openvino"] = Field(
         "auto",
         description="Forward pass. `packed` joins texts in one row without padding, on the "
-        "architectures that allow it. `padded` works with every model. `auto` packs if it can.",
+        "architectures that allow it. `padded` works with every model. `openvino` runs on a CPU, needs "
+        "`streamlabel[openvino]`, and uses torch for models that OpenVINO can't run. `auto` packs if it "
+        "can; where OpenVINO is installed, it measures both and takes the faster.",
     )
     threads: int | None = Field(
         None,
@@ -141,7 +150,7 @@ class ModelSettings(Section):
         None,
         ge=1,
         le=1024,
-        description="Parallel parts of a packed forward pass on a CPU, each with its share of the "
+        description="Parallel parts of a packed or `openvino` forward pass on a CPU, each with its share of the "
         "threads. Default: one per thread, at most 16. With 1, all threads share every operation.",
     )
     cache_dir: Path = Field(
