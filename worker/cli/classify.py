@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     Raises:
         StreamlabelError: the model can't be loaded, or a CSV file can't be read.
     """
-    from worker.inference.loading import load
+    from worker.inference.warm import load
 
     _check(args)
     settings = loaded.settings

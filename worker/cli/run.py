@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - as i
 def _work(settings: Settings) -> None:
     stop = threading.Event()
     stop_on_signals(stop)  # before the imports, which take a while: a signal must not be lost
-    from worker.inference.warm import load_model
+    from worker.inference.warm import loading
     from worker.runtime.serve import serve
 
     http = settings.http
@@ -78,7 +78,7 @@ def _work(settings: Settings) -> None:
     ) -> AbstractContextManager[object]:
         return _http(http, metrics, health, feeds.posts, feeds.ask_queue) if feeds else _NONE
 
-    serve(settings, stop, load_model, expose, page=http.enabled)
+    serve(settings, stop, loading, expose, page=http.enabled)
 
 
 def _supervise(settings: Settings) -> None:

@@ -118,7 +118,7 @@ def records(settings: Settings) -> Finding:
 
 def model(settings: Settings) -> Finding:
     """Load the model, which also compares its engine with the reference."""
-    from worker.inference.loading import load
+    from worker.inference.warm import load
 
     _, classifier = load(settings.model, settings.batch.forward_tokens)
     card = classifier.card

@@ -37,7 +37,7 @@ def main() -> int:
     # as well. The parent kills a child that does not end in time.
     catch(lambda *_: stop.set())
     # Imported after the handlers are set: a signal must not be lost meanwhile.
-    from worker.inference.warm import load_model  # noqa: PLC0415
+    from worker.inference.warm import loading  # noqa: PLC0415
     from worker.runtime.serve import serve  # noqa: PLC0415
 
     bound = settings.shutdown_timeout + _MARGIN
@@ -54,7 +54,7 @@ def main() -> int:
         return reporter
 
     try:
-        serve(settings, stop, load_model, expose, page=config["page"])
+        serve(settings, stop, loading, expose, page=config["page"])
     except SettingsError:
         return 2
     except StreamlabelError:

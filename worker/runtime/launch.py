@@ -83,7 +83,7 @@ class Launcher:
         self._topics: dict[str, TopicInfo] | None = None
 
     def preflight(self) -> None:
-        """Check that the topics exist, before seconds are spent on loading the model.
+        """Check that the topics exist, while the model is loading.
 
         An unreachable broker is not an error here; `run` waits for it.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, closing
 from importlib.metadata import version
 
@@ -18,6 +19,7 @@ from worker.core.state import State
 from worker.errors import SettingsError
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health
+from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
@@ -25,8 +27,14 @@ from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 from worker.timeline import recording
 
-LoadModel = Callable[[Settings, Metrics], tuple[Tokeniser, Classifier]]
+Model = tuple[Tokeniser, Classifier]
+LoadModel = Callable[[Settings, Metrics], AbstractContextManager[Future[Model]]]
 Expose = Callable[[Metrics, Health, PageFeeds | None], AbstractContextManager[object]]
+
+
+log = get_logger(__name__)
+
+_LOOK = 0.1  # seconds between looks for a request to stop while the model loads
 
 
 def serve(
@@ -42,7 +50,7 @@ def serve(
     Args:
         settings: of this worker.
         stop: set from a signal handler.
-        load_model: loads and warms up the model; called once the topics are known to exist.
+        load_model: loads and warms up the model meanwhile; leaving its `with` block abandons that.
         expose: makes the worker visible (over HTTP, or to a pool's parent) for the length of its
             `with` block.
         page: True if the live page is served, by this process or by a pool's parent.
@@ -55,11 +63,26 @@ def serve(
     metrics.build.info({"version": version("streamlabel")})
     progress = Progress(settings.stall_timeout, metrics, clock)
     feeds = PageFeeds.on(settings.http, clock) if page else None
-    with recording(settings.profile, clock), closing(tracing), expose(metrics, progress, feeds):
+    with (
+        recording(settings.profile, clock),
+        closing(tracing),
+        expose(metrics, progress, feeds),
+        load_model(settings, metrics) as loading,
+    ):
         progress.move(State.WARMING)
         launcher = Launcher(settings, metrics, progress, clock, stop, feeds=feeds, tracing=tracing)
         launcher.preflight()
-        launcher.run(*load_model(settings, metrics))
+        if model := _wait_for(loading, stop):
+            launcher.run(*model)
+
+
+def _wait_for(loading: Future[Model], stop: threading.Event) -> Model | None:
+    """Return the model, or None if the worker is stopped first; raise what its load raised."""
+    while not stop.is_set():
+        if wait([loading], timeout=_LOOK).done:
+            return loading.result()
+    log.info("stopped before the model was ready")
+    return None
 
 
 def _tracing(settings: Settings, clock: Clock) -> Tracing:
