@@ -13,6 +13,8 @@ Modules::
     fidelity        the numerical error of each engine
     gpu/            engine, tokenizer and whole path on one GPU
     recorded        the form of the result files
-    goals, chart    tables and chart of the results
+    machines        the folder of each machine in `results/`
+    reached         the figures that the goals are compared with
+    goals, chart    goals beside the results, and a chart; `docs.performance` has the tables
     brokers, observers, fixed_service, random_model     parts that several of them use
 """

@@ -1,29 +1,32 @@
-"""The results of the project's own benchmarks, stored in `benchmarks/results/`.
+"""The form of the project's own results, one folder of `benchmarks/results/` for each machine.
 
 Owns: the form of peers.json, scale_out.json and variants.json; `worker.bench.figures` has that of
-    bench.json.
+    bench.json. `benchmarks.machines` reads and writes the folders.
 Thread: main.
 Must not import: kafka, torch.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final, TypeVar
-
 from pydantic import BaseModel, ConfigDict
-
-RESULTS: Final = Path(__file__).parent / "results"
-
-Result = TypeVar("Result", bound=BaseModel)
 
 
 class _Result(BaseModel):
+    """The machine, and the code that was measured.
+
+    Attributes:
+        features: matrix and vector extensions of the processor.
+        date: of the measurement, as 2026-11-27.
+        commit: of the source; empty outside a Git repository.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cpu: str
     cores: int
     features: tuple[str, ...]
+    date: str = ""
+    commit: str = ""
 
 
 class Peer(BaseModel):
@@ -82,9 +85,18 @@ class Peers(_Result):
         return self.busy_cores > self.cores / 4
 
     @property
-    def to_best(self) -> float | None:
-        """The speed of streamlabel relative to the fastest peer."""
-        return min((ratio for _, ratio in self.ratios()[1:] if ratio), default=None)
+    def to_best_framework(self) -> float | None:
+        """The speed of streamlabel relative to the fastest peer that is not hand-made."""
+        return self._to_best(handmade=False)
+
+    @property
+    def to_handmade(self) -> float | None:
+        """The speed of streamlabel relative to the fastest hand-made loop around OpenVINO."""
+        return self._to_best(handmade=True)
+
+    def _to_best(self, *, handmade: bool) -> float | None:
+        others = [(peer, ratio) for peer, ratio in self.ratios()[1:] if ratio]
+        return min((r for peer, r in others if ("OpenVINO" in peer.name) is handmade), default=None)
 
 
 class ScaleStep(BaseModel):
@@ -138,16 +150,3 @@ class Variants(_Result):
     records: int
     rounds: int
     variants: tuple[Variant, ...]
-
-
-def results(folder: Path = RESULTS) -> tuple[Peers | None, ScaleOut | None, Variants | None]:
-    """Return the results of peers, scale-out and settings, each None if its file is missing."""
-    return (
-        _result(Peers, folder / "peers.json"),
-        _result(ScaleOut, folder / "scale_out.json"),
-        _result(Variants, folder / "variants.json"),
-    )
-
-
-def _result(kind: type[Result], path: Path) -> Result | None:
-    return kind.model_validate_json(path.read_bytes()) if path.is_file() else None

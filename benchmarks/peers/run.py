@@ -6,7 +6,8 @@ Each peer is a folder with the exact versions of its packages and an `app.py` th
 documentation; the first lines of the file name the pages. The contenders take turns. Each drains
 the same backlog with the same number of threads, and its output is checked (`turns.py`). A peer
 that can't be installed, exits, times out or publishes other labels is reported with the reason.
-Prints a table to stderr, writes benchmarks/results/peers.json and updates the documentation.
+Prints a table to stderr, writes peers.json into the results of this machine and updates the
+documentation.
 
 Owns: peers.json.
 Thread: main.
@@ -32,11 +33,12 @@ from rich.table import Table
 
 from benchmarks import docs
 from benchmarks.brokers import some_broker
+from benchmarks.machines import here, provenance
 from benchmarks.peers.environments import install, pins, reason
 from benchmarks.peers.turns import PeerRig, Scores, Turn, largest_difference
 from benchmarks.random_model import random_model
-from benchmarks.recorded import RESULTS, Peer, Peers
-from worker.bench.machine import cores_at_work, processor
+from benchmarks.recorded import Peer, Peers
+from worker.bench.machine import cores_at_work
 from worker.bench.rig import as_toml
 from worker.bench.texts import repeated
 from worker.cli.main import DONE, FAILED, INTERRUPTED
@@ -130,8 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show(result)
     if args.only:  # the file holds complete results only
         return DONE
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "peers.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (here() / "peers.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return docs.main([])
 
 
@@ -224,11 +225,8 @@ def _rounds(
 def _results(
     chosen: list[Contender], model: str, args: argparse.Namespace, broker: str, busy: float
 ) -> Peers:
-    cpu, features = processor()
     return Peers(
-        cpu=cpu,
-        cores=cores(),
-        features=features,
+        **provenance(),
         busy_cores=busy,
         torch=version("torch"),
         broker=broker if not args.bootstrap_servers else "Kafka",

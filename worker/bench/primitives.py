@@ -30,22 +30,21 @@ def primitives_made(work: Callable[[], object]) -> int | None:
     library: Any = mkldnn
     if not library.is_available():
         return None
-    with _captured() as output, library.verbose(library.VERBOSE_ON_CREATION):
-        work()
-    with output:
+    with tempfile.TemporaryFile() as output:
+        with _captured(output), library.verbose(library.VERBOSE_ON_CREATION):
+            work()
         output.seek(0)
         return sum(_MADE in line for line in output)
 
 
 @contextlib.contextmanager
-def _captured() -> Iterator[IO[bytes]]:
-    """Write this process's standard output, also that of C, to a file; the caller closes it."""
-    output = tempfile.TemporaryFile()  # noqa: SIM115 - read after the context
+def _captured(output: IO[bytes]) -> Iterator[None]:
+    """Write this process's standard output, also that of C, to a file."""
     sys.stdout.flush()
     kept = os.dup(_STDOUT)
     os.dup2(output.fileno(), _STDOUT)
     try:
-        yield output
+        yield
     finally:
         sys.stdout.flush()
         os.dup2(kept, _STDOUT)
