@@ -56,7 +56,7 @@ def test_a_system_without_affinity_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_thread_gets_its_cores_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever starts inside inherits the chosen cores."""
+    """Threads and processes that start inside inherit the chosen cores."""
     scheduler = Scheduler(monkeypatch, {0, 1})
     with running_on(None):
         assert scheduler.cores[0] == {0, 1}

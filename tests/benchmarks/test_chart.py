@@ -58,7 +58,7 @@ def test_the_same_results_give_the_same_bytes(peers: Peers) -> None:
 
 
 def test_the_peers_that_were_measured_last_are_drawn(tmp_path: Path, peers: Peers) -> None:
-    """Of one day's, those of the fastest machine; the caption has the date."""
+    """Among those of one day, the fastest machine counts; the caption has the date."""
     slow = (peer("streamlabel", 50.0), peer("slow", 15.0))
     made = {
         "a": ("2026-11-01", peers.peers),

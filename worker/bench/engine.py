@@ -103,7 +103,7 @@ class _EngineBench:
         """Measure everything on new texts; return the engine's texts/s and CPU us a text.
 
         Each model gets the texts in an order of its own, so that none meets the shapes of another.
-        The engine at its settings comes last, next to whatever the caller compares it with.
+        The engine at its settings comes last, right before the drain that it is compared with.
         """
         texts, clock = self._new_texts(), self._clock
         self._plain_times.append(timed(lambda: self._plain.label(texts), clock))

@@ -26,7 +26,7 @@ _STDOUT: Final = 1
 
 
 def primitives_made(work: Callable[[], object]) -> int | None:
-    """Call `work` and return how many primitives it made; None if this torch has no oneDNN."""
+    """Call `work` and return how many primitives it made, or None if this torch lacks oneDNN."""
     library: Any = mkldnn
     if not library.is_available():
         return None
