@@ -29,9 +29,10 @@ from rich.table import Table
 from benchmarks import docs
 from benchmarks.brokers import some_broker
 from benchmarks.docs.performance import captions
-from benchmarks.goals import CPU_GOALS, engine_rows, rows
-from benchmarks.machines import RESULTS, Machine, commit, here
+from benchmarks.goals import CPU_GOALS, rows
+from benchmarks.machines import Machine, commit, here
 from benchmarks.random_model import random_model
+from benchmarks.recorded import RESULTS
 from worker.bench.figures import BenchResult, read
 from worker.settings import ModelSettings, read_environment
 
@@ -72,10 +73,12 @@ def file_name(bench: BenchResult) -> str:
 
 
 def _show(machine: Machine) -> None:
-    table = Table(box=None, pad_edge=False, caption="\n".join(captions([machine])))
+    table = Table(
+        box=None, pad_edge=False, caption="\n\n".join(captions([machine])), caption_justify="left"
+    )
     for name in ("measurement", "goal", "figure, verdict"):
         table.add_column(name)
-    for row in (*rows(CPU_GOALS, [machine]), *engine_rows([machine])):
+    for row in rows(CPU_GOALS, [machine]):
         table.add_row(*row)
     Console(highlight=False).print(table)
 

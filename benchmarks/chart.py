@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape
 
-from benchmarks.machines import RESULTS, machines
-from benchmarks.recorded import Peer, Peers
+from benchmarks.machines import machines
+from benchmarks.recorded import RESULTS, Peer, Peers
 from worker.core.counted import counted
 
 CHART: Final = Path(__file__).parents[1] / "docs" / "images" / "performance.svg"

@@ -7,11 +7,9 @@ Must not import: kafka, torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from benchmarks.machines import Machine
 from benchmarks.reached import (
@@ -29,7 +27,6 @@ from benchmarks.reached import (
 )
 
 NOT_MEASURED: Final = "-"
-_ENGINES: Final = "benchmarks.engines"
 
 
 @dataclass(frozen=True)
@@ -150,13 +147,13 @@ CPU_GOALS: Final = (
         "end to end / best framework",
         "at least",
         8,
-        lambda machine: machine.peers.to_best_framework if machine.peers else None,
+        lambda machine: machine.peers.to_best if machine.peers else None,
     ),
     Goal(
         "end to end / hand-made loop around OpenVINO",
         "at least",
         1.3,
-        lambda machine: machine.peers.to_handmade if machine.peers else None,
+        lambda machine: machine.peers.to_loop if machine.peers else None,
     ),
     Goal(
         "8 workers / 8 x one worker, with a model that only sleeps",
@@ -199,32 +196,3 @@ def rows(goals: Sequence[Goal], machines: Sequence[Machine]) -> list[tuple[str, 
 def measured(goals: Sequence[Goal], machines: Sequence[Machine]) -> list[Machine]:
     """Return the machines that have a figure for one of the goals."""
     return [one for one in machines if any(goal.figure(one) is not None for goal in goals)]
-
-
-def engine_rows(machines: Sequence[Machine]) -> list[tuple[str, ...]]:
-    """Return the goals against other engines, in the form of `rows`.
-
-    `benchmarks.engines.table` yields them with `goals(folder)`: measurement, goal, and figure with
-    verdict.
-    """
-    found: dict[tuple[str, str], dict[Machine, str]] = {}
-    for machine in machines:
-        for measurement, condition, cell in _engine_goals(machine):
-            found.setdefault((measurement, condition), {})[machine] = cell
-    return [
-        (*goal, *(cells.get(machine, NOT_MEASURED) for machine in machines))
-        for goal, cells in found.items()
-    ]
-
-
-def _engine_goals(machine: Machine) -> Iterator[tuple[str, str, str]]:
-    table = engines_table(machine)
-    if hasattr(table, "goals"):
-        yield from table.goals(machine.folder)
-
-
-def engines_table(machine: Machine) -> Any:
-    """Return the module `benchmarks.engines.table`, or None without results of engines."""
-    if not (machine.folder / "engines.json").is_file() or find_spec(_ENGINES) is None:
-        return None
-    return import_module(f"{_ENGINES}.table")

@@ -16,25 +16,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import BaseModel
-
-from benchmarks.recorded import Peers, ScaleOut, Variants
+from benchmarks.recorded import RESULTS, Peers, ScaleOut, Variants, results
 from worker.bench.figures import BenchResult, read
 from worker.bench.machine import processor
 from worker.clock import SystemClock
 from worker.core.counted import counted
 from worker.pool.shares import cores
 
-RESULTS: Final = Path(__file__).parent / "results"
 # The feature that decides the speed of matrix products most, the best first.
 _RANK: Final = (
     "amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx512f", "avx2",
     "sve", "i8mm", "bf16", "asimd",
 )  # fmt: skip
-
-Result = TypeVar("Result", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -58,20 +53,24 @@ class Machine:
         others = map(read, sorted(self.folder.glob("bench-*.json")))
         return (*([self.bench] if self.bench else ()), *others)
 
-    @cached_property
+    @property
     def peers(self) -> Peers | None:
         """Other programs that do the same work."""
-        return self._read(Peers, "peers")
+        return self._results[0]
 
-    @cached_property
+    @property
     def scale(self) -> ScaleOut | None:
         """Growing numbers of workers."""
-        return self._read(ScaleOut, "scale_out")
+        return self._results[1]
 
-    @cached_property
+    @property
     def variants(self) -> Variants | None:
         """The effect of settings."""
-        return self._read(Variants, "variants")
+        return self._results[2]
+
+    @cached_property
+    def _results(self) -> tuple[Peers | None, ScaleOut | None, Variants | None]:
+        return results(self.folder)
 
     @cached_property
     def gpu(self) -> Mapping[str, Any] | None:
@@ -100,18 +99,13 @@ class Machine:
         return max(dates)
 
     def _dated(self) -> list[BenchResult | Peers | ScaleOut | Variants]:
-        results = (*self.benches, self.peers, self.scale, self.variants)
-        return [result for result in results if result]
+        return [result for result in (*self.benches, *self._results) if result]
 
     def _described(self) -> tuple[str, int, tuple[str, ...]] | None:
         for result in self._dated():
             machine = result.machine if isinstance(result, BenchResult) else result
             return machine.cpu, machine.cores, machine.features
         return None
-
-    def _read(self, kind: type[Result], name: str) -> Result | None:
-        path = self.folder / f"{name}.json"
-        return kind.model_validate_json(path.read_bytes()) if path.is_file() else None
 
     def _json(self, name: str) -> Mapping[str, Any] | None:
         path = self.folder / f"{name}.json"
@@ -121,15 +115,15 @@ class Machine:
         return figures
 
 
-def machines(results: Path = RESULTS) -> list[Machine]:
+def machines(root: Path = RESULTS) -> list[Machine]:
     """Return the machines with results, the one that was measured last first."""
-    folders = sorted(path for path in results.glob("*") if any(path.glob("*.json")))
+    folders = sorted(path for path in root.glob("*") if any(path.glob("*.json")))
     return sorted(map(Machine, folders), key=lambda machine: machine.date, reverse=True)
 
 
-def here(results: Path = RESULTS) -> Path:
+def here(root: Path = RESULTS) -> Path:
     """Return the folder of this machine, made if it is missing."""
-    folder = results / folder_name(*processor(), cores())
+    folder = root / folder_name(*processor(), cores())
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

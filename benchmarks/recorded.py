@@ -1,14 +1,23 @@
 """The form of the project's own results, one folder of `benchmarks/results/` for each machine.
 
 Owns: the form of peers.json, scale_out.json and variants.json; `worker.bench.figures` has that of
-    bench.json. `benchmarks.machines` reads and writes the folders.
+    bench.json. `benchmarks.machines` knows the folders.
 Thread: main.
 Must not import: kafka, torch.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final, TypeVar
+
 from pydantic import BaseModel, ConfigDict
+
+RESULTS: Final = Path(__file__).parent / "results"
+# The peer that is no framework: the best loop by hand, which has a goal of its own.
+LOOP: Final = "kafka-python + OpenVINO, sorted batches of 32"
+
+Result = TypeVar("Result", bound=BaseModel)
 
 
 class _Result(BaseModel):
@@ -85,18 +94,15 @@ class Peers(_Result):
         return self.busy_cores > self.cores / 4
 
     @property
-    def to_best_framework(self) -> float | None:
-        """The speed of streamlabel relative to the fastest peer that is not hand-made."""
-        return self._to_best(handmade=False)
+    def to_best(self) -> float | None:
+        """The speed of streamlabel relative to the fastest framework."""
+        others = self.ratios()[1:]
+        return min((ratio for peer, ratio in others if ratio and peer.name != LOOP), default=None)
 
     @property
-    def to_handmade(self) -> float | None:
-        """The speed of streamlabel relative to the fastest hand-made loop around OpenVINO."""
-        return self._to_best(handmade=True)
-
-    def _to_best(self, *, handmade: bool) -> float | None:
-        others = [(peer, ratio) for peer, ratio in self.ratios()[1:] if ratio]
-        return min((r for peer, r in others if ("OpenVINO" in peer.name) is handmade), default=None)
+    def to_loop(self) -> float | None:
+        """The speed of streamlabel relative to the best loop by hand."""
+        return next((ratio for peer, ratio in self.ratios() if peer.name == LOOP), None)
 
 
 class ScaleStep(BaseModel):
@@ -150,3 +156,16 @@ class Variants(_Result):
     records: int
     rounds: int
     variants: tuple[Variant, ...]
+
+
+def results(folder: Path) -> tuple[Peers | None, ScaleOut | None, Variants | None]:
+    """Return the results of peers, scale-out and settings in one machine's folder, or None."""
+    return (
+        _result(Peers, folder / "peers.json"),
+        _result(ScaleOut, folder / "scale_out.json"),
+        _result(Variants, folder / "variants.json"),
+    )
+
+
+def _result(kind: type[Result], path: Path) -> Result | None:
+    return kind.model_validate_json(path.read_bytes()) if path.is_file() else None

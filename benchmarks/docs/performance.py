@@ -8,23 +8,28 @@ Must not import: kafka, torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.docs.markdown import table
-from benchmarks.goals import CPU_GOALS, GPU_GOALS, engine_rows, engines_table, measured, rows
-from benchmarks.machines import RESULTS, Machine, machines
-from benchmarks.recorded import Peers, ScaleOut, Variants
+from benchmarks.goals import CPU_GOALS, GPU_GOALS, measured, rows
+from benchmarks.machines import Machine, machines
+from benchmarks.recorded import RESULTS, Peers, ScaleOut, Variants
 from worker.bench.figures import BenchResult
 from worker.bench.table import caption
 from worker.core.counted import counted
 
 _NONE = "-"
+_ENGINES = "benchmarks.engines"
 
 
 def page(results: Path = RESULTS) -> str:
     """Return all tables with their captions; empty without results."""
     known = machines(results)
-    return "\n\n".join([*_goals(known), *_figures(known), *_comparisons(known), *captions(known)])
+    parts = (_goals(known), _engines(known), _figures(known), _comparisons(known), captions(known))
+    return "\n\n".join(chain(*parts))
 
 
 def head(machine: Machine, known: Sequence[Machine]) -> str:
@@ -38,10 +43,18 @@ def _goals(known: Sequence[Machine]) -> Iterator[str]:
     for goals in (CPU_GOALS, GPU_GOALS):
         if columns := measured(goals, known):
             heads = [head(machine, known) for machine in columns]
-            body = rows(goals, columns)
-            if goals is CPU_GOALS:
-                body += engine_rows(columns)
-            yield table(("Measurement", "Goal", *heads), body)
+            yield table(("Measurement", "Goal", *heads), rows(goals, columns))
+
+
+def _engines(known: Sequence[Machine]) -> Iterator[str]:
+    """Yield the comparisons with other engines, with goals of their own."""
+    if find_spec(_ENGINES) is None:
+        return
+    read, made = import_module("benchmarks.recorded").engines, import_module(f"{_ENGINES}.table")
+    for machine in known:
+        if results := read(machine.folder):
+            yield f"Engines on {head(machine, known)}:"
+            yield str(made.markdown(results))
 
 
 # -- figures of the benches ----------------------------------------------------------------------
@@ -122,10 +135,6 @@ _ROWS: dict[str, Callable[[BenchResult], str]] = {
 
 
 def _comparisons(known: Sequence[Machine]) -> Iterator[str]:
-    for machine in known:
-        if module := engines_table(machine):
-            yield f"Engines on {head(machine, known)}:"
-            yield str(module.markdown(machine.folder))
     peers = {head(machine, known): machine.peers for machine in known if machine.peers}
     if peers:
         names = dict.fromkeys(peer.title for result in peers.values() for peer in result.peers)

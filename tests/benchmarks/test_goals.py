@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from benchmarks import goals
+from benchmarks.docs import performance
 from benchmarks.docs.performance import page
-from benchmarks.goals import CPU_GOALS, GPU_GOALS, Goal, engine_rows, measured, rows
+from benchmarks.goals import CPU_GOALS, GPU_GOALS, Goal, measured, rows
 from benchmarks.machines import Machine, machines
-from benchmarks.recorded import Peer, Peers, ScaleOut, ScaleStep, Variant, Variants
+from benchmarks.recorded import LOOP, Peer, Peers, ScaleOut, ScaleStep, Variant, Variants
 from tests.support.figures import bench
 from worker.bench.figures import CpuUse, DtypeResult
 
@@ -39,7 +40,7 @@ def write_everything(folder: Path) -> None:
         peer("streamlabel", 300.0),
         peer("slow", 30.0),
         peer("fast", 60.0),
-        peer("OpenVINO by hand", 200.0),
+        peer(LOOP, 200.0),
     )
     failed = peer("a|b", None, "installation failed: no such version")
     run = {"busy_cores": 1.5, "torch": "2", "broker": "Apache Kafka 4", "model": "m", "threads": 2}
@@ -122,26 +123,21 @@ def test_conditions_name_bound_and_unit() -> None:
     assert goal.cell(Machine(Path())) == "6.00 ms, met"
 
 
-def test_goals_against_other_engines_come_from_their_own_results(
+def test_the_comparison_of_engines_has_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine without such results has no figure in their rows."""
-    folders = [tmp_path / "a", tmp_path / "b"]
-    for folder in folders:
-        write_everything(folder)
-    (folders[0] / "engines.json").write_text("{}")
-    table = SimpleNamespace(
-        goals=lambda folder: [("int8 / OpenVINO", "≥ 1.2", f"1.50, met in {folder.name}")],
-        markdown=lambda folder: f"(the engines of {folder.name})",
-    )
-    monkeypatch.setattr(goals, "find_spec", lambda _: True)
-    monkeypatch.setattr(goals, "import_module", lambda _: table)
-    assert engine_rows([Machine(folder) for folder in folders]) == [
-        ("int8 / OpenVINO", "≥ 1.2", "1.50, met in a", "-")
-    ]
-    assert "(the engines of a)" in page(tmp_path)
-    monkeypatch.setattr(goals, "find_spec", lambda _: None)
-    assert engine_rows([Machine(folders[0])]) == []
+    """A machine without such results is left out."""
+    for name in ("a", "b"):
+        write_everything(tmp_path / name)
+    modules = {
+        "benchmarks.recorded": SimpleNamespace(engines=lambda folder: folder.name == "b"),
+        "benchmarks.engines.table": SimpleNamespace(markdown=lambda _: "(the engines)"),
+    }
+    monkeypatch.setattr(performance, "find_spec", lambda _: True)
+    monkeypatch.setattr(performance, "import_module", modules.__getitem__)
+    assert page(tmp_path).count("(the engines)") == 1
+    monkeypatch.setattr(performance, "find_spec", lambda _: None)
+    assert "(the engines)" not in page(tmp_path)
 
 
 def test_the_page_names_machines_and_failed_peers(tmp_path: Path) -> None:
