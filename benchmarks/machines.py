@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.recorded import RESULTS, Peers, ScaleOut, Variants, results
+from benchmarks.recorded import RESULTS, Engines, Peers, ScaleOut, Variants, engines, results
 from worker.bench.figures import BenchResult, read
 from worker.bench.machine import processor
 from worker.clock import SystemClock
@@ -69,6 +69,11 @@ class Machine:
         return self._results[2]
 
     @cached_property
+    def engines(self) -> Engines | None:
+        """Our engine and others with the same texts."""
+        return engines(self.folder)
+
+    @cached_property
     def _results(self) -> tuple[Peers | None, ScaleOut | None, Variants | None]:
         return results(self.folder)
 
@@ -95,11 +100,12 @@ class Machine:
     def date(self) -> str:
         """The latest date of its results; empty if none has a date."""
         dates = [result.date for result in self._dated()]
+        dates += [model.date for model in self.engines.models] if self.engines else []
         dates.append(str((self.gpu or {}).get("date", "")))
         return max(dates)
 
-    def _dated(self) -> list[BenchResult | Peers | ScaleOut | Variants]:
-        return [result for result in (*self.benches, *self._results) if result]
+    def _dated(self) -> list[BenchResult | Peers | ScaleOut | Variants | Engines]:
+        return [result for result in (*self.benches, *self._results, self.engines) if result]
 
     def _described(self) -> tuple[str, int, tuple[str, ...]] | None:
         for result in self._dated():

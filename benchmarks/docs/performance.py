@@ -8,12 +8,11 @@ Must not import: kafka, torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
 from benchmarks.docs.markdown import table
+from benchmarks.engines import table as engines
 from benchmarks.goals import CPU_GOALS, GPU_GOALS, measured, rows
 from benchmarks.machines import Machine, machines
 from benchmarks.recorded import RESULTS, Peers, ScaleOut, Variants
@@ -22,7 +21,6 @@ from worker.bench.table import caption
 from worker.core.counted import counted
 
 _NONE = "-"
-_ENGINES = "benchmarks.engines"
 
 
 def page(results: Path = RESULTS) -> str:
@@ -48,13 +46,10 @@ def _goals(known: Sequence[Machine]) -> Iterator[str]:
 
 def _engines(known: Sequence[Machine]) -> Iterator[str]:
     """Yield the comparisons with other engines, with goals of their own."""
-    if find_spec(_ENGINES) is None:
-        return
-    read, made = import_module("benchmarks.recorded").engines, import_module(f"{_ENGINES}.table")
     for machine in known:
-        if results := read(machine.folder):
+        if machine.engines:
             yield f"Engines on {head(machine, known)}:"
-            yield str(made.markdown(results))
+            yield engines.markdown(machine.engines)
 
 
 # -- figures of the benches ----------------------------------------------------------------------

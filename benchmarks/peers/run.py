@@ -37,7 +37,7 @@ from benchmarks.machines import here, provenance
 from benchmarks.peers.environments import install, pins, reason
 from benchmarks.peers.turns import PeerRig, Scores, Turn, largest_difference
 from benchmarks.random_model import random_model
-from benchmarks.recorded import Peer, Peers
+from benchmarks.recorded import LOOP, Peer, Peers
 from worker.bench.machine import cores_at_work
 from worker.bench.rig import as_toml
 from worker.bench.texts import repeated
@@ -95,10 +95,15 @@ class Contender:
 def contenders() -> list[Contender]:
     """Return all contenders; the first, streamlabel, is the reference of the others."""
     plain, batch = ("kafka-python", "transformers"), ("--batch", "32")
+    padded = ("--pad-to", "256")
     return [
         Contender("streamlabel"),
         Contender("kafka-python + `pipeline()`, text by text", "plain", (), plain),
         Contender("kafka-python + `pipeline()`, batches of 32", "plain", batch, plain),
+        Contender(
+            "kafka-python + `pipeline()`, each text padded to 256 tokens", "plain", padded, plain
+        ),
+        Contender(LOOP, "openvino", (), ("kafka-python", "openvino", "transformers")),
         Contender(
             "Quix Streams + `pipeline()`", "quixstreams", (), ("quixstreams", "transformers")
         ),
@@ -113,6 +118,12 @@ def contenders() -> list[Contender]:
             "mlserver",
             (),
             ("mlserver-huggingface", "transformers"),
+        ),
+        Contender(
+            "Apache Beam RunInference, from a file",
+            "beam",
+            (),
+            ("apache-beam", "transformers"),
         ),
     ]
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from benchmarks import goals
-from benchmarks.docs import performance
 from benchmarks.docs.performance import page
-from benchmarks.goals import CPU_GOALS, GPU_GOALS, Goal, measured, rows
+from benchmarks.goals import CPU_GOALS, GPU_GOALS, NOT_MEASURED, Goal, measured, rows
 from benchmarks.machines import Machine, machines
-from benchmarks.recorded import LOOP, Peer, Peers, ScaleOut, ScaleStep, Variant, Variants
+from benchmarks.recorded import (
+    LOOP,
+    EngineFigures,
+    EngineModel,
+    Engines,
+    EngineTurn,
+    Peer,
+    Peers,
+    ScaleOut,
+    ScaleStep,
+    Variant,
+    Variants,
+)
 from tests.support.figures import bench
 from worker.bench.figures import CpuUse, DtypeResult
 
@@ -58,7 +65,7 @@ def write_everything(folder: Path) -> None:
 def reached(folder: Path) -> dict[str, str]:
     """Return the figure and verdict of each goal that was measured."""
     cells = rows(CPU_GOALS, [Machine(folder)])
-    return {name: cell for name, _, cell in cells if cell != goals.NOT_MEASURED}
+    return {name: cell for name, _, cell in cells if cell != NOT_MEASURED}
 
 
 def test_without_results_the_page_is_empty(tmp_path: Path) -> None:
@@ -123,21 +130,23 @@ def test_conditions_name_bound_and_unit() -> None:
     assert goal.cell(Machine(Path())) == "6.00 ms, met"
 
 
-def test_the_comparison_of_engines_has_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A machine without such results is left out."""
-    for name in ("a", "b"):
-        write_everything(tmp_path / name)
-    modules = {
-        "benchmarks.recorded": SimpleNamespace(engines=lambda folder: folder.name == "b"),
-        "benchmarks.engines.table": SimpleNamespace(markdown=lambda _: "(the engines)"),
-    }
-    monkeypatch.setattr(performance, "find_spec", lambda _: True)
-    monkeypatch.setattr(performance, "import_module", modules.__getitem__)
-    assert page(tmp_path).count("(the engines)") == 1
-    monkeypatch.setattr(performance, "find_spec", lambda _: None)
-    assert "(the engines)" not in page(tmp_path)
+def test_the_comparison_of_engines_has_its_place(tmp_path: Path) -> None:
+    """A machine that has no other results has a name and a date from it."""
+    write_everything(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    turn = EngineTurn(texts_per_s=270, cpu_us=4000, flips=0, mean_dp=0.0, max_dp=0.0)
+    ours = {"name": "ours", "engine": "streamlabel", "dtype": "int8", "runs_as": "int8"}
+    figures = EngineFigures(
+        **ours, versions="", turns={"all": (turn,)}, alone_ms=(10.0,), failed=None
+    )
+    model = EngineModel(
+        name="m", date="2026-11-28", busy_cores=0, threads=2, texts=9, rounds=1, engines=(figures,)
+    )
+    result = Engines(**MACHINE | {"cpu": "b"}, models=(model,))
+    (tmp_path / "b" / "engines.json").write_text(result.model_dump_json())
+    text = page(tmp_path)
+    assert text.count("Engines on b, 2 cores, avx2; 2026-11-28:") == 1
+    assert "270" in text
 
 
 def test_the_page_names_machines_and_failed_peers(tmp_path: Path) -> None:
