@@ -62,10 +62,10 @@ def comparison_table(results: Sequence[Compared], rate: float) -> Table:
     """Return a row for each bench."""
     table = Table(box=None, pad_edge=False)
     for name in ("model", "dtype", "machine"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")  # a name that is cut off names nothing
     for name in ("workers", "texts/s each", "p99", "busy cores"):
         table.add_column(name, justify="right")
-    table.add_column("figures")
+    table.add_column("figures", overflow="fold")
     for one in results:
         busy = one.busy_cores(rate)
         figures: tuple[str, ...] = ("-", "-", "-")
