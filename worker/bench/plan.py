@@ -197,7 +197,7 @@ def _dtype(bench: BenchResult) -> Iterator[Advice]:
         for other in bench.engine.dtypes
         if other.point
     ]
-    why = "; ".join(["as measured, on every machine", *others])
+    why = "; ".join(["as measured; `auto` chooses by the processor", *others])
     hint = "; another number type needs its own bench" if others else ""
     yield Advice("model.dtype", dtype, why + hint)
 
