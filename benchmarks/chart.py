@@ -107,7 +107,7 @@ def _name(peer: Peer) -> str:
 
 def _captions(peers: Peers) -> list[str]:
     features = f" ({', '.join(peers.features)})" if peers.features else ""
-    size = f"median of {counted(peers.rounds, 'run')} over {counted(peers.records, 'record')}"
+    size = f"median of {counted(peers.rounds, 'run')} over {peers.backlog}"
     threads = counted(peers.threads, "thread")
     return [
         f"{peers.cpu}, {counted(peers.cores, 'core')}{features}; {peers.broker} on the same machine",

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from benchmarks.engines.contenders import OPENVINO, OURS
+from benchmarks.engines.figures import EngineFigures, EngineModel, Engines, EngineTurn
 from benchmarks.engines.turns import ALL
-from benchmarks.recorded import EngineFigures, EngineModel, Engines, EngineTurn
 from worker.core.counted import counted
 
 Row = tuple[str, str, str, str]

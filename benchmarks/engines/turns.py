@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 
 from benchmarks.engines.compare import Difference, difference
 from benchmarks.engines.contenders import REFERENCE, Contender
+from benchmarks.engines.figures import EngineFigures, EngineTurn
 from benchmarks.peers.environments import reason
-from benchmarks.recorded import EngineFigures, EngineTurn
 from worker.errors import Fatal, SettingsError
 
 ALL: Final = "all"
