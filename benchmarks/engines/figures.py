@@ -61,9 +61,7 @@ class EngineFigures(BaseModel):
     def extended(self, later: EngineFigures) -> EngineFigures:
         """Return the figures with those of later rounds."""
         update: dict[str, object] = {
-            "turns": {
-                window: turns + later.turns.get(window, ()) for window, turns in self.turns.items()
-            },
+            "turns": {window: turns + later.turns[window] for window, turns in self.turns.items()},
             "alone_ms": self.alone_ms + later.alone_ms,
         }
         return self.model_copy(update=update)
@@ -107,7 +105,7 @@ class EngineModel(BaseModel):
         """Return whether its rounds can be added to earlier ones."""
 
         def conditions(model: EngineModel) -> tuple[object, ...]:
-            rows = [(e.name, e.runs_as, e.versions, e.failed) for e in model.engines]
+            rows = [(e.name, e.runs_as, e.versions, e.failed, *e.turns) for e in model.engines]
             return model.name, model.threads, model.texts, rows
 
         return conditions(self) == conditions(earlier)

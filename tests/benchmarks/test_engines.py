@@ -17,7 +17,7 @@ from benchmarks.engines.contenders import ONNX, OPENVINO, OURS, REFERENCE, Conte
 from benchmarks.engines.figures import EngineFigures, EngineModel, Engines, EngineTurn
 from benchmarks.engines.serve import Server
 from benchmarks.engines.table import goals, markdown
-from benchmarks.engines.turns import ALL, Entrant, Rounds, texts_of, windows_of
+from benchmarks.engines.turns import ALL, Entrant, Rounds, by_size, texts_of, windows_of
 from tests.support.clocks import HandClock
 from worker.clock import SystemClock
 from worker.errors import Fatal, SettingsError
@@ -192,6 +192,7 @@ def test_rounds_have_new_texts_until_the_pool_is_used_up() -> None:
 def test_windows_are_smaller_than_a_round() -> None:
     assert windows_of((128, 512), 768) == {"128": 128, "512": 512, ALL: 768}
     assert windows_of((128, 512), 384) == {"128": 128, ALL: 384}
+    assert by_size(["512", ALL, "1024", "128"]) == ["128", "512", "1024", ALL]
 
 
 def test_turns_are_shuffled_and_complete() -> None:
