@@ -7,6 +7,7 @@ Modules::
 
     bench           `streamlabel bench` on the reference architecture, beside the goals
     peers/          other programs that do the same work
+    engines/        other engines with the same texts, in windows of the same sizes
     scale_out       1, 2, 4, 8 workers
     variants        the effect of a setting
     path            the cost of a record outside the model

@@ -108,7 +108,7 @@ def _name(peer: Peer) -> str:
 
 def _captions(peers: Peers) -> list[str]:
     features = f" ({', '.join(peers.features)})" if peers.features else ""
-    size = f"median of {counted(peers.rounds, 'run')} over {counted(peers.records, 'record')}"
+    size = f"median of {counted(peers.rounds, 'run')} over {peers.backlog}"
     threads = counted(peers.threads, "thread")
     when = f"; {peers.date}" if peers.date else ""
     return [

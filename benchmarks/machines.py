@@ -18,7 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.recorded import RESULTS, Engines, Peers, ScaleOut, Variants, engines, results
+from benchmarks.engines.figures import Engines, engines
+from benchmarks.recorded import RESULTS, Peers, ScaleOut, Variants, results
 from worker.bench.figures import BenchResult, read
 from worker.bench.machine import processor
 from worker.clock import SystemClock
@@ -104,11 +105,11 @@ class Machine:
         dates.append(str((self.gpu or {}).get("date", "")))
         return max(dates)
 
-    def _dated(self) -> list[BenchResult | Peers | ScaleOut | Variants | Engines]:
-        return [result for result in (*self.benches, *self._results, self.engines) if result]
+    def _dated(self) -> list[BenchResult | Peers | ScaleOut | Variants]:
+        return [result for result in (*self.benches, *self._results) if result]
 
     def _described(self) -> tuple[str, int, tuple[str, ...]] | None:
-        for result in self._dated():
+        for result in (*self._dated(), *([self.engines] if self.engines else [])):
             machine = result.machine if isinstance(result, BenchResult) else result
             return machine.cpu, machine.cores, machine.features
         return None

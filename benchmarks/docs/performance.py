@@ -200,7 +200,7 @@ def _taken(result: BenchResult | Peers | ScaleOut | Variants) -> str:
 
 
 def _of_peers(peers: Peers) -> str:
-    threads, records = counted(peers.threads, "thread"), counted(peers.records, "record")
+    threads, records = counted(peers.threads, "thread"), peers.backlog
     differences = [peer.differs for peer in peers.peers if peer.differs and not peer.failed]
     parts = [
         f"{_taken(peers)}: {_machine(peers)}",

@@ -7,6 +7,7 @@ Modules::
     children     a contender's process, and the messages to it
     turns        rounds of new texts, in shuffled turns
     compare      probabilities against float32
+    figures      the form of engines.json
     table        the figures as Markdown
     serve        the contender's side of the messages
     ours, openvino_engine, onnx_engine, plain    the engines, each in a process of its own

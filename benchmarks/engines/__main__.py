@@ -28,12 +28,12 @@ from typing import Any, Final
 
 from benchmarks.engines.children import ROOT, Child
 from benchmarks.engines.contenders import Contender, contenders
+from benchmarks.engines.figures import FILE, EngineModel, Engines, engines
 from benchmarks.engines.table import markdown
 from benchmarks.engines.turns import CALIBRATION, Entrant, Rounds, texts_of, windows_of
-from benchmarks.machines import here, provenance
+from benchmarks.machines import here
 from benchmarks.peers.environments import HERE, install, python
 from benchmarks.random_model import random_model
-from benchmarks.recorded import EngineModel, Engines, engines
 from worker.bench.machine import cores_at_work, processor
 from worker.cli.main import DONE, FAILED, INTERRUPTED
 from worker.cli.parser import USAGE_ERROR
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = here()
         result = combined(engines(folder), result, append=args.append)
         text = result.model_dump_json(indent=2) + "\n"
-        (folder / "engines.json").write_text(text, encoding="utf-8")
+        (folder / FILE).write_text(text, encoding="utf-8")
     print(markdown(result))
     return DONE
 
@@ -78,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--models", nargs="+", choices=_MODELS, default=_MODELS, metavar="MODEL",
         help=f"only these of {', '.join(_MODELS)}")  # fmt: skip
-    parser.add_argument("--texts", type=int, default=768, help="tweets of a round [768]")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each model [3]")
-    parser.add_argument("--windows", type=int, nargs="+", default=[128, 512],
+    parser.add_argument("--texts", type=_positive, default=768, help="tweets of a round [768]")
+    parser.add_argument("--rounds", type=_positive, default=3, help="rounds of each model [3]")
+    parser.add_argument("--windows", type=_positive, nargs="+", default=[128, 512],
         help="texts of a window, besides all texts at once [128 512]")  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="WORD",
         help="only contenders with one of these words, such as int8; writes no file")  # fmt: skip
@@ -89,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true",
         help="one round of few texts with the bundled model, under a minute; writes no file")  # fmt: skip
     return parser
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is too small: give 1 or more")
+    return number
 
 
 def combined(earlier: Engines | None, later: Engines, *, append: bool) -> Engines:
@@ -114,7 +120,7 @@ def _compare(args: argparse.Namespace) -> Engines:
     pool = sorted({post.text for post in load_rated("tweets", cache_dir)})
     pool = texts_of(pool, 0, len(pool))
     texts_of(pool[CALIBRATION:], 0, args.texts)  # refuses a wrong size before minutes of installing
-    _, features = processor()
+    cpu, features = processor()
     chosen = [c for c in contenders(features) if _wanted(c, args.only)]
     if not chosen:
         raise SettingsError(f"--only {' '.join(args.only)} names no engine: give a word of a name")
@@ -125,7 +131,7 @@ def _compare(args: argparse.Namespace) -> Engines:
             _Comparison(_checkpoint(name), chosen, failure, pool, args, interrupts, clock).run()
             for name in args.models
         ]
-    return Engines(**provenance(), models=tuple(models))
+    return Engines(cpu=cpu, cores=cores(), features=features, models=tuple(models))
 
 
 def _wanted(contender: Contender, words: Sequence[str] | None) -> bool:
@@ -155,7 +161,7 @@ class _Comparison:
     clock: Clock
 
     def run(self) -> EngineModel:
-        busy, args = cores_at_work(self.clock), self._args
+        busy, args = cores_at_work(self.clock), self.args
         before = self._rounds_before()
         with ExitStack() as stack:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="engines-")))

@@ -28,7 +28,7 @@ class Contender(NamedTuple):
         dtype: the number type that it is asked for.
         module: the module of this package that runs it.
         variant: a way to run it, if there are several.
-        windows: whether it works in windows; `pipeline()` has batches of its own.
+        windows: True if it works in windows; `pipeline()` has batches of its own.
     """
 
     engine: str

@@ -1,4 +1,4 @@
-"""What OpenVINO and ONNX Runtime share here: the tokenizer, probabilities, and a cache of models.
+"""The parts that OpenVINO and ONNX Runtime have in common: tokenizer, probabilities, cache.
 
 Owns: the files of converted models.
 Thread: main, in a process of its own.

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from benchmarks.engines.contenders import OPENVINO, OURS
-from benchmarks.engines.turns import ALL
-from benchmarks.recorded import EngineFigures, EngineModel, Engines, EngineTurn
+from benchmarks.engines.figures import EngineFigures, EngineModel, Engines, EngineTurn
+from benchmarks.engines.turns import ALL, by_size
 from worker.core.counted import counted
 
 Row = tuple[str, str, str, str]
@@ -71,8 +71,7 @@ def markdown(results: Engines) -> str:
 
 
 def _figures(model: EngineModel) -> str:
-    windows = list(dict.fromkeys(window for engine in model.engines for window in engine.turns))
-    windows.sort(key=lambda window: (window == ALL, int(window) if window != ALL else 0))
+    windows = by_size({window for engine in model.engines for window in engine.turns})
     head = (
         model.name,
         *(f"Texts/s, {f'windows of {window}' if window != ALL else ALL}" for window in windows),

@@ -8,14 +8,14 @@ Must not import: kafka, torch.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from benchmarks.engines.compare import Difference, difference
 from benchmarks.engines.contenders import REFERENCE, Contender
+from benchmarks.engines.figures import EngineFigures, EngineTurn
 from benchmarks.peers.environments import reason
-from benchmarks.recorded import EngineFigures, EngineTurn
 from worker.errors import Fatal, SettingsError
 
 ALL: Final = "all"
@@ -79,7 +79,7 @@ class Entrant:
             dtype=self.contender.dtype,
             runs_as=self.runs_as,
             versions=self.versions,
-            turns={window: tuple(turns) for window, turns in self.turns.items()},
+            turns={window: tuple(self.turns[window]) for window in by_size(self.turns)},
             alone_ms=tuple(self.alone_ms),
             failed=self.failed,
         )
@@ -102,6 +102,11 @@ def texts_of(pool: Sequence[str], number: int, size: int) -> list[str]:
 def windows_of(sizes: Sequence[int], texts: int) -> dict[str, int]:
     """Return the windows smaller than a round, by name, and the one of all its texts."""
     return {str(size): size for size in sizes if size < texts} | {ALL: texts}
+
+
+def by_size(windows: Iterable[str]) -> list[str]:
+    """Return the names of windows from the smallest to all texts."""
+    return sorted(windows, key=lambda window: (window == ALL, len(window), window))
 
 
 class Rounds:

@@ -7,21 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.docs.performance import page
+from benchmarks.engines.figures import EngineFigures, EngineModel, Engines, EngineTurn
 from benchmarks.goals import CPU_GOALS, GPU_GOALS, NOT_MEASURED, Goal, measured, rows
 from benchmarks.machines import Machine, machines
-from benchmarks.recorded import (
-    LOOP,
-    EngineFigures,
-    EngineModel,
-    Engines,
-    EngineTurn,
-    Peer,
-    Peers,
-    ScaleOut,
-    ScaleStep,
-    Variant,
-    Variants,
-)
+from benchmarks.recorded import LOOP, Peer, Peers, ScaleOut, ScaleStep, Variant, Variants
 from tests.support.figures import bench
 from worker.bench.figures import CpuUse, DtypeResult
 
@@ -142,7 +131,7 @@ def test_the_comparison_of_engines_has_its_place(tmp_path: Path) -> None:
     model = EngineModel(
         name="m", date="2026-11-28", busy_cores=0, threads=2, texts=9, rounds=1, engines=(figures,)
     )
-    result = Engines(**MACHINE | {"cpu": "b"}, models=(model,))
+    result = Engines(cpu="b", cores=2, features=("avx2",), models=(model,))
     (tmp_path / "b" / "engines.json").write_text(result.model_dump_json())
     text = page(tmp_path)
     assert text.count("Engines on b, 2 cores, avx2; 2026-11-28:") == 1
