@@ -7,6 +7,8 @@
 #   make docs-serve                              serve it at http://127.0.0.1:8000
 #   make generate                                write schemas/ and the generated docs from the code
 #   make bench ARGS=--quick                      measure this machine (minutes)
+#   make bench-engines ARGS=--quick              the engine beside OpenVINO and ONNX Runtime
+#   make bench-peers bench-variants bench-scale bench-path       the other benchmarks
 #   make chaos SEED=7 FAULTS=30                  break everything, then audit (needs KAFKA_HOME)
 #   make chaos-planted                           plant known bugs; the chaos test must find them
 #   make alarms                                  fire every alert with a fault (needs KAFKA_HOME)
@@ -23,7 +25,8 @@ PINS := --constraint deploy/constraints.txt
 ARGS ?=
 RECORDS ?= 1000000
 
-.PHONY: demo test lint types unit docs docs-serve generate bench chaos chaos-planted alarms soak clean
+.PHONY: demo test lint types unit docs docs-serve generate bench bench-engines bench-peers \
+  bench-variants bench-scale bench-path chaos chaos-planted alarms soak clean
 
 # Apache Kafka for the tests: an unpacked distribution, used if there is a java.
 KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
@@ -64,6 +67,21 @@ generate: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-engines: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.engines $(ARGS)
+
+bench-peers: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.peers.run $(ARGS)
+
+bench-variants: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.variants $(ARGS)
+
+bench-scale: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.scale_out $(ARGS)
+
+bench-path: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.path $(ARGS)
 
 SEED ?= 1
 FAULTS ?= 30

@@ -1,4 +1,4 @@
-"""Draws docs/images/performance.svg from benchmarks/results/peers.json.
+"""Draws docs/images/performance.svg from the peers.json that was measured last.
 
     python -m benchmarks.chart            writes the chart
     python -m benchmarks.chart --check    exits 1 if the chart is out of date
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape
 
-from benchmarks.recorded import RESULTS, Peer, Peers, results
+from benchmarks.machines import machines
+from benchmarks.recorded import RESULTS, Peer, Peers
 from worker.core.counted import counted
 
 CHART: Final = Path(__file__).parents[1] / "docs" / "images" / "performance.svg"
@@ -107,12 +108,19 @@ def _name(peer: Peer) -> str:
 
 def _captions(peers: Peers) -> list[str]:
     features = f" ({', '.join(peers.features)})" if peers.features else ""
-    size = f"median of {counted(peers.rounds, 'run')} over {counted(peers.records, 'record')}"
+    size = f"median of {counted(peers.rounds, 'run')} over {peers.backlog}"
     threads = counted(peers.threads, "thread")
+    when = f"; {peers.date}" if peers.date else ""
     return [
         f"{peers.cpu}, {counted(peers.cores, 'core')}{features}; {peers.broker} on the same machine",
-        f"{peers.model}, torch {peers.torch}, {threads}; {size}",
+        f"{peers.model}, torch {peers.torch}, {threads}; {size}{when}",
     ]
+
+
+def latest(results: Path = RESULTS) -> Peers | None:
+    """Return the peers that were measured last, on the fastest machine of that day."""
+    found = [machine.peers for machine in machines(results) if machine.peers]
+    return max(found, key=lambda peers: (peers.date, peers.peers[0].records_per_s), default=None)
 
 
 def _text(x: float, y: int, style: str, content: str) -> str:
@@ -126,10 +134,10 @@ def main(
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chart", description=main.__doc__)
     parser.add_argument("--check", action="store_true", help="compare only; exit 1 on drift")
     check = parser.parse_args(arguments).check
-    peers, _, _ = results(folder)
+    peers = latest(folder)
     if peers is None:
         print(
-            f"chart: {folder / 'peers.json'} is missing: run python -m benchmarks.peers.run",
+            f"chart: {folder} has no peers.json: run python -m benchmarks.peers.run",
             file=sys.stderr,
         )
         return 1

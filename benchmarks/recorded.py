@@ -1,7 +1,8 @@
-"""The results of the project's own benchmarks, stored in `benchmarks/results/`.
+"""The form of the project's own results, one folder of `benchmarks/results/` for each machine.
 
-Owns: the form of peers.json, scale_out.json and variants.json; `worker.bench.figures` has that of
-    bench.json.
+Owns: the form of peers.json, scale_out.json and variants.json. `worker.bench.figures` has that of
+    bench.json, and `benchmarks.engines.figures` that of engines.json. `benchmarks.machines` knows
+    the folders.
 Thread: main.
 Must not import: kafka, torch.
 """
@@ -13,17 +14,31 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from worker.core.counted import counted
+
 RESULTS: Final = Path(__file__).parent / "results"
+# The peer that is no framework: the best loop by hand, which has a goal of its own.
+LOOP: Final = "kafka-python + OpenVINO, sorted batches of 32"
 
 Result = TypeVar("Result", bound=BaseModel)
 
 
 class _Result(BaseModel):
+    """The machine, and the code that was measured.
+
+    Attributes:
+        features: matrix and vector extensions of the processor.
+        date: of the measurement, as 2026-11-27.
+        commit: of the source; empty outside a Git repository.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cpu: str
     cores: int
     features: tuple[str, ...]
+    date: str = ""
+    commit: str = ""
 
 
 class Peer(BaseModel):
@@ -34,6 +49,7 @@ class Peer(BaseModel):
         records_per_s: the median of `rates`; None if it failed.
         differs: the largest difference of a probability from streamlabel's.
         failed: the reason of a failure.
+        records: of its backlog; None in older files, where all have the same.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +60,7 @@ class Peer(BaseModel):
     rates: tuple[float, ...]
     differs: float | None
     failed: str | None
+    records: int | None = None
 
     @property
     def title(self) -> str:
@@ -68,6 +85,13 @@ class Peers(_Result):
     rounds: int
     peers: tuple[Peer, ...]
 
+    @property
+    def backlog(self) -> str:
+        """The size of the backlog, or the least and the largest."""
+        sizes = {peer.records or self.records for peer in self.peers} or {self.records}
+        least = f"{min(sizes):,} to " if len(sizes) > 1 else ""
+        return f"{least}{counted(max(sizes), 'record')}"
+
     def ratios(self) -> list[tuple[Peer, float | None]]:
         """Return each contender with streamlabel's speed relative to it, in the same run."""
         ours = self.peers[0].records_per_s
@@ -83,8 +107,14 @@ class Peers(_Result):
 
     @property
     def to_best(self) -> float | None:
-        """The speed of streamlabel relative to the fastest peer."""
-        return min((ratio for _, ratio in self.ratios()[1:] if ratio), default=None)
+        """The speed of streamlabel relative to the fastest framework."""
+        others = self.ratios()[1:]
+        return min((ratio for peer, ratio in others if ratio and peer.name != LOOP), default=None)
+
+    @property
+    def to_loop(self) -> float | None:
+        """The speed of streamlabel relative to the best loop by hand."""
+        return next((ratio for peer, ratio in self.ratios() if peer.name == LOOP), None)
 
 
 class ScaleStep(BaseModel):
@@ -140,8 +170,8 @@ class Variants(_Result):
     variants: tuple[Variant, ...]
 
 
-def results(folder: Path = RESULTS) -> tuple[Peers | None, ScaleOut | None, Variants | None]:
-    """Return the results of peers, scale-out and settings, each None if its file is missing."""
+def results(folder: Path) -> tuple[Peers | None, ScaleOut | None, Variants | None]:
+    """Return the results of peers, scale-out and settings in one machine's folder, or None."""
     return (
         _result(Peers, folder / "peers.json"),
         _result(ScaleOut, folder / "scale_out.json"),

@@ -4,7 +4,8 @@
 
 Each step drains a backlog of its own once all workers are ready. It measures records a second,
 efficiency relative to one worker, and how evenly workers and partitions progress. Prints a table to
-stderr and one JSON object to stdout; writes benchmarks/results/scale_out.json.
+stderr and one JSON object to stdout; writes scale_out.json into the results of this
+machine.
 
 Owns: scale_out.json.
 Thread: main.
@@ -29,14 +30,13 @@ from rich.table import Table
 
 from benchmarks.brokers import some_broker
 from benchmarks.fixed_service import PREFIX
-from benchmarks.recorded import RESULTS, ScaleOut, ScaleStep
-from worker.bench.machine import processor
+from benchmarks.machines import here, provenance
+from benchmarks.recorded import ScaleOut, ScaleStep
 from worker.clock import Clock, SystemClock
 from worker.core.counted import counted
 from worker.demo.workers import DemoWorkers
 from worker.errors import Fatal, StreamlabelError
 from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
-from worker.pool.shares import cores
 from worker.processes import Interrupts
 from worker.settings import KafkaSettings
 
@@ -71,8 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"benchmarks.scale_out: {error}", file=sys.stderr)
         return 1
     result = _result(steps, args.service_ms)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "scale_out.json").write_text(result.model_dump_json(indent=2) + "\n")
+    (here() / "scale_out.json").write_text(result.model_dump_json(indent=2) + "\n")
     _show(result)
     print(json.dumps(result.model_dump()))
     return 0
@@ -177,12 +176,9 @@ def _spread(shares: Sequence[float]) -> float:
 
 
 def _result(steps: list[ScaleStep], service_ms: float) -> ScaleOut:
-    cpu, features = processor()
     single = steps[0].records_per_s / steps[0].workers
     return ScaleOut(
-        cpu=cpu,
-        cores=cores(),
-        features=features,
+        **provenance(),
         service_ms=service_ms,
         partitions=PARTITIONS,
         steps=tuple(

@@ -7,10 +7,11 @@ Each comparison drains one backlog under two or more settings, in turns, for som
 * the cache, with 0, 10 and 40 % repeated texts;
 * one process with all cores, and one process a core;
 * a forward pass on all cores at once, and in parallel parts;
+* the number types that the processor computes in natively;
 * no observer, Prometheus, an open page, and every micro-batch traced.
 
 Prints a table to stderr and one JSON object to stdout; without --only, also writes
-benchmarks/results/variants.json and updates the documentation.
+variants.json in the results of this machine and updates the documentation.
 
 Owns: variants.json.
 Thread: main.
@@ -28,15 +29,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import docs
 from benchmarks.brokers import some_broker
+from benchmarks.machines import here, provenance
 from benchmarks.observers import Observer, collecting, scraping, watching
-from benchmarks.recorded import RESULTS, Variant, Variants
+from benchmarks.recorded import Variant, Variants
 from worker.bench.machine import processor
 from worker.bench.rig import Rig
 from worker.clock import SystemClock
@@ -49,6 +51,12 @@ from worker.settings import ModelSettings, load
 
 _REPEATED_SHARES: Final = (0.0, 0.1, 0.4)
 _SEED: Final = 1
+# The features of a processor that computes in a number type; none are needed for float32.
+_NATIVE: Final = {
+    "float32": set[str](),
+    "bfloat16": {"amx_bf16", "avx512_bf16", "bf16"},
+    "int8": {"amx_int8", "avx512_vnni", "avx_vnni"},
+}
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,9 @@ def comparisons() -> list[Comparison]:
             "parallel parts": Setting(no_cache),
         }
         result.append(Comparison("forward pass", 0.0, lanes))
+    dtypes = {dtype: Setting(no_cache | {"--model-dtype": dtype}) for dtype in native_dtypes()}
+    if len(dtypes) > 1:
+        result.append(Comparison("number type", 0.0, dtypes))
     observers = {
         "none": Setting(no_cache),
         "a scrape a second": Setting(no_cache, scraping),
@@ -92,6 +103,17 @@ def comparisons() -> list[Comparison]:
     }
     result.append(Comparison("observer", 0.0, observers))
     return result
+
+
+def native_dtypes() -> list[str]:
+    """Return the number types that this version has and the processor computes in natively."""
+    known = get_args(ModelSettings.model_fields["dtype"].annotation)
+    _, features = processor()
+    return [
+        dtype
+        for dtype, needed in _NATIVE.items()
+        if dtype in known and (not needed or needed & set(features))
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,11 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (StreamlabelError, ValueError, OSError) as error:
         print(f"benchmarks.variants: {error}", file=sys.stderr)
         return 1
-    cpu, features = processor()
     result = Variants(
-        cpu=cpu,
-        cores=cores(),
-        features=features,
+        **provenance(),
         model=args.model,
         records=args.records,
         rounds=args.rounds,
@@ -136,8 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(result.model_dump_json())
     if args.only:  # the file holds complete results only
         return 0
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "variants.json").write_text(result.model_dump_json(indent=2) + "\n")
+    (here() / "variants.json").write_text(result.model_dump_json(indent=2) + "\n")
     return docs.main([])
 
 

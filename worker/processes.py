@@ -38,8 +38,9 @@ def spawn(
     output: IO[bytes],
     environ: Mapping[str, str] | None = None,
     errors: IO[bytes] | None = None,
+    source: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start a child without input, in a session of its own.
+    """Start a child in a session of its own.
 
     On Linux the kernel kills it when this thread ends. Elsewhere only `stop` ends it.
 
@@ -48,11 +49,12 @@ def spawn(
         output: receives standard output.
         environ: the child's environment; by default ours.
         errors: receives standard error; by default `output` does.
+        source: its standard input: none, or `subprocess.PIPE`.
     """
     watch = [sys.executable, "-I", "-S", "-c", _PARENT_WATCH, str(os.getpid())]
     return subprocess.Popen(
         [*(watch if sys.platform == "linux" else []), *map(str, command)],
-        stdin=subprocess.DEVNULL,
+        stdin=source,
         stdout=output,
         stderr=errors or subprocess.STDOUT,
         env=environ,

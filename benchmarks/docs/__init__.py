@@ -11,6 +11,7 @@ Modules::
     messages    the members of each message, the reasons of dead letters
     commands    every command with its arguments
     runbook     every alert of deploy/prometheus/alerts.yml
+    performance goals and figures of each machine in benchmarks/results
     markdown    tables and markers
     links       the hook of mkdocs.yml, which shortens the names of tests
 """
@@ -22,9 +23,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.docs import commands, messages, metrics, runbook, settings
+from benchmarks.docs import commands, messages, metrics, performance, runbook, settings
 from benchmarks.docs.markdown import MarkersMissing, replaced
-from benchmarks.goals import markdown as performance
 
 PAGES = Path(__file__).parents[2] / "docs"
 
@@ -36,7 +36,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("messages.md", "reasons"): messages.reasons,
     ("commands.md", "commands"): commands.page,
     ("runbook.md", "runbook"): runbook.page,
-    ("performance.md", "performance"): performance,
+    ("performance.md", "performance"): performance.page,
 }
 
 

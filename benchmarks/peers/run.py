@@ -6,7 +6,8 @@ Each peer is a folder with the exact versions of its packages and an `app.py` th
 documentation; the first lines of the file name the pages. The contenders take turns. Each drains
 the same backlog with the same number of threads, and its output is checked (`turns.py`). A peer
 that can't be installed, exits, times out or publishes other labels is reported with the reason.
-Prints a table to stderr, writes benchmarks/results/peers.json and updates the documentation.
+Prints a table to stderr, writes peers.json into the results of this machine and updates the
+documentation.
 
 Owns: peers.json.
 Thread: main.
@@ -17,12 +18,10 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -32,11 +31,13 @@ from rich.table import Table
 
 from benchmarks import docs
 from benchmarks.brokers import some_broker
-from benchmarks.peers.environments import install, pins, reason
-from benchmarks.peers.turns import PeerRig, Scores, Turn, largest_difference
+from benchmarks.machines import here, provenance
+from benchmarks.peers.contenders import LARGEST, Contender, contenders
+from benchmarks.peers.environments import install, reason
+from benchmarks.peers.turns import PeerRig, Scores
 from benchmarks.random_model import random_model
-from benchmarks.recorded import RESULTS, Peer, Peers
-from worker.bench.machine import cores_at_work, processor
+from benchmarks.recorded import Peers
+from worker.bench.machine import cores_at_work
 from worker.bench.rig import as_toml
 from worker.bench.texts import repeated
 from worker.cli.main import DONE, FAILED, INTERRUPTED
@@ -48,71 +49,8 @@ from worker.pool.shares import cores
 from worker.processes import Interrupts
 from worker.settings import Loaded, ModelSettings, load, read_environment
 
-# The same model in another number type differs by less: the bound for bfloat16.
-_TOLERANCE: Final = 0.03
 # Fewer records could be one or two micro-batches of streamlabel, too few for a rate.
 _MIN_RECORDS: Final = 200
-
-
-@dataclass
-class Contender:
-    """One row of the table; a `folder` of None is streamlabel itself."""
-
-    name: str
-    folder: str | None = None
-    flags: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
-    rates: list[float] = field(default_factory=list)
-    differs: float | None = None
-    failed: str | None = None
-
-    def take(self, turn: Turn, ours: Sequence[Scores]) -> None:
-        """Add the result of a turn. Raises Fatal if the probabilities are not streamlabel's."""
-        self.rates.append(turn.records_per_s)
-        self.differs = max(largest_difference(ours, turn.scores), self.differs or 0.0)
-        if self.differs > _TOLERANCE:
-            raise Fatal(
-                f"its probabilities differ from streamlabel's by {self.differs:.2f} "
-                f"(tolerance {_TOLERANCE})"
-            )
-
-    @property
-    def row(self) -> Peer:
-        median = statistics.median(self.rates) if self.rates and not self.failed else None
-        locked = pins(self.folder) if self.folder else {}
-        return Peer(
-            name=self.name,
-            versions=", ".join(f"{package} {locked[package]}" for package in self.packages),
-            records_per_s=median,
-            rates=tuple(self.rates),
-            differs=self.differs,
-            failed=self.failed,
-        )
-
-
-def contenders() -> list[Contender]:
-    """Return all contenders; the first, streamlabel, is the reference of the others."""
-    plain, batch = ("kafka-python", "transformers"), ("--batch", "32")
-    return [
-        Contender("streamlabel"),
-        Contender("kafka-python + `pipeline()`, text by text", "plain", (), plain),
-        Contender("kafka-python + `pipeline()`, batches of 32", "plain", batch, plain),
-        Contender(
-            "Quix Streams + `pipeline()`", "quixstreams", (), ("quixstreams", "transformers")
-        ),
-        Contender(
-            "FastStream + `pipeline()`, batches of 32",
-            "faststream",
-            (),
-            ("faststream", "transformers"),
-        ),
-        Contender(
-            "MLServer, adaptive batches of up to 32",
-            "mlserver",
-            (),
-            ("mlserver-huggingface", "transformers"),
-        ),
-    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -130,8 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show(result)
     if args.only:  # the file holds complete results only
         return DONE
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "peers.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (here() / "peers.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return docs.main([])
 
 
@@ -173,7 +110,8 @@ def _compare(args: argparse.Namespace) -> Peers:
         with some_broker(args.bootstrap_servers) as broker:
             values = {"kafka.bootstrap_servers": broker.bootstrap_servers, "model.name": str(model)}
             loaded = load(values | {"model.threads": cores()}, environ={})
-            _rounds(chosen, loaded, repeated(texts, args.records), args, interrupts, clock)
+            texts = repeated(texts, round(args.records * LARGEST))
+            _rounds(chosen, loaded, texts, args, interrupts, clock)
             return _results(chosen, model.name, args, broker.name, busy)
 
 
@@ -209,7 +147,7 @@ def _rounds(
                 rig = (loaded, config, folder, stack, interrupts, clock)
                 peer = PeerRig(contender.folder, contender.flags, args.timeout, rig)
                 try:
-                    turn = peer.turn(texts)
+                    turn = peer.turn(texts[: round(args.records * contender.share)])
                     ours = ours or turn.scores
                     contender.take(turn, ours)
                 except Fatal as error:
@@ -224,11 +162,8 @@ def _rounds(
 def _results(
     chosen: list[Contender], model: str, args: argparse.Namespace, broker: str, busy: float
 ) -> Peers:
-    cpu, features = processor()
     return Peers(
-        cpu=cpu,
-        cores=cores(),
-        features=features,
+        **provenance(),
         busy_cores=busy,
         torch=version("torch"),
         broker=broker if not args.bootstrap_servers else "Kafka",

@@ -1,8 +1,8 @@
 """One contender's turn: it drains a backlog, and its output is checked.
 
 A turn is complete with one outcome for every record, every label's probability in it, and the
-group's offsets committed. The rate counts from the first outcomes that are read to the last, so it
-includes neither loading nor the first batch.
+group's offsets committed. The rate counts from the end of the first batch of outcomes to the last
+outcome, so it includes neither loading nor the first batch.
 
 Owns: the processes of peers, and the check of their output.
 Thread: main.
@@ -16,6 +16,7 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
@@ -37,6 +38,8 @@ _GRACE_S: Final = 20.0
 # After the last outcome; Quix Streams commits every 5 s.
 _COMMIT_S: Final = 20.0
 _COMMIT_STEP_S: Final = 0.5
+# Between two batches of outcomes. Within one, every read finds some (a read each 50 ms).
+_PAUSE_S: Final = 0.15
 
 # Label -> probability.
 Scores = Mapping[str, float]
@@ -76,7 +79,8 @@ class PeerRig(Rig):
         with self.load_test(texts) as test:
             tail = RecordingTail(test.tail, len(texts), self._clock, self._timeout)
             test.tail = cast("Tail", tail)
-            rate = test.drained_at(len(texts))
+            test.drained_at(len(texts))
+            rate = rate_of(tail.reads)
             self._wait_for_commit(len(texts), tail)
             return Turn(rate, in_order(tail.records, len(texts)))
 
@@ -162,14 +166,38 @@ class RecordingTail:
         self._tail, self._number, self._clock, self._timeout = tail, number, clock, timeout
         self._deadline = clock.monotonic() + timeout
         self.records: list[RawRecord] = []
+        self.reads: list[tuple[float, int]] = []  # seconds, records; without empty reads
 
     def read(self) -> list[RawRecord]:
         records = self._tail.read()
         self.records += records
+        if records:
+            self.reads.append((self._clock.monotonic(), len(records)))
         if len(self.records) < self._number and self._clock.monotonic() > self._deadline:
             progress = f"{len(self.records)} of {self._number} records"
             raise Fatal(f"published only {progress} within {self._timeout:g} s")
         return records
+
+
+def rate_of(reads: Sequence[tuple[float, int]]) -> float:
+    """Return records a second, from the end of the first batch of outcomes to the last outcome.
+
+    A program that publishes hundreds of outcomes at once spreads them over several reads. All of
+    them belong to the first batch, or the rate would count outcomes without the time of their work.
+    A program without pauses has no batches: its rate counts from the first read.
+
+    Args:
+        reads: time and number of outcomes of each read, ascending; from at least two moments.
+    """
+    total, taken, first = sum(count for _, count in reads), 0, 0
+    for number, ((now, count), (later, _)) in enumerate(pairwise(reads)):
+        taken += count
+        if taken > total / 2:  # a pause of a busy machine, too late for a rate
+            break
+        if later - now > _PAUSE_S:
+            first = number
+            break
+    return sum(count for _, count in reads[first + 1 :]) / (reads[-1][0] - reads[first][0])
 
 
 def in_order(records: Sequence[RawRecord], number: int) -> list[Scores]:

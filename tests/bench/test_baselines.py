@@ -49,7 +49,15 @@ def test_products_are_timed_in_every_way() -> None:
     assert all(products.seconds(way, SystemClock()) > 0 for way in products.ways)
 
 
-def test_a_number_type_without_products_is_refused() -> None:
-    """8-bit integers use other kernels."""
-    with pytest.raises(ValueError, match="int8"):
-        MatrixProducts(Arithmetic({}, 0, 0), 16, "int8", "cpu")
+def test_products_of_8_bit_integers_are_timed() -> None:
+    """The same shapes, with the kernels for 8-bit integers."""
+    products = MatrixProducts(Arithmetic({(64, 32): 2}, 0, 0), 64, "int8", "cpu")
+    assert products.ways
+    assert all("int8" in way or "int_mm" in way for way in products.ways)
+    assert all(products.seconds(way, SystemClock()) > 0 for way in products.ways)
+
+
+@pytest.mark.parametrize(("dtype", "device"), [("int4", "cpu"), ("int8", "cuda")])
+def test_a_number_type_without_products_is_refused(dtype: str, device: str) -> None:
+    with pytest.raises(ValueError, match=f"{dtype} on {device}"):
+        MatrixProducts(Arithmetic({}, 0, 0), 16, dtype, device)

@@ -11,7 +11,7 @@ import pytest
 from worker.bench.arrivals import arrivals
 from worker.bench.machine import processor
 from worker.bench.plot import require_plotting
-from worker.bench.texts import read_texts, repeated
+from worker.bench.texts import drawn, read_texts, reordered, repeated
 from worker.cli import main as command
 from worker.errors import SettingsError
 
@@ -46,6 +46,26 @@ def test_a_file_without_texts_is_refused(tmp_path: Path, content: bytes | None) 
 def test_texts_are_selected_evenly_or_repeated() -> None:
     assert repeated(["a", "b", "c", "d"], 2) == ["a", "c"]
     assert repeated(["a", "b"], 5) == ["a", "b", "a", "b", "a"]
+
+
+def test_each_turn_draws_other_texts_of_the_same_lengths() -> None:
+    """Two turns share no text while there are enough; each has short and long ones."""
+    texts = ["x" * length + str(number) for length in (1, 50, 100) for number in range(10, 40)]
+    turns = [drawn(texts, 30, turn) for turn in range(3)]
+    assert sorted(text for turn in turns for text in turn) == sorted(texts)
+    means = [statistics.mean(map(len, turn)) for turn in turns]
+    assert max(means) - min(means) < 1
+    assert turns[0] == drawn(texts, 30, 0)
+    assert turns[0] != sorted(turns[0], key=len)
+
+
+def test_few_texts_are_repeated_in_another_order_each_turn() -> None:
+    texts = ["a", "b", "c", "d", "e", "f"]
+    first, second = drawn(texts, 12, 1), drawn(texts, 12, 2)
+    assert sorted(first) == sorted(second) == sorted(texts * 2)
+    assert first != second
+    assert sorted(reordered(texts, 1)) == texts
+    assert reordered(texts, 1) != reordered(texts, 2)
 
 
 def test_the_processor_is_named_with_its_matrix_features(tmp_path: Path) -> None:

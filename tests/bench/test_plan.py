@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.figures import bench, load
-from worker.bench.figures import percentile, read
+from worker.bench.figures import CpuUse, DtypeResult, percentile, read
 from worker.bench.plan import MAX_UTILISATION, Advice, plan
 from worker.cli import main as command
 from worker.errors import SettingsError, StreamlabelError
@@ -87,6 +88,74 @@ def test_the_command_prints_settings_that_load(
     assert command.main(arguments) == 0
     config.write_text(capsys.readouterr().out.partition("# around the workers")[0])
     assert load_settings({}, config, environ={}).settings.batch.max_records == 32
+
+
+def test_a_plan_names_the_number_type_and_the_busy_cores() -> None:
+    """At 500 texts/s eight workers label 62.5 each, in 4 ms of CPU time; the broker takes 0.2."""
+    cpu = CpuUse(worker=4000, broker=200, clients=90, worker_to_engine=1.05)
+    drained = bench().end_to_end.model_copy(update={"cpu": cpu})
+    engine = bench().engine
+    faster = engine.configured.model_copy(update={"texts_per_s": 220})
+    others = (DtypeResult(dtype="int8", point=faster), DtypeResult(dtype="x", refused="y"))
+    engine = engine.model_copy(update={"dtypes": others})
+    result = plan(bench(end_to_end=drained, engine=engine), rate=500, goal_ms=1000)
+    assert value(result.settings, "model.dtype") == "float32"
+    (why,) = [advice.why for advice in result.settings if advice.name == "model.dtype"]
+    assert "int8 does 2.00 x as much in the engine" in why
+    assert value(result.deployment, "cores.worker") == 0.25
+    assert value(result.deployment, "cores.broker") == 0.1
+
+
+def test_figures_without_cpu_times_name_no_cores() -> None:
+    """Files of older versions lack them."""
+    result = plan(bench(), rate=500, goal_ms=1000)
+    assert not [advice for advice in result.deployment if advice.name.startswith("cores")]
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> list[str]:
+    """Return the files of a slow bench, one that misses every goal, and a fast one."""
+    model = bench().model
+    made = {
+        "slow": bench(),
+        "late": bench(p99=(900, 2000, 3000), model=model.model_copy(update={"name": "late"})),
+        "fast": bench(
+            end_to_end=bench().end_to_end.model_copy(update={"records_per_s": 400}),
+            model=model.model_copy(update={"name": "fast", "dtype": "int8"}),
+        ),
+    }
+    for name, figures in made.items():
+        (tmp_path / f"{name}.json").write_text(figures.model_dump_json())
+    return [str(tmp_path / f"{name}.json") for name in made]
+
+
+def test_several_benches_are_compared(
+    several: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fewest workers come first; a bench that misses the goal says why."""
+    monkeypatch.setenv("COLUMNS", "200")
+    arguments = ["plan", "--rate", "500", "--latency-goal", "500", "--from", *several]
+    assert command.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    models = [line.split()[:2] for line in lines if line.split()[-1:] and ".json" in line][:3]
+    assert models == [["fast", "int8"], ["a-model", "float32"], ["late", "float32"]]
+    assert any("late.json: a p99 of 500 ms can't be met" in line for line in lines)
+
+
+def test_a_comparison_is_json_on_request(
+    several: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["plan", "--rate", "500", "--latency-goal", "500", "--json", "--from", *several]
+    assert command.main(arguments) == 0
+    fast, _, late = json.loads(capsys.readouterr().out)
+    assert (fast["dtype"], fast["plan"]["workers"]) == ("int8", 2)
+    assert late["plan"] is None
+    assert "can't be met" in late["refused"]
+
+
+def test_a_comparison_without_any_plan_fails(several: list[str]) -> None:
+    goal = ["plan", "--rate", "500", "--latency-goal", "1", "--from", *several]
+    assert command.main(goal) == 1
 
 
 @pytest.mark.parametrize(("goal", "content", "code", "message"), [

@@ -57,11 +57,30 @@ def test_the_same_results_give_the_same_bytes(peers: Peers) -> None:
     assert chart.svg(copy) == chart.svg(peers)
 
 
+def test_the_peers_that_were_measured_last_are_drawn(tmp_path: Path, peers: Peers) -> None:
+    """Among those of one day, the fastest machine counts; the caption has the date."""
+    slow = (peer("streamlabel", 50.0), peer("slow", 15.0))
+    made = {
+        "a": ("2026-11-01", peers.peers),
+        "b": ("2026-11-02", slow),
+        "c": ("2026-11-02", peers.peers),
+    }
+    for name, (date, contenders) in made.items():
+        (tmp_path / name).mkdir()
+        result = peers.model_copy(update={"date": date, "peers": contenders, "cpu": name})
+        (tmp_path / name / "peers.json").write_text(result.model_dump_json())
+    latest = chart.latest(tmp_path)
+    assert latest is not None
+    assert latest.cpu == "c"
+    assert texts(chart.svg(latest))[-1].endswith("600 records; 2026-11-02")
+
+
 def test_a_stale_chart_fails_the_check(tmp_path: Path, peers: Peers) -> None:
     """Missing results are an error."""
     path = tmp_path / "chart.svg"
     assert chart.main([], path, tmp_path) == 1
-    (tmp_path / "peers.json").write_text(peers.model_dump_json())
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "peers.json").write_text(peers.model_dump_json())
     assert chart.main(["--check"], path, tmp_path) == 1
     assert chart.main([], path, tmp_path) == 0
     assert chart.main(["--check"], path, tmp_path) == 0

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.peers import environments, run, turns
 from benchmarks.peers.turns import PeerProcess, in_order
+from benchmarks.recorded import LOOP, Peer, Peers
 from worker.clock import SystemClock
 from worker.core.records import RawRecord, RecordRef
 from worker.errors import Fatal
@@ -120,6 +121,63 @@ def test_another_model_is_detected() -> None:
     contender = run.Contender("other", "plain")
     with pytest.raises(Fatal, match=r"differ from streamlabel's by 0\.25 \(tolerance 0\.03\)"):
         contender.take(turns.Turn(10.0, [{"no": 0.5, "yes": 0.5}]), ours)
+
+
+@pytest.mark.parametrize(
+    ("reads", "rate"),
+    [
+        # Batches of 500: the first takes three reads, the second ends a second later.
+        ([(0.0, 200), (0.05, 200), (0.1, 100), (1.05, 300), (1.1, 200)], 500),
+        ([(0.0, 10), (0.1, 10), (0.2, 10)], 100),  # text by text
+        ([(0.0, 10), (0.1, 10), (0.6, 5)], 25),  # a pause near the end is no batch
+    ],
+)
+def test_a_rate_has_the_time_of_every_outcome_that_it_counts(
+    reads: list[tuple[float, int]], rate: float
+) -> None:
+    """Counted from the first read, the first case would be 727 records/s."""
+    assert turns.rate_of(reads) == pytest.approx(rate)
+
+
+def test_a_smaller_backlog_is_compared_with_the_same_texts() -> None:
+    ours = [{"no": 0.25, "yes": 0.75}, {"no": 0.5, "yes": 0.5}]
+    contender = run.Contender("slow", "plain")
+    contender.take(turns.Turn(10.0, ours[:1]), ours)
+    assert (contender.row.records, contender.row.differs) == (1, 0.0)
+
+
+def test_the_loop_by_hand_is_no_framework() -> None:
+    """Each has a goal of its own: the loop is faster than any framework."""
+    result = Peers(
+        cpu="a processor",
+        cores=2,
+        features=(),
+        busy_cores=0.0,
+        torch="2",
+        broker="Apache Kafka 4",
+        model="m",
+        threads=2,
+        records=600,
+        rounds=1,
+        peers=tuple(
+            Peer(
+                name=name,
+                versions="",
+                records_per_s=rate,
+                rates=(rate,),
+                differs=0.0,
+                failed=None,
+            )
+            for name, rate in (("streamlabel", 300.0), (LOOP, 200.0), ("slow", 30.0))
+        ),
+    )
+    assert result.to_loop == 1.5
+    assert result.to_best == 10
+    assert result.backlog == "600 records"
+    large = result.peers[0].model_copy(update={"records": 1_800})
+    mixed = result.model_copy(update={"peers": (large, *result.peers[1:])})
+    assert mixed.backlog == "600 to 1,800 records"
+    assert LOOP in {contender.name for contender in run.contenders()}
 
 
 def test_a_peer_that_exits_is_reported(tmp_path: Path) -> None:

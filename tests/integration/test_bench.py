@@ -27,7 +27,7 @@ def test_a_quick_bench_writes_figures_that_agree(broker: Broker, tmp_path: Path)
         "--batch-max-records": 16,
         "--batch-forward-tokens": 256,
         "--texts": texts,
-        "--seconds": 1,
+        "--seconds": 2,
         "--json": figures,
     }
     arguments = [str(argument) for pair in flags.items() for argument in pair]
@@ -48,9 +48,18 @@ def test_a_quick_bench_writes_figures_that_agree(broker: Broker, tmp_path: Path)
     assert result.end_to_end.to_engine == pytest.approx(
         result.end_to_end.records_per_s / engine.configured.texts_per_s
     )
+    cpu = result.end_to_end.cpu
+    assert cpu is not None
+    assert cpu.worker > 0
+    assert cpu.broker is not None, "it runs on this machine"
+    assert cpu.clients is not None
+    assert engine.configured.cpu_us_per_text
+    assert cpu.worker_to_engine == pytest.approx(cpu.worker / engine.configured.cpu_us_per_text)
+    assert engine.primitives is not None
     assert engine.roofline is not None
     assert engine.roofline.share > 0
     assert [load.share for load in latency.loads] == [0.1, 0.5, 0.9]
     assert all(load.p50 and load.p50 > 0 for load in latency.loads if load.records > 1)
     assert result.texts_from == "texts.txt"
     assert "end to end / engine" in process.stdout
+    assert "CPU time of the broker" in process.stdout

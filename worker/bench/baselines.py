@@ -25,6 +25,8 @@ from worker.settings import ModelSettings
 # Texts of one `pipeline()` batch: in arrival order, padded to the longest.
 PIPELINE_BATCH: Final = 32
 _PROBE_TOKENS: Final = 16
+_INT8: Final = "int8"
+_ZERO: Final = 128  # the zero of uint8 activations, which oneDNN multiplies by int8 weights
 _FLOATS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Shape = tuple[int, int]  # in, out
@@ -134,12 +136,14 @@ class MatrixProducts:
     """
 
     def __init__(self, arithmetic: Arithmetic, tokens: int, dtype: str, device: str) -> None:
-        if dtype not in _FLOATS:
-            raise ValueError(f"no plain matrix products in {dtype}")
+        if dtype not in _FLOATS and (dtype, device) != (_INT8, "cpu"):
+            raise ValueError(f"no plain matrix products in {dtype} on {device}")
         self._device = device
         self.flop = 2 * tokens * arithmetic.per_token
 
         def random(*shape: int) -> Tensor:
+            if dtype == _INT8:
+                return torch.randint(-127, 128, shape, dtype=torch.int8)
             return torch.rand(*shape).to(device, _FLOATS[dtype])
 
         at_once = torch.get_num_threads() if device == "cpu" else 1
@@ -149,14 +153,14 @@ class MatrixProducts:
             rows = {width: random(tokens // threads, width) for width, _ in arithmetic.shapes}
             shapes = Counter(arithmetic.shapes).elements()
             operands = [(rows[width], random(out, width)) for width, out in shapes]
-            self._ways[f"torch.mm{suffix}"] = [_plain(*pair) for pair in operands], threads
-            if device == "cpu":
-                # A torch without oneDNN, and an older torch, lack this one.
+            for way, make in _makers(dtype, device).items():
+                # A torch without oneDNN, and an older torch, lack some.
                 with suppress(RuntimeError, AttributeError):
-                    packed = [_packed(*pair) for pair in operands]
-                    self._ways[f"oneDNN, prepacked{suffix}"] = packed, threads
-        for products, _ in self._ways.values():
-            products[0]()  # the first product initialises the library
+                    products = [make(*pair) for pair in operands]
+                    products[0]()  # the first product initialises the library
+                    self._ways[way + suffix] = products, threads
+        if not self._ways:
+            raise ValueError(f"this torch has no matrix products in {dtype} on {device}")
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -183,6 +187,14 @@ def _multiply(products: Sequence[Product]) -> None:
             product()
 
 
+def _makers(dtype: str, device: str) -> Mapping[str, Callable[[Tensor, Tensor], Product]]:
+    """Return the ways to multiply rows by the transpose of a weight."""
+    if dtype == _INT8:
+        return {"torch._int_mm": _int_plain, "oneDNN int8, prepacked": _int_packed}
+    plain = {"torch.mm": _plain}
+    return plain | {"oneDNN, prepacked": _packed} if device == "cpu" else plain
+
+
 def _plain(rows: Tensor, weight: Tensor) -> Product:
     transposed = weight.t()
     return lambda: torch.mm(rows, transposed)
@@ -193,3 +205,21 @@ def _packed(rows: Tensor, weight: Tensor) -> Product:
     ops: Any = torch.ops.mkldnn
     packed = ops._reorder_linear_weight(weight, rows.shape[0])  # noqa: SLF001
     return lambda: ops._linear_pointwise(rows, packed, None, "none", [], "")  # noqa: SLF001
+
+
+def _int_plain(rows: Tensor, weight: Tensor) -> Product:
+    multiply: Any = torch._int_mm  # noqa: SLF001
+    transposed = weight.t()
+    return lambda: multiply(rows, transposed)
+
+
+def _int_packed(rows: Tensor, weight: Tensor) -> Product:
+    """Return a oneDNN product of uint8 rows and int8 weights, with bfloat16 results."""
+    ops: Any = torch.ops.onednn
+    packed = ops.qlinear_prepack(weight, list(rows.shape))
+    out = weight.shape[0]
+    scales, zeros = torch.ones(out), torch.zeros(out, dtype=torch.int64)
+    unsigned = rows.view(torch.uint8)
+    weights = (packed, scales, zeros, None)
+    rest: tuple[Any, ...] = (1.0, 0, torch.bfloat16, "none", [], "")
+    return lambda: ops.qlinear_pointwise(unsigned, 1.0, _ZERO, *weights, *rest)

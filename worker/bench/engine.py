@@ -1,7 +1,9 @@
 """Measures the engine alone, in a process of its own: `python -m worker.bench.engine`.
 
 `streamlabel bench` starts it, so that the process that sends and reads texts stays free of torch.
-It prints one JSON object: `{"model": ..., "engine": ...}`, in the form of `worker.bench.figures`.
+For each line on standard input it measures one round and prints the engine's figures in it, as
+JSON. At the end of the input it prints `{"model": ..., "engine": ...}` in the form of
+`worker.bench.figures`.
 
 Owns: the comparisons, run in turns, and their medians.
 Thread: main.
@@ -14,51 +16,37 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, get_args
+
+import torch
 
 from worker import logs
 from worker.bench.arrivals import ALONE_GAP_S
 from worker.bench.baselines import MatrixProducts, PlainPipeline, threads
-from worker.bench.figures import EnginePoint, EngineResult, ModelInfo, Roofline
+from worker.bench.figures import (
+    DtypeResult,
+    EngineResult,
+    ModelInfo,
+    PrimitivesMade,
+    Roofline,
+)
+from worker.bench.measured import MeasuredModel, Timing, timed
+from worker.bench.primitives import primitives_made
+from worker.bench.texts import drawn, reordered, repeated
 from worker.clock import Clock, SystemClock
-from worker.core.budget import ForwardBudget
-from worker.core.model import Classifier
-from worker.core.records import ModelInput
-from worker.errors import OutOfMemory, StreamlabelError
+from worker.errors import StreamlabelError
 from worker.inference.loading import load as load_model
-from worker.settings import Settings, load
+from worker.inference.placement import choose_dtype
+from worker.settings import ModelSettings, Settings, load
 
 # Multiples of the budget in force that are measured too, with windows in proportion.
 _SWEEP: Final = (0.25, 0.5, 2.0, 4.0)
+# Number types that are compared, where this version has them and the processor computes in them.
+_DTYPES: Final = ("float32", "bfloat16", "int8")
 # Enough rows for the best speed of a matrix product; more only take longer.
 _PRODUCT_ROWS: Final = 2_048
-_SINGLE_TEXTS: Final = 20
-
-
-@dataclass(frozen=True)
-class _CutTexts:
-    """The texts, cut into forward passes for one budget."""
-
-    forward_tokens: int
-    window: int
-    passes: Sequence[ModelInput]
-
-    def run(self, classifier: Classifier) -> None:
-        for model_input in self.passes:
-            classifier.predict(model_input)
-
-    def point(self, texts: int, seconds: float) -> EnginePoint:
-        rate = texts / seconds
-        return EnginePoint(
-            forward_tokens=self.forward_tokens,
-            window=self.window,
-            texts_per_s=rate,
-            tokens_per_s=sum(model_input.tokens for model_input in self.passes) / seconds,
-            window_s=self.window / rate,
-        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,135 +56,167 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--texts", type=Path, required=True, help="a JSON array")
-    parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--number", type=int, required=True, help="texts of a round")
+    parser.add_argument("--alone", type=int, required=True, help="single texts")
+    parser.add_argument("--sweep", action="store_true", help="other budgets and number types too")
     args = parser.parse_args(arguments)
     logs.configure("warning", "plain")
     texts: list[str] = json.loads(args.texts.read_text(encoding="utf-8"))
     try:
-        bench = _EngineBench(load({}, args.config, environ={}).settings, texts, SystemClock())
-        model, engine = bench.run(args.rounds, sweep=args.sweep)
+        settings = load({}, args.config, environ={}).settings
+        bench = _EngineBench(settings, texts, args.number, SystemClock(), sweep=args.sweep)
+        for _ in sys.stdin:
+            print(json.dumps(bench.round()), flush=True)
+        print(json.dumps(bench.result(args.alone)), flush=True)
     except StreamlabelError as error:
         print(f"streamlabel bench: {error}", file=sys.stderr)
         return 1
-    print(json.dumps({"model": model.model_dump(), "engine": engine.model_dump()}), flush=True)
     return 0
 
 
 class _EngineBench:
-    def __init__(self, settings: Settings, texts: Sequence[str], clock: Clock) -> None:
-        self._settings, self._texts, self._clock = settings, texts, clock
-        batch = settings.batch
-        self._tokeniser, self._classifier = load_model(settings.model, batch.forward_tokens)
+    """The engine at its settings, its rivals and the baselines, measured round by round."""
+
+    def __init__(
+        self, settings: Settings, texts: Sequence[str], number: int, clock: Clock, *, sweep: bool
+    ) -> None:
+        self._settings, self._texts, self._number = settings, texts, number
+        self._clock, self._turn, self._rounds = clock, 0, 0
+        model, batch = settings.model, settings.batch
+        self._tokeniser, self._classifier = load_model(model, batch.forward_tokens)
         self._classifier.warm_up()
         self._card = self._classifier.card
-        self._plain = PlainPipeline(settings.model, self._card.device, self._card.max_tokens)
-        self._plain.label(self._texts[:1])  # warm-up
-        self._arithmetic = self._plain.arithmetic()
-        window = min(batch.max_records, len(texts))
         self._budget = self._card.forward_tokens  # the setting, or the warm-up's choice
-        self._configured = self._cut(self._budget, window)
+        self._configured = self._measured(self._budget, min(batch.max_records, number))
+        self._primitives = [self._count_primitives()]
+        self._plain = PlainPipeline(model, self._card.device, self._card.max_tokens)
+        self._plain.label(texts[:1])  # warm-up
+        self._arithmetic = self._plain.arithmetic()
+        self._products = self._bare_products()
+        self._sweep = list(self._other_budgets()) if sweep else []
+        self._refused: list[DtypeResult] = []
+        self._dtypes = dict(self._other_dtypes()) if sweep else {}
+        self._plain_times: list[Timing] = []
+        self._tokenise_times: list[Timing] = []
 
-    def run(self, rounds: int, *, sweep: bool) -> tuple[ModelInfo, EngineResult]:
-        cuts = [self._configured, *(self._others() if sweep else ())]
-        products = self._products()
-        plain, *ours, tokenise = self._seconds(
-            rounds,
-            [
-                lambda: self._plain.label(self._texts),
-                *(self._runner(cut) for cut in cuts),
-                lambda: self._cut(self._budget, self._configured.window),
-            ],
-            products,
-        )
-        points = [
-            cut.point(len(self._texts), seconds) for cut, seconds in zip(cuts, ours, strict=True)
-        ]
-        engine = EngineResult(
-            texts=len(self._texts),
-            rounds=rounds,
-            configured=points[0],
-            sweep=tuple(sorted(points[1:], key=lambda point: point.forward_tokens)),
-            pipeline_texts_per_s=len(self._texts) / plain,
-            to_pipeline=plain / ours[0],
-            tokenise_texts_per_s=len(self._texts) / tokenise,
-            roofline=self._roofline(products, ours[0]),
-            one_text_s=self._single_text_s(),
-        )
-        return self._model_info(), engine
+    def round(self) -> dict[str, float]:
+        """Measure everything on new texts; return the engine's texts/s and CPU us a text.
 
-    def _seconds(
-        self,
-        rounds: int,
-        contenders: Sequence[Callable[[], object]],
-        products: _Products | None,
-    ) -> list[float]:
-        """Return each contender's median seconds.
-
-        The contenders take turns, so that a drift of the machine's speed affects all of them.
+        Each model gets the texts in an order of its own, so that none meets the shapes of another.
+        The engine at its settings comes last, right before the drain that it is compared with.
         """
-        times: list[list[float]] = [[] for _ in contenders]
-        for _ in range(rounds):
-            for contender, seconds in zip(contenders, times, strict=True):
-                started = self._clock.monotonic()
-                contender()
-                seconds.append(self._clock.monotonic() - started)
-            if products:
-                products.measure(self._clock)
-        return [statistics.median(seconds) for seconds in times]
+        texts, clock = self._new_texts(), self._clock
+        self._plain_times.append(timed(lambda: self._plain.label(texts), clock))
+        for order, model in enumerate([*self._sweep, *self._dtypes.values()]):
+            model.measure(reordered(texts, order))
+        if self._products:
+            self._products.measure(clock)
+        self._tokenise_times.append(timed(lambda: self._configured.passes(texts), clock))
+        self._configured.measure(texts)
+        self._rounds += 1
+        mine = self._configured
+        return {"texts_per_s": mine.texts_per_s, "cpu_us_per_text": mine.cpu_us_per_text}
 
-    def _runner(self, cut: _CutTexts) -> Callable[[], None]:
-        return lambda: cut.run(self._classifier)
+    def result(self, alone: int) -> dict[str, Any]:
+        """Return the medians over all rounds, with the pass of a single text."""
+        self._primitives.append(self._count_primitives())
+        plain, tokenise = (
+            self._number / statistics.median(timing.seconds for timing in times)
+            for times in (self._plain_times, self._tokenise_times)
+        )
+        point = self._configured.point()
+        sweep = (model.point() for model in self._sweep)
+        dtypes = [DtypeResult(dtype=d, point=m.point()) for d, m in self._dtypes.items()]
+        engine = EngineResult(
+            texts=self._number,
+            rounds=self._rounds,
+            configured=point,
+            sweep=tuple(sorted(sweep, key=lambda point: point.forward_tokens)),
+            pipeline_texts_per_s=plain,
+            to_pipeline=point.texts_per_s / plain,
+            tokenise_texts_per_s=tokenise,
+            roofline=self._roofline(),
+            one_text_s=self._single_text_s(alone),
+            primitives=self._made(),
+            dtypes=(*dtypes, *self._refused),
+        )
+        return {"model": self._model_info().model_dump(), "engine": engine.model_dump()}
 
-    def _cut(self, forward_tokens: int, window: int) -> _CutTexts:
-        budget = ForwardBudget(forward_tokens, pads=self._card.pads)
-        windows = (self._texts[n : n + window] for n in range(0, len(self._texts), window))
-        whole = (part for texts in windows for part in self._tokeniser.tokenise(texts))
-        passes = [part for model_input in whole for part in budget.cut(model_input)]
-        return _CutTexts(forward_tokens, window, passes)
+    def _new_texts(self) -> list[str]:
+        self._turn += 1
+        return drawn(self._texts, self._number, self._turn)
 
-    def _others(self) -> list[_CutTexts]:
-        """Return the texts cut for other budgets that fit the memory and the longest text."""
-        batch, cuts = self._settings.batch, []
+    def _measured(self, forward_tokens: int, window: int) -> MeasuredModel:
+        return MeasuredModel(self._tokeniser, self._classifier, forward_tokens, window, self._clock)
+
+    def _other_budgets(self) -> Iterator[MeasuredModel]:
+        """Yield the model at other budgets that fit the memory and the longest text."""
+        texts = self._new_texts()
         for factor in _SWEEP:
             budget = int(self._budget * factor)
-            window = max(1, int(batch.max_records * factor))
-            if budget < self._card.max_tokens or window > len(self._texts):
+            window = max(1, int(self._settings.batch.max_records * factor))
+            if budget < self._card.max_tokens or window > self._number:
                 continue
-            cut = self._cut(budget, window)
-            try:
-                self._classifier.predict(max(cut.passes, key=lambda part: part.padded_tokens))
-            except OutOfMemory:
-                continue
-            cuts.append(cut)
-        return cuts
+            model = self._measured(budget, window)
+            if model.fits(texts):
+                yield model
 
-    def _products(self) -> _Products | None:
-        rows = min(_PRODUCT_ROWS, self._budget)
+    def _other_dtypes(self) -> Iterator[tuple[str, MeasuredModel]]:
+        """Yield the model in each other number type; one that can't be loaded is noted."""
+        batch = self._settings.batch
+        for dtype in _comparable(self._card.device):
+            if dtype == self._card.dtype:
+                continue
+            changed = self._settings.model.model_dump() | {"dtype": dtype}
+            try:
+                settings = ModelSettings.model_validate(changed)
+                tokeniser, classifier = load_model(settings, batch.forward_tokens)
+            except StreamlabelError as error:
+                self._refused.append(DtypeResult(dtype=dtype, refused=str(error)))
+                continue
+            classifier.warm_up()
+            budget = classifier.card.forward_tokens
+            window = min(batch.max_records, self._number)
+            yield dtype, MeasuredModel(tokeniser, classifier, budget, window, self._clock)
+
+    def _count_primitives(self) -> int | None:
+        if self._card.device != "cpu":
+            return None
+        passes = self._configured.passes(self._new_texts())
+        return primitives_made(lambda: self._configured.label(passes))
+
+    def _made(self) -> PrimitivesMade | None:
+        first, later = self._primitives
+        if first is None or later is None:
+            return None
+        thousand = 1000 / self._number
+        return PrimitivesMade(first=first * thousand, later=later * thousand)
+
+    def _bare_products(self) -> _Products | None:
+        card, rows = self._card, min(_PRODUCT_ROWS, self._budget)
         try:
-            card = self._card
             return _Products(MatrixProducts(self._arithmetic, rows, card.dtype, card.device))
         except ValueError:
             return None
 
-    def _roofline(self, products: _Products | None, seconds: float) -> Roofline | None:
-        if products is None:
+    def _roofline(self) -> Roofline | None:
+        if self._products is None:
             return None
-        lengths = [len(ids) for part in self._configured.passes for ids in part.ids]
-        flop = sum(map(self._arithmetic.flop, lengths))
-        way, gemm = products.fastest()
+        flop = self._arithmetic.flop
+        way, gemm = self._products.fastest()
+        engine = self._configured.flop_per_s(flop)
         return Roofline(
             gemm_flop_per_s=gemm,
-            engine_flop_per_s=flop / seconds,
-            flop_per_token=flop / sum(lengths),
-            share=flop / seconds / gemm,
+            engine_flop_per_s=engine,
+            flop_per_token=self._configured.flop_per_token(flop),
+            share=engine / gemm,
             way=way,
         )
 
-    def _single_text_s(self) -> float:
+    def _single_text_s(self, number: int) -> float:
         """Return the median seconds of a pass with a single text, after a pause."""
         times = []
-        for text in self._texts[:_SINGLE_TEXTS]:
+        for text in repeated(self._texts, number):
             (model_input,) = self._tokeniser.tokenise([text])
             self._clock.sleep(ALONE_GAP_S)
             started = self._clock.monotonic()
@@ -205,7 +225,6 @@ class _EngineBench:
         return statistics.median(times)
 
     def _model_info(self) -> ModelInfo:
-        tokens = sum(part.tokens for part in self._configured.passes)
         return ModelInfo(
             name=self._card.name,
             engine=self._card.engine,
@@ -213,7 +232,7 @@ class _EngineBench:
             device=self._card.device,
             threads=threads(),
             max_tokens=self._card.max_tokens,
-            tokens_per_text=tokens / len(self._texts),
+            tokens_per_text=self._configured.tokens_per_text,
         )
 
 
@@ -233,6 +252,14 @@ class _Products:
         best = {way: min(seconds) for way, seconds in self._times.items()}
         way = min(best, key=lambda name: best[name])
         return way, self._products.flop / best[way]
+
+
+def _comparable(device: str) -> list[str]:
+    """Return the number types of `model.dtype` that the device computes in natively."""
+    known = get_args(ModelSettings.model_fields["dtype"].annotation)
+    emulated = "bfloat16" if choose_dtype("auto", device) is not torch.bfloat16 else ""
+    on_gpu = {"int8"} if device != "cpu" else set()
+    return [dtype for dtype in _DTYPES if dtype in known and dtype not in {emulated, *on_gpu}]
 
 
 if __name__ == "__main__":

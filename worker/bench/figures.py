@@ -53,6 +53,7 @@ class EnginePoint(_Figures):
         forward_tokens: maximum tokens of a forward pass (`batch.forward_tokens`).
         window: texts that are sorted and cut together (`batch.max_records`).
         window_s: seconds for one full window.
+        cpu_us_per_text: CPU microseconds a text of all threads; None in files of older versions.
     """
 
     forward_tokens: int
@@ -60,6 +61,35 @@ class EnginePoint(_Figures):
     texts_per_s: float
     tokens_per_s: float
     window_s: float
+    cpu_us_per_text: float | None = None
+
+
+class DtypeResult(_Figures):
+    """The engine in another number type, in the same rounds.
+
+    Attributes:
+        dtype: the number type that was asked for (`model.dtype`).
+        point: its speed; None if it was refused.
+        refused: the reason.
+    """
+
+    dtype: str
+    point: EnginePoint | None = None
+    refused: str | None = None
+
+
+class PrimitivesMade(_Figures):
+    """Primitives that oneDNN made, for 1,000 texts.
+
+    A primitive is code for one operation at one shape; a pass of a new shape waits for it.
+
+    Attributes:
+        first: in the first texts after the warm-up.
+        later: after the measured rounds, in new texts.
+    """
+
+    first: float
+    later: float
 
 
 class Roofline(_Figures):
@@ -79,7 +109,10 @@ class Roofline(_Figures):
 class EngineResult(_Figures):
     """The engine without a broker; every figure is a median over `rounds` interleaved rounds.
 
+    Each round has other texts than the one before, in an order of its own.
+
     Attributes:
+        texts: texts of a round.
         configured: at the settings in force.
         sweep: at other budgets, the smallest first.
         pipeline_texts_per_s: transformers' `pipeline()`, float32, 32 texts in arrival order.
@@ -87,6 +120,8 @@ class EngineResult(_Figures):
         tokenise_texts_per_s: the tokeniser alone, which runs in parallel to the model in a worker.
         roofline: None if torch has no matrix products of the model's number type.
         one_text_s: seconds for a forward pass of a single text, after a pause.
+        primitives: None on a GPU, in a torch without oneDNN and in files of older versions.
+        dtypes: other number types that this machine computes in.
     """
 
     texts: int
@@ -98,15 +133,42 @@ class EngineResult(_Figures):
     tokenise_texts_per_s: float
     roofline: Roofline | None
     one_text_s: float
+    primitives: PrimitivesMade | None = None
+    dtypes: tuple[DtypeResult, ...] = ()
+
+
+class CpuUse(_Figures):
+    """CPU microseconds a record, over the middle 80 % of a drain; medians.
+
+    Attributes:
+        worker: of the worker's process.
+        broker: of the broker's process; None if it is not visible on this machine.
+        clients: of the process that reads the outcomes; the backlog was sent before.
+        worker_to_engine: `worker` divided by the engine's CPU time for a text, measured next to
+            the same drain.
+    """
+
+    worker: float
+    broker: float | None
+    clients: float | None
+    worker_to_engine: float | None
 
 
 class EndToEnd(_Figures):
-    """A backlog drained by one worker; `records_per_s` is the median of `rates`."""
+    """A backlog drained by one worker; `records_per_s` is the median of `rates`.
+
+    Attributes:
+        to_engine: the median of each drain's rate, divided by the engine's in the round before.
+        client_cores: cores of broker, sender and reader; 0 if they share the worker's.
+        cpu: None if /proc is missing, and in files of older versions.
+    """
 
     records: int
     rates: tuple[float, ...]
     records_per_s: float
     to_engine: float
+    client_cores: int = 0
+    cpu: CpuUse | None = None
 
 
 class Load(_Figures):
@@ -129,7 +191,8 @@ class Latency(_Figures):
     Attributes:
         alone_ms: a single text on an idle worker, median.
         alone_overhead_ms: `alone_ms` without the bare forward pass.
-        p99_to_window: p99 at half load, divided by the engine's time for one full window.
+        p99_to_window: p99 at half load, divided by the time that the engine, in the worker's
+            number type, needs for one full window (`EnginePoint.window_s`).
     """
 
     loads: tuple[Load, ...]
@@ -142,6 +205,8 @@ class BenchResult(_Figures):
     """All figures of one run.
 
     Attributes:
+        date: of the measurement, as 2026-11-27; empty in files of older versions.
+        commit: of the source; empty outside the project's own benchmarks.
         cold_start_s: seconds from the start of the process until it is ready, model cached.
         resident_bytes: memory of the worker's process after draining a backlog; None if unknown.
     """
@@ -159,6 +224,8 @@ class BenchResult(_Figures):
     latency: Latency
     cold_start_s: float
     resident_bytes: int | None
+    date: str = ""
+    commit: str = ""
 
 
 def read(path: Path) -> BenchResult:

@@ -8,14 +8,15 @@ Must not import: kafka, torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Final
+from typing import Final, get_args
 
 from worker.bench.figures import BenchResult, EnginePoint
 from worker.core.counted import counted
 from worker.errors import SettingsError, StreamlabelError
+from worker.settings import ModelSettings
 
 # With random arrivals and equal service times the mean wait is u / (2 * (1 - u)) service times
 # (Pollaczek-Khinchine, M/D/1): 1.2 at 0.7, but 4.5 at 0.9, where small bursts cause long waits.
@@ -151,6 +152,7 @@ def _value(curve: Curve, x: float) -> float:
 def _settings(bench: BenchResult, point: EnginePoint, goal_ms: float) -> list[Advice]:
     tokens = math.ceil(point.window * bench.model.tokens_per_text * _TOKEN_MARGIN)
     return [
+        *_dtype(bench),
         Advice(
             "batch.forward_tokens",
             point.forward_tokens,
@@ -184,6 +186,42 @@ def _settings(bench: BenchResult, point: EnginePoint, goal_ms: float) -> list[Ad
     ]
 
 
+def _dtype(bench: BenchResult) -> Iterator[Advice]:
+    """Yield the number type, if `model.dtype` has its name."""
+    dtype = bench.model.dtype
+    if dtype not in get_args(ModelSettings.model_fields["dtype"].annotation):
+        return
+    measured = bench.engine.configured.texts_per_s
+    others = [
+        f"{other.dtype} does {other.point.texts_per_s / measured:.2f} x as much in the engine"
+        for other in bench.engine.dtypes
+        if other.point
+    ]
+    why = "; ".join(["as measured; `auto` chooses by the processor", *others])
+    hint = "; another number type needs its own bench" if others else ""
+    yield Advice("model.dtype", dtype, why + hint)
+
+
+def _cores(bench: BenchResult, rate: float, workers: int) -> Iterator[Advice]:
+    """Yield the cores that worker and broker keep busy, if their CPU time was measured."""
+    cpu = bench.end_to_end.cpu
+    if cpu is None:
+        return
+    yield Advice(
+        "cores.worker",
+        round(rate / workers * cpu.worker / 1e6, 2),
+        f"(rate / workers) x CPU time a record = {rate / workers:.1f}/s x {cpu.worker:.0f} us: the "
+        "cores that a worker keeps busy on average; a limit below that slows it down",
+    )
+    if cpu.broker is not None:
+        yield Advice(
+            "cores.broker",
+            round(rate * cpu.broker / 1e6, 2),
+            f"rate x CPU time a record = {rate:g}/s x {cpu.broker:.0f} us, all brokers together "
+            f"({bench.machine.broker}, without replicas)",
+        )
+
+
 def _deployment(bench: BenchResult, best: _Choice, rate: float, goal_ms: float) -> list[Advice]:
     workers, each = best.workers(rate), best.capacity * best.utilisation
     threads = counted(bench.model.threads, "core")
@@ -202,6 +240,7 @@ def _deployment(bench: BenchResult, best: _Choice, rate: float, goal_ms: float) 
             f"{best.utilisation:.2f} is {best.p99_ms:.0f} ms; waits grow as 1 / (1 - utilisation), "
             f"and above {MAX_UTILISATION} small bursts cause long waits",
         ),
+        *_cores(bench, rate, workers),
         Advice(
             "partitions",
             workers * _HEADROOM,

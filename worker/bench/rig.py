@@ -1,8 +1,7 @@
 """The test rig of a bench: a broker, topics, one worker, a sender and a reader.
 
-Owns: the broker (embedded unless the settings name one), the worker's command line, and the
-    measurement of throughput and latency. A stack holds everything that is started and is always
-    unwound.
+Owns: the broker (embedded unless the settings name one) and the worker's command line. A stack
+    holds everything that is started and is always unwound.
 Thread: main.
 Must not import: torch.
 """
@@ -10,29 +9,26 @@ Must not import: torch.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import SecretStr
 
+from worker.bench.load_test import LoadTest
+from worker.bench.pinning import CoreShares, move
+from worker.bench.usage import CpuMeter, Seconds, listener, own_seconds, process_seconds
 from worker.clock import Clock
 from worker.demo.broker import EmbeddedBroker, needed_flags
 from worker.demo.sample import PARTITIONS
 from worker.demo.workers import DemoWorkers, run_command
-from worker.errors import Fatal
 from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
 from worker.processes import Interrupts
 from worker.settings import KafkaSettings, Loaded
 
-_STALL_S: Final = 180.0  # includes loading the model on a slow machine
-_DRAIN_STEP_S: Final = 0.05
-_LATENCY_STEP_S: Final = 0.001
 # Shorter than the demo's pause on the embedded broker, because it adds to the latency.
 _EMBEDDED_PAUSE_MS: Final = 2
 
@@ -47,6 +43,7 @@ class Rig:
         stack: unwound at the end of the bench.
         interrupts: lets Ctrl-C end a wait.
         clock: for pauses and measurements.
+        shares: cores of the worker, and of everything else; None lets them share all.
     """
 
     def __init__(
@@ -57,6 +54,8 @@ class Rig:
         stack: ExitStack,
         interrupts: Interrupts,
         clock: Clock,
+        *,
+        shares: CoreShares | None = None,
     ) -> None:
         self._config, self._folder = config, folder
         self._interrupts, self._clock = interrupts, clock
@@ -70,7 +69,12 @@ class Rig:
             interrupts.on_second(embedded.kill)
             self.kafka = KafkaSettings(bootstrap_servers=embedded.bootstrap_servers)
             self._flags = needed_flags() | {"--kafka-empty-poll-pause-ms": str(_EMBEDDED_PAUSE_MS)}
-            self.broker = "embedded broker"
+            self.broker, local = "embedded broker", True
+        port = self.kafka.bootstrap_servers.partition(",")[0].rpartition(":")[2]
+        self._broker_pid = listener(int(port)) if local else None
+        self._worker_cores = shares.model if shares else None
+        if shares and self._broker_pid:
+            move(self._broker_pid, shares.clients)
 
     @contextlib.contextmanager
     def load_test(self, backlog: Sequence[str] = ()) -> Iterator[LoadTest]:
@@ -83,7 +87,7 @@ class Rig:
             partitions = dict.fromkeys(names.values(), PARTITIONS)
             stack.enter_context(sample_topics(self.kafka, partitions, name, keep=False))
             producer = stack.enter_context(SampleProducer(self.kafka, names["in"], linger_ms=0))
-            test = LoadTest(producer, self._interrupts, self._clock)
+            test = LoadTest(producer, self._interrupts, self._clock, self._worker_cores)
             test.fill(backlog)
             outcomes = [names["labelled"], names["dead"]]
             test.tail = stack.enter_context(Tail(self.kafka, outcomes, self._clock))
@@ -93,6 +97,16 @@ class Rig:
             yield test
             workers.wait_until_ready()  # `stop` gives a worker that is not ready no time to drain
             workers.stop()
+
+    def meter(self, test: LoadTest, records: int) -> CpuMeter:
+        """Return a meter of the processes of a drain: `worker`, `broker` and `clients`."""
+        pid = self._broker_pid
+        processes: dict[str, Seconds] = {
+            "worker": test.worker_seconds,
+            "broker": lambda: process_seconds(pid) if pid else None,
+            "clients": own_seconds,
+        }
+        return CpuMeter(records, processes)
 
     def workers(self, group: str, names: dict[str, str], folder: Path) -> DemoWorkers:
         """Return the workers to measure; `names` are the topics `in`, `labelled` and `dead`."""
@@ -114,120 +128,6 @@ class Rig:
                 **self._flags,
             }
         )
-
-
-class LoadTest:
-    """Loads one worker with texts and measures its outcomes.
-
-    Attributes:
-        tail: reads the outcomes.
-        cold_start_s: seconds from the start of the process until it was ready; 0 if not measured.
-    """
-
-    tail: Tail
-    cold_start_s = 0.0
-
-    def __init__(self, producer: SampleProducer, interrupts: Interrupts, clock: Clock) -> None:
-        self._producer, self._interrupts, self._clock = producer, interrupts, clock
-        self._tags = itertools.count()
-        self._workers: DemoWorkers | None = None
-
-    def fill(self, backlog: Sequence[str]) -> None:
-        """Send the texts, and wait until the broker has acknowledged them."""
-        for text in backlog:
-            self._send(text)
-        self._until(len(backlog), lambda: len(list(self._producer.acknowledged())), _DRAIN_STEP_S)
-
-    def start(self, workers: DemoWorkers, *, ready: bool) -> None:
-        """Start the worker and, if `ready`, wait until it is ready."""
-        started = self._clock.monotonic()
-        workers.start(1)
-        self._workers = workers
-        if ready:
-            workers.wait_until_ready()
-            self.cold_start_s = self._clock.monotonic() - started
-
-    def drained_at(self, records: int) -> float:
-        """Return records a second, from the first outcomes that are read to the last.
-
-        Raises Fatal if no outcome arrives for minutes, or if all arrive in one read.
-        """
-        reads: list[tuple[float, int]] = []
-
-        def look() -> int:
-            count = len(self.tail.read())
-            if count:
-                reads.append((self._clock.monotonic(), count))
-            return count
-
-        self._until(records, look, _DRAIN_STEP_S)
-        seconds = reads[-1][0] - reads[0][0]
-        if not seconds:
-            raise Fatal(
-                f"all {records} records arrived in one read, too few for a rate: measure longer"
-            )
-        return sum(count for _, count in reads[1:]) / seconds
-
-    def latencies(self, texts: Iterable[str], dues: Iterable[float]) -> list[float]:
-        """Send each text at its due time; return the milliseconds from then until its outcome.
-
-        Args:
-            texts: at least as many as there are due times.
-            dues: seconds from now, ascending.
-        """
-        pending = deque(zip(dues, texts, strict=False))
-        started, waiting, latencies = self._clock.monotonic(), dict[int, float](), list[float]()
-
-        def step() -> int:
-            now = self._clock.monotonic()
-            while pending and started + pending[0][0] <= now:
-                due, text = pending.popleft()
-                waiting[self._send(text)] = started + due
-            tags = [int(record.key or b"-1") for record in self.tail.read()]
-            now = self._clock.monotonic()
-            answered = [waiting.pop(tag) for tag in tags if tag in waiting]
-            latencies.extend((now - due) * 1000 for due in answered)
-            return len(answered)
-
-        self._until(len(pending), step, _LATENCY_STEP_S)
-        for _ in self._producer.acknowledged():
-            pass  # raises if the broker refused a record
-        return latencies
-
-    def resident_bytes(self) -> int | None:
-        """Return the worker's memory by its own metrics, or None if they lack it."""
-        if self._workers is None:
-            return None
-        (resident,) = self._workers.metric("process_resident_memory_bytes")
-        return None if resident is None else int(resident)
-
-    @property
-    def urls(self) -> list[str]:
-        """Base URL of each worker's metrics and live page."""
-        return self._workers.urls if self._workers else []
-
-    def _send(self, text: str) -> int:
-        tag = next(self._tags)
-        value = json.dumps({"id": str(tag), "text": text}).encode()
-        self._producer.send(tag, str(tag).encode(), value, self._clock.wall_ms())
-        return tag
-
-    def _until(self, number: int, look: Callable[[], int], pause: float) -> None:
-        """Call `look` until its counts add up to `number`."""
-        total, last_change = 0, self._clock.monotonic()
-        while total < number:
-            count = look()
-            total += count
-            now = self._clock.monotonic()
-            last_change = now if count else last_change
-            if self._workers:
-                self._workers.check()
-            if now - last_change > _STALL_S:
-                raise Fatal(
-                    f"{number - total} of {number} records are outstanding, and none has arrived "
-                    f"for {_STALL_S:.0f} s"
-                )
-            self._interrupts.sleep(pause)
 
 
 def as_toml(loaded: Loaded, prefixes: tuple[str, ...]) -> str:

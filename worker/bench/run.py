@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -23,19 +24,21 @@ from typing import Final
 from rich.console import Console
 
 from worker.bench.arrivals import ALONE_GAP_S, arrivals
+from worker.bench.drains import Drains
+from worker.bench.engine_process import EngineProcess
 from worker.bench.figures import (
     BenchResult,
-    EndToEnd,
     EngineResult,
     Latency,
     Load,
     MachineInfo,
-    ModelInfo,
     percentile,
 )
+from worker.bench.load_test import LoadTest
 from worker.bench.machine import processor
+from worker.bench.pinning import running_on, shares
 from worker.bench.plot import draw, require_plotting
-from worker.bench.rig import LoadTest, Rig, as_toml
+from worker.bench.rig import Rig, as_toml
 from worker.bench.table import result_table
 from worker.bench.texts import read_texts, repeated
 from worker.clock import SystemClock
@@ -111,32 +114,47 @@ class _BenchRun:
         self._helpers = Helpers(self._folder, stack, interrupts, clock)
         self._config = self._folder / "settings.toml"
         self._config.write_text(as_toml(loaded, options), encoding="utf-8")
+        self._cores, self._shares = cores(), shares(args.client_cores)
+        # Also what starts later is not on the worker's cores: the embedded broker, the clients.
+        stack.enter_context(running_on(self._shares.clients if self._shares else None))
 
     def bench(self) -> BenchResult:
         texts, source = self._texts()
-        model, engine = self._engine(texts)
+        engine = self._engine(texts)
         self._say("connecting to the broker")
         rig = Rig(
-            self._loaded, self._config, self._folder, self._stack, self._interrupts, self._clock
+            self._loaded,
+            self._config,
+            self._folder,
+            self._stack,
+            self._interrupts,
+            self._clock,
+            shares=self._shares,
         )
-        end_to_end, resident = self._drains(rig, texts, engine)
+        drains = Drains(engine, rig, texts, self._say)
+        for number in range(self._size.rounds):
+            drains.turn(f"{number + 1} of {self._size.rounds}", self._records)
+        self._say("measuring the engine's single texts")
+        model, result = engine.result()
+        end_to_end = drains.end_to_end(self._args.client_cores)
         starts = [self._cold_start(rig) for _ in range(self._size.rounds - 1)]
         with rig.load_test() as test:
             starts.append(test.cold_start_s)
-            latency = self._latency(test, texts, engine, end_to_end.records_per_s)
+            latency = self._latency(test, texts, result, end_to_end.records_per_s)
         return BenchResult(
             version=version("streamlabel"),
             quick=self._args.quick,
             delivery=self._loaded.settings.delivery,
             commit_interval_s=self._loaded.settings.commit_every,
             texts_from=source,
-            machine=_machine(rig.broker),
+            machine=_machine(rig.broker, self._cores),
             model=model,
-            engine=engine,
+            engine=result,
             end_to_end=end_to_end,
             latency=latency,
             cold_start_s=statistics.median(starts),
-            resident_bytes=resident,
+            resident_bytes=drains.resident_bytes,
+            date=datetime.fromtimestamp(self._clock.wall_ms() / 1000, UTC).date().isoformat(),
         )
 
     def _texts(self) -> tuple[list[str], str]:
@@ -150,40 +168,24 @@ class _BenchRun:
             self._say(f"can't get the tweets ({error}); using the posts of the package")
             return [post.text for post in fallback_posts()], "fallback posts"
 
-    def _engine(self, texts: Sequence[str]) -> tuple[ModelInfo, EngineResult]:
-        number, rounds = self._size.texts, self._size.rounds
+    def _engine(self, texts: Sequence[str]) -> EngineProcess:
+        size, number = self._size, self._size.texts
         self._say(
-            f"measuring the engine and pipeline(): {number} texts, {counted(rounds, 'round')}"
+            f"loading the model; {counted(size.rounds, 'round')} of {number} texts each for the "
+            "engine and pipeline()"
         )
         file = self._folder / "texts.json"
-        file.write_text(json.dumps(repeated(list(texts), number)), encoding="utf-8")
-        command = ["-P", "-m", "worker.bench.engine", "--config", str(self._config)]
-        command += ["--texts", str(file), "--rounds", str(rounds)]
-        _, lines = self._helpers.output_of(
-            "measuring the engine", command + ([] if self._args.quick else ["--sweep"])
-        )
-        document = json.loads(lines[-1])
-        model = ModelInfo.model_validate(document["model"])
-        return model, EngineResult.model_validate(document["engine"])
+        file.write_text(json.dumps(texts), encoding="utf-8")
+        arguments = ["--config", str(self._config), "--texts", str(file)]
+        arguments += ["--number", str(number), "--alone", str(size.alone)]
+        arguments += [] if self._args.quick else ["--sweep"]
+        cores = self._shares.model if self._shares else None
+        return EngineProcess(arguments, self._folder, cores, self._stack, self._interrupts)
 
-    def _drains(
-        self, rig: Rig, texts: Sequence[str], engine: EngineResult
-    ) -> tuple[EndToEnd, int | None]:
-        wanted = engine.configured.texts_per_s * self._size.seconds
-        records = int(min(max(wanted, 8 * engine.configured.window), _MAX_RECORDS))
-        rates: list[float] = []
-        resident: int | None = None
-        for number in range(self._size.rounds):
-            self._say(f"draining {records} records, {number + 1} of {self._size.rounds}")
-            with rig.load_test(repeated(list(texts), records)) as test:
-                rates.append(test.drained_at(records))
-                resident = test.resident_bytes()
-        median = statistics.median(rates)
-        to_engine = median / engine.configured.texts_per_s
-        drained = EndToEnd(
-            records=records, rates=tuple(rates), records_per_s=median, to_engine=to_engine
-        )
-        return drained, resident
+    def _records(self, texts_per_s: float) -> int:
+        """Return the records of a drain that takes as long as it should at this speed."""
+        window = min(self._loaded.settings.batch.max_records, self._size.texts)
+        return int(min(max(texts_per_s * self._size.seconds, 8 * window), _MAX_RECORDS))
 
     def _cold_start(self, rig: Rig) -> float:
         self._say("measuring a worker's cold start")
@@ -207,7 +209,7 @@ class _BenchRun:
         self._say(f"measuring a single text on an idle worker, {self._size.alone} times")
         latencies = []
         # The same texts as those of the bare forward passes.
-        same = repeated(list(texts), self._size.texts)[: self._size.alone]
+        same = repeated(texts, self._size.alone)
         for text in [*same[:1] * _WARM_UP, *same]:
             self._interrupts.sleep(ALONE_GAP_S)
             latencies += test.latencies([text], [0.0])
@@ -217,16 +219,16 @@ class _BenchRun:
         seconds = self._size.seconds
         self._say(f"sending at {share:.0%} load, {rate:.1f} texts/s for {seconds:g} s")
         dues = list(arrivals(rate, seconds))
-        latencies = test.latencies(repeated(list(texts), len(dues)), dues)
+        latencies = test.latencies(repeated(texts, len(dues)), dues)
         p50, p99, p999 = (percentile(latencies, part) for part in (0.5, 0.99, 0.999))
         return Load(share=share, rate=rate, records=len(latencies), p50=p50, p99=p99, p999=p999)
 
 
-def _machine(broker: str) -> MachineInfo:
+def _machine(broker: str, usable: int) -> MachineInfo:
     cpu, features = processor()
     return MachineInfo(
         cpu=cpu,
-        cores=cores(),
+        cores=usable,
         features=features,
         python=python_version(),
         torch=version("torch"),

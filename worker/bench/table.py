@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from worker.bench.figures import BenchResult, EnginePoint, Load, Roofline
+from worker.bench.figures import BenchResult, DtypeResult, EnginePoint, Load, Roofline
 from worker.core.counted import counted
 from worker.core.visible import visible
 
@@ -38,8 +38,16 @@ def caption(bench: BenchResult) -> str:
         f"{visible(model.name)}, {model.engine} engine, {model.dtype} on {model.device}, "
         f"{counted(model.threads, 'thread')}; texts: {bench.texts_from}, "
         f"{model.tokens_per_text:.1f} tokens on average; {bench.delivery.replace('_', ' ')}; "
-        f"{machine.broker}" + ("; quick run: one round, few texts" if bench.quick else "")
+        f"{_broker(bench)}" + ("; quick run: one round, few texts" if bench.quick else "")
     )
+
+
+def _broker(bench: BenchResult) -> str:
+    """Name the broker, and say whether it and the clients take cores from the worker."""
+    number, broker = bench.end_to_end.client_cores, bench.machine.broker
+    if number:
+        return f"{broker}; broker and clients on {counted(number, 'core')} of their own"
+    return f"{broker}; broker and clients share the worker's cores"
 
 
 def _engine(bench: BenchResult) -> Iterator[Row]:
@@ -53,6 +61,8 @@ def _engine(bench: BenchResult) -> Iterator[Row]:
         "in arrival order",
     )
     yield "engine / pipeline()", f"{engine.to_pipeline:.2f}", "same texts, in turns"
+    for other in engine.dtypes:
+        yield from _other_dtype(other, engine.configured)
     yield "tokeniser alone", _rate(engine.tokenise_texts_per_s), "runs in parallel to the model"
     if roof := engine.roofline:
         yield (
@@ -63,12 +73,36 @@ def _engine(bench: BenchResult) -> Iterator[Row]:
     else:
         yield "engine / matrix products", "-", f"torch has no products in {bench.model.dtype}"
 
+    if made := engine.primitives:
+        yield (
+            "oneDNN primitives made",
+            f"{made.later:.0f} in 1,000 texts",
+            f"after {engine.rounds * engine.texts} texts; {made.first:.0f} in 1,000 at first",
+        )
+
+
+def _other_dtype(other: DtypeResult, configured: EnginePoint) -> Iterator[Row]:
+    name = f"  in {other.dtype}"
+    if other.point:
+        ratio = other.point.texts_per_s / configured.texts_per_s
+        cpu = _cpu(other.point.cpu_us_per_text)
+        yield name, _rate(other.point.texts_per_s), f"{ratio:.2f} x the settings'; {cpu} a text"
+    else:
+        yield name, "-", visible(other.refused or "")
+
 
 def _worker(bench: BenchResult) -> Iterator[Row]:
     drained = bench.end_to_end
     spread = f"{drained.records} records; {min(drained.rates):.1f} to {max(drained.rates):.1f}"
     yield "end to end, one worker", f"{drained.records_per_s:.1f} records/s", spread
-    yield "end to end / engine", f"{drained.to_engine:.2f}", ""
+    yield "end to end / engine", f"{drained.to_engine:.2f}", "measured in turns"
+    if cpu := drained.cpu:
+        yield "CPU time of the worker", f"{_cpu(cpu.worker)} a record", ""
+        if cpu.worker_to_engine:
+            ratio = f"{cpu.worker_to_engine:.2f}"
+            yield "  / CPU time of the engine", ratio, "a record : a text, measured in turns"
+        yield "CPU time of the broker", f"{_cpu(cpu.broker)} a record", ""
+        yield "CPU time of the reader", f"{_cpu(cpu.clients)} a record", ""
     yield "cold start to ready", f"{bench.cold_start_s:.1f} s", "model cached"
     if bench.resident_bytes:
         yield "memory of the worker", f"{bench.resident_bytes / 2**20:.0f} MiB", "resident"
@@ -81,10 +115,11 @@ def _latency(bench: BenchResult) -> Iterator[Row]:
             f"p50 {_ms(load.p50)}",
             f"p99 {_ms(load.p99)}, p99.9 {_ms(load.p999)}; {_arrivals(load)}",
         )
-    window = bench.engine.configured.window_s * 1000
-    yield "one full window", _ms(window), f"{bench.engine.configured.window} texts, engine alone"
+    point, dtype = bench.engine.configured, bench.model.dtype
+    remark = f"{point.window} texts (batch.max_records), engine alone in {dtype}"
+    yield "one full window", _ms(point.window_s * 1000), remark
     if bench.latency.p99_to_window is not None:
-        yield "p99 at 50% load / one full window", f"{bench.latency.p99_to_window:.2f}", ""
+        yield "p99 at 50% load / one full window", f"{bench.latency.p99_to_window:.2f}", dtype
     forward_ms = bench.engine.one_text_s * 1000
     yield "one text, idle worker", _ms(bench.latency.alone_ms), f"forward pass: {_ms(forward_ms)}"
     yield "  without the forward pass", _ms(bench.latency.alone_overhead_ms), ""
@@ -92,6 +127,8 @@ def _latency(bench: BenchResult) -> Iterator[Row]:
 
 def _point(name: str, point: EnginePoint) -> Row:
     remark = f"{point.tokens_per_s:.0f} tokens/s; {point.forward_tokens} tokens a pass"
+    if point.cpu_us_per_text:
+        remark = f"{_cpu(point.cpu_us_per_text)} of CPU a text, {remark}"
     return name, _rate(point.texts_per_s), f"{remark}, {point.window} texts a window"
 
 
@@ -107,6 +144,10 @@ def _speeds(roof: Roofline) -> str:
 
 def _rate(rate: float) -> str:
     return f"{rate:.1f} texts/s"
+
+
+def _cpu(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} us"
 
 
 def _ms(value: float | None) -> str:

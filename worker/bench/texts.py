@@ -1,12 +1,14 @@
-"""The texts of a bench, from a file or repeated from a sample.
+"""The texts of a bench, from a file or selected from a sample.
 
-Owns: reading and repeating them.
+Owns: reading, selecting and repeating them.
 Thread: main.
 Must not import: kafka, torch.
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from worker.errors import SettingsError
@@ -26,8 +28,27 @@ def read_texts(path: Path) -> list[str]:
     return texts
 
 
-def repeated(texts: list[str], number: int) -> list[str]:
+def repeated(texts: Sequence[str], number: int) -> list[str]:
     """Return `number` texts: an even selection of a longer list, or a shorter one repeated."""
     if len(texts) >= number:
         return [texts[index * len(texts) // number] for index in range(number)]
     return [texts[index % len(texts)] for index in range(number)]
+
+
+def drawn(texts: Sequence[str], number: int, turn: int) -> list[str]:
+    """Return `number` texts for one turn, in an order of its own.
+
+    A stream never repeats itself, so each turn draws other texts until all have been drawn. The
+    lengths of each turn are distributed as those of all texts: a turn is an even selection from the
+    texts sorted by length.
+    """
+    by_length = sorted(texts, key=len)
+    stride = max(1, len(texts) // number)
+    chosen = repeated(by_length[turn % stride :: stride], number)
+    random.Random(turn).shuffle(chosen)
+    return chosen
+
+
+def reordered(texts: Sequence[str], order: int) -> list[str]:
+    """Return the texts in another order; the same number gives the same order."""
+    return random.Random(order).sample(texts, len(texts))

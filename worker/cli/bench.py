@@ -1,9 +1,11 @@
 """Measure your model and your texts on this machine: the engine alone, and through a broker.
 
-Compares the engine with transformers' own pipeline() and with bare matrix products, drains a
-backlog, then sends texts at 10, 50 and 90 % of the measured throughput. Starts a small embedded
-broker, or uses the one at --bootstrap-servers, where it creates topics and deletes them at the end.
-Keep the machine otherwise idle. `streamlabel plan` turns the figures into settings.
+Compares the engine with transformers' own pipeline(), with bare matrix products and with other
+number types, drains backlogs, then sends texts at 10, 50 and 90 % of the measured throughput.
+Counts the CPU time of worker, broker and clients. Starts a small embedded broker, or uses the one
+at --bootstrap-servers, where it creates topics and deletes them at the end. Keep the machine
+otherwise idle. Each run measures one model; `streamlabel plan` turns the figures into settings, and
+compares those of several runs.
 """
 
 from __future__ import annotations
@@ -35,6 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         metavar="S",
         help="seconds for each drain and for each load [default: 20; 5 with --quick]",
+    )
+    parser.add_argument(
+        "--client-cores",
+        type=int,
+        choices=range(65),
+        default=0,
+        metavar="N",
+        help="cores of their own for broker, sender and reader; 0 lets them share the worker's "
+        "[default: 0]",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument(

@@ -3,6 +3,12 @@
     streamlabel bench --json bench.json
     streamlabel plan --rate 500 --latency-goal 500 --from bench.json
 
+With the figures of several benches, of other models, number types or machines, print one line for
+each instead: their labels may differ, so the choice is yours.
+
+    streamlabel bench --model-dtype int8 --json int8.json
+    streamlabel plan --rate 500 --latency-goal 500 --from bench.json int8.json
+
 Exits 1 if the goal can't be met, 2 if the figures are missing.
 """
 
@@ -14,11 +20,12 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from worker.settings import Loaded
 
 if TYPE_CHECKING:
+    from worker.bench.compare import Compared
     from worker.bench.plan import Advice
 
 OPTIONS: tuple[str, ...] = ()
@@ -40,24 +47,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="figures",
         type=Path,
-        default=Path("bench.json"),
+        nargs="+",
+        default=[Path("bench.json")],
         metavar="FILE",
-        help="figures that `streamlabel bench --json FILE` wrote [default: bench.json]",
+        help="figures that `streamlabel bench --json FILE` wrote; several are compared "
+        "[default: bench.json]",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the commands' signature
-    """Print the plan; return 0."""
+    """Print the plan or the comparison; return 0, or 1 if no figures meet the goal."""
+    if len(args.figures) > 1:
+        return _compare(args)
     from worker.bench.figures import read
     from worker.bench.plan import plan
 
-    figures = read(args.figures)
+    figures = read(args.figures[0])
     made = plan(figures, args.rate, args.latency_goal)
     if args.json:
         print(json.dumps(dataclasses.asdict(made)))
         return 0
-    print(f"# for {args.rate:g} texts/s at a p99 of {args.latency_goal:g} ms, end to end")
+    print(f"# {_goal(args)}")
     if figures.quick:
         print("# the figures are from `bench --quick`: rough")
     print("\n# streamlabel.toml")
@@ -66,6 +77,39 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the 
     for advice in made.deployment:
         print(f"{advice.name}: {advice.value}\n    {advice.why}")
     return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from worker.bench.compare import compared, comparison_table
+
+    results = compared(args.figures, args.rate, args.latency_goal)
+    if args.json:
+        print(json.dumps([_as_json(one) for one in results]))
+    else:
+        print(f"{_goal(args)}:\n")
+        Console(highlight=False).print(comparison_table(results, args.rate))
+        for one in results:
+            if one.refused:
+                print(f"\n{one.file}: {one.refused}")
+        print("\nFor the settings of one, repeat the command with its figures alone.")
+    return int(not any(one.plan for one in results))
+
+
+def _as_json(one: Compared) -> dict[str, Any]:
+    return {
+        "figures": str(one.file),
+        "model": one.bench.model.name,
+        "dtype": one.bench.model.dtype,
+        "machine": one.machine,
+        "plan": dataclasses.asdict(one.plan) if one.plan else None,
+        "refused": one.refused,
+    }
+
+
+def _goal(args: argparse.Namespace) -> str:
+    return f"for {args.rate:g} texts/s at a p99 of {args.latency_goal:g} ms, end to end"
 
 
 def _toml(settings: tuple[Advice, ...]) -> Iterator[str]:

@@ -62,6 +62,11 @@ class DemoWorkers:
         """Base URL of each worker's metrics, health and live page."""
         return [f"http://127.0.0.1:{worker.port}" for worker in self._workers]
 
+    @property
+    def pids(self) -> list[int]:
+        """Id of each worker's process."""
+        return [worker.process.pid for worker in self._workers]
+
     def start(self, number: int) -> None:
         """Start `number` workers; they load their models concurrently."""
         for index in range(number):

@@ -3,7 +3,9 @@
 As the documentation recommends: `pipeline()` does the batching
 (https://huggingface.co/docs/transformers, "Pipelines", "Batch inference"; the page advises against
 batches on a CPU, so both are measured), and offsets are committed after the results
-(https://kafka-python.readthedocs.io, `KafkaConsumer`).
+(https://kafka-python.readthedocs.io, `KafkaConsumer`). `--pad-to 256` pads every text to one
+length, as examples of inference servers do, whose models have an input of fixed size
+(https://github.com/triton-inference-server, "HuggingFace Transformers").
 """
 
 import argparse
@@ -16,7 +18,12 @@ parser = argparse.ArgumentParser()
 for name in ("bootstrap-servers", "input", "output", "group", "model"):
     parser.add_argument(f"--{name}", required=True)
 parser.add_argument("--batch", type=int, default=1)
+parser.add_argument("--pad-to", type=int, help="tokens of every text [as many as it has]")
 args = parser.parse_args()
+
+shape = {"truncation": True}
+if args.pad_to:
+    shape |= {"padding": "max_length", "max_length": args.pad_to}
 
 classify = pipeline(
     "text-classification", model=args.model, device="cpu", batch_size=args.batch, top_k=None
@@ -36,7 +43,7 @@ while True:
         texts = [json.loads(record.value)["text"] for record in records]
         sent = [
             producer.send(args.output, key=record.key, value=json.dumps(labels).encode())
-            for record, labels in zip(records, classify(texts, truncation=True), strict=True)
+            for record, labels in zip(records, classify(texts, **shape), strict=True)
         ]
         producer.flush()
         for future in sent:
