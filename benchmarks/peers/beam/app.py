@@ -1,8 +1,9 @@
 """Apache Beam's RunInference with transformers' `pipeline()`, on a bounded source.
 
-As the documentation recommends: `HuggingFacePipelineModelHandler` with a maximum batch size, whose
-batches grow and shrink with their measured time (https://beam.apache.org/documentation/ml,
-"RunInference", "Hugging Face pipelines"). Beam's own Kafka source is a Java program that a Python
+As the documentation recommends: a `ModelHandler` with a maximum batch size, up to which Beam fits
+its batches to their measured time (https://beam.apache.org/documentation/ml, "RunInference",
+"Use custom models"). Beam's ready-made handler for `pipeline()` does the same, and needs
+TensorFlow to be imported. Beam's own Kafka source is a Java program that a Python
 pipeline starts as an expansion service. This one reads the backlog that is in the topic with
 kafka-python instead, hands it over as a file, and publishes from a DoFn. So its figure has neither
 the cost of a streaming read nor that of Beam's checkpoints. Offsets are committed at the end.
@@ -11,15 +12,20 @@ the cost of a streaming read nor that of Beam's checkpoints. Offsets are committ
 import argparse
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
-from apache_beam.ml.inference.huggingface_inference import HuggingFacePipelineModelHandler
+from apache_beam.ml.inference.base import (
+    KeyedModelHandler,
+    ModelHandler,
+    PredictionResult,
+    RunInference,
+)
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from transformers import Pipeline, pipeline
 
 BATCH = 32
 
@@ -35,6 +41,29 @@ def backlog(consumer: KafkaConsumer, file: Path) -> None:
                 for record in records:
                     text = json.loads(record.value)["text"]
                     lines.write(json.dumps([record.key.decode(), text]) + "\n")
+
+
+class Classifier(ModelHandler[str, PredictionResult, Pipeline]):
+    """Labels batches of texts with `pipeline()`."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(max_batch_size=BATCH)
+        self._model = model
+
+    def load_model(self) -> Pipeline:
+        return pipeline(
+            "text-classification", model=self._model, device="cpu", batch_size=BATCH, top_k=None
+        )
+
+    def run_inference(
+        self,
+        batch: Sequence[str],
+        model: Pipeline,
+        inference_args: dict[str, Any] | None = None,
+    ) -> Iterable[PredictionResult]:
+        del inference_args
+        results = model(list(batch), truncation=True)
+        return [PredictionResult(*pair) for pair in zip(batch, results, strict=True)]
 
 
 class Publish(beam.DoFn):
@@ -74,22 +103,15 @@ def main() -> None:
     )
     partitions = consumer.partitions_for_topic(args.input)
     consumer.assign([TopicPartition(args.input, number) for number in partitions])
-    handler = HuggingFacePipelineModelHandler(
-        "text-classification",
-        args.model,
-        device="CPU",
-        load_pipeline_args={"batch_size": BATCH, "top_k": None},
-        max_batch_size=BATCH,
-    )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "backlog")
         backlog(consumer, file)
-        with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        with beam.Pipeline(runner=FnApiRunner()) as graph:
             _ = (
-                pipeline
+                graph
                 | beam.io.ReadFromText(str(file))
                 | beam.Map(lambda line: tuple(json.loads(line)))
-                | RunInference(KeyedModelHandler(handler), inference_args={"truncation": True})
+                | RunInference(KeyedModelHandler(Classifier(args.model)))
                 | beam.ParDo(Publish(args.bootstrap_servers, args.output))
             )
     consumer.commit()
