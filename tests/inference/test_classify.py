@@ -254,14 +254,14 @@ class TestOneBadText:
     def test_a_text_on_which_the_model_fails(
         self, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = TransformersClassifier.predict
+        real = TransformersClassifier.begin
 
-        def predict(self: Any, model_input: Any) -> Any:
+        def begin(self: Any, model_input: Any) -> Any:
             if any(len(ids) == 5 for ids in model_input.ids):
                 raise ValueError("All examples must have one end\nand more")
             return real(self, model_input)
 
-        monkeypatch.setattr(TransformersClassifier, "predict", predict)
+        monkeypatch.setattr(TransformersClassifier, "begin", begin)
         assert main(["classify", "--json", "--model", model, "one", "one two three", "two"]) == 1
         answers = documents(capsys.readouterr().out)
         assert ["error" in answer for answer in answers] == [False, True, False]

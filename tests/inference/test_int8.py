@@ -202,7 +202,7 @@ class TestModel:
             _, classifier = loaded(checkpoint("bert"))
         (line,) = [line for line in lines if line["event"] == "int8 agrees with float32"]
         (name,) = line["left"]
-        assert name.endswith("output.dense")
+        assert name.endswith("contract")
         assert "1 of" in classifier.card.dtype
 
     def test_a_model_that_errs_everywhere_falls_back(
@@ -226,6 +226,6 @@ class TestModel:
         chosen: bool,
     ) -> None:
         times = iter(seconds)
-        monkeypatch.setattr("worker.inference.engine.seconds_of", lambda *_: next(times))
+        monkeypatch.setattr("worker.inference.int8_choice.seconds_of", lambda *_: next(times))
         _, classifier = loaded(checkpoint("distilbert"), dtype="auto-int8")
         assert classifier.card.dtype.startswith("int8") is chosen

@@ -21,7 +21,7 @@ def resident():
     return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0])
 
 generator, words = random.Random(0), "rain on a wonderful train ".split()
-tokeniser, classifier = load(ModelSettings(name=sys.argv[1], threads=1), forward_tokens=4096)
+tokeniser, classifier = load(ModelSettings(name=sys.argv[1], threads=1, engine="packed"), forward_tokens=4096)
 
 def label(passes):
     for _ in range(passes):

@@ -63,7 +63,9 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
     _check(args)
     settings = loaded.settings
-    logs.configure(settings.log.level, settings.log.format)
+    # A command that prints answers logs only what concerns them, unless it is told otherwise.
+    chosen = "level" in settings.log.model_fields_set
+    logs.configure(settings.log.level if chosen else "warning", settings.log.format)
     batches = _batches(args)
     tokeniser, classifier = load(settings.model, settings.batch.forward_tokens)
     label = _labelling(tokeniser, classifier)

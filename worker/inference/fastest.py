@@ -21,7 +21,7 @@ _TIME_LIMIT = 2.0
 # A machine that is busy for a moment slows one pass down, and rarely all of them.
 _ROUNDS = 5
 # Throughput decides unless it differs by less than this factor; then the time of one text does.
-_SAME = 1.1
+_SAME = 1.05
 
 log = get_logger(__name__)
 
