@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import structlog
 
 from tests.support import skips
 from tests.support.apache import ApacheKafka
@@ -165,6 +166,17 @@ def make_topics(admin: KafkaAdminClient) -> Iterator[MakeTopics]:
 def topics(make_topics: MakeTopics, request: pytest.FixtureRequest) -> Topics:
     """Topics of three partitions; `parametrize("topics", [1], indirect=True)` changes that."""
     return make_topics(partitions=getattr(request, "param", 3))
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Restore the logging that a command sets up for its process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

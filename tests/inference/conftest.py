@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
 import pytest
-import structlog
 
 from tests.support.models import Architecture, make_checkpoint
 
@@ -39,14 +37,3 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Architectu
         return folder if folder.is_dir() else make_checkpoint(folder, architecture=architecture)
 
     return made
-
-
-@pytest.fixture
-def own_logging() -> Iterator[None]:
-    """Restore the logging that a command sets up for its process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()

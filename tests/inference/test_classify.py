@@ -22,7 +22,7 @@ from worker.inference.classifier import TransformersClassifier
 
 ROOT = Path(__file__).parent.parent.parent
 
-pytestmark = pytest.mark.usefixtures("offline", "own_logging")
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 @pytest.fixture

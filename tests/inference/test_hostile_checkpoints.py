@@ -21,7 +21,7 @@ from worker.inference import names, skeleton
 from worker.inference.loading import load
 from worker.settings import ModelSettings
 
-pytestmark = pytest.mark.usefixtures("offline", "own_logging")
+pytestmark = pytest.mark.usefixtures("offline")
 
 STEERS = "\x1b\x07\x9b\u202e"
 

@@ -24,7 +24,7 @@ from worker.inference.self_check import TEXTS
 from worker.inference.tokeniser import TransformersTokeniser, special_tokens
 from worker.settings import ModelSettings
 
-pytestmark = pytest.mark.usefixtures("offline", "own_logging")
+pytestmark = pytest.mark.usefixtures("offline")
 
 _BERT = {
     "hidden_size": 16,
