@@ -12,7 +12,8 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from tests.support.models import Architecture, make_checkpoint
-from worker.inference.linears import PrepackedLinear, prepack
+from worker.clock import SystemClock
+from worker.inference.linears import PrepackedLinear, gains, prepack
 
 pytestmark = [
     pytest.mark.usefixtures("offline"),
@@ -53,6 +54,32 @@ def test_a_model_gives_the_same_results(
     assert not any(isinstance(module, nn.Linear) for module in model.modules())
     torch.testing.assert_close(logits(model), before, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(logits(model.to("cpu").float()), before, atol=1e-4, rtol=1e-4)
+
+
+class Ticks(SystemClock):
+    """Time that passes only between two readings: `plain` seconds at first, then `prepacked`."""
+
+    def __init__(self, plain: float, prepacked: float) -> None:
+        self._durations = iter([plain] * 3 + [prepacked] * 3)
+        self._now, self._running = 0.0, False
+
+    def monotonic(self) -> float:
+        if self._running:
+            self._now += next(self._durations)
+        self._running = not self._running
+        return self._now
+
+
+@pytest.mark.parametrize(("plain", "prepacked", "worth"), [(2.4, 1.0, True), (1.1, 1.0, False)])
+def test_float32_is_prepacked_where_that_is_faster(
+    plain: float, prepacked: float, worth: bool
+) -> None:
+    """MKL is slow on AMD, and as fast as oneDNN on Intel."""
+    assert gains(nn.Sequential(nn.Linear(48, 20)), Ticks(plain, prepacked)) is worth
+
+
+def test_a_model_without_linear_layers_gains_nothing() -> None:
+    assert not gains(nn.Sequential(nn.Identity()), SystemClock())
 
 
 @pytest.mark.parametrize(("activation", "fused"), [("gelu", 1), ("gelu_new", 0), ("relu", 0)])

@@ -24,7 +24,7 @@ from worker.errors import ModelUnavailable, SettingsError
 from worker.inference.classifier import Forward
 from worker.inference.extra_inputs import ExtraInput
 from worker.inference.fastest import faster
-from worker.inference.linears import prepack
+from worker.inference.linears import gains, prepack
 from worker.inference.openvino_model import CannotConvert
 from worker.inference.openvino_pass import Converter
 from worker.inference.packing import CannotPack, PackedForward, layout
@@ -38,12 +38,10 @@ from worker.inference.self_check import (
     reference_of,
     subset_of,
 )
+from worker.inference.shapes import limit
 from worker.logs import get_logger
 
 Engine = Literal["auto", "packed", "padded", "openvino"]
-
-# Number types whose plain linear layer first copies its bias; float32's does not.
-_PREPACKED = (torch.bfloat16,)
 
 log = get_logger(__name__)
 
@@ -65,6 +63,7 @@ class Candidate:
         activation: turns its outputs into probabilities, for the check.
         converter: makes the pass by OpenVINO; None if it does not apply.
         divided: returns a pass that runs its parts side by side, if that applies.
+        prepacks: let linear layers have weights in oneDNN's layout.
     """
 
     load: Callable[[torch.dtype], nn.Module]
@@ -76,6 +75,7 @@ class Candidate:
     activation: Activation
     converter: Converter | None
     divided: Callable[[Forward], Forward]
+    prepacks: bool = True
 
     def packed(self, model: nn.Module) -> PackedForward:
         """Return the pass that joins all texts in one row. Raises CannotPack."""
@@ -171,8 +171,11 @@ def choose(
     if dtype is not torch.float32:
         del model  # the memory may not hold two models at once
         model = candidate.load(dtype)
+    prepacked = candidate.prepacks and _prepacks(model, dtype, clock)
+    if prepacked:
+        limit(model)
     fast = build(model)
-    if dtype in _PREPACKED and next(model.parameters()).device.type == "cpu":
+    if prepacked:
         prepack(model)
     if _is_accurate(fast, reference, TOLERANCE[dtype], insist=insist):
         return _faster(candidate.divided(fast), other, reference, clock)
@@ -180,6 +183,12 @@ def choose(
     model = candidate.load(fallback)
     usual = _fastest_padded(candidate, model, clock) if pack else build(model)
     return _faster(candidate.divided(usual), other, reference, clock)
+
+
+def _prepacks(model: nn.Module, dtype: torch.dtype, clock: Clock) -> bool:
+    if dtype is torch.bfloat16:  # its plain layers always copy the bias
+        return next(model.parameters()).device.type == "cpu"
+    return gains(model, clock)
 
 
 def _by_openvino(candidate: Candidate, model: nn.Module, reference: Reference) -> Forward | None:

@@ -87,7 +87,7 @@ def _quantised(
 
     forward = choose(
         # Undivided, because the pass states its number type only after the judgement.
-        replace(candidate, load=load, converter=None, divided=lambda forward: forward),
+        replace(candidate, load=load, converter=None, divided=lambda f: f, prepacks=False),
         pack=pack,
         insist=insist,
         dtype=torch.float32,
