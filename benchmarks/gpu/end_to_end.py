@@ -17,6 +17,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from worker.settings import KafkaSettings
 
 PARTITIONS: Final = 24
 _SETTLE_S: Final = 4.0  # from the first results until queues and GPU are full
+_READY_TIMEOUT_S: Final = 90.0
 _FIRST_RESULT_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.1
 _STOP_S: Final = 5.0
@@ -64,7 +66,7 @@ def _step(
         workers = DemoWorkers(_command(sizes, kafka, name, topics, model), logs, interrupts, clock)
         stack.callback(workers.end)
         workers.start(number)
-        workers.wait_until_ready()
+        workers.wait_until_ready(partial(_give_up, workers))
         stack.enter_context(_feeders(sizes, kafka, topics[0], logs))
         _await_first(workers, interrupts)
         interrupts.sleep(_SETTLE_S)
@@ -114,6 +116,12 @@ def _feeders(sizes: Sizes, kafka: KafkaSettings, topic: str, logs: Path) -> Iter
             output = stack.enter_context((logs / f"feeder-{number}.log").open("wb"))
             stack.callback(stop, spawn(command, output), _STOP_S)
         yield
+
+
+def _give_up(workers: DemoWorkers, waited: float) -> None:
+    """Fail early, because a GPU is lent by the minute, and say what the workers were doing."""
+    if waited > _READY_TIMEOUT_S:
+        raise Fatal(f"not all workers are ready after {waited:.0f} s; {workers.logs()}")
 
 
 def _await_first(workers: DemoWorkers, interrupts: Interrupts) -> None:

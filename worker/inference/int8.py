@@ -179,7 +179,7 @@ class Int8Layer(nn.Module):
 
     @property
     def calibrated(self) -> bool:
-        """Whether a pass has run this layer."""
+        """True once a pass has run this layer."""
         return len(self._ranges[0].least) > 0
 
     def quantise(self) -> None:

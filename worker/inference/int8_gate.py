@@ -123,7 +123,7 @@ class Verdict:
 
     @property
     def passes(self) -> bool:
-        """Whether the differences are within the bounds; False for NaN."""
+        """True if the differences are within the bounds; False for NaN."""
         return self.agreement >= AGREEMENT and self.mean <= MEAN
 
     @property

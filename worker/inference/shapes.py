@@ -43,5 +43,5 @@ def cost_memory(model: nn.Module) -> bool:
 
 
 def limit(model: nn.Module) -> None:
-    """State that each new size will cost memory, whatever the type of the model's parameters."""
+    """Note that each new size of a pass will cost memory, for any type of parameters."""
     setattr(model, _LIMITED, True)

@@ -31,7 +31,7 @@ _FEWEST = 256
 
 
 class QueryKeyValue(NamedTuple):
-    """What attention computes with, each [tokens, heads, size]."""
+    """Query, key and value of a row of texts, each [tokens, heads, size]."""
 
     query: Tensor
     key: Tensor

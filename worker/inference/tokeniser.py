@@ -166,7 +166,7 @@ def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
 
 
 def _plain_backend(tokenizer: Any) -> Any:
-    """Return the Rust object, ready for plain texts; None if the tokenizer does more in Python.
+    """Return the Rust object, ready for plain texts; None if the class overrides the call to it.
 
     transformers also asks it for the place of each token in the text, which takes as long again.
     """

@@ -114,7 +114,7 @@ class ForwardPasses:
             yield from zip(begun.positions, self._finish(begun, step), strict=True)
 
     def _begin(self, model_input: ModelInput) -> _Begun:
-        """Begin a pass. What it raises is raised again when the pass is finished."""
+        """Begin a pass. `_finish` raises the errors."""
         self._metrics.batch_tokens.observe(model_input.tokens)
         self._metrics.padding.observe(1 - model_input.tokens / self._budget.cost(model_input))
         try:
