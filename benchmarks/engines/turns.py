@@ -20,7 +20,7 @@ from worker.errors import Fatal, SettingsError
 
 ALL: Final = "all"
 # Texts for the calibration of int8; they are not measured.
-CALIBRATION: Final = 200
+CALIBRATION: Final = 400
 _LONE_TEXTS: Final = 10
 _GAP_S: Final = 0.05  # before a lone text
 _LOAD_S: Final = 600.0  # the first load converts and quantises
