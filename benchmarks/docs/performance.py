@@ -187,7 +187,7 @@ def _remarks(known: Sequence[Machine]) -> Iterator[str]:
     if benches:
         yield (
             "The goals were set for two cores with AMX. Without AMX or AVX512-BF16, engine and "
-            "`pipeline()` use the same arithmetic. A window is `batch.max_records` texts. `-` means "
+            "`pipeline()` use the same number type. A window is `batch.max_records` texts. `-` means "
             "that a figure was not measured on that machine."
         )
 

@@ -10,7 +10,6 @@ Thread: main.
 from __future__ import annotations
 
 import contextlib
-import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Any, Final
 
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.gpu.vocabulary import checkpoint
+from worker.bench.usage import process_seconds
 from worker.clock import SystemClock
 from worker.demo.broker import EmbeddedBroker
 from worker.demo.workers import DemoWorkers, run_command
@@ -37,7 +37,6 @@ _READY_TIMEOUT_S: Final = 90.0
 _FIRST_RESULT_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.1
 _STOP_S: Final = 5.0
-_TICK: Final = os.sysconf("SC_CLK_TCK")
 _BROKER: Final = "noida-db"
 
 clock = SystemClock()
@@ -161,8 +160,6 @@ def _broker_cpu_s() -> float:
     """Return the CPU seconds of the embedded broker, the only one on this machine."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            stat = (process / "stat").read_text()
-            if f"({_BROKER})" in stat:
-                user, system = stat.rsplit(")", 1)[1].split()[11:13]
-                return (int(user) + int(system)) / _TICK
+            if (process / "comm").read_text().strip() == _BROKER:
+                return process_seconds(int(process.name)) or 0.0
     return 0.0

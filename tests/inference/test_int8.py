@@ -78,6 +78,12 @@ class TestCalibrationTexts:
         with pytest.raises(SettingsError, match=r"calibration_texts needs model\.dtype = 'int8'"):
             load_settings(chosen, None, environ={})
 
+    @pytest.mark.parametrize("dtype", ["int8", "auto-int8"])
+    def test_int8_does_not_run_in_openvino(self, dtype: str) -> None:
+        chosen = {"model.engine": "openvino", "model.dtype": dtype}
+        with pytest.raises(SettingsError, match=rf"model\.dtype = '{dtype}' computes in torch"):
+            load_settings(chosen, None, environ={})
+
     def test_the_built_in_ones_differ_and_are_many(self) -> None:
         texts = built_in_texts()
         assert len(set(texts)) == len(texts) >= FEWEST

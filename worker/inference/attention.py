@@ -37,7 +37,7 @@ class Segments:
         starts: index of each text's first token, int64 [texts].
         ends: 0, then the index after each text's last token, int32 [texts + 1].
         groups: (start, texts, length) of each run of texts of equal length.
-        tiles: runs of texts for the kernels of a GPU.
+        tiles: runs of texts for the kernels of a GPU; empty on a CPU.
         longest: tokens of the longest text.
         tokens: of all texts.
     """
@@ -59,7 +59,7 @@ class Segments:
             starts=to_device(torch.tensor(ends[:-1]), device),
             ends=to_device(torch.tensor(ends, dtype=torch.int32), device),
             groups=tuple(_groups(lengths)),
-            tiles=short_attention.runs(lengths),
+            tiles=short_attention.runs(lengths) if torch.device(device).type == "cuda" else (),
             longest=max(lengths),
             tokens=ends[-1],
         )

@@ -30,7 +30,7 @@ from worker.errors import ModelUnavailable, RecordRejected, SettingsError, Strea
 from worker.inference.activation import choose_activation
 from worker.inference.attention_mode import turning_point
 from worker.inference.checkpoint import Checkpoint, resolve
-from worker.inference.classifier import TransformersClassifier
+from worker.inference.classifier import Forward, TransformersClassifier
 from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.extra_inputs import extra_inputs_of
 from worker.inference.int8_choice import Int8, choose_int8
@@ -105,33 +105,15 @@ def _load(
             converter=converter(settings, checkpoint, dtype, device),
             divided=partial(side_by_side, wanted=settings.lanes),
         )
-        pack = can_pack(settings.engine, class_for(config).__name__, config)
-        insist = settings.engine == "packed"
-        fallback = dtype if settings.dtype in ("float32", "bfloat16") else torch.float32
-        choose_plainly = partial(
-            choose, candidate, pack=pack, insist=insist, dtype=dtype, fallback=fallback, clock=clock
-        )
+        int8 = None
         if tries_int8(settings.dtype, device):
             longest = _longest(config, tokenizer, bare or torch.nn.Module())
-            rows = rows_to_judge_by(settings.calibration_texts, tokenizer, longest)
-            int8 = Int8(_known(rows, ids_below), dtype, settings.dtype == "auto-int8")
-            forward = choose_int8(
-                candidate, int8, choose_plainly, pack=pack, insist=insist, clock=clock
-            )
-        else:
-            forward = choose_plainly()
+            judging = rows_to_judge_by(settings.calibration_texts, tokenizer, longest)
+            int8 = Int8(_known(judging, ids_below), dtype, settings.dtype == "auto-int8")
+        pack = can_pack(settings.engine, class_for(config).__name__, config)
+        forward = _choose(candidate, settings, dtype, int8, pack=pack, clock=clock)
     warn_of_unused(unused, checkpoint.name)
-    max_tokens = (
-        _max_tokens(settings.max_tokens, forward.longest)
-        or forward_tokens
-        or DEFAULT_FORWARD_TOKENS
-    )
-    if forward_tokens and max_tokens > forward_tokens:
-        raise SettingsError(
-            f"batch.forward_tokens ({forward_tokens}) is less than the {max_tokens} tokens that "
-            "the model takes: the longest text would not fit a forward pass; raise it, or set "
-            "model.max_tokens"
-        )
+    max_tokens = _tokens_of_a_text(settings.max_tokens, forward.longest, forward_tokens)
     card = ModelCard(
         name=checkpoint.name,
         revision=checkpoint.revision,
@@ -155,6 +137,26 @@ def _load(
         if forward_tokens or isinstance(forward, Lanes | OpenVinoForward)
         else _tuning(tokeniser, card, clock),
     )
+
+
+def _choose(
+    candidate: Candidate,
+    settings: ModelSettings,
+    dtype: torch.dtype,
+    int8: Int8 | None,
+    *,
+    pack: bool,
+    clock: Clock,
+) -> Forward:
+    """Return the forward pass that the settings select; `int8` is None if it is not tried."""
+    insist = settings.engine == "packed"
+    fallback = dtype if settings.dtype in ("float32", "bfloat16") else torch.float32
+    plainly = partial(
+        choose, candidate, pack=pack, insist=insist, dtype=dtype, fallback=fallback, clock=clock
+    )
+    if int8 is None:
+        return plainly()
+    return choose_int8(candidate, int8, plainly, pack=pack, insist=insist, clock=clock)
 
 
 def _tuning(
@@ -254,6 +256,22 @@ def _longest(config: Any, tokenizer: Any, model: torch.nn.Module) -> int | None:
     sane = int(stated) if 0 < stated < _NO_LIMIT else None
     limits = [limit for limit in (sane, longest_input(model, positions)) if limit]
     return min(limits, default=None)
+
+
+def _tokens_of_a_text(wanted: int | None, longest: int | None, forward_tokens: int | None) -> int:
+    """Return the most tokens of a text: as set, or as the model or a forward pass takes.
+
+    Raises:
+        SettingsError: such a text would not fit a forward pass.
+    """
+    max_tokens = _max_tokens(wanted, longest) or forward_tokens or DEFAULT_FORWARD_TOKENS
+    if forward_tokens and max_tokens > forward_tokens:
+        raise SettingsError(
+            f"batch.forward_tokens ({forward_tokens}) is less than the {max_tokens} tokens that "
+            "the model takes: the longest text would not fit a forward pass; raise it, or set "
+            "model.max_tokens"
+        )
+    return max_tokens
 
 
 def _max_tokens(wanted: int | None, longest: int | None) -> int | None:

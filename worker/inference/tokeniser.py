@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import TokenizersBackend
+from transformers import PreTrainedTokenizerFast
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.records import ModelInput
@@ -30,6 +30,8 @@ _CHARACTERS_A_TOKEN = 8
 # never empties.
 _LETTERS, _WORDS = 500, 50_000
 _LONG_WORD = re.compile(rf"(\S{{{_LETTERS}}})\S+")
+# Methods of transformers' tokenizers between a call and the Rust object.
+_CALLS = ("__call__", "_encode_plus", "_batch_encode_plus")
 # Tokens of the vocabulary to try, to find one that a text produces.
 _PROBES = 200
 # Tokens at the end of a text's head that may differ in the whole text.
@@ -166,11 +168,15 @@ def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
 
 
 def _plain_backend(tokenizer: Any) -> Any:
-    """Return the Rust object, ready for plain texts; None if the class overrides the call to it.
+    """Return the Rust object, ready for plain texts; None if the class changes the call to it.
 
     transformers also asks it for the place of each token in the text, which takes as long again.
     """
-    if getattr(type(tokenizer), "_encode_plus", None) is not TokenizersBackend._encode_plus:  # noqa: SLF001
+    kind = type(tokenizer)
+    if not issubclass(kind, PreTrainedTokenizerFast) or any(
+        getattr(kind, name, None) is not getattr(PreTrainedTokenizerFast, name, None)
+        for name in _CALLS
+    ):
         return None
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()  # a tokenizer file may set both

@@ -81,6 +81,11 @@ def _model(m: ModelSettings) -> Iterator[str]:
             f"model.calibration_texts needs model.dtype = 'int8' or 'auto-int8', and it is "
             f"{m.dtype!r}"
         )
+    if m.engine == "openvino" and m.dtype in ("int8", "auto-int8"):
+        yield (
+            f"model.dtype = {m.dtype!r} computes in torch, but model.engine = 'openvino': use "
+            "model.engine = 'auto', or another model.dtype"
+        )
 
 
 def _times(s: Settings) -> Iterator[str]:
