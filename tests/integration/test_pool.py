@@ -30,6 +30,7 @@ OPTIONS = (
 AT_LENGTH = (
     *("--batch-max-records", "4000", "--batch-max-tokens", "1000000"),
     *("--max-inflight-records", "8000"),
+    *("--batch-max-seconds", "60"),
 )
 
 
