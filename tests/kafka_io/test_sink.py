@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from schemas import DeadLetterReason
 from tests.support.clocks import HandClock
 from tests.support.doubles import Group, Producer, offsets, outcome
 from worker.core.records import Completion, RecordRef
@@ -309,6 +312,36 @@ def test_close_ends_every_producer(harness: SinkHarness) -> None:
     successor = harness.until_replaced((0,))
     harness.sink.close(5)
     assert (harness.made[0].ends[0], successor.ends) == ("close within 5 s", ["abandon"])
+
+
+def test_close_sends_the_dead_letters_that_wait_for_a_result(
+    harness: SinkHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them, the offsets of a batch whose results are published could not be committed."""
+    letter = replace(outcome(1), topic="dead", reason=DeadLetterReason.MODEL_FAILED)
+    harness.sink.publish([outcome(0), letter, outcome(2)])
+    (producer,) = harness.made
+    assert producer.offsets == [0]
+
+    def pass_time(seconds: float) -> None:
+        harness.clock.now += seconds
+        producer.acknowledge()
+
+    monkeypatch.setattr(harness.clock, "sleep", pass_time)
+    harness.sink.close(5)
+    assert producer.offsets == [0, 1, 2]
+    assert harness.sink._queue.waiting == deque()
+
+
+def test_close_gives_up_what_still_waits_in_time(harness: SinkHarness) -> None:
+    letter = replace(outcome(1), topic="dead", reason=DeadLetterReason.MODEL_FAILED)
+    harness.sink.publish([outcome(0), letter])
+    began = harness.clock.now
+    harness.sink.close(5)
+    (producer,) = harness.made
+    assert producer.offsets == [0]
+    assert harness.clock.now - began < 5
+    assert producer.ends == ["close within 0.1 s"]
 
 
 def fail(*_: object) -> None:

@@ -24,6 +24,10 @@ from worker.logs import get_logger
 
 log = get_logger(__name__)
 
+_PAUSE = 0.02  # seconds between two tries to send what waits for an acknowledgement
+# Seconds that a producer has to close in any case. A caller that gives no more than these may not
+# have waited for the publish thread.
+_LEAST_CLOSE = 0.1
 _CATCH_UP_TIME = 7.0  # seconds; more than the client's longest wait before it reconnects
 
 
@@ -176,7 +180,14 @@ class KafkaSink:
         """Do nothing: the client sends at once."""
 
     def close(self, timeout: float) -> None:
-        """Wait for acknowledgements up to `timeout` seconds, then drop the rest."""
+        """Send what waits, await acknowledgements up to `timeout` seconds, then drop the rest.
+
+        A dead letter may wait for the acknowledgement of a result that follows it in its partition.
+        Without the dead letter that result can't be committed, and would be published again.
+        """
+        deadline = self._clock.monotonic() + timeout
+        self._send_rest(deadline - _LEAST_CLOSE)
+        timeout = max(_LEAST_CLOSE, deadline - self._clock.monotonic())
         self._closed = True
         # The publish thread may be replacing one with the other.
         successor, publisher = self._successor, self._publisher
@@ -185,6 +196,15 @@ class KafkaSink:
                 successor.abandon()
         finally:
             publisher.close(timeout)
+
+    def _send_rest(self, deadline: float) -> None:
+        while self._queue.waiting and self._clock.monotonic() < deadline:
+            try:
+                self.advance()
+            except StreamlabelError as error:
+                log.warning("outcomes not published while stopping", reason=str(error))
+                return
+            self._clock.sleep(_PAUSE)
 
     # -- a record that is refused ---------------------------------------------------------------
 
