@@ -32,14 +32,17 @@ AT_LENGTH = (
     *("--max-inflight-records", "8000"),
     *("--batch-max-seconds", "60"),
 )
+_SLOW_LAYERS = 60  # a drain outlasts the second in which signals count as one
 
 
 @pytest.fixture
 def pool(
     broker: Broker, topics: Topics, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[WorkerProcess]:
-    """`parametrize("pool", [flags], indirect=True)` adds flags to its own."""
-    model, more = make_checkpoint(tmp_path / "model", max_tokens=64), getattr(request, "param", ())
+    """`parametrize("pool", [flags], indirect=True)` adds flags to its own, and a slow model."""
+    more = getattr(request, "param", ())
+    slow = {"n_layers": _SLOW_LAYERS} if more else {}
+    model = make_checkpoint(tmp_path / "model", max_tokens=64, **slow)
     started = WorkerProcess(broker, topics, model, tmp_path / "log", *OPTIONS, *more)
     try:
         wait_until(lambda: "2 of 2 ready" in started.get("/readyz")[1], 180, "both are ready")
