@@ -6,6 +6,7 @@ The packages, lowest first; a package imports only those above its own line::
     settings, errors, logs, clock, metrics, signals, packages, processes, timeline    ground floor
     core       pure decisions: no threads, no I/O, no clock
     kafka_io   everything of Kafka; the only package that imports kafka
+    registry   formats whose schemas a registry has; the only package that imports fastavro
     inference  texts to probabilities: tokenizer, engines, loading; bundled/ is a model
     http       metrics, health and the live page; web/ has the page's own files
     runtime    the record path: service, pipeline, stages, commits, rebalance

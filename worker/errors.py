@@ -11,10 +11,12 @@
     │   ├── Fenced                   another worker has this worker's identity
     │   ├── InputDamaged             a batch can't be read; earlier records are labelled first
     │   ├── StreamUnreadable         too many records are unreadable for one reason
+    │   ├── SchemaRefused            the registry refuses a schema, or the worker's sign-in
     │   ├── PublishRefused           the broker refuses a record permanently
     │   ├── CircuitOpen              the model or the output topic fails on too many records
     │   └── StageCrashed             a thread died; its cause is chained
     ├── BrokerAway               RETRY: repeat the work, with backoff
+    ├── RegistryAway             RETRY: the schema registry does not answer
     ├── OutOfMemory              SPLIT: halve the pass, and keep later passes smaller
     └── RecordRejected           DEAD_LETTER: one record, with reason and message
 
@@ -65,6 +67,10 @@ class StreamUnreadable(Fatal):
     """Most records can't be read for one reason; the message names it and the setting to check."""
 
 
+class SchemaRefused(Fatal):
+    """The schema registry refuses a schema or the worker's sign-in; the message has its words."""
+
+
 class PublishRefused(Fatal):
     """The broker refuses a record, and would refuse it again."""
 
@@ -79,6 +85,10 @@ class StageCrashed(Fatal):
 
 class BrokerAway(StreamlabelError):
     """The broker can't be reached, or asks for a retry."""
+
+
+class RegistryAway(StreamlabelError):
+    """The schema registry can't be reached, or can't answer now."""
 
 
 class OutOfMemory(StreamlabelError):

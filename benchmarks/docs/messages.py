@@ -19,6 +19,13 @@ _REASONS = {
     "larger than `max_inflight_bytes`.",
     DeadLetterReason.SCHEMA_FRAMED: "A serializer of a schema registry wrote the value. The message "
     "names the schema's id.",
+    DeadLetterReason.NOT_FRAMED: "The value does not have the frame of a schema registry's "
+    "serializer, which `input.format` requires.",
+    DeadLetterReason.UNKNOWN_SCHEMA: "The registry has no schema of the record's id, or the frame is "
+    "of another kind of registry.",
+    DeadLetterReason.UNUSABLE_SCHEMA: "The record's schema can't be used; the message says why.",
+    DeadLetterReason.SCHEMA_MISMATCH: "The value does not match its schema, or the schema has "
+    "another type than `input.format`.",
     DeadLetterReason.NOT_UTF8: "The value is not UTF-8.",
     DeadLetterReason.NOT_JSON: "The value is not JSON.",
     DeadLetterReason.NOT_AN_OBJECT: "The value is JSON, but not an object.",

@@ -14,7 +14,8 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from schemas import export
 from worker.core.coordinates import SOURCE_HEADER, format_source
-from worker.core.encoder import DEAD_LETTER_HEADER, ENRICHED_MEMBER
+from worker.core.encoder import DEAD_LETTER_HEADER
+from worker.core.formats.plain_json import ENRICHED_MEMBER
 from worker.settings import Settings
 
 SOURCE = {"topic": "texts.in", "partition": 3, "offset": 1042, "timestamp_ms": 1_700_000_000_000}

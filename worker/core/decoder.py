@@ -1,23 +1,22 @@
 """Decodes records: reads the text and the id out of a record's value.
 
-Decoding never raises: an unreadable record becomes an `InvalidRecord` with a reason. JSON is parsed
-strictly (RFC 8259: UTF-8, no NaN or Infinity); of duplicate keys the last one counts, as in Python
-and JavaScript.
+An unreadable record becomes an `InvalidRecord` with a reason. A record whose schema is not known
+yet raises `SchemaPending`, and is decoded again later.
 
-Owns: the reasons for which a record is unreadable.
+Owns: the reasons for which a record has no text.
 Thread: main; pure.
-Must not import: kafka_io.
+Must not import: kafka_io, registry.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from pydantic_core import from_json
-
 from schemas.dead_letter import DeadLetterReason
-from worker.core.framing import schema_in, schema_of
+from worker.core.formats.format import Format
+from worker.core.formats.plain_json import JsonFormat
+from worker.core.formats.plain_text import TextFormat
+from worker.core.formats.walk import kind, member
 from worker.core.records import InvalidRecord, RawRecord, WorkItem
 from worker.core.visible import blank
 from worker.errors import RecordRejected
@@ -25,21 +24,29 @@ from worker.settings import InputSettings
 
 
 class Decoder:
-    """Decodes records as set by `input.*`."""
+    """Decodes records as set by `input.*`.
 
-    def __init__(self, settings: InputSettings) -> None:
-        self._json = settings.format == "json"
+    Args:
+        settings: paths and bounds.
+        format_: parses the values. Default: the plain format of the settings.
+    """
+
+    def __init__(self, settings: InputSettings, format_: Format | None = None) -> None:
+        self._format = format_ or plain_format(settings)
         self._max_bytes = settings.max_bytes
         self._text_path = tuple(settings.text_path.split("."))
         self._id_path = tuple(settings.id_path.split("."))
 
     def decode(self, record: RawRecord) -> WorkItem | InvalidRecord:
-        """Return the record with its text, or the reason why it has none; never raises."""
+        """Return the record with its text, or the reason why it has none.
+
+        Raises:
+            SchemaPending: the record's schema is not known yet.
+        """
         try:
             return self._decode(record)
         except RecordRejected as error:
-            rejection = _framed_by_header(record, error)
-            return InvalidRecord(record, DeadLetterReason(rejection.reason), rejection.message)
+            return InvalidRecord(record, DeadLetterReason(error.reason), error.message)
 
     def _decode(self, record: RawRecord) -> WorkItem:
         if record.cut:
@@ -48,12 +55,11 @@ class Decoder:
                 f"the record has {record.cut.record_bytes} bytes, max_inflight_bytes is "
                 f"{record.cut.limit}: only its beginning was read",
             )
-        value = self._accepted(record.value)
-        if not self._json:
-            return WorkItem(record, _checked_text(_characters(value)))
-        payload = _object(value)
-        text = _checked_text(_member(payload, self._text_path))
-        return WorkItem(record, text, self._message_id(payload), payload)
+        payload, frame = self._format.parse(self._accepted(record.value), record.headers)
+        if not self._format.has_members:
+            return WorkItem(record, _checked_text(payload))
+        text = _checked_text(member(payload, self._text_path))
+        return WorkItem(record, text, self._message_id(payload), payload, frame)
 
     def _accepted(self, value: bytes | None) -> bytes:
         if value is None:
@@ -63,13 +69,11 @@ class Decoder:
                 DeadLetterReason.TOO_LARGE,
                 f"the value has {len(value)} bytes, input.max_bytes is {self._max_bytes}",
             )
-        if schema := schema_of(value):  # valid UTF-8 in some cases, but not a text
-            raise _framed(schema)
         return value
 
-    def _message_id(self, payload: dict[str, Any]) -> str | None:
+    def _message_id(self, payload: Any) -> str | None:
         try:
-            message_id = _member(payload, self._id_path)
+            message_id = member(payload, self._id_path)
         except RecordRejected:
             return None
         if isinstance(message_id, bool) or not isinstance(message_id, str | int):
@@ -77,100 +81,19 @@ class Decoder:
         return _well_formed(str(message_id))
 
 
-def _framed_by_header(record: RawRecord, rejection: RecordRejected) -> RecordRejected:
-    """Return the more exact reason for a value that is not JSON because a serializer wrote it."""
-    unreadable = rejection.reason in (DeadLetterReason.NOT_UTF8, DeadLetterReason.NOT_JSON)
-    schema = schema_in(record.headers) if unreadable else None
-    return _framed(schema) if schema else rejection
-
-
-def _framed(schema: str) -> RecordRejected:
-    return RecordRejected(
-        DeadLetterReason.SCHEMA_FRAMED,
-        f"framed by a schema registry's serializer, schema {schema}: streamlabel reads plain JSON "
-        'or text (input.format); change the producer (Connect: "value.converter" = JsonConverter, '
-        "schemas.enable = false), or convert the topic first",
-    )
-
-
-def _characters(value: bytes) -> str:
-    try:
-        # A byte order mark is legal in UTF-8 and not part of the text.
-        return value.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise RecordRejected(
-            DeadLetterReason.NOT_UTF8, f"not UTF-8: {error.reason} at byte {error.start}"
-        ) from None
-
-
-def _object(value: bytes) -> dict[str, Any]:
-    try:
-        payload = from_json(value, allow_inf_nan=False, cache_strings="keys")
-    except ValueError:
-        # Python's parser is slower. It also reads byte order marks, lone surrogates and deep
-        # nesting, and its errors name the place.
-        payload = _parsed(_characters(value))
-    if not isinstance(payload, dict):
-        raise RecordRejected(
-            DeadLetterReason.NOT_AN_OBJECT,
-            f"JSON, but {_kind(payload)} where an object was expected",
-        )
-    return payload
-
-
-def _parsed(decoded: str) -> Any:
-    if not decoded.strip():
-        raise RecordRejected(DeadLetterReason.EMPTY_TEXT, "the value is empty or blank")
-    try:
-        return _JSON.decode(decoded)
-    except RecursionError:
-        raise RecordRejected(DeadLetterReason.NOT_JSON, "JSON nested too deeply") from None
-    except json.JSONDecodeError as error:
-        # Without `str(error)`, which repeats the position; neither quotes the text.
-        detail = f"{error.msg} at character {error.pos}"
-        raise RecordRejected(DeadLetterReason.NOT_JSON, f"not JSON: {detail}") from None
-    except ValueError:
-        # Python does not convert integers of more than 4,300 digits.
-        raise RecordRejected(
-            DeadLetterReason.NOT_JSON, "not JSON: a number is out of range"
-        ) from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise RecordRejected(DeadLetterReason.NOT_JSON, f"not JSON: {name} is not a JSON number")
-
-
-# Built once: with this argument, `json.loads` would build a decoder for each record.
-_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _member(payload: dict[str, Any], path: tuple[str, ...]) -> Any:
-    """Walk into objects by key and into arrays by index."""
-    node: Any = payload
-    for depth, step in enumerate(path):
-        if isinstance(node, dict) and step in node:
-            node = node[step]
-        elif isinstance(node, list) and step.isascii() and step.isdigit() and int(step) < len(node):
-            node = node[int(step)]
-        else:
-            missing = ".".join(path[: depth + 1])
-            raise RecordRejected(DeadLetterReason.PATH_MISSING, f"no member at {missing!r}")
-    return node
+def plain_format(settings: InputSettings) -> Format:
+    """Return the format of values without a schema."""
+    return TextFormat() if settings.format == "text" else JsonFormat()
 
 
 def _checked_text(text: Any) -> str:
     if not isinstance(text, str):
         raise RecordRejected(
-            DeadLetterReason.NOT_A_STRING, f"the text is {_kind(text)}, not a string"
+            DeadLetterReason.NOT_A_STRING, f"the text is {kind(text)}, not a string"
         )
     if not text[:1].isalnum() and blank(text):  # most texts begin with a letter
         raise RecordRejected(DeadLetterReason.EMPTY_TEXT, "the text is empty or blank")
     return text
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
-    return names.get(type(value), "null" if value is None else "a number")
 
 
 def _well_formed(text: str) -> str:

@@ -11,19 +11,17 @@ Must not import: kafka_io.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import json
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic_core import to_json
-
 from schemas.classification import ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
 from worker.core.coordinates import SOURCE_HEADER, format_source
+from worker.core.formats.format import ResultFormat
+from worker.core.formats.plain_json import JsonResults
 from worker.core.records import (
     TRACE_HEADERS,
     Classified,
@@ -43,7 +41,6 @@ from worker.settings import OutputSettings
 
 DEAD_LETTER_HEADER = "streamlabel-dead-letter"
 _OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER})
-ENRICHED_MEMBER = "classification"
 _NAMESPACE = hashlib.sha1(uuid.NAMESPACE_URL.bytes, usedforsecurity=False)
 
 # Bytes on the wire, rounded up: of a record batch and a record's fields, and of each header's
@@ -65,6 +62,7 @@ class Encoder:
         version: of the worker, for dead letters.
         limits: limits of the output topic.
         dead_letter_limits: limits of the dead-letter topic.
+        results: serialises results. Default: as JSON.
     """
 
     def __init__(
@@ -75,8 +73,9 @@ class Encoder:
         version: str,
         limits: TopicLimits,
         dead_letter_limits: TopicLimits,
+        results: ResultFormat | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._results = settings, results or JsonResults()
         self._weights = model.weights_sha256
         self._model = ModelRef(
             name=model.name, revision=model.revision, weights_sha256=model.weights_sha256
@@ -134,14 +133,17 @@ class Encoder:
         timestamp_ms = self._timestamp(record, self._limits, now_ms)
         score = max(prediction.probabilities)
         label = self._labels[prediction.probabilities.index(score)]
-        document = to_json(self._classification(outcome, label, score, now_ms, now))
+        topic = self._settings.topic
+        document = self._classification(outcome, label, score, now_ms, now)
         if self._settings.mode == "enrich":
-            document = _enriched(outcome.item, document)
+            value = self._results.enriched(outcome.item, document, topic)
+        else:
+            value = self._results.classification(document, topic)
         return Encoded(
             ref=record.ref,
-            topic=self._settings.topic,
+            topic=topic,
             key=record.key,
-            value=document,
+            value=value,
             headers=_headers(record, _traced(record.headers, trace)),
             timestamp_ms=timestamp_ms,
             label=label,
@@ -244,24 +246,6 @@ def result_id(record: RawRecord, weights_sha256: str) -> str:
     d = digest.hexdigest()
     variant = "89ab"[int(d[16], 16) & 3]
     return f"{d[:8]}-{d[8:12]}-5{d[13:16]}-{variant}{d[17:20]}-{d[20:32]}"
-
-
-def _enriched(item: WorkItem, document: bytes) -> bytes:
-    """Return the input object with the result as a member.
-
-    The member is inserted before the last brace, so that the producer's numbers, duplicate keys and
-    member order stay as they are. Only an object that already has such a member is serialised
-    again, without it.
-    """
-    payload = item.payload or {}
-    body = (item.record.value or b"").strip()
-    if ENRICHED_MEMBER in payload:
-        kept = {name: value for name, value in payload.items() if name != ENRICHED_MEMBER}
-        # ValueError: a number that no float can hold. The member then occurs twice, and the last
-        # one counts.
-        with contextlib.suppress(ValueError):
-            body = json.dumps(kept, separators=(",", ":"), allow_nan=False).encode()
-    return body[:-1] + b',"' + ENRICHED_MEMBER.encode() + b'":' + document + b"}"
 
 
 def _headers(record: RawRecord, original: Headers) -> list[tuple[str, bytes | None]]:

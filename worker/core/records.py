@@ -12,7 +12,7 @@ Must not import: anything but schemas and errors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -87,14 +87,32 @@ class RawRecord:
         return size
 
 
+class Frame(NamedTuple):
+    """A schema registry's frame around a value.
+
+    Attributes:
+        body_at: index of the first byte behind the frame.
+        enriched: the frame of the same body with the result added; None if nothing is added.
+    """
+
+    body_at: int
+    enriched: bytes | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """A record with a readable text; `payload` is the parsed object, None for plain text."""
+    """A record with a readable text.
+
+    Attributes:
+        payload: the parsed object, None for plain text.
+        frame: of the value, if a schema registry's serializer wrote it.
+    """
 
     record: RawRecord
     text: str
     message_id: str | None = None
-    payload: dict[str, Any] | None = None
+    payload: Mapping[str, Any] | None = None
+    frame: Frame | None = None
 
 
 @dataclass(frozen=True, slots=True)

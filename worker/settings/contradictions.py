@@ -28,6 +28,10 @@ _INTERNAL_TOPICS: Final = (
     "__share_group_state",
     "__cluster_metadata",
 )
+_PLAIN_FORMATS: Final = ("json", "text")
+# A result is added to a record as it is: plain text has no object, and a Protobuf message would
+# need generated code in each reader.
+_ENRICHABLE: Final = {("json", "json"), ("avro", "avro"), ("json_schema", "json_schema")}
 _SMALLEST_CACHE: Final = 100_000  # bytes
 _SMALLEST_REFERENCE: Final = 100  # records
 
@@ -35,6 +39,7 @@ _SMALLEST_REFERENCE: Final = 100  # records
 def contradictions(s: Settings) -> Iterator[str]:
     """Yield one sentence for each value that conflicts with another, or can't be meant."""
     yield from _topics(s)
+    yield from _formats(s)
     yield from _sizes(s)
     yield from _model(s.model)
     yield from _times(s)
@@ -58,8 +63,20 @@ def _topics(s: Settings) -> Iterator[str]:
             yield f"{path} = {name!r} is not a valid topic name in Kafka"
         elif name in _INTERNAL_TOPICS:
             yield f"{path} = {name!r} is an internal topic of Kafka: choose another name"
+
+
+def _formats(s: Settings) -> Iterator[str]:
+    for path, value in (("input.format", s.input.format), ("output.format", s.output.format)):
+        if value not in _PLAIN_FORMATS and not s.registry.url:
+            yield f"{path} = {value!r} needs registry.url, the address of the schema registry"
     if s.output.mode == "enrich" and s.input.format == "text":
-        yield 'output.mode = "enrich" needs input.format = "json": plain text has no object to add to'
+        yield 'output.mode = "enrich" needs an object to add to: plain text has no object'
+    elif s.output.mode == "enrich" and (s.input.format, s.output.format) not in _ENRICHABLE:
+        pairs = ", ".join(f"{source} to {result}" for source, result in sorted(_ENRICHABLE))
+        yield (
+            f'output.mode = "enrich" can\'t add to input.format = {s.input.format!r} with '
+            f"output.format = {s.output.format!r}: it adds to {pairs}"
+        )
 
 
 def _sizes(s: Settings) -> Iterator[str]:

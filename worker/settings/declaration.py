@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from worker.settings.contradictions import contradictions
 from worker.settings.kafka import KafkaSettings
+from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     BatchSettings,
     CacheSettings,
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     input: InputSettings = InputSettings()
     output: OutputSettings = OutputSettings()
+    registry: RegistrySettings = RegistrySettings()
     model: ModelSettings = ModelSettings()
     batch: BatchSettings = BatchSettings()
     cache: CacheSettings = CacheSettings()

@@ -41,21 +41,23 @@ class InputSettings(Section):
     """The topic that is read, and how its records are decoded."""
 
     topic: str = Field("texts.in", pattern=_TOPIC, description="Topic to read texts from.")
-    format: Literal["json", "text"] = Field(
+    format: Literal["json", "text", "avro", "json_schema", "protobuf", "auto"] = Field(
         "json",
         description="Format of an input record. `json`: an object that contains the text. `text`: "
-        "the text alone, UTF-8.",
+        "the text alone, UTF-8. `avro`, `json_schema` and `protobuf` are framed by a serializer of "
+        "a schema registry and need `registry.url`. `auto` reads framed records by the type of "
+        "their schema, and the others as JSON.",
     )
     text_path: str = Field(
         "text",
         pattern=_PATH,
-        description="Path of the text in the JSON object: keys, dot-separated.",
+        description="Path of the text in the object: keys or field names, dot-separated.",
     )
     id_path: str = Field(
         "id",
         pattern=_PATH,
-        description="Path of the message id in the JSON object: keys, dot-separated. The id may be "
-        "absent.",
+        description="Path of the message id in the object: keys or field names, dot-separated. The "
+        "id may be absent.",
     )
     max_bytes: int = Field(
         1_000_000,
@@ -82,6 +84,12 @@ class OutputSettings(Section):
         "classification",
         description="Form of a result. `classification`: the result alone. `enrich`: the input "
         "object with the result added as `classification`.",
+    )
+    format: Literal["json", "avro", "json_schema", "protobuf"] = Field(
+        "json",
+        description="Format of a result. `avro`, `json_schema` and `protobuf` are framed as a "
+        "schema registry's serializers do, and need `registry.url`. A dead letter always has the "
+        "input record's value.",
     )
     dead_letter_topic: str = Field(
         "texts.dead", pattern=_TOPIC, description="Topic for records that could not be labelled."
