@@ -1,0 +1,97 @@
+"""Chooses the formats of a worker's topics.
+
+Owns: the choice. A format with a schema registry brings a thread and connections, which its owner
+    closes.
+Thread: the main thread, before the first poll.
+Must not import: kafka, inference, cli; `registry` only if an option needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from worker.clock import Clock
+from worker.core.decoder import plain_format
+from worker.core.formats.format import Format, ResultFormat
+from worker.core.formats.plain_json import JsonResults
+from worker.errors import SettingsError
+from worker.metrics import Metrics
+from worker.runtime.holds import Schemas
+from worker.settings import Settings
+
+
+class NoSchemas:
+    """The schemas of formats without any."""
+
+    def settled(self, schema: Hashable) -> bool:  # noqa: ARG002 - as every `Schemas`
+        """Return True: nothing waits."""
+        return True
+
+    def away(self) -> str | None:
+        """Return None: there is no registry."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFormats:
+    """The formats of one worker.
+
+    Attributes:
+        values: parses the input.
+        results: serialises results.
+        schemas: of the input's records.
+        resources: closed at the end of its `with` block, after the worker.
+    """
+
+    values: Format
+    results: ResultFormat
+    schemas: Schemas
+    resources: AbstractContextManager[object]
+
+
+def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFormats:
+    """Return the formats that the settings name; register the schemas of results.
+
+    Raises:
+        SettingsError: a format needs packages that are not installed.
+        RegistryAway: the schema registry does not answer; try again.
+        SchemaRefused: it refuses a schema of results, or the worker.
+    """
+    plain = plain_formats(settings)
+    if not settings.needs_registry:
+        return plain
+    require_packages(settings)
+    from worker.registry.assembly import RegistryParts  # noqa: PLC0415 - the extra may be missing
+
+    parts = RegistryParts.of(settings, metrics, clock)
+    return TopicFormats(
+        parts.values or plain.values,
+        parts.results or plain.results,
+        parts.schemas or plain.schemas,
+        parts,
+    )
+
+
+def plain_formats(settings: Settings) -> TopicFormats:
+    """Return formats without a registry."""
+    return TopicFormats(plain_format(settings.input), JsonResults(), NoSchemas(), nullcontext())
+
+
+def require_packages(settings: Settings) -> None:
+    """Check that the packages are installed which the formats need.
+
+    Raises:
+        SettingsError: they are not.
+    """
+    if not settings.needs_registry:
+        return
+    try:
+        import worker.registry.assembly  # noqa: F401, PLC0415 - the extra may be missing
+    except ImportError as error:
+        raise SettingsError(
+            f"input.format = {settings.input.format!r} with output.format = "
+            f"{settings.output.format!r} needs packages of the extra `registry` ({error}): "
+            "pip install 'streamlabel[registry]'"
+        ) from error
