@@ -19,7 +19,7 @@ from worker.core.formats.plain_json import JsonResults
 from worker.core.pace import Demand
 from worker.core.records import Completion, Encoded, Headers, MicroBatch, Partition, RawRecord
 from worker.core.state import State
-from worker.errors import RecordRejected, SchemaRefused, StreamUnreadable
+from worker.errors import RecordRejected, StageCrashed, StreamUnreadable
 from worker.metrics import Metrics
 from worker.runtime.assembly import build_in_flight, build_worker
 from worker.runtime.context import RecordPath, WorkerContext
@@ -54,9 +54,6 @@ class SchemaFormat:
         if self.fault:
             raise self.fault
         return schema in self.known
-
-    def away(self) -> str | None:
-        return self.reason
 
 
 class LogSource:
@@ -163,7 +160,9 @@ class Bench:
             work,
             RecordPath(self.source, self.pipeline, SilentSink()),  # type: ignore[arg-type]
             self.listener,
-            formats=TopicFormats(self.format, JsonResults(), self.format, nullcontext()),
+            formats=TopicFormats(
+                self.format, JsonResults(), lambda: self.format.reason, nullcontext()
+            ),
             other_members="unknown",
         )
         self.listener.on_assigned(self.source.epochs)
@@ -329,12 +328,12 @@ def test_an_unreadable_stream_stops_the_worker_although_a_partition_waits(bench:
         bench.step(2)
 
 
-def test_a_refused_schema_stops_the_worker_before_a_record_that_waits(bench: Bench) -> None:
+def test_a_crash_of_the_schemas_stops_the_worker_before_a_record_that_waits(bench: Bench) -> None:
     bench.format.known = {"1"}
     bench.source.logs[A] = [b"1 a", b"2 b"]
     bench.step(2)
-    bench.format.fault = SchemaRefused("incompatible")
-    with pytest.raises(SchemaRefused, match="incompatible"):
+    bench.format.fault = StageCrashed("odd")
+    with pytest.raises(StageCrashed, match="odd"):
         bench.step()
     assert bench.offsets.committable() == {}
 

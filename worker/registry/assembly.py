@@ -10,16 +10,15 @@ from __future__ import annotations
 from typing import Self
 
 from worker.clock import Clock
-from worker.core.formats.format import Format, ResultFormat
 from worker.metrics import Metrics
 from worker.registry.client import RegistryClient
-from worker.registry.compile import CompiledSchema, compile_schema
+from worker.registry.compile import compile_schema
 from worker.registry.enrich import Enrichment
 from worker.registry.formats import RegistryFormat
-from worker.registry.results import FORMATS, FramedResults
+from worker.registry.results import FORMATS
 from worker.registry.store import SchemaStore
 from worker.registry.subjects import OutputSchemas
-from worker.settings import Settings
+from worker.settings import PLAIN_FORMATS, Settings
 
 
 class RegistryParts:
@@ -32,20 +31,33 @@ class RegistryParts:
     Attributes:
         values: parses the input; None if its format is plain.
         results: serialises results; None if their format is plain.
-        store: the schemas of the input; None if its format is plain.
 
     Raises:
         SettingsError: a TLS file can't be used.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Clock) -> None:
-        self._client = RegistryClient(settings.registry, metrics, clock)
-        self._schemas = OutputSchemas(self._client, settings.registry)
-        self._topic = settings.topics.output
-        self._enriches = settings.output.mode == "enrich"
-        self.results = self._results(settings)
-        self.store = self._store(settings, metrics, clock)
-        self.values = RegistryFormat(settings.input.format, self.store) if self.store else None
+        registry, output = settings.registry, settings.output
+        self._client = RegistryClient(registry, metrics, clock)
+        frame = OutputSchemas(self._client, registry).frame
+        self._topic = output.topic
+        self.results = FORMATS[output.format](frame) if output.format in FORMATS else None
+        self._enriches = output.mode == "enrich"
+        self._store = self.values = None
+        if settings.input.format not in PLAIN_FORMATS:
+            self._store = SchemaStore(
+                self._client,
+                compile_schema,
+                size=registry.cache_schemas,
+                metrics=metrics,
+                clock=clock,
+                enrich=Enrichment(frame, output.topic) if self._enriches else None,
+            )
+            self.values = RegistryFormat(settings.input.format, self._store)
+
+    def away(self) -> str | None:
+        """Return why the registry does not answer while a record waits; None if it does."""
+        return self._store.away() if self._store else None
 
     def register(self) -> None:
         """Register the schema of results. Enriched schemas follow with their first records.
@@ -58,11 +70,15 @@ class RegistryParts:
             self.results.add(self._topic)
 
     def __enter__(self) -> Self:
-        if self.store is not None:
-            self.store.start()
+        if self._store is not None:
+            self._store.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.store is not None:
-            self.store.close()
+        self.close()
+
+    def close(self) -> None:
+        """End the thread and close the connections."""
+        if self._store is not None:
+            self._store.close()
         self._client.close()

@@ -139,7 +139,7 @@ def build_worker(
     control = _build_control(settings, context, work, path)
     listener.connect(control.rebalance)
     delays = InputDelays(settings.kafka.group_id, other_members, metrics, clock)
-    holds = Holds(path.source, work.offsets, formats.schemas)
+    holds = Holds(path.source, work.offsets, formats.values, formats.away)
     return Worker(
         context,
         work,

@@ -8,7 +8,7 @@ Must not import: kafka, inference, cli; `registry` only if an option needs it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -18,20 +18,7 @@ from worker.core.formats.format import Format, ResultFormat
 from worker.core.formats.plain_json import JsonResults
 from worker.errors import SettingsError
 from worker.metrics import Metrics
-from worker.runtime.holds import Schemas
 from worker.settings import Settings
-
-
-class NoSchemas:
-    """The schemas of formats without any."""
-
-    def settled(self, schema: Hashable) -> bool:  # noqa: ARG002 - as every `Schemas`
-        """Return True: nothing waits."""
-        return True
-
-    def away(self) -> str | None:
-        """Return None: there is no registry."""
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +28,13 @@ class TopicFormats:
     Attributes:
         values: parses the input.
         results: serialises results.
-        schemas: of the input's records.
-        resources: closed at the end of its `with` block, after the worker.
+        away: returns why the schema registry does not answer a request, None if it does.
+        resources: run and end with the worker, in a `with` block.
     """
 
     values: Format
     results: ResultFormat
-    schemas: Schemas
+    away: Callable[[], str | None]
     resources: AbstractContextManager[object]
 
 
@@ -65,18 +52,20 @@ def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFo
     require_packages(settings)
     from worker.registry.assembly import RegistryParts  # noqa: PLC0415 - the extra may be missing
 
-    parts = RegistryParts.of(settings, metrics, clock)
+    parts = RegistryParts(settings, metrics, clock)
+    try:
+        parts.register()
+    except BaseException:
+        parts.close()
+        raise
     return TopicFormats(
-        parts.values or plain.values,
-        parts.results or plain.results,
-        parts.schemas or plain.schemas,
-        parts,
+        parts.values or plain.values, parts.results or plain.results, parts.away, parts
     )
 
 
 def plain_formats(settings: Settings) -> TopicFormats:
     """Return formats without a registry."""
-    return TopicFormats(plain_format(settings.input), JsonResults(), NoSchemas(), nullcontext())
+    return TopicFormats(plain_format(settings.input), JsonResults(), lambda: None, nullcontext())
 
 
 def require_packages(settings: Settings) -> None:

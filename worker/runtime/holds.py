@@ -7,26 +7,13 @@ Must not import: kafka, inference, cli, registry.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
 
+from worker.core.formats.format import Format
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition, RecordRef
 from worker.kafka_io.source import RecordSource
-
-
-class Schemas(Protocol):
-    """The schemas of the input's records."""
-
-    def settled(self, schema: Hashable) -> bool:
-        """Return whether a record that raised `SchemaPending` can be decoded by now.
-
-        Raises:
-            SchemaRefused: the registry refuses a schema or the sign-in; the worker can't go on.
-        """
-
-    def away(self) -> str | None:
-        """Return why the registry does not answer, None if it does or nothing was asked."""
 
 
 class _Hold(NamedTuple):
@@ -46,11 +33,22 @@ class Holds:
     Args:
         source: stops fetching a partition, and continues.
         offsets: know which assignments are current; a hold ends with its partition's epoch.
-        schemas: tell what is settled.
+        format_: tells which schemas are settled.
+        away: returns why the schema registry does not answer a request, None if it does.
+
+    Attributes:
+        away: as given.
     """
 
-    def __init__(self, source: RecordSource, offsets: OffsetTracker, schemas: Schemas) -> None:
-        self._source, self._offsets, self._schemas = source, offsets, schemas
+    def __init__(
+        self,
+        source: RecordSource,
+        offsets: OffsetTracker,
+        format_: Format,
+        away: Callable[[], str | None],
+    ) -> None:
+        self._source, self._offsets, self._format = source, offsets, format_
+        self.away = away
         self._holds: dict[Partition, _Hold] = {}
 
     @property
@@ -61,7 +59,7 @@ class Holds:
     @property
     def waits(self) -> bool:
         """True if an answer of the registry is due any moment."""
-        return bool(self._holds) and self._schemas.away() is None
+        return bool(self._holds) and self.away() is None
 
     def hold(self, ref: RecordRef, schema: Hashable) -> None:
         """Let a partition wait for a schema, from this record on."""
@@ -69,16 +67,8 @@ class Holds:
         self._holds[Partition(ref.topic, ref.partition)] = _Hold(ref, schema)
 
     def release_settled(self) -> None:
-        """Continue with the partitions whose schemas are settled.
-
-        Raises:
-            SchemaRefused: the registry refuses a schema or the sign-in.
-        """
+        """Continue with the partitions whose schemas are settled."""
         for partition, hold in list(self._holds.items()):
-            if not self._offsets.tracks(hold.ref) or self._schemas.settled(hold.schema):
+            if not self._offsets.tracks(hold.ref) or self._format.settled(hold.schema):
                 del self._holds[partition]
                 self._source.release(partition)
-
-    def away(self) -> str | None:
-        """Return why the registry does not answer, None if it does or nothing was asked."""
-        return self._schemas.away()

@@ -71,7 +71,7 @@ class Intake:
 
         Raises:
             StreamUnreadable: too many of the last records are unreadable for one reason.
-            SchemaRefused: the schema registry refuses a schema or the sign-in.
+            StageCrashed: the thread that asks the schema registry has ended.
         """
         if records or not paused:
             self._readability.polled(len(records), self._clock.monotonic())
@@ -108,11 +108,7 @@ class Intake:
         self._batcher.add(entry, tokens, now, hold=hold)
 
     def release_settled(self) -> None:
-        """Continue with the partitions whose schemas have become known.
-
-        Raises:
-            SchemaRefused: the registry refuses a schema or the sign-in.
-        """
+        """Continue with the partitions whose schemas have become known."""
         self._holds.release_settled()
 
     def hand_over(self) -> None:
