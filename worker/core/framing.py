@@ -22,18 +22,13 @@ from typing import NamedTuple
 
 from worker.core.records import Headers
 
-<<<<<<< HEAD
 ID_HEADER = "__value_schema_id"
+# Confluent's, and the beginning of those of Apicurio's serializers: an id, a group, an encoding.
+_VALUE_HEADERS = (ID_HEADER, "apicurio.value.")
 _GUID_END = 1 + 16
 _ID_END = 1 + 4
 FIRST_BYTES = (b"\0", b"\3", b"\xc3", b"O")  # of framed values
 _CONVERT = "have the producer use Confluent's serializers, or convert the topic first"
-=======
-_ID_HEADER = "__value_schema_id"
-# Confluent's, and the beginning of those of Apicurio's serializers: an id, a group, an encoding.
-_VALUE_HEADERS = (_ID_HEADER, "apicurio.value.")
-_UUID_BYTES = 16
->>>>>>> w-write
 
 
 class SchemaFrame(NamedTuple):
@@ -93,23 +88,14 @@ def _foreign_headers(headers: Headers) -> str | None:
     return None
 
 
-<<<<<<< HEAD
 def _number(framed: bytes) -> int | None:
     """Return the id behind byte 0. Ids begin at 1 and are signed in Confluent's registry."""
     if framed[:1] != b"\0" or len(framed) < _ID_END:
         return None
     number = int.from_bytes(framed[1:_ID_END], "big", signed=True)
     return number if number > 0 else None
-=======
-def schema_in(headers: Headers) -> str | None:
-    """Return the id of the schema in a header; the value may still be JSON, so try that first."""
-    value = dict(headers).get(_ID_HEADER) or b""
-    if value[:1] == b"\1" and len(value) == 1 + _UUID_BYTES:
-        return str(uuid.UUID(bytes=value[1:]))
-    return None
 
 
 def describes_value(name: str) -> bool:
     """Return whether a header of this name tells the schema of the record's value."""
     return name.startswith(_VALUE_HEADERS)
->>>>>>> w-write
