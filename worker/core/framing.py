@@ -44,7 +44,7 @@ class SchemaFrame(NamedTuple):
 
 
 def schema_frame(value: bytes, headers: Headers) -> SchemaFrame | None:
-    """Return the frame of a value that a Confluent serializer wrote; None for other values."""
+    """Return the frame of a value that a Confluent serializer wrote, or None."""
     if headers and (header := dict(headers).get(ID_HEADER)):
         if header[0] == 1 and len(header) >= _GUID_END:
             guid = str(uuid.UUID(bytes=header[1:_GUID_END]))
@@ -56,7 +56,7 @@ def schema_frame(value: bytes, headers: Headers) -> SchemaFrame | None:
 
 
 def foreign_frame(value: bytes, headers: Headers = ()) -> str | None:
-    """Return the name of another wire format, and the remedy; None if it is not a known one."""
+    """Return the name of another known wire format and the remedy, or None."""
     if value[:2] in (b"\3\0", b"\3\5") and len(value) >= 2 + 16:
         guid = uuid.UUID(bytes=value[2 : 2 + 16])
         return f"framed by AWS Glue's serializer, schema {guid}: {_CONVERT}"
@@ -70,7 +70,7 @@ def foreign_frame(value: bytes, headers: Headers = ()) -> str | None:
         fingerprint = value[2:10][::-1].hex()
         return f"Avro's single-object encoding, schema fingerprint {fingerprint}: {_CONVERT}"
     if value[:4] == b"Obj\1":
-        return "an Avro file with many records: have the producer send each record by itself"
+        return "an Avro file with many records: the producer should send its records one by one"
     return _foreign_headers(headers)
 
 

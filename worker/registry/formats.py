@@ -28,13 +28,13 @@ _TYPES: Final[dict[str, SchemaType]] = {
 
 
 class Schemas(Protocol):
-    """The schemas by key, an id or a GUID; `SchemaStore`. Nothing of it waits."""
+    """The schemas by key, an id or a GUID; `SchemaStore` never waits for one."""
 
     def lookup(self, key: int | str) -> CompiledSchema:
         """Return a schema; raise SchemaPending, or RecordRejected if it can't be used."""
 
     def enriched_frame(self, key: int | str) -> bytes | None:
-        """Return the frame of a record with the result added; None if none is added."""
+        """Return the frame of a record with the result added, if results are added."""
 
     def settled(self, key: Any) -> bool:
         """Return whether `lookup` has an answer, after it raised SchemaPending."""
