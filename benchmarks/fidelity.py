@@ -36,6 +36,8 @@ WAYS = (
     ("padded", "float32"),
     ("padded", "bfloat16"),
     ("packed", "int8"),
+    ("openvino", "float32"),
+    ("openvino", "bfloat16"),
 )
 _MICRO_BATCH = 128  # batch.max_records
 _FORWARD_TOKENS = 1024  # tokens of a pass; the probabilities must not depend on it
