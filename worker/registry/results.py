@@ -18,12 +18,14 @@ from io import BytesIO
 from typing import Any, Final
 
 from fastavro import parse_schema, schemaless_writer
+from google.protobuf.message_factory import GetMessageClass
 from pydantic_core import to_json
 
+from schemas.classification import Classification
 from schemas.export import rendered
 from worker.core.formats.plain_json import enriched_object
 from worker.core.records import Frame, WorkItem
-from worker.registry.message_class import message_class
+from worker.registry.protobuf_files import file_descriptor
 from worker.registry.schema import RegisteredSchema
 from worker.registry.subjects import FrameOf
 
@@ -110,7 +112,7 @@ class ProtobufResults(FramedResults):
 
     def __init__(self, frame_of: FrameOf | None = None) -> None:
         super().__init__(frame_of)
-        self._message = message_class(PROTOBUF.text, "streamlabel.Classification")
+        self._message = result_message()
 
     def _encoded(self, document: Mapping[str, Any]) -> bytes:
         seconds, milliseconds = divmod((document["processed_at"] - _EPOCH) // _MILLISECOND, 1000)
@@ -131,6 +133,12 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _FIRST_MESSAGE: Final = b"\0"  # the message's indexes in its file; [0] is written so
 _FRAME_BYTES: Final = 5
+
+
+def result_message() -> Any:
+    """Return the class of the message that a Protobuf result is."""
+    messages = file_descriptor(PROTOBUF).message_types_by_name
+    return GetMessageClass(messages[Classification.__name__])
 
 
 def _no_frame(schema: RegisteredSchema, topic: str) -> bytes:  # noqa: ARG001

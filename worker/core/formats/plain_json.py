@@ -32,13 +32,13 @@ class JsonFormat:
 
     has_members = True
 
-    def parse(self, value: bytes, headers: Headers) -> Document:
+    def parse(self, value: bytes, headers: Headers, topic: str = "") -> Document:  # noqa: ARG002
         """Parse an object; raise RecordRejected for anything else."""
         refuse_framed(value)  # it is valid UTF-8 in some cases
         try:
             return Document(parse_object(value))
         except RecordRejected as error:
-            raise framed_by_header(headers, error) from None
+            raise framed_by_header(value, headers, error) from None
 
     def settled(self, schema: Hashable) -> bool:  # noqa: ARG002
         """Return True: there is no schema."""
