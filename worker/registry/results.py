@@ -14,10 +14,8 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from typing import Any, Final
 
-from fastavro import parse_schema, schemaless_writer
 from google.protobuf.message_factory import GetMessageClass
 from pydantic_core import to_json
 
@@ -25,6 +23,7 @@ from schemas.classification import Classification
 from schemas.export import rendered
 from worker.core.formats.plain_json import enriched_object
 from worker.core.records import Frame, WorkItem
+from worker.registry.avro_writer import compiled
 from worker.registry.protobuf_files import file_descriptor
 from worker.registry.schema import RegisteredSchema
 from worker.registry.subjects import FrameOf
@@ -80,12 +79,10 @@ class AvroResults(FramedResults):
     """Serialises results as Avro."""
 
     schema = AVRO
-    _parsed = parse_schema(json.loads(AVRO.text))
+    _write = staticmethod(compiled(json.loads(AVRO.text)))
 
     def _encoded(self, document: Mapping[str, Any]) -> bytes:
-        body = BytesIO()
-        schemaless_writer(body, self._parsed, document)
-        return body.getvalue()
+        return self._write(document)
 
     def _added(self, body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:  # noqa: ARG002
         # A record's encoding is that of its fields, in order, and the result is the last field
