@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from schemas.members import ModelMember, Model, description, is_model, members
+from schemas.members import Model, ModelMember, description, is_model, members
 
 NAMESPACE = "streamlabel"
 

@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Iterator
 from datetime import datetime
 
-from schemas.members import ModelMember, Model, description, is_model, members
+from schemas.members import Model, ModelMember, description, is_model, members
 
 PACKAGE = "streamlabel"
 
