@@ -27,6 +27,7 @@ ID_HEADER = "__value_schema_id"
 _VALUE_HEADERS = (ID_HEADER, "apicurio.value.")
 _GUID_END = 1 + 16
 _ID_END = 1 + 4
+_LAST_ID = 2**31 - 1
 FIRST_BYTES = (b"\0", b"\3", b"\xc3", b"O")  # of framed values
 _CONVERT = "have the producer use Confluent's serializers, or convert the topic first"
 
@@ -88,14 +89,14 @@ def _foreign_headers(headers: Headers) -> str | None:
     return None
 
 
+def _number(framed: bytes) -> int | None:
+    """Return the id behind byte 0: Confluent's registry counts from 1, in Java's `int`."""
+    if len(framed) < _ID_END or framed[0]:
+        return None
+    number = int.from_bytes(framed[1:_ID_END], "big")
+    return number if 0 < number <= _LAST_ID else None
+
+
 def describes_value(name: str) -> bool:
     """Return whether a header of this name tells the schema of the record's value."""
     return name.startswith(_VALUE_HEADERS)
-
-
-def _number(framed: bytes) -> int | None:
-    """Return the id behind byte 0. Ids begin at 1 and are signed in Confluent's registry."""
-    if framed[:1] != b"\0" or len(framed) < _ID_END:
-        return None
-    number = int.from_bytes(framed[1:_ID_END], "big", signed=True)
-    return number if number > 0 else None

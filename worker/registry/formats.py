@@ -60,17 +60,16 @@ class RegistryFormat:
         framed = schema_frame(value, headers)
         if framed is None:
             return self._unframed(value, headers)
-        schema = self._schemas.lookup(framed.schema)
+        key, body_at, prefix = framed
+        schema = self._schemas.lookup(key)
         if self._type not in (None, schema.type):
             raise RecordRejected(
                 DeadLetterReason.SCHEMA_MISMATCH,
-                f"schema {framed.schema} has the type {schema.type}, input.format is "
+                f"schema {key} has the type {schema.type}, input.format is "
                 f'"{self._format}": set it to "auto", or to the format of the topic',
             )
-        body = framed.prefix + value[framed.body_at :]
-        payload = schema.parse(body)
-        enriched = self._schemas.enriched_frame(framed.schema, topic)
-        frame = Frame(framed.body_at, enriched)
+        payload = schema.parse(prefix + value[body_at:])
+        frame = Frame(body_at, self._schemas.enriched_frame(key, topic))
         return Document(payload, frame, partial(schema.fields, payload))
 
     def settled(self, schema: Hashable) -> bool:
