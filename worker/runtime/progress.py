@@ -61,6 +61,7 @@ class Progress:
         self._main_thread: int | None = None
         self._last_round = self._since = now
         self._down_since: float | None = None
+        self._nothing_to_read: str | None = None
         self._outage_logged_at = -_LOG_INTERVAL
         self._lock = threading.Lock()  # of the stall that was logged last
         self._logged_stall = ""
@@ -99,6 +100,12 @@ class Progress:
             self._outage_logged_at = now
             log.warning("broker is unreachable, retrying", reason=reason)
 
+    def waits(self, reason: str | None) -> None:
+        """Note why there is nothing to read, or that there is; log a change."""
+        if reason != self._nothing_to_read:
+            self._nothing_to_read = reason
+            log.info(f"waiting: {reason}" if reason else "there is a topic to read")
+
     @property
     def away(self) -> bool:
         """True while no broker has been connected for longer than a reconnect takes."""
@@ -111,6 +118,8 @@ class Progress:
             return False, "the broker is unreachable"
         if self.state is State.RUNNING and not self.joined:
             return False, "joining the group"
+        if self._nothing_to_read:
+            return False, f"waiting: {self._nothing_to_read}"
         return self.state in _WORKING, self.state.name.lower()
 
     def live(self) -> tuple[bool, str]:
