@@ -284,7 +284,7 @@ class Metrics:
             self.micro_batches.labels(trigger)
         for source in ("batch", "cache"):
             self.cache_hits.labels(source)
-        for kind in ("assigned", "revoked", "lost"):
+        for kind in ("assigned", "revoked", "lost", "deleted"):
             self.rebalances.labels(kind)
         for reason in DeadLetterReason:
             self.dead_lettered.labels(reason.value)

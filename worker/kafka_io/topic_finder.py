@@ -59,8 +59,9 @@ class TopicFinder:
         self._topics = topics
         self._listener, self._positions = listener, positions
         self._prepare = prepare
-        self._ids: dict[str, Any] = {}  # of the topics subscribed to; None if the broker has no ids
-        self._gone: dict[str, Any] = {}  # the same of topics whose partitions are still assigned
+        # By name; an old broker has no ids, which is None.
+        self._ids: dict[str, Any] = {}
+        self._gone: dict[str, Any] = {}  # deleted, and their partitions are still assigned
         self._looked_at = -1.0
 
     @property

@@ -86,11 +86,16 @@ def suitability_warnings(settings: Settings, infos: Mapping[str, TopicInfo]) -> 
     def output(name: str, inputs: Iterable[str]) -> Output:
         return Output(name, infos[name], combined(infos[one] for one in inputs))
 
-    return topic_warnings(
+    warnings = topic_warnings(
         [output(*fed) for fed in topics.feeds],
         output(topics.dead_letters, topics.inputs),
         keeps_event_time=settings.output.timestamp == "event",
     )
+    if not topics.inputs:
+        warnings.append(
+            f"no topic matches input.topic_pattern = {topics.pattern!r} yet: a worker waits for one"
+        )
+    return warnings
 
 
 def result_size_warning(
@@ -98,7 +103,7 @@ def result_size_warning(
 ) -> str | None:
     """Return a warning if a result of the model may be larger than its topic accepts.
 
-    Of several topics, the one that accepts least is named.
+    With several topics of results, it names the one with the lowest limit.
 
     Raises:
         SettingsError: every result would be too large.
