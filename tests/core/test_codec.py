@@ -99,6 +99,14 @@ def test_a_value_framed_by_a_registrys_serializer_names_its_schema(
     assert f"schema {schema}:" in decoded.message
 
 
+def test_a_foreign_frame_in_a_header_is_named_only_if_the_value_is_not_json() -> None:
+    headers = (("content-type", b"avro/binary+ab12"),)
+    decoded = Decoder(InputSettings()).decode(raw(0, b"\x0apost!", headers=headers))
+    assert isinstance(decoded, InvalidRecord)
+    assert decoded.reason is R.SCHEMA_FRAMED
+    assert isinstance(Decoder(InputSettings()).decode(raw(0, headers=headers)), WorkItem)
+
+
 def test_a_framed_value_is_not_text_even_if_it_is_utf8() -> None:
     decoded = decode(AVRO, format="text")
     assert isinstance(decoded, InvalidRecord)
@@ -341,6 +349,15 @@ def test_null_and_empty_headers_differ() -> None:
 def test_headers_of_an_earlier_worker_are_replaced() -> None:
     came = ((SOURCE_HEADER, b"old/0/1"), (DEAD_LETTER_HEADER, b"{}"), ("x", b""))
     assert encode(classified(headers=came)).headers == [("x", b""), (SOURCE_HEADER, b"in/0/41")]
+
+
+def test_headers_of_the_values_schema_stay_on_dead_letters_alone() -> None:
+    """A result is no value of that schema; the key's header stays true, as the key is copied."""
+    key = ("__key_schema_id", b"\x01" + GLUE_ID.bytes)
+    came = (key, *BY_HEADER, ("apicurio.value.globalId", bytes(8)), ("x", b""))
+    assert encode(classified(headers=came)).headers[:-1] == [key, ("x", b"")]
+    letter = encode(DeadLettered(raw(headers=came), R.MODEL_FAILED, "ValueError"))
+    assert tuple(letter.headers[: len(came)]) == came
 
 
 def test_a_trace_replaces_the_records_in_results_but_not_in_dead_letters() -> None:

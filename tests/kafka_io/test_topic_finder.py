@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from tests.support.clocks import HandClock
 from tests.support.workers import Partitions
 from worker.core.records import Partition
-from worker.errors import BrokerAway
+from worker.errors import BrokerAway, RegistryAway
 from worker.kafka_io import internals
 from worker.kafka_io.listener import Listener
 from worker.kafka_io.positions import Positions
@@ -143,21 +143,27 @@ def test_nothing_is_done_before_the_next_response_of_a_broker(consumer: FoundCon
     assert consumer.owned == {"in-a", "in-b"}
 
 
+@pytest.mark.parametrize("error", [BrokerAway, RegistryAway])
 def test_a_topic_whose_outputs_can_not_be_prepared_now_is_found_again(
-    consumer: FoundConsumer,
+    consumer: FoundConsumer, error: type[Exception]
 ) -> None:
+    """Meanwhile the others are read; a refusal stops the worker."""
+
     def away() -> None:
-        raise BrokerAway("not now")
+        raise error("not now")
 
     consumer.before_prepare = away
     consumer.ids["in-c"] = uuid.uuid4()
     del consumer.ids["in-a"]
-    for _ in range(2):
-        with pytest.raises(BrokerAway):
-            consumer.finder.check() if "in-c" in consumer.known else consumer.refresh()
-        assert consumer.owned == {"in-b"}, "the deleted one does not wait"
+    with capture_logs() as lines:
+        consumer.refresh()
+    assert consumer.owned == set(consumer.finder.names) == {"in-b"}
+    assert lines[-1]["log_level"] == "warning"
+    assert (lines[-1]["topics"], lines[-1]["reason"]) == (["in-c"], "not now")
     consumer.before_prepare = lambda: None
     consumer.finder.check()
+    assert consumer.owned == {"in-b"}, "it is tried again with new metadata"
+    consumer.refresh()
     assert consumer.owned == {"in-b", "in-c"}
 
 

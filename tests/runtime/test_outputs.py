@@ -57,7 +57,9 @@ def test_outputs_of_topics_that_are_found_are_added_and_of_deleted_ones_removed(
         in_b_out=info(3, most=5_000),
         dead=info(9),
     )
-    topics = OutputTopics(SETTINGS, cluster.require(SETTINGS, ["in-a"]))
+    registered: list[str] = []
+    infos = cluster.require(SETTINGS, ["in-a"])
+    topics = OutputTopics(SETTINGS, infos, registered.append)
     topics.limits["dead"].max_bytes = 77  # as a refusal has shown
     assert topics.partitions == {"in-a-out": 2, "dead": 9}
     with capture_logs() as lines:
@@ -65,6 +67,7 @@ def test_outputs_of_topics_that_are_found_are_added_and_of_deleted_ones_removed(
     assert topics.partitions == {"in-a-out": 2, "in-b-out": 3, "dead": 9}
     assert (topics.limits["in-b-out"].max_bytes, topics.largest_batch) == (5_000, 5_000)
     assert topics.limits["dead"].max_bytes == 77
+    assert registered == ["in-a-out", "in-b-out"]
     assert "'in-b-out' has fewer partitions (3) than the input (9)" in lines[0]["event"]
     topics.prepare(["in-b"])
     assert topics.partitions == {"in-b-out": 3, "dead": 9}

@@ -16,7 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import (
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetAndMetadata,
+    TopicPartition,
+)
 from kafka.cluster import ClusterMetadata
 from kafka.consumer.fetcher import Fetcher
 from kafka.consumer.subscription_state import SubscriptionState
@@ -88,6 +94,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "all_consumed_offsets": "positions without a request",
         "change_subscription": "subscribes to the topics that were found, which may be none",
         "subscribed_pattern": "reset: the client matches the beginning of a name, at once",
+        "seek": "takes the leader epoch of a position, which the public method drops",
     },
     ClusterMetadata: {
         "_last_successful_refresh_ms": "when a broker last answered about topics",
@@ -225,6 +232,11 @@ def consumed_offsets(consumer: Any) -> Mapping[TopicPartition, Any]:
     """Return the consumer's positions, without those that it does not know yet."""
     offsets: Mapping[TopicPartition, Any] = consumer._subscription.all_consumed_offsets()
     return offsets
+
+
+def seek(consumer: Any, partition: TopicPartition, offset: int, leader_epoch: int) -> None:
+    """Set the position of an assigned partition, with the leader epoch of the record there."""
+    consumer._subscription.seek(partition, OffsetAndMetadata(offset, "", leader_epoch))
 
 
 def consumer_metadata(consumer: Any) -> Any:

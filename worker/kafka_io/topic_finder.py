@@ -10,7 +10,8 @@ it never joins. And it subscribes before the outputs of a new topic exist.
 
 Three things can happen to an input topic:
 
-* *It is new.* Its outputs are prepared, then it is subscribed to. The group rebalances.
+* *It is new.* Its outputs are prepared, then it is subscribed to. The group rebalances. If they
+  can't be prepared now, that is tried again with the next metadata; other topics don't wait.
 * *It is gone.* What is in flight is fenced, because a commit of its offsets would skip records of a
   later topic of that name, and would fail until then. It leaves the subscription.
 * *Another topic has its name*, or it is back before the group has taken its partitions away (a
@@ -24,6 +25,7 @@ from typing import Any
 
 from kafka import TopicPartition
 
+from worker.errors import BrokerAway, RegistryAway
 from worker.kafka_io.internals import change_topics, consumer_metadata, refreshed_at
 from worker.kafka_io.listener import Listener
 from worker.kafka_io.positions import Positions
@@ -78,21 +80,21 @@ class TopicFinder:
 
         Raises:
             Fatal: a new topic can't be read; it is not subscribed to.
-            KafkaError, BrokerAway: a broker did not answer; call again.
+            KafkaError: a broker did not answer; call again.
         """
         refreshed = refreshed_at(self._metadata)
         if refreshed == self._looked_at:
             return
-        found = sorted(filter(self._topics.matches, self._metadata.topics()))
-        ids = {name: self._metadata.topic_id(name) for name in found}
+        matching = sorted(filter(self._topics.matches, self._metadata.topics()))
+        ids = {name: self._metadata.topic_id(name) for name in matching}
         for name in self._ids.keys() - ids.keys():
             self._drop(name)
-        self._subscribe(found)
-        for name in found:
+        subscribed = self._subscribe(matching)
+        for name in subscribed:
             known = self._ids.get(name) or self._gone.get(name)
             if name in self._gone or _differ(ids[name], known):
                 self._restart(name, recreated=_differ(ids[name], known))
-        self._ids = ids
+        self._ids = {name: ids[name] for name in subscribed}
         self._gone = {name: at for name, at in self._gone.items() if self._assigned(name)}
         self._looked_at = refreshed
 
@@ -107,14 +109,23 @@ class TopicFinder:
             self._positions.restart(assigned, recreated=recreated)
         self._gone.pop(name, None)
 
-    def _subscribe(self, found: list[str]) -> None:
+    def _subscribe(self, matching: list[str]) -> list[str]:
+        """Subscribe to these topics; return those whose outputs are ready."""
         before = self._consumer.subscription()
-        if set(found) == before:
-            return
-        self._prepare(found)
-        if new := [name for name in found if name not in before]:
-            log.info("input topics were found", pattern=self._topics.pattern, topics=new)
-        change_topics(self._consumer, found)
+        if set(matching) == before:
+            return matching
+        new = [name for name in matching if name not in before]
+        try:
+            self._prepare(matching)
+        except (BrokerAway, RegistryAway) as error:
+            log.warning("new topics can't be read yet, retrying", topics=new, reason=str(error))
+            matching = [name for name in matching if name in before]
+        else:
+            if new:
+                log.info("input topics were found", pattern=self._topics.pattern, topics=new)
+        if set(matching) != before:
+            change_topics(self._consumer, matching)
+        return matching
 
     def _assigned(self, name: str) -> list[TopicPartition]:
         return sorted(tp for tp in self._consumer.assignment() if tp.topic == name)

@@ -8,7 +8,7 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from worker.core.topic_limits import TopicLimits
 from worker.core.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicInfo
@@ -25,6 +25,11 @@ class OutputTopics:
     Args:
         settings: of the worker.
         infos: describes its topics at start.
+        add_output: registers the schema of results that go to a topic.
+
+    Raises:
+        RegistryAway: the schema registry does not answer; try again.
+        SchemaRefused: it refuses the schema of results.
 
     Attributes:
         limits: limits by topic. A topic stays when its input is deleted: a record may be in flight.
@@ -32,8 +37,13 @@ class OutputTopics:
         largest_batch: bytes of the largest batch that one of the topics accepts.
     """
 
-    def __init__(self, settings: Settings, infos: Mapping[str, TopicInfo]) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        infos: Mapping[str, TopicInfo],
+        add_output: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._settings, self._add_output = settings, add_output
         self._inputs = set(settings.topics.among(infos).inputs)
         self.limits: dict[str, TopicLimits] = {}
         self.partitions: dict[str, int] = {}
@@ -47,6 +57,7 @@ class OutputTopics:
 
         Raises:
             TopicMissing, Fatal, BrokerAway: as `require`.
+            RegistryAway, SchemaRefused: as the constructor.
         """
         if new := set(inputs) - self._inputs:
             infos = require(self._settings, sorted(new))
@@ -59,7 +70,11 @@ class OutputTopics:
             del self.partitions[name]
 
     def _add(self, infos: Mapping[str, TopicInfo]) -> None:
-        for name in self._settings.topics.among(infos).outputs:
+        topics = self._settings.topics.among(infos)
+        for name in topics.results:
+            if name not in self.partitions:
+                self._add_output(name)
+        for name in topics.outputs:
             info = infos[name]
             if name not in self.partitions:  # limits that refusals have corrected are kept
                 self.limits[name] = TopicLimits.of(info)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from worker.core.encoder import Encoder
+from worker.core.formats.format import ResultFormat
 from worker.core.records import ModelCard
 from worker.core.topic_limits import TopicLimits
 from worker.core.topics import Output, TopicInfo, combined, size_warning, topic_warnings
@@ -99,11 +100,17 @@ def suitability_warnings(settings: Settings, infos: Mapping[str, TopicInfo]) -> 
 
 
 def result_size_warning(
-    settings: Settings, infos: Mapping[str, TopicInfo], card: ModelCard
+    settings: Settings, infos: Mapping[str, TopicInfo], card: ModelCard, results: ResultFormat
 ) -> str | None:
     """Return a warning if a result of the model may be larger than its topic accepts.
 
     With several topics of results, it names the one with the lowest limit.
+
+    Args:
+        settings: name the topics.
+        infos: their descriptions.
+        card: of the model.
+        results: serialises results.
 
     Raises:
         SettingsError: every result would be too large.
@@ -111,7 +118,9 @@ def result_size_warning(
     outputs = [Output(name, infos[name]) for name in settings.topics.among(infos).results]
     if not outputs:
         return None
-    encoder = Encoder(settings.output, card, version="", limits=defaultdict(TopicLimits))
+    encoder = Encoder(
+        settings.output, card, version="", limits=defaultdict(TopicLimits), results=results
+    )
     smallest, usual = encoder.sizes()
     narrowest = min(outputs, key=lambda output: output.info.max_message_bytes or math.inf)
     warning = size_warning(narrowest, smallest, usual, len(card.labels))

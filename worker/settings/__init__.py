@@ -19,6 +19,7 @@ Thread: main loads it; any thread may read the frozen values.
 Must not import: anything of worker but `errors`.
 """
 
+from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.kafka import KafkaSettings
 from worker.settings.options import Option, options
@@ -30,6 +31,7 @@ from worker.settings.origins import (
     plain_values,
     read_environment,
 )
+from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     REFERENCE_MODEL,
     DriftSettings,
@@ -44,6 +46,7 @@ from worker.settings.topics import WorkerTopics, output_of
 
 __all__ = [
     "FIRST_OPTIONS",
+    "PLAIN_FORMATS",
     "REFERENCE_MODEL",
     "DriftSettings",
     "HttpSettings",
@@ -54,6 +57,7 @@ __all__ = [
     "ModelSettings",
     "Option",
     "OutputSettings",
+    "RegistrySettings",
     "Settings",
     "TracingSettings",
     "WorkerTopics",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from worker.settings.files import has_encrypted_key
 from worker.settings.kafka import KafkaSettings
+from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     CacheSettings,
     DriftSettings,
@@ -19,6 +20,7 @@ from worker.settings.sections import (
     InputSettings,
     ModelSettings,
 )
+from worker.settings.topics import INPUT_NAME
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -30,7 +32,7 @@ _INTERNAL_TOPICS: Final = (
     "__cluster_metadata",
 )
 _INPUTS: Final = ("topic", "topics", "topic_pattern")
-_PLAIN_FORMATS: Final = ("json", "text")
+PLAIN_FORMATS: Final = frozenset({"json", "text"})
 # A result is added to a record as it is: plain text has no object, and a Protobuf message would
 # need generated code in each reader.
 _ENRICHABLE: Final = {("json", "json"), ("avro", "avro"), ("json_schema", "json_schema")}
@@ -48,6 +50,7 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _cache(s.cache)
     yield from _drift(s.drift)
     yield from _security(s.kafka)
+    yield from _registry(s.registry)
     yield from _http(s.http)
 
 
@@ -85,7 +88,7 @@ def _inputs(i: InputSettings) -> Iterator[str]:
 
 def _formats(s: Settings) -> Iterator[str]:
     for path, value in (("input.format", s.input.format), ("output.format", s.output.format)):
-        if value not in _PLAIN_FORMATS and not s.registry.url:
+        if value not in PLAIN_FORMATS and not s.registry.url:
             yield f"{path} = {value!r} needs registry.url, the address of the schema registry"
     if s.output.mode == "enrich" and s.input.format == "text":
         yield 'output.mode = "enrich" needs an object to add to: plain text has no object'
@@ -94,6 +97,17 @@ def _formats(s: Settings) -> Iterator[str]:
         yield (
             f'output.mode = "enrich" can\'t add to input.format = {s.input.format!r} with '
             f"output.format = {s.output.format!r}: it adds to {pairs}"
+        )
+    elif (
+        s.output.mode == "enrich"
+        and s.output.format not in PLAIN_FORMATS
+        and INPUT_NAME in s.output.topic
+        and s.registry.subject_name_strategy != "record_name"
+    ):
+        yield (
+            f'output.mode = "enrich" with output.topic = {s.output.topic!r} needs '
+            'registry.subject_name_strategy = "record_name": the schema of records with their '
+            "results is registered once, not for each output"
         )
 
 
@@ -178,13 +192,34 @@ def _security(k: KafkaSettings) -> Iterator[str]:
             f"{', '.join(paths)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
             "SSL or SASL_SSL"
         )
+    yield from _client_certificate("kafka", k)
+
+
+def _client_certificate(section: str, files: KafkaSettings | RegistrySettings) -> Iterator[str]:
     for name in ("ssl_keyfile", "ssl_key_password"):
-        if getattr(k, name) and not k.ssl_certfile:
-            yield f"kafka.{name} needs kafka.ssl_certfile"
+        if getattr(files, name) and not files.ssl_certfile:
+            yield f"{section}.{name} needs {section}.ssl_certfile"
     for name in ("ssl_keyfile", "ssl_certfile"):
-        file = getattr(k, name)
-        if file and not k.ssl_key_password and has_encrypted_key(file):
-            yield f"the key in kafka.{name} = {file} is encrypted: set kafka.ssl_key_password"
+        file = getattr(files, name)
+        if file and not files.ssl_key_password and has_encrypted_key(file):
+            password = f"{section}.ssl_key_password"
+            yield f"the key in {section}.{name} = {file} is encrypted: set {password}"
+
+
+def _registry(r: RegistrySettings) -> Iterator[str]:
+    token = r.token.get_secret_value() if r.token else "-"
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        yield "registry.token must consist of printable ASCII characters, without spaces"
+    if r.token and r.username is not None:
+        yield "registry.token and registry.username are both set: choose one sign-in"
+    if r.password and r.username is None:
+        yield "registry.password needs registry.username"
+    if ":" in (r.username or ""):
+        yield "registry.username has a colon in it, at which basic sign-in would end the name"
+    paths = [f"registry.{name}" for name in ("ssl_cafile", "ssl_certfile") if getattr(r, name)]
+    if paths and "https://" not in (r.url or ""):
+        yield f"{', '.join(paths)} set, but registry.url is not an address with https://"
+    yield from _client_certificate("registry", r)
 
 
 def _sasl(k: KafkaSettings) -> Iterator[str]:
