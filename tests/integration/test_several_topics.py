@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from schemas import Classification
 from tests.conftest import Broker
 from tests.integration.test_progress import MODES, ask
+from tests.support.registry import ApicurioRegistry
 from tests.support.workers import (
     ObedientModel,
     WorkerThread,
@@ -389,3 +390,39 @@ def test_many_topics_of_one_pattern_are_divided_among_two_workers(
     place.expect(dict.fromkeys(names, 5), partitions=1)
     wait_until(lambda: place.lag(*names) == 0, what="all is committed")
     assert min(worker.published for worker in workers) > 0
+
+
+# -- results with a schema -------------------------------------------------------------------------
+
+
+def test_each_output_gets_the_schema_of_results_before_its_first_result(
+    place: Place, start: Start, breakable_registry: ApicurioRegistry
+) -> None:
+    """One that is found too; while the registry is away, the other topics go on."""
+    registry = breakable_registry
+    place.create("in-a")
+    settings = place.matches("in-.*", output__topic="{topic}-x", output__format="avro")
+    settings["input.topic_pattern"] += "(?<!-x)"
+    settings |= {"registry.url": registry.url, "registry.timeout": 1}
+    start(settings)
+    place.produce("in-a", 5)
+    wait_until(lambda: place.lag("in-a") == 0, what="all of a is committed")
+    registry.kill()
+    with capture_logs() as lines:
+        place.create("in-b")
+        place.produce("in-b", 5)
+        said = "new topics can't be read yet, retrying"
+        wait_until(lambda: said in [line["event"] for line in lines], what="it says so")
+    place.produce("in-a", 5, 5)
+    wait_until(lambda: place.lag("in-a") == 0, what="a goes on")
+    assert place.lag("in-b") == 10
+    registry.start()
+    wait_until(lambda: place.lag("in-b") == 0, what="b is read")
+    for name in ("in-a", "in-b"):
+        values = {result.value[:5] for result in read(place.broker, place(f"{name}-x"), 2)}
+        (frame,) = values
+        assert frame[0] == 0
+        assert (
+            int.from_bytes(frame[1:])
+            == registry.ask("GET", f"/subjects/{place(name)}-x-value/versions/latest")["id"]
+        )

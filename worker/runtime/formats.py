@@ -18,7 +18,7 @@ from worker.core.formats.format import Format, ResultFormat
 from worker.core.formats.plain_json import JsonResults
 from worker.errors import SettingsError
 from worker.metrics import Metrics
-from worker.settings import Settings
+from worker.settings import PLAIN_FORMATS, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class TopicFormats:
     Attributes:
         values: parses the input.
         results: serialises results.
-        add_output: registers the schema of results that go to this topic, if they have one.
+        add_output: registers the schema of results that go to a topic, if they have one.
         away: returns why the schema registry does not answer a request, None if it does.
         resources: run and end with the worker, in a `with` block.
     """
@@ -41,10 +41,12 @@ class TopicFormats:
 
 
 def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFormats:
-    """Return the formats that the settings name.
+    """Return the formats that the settings name; register the schemas of results.
 
     Raises:
         SettingsError: a format needs packages that are not installed.
+        RegistryAway: the schema registry does not answer; try again.
+        SchemaRefused: it refuses a schema of results, or the worker.
     """
     plain = plain_formats(settings)
     if not settings.needs_registry:
@@ -53,6 +55,11 @@ def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFo
     from worker.registry.assembly import RegistryParts  # noqa: PLC0415 - the extra may be missing
 
     parts = RegistryParts(settings, metrics, clock)
+    try:
+        parts.register()
+    except BaseException:
+        parts.close()
+        raise
     return TopicFormats(
         parts.values or plain.values,
         parts.results or plain.results,
@@ -67,6 +74,22 @@ def plain_formats(settings: Settings) -> TopicFormats:
     return TopicFormats(
         plain_format(settings.input), JsonResults(), lambda _: None, lambda: None, nullcontext()
     )
+
+
+def measured_results(settings: Settings) -> ResultFormat:
+    """Return results of the same size as a worker's, without a registry.
+
+    Raises:
+        SettingsError: the format needs packages that are not installed.
+    """
+    if settings.output.format in PLAIN_FORMATS:
+        return JsonResults()
+    require_packages(settings)
+    from worker.registry.results import FORMATS  # noqa: PLC0415 - the extra may be missing
+
+    results = FORMATS[settings.output.format]()
+    results.add(settings.topics.output_of(""))  # that of a record without a topic
+    return results
 
 
 def require_packages(settings: Settings) -> None:
