@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.chaos.arena import Cluster, cluster
 from tests.chaos.bugs import BUGS
+from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.conduct import RunVerdict, Subject, conduct
 from tests.chaos.plan import Delivery, draw
 from tests.support.models import make_checkpoint
