@@ -112,7 +112,9 @@ class Arena:
         """Let the producer send records that can't be labelled."""
         for n in range(number):
             poison = kind == "poison"
-            value = self._values.text(n, f"a {POISON} {n}") if poison else self._values.unreadable(n)
+            value = (
+                self._values.text(n, f"a {POISON} {n}") if poison else self._values.unreadable(n)
+            )
             self._extra.append(value)
 
     def drain(self, between: Callable[[], None], patience: float) -> bool:

@@ -87,14 +87,21 @@ def _brokers(kind: BrokerKind, home: Path | None, brokers: int) -> Iterator[Clus
 
 
 @contextlib.contextmanager
+def behind_proxy(server: ApicurioRegistry) -> Iterator[RegistryAccess]:
+    """Give workers access to a running registry."""
+    address = urlsplit(server.url)
+    with Wires(1, 1) as wires:
+        wires.connect([[address.port or 0]])
+        netloc = f"127.0.0.1:{wires.slots[0].ports[0]}"
+        yield RegistryAccess(server, wires, address._replace(netloc=netloc).geturl())
+
+
+@contextlib.contextmanager
 def _registry(home: Path) -> Iterator[RegistryAccess]:
     if not (home / "start").is_file():
         raise Fatal(
             "FORMAT=avro needs a schema registry: set REGISTRY_HOME to a folder whose program "
             "`start` runs one, or use FORMAT=json"
         )
-    with Wires(1, 1) as wires, ApicurioRegistry(home) as server:
-        address = urlsplit(server.url)
-        wires.connect([[address.port or 0]])
-        netloc = f"127.0.0.1:{wires.slots[0].ports[0]}"
-        yield RegistryAccess(server, wires, address._replace(netloc=netloc).geturl())
+    with ApicurioRegistry(home) as server, behind_proxy(server) as access:
+        yield access

@@ -98,7 +98,18 @@ class ApicurioRegistry:
 
     def start(self) -> None:
         """Start it again if it was killed; return when it answers."""
-        self._wait(self._revived)
+        self._wait(self.revive)
+
+    def revive(self) -> bool:
+        """Ask for a start, which is ignored while it runs; return whether it answers."""
+        assert self._starter is not None
+        if self._listens():
+            try:
+                return bool(self.ask("GET", "/config"))
+            except (httpx2.HTTPError, json.JSONDecodeError):
+                return False
+        self._starter.send_signal(signal.SIGHUP)
+        return False
 
     def freeze(self) -> None:
         """Send SIGSTOP: connections are accepted, and no answer comes."""
@@ -124,17 +135,6 @@ class ApicurioRegistry:
         except ConnectionError:
             return False
         return True
-
-    def _revived(self) -> bool:
-        """Ask for a start, which is ignored while it runs; return whether it answers."""
-        assert self._starter is not None
-        if self._listens():
-            try:
-                return bool(self.ask("GET", "/config"))
-            except (httpx2.HTTPError, json.JSONDecodeError):
-                return False
-        self._starter.send_signal(signal.SIGHUP)
-        return False
 
     def _wait(self, done: Any) -> None:
         assert self._starter is not None
