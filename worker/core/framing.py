@@ -18,6 +18,8 @@ import uuid
 from worker.core.records import Headers
 
 _ID_HEADER = "__value_schema_id"
+# Confluent's, and the beginning of those of Apicurio's serializers: an id, a group, an encoding.
+_VALUE_HEADERS = (_ID_HEADER, "apicurio.value.")
 _UUID_BYTES = 16
 
 
@@ -37,3 +39,8 @@ def schema_in(headers: Headers) -> str | None:
     if value[:1] == b"\1" and len(value) == 1 + _UUID_BYTES:
         return str(uuid.UUID(bytes=value[1:]))
     return None
+
+
+def describes_value(name: str) -> bool:
+    """Return whether a header of this name tells the schema of the record's value."""
+    return name.startswith(_VALUE_HEADERS)

@@ -30,6 +30,7 @@ from worker.settings.origins import (
     plain_values,
     read_environment,
 )
+from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     REFERENCE_MODEL,
     DriftSettings,
@@ -54,6 +55,7 @@ __all__ = [
     "ModelSettings",
     "Option",
     "OutputSettings",
+    "RegistrySettings",
     "Settings",
     "TracingSettings",
     "WorkerTopics",
