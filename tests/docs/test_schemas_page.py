@@ -53,7 +53,9 @@ def block(section: str, language: str) -> str:
     """Return the first fenced block of a section in a language."""
     _, heading, rest = PAGE.partition(f"\n## {section}\n")
     assert heading, f"docs/schemas.md has no section {section!r}"
-    found = re.search(rf"^```{language}\n(.*?)^```$", rest.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
+    found = re.search(
+        rf"^```{language}\n(.*?)^```$", rest.partition("\n## ")[0], re.MULTILINE | re.DOTALL
+    )
     assert found, f"section {section!r} has no example in {language}"
     return found[1]
 

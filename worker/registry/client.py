@@ -106,6 +106,11 @@ class RegistryClient:
             raise RegistryAway(f"the registry did not find subject {subject!r}, and did not add it")
         return whole_number(found, "id")
 
+    def delete(self, subject: str) -> None:
+        """Delete a subject with all its versions, if it is there."""
+        for which in ("", "?permanent=true"):  # only a deleted subject can be deleted for good
+            self._find("DELETE", f"/subjects/{_quoted(subject)}{which}")
+
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
