@@ -98,6 +98,14 @@ def test_a_value_framed_by_a_registrys_serializer_names_its_schema(
     assert f"schema {schema}:" in decoded.message
 
 
+def test_a_foreign_frame_in_a_header_is_named_only_if_the_value_is_not_json() -> None:
+    headers = (("content-type", b"avro/binary+ab12"),)
+    decoded = Decoder(InputSettings()).decode(raw(0, b"\x0apost!", headers=headers))
+    assert isinstance(decoded, InvalidRecord)
+    assert decoded.reason is R.SCHEMA_FRAMED
+    assert isinstance(Decoder(InputSettings()).decode(raw(0, headers=headers)), WorkItem)
+
+
 def test_a_framed_value_is_not_text_even_if_it_is_utf8() -> None:
     decoded = decode(AVRO, format="text")
     assert isinstance(decoded, InvalidRecord)

@@ -55,11 +55,14 @@ class Decoder:
                 f"the record has {record.cut.record_bytes} bytes, max_inflight_bytes is "
                 f"{record.cut.limit}: only its beginning was read",
             )
-        payload, frame = self._format.parse(self._accepted(record.value), record.headers)
+        payload, frame, fields = self._format.parse(self._accepted(record.value), record.headers)
         if not self._format.has_members:
             return WorkItem(record, _checked_text(payload))
-        text = _checked_text(member(payload, self._text_path))
-        return WorkItem(record, text, self._message_id(payload), payload, frame)
+        text = _checked_text(member(payload, self._text_path, fields))
+        message_id = self._message_id(payload)
+        # A parsed message takes far more memory than its bytes, and only enriching needs it.
+        kept = payload if frame is None or frame.enriched else None
+        return WorkItem(record, text, message_id, kept, frame)
 
     def _accepted(self, value: bytes | None) -> bytes:
         if value is None:

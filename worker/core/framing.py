@@ -1,12 +1,16 @@
 """Recognises values in the wire format of a schema registry, which is neither JSON nor text.
 
-==========================  ===========================================================
-Confluent and compatible    byte 0, the schema's id in 4 bytes, the payload
-Confluent, id in a header   the header `__value_schema_id`: byte 1 and a UUID
-AWS Glue                    byte 3, byte 0 or 5 (compression), a UUID, the payload
-==========================  ===========================================================
+========================  ====================================================================
+Confluent and compatible  byte 0, the schema's id in 4 bytes, the payload
+Confluent, in a header    `__value_schema_id`: byte 1 and a GUID of 16 bytes, and for Protobuf the
+                          message's indexes; or byte 0 and the id. The value is the payload alone.
+========================  ====================================================================
 
-Owns: the wire formats above.
+A Protobuf payload begins with the message's indexes, unless the header has them
+(https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/). Other
+wire formats are only named.
+
+Owns: the wire formats.
 Thread: any; pure functions.
 Must not import: anything but core.
 """
@@ -14,31 +18,82 @@ Must not import: anything but core.
 from __future__ import annotations
 
 import uuid
+from typing import NamedTuple
 
 from worker.core.records import Headers
 
-_ID_HEADER = "__value_schema_id"
+ID_HEADER = "__value_schema_id"
 # Confluent's, and the beginning of those of Apicurio's serializers: an id, a group, an encoding.
-_VALUE_HEADERS = (_ID_HEADER, "apicurio.value.")
-_UUID_BYTES = 16
+_VALUE_HEADERS = (ID_HEADER, "apicurio.value.")
+_GUID_END = 1 + 16
+_ID_END = 1 + 4
+FIRST_BYTES = (b"\0", b"\3", b"\xc3", b"O")  # of framed values
+_CONVERT = "have the producer use Confluent's serializers, or convert the topic first"
 
 
-def schema_of(value: bytes) -> str | None:
-    """Return the id of the schema in a value's first bytes, or None."""
-    if value[:1] == b"\0" and len(value) >= 5:
-        number = int.from_bytes(value[1:5], "big", signed=True)
-        return str(number) if number > 0 else None
-    if value[:2] in (b"\3\0", b"\3\5") and len(value) >= 2 + _UUID_BYTES:
-        return str(uuid.UUID(bytes=value[2 : 2 + _UUID_BYTES]))
+class SchemaFrame(NamedTuple):
+    """The schema of a value, and the place of its payload.
+
+    Attributes:
+        schema: the id, or the GUID as a string.
+        body_at: index of the payload's first byte in the value.
+        prefix: bytes of the payload that precede the value's, because they are in a header.
+    """
+
+    schema: int | str
+    body_at: int
+    prefix: bytes = b""
+
+
+def schema_frame(value: bytes, headers: Headers) -> SchemaFrame | None:
+    """Return the frame of a value that a Confluent serializer wrote; None for other values."""
+    if headers and (header := dict(headers).get(ID_HEADER)):
+        if header[0] == 1 and len(header) >= _GUID_END:
+            guid = str(uuid.UUID(bytes=header[1:_GUID_END]))
+            return SchemaFrame(guid, 0, header[_GUID_END:])
+        if number := _number(header):
+            return SchemaFrame(number, 0, header[_ID_END:])
+    number = _number(value)
+    return SchemaFrame(number, _ID_END) if number else None
+
+
+def foreign_frame(value: bytes, headers: Headers = ()) -> str | None:
+    """Return the name of another wire format, and the remedy; None if it is not a known one."""
+    if value[:2] in (b"\3\0", b"\3\5") and len(value) >= 2 + 16:
+        guid = uuid.UUID(bytes=value[2 : 2 + 16])
+        return f"framed by AWS Glue's serializer, schema {guid}: {_CONVERT}"
+    if value[:5] == bytes(5) and len(value) >= 1 + 8:
+        number = int.from_bytes(value[1:9], "big")
+        return (
+            f"framed by Apicurio's serializer with an id of 8 bytes, {number}: set the producer's "
+            "apicurio.registry.as-confluent = true"
+        )
+    if value[:2] == b"\xc3\1" and len(value) >= 2 + 8:
+        fingerprint = value[2:10][::-1].hex()
+        return f"Avro's single-object encoding, schema fingerprint {fingerprint}: {_CONVERT}"
+    if value[:4] == b"Obj\1":
+        return "an Avro file with many records: have the producer send each record by itself"
+    return _foreign_headers(headers)
+
+
+def _foreign_headers(headers: Headers) -> str | None:
+    names = dict(headers)
+    if names.get("apicurio.value.globalId") or names.get("apicurio.value.contentId"):
+        return (
+            "Apicurio's serializer wrote the schema's id into a header: set the producer's "
+            "apicurio.registry.headers.enabled = false and apicurio.registry.as-confluent = true"
+        )
+    if (names.get("content-type") or b"").startswith(b"avro/binary+"):
+        return f"the content type of Azure's serializer (avro/binary): {_CONVERT}"
     return None
 
 
-def schema_in(headers: Headers) -> str | None:
-    """Return the id of the schema in a header; the value may still be JSON, so try that first."""
-    value = dict(headers).get(_ID_HEADER) or b""
-    if value[:1] == b"\1" and len(value) == 1 + _UUID_BYTES:
-        return str(uuid.UUID(bytes=value[1:]))
-    return None
+def _number(framed: bytes) -> int | None:
+    """Return the id behind byte 0. Ids begin at 1 and are signed in Confluent's registry."""
+    if framed[:1] != b"\0" or len(framed) < _ID_END:
+        return None
+    number = int.from_bytes(framed[1:_ID_END], "big", signed=True)
+    return number if number > 0 else None
 
 
 def describes_value(name: str) -> bool:

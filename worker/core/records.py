@@ -104,7 +104,8 @@ class WorkItem:
     """A record with a readable text.
 
     Attributes:
-        payload: the parsed object, None for plain text.
+        payload: the parsed object; None for plain text, and for a framed value that gets no result
+            added.
         frame: of the value, if a schema registry's serializer wrote it.
     """
 

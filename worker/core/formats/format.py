@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from worker.core.formats.walk import FieldNames
 from worker.core.records import Frame, Headers, WorkItem
 
 
@@ -32,10 +33,12 @@ class Document(NamedTuple):
         payload: an object (a mapping whose values are scalars, mappings and lists), or the text
             itself if the format has no members.
         frame: how a schema registry's serializer framed it; None for a plain value.
+        fields: the names of its schema's fields, for messages.
     """
 
     payload: Any
     frame: Frame | None = None
+    fields: FieldNames | None = None
 
 
 class Format(Protocol):

@@ -38,7 +38,7 @@ class JsonFormat:
         try:
             return Document(parse_object(value))
         except RecordRejected as error:
-            raise framed_by_header(headers, error) from None
+            raise framed_by_header(value, headers, error) from None
 
     def settled(self, schema: Hashable) -> bool:  # noqa: ARG002
         """Return True: there is no schema."""

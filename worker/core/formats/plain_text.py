@@ -11,7 +11,7 @@ from collections.abc import Hashable
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.formats.format import Document
-from worker.core.framing import schema_in, schema_of
+from worker.core.framing import FIRST_BYTES, foreign_frame, schema_frame
 from worker.core.records import Headers
 from worker.errors import RecordRejected
 
@@ -27,7 +27,7 @@ class TextFormat:
         try:
             return Document(characters(value))
         except RecordRejected as error:
-            raise framed_by_header(headers, error) from None
+            raise framed_by_header(value, headers, error) from None
 
     def settled(self, schema: Hashable) -> bool:  # noqa: ARG002
         """Return True: there is no schema."""
@@ -36,15 +36,14 @@ class TextFormat:
 
 def refuse_framed(value: bytes) -> None:
     """Raise RecordRejected if a schema registry's serializer wrote the value."""
-    if schema := schema_of(value):
-        raise _framed(schema)
+    if value[:1] in FIRST_BYTES and (framed := _framed(value)):
+        raise framed
 
 
-def framed_by_header(headers: Headers, rejection: RecordRejected) -> RecordRejected:
+def framed_by_header(value: bytes, headers: Headers, rejection: RecordRejected) -> RecordRejected:
     """Return the more exact reason for a value that is not JSON because a serializer wrote it."""
     unreadable = rejection.reason in (DeadLetterReason.NOT_UTF8, DeadLetterReason.NOT_JSON)
-    schema = schema_in(headers) if unreadable else None
-    return _framed(schema) if schema else rejection
+    return (_framed(value, headers) if unreadable else None) or rejection
 
 
 def characters(value: bytes) -> str:
@@ -58,9 +57,11 @@ def characters(value: bytes) -> str:
         ) from None
 
 
-def _framed(schema: str) -> RecordRejected:
-    return RecordRejected(
-        DeadLetterReason.SCHEMA_FRAMED,
-        f"framed by a schema registry's serializer, schema {schema}: set registry.url and "
-        'input.format = "auto" (or "avro", "json_schema", "protobuf")',
-    )
+def _framed(value: bytes, headers: Headers = ()) -> RecordRejected | None:
+    message = foreign_frame(value, headers)
+    if frame := schema_frame(value, headers):
+        message = (
+            f"framed by a schema registry's serializer, schema {frame.schema}: set registry.url "
+            'and input.format = "auto" (or "avro", "json_schema", "protobuf")'
+        )
+    return RecordRejected(DeadLetterReason.SCHEMA_FRAMED, message) if message else None

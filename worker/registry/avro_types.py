@@ -1,0 +1,188 @@
+"""Reduces an Avro schema to what a reader needs, and finds bounds of what its bodies hold.
+
+A reader of the writer's schema needs no defaults, logical types, aliases, and of names only those
+of fields. Without the rest, a wrong default or a date in the year 10,000 does no harm. A type is
+defined at its first use, whether its text is in the schema or in one that the schema refers to.
+
+A body of few bytes can hold very many values (an array of a type without bytes, such as null), or
+nest deeply (a type that contains itself). `Reduced` has bounds for both.
+
+Owns: the bounds.
+Thread: registry; pure.
+Must not import: kafka_io, runtime, inference.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from worker.core.visible import excerpt
+from worker.registry.rejections import unusable
+from worker.registry.schema import RegisteredSchema
+
+PRIMITIVES: Final = frozenset(
+    ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
+)
+VALUES_PER_BYTE: Final = 8  # in usual schemas, each value has a byte or more
+SLACK: Final = 100_000  # values that a body may have in addition
+_NESTING: Final = 100  # levels of a schema
+_NAMED: Final = ("record", "error", "enum", "fixed")
+_INNER: Final = {"array": "items", "map": "values"}
+
+
+class Reduced(NamedTuple):
+    """A reduced schema.
+
+    Attributes:
+        schema: for fastavro.
+        slack: a body of n bytes holds at most `VALUES_PER_BYTE * n + slack` values. It is negative
+            for most types, and infinite above `SLACK`.
+        depth: most levels of a value; infinite for a type that contains itself.
+    """
+
+    schema: Any
+    slack: float
+    depth: float
+
+
+_BYTE = Reduced("", 1 - VALUES_PER_BYTE, 1)  # one value in at least one byte
+
+
+class Reducer:
+    """Reduces one schema.
+
+    Attributes:
+        types: the reduced named types, by the names that they get here.
+
+    Raises:
+        RecordRejected: the text is not JSON (`unusable_schema`).
+    """
+
+    def __init__(self, schema: RegisteredSchema) -> None:
+        self.types: dict[str, Any] = {}
+        self._reduced: dict[str, Reduced] = {}
+        self._done: dict[int, Reduced] = {}  # by the identity of the definition
+        self._definitions: dict[str, tuple[Any, str]] = {}
+        self._root = _parsed(schema.text)
+        for tree in (*map(_parsed, schema.resolved.values()), self._root):
+            self._definitions.update(_definitions(tree))
+
+    def root(self) -> Reduced:
+        """Return the reduced schema; raise RecordRejected if it is none."""
+        try:
+            return self._reduce(self._root, "", 0)
+        except KeyError as error:
+            raise unusable(f"no Avro schema: a type lacks {error}") from None
+        except (TypeError, AttributeError):
+            raise unusable("no Avro schema: a value has the wrong JSON type") from None
+
+    def _reduce(self, schema: Any, namespace: str, level: int) -> Reduced:
+        if level > _NESTING:
+            raise unusable(f"it nests more than {_NESTING} levels")
+        if isinstance(schema, str):
+            return self._named(schema, namespace, level)
+        if isinstance(schema, list):
+            return _union([self._reduce(branch, namespace, level + 1) for branch in schema])
+        kind = schema["type"]
+        if not isinstance(kind, str):
+            return self._reduce(kind, namespace, level + 1)
+        if kind in _NAMED:
+            return self._define(schema, namespace, level)
+        if inner := _INNER.get(kind):
+            return _repeated(kind, inner, self._reduce(schema[inner], namespace, level + 1))
+        return self._named(kind, namespace, level)
+
+    def _named(self, name: str, namespace: str, level: int) -> Reduced:
+        if name in PRIMITIVES:
+            return Reduced(name, 1, 1) if name == "null" else _BYTE._replace(schema=name)
+        for full in (_full_name(name, namespace), name):
+            if full in self._reduced:
+                return self._reduced[full]
+            if full in self._definitions:
+                return self._define(*self._definitions[full], level)
+        raise unusable(f"its type {excerpt(name, 80)!r} is unknown; is a reference missing?")
+
+    def _define(self, schema: Any, namespace: str, level: int) -> Reduced:
+        if id(schema) in self._done:  # defined here, and used before
+            return self._done[id(schema)]
+        name, own = _name(schema, namespace), f"T{len(self.types)}"
+        # A use of the type within itself has no bound.
+        self._reduced[name] = Reduced(own, math.inf, math.inf)
+        definition = self.types[own] = {"type": schema["type"], "name": own}
+        reduced = _BYTE
+        if schema["type"] == "enum":
+            definition["symbols"] = schema["symbols"]
+        elif schema["type"] == "fixed":
+            definition["size"] = size = max(int(schema["size"]), 0)
+            reduced = Reduced("", _bounded(1 - VALUES_PER_BYTE * size), 1)
+        else:
+            reduced = self._record(definition, schema["fields"], name.rpartition(".")[0], level)
+        self._reduced[name] = self._done[id(schema)] = reduced._replace(schema=own)
+        return reduced._replace(schema=definition)
+
+    def _record(self, definition: Any, fields: Any, namespace: str, level: int) -> Reduced:
+        definition["fields"] = []
+        slack, depth = 1.0, 0.0
+        for field in fields:
+            inner = self._reduce(field["type"], namespace, level + 1)
+            name = field["name"]
+            if not isinstance(name, str):
+                raise TypeError
+            definition["fields"].append({"name": name, "type": inner.schema})
+            slack, depth = slack + inner.slack, max(depth, inner.depth)
+        return Reduced("", _bounded(slack), depth + 1)
+
+
+def _union(branches: list[Reduced]) -> Reduced:
+    if not branches:
+        raise unusable("it has a union without types")
+    slack = max(branch.slack for branch in branches) - VALUES_PER_BYTE  # of its index
+    depth = max(branch.depth for branch in branches)
+    return Reduced([branch.schema for branch in branches], _bounded(slack), depth)
+
+
+def _repeated(kind: str, inner: str, item: Reduced) -> Reduced:
+    """Return an array or a map. Its end takes a byte, and so does a key."""
+    each = item.slack - (VALUES_PER_BYTE if kind == "map" else 0)
+    slack = 1.0 - VALUES_PER_BYTE if each <= 0 else math.inf
+    return Reduced({"type": kind, inner: item.schema}, slack, item.depth + 1)
+
+
+def _bounded(slack: float) -> float:
+    # The lower bound keeps sums exact.
+    return math.inf if slack > SLACK else max(slack, -1e9)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise unusable(f"no Avro schema: not JSON ({type(error).__name__})") from None
+
+
+def _definitions(tree: Any) -> Iterator[tuple[str, tuple[Any, str]]]:
+    """Yield the named types of a schema, and the namespaces around them."""
+    stack = [(tree, "")]
+    while stack:
+        schema, namespace = stack.pop()
+        if isinstance(schema, list):
+            stack.extend((branch, namespace) for branch in reversed(schema))
+        elif isinstance(schema, dict):
+            inside = namespace
+            if schema.get("type") in _NAMED and isinstance(schema.get("name"), str):
+                name = _name(schema, namespace)
+                inside = name.rpartition(".")[0]
+                yield name, (schema, namespace)
+            parts = (schema.get(part) for part in ("type", "items", "values", "fields"))
+            stack.extend((part, inside) for part in parts if isinstance(part, list | dict))
+
+
+def _name(schema: Any, namespace: str) -> str:
+    return _full_name(schema["name"], schema.get("namespace", namespace) or "")
+
+
+def _full_name(name: str, namespace: str) -> str:
+    return name if "." in name or not namespace else f"{namespace}.{name}"
