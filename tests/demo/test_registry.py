@@ -53,10 +53,10 @@ def _url(registry: LocalRegistry) -> str:
 def test_a_registry_answers_under_its_url_and_ends_with_its_context(tmp_path: Path) -> None:
     with LocalRegistry(_home(tmp_path, _ANSWERS), SystemClock()) as registry:
         assert _url(registry) == "http://127.0.0.1:7/apis"
-        assert registry._process is not None
-        assert registry._process.poll() is None
-        assert (registry._folder / "seen").read_text() == str(registry._folder / "data")
-    assert registry._process.returncode is not None
+        assert registry.process is not None
+        assert registry.process.poll() is None
+        assert (registry._folder / "seen").read_text() == str(registry.data)
+    assert registry.process.returncode is not None
     assert not registry._folder.exists()
 
 
@@ -77,8 +77,8 @@ def test_a_registry_that_never_answers_is_given_up(tmp_path: Path) -> None:
         with pytest.raises(Fatal, match="did not start within 100 s"):
             assert registry.url
         registry.kill()
-    assert registry._process is not None
-    assert registry._process.returncode
+    assert registry.process is not None
+    assert registry.process.returncode
 
 
 def test_a_folder_without_a_program_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
@@ -35,17 +36,22 @@ class LocalRegistry:
     Args:
         home: the folder of its program `start`.
         clock: measures how long the start takes.
+        options: more arguments of the program.
+
+    Attributes:
+        process: the program, while the context lasts.
+        data: the folder of its schemas.
 
     Raises Fatal on entering if there is no such program, or no Java to run it.
     """
 
-    def __init__(self, home: Path, clock: Clock) -> None:
+    def __init__(self, home: Path, clock: Clock, options: Sequence[str] = ()) -> None:
         self._program = home.expanduser().resolve() / "start"
-        self._clock = clock
+        self._clock, self._options = clock, options
         self._stack = ExitStack()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folder = Path()
+        self._folder = self.data = Path()
         self._deadline = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         if not self._program.is_file():
@@ -57,11 +63,13 @@ class LocalRegistry:
                 prefix="streamlabel-registry-", ignore_cleanup_errors=True
             )
             self._folder = Path(stack.enter_context(folder))
-            options = ("--data", str(self._folder / "data"), "--address-file", str(self._address))
+            self.data = self._folder / "data"
+            options = ["--data", str(self.data), "--address-file", str(self._address)]
             environ = child_environment(JAVA_TOOL_OPTIONS=_JAVA)
             with self._log.open("wb") as output:
-                self._process = spawn([self._program, *options], output, environ)
-            stack.callback(stop, self._process, _STOP_TIMEOUT_S)
+                command = [self._program, *options, *self._options]
+                self.process = spawn(command, output, environ)
+            stack.callback(stop, self.process, _STOP_TIMEOUT_S)
             self._deadline = self._clock.monotonic() + _START_TIMEOUT_S
             self._stack = stack.pop_all()
         return self
@@ -72,14 +80,14 @@ class LocalRegistry:
     @property
     def url(self) -> str | None:
         """Its URL, or None while it does not answer yet. Raises Fatal if it never will."""
-        if self._address.is_file():
-            return self._address.read_text(encoding="utf-8").strip()
-        code = self._process.poll() if self._process else None
+        code = self.process.poll() if self.process else None
         if code is not None:
             raise Fatal(
                 f"the schema registry exited with code {code}; its log ends:\n"
                 f"{last_lines(self._log)}"
             )
+        if self._address.is_file():
+            return self._address.read_text(encoding="utf-8").strip()
         if self._clock.monotonic() > self._deadline:
             raise Fatal(
                 f"the schema registry did not start within {_START_TIMEOUT_S:.0f} s; its log ends:\n"
@@ -89,8 +97,8 @@ class LocalRegistry:
 
     def kill(self) -> None:
         """Kill the registry without waiting."""
-        if self._process:
-            self._process.kill()
+        if self.process:
+            self.process.kill()
 
     @property
     def _address(self) -> Path:
