@@ -134,13 +134,14 @@ def model(settings: Settings) -> Finding:
 
 def _warnings_of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
     """Return a warning if results may be too large for their topic."""
+    from worker.runtime.formats import plain_formats
     from worker.runtime.topics import result_size_warning
 
     try:
         infos = _infos(settings)
     except (Fatal, BrokerAway):  # the check of the topics reports it
         return ()
-    warning = result_size_warning(settings, infos, card)
+    warning = result_size_warning(settings, infos, card, plain_formats(settings).results)
     return (warning,) if warning else ()
 
 
