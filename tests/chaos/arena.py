@@ -62,6 +62,7 @@ class Arena:
         format_: of input records and results. `avro` needs the cluster's registry.
 
     Attributes:
+        bad: input records that must become dead letters.
         longest_stall: most seconds in which records waited and no outcome appeared.
     """
 
@@ -80,6 +81,7 @@ class Arena:
         self._stop_producing, self._stop_observing = threading.Event(), threading.Event()
         self._extra: list[bytes] = []
         self._produced = 0
+        self.bad = 0
         self.names = RunNames()
         self._values = _values(cluster, self.names, format_)
         self.outcomes = 0
@@ -204,6 +206,7 @@ class Arena:
 
     def _next_value(self, number: int) -> bytes:
         if self._extra:
+            self.bad += 1
             return self._extra.pop()
         words = " ".join(f"word{(number * 7 + n) % 97}" for n in range(1 + number % 12))
         return self._values.text(number, f"post {number} {words}")

@@ -57,6 +57,7 @@ class RunVerdict:
     """The result of a run, printed as one JSON object.
 
     Attributes:
+        undue_dead_letters: dead letters, less the records that can't be labelled.
         misread: results that can't be read, or that name another record than their header.
     """
 
@@ -70,6 +71,7 @@ class RunVerdict:
     duplicates_allowed: int = 0
     reordered: int = 0
     orphans: int = 0
+    undue_dead_letters: int = 0
     misread: int = 0
     longest_stall_s: float = 0.0
     producers_replaced: int = 0
@@ -84,6 +86,7 @@ class RunVerdict:
     def holds(self) -> bool:
         """True if the promise of this delivery mode was kept."""
         offences = self.missing + self.reordered + self.orphans + self.misread
+        offences += abs(self.undue_dead_letters)
         excess = max(0, self.duplicated - self.duplicates_allowed)
         return self.drained and self.consumed > 0 and not offences and not excess
 
@@ -207,6 +210,7 @@ class _Run:
             audit = {"failed": str(error)}
         for name in (*_COUNTS, *_OFFENCES):
             setattr(verdict, name, audit.get(name, 0))
+        verdict.undue_dead_letters = verdict.dead_lettered - self._arena.bad
         verdict.misread = self._arena.misread()
         verdict.format, verdict.delivery = self._plan.format, self._subject.delivery
         allowed = self._fleet.repeatable if verdict.delivery == "at_least_once" else 0

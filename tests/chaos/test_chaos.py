@@ -114,6 +114,8 @@ class _Registry(ApicurioRegistry):
         (RunVerdict(1, {}, consumed=9, drained=True, reordered=1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, orphans=1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, misread=1), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, undue_dead_letters=1), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, undue_dead_letters=-1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, duplicated=2, duplicates_allowed=2), True),
         (RunVerdict(1, {}, consumed=9, drained=True, duplicated=3, duplicates_allowed=2), False),
     ],

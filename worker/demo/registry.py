@@ -67,7 +67,7 @@ class LocalRegistry:
             options = ["--data", str(self.data), "--address-file", str(self._address)]
             environ = child_environment(JAVA_TOOL_OPTIONS=_JAVA)
             with self._log.open("wb") as output:
-                command = [self._program, *options, *self._options]
+                command = (str(self._program), *options, *self._options)
                 self.process = spawn(command, output, environ)
             stack.callback(stop, self.process, _STOP_TIMEOUT_S)
             self._deadline = self._clock.monotonic() + _START_TIMEOUT_S

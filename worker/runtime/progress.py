@@ -60,7 +60,9 @@ class Progress:
         self.oldest: tuple[RecordRef, float] | None = None
         self._main_thread: int | None = None
         self._last_round = self._since = now
-        self._broker = Reachability("broker is unreachable, retrying", "broker is reachable again", clock)
+        self._broker = Reachability(
+            "broker is unreachable, retrying", "broker is reachable again", clock
+        )
         self._registry = Reachability(
             "schema registry is unreachable, retrying", "schema registry is reachable again", clock
         )
