@@ -130,10 +130,15 @@ class ApicurioRegistry:
 
 def own_registry(*, tls: bool = False) -> ApicurioRegistry:
     """Return a registry that starts on `with`; skip the test if there is none."""
+    return ApicurioRegistry(registry_home(), tls=tls)
+
+
+def registry_home() -> Path:
+    """Return the folder of an unpacked registry; skip the test if there is none."""
     home = read_environment("REGISTRY_HOME")
     if not home or shutil.which("java") is None:
         pytest.skip("needs a schema registry: set REGISTRY_HOME, with Java 17 on PATH")
-    return ApicurioRegistry(Path(home), tls=tls)
+    return Path(home)
 
 
 def new_subject() -> str:
