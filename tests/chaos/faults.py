@@ -18,6 +18,7 @@ from tests.chaos.plan import Fault
 from worker.clock import SystemClock
 
 RETRY_S = 1.0  # until a fault without a target, or a server that is not back, is tried again
+_REGISTRY_REST_S = 8.0  # between two faults of the registry, in which most workers ask it again
 
 
 class Agenda:
@@ -214,6 +215,9 @@ class Faults:
         self, registry: RegistryAccess, heal: Callable[[RegistryAccess], bool]
     ) -> None:
         if heal(registry):
-            self._registry_hurt = False
+            self._agenda.after(_REGISTRY_REST_S, self._end_registry_fault)
         else:
             self._agenda.after(RETRY_S, lambda: self._heal_registry(registry, heal))
+
+    def _end_registry_fault(self) -> None:
+        self._registry_hurt = False
