@@ -1,7 +1,7 @@
 """Writes a model as an Avro schema.
 
-Integers are longs, as a Python integer has no size. Times have
-milliseconds, as those of the worker's clock.
+Integers are longs, as a Python integer has no size. Times have milliseconds, as those of the
+worker's clock have.
 
 Owns: the Avro types of members.
 Thread: any; pure.

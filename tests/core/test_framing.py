@@ -45,7 +45,7 @@ def test_other_values_have_no_frame(value: bytes) -> None:
         (b"\3\5" + GUID.bytes, (), f"AWS Glue's serializer, schema {GUID}", "Confluent's"),
         (bytes(7) + b"\1\2body", (), "Apicurio's serializer with an id of 8 bytes, 258", "as-conf"),
         (b"\xc3\1\1\2\3\4\5\6\7\x08x", (), "fingerprint 0807060504030201", "Confluent's"),
-        (b"Obj\1\2", (), "an Avro file", "each record by itself"),
+        (b"Obj\1\2", (), "an Avro file", "one by one"),
         (b"x", (("apicurio.value.globalId", bytes(8)),), "Apicurio's", "headers.enabled = false"),
         (b"x", (("apicurio.value.contentId", bytes(8)),), "Apicurio's", "headers.enabled = false"),
         (b"x", (("content-type", b"avro/binary+ab12"),), "Azure's", "Confluent's"),

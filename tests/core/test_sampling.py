@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Hashable
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from schemas import DeadLetterReason
 from tests.support.records import raw
-from worker.core.records import Cut
+from worker.core.formats.format import Document, SchemaPending
+from worker.core.records import Cut, Headers
 from worker.core.sampling import Sample
+from worker.errors import RecordRejected
 from worker.settings import InputSettings
 
 
@@ -71,6 +76,7 @@ def test_single_unreadable_records_are_reported_without_advice() -> None:
         (b"[]", "text found in 0 of 1 (not_an_object 1)."),
         (b"[" * 100_000, 'did you mean input.format = "text"?'),
         ({"\x1b[2Jname": "clears the screen"}, "did you mean [U+001B][2Jname?"),
+        (b"\0\0\0\0\7\2a", 'did you mean input.format = "auto", with registry.url?'),
     ],
 )
 def test_the_summary_ends_with_advice(value: Any, advice: str) -> None:
@@ -105,3 +111,49 @@ def test_a_record_that_was_not_read_whole_is_not_searched() -> None:
     cut = Cut(record_bytes=100, limit=50, value_bytes=90, complete=True)
     sampled.note(dataclasses.replace(raw(0, b'{"a":"text"}'), cut=cut))
     assert sampled.summary() == "text found in 0 of 1 (too_large 1)."
+
+
+class FramedFormat:
+    """JSON behind a letter: `s` has a schema, `p` one that is pending, and others have none."""
+
+    has_members = True
+
+    def parse(self, value: bytes, headers: Headers) -> Document:
+        if value[:1] == b"p":
+            raise SchemaPending(7)
+        if value[:1] != b"s":
+            raise RecordRejected(DeadLetterReason.NOT_FRAMED, "no schema's id")
+        payload = json.loads(value[1:])
+        return Document(MappingProxyType(payload) if isinstance(payload, dict) else payload)
+
+    def settled(self, schema: Hashable) -> bool:
+        raise NotImplementedError
+
+
+def framed_sample(*values: bytes, **settings: Any) -> Sample:
+    sampled = Sample(InputSettings(format="avro", **settings), FramedFormat())
+    for value in values:
+        sampled.note(raw(0, value))
+    return sampled
+
+
+def test_framed_records_are_searched_by_their_schema() -> None:
+    post = b"s" + json.dumps(POST).encode()
+    assert framed_sample(post, text_path="post.body").summary() == "text found in 1 of 1."
+    assert framed_sample(post, post, b"{}").summary() == (
+        "text found in 0 of 3 (path_missing 2, not_framed 1); members: id, lang, post; "
+        "did you mean post.body?"
+    )
+    assert framed_sample(b"s[]").summary().startswith("text found in 0 of 1")
+
+
+def test_records_without_a_frame_have_advice() -> None:
+    summary = framed_sample(b"{}", b"[]").summary()
+    assert summary.endswith('no record has a schema\'s id: did you mean input.format = "json"?')
+
+
+def test_a_record_whose_schema_is_pending_is_noted_later() -> None:
+    sampled = framed_sample()
+    with pytest.raises(SchemaPending):
+        sampled.note(raw(0, b"p"))
+    assert sampled.records == 0

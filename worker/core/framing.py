@@ -27,6 +27,7 @@ ID_HEADER = "__value_schema_id"
 _VALUE_HEADERS = (ID_HEADER, "apicurio.value.")
 _GUID_END = 1 + 16
 _ID_END = 1 + 4
+_LAST_ID = 2**31 - 1
 FIRST_BYTES = (b"\0", b"\3", b"\xc3", b"O")  # of framed values
 _CONVERT = "have the producer use Confluent's serializers, or convert the topic first"
 
@@ -46,7 +47,7 @@ class SchemaFrame(NamedTuple):
 
 
 def schema_frame(value: bytes, headers: Headers) -> SchemaFrame | None:
-    """Return the frame of a value that a Confluent serializer wrote; None for other values."""
+    """Return the frame of a value that a Confluent serializer wrote, or None."""
     if headers and (header := dict(headers).get(ID_HEADER)):
         if header[0] == 1 and len(header) >= _GUID_END:
             guid = str(uuid.UUID(bytes=header[1:_GUID_END]))
@@ -58,7 +59,7 @@ def schema_frame(value: bytes, headers: Headers) -> SchemaFrame | None:
 
 
 def foreign_frame(value: bytes, headers: Headers = ()) -> str | None:
-    """Return the name of another wire format, and the remedy; None if it is not a known one."""
+    """Return the name of another known wire format and the remedy, or None."""
     if value[:2] in (b"\3\0", b"\3\5") and len(value) >= 2 + 16:
         guid = uuid.UUID(bytes=value[2 : 2 + 16])
         return f"framed by AWS Glue's serializer, schema {guid}: {_CONVERT}"
@@ -72,7 +73,7 @@ def foreign_frame(value: bytes, headers: Headers = ()) -> str | None:
         fingerprint = value[2:10][::-1].hex()
         return f"Avro's single-object encoding, schema fingerprint {fingerprint}: {_CONVERT}"
     if value[:4] == b"Obj\1":
-        return "an Avro file with many records: have the producer send each record by itself"
+        return "an Avro file with many records: the producer should send its records one by one"
     return _foreign_headers(headers)
 
 
@@ -89,11 +90,11 @@ def _foreign_headers(headers: Headers) -> str | None:
 
 
 def _number(framed: bytes) -> int | None:
-    """Return the id behind byte 0. Ids begin at 1 and are signed in Confluent's registry."""
-    if framed[:1] != b"\0" or len(framed) < _ID_END:
+    """Return the id behind byte 0: Confluent's registry counts from 1, in Java's `int`."""
+    if len(framed) < _ID_END or framed[0]:
         return None
-    number = int.from_bytes(framed[1:_ID_END], "big", signed=True)
-    return number if number > 0 else None
+    number = int.from_bytes(framed[1:_ID_END], "big")
+    return number if 0 < number <= _LAST_ID else None
 
 
 def describes_value(name: str) -> bool:

@@ -19,7 +19,7 @@ import fastavro
 from schemas.dead_letter import DeadLetterReason
 from worker.core.formats.walk import kind
 from worker.errors import RecordRejected
-from worker.registry.avro_guard import DEPTH, Guard
+from worker.registry.avro_guard import DEPTH, AvroGuard
 from worker.registry.avro_types import SLACK, Reducer
 from worker.registry.rejections import mismatch, unusable
 from worker.registry.schema import RegisteredSchema, SchemaType
@@ -50,7 +50,7 @@ class AvroSchema:
     def parse(self, body: bytes) -> Mapping[str, Any]:
         """Return a record or map; raise RecordRejected for anything else."""
         if self._guarded:
-            Guard(body, self._types).check(self._reduced)
+            AvroGuard(body, self._types).check(self._reduced)
         source = io.BytesIO(body)
         try:
             value = fastavro.schemaless_reader(source, self._schema, None)

@@ -20,7 +20,7 @@ DEPTH: Final = 200  # levels of a value; fastavro takes less than 1 KiB of C sta
 _LENGTHS: Final = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 
 
-class Guard:
+class AvroGuard:
     """Walks over one body.
 
     Args:

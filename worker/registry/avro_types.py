@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from worker.core.visible import excerpt
 from worker.registry.rejections import unusable
@@ -48,6 +48,7 @@ class Reduced(NamedTuple):
     depth: float
 
 
+Type = TypeVar("Type")
 _BYTE = Reduced("", 1 - VALUES_PER_BYTE, 1)  # one value in at least one byte
 
 
@@ -66,14 +67,14 @@ class Reducer:
         self._reduced: dict[str, Reduced] = {}
         self._done: dict[int, Reduced] = {}  # by the identity of the definition
         self._definitions: dict[str, tuple[Any, str]] = {}
-        self._root = _parsed(schema.text)
-        for tree in (*map(_parsed, schema.resolved.values()), self._root):
-            self._definitions.update(_definitions(tree))
+        self._trees = [_parsed(text) for text in (*schema.resolved.values(), schema.text)]
 
     def root(self) -> Reduced:
         """Return the reduced schema; raise RecordRejected if it is none."""
         try:
-            return self._reduce(self._root, "", 0)
+            for tree in self._trees:
+                self._definitions.update(_definitions(tree))
+            return self._reduce(self._trees[-1], "", 0)
         except KeyError as error:
             raise unusable(f"no Avro schema: a type lacks {error}") from None
         except (TypeError, AttributeError):
@@ -114,9 +115,9 @@ class Reducer:
         definition = self.types[own] = {"type": schema["type"], "name": own}
         reduced = _BYTE
         if schema["type"] == "enum":
-            definition["symbols"] = schema["symbols"]
+            definition["symbols"] = _typed(list, schema["symbols"])
         elif schema["type"] == "fixed":
-            definition["size"] = size = max(int(schema["size"]), 0)
+            definition["size"] = size = max(_typed(int, schema["size"]), 0)
             reduced = Reduced("", _bounded(1 - VALUES_PER_BYTE * size), 1)
         else:
             reduced = self._record(definition, schema["fields"], name.rpartition(".")[0], level)
@@ -128,9 +129,7 @@ class Reducer:
         slack, depth = 1.0, 0.0
         for field in fields:
             inner = self._reduce(field["type"], namespace, level + 1)
-            name = field["name"]
-            if not isinstance(name, str):
-                raise TypeError
+            name = _typed(str, field["name"])
             definition["fields"].append({"name": name, "type": inner.schema})
             slack, depth = slack + inner.slack, max(depth, inner.depth)
         return Reduced("", _bounded(slack), depth + 1)
@@ -154,6 +153,12 @@ def _repeated(kind: str, inner: str, item: Reduced) -> Reduced:
 def _bounded(slack: float) -> float:
     # The lower bound keeps sums exact.
     return math.inf if slack > SLACK else max(slack, -1e9)
+
+
+def _typed(type_: type[Type], value: Any) -> Type:
+    if not isinstance(value, type_):
+        raise TypeError
+    return value
 
 
 def _parsed(text: str) -> Any:

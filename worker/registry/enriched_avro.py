@@ -11,19 +11,15 @@ Must not import: kafka_io, runtime, inference.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from schemas.avro import avro_schema
 from schemas.classification import Classification
 from schemas.dead_letter import DeadLetterReason
 from worker.core.formats.plain_json import ENRICHED_MEMBER
 from worker.errors import RecordRejected
+from worker.registry.recursive_avro import definitions, unrolled
 from worker.registry.schema import RegisteredSchema
-from worker.registry.subjects import full_name
-
-_NAMED: Final = ("record", "error", "enum", "fixed")
-_PARTS: Final = ("type", "items", "values", "fields")
 
 
 def enriched_avro(schema: RegisteredSchema) -> str:
@@ -35,33 +31,18 @@ def enriched_avro(schema: RegisteredSchema) -> str:
     root = json.loads(schema.text)
     if not isinstance(root, dict) or root.get("type") != "record":
         raise _refused("its root is not a record, and only a record has a place for the result")
-    fields = root["fields"]
-    if any(field["name"] == ENRICHED_MEMBER for field in fields):
+    if any(field["name"] == ENRICHED_MEMBER for field in root["fields"]):
         raise _refused(
             f"its record has a field {ENRICHED_MEMBER!r} already, which can't be replaced: with "
             'output.mode = "classification" the result is published alone'
         )
     texts = (json.loads(text) for text in schema.resolved.values())
-    defined = {name for node in (root, *texts) for name in _definitions(node)}
+    defined = {name for node in (root, *texts) for name, _ in definitions(node)}
     if twice := defined & _OWN:
         raise _refused(f"it defines {min(twice)}, which is the name of a type of the result")
     added = {"name": ENRICHED_MEMBER, "type": _RESULT, "doc": _RESULT["doc"]}
-    return json.dumps({**root, "fields": [*fields, added]}, separators=(",", ":"))
-
-
-def _definitions(schema: Any) -> Iterator[str]:
-    """Yield the full names of the types that a schema defines."""
-    nodes: list[tuple[Any, str]] = [(schema, "")]
-    while nodes:
-        node, namespace = nodes.pop()
-        if isinstance(node, list):
-            nodes += [(each, namespace) for each in node]
-        elif isinstance(node, dict):
-            if node.get("type") in _NAMED:
-                name = full_name(node, namespace)
-                yield name
-                namespace = name.rpartition(".")[0]
-            nodes += [(node[part], namespace) for part in _PARTS if part in node]
+    root = unrolled(root)
+    return json.dumps({**root, "fields": [*root["fields"], added]}, separators=(",", ":"))
 
 
 def _refused(problem: str) -> RecordRejected:
@@ -71,4 +52,4 @@ def _refused(problem: str) -> RecordRejected:
 
 
 _RESULT: Final = avro_schema(Classification)
-_OWN: Final = frozenset(_definitions(_RESULT))
+_OWN: Final = frozenset(name for name, _ in definitions(_RESULT))

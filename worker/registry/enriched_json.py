@@ -2,7 +2,8 @@
 
 A schema may be closed: `additionalProperties` refuses members that it does not name. So may be each
 schema that it applies to the same object (`allOf`, `if`, `$ref` ...). Each of them gets the
-property, so that it accepts an object with a result if it accepted the object.
+property, so that it accepts an object with a result if it accepted the object. It is not required:
+a schema may refer to itself, and objects within the object have no result.
 
 https://json-schema.org/draft/2020-12/json-schema-core#section-10
 
@@ -54,7 +55,6 @@ def enriched_json(schema: RegisteredSchema) -> str:
     if "object" not in ([types] if isinstance(types, str) else types):
         raise _refused("its root is not an object, and only an object has a place for the result")
     _Opening(root, schema.resolved).open(root)
-    root["required"] = [*root.get("required", ()), ENRICHED_MEMBER]
     return json.dumps({"$schema": _DIALECT, **root}, separators=(",", ":"))
 
 

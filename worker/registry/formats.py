@@ -28,13 +28,13 @@ _TYPES: Final[dict[str, SchemaType]] = {
 
 
 class Schemas(Protocol):
-    """The schemas by key, an id or a GUID; `SchemaStore`. Nothing of it waits."""
+    """The schemas by key, an id or a GUID; `SchemaStore` never waits for one."""
 
     def lookup(self, key: int | str) -> CompiledSchema:
         """Return a schema; raise SchemaPending, or RecordRejected if it can't be used."""
 
     def enriched_frame(self, key: int | str) -> bytes | None:
-        """Return the frame of a record with the result added; None if none is added."""
+        """Return the frame of a record with the result added, if results are added."""
 
     def settled(self, key: Any) -> bool:
         """Return whether `lookup` has an answer, after it raised SchemaPending."""
@@ -60,16 +60,16 @@ class RegistryFormat:
         framed = schema_frame(value, headers)
         if framed is None:
             return self._unframed(value, headers)
-        schema = self._schemas.lookup(framed.schema)
+        key, body_at, prefix = framed
+        schema = self._schemas.lookup(key)
         if self._type not in (None, schema.type):
             raise RecordRejected(
                 DeadLetterReason.SCHEMA_MISMATCH,
-                f"schema {framed.schema} has the type {schema.type}, input.format is "
+                f"schema {key} has the type {schema.type}, input.format is "
                 f'"{self._format}": set it to "auto", or to the format of the topic',
             )
-        body = framed.prefix + value[framed.body_at :]
-        payload = schema.parse(body)
-        frame = Frame(framed.body_at, self._schemas.enriched_frame(framed.schema))
+        payload = schema.parse(prefix + value[body_at:])
+        frame = Frame(body_at, self._schemas.enriched_frame(key))
         return Document(payload, frame, partial(schema.fields, payload))
 
     def settled(self, schema: Hashable) -> bool:

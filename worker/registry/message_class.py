@@ -1,4 +1,4 @@
-"""Makes the class of a Protobuf message out of a file of ours.
+"""Makes the class of a Protobuf message from the text of its file.
 
 Owns: nothing.
 Thread: any.

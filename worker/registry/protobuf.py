@@ -115,8 +115,8 @@ def _fields(message: Any, path: tuple[str, ...]) -> Sequence[str]:
             field = message.fields_by_name.get(step)
             message = field.message_type if field else None
         if message is None:
-            return ()
-    return () if message.GetOptions().map_entry else list(message.fields_by_name)
+            return []
+    return [] if message.GetOptions().map_entry else list(message.fields_by_name)
 
 
 def _indexes(body: bytes) -> tuple[tuple[int, ...], int]:

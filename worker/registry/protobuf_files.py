@@ -43,6 +43,8 @@ for name, limit in limits.items():
 from grpc_tools import _protoc_compiler
 sys.exit(_protoc_compiler.run_main(["protoc".encode(), *map(str.encode, sys.argv[1:])]))
 """
+_ERRORS: Final = 65_536  # characters of protoc's output that are read
+_PROBLEM: Final = re.compile(r"\S+:\d+:\d+: (?!warning)")
 _GOOGLE: Final = re.compile(r"google/(protobuf|type)/[a-z_]+\.proto")
 _PROTOS: Final = Path(grpc_tools.__path__[0]) / "_proto"
 
@@ -104,7 +106,7 @@ def file_descriptor(schema: RegisteredSchema) -> Any:
 
 
 def _base64(text: str) -> bytes | None:
-    """Return the decoded text; None for a `.proto` text, which never is base64."""
+    """Return the decoded text, or None: a `.proto` text never is base64."""
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except ValueError:
@@ -192,10 +194,11 @@ def _protoc(root: Path, names: list[str]) -> None:
         except subprocess.TimeoutExpired:
             raise unusable(f"Protobuf: protoc took more than {_SECONDS} s") from None
     if done.returncode:
-        with (root / "errors").open(errors="replace") as lines:
-            problem = lines.readline(1000).removeprefix(f"{_ROOT}:").strip()
-        ended = problem or f"protoc ended with {done.returncode}"
-        raise unusable(f"Protobuf: {excerpt(ended, 300)}")
+        with (root / "errors").open(errors="replace") as output:
+            lines = output.read(_ERRORS).splitlines()
+        problems = [line for line in lines if _PROBLEM.match(line)] or lines[:1]
+        problem = problems[0] if problems else f"protoc ended with {done.returncode}"
+        raise unusable(f"Protobuf: {excerpt(problem.removeprefix(f'{_ROOT}:'), 300)}")
 
 
 def _google_types() -> Iterator[str]:
