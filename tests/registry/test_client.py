@@ -21,6 +21,7 @@ from worker.errors import (
     SettingsError,
     StreamlabelError,
 )
+from worker.logs import configure
 from worker.metrics import Metrics
 from worker.registry.client import RegistryClient
 from worker.registry.schema import RegisteredSchema, SchemaReference
@@ -316,6 +317,15 @@ def test_requests_are_counted_by_their_outcome() -> None:
             with contextlib.suppress(StreamlabelError):
                 asking.schema(7)
     assert counts(metrics) == {"answered": 2, "refused": 2, "away": 1, "not_found": 1}
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_a_request_logs_nothing(level: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The HTTP client would log each one, at `debug` with its headers."""
+    configure(level, "json")
+    with Stub(Reply()) as stub, client(stub.url, token="hunter2") as asking:
+        asking.schema(7)
+    assert capsys.readouterr().err == ""
 
 
 def test_addresses_are_tried_in_turn_beginning_with_the_last_that_answered() -> None:
