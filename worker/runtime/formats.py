@@ -18,7 +18,7 @@ from worker.core.formats.format import Format, ResultFormat
 from worker.core.formats.plain_json import JsonResults
 from worker.errors import SettingsError
 from worker.metrics import Metrics
-from worker.settings import Settings
+from worker.settings import PLAIN_FORMATS, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,22 @@ def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFo
 def plain_formats(settings: Settings) -> TopicFormats:
     """Return formats without a registry."""
     return TopicFormats(plain_format(settings.input), JsonResults(), lambda: None, nullcontext())
+
+
+def measured_results(settings: Settings) -> ResultFormat:
+    """Return results of the same size as a worker's, without a registry.
+
+    Raises:
+        SettingsError: the format needs packages that are not installed.
+    """
+    if settings.output.format in PLAIN_FORMATS:
+        return JsonResults()
+    require_packages(settings)
+    from worker.registry.results import FORMATS  # noqa: PLC0415 - the extra may be missing
+
+    results = FORMATS[settings.output.format]()
+    results.add(settings.output.topic)
+    return results
 
 
 def require_packages(settings: Settings) -> None:

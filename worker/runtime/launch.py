@@ -42,6 +42,7 @@ from worker.runtime.formats import TopicFormats, require_packages, topic_formats
 from worker.runtime.labelling import Labeller
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.progress import Progress
+from worker.runtime.reachability import Reachability
 from worker.runtime.rebalance import RebalanceListener
 from worker.runtime.service import Worker
 from worker.runtime.stage import StageControl
@@ -238,6 +239,11 @@ class Launcher:
     def _retry_until_stopped(self, attempt: Callable[[], Made]) -> Made | None:
         """Retry while a service is unreachable; return None if the worker is stopped first."""
         progress, tries = self._context.progress, 0
+        registry = Reachability(
+            "the schema registry is away; its answer is needed to start",
+            "the schema registry is back",
+            self._context.clock,
+        )
         while not self._context.stop.is_set():
             try:
                 made = attempt()
@@ -245,9 +251,11 @@ class Launcher:
                 progress.connection(up=False, reason=str(error))
             except RegistryAway as error:
                 progress.registry(str(error))
+                registry.note(str(error))
             else:
                 progress.connection(up=True)
                 progress.registry(None)
+                registry.note(None)
                 return made
             tries += 1
             self._context.stop.wait(backoff(tries, base=0.5))

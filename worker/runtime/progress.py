@@ -12,10 +12,9 @@ is the thread that hangs, a probe of /livez notices.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 
 from worker.clock import Clock
-from worker.core.records import Partition, RecordRef
+from worker.core.records import RecordRef
 from worker.core.state import State, check_transition
 from worker.logs import get_logger
 from worker.metrics import Metrics
@@ -63,9 +62,7 @@ class Progress:
         self._broker = Reachability(
             "broker is unreachable, retrying", "broker is reachable again", clock
         )
-        self._registry = Reachability(
-            "schema registry is unreachable, retrying", "schema registry is reachable again", clock
-        )
+        self._registry_away: str | None = None
         self._lock = threading.Lock()  # of the stall that was logged last
         self._logged_stall = ""
         metrics.live.set_function(lambda: self.live()[0])
@@ -94,14 +91,9 @@ class Progress:
         if self._broker.note(None if up else reason):
             self._since = self._clock.monotonic()  # what waited gets its full time again
 
-    def registry(self, reason: str | None, waiting: Sequence[Partition] = ()) -> None:
-        """Note why the schema registry does not answer, None if it does or is not needed.
-
-        Args:
-            reason: in words.
-            waiting: the partitions whose next records have a schema that is not known yet.
-        """
-        self._registry.note(reason, waiting=[f"{topic}[{number}]" for topic, number in waiting])
+    def registry(self, away: str | None) -> None:
+        """Note why the schema registry does not answer; None if it does, or is not needed."""
+        self._registry_away = away
 
     @property
     def away(self) -> bool:
@@ -112,8 +104,8 @@ class Progress:
         """Return whether the worker takes part in its group, and a description."""
         if self.away:
             return False, "the broker is unreachable"
-        if self._registry.away:
-            return False, f"the schema registry is unreachable: {self._registry.reason}"
+        if self._registry_away:
+            return False, f"the schema registry is away: {self._registry_away}"
         if self.state is State.RUNNING and not self.joined:
             return False, "joining the group"
         return self.state in _WORKING, self.state.name.lower()

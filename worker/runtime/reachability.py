@@ -1,13 +1,11 @@
 """Notes whether a service answers that the worker needs, and logs when it does not.
 
 Owns: since when it has not answered.
-Thread: the poll thread writes; any thread reads `away` and `reason`, which are single values.
+Thread: the poll thread writes; any thread reads `away`.
 Must not import: kafka, inference, cli.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from worker.clock import Clock
 from worker.logs import get_logger
@@ -24,16 +22,12 @@ class Reachability:
     Args:
         began, ended: what to log.
         clock: times the outage.
-
-    Attributes:
-        reason: why it did not answer last; empty if it did.
     """
 
     def __init__(self, began: str, ended: str, clock: Clock) -> None:
         self._began, self._ended, self._clock = began, ended, clock
         self._since: float | None = None
         self._logged_at = -_LOG_INTERVAL
-        self.reason = ""
 
     @property
     def away(self) -> bool:
@@ -41,12 +35,11 @@ class Reachability:
         since = self._since
         return since is not None and self._clock.monotonic() - since >= _GRACE
 
-    def note(self, reason: str | None, **facts: Any) -> bool:
+    def note(self, reason: str | None) -> bool:
         """Note that the service answers, or why it does not; log an outage periodically.
 
         Args:
             reason: None if it answers.
-            facts: for the log.
 
         Returns:
             True if an outage has just ended.
@@ -55,12 +48,11 @@ class Reachability:
             ended = self.away
             if ended:
                 log.info(self._ended)
-            self._since, self.reason = None, ""
+            self._since = None
             return ended
         now = self._clock.monotonic()
         self._since = now if self._since is None else self._since
-        self.reason = reason
         if self.away and now - self._logged_at >= _LOG_INTERVAL:
             self._logged_at = now
-            log.warning(self._began, reason=reason, **facts)
+            log.warning(self._began, reason=reason)
         return False

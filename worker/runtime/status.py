@@ -56,7 +56,7 @@ class StatusReporter:
         show_inflight(self._metrics, self._offsets)
         self._metrics.oldest_uncommitted.set(now - oldest[1] if oldest else 0)
         self._progress.connection(up=self._source.connected())
-        self._progress.registry(self._holds.away(), self._holds.partitions)
+        self._progress.registry(self._holds.away())
         self._metrics.waiting.set(len(self._holds.partitions))
         self._work.dead_letters.log_if_due()
         self._report_progress(now)

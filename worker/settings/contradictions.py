@@ -79,6 +79,16 @@ def _formats(s: Settings) -> Iterator[str]:
             f'output.mode = "enrich" can\'t add to input.format = {s.input.format!r} with '
             f"output.format = {s.output.format!r}: it adds to {pairs}"
         )
+    elif s.output.mode == "enrich" and _shares_subjects(s):
+        yield (
+            'registry.subject_name_strategy = "record_name" with output.mode = "enrich": the '
+            "enriched schema would get the subject of the input's, whose name it keeps. Use "
+            '"topic_name" or "topic_record_name"'
+        )
+
+
+def _shares_subjects(s: Settings) -> bool:
+    return s.output.format != "json" and s.registry.subject_name_strategy == "record_name"
 
 
 def _sizes(s: Settings) -> Iterator[str]:
