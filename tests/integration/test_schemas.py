@@ -18,6 +18,7 @@ from tests.support.workers import (
     WorkerProcess,
     WorkerThread,
     audit,
+    check,
     count,
     produce,
     read,
@@ -216,7 +217,7 @@ def test_known_schemas_go_on_and_an_unknown_one_waits_while_the_registry_is_away
     breakable_registry: ApicurioRegistry,
     outage: tuple[Callable[[], None], Callable[[], None]],
 ) -> None:
-    """Nothing is lost or repeated, nothing becomes a dead letter, and the group is kept."""
+    """The worker loses and repeats no record, makes no dead letter, and stays in its group."""
     begin, end = outage
     known = Writer(breakable_registry, topics.input)
     new = Writer(breakable_registry, topics.input, {"name": "at", "type": "long", "default": 0})
@@ -367,6 +368,19 @@ def test_results_whose_schema_may_only_be_looked_up_and_is_not_there_stop_the_st
         worker.join()
     assert isinstance(worker.error, SchemaRefused)
     assert "registry.register" in str(worker.error)
+
+
+def test_check_reads_a_sample_by_its_schemas_and_registers_nothing(
+    broker: Broker, topics: Topics, registry: ApicurioRegistry
+) -> None:
+    writer = Writer(registry, topics.input)
+    send(broker, topics.input, 0, *map(writer.value, range(3)))
+    more = ("--input-format", "avro", "--output-format", "avro", "--registry-url", registry.url)
+    said = check(broker, topics, *more)
+    assert f"registry: {registry.url} answers" in said
+    assert f"will be registered under subject '{topics.output}-value'" in said
+    assert "text found in 3 of 3" in said
+    assert f"{topics.output}-value" not in registry.ask("GET", "/subjects")
 
 
 def test_each_process_of_a_pool_asks_the_registry(

@@ -1,4 +1,4 @@
-"""What `streamlabel check` asks a registry; it changes nothing there."""
+"""`streamlabel check` asks a registry, and changes nothing there."""
 
 from __future__ import annotations
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.registry.stub import Reply, Stub
 from tests.support.clocks import HandClock
 from worker.core.formats.plain_json import JsonFormat, JsonResults
 from worker.core.formats.plain_text import TextFormat
-from worker.errors import RegistryAway, SettingsError
+from worker.errors import RegistryAway, RegistryDenied, SettingsError
 from worker.metrics import Metrics
 from worker.runtime.formats import measured_results, require_packages, topic_formats
 from worker.settings import Settings, load
@@ -60,7 +61,8 @@ def test_a_missing_extra_is_named_with_its_command(
     assert "input.format = 'avro'" in str(caught.value)
 
 
-def test_the_input_alone_contacts_no_registry_at_the_start() -> None:
+def test_the_input_alone_does_not_wait_for_a_registry_at_the_start() -> None:
+    """Its records wait, partition by partition."""
     formats = topic_formats(settings(input__format="avro"), Metrics(), HandClock())
     assert isinstance(formats.results, JsonResults)
     with formats.resources:
@@ -70,6 +72,13 @@ def test_the_input_alone_contacts_no_registry_at_the_start() -> None:
 def test_a_registry_that_is_away_is_reported_when_results_are_registered() -> None:
     with pytest.raises(RegistryAway):
         topic_formats(settings(output__format="avro"), Metrics(), HandClock())
+
+
+def test_a_refused_sign_in_stops_the_start_of_a_worker_that_only_reads() -> None:
+    with Stub(Reply(401, {"message": "who are you"})) as stub:
+        given = settings(input__format="avro", registry__url=stub.url)
+        with pytest.raises(RegistryDenied):
+            topic_formats(given, Metrics(), HandClock())
 
 
 @pytest.mark.parametrize("name", ["json", "avro", "json_schema", "protobuf"])

@@ -7,9 +7,11 @@ Must not import: kafka_io, runtime, inference.
 
 from __future__ import annotations
 
-from typing import Self
+from contextlib import closing, suppress
+from typing import Final, Self
 
 from worker.clock import Clock
+from worker.errors import RegistryAway
 from worker.metrics import Metrics
 from worker.registry.client import RegistryClient
 from worker.registry.compile import compile_schema
@@ -19,6 +21,8 @@ from worker.registry.results import FORMATS
 from worker.registry.store import SchemaStore
 from worker.registry.subjects import OutputSchemas
 from worker.settings import PLAIN_FORMATS, Settings
+
+_CHECK_TIMEOUT: Final = 3.0  # seconds; the records ask with the timeout of the settings
 
 
 class RegistryParts:
@@ -37,6 +41,7 @@ class RegistryParts:
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Clock) -> None:
+        self._settings, self._metrics, self._clock = settings.registry, metrics, clock
         registry, output = settings.registry, settings.output
         self._client = RegistryClient(registry, metrics, clock)
         frame = OutputSchemas(self._client, registry).frame
@@ -56,18 +61,27 @@ class RegistryParts:
             self.values = RegistryFormat(settings.input.format, self._store)
 
     def away(self) -> str | None:
-        """Return why the registry does not answer while a record waits; None if it does."""
+        """Return the registry's failure while a record waits for it, or None."""
         return self._store.away() if self._store else None
 
     def register(self) -> None:
         """Register the schema of results. Enriched schemas follow with their first records.
 
+        Without results to register, a registry that is away is left to the records that need it.
+
         Raises:
             RegistryAway: the registry does not answer; call again.
-            SchemaRefused: it refuses the schema, or the worker.
+            SchemaRefused: it refuses the schema or the worker, or the address is that of another
+                server.
         """
         if self.results is not None and not self._enriches:
             self.results.add(self._topic)
+            return
+        timeout = min(self._settings.timeout, _CHECK_TIMEOUT)
+        hasty = self._settings.model_copy(update={"timeout": timeout})
+        client = RegistryClient(hasty, self._metrics, self._clock)
+        with closing(client), suppress(RegistryAway):
+            client.check()
 
     def __enter__(self) -> Self:
         if self._store is not None:

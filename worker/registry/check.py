@@ -1,4 +1,4 @@
-"""What `streamlabel check` asks a schema registry. It registers nothing.
+"""Asks a schema registry for `streamlabel check`, and registers nothing.
 
 Owns: nothing; each function closes what it opens.
 Thread: main; a call waits for the registry.

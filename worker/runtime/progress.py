@@ -92,7 +92,7 @@ class Progress:
             self._since = self._clock.monotonic()  # what waited gets its full time again
 
     def registry(self, away: str | None) -> None:
-        """Note why the schema registry does not answer; None if it does, or is not needed."""
+        """Note the schema registry's failure, which is None while it answers or is not needed."""
         self._registry_away = away
 
     @property

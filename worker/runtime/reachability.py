@@ -17,7 +17,7 @@ _LOG_INTERVAL = 30.0  # seconds between two lines about one outage
 
 
 class Reachability:
-    """Whether one service answers.
+    """The outages of one service.
 
     Args:
         began, ended: what to log.
