@@ -1,8 +1,9 @@
-"""Writes the wire contract for other languages: JSON Schemas and an AsyncAPI document.
+"""Writes the wire contract for other languages: JSON Schemas, Avro, Protobuf and AsyncAPI.
 
 Run it with `python -m schemas.export`, or with `--check` to compare only.
 
-Owns: the `*.json` files in this folder; a test fails if they differ from the models.
+Owns: the `*.json`, `*.avsc` and `*.proto` files in this folder; a test fails if they differ from
+the models.
 Thread: main, of this program.
 Must not import: worker; anything but pydantic and schemas.
 """
@@ -19,8 +20,10 @@ from typing import Any
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from schemas.avro import avro_schema
 from schemas.classification import Classification
 from schemas.dead_letter import DeadLetter
+from schemas.protobuf import protobuf_file
 from schemas.text_message import TextMessage
 
 FOLDER = Path(__file__).parent
@@ -51,14 +54,16 @@ MODELS: dict[str, type[BaseModel]] = {
 
 
 def documents() -> dict[str, Document]:
-    """Return every generated document by its file name."""
-    schemas = {f"{name}.schema.json": _schema(name, model) for name, model in MODELS.items()}
-    return schemas | {"asyncapi.json": _asyncapi()}
+    """Return every generated JSON document by its file name."""
+    schemas = {f"{name}.schema.json": json_schema(name) for name in MODELS}
+    avro = {"classification.avsc": avro_schema(Classification)}
+    return schemas | avro | {"asyncapi.json": _asyncapi()}
 
 
 def rendered() -> dict[str, str]:
     """Return every generated file's content by its name."""
-    return {name: json.dumps(body, indent=2) + "\n" for name, body in documents().items()}
+    files = {name: json.dumps(body, indent=2) + "\n" for name, body in documents().items()}
+    return files | {"classification.proto": protobuf_file(Classification)}
 
 
 def drifted(folder: Path) -> list[str]:
@@ -70,10 +75,11 @@ def _read(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
-def _schema(name: str, model: type[BaseModel]) -> Document:
+def json_schema(name: str) -> Document:
+    """Return the JSON Schema of one of `MODELS`."""
     # With "validation", members with defaults are optional: a reader that is built from the schema
     # accepts documents without them as well as the worker's, in which they are null.
-    body = model.model_json_schema(mode="validation")
+    body = MODELS[name].model_json_schema(mode="validation")
     return {"$schema": DIALECT, "$id": f"urn:streamlabel:schema:{name}", **body}
 
 

@@ -112,6 +112,25 @@ def test_values_from_the_environment_are_converted() -> None:
         ({"kafka.bootstrap_server": "a:1"}, "did you mean kafka.bootstrap_servers?"),
         ({"input.topic": "texts.dead"}, "the three topics must differ"),
         ({"output.mode": "enrich", "input.format": "text"}, "plain text has no object"),
+        (
+            {
+                "output.mode": "enrich",
+                "input.format": "protobuf",
+                "output.format": "protobuf",
+                "registry.url": "http://r",
+            },
+            "with output.format = 'protobuf': it adds to avro to avro, json to json, json_schema to",
+        ),
+        (
+            {
+                "output.mode": "enrich",
+                "input.format": "avro",
+                "output.format": "avro",
+                "registry.url": "http://r",
+                "registry.subject_name_strategy": "record_name",
+            },
+            "would get the subject of the input's",
+        ),
         ({"max_inflight_bytes": 1000}, "input.max_bytes (1000000) is more than"),
         ({"cache.max_bytes": 10}, "cache.max_bytes (10) is too small for a useful cache"),
         ({"drift.reference_records": 99}, "drift.reference_records (99) is too few to tell"),

@@ -229,6 +229,11 @@ class Metrics:
             "1 while backpressure pauses polling. In a pool: the number of paused processes.",
             multiprocess_mode="livesum",
         )
+        self.waiting = gauge(
+            "streamlabel_waiting_partitions",
+            "Partitions that wait until the schema registry has answered for their next record.",
+            multiprocess_mode="livesum",
+        )
         self.rebalances = counter(
             "streamlabel_rebalances", "Changes of the partition assignment.", ["kind"]
         )

@@ -24,7 +24,6 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> None:
         "model": lambda _: Finding("bundled", ("results may not fit",)),
     }
     monkeypatch.setattr(verdicts, "CHECKS", replaced)
-    monkeypatch.setattr("worker.cli.check.CHECKS", replaced)
     monkeypatch.setattr("worker.logs.configure", lambda *_: None)
 
 

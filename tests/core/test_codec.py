@@ -358,6 +358,15 @@ def test_headers_of_an_earlier_worker_are_replaced() -> None:
     assert encode(classified(headers=came)).headers == [("x", b""), (SOURCE_HEADER, b"in/0/41")]
 
 
+def test_headers_of_the_values_schema_stay_on_dead_letters_alone() -> None:
+    """A result is no value of that schema; the key's header stays true, as the key is copied."""
+    key = ("__key_schema_id", b"\x01" + GLUE_ID.bytes)
+    came = (key, *BY_HEADER, ("apicurio.value.globalId", bytes(8)), ("x", b""))
+    assert encode(classified(headers=came)).headers[:-1] == [key, ("x", b"")]
+    letter = encode(DeadLettered(raw(headers=came), R.MODEL_FAILED, "ValueError"))
+    assert tuple(letter.headers[: len(came)]) == came
+
+
 def test_a_trace_replaces_the_records_in_results_but_not_in_dead_letters() -> None:
     came = (("traceparent", b"old"), ("x", b""), ("tracestate", b"a=b"))
     trace = Trace("ab", b"new")

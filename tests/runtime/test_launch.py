@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from importlib.metadata import version
 from typing import Any
@@ -14,12 +15,13 @@ from tests.support.doubles import Producer, Source
 from tests.support.workers import ObedientModel
 from worker.core.state import State
 from worker.core.topics import TopicInfo
-from worker.errors import AccessDenied, BrokerAway
+from worker.errors import AccessDenied, BrokerAway, RegistryAway, SchemaRefused
 from worker.metrics import Metrics
 from worker.runtime import launch
+from worker.runtime.formats import TopicFormats, plain_formats
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
-from worker.settings import load
+from worker.settings import Settings, load
 
 
 class Bench:
@@ -37,10 +39,10 @@ class Bench:
 
     def run(self) -> None:
         metrics = Metrics()
-        progress = Progress(120.0, metrics, self.clock)
-        progress.move(State.WARMING)
+        self.progress = Progress(120.0, metrics, self.clock)
+        self.progress.move(State.WARMING)
         model = ObedientModel()
-        Launcher(self.settings, metrics, progress, self.clock, self.stop).run(model, model)
+        Launcher(self.settings, metrics, self.progress, self.clock, self.stop).run(model, model)
 
 
 @pytest.fixture
@@ -113,3 +115,81 @@ def test_the_consumer_is_closed_even_if_closing_the_producer_fails(
     with pytest.raises(RuntimeError, match="broken"):
         bench.run()
     assert bench.source.calls == ["close"]
+
+
+# -- formats -------------------------------------------------------------------------------------
+
+
+class Formats:
+    """Formats whose registry answers after some tries."""
+
+    def __init__(self, *answers: Exception) -> None:
+        self.answers = list(answers)
+        self.calls: list[str] = []
+
+    def __call__(self, settings: Settings, *_: object) -> TopicFormats:
+        self.calls.append("made")
+        if self.answers:
+            raise self.answers.pop(0)
+        return dataclasses.replace(plain_formats(settings), resources=self)
+
+    def __enter__(self) -> None:
+        self.calls.append("started")
+
+    def __exit__(self, *_: object) -> None:
+        self.calls.append("closed")
+
+
+def test_the_formats_end_after_the_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    formats = Formats()
+    monkeypatch.setattr(launch, "topic_formats", formats)
+    bench.source.before = formats.calls.append
+    bench.run()
+    assert formats.calls == ["made", "started", "poll", "close", "closed"]
+
+
+def test_the_start_waits_for_a_registry_that_is_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group is not joined meanwhile, so its other members keep the partitions."""
+    formats = Formats(RegistryAway("connection refused"), RegistryAway("connection refused"))
+    monkeypatch.setattr(launch, "topic_formats", formats)
+    ready: list[tuple[bool, str]] = []
+
+    def pause(*_: object, **__: object) -> float:
+        ready.append(bench.progress.ready())
+        bench.clock.sleep(4)
+        return 0.0
+
+    monkeypatch.setattr(launch, "backoff", pause)
+    with capture_logs() as lines:
+        bench.run()
+    assert formats.calls[:4] == ["made", "made", "made", "started"]
+    assert ready == [(False, "the schema registry is away: connection refused")] * 2
+    said = [line for line in lines if line["event"].startswith("the schema registry")]
+    assert [line["event"] for line in said] == [
+        "the schema registry is away; its answer is needed to start",
+        "the schema registry is back",
+    ]
+    assert said[0]["reason"] == "connection refused"
+    assert lines.index(said[-1]) < [line["event"] for line in lines].index("joining group")
+
+
+def test_a_worker_that_can_not_register_its_results_joins_no_group(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "topic_formats", Formats(SchemaRefused("not compatible")))
+    with pytest.raises(SchemaRefused, match="not compatible"):
+        bench.run()
+    assert bench.source.calls == []
+
+
+def test_the_formats_end_if_the_rest_can_not_be_built(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formats = Formats()
+    monkeypatch.setattr(launch, "topic_formats", formats)
+    monkeypatch.setattr(launch, "Pipeline", refusing(LookupError("odd")))
+    with pytest.raises(LookupError):
+        bench.run()
+    assert formats.calls == ["made", "started", "closed"]

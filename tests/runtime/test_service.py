@@ -18,6 +18,7 @@ from worker.errors import AccessDenied, BrokerAway, Fatal, StageCrashed, Streaml
 from worker.metrics import Metrics
 from worker.runtime.assembly import build_in_flight, build_worker
 from worker.runtime.context import RecordPath, WorkerContext
+from worker.runtime.formats import plain_formats
 from worker.runtime.progress import Progress
 from worker.runtime.rebalance import RebalanceListener
 from worker.settings import load
@@ -42,7 +43,15 @@ class Bench:
         work, self.listener = build_in_flight(settings, context), RebalanceListener()
         self.completions = work.completions
         path = RecordPath(self.source, self.pipe, self.sink)  # type: ignore[arg-type]
-        self.worker = build_worker(settings, context, work, path, self.listener, "unknown")
+        self.worker = build_worker(
+            settings,
+            context,
+            work,
+            path,
+            self.listener,
+            formats=plain_formats(settings),
+            other_members="unknown",
+        )
         self.listener.on_assigned({P0: 1, P1: 1})
 
     def then(self, *steps: Callable[[], Iterable[RawRecord]]) -> None:

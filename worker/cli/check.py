@@ -1,4 +1,4 @@
-"""Check the settings, the broker, the topics, the newest records and the model.
+"""Check settings, broker, topics, schema registry, newest records and model.
 
 Prints the settings that differ from the defaults, with their origin (secrets hidden). Then checks
 each part, and says how to fix what fails. Joins no group, commits nothing and shows no text.
@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from worker.cli.verdicts import CHECKS, CheckResult, attempt
+from worker.cli.verdicts import CheckResult, attempt, concerned
 from worker.core.counted import counted
 from worker.core.visible import visible
 from worker.settings import Loaded, Option, Settings, options
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     configure(loaded.settings.log.level, loaded.settings.log.format)
     listed = [o for o in options() if args.all or differs(o, loaded.settings)]
     if args.json:
-        verdicts = [attempt(name, loaded.settings) for name in CHECKS]
+        verdicts = [attempt(name, loaded.settings) for name in concerned(loaded.settings)]
         print(json.dumps(_document(loaded, listed, verdicts)))
     else:
         verdicts = _print(loaded, listed)
@@ -107,7 +107,7 @@ def _print(loaded: Loaded, listed: Sequence[Option]) -> list[CheckResult]:
     for warning in loaded.warnings:
         console.print(f"[yellow]![/] {warning}", soft_wrap=True)
     verdicts = []
-    for name in CHECKS:
+    for name in concerned(loaded.settings):
         verdicts.append(verdict := attempt(name, loaded.settings))
         _print_line(
             console, "[green]ok[/]  " if verdict.ok else "[red]FAIL[/]", name, verdict.detail

@@ -1,4 +1,4 @@
-"""The checks behind `streamlabel check`: broker, topics, rights, records, model.
+"""The checks behind `streamlabel check`: broker, topics, rights, registry, records, model.
 
 Owns: nothing; each check closes the connection that it opens.
 Thread: main.
@@ -7,7 +7,7 @@ Must not import: torch, transformers or kafka; a check loads them when it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.core.counted import counted
@@ -16,7 +16,8 @@ from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
 from worker.settings import Settings
 
 if TYPE_CHECKING:
-    from worker.core.records import ModelCard
+    from worker.core.records import ModelCard, RawRecord
+    from worker.core.sampling import Sample
     from worker.core.topics import TopicInfo
 
 _LABELS, _LABEL_CHARACTERS = 30, 60  # labels shown, and characters of each
@@ -40,6 +41,11 @@ class CheckResult(NamedTuple):
 
 
 Check = Callable[[Settings], Finding]
+
+
+def concerned(settings: Settings) -> list[str]:
+    """Return the names of the checks that concern these settings, in order."""
+    return [name for name in CHECKS if name != "registry" or settings.needs_registry]
 
 
 def attempt(name: str, settings: Settings) -> CheckResult:
@@ -99,21 +105,46 @@ def rights(settings: Settings) -> Finding:
     return Finding(f"{user} has {held}", tuple(warnings))
 
 
+def registry(settings: Settings) -> Finding:
+    """Ask the schema registry, and compare the schema of results with what it has."""
+    from worker.clock import SystemClock
+    from worker.runtime.formats import require_packages
+
+    require_packages(settings)
+    from worker.registry.check import check_registry
+
+    return Finding(check_registry(settings, SystemClock()))
+
+
 def records(settings: Settings) -> Finding:
     """Look for the text in the newest records of the input."""
     from worker.clock import SystemClock
-    from worker.core.sampling import Sample
     from worker.kafka_io.newest import newest
 
-    sample = Sample(settings.input)
-    for record in newest(settings, _SAMPLED, SystemClock()):
-        sample.note(record)
+    sample = _sample(settings, newest(settings, _SAMPLED, SystemClock()))
     summary, limit = sample.summary(), settings.max_unreadable_ratio
     if sample.unreadable_share > limit:
         raise Fatal(f"{summary} A worker stops above max_unreadable_ratio = {limit:g}.")
     if sample.doubtful:
         return Finding(f"{counted(sample.records, 'record')} sampled", (summary,))
     return Finding(summary)
+
+
+def _sample(settings: Settings, records: Iterable[RawRecord]) -> Sample:
+    from worker.clock import SystemClock
+    from worker.core.sampling import Sample
+    from worker.runtime.formats import require_packages
+    from worker.settings import PLAIN_FORMATS
+
+    if settings.input.format not in PLAIN_FORMATS:
+        require_packages(settings)
+        from worker.registry.check import sample_by_schema
+
+        return sample_by_schema(settings, records, SystemClock())
+    sample = Sample(settings.input)
+    for record in records:
+        sample.note(record)
+    return sample
 
 
 def model(settings: Settings) -> Finding:
@@ -134,13 +165,14 @@ def model(settings: Settings) -> Finding:
 
 def _warnings_of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
     """Return a warning if results may be too large for their topic."""
+    from worker.runtime.formats import measured_results
     from worker.runtime.topics import result_size_warning
 
     try:
         infos = _infos(settings)
     except (Fatal, BrokerAway):  # the check of the topics reports it
         return ()
-    warning = result_size_warning(settings, infos, card)
+    warning = result_size_warning(settings, infos, card, measured_results(settings))
     return (warning,) if warning else ()
 
 
@@ -148,6 +180,7 @@ CHECKS: dict[str, Check] = {
     "broker": broker,
     "topics": topics,
     "rights": rights,
+    "registry": registry,
     "records": records,
     "model": model,
 }

@@ -22,11 +22,13 @@ from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.formats.format import ResultFormat
 from worker.core.formats.plain_json import JsonResults
+from worker.core.framing import describes_value
 from worker.core.records import (
     TRACE_HEADERS,
     Classified,
     DeadLettered,
     Encoded,
+    Frame,
     Headers,
     ModelCard,
     Outcome,
@@ -49,6 +51,8 @@ _RECORD_OVERHEAD = 256
 _HEADER_OVERHEAD = 10
 # Bytes of a dead letter's context, rounded up: its message is short, and the rest is below 1 KiB.
 _CONTEXT_BYTES = 2048
+
+_FRAME_BYTES = 5  # of a schema registry's serializer
 
 _SHORTEST, _LONGEST = 0.0, 1 / 3  # scores with the fewest and the most digits
 
@@ -114,7 +118,7 @@ class Encoder:
     def sizes(self) -> tuple[int, int]:
         """Return the least and the usual bytes of a result without key, headers and id."""
         record = RawRecord(RecordRef("", 0, 0, 0), 0, None, b"{}", (), 0.0)
-        item = WorkItem(record, "", payload={})
+        item = WorkItem(record, "", payload={}, frame=Frame(0, bytes(_FRAME_BYTES)))
 
         def size(score: float) -> int:
             scores = (score,) * len(self._labels)
@@ -144,7 +148,7 @@ class Encoder:
             topic=topic,
             key=record.key,
             value=value,
-            headers=_headers(record, _traced(record.headers, trace)),
+            headers=_headers(record, _result_headers(record.headers, trace)),
             timestamp_ms=timestamp_ms,
             label=label,
             score=score,
@@ -255,11 +259,14 @@ def _headers(record: RawRecord, original: Headers) -> list[tuple[str, bytes | No
     return [*kept, (SOURCE_HEADER, format_source(topic, partition, offset))]
 
 
-def _traced(headers: Headers, trace: Trace | None) -> Headers:
+def _result_headers(headers: Headers, trace: Trace | None) -> Headers:
+    """Return the input's headers that hold for its result, with its trace."""
+    # A result is no value of the record's schema.
+    kept = [header for header in headers if not describes_value(header[0])]
     if trace is None:
-        return headers
-    kept = (header for header in headers if header[0] not in TRACE_HEADERS)
-    return (*kept, (TRACE_HEADERS[0], trace.header))
+        return kept
+    untraced = (header for header in kept if header[0] not in TRACE_HEADERS)
+    return (*untraced, (TRACE_HEADERS[0], trace.header))
 
 
 def _overhead(key: bytes | None, headers: Headers) -> int:

@@ -23,6 +23,8 @@ from typing import NamedTuple
 from worker.core.records import Headers
 
 ID_HEADER = "__value_schema_id"
+# Confluent's, and the beginning of those of Apicurio's serializers: an id, a group, an encoding.
+_VALUE_HEADERS = (ID_HEADER, "apicurio.value.")
 _GUID_END = 1 + 16
 _ID_END = 1 + 4
 _LAST_ID = 2**31 - 1
@@ -93,3 +95,8 @@ def _number(framed: bytes) -> int | None:
         return None
     number = int.from_bytes(framed[1:_ID_END], "big")
     return number if 0 < number <= _LAST_ID else None
+
+
+def describes_value(name: str) -> bool:
+    """Return whether a header of this name tells the schema of the record's value."""
+    return name.startswith(_VALUE_HEADERS)

@@ -121,6 +121,10 @@ class OffsetTracker:
         self.bytes += tracked.size
         self.held_bytes += tracked.size
 
+    def tracks(self, ref: RecordRef) -> bool:
+        """Return whether the record's partition is tracked under the record's epoch."""
+        return self._current(ref) is not None
+
     def resolve(self, ref: RecordRef, *, refused: bool | None = None) -> bool:
         """Note an acknowledged outcome, and return False if the record's epoch is over.
 

@@ -16,7 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import (
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetAndMetadata,
+    TopicPartition,
+)
 from kafka.cluster import ClusterMetadata
 from kafka.consumer.fetcher import Fetcher
 from kafka.consumer.subscription_state import SubscriptionState
@@ -84,7 +90,10 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "_manager": "the connections of a client whose constructor may have failed",
         "_net": "its thread outlives a constructor that has failed",
     },
-    SubscriptionState: {"all_consumed_offsets": "positions without a request"},
+    SubscriptionState: {
+        "all_consumed_offsets": "positions without a request",
+        "seek": "takes the leader epoch of a position, which the public method drops",
+    },
     ClusterMetadata: {
         "_last_successful_refresh_ms": "when a broker last answered about topics",
         "_topics": "the topics that the client asks for",
@@ -220,6 +229,11 @@ def consumed_offsets(consumer: Any) -> Mapping[TopicPartition, Any]:
     """Return the consumer's positions, without those that it does not know yet."""
     offsets: Mapping[TopicPartition, Any] = consumer._subscription.all_consumed_offsets()
     return offsets
+
+
+def seek(consumer: Any, partition: TopicPartition, offset: int, leader_epoch: int) -> None:
+    """Set the position of an assigned partition, with the leader epoch of the record there."""
+    consumer._subscription.seek(partition, OffsetAndMetadata(offset, "", leader_epoch))
 
 
 def consumer_metadata(consumer: Any) -> Any:

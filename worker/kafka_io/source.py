@@ -6,6 +6,7 @@ Must not import: inference, runtime.
 
 ::
 
+    held_partitions what is not fetched, and from which record on
     listener        the group's rebalances, without blocking the client
     membership      does the group still count this worker as a member
     positions       positions that the log or the group lacks
@@ -30,6 +31,7 @@ from worker.kafka_io import internals
 from worker.kafka_io.bounded_poll import BoundedPoller
 from worker.kafka_io.connection import CONSUMER_OPTIONS, connect
 from worker.kafka_io.conversion import commit_request, raw_record
+from worker.kafka_io.held_partitions import HeldPartitions
 from worker.kafka_io.listener import Listener, RebalanceHandler
 from worker.kafka_io.membership import Membership
 from worker.kafka_io.positions import POSITION_ERRORS, Positions
@@ -53,6 +55,8 @@ class RecordSource(Protocol):
     def commit_async(self, offsets: Mapping[Partition, int], done: CommitDone) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+    def hold(self, ref: RecordRef) -> None: ...
+    def release(self, partition: Partition) -> None: ...
     def connected(self) -> bool: ...
     def settled(self) -> bool: ...
     def end_offset(self, partition: Partition) -> int | None: ...
@@ -85,6 +89,8 @@ class KafkaSource:
         # The loop that runs the listener does not notice a future that another thread completed.
         wake = internals.wakeup_of(self._consumer)
         self._listener = Listener(handler, wake, clock, settings.kafka.rejoin_pause_ms / 1000)
+        self._held = HeldPartitions(self._consumer, lambda: self._listener.epochs, clock)
+        self._polled: dict[Any, list[Any]] = {}  # by the last `poll`
         self._positions = Positions(
             self._consumer,
             from_start=settings.input.start == "earliest",
@@ -120,6 +126,7 @@ class KafkaSource:
             polled = self._poll(_JOIN_WAIT, max_records)
         elif not polled and pause:
             self._clock.sleep(pause)
+        self._polled = polled
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         epochs = self._listener.epochs
         return [
@@ -131,6 +138,7 @@ class KafkaSource:
 
     def _poll(self, timeout: float, max_records: int) -> dict[Any, list[Any]]:
         self._check()
+        self._held.ask_ends()
         self._return_parked_records()
         try:
             try:
@@ -201,11 +209,26 @@ class KafkaSource:
 
     def pause(self) -> None:
         """Stop fetching the assigned partitions; call again after a rebalance."""
-        self._consumer.pause(*self._consumer.assignment())
+        self._held.pause()
 
     def resume(self) -> None:
-        """Fetch again."""
-        self._consumer.resume(*self._consumer.paused())
+        """Fetch again, except the partitions that are held."""
+        self._held.resume()
+
+    def hold(self, ref: RecordRef) -> None:
+        """Return a record to its partition, and fetch nothing of the partition until `release`.
+
+        Args:
+            ref: a record of the last `poll`, which the caller does not track, nor any later one of
+                the partition. `positions` then never passes a record that nobody tracks.
+        """
+        polled = self._polled[TopicPartition(ref.topic, ref.partition)]
+        epoch: int = next(one.leader_epoch for one in polled if one.offset == ref.offset)
+        self._held.hold(ref, epoch)
+
+    def release(self, partition: Partition) -> None:
+        """Fetch a held partition again; one that has left this worker is forgotten."""
+        self._held.release(partition)
 
     def connected(self) -> bool:
         """Return whether any broker connection is up."""
@@ -213,12 +236,13 @@ class KafkaSource:
         return bool(metrics.get("consumer-metrics", {}).get("connection-count", 1))
 
     def end_offset(self, partition: Partition) -> int | None:
-        """Return the partition's end offset as of the last fetch."""
+        """Return the partition's end offset as of the last fetch, or as the broker was asked."""
         try:
             end: int | None = self._consumer.highwater(TopicPartition(*partition))
         except IllegalStateError:  # it was revoked a moment ago
             return None
-        return end
+        known = [one for one in (end, self._held.end_offset(partition)) if one is not None]
+        return max(known, default=None)
 
     def stable_end(self, partition: Partition) -> int | None:
         """Return the offset of the first open transaction, else the end, as of the last fetch."""
@@ -227,9 +251,10 @@ class KafkaSource:
     def positions(self) -> dict[Partition, int]:
         """Return the offset of the next record that `poll` returns, by partition, if known.
 
-        Everything before it was returned, or is no record for us (a transaction's marker, an
-        aborted record). The client moves it in `poll` only, past what that returns: not past what
-        it has fetched beyond `max_records`, nor past what it parked when the partition was paused.
+        Everything before it was returned, and not taken back by `hold`, or is no record for us (a
+        transaction's marker, an aborted record). The client moves it forward in `poll` only, past
+        what that returns: not past what it has fetched beyond `max_records`, nor past what it
+        parked when the partition was paused.
         """
         offsets = internals.consumed_offsets(self._consumer)  # `position` would ask the broker
         epochs = self._listener.epochs

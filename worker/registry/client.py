@@ -106,6 +106,15 @@ class RegistryClient:
             raise RegistryAway(f"the registry did not find subject {subject!r}, and did not add it")
         return whole_number(found, "id")
 
+    def refusal(self, subject: str, schema: RegisteredSchema) -> str | None:
+        """Return why a subject would not take a schema; None if it would."""
+        path = f"/compatibility{_versions(subject)}?verbose=true"
+        found = self._find("POST", path, _body(schema))
+        if found is None or found.content.get("is_compatible") is not False:
+            return None  # a subject that is not there takes any schema
+        words = found.content.get("messages") or [found.content.get("reason") or "no message"]
+        return " ".join(" ".join(map(str, words)).split())
+
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()

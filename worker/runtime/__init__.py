@@ -10,9 +10,11 @@ Modules::
     launch         topics checked, clients connected, the worker run
     assembly       the parts, built in the order of their dependence
     context        the groups in which parts are handed over
+    formats        of the input and of results, chosen by the settings
     topics         the topics and the group, checked before the first poll
     service        the main loop and the shutdown                          (main thread)
     intake         polled records to micro-batches
+    holds          partitions that wait for a schema
     pipeline       the three stages                     (tokenise, infer, publish threads)
     stage          one stage: a thread between two bounded hand-offs
     labelling      a micro-batch to its outcomes               (tokenise, infer threads)
@@ -23,6 +25,7 @@ Modules::
     cleanup        last steps, run even if one of them fails
     status         gauges, health and logs, once a second
     progress       liveness and readiness                           (read by any thread)
+    reachability   does a service answer that the worker needs
     stall          which stage holds records, and its stack
     input_delays   open transactions and slow joins of other clients
     outcome_counts which counters an outcome raises

@@ -9,10 +9,12 @@ Must not import: kafka, inference, cli.
     context    metrics, progress, clock, stop           exist before the worker
     work       offsets, batcher, completions            <- context
     listener   `RebalanceListener`                      <- nothing
+    formats    of the input and of results              <- context
     source     the consumer                             <- listener
     sink       the producer                             <- source, completions
     pipeline   the stages                               <- sink, completions, the model
     control    commits, rebalance                       <- work, source, sink
+    holds      what waits for a schema                  <- work, source, formats
     worker     the main loop                            <- all of them
 """
 
@@ -26,6 +28,7 @@ from worker.core.cache import PredictionCache
 from worker.core.decoder import Decoder
 from worker.core.encoder import Encoder
 from worker.core.faults import OUTPUT, CircuitBreaker
+from worker.core.formats.format import ResultFormat
 from worker.core.model import Classifier, Tokeniser
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
@@ -35,6 +38,8 @@ from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions, OutcomeObserver
 from worker.runtime.context import InFlight, Limits, OffsetControl, RecordPath, WorkerContext
 from worker.runtime.drift import DriftWatch
+from worker.runtime.formats import TopicFormats
+from worker.runtime.holds import Holds
 from worker.runtime.input_delays import InputDelays
 from worker.runtime.intake import Intake
 from worker.runtime.labelling import Labeller
@@ -69,13 +74,16 @@ def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
     )
 
 
-def build_encoder(settings: Settings, limits: dict[str, TopicLimits], card: ModelCard) -> Encoder:
+def build_encoder(
+    settings: Settings, limits: dict[str, TopicLimits], card: ModelCard, results: ResultFormat
+) -> Encoder:
     """Return the encoder of results and dead letters.
 
     Args:
-        settings: name the topics and the format.
+        settings: name the topics.
         limits: of each output topic.
         card: of the model.
+        results: serialises results.
     """
     topics = settings.topics
     return Encoder(
@@ -84,6 +92,7 @@ def build_encoder(settings: Settings, limits: dict[str, TopicLimits], card: Mode
         version=version("streamlabel"),
         limits=limits[topics.output],
         dead_letter_limits=limits[topics.dead_letters],
+        results=results,
     )
 
 
@@ -111,6 +120,8 @@ def build_worker(
     work: InFlight,
     path: RecordPath,
     listener: RebalanceListener,
+    *,
+    formats: TopicFormats,
     other_members: int | str,
 ) -> Worker:
     """Return a worker that is ready to run.
@@ -121,27 +132,30 @@ def build_worker(
         work: the state of records in flight.
         path: source, pipeline and sink.
         listener: the one that the source was made with; it is connected here.
+        formats: of the input.
         other_members: members of the group before this worker joined, if known.
     """
     metrics, clock = context.metrics, context.clock
     control = _build_control(settings, context, work, path)
     listener.connect(control.rebalance)
     delays = InputDelays(settings.kafka.group_id, other_members, metrics, clock)
+    holds = Holds(path.source, work.offsets, formats.values, formats.away)
     return Worker(
         context,
         work,
         path,
         intake=Intake(
-            Decoder(settings.input),
+            Decoder(settings.input, formats.values),
             Readability(settings.max_unreadable_ratio),
             work.batcher,
             work.offsets,
             path.pipeline,
+            holds,
             metrics=metrics,
             clock=clock,
         ),
         control=control,
-        status=StatusReporter(context, work, path, delays),
+        status=StatusReporter(context, work, path, delays, holds),
         limits=Limits(
             settings.max_inflight_records, settings.max_inflight_bytes, settings.shutdown_timeout
         ),

@@ -14,10 +14,12 @@ from worker import timeline
 from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.decoder import Decoder, estimate_tokens
+from worker.core.formats.format import SchemaPending
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
-from worker.core.records import RawRecord, WorkItem
+from worker.core.records import Partition, RawRecord, WorkItem
 from worker.metrics import Metrics
+from worker.runtime.holds import Holds
 from worker.runtime.outcome_counts import count_polled
 from worker.runtime.pipeline import Pipeline
 
@@ -40,6 +42,7 @@ class Intake:
         batcher: collects the records.
         offsets: tracks each record before anything else happens to it.
         pipeline: takes the micro-batches.
+        holds: the partitions that wait for a schema.
     """
 
     def __init__(
@@ -49,13 +52,14 @@ class Intake:
         batcher: MicroBatcher,
         offsets: OffsetTracker,
         pipeline: Pipeline,
+        holds: Holds,
         *,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._decoder, self._readability = decoder, readability
         self._batcher, self._offsets, self._pipeline = batcher, offsets, pipeline
-        self._metrics, self._clock = metrics, clock
+        self._holds, self._metrics, self._clock = holds, metrics, clock
 
     def accept(self, records: Sequence[RawRecord], *, paused: bool) -> None:
         """Take the records of one poll.
@@ -67,15 +71,34 @@ class Intake:
 
         Raises:
             StreamUnreadable: too many of the last records are unreadable for one reason.
+            StageCrashed: the thread that asks the schema registry has ended.
         """
         if records or not paused:
             self._readability.polled(len(records), self._clock.monotonic())
         if not records:
             return
         with timeline.span("decode", records=len(records)):
-            for record in records:
+            accepted = self._accept_all(records)
+        count_polled(self._metrics, accepted, self._offsets)
+
+    def _accept_all(self, records: Sequence[RawRecord]) -> int:
+        """Accept the records whose schemas are known, and return their number.
+
+        A record with another schema holds its partition. It is not tracked, nor is any later one of
+        the partition: all of them are polled again.
+        """
+        accepted = 0
+        held: set[Partition] = set()
+        for record in records:
+            if held and _partition_of(record) in held:
+                continue
+            try:
                 self._accept(record)
-        count_polled(self._metrics, len(records), self._offsets)
+                accepted += 1
+            except SchemaPending as pending:
+                self._holds.hold(record.ref, pending.schema)
+                held.add(_partition_of(record))
+        return accepted
 
     def _accept(self, record: RawRecord) -> None:
         entry, now = self._decoder.decode(record), self._clock.monotonic()
@@ -83,6 +106,10 @@ class Intake:
         self._offsets.track(record)
         tokens = estimate_tokens(entry.text) if isinstance(entry, WorkItem) else 0
         self._batcher.add(entry, tokens, now, hold=hold)
+
+    def release_settled(self) -> None:
+        """Continue with the partitions whose schemas have become known."""
+        self._holds.release_settled()
 
     def hand_over(self) -> None:
         """Offer the micro-batches that are due, while the pipeline has room."""
@@ -102,7 +129,7 @@ class Intake:
     def poll_timeout(self) -> float:
         """Return how many seconds `poll` may wait for records without delaying other work."""
         if not self._batcher.ready and not self._offsets.records:
-            return IDLE_POLL
+            return BUSY_POLL if self._holds.waits else IDLE_POLL
         demand, now = self._pipeline.demand(self._batcher.tokens), self._clock.monotonic()
         timeout = max(BUSY_POLL, min(_CALM_POLL, (demand.busy_until - now) / _LOOKS))
         if self._batcher.ready:
@@ -114,3 +141,7 @@ class Intake:
     def discard(self) -> None:
         """Drop the records that were never handed on; they will be polled again."""
         self._offsets.forget(entry.record.ref for entry in self._batcher.discard())
+
+
+def _partition_of(record: RawRecord) -> Partition:
+    return Partition(record.ref.topic, record.ref.partition)

@@ -22,7 +22,7 @@ from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
 from worker.core.topic_limits import TopicLimits
 from worker.core.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicInfo
-from worker.errors import BrokerAway
+from worker.errors import BrokerAway, RegistryAway
 from worker.http.feeds import ModelFeeds, PageFeeds
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.sink import KafkaSink, RecordSink
@@ -38,9 +38,11 @@ from worker.runtime.assembly import (
 )
 from worker.runtime.completions import Completions
 from worker.runtime.context import RecordPath, WorkerContext
+from worker.runtime.formats import TopicFormats, require_packages, topic_formats
 from worker.runtime.labelling import Labeller
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.progress import Progress
+from worker.runtime.reachability import Reachability
 from worker.runtime.rebalance import RebalanceListener
 from worker.runtime.service import Worker
 from worker.runtime.stage import StageControl
@@ -83,13 +85,15 @@ class Launcher:
         self._topics: dict[str, TopicInfo] | None = None
 
     def preflight(self) -> None:
-        """Check that the topics exist, while the model is loading.
+        """Check packages and topics, while the model is loading.
 
         An unreachable broker is not an error here; `run` waits for it.
 
         Raises:
+            SettingsError: a package is missing that a format needs.
             Fatal: a topic is missing or forbidden.
         """
+        require_packages(self._settings)
         try:
             self._topics = require(self._settings)
         except BrokerAway as error:
@@ -107,18 +111,26 @@ class Launcher:
         topics = self._topics or self._retry_until_stopped(lambda: require(settings))
         if topics is None:
             return
-        self._warn(topics, classifier.card)
-        self._context.metrics.create_label_series(classifier.card.labels)
-        with ExitStack() as undo:
-            worker = self._build(topics, tokeniser, classifier, undo)
-            if worker is None:
-                return
-            undo.pop_all()  # from here on the worker ends what was started
-        worker.run()
+        context = self._context
+        formats = self._retry_until_stopped(
+            lambda: topic_formats(settings, context.metrics, context.clock)
+        )
+        if formats is None:
+            return
+        with formats.resources:
+            self._warn(topics, formats, classifier.card)
+            context.metrics.create_label_series(classifier.card.labels)
+            with ExitStack() as undo:
+                worker = self._build(topics, formats, tokeniser, classifier, undo)
+                if worker is None:
+                    return
+                undo.pop_all()  # from here on the worker ends what was started
+            worker.run()
 
     def _build(
         self,
         topics: dict[str, TopicInfo],
+        formats: TopicFormats,
         tokeniser: Tokeniser,
         classifier: Classifier,
         undo: ExitStack,
@@ -129,7 +141,7 @@ class Launcher:
         """
         settings, context = self._settings, self._context
         limits = {name: TopicLimits.of(topics[name]) for name in settings.topics.outputs}
-        encoder = build_encoder(settings, limits, classifier.card)
+        encoder = build_encoder(settings, limits, classifier.card, formats.results)
         replace_outcome = OutcomeReplacer(encoder, limits, context.clock.wall_ms).replace
         work, listener = build_in_flight(settings, context), RebalanceListener()
         members = count_members(settings.kafka)  # before it is one itself
@@ -151,7 +163,9 @@ class Launcher:
         )
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
-        return build_worker(settings, context, work, path, listener, members)
+        return build_worker(
+            settings, context, work, path, listener, formats=formats, other_members=members
+        )
 
     def _pipeline(
         self,
@@ -187,14 +201,14 @@ class Launcher:
             engine=card.engine,
         )
 
-    def _warn(self, topics: dict[str, TopicInfo], card: ModelCard) -> None:
+    def _warn(self, topics: dict[str, TopicInfo], formats: TopicFormats, card: ModelCard) -> None:
         """Log what is doubtful about the topics.
 
         Raises:
             SettingsError: no result of the model would fit its topic.
         """
         warnings = suitability_warnings(self._settings, topics)
-        if warning := result_size_warning(self._settings, topics, card):
+        if warning := result_size_warning(self._settings, topics, card, formats.results):
             warnings.append(warning)
         for text in warnings:
             log.warning(text)
@@ -223,17 +237,27 @@ class Launcher:
         return KafkaSink(publisher, patience, completed, source, clock, replace_outcome)
 
     def _retry_until_stopped(self, attempt: Callable[[], Made]) -> Made | None:
-        """Retry while the broker is unreachable; return None if the worker is stopped first."""
-        tries = 0
+        """Retry while a service is unreachable; return None if the worker is stopped first."""
+        progress, tries = self._context.progress, 0
+        registry = Reachability(
+            "the schema registry is away; its answer is needed to start",
+            "the schema registry is back",
+            self._context.clock,
+        )
         while not self._context.stop.is_set():
             try:
                 made = attempt()
             except BrokerAway as error:
-                self._context.progress.connection(up=False, reason=str(error))
-                tries += 1
-                self._context.stop.wait(backoff(tries, base=0.5))
+                progress.connection(up=False, reason=str(error))
+            except RegistryAway as error:
+                progress.registry(str(error))
+                registry.note(str(error))
             else:
-                self._context.progress.connection(up=True)
+                progress.connection(up=True)
+                progress.registry(None)
+                registry.note(None)
                 return made
+            tries += 1
+            self._context.stop.wait(backoff(tries, base=0.5))
         log.info("stopped before the first poll")
         return None

@@ -1,6 +1,6 @@
 """Judges the worker's health: its state, its connection, and whether work moves.
 
-Owns: state, connection and the `Holder`s of records; the log lines about outages and stalls.
+Owns: state, outages and the `Holder`s of records; the log lines about stalls.
 Thread: the poll thread writes, the HTTP thread reads. Each field is a single value that is replaced
     whole, which needs no lock; only the last stall that was logged has one.
 Must not import: kafka, inference, cli.
@@ -18,13 +18,12 @@ from worker.core.records import RecordRef
 from worker.core.state import State, check_transition
 from worker.logs import get_logger
 from worker.metrics import Metrics
+from worker.runtime.reachability import Reachability
 from worker.runtime.stall import BrokerWait, Holder, StageProgress, Stall, stacks
 
 log = get_logger(__name__)
 
-_LOG_INTERVAL = 30.0  # seconds between two lines about one outage
 _WORKING = frozenset({State.RUNNING, State.PAUSED})
-_RECONNECT_GRACE = 3.0  # seconds without a connection that are ordinary: a start, a reconnect
 
 
 class Progress:
@@ -60,8 +59,10 @@ class Progress:
         self.oldest: tuple[RecordRef, float] | None = None
         self._main_thread: int | None = None
         self._last_round = self._since = now
-        self._down_since: float | None = None
-        self._outage_logged_at = -_LOG_INTERVAL
+        self._broker = Reachability(
+            "broker is unreachable, retrying", "broker is reachable again", clock
+        )
+        self._registry_away: str | None = None
         self._lock = threading.Lock()  # of the stall that was logged last
         self._logged_stall = ""
         metrics.live.set_function(lambda: self.live()[0])
@@ -87,28 +88,24 @@ class Progress:
 
     def connection(self, *, up: bool, reason: str = "no connection is up") -> None:
         """Note whether a broker is connected; log an outage periodically."""
-        now = self._clock.monotonic()
-        if up:
-            if self.away:
-                log.info("broker is reachable again")
-                self._since = now  # what waited for the broker gets its full time again
-            self._down_since = None
-            return
-        self._down_since = now if self._down_since is None else self._down_since
-        if self.away and now - self._outage_logged_at >= _LOG_INTERVAL:
-            self._outage_logged_at = now
-            log.warning("broker is unreachable, retrying", reason=reason)
+        if self._broker.note(None if up else reason):
+            self._since = self._clock.monotonic()  # what waited gets its full time again
+
+    def registry(self, away: str | None) -> None:
+        """Note the schema registry's failure, which is None while it answers or is not needed."""
+        self._registry_away = away
 
     @property
     def away(self) -> bool:
         """True while no broker has been connected for longer than a reconnect takes."""
-        since = self._down_since
-        return since is not None and self._clock.monotonic() - since >= _RECONNECT_GRACE
+        return self._broker.away
 
     def ready(self) -> tuple[bool, str]:
         """Return whether the worker takes part in its group, and a description."""
         if self.away:
             return False, "the broker is unreachable"
+        if self._registry_away:
+            return False, f"the schema registry is away: {self._registry_away}"
         if self.state is State.RUNNING and not self.joined:
             return False, "joining the group"
         return self.state in _WORKING, self.state.name.lower()
@@ -116,8 +113,9 @@ class Progress:
     def live(self) -> tuple[bool, str]:
         """Return False if a restart could help, and a description.
 
-        An unreachable broker is not a stall: a restart would not bring the broker back, and would
-        lose the loaded model. A worker that drains has a bound of its own, `shutdown_timeout`.
+        An unreachable broker or schema registry is not a stall: a restart would not bring it back,
+        and would lose the loaded model. A worker that drains has a bound of its own,
+        `shutdown_timeout`.
         """
         if self.state is State.FAILED:
             return False, "failed"

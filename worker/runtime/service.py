@@ -92,6 +92,7 @@ class Worker:
     def _step(self) -> None:
         self._completions.absorb()
         self._commits.commit_if_due()
+        self._intake.release_settled()
         self._intake.hand_over()
         self._balance()
         self._stop_at_damage()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from worker.core.records import Partition
 from worker.runtime.context import InFlight, RecordPath, WorkerContext
+from worker.runtime.holds import Holds
 from worker.runtime.input_delays import InputDelays
 from worker.runtime.outcome_counts import show_inflight
 
@@ -22,16 +23,22 @@ class StatusReporter:
         context: takes the report.
         work, path: what is reported.
         delays: looks for delays that other clients cause.
+        holds: the partitions that wait for a schema.
     """
 
     def __init__(
-        self, context: WorkerContext, work: InFlight, path: RecordPath, delays: InputDelays
+        self,
+        context: WorkerContext,
+        work: InFlight,
+        path: RecordPath,
+        delays: InputDelays,
+        holds: Holds,
     ) -> None:
         self._metrics, self._progress = context.metrics, context.progress
         self._clock = context.clock
         self._work, self._offsets = work, work.offsets
         self._source, self._sink = path.source, path.sink
-        self._delays = delays
+        self._delays, self._holds = delays, holds
         self._next = 0.0
 
     def report_if_due(self) -> None:
@@ -49,6 +56,8 @@ class StatusReporter:
         show_inflight(self._metrics, self._offsets)
         self._metrics.oldest_uncommitted.set(now - oldest[1] if oldest else 0)
         self._progress.connection(up=self._source.connected())
+        self._progress.registry(self._holds.away())
+        self._metrics.waiting.set(len(self._holds.partitions))
         self._work.dead_letters.log_if_due()
         self._report_progress(now)
         partitions = self._offsets.partitions

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from worker.core.encoder import Encoder
+from worker.core.formats.format import ResultFormat
 from worker.core.records import ModelCard
 from worker.core.topic_limits import TopicLimits
 from worker.core.topics import Output, TopicInfo, size_warning, topic_warnings
@@ -60,16 +61,27 @@ def suitability_warnings(settings: Settings, topics: Mapping[str, TopicInfo]) ->
 
 
 def result_size_warning(
-    settings: Settings, topics: Mapping[str, TopicInfo], card: ModelCard
+    settings: Settings, topics: Mapping[str, TopicInfo], card: ModelCard, results: ResultFormat
 ) -> str | None:
     """Return a warning if a result of the model may be larger than its topic accepts.
+
+    Args:
+        settings: name the topics.
+        topics: their descriptions.
+        card: of the model.
+        results: serialises results.
 
     Raises:
         SettingsError: every result would be too large.
     """
     name = settings.topics.output
     encoder = Encoder(
-        settings.output, card, version="", limits=TopicLimits(), dead_letter_limits=TopicLimits()
+        settings.output,
+        card,
+        version="",
+        limits=TopicLimits(),
+        dead_letter_limits=TopicLimits(),
+        results=results,
     )
     smallest, usual = encoder.sizes()
     warning = size_warning(Output(name, topics[name]), smallest, usual, len(card.labels))

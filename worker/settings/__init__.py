@@ -19,6 +19,7 @@ Thread: main loads it; any thread may read the frozen values.
 Must not import: anything of worker but `errors`.
 """
 
+from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.kafka import KafkaSettings
 from worker.settings.options import Option, options
@@ -45,6 +46,7 @@ from worker.settings.topics import WorkerTopics
 
 __all__ = [
     "FIRST_OPTIONS",
+    "PLAIN_FORMATS",
     "REFERENCE_MODEL",
     "DriftSettings",
     "HttpSettings",

@@ -29,7 +29,7 @@ _INTERNAL_TOPICS: Final = (
     "__share_group_state",
     "__cluster_metadata",
 )
-_PLAIN_FORMATS: Final = ("json", "text")
+PLAIN_FORMATS: Final = frozenset({"json", "text"})
 # A result is added to a record as it is: plain text has no object, and a Protobuf message would
 # need generated code in each reader.
 _ENRICHABLE: Final = {("json", "json"), ("avro", "avro"), ("json_schema", "json_schema")}
@@ -69,7 +69,7 @@ def _topics(s: Settings) -> Iterator[str]:
 
 def _formats(s: Settings) -> Iterator[str]:
     for path, value in (("input.format", s.input.format), ("output.format", s.output.format)):
-        if value not in _PLAIN_FORMATS and not s.registry.url:
+        if value not in PLAIN_FORMATS and not s.registry.url:
             yield f"{path} = {value!r} needs registry.url, the address of the schema registry"
     if s.output.mode == "enrich" and s.input.format == "text":
         yield 'output.mode = "enrich" needs an object to add to: plain text has no object'
@@ -79,6 +79,16 @@ def _formats(s: Settings) -> Iterator[str]:
             f'output.mode = "enrich" can\'t add to input.format = {s.input.format!r} with '
             f"output.format = {s.output.format!r}: it adds to {pairs}"
         )
+    elif s.output.mode == "enrich" and _shares_subjects(s):
+        yield (
+            'registry.subject_name_strategy = "record_name" with output.mode = "enrich": the '
+            "enriched schema would get the subject of the input's, whose name it keeps. Use "
+            '"topic_name" or "topic_record_name"'
+        )
+
+
+def _shares_subjects(s: Settings) -> bool:
+    return s.output.format != "json" and s.registry.subject_name_strategy == "record_name"
 
 
 def _sizes(s: Settings) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from worker.settings.contradictions import contradictions
+from worker.settings.contradictions import PLAIN_FORMATS, contradictions
 from worker.settings.kafka import KafkaSettings
 from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
@@ -181,6 +181,11 @@ class Settings(BaseSettings):
         """Every topic of this worker."""
         output = self.output
         return WorkerTopics((self.input.topic,), output.topic, output.dead_letter_topic)
+
+    @property
+    def needs_registry(self) -> bool:
+        """True if the input or the output has a format whose schemas are in a registry."""
+        return not {self.input.format, self.output.format} <= PLAIN_FORMATS
 
     @property
     def commit_every(self) -> float:

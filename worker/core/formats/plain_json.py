@@ -32,7 +32,7 @@ class JsonFormat:
 
     has_members = True
 
-    def parse(self, value: bytes, headers: Headers) -> Document:
+    def parse(self, value: bytes, headers: Headers, topic: str = "") -> Document:  # noqa: ARG002
         """Parse an object; raise RecordRejected for anything else."""
         refuse_framed(value)  # it is valid UTF-8 in some cases
         try:
@@ -53,23 +53,30 @@ class JsonResults:
         return to_json(document)
 
     def enriched(self, item: WorkItem, document: Mapping[str, Any], topic: str) -> bytes:  # noqa: ARG002
-        """Return the input object with the result as a member.
+        """Return the input object with the result as a member."""
+        return enriched_object(item.record.value or b"", item.payload or {}, document)
 
-        The member is inserted before the last brace, so that the producer's numbers, duplicate keys
-        and member order stay as they are. Only an object that already has such a member is
-        serialised again, without it.
-        """
-        payload = item.payload or {}
-        body = (item.record.value or b"").strip()
-        if ENRICHED_MEMBER in payload:
-            kept = {name: value for name, value in payload.items() if name != ENRICHED_MEMBER}
-            # ValueError: a number that no float can hold. The member then occurs twice, and the
-            # last one counts.
-            with contextlib.suppress(ValueError):
-                body = json.dumps(kept, separators=(",", ":"), allow_nan=False).encode()
-        return b"".join(
-            (body[:-1], b',"', ENRICHED_MEMBER.encode(), b'":', to_json(document), b"}")
-        )
+
+def enriched_object(body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
+    """Return an object with a result as a member.
+
+    The member is inserted before the last brace, so that the producer's numbers, duplicate keys
+    and member order stay as they are. Only an object that already has such a member is serialised
+    again, without it.
+
+    Args:
+        body: the object as its producer wrote it.
+        payload: the object, parsed.
+        document: the result.
+    """
+    body = body.strip()
+    if ENRICHED_MEMBER in payload:
+        kept = {name: value for name, value in payload.items() if name != ENRICHED_MEMBER}
+        # ValueError: a number that no float can hold. The member then occurs twice, and the last
+        # one counts.
+        with contextlib.suppress(ValueError):
+            body = json.dumps(kept, separators=(",", ":"), allow_nan=False).encode()
+    return b"".join((body[:-1], b',"', ENRICHED_MEMBER.encode(), b'":', to_json(document), b"}"))
 
 
 def parse_object(value: bytes) -> dict[str, Any]:

@@ -1,0 +1,130 @@
+"""HeldPartitions on the client's own bookkeeping of positions and pauses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kafka import OffsetAndMetadata, TopicPartition
+from kafka.consumer.subscription_state import SubscriptionState
+from kafka.errors import KafkaTimeoutError
+
+from tests.support.clocks import HandClock
+from worker.core.records import Partition, RecordRef
+from worker.kafka_io.held_partitions import HeldPartitions
+
+A, B = TopicPartition("in", 0), TopicPartition("in", 1)
+
+
+class PausingConsumer:
+    """A consumer of two partitions without a broker."""
+
+    def __init__(self) -> None:
+        self._subscription = SubscriptionState()
+        self._subscription.assign_from_user([A, B])
+        self.ends: dict[TopicPartition, int] | Exception = {}
+        self.asked: list[list[TopicPartition]] = []
+
+    def pause(self, *tps: TopicPartition) -> None:
+        for tp in tps:
+            self._subscription.pause(tp)
+
+    def resume(self, *tps: TopicPartition) -> None:
+        for tp in tps:
+            self._subscription.resume(tp)
+
+    def paused(self) -> set[TopicPartition]:
+        return set(self._subscription.paused_partitions())
+
+    def assignment(self) -> set[TopicPartition]:
+        return set(self._subscription.assigned_partitions())
+
+    def end_offsets(self, tps: list[TopicPartition], timeout_ms: int) -> Any:
+        self.asked.append(tps)
+        if isinstance(self.ends, Exception):
+            raise self.ends
+        return self.ends
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.consumer, self.clock = PausingConsumer(), HandClock()
+        self.epochs = {Partition(*A): 1, Partition(*B): 2}
+        self.held = HeldPartitions(self.consumer, lambda: self.epochs, self.clock)
+
+    def hold_a(self, offset: int = 7) -> None:
+        self.held.hold(RecordRef("in", 0, offset, 1), leader_epoch=4)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_hold_moves_the_position_back_with_its_leader_epoch(bench: Bench) -> None:
+    """Without the epoch the client would not notice a log that is truncated meanwhile."""
+    bench.hold_a()
+    assert bench.consumer._subscription.position(A) == OffsetAndMetadata(7, "", 4)
+    assert bench.consumer.paused() == {A}
+    bench.held.release(Partition(*A))
+    assert bench.consumer.paused() == set()
+
+
+def test_a_hold_and_the_pause_of_all_end_independently(bench: Bench) -> None:
+    bench.hold_a()
+    bench.held.pause()
+    assert bench.consumer.paused() == {A, B}
+    bench.held.resume()
+    assert bench.consumer.paused() == {A}
+    bench.held.pause()
+    bench.held.release(Partition(*A))
+    assert bench.consumer.paused() == {A, B}, "all are still paused"
+    bench.held.resume()
+    assert bench.consumer.paused() == set()
+
+
+def test_a_hold_ends_with_its_assignment(bench: Bench) -> None:
+    """The partition went to another worker, or came back under another epoch."""
+    bench.hold_a()
+    bench.epochs = {Partition(*A): 3, Partition(*B): 2}
+    bench.held.pause()
+    bench.held.resume()
+    assert bench.consumer.paused() == set()
+    bench.epochs = {Partition(*B): 2}
+    bench.consumer._subscription.assign_from_user([B])
+    bench.held.release(Partition(*A))
+    assert bench.consumer.paused() == set()
+
+
+def test_a_partition_whose_log_was_truncated_is_read_again_after_its_release(bench: Bench) -> None:
+    bench.hold_a()
+    bench.epochs[Partition(*A)] = 3
+    bench.held.release(Partition(*A))
+    assert bench.consumer.paused() == set()
+
+
+def test_the_ends_of_held_partitions_alone_are_asked_for_and_not_often(bench: Bench) -> None:
+    bench.held.ask_ends()
+    assert bench.consumer.asked == []
+    bench.hold_a()
+    bench.consumer.ends = {A: 12}
+    bench.held.ask_ends()
+    bench.held.ask_ends()
+    assert bench.consumer.asked == [[A]]
+    assert [bench.held.end_offset(Partition(*tp)) for tp in (A, B)] == [12, None]
+    bench.clock.sleep(6)
+    bench.consumer.ends = {A: 15}
+    bench.held.ask_ends()
+    assert bench.held.end_offset(Partition(*A)) == 15
+    bench.held.release(Partition(*A))
+    assert bench.held.end_offset(Partition(*A)) is None
+
+
+def test_an_end_that_is_not_known_stays_the_last_one(bench: Bench) -> None:
+    bench.hold_a()
+    bench.consumer.ends = {A: 12}
+    bench.held.ask_ends()
+    bench.clock.sleep(6)
+    bench.consumer.ends = KafkaTimeoutError()
+    bench.held.ask_ends()
+    assert bench.held.end_offset(Partition(*A)) == 12

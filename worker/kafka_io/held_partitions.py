@@ -1,0 +1,101 @@
+"""Partitions that are not fetched, each from a record on that can't be read yet.
+
+Owns: which partitions are held, and whether all are paused; the end offsets of held partitions.
+Thread: poll.
+Must not import: inference, runtime.
+
+Two causes stop the fetches of a partition: the worker has as many records as it may hold (`pause`),
+or the next record must wait (`hold`). They begin and end independently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+
+from worker.clock import Clock
+from worker.core.records import Partition, RecordRef
+from worker.kafka_io import internals
+
+_ENDS_EVERY = 5.0  # seconds between two questions for the end offsets
+_ENDS_TIMEOUT_MS = 500  # the poll thread waits for the answer
+
+
+class HeldPartitions:
+    """Pauses a consumer's partitions.
+
+    Args:
+        consumer: the library's.
+        epochs: returns the epoch of each assigned partition. A hold ends with its epoch, because
+            the client pauses no partition that is assigned again.
+        clock: times the questions for end offsets.
+    """
+
+    def __init__(
+        self, consumer: Any, epochs: Callable[[], Mapping[Partition, int]], clock: Clock
+    ) -> None:
+        self._consumer, self._epochs, self._clock = consumer, epochs, clock
+        self._held: dict[Partition, int] = {}
+        self._all_paused = False
+        self._ends: dict[Partition, int] = {}
+        self._next_ends = 0.0
+
+    def hold(self, ref: RecordRef, leader_epoch: int) -> None:
+        """Move a partition's position back to a record, and stop its fetches.
+
+        The client drops what it has fetched beyond, because that does not begin at the position.
+
+        Args:
+            ref: the record.
+            leader_epoch: of the record. The client compares it with the log, also while the
+                partition is paused, and so notices a truncation.
+        """
+        tp = TopicPartition(ref.topic, ref.partition)
+        internals.seek(self._consumer, tp, ref.offset, leader_epoch)
+        self._consumer.pause(tp)
+        self._held[Partition(*tp)] = ref.epoch
+
+    def release(self, partition: Partition) -> None:
+        """End a hold. The partition is fetched again unless all are paused."""
+        self._held.pop(partition, None)
+        self._ends.pop(partition, None)
+        if partition in self._epochs() and not self._all_paused:
+            self._consumer.resume(TopicPartition(*partition))
+
+    def pause(self) -> None:
+        """Pause all assigned partitions; call again after a rebalance."""
+        self._all_paused = True
+        self._consumer.pause(*self._consumer.assignment())
+
+    def resume(self) -> None:
+        """End `pause`; held partitions stay paused."""
+        self._all_paused = False
+        held = {TopicPartition(*partition) for partition in self._current()}
+        self._consumer.resume(*(self._consumer.paused() - held))
+
+    def ask_ends(self) -> None:
+        """Ask the broker for the end offsets of held partitions, if it is time to.
+
+        Other partitions have theirs from each fetch. An answer that does not come is left out.
+        """
+        now = self._clock.monotonic()
+        held = self._current()
+        if not held or now < self._next_ends:
+            return
+        tps = [TopicPartition(*partition) for partition in held]
+        with suppress(KafkaError):
+            ends = self._consumer.end_offsets(tps, timeout_ms=_ENDS_TIMEOUT_MS)
+            self._ends = {Partition(*tp): offset for tp, offset in ends.items()}
+        self._next_ends = self._clock.monotonic() + _ENDS_EVERY
+
+    def end_offset(self, partition: Partition) -> int | None:
+        """Return the end offset of a held partition as of the last answer, if there is one."""
+        return self._ends.get(partition)
+
+    def _current(self) -> list[Partition]:
+        epochs = self._epochs()
+        return [one for one, epoch in self._held.items() if epochs.get(one) == epoch]

@@ -1,0 +1,98 @@
+"""Builds what a worker needs of a schema registry.
+
+Owns: the registry's client, and the thread that asks for schemas.
+Thread: the main thread; the parts name their own.
+Must not import: kafka_io, runtime, inference.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from typing import Final, Self
+
+from worker.clock import Clock
+from worker.errors import RegistryAway
+from worker.metrics import Metrics
+from worker.registry.client import RegistryClient
+from worker.registry.compile import compile_schema
+from worker.registry.enrich import Enrichment
+from worker.registry.formats import RegistryFormat
+from worker.registry.results import FORMATS
+from worker.registry.store import SchemaStore
+from worker.registry.subjects import OutputSchemas
+from worker.settings import PLAIN_FORMATS, Settings
+
+_CHECK_TIMEOUT: Final = 3.0  # seconds; the records ask with the timeout of the settings
+
+
+class RegistryParts:
+    """The formats of one worker that need a registry. Leaving its `with` block closes them.
+
+    Args:
+        settings: name the formats; `Settings.needs_registry` is true.
+        metrics, clock: of the worker.
+
+    Attributes:
+        values: parses the input; None if its format is plain.
+        results: serialises results; None if their format is plain.
+
+    Raises:
+        SettingsError: a TLS file can't be used.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Clock) -> None:
+        self._settings, self._metrics, self._clock = settings.registry, metrics, clock
+        registry, output = settings.registry, settings.output
+        self._client = RegistryClient(registry, metrics, clock)
+        frame = OutputSchemas(self._client, registry).frame
+        self._topic = output.topic
+        self.results = FORMATS[output.format](frame) if output.format in FORMATS else None
+        self._enriches = output.mode == "enrich"
+        self._store = self.values = None
+        if settings.input.format not in PLAIN_FORMATS:
+            self._store = SchemaStore(
+                self._client,
+                compile_schema,
+                size=registry.cache_schemas,
+                metrics=metrics,
+                clock=clock,
+                enrich=Enrichment(frame, output.topic) if self._enriches else None,
+            )
+            self.values = RegistryFormat(settings.input.format, self._store)
+
+    def away(self) -> str | None:
+        """Return the registry's failure while a record waits for it, or None."""
+        return self._store.away() if self._store else None
+
+    def register(self) -> None:
+        """Register the schema of results. Enriched schemas follow with their first records.
+
+        Without results to register, a registry that is away is left to the records that need it.
+
+        Raises:
+            RegistryAway: the registry does not answer; call again.
+            SchemaRefused: it refuses the schema or the worker, or the address is that of another
+                server.
+        """
+        if self.results is not None and not self._enriches:
+            self.results.add(self._topic)
+            return
+        timeout = min(self._settings.timeout, _CHECK_TIMEOUT)
+        hasty = self._settings.model_copy(update={"timeout": timeout})
+        client = RegistryClient(hasty, self._metrics, self._clock)
+        with closing(client), suppress(RegistryAway):
+            client.check()
+
+    def __enter__(self) -> Self:
+        if self._store is not None:
+            self._store.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread and close the connections."""
+        if self._store is not None:
+            self._store.close()
+        self._client.close()

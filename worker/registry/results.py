@@ -1,0 +1,142 @@
+"""Results as a schema registry's serializers write them: Avro, JSON Schema and Protobuf.
+
+A value is a frame, which tells the schema's id, and a body. A result that is added to its record
+is the frame of the enriched schema, the record's body, and the result's own encoding.
+
+Owns: the bodies of results, and the frames of output topics.
+Thread: `add` poll, before the topic's first result; the rest publish.
+Must not import: kafka_io, runtime, inference.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from google.protobuf.message_factory import GetMessageClass
+from pydantic_core import to_json
+
+from schemas.classification import Classification
+from schemas.export import rendered
+from worker.core.formats.plain_json import enriched_object
+from worker.core.records import Frame, WorkItem
+from worker.registry.avro_writer import compiled
+from worker.registry.protobuf_files import file_descriptor
+from worker.registry.schema import RegisteredSchema
+from worker.registry.subjects import FrameOf
+
+AVRO: Final = RegisteredSchema("AVRO", rendered()["classification.avsc"])
+JSON_SCHEMA: Final = RegisteredSchema("JSON", rendered()["classification.schema.json"])
+PROTOBUF: Final = RegisteredSchema("PROTOBUF", rendered()["classification.proto"])
+
+
+class FramedResults(ABC):
+    """Serialises results in one format.
+
+    Args:
+        frame_of: registers the schema of results. Default: a frame of the same size, to measure
+            results without a registry.
+    """
+
+    schema: RegisteredSchema
+
+    def __init__(self, frame_of: FrameOf | None = None) -> None:
+        self._frame_of = frame_of or _no_frame
+        self._frames: dict[str, bytes] = {}
+
+    def add(self, topic: str) -> None:
+        """Register the schema of results for an output topic, before its first result.
+
+        Raises:
+            RegistryAway: the registry does not answer; call again.
+            SchemaRefused: it refuses the schema.
+        """
+        self._frames[topic] = self._frame_of(self.schema, topic)
+
+    def classification(self, document: Mapping[str, Any], topic: str) -> bytes:
+        """Return a result."""
+        return self._frames[topic] + self._encoded(document)
+
+    def enriched(self, item: WorkItem, document: Mapping[str, Any], topic: str) -> bytes:  # noqa: ARG002
+        """Return the record's value with the result added."""
+        body_at, frame = item.frame or Frame(0)
+        body = (item.record.value or b"")[body_at:]
+        return (frame or b"") + self._added(body, item.payload or {}, document)
+
+    @abstractmethod
+    def _encoded(self, document: Mapping[str, Any]) -> bytes:
+        """Return a result without its frame."""
+
+    @abstractmethod
+    def _added(self, body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
+        """Return a record's body with the result added."""
+
+
+class AvroResults(FramedResults):
+    """Serialises results as Avro."""
+
+    schema = AVRO
+    _write = staticmethod(compiled(json.loads(AVRO.text)))
+
+    def _encoded(self, document: Mapping[str, Any]) -> bytes:
+        return self._write(document)
+
+    def _added(self, body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+        # A record's encoding is that of its fields, in order, and the result is the last field
+        # (https://avro.apache.org/docs/1.12.0/specification/#records).
+        return body + self._encoded(document)
+
+
+class JsonSchemaResults(FramedResults):
+    """Serialises results as JSON with a schema."""
+
+    schema = JSON_SCHEMA
+
+    def _encoded(self, document: Mapping[str, Any]) -> bytes:
+        return to_json(document)
+
+    def _added(self, body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
+        return enriched_object(body, payload, document)
+
+
+class ProtobufResults(FramedResults):
+    """Serialises results as Protobuf."""
+
+    schema = PROTOBUF
+
+    def __init__(self, frame_of: FrameOf | None = None) -> None:
+        super().__init__(frame_of)
+        self._message = result_message()
+
+    def _encoded(self, document: Mapping[str, Any]) -> bytes:
+        seconds, milliseconds = divmod((document["processed_at"] - _EPOCH) // _MILLISECOND, 1000)
+        moment = {"seconds": seconds, "nanos": milliseconds * 1_000_000}
+        message = self._message(**{**document, "processed_at": moment})
+        return _FIRST_MESSAGE + bytes(message.SerializeToString())
+
+    def _added(self, body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
+        raise NotImplementedError("the settings refuse to add to Protobuf")
+
+
+FORMATS: Final[Mapping[str, type[FramedResults]]] = {
+    "avro": AvroResults,
+    "json_schema": JsonSchemaResults,
+    "protobuf": ProtobufResults,
+}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_FIRST_MESSAGE: Final = b"\0"  # the message's indexes in its file; [0] is written so
+_FRAME_BYTES: Final = 5
+
+
+def result_message() -> Any:
+    """Return the class of the message that a Protobuf result is."""
+    messages = file_descriptor(PROTOBUF).message_types_by_name
+    return GetMessageClass(messages[Classification.__name__])
+
+
+def _no_frame(schema: RegisteredSchema, topic: str) -> bytes:  # noqa: ARG001
+    return bytes(_FRAME_BYTES)
