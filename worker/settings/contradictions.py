@@ -18,6 +18,7 @@ from worker.settings.sections import (
     HttpSettings,
     ModelSettings,
 )
+from worker.settings.sign_in import sign_in
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -153,7 +154,7 @@ def _http(h: HttpSettings) -> Iterator[str]:
 
 
 def _security(k: KafkaSettings) -> Iterator[str]:
-    yield from _sasl(k)
+    yield from sign_in(k)
     paths = [f"kafka.{name}" for name in ("ssl_cafile", "ssl_certfile") if getattr(k, name)]
     if paths and not k.security_protocol.endswith("SSL"):
         yield (
@@ -167,17 +168,3 @@ def _security(k: KafkaSettings) -> Iterator[str]:
         file = getattr(k, name)
         if file and not k.ssl_key_password and has_encrypted_key(file):
             yield f"the key in kafka.{name} = {file} is encrypted: set kafka.ssl_key_password"
-
-
-def _sasl(k: KafkaSettings) -> Iterator[str]:
-    names = ("sasl_mechanism", "sasl_username", "sasl_password")
-    present = [f"kafka.{name}" for name in names if getattr(k, name)]
-    missing = [f"kafka.{name}" for name in names if not getattr(k, name)]
-    if k.security_protocol.startswith("SASL"):
-        if missing:
-            yield f"kafka.security_protocol = {k.security_protocol!r} needs {', '.join(missing)}"
-    elif present:
-        yield (
-            f"{', '.join(present)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
-            "SASL_SSL or SASL_PLAINTEXT"
-        )
