@@ -22,7 +22,18 @@ _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
 _LEAST_LEVELS: Final = dict.fromkeys(
-    ("kafka", "urllib3", "httpx", "httpcore", "filelock", "transformers", "torch"), logging.WARNING
+    (
+        "kafka",
+        "urllib3",
+        "httpx",
+        "httpcore",
+        "httpx2",
+        "httpcore2",
+        "filelock",
+        "transformers",
+        "torch",
+    ),
+    logging.WARNING,
 ) | {"opentelemetry": logging.ERROR}  # it warns of every retry, every few seconds
 
 
