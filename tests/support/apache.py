@@ -43,7 +43,8 @@ class ApacheKafka:
         home: the distribution: `bin/kafka-storage.sh`, `bin/kafka-server-start.sh`, `libs/`.
         overrides: broker properties that replace the defaults above.
         brokers: their number; with three, topics get three replicas of which two must be in sync.
-        doors: further listeners for proxies; their clients are sent to the advertised ports.
+        doors: further listeners for proxies; their clients are sent to the advertised ports, or to
+            the listener itself if there are none.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class ApacheKafka:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         for index in range(self._count):
             listeners = {name: ports.pop() for name in ("PLAINTEXT", *self._doors)}
-            told = {name: doors[index] for name, doors in self._doors.items()}
+            told = {name: ports[index] for name, ports in self._doors.items() if ports}
             node = Node(self._home, folder / str(index + 1), listeners, self._clock)
             self.nodes.append(node)
             properties = _properties(index, controllers, node.folder, listeners, told)
@@ -251,6 +252,7 @@ def _properties(
     return {
         "process.roles": "broker,controller",
         "node.id": str(index + 1),
+        "broker.rack": f"rack-{index + 1}",
         "controller.quorum.voters": ",".join(
             f"{number}@127.0.0.1:{port}" for number, port in enumerate(controllers, start=1)
         ),

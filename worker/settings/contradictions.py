@@ -7,11 +7,11 @@ Must not import: anything of worker but this package.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from worker.settings.files import has_encrypted_key
-from worker.settings.kafka import KafkaSettings
+from worker.settings.kafka_client import KafkaSettings
 from worker.settings.sections import (
     CacheSettings,
     DriftSettings,
@@ -32,6 +32,12 @@ _PLAIN_FORMATS: Final = ("json", "text")
 # A result is added to a record as it is: plain text has no object, and a Protobuf message would
 # need generated code in each reader.
 _ENRICHABLE: Final = {("json", "json"), ("avro", "avro"), ("json_schema", "json_schema")}
+_LOGIN: Final = ("sasl_username", "sasl_password")
+# A mechanism that signs in otherwise -> the options that it alone takes.
+_OWN_OPTIONS: Final[Mapping[str | None, tuple[str, ...]]] = {
+    "AWS_MSK_IAM": ("sasl_aws_region", "sasl_aws_profile", "sasl_aws_role_arn"),
+    "GSSAPI": ("sasl_kerberos_service_name", "sasl_kerberos_domain_name"),
+}
 _SMALLEST_CACHE: Final = 100_000  # bytes
 _SMALLEST_REFERENCE: Final = 100  # records
 
@@ -46,6 +52,7 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _cache(s.cache)
     yield from _drift(s.drift)
     yield from _security(s.kafka)
+    yield from _client(s.kafka)
     yield from _http(s.http)
 
 
@@ -154,10 +161,12 @@ def _http(h: HttpSettings) -> Iterator[str]:
 
 def _security(k: KafkaSettings) -> Iterator[str]:
     yield from _sasl(k)
-    paths = [f"kafka.{name}" for name in ("ssl_cafile", "ssl_certfile") if getattr(k, name)]
-    if paths and not k.security_protocol.endswith("SSL"):
+    yield from _other_mechanisms(k)
+    names = ("ssl_cafile", "ssl_certfile", "ssl_crlfile", "ssl_check_hostname", "ssl_ciphers")
+    present = _present(k, names)
+    if present and not k.security_protocol.endswith("SSL"):
         yield (
-            f"{', '.join(paths)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
+            f"{', '.join(present)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
             "SSL or SASL_SSL"
         )
     for name in ("ssl_keyfile", "ssl_key_password"):
@@ -170,9 +179,10 @@ def _security(k: KafkaSettings) -> Iterator[str]:
 
 
 def _sasl(k: KafkaSettings) -> Iterator[str]:
-    names = ("sasl_mechanism", "sasl_username", "sasl_password")
-    present = [f"kafka.{name}" for name in names if getattr(k, name)]
-    missing = [f"kafka.{name}" for name in names if not getattr(k, name)]
+    names = ("sasl_mechanism", *_LOGIN)
+    needed = names if k.sasl_mechanism not in _OWN_OPTIONS else ("sasl_mechanism",)
+    present = _present(k, names)
+    missing = [f"kafka.{name}" for name in needed if not getattr(k, name)]
     if k.security_protocol.startswith("SASL"):
         if missing:
             yield f"kafka.security_protocol = {k.security_protocol!r} needs {', '.join(missing)}"
@@ -180,4 +190,42 @@ def _sasl(k: KafkaSettings) -> Iterator[str]:
         yield (
             f"{', '.join(present)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
             "SASL_SSL or SASL_PLAINTEXT"
+        )
+
+
+def _other_mechanisms(k: KafkaSettings) -> Iterator[str]:
+    mechanism = k.sasl_mechanism
+    for other, names in _OWN_OPTIONS.items():
+        if other != mechanism and (present := _present(k, names)):
+            yield (
+                f"{', '.join(present)} set, but kafka.sasl_mechanism = {mechanism!r}: only {other} "
+                "takes it"
+            )
+    if mechanism in _OWN_OPTIONS and (present := _present(k, _LOGIN)):
+        yield f"kafka.sasl_mechanism = {mechanism!r} takes no {', '.join(present)}"
+    if mechanism == "AWS_MSK_IAM" and k.security_protocol == "SASL_PLAINTEXT":
+        yield "kafka.sasl_mechanism = 'AWS_MSK_IAM' needs kafka.security_protocol = 'SASL_SSL'"
+
+
+def _present(k: KafkaSettings, names: Iterable[str]) -> list[str]:
+    """Return the options that differ from their defaults."""
+    fields = type(k).model_fields
+    return [f"kafka.{name}" for name in names if getattr(k, name) != fields[name].default]
+
+
+def _client(k: KafkaSettings) -> Iterator[str]:
+    if k.fetch_max_wait >= k.request_timeout:
+        yield (
+            f"kafka.fetch_max_wait ({k.fetch_max_wait:g}) must be below kafka.request_timeout "
+            f"({k.request_timeout:g})"
+        )
+    if k.fetch_max_bytes < k.max_partition_fetch_bytes:
+        yield (
+            f"kafka.fetch_max_bytes ({k.fetch_max_bytes}), over all partitions, is less than "
+            f"kafka.max_partition_fetch_bytes ({k.max_partition_fetch_bytes}), of one"
+        )
+    if k.reconnect_backoff > k.reconnect_backoff_max:
+        yield (
+            f"kafka.reconnect_backoff ({k.reconnect_backoff:g}) is more than "
+            f"kafka.reconnect_backoff_max ({k.reconnect_backoff_max:g})"
         )

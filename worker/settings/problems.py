@@ -95,8 +95,8 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _shown(option: Option | None, value: Any) -> str:
-    """Return ` = value`; nothing for a secret, and for an unknown name, which may hold one."""
-    if option is None or option.secret or isinstance(value, dict | list):
+    """Return ` = value`; nothing for what may hold a secret, as an unknown name may."""
+    if option is None or not option.quotable or isinstance(value, dict | list):
         return ""
     return f" = {value!r:.{_MAX_SHOWN}}"
 
