@@ -7,7 +7,7 @@ Must not import: anything of worker but this package.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from worker.settings.files import has_encrypted_key
@@ -18,6 +18,7 @@ from worker.settings.sections import (
     HttpSettings,
     ModelSettings,
 )
+from worker.settings.sign_in import sign_in
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -32,12 +33,6 @@ _PLAIN_FORMATS: Final = ("json", "text")
 # A result is added to a record as it is: plain text has no object, and a Protobuf message would
 # need generated code in each reader.
 _ENRICHABLE: Final = {("json", "json"), ("avro", "avro"), ("json_schema", "json_schema")}
-_LOGIN: Final = ("sasl_username", "sasl_password")
-# A mechanism that signs in otherwise -> the options that it alone takes.
-_OWN_OPTIONS: Final[Mapping[str | None, tuple[str, ...]]] = {
-    "AWS_MSK_IAM": ("sasl_aws_region", "sasl_aws_profile", "sasl_aws_role_arn"),
-    "GSSAPI": ("sasl_kerberos_service_name", "sasl_kerberos_domain_name"),
-}
 _SMALLEST_CACHE: Final = 100_000  # bytes
 _SMALLEST_REFERENCE: Final = 100  # records
 
@@ -160,10 +155,10 @@ def _http(h: HttpSettings) -> Iterator[str]:
 
 
 def _security(k: KafkaSettings) -> Iterator[str]:
-    yield from _sasl(k)
-    yield from _other_mechanisms(k)
+    yield from sign_in(k)
     names = ("ssl_cafile", "ssl_certfile", "ssl_crlfile", "ssl_check_hostname", "ssl_ciphers")
-    present = _present(k, names)
+    fields = type(k).model_fields
+    present = [f"kafka.{name}" for name in names if getattr(k, name) != fields[name].default]
     if present and not k.security_protocol.endswith("SSL"):
         yield (
             f"{', '.join(present)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
@@ -176,41 +171,6 @@ def _security(k: KafkaSettings) -> Iterator[str]:
         file = getattr(k, name)
         if file and not k.ssl_key_password and has_encrypted_key(file):
             yield f"the key in kafka.{name} = {file} is encrypted: set kafka.ssl_key_password"
-
-
-def _sasl(k: KafkaSettings) -> Iterator[str]:
-    names = ("sasl_mechanism", *_LOGIN)
-    needed = names if k.sasl_mechanism not in _OWN_OPTIONS else ("sasl_mechanism",)
-    present = _present(k, names)
-    missing = [f"kafka.{name}" for name in needed if not getattr(k, name)]
-    if k.security_protocol.startswith("SASL"):
-        if missing:
-            yield f"kafka.security_protocol = {k.security_protocol!r} needs {', '.join(missing)}"
-    elif present:
-        yield (
-            f"{', '.join(present)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
-            "SASL_SSL or SASL_PLAINTEXT"
-        )
-
-
-def _other_mechanisms(k: KafkaSettings) -> Iterator[str]:
-    mechanism = k.sasl_mechanism
-    for other, names in _OWN_OPTIONS.items():
-        if other != mechanism and (present := _present(k, names)):
-            yield (
-                f"{', '.join(present)} set, but kafka.sasl_mechanism = {mechanism!r}: only {other} "
-                "takes it"
-            )
-    if mechanism in _OWN_OPTIONS and (present := _present(k, _LOGIN)):
-        yield f"kafka.sasl_mechanism = {mechanism!r} takes no {', '.join(present)}"
-    if mechanism == "AWS_MSK_IAM" and k.security_protocol == "SASL_PLAINTEXT":
-        yield "kafka.sasl_mechanism = 'AWS_MSK_IAM' needs kafka.security_protocol = 'SASL_SSL'"
-
-
-def _present(k: KafkaSettings, names: Iterable[str]) -> list[str]:
-    """Return the options that differ from their defaults."""
-    fields = type(k).model_fields
-    return [f"kafka.{name}" for name in names if getattr(k, name) != fields[name].default]
 
 
 def _client(k: KafkaSettings) -> Iterator[str]:
