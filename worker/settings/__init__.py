@@ -32,6 +32,7 @@ from worker.settings.origins import (
     plain_values,
     read_environment,
 )
+from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     REFERENCE_MODEL,
     DriftSettings,
@@ -56,6 +57,7 @@ __all__ = [
     "ModelSettings",
     "Option",
     "OutputSettings",
+    "RegistrySettings",
     "Settings",
     "TracingSettings",
     "WorkerTopics",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from worker.settings.files import has_encrypted_key
 from worker.settings.kafka_client import KafkaSettings
+from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     CacheSettings,
     DriftSettings,
@@ -48,6 +49,7 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _drift(s.drift)
     yield from _security(s.kafka)
     yield from _client(s.kafka)
+    yield from _registry(s.registry)
     yield from _http(s.http)
 
 
@@ -164,13 +166,34 @@ def _security(k: KafkaSettings) -> Iterator[str]:
             f"{', '.join(present)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
             "SSL or SASL_SSL"
         )
+    yield from _client_certificate("kafka", k)
+
+
+def _client_certificate(section: str, files: KafkaSettings | RegistrySettings) -> Iterator[str]:
     for name in ("ssl_keyfile", "ssl_key_password"):
-        if getattr(k, name) and not k.ssl_certfile:
-            yield f"kafka.{name} needs kafka.ssl_certfile"
+        if getattr(files, name) and not files.ssl_certfile:
+            yield f"{section}.{name} needs {section}.ssl_certfile"
     for name in ("ssl_keyfile", "ssl_certfile"):
-        file = getattr(k, name)
-        if file and not k.ssl_key_password and has_encrypted_key(file):
-            yield f"the key in kafka.{name} = {file} is encrypted: set kafka.ssl_key_password"
+        file = getattr(files, name)
+        if file and not files.ssl_key_password and has_encrypted_key(file):
+            password = f"{section}.ssl_key_password"
+            yield f"the key in {section}.{name} = {file} is encrypted: set {password}"
+
+
+def _registry(r: RegistrySettings) -> Iterator[str]:
+    token = r.token.get_secret_value() if r.token else "-"
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        yield "registry.token must consist of printable ASCII characters, without spaces"
+    if r.token and r.username is not None:
+        yield "registry.token and registry.username are both set: choose one sign-in"
+    if r.password and r.username is None:
+        yield "registry.password needs registry.username"
+    if ":" in (r.username or ""):
+        yield "registry.username has a colon in it, at which basic sign-in would end the name"
+    paths = [f"registry.{name}" for name in ("ssl_cafile", "ssl_certfile") if getattr(r, name)]
+    if paths and "https://" not in (r.url or ""):
+        yield f"{', '.join(paths)} set, but registry.url is not an address with https://"
+    yield from _client_certificate("registry", r)
 
 
 def _client(k: KafkaSettings) -> Iterator[str]:
