@@ -32,6 +32,10 @@ RECORDS ?= 1000000
 KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
 export KAFKA_HOME
 
+# Apicurio Registry for the tests, found as Kafka is: its `start` runs it.
+REGISTRY_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../registry ../shared/registry))))
+export REGISTRY_HOME
+
 # Silences the announcement that Material for MkDocs prints at each build.
 export NO_MKDOCS_2_WARNING := 1
 

@@ -2,7 +2,8 @@
 
 The broker is the one at KAFKA_BOOTSTRAP_SERVERS, else Apache Kafka out of KAFKA_HOME, else the
 embedded one; each test process has its own. The last lines of a run name the broker and the number
-of tests that used it.
+of tests that used it. The schema registry comes out of REGISTRY_HOME; without it, its tests are
+skipped.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import structlog
 
 from tests.support import skips
 from tests.support.apache import ApacheKafka
+from tests.support.registry import ApicurioRegistry, own_registry
 from worker.clock import SystemClock
 from worker.demo.broker import EmbeddedBroker
 from worker.settings import read_environment
@@ -166,6 +168,21 @@ def make_topics(admin: KafkaAdminClient) -> Iterator[MakeTopics]:
 def topics(make_topics: MakeTopics, request: pytest.FixtureRequest) -> Topics:
     """Topics of three partitions; `parametrize("topics", [1], indirect=True)` changes that."""
     return make_topics(partitions=getattr(request, "param", 3))
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[ApicurioRegistry]:
+    """The schema registry shared by the tests of this process; subjects are a test's own."""
+    with own_registry() as running:
+        yield running
+
+
+@pytest.fixture
+def breakable_registry(registry: ApicurioRegistry) -> Iterator[ApicurioRegistry]:
+    """The same, for a test that kills or freezes it: it answers again after the test."""
+    yield registry
+    registry.thaw()
+    registry.start()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.skips import EXPECTED, WITHOUT_KAFKA, expected
+from tests.support.skips import EXPECTED, WITHOUT_KAFKA, WITHOUT_REGISTRY, expected
 from worker.settings import child_environment
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +26,7 @@ SKIPS = {
 EXPECTABLE = {
     "test_listed": f'def test_it(): pytest.skip("{next(iter(EXPECTED))} and more")',
     "test_broker": f'def test_it(): pytest.skip("{next(iter(WITHOUT_KAFKA))} can not")',
+    "test_registry": f'def test_it(): pytest.skip("{next(iter(WITHOUT_REGISTRY))}: set it")',
     "test_xfail": "@pytest.mark.xfail(run=False)\ndef test_it(): pass",
 }
 
@@ -36,7 +37,7 @@ def run_with(folder: Path, bodies: dict[str, str], *options: str) -> tuple[int, 
     for name, body in {**bodies, "test_good": "def test_it(): pass"}.items():
         (folder / f"{name}.py").write_text(f"import pytest\n{body}\n")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(folder)]
-    environ = child_environment(PYTHONPATH=str(ROOT), KAFKA_HOME="")
+    environ = child_environment(PYTHONPATH=str(ROOT), KAFKA_HOME="", REGISTRY_HOME="")
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=folder, env=environ
     )
@@ -67,13 +68,20 @@ def test_with_apache_kafka_its_tests_must_not_be_skipped(monkeypatch: pytest.Mon
     assert all(map(expected, WITHOUT_KAFKA))
 
 
+def test_with_a_registry_its_tests_must_not_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_HOME", "/somewhere")
+    assert not any(map(expected, WITHOUT_REGISTRY))
+    monkeypatch.delenv("REGISTRY_HOME")
+    assert all(map(expected, WITHOUT_REGISTRY))
+
+
 def test_every_expected_reason_is_used_by_a_test() -> None:
     """An expected reason without a test is left over."""
     code = "".join(
         path.read_text() for path in (ROOT / "tests").rglob("*.py") if path.name != "skips.py"
     )
     code = code.replace("{VARIABLE}", "STREAMLABEL_REFERENCE_MODEL")
-    for reason in (*EXPECTED, *WITHOUT_KAFKA):
+    for reason in (*EXPECTED, *WITHOUT_KAFKA, *WITHOUT_REGISTRY):
         assert re.search(rf'f?"{re.escape(reason)}', code), reason
 
 

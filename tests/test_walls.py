@@ -22,6 +22,7 @@ GROUND_FLOOR = {
     "packages",
     "processes",
     "timeline",
+    "tls",
 }
 # Each package, and the packages below that it may import.
 PACKAGES = {

@@ -3,7 +3,8 @@
 The packages, lowest first; a package imports only those above its own line::
 
     schemas    the wire contract; imports pydantic alone
-    settings, errors, logs, clock, metrics, signals, packages, processes, timeline    ground floor
+    settings, errors, logs, clock, metrics, signals, packages, processes, timeline, tls
+               ground floor
     core       pure decisions: no threads, no I/O, no clock
     kafka_io   everything of Kafka; the only package that imports kafka
     registry   formats whose schemas a registry has; the only package that imports fastavro
@@ -23,6 +24,7 @@ The threads of a running worker::
     infer           the model; sole caller of torch
     lane-*          parts of a forward pass on a CPU, while infer waits for them
     publish         encoding, the producer, transactions
+    registry        asks the schema registry; exists where a format needs one
     revoke          stands in for main while main is parked in a rebalance
     http            metrics, health and the live page: one loop; reads, and asks the model
     (the SDK's)     exports spans, where `tracing.sample_ratio` is above 0

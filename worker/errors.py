@@ -11,7 +11,8 @@
     │   ├── Fenced                   another worker has this worker's identity
     │   ├── InputDamaged             a batch can't be read; earlier records are labelled first
     │   ├── StreamUnreadable         too many records are unreadable for one reason
-    │   ├── SchemaRefused            the registry refuses a schema, or the worker's sign-in
+    │   ├── SchemaRefused            the registry refuses a schema
+    │   │   └── RegistryDenied           it refuses the worker, or is not to be trusted
     │   ├── PublishRefused           the broker refuses a record permanently
     │   ├── CircuitOpen              the model or the output topic fails on too many records
     │   └── StageCrashed             a thread died; its cause is chained
@@ -68,7 +69,11 @@ class StreamUnreadable(Fatal):
 
 
 class SchemaRefused(Fatal):
-    """The schema registry refuses a schema or the worker's sign-in; the message has its words."""
+    """The schema registry refuses a schema; the message has its words."""
+
+
+class RegistryDenied(SchemaRefused):
+    """The schema registry refuses the worker's sign-in or certificate, or has a bad one itself."""
 
 
 class PublishRefused(Fatal):

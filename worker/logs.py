@@ -21,20 +21,13 @@ from structlog.typing import EventDict
 _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
-_LEAST_LEVELS: Final = dict.fromkeys(
-    (
-        "kafka",
-        "urllib3",
-        "httpx",
-        "httpcore",
-        "httpx2",
-        "httpcore2",
-        "filelock",
-        "transformers",
-        "torch",
-    ),
-    logging.WARNING,
-) | {"opentelemetry": logging.ERROR}  # it warns of every retry, every few seconds
+_QUIET: Final = (
+    *("kafka", "urllib3", "httpx", "httpcore", "httpx2", "httpcore2"),
+    *("filelock", "transformers", "torch"),
+)
+_LEAST_LEVELS: Final = dict.fromkeys(_QUIET, logging.WARNING) | {
+    "opentelemetry": logging.ERROR  # it warns of every retry, every few seconds
+}
 
 
 def configure(level: str, style: Literal["auto", "json", "plain"], **fields: object) -> None:

@@ -272,7 +272,27 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self.build = info("streamlabel_build", "Version of the worker.")
+        self._of_the_schema_registry(counter, gauge)
         self._create_series()
+
+    def _of_the_schema_registry(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
+        self.registry_requests = counter(
+            "streamlabel_registry_requests",
+            "Requests to the schema registry. `away`: no usable answer. `refused`: the sign-in or "
+            "the schema.",
+            ["outcome"],
+        )
+        self.registry_schemas = gauge(
+            "streamlabel_registry_schemas",
+            "Schemas in memory. At registry.cache_schemas, the one used longest ago makes room.",
+            multiprocess_mode="livesum",
+        )
+        self.registry_away = gauge(
+            "streamlabel_registry_away",
+            "1 while records wait because the schema registry does not answer. In a pool: the number "
+            "of such processes.",
+            multiprocess_mode="livesum",
+        )
 
     def _create_series(self) -> None:
         """Start series at zero: rates and alerts can't see a series before its first event."""
@@ -286,6 +306,8 @@ class Metrics:
             self.cache_hits.labels(source)
         for kind in ("assigned", "revoked", "lost"):
             self.rebalances.labels(kind)
+        for outcome in ("answered", "not_found", "refused", "away"):
+            self.registry_requests.labels(outcome)
         for reason in DeadLetterReason:
             self.dead_lettered.labels(reason.value)
 

@@ -43,7 +43,8 @@ class ApacheKafka:
         home: the distribution: `bin/kafka-storage.sh`, `bin/kafka-server-start.sh`, `libs/`.
         overrides: broker properties that replace the defaults above.
         brokers: their number; with three, topics get three replicas of which two must be in sync.
-        doors: further listeners; clients of one for a proxy are sent to the advertised ports.
+        doors: further listeners for proxies; their clients are sent to the advertised ports, or to
+            the listener itself if there are none.
         java: further options of the brokers' Java.
     """
 
@@ -262,6 +263,7 @@ def _properties(
     return {
         "process.roles": "broker,controller",
         "node.id": str(index + 1),
+        "broker.rack": f"rack-{index + 1}",
         "controller.quorum.voters": ",".join(
             f"{number}@127.0.0.1:{port}" for number, port in enumerate(controllers, start=1)
         ),

@@ -1,4 +1,4 @@
-"""OAUTHBEARER for tests: an issuer of tokens, a token endpoint on loopback, and a broker's options."""
+"""OAUTHBEARER for tests: an issuer of tokens, a token endpoint, and the options of a broker."""
 
 from __future__ import annotations
 

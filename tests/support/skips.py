@@ -25,12 +25,14 @@ WITHOUT_KAFKA: Final = {
     "the embedded broker": "it can't do all that Kafka does",
     "needs an Apache Kafka of its own": "to break it",
 }
+WITHOUT_REGISTRY: Final = {"needs a schema registry": "only a real one has all of its rules"}
 
 
 def expected(reason: str) -> bool:
     """Return whether a skip for this reason is expected."""
-    without = {} if os.environ.get("KAFKA_HOME") else WITHOUT_KAFKA
-    return reason.startswith((*EXPECTED, *without))
+    kafka = {} if os.environ.get("KAFKA_HOME") else WITHOUT_KAFKA
+    registry = {} if os.environ.get("REGISTRY_HOME") else WITHOUT_REGISTRY
+    return reason.startswith((*EXPECTED, *kafka, *registry))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,7 +11,7 @@ Must not import: inference, runtime, http, pool, demo, bench, cli.
     internals       the library's private names, with reasons
     causes          why a connection fails, from the library's messages
     probe           why a connection fails, by asking the server
-    tls             certificates and keys, checked before a connection
+    tls             certificates, keys and ciphers of a connection
     oauth           sign-in by OAUTHBEARER                              (IO thread)
     tokens          its tokens, renewed ahead                           (IO thread, token thread)
     token_endpoint  asks for a token over HTTP

@@ -1,4 +1,4 @@
-"""The library's network client, with six fixes.
+"""The library's network client, with seven fixes.
 
 Owns: the connections of one client.
 Thread: the client's IO thread, except for the constructor and `can_reach_a_broker`.
@@ -14,13 +14,16 @@ Must not import: inference, runtime.
 * *An idle connection is closed before a firewall or NAT drops it silently.* The library would also
   close a connection on which it awaits a response, as it does while a group rebalances.
 * *A late response is logged*, once a connection, with the time for which it had been idle.
+* *TLS is that of `tls`*, which can do more.
 """
 
 from __future__ import annotations
 
+import functools
 import random
 import ssl
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from kafka.errors import KafkaConnectionError
@@ -36,8 +39,10 @@ from worker.kafka_io.internals import (
     NetworkSelector,
     create_connection,
 )
+from worker.kafka_io.tls import tls_context
 from worker.kafka_io.tokens import TokenProvider
 from worker.logs import get_logger
+from worker.settings import KafkaSettings
 
 log = get_logger(__name__)
 
@@ -79,11 +84,19 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         net: the IO loop that runs them.
         max_idle: seconds after which an unused connection is closed.
         clock: measures how late a response is.
+        tls: makes the TLS context of a connection.
         configs: the library's options.
     """
 
-    def __init__(self, net: Any, max_idle: float, clock: Clock, **configs: Any) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        net: Any,
+        max_idle: float,
+        clock: Clock,
+        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        **configs: Any,
+    ) -> None:
+        self._clock, self._tls = clock, tls
         self._refused_by: set[Any] = set()  # node ids
         self._refusal: Exception | None = None
         self._reported_late: set[Any] = set()  # connections
@@ -132,12 +145,16 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
         config = self.config
         sock = await create_connection(
-            self._net, node.host, node.port, config["socket_options"], timeout_at=timeout_at
+            self._net,
+            node.host,
+            node.port,
+            config["socket_options"],
+            proxy_url=config["proxy_url"],
+            timeout_at=timeout_at,
         )
         if not self.ssl_enabled:
             return _PlainTransport(self._net, sock, host=node.host)
-        tls = {name: value for name, value in config.items() if name.startswith("ssl_")}
-        transport = _TlsTransport(self._net, sock, host=node.host, **tls)
+        transport = _TlsTransport(self._net, sock, host=node.host, ssl_context=self._tls())
         transport.deadline = timeout_at
         try:
             await transport.handshake()
@@ -206,18 +223,20 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         )
 
 
-def client_factory(max_idle: float, clock: Clock, clients: list[KafkaNetClient]) -> Any:
+def client_factory(kafka: KafkaSettings, clock: Clock, clients: list[KafkaNetClient]) -> Any:
     """Return the function that the library calls for a network client.
 
     Args:
-        max_idle: seconds after which an unused connection is closed.
+        kafka: how long an unused connection is kept, and its TLS.
         clock: measures how late a response is.
         clients: each client that the function makes is appended.
     """
 
     def make(**configs: Any) -> KafkaNetClient:
         net = NetworkSelector(**configs)
-        clients.append(KafkaNetClient(net, Manager(net, max_idle, clock, **configs)))
+        tls = functools.partial(tls_context, kafka)
+        manager = Manager(net, kafka.connections_max_idle, clock, tls, **configs)
+        clients.append(KafkaNetClient(net, manager))
         return clients[-1]
 
     return make

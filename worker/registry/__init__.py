@@ -1,5 +1,5 @@
 """Formats whose schemas are in a schema registry: Avro, JSON Schema and Protobuf.
 
-The only package that imports fastavro, protoc and the registry's HTTP client. Nothing imports it
-unless an option needs it.
+The only package that imports fastavro, protoc and the registry's HTTP client. It is
+imported only where an option needs it.
 """

@@ -3,7 +3,9 @@
 One declaration serves flags, environment, TOML file, `check`, JSON Schema and the documentation::
 
     section         the base class of a group of options
-    kafka           the options of the Kafka cluster
+    kafka           the options that reach and secure the Kafka cluster
+    kafka_client    the options of the library's clients
+    client_extra    the library's options that have no setting of their own
     sections        the options of the other groups
     topics          the topics of a worker
     contradictions  checks across options
@@ -20,7 +22,7 @@ Must not import: anything of worker but `errors`.
 """
 
 from worker.settings.declaration import FIRST_OPTIONS, Settings
-from worker.settings.kafka import KafkaSettings
+from worker.settings.kafka_client import KafkaSettings
 from worker.settings.options import Option, options
 from worker.settings.origins import (
     Loaded,
@@ -30,6 +32,7 @@ from worker.settings.origins import (
     plain_values,
     read_environment,
 )
+from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     REFERENCE_MODEL,
     DriftSettings,
@@ -54,6 +57,7 @@ __all__ = [
     "ModelSettings",
     "Option",
     "OutputSettings",
+    "RegistrySettings",
     "Settings",
     "TracingSettings",
     "WorkerTopics",

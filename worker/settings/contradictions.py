@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from worker.settings.files import has_encrypted_key
-from worker.settings.kafka import KafkaSettings
+from worker.settings.kafka_client import KafkaSettings
+from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     CacheSettings,
     DriftSettings,
@@ -47,6 +48,8 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _cache(s.cache)
     yield from _drift(s.drift)
     yield from _security(s.kafka)
+    yield from _client(s.kafka)
+    yield from _registry(s.registry)
     yield from _http(s.http)
 
 
@@ -155,16 +158,57 @@ def _http(h: HttpSettings) -> Iterator[str]:
 
 def _security(k: KafkaSettings) -> Iterator[str]:
     yield from sign_in(k)
-    paths = [f"kafka.{name}" for name in ("ssl_cafile", "ssl_certfile") if getattr(k, name)]
-    if paths and not k.security_protocol.endswith("SSL"):
+    names = ("ssl_cafile", "ssl_certfile", "ssl_crlfile", "ssl_check_hostname", "ssl_ciphers")
+    fields = type(k).model_fields
+    present = [f"kafka.{name}" for name in names if getattr(k, name) != fields[name].default]
+    if present and not k.security_protocol.endswith("SSL"):
         yield (
-            f"{', '.join(paths)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
+            f"{', '.join(present)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
             "SSL or SASL_SSL"
         )
+    yield from _client_certificate("kafka", k)
+
+
+def _client_certificate(section: str, files: KafkaSettings | RegistrySettings) -> Iterator[str]:
     for name in ("ssl_keyfile", "ssl_key_password"):
-        if getattr(k, name) and not k.ssl_certfile:
-            yield f"kafka.{name} needs kafka.ssl_certfile"
+        if getattr(files, name) and not files.ssl_certfile:
+            yield f"{section}.{name} needs {section}.ssl_certfile"
     for name in ("ssl_keyfile", "ssl_certfile"):
-        file = getattr(k, name)
-        if file and not k.ssl_key_password and has_encrypted_key(file):
-            yield f"the key in kafka.{name} = {file} is encrypted: set kafka.ssl_key_password"
+        file = getattr(files, name)
+        if file and not files.ssl_key_password and has_encrypted_key(file):
+            password = f"{section}.ssl_key_password"
+            yield f"the key in {section}.{name} = {file} is encrypted: set {password}"
+
+
+def _registry(r: RegistrySettings) -> Iterator[str]:
+    token = r.token.get_secret_value() if r.token else "-"
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        yield "registry.token must consist of printable ASCII characters, without spaces"
+    if r.token and r.username is not None:
+        yield "registry.token and registry.username are both set: choose one sign-in"
+    if r.password and r.username is None:
+        yield "registry.password needs registry.username"
+    if ":" in (r.username or ""):
+        yield "registry.username has a colon in it, at which basic sign-in would end the name"
+    paths = [f"registry.{name}" for name in ("ssl_cafile", "ssl_certfile") if getattr(r, name)]
+    if paths and "https://" not in (r.url or ""):
+        yield f"{', '.join(paths)} set, but registry.url is not an address with https://"
+    yield from _client_certificate("registry", r)
+
+
+def _client(k: KafkaSettings) -> Iterator[str]:
+    if k.fetch_max_wait >= k.request_timeout:
+        yield (
+            f"kafka.fetch_max_wait ({k.fetch_max_wait:g}) must be below kafka.request_timeout "
+            f"({k.request_timeout:g})"
+        )
+    if k.fetch_max_bytes < k.max_partition_fetch_bytes:
+        yield (
+            f"kafka.fetch_max_bytes ({k.fetch_max_bytes}), over all partitions, is less than "
+            f"kafka.max_partition_fetch_bytes ({k.max_partition_fetch_bytes}), of one"
+        )
+    if k.reconnect_backoff > k.reconnect_backoff_max:
+        yield (
+            f"kafka.reconnect_backoff ({k.reconnect_backoff:g}) is more than "
+            f"kafka.reconnect_backoff_max ({k.reconnect_backoff_max:g})"
+        )

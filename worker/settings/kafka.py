@@ -1,6 +1,6 @@
 """The options that reach and secure the Kafka cluster.
 
-Owns: `KafkaSettings` and the check of broker addresses.
+Owns: `ClusterSettings` and the check of broker addresses; `kafka_client` adds the other options.
 Thread: any; the values are frozen.
 Must not import: anything of worker but `section` and `table`.
 """
@@ -21,7 +21,7 @@ _HOST = r"([^\s,:\[\]/]+|\[[0-9a-fA-F:]+\])"
 _LAST_PORT = 65_535
 
 
-class KafkaSettings(Section):
+class ClusterSettings(Section):
     """The cluster, the consumer group and the connection's security."""
 
     bootstrap_servers: str = Field(
@@ -64,8 +64,13 @@ class KafkaSettings(Section):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="Security protocol of the connection."
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = (
-        Field(None, description="SASL mechanism. Required by the SASL protocols.")
+    sasl_mechanism: (
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM", "GSSAPI"]
+        | None
+    ) = Field(
+        None,
+        description="SASL mechanism. Required by the SASL protocols. `AWS_MSK_IAM` needs "
+        "`streamlabel[aws]`, and `GSSAPI` (Kerberos) needs `streamlabel[kerberos]`.",
     )
     sasl_username: str | None = Field(None, description="SASL user name.")
     sasl_password: SecretStr | None = Field(
@@ -150,6 +155,32 @@ class KafkaSettings(Section):
                 raise ValueError(f"the value of {name} must consist of printable ASCII characters")
         return value
 
+    sasl_aws_region: str | None = Field(
+        None,
+        min_length=1,
+        description="AWS region of the cluster, for `AWS_MSK_IAM`. Default: AWS_REGION, else the "
+        "region of the AWS configuration.",
+    )
+    sasl_aws_profile: str | None = Field(
+        None,
+        min_length=1,
+        description="Profile of the AWS configuration that has the credentials. Default: the usual "
+        "search of AWS (variables, AWS_PROFILE, container, instance).",
+    )
+    sasl_aws_role_arn: str | None = Field(
+        None,
+        min_length=1,
+        description="ARN of an AWS role to take on with these credentials.",
+    )
+    sasl_kerberos_service_name: str = Field(
+        "kafka", min_length=1, description="Service name in the brokers' Kerberos principals."
+    )
+    sasl_kerberos_domain_name: str | None = Field(
+        None,
+        min_length=1,
+        description="Host name in the brokers' Kerberos principals. Default: the address of each "
+        "broker.",
+    )
     ssl_cafile: FilePath | None = Field(
         None, description="PEM file of the authority that signed the brokers' certificates."
     )
@@ -162,6 +193,22 @@ class KafkaSettings(Section):
     ssl_key_password: SecretStr | None = Field(
         None,
         description="Password of an encrypted private key. Prefer a file or the environment.",
+    )
+    ssl_crlfile: FilePath | None = Field(
+        None,
+        description="PEM file of the authority's list of revoked certificates. A broker whose "
+        "certificate is in it is refused, and every broker once the list has expired. It is read "
+        "for each connection.",
+    )
+    ssl_check_hostname: bool = Field(
+        True,
+        description="Require that a broker's certificate is for its host name. Without it, any "
+        "certificate of the same authority is accepted.",
+    )
+    ssl_ciphers: str | None = Field(
+        None,
+        min_length=1,
+        description="Ciphers for TLS 1.2, as OpenSSL lists them. Those of TLS 1.3 are fixed.",
     )
     session_timeout: float = Field(
         45.0,

@@ -1,6 +1,6 @@
 """The options that reach the schema registry, and name what is registered.
 
-Owns: `RegistrySettings`.
+Owns: `RegistrySettings` and the check of its addresses.
 Thread: any; the values are frozen.
 Must not import: anything of worker but `section`.
 """
@@ -71,15 +71,24 @@ class RegistrySettings(Section):
     @field_validator("url")
     @classmethod
     def _addresses(cls, value: str | None) -> str | None:
-        """Refuse addresses that are none, or that contain a password; never quote one."""
+        """Refuse addresses that are none; never quote one that may have a secret in it."""
         for address in (value or "http://-").split(","):
-            parts = urlsplit(address.strip())
-            if parts.username or parts.password:
+            if "@" in address:
                 raise ValueError(
                     "has a user or a password in it: set registry.username and registry.password"
                 )
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            if "?" in address or "#" in address:
+                raise ValueError("has a query in it: set registry.token to sign in")
+            if not _is_address(address.strip()):
                 raise ValueError(
                     f"{address.strip()!r} is not http://HOST:PORT or https://HOST:PORT"
                 )
         return value
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half of an IPv6 address
+        return False

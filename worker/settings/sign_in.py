@@ -2,7 +2,7 @@
 
 Owns: which options a mechanism needs, takes and excludes.
 Thread: main, while the settings are loaded.
-Must not import: anything of worker but `kafka`.
+Must not import: anything of worker but `kafka_client`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from worker.settings.kafka import KafkaSettings
+from worker.settings.kafka_client import KafkaSettings
 
 Check = Callable[[KafkaSettings], Iterator[str]]
 
@@ -79,6 +79,11 @@ def _oauth(k: KafkaSettings) -> Iterator[str]:
         yield f"{_listed(unused)} set, but kafka.sasl_oauth_token_file needs no token endpoint"
 
 
+def _aws(k: KafkaSettings) -> Iterator[str]:
+    if k.security_protocol != "SASL_SSL":  # a token read on the way would sign others in
+        yield "kafka.sasl_mechanism = 'AWS_MSK_IAM' needs kafka.security_protocol = 'SASL_SSL'"
+
+
 def _needs(k: KafkaSettings, names: Iterable[str]) -> Iterator[str]:
     missing = [name for name in names if not getattr(k, name)]
     if missing:
@@ -108,4 +113,6 @@ _MECHANISMS: Final[Mapping[str, tuple[tuple[str, ...], Check]]] = {
     "SCRAM-SHA-256": (_PASSWORD, _password),
     "SCRAM-SHA-512": (_PASSWORD, _password),
     "OAUTHBEARER": ((*_ENDPOINT, "sasl_oauth_token_file", "sasl_oauth_extensions"), _oauth),
+    "AWS_MSK_IAM": (("sasl_aws_region", "sasl_aws_profile", "sasl_aws_role_arn"), _aws),
+    "GSSAPI": (("sasl_kerberos_service_name", "sasl_kerberos_domain_name"), lambda _: iter(())),
 }

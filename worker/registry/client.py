@@ -1,0 +1,160 @@
+"""Asks a schema registry by Confluent's API, which those of other vendors speak too.
+
+https://docs.confluent.io/platform/current/schema-registry/develop/api.html
+
+Owns: `RegistryClient`, and the translation of every answer into a value or an error of our own.
+Thread: any; a call waits for the answer.
+Must not import: kafka_io, runtime, inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+from worker.clock import Clock, SystemClock
+from worker.errors import RegistryAway, RegistryDenied, SchemaRefused
+from worker.metrics import Metrics
+from worker.registry.answers import Answer, schema_of, whole_number
+from worker.registry.connection import Connection
+from worker.registry.schema import RegisteredSchema
+from worker.settings import RegistrySettings
+
+_LARGEST_ID: Final = 2**31 - 1  # the API's ids are Java's `int`
+
+
+class SubjectVersion(NamedTuple):
+    """A version of a subject.
+
+    Attributes:
+        id: of its schema; other subjects may have the same schema.
+    """
+
+    id: int
+    version: int
+    schema: RegisteredSchema
+
+
+class RegistryClient:
+    """Reads and registers schemas.
+
+    Every method waits at most about `registry.timeout` for each address, and raises:
+
+    * RegistryAway: no address gave a usable answer; the message has the reason of each.
+    * RegistryDenied: the sign-in is refused, or a certificate is.
+    * SchemaRefused: the registry can't do this with this schema; the message has its words.
+
+    A schema, subject or version that does not exist is None.
+    """
+
+    def __init__(
+        self, settings: RegistrySettings, metrics: Metrics, clock: Clock | None = None
+    ) -> None:
+        """Open no connection.
+
+        Raises:
+            SettingsError: a TLS file can't be used.
+        """
+        self._requests = metrics.registry_requests
+        self._connection = Connection(settings, clock or SystemClock())
+
+    def check(self) -> None:
+        """Return if a schema registry answers.
+
+        Raises:
+            RegistryAway, RegistryDenied: as above.
+            SchemaRefused: the address is that of no schema registry.
+        """
+        answer = self._ask("GET", "/schemas/types")
+        if answer.status == 404 or not isinstance(answer.content, list):
+            raise SchemaRefused(
+                f"{answer.address} does not have a schema registry's API: is the path in "
+                "registry.url complete? (Apicurio Registry: /apis/ccompat/v7)"
+            )
+
+    def schema(self, key: int | str) -> RegisteredSchema | None:
+        """Return the schema with an id, or with a GUID; its references are not resolved."""
+        if isinstance(key, str):
+            answer = self._ask("GET", f"/schemas/guids/{_quoted(key)}")
+            # A server without GUIDs does not have this path.
+            return None if answer.status == 404 else schema_of(answer)
+        if not 0 <= key <= _LARGEST_ID:
+            return None
+        found = self._find("GET", f"/schemas/ids/{key}")
+        return schema_of(found) if found else None
+
+    def version(self, subject: str, version: int) -> SubjectVersion | None:
+        """Return a version of a subject, also a deleted one: others may still refer to it."""
+        found = self._find("GET", f"{_versions(subject)}/{version}?deleted=true")
+        return _subject_version(found) if found else None
+
+    def latest(self, subject: str) -> SubjectVersion | None:
+        """Return the latest version of a subject."""
+        found = self._find("GET", f"{_versions(subject)}/latest")
+        return _subject_version(found) if found else None
+
+    def look_up(self, subject: str, schema: RegisteredSchema) -> int | None:
+        """Return the id of a schema under a subject."""
+        found = self._find("POST", f"/subjects/{_quoted(subject)}", _body(schema))
+        return whole_number(found, "id") if found else None
+
+    def register(self, subject: str, schema: RegisteredSchema) -> int:
+        """Register a schema under a subject, if it is not there yet, and return its id."""
+        found = self._find("POST", _versions(subject), _body(schema))
+        if found is None:
+            raise RegistryAway(f"the registry did not find subject {subject!r}, and did not add it")
+        return whole_number(found, "id")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def _find(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer | None:
+        """Return an answer, or None if what was asked for does not exist.
+
+        A 404 without one of the API's own codes comes from elsewhere: a gateway without a route, or
+        a wrong path in `registry.url`. It must not be mistaken for a missing schema.
+        """
+        answer = self._ask(method, path, body)
+        if answer.status != 404:
+            return answer
+        if answer.error_code // 100 == 404:
+            return None
+        raise RegistryAway(
+            f"{answer.address} answers 404 as a server without this path does, not as a schema "
+            "registry: check the path in registry.url, and the gateway before it"
+        )
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+        try:
+            answer = self._connection.ask(method, path, body)
+        except (RegistryAway, RegistryDenied, SchemaRefused) as error:
+            outcome = "away" if isinstance(error, RegistryAway) else "refused"
+            self._requests.labels(outcome).inc()
+            raise
+        self._requests.labels("not_found" if answer.status == 404 else "answered").inc()
+        return answer
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _versions(subject: str) -> str:
+    return f"/subjects/{_quoted(subject)}/versions"
+
+
+def _body(schema: RegisteredSchema) -> dict[str, Any]:
+    body: dict[str, Any] = {"schema": schema.text}
+    if schema.type != "AVRO":  # the default, and the only type of old servers
+        body["schemaType"] = schema.type
+    if schema.references:
+        body["references"] = [reference._asdict() for reference in schema.references]
+    return body
+
+
+def _subject_version(answer: Answer) -> SubjectVersion:
+    return SubjectVersion(
+        whole_number(answer, "id"), whole_number(answer, "version"), schema_of(answer)
+    )

@@ -1,0 +1,181 @@
+"""Sends requests to the addresses of a schema registry, one after the other until one answers.
+
+Owns: the HTTP client: sign-in, TLS, time limits, and the bound on an answer's size.
+Thread: any; a call waits for the answer.
+Must not import: kafka_io, runtime, inference.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx2
+
+from worker.clock import Clock
+from worker.errors import RegistryAway, RegistryDenied, SchemaRefused
+from worker.registry.answers import Answer, parse
+from worker.settings import RegistrySettings
+from worker.tls import load_files
+
+# Six times a schema of 5 MB: JSON escapes some characters by six.
+_LARGEST_ANSWER: Final = 32 * 1024 * 1024  # bytes, decompressed
+_LARGEST_ERROR: Final = 64 * 1024  # bytes; the rest of a longer message is not read
+# A body may take so many timeouts: a large schema over a slow network, but not one byte a second.
+_TIMEOUTS_FOR_A_BODY: Final = 4
+_TRY_AGAIN: Final = frozenset({408, 425, 429})
+_NO_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")  # OpenSSL before 3.2, and since
+_NO_SIGN_IN: Final = "set registry.username and registry.password, or registry.token"
+_HEADERS: Final = {
+    "Accept": "application/vnd.schemaregistry.v1+json, application/json",
+    "User-Agent": "streamlabel",
+}
+
+
+class Connection:
+    """Asks the address that answered last first.
+
+    Proxies are those of the environment (HTTPS_PROXY, NO_PROXY). Redirects are not followed: the
+    sign-in would go to a server that the settings don't name.
+    """
+
+    def __init__(self, settings: RegistrySettings, clock: Clock) -> None:
+        self._clock, self._timeout = clock, settings.timeout
+        self._addresses = [one.strip().rstrip("/") for one in (settings.url or "").split(",")]
+        self._first = 0
+        self._sign_in = _sign_in(settings)
+        self._client = httpx2.Client(
+            headers=_HEADERS | _authorization(settings),
+            auth=_basic(settings),
+            verify=_context(settings),
+            timeout=settings.timeout,
+            follow_redirects=False,
+        )
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
+        """Return an answer: a success, or 404.
+
+        Raises:
+            RegistryAway, RegistryDenied, SchemaRefused: as those of `RegistryClient`.
+        """
+        failures: list[RegistryAway | RegistryDenied] = []
+        first, number = self._first, len(self._addresses)
+        for index in (*range(first, number), *range(first)):
+            try:
+                answer = self._send(self._addresses[index], method, path, body)
+            except (RegistryAway, RegistryDenied) as error:
+                failures.append(error)
+            else:
+                self._first = index
+                return answer
+        reasons = "; ".join(map(str, failures))
+        if all(isinstance(error, RegistryDenied) for error in failures):
+            raise RegistryDenied(reasons)
+        raise RegistryAway(reasons)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _send(self, address: str, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
+        try:
+            with self._client.stream(method, address + path, json=body) as response:
+                content = self._body(address, response)
+        except httpx2.TimeoutException:
+            raise RegistryAway(f"{address} does not answer within {self._timeout:g} s") from None
+        except httpx2.HTTPError as error:
+            raise _failure(address, error) from error
+        if response.is_redirect:
+            raise RegistryAway(
+                f"{address} redirects to {_target(response)}: set registry.url to it"
+            )
+        answer = parse(address, response.status_code, content)
+        self._require_success(answer)
+        return answer
+
+    def _body(self, address: str, response: httpx2.Response) -> bytes:
+        """Read a body piece by piece, so that neither its size nor its pace is the server's."""
+        limit = _LARGEST_ANSWER if response.is_success else _LARGEST_ERROR
+        deadline = self._clock.monotonic() + _TIMEOUTS_FOR_A_BODY * self._timeout
+        content = bytearray()
+        for piece in response.iter_bytes():
+            content += piece
+            if len(content) > limit:
+                if not response.is_success:
+                    break
+                raise SchemaRefused(f"the answer of {address} is larger than {limit:,} bytes")
+            if self._clock.monotonic() > deadline:
+                raise RegistryAway(f"{address} sends its answer too slowly (registry.timeout)")
+        return bytes(content)
+
+    def _require_success(self, answer: Answer) -> None:
+        status, said = answer.status, f"{answer.address} answers {answer.status}: {answer.words}"
+        if status < 400 or status == 404:
+            return
+        if status in (401, 403):
+            raise RegistryDenied(
+                f"{answer.address} refuses {self._sign_in} ({status}): {answer.words}"
+            )
+        if status >= 500 or status in _TRY_AGAIN:
+            raise RegistryAway(said)
+        raise SchemaRefused(said)
+
+
+def _sign_in(settings: RegistrySettings) -> str:
+    """Return what signs in, without a secret, for messages."""
+    if settings.token:
+        return "registry.token"
+    if settings.username is not None:
+        return f"registry.username = {settings.username!r} and its password"
+    return f"requests without a sign-in: {_NO_SIGN_IN}"
+
+
+def _authorization(settings: RegistrySettings) -> dict[str, str]:
+    if not settings.token:
+        return {}
+    return {"Authorization": f"Bearer {settings.token.get_secret_value()}"}
+
+
+def _basic(settings: RegistrySettings) -> tuple[str, str] | None:
+    if settings.username is None:
+        return None
+    password = settings.password
+    return settings.username, password.get_secret_value() if password else ""
+
+
+def _context(settings: RegistrySettings) -> ssl.SSLContext:
+    if settings.ssl_cafile:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    else:
+        context = httpx2.create_ssl_context()
+    load_files(context, settings, "registry")
+    return context
+
+
+def _failure(address: str, error: httpx2.HTTPError) -> RegistryAway | RegistryDenied:
+    """Return our error for a connection that failed: bad certificates need an operator."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return RegistryDenied(
+                f"the certificate of {address} is not trusted ({cause.verify_message}): set "
+                "registry.ssl_cafile to its authority"
+            )
+        if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+            return RegistryDenied(f"{address} does not speak TLS: does registry.url need http://?")
+        if isinstance(cause, ssl.SSLError) and "_ALERT_" in (cause.reason or ""):
+            return RegistryDenied(
+                f"{address} refuses the TLS connection ({cause.reason}): does it ask for a client "
+                "certificate (registry.ssl_certfile)?"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return RegistryAway(f"{address}: {error or type(error).__name__}")
+
+
+def _target(response: httpx2.Response) -> str:
+    """Return the server that a redirect names: its path may have something secret in it."""
+    if response.next_request is None:
+        return "no address"
+    url = response.next_request.url
+    return f"{url.scheme}://{url.netloc.decode(errors='replace')}"
