@@ -101,17 +101,26 @@ def broker_without_login(connection: socket.socket) -> None:
 
 def broker_that_refuses(connection: socket.socket) -> None:
     """Refuse each password and close the connection with the response, as Kafka may."""
+    _refuse(connection, "PLAIN", "Authentication failed")
+
+
+def broker_that_refuses_tokens(connection: socket.socket) -> None:
+    """Refuse each token in one answer, without the exchange of RFC 7628, section 3.2.3."""
+    _refuse(connection, "OAUTHBEARER", '{"status":"invalid_token"}')
+
+
+def _refuse(connection: socket.socket, mechanism: str, words: str) -> None:
     for api, version, correlation, request in _requests(connection):
         if api == _API_VERSIONS:
             _send(connection, correlation, _versions(version))
         elif api == _HANDSHAKE:
-            error = 0 if b"PLAIN" in request else 33
-            response = SaslHandshakeResponse(error_code=error, mechanisms=["PLAIN"])
+            error = 0 if mechanism.encode() in request else 33
+            response = SaslHandshakeResponse(error_code=error, mechanisms=[mechanism])
             _send(connection, correlation, response)
         elif api == _AUTHENTICATE:
             refusal = SaslAuthenticateResponse(
                 error_code=58,
-                error_message="Authentication failed",
+                error_message=words,
                 auth_bytes=b"",
                 session_lifetime_ms=0,
             )
