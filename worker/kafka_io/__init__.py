@@ -14,6 +14,7 @@ Must not import: inference, runtime, http, pool, demo, bench, cli.
     tls             certificates, keys and ciphers of a connection
     oauth           sign-in by OAUTHBEARER                              (IO thread)
     tokens          its tokens, renewed ahead                           (IO thread, token thread)
+    token_file      reads a token                                       (IO thread)
     token_endpoint  asks for a token over HTTP
     claims          what a token says of itself
     translation     the library's exceptions -> the worker's errors
