@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.support.workers import (
     Partitions,
     audit,
     clock,
+    count,
     flags,
     produce,
     running,
@@ -108,3 +110,20 @@ def test_the_input_is_fetched_from_the_replica_in_the_workers_rack() -> None:
 def consumer_state(source: KafkaSource) -> Any:
     """Return the library's state of the assigned partitions."""
     return source._consumer._subscription
+
+
+def test_a_broker_that_closes_the_connection_of_a_large_request_gets_none() -> None:
+    """As Azure Event Hubs does; without the setting, the worker would send it without end."""
+    topics = replace(TOPICS, partitions=4)
+    limit, most = "socket.request.max.bytes", 100_000
+    with ApacheKafka(home(), {limit: str(most)}) as kafka, admin_of(kafka, topics):
+        many, large = texts(40, more="x" * 20_000), texts(1, start=40, more="x" * 150_000)
+        for records in (many, large):
+            produce(named(kafka), topics.input, records, compression_type="gzip")
+        settings = {"kafka__max_request_bytes": most - 5_000, "output__mode": "enrich"}
+        with running(named(kafka), topics, **settings) as worker:
+            wait_until(lambda: count(named(kafka), topics) == 41, what="each has an outcome")
+        assert worker.error is None
+        reason = {"reason": "result_too_large"}
+        assert worker.value("streamlabel_records_dead_lettered_total", **reason) == 1
+        assert audit(named(kafka), topics)["holds"]
