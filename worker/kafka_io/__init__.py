@@ -12,6 +12,10 @@ Must not import: inference, runtime, http, pool, demo, bench, cli.
     causes          why a connection fails, from the library's messages
     probe           why a connection fails, by asking the server
     tls             certificates, keys and ciphers of a connection
+    oauth           sign-in by OAUTHBEARER                              (IO thread)
+    tokens          its tokens, renewed ahead                           (IO thread, token thread)
+    token_endpoint  asks for a token over HTTP
+    claims          what a token says of itself
     translation     the library's exceptions -> the worker's errors
     record_batch    batches that the library can't read
     decompression   compressed batches as streams

@@ -92,8 +92,8 @@ _DIAGNOSES: dict[str, Diagnosis] = {
     ),
     HANGS_UP: Diagnosis(
         AccessDenied,
-        "the broker closes the connection instead of accepting a login: check kafka.sasl_username, "
-        "kafka.sasl_password, kafka.sasl_mechanism and kafka.security_protocol",
+        "the broker closes the connection instead of accepting a login: check the kafka.sasl_ "
+        "settings and kafka.security_protocol",
     ),
     r"\[SSL": Diagnosis(
         BrokerAway,

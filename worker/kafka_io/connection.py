@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kafka import KafkaConsumer
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import KafkaTimeoutError, SaslAuthenticationFailedError
 
 from worker.clock import SystemClock
 from worker.errors import AccessDenied, BrokerAway, StreamlabelError
@@ -22,6 +22,7 @@ from worker.kafka_io.causes import Diagnosis, client_log, permanent_failure
 from worker.kafka_io.internals import KafkaNetClient, manager_of, stop_network
 from worker.kafka_io.network import Manager, client_factory
 from worker.kafka_io.null_headers import patch_batch_builder
+from worker.kafka_io.oauth import oauth_options, provider_of, refused_token
 from worker.kafka_io.probe import diagnose, unreachable
 from worker.kafka_io.record_batch import patch_record_batches
 from worker.kafka_io.tls import tls_context
@@ -121,6 +122,8 @@ def _socket_options(kafka: KafkaSettings) -> list[tuple[int, int, int]]:
 
 
 def _sasl(kafka: KafkaSettings) -> dict[str, Any]:
+    if provider := provider_of(kafka):
+        return oauth_options(provider)
     if kafka.sasl_mechanism is None or kafka.sasl_password is None:
         return {}
     return {
@@ -142,8 +145,8 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         options: this client's own options, beyond `client_options`.
 
     Raises:
-        BrokerAway: no broker answered within 10 s, or no advertised address can be reached; the
-            message names the likely cause.
+        BrokerAway: no broker answered within 10 s, no advertised address can be reached, or there
+            is no token to sign in with; the message names the likely cause.
         AccessDenied: the credentials are refused.
         Fatal: the broker's certificate is not trusted, or the server is not a broker.
         SettingsError: a TLS file can't be used.
@@ -154,6 +157,7 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         tls_context(kafka)
     if diagnosis := _refused.get(kafka):
         raise diagnosis.error(kafka.route)
+    _require_token(kafka)
     timeout = min(kafka.request_timeout, _CONNECT_TIMEOUT)
     if kafka in _connected:
         return _make(make, kafka, timeout, options)[0]
@@ -162,6 +166,19 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         _require_a_reachable_broker(client, manager, kafka)
     _connected.add(kafka)
     return client
+
+
+def _require_token(kafka: KafkaSettings) -> None:
+    """Return if the settings need no token, or there is one to sign in with."""
+    provider = provider_of(kafka)
+    try:
+        if provider is not None:
+            provider.require()
+    except StreamlabelError as error:
+        diagnosis = Diagnosis(type(error), str(error))
+        if diagnosis.error_type is AccessDenied:
+            _refused[kafka] = diagnosis
+        raise diagnosis.error(kafka.route) from error
 
 
 def connect_reader(kafka: KafkaSettings, **options: Any) -> Any:
@@ -212,6 +229,8 @@ def _make(
 
 def _explain(error: Exception, kafka: KafkaSettings) -> StreamlabelError:
     diagnosis = permanent_failure(str(error))
+    if isinstance(error, SaslAuthenticationFailedError) and (provider := provider_of(kafka)):
+        diagnosis = refused_token(provider, error)
     if diagnosis and diagnosis.error_type is AccessDenied:
         _refused[kafka] = diagnosis
     if diagnosis is None and isinstance(error, KafkaTimeoutError):  # it never says why

@@ -26,6 +26,8 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.connection import KafkaConnection
 from kafka.net.inet import create_connection
 from kafka.net.manager import KafkaConnectionManager
+from kafka.net.sasl import register_sasl_mechanism
+from kafka.net.sasl.oauth import AbstractTokenProvider, SaslMechanismOAuth
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.producer.record_accumulator import IncompleteProducerBatches, RecordAccumulator
@@ -43,6 +45,7 @@ from kafka.record.util import decode_varint, encode_varint
 
 __all__ = [
     "UNKNOWN_MEMBER_ID",
+    "AbstractTokenProvider",
     "ConsumerCoordinator",
     "DefaultRecordBatch",
     "DefaultRecordBatchBuilder",
@@ -55,9 +58,11 @@ __all__ = [
     "KafkaSSLTransport",
     "KafkaTCPTransport",
     "NetworkSelector",
+    "SaslMechanismOAuth",
     "create_connection",
     "decode_varint",
     "encode_varint",
+    "register_sasl_mechanism",
 ]
 
 # Owner (a class or a module) -> one name or several -> why they are used.
@@ -145,6 +150,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "_net": "schedules the check for late answers",
         "bootstrapped": "whether a broker has answered yet",
         "call_soon": "runs a coroutine on the IO thread",
+        "close": "overridden: the client's token is needed no longer",
         "cluster": "the metadata",
         "config": "socket options and timeouts",
         "connection_delay": "whether a node may be tried now",
@@ -170,6 +176,14 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "last_read": "how long the connection was idle",
     },
     KafkaSSLTransport: {"handshake": "overridden: the library's has no timeout"},
+    AbstractTokenProvider: {
+        "extensions": "overridden: sent with a token",
+        "token": "overridden: called for each sign-in, and on the IO thread",
+    },
+    SaslMechanismOAuth: {
+        "receive": "overridden: a refusal after the first sign-in need not be final",
+        "token_provider": "told of the refusal",
+    },
     # -- records -----------------------------------------------------------------------------
     memory_records: {
         "DefaultRecordBatch DefaultRecordBatchBuilder": "replaced: no option sets these classes",

@@ -40,6 +40,7 @@ from worker.kafka_io.internals import (
     create_connection,
 )
 from worker.kafka_io.tls import tls_context
+from worker.kafka_io.tokens import TokenProvider
 from worker.logs import get_logger
 from worker.settings import KafkaSettings
 
@@ -103,6 +104,15 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         self.cluster.add_listener(self._follow)
         self._late_after = self.config["request_timeout_ms"] / 1000 * _LATE
         self._find_late_responses()
+        self._tokens: TokenProvider | None = self.config["sasl_oauth_token_provider"]
+        if self._tokens is not None:
+            self._tokens.retain()
+
+    def close(self, node_id: Any = None, timeout_ms: float | None = None) -> None:
+        """Close one connection or all; with the last, the client's token is needed no longer."""
+        if node_id is None and not self.closed and self._tokens is not None:
+            self._tokens.release()
+        super().close(node_id, timeout_ms)
 
     # -- the first connection ------------------------------------------------------------------
 

@@ -1,0 +1,273 @@
+"""Tokens of OAUTHBEARER: one provider for all clients with the same settings.
+
+Owns: the current token, and the thread "token", which renews it.
+Thread: see each method.
+Must not import: inference, runtime.
+
+The library asks for a token on a client's IO thread, at each sign-in: of a new connection, and
+again after 85 to 95 % of the time that the broker allows a connection (the rest of the token's
+life, and at most `connections.max.reauth.ms`). So a token endpoint is asked ahead: by `require`,
+before a client is made, and later by a thread. A token file is read at each sign-in.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from kafka.errors import KafkaConnectionError, SaslAuthenticationFailedError
+
+from worker.clock import Clock
+from worker.core.faults import backoff
+from worker.errors import AccessDenied, BrokerAway, SettingsError, StreamlabelError
+from worker.kafka_io.claims import claims_of, fault_of, in_words, seconds
+from worker.kafka_io.internals import AbstractTokenProvider
+from worker.logs import get_logger
+from worker.settings.files import read_secret
+
+log = get_logger(__name__)
+
+_RENEW_AFTER = 0.8  # of a token's life
+_ASSUMED_LIFE = 300.0  # seconds, of a token whose end is unknown: it is used on, and renewed
+_SHORTEST_LIFE = 1.0  # seconds; also how often the thread looks
+_LOG_INTERVAL = 60.0  # seconds
+
+
+class NoToken(KafkaConnectionError):  # type: ignore[misc] # the client has no types
+    """There is no valid token now; the library connects again."""
+
+
+class ClientRefused(SaslAuthenticationFailedError):  # type: ignore[misc]
+    """The token endpoint refuses this client, and its last token has ended."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token that a broker may be sent.
+
+    Attributes:
+        value: the secret itself.
+        received: when, in seconds of the monotonic clock.
+        life: seconds from then to its end; None if unknown.
+    """
+
+    value: str = field(repr=False)
+    received: float
+    life: float | None
+
+    def left(self, now: float) -> float:
+        """Return the seconds to its end, infinite if unknown."""
+        return float("inf") if self.life is None else self.received + self.life - now
+
+    @property
+    def due(self) -> float:
+        """When to renew it, in seconds of the monotonic clock."""
+        life = _ASSUMED_LIFE if self.life is None else max(self.life, _SHORTEST_LIFE)
+        return self.received + _RENEW_AFTER * life
+
+
+class TokenSource(Protocol):
+    """A place that gives tokens to a client."""
+
+    def fetch(self) -> Token:
+        """Return a new token, within seconds.
+
+        Raises:
+            BrokerAway: there is none now.
+            AccessDenied: the client is refused.
+            Fatal: the source can't be trusted.
+        """
+        ...
+
+
+class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
+    """Gives the library a token for each sign-in.
+
+    Args:
+        extensions: SASL extensions to send with each token.
+        clock: measures the life of a token.
+
+    Attributes:
+        accepted: whether a broker has accepted a token.
+    """
+
+    def __init__(self, extensions: Mapping[str, str], clock: Clock) -> None:
+        super().__init__()
+        self._extensions, self._clock = dict(extensions), clock
+        self._logged_at = float("-inf")
+        self._refusals = 0  # since the last token that was accepted
+        self.accepted = False
+
+    @abstractmethod
+    def require(self) -> None:
+        """Return if there is a valid token; blocks for seconds.
+
+        Raises:
+            BrokerAway, AccessDenied, Fatal: as `TokenSource.fetch`.
+        """
+
+    def extensions(self) -> dict[str, str]:
+        """IO thread: return the SASL extensions."""
+        return self._extensions
+
+    def in_words(self) -> str:
+        """Return what is known of the token and not secret."""
+        try:
+            return in_words(self.token(), self._clock.wall_ms() / 1000)
+        except (NoToken, ClientRefused):
+            return "ended"
+
+    def accept(self) -> None:
+        """IO thread: note that a broker accepts the token."""
+        self.accepted, self._refusals = True, 0
+
+    def refuse(self, answer: str) -> None:
+        """IO thread: note that a broker refuses the token now; it has accepted one before."""
+        self._refusals += 1
+        self._warn(
+            "the broker refuses the token, trying again", answer=answer, token=self.in_words()
+        )
+
+    def retain(self) -> None:
+        """Any thread: note that a client was made."""
+
+    def release(self) -> None:
+        """Any thread: note that a client was closed."""
+
+    def _warn(self, event: str, **fields: Any) -> None:
+        """Log a warning, once a minute at most."""
+        now = self._clock.monotonic()
+        if now - self._logged_at >= _LOG_INTERVAL:
+            self._logged_at = now
+            log.warning(event, **fields)
+
+
+class TokenFile(TokenProvider):
+    """A token in a file, which another program renews.
+
+    Args:
+        path: of the file.
+        extensions, clock: as for a `TokenProvider`.
+    """
+
+    def __init__(self, path: Path, extensions: Mapping[str, str], clock: Clock) -> None:
+        super().__init__(extensions, clock)
+        self._path = path
+
+    def require(self) -> None:
+        """Return if the file has a valid token now."""
+        self._read()
+
+    def token(self) -> str:
+        """IO thread: return the token that the file has now."""
+        try:
+            return self._read()
+        except BrokerAway as error:
+            self._warn("no token, trying again", reason=str(error))
+            raise NoToken("no valid token at this time") from None
+
+    def _read(self) -> str:
+        try:
+            token = read_secret(self._path).strip()
+        except SettingsError as error:
+            raise BrokerAway(f"kafka.sasl_oauth_token_file: {error}") from None
+        name = f"the token in kafka.sasl_oauth_token_file = {self._path}"
+        if fault := fault_of(token):
+            raise BrokerAway(f"{name} {fault}")
+        end, now = seconds(claims_of(token).get("exp")), self._clock.wall_ms() / 1000
+        if end is not None and end <= now:
+            raise BrokerAway(
+                f"{name} ended {now - end:.0f} s ago: check what renews it, and this machine's clock"
+            )
+        return token
+
+
+class RenewedToken(TokenProvider):
+    """A token that is renewed ahead of its end, for as long as a client is open.
+
+    Args:
+        source: gives tokens.
+        extensions, clock: as for a `TokenProvider`.
+    """
+
+    def __init__(self, source: TokenSource, extensions: Mapping[str, str], clock: Clock) -> None:
+        super().__init__(extensions, clock)
+        self._source = source
+        self._fetching, self._counting = threading.Lock(), threading.Lock()
+        self._clients, self._stop = 0, threading.Event()
+        self._token: Token | None = None
+        self._failure: StreamlabelError | None = None
+        self._tries = 0
+        self._due = float("-inf")  # when to ask again
+
+    def require(self) -> None:
+        """Return at once if there is a valid token, else ask for one."""
+        with self._fetching:
+            if self._left() <= 0:
+                self._fetch()
+
+    def token(self) -> str:
+        """IO thread: return the token; never waits."""
+        if self._token is not None and self._left() > 0:
+            return self._token.value
+        if isinstance(self._failure, AccessDenied):
+            raise ClientRefused(str(self._failure))
+        raise NoToken("no valid token at this time")
+
+    def refuse(self, answer: str) -> None:
+        """IO thread: have another token asked for soon."""
+        super().refuse(answer)
+        now = self._clock.monotonic()
+        self._due = min(self._due, now + backoff(self._refusals, base=1.0))
+
+    def retain(self) -> None:
+        """Start the thread with the first client."""
+        with self._counting:
+            self._clients += 1
+            if self._clients == 1:
+                self._stop = threading.Event()
+                thread = threading.Thread(
+                    target=self._renew_until, args=(self._stop,), name="token", daemon=True
+                )
+                thread.start()
+
+    def release(self) -> None:
+        """Stop the thread after the last client, once the request that it may wait for is over."""
+        with self._counting:
+            self._clients -= 1
+            if not self._clients:
+                self._stop.set()
+
+    def _renew_until(self, stop: threading.Event) -> None:
+        while not stop.wait(min(_SHORTEST_LIFE, max(0.0, self._due - self._clock.monotonic()))):
+            self.renew_if_due()
+
+    def renew_if_due(self) -> None:
+        """The thread: ask for a new token if it is time; if there is none, do so again later."""
+        with self._fetching:
+            if self._clock.monotonic() < self._due:
+                return
+            try:
+                self._fetch()
+            except StreamlabelError as error:
+                left = round(max(0.0, self._left()), 1)
+                self._warn("no new token, trying again", reason=str(error), old_one_ends_in_s=left)
+
+    def _fetch(self) -> None:
+        try:
+            token = self._source.fetch()
+        except StreamlabelError as error:
+            self._failure, self._tries = error, self._tries + 1
+            self._due = self._clock.monotonic() + backoff(self._tries, base=1.0)
+            raise
+        if self._token is None or self._tries:
+            log.info("token received", life_s=token.life)
+            self._logged_at = float("-inf")
+        self._token, self._failure, self._tries, self._due = token, None, 0, token.due
+
+    def _left(self) -> float:
+        return self._token.left(self._clock.monotonic()) if self._token else 0.0
