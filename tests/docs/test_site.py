@@ -22,6 +22,12 @@ PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTR
 SCHEMAS = ("text_message", "classification", "enriched_message", "dead_letter")
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 
+# Option -> the variable of the secret that belongs to it.
+SECRETS = {
+    "sasl_username": "STREAMLABEL_KAFKA_SASL_PASSWORD",
+    "sasl_oauth_client_id": "STREAMLABEL_KAFKA_SASL_OAUTH_CLIENT_SECRET",
+}
+
 _BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
@@ -72,9 +78,13 @@ def test_the_readmes_example_is_a_message_and_its_result() -> None:
 @pytest.mark.parametrize("text", named("toml"))
 def test_every_example_of_settings_is_accepted(text: str, tmp_path: Path) -> None:
     """Each TOML block of the documentation loads, and satisfies the JSON Schema of settings."""
+    text = text.replace("/etc/streamlabel/", f"{tmp_path}/")
+    for path in re.findall(rf'"({tmp_path}/[^"]+)"', text):
+        Path(path).touch()
     config = tmp_path / "streamlabel.toml"
     config.write_text(text, encoding="utf-8")
-    load(config=config, environ={"STREAMLABEL_KAFKA_SASL_PASSWORD": "x"})
+    secrets = {name: "x" for option, name in SECRETS.items() if f"{option} =" in text}
+    assert load(config=config, environ=secrets).warnings == ()
     schema = json.loads((ROOT / "schemas/settings.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator(schema).validate(tomllib.loads(text))
 
