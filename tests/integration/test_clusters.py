@@ -1,4 +1,4 @@
-"""Clusters that ask for more than an address: client certificates, racks."""
+"""Clusters that ask for more than an address: certificates, passwords, racks, small requests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaConsumer
+from kafka.admin import UserScramCredentialUpsertion
 from kafka.structs import TopicPartition
 
 from tests.conftest import Broker, Topics
@@ -25,7 +26,7 @@ from tests.support.workers import (
     texts,
     wait_until,
 )
-from worker.errors import Fatal
+from worker.errors import AccessDenied, Fatal
 from worker.kafka_io.connection import connect
 from worker.kafka_io.source import KafkaSource
 from worker.settings import KafkaSettings, load, read_environment
@@ -82,6 +83,40 @@ def test_a_worker_signs_in_with_a_client_certificate_and_an_encrypted_key(tmp_pa
         )
         with pytest.raises(Fatal, match="the broker requires a client certificate"):
             connect(KafkaConsumer, stranger)
+
+
+@pytest.mark.parametrize("name", ["SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_a_worker_signs_in_by_scram_over_tls(tmp_path: Path, name: str) -> None:
+    """As at most managed clusters; a wrong password is refused."""
+    authority = Authority(tmp_path)
+    certificate, *_ = authority.pair("broker")
+    prefix = "listener.name.tls"
+    properties = {
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SASL_SSL",
+        f"{prefix}.ssl.keystore.type": "PEM",
+        f"{prefix}.ssl.keystore.location": str(certificate),
+        f"{prefix}.sasl.enabled.mechanisms": name,
+        f"{prefix}.{name.lower()}.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+    }
+    user = UserScramCredentialUpsertion("labeller", name, "hunter2")
+    with ApacheKafka(home(), properties, doors={"TLS": ()}) as kafka, admin_of(kafka, TOPICS) as a:
+        assert a.alter_user_scram_credentials([user]) == {"labeller": None}
+        door = Broker(f"localhost:{kafka.nodes[0].listeners['TLS']}", "apache", "its own")
+        settings = {
+            "kafka__security_protocol": "SASL_SSL",
+            "kafka__sasl_mechanism": name,
+            "kafka__sasl_username": "labeller",
+            "kafka__ssl_cafile": str(authority.file),
+        }
+        with running(door, TOPICS, **settings, kafka__sasl_password="hunter2") as worker:
+            produce(named(kafka), TOPICS.input, texts(20))
+            wait_until(lambda: worker.published == 20, what="it has labelled them")
+        with running(door, TOPICS, **settings, kafka__sasl_password="wrong") as worker:
+            worker.join()
+        assert isinstance(worker.error, AccessDenied)
+        assert "the broker refuses the credentials" in str(worker.error)
 
 
 def test_the_input_is_fetched_from_the_replica_in_the_workers_rack() -> None:

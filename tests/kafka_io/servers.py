@@ -106,8 +106,8 @@ class RefusingBroker:
         requests: the bytes of each sign-in.
     """
 
-    def __init__(self, mechanism: str) -> None:
-        self._mechanism = mechanism
+    def __init__(self, mechanism: str, words: str = "Authentication failed") -> None:
+        self._mechanism, self._words = mechanism, words
         self.requests: list[bytes] = []
 
     def __call__(self, connection: socket.socket) -> None:
@@ -122,7 +122,7 @@ class RefusingBroker:
                 self.requests.append(request)
                 refusal = SaslAuthenticateResponse(
                     error_code=58,
-                    error_message="Authentication failed",
+                    error_message=self._words,
                     auth_bytes=b"",
                     session_lifetime_ms=0,
                 )
@@ -133,6 +133,8 @@ class RefusingBroker:
 
 
 broker_that_refuses = RefusingBroker("PLAIN")
+# In one answer, without the exchange of RFC 7628, section 3.2.3.
+broker_that_refuses_tokens = RefusingBroker("OAUTHBEARER", '{"status":"invalid_token"}')
 
 
 def _requests(connection: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:

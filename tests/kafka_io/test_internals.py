@@ -64,6 +64,7 @@ SIGNATURES = {
         "__init__": "self net",
         "_build_transport": "self node timeout_at",
         "_connect": "self node conn",
+        "close": "self node_id timeout_ms",
         "get_connection": "self node_id",
         "send": "self request node_id",
     },
@@ -74,6 +75,7 @@ SIGNATURES = {
         "abort_batches": "self error",
         "abort_undrained_batches": "self error",
     },
+    internals.SaslMechanismOAuth: {"receive": "self auth_bytes"},
     internals.TransactionManager: {"send_offsets_to_transaction": "self offsets group_metadata"},
 }
 # Places in the library where an override or a replacement takes effect.
@@ -90,6 +92,9 @@ CALLS: list[tuple[Any, str]] = [
     (internals.KafkaConnectionManager, "self._build_transport("),
     (internals.Sender, ".abort_batches("),
     (internals.Sender, ".abort_undrained_batches("),
+    (KafkaConnection._sasl_authenticate, "mechanism.receive(auth_response.auth_bytes)"),
+    (internals.SaslMechanismOAuth, "self.token_provider.token()"),
+    (internals.KafkaNetClient.close, "self._manager.close("),
     (KafkaConnectionManager.close_idle_connections, "least_used_connections"),
     (KafkaConnectionManager.send, "least_loaded_node"),
     (KafkaTCPTransport._read_from_sock, "_sock_recv"),
@@ -252,7 +257,7 @@ def test_a_derived_class_uses_only_listed_names(derived: type) -> None:
 
 
 def test_every_derived_class_is_checked() -> None:
-    assert len(derived_classes()) == 8
+    assert len(derived_classes()) == 12
 
 
 @pytest.mark.parametrize("name", sorted({name for _, name, _ in LISTED}))

@@ -44,7 +44,7 @@ def claims_of(token: str) -> Mapping[str, Any]:
 
 
 def seconds(value: Any) -> float | None:
-    """Return a number of seconds that may be written as a string; None if it is none."""
+    """Return a number of seconds, which may be a string; None for anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError):

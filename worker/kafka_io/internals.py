@@ -150,7 +150,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "_net": "schedules the check for late answers",
         "bootstrapped": "whether a broker has answered yet",
         "call_soon": "runs a coroutine on the IO thread",
-        "close": "overridden: the client's token is needed no longer",
+        "close closed": "overridden: the client's token is needed no longer",
         "cluster": "the metadata",
         "config": "socket options and timeouts",
         "connection_delay": "whether a node may be tried now",

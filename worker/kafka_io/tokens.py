@@ -221,8 +221,8 @@ class RenewedToken(TokenProvider):
     def refuse(self, answer: str) -> None:
         """IO thread: have another token asked for soon."""
         super().refuse(answer)
-        now = self._clock.monotonic()
-        self._due = min(self._due, now + backoff(self._refusals, base=1.0))
+        if self._token is not None and self._due == self._token.due:  # not asked for already
+            self._due = self._clock.monotonic() + backoff(self._refusals, base=1.0)
 
     def retain(self) -> None:
         """Start the thread with the first client."""
