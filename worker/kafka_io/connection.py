@@ -22,9 +22,9 @@ from worker.kafka_io.causes import Diagnosis, client_log, permanent_failure
 from worker.kafka_io.internals import KafkaNetClient, manager_of, stop_network
 from worker.kafka_io.network import Manager, client_factory
 from worker.kafka_io.null_headers import patch_batch_builder
-from worker.kafka_io.oauth import oauth_options, provider_of, refused_token
 from worker.kafka_io.probe import diagnose, unreachable
 from worker.kafka_io.record_batch import patch_record_batches
+from worker.kafka_io.sign_in import prepare_sign_in, refused_sign_in, sasl_options
 from worker.kafka_io.tls import tls_context
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings, client_extra
@@ -92,7 +92,7 @@ def client_options(kafka: KafkaSettings) -> dict[str, Any]:
     }
     if kafka.proxy_url:
         options["proxy_url"] = kafka.proxy_url.get_secret_value()
-    return options | _sasl(kafka)
+    return options | sasl_options(kafka)
 
 
 def _some_have(kafka: KafkaSettings) -> dict[str, Any]:
@@ -121,18 +121,6 @@ def _socket_options(kafka: KafkaSettings) -> list[tuple[int, int, int]]:
     return options + [(socket.SOL_SOCKET, name, size) for name, size in buffers if size is not None]
 
 
-def _sasl(kafka: KafkaSettings) -> dict[str, Any]:
-    if provider := provider_of(kafka):
-        return oauth_options(provider)
-    if kafka.sasl_mechanism is None or kafka.sasl_password is None:
-        return {}
-    return {
-        "sasl_mechanism": kafka.sasl_mechanism,
-        "sasl_plain_username": kafka.sasl_username,
-        "sasl_plain_password": kafka.sasl_password.get_secret_value(),
-    }
-
-
 def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -> Client:
     """Make a client and wait until a broker has answered it.
 
@@ -146,10 +134,10 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
 
     Raises:
         BrokerAway: no broker answered within 10 s, no advertised address can be reached, or there
-            is no token to sign in with; the message names the likely cause.
+            is no token or ticket to sign in with now; the message names the likely cause.
         AccessDenied: the credentials are refused.
         Fatal: the broker's certificate is not trusted, or the server is not a broker.
-        SettingsError: a TLS file can't be used.
+        SettingsError: a TLS file can't be used; an extra or a region is missing.
     """
     patch_record_batches()
     patch_batch_builder()
@@ -157,7 +145,7 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         tls_context(kafka)
     if diagnosis := _refused.get(kafka):
         raise diagnosis.error(kafka.route)
-    _require_token(kafka)
+    _prepare_sign_in(kafka)
     timeout = min(kafka.request_timeout, _CONNECT_TIMEOUT)
     if kafka in _connected:
         return _make(make, kafka, timeout, options)[0]
@@ -168,12 +156,9 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
     return client
 
 
-def _require_token(kafka: KafkaSettings) -> None:
-    """Return if the settings need no token, or there is one to sign in with."""
-    provider = provider_of(kafka)
+def _prepare_sign_in(kafka: KafkaSettings) -> None:
     try:
-        if provider is not None:
-            provider.require()
+        prepare_sign_in(kafka)
     except StreamlabelError as error:
         diagnosis = Diagnosis(type(error), str(error))
         if diagnosis.error_type is AccessDenied:
@@ -229,8 +214,8 @@ def _make(
 
 def _explain(error: Exception, kafka: KafkaSettings) -> StreamlabelError:
     diagnosis = permanent_failure(str(error))
-    if isinstance(error, SaslAuthenticationFailedError) and (provider := provider_of(kafka)):
-        diagnosis = refused_token(provider, error)
+    if isinstance(error, SaslAuthenticationFailedError):
+        diagnosis = refused_sign_in(kafka, error) or diagnosis
     if diagnosis and diagnosis.error_type is AccessDenied:
         _refused[kafka] = diagnosis
     if diagnosis is None and isinstance(error, KafkaTimeoutError):  # it never says why

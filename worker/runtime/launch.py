@@ -128,7 +128,8 @@ class Launcher:
         `undo` closes the clients if a later part can't be built.
         """
         settings, context = self._settings, self._context
-        limits = {name: TopicLimits.of(topics[name]) for name in settings.topics.outputs}
+        most = settings.kafka.max_request_bytes
+        limits = {name: TopicLimits.of(topics[name], most) for name in settings.topics.outputs}
         encoder = build_encoder(settings, limits, classifier.card)
         replace_outcome = OutcomeReplacer(encoder, limits, context.clock.wall_ms).replace
         work, listener = build_in_flight(settings, context), RebalanceListener()
@@ -212,6 +213,8 @@ class Launcher:
         largest = max(
             topics[name].max_message_bytes or DEFAULT_MAX_MESSAGE_BYTES for name in outputs
         )
+
+        largest = min(largest, settings.kafka.max_request_bytes or largest)
 
         def publisher(transactional_id: str | None = None) -> Publisher:
             return Publisher(settings, partitions, largest, clock, transactional_id)

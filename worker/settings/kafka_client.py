@@ -52,6 +52,14 @@ class KafkaSettings(ClusterSettings):
         description="Bytes that a broker returns at a time, over all partitions. A batch that is "
         "larger is returned alone.",
     )
+    max_request_bytes: int | None = Field(
+        None,
+        ge=10_000,
+        le=100_000_000,
+        description="Bytes of a request that publishes records, if brokers accept less than their "
+        "topics. Larger results and dead letters are handled as too large for the topic. Default: "
+        "the largest limit of the topics. Azure Event Hubs closes the connection above 1,046,528.",
+    )
     reconnect_backoff: float = Field(
         0.05,
         ge=0.001,
