@@ -9,7 +9,6 @@ import pytest
 
 from worker.cli.main import main
 from worker.errors import SettingsError
-from worker.kafka_io.connection import client_options
 from worker.settings import Settings, load, plain_values
 
 SECRET = "hunter2"
@@ -159,17 +158,7 @@ def test_an_encrypted_key_without_its_password_is_refused_at_start(
     message = refusal(flags)
     assert f"the key in kafka.{option} = {file} is encrypted: set kafka.ssl_key_password" in message
     settings = load(flags | {"kafka.ssl_key_password": SECRET}, environ={}).settings
-    assert client_options(settings.kafka)["ssl_password"] == SECRET
     assert load(plain_values(settings), environ={}).settings == settings
-
-
-def test_openssl_never_prompts_for_a_password(tmp_path: Path) -> None:
-    """OpenSSL refuses an empty password, and prompts on the terminal if there is none."""
-    file = tmp_path / "both.pem"
-    file.write_text(PLAIN)
-    flags = {"kafka.security_protocol": "SSL", "kafka.ssl_certfile": str(file)}
-    settings = load(flags, environ={}).settings
-    assert client_options(settings.kafka)["ssl_password"] == ""
 
 
 def test_a_key_password_without_a_key_is_refused() -> None:

@@ -30,6 +30,7 @@ The threads of a running worker::
     (the SDK's)     exports spans, where `tracing.sample_ratio` is above 0
     reports, parent-watch   in a pool (`--processes N`): report to the parent; read its
                     questions, and notice its end
+    token           renews the token of OAUTHBEARER, if a token endpoint gives it
     kafka-io-*      the client library's own; our callbacks enqueue and return
 
 Data flows one way, main -> tokenise -> infer -> publish; only completions (acknowledged

@@ -57,7 +57,7 @@ def _load_authority(context: ssl.SSLContext, path: Path, section: str) -> None:
     except (ssl.SSLError, OSError) as error:
         raise SettingsError(
             f"{section}.ssl_cafile = {path}: not a certificate in PEM format "
-            f"({_reason(error)}); it must begin with -----BEGIN CERTIFICATE-----"
+            f"({reason_of(error)}); it must begin with -----BEGIN CERTIFICATE-----"
         ) from error
 
 
@@ -85,9 +85,10 @@ def _load_pair(
             fault = f"{name} = {path}: the key does not belong to the certificate {own}"
         else:
             fault = f"{own}, {name} = {path}: not a certificate and key in PEM format"
-            fault += f" ({_reason(error)})"
+            fault += f" ({reason_of(error)})"
         raise SettingsError(fault) from error
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
+    """Return OpenSSL's name of a fault, else that of the operating system."""
     return str(getattr(error, "reason", None) or error.strerror or error)

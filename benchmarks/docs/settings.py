@@ -77,6 +77,8 @@ def _type_name(option: Option) -> str:
     text = str(option.field.annotation)
     if "tuple" in text:
         return "list of strings"
+    if "Pairs" in text:
+        return "table of strings"
     name = getattr(option.field.annotation, "__name__", "")
     known = (_TYPES[part] for part in (name, *_TYPES) if part in _TYPES and part in text)
     return next(known, "string")

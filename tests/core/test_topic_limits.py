@@ -31,6 +31,21 @@ def test_a_described_topic_has_its_own_limits() -> None:
     assert not limits.expired(-1, NOW)
 
 
+@pytest.mark.parametrize(
+    ("max_request", "described_bytes", "undescribed_bytes"),
+    [(None, 5_000, LARGEST_RECORD), (4_000, 2_000, 2_000), (1_000_000, 5_000, 998_000)],
+)
+def test_a_limit_of_requests_holds_where_the_topics_is_larger_or_unknown(
+    max_request: int | None, described_bytes: int, undescribed_bytes: int
+) -> None:
+    """A broker that closes the connection of a large request never says why."""
+    described_topic = TopicLimits.of(TopicInfo(3, 1, max_message_bytes=5_000), max_request)
+    assert described_topic.most_bytes == described_bytes
+    undescribed = TopicLimits.of(TopicInfo(3, 1), max_request)
+    assert undescribed.most_bytes == undescribed_bytes
+    assert undescribed.after_ms == DEFAULT_AFTER_MS
+
+
 def test_a_topic_with_log_append_time_accepts_every_timestamp() -> None:
     limits = described(
         timestamp_type="LogAppendTime",

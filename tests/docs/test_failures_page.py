@@ -11,10 +11,11 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/failures.md").read_text(encoding="utf-8")
 COMPLAINTS = "## Known complaints about such workers"
 CHAOS = "tests/chaos/test_chaos.py::test_the_promises_hold_while_everything_breaks"
-# Tests of programs that deliver nothing, so that no worker breaks.
+# Tests of programs that deliver nothing, and of clusters without a fault.
 NO_FAULTS = {
     "test_audit.py",
     "test_bench.py",
+    "test_clusters.py",
     "test_demo.py",
     "test_metrics.py",
     "test_topics.py",

@@ -22,6 +22,13 @@ PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTR
 SCHEMAS = ("text_message", "classification", "enriched_message", "dead_letter")
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 
+# Option -> the variable of the secret that belongs to it.
+SECRETS = {
+    ("kafka", "sasl_username"): "STREAMLABEL_KAFKA_SASL_PASSWORD",
+    ("kafka", "sasl_oauth_client_id"): "STREAMLABEL_KAFKA_SASL_OAUTH_CLIENT_SECRET",
+    ("registry", "username"): "STREAMLABEL_REGISTRY_PASSWORD",
+}
+
 _BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
@@ -72,20 +79,23 @@ def test_the_readmes_example_is_a_message_and_its_result() -> None:
 @pytest.mark.parametrize("text", named("toml"))
 def test_every_example_of_settings_is_accepted(text: str, tmp_path: Path) -> None:
     """Each TOML block of the documentation loads, and satisfies the JSON Schema of settings."""
+    text = text.replace("/etc/streamlabel/", f"{tmp_path}/")
+    for path in re.findall(rf'"({tmp_path}/[^"]+)"', text):
+        Path(path).touch()
     config = tmp_path / "streamlabel.toml"
     config.write_text(text, encoding="utf-8")
-    load(config=config, environ=_passwords(text))
+    environ = _secrets(text)
+    assert load(config=config, environ=environ).warnings == ()
     schema = json.loads((ROOT / "schemas/settings.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator(schema).validate(tomllib.loads(text))
 
 
-def _passwords(settings: str) -> dict[str, str]:
-    """Return the passwords of the user names in an example, which come from elsewhere."""
+def _secrets(settings: str) -> dict[str, str]:
+    """Return the secrets of the sign-ins in an example, which come from elsewhere."""
     tables = tomllib.loads(settings)
-    names = {"kafka": "sasl_username", "registry": "username"}
     return {
-        f"STREAMLABEL_{table}_{name.replace('username', 'password')}".upper(): "x"
-        for table, name in names.items()
+        variable: "x"
+        for (table, name), variable in SECRETS.items()
         if name in tables.get(table, {})
     }
 

@@ -99,26 +99,42 @@ def broker_without_login(connection: socket.socket) -> None:
             return
 
 
-def broker_that_refuses(connection: socket.socket) -> None:
-    """Refuse each password and close the connection with the response, as Kafka may."""
-    for api, version, correlation, request in _requests(connection):
-        if api == _API_VERSIONS:
-            _send(connection, correlation, _versions(version))
-        elif api == _HANDSHAKE:
-            error = 0 if b"PLAIN" in request else 33
-            response = SaslHandshakeResponse(error_code=error, mechanisms=["PLAIN"])
-            _send(connection, correlation, response)
-        elif api == _AUTHENTICATE:
-            refusal = SaslAuthenticateResponse(
-                error_code=58,
-                error_message="Authentication failed",
-                auth_bytes=b"",
-                session_lifetime_ms=0,
-            )
-            _send(connection, correlation, refusal)
-            return
-        else:  # a request before the login
-            return
+class RefusingBroker:
+    """Refuses each sign-in and closes the connection with the response, as Kafka may.
+
+    Attributes:
+        requests: the bytes of each sign-in.
+    """
+
+    def __init__(self, mechanism: str, words: str = "Authentication failed") -> None:
+        self._mechanism, self._words = mechanism, words
+        self.requests: list[bytes] = []
+
+    def __call__(self, connection: socket.socket) -> None:
+        for api, version, correlation, request in _requests(connection):
+            if api == _API_VERSIONS:
+                _send(connection, correlation, _versions(version))
+            elif api == _HANDSHAKE:
+                error = 0 if self._mechanism.encode() in request else 33
+                response = SaslHandshakeResponse(error_code=error, mechanisms=[self._mechanism])
+                _send(connection, correlation, response)
+            elif api == _AUTHENTICATE:
+                self.requests.append(request)
+                refusal = SaslAuthenticateResponse(
+                    error_code=58,
+                    error_message=self._words,
+                    auth_bytes=b"",
+                    session_lifetime_ms=0,
+                )
+                _send(connection, correlation, refusal)
+                return
+            else:  # a request before the login
+                return
+
+
+broker_that_refuses = RefusingBroker("PLAIN")
+# In one answer, without the exchange of RFC 7628, section 3.2.3.
+broker_that_refuses_tokens = RefusingBroker("OAUTHBEARER", '{"status":"invalid_token"}')
 
 
 def _requests(connection: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:

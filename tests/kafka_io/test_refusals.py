@@ -31,7 +31,7 @@ from worker.kafka_io.causes import Diagnosis, client_log, permanent_failure
 from worker.kafka_io.connection import connect
 from worker.kafka_io.network import Manager
 from worker.kafka_io.probe import diagnose, unreachable
-from worker.kafka_io.tls import check_files
+from worker.kafka_io.tls import tls_context
 from worker.settings import KafkaSettings
 
 PLAIN = {
@@ -218,7 +218,7 @@ def test_an_unreachable_advertised_address_is_reported() -> None:
 
 
 def test_an_encrypted_key_with_its_password_is_accepted() -> None:
-    check_files(
+    tls_context(
         KafkaSettings(
             security_protocol="SSL",
             ssl_cafile=AUTHORITY,

@@ -32,7 +32,7 @@ _JAVA: Final = "-Xmx512m -XX:TieredStopAtLevel=1"
 # An ApiVersions request: a listening port is not yet a broker that answers.
 _API_VERSIONS: Final = bytes.fromhex("0000000e 0012 0000 00000001 0004") + b"test"
 
-# A further listener: its name, and the advertised port of each broker.
+# A further listener: its name, and the advertised port of each broker; without a port, its own.
 Doors = Mapping[str, Sequence[int]]
 
 
@@ -43,7 +43,9 @@ class ApacheKafka:
         home: the distribution: `bin/kafka-storage.sh`, `bin/kafka-server-start.sh`, `libs/`.
         overrides: broker properties that replace the defaults above.
         brokers: their number; with three, topics get three replicas of which two must be in sync.
-        doors: further listeners for proxies; their clients are sent to the advertised ports.
+        doors: further listeners for proxies; their clients are sent to the advertised ports, or to
+            the listener itself if there are none.
+        java: further options of the brokers' Java.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class ApacheKafka:
         *,
         brokers: int = 1,
         doors: Doors | None = None,
+        java: str = "",
     ) -> None:
         self._home = home.expanduser().resolve()
         self._overrides = overrides or {}
-        self._count, self._doors = brokers, doors or {}
+        self._count, self._doors, self._java = brokers, doors or {}, java
         self._clock = SystemClock()
         self._folder: Path | None = None
         self.nodes: list[Node] = []
@@ -89,8 +92,9 @@ class ApacheKafka:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         for index in range(self._count):
             listeners = {name: ports.pop() for name in ("PLAINTEXT", *self._doors)}
-            told = {name: doors[index] for name, doors in self._doors.items()}
-            node = Node(self._home, folder / str(index + 1), listeners, self._clock)
+            told = {name: doors[index] for name, doors in self._doors.items() if doors}
+            place = folder / str(index + 1)
+            node = Node(self._home, place, listeners, self._clock, self._java)
             self.nodes.append(node)
             properties = _properties(index, controllers, node.folder, listeners, told)
             node.format(cluster, properties | self._overrides)
@@ -129,9 +133,15 @@ class Node:
     """
 
     def __init__(
-        self, home: Path, folder: Path, listeners: Mapping[str, int], clock: SystemClock
+        self,
+        home: Path,
+        folder: Path,
+        listeners: Mapping[str, int],
+        clock: SystemClock,
+        java: str = "",
     ) -> None:
         self._home, self.folder, self.listeners, self._clock = home, folder, listeners, clock
+        self._java = java
         self.port = listeners["PLAINTEXT"]
         self._process: subprocess.Popen[bytes] | None = None
         self.stopping = False
@@ -223,7 +233,9 @@ class Node:
 
     def _script(self, name: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
         # LOG_DIR: a full distribution's scripts would write into the distribution itself.
-        environ = child_environment(KAFKA_HEAP_OPTS=_JAVA, LOG_DIR=str(self.folder / "logs"))
+        environ = child_environment(
+            KAFKA_HEAP_OPTS=_JAVA, KAFKA_OPTS=self._java, LOG_DIR=str(self.folder / "logs")
+        )
         with self.log.open("ab") as output:
             return spawn([self._home / "bin" / name, *arguments], output, environ)
 
@@ -251,6 +263,7 @@ def _properties(
     return {
         "process.roles": "broker,controller",
         "node.id": str(index + 1),
+        "broker.rack": f"rack-{index + 1}",
         "controller.quorum.voters": ",".join(
             f"{number}@127.0.0.1:{port}" for number, port in enumerate(controllers, start=1)
         ),

@@ -15,12 +15,17 @@ from tests.support.apache import ApacheKafka
 from worker.settings import read_environment
 
 
-def own_kafka(overrides: dict[str, str] | None = None) -> ApacheKafka:
-    """Return a broker that starts on `with`; skip the test if there is no distribution."""
+def own_kafka(overrides: dict[str, str] | None = None, **more: Any) -> ApacheKafka:
+    """Return a broker that starts on `with`; skip the test if there is no distribution.
+
+    Args:
+        overrides: as for `ApacheKafka`.
+        more: its further arguments.
+    """
     home = read_environment("KAFKA_HOME")
     if not home:
         pytest.skip("needs an Apache Kafka of its own to break: set KAFKA_HOME")
-    return ApacheKafka(Path(home), overrides)
+    return ApacheKafka(Path(home), overrides, **more)
 
 
 def named(kafka: ApacheKafka) -> Broker:

@@ -65,9 +65,19 @@ def flags(broker: Broker, topics: Topics) -> dict[str, Any]:
 # -- topics -------------------------------------------------------------------------
 
 
-def produce(broker: Broker, topic: str, records: Sequence[Record], **more: Any) -> None:
+def produce(
+    broker: Broker,
+    topic: str,
+    records: Sequence[Record],
+    compression_type: str | None = None,
+    **more: Any,
+) -> None:
     """Send (key, value) pairs; return when all are acknowledged."""
-    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers.split(","), acks="all")
+    producer = KafkaProducer(
+        bootstrap_servers=broker.bootstrap_servers.split(","),
+        acks="all",
+        compression_type=compression_type,
+    )
     sent = [producer.send(topic, key=key, value=value, **more) for key, value in records]
     for one in sent:
         one.get(timeout=30)

@@ -18,6 +18,7 @@ from worker.core.topics import DEFAULT_AFTER_MS, DEFAULT_MAX_MESSAGE_BYTES, Topi
 
 # A broker closes the connection of a request above 100 MiB (`socket.request.max.bytes`).
 LARGEST_RECORD = 32 * 1024 * 1024
+_AROUND_RECORD = 2_000  # bytes of a request: names of a topic, a client and a transaction
 _CLOCKS_DIFFER_MS = 60_000
 _RANGE = re.compile(r"within \[(-?\d+), (-?\d+)\]")
 
@@ -53,12 +54,20 @@ class TopicLimits:
     keyless: str = ""
 
     @classmethod
-    def of(cls, info: TopicInfo) -> TopicLimits:
-        """Return the limits in the topic's configuration."""
+    def of(cls, info: TopicInfo, max_request: int | None = None) -> TopicLimits:
+        """Return the limits in the topic's configuration.
+
+        Args:
+            info: the configuration, if the broker returns it.
+            max_request: bytes of the largest request that brokers accept, if known.
+        """
+        known = [info.max_message_bytes] if info.max_message_bytes is not None else []
+        if max_request is not None:
+            known.append(max_request - _AROUND_RECORD)
         if not info.is_described:
-            return cls()
+            return cls(min(known, default=None))
         return cls(
-            max_bytes=info.max_message_bytes,
+            max_bytes=min(known),
             before_ms=info.timestamp_before_ms if info.keeps_timestamps else None,
             after_ms=info.timestamp_after_ms if info.keeps_timestamps else None,
             retention_ms=info.deletes_after_ms if info.keeps_timestamps else None,

@@ -11,7 +11,15 @@ Must not import: inference, runtime, http, pool, demo, bench, cli.
     internals       the library's private names, with reasons
     causes          why a connection fails, from the library's messages
     probe           why a connection fails, by asking the server
-    tls             certificates and keys, checked before a connection
+    tls             certificates, keys and ciphers of a connection
+    sign_in         SASL: options, preparation and refusals of each mechanism
+    kerberos        is there a ticket for GSSAPI
+    oauth           sign-in by OAUTHBEARER                              (IO thread)
+    tokens          its tokens, renewed ahead                           (IO thread, token thread)
+    token_file      reads a token                                       (IO thread)
+    token_endpoint  asks for a token over HTTP
+    msk             tokens of AWS_MSK_IAM
+    claims          what a token says of itself
     translation     the library's exceptions -> the worker's errors
     record_batch    batches that the library can't read
     decompression   compressed batches as streams

@@ -71,6 +71,16 @@ _DIAGNOSES: dict[str, Diagnosis] = {
         "the broker's certificate is not valid yet: check this machine's clock and the "
         "certificate's dates",
     ),
+    "certificate revoked": Diagnosis(
+        Fatal,
+        "the broker's certificate is revoked, says kafka.ssl_crlfile: renew the certificate",
+    ),
+    "CRL has expired": Diagnosis(
+        Fatal, "kafka.ssl_crlfile has expired: replace it by the authority's current list"
+    ),
+    "unable to get certificate CRL": Diagnosis(
+        Fatal, "kafka.ssl_crlfile is another authority's, not that of the broker's certificate"
+    ),
     "CERTIFICATE_VERIFY_FAILED": Diagnosis(
         Fatal,
         "the broker's certificate is not signed by a known authority: set kafka.ssl_cafile",
@@ -82,13 +92,21 @@ _DIAGNOSES: dict[str, Diagnosis] = {
     ),
     HANGS_UP: Diagnosis(
         AccessDenied,
-        "the broker closes the connection instead of accepting a login: check kafka.sasl_username, "
-        "kafka.sasl_password, kafka.sasl_mechanism and kafka.security_protocol",
+        "the broker closes the connection instead of accepting a login: check the kafka.sasl_ "
+        "settings and kafka.security_protocol",
     ),
     r"\[SSL": Diagnosis(
         BrokerAway,
         "the TLS handshake failed: check the port, kafka.security_protocol and, if the broker "
         "requires a client certificate, kafka.ssl_certfile",
+    ),
+    "not found in Kerberos database": Diagnosis(
+        AccessDenied,
+        "the Kerberos server does not know this broker: check kafka.sasl_kerberos_service_name and "
+        "kafka.sasl_kerberos_domain_name",
+    ),
+    r"CONNECT to proxy failed|Proxy (closed|request failed)|S(ocks5|OCKS) (proxy|auth)": Diagnosis(
+        BrokerAway, "the proxy refuses: check kafka.proxy_url and the proxy's own log"
     ),
     "DNS": Diagnosis(BrokerAway, "the host name can't be resolved"),
     "ECONNREFUSED": Diagnosis(

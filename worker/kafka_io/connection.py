@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kafka import KafkaConsumer
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import KafkaTimeoutError, SaslAuthenticationFailedError
 
 from worker.clock import SystemClock
 from worker.errors import AccessDenied, BrokerAway, StreamlabelError
@@ -24,16 +24,16 @@ from worker.kafka_io.network import Manager, client_factory
 from worker.kafka_io.null_headers import patch_batch_builder
 from worker.kafka_io.probe import diagnose, unreachable
 from worker.kafka_io.record_batch import patch_record_batches
-from worker.kafka_io.tls import check_files
+from worker.kafka_io.sign_in import prepare_sign_in, refused_sign_in, sasl_options
+from worker.kafka_io.tls import tls_context
 from worker.kafka_io.translation import translate
-from worker.settings import KafkaSettings
+from worker.settings import KafkaSettings, client_extra
 
 Client = TypeVar("Client")
 
 # A running broker answers within 1 s. The worker itself retries one that does not.
 _CONNECT_TIMEOUT = 10.0  # seconds
 _FIRST_TRY = 1.0  # seconds, until the server is probed
-_RECONNECT_BACKOFF_MAX_MS = 5_000  # the library's 30 s would outlast most outages
 _IDLE_MARGIN_MS = 1000
 _KEEPALIVE_PROBES = 3  # without an answer, until TCP gives the connection up
 
@@ -82,14 +82,23 @@ def client_options(kafka: KafkaSettings) -> dict[str, Any]:
         "security_protocol": kafka.security_protocol,
         "request_timeout_ms": int(kafka.request_timeout * 1000),
         "bootstrap_timeout_ms": int(min(kafka.request_timeout, _CONNECT_TIMEOUT) * 1000),
-        "reconnect_backoff_max_ms": _RECONNECT_BACKOFF_MAX_MS,
+        "reconnect_backoff_ms": int(kafka.reconnect_backoff * 1000),
+        "reconnect_backoff_max_ms": int(kafka.reconnect_backoff_max * 1000),
         "metadata_max_age_ms": int(kafka.metadata_max_age * 1000),
         "socket_options": _socket_options(kafka),
         # The consumer requires more than its request timeout. `network` closes idle connections
         # sooner, but none on which it awaits a response.
         "connections_max_idle_ms": int(kafka.request_timeout * 1000) + _IDLE_MARGIN_MS,
     }
-    return options | _sasl(kafka) | _tls(kafka)
+    if kafka.proxy_url:
+        options["proxy_url"] = kafka.proxy_url.get_secret_value()
+    return options | sasl_options(kafka)
+
+
+def _some_have(kafka: KafkaSettings) -> dict[str, Any]:
+    """Return the options that not every client has."""
+    rack = {"client_rack": kafka.client_rack} if kafka.client_rack else {}
+    return rack | client_extra.values(kafka.extra)
 
 
 def _socket_options(kafka: KafkaSettings) -> list[tuple[int, int, int]]:
@@ -105,26 +114,11 @@ def _socket_options(kafka: KafkaSettings) -> list[tuple[int, int, int]]:
     ):
         if hasattr(socket, name):  # some systems lack it
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return options
-
-
-def _sasl(kafka: KafkaSettings) -> dict[str, Any]:
-    if kafka.sasl_mechanism is None or kafka.sasl_password is None:
-        return {}
-    return {
-        "sasl_mechanism": kafka.sasl_mechanism,
-        "sasl_plain_username": kafka.sasl_username,
-        "sasl_plain_password": kafka.sasl_password.get_secret_value(),
-    }
-
-
-def _tls(kafka: KafkaSettings) -> dict[str, Any]:
-    names = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-    files = {name: str(path) for name in names if (path := getattr(kafka, name)) is not None}
-    secret = kafka.ssl_key_password
-    # Without a password OpenSSL would ask for one on the terminal, on a thread of the library.
-    password = {"ssl_password": secret.get_secret_value() if secret else ""}
-    return files | password if kafka.ssl_certfile else files
+    buffers = (
+        (socket.SO_SNDBUF, kafka.send_buffer_bytes),
+        (socket.SO_RCVBUF, kafka.receive_buffer_bytes),
+    )
+    return options + [(socket.SOL_SOCKET, name, size) for name, size in buffers if size is not None]
 
 
 def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -> Client:
@@ -139,17 +133,19 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         options: this client's own options, beyond `client_options`.
 
     Raises:
-        BrokerAway: no broker answered within 10 s, or no advertised address can be reached; the
-            message names the likely cause.
+        BrokerAway: no broker answered within 10 s, no advertised address can be reached, or there
+            is no token or ticket to sign in with now; the message names the likely cause.
         AccessDenied: the credentials are refused.
         Fatal: the broker's certificate is not trusted, or the server is not a broker.
-        SettingsError: a TLS file can't be used.
+        SettingsError: a TLS file can't be used; an extra or a region is missing.
     """
     patch_record_batches()
     patch_batch_builder()
-    check_files(kafka)
+    if kafka.security_protocol.endswith("SSL"):
+        tls_context(kafka)
     if diagnosis := _refused.get(kafka):
-        raise diagnosis.error(kafka.bootstrap_servers)
+        raise diagnosis.error(kafka.route)
+    _prepare_sign_in(kafka)
     timeout = min(kafka.request_timeout, _CONNECT_TIMEOUT)
     if kafka in _connected:
         return _make(make, kafka, timeout, options)[0]
@@ -158,6 +154,16 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         _require_a_reachable_broker(client, manager, kafka)
     _connected.add(kafka)
     return client
+
+
+def _prepare_sign_in(kafka: KafkaSettings) -> None:
+    try:
+        prepare_sign_in(kafka)
+    except StreamlabelError as error:
+        diagnosis = Diagnosis(type(error), str(error))
+        if diagnosis.error_type is AccessDenied:
+            _refused[kafka] = diagnosis
+        raise diagnosis.error(kafka.route) from error
 
 
 def connect_reader(kafka: KafkaSettings, **options: Any) -> Any:
@@ -179,8 +185,9 @@ def _make_and_diagnose(
     except StreamlabelError as error:
         if not isinstance(error.__cause__, KafkaTimeoutError):  # the cause is known
             raise
-        if diagnosis := diagnose(kafka):
-            raise diagnosis.error(kafka.bootstrap_servers) from None
+        # A probe does not know the way through a proxy.
+        if not kafka.proxy_url and (diagnosis := diagnose(kafka)):
+            raise diagnosis.error(kafka.route) from None
         if timeout <= first_try:
             raise
     return _make(make, kafka, timeout - first_try, options)
@@ -190,10 +197,13 @@ def _make(
     make: Callable[..., Client], kafka: KafkaSettings, timeout: float, options: dict[str, Any]
 ) -> tuple[Client, Manager]:
     networks: list[KafkaNetClient] = []
-    factory = client_factory(kafka.connections_max_idle, SystemClock(), networks)
+    factory = client_factory(kafka, SystemClock(), networks)
     shared = client_options(kafka) | {"bootstrap_timeout_ms": int(timeout * 1000)}
+    # The class of a client lists the options that it takes.
+    known: Mapping[str, Any] = getattr(make, "DEFAULT_CONFIG", {})
+    shared |= {name: value for name, value in _some_have(kafka).items() if name in known}
     try:
-        client = make(**shared, **options, kafka_client=factory)
+        client = make(**(shared | options), kafka_client=factory)
     except Exception as error:
         # A failed constructor leaves its IO thread running, which connects without end.
         for network in networks:
@@ -204,13 +214,19 @@ def _make(
 
 def _explain(error: Exception, kafka: KafkaSettings) -> StreamlabelError:
     diagnosis = permanent_failure(str(error))
+    if isinstance(error, SaslAuthenticationFailedError):
+        diagnosis = refused_sign_in(kafka, error) or diagnosis
     if diagnosis and diagnosis.error_type is AccessDenied:
         _refused[kafka] = diagnosis
-    return diagnosis.error(kafka.bootstrap_servers) if diagnosis else translate(error)
+    if diagnosis is None and isinstance(error, KafkaTimeoutError):  # it never says why
+        diagnosis = client_log.diagnosis()
+    return diagnosis.error(kafka.route) if diagnosis else translate(error)
 
 
 def _require_a_reachable_broker(client: Any, manager: Manager, kafka: KafkaSettings) -> None:
     """Raise BrokerAway if no broker can be reached at its advertised address."""
+    if kafka.proxy_url:  # the addresses need not be reachable from here
+        return
     brokers = [(broker.node_id, broker.host, broker.port) for broker in manager.cluster.brokers()]
     faults = unreachable(brokers)
     if brokers and len(faults) == len(brokers):

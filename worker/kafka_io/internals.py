@@ -13,6 +13,7 @@ A release of the library may drop or change these names without notice. `NAMES` 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.connection import KafkaConnection
 from kafka.net.inet import create_connection
 from kafka.net.manager import KafkaConnectionManager
+from kafka.net.sasl.oauth import AbstractTokenProvider
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.producer.record_accumulator import IncompleteProducerBatches, RecordAccumulator
@@ -49,6 +51,7 @@ from kafka.record.util import decode_varint, encode_varint
 
 __all__ = [
     "UNKNOWN_MEMBER_ID",
+    "AbstractTokenProvider",
     "ConsumerCoordinator",
     "DefaultRecordBatch",
     "DefaultRecordBatchBuilder",
@@ -157,6 +160,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "_net": "schedules the check for late answers",
         "bootstrapped": "whether a broker has answered yet",
         "call_soon": "runs a coroutine on the IO thread",
+        "close closed": "overridden: the client's token is needed no longer",
         "cluster": "the metadata",
         "config": "socket options and timeouts",
         "connection_delay": "whether a node may be tried now",
@@ -169,6 +173,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "update_backoff": "counts a hang-up as a failure",
     },
     KafkaConnection: {
+        "_sasl_authenticate": "wrapped: a refusal after the first sign-in need not be final",
         "close_future": "forgets a reported connection once it is closed",
         "in_flight_requests": "requests without an answer, and when they were sent",
         "init_future": "why a connection failed",
@@ -182,6 +187,10 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "last_read": "how long the connection was idle",
     },
     KafkaSSLTransport: {"handshake": "overridden: the library's has no timeout"},
+    AbstractTokenProvider: {
+        "extensions": "overridden: sent with a token",
+        "token": "overridden: called for each sign-in, and on the IO thread",
+    },
     # -- records -----------------------------------------------------------------------------
     memory_records: {
         "DefaultRecordBatch DefaultRecordBatchBuilder": "replaced: no option sets these classes",
@@ -258,6 +267,11 @@ def stop_network(client: KafkaNetClient) -> None:
     """Close a client's connections and end its IO thread, as the library's own `close` does."""
     client.close()
     client._net.stop(timeout_ms=1000)
+
+
+def sign_in_by(conn: KafkaConnection, sign_in: Callable[..., Any]) -> None:
+    """Have a connection call `sign_in`, with its own method as the first argument, to sign in."""
+    conn._sasl_authenticate = functools.partial(sign_in, conn._sasl_authenticate)
 
 
 def ask_coordinator(admin: Any, group: str, request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The library's network client, with six fixes.
+"""The library's network client, with seven fixes.
 
 Owns: the connections of one client.
 Thread: the client's IO thread, except for the constructor and `can_reach_a_broker`.
@@ -14,13 +14,16 @@ Must not import: inference, runtime.
 * *An idle connection is closed before a firewall or NAT drops it silently.* The library would also
   close a connection on which it awaits a response, as it does while a group rebalances.
 * *A late response is logged*, once a connection, with the time for which it had been idle.
+* *TLS is that of `tls`*, which can do more.
 """
 
 from __future__ import annotations
 
+import functools
 import random
 import ssl
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from kafka.errors import KafkaConnectionError
@@ -35,8 +38,12 @@ from worker.kafka_io.internals import (
     KafkaTCPTransport,
     NetworkSelector,
     create_connection,
+    sign_in_by,
 )
+from worker.kafka_io.tls import tls_context
+from worker.kafka_io.tokens import TokenProvider
 from worker.logs import get_logger
+from worker.settings import KafkaSettings
 
 log = get_logger(__name__)
 
@@ -78,11 +85,19 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         net: the IO loop that runs them.
         max_idle: seconds after which an unused connection is closed.
         clock: measures how late a response is.
+        tls: makes the TLS context of a connection.
         configs: the library's options.
     """
 
-    def __init__(self, net: Any, max_idle: float, clock: Clock, **configs: Any) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        net: Any,
+        max_idle: float,
+        clock: Clock,
+        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        **configs: Any,
+    ) -> None:
+        self._clock, self._tls = clock, tls
         self._refused_by: set[Any] = set()  # node ids
         self._refusal: Exception | None = None
         self._reported_late: set[Any] = set()  # connections
@@ -90,6 +105,15 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         self.cluster.add_listener(self._follow)
         self._late_after = self.config["request_timeout_ms"] / 1000 * _LATE
         self._find_late_responses()
+        self._tokens: TokenProvider | None = self.config["sasl_oauth_token_provider"]
+        if self._tokens is not None:
+            self._tokens.retain()
+
+    def close(self, node_id: Any = None, timeout_ms: float | None = None) -> None:
+        """Close one connection or all; with the last, the client's token is needed no longer."""
+        if node_id is None and not self.closed and self._tokens is not None:
+            self._tokens.release()
+        super().close(node_id, timeout_ms)
 
     # -- the first connection ------------------------------------------------------------------
 
@@ -101,6 +125,8 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
 
     async def _connect(self, node: Any, conn: Any, *args: Any, **options: Any) -> None:
         conn.address = node.host, node.port
+        if self._tokens is not None:
+            sign_in_by(conn, self._tokens.sign_in)
         backoff = self._backoff.get(node.node_id)
         await super()._connect(node, conn, *args, **options)
         failure = conn.init_future.exception if conn.init_future.failed() else None
@@ -122,12 +148,16 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
         config = self.config
         sock = await create_connection(
-            self._net, node.host, node.port, config["socket_options"], timeout_at=timeout_at
+            self._net,
+            node.host,
+            node.port,
+            config["socket_options"],
+            proxy_url=config["proxy_url"],
+            timeout_at=timeout_at,
         )
         if not self.ssl_enabled:
             return _PlainTransport(self._net, sock, host=node.host)
-        tls = {name: value for name, value in config.items() if name.startswith("ssl_")}
-        transport = _TlsTransport(self._net, sock, host=node.host, **tls)
+        transport = _TlsTransport(self._net, sock, host=node.host, ssl_context=self._tls())
         transport.deadline = timeout_at
         try:
             await transport.handshake()
@@ -196,18 +226,20 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         )
 
 
-def client_factory(max_idle: float, clock: Clock, clients: list[KafkaNetClient]) -> Any:
+def client_factory(kafka: KafkaSettings, clock: Clock, clients: list[KafkaNetClient]) -> Any:
     """Return the function that the library calls for a network client.
 
     Args:
-        max_idle: seconds after which an unused connection is closed.
+        kafka: how long an unused connection is kept, and its TLS.
         clock: measures how late a response is.
         clients: each client that the function makes is appended.
     """
 
     def make(**configs: Any) -> KafkaNetClient:
         net = NetworkSelector(**configs)
-        clients.append(KafkaNetClient(net, Manager(net, max_idle, clock, **configs)))
+        tls = functools.partial(tls_context, kafka)
+        manager = Manager(net, kafka.connections_max_idle, clock, tls, **configs)
+        clients.append(KafkaNetClient(net, manager))
         return clients[-1]
 
     return make

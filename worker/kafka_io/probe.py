@@ -142,8 +142,7 @@ def _login(address: Address, *, tls: bool) -> Diagnosis | None:
     return Diagnosis(
         AccessDenied,
         f"this port requires a login ({mechanisms}): set kafka.security_protocol to "
-        f"{'SASL_SSL' if tls else 'SASL_PLAINTEXT'}, and kafka.sasl_mechanism, kafka.sasl_username "
-        "and kafka.sasl_password",
+        f"{'SASL_SSL' if tls else 'SASL_PLAINTEXT'}, and kafka.sasl_mechanism and its settings",
     )
 
 

@@ -321,7 +321,9 @@ def _consumer_options(settings: Settings) -> dict[str, Any]:
         # A member learns of a rebalance from its heartbeat, and the others wait for it that long.
         "heartbeat_interval_ms": int(min(1.0, kafka.session_timeout / 3) * 1000),
         "max_poll_interval_ms": int(kafka.max_poll_interval * 1000),
-        "fetch_max_wait_ms": 100,
+        "fetch_min_bytes": kafka.fetch_min_bytes,
+        "fetch_max_wait_ms": int(kafka.fetch_max_wait * 1000),
+        "fetch_max_bytes": kafka.fetch_max_bytes,
         "max_partition_fetch_bytes": kafka.max_partition_fetch_bytes,
     }
 

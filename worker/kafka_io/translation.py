@@ -60,6 +60,7 @@ from worker.errors import (
 )
 from worker.kafka_io.bounded_poll import BatchUnreadable
 from worker.kafka_io.causes import client_log
+from worker.kafka_io.tokens import ClientRefused
 
 # The worker's error -> the client's exceptions; the first match wins. `RetriableError` is the base
 # of all exceptions that the library calls retriable.
@@ -116,7 +117,8 @@ _ADVICE: dict[tuple[type[Exception], ...], str] = {
         errors.UnknownTopicIdError,
         errors.InvalidTopicError,
     ): "`streamlabel topics create` creates the topics",
-    (errors.SaslAuthenticationFailedError,): "check kafka.sasl_username and kafka.sasl_password",
+    (ClientRefused,): "the last token has ended",
+    (errors.SaslAuthenticationFailedError,): "check the kafka.sasl_ settings",
     (errors.TopicAuthorizationFailedError,): (
         "the worker needs READ on the input topics, WRITE on the others, and CREATE to create "
         "them: "

@@ -70,14 +70,14 @@ class OutputTopics:
             del self.partitions[name]
 
     def _add(self, infos: Mapping[str, TopicInfo]) -> None:
-        topics = self._settings.topics.among(infos)
+        topics, most = self._settings.topics.among(infos), self._settings.kafka.max_request_bytes
         for name in topics.results:
             if name not in self.partitions:
                 self._add_output(name)
         for name in topics.outputs:
             info = infos[name]
             if name not in self.partitions:  # limits that refusals have corrected are kept
-                self.limits[name] = TopicLimits.of(info)
+                self.limits[name] = TopicLimits.of(info, most)
             self.partitions[name] = info.partitions
-            most = info.max_message_bytes or DEFAULT_MAX_MESSAGE_BYTES
-            self.largest_batch = max(self.largest_batch, most)
+            largest = info.max_message_bytes or DEFAULT_MAX_MESSAGE_BYTES
+            self.largest_batch = max(self.largest_batch, min(largest, most or largest))

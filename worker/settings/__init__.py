@@ -3,7 +3,9 @@
 One declaration serves flags, environment, TOML file, `check`, JSON Schema and the documentation::
 
     section         the base class of a group of options
-    kafka           the options of the Kafka cluster
+    kafka           the options that reach and secure the Kafka cluster
+    kafka_client    the options of the library's clients
+    client_extra    the library's options that have no setting of their own
     sections        the options of the other groups
     topics          the topics of a worker
     contradictions  checks across options
@@ -21,7 +23,7 @@ Must not import: anything of worker but `errors`.
 
 from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.declaration import FIRST_OPTIONS, Settings
-from worker.settings.kafka import KafkaSettings
+from worker.settings.kafka_client import KafkaSettings
 from worker.settings.options import Option, options
 from worker.settings.origins import (
     Loaded,

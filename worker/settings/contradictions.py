@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from worker.settings.files import has_encrypted_key
-from worker.settings.kafka import KafkaSettings
+from worker.settings.kafka_client import KafkaSettings
 from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     CacheSettings,
@@ -20,6 +20,7 @@ from worker.settings.sections import (
     InputSettings,
     ModelSettings,
 )
+from worker.settings.sign_in import sign_in
 from worker.settings.topics import INPUT_NAME
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _cache(s.cache)
     yield from _drift(s.drift)
     yield from _security(s.kafka)
+    yield from _client(s.kafka)
     yield from _registry(s.registry)
     yield from _http(s.http)
 
@@ -191,11 +193,13 @@ def _http(h: HttpSettings) -> Iterator[str]:
 
 
 def _security(k: KafkaSettings) -> Iterator[str]:
-    yield from _sasl(k)
-    paths = [f"kafka.{name}" for name in ("ssl_cafile", "ssl_certfile") if getattr(k, name)]
-    if paths and not k.security_protocol.endswith("SSL"):
+    yield from sign_in(k)
+    names = ("ssl_cafile", "ssl_certfile", "ssl_crlfile", "ssl_check_hostname", "ssl_ciphers")
+    fields = type(k).model_fields
+    present = [f"kafka.{name}" for name in names if getattr(k, name) != fields[name].default]
+    if present and not k.security_protocol.endswith("SSL"):
         yield (
-            f"{', '.join(paths)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
+            f"{', '.join(present)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
             "SSL or SASL_SSL"
         )
     yield from _client_certificate("kafka", k)
@@ -228,15 +232,19 @@ def _registry(r: RegistrySettings) -> Iterator[str]:
     yield from _client_certificate("registry", r)
 
 
-def _sasl(k: KafkaSettings) -> Iterator[str]:
-    names = ("sasl_mechanism", "sasl_username", "sasl_password")
-    present = [f"kafka.{name}" for name in names if getattr(k, name)]
-    missing = [f"kafka.{name}" for name in names if not getattr(k, name)]
-    if k.security_protocol.startswith("SASL"):
-        if missing:
-            yield f"kafka.security_protocol = {k.security_protocol!r} needs {', '.join(missing)}"
-    elif present:
+def _client(k: KafkaSettings) -> Iterator[str]:
+    if k.fetch_max_wait >= k.request_timeout:
         yield (
-            f"{', '.join(present)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
-            "SASL_SSL or SASL_PLAINTEXT"
+            f"kafka.fetch_max_wait ({k.fetch_max_wait:g}) must be below kafka.request_timeout "
+            f"({k.request_timeout:g})"
+        )
+    if k.fetch_max_bytes < k.max_partition_fetch_bytes:
+        yield (
+            f"kafka.fetch_max_bytes ({k.fetch_max_bytes}), over all partitions, is less than "
+            f"kafka.max_partition_fetch_bytes ({k.max_partition_fetch_bytes}), of one"
+        )
+    if k.reconnect_backoff > k.reconnect_backoff_max:
+        yield (
+            f"kafka.reconnect_backoff ({k.reconnect_backoff:g}) is more than "
+            f"kafka.reconnect_backoff_max ({k.reconnect_backoff_max:g})"
         )

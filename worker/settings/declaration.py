@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from worker.settings.contradictions import PLAIN_FORMATS, contradictions
-from worker.settings.kafka import KafkaSettings
+from worker.settings.kafka_client import KafkaSettings
 from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     BatchSettings,

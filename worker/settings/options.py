@@ -34,6 +34,12 @@ class Option:
         return "SecretStr" in str(self.field.annotation)
 
     @property
+    def quotable(self) -> bool:
+        """True if a message may quote a wrong value."""
+        extra = self.field.json_schema_extra
+        return not self.secret and not (isinstance(extra, dict) and extra.get("quoted") is False)
+
+    @property
     def is_switch(self) -> bool:
         """True if the flag takes no value."""
         return self.field.annotation is bool

@@ -21,6 +21,7 @@ from worker.settings.declaration import Settings
 from worker.settings.files import files_in, read_secret, read_toml
 from worker.settings.options import ENV_PREFIX, Option, options
 from worker.settings.problems import explain
+from worker.settings.sign_in import doubts
 
 SECRETS_DIR: Final = f"{ENV_PREFIX}SECRETS_DIR"
 CONFIG: Final = f"{ENV_PREFIX}CONFIG"
@@ -37,7 +38,7 @@ class Loaded:
     Attributes:
         settings: the values.
         origins: the origin of each option that is not at its default.
-        warnings: one sentence for each suspicious variable.
+        warnings: one sentence for each suspicious variable or value.
         file: the settings file that was read, if any.
     """
 
@@ -105,7 +106,8 @@ def load(
         settings = Settings(layers=[_nested(layer) for layer in layers])  # type: ignore[call-arg]
     except ValidationError as error:
         raise SettingsError(explain(error, origins)) from None
-    return Loaded(settings, origins, tuple(_suspicious(environ)), config)
+    warnings = (*_suspicious(environ), *doubts(settings.kafka))
+    return Loaded(settings, origins, warnings, config)
 
 
 def _flag_of(path: str) -> str:

@@ -97,8 +97,8 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _shown(option: Option | None, value: Any) -> str:
-    """Return ` = value`; nothing for a secret, or for what may hold one: an unknown name, a URL."""
-    if option is None or option.secret or isinstance(value, dict | list):
+    """Return ` = value`; nothing for what may hold a secret: an unknown name, a URL."""
+    if option is None or not option.quotable or isinstance(value, dict | list):
         return ""
     if _SECRET_IN_URL.search(str(value)):
         return ""

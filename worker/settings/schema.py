@@ -22,7 +22,8 @@ from worker.settings.declaration import Settings
 FILE: Final = Path(schemas.__file__).parent / "settings.schema.json"
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-_NAMES: Final = ("title", "flag", "env")  # pydantic's titles, and names outside of TOML
+# pydantic's titles, and what is not of TOML
+_NAMES: Final = ("title", "flag", "env", "quoted")
 _NULL: Final = {"type": "null"}
 
 

@@ -1,13 +1,13 @@
 """The base class of every group of options.
 
-Owns: `Section`, and `named` for names that are not made from an option's path.
+Owns: `Section`; `named` for names that are not made from an option's path; `NOT_QUOTED`.
 Thread: any; a section is frozen.
 Must not import: anything of worker.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,3 +21,7 @@ class Section(BaseModel):
 def named(flag: str | None = None, env: tuple[str, ...] = ()) -> dict[str, Any]:
     """Name the flag and the variables of an option, where its path would give others."""
     return {"flag": flag, "env": list(env)}
+
+
+# An option without a secret of its own, whose wrong value may hold one: no message quotes it.
+NOT_QUOTED: Final[dict[str, Any]] = {"quoted": False}
