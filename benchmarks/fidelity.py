@@ -28,6 +28,7 @@ from worker.errors import StreamlabelError
 from worker.inference.classifier import TransformersClassifier
 from worker.inference.loading import load
 from worker.inference.tokeniser import TransformersTokeniser
+from worker.logs import configure
 from worker.settings import ModelSettings
 
 WAYS = (
@@ -36,6 +37,8 @@ WAYS = (
     ("padded", "float32"),
     ("padded", "bfloat16"),
     ("packed", "int8"),
+    ("openvino", "float32"),
+    ("openvino", "bfloat16"),
 )
 _MICRO_BATCH = 128  # batch.max_records
 _FORWARD_TOKENS = 1024  # tokens of a pass; the probabilities must not depend on it
@@ -140,6 +143,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="use only the first texts [all]")
     parser.add_argument("--threads", type=int, help="threads of the model [all cores]")
     args = parser.parse_args()
+    configure("warning", "plain")
     settings = ModelSettings(name=args.model, threads=args.threads)
     if args.texts:
         try:
