@@ -16,6 +16,7 @@ Must not import: inference, runtime, http, pool, demo, bench, cli.
     kerberos        is there a ticket for GSSAPI
     oauth           sign-in by OAUTHBEARER                              (IO thread)
     tokens          its tokens, renewed ahead                           (IO thread, token thread)
+    token_file      reads a token                                       (IO thread)
     token_endpoint  asks for a token over HTTP
     msk             tokens of AWS_MSK_IAM
     claims          what a token says of itself

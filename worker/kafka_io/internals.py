@@ -13,6 +13,7 @@ A release of the library may drop or change these names without notice. `NAMES` 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -26,8 +27,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.connection import KafkaConnection
 from kafka.net.inet import create_connection
 from kafka.net.manager import KafkaConnectionManager
-from kafka.net.sasl import register_sasl_mechanism
-from kafka.net.sasl.oauth import AbstractTokenProvider, SaslMechanismOAuth
+from kafka.net.sasl.oauth import AbstractTokenProvider
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.producer.record_accumulator import IncompleteProducerBatches, RecordAccumulator
@@ -58,11 +58,9 @@ __all__ = [
     "KafkaSSLTransport",
     "KafkaTCPTransport",
     "NetworkSelector",
-    "SaslMechanismOAuth",
     "create_connection",
     "decode_varint",
     "encode_varint",
-    "register_sasl_mechanism",
 ]
 
 # Owner (a class or a module) -> one name or several -> why they are used.
@@ -163,6 +161,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "update_backoff": "counts a hang-up as a failure",
     },
     KafkaConnection: {
+        "_sasl_authenticate": "wrapped: a refusal after the first sign-in need not be final",
         "close_future": "forgets a reported connection once it is closed",
         "in_flight_requests": "requests without an answer, and when they were sent",
         "init_future": "why a connection failed",
@@ -179,10 +178,6 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
     AbstractTokenProvider: {
         "extensions": "overridden: sent with a token",
         "token": "overridden: called for each sign-in, and on the IO thread",
-    },
-    SaslMechanismOAuth: {
-        "receive": "overridden: a refusal after the first sign-in need not be final",
-        "token_provider": "told of the refusal",
     },
     # -- records -----------------------------------------------------------------------------
     memory_records: {
@@ -255,6 +250,11 @@ def stop_network(client: KafkaNetClient) -> None:
     """Close a client's connections and end its IO thread, as the library's own `close` does."""
     client.close()
     client._net.stop(timeout_ms=1000)
+
+
+def sign_in_by(conn: KafkaConnection, sign_in: Callable[..., Any]) -> None:
+    """Have a connection call `sign_in`, with its own method as the first argument, to sign in."""
+    conn._sasl_authenticate = functools.partial(sign_in, conn._sasl_authenticate)
 
 
 def ask_coordinator(admin: Any, group: str, request: Any) -> Any:

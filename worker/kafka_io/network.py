@@ -38,6 +38,7 @@ from worker.kafka_io.internals import (
     KafkaTCPTransport,
     NetworkSelector,
     create_connection,
+    sign_in_by,
 )
 from worker.kafka_io.tls import tls_context
 from worker.kafka_io.tokens import TokenProvider
@@ -124,6 +125,8 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
 
     async def _connect(self, node: Any, conn: Any, *args: Any, **options: Any) -> None:
         conn.address = node.host, node.port
+        if self._tokens is not None:
+            sign_in_by(conn, self._tokens.sign_in)
         backoff = self._backoff.get(node.node_id)
         await super()._connect(node, conn, *args, **options)
         failure = conn.init_future.exception if conn.init_future.failed() else None

@@ -1,12 +1,8 @@
 """Signs in by OAUTHBEARER (RFC 7628).
 
 Owns: the providers of tokens, one for each cluster's settings.
-Thread: any, except for `OAuthBearer`: the client's IO thread.
+Thread: any.
 Must not import: inference, runtime.
-
-The first refusal of a token stops the worker. Later a broker may refuse a token for a while: it may
-not know the issuer's new key yet, or can't reach the issuer. Such a refusal counts as a lost
-connection, and the client signs in again with a newer token.
 """
 
 from __future__ import annotations
@@ -14,37 +10,18 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from kafka.errors import KafkaConnectionError
-
 from worker.clock import Clock, SystemClock
-from worker.core.visible import excerpt
 from worker.errors import AccessDenied, SettingsError
 from worker.kafka_io.causes import Diagnosis
-from worker.kafka_io.internals import SaslMechanismOAuth, register_sasl_mechanism
-from worker.kafka_io.tokens import RenewedToken, TokenFile, TokenProvider, TokenSource
+from worker.kafka_io.token_file import TokenFile
+from worker.kafka_io.tokens import RenewedToken, TokenProvider, TokenSource, brokers_words
 from worker.settings import KafkaSettings
 
 MECHANISM = "OAUTHBEARER"
 MSK = "AWS_MSK_IAM"  # brokers of Amazon MSK take its tokens by OAUTHBEARER
-_MAX_WORDS = 300  # characters of a broker's answer
 
 _providers: dict[KafkaSettings, TokenProvider] = {}
 _lock = threading.Lock()
-
-
-class OAuthBearer(SaslMechanismOAuth):  # type: ignore[misc] # the client has no types
-    """One sign-in."""
-
-    def receive(self, auth_bytes: bytes) -> None:
-        """Take the broker's answer: empty if it accepts the token."""
-        provider: TokenProvider = self.token_provider
-        if auth_bytes and provider.accepted:
-            words = excerpt(auth_bytes.decode(errors="replace"), _MAX_WORDS)
-            provider.refuse(words)
-            raise KafkaConnectionError(f"the broker refuses the token at this time: {words}")
-        super().receive(auth_bytes)
-        if not auth_bytes:
-            provider.accept()
 
 
 def provider_of(kafka: KafkaSettings) -> TokenProvider | None:
@@ -57,7 +34,6 @@ def provider_of(kafka: KafkaSettings) -> TokenProvider | None:
         return None
     with _lock:
         if kafka not in _providers:
-            register_sasl_mechanism(MECHANISM, OAuthBearer, overwrite=True)
             _providers[kafka] = _provider(kafka)
         return _providers[kafka]
 
@@ -86,11 +62,10 @@ def _msk_tokens(kafka: KafkaSettings, clock: Clock) -> TokenSource:
 
 def refused_token(provider: TokenProvider, error: Exception) -> Diagnosis:
     """Return why the first sign-in failed, in the broker's words and with the token's claims."""
-    answer = str(error).rpartition("Error: ")[2]
     return Diagnosis(
         AccessDenied,
-        f"the broker refuses the token: {excerpt(answer, _MAX_WORDS)} (token: "
-        f"{provider.in_words()}); it must have the issuer and the audience that the broker expects",
+        f"the broker refuses the token: {brokers_words(error)} (token: "
+        f"{provider.in_words()}); compare that with what the broker expects",
     )
 
 

@@ -4,6 +4,10 @@ Owns: the current token, and the thread "token", which renews it.
 Thread: see each method.
 Must not import: inference, runtime.
 
+The first refusal of a token stops the worker. Later a broker may refuse a token for a while: it may
+not know the issuer's new key yet, or can't reach the issuer. Such a refusal counts as a lost
+connection, and the client signs in again with a newer token.
+
 The library asks for a token on a client's IO thread, at each sign-in: of a new connection, and
 again after 85 to 95 % of the time that the broker allows a connection (the rest of the token's
 life, and at most `connections.max.reauth.ms`). So a token endpoint is asked ahead: by `require`,
@@ -14,20 +18,19 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from kafka.errors import KafkaConnectionError, SaslAuthenticationFailedError
 
 from worker.clock import Clock
 from worker.core.faults import backoff
-from worker.errors import AccessDenied, BrokerAway, SettingsError, StreamlabelError
-from worker.kafka_io.claims import claims_of, fault_of, in_words, seconds
+from worker.core.visible import excerpt
+from worker.errors import AccessDenied, StreamlabelError
+from worker.kafka_io.claims import in_words
 from worker.kafka_io.internals import AbstractTokenProvider
 from worker.logs import get_logger
-from worker.settings.files import read_secret
 
 log = get_logger(__name__)
 
@@ -35,9 +38,14 @@ _RENEW_AFTER = 0.8  # of a token's life
 _ASSUMED_LIFE = 300.0  # seconds, of a token whose end is unknown: it is used on, and renewed
 _SHORTEST_LIFE = 1.0  # seconds; also how often the thread looks
 _LOG_INTERVAL = 60.0  # seconds
+_MAX_WORDS = 300  # characters of a broker's answer
 
 
-class NoToken(KafkaConnectionError):  # type: ignore[misc] # the client has no types
+class TokenRefused(KafkaConnectionError):  # type: ignore[misc] # the client has no types
+    """A broker that has accepted a token refuses one; the library connects again."""
+
+
+class NoToken(KafkaConnectionError):  # type: ignore[misc]
     """There is no valid token now; the library connects again."""
 
 
@@ -121,6 +129,31 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         except (NoToken, ClientRefused):
             return "ended"
 
+    async def sign_in(
+        self,
+        authenticate: Callable[[float | None], Awaitable[None]],
+        timeout_at: float | None = None,
+    ) -> None:
+        """IO thread: sign a connection in, for the first time or again.
+
+        Args:
+            authenticate: the library's own method.
+            timeout_at: when to give up, in seconds of the monotonic clock.
+
+        Raises:
+            TokenRefused: the broker refuses the token, and has accepted one before.
+        """
+        try:
+            await authenticate(timeout_at)
+        except ClientRefused:
+            raise
+        except SaslAuthenticationFailedError as error:
+            if not self.accepted:
+                raise
+            self.refuse(brokers_words(error))
+            raise TokenRefused("the broker refuses the token at this time") from error
+        self.accept()
+
     def accept(self) -> None:
         """IO thread: note that a broker accepts the token."""
         self.accepted, self._refusals = True, 0
@@ -146,44 +179,9 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
             log.warning(event, **fields)
 
 
-class TokenFile(TokenProvider):
-    """A token in a file, which another program renews.
-
-    Args:
-        path: of the file.
-        extensions, clock: as for a `TokenProvider`.
-    """
-
-    def __init__(self, path: Path, extensions: Mapping[str, str], clock: Clock) -> None:
-        super().__init__(extensions, clock)
-        self._path = path
-
-    def require(self) -> None:
-        """Return if the file has a valid token now."""
-        self._read()
-
-    def token(self) -> str:
-        """IO thread: return the token that the file has now."""
-        try:
-            return self._read()
-        except BrokerAway as error:
-            self._warn("no token, trying again", reason=str(error))
-            raise NoToken("no valid token at this time") from None
-
-    def _read(self) -> str:
-        try:
-            token = read_secret(self._path).strip()
-        except SettingsError as error:
-            raise BrokerAway(f"kafka.sasl_oauth_token_file: {error}") from None
-        name = f"the token in kafka.sasl_oauth_token_file = {self._path}"
-        if fault := fault_of(token):
-            raise BrokerAway(f"{name} {fault}")
-        end, now = seconds(claims_of(token).get("exp")), self._clock.wall_ms() / 1000
-        if end is not None and end <= now:
-            raise BrokerAway(
-                f"{name} ended {now - end:.0f} s ago: check what renews it, and this machine's clock"
-            )
-        return token
+def brokers_words(error: Exception) -> str:
+    """Return what the broker says about a refusal."""
+    return excerpt(str(error).rpartition("Error: ")[2], _MAX_WORDS)
 
 
 class RenewedToken(TokenProvider):
