@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -85,7 +86,7 @@ class ApicurioRegistry:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Return the answer's JSON; raise httpx2.HTTPStatusError for a refusal."""
-        verify = str(self.ca) if self._options else False
+        verify = ssl.create_default_context(cafile=self.ca) if self._options else False
         with httpx2.Client(base_url=self.url, verify=verify, trust_env=False, timeout=30) as client:
             answer = client.request(method, path, json=body)
             answer.raise_for_status()

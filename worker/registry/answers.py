@@ -1,6 +1,6 @@
 """Reads what a schema registry answers, and refuses what is no answer of one.
 
-Owns: `Answer`, and the form of its members.
+Owns: `RegistryAnswer`, and the form of its members.
 Thread: any; pure.
 Must not import: kafka_io, runtime, inference.
 """
@@ -20,7 +20,7 @@ _LONGEST_WORDS: Final = 1_000  # characters of a server's message in ours
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RegistryAnswer:
     """A registry's answer.
 
     Attributes:
@@ -53,25 +53,25 @@ class Answer:
         return value
 
 
-def parse(address: str, status: int, body: bytes) -> Answer:
+def parse(address: str, status: int, body: bytes) -> RegistryAnswer:
     """Return an answer; raise RegistryAway for a success that is not JSON."""
     try:
-        return Answer(address, status, from_json(body))
+        return RegistryAnswer(address, status, from_json(body))
     except ValueError:
         if status < 400:
             raise RegistryAway(
                 f"{address} answers {status} with something that is not JSON: is a proxy or a "
                 "sign-in page in front of it?"
             ) from None
-        return Answer(address, status, None)
+        return RegistryAnswer(address, status, None)
 
 
-def whole_number(answer: Answer, name: str) -> int:
+def whole_number(answer: RegistryAnswer, name: str) -> int:
     """Return a member; raise RegistryAway if it is not a number."""
     return int(answer.member(name, int))
 
 
-def schema_of(answer: Answer) -> RegisteredSchema:
+def schema_of(answer: RegistryAnswer) -> RegisteredSchema:
     """Return the schema of an answer.
 
     Raises:
@@ -82,14 +82,14 @@ def schema_of(answer: Answer) -> RegisteredSchema:
     type_ = answer.content.get("schemaType") or "AVRO"
     if type_ not in get_args(SchemaType):
         raise SchemaRefused(f"its type is {type_!r:.40}, not AVRO, JSON or PROTOBUF")
-    listed = answer.content.get("references") or ()
+    listed = answer.member("references", list) if answer.content.get("references") else ()
     return RegisteredSchema(
         cast(SchemaType, type_), text, tuple(_reference(answer, one) for one in listed)
     )
 
 
-def _reference(answer: Answer, listed: Any) -> SchemaReference:
-    one = Answer(answer.address, answer.status, listed)
+def _reference(answer: RegistryAnswer, listed: Any) -> SchemaReference:
+    one = RegistryAnswer(answer.address, answer.status, listed)
     return SchemaReference(
         one.member("name", str), one.member("subject", str), whole_number(one, "version")
     )

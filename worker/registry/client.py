@@ -16,8 +16,8 @@ from urllib.parse import quote
 from worker.clock import Clock, SystemClock
 from worker.errors import RegistryAway, RegistryDenied, SchemaRefused
 from worker.metrics import Metrics
-from worker.registry.answers import Answer, schema_of, whole_number
-from worker.registry.connection import Connection
+from worker.registry.answers import RegistryAnswer, schema_of, whole_number
+from worker.registry.connection import RegistryConnection
 from worker.registry.schema import RegisteredSchema
 from worker.settings import RegistrySettings
 
@@ -57,7 +57,7 @@ class RegistryClient:
             SettingsError: a TLS file can't be used.
         """
         self._requests = metrics.registry_requests
-        self._connection = Connection(settings, clock or SystemClock())
+        self._connection = RegistryConnection(settings, clock or SystemClock())
 
     def check(self) -> None:
         """Return if a schema registry answers.
@@ -110,7 +110,9 @@ class RegistryClient:
         """Close the connections."""
         self._connection.close()
 
-    def _find(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer | None:
+    def _find(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> RegistryAnswer | None:
         """Return an answer, or None if what was asked for does not exist.
 
         A 404 without one of the API's own codes comes from elsewhere: a gateway without a route, or
@@ -126,7 +128,7 @@ class RegistryClient:
             "registry: check the path in registry.url, and the gateway before it"
         )
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> RegistryAnswer:
         try:
             answer = self._connection.ask(method, path, body)
         except (RegistryAway, RegistryDenied, SchemaRefused) as error:
@@ -154,7 +156,7 @@ def _body(schema: RegisteredSchema) -> dict[str, Any]:
     return body
 
 
-def _subject_version(answer: Answer) -> SubjectVersion:
+def _subject_version(answer: RegistryAnswer) -> SubjectVersion:
     return SubjectVersion(
         whole_number(answer, "id"), whole_number(answer, "version"), schema_of(answer)
     )

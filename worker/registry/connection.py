@@ -15,7 +15,7 @@ import httpx2
 
 from worker.clock import Clock
 from worker.errors import RegistryAway, RegistryDenied, SchemaRefused
-from worker.registry.answers import Answer, parse
+from worker.registry.answers import RegistryAnswer, parse
 from worker.settings import RegistrySettings
 from worker.tls import load_files
 
@@ -33,7 +33,7 @@ _HEADERS: Final = {
 }
 
 
-class Connection:
+class RegistryConnection:
     """Asks the address that answered last first.
 
     Proxies are those of the environment (HTTPS_PROXY, NO_PROXY). Redirects are not followed: the
@@ -53,7 +53,7 @@ class Connection:
             follow_redirects=False,
         )
 
-    def ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> RegistryAnswer:
         """Return an answer: a success, or 404.
 
         Raises:
@@ -78,7 +78,9 @@ class Connection:
         """Close the connections."""
         self._client.close()
 
-    def _send(self, address: str, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
+    def _send(
+        self, address: str, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> RegistryAnswer:
         try:
             with self._client.stream(method, address + path, json=body) as response:
                 content = self._body(address, response)
@@ -109,7 +111,7 @@ class Connection:
                 raise RegistryAway(f"{address} sends its answer too slowly (registry.timeout)")
         return bytes(content)
 
-    def _require_success(self, answer: Answer) -> None:
+    def _require_success(self, answer: RegistryAnswer) -> None:
         status, said = answer.status, f"{answer.address} answers {answer.status}: {answer.words}"
         if status < 400 or status == 404:
             return

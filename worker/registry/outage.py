@@ -1,4 +1,4 @@
-"""Whether the schema registry is away, and the log lines about it.
+"""Outages of the schema registry, and the log lines about them.
 
 Owns: `Outage`.
 Thread: "registry" notes; any thread reads the reason.

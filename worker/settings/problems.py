@@ -8,6 +8,7 @@ Must not import: anything of worker but this package.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -18,6 +19,7 @@ from worker.settings.options import Option, options
 from worker.settings.sections import PATTERNS
 
 _MAX_SHOWN: Final = 200  # characters of a wrong value
+_SECRET_IN_URL: Final = re.compile(r"@|://.*[?#]")  # a user and a password, or a query
 
 _NUMBERS: Final[Mapping[Any, str]] = {int: "a whole number", float: "a number"}
 # Errors of pydantic that `_accepted` answers: wrong type, out of bounds, not among the choices.
@@ -95,8 +97,10 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _shown(option: Option | None, value: Any) -> str:
-    """Return ` = value`; nothing for what may hold a secret, as an unknown name may."""
+    """Return ` = value`; nothing for what may hold a secret: an unknown name, a table, a URL."""
     if option is None or not option.quotable or isinstance(value, dict | list):
+        return ""
+    if _SECRET_IN_URL.search(str(value)):
         return ""
     return f" = {value!r:.{_MAX_SHOWN}}"
 
