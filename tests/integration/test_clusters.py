@@ -21,6 +21,7 @@ from tests.support.workers import (
     clock,
     count,
     flags,
+    needs_kafka,
     produce,
     running,
     texts,
@@ -30,6 +31,7 @@ from worker.errors import AccessDenied, Fatal
 from worker.kafka_io.connection import connect
 from worker.kafka_io.source import KafkaSource
 from worker.settings import KafkaSettings, load, read_environment
+from worker.settings.client_extra import KINDS
 
 TOPICS = Topics("in", "out", "dead", "group", 1)
 
@@ -83,6 +85,41 @@ def test_a_worker_signs_in_with_a_client_certificate_and_an_encrypted_key(tmp_pa
         )
         with pytest.raises(Fatal, match="the broker requires a client certificate"):
             connect(KafkaConsumer, stranger)
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_worker_works_with_every_option_of_its_clients_changed(
+    broker: Broker, topics: Topics, delivery: str
+) -> None:
+    changed: dict[str, Any] = {
+        "extra": {
+            "api_version": "2.8",
+            "check_crcs": False,
+            "client_dns_lookup": "resolve_canonical_bootstrap_servers_only",
+            "enable_incremental_fetch_sessions": False,
+            "max_in_flight_requests_per_connection": 1,
+            "receive_message_max_bytes": 2_000_000,
+            "retry_backoff_ms": 50,
+        },
+        "fetch_min_bytes": 200,
+        "fetch_max_wait": 0.3,
+        "fetch_max_bytes": 200_000,
+        "max_request_bytes": 500_000,
+        "reconnect_backoff": 0.2,
+        "reconnect_backoff_max": 1,
+        "send_buffer_bytes": 30_000,
+        "receive_buffer_bytes": 30_000,
+        "client_rack": "nowhere",
+    }
+    assert set(changed["extra"]) == set(KINDS)
+    needs_kafka(broker, "speaks other versions of the protocol")
+    settings = {f"kafka__{name}": value for name, value in changed.items()}
+    with running(broker, topics, **settings, delivery=delivery) as worker:
+        produce(broker, topics.input, texts(500))
+        wait_until(lambda: worker.published == 500, what="it has labelled them")
+    assert worker.error is None
+    verdict = audit(broker, topics)
+    assert verdict["holds"], verdict
 
 
 @pytest.mark.parametrize("name", ["SCRAM-SHA-256", "SCRAM-SHA-512"])

@@ -173,7 +173,8 @@ def test_a_worker_outlives_its_tokens(
     delivery: str,
 ) -> None:
     """All its clients share one token, and sign in again on the connections that they have."""
-    with run(**endpoint.options, delivery=delivery) as worker:
+    signed = endpoint.options | {"kafka__sasl_oauth_extensions": "logicalCluster=lkc-1,a=b"}
+    with run(**signed, delivery=delivery) as worker:
         feed.send_until(worker, lambda: len(endpoint.asked) >= 4, "tokens have ended")
     assert worker.error is None
     assert len(set(sign_ins)) == 1

@@ -182,7 +182,7 @@ def test_a_token_that_a_broker_refuses_is_replaced_soon_and_then_less_often(
             provider.refuse("invalid_token")
             after(clock, provider, 1)
             if clock.now == 1002:
-                assert source.asked == 2
+                assert source.asked >= 2
     assert 20 < source.asked < 150  # every 5 s on average, once the wait has its bound of 10 s
     assert lines[0]["event"] == "the broker refuses the token, trying again"
     assert (lines[0]["answer"], lines[0]["token"]) == ("invalid_token", "not a JSON Web Token")

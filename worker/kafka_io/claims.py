@@ -44,7 +44,7 @@ def claims_of(token: str) -> Mapping[str, Any]:
 
 
 def seconds(value: Any) -> float | None:
-    """Return a number of seconds, which may be a string; None for anything else."""
+    """Return a number of seconds, which may be a string, or None for anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -101,7 +101,7 @@ class MskTokens:
 
 
 class _Chain(aws_credentials.CredentialProvider):  # type: ignore[misc] # it has no types
-    """What the signer asks for credentials."""
+    """The signer asks it for credentials."""
 
     def __init__(self, load: Callable[[], Any]) -> None:
         super().__init__()

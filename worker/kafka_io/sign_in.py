@@ -57,7 +57,7 @@ def sasl_options(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def refused_sign_in(kafka: KafkaSettings, error: Exception) -> Diagnosis | None:
-    """Return why the first sign-in failed; None if the broker's message has no more than that."""
+    """Return why the first sign-in failed, or None for a user name and a password."""
     if check := _CHECK.get(kafka.sasl_mechanism or ""):
         words = excerpt(str(error).rpartition("Error: ")[2], _MAX_WORDS)
         return Diagnosis(AccessDenied, f"the broker refuses {check.format(words)}")
