@@ -19,8 +19,7 @@ from io import BytesIO
 from typing import Any, Final
 
 import fastavro
-from worker.registry.compile import CompiledSchema, compile_schema
-from worker.registry.formats import RegistryFormat
+from worker.registry.message_class import message_class
 
 from benchmarks.machines import provenance
 from benchmarks.recorded import FormatCost, Formats
@@ -31,7 +30,8 @@ from worker.core.formats.format import Format, ResultFormat
 from worker.core.formats.plain_json import JsonFormat, JsonResults
 from worker.core.records import Classified, Prediction, RawRecord, RecordRef, WorkItem
 from worker.core.topic_limits import TopicLimits
-from worker.registry.message_class import message_class
+from worker.registry.compile import CompiledSchema, compile_schema
+from worker.registry.formats import RegistryFormat
 from worker.registry.results import FORMATS, AvroResults
 from worker.registry.schema import RegisteredSchema, SchemaType
 from worker.settings import InputSettings, OutputSettings

@@ -183,7 +183,7 @@ def test_values_from_the_environment_are_converted() -> None:
                 "input.format": "avro",
                 "registry.url": "http://a",
             },
-            'needs registry.subject_name_strategy = "record_name"',
+            "an enriched schema is registered for one topic",
         ),
         ({"output.topic": "{topic}{topic}"}, "and {topic} at most once"),
         ({"output.topic": "{name}"}, "and {topic} at most once"),
