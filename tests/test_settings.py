@@ -15,6 +15,7 @@ from worker.cli.parser import COMMANDS
 from worker.errors import SettingsError
 from worker.settings import (
     FIRST_OPTIONS,
+    WorkerTopics,
     child_environment,
     load,
     options,
@@ -80,11 +81,58 @@ def test_every_pattern_is_explained_in_words() -> None:
     assert patterns <= set(PATTERNS)
 
 
+def topics_of(**flags: Any) -> WorkerTopics:
+    named = {path.replace("__", "."): value for path, value in flags.items()}
+    return load(named, environ={}).settings.topics
+
+
 def test_settings_name_every_topic_of_a_worker() -> None:
-    topics = load({"input.topic": "a", "output.topic": "b"}, environ={}).settings.topics
+    topics = topics_of(input__topic="a", output__topic="b")
     assert topics.inputs == ("a",)
     assert topics.outputs == ("b", "texts.dead")
     assert topics.all == ("a", "b", "texts.dead")
+
+
+@pytest.mark.parametrize("value", ["a, b", ["a", "b"]])
+def test_several_inputs_share_an_output_or_have_one_each(value: Any) -> None:
+    topics = topics_of(input__topics=value)
+    assert topics.inputs == ("a", "b")
+    assert topics.feeds == (("texts.labelled", ("a", "b")),)
+    topics = topics_of(input__topics=value, output__topic="x.{topic}.y")
+    assert topics.feeds == (("x.a.y", ("a",)), ("x.b.y", ("b",)))
+    assert topics.all == ("a", "b", "x.a.y", "x.b.y", "texts.dead")
+
+
+def test_one_input_may_be_named_in_both_ways() -> None:
+    assert topics_of(input__topic="a", input__topics="a").inputs == ("a",)
+    assert topics_of(input__topics=[]).inputs == ("texts.in",), "an empty list is none"
+
+
+def test_a_pattern_matches_whole_names() -> None:
+    topics = topics_of(input__topic_pattern="posts|(?:news-[0-9]+)", output__topic="{topic}.x")
+    names = ["news-2", "posts", "posts.x", "news-1", "my posts", "news-1a"]
+    assert topics.inputs == ()
+    assert topics.among(names).inputs == ("news-1", "news-2", "posts")
+    assert topics.among([]).outputs == ("texts.dead",)
+    assert list(topics.among(names).conflicts()) == []
+
+
+def test_a_topic_that_is_found_must_not_have_an_output_that_the_pattern_matches() -> None:
+    """The worker would read its own results, and then their results."""
+    topics = topics_of(input__topic_pattern="posts.*", output__topic="{topic}.labelled")
+    (conflict,) = topics.among(["posts"]).conflicts()
+    assert conflict.startswith(
+        "output.topic = '{topic}.labelled' gives input 'posts' the output 'posts.labelled', which "
+        "input.topic_pattern = 'posts.*' matches"
+    )
+
+
+def test_the_advice_against_a_loop_works() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load({"input.topic_pattern": "texts.*"}, environ={})
+    (advice,) = re.findall(r"'texts.labelled' is an output.*as with '(.*)' ", str(refused.value))
+    topics = topics_of(input__topic_pattern=advice, output__dead_letter_topic="dead")
+    assert topics.among(["texts.in", "texts.labelled"]).inputs == ("texts.in",)
 
 
 def test_values_from_the_environment_are_converted() -> None:
@@ -110,7 +158,38 @@ def test_values_from_the_environment_are_converted() -> None:
         ({"http.token": "short"}, "http.token: must have at least 16 characters"),
         ({"input": 3}, "input: must be a table"),
         ({"kafka.bootstrap_server": "a:1"}, "did you mean kafka.bootstrap_servers?"),
-        ({"input.topic": "texts.dead"}, "the three topics must differ"),
+        ({"input.topic": "texts.dead"}, "the topics must differ"),
+        ({"input.topics": "a,texts.dead"}, "the topics must differ"),
+        ({"input.topics": "a,b,a"}, "input.topics names a topic twice (a, b, a)"),
+        ({"input.topics": "a,__consumer_offsets"}, "is an internal topic of Kafka"),
+        ({"input.topics": "a b"}, "input.topics = 'a b': must be 1 to 249 letters"),
+        ({"input.topics": "a", "input.topic": "b"}, "input.topic and input.topics are set: keep"),
+        (
+            {"input.topics": "a", "input.topic_pattern": "a"},
+            "input.topics and input.topic_pattern are set: keep one of them",
+        ),
+        ({"input.topic_pattern": "(a"}, "'(a': is no regular expression: missing )"),
+        ({"input.topic_pattern": "[[:alpha:]]"}, "is no regular expression: Possible nested set"),
+        ({"input.topic_pattern": ""}, "input.topic_pattern = '': must not be empty"),
+        (
+            {"input.topic_pattern": ".*", "output.topic": "{topic}-x"},
+            "output.dead_letter_topic = 'texts.dead' is an output, which input.topic_pattern = '.*'",
+        ),
+        ({"output.topic": "{topic}{topic}"}, "and {topic} at most once"),
+        ({"output.topic": "{name}"}, "and {topic} at most once"),
+        ({"output.dead_letter_topic": "{topic}.dead"}, "must be 1 to 249 letters, digits, dots"),
+        (
+            {"input.topics": "texts,b", "output.topic": "{topic}.dead"},
+            "gives input 'texts' the output 'texts.dead', which is output.dead_letter_topic",
+        ),
+        (
+            {"input.topics": "a,a.x", "output.topic": "{topic}.x"},
+            "gives input 'a' the output 'a.x', which is an input too",
+        ),
+        (
+            {"input.topic": "a" * 249, "output.topic": "{topic}.x"},
+            "whose 251 characters are more than Kafka's 249",
+        ),
         ({"output.mode": "enrich", "input.format": "text"}, "plain text has no object"),
         (
             {
@@ -197,9 +276,9 @@ def test_a_secret_is_never_shown() -> None:
 
 
 def test_a_misspelt_variable_is_a_warning() -> None:
-    loaded = load(environ={"STREAMLABEL_INPUT_TOPICS": "x", "STREAMLABEL_SERVICE_HOST": "10.0.0.1"})
+    loaded = load(environ={"STREAMLABEL_INPUT_TOPICC": "x", "STREAMLABEL_SERVICE_HOST": "10.0.0.1"})
     (warning,) = loaded.warnings
-    assert "STREAMLABEL_INPUT_TOPICS is not a setting" in warning
+    assert "STREAMLABEL_INPUT_TOPICC is not a setting" in warning
     assert "did you mean STREAMLABEL_INPUT_TOPIC?" in warning
 
 
@@ -254,7 +333,7 @@ def test_every_command_suggests_the_nearest_flag(
 def test_commands_that_show_no_settings_warn_of_a_misspelt_variable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("STREAMLABEL_INPUT_TOPICS", "x")
+    monkeypatch.setenv("STREAMLABEL_INPUT_TOPICC", "x")
     main(["plan", "--rate", "1", "--latency-goal", "1", "--from", str(tmp_path / "none.json")])
     assert "did you mean STREAMLABEL_INPUT_TOPIC?" in capsys.readouterr().err
 
@@ -288,4 +367,11 @@ def test_settings_survive_the_way_to_a_child(tmp_path: Path) -> None:
     settings = load(flags | {"kafka.ssl_cafile": str(certificate)}, environ={}).settings
     received = json.loads(json.dumps(plain_values(settings)))
     assert load(received, environ={}).settings == settings
-    assert len(received) == len(options())
+    assert received.keys() == flags.keys() | {"kafka.ssl_cafile"}
+
+
+def test_a_child_gets_several_topics_without_the_default_of_one() -> None:
+    """Both together are refused."""
+    settings = load({"input.topics": "a,b"}, environ={}).settings
+    received = json.loads(json.dumps(plain_values(settings)))
+    assert load(received, environ={}).settings.topics.inputs == ("a", "b")

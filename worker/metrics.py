@@ -309,7 +309,7 @@ class Metrics:
             self.micro_batches.labels(trigger)
         for source in ("batch", "cache"):
             self.cache_hits.labels(source)
-        for kind in ("assigned", "revoked", "lost"):
+        for kind in ("assigned", "revoked", "lost", "deleted"):
             self.rebalances.labels(kind)
         for outcome in ("answered", "not_found", "refused", "away"):
             self.registry_requests.labels(outcome)

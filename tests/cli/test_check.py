@@ -100,7 +100,7 @@ def test_a_failed_check_fails_the_command(
 def test_a_misspelt_variable_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STREAMLABEL_INPUT_TOPICS", "x")
+    monkeypatch.setenv("STREAMLABEL_INPUT_TOPICC", "x")
     assert "did you mean STREAMLABEL_INPUT_TOPIC?" in printed(capsys)
     document: dict[str, Any] = json.loads(printed(capsys, "--json"))
     assert "STREAMLABEL_INPUT_TOPIC" in document["warnings"][0]

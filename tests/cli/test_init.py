@@ -65,6 +65,21 @@ def test_a_changed_value_is_shown_with_its_default() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("flag", "value"), [("topics", "posts,news"), ("topic-pattern", "posts-.*")]
+)
+def test_a_file_with_several_topics_does_not_set_one(
+    folder: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str
+) -> None:
+    """Both together are refused."""
+    assert main(["init", f"--input-{flag}", value]) == 0
+    assert "10 settings set" in capsys.readouterr().out
+    file = folder / "streamlabel.toml"
+    assert "\n# input.topic = " in file.read_text()
+    topics = load(config=file, environ={}).settings.topics
+    assert value in (",".join(topics.inputs), topics.pattern)
+
+
 def test_an_existing_file_is_kept_unless_forced(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

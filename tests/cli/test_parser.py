@@ -131,7 +131,7 @@ def test_a_default_is_not_torn_apart(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     text = help_of(capsys, "run", "--help")
-    assert "                            [default: texts.labelled]\n" in text
+    assert "                            [default: localhost:9092]\n" in text
     assert "[default: 9100]\n" in text
 
 

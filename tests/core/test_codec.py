@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
+from collections import defaultdict
 
 import pytest
 from hypothesis import given
@@ -245,12 +246,13 @@ def encode(
     trace: Trace | None = None,
     **settings: object,
 ) -> Encoded:
+    limits = defaultdict(lambda: TopicLimits(max_bytes=result_limit))
+    limits["texts.dead"] = TopicLimits(max_bytes=dead_letter_limit)
     encoder = Encoder(
         OutputSettings(**settings),  # type: ignore[arg-type]
         CARD,
         version="1.2.3",
-        limits=TopicLimits(max_bytes=result_limit),
-        dead_letter_limits=TopicLimits(max_bytes=dead_letter_limit),
+        limits=limits,
     )
     return encoder.encode(outcome, now_ms=1_700_000_000_500, now=2.0, trace=trace)
 
@@ -275,6 +277,10 @@ def test_a_result_has_all_members() -> None:
     assert (encoded.topic, encoded.label, encoded.reason) == ("texts.labelled", "POSITIVE", None)
 
 
+def test_each_input_may_have_an_output_of_its_own() -> None:
+    assert encode(classified(), topic="{topic}.labelled").topic == "in.labelled"
+
+
 @given(
     st.lists(st.floats(0, 1), min_size=2, max_size=2),
     st.none() | st.text(st.characters(exclude_categories=["Cs"])),
@@ -286,13 +292,7 @@ def test_a_result_equals_the_output_of_the_contracts_models(
     """The encoder builds it of plain values; parsed and written by the models, it is the same."""
     item = WorkItem(raw(7, b"{}"), "text", message_id, {})
     outcome = Classified(item, Prediction(tuple(probabilities), 9, truncated=True))
-    encoded = Encoder(
-        OutputSettings(),
-        CARD,
-        version="1",
-        limits=TopicLimits(max_bytes=9999),
-        dead_letter_limits=TopicLimits(),
-    )
+    encoded = Encoder(OutputSettings(), CARD, version="1", limits=defaultdict(TopicLimits))
     value = encoded.encode(outcome, now_ms=now_ms, now=item.record.polled_at + 0.5).value
     result = Classification.model_validate_json(value)
     assert result.model_dump_json().encode() == value

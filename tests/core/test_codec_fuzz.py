@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -27,8 +27,7 @@ def test_every_generated_record_is_a_text_or_a_dead_letter(seed: int) -> None:
         OutputSettings(mode="enrich"),
         CARD,
         version="1",
-        limits=TopicLimits(max_bytes=10**6),
-        dead_letter_limits=TopicLimits(max_bytes=10**6),
+        limits=defaultdict(lambda: TopicLimits(max_bytes=10**6)),
     )
     fates: Counter[str] = Counter()
     for offset, value in enumerate(records(seed, NUMBER)):

@@ -28,9 +28,7 @@ class Desk:
     def __init__(self, **settings: str) -> None:
         self.limits = {OUT: TopicLimits(), DEAD: TopicLimits()}
         output = OutputSettings(**settings)  # type: ignore[arg-type]
-        self.encoder = Encoder(
-            output, CARD, version="1", limits=self.limits[OUT], dead_letter_limits=self.limits[DEAD]
-        )
+        self.encoder = Encoder(output, CARD, version="1", limits=self.limits)
         self.replace = OutcomeReplacer(self.encoder, self.limits, lambda: NOW).replace
 
     def result(self, record: RawRecord | None = None) -> Encoded:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from worker.core.topics import Output, TopicInfo, size_warning, topic_warnings
+from worker.core.topics import Output, TopicInfo, combined, size_warning, topic_warnings
 
 DAY = 86_400_000
 USUAL = TopicInfo(
@@ -29,9 +29,23 @@ def warnings_of(
     *,
     event: bool = True,
 ) -> list[str]:
-    return topic_warnings(
-        source, Output("out", results), Output("dead", dead), keeps_event_time=event
-    )
+    outputs = [Output("out", results, source)]
+    return topic_warnings(outputs, Output("dead", dead, source), keeps_event_time=event)
+
+
+def test_an_output_of_several_inputs_must_suit_the_largest_and_the_longest_kept() -> None:
+    inputs = replace(USUAL, partitions=9, retention_ms=DAY), replace(USUAL, retention_ms=9 * DAY)
+    few, short = warnings_of(combined(inputs) or USUAL, USUAL, replace(USUAL, partitions=9))[:2]
+    assert "topic 'out' has fewer partitions (3) than the input (9)" in few
+    assert "keeps records for 7 days (retention.ms), the input for 9 days" in short
+
+
+def test_an_output_without_an_input_is_compared_with_none() -> None:
+    """A pattern may match nothing yet."""
+    assert combined([]) is None
+    few = Output("out", replace(USUAL, partitions=1, min_insync_replicas=4))
+    (warning,) = topic_warnings([few], Output("dead", USUAL), keeps_event_time=True)
+    assert "min.insync.replicas" in warning
 
 
 def test_ordinary_topics_give_no_warning() -> None:

@@ -224,7 +224,7 @@ def test_a_missing_model_stops_the_worker_before_it_reads_a_record(
     ("arguments", "words"),
     [
         (["--http-port", "70000"], "http.port = '70000': must be a whole number from 0 to 65535"),
-        (["--input-topic", "texts.dead"], "the three topics must differ"),
+        (["--input-topic", "texts.dead"], "the topics must differ"),
         (["--config", "/nowhere.toml"], "can't read the settings file"),
         (["--no-such-flag"], "unrecognized arguments"),
     ],

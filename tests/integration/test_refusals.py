@@ -142,7 +142,7 @@ def test_check_warns_where_a_topics_limits_can_not_be_known(cluster: Cluster) ->
     [
         (TRANSACTIONS, r"transactional id 'group-\w+'.* WRITE on .* with the prefix 'group-'"),
         (RIGHTS["group"], r"GroupAuthorizationFailed.*group.*needs READ on the group"),
-        (RIGHTS["input"], r"TopicAuthorizationFailed.*in.*READ on the input topic"),
+        (RIGHTS["input"], r"TopicAuthorizationFailed.*in.*READ on the input topics"),
     ],
     ids=["transactions", "group", "input"],
 )

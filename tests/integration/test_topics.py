@@ -128,7 +128,10 @@ def test_describe_lists_members_and_their_partitions(
         while not consumer.assignment():
             consumer.poll(timeout_ms=200)
         (member,) = described(broker, topics, capsys)["group"]["members"]
-        assert (member["client_id"], member["partitions"]) == ("consumer-1", [0, 1, 2])
+        assert (member["client_id"], member["partitions"]) == (
+            "consumer-1",
+            {topics.input: [0, 1, 2]},
+        )
         assert main(["topics", "describe", *flags(broker, topics)]) == 0
         printed = capsys.readouterr().out
         assert f"group {topics.group}: 1 member\n  consumer-1 at" in printed

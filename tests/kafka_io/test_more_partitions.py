@@ -1,4 +1,4 @@
-"""Publisher keeps the order when a topic gets more partitions."""
+"""Publisher keeps the order when a topic gets more partitions, and follows topics that change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class GrowingProducer:
     def __init__(self) -> None:
         self.numbers = {"out": 1, "dead": 1}
         self.unacknowledged: list[TopicPartition] = []
-        self._metadata = self._sender = None
+        self._sender = None
+        self._metadata = SimpleNamespace(_topics={"out", "dead", "gone"})
         self.config: dict[str, Any] = {}
         self._accumulator = SimpleNamespace(
             _incomplete=self, abort_batches=None, abort_undrained_batches=None
@@ -71,3 +72,29 @@ def test_fewer_partitions_in_stale_metadata_are_ignored(producer: GrowingProduce
     sending = Publisher(SETTINGS, {"out": 3, "dead": 1}, 1000, HandClock())
     sending.await_metadata()
     assert sending.partition_of(outcome_for("out", 2)) == 2
+
+
+def test_a_topic_that_is_added_is_written_to_even_in_an_open_transaction(
+    producer: GrowingProducer,
+) -> None:
+    """A transaction waits for metadata when it begins; `send` then waits for those of the topic."""
+    topics = {"out": 1, "dead": 1}
+    sending = Publisher(SETTINGS, topics, 1000, HandClock())
+    sending.await_metadata()
+    topics["new"] = producer.numbers["new"] = 3
+    assert sending.partition_of(outcome_for("new", 5)) == 2
+    producer.numbers["new"] = 4
+    sending.await_metadata()
+    assert sending.partition_of(outcome_for("new", 5)) == 1
+
+
+def test_a_topic_that_is_removed_is_no_longer_asked_for(producer: GrowingProducer) -> None:
+    """The client would ask for a deleted one ten times a second."""
+    topics = {"out": 1, "dead": 1, "gone": 2}
+    producer.numbers["gone"] = 2
+    sending = Publisher(SETTINGS, topics, 1000, HandClock())
+    sending.await_metadata()
+    del topics["gone"], producer.numbers["gone"]
+    sending.await_metadata()
+    assert producer._metadata._topics == {"out", "dead"}
+    assert sending.partition_of(outcome_for("gone", 1)) == 0, "fenced before it is sent"

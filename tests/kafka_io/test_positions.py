@@ -86,7 +86,7 @@ def test_a_new_group_begins_at_the_configured_end(from_start: bool) -> None:
     """The handler commits the position before the consumer moves."""
     consumer = SeekingConsumer(2, 9)
     positions = positions_of(consumer, from_start=from_start)
-    positions.inspect_group("in")
+    positions.inspect_group(["in"])
     positions.recover(NoOffsetForPartitionError({TP}))
     assert consumer.moves == ([("earliest", 2), 2] if from_start else [("latest", 9), 9])
 
@@ -106,7 +106,7 @@ def test_a_partition_that_was_added_begins_at_its_start() -> None:
     """It did not exist when the group began at the end."""
     consumer = SeekingConsumer(0, 9)
     positions = positions_of(consumer, from_start=False)
-    positions.inspect_group("in")
+    positions.inspect_group(["in"])
     positions.recover(NoOffsetForPartitionError({TP, TopicPartition("in", 1)}))
     assert consumer.moves == [("earliest", 0), 0, ("latest", 9), 9]
 
@@ -115,7 +115,7 @@ def test_in_a_group_with_offsets_every_new_partition_begins_at_its_start() -> No
     """Partitions may be added while no worker runs."""
     consumer = SeekingConsumer(0, 9, committed=5, partitions=3)
     positions = positions_of(consumer, from_start=False)
-    positions.inspect_group("in")
+    positions.inspect_group(["in"])
     positions.recover(NoOffsetForPartitionError({TP}))
     assert consumer.moves == [("earliest", 0), 0]
 
@@ -123,7 +123,7 @@ def test_in_a_group_with_offsets_every_new_partition_begins_at_its_start() -> No
 def test_an_unknown_topic_is_retried() -> None:
     """Otherwise all its partitions would count as added, and be read from their start."""
     with pytest.raises(LeaderNotAvailableError):
-        positions_of(SeekingConsumer(0, 9, partitions=0), from_start=False).inspect_group("in")
+        positions_of(SeekingConsumer(0, 9, partitions=0), from_start=False).inspect_group(["in"])
 
 
 @pytest.mark.parametrize("leader", [-1, None])

@@ -40,7 +40,8 @@ class Subjects:
 
 def check(subjects: Subjects, **values: Any) -> str:
     with Stub(subjects) as stub:
-        found = check_registry(settings(stub.url, **values), HandClock())
+        given = settings(stub.url, **values)
+        found = check_registry(given, given.topics.results, HandClock())
         return found.replace(stub.url, "URL")
 
 
@@ -50,7 +51,7 @@ def test_for_a_framed_input_the_registry_has_to_answer() -> None:
 
 def test_a_registry_that_does_not_answer_is_away() -> None:
     with pytest.raises(RegistryAway):
-        check_registry(settings("http://127.0.0.1:9", input__format="avro"), HandClock())
+        check_registry(settings("http://127.0.0.1:9", input__format="avro"), (), HandClock())
 
 
 def test_the_schema_of_results_is_found_under_its_subject() -> None:

@@ -55,6 +55,9 @@ class ScriptedSource:
     def settled(self) -> bool:
         return True
 
+    def no_topic(self) -> None:
+        return None
+
     def end_offset(self, _: Partition) -> None:
         return None
 

@@ -29,6 +29,20 @@ def progress(clock: HandClock) -> Progress:
     return progress
 
 
+def test_a_worker_without_a_topic_to_read_is_not_ready(progress: Progress) -> None:
+    with capture_logs() as lines:
+        progress.waits("no topic matches")
+        progress.waits("no topic matches")
+        assert progress.ready() == (False, "waiting: no topic matches")
+        assert progress.live()[0]
+        progress.waits(None)
+    assert progress.ready() == (True, "running")
+    assert [line["event"] for line in lines] == [
+        "waiting: no topic matches",
+        "there is a topic to read",
+    ]
+
+
 def test_a_new_worker_is_live_but_not_ready(clock: HandClock) -> None:
     progress = Progress(10.0, Metrics(), clock)
     clock.sleep(1000)

@@ -188,6 +188,21 @@ def test_lost_partitions_are_neither_drained_nor_committed(bench: Bench) -> None
     assert bench.offsets.committable() == {}
 
 
+def test_partitions_of_a_deleted_topic_are_dropped_without_a_warning(bench: Bench) -> None:
+    """A commit of their offsets would fail, or skip records of a new topic of that name."""
+    listener = RebalanceListener()
+    listener.connect(bench.rebalance)
+    bench.acknowledge(0)
+    with capture_logs() as lines:
+        listener.on_deleted([P0])
+    assert bench.source.calls == []
+    assert (bench.offsets.partitions, len(bench.batcher)) == ((P1,), 1)
+    assert bench.value("rebalances_total", kind="deleted") == 1
+    assert [line["log_level"] for line in lines] == ["info"]
+    bench.completions.absorb()
+    assert bench.offsets.committable() == {}
+
+
 def test_the_metrics_of_a_released_partition_are_removed(bench: Bench) -> None:
     bench.metrics.offset_lag.labels("in", "0").set(7)
     bench.rebalance.on_lost([P0])

@@ -79,10 +79,11 @@ def test_a_span_links_to_each_record_with_a_trace_context() -> None:
         (f"{link.context.trace_id:x}", f"{link.context.span_id:x}", dict(link.attributes or {}))
         for link in span.links
     ]
-    partition, offset = "messaging.destination.partition.id", "messaging.kafka.offset"
+    topic, partition = "messaging.destination.name", "messaging.destination.partition.id"
+    offset = "messaging.kafka.offset"
     assert links == [
-        ("1" * 32, "2" * 16, {partition: "0", offset: 0}),
-        ("3" * 32, "4" * 16, {partition: "1", offset: 1}),
+        ("1" * 32, "2" * 16, {topic: "in", partition: "0", offset: 0}),
+        ("3" * 32, "4" * 16, {topic: "in", partition: "1", offset: 1}),
     ]
 
 

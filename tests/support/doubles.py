@@ -187,6 +187,9 @@ class Source:
     def settled(self) -> bool:
         return True
 
+    def no_topic(self) -> str | None:
+        return None
+
     def end_offset(self, _: Partition) -> int | None:
         return self.end
 

@@ -181,6 +181,10 @@ class Partitions:
         self.told.append("lost")
         self.owned -= set(partitions)
 
+    def on_deleted(self, partitions: Iterable[Partition]) -> None:
+        self.told.append("deleted")
+        self.owned -= set(partitions)
+
     def on_begun(self, positions: Mapping[Partition, int], where: str) -> Mapping[Partition, int]:
         return positions
 

@@ -3,7 +3,7 @@
 Every input record below the group's committed offsets must have exactly one outcome: a result or a
 dead letter. Outcomes must keep the order of their partition, and each must belong to a record.
 Records that can't be judged (retention, compaction, a recreated topic, other producers) are counted
-and listed with the reason. Reads all three topics once, holds a byte of memory per record, and may
+and listed with the reason. Reads all topics once, holds a byte of memory per record, and may
 run beside workers.
 
 With delivery = "at_least_once" duplicates are reported and allowed, unless --allow-duplicates sets
@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # loading it loads the Kafka client
 OPTIONS: tuple[str, ...] = (
     "kafka.",
     "input.topic",
+    "input.topics",
+    "input.topic_pattern",
     "input.start",
     "output.topic",
     "output.dead_letter_topic",
@@ -101,7 +103,7 @@ def _progress_line() -> Progress:
 
 
 def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[str, Any]:
-    report, topics = audit.report, settings.topics
+    report, topics = audit.report, audit.topics
     return {
         "holds": not broken,
         "broken": broken,
@@ -119,8 +121,8 @@ def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[s
         "notes": audit.notes,
         "delivery": settings.delivery,
         "group": settings.kafka.group_id,
-        "input": topics.inputs[0],
-        "output": topics.output,
+        "inputs": topics.inputs,
+        "outputs": topics.results,
         "dead_letters": topics.dead_letters,
     }
 

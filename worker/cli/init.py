@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from worker.core.counted import counted
 from worker.errors import SettingsError, StreamlabelError
-from worker.settings import FIRST_OPTIONS, Loaded, options, plain_values
-from worker.settings.template import settings_template
+from worker.settings import Loaded, options, plain_values
+from worker.settings.template import chosen_options, settings_template
 
 OPTIONS: tuple[str, ...] = ("",)
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     values = _values(loaded)
     config = "" if args.file == _DEFAULT else f" --config {shlex.quote(str(args.file))}"
     _write(args.file, settings_template(values, config), overwrite=args.force)
-    number = len({*FIRST_OPTIONS, *values})
+    number = len(chosen_options(values))
     print(
         f"wrote {args.file}: {counted(number, 'setting')} set, {len(options()) - number} commented"
     )

@@ -1,17 +1,22 @@
 """Create the worker's topics, or describe them: sizes, offsets, the group's lag.
 
-`create` creates those of the input, output and dead-letter topic that are missing, and leaves the
-others unchanged. `describe` shows all three and the group's progress; it exits 1 if one is missing.
+`create` creates those of the input, output and dead-letter topics that are missing, and leaves the
+others unchanged. `describe` shows them all and the group's progress; it exits 1 if one is missing.
+With `input.topic_pattern` they are for the inputs that match now.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from worker.core.counted import counted
-from worker.settings import Loaded, Settings
+from worker.core.records import Partition
+from worker.errors import Fatal
+from worker.settings import Loaded, Settings, WorkerTopics
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
     from worker.core.topics import TopicInfo
@@ -20,6 +25,8 @@ if TYPE_CHECKING:  # loading it loads the Kafka client
 OPTIONS: tuple[str, ...] = (
     "kafka.",
     "input.topic",
+    "input.topics",
+    "input.topic_pattern",
     "output.topic",
     "output.dead_letter_topic",
 )
@@ -40,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_positive,
         metavar="N",
         help="create: partitions of a new topic; at most that many workers share the input "
-        f"[default: those of the input if it exists, else {_DEFAULT_PARTITIONS}]",
+        f"[default: for an output those of its largest input, else {_DEFAULT_PARTITIONS}]",
     )
     parser.add_argument(
         "--replication-factor",
@@ -83,20 +90,37 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
 
 def _create(admin: Admin, settings: Settings, partitions: int | None, replication: int) -> int:
-    names = settings.topics.all
-    source = admin.topics(names)[settings.input.topic]
-    number = partitions or (source.partitions if source else _DEFAULT_PARTITIONS)
-    created = {name: admin.create(name, number, replication) for name in names}
-    infos = admin.topics(names)
+    from worker.runtime.topics import new_sizes
+
+    topics = _usable(admin, settings)
+    sizes = new_sizes(topics, admin.topics(topics.all), partitions or _DEFAULT_PARTITIONS)
+    created = {
+        name: admin.create(name, partitions or sizes[name], replication) for name in topics.all
+    }
+    infos = admin.topics(topics.all)
     for name, info in infos.items():
         if created[name]:
             print(f"created  {name}: {_size(info)}")
         else:
             ignored = _ignored(info, partitions, replication)
             print(f"exists   {name}: {_size(info)}; left unchanged{ignored}")
-    for warning in _uneven(settings, infos):
+    for warning in _uneven(topics, infos):
         print(f"warning: {warning}")
     return _DONE
+
+
+def _usable(admin: Admin, settings: Settings) -> WorkerTopics:
+    """Return the topics with the inputs of now; say so if none matches.
+
+    Raises:
+        Fatal: an input's output is an input too, or has no valid name.
+    """
+    topics = admin.resolve(settings.topics)
+    if conflicts := list(topics.conflicts()):
+        raise Fatal("; ".join(conflicts))
+    if not topics.inputs:
+        print(f"no topic matches input.topic_pattern = {topics.pattern!r} yet", file=sys.stderr)
+    return topics
 
 
 def _size(info: TopicInfo | None) -> str:
@@ -117,41 +141,52 @@ def _ignored(info: TopicInfo | None, partitions: int | None, replication: int) -
     return f" ({' and '.join(flags)} {verb} to new topics only)" if flags else ""
 
 
-def _uneven(settings: Settings, infos: dict[str, TopicInfo | None]) -> list[str]:
-    """Warn of output topics with another number of partitions than the input."""
+def _uneven(topics: WorkerTopics, infos: dict[str, TopicInfo | None]) -> list[str]:
+    """Warn of output topics with another number of partitions than their largest input."""
     numbers = {name: info.partitions for name, info in infos.items() if info}
-    source = numbers.get(settings.input.topic)
-    return [
-        f"{name} has {counted(number, 'partition')} and the input {source}: the outcome of a "
-        f"record of partition p goes to partition p mod {number}"
-        for name, number in numbers.items()
-        if number != source
-    ]
+    warnings = []
+    for output, inputs in (*topics.feeds, (topics.dead_letters, topics.inputs)):
+        source = max((numbers.get(name, 0) for name in inputs), default=0)
+        number = numbers.get(output)
+        if source and number and number != source:
+            which = "the input" if len(inputs) == 1 else "its largest input"
+            warnings.append(
+                f"{output} has {counted(number, 'partition')} and {which} {source}: the outcome "
+                f"of a record of partition p goes to partition p mod {number}"
+            )
+    return warnings
 
 
 # -- describe ----------------------------------------------------------------------------------
 
 
 def _description(admin: Admin, settings: Settings) -> dict[str, Any]:
-    infos = admin.topics(settings.topics.all)
-    group, source = settings.kafka.group_id, settings.input.topic
-    committed = admin.committed(group, source) if infos[source] else {}
+    worker_topics = admin.resolve(settings.topics)
+    infos = admin.topics(worker_topics.all)
+    group, inputs = settings.kafka.group_id, worker_topics.inputs
+    committed = admin.all_committed(group)
     topics: dict[str, dict[str, Any] | None] = {
-        name: _topic(admin, name, info, committed if name == source else None) if info else None
+        name: _topic(admin, name, info, committed if name in inputs else None) if info else None
         for name, info in infos.items()
     }
     members = [
-        {"client_id": m.client_id, "host": m.host, "partitions": m.partitions}
-        for m in admin.members(group, source)
+        {"client_id": m.client_id, "host": m.host, "partitions": _by_topic(m.partitions)}
+        for m in admin.members(group)
     ]
-    return {
-        "topics": topics,
-        "group": {"id": group, "members": members, "lag": _total(topics[source], "lag")},
-    }
+    lags = [_lag(topic) for name in inputs if (topic := topics[name])]
+    lag = sum(lags) if len(lags) == len(inputs) else None
+    return {"topics": topics, "group": {"id": group, "members": members, "lag": lag}}
+
+
+def _by_topic(partitions: Iterable[Partition]) -> dict[str, list[int]]:
+    numbers: dict[str, list[int]] = {}
+    for topic, number in partitions:
+        numbers.setdefault(topic, []).append(number)
+    return numbers
 
 
 def _topic(
-    admin: Admin, name: str, info: TopicInfo, committed: dict[int, int] | None
+    admin: Admin, name: str, info: TopicInfo, committed: Mapping[Partition, int] | None
 ) -> dict[str, Any]:
     starts, ends = admin.start_offsets(name), admin.end_offsets(name)
     rows = []
@@ -164,7 +199,7 @@ def _topic(
             "records": end - start,
         }
         if committed is not None:
-            offset = committed.get(partition)
+            offset = committed.get(Partition(name, partition))
             row |= {"committed": offset, "lag": max(0, end - (start if offset is None else offset))}
         rows.append(row)
     return {
@@ -176,8 +211,8 @@ def _topic(
     }
 
 
-def _total(topic: dict[str, Any] | None, column: str) -> int | None:
-    return sum(row[column] for row in topic["partitions"]) if topic else None
+def _lag(topic: dict[str, Any]) -> int:
+    return sum(row["lag"] for row in topic["partitions"])
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -199,8 +234,13 @@ def _print(document: dict[str, Any]) -> None:
     group = document["group"]
     console.print(f"group {group['id']}: {counted(len(group['members']), 'member')}", markup=False)
     for member in group["members"]:
-        numbers = ", ".join(map(str, member["partitions"])) or "none"
-        console.print(f"  {member['client_id']} at {member['host']}: partitions {numbers}")
+        numbers = "; ".join(
+            f"{topic} {', '.join(map(str, owned))}" for topic, owned in member["partitions"].items()
+        )
+        console.print(
+            f"  {member['client_id']} at {member['host']}: partitions {numbers or 'none'}",
+            markup=False,
+        )
     if group["lag"] is not None:
         console.print(f"lag {group['lag']:,}")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from worker.core.counted import counted
 from worker.core.visible import excerpt
 from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
-from worker.settings import Settings
+from worker.settings import Settings, WorkerTopics
 
 if TYPE_CHECKING:
     from worker.core.records import ModelCard, RawRecord
@@ -113,7 +113,18 @@ def registry(settings: Settings) -> Finding:
     require_packages(settings)
     from worker.registry.check import check_registry
 
-    return Finding(check_registry(settings, SystemClock()))
+    outputs = _resolved(settings).results
+    return Finding(check_registry(settings, outputs, SystemClock()))
+
+
+def _resolved(settings: Settings) -> WorkerTopics:
+    """Return the topics with the inputs that match a pattern now."""
+    if settings.topics.pattern is None:
+        return settings.topics
+    from worker.kafka_io.admin import Admin
+
+    with Admin(settings.kafka) as admin:
+        return admin.resolve(settings.topics)
 
 
 def records(settings: Settings) -> Finding:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +40,7 @@ from worker.core.records import (
     WorkItem,
 )
 from worker.core.topic_limits import TopicLimits
-from worker.settings import OutputSettings
+from worker.settings import OutputSettings, output_of
 
 DEAD_LETTER_HEADER = "streamlabel-dead-letter"
 _OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER})
@@ -64,8 +65,7 @@ class Encoder:
         settings: topics and mode.
         model: its labels and hash are part of each result.
         version: of the worker, for dead letters.
-        limits: limits of the output topic.
-        dead_letter_limits: limits of the dead-letter topic.
+        limits: limits of each output topic; topics may be added.
         results: serialises results. Default: as JSON.
     """
 
@@ -75,8 +75,7 @@ class Encoder:
         model: ModelCard,
         *,
         version: str,
-        limits: TopicLimits,
-        dead_letter_limits: TopicLimits,
+        limits: Mapping[str, TopicLimits],
         results: ResultFormat | None = None,
     ) -> None:
         self._settings, self._results = settings, results or JsonResults()
@@ -86,7 +85,7 @@ class Encoder:
         ).model_dump()
         self._labels = model.labels
         self._version = version
-        self._limits, self._dead_letter_limits = limits, dead_letter_limits
+        self._limits = limits
 
     def encode(
         self, outcome: Outcome, *, now_ms: int, now: float, trace: Trace | None = None
@@ -106,12 +105,13 @@ class Encoder:
 
     def checked(self, result: Encoded, outcome: Classified, now_ms: int) -> Encoded:
         """Return the result, or a dead letter if its topic is known to refuse it."""
-        size, most = size_of(result), self._limits.most_bytes
+        limits = self._limits[result.topic]
+        size, most = size_of(result), limits.most_bytes
         if size > most:
             message = f"the result has {size} bytes, the topic accepts {most}"
             return self._refused(outcome, DeadLetterReason.RESULT_TOO_LARGE, message, now_ms)
-        if self._limits.keyless and result.key is None:
-            message = f"the topic refused an earlier record without a key: {self._limits.keyless}"
+        if limits.keyless and result.key is None:
+            message = f"the topic refused an earlier record without a key: {limits.keyless}"
             return self._refused(outcome, DeadLetterReason.RESULT_REFUSED, message, now_ms)
         return result
 
@@ -134,10 +134,11 @@ class Encoder:
 
     def _result(self, outcome: Classified, now_ms: int, now: float, trace: Trace | None) -> Encoded:
         record, prediction = outcome.item.record, outcome.prediction
-        timestamp_ms = self._timestamp(record, self._limits, now_ms)
+        topic = output_of(self._settings.topic, record.ref.topic)
+        limits = self._limits[topic]
+        timestamp_ms = self._timestamp(record, limits, now_ms)
         score = max(prediction.probabilities)
         label = self._labels[prediction.probabilities.index(score)]
-        topic = self._settings.topic
         document = self._classification(outcome, label, score, now_ms, now)
         if self._settings.mode == "enrich":
             value = self._results.enriched(outcome.item, document, topic)
@@ -154,7 +155,7 @@ class Encoder:
             score=score,
             truncated=prediction.truncated,
             trace_id=trace.id if trace else None,
-            expired=self._limits.expired(timestamp_ms, now_ms),
+            expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
         )
 
@@ -193,7 +194,7 @@ class Encoder:
         }
 
     def _dead_letter(self, outcome: DeadLettered, now_ms: int) -> Encoded:
-        record, limits = outcome.record, self._dead_letter_limits
+        record, limits = outcome.record, self._limits[self._settings.dead_letter_topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
         key, headers = self._key_and_headers(record)
         value = record.value or b""
@@ -233,7 +234,8 @@ class Encoder:
         return (record.key if self._room(record.key, ()) >= 0 else None), ()
 
     def _room(self, key: bytes | None, headers: Headers) -> int:
-        return self._dead_letter_limits.most_bytes - _overhead(key, headers) - _CONTEXT_BYTES
+        limits = self._limits[self._settings.dead_letter_topic]
+        return limits.most_bytes - _overhead(key, headers) - _CONTEXT_BYTES
 
 
 def size_of(encoded: Encoded) -> int:

@@ -9,8 +9,8 @@ Must not import: any other module of the worker.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of `max.message.bytes`
@@ -69,46 +69,70 @@ class TopicInfo:
 
 
 class Output(NamedTuple):
-    """An output topic."""
+    """An output topic.
+
+    Attributes:
+        source: the input that it is fed from, several of them `combined`; None if there is none.
+    """
 
     name: str
     info: TopicInfo
+    source: TopicInfo | None = None
+
+
+def combined(inputs: Iterable[TopicInfo]) -> TopicInfo | None:
+    """Return what an output of several inputs must suit: most partitions, longest retention."""
+    known = list(inputs)
+    if not known:
+        return None
+    most = max(known, key=lambda info: info.partitions)
+    longest = max(known, key=lambda info: info.deletes_after_ms or _FOR_EVER_MS)
+    return replace(longest, partitions=most.partitions)
 
 
 def topic_warnings(
-    source: TopicInfo, results: Output, dead_letters: Output, *, keeps_event_time: bool
+    results: Iterable[Output], dead_letters: Output, *, keeps_event_time: bool
 ) -> list[str]:
     """Return warnings about output topics that may refuse or lose outcomes.
 
     Args:
-        source: the input topic.
-        results: the topic of results.
+        results: the topics of results.
         dead_letters: the topic of dead letters.
         keeps_event_time: whether outcomes keep the timestamps of their records.
     """
     warnings: list[str] = []
-    for output in (results, dead_letters):
-        warnings += _of_replicas(output)
-        warnings += _of_partitions(output, source)
-        warnings += _of_configuration(output)
-        warnings += _of_timestamps(output, source) if keeps_event_time else ()
-    if results.info.compacted:
-        warnings.append(
-            f"topic {results.name!r} is compacted: a result without a key becomes a dead letter, "
-            "and only the newest result of each key is kept (cleanup.policy)"
-        )
-    if dead_letters.info.compacted:
-        warnings.append(
-            f"topic {dead_letters.name!r} is compacted: a dead letter without a key stops the "
+    for output in results:
+        warnings += _of_output(output, keeps_event_time=keeps_event_time)
+        if output.info.compacted:
+            warnings.append(
+                f"topic {output.name!r} is compacted: a result without a key becomes a dead "
+                "letter, and only the newest result of each key is kept (cleanup.policy)"
+            )
+    warnings += _of_output(dead_letters, keeps_event_time=keeps_event_time)
+    warnings += _of_dead_letters(dead_letters)
+    return warnings
+
+
+def _of_output(output: Output, *, keeps_event_time: bool) -> Iterator[str]:
+    yield from _of_replicas(output)
+    yield from _of_configuration(output)
+    if output.source:
+        yield from _of_partitions(output, output.source)
+        yield from _of_timestamps(output, output.source) if keeps_event_time else ()
+
+
+def _of_dead_letters(output: Output) -> Iterator[str]:
+    if output.info.compacted:
+        yield (
+            f"topic {output.name!r} is compacted: a dead letter without a key stops the "
             "worker, and only the newest dead letter of each key is kept (cleanup.policy)"
         )
-    most = dead_letters.info.max_message_bytes
+    most = output.info.max_message_bytes
     if most is not None and most < _SMALLEST_DEAD_LETTER:
-        warnings.append(
-            f"topic {dead_letters.name!r} accepts records of {most} bytes, and a dead letter may "
+        yield (
+            f"topic {output.name!r} accepts records of {most} bytes, and a dead letter may "
             f"need more: set max.message.bytes to at least {_SMALLEST_DEAD_LETTER}"
         )
-    return warnings
 
 
 def size_warning(output: Output, least: int, usual: int, labels: int) -> str | None:

@@ -16,13 +16,14 @@ from kafka import IsolationLevel, KafkaAdminClient, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
 from worker.clock import Clock, SystemClock
+from worker.core.records import Partition
 from worker.core.topics import TopicInfo
 from worker.errors import BrokerAway, Fatal, StreamlabelError, TopicMissing
 from worker.kafka_io.connection import Closeable, connect
 from worker.kafka_io.internals import manager_of
 from worker.kafka_io.probe import unreachable
 from worker.kafka_io.translation import translate
-from worker.settings import KafkaSettings
+from worker.settings import KafkaSettings, WorkerTopics
 
 Result = TypeVar("Result")
 Isolation = Literal["read_committed", "read_uncommitted"]
@@ -45,12 +46,12 @@ _CONFIGS = (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of a consumer group and its partitions of one topic."""
+    """One member of a consumer group and its partitions."""
 
     member_id: str
     client_id: str
     host: str
-    partitions: tuple[int, ...]
+    partitions: tuple[Partition, ...]
 
 
 class Admin(Closeable):
@@ -80,6 +81,15 @@ class Admin(Closeable):
             name: _info(existing[name], configs.get(name, {})) if name in existing else None
             for name in requested
         }
+
+    def resolve(self, topics: WorkerTopics) -> WorkerTopics:
+        """Return the topics with the inputs that match the pattern now, if there is one."""
+        if topics.pattern is None:
+            return topics
+        described = self._call(lambda client: client.describe_topics())
+        return topics.among(
+            one["name"] for one in described if _exists(one) and not one["is_internal"]
+        )
 
     def _configs(self, names: list[str]) -> dict[str, dict[str, Any]]:
         if not names:
@@ -151,18 +161,23 @@ class Admin(Closeable):
         return {tp.partition: offsets[tp].offset for tp in sorted(offsets)}
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
+        """Return the group's committed offset of each partition of a topic that has one."""
+        offsets = self.all_committed(group)
+        return {p.partition: at for p, at in offsets.items() if p.topic == topic}
+
+    def all_committed(self, group: str) -> dict[Partition, int]:
         """Return the group's committed offset of each partition that has one."""
         offsets = self._call(lambda client: client.list_group_offsets({group: None}))
         return {
-            tp.partition: at.offset
+            Partition(*tp): at.offset
             for tp, at in sorted(offsets.get(group, {}).items())
-            if tp.topic == topic and at.offset >= 0
+            if at.offset >= 0
         }
 
-    def members(self, group: str, topic: str | None = None) -> list[Member]:
-        """Return the group's members and their partitions of `topic` (none without it)."""
+    def members(self, group: str) -> list[Member]:
+        """Return the group's members and their partitions."""
         described = self._call(lambda client: _describe_group(client, group))
-        return [_member(member, topic) for member in described.get("members", [])]
+        return [_member(member) for member in described.get("members", [])]
 
     def unreachable_brokers(self) -> list[str]:
         """Return a sentence for each broker whose advertised address can't be reached."""
@@ -255,7 +270,7 @@ def _describe_group(client: Any, group: str) -> dict[str, Any]:
     return description
 
 
-def _member(member: dict[str, Any], topic: str | None) -> Member:
+def _member(member: dict[str, Any]) -> Member:
     assignment = member.get("member_assignment") or {}
     assigned = assignment.get("assigned_partitions", []) if isinstance(assignment, dict) else []
     return Member(
@@ -263,6 +278,6 @@ def _member(member: dict[str, Any], topic: str | None) -> Member:
         client_id=member["client_id"],
         host=member["client_host"].lstrip("/"),
         partitions=tuple(
-            sorted(p for entry in assigned if entry["topic"] == topic for p in entry["partitions"])
+            sorted(Partition(entry["topic"], p) for entry in assigned for p in entry["partitions"])
         ),
     )

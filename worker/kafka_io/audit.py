@@ -22,7 +22,7 @@ from worker.core.topics import TopicInfo
 from worker.errors import BrokerAway, Fatal, TopicMissing
 from worker.kafka_io.admin import Admin
 from worker.kafka_io.reader import AuditRecord, TopicReader
-from worker.settings import Settings
+from worker.settings import Settings, WorkerTopics
 
 # (topic, number of records read, number of offsets)
 Progress = Callable[[str, int, int], None]
@@ -36,15 +36,16 @@ _MAX_DIGITS = 20
 
 @dataclass(frozen=True)
 class Audit:
-    """The ledger's report, the number of dead letters by reason, and notes on its limits."""
+    """The topics, the ledger's report, the number of dead letters by reason, notes on limits."""
 
+    topics: WorkerTopics
     report: AuditReport
     reasons: Mapping[str, int]
     notes: tuple[str, ...]
 
 
 def run_audit(settings: Settings, *, to_end: bool, progress: Progress) -> Audit:
-    """Read all three topics and compare them.
+    """Read all topics of the worker and compare them.
 
     Args:
         settings: cluster, group, topics.
@@ -52,7 +53,7 @@ def run_audit(settings: Settings, *, to_end: bool, progress: Progress) -> Audit:
         progress: called from time to time.
 
     Raises:
-        TopicMissing: one of the topics does not exist.
+        TopicMissing: one of the topics does not exist, or none matches the pattern.
         Fatal: the group has committed nothing, so there is nothing to check.
         BrokerAway: the broker stopped answering.
     """
@@ -66,17 +67,17 @@ class _Auditor:
     ) -> None:
         self._settings, self._admin = settings, admin
         self._reader, self._progress = reader, progress
-        topics = settings.topics
-        (self._input,) = topics.inputs
-        self._outcomes: dict[Kind, str] = {
-            "result": topics.output,
-            "dead_letter": topics.dead_letters,
-        }
+        self._topics = admin.resolve(settings.topics)
+        self._outcomes: list[tuple[Kind, str]] = [
+            *(("result", name) for name in self._topics.results),
+            ("dead_letter", self._topics.dead_letters),
+        ]
         self._reasons: Counter[str] = Counter()
         self._notes: list[str] = []
+        self._starts: dict[Partition, int] = {}  # of the inputs
 
     def audit(self, *, to_end: bool) -> Audit:
-        infos = self._topics()
+        infos = self._describe()
         self._notes += [
             f"{name} is compacted: missing records prove nothing"
             for name, info in infos.items()
@@ -87,69 +88,83 @@ class _Auditor:
         # (first request) has its outcome below the outcomes' ends (second), and every outcome
         # below those has its record below the input's ends (last).
         limits = self._limits(to_end=to_end)
-        outcome_ends = {
-            kind: self._admin.end_offsets(name) for kind, name in self._outcomes.items()
-        }
-        scopes = self._scopes(limits, self._admin.end_offsets(self._input))
+        outcome_ends = {name: self._admin.end_offsets(name) for _, name in self._outcomes}
+        scopes = self._scopes(limits, self._ends())
         ledger = Ledger(scopes, compacted={n for n, info in infos.items() if info.compacted})
-        self._read_input(ledger, scopes)
-        for kind, ends in outcome_ends.items():
-            self._read_outcomes(ledger, kind, ends)
+        for name in self._topics.inputs:
+            ends = {p.partition: s.limit for p, s in scopes.items() if p.topic == name}
+            self._read_input(ledger, name, ends)
+        ledger.set_starts(self._starts)
+        for kind, name in self._outcomes:
+            self._read_outcomes(ledger, kind, name, outcome_ends[name])
         late = self._settings.input.start == "latest"
         report = ledger.report(self._removed(scopes, infos), late=late)
-        return Audit(report, dict(self._reasons.most_common()), tuple(self._notes))
+        return Audit(self._topics, report, dict(self._reasons.most_common()), tuple(self._notes))
 
-    def _topics(self) -> dict[str, TopicInfo]:
-        infos = self._admin.topics(self._settings.topics.all)
+    def _describe(self) -> dict[str, TopicInfo]:
+        servers = self._settings.kafka.bootstrap_servers
+        if not self._topics.inputs:
+            raise TopicMissing(
+                f"nothing to audit: no topic on {servers} matches input.topic_pattern = "
+                f"{self._topics.pattern!r}"
+            )
+        infos = self._admin.topics(self._topics.all)
         missing = ", ".join(name for name, info in infos.items() if info is None)
         if missing:
-            servers = self._settings.kafka.bootstrap_servers
             raise TopicMissing(
                 f"nothing to audit: missing on {servers}: {missing} "
                 "(`streamlabel topics create` creates the topics)"
             )
         return {name: info for name, info in infos.items() if info is not None}
 
-    def _limits(self, *, to_end: bool) -> dict[int, int]:
+    def _ends(self) -> dict[Partition, int]:
+        return {
+            Partition(name, number): end
+            for name in self._topics.inputs
+            for number, end in self._admin.end_offsets(name).items()
+        }
+
+    def _limits(self, *, to_end: bool) -> dict[Partition, int]:
         if to_end:
-            return self._admin.end_offsets(self._input)
-        group = self._settings.kafka.group_id
-        committed = self._admin.committed(group, self._input)
-        if not committed and any(self._admin.end_offsets(self._input).values()):
+            return self._ends()
+        group, inputs = self._settings.kafka.group_id, self._topics.inputs
+        committed = self._admin.all_committed(group)
+        if not any(p.topic in inputs for p in committed) and any(self._ends().values()):
+            names = ", ".join(map(repr, inputs))
             raise Fatal(
-                f"group {group!r} has committed no offset of {self._input!r}, so there is nothing "
+                f"group {group!r} has committed no offset of {names}, so there is nothing "
                 "to check: correct --group-id, or check all records with --to-end"
             )
         return committed
 
-    def _scopes(self, limits: Mapping[int, int], ends: Mapping[int, int]) -> dict[Partition, Scope]:
+    def _scopes(
+        self, limits: Mapping[Partition, int], ends: Mapping[Partition, int]
+    ) -> dict[Partition, Scope]:
         for partition, limit in limits.items():
-            if limit > ends.get(partition, 0):
+            end = ends.get(partition, 0)
+            if limit > end and partition.topic in self._topics.inputs:
                 self._notes.append(
-                    f"{self._input} {partition}: offset {limit} is committed but the partition "
-                    f"ends at {ends.get(partition, 0)}: the topic may have been recreated"
+                    f"{partition.topic} {partition.partition}: offset {limit} is committed but the "
+                    f"partition ends at {end}: the topic may have been recreated"
                 )
-        return {
-            Partition(self._input, p): Scope(min(limits.get(p, 0), end), end)
-            for p, end in ends.items()
-        }
+        return {p: Scope(min(limits.get(p, 0), end), end) for p, end in ends.items()}
 
-    def _read_input(self, ledger: Ledger, scopes: Mapping[Partition, Scope]) -> None:
-        ends = {p.partition: scope.limit for p, scope in scopes.items()}
+    def _read_input(self, ledger: Ledger, topic: str, ends: Mapping[int, int]) -> None:
         total = sum(ends.values())
-        for number, record in enumerate(self._reader.read(self._input, ends)):
-            partition = Partition(self._input, record.partition)
+        for number, record in enumerate(self._reader.read(topic, ends)):
+            partition = Partition(topic, record.partition)
             ledger.record(partition, record.offset, record.timestamp_ms)
             if number % _PROGRESS_EVERY == 0:
-                self._progress(self._input, number, total)
-        self._note_unread(self._input)
-        starts = self._admin.start_offsets(self._input)
-        ledger.set_starts({Partition(self._input, p): start for p, start in starts.items()})
-        removed = sum(min(starts.get(p, 0), end) for p, end in ends.items())
-        self._note_removed(self._input, removed)
+                self._progress(topic, number, total)
+        self._note_unread(topic)
+        starts = self._admin.start_offsets(topic)
+        self._starts |= {Partition(topic, p): start for p, start in starts.items()}
+        self._note_removed(topic, sum(min(starts.get(p, 0), end) for p, end in ends.items()))
 
-    def _read_outcomes(self, ledger: Ledger, kind: Kind, ends: Mapping[int, int]) -> None:
-        topic, total = self._outcomes[kind], sum(ends.values())
+    def _read_outcomes(
+        self, ledger: Ledger, kind: Kind, topic: str, ends: Mapping[int, int]
+    ) -> None:
+        total = sum(ends.values())
         for number, record in enumerate(self._reader.read(topic, ends)):
             self._read_outcome(ledger, kind, record)
             if number % _PROGRESS_EVERY == 0:
@@ -190,13 +205,18 @@ class _Auditor:
     ) -> dict[tuple[Kind, Partition], bool]:
         """Find input partitions whose outcomes were removed; the value is True for compaction."""
         removed: dict[tuple[Kind, Partition], bool] = {}
-        for kind, topic in self._outcomes.items():
-            starts = self._admin.start_offsets(topic)
-            self._note_removed(topic, sum(starts.values()))
-            for partition in scopes:
-                if infos[topic].compacted:
+        starts = {name: self._admin.start_offsets(name) for _, name in self._outcomes}
+        for name, offsets in starts.items():
+            self._note_removed(name, sum(offsets.values()))
+        for partition in scopes:
+            places: dict[Kind, str] = {
+                "result": self._topics.output_of(partition.topic),
+                "dead_letter": self._topics.dead_letters,
+            }
+            for kind, name in places.items():
+                if infos[name].compacted:
                     removed[kind, partition] = True
-                elif starts[partition.partition % len(starts)] > 0:
+                elif starts[name][partition.partition % len(starts[name])] > 0:
                     removed[kind, partition] = False
         return removed
 

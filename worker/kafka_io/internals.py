@@ -70,7 +70,7 @@ __all__ = [
 NAMES: Mapping[Any, Mapping[str, str]] = {
     # -- the parts of a client ---------------------------------------------------------------
     KafkaConsumer: {
-        "_cluster": "metadata: is there a leader, is the topic still the same one",
+        "_cluster": "metadata: is there a leader, is the topic still the same one, which exist",
         "_coordinator _fetcher": "the consumer makes them and takes no classes for them",
         "_net": "wakes the IO loop after another thread has completed a future",
         "_subscription": "`position()` asks the broker, the subscription knows without asking",
@@ -92,6 +92,8 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
     },
     SubscriptionState: {
         "all_consumed_offsets": "positions without a request",
+        "change_subscription": "subscribes to the topics that were found, which may be none",
+        "subscribed_pattern": "reset: the client matches the beginning of a name, at once",
         "seek": "takes the leader epoch of a position, which the public method drops",
     },
     ClusterMetadata: {
@@ -102,6 +104,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "leader_for_partition": "whether records can be sent or read",
         "partitions_for_topic": "returns None after a topic was deleted",
         "topic_id": "distinguishes a recreated topic from the old one",
+        "topics": "the topics of the last response, without the internal ones",
     },
     Future: {"success failure": "awaited on the IO thread, completed by the revoke thread"},
     # -- the producer ------------------------------------------------------------------------
@@ -286,7 +289,26 @@ def refreshed_at(metadata: Any) -> float:
     return seconds
 
 
+def forget_topic(metadata: Any, topic: str) -> None:
+    """Have the client ask for this topic no longer."""
+    metadata._topics.discard(topic)
+
+
 # -- consumer ----------------------------------------------------------------------------------
+
+
+def subscribe_to_found(consumer: Any, listener: Any) -> None:
+    """Subscribe to no topic yet, and have the metadata name all topics of the cluster.
+
+    Without topics a consumer can subscribe to a pattern only: this one matches none.
+    """
+    consumer.subscribe(pattern="(?!)", listener=listener)
+    consumer._subscription.subscribed_pattern = None
+
+
+def change_topics(consumer: Any, topics: Iterable[str]) -> None:
+    """Replace the topics of such a subscription; the next poll joins the group with them."""
+    consumer._subscription.change_subscription(list(topics))
 
 
 def return_parked_records(consumer: Any) -> None:

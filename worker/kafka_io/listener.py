@@ -37,6 +37,10 @@ class RebalanceHandler(Protocol):
         """Drop these partitions; it is too late to commit. Must not block."""
         ...
 
+    def on_deleted(self, partitions: Iterable[Partition]) -> None:
+        """Drop these partitions: their topic was deleted. Must not block."""
+        ...
+
     def on_begun(
         self, positions: Mapping[Partition, int], where: StartFrom
     ) -> Mapping[Partition, int]:
@@ -92,7 +96,9 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._handler.on_assigned(epochs)
 
     async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        partitions = [Partition(*tp) for tp in revoked]
+        partitions = self._held(revoked)
+        if not partitions:
+            return
         drained = Future()
         self._revoker.submit(self._drain, partitions, drained)
         await drained
@@ -110,9 +116,14 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._wake()
 
     async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
-        partitions = [Partition(*tp) for tp in lost]
+        partitions = self._held(lost)
         self._forget(partitions)
-        self._handler.on_lost(partitions)
+        if partitions:
+            self._handler.on_lost(partitions)
+
+    def _held(self, partitions: Iterable[Any]) -> list[Partition]:
+        """Return these without the ones of a topic that is gone, which were dropped already."""
+        return [p for p in (Partition(*tp) for tp in partitions) if p in self.epochs]
 
     def _forget(self, partitions: Iterable[Partition]) -> None:
         forgotten = set(partitions)
@@ -129,6 +140,13 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         partitions, self.epochs = list(self.epochs), {}
         if partitions:
             self._handler.on_lost(partitions)
+
+    def drop_topic(self, topic: str) -> None:
+        """Poll thread: drop a deleted topic's partitions and fence what is in flight."""
+        partitions = [partition for partition in self.epochs if partition.topic == topic]
+        self._forget(partitions)
+        if partitions:
+            self._handler.on_deleted(partitions)
 
     def close(self) -> None:
         """End the revoke thread."""

@@ -31,27 +31,29 @@ _PARTITION_TIMEOUT = 5.0  # seconds
 
 
 def newest(settings: Settings, each: int, clock: Clock) -> Iterator[RawRecord]:
-    """Yield the newest committed records of the input topic, partition by partition.
+    """Yield the newest committed records of the input topics, partition by partition.
 
     Args:
-        settings: cluster, topic, and the limit of a record's size.
+        settings: cluster, topics, and the limit of a record's size.
         each: maximum number of records of a partition.
         clock: bounds the wait for a partition that does not answer.
 
     Raises:
-        TopicMissing: the topic does not exist.
+        TopicMissing: a topic does not exist.
         BrokerAway, AccessDenied, Fatal: the client's exception, translated.
     """
-    topic = settings.input.topic
     consumer = connect_reader(settings.kafka)
     poller = BoundedPoller(consumer, max_record_bytes=settings.max_inflight_bytes)
     try:
         with contextlib.closing(consumer):
-            numbers = consumer.partitions_for_topic(topic)
-            if not numbers:
-                raise TopicMissing(f"topic {topic!r} does not exist (`streamlabel topics create`)")
-            for number in sorted(numbers):
-                yield from _newest(consumer, poller, TopicPartition(topic, number), each, clock)
+            for topic in settings.topics.among(consumer.topics()).inputs:
+                numbers = consumer.partitions_for_topic(topic)
+                if not numbers:
+                    raise TopicMissing(
+                        f"topic {topic!r} does not exist (`streamlabel topics create`)"
+                    )
+                for number in sorted(numbers):
+                    yield from _newest(consumer, poller, TopicPartition(topic, number), each, clock)
     except KafkaError as error:
         raise translate(error) from error
 

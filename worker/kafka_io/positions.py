@@ -21,7 +21,7 @@ cases get three answers:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from kafka import TopicPartition
@@ -69,11 +69,12 @@ class Positions:
         self._start_new_epoch, self._on_skipped = start_new_epoch, on_skipped
         self._from_end: frozenset[TopicPartition] = frozenset()
 
-    def inspect_group(self, topic: str) -> None:
+    def inspect_group(self, topics: Collection[str]) -> None:
         """Find the partitions that begin at their end; call before the consumer joins the group.
 
-        They are the partitions that exist now, if the group has committed nothing yet. A partition
-        that appears later was added, and so was one without an offset if the group has others.
+        They are the partitions that exist now, if the group has committed nothing yet in any of
+        the topics. A partition that appears later was added, and so was one without an offset if
+        the group has others: a topic may be created while no worker runs.
 
         Two workers that start a new group together both inspect it before either has joined, so
         neither takes the other's first commit for that of an older group.
@@ -83,12 +84,33 @@ class Positions:
         """
         if self._from_start:
             return
-        numbers = self._consumer.partitions_for_topic(topic)
-        partitions = [TopicPartition(topic, number) for number in numbers]
-        if not partitions:
-            raise LeaderNotAvailableError(f"the partitions of {topic!r} are not known yet")
+        partitions: list[TopicPartition] = []
+        for topic in topics:
+            numbers = self._consumer.partitions_for_topic(topic)
+            if not numbers:
+                raise LeaderNotAvailableError(f"the partitions of {topic!r} are not known yet")
+            partitions += [TopicPartition(topic, number) for number in numbers]
         if not any(self._committed(tp) is not None for tp in partitions):
             self._from_end = frozenset(partitions)
+
+    def restart(self, tps: Iterable[TopicPartition], *, recreated: bool) -> None:
+        """Read on after a topic was gone; the partitions are still assigned.
+
+        Args:
+            tps: partitions of one topic.
+            recreated: whether it is another topic under the name. It is read from its start, as the
+                group may have an offset of the old one.
+
+        Raises:
+            KafkaError, BrokerAway: the broker did not answer; call again.
+        """
+        for tp in tps:
+            committed = None if recreated else self._committed(tp)
+            self._start_new_epoch(Partition(*tp))
+            if committed is None:
+                self._consumer.seek_to_beginning(tp)
+            else:
+                self._consumer.seek(tp, committed)
 
     def recover(self, error: Exception) -> None:
         """Find positions for the partitions that `error` (one of `POSITION_ERRORS`) names.

@@ -50,7 +50,8 @@ class Publisher:
 
     Args:
         settings: cluster and compression.
-        partitions: number of partitions of each output topic; it may grow.
+        partitions: number of partitions of each output topic; it may grow. Topics may be added and
+            removed.
         max_request: bytes of the largest request; a larger record is sent alone.
         clock: waits between attempts.
         transactional_id: makes the producer transactional; `begin_epoch` fences its predecessors.
@@ -68,7 +69,8 @@ class Publisher:
         clock: Clock,
         transactional_id: str | None = None,
     ) -> None:
-        self._partitions, self._clock = dict(partitions), clock
+        self._topics, self._clock = partitions, clock
+        self._partitions = dict(partitions)  # as this producer uses them
         self._transaction_timeout = settings.transaction_timeout
         self._request_timeout = settings.kafka.request_timeout
         options = _options(settings, max_request)
@@ -100,13 +102,18 @@ class Publisher:
         """Wait for the metadata of every topic, so that `send` only enqueues.
 
         `send` would wait too, but in the middle of a batch, where another attempt would publish the
-        first half twice. Partitions that were added to a topic are used from this call on.
+        first half twice. Partitions that were added to a topic are used from this call on, and a
+        topic that was removed is no longer asked for.
 
         Raises:
             BrokerAway: the metadata are not there yet.
             Fatal: a topic is deleted or forbidden.
         """
-        for topic, known in self._partitions.items():
+        for topic in self._partitions.keys() - self._topics.keys():
+            internals.forget_topic(self._metadata, topic)
+            del self._partitions[topic]
+        for topic in tuple(self._topics):
+            known = self._number(topic)
             try:
                 number = len(self._producer.partitions_for(topic))
             except KafkaError as error:
@@ -190,7 +197,12 @@ class Publisher:
         It depends on the input partition and not on the key, so that all outcomes of an input
         partition stay in order.
         """
-        return outcome.ref.partition % self._partitions[outcome.topic]
+        return outcome.ref.partition % self._number(outcome.topic)
+
+    def _number(self, topic: str) -> int:
+        # A topic may be added while a transaction is open. One that was just removed has no record
+        # that is still sent.
+        return self._partitions.setdefault(topic, self._topics.get(topic, 1))
 
     def has_leader(self, partition: TopicPartition) -> bool:
         """Return whether the metadata name a leader for the partition."""

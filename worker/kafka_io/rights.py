@@ -22,11 +22,11 @@ from kafka import KafkaAdminClient, KafkaProducer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from worker.clock import Clock
-from worker.kafka_io.admin import CREATION_TIME, retry_while_away
+from worker.kafka_io.admin import CREATION_TIME, Admin, retry_while_away
 from worker.kafka_io.connection import connect
 from worker.kafka_io.internals import JoinGroupRequest, ask_coordinator
 from worker.kafka_io.translation import translate
-from worker.settings import Settings
+from worker.settings import Settings, WorkerTopics
 
 _UNKNOWN_MEMBER = "streamlabel-check"
 
@@ -52,10 +52,12 @@ def try_rights(settings: Settings, clock: Clock) -> list[Right]:
         Fatal: the group can't be joined, or no transaction opened, for another reason.
         BrokerAway: no answer.
     """
+    with Admin(settings.kafka) as admin:
+        topics = admin.resolve(settings.topics)
     client = connect(KafkaAdminClient, settings.kafka)
     with contextlib.closing(client):
-        rights = retry_while_away(clock, lambda: _on_topics(client, settings))
-        may_join = retry_while_away(clock, lambda: _may_join(client, settings))
+        rights = retry_while_away(clock, lambda: _on_topics(client, topics))
+        may_join = retry_while_away(clock, lambda: _may_join(client, settings, topics))
     rights.append(Right(f"READ on group {settings.kafka.group_id}", may_join))
     if settings.delivery == "exactly_once":
         words = f"WRITE on transactional ids with the prefix {settings.kafka.group_id}-"
@@ -63,8 +65,7 @@ def try_rights(settings: Settings, clock: Clock) -> list[Right]:
     return rights
 
 
-def _on_topics(client: Any, settings: Settings) -> list[Right]:
-    topics = settings.topics
+def _on_topics(client: Any, topics: WorkerTopics) -> list[Right]:
     operations = dict.fromkeys(topics.inputs, "READ") | dict.fromkeys(topics.outputs, "WRITE")
     described = client.describe_topics(list(operations))
     return [
@@ -83,10 +84,10 @@ def _allows(topic: dict[str, Any], operation: str) -> bool | None:
     return operation in authorized if authorized else None  # some brokers don't list them
 
 
-def _may_join(client: Any, settings: Settings) -> bool:
+def _may_join(client: Any, settings: Settings, topics: WorkerTopics) -> bool:
     group = settings.kafka.group_id
     try:
-        response = ask_coordinator(client, group, _join_request(settings))
+        response = ask_coordinator(client, group, _join_request(settings, topics))
     except errors.GroupAuthorizationFailedError:
         return False
     error = errors.for_code(response.error_code)
@@ -97,9 +98,9 @@ def _may_join(client: Any, settings: Settings) -> bool:
     return True
 
 
-def _join_request(settings: Settings) -> Any:
+def _join_request(settings: Settings, topics: WorkerTopics) -> Any:
     kafka, assignor = settings.kafka, CooperativeStickyAssignor()
-    subscription = assignor.metadata({settings.input.topic}).encode()
+    subscription = assignor.metadata(set(topics.inputs)).encode()
     return JoinGroupRequest(
         group_id=kafka.group_id,
         session_timeout_ms=int(kafka.session_timeout * 1000),

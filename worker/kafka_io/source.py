@@ -11,7 +11,8 @@ Must not import: inference, runtime.
     membership      does the group still count this worker as a member
     positions       positions that the log or the group lacks
     stable_offsets  how far other producers' transactions let the input be read
-    topic_watch     is the topic still the same one
+    topic_watch     are the topics still the same ones
+    topic_finder    which topics match a pattern now
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from worker.kafka_io.listener import Listener, RebalanceHandler
 from worker.kafka_io.membership import Membership
 from worker.kafka_io.positions import POSITION_ERRORS, Positions
 from worker.kafka_io.stable_offsets import StableOffsets
+from worker.kafka_io.topic_finder import PrepareOutputs, TopicFinder
 from worker.kafka_io.topic_watch import TopicWatch
 from worker.kafka_io.translation import translate
 from worker.settings import Settings
@@ -48,7 +50,7 @@ CommitDone = Callable[[StreamlabelError | None], None]
 
 
 class RecordSource(Protocol):
-    """The input topic, as one member of the group reads it."""
+    """The input topics, as one member of the group reads them."""
 
     def poll(self, timeout: float, max_records: int) -> list[RawRecord]: ...
     def commit(self, offsets: Mapping[Partition, int], timeout: float) -> None: ...
@@ -59,6 +61,7 @@ class RecordSource(Protocol):
     def release(self, partition: Partition) -> None: ...
     def connected(self) -> bool: ...
     def settled(self) -> bool: ...
+    def no_topic(self) -> str | None: ...
     def end_offset(self, partition: Partition) -> int | None: ...
     def stable_end(self, partition: Partition) -> int | None: ...
     def positions(self) -> dict[Partition, int]: ...
@@ -70,17 +73,25 @@ class KafkaSource:
     """A consumer-group member with cooperative-sticky assignment and manual commits.
 
     Args:
-        settings: cluster, group and topic.
+        settings: cluster, group and topics.
         handler: called at every change of the assignment.
         clock: stamps records.
+        prepare: makes the outputs of inputs that match a pattern ready; called before they are
+            read.
 
     Raises:
         BrokerAway: no broker answers; try again.
         Fatal: wrong credentials and the like.
     """
 
-    def __init__(self, settings: Settings, handler: RebalanceHandler, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        settings: Settings,
+        handler: RebalanceHandler,
+        clock: Clock,
+        prepare: PrepareOutputs = lambda _: None,
+    ) -> None:
+        self._clock, self._topics = clock, settings.topics
         self._pause_when_empty = settings.kafka.empty_poll_pause_ms / 1000
         self._consumer = connect(KafkaConsumer, settings.kafka, **_consumer_options(settings))
         self._poller = BoundedPoller(self._consumer, settings.kafka, settings.max_inflight_bytes)
@@ -99,16 +110,29 @@ class KafkaSource:
             on_skipped=handler.on_skipped,
         )
         try:
-            self._consumer.subscribe([settings.input.topic], listener=self._listener)
-            # A member that becomes leader before it knows the topic's partitions assigns none, and
-            # the library does not always notice. So fetch the metadata first.
-            self._consumer.partitions_for_topic(settings.input.topic)
-            self._positions.inspect_group(settings.input.topic)
-        except KafkaError as error:
+            self._topic_watch = self._subscribe(prepare)
+            self._positions.inspect_group(self._topic_watch.names)
+        except (KafkaError, StreamlabelError) as error:
             self._consumer.close(autocommit=False, timeout_ms=1000)
             raise translate(error) from error
-        metadata = internals.consumer_metadata(self._consumer)
-        self._topic_watch = TopicWatch(metadata, [settings.input.topic], clock)
+
+    def _subscribe(self, prepare: PrepareOutputs) -> TopicWatch | TopicFinder:
+        """Subscribe to the topics, and return what tells when one of them changes.
+
+        A member that becomes leader before it knows the topics' partitions assigns none, and the
+        library does not always notice. So the metadata are fetched before the group is joined.
+        """
+        consumer, names = self._consumer, self._topics.inputs
+        if self._topics.pattern is None:
+            consumer.subscribe(list(names), listener=self._listener)
+            for name in names:
+                consumer.partitions_for_topic(name)
+            return TopicWatch(internals.consumer_metadata(consumer), names, self._clock)
+        internals.subscribe_to_found(consumer, self._listener)
+        consumer.topics()
+        finder = TopicFinder(consumer, self._topics, self._listener, self._positions, prepare)
+        finder.check()
+        return finder
 
     def poll(self, timeout: float, max_records: int) -> list[RawRecord]:
         """Return the records available within `timeout` seconds, in offset order by partition.
@@ -151,10 +175,14 @@ class KafkaSource:
         return polled
 
     def _check(self) -> None:
-        """Raise if the topic was deleted or the group has refused this worker."""
+        """Raise if a topic was deleted or the group has refused this worker."""
         try:
             self._topic_watch.check()
+        except KafkaError as error:
+            raise translate(error) from error
         except TopicMissing:
+            if self._topics.pattern is not None:  # an output of a new topic is missing
+                raise
             # The offsets in flight belong to a deleted log. If they were committed, as many records
             # of a new topic of that name would be skipped.
             self._listener.lose_all()
@@ -175,6 +203,12 @@ class KafkaSource:
         """Return whether this member has its share of the group's partitions, if any."""
         return self._consumer.group_metadata().state is MemberState.STABLE
 
+    def no_topic(self) -> str | None:
+        """Return why there is no topic to read, if no topic matches the pattern."""
+        if self._topic_watch.names:
+            return None
+        return f"no topic matches input.topic_pattern = {self._topics.pattern!r} yet"
+
     def current(self, ref: RecordRef) -> bool:
         """Any thread: return whether the assignment under which the record was polled is current.
 
@@ -190,7 +224,7 @@ class KafkaSource:
     def commit(self, offsets: Mapping[Partition, int], timeout: float) -> None:
         """Commit and wait; safe on the revoke thread while the poll thread is parked."""
         if self._topic_watch.missing():  # the client would ask for it until `timeout`
-            raise BrokerAway("the input topic is missing")
+            raise BrokerAway("an input topic is missing")
         try:
             self._consumer.commit(commit_request(offsets), timeout_ms=timeout * 1000)
         except KafkaError as error:

@@ -10,7 +10,7 @@ It would apply a deleted topic's offsets to a new topic of the same name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from worker.clock import Clock
@@ -26,18 +26,23 @@ class TopicWatch:
 
     Args:
         metadata: of a consumer or producer; the client refreshes it.
-        topics: names; a topic is checked once the client asks for it.
+        topics: names, which may change; a topic is checked once the client asks for it.
         clock: measures how long a topic is missing.
     """
 
-    def __init__(self, metadata: Any, topics: Iterable[str], clock: Clock) -> None:
-        self._metadata, self._topics, self._clock = metadata, tuple(topics), clock
+    def __init__(self, metadata: Any, topics: Collection[str], clock: Clock) -> None:
+        self._metadata, self._topics, self._clock = metadata, topics, clock
         self._ids: dict[str, Any] = {}  # by name; the value is None if the broker has no ids
         self._missing_since: dict[str, float] = {}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The topics that are watched."""
+        return tuple(self._topics)
+
     def missing(self) -> bool:
         """Return whether a topic that existed is missing now, even for a moment."""
-        return any(not self._exists(name) for name in self._ids)
+        return any(not self._exists(name) for name in self._topics if name in self._ids)
 
     def check(self) -> None:
         """Return while every topic is the one it was.
@@ -45,7 +50,7 @@ class TopicWatch:
         Raises:
             TopicMissing: a topic has been missing for 10 s, or was recreated.
         """
-        for name in self._topics:
+        for name in tuple(self._topics):
             if self._exists(name):
                 self._missing_since.pop(name, None)
                 self._compare_id(name)

@@ -118,7 +118,7 @@ _ADVICE: dict[tuple[type[Exception], ...], str] = {
     ): "`streamlabel topics create` creates the topics",
     (errors.SaslAuthenticationFailedError,): "check kafka.sasl_username and kafka.sasl_password",
     (errors.TopicAuthorizationFailedError,): (
-        "the worker needs READ on the input topic, WRITE on the two others, and CREATE to create "
+        "the worker needs READ on the input topics, WRITE on the others, and CREATE to create "
         "them: "
         f"{_GRANT}"
     ),

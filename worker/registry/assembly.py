@@ -45,8 +45,8 @@ class RegistryParts:
         registry, output = settings.registry, settings.output
         self._client = RegistryClient(registry, metrics, clock)
         frame = OutputSchemas(self._client, registry).frame
-        self._topic = output.topic
         self.results = FORMATS[output.format](frame) if output.format in FORMATS else None
+        self._outputs, self._added = settings.topics.results, set[str]()
         self._enriches = output.mode == "enrich"
         self._store = self.values = None
         if settings.input.format not in PLAIN_FORMATS:
@@ -65,7 +65,7 @@ class RegistryParts:
         return self._store.away() if self._store else None
 
     def register(self) -> None:
-        """Register the schema of results. Enriched schemas follow with their first records.
+        """Register the schema of results that go to the topics of the settings.
 
         Without results to register, a registry that is away is left to the records that need it.
 
@@ -74,14 +74,26 @@ class RegistryParts:
             SchemaRefused: it refuses the schema or the worker, or the address is that of another
                 server.
         """
-        if self.results is not None and not self._enriches:
-            self.results.add(self._topic)
-            return
-        timeout = min(self._settings.timeout, _CHECK_TIMEOUT)
-        hasty = self._settings.model_copy(update={"timeout": timeout})
-        client = RegistryClient(hasty, self._metrics, self._clock)
-        with closing(client), suppress(RegistryAway):
-            client.check()
+        for topic in self._outputs:
+            self.add_output(topic)
+        if self.results is None or self._enriches:
+            timeout = min(self._settings.timeout, _CHECK_TIMEOUT)
+            hasty = self._settings.model_copy(update={"timeout": timeout})
+            client = RegistryClient(hasty, self._metrics, self._clock)
+            with closing(client), suppress(RegistryAway):
+                client.check()
+
+    def add_output(self, topic: str) -> None:
+        """Register the schema of results that go to a topic, before its first result.
+
+        Enriched schemas follow with their first records.
+
+        Raises:
+            RegistryAway, SchemaRefused: as `register`.
+        """
+        if self.results is not None and not self._enriches and topic not in self._added:
+            self.results.add(topic)
+            self._added.add(topic)
 
     def __enter__(self) -> Self:
         if self._store is not None:

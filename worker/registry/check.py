@@ -25,8 +25,13 @@ from worker.settings import Settings
 _LOOK = 0.02  # seconds between looks for an answer
 
 
-def check_registry(settings: Settings, clock: Clock) -> str:
+def check_registry(settings: Settings, outputs: Iterable[str], clock: Clock) -> str:
     """Ask whether the registry answers, and whether it would take the schema of results.
+
+    Args:
+        settings: of the worker.
+        outputs: the topics of results.
+        clock: times the requests.
 
     Returns:
         The findings, in words.
@@ -39,13 +44,13 @@ def check_registry(settings: Settings, clock: Clock) -> str:
         client.check()
         findings = [f"{settings.registry.url} answers"]
         if settings.output.format in FORMATS and settings.output.mode != "enrich":
-            findings.append(_results(settings, client))
+            findings += [_results(settings, client, topic) for topic in outputs]
     return "; ".join(findings)
 
 
-def _results(settings: Settings, client: RegistryClient) -> str:
+def _results(settings: Settings, client: RegistryClient, topic: str) -> str:
     registry, schema = settings.registry, FORMATS[settings.output.format].schema
-    subject = subject_of(schema, settings.output.topic, registry.subject_name_strategy)
+    subject = subject_of(schema, topic, registry.subject_name_strategy)
     number = client.look_up(subject, schema)
     if number is not None:
         return f"the schema of results is under subject {subject!r}, with id {number}"

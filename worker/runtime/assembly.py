@@ -20,6 +20,7 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 
 from worker.core.batcher import MicroBatcher
@@ -75,24 +76,18 @@ def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
 
 
 def build_encoder(
-    settings: Settings, limits: dict[str, TopicLimits], card: ModelCard, results: ResultFormat
+    settings: Settings, limits: Mapping[str, TopicLimits], card: ModelCard, results: ResultFormat
 ) -> Encoder:
     """Return the encoder of results and dead letters.
 
     Args:
         settings: name the topics.
-        limits: of each output topic.
+        limits: of each output topic; topics may be added.
         card: of the model.
         results: serialises results.
     """
-    topics = settings.topics
     return Encoder(
-        settings.output,
-        card,
-        version=version("streamlabel"),
-        limits=limits[topics.output],
-        dead_letter_limits=limits[topics.dead_letters],
-        results=results,
+        settings.output, card, version=version("streamlabel"), limits=limits, results=results
     )
 
 

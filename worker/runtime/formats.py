@@ -28,12 +28,14 @@ class TopicFormats:
     Attributes:
         values: parses the input.
         results: serialises results.
+        add_output: registers the schema of results that go to a topic, if they have one.
         away: returns why the schema registry does not answer a request, None if it does.
         resources: run and end with the worker, in a `with` block.
     """
 
     values: Format
     results: ResultFormat
+    add_output: Callable[[str], None]
     away: Callable[[], str | None]
     resources: AbstractContextManager[object]
 
@@ -59,13 +61,19 @@ def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFo
         parts.close()
         raise
     return TopicFormats(
-        parts.values or plain.values, parts.results or plain.results, parts.away, parts
+        parts.values or plain.values,
+        parts.results or plain.results,
+        parts.add_output,
+        parts.away,
+        parts,
     )
 
 
 def plain_formats(settings: Settings) -> TopicFormats:
     """Return formats without a registry."""
-    return TopicFormats(plain_format(settings.input), JsonResults(), lambda: None, nullcontext())
+    return TopicFormats(
+        plain_format(settings.input), JsonResults(), lambda _: None, lambda: None, nullcontext()
+    )
 
 
 def measured_results(settings: Settings) -> ResultFormat:
@@ -80,7 +88,7 @@ def measured_results(settings: Settings) -> ResultFormat:
     from worker.registry.results import FORMATS  # noqa: PLC0415 - the extra may be missing
 
     results = FORMATS[settings.output.format]()
-    results.add(settings.output.topic)
+    results.add(settings.topics.output_of(""))  # that of a record without a topic
     return results
 
 

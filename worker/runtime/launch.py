@@ -20,8 +20,7 @@ from worker.core.model import Classifier, Tokeniser
 from worker.core.pace import Pace
 from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
-from worker.core.topic_limits import TopicLimits
-from worker.core.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicInfo
+from worker.core.topics import TopicInfo
 from worker.errors import BrokerAway, RegistryAway
 from worker.http.feeds import ModelFeeds, PageFeeds
 from worker.kafka_io.publisher import Publisher
@@ -40,6 +39,7 @@ from worker.runtime.completions import Completions
 from worker.runtime.context import RecordPath, WorkerContext
 from worker.runtime.formats import TopicFormats, require_packages, topic_formats
 from worker.runtime.labelling import Labeller
+from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.progress import Progress
 from worker.runtime.reachability import Reachability
@@ -140,18 +140,24 @@ class Launcher:
         `undo` closes the clients if a later part can't be built.
         """
         settings, context = self._settings, self._context
-        limits = {name: TopicLimits.of(topics[name]) for name in settings.topics.outputs}
-        encoder = build_encoder(settings, limits, classifier.card, formats.results)
-        replace_outcome = OutcomeReplacer(encoder, limits, context.clock.wall_ms).replace
+        outputs = self._retry_until_stopped(
+            lambda: OutputTopics(settings, topics, formats.add_output)
+        )
+        if outputs is None:
+            return None
+        encoder = build_encoder(settings, outputs.limits, classifier.card, formats.results)
+        replace_outcome = OutcomeReplacer(encoder, outputs.limits, context.clock.wall_ms).replace
         work, listener = build_in_flight(settings, context), RebalanceListener()
         members = count_members(settings.kafka)  # before it is one itself
-        source = self._retry_until_stopped(lambda: KafkaSource(settings, listener, context.clock))
+        source = self._retry_until_stopped(
+            lambda: KafkaSource(settings, listener, context.clock, outputs.prepare)
+        )
         if source is None:
             return None
         undo.callback(source.close, _CLOSE_TIMEOUT)
         log.info("joining group", group=settings.kafka.group_id, other_members=members)
         sink = self._retry_until_stopped(
-            lambda: self._sink(topics, source, work.completions, replace_outcome)
+            lambda: self._sink(outputs, source, work.completions, replace_outcome)
         )
         if sink is None:
             return None
@@ -193,7 +199,7 @@ class Launcher:
             version=version("streamlabel"),
             broker=settings.kafka.bootstrap_servers,
             group=settings.kafka.group_id,
-            inputs=list(settings.topics.inputs),
+            inputs=settings.topics.pattern or list(settings.topics.inputs),
             output=settings.topics.output,
             dead_letters=settings.topics.dead_letters,
             delivery=settings.delivery,
@@ -215,20 +221,17 @@ class Launcher:
 
     def _sink(
         self,
-        topics: dict[str, TopicInfo],
+        topics: OutputTopics,
         source: KafkaSource,
         completions: Completions,
         replace_outcome: ReplaceOutcome,
     ) -> RecordSink:
         settings, clock, completed = self._settings, self._context.clock, completions.completed
-        outputs = settings.topics.outputs
-        partitions = {name: topics[name].partitions for name in outputs}
-        largest = max(
-            topics[name].max_message_bytes or DEFAULT_MAX_MESSAGE_BYTES for name in outputs
-        )
 
         def publisher(transactional_id: str | None = None) -> Publisher:
-            return Publisher(settings, partitions, largest, clock, transactional_id)
+            return Publisher(
+                settings, topics.partitions, topics.largest_batch, clock, transactional_id
+            )
 
         if settings.delivery == "exactly_once":
             return TransactionalSink(settings, publisher, completed, source, clock, replace_outcome)

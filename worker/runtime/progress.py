@@ -59,6 +59,7 @@ class Progress:
         self.oldest: tuple[RecordRef, float] | None = None
         self._main_thread: int | None = None
         self._last_round = self._since = now
+        self._nothing_to_read: str | None = None
         self._broker = Reachability(
             "broker is unreachable, retrying", "broker is reachable again", clock
         )
@@ -95,6 +96,12 @@ class Progress:
         """Note the schema registry's failure, which is None while it answers or is not needed."""
         self._registry_away = away
 
+    def waits(self, reason: str | None) -> None:
+        """Note why there is nothing to read, or that there is; log a change."""
+        if reason != self._nothing_to_read:
+            self._nothing_to_read = reason
+            log.info(f"waiting: {reason}" if reason else "there is a topic to read")
+
     @property
     def away(self) -> bool:
         """True while no broker has been connected for longer than a reconnect takes."""
@@ -108,6 +115,8 @@ class Progress:
             return False, f"the schema registry is away: {self._registry_away}"
         if self.state is State.RUNNING and not self.joined:
             return False, "joining the group"
+        if self._nothing_to_read:
+            return False, f"waiting: {self._nothing_to_read}"
         return self.state in _WORKING, self.state.name.lower()
 
     def live(self) -> tuple[bool, str]:

@@ -66,6 +66,9 @@ class RebalanceListener:
     def on_lost(self, partitions: Iterable[Partition]) -> None:
         self._connected.on_lost(partitions)
 
+    def on_deleted(self, partitions: Iterable[Partition]) -> None:
+        self._connected.on_deleted(partitions)
+
     def on_begun(
         self, positions: Mapping[Partition, int], where: StartFrom
     ) -> Mapping[Partition, int]:
@@ -144,6 +147,12 @@ class Rebalance:
         self._batcher.discard(lost)
         self._release(lost, "lost")
         log.warning("partitions lost: their records in flight are ignored, expect duplicates")
+
+    def on_deleted(self, partitions: Iterable[Partition]) -> None:
+        """Fence the records in flight: their offsets would skip records of a new topic."""
+        deleted = list(partitions)
+        self._batcher.discard(deleted)
+        self._release(deleted, "deleted")
 
     def on_begun(
         self, positions: Mapping[Partition, int], where: StartFrom

@@ -30,7 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from worker.clock import Clock
 from worker.core.records import TRACE_HEADERS, Encoded, MicroBatch, RawRecord, Trace
-from worker.settings import KafkaSettings, Settings
+from worker.settings import KafkaSettings, Settings, WorkerTopics
 
 _CLOSE_TIMEOUT = 2.0  # seconds; an unreachable collector must not delay a stop
 _NS_PER_MS = 1_000_000
@@ -56,7 +56,7 @@ def exporting(settings: Settings, clock: Clock, exporter: SpanExporter | None = 
         shutdown_on_exit=False,
     )
     provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
-    return BatchSpans(provider, settings.kafka, settings.input.topic, clock)
+    return BatchSpans(provider, settings.kafka, settings.topics, clock)
 
 
 class BatchSpans:
@@ -65,24 +65,25 @@ class BatchSpans:
     Args:
         provider: creates and exports the spans; `close` shuts it down.
         kafka: names the group and the client.
-        topic: of the input.
+        topics: name the input. Of several, each link names its own.
         clock: the one that stamps micro-batches.
     """
 
     def __init__(
-        self, provider: TracerProvider, kafka: KafkaSettings, topic: str, clock: Clock
+        self, provider: TracerProvider, kafka: KafkaSettings, topics: WorkerTopics, clock: Clock
     ) -> None:
         self._provider, self._clock = provider, clock
         self._tracer = provider.get_tracer("streamlabel")
-        self._name = f"process {topic}"
+        self._name = " ".join(("process", topics.pattern or ",".join(topics.inputs)))
         self._attributes = {
             "messaging.system": "kafka",
             "messaging.operation.name": "process",
             "messaging.operation.type": "process",
-            "messaging.destination.name": topic,
             "messaging.consumer.group.name": kafka.group_id,
             "messaging.client.id": kafka.client_id,
         }
+        if len(topics.inputs) == 1:
+            self._attributes["messaging.destination.name"] = topics.inputs[0]
         # One thread appends on the right and another pops on the left; a deque needs no lock.
         self._open: deque[Span] = deque()
 
@@ -99,6 +100,7 @@ class BatchSpans:
         if span.is_recording():  # links are costly, and a span that is not sampled needs none
             for record, origin in _origins(batch):
                 attributes: dict[str, str | int] = {
+                    "messaging.destination.name": record.ref.topic,
                     "messaging.destination.partition.id": str(record.ref.partition),
                     "messaging.kafka.offset": record.ref.offset,
                 }

@@ -8,84 +8,123 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from worker.core.encoder import Encoder
 from worker.core.formats.format import ResultFormat
 from worker.core.records import ModelCard
 from worker.core.topic_limits import TopicLimits
-from worker.core.topics import Output, TopicInfo, size_warning, topic_warnings
-from worker.errors import SettingsError, StreamlabelError, TopicMissing
+from worker.core.topics import Output, TopicInfo, combined, size_warning, topic_warnings
+from worker.errors import Fatal, SettingsError, StreamlabelError, TopicMissing
 from worker.kafka_io.admin import Admin
 from worker.logs import get_logger
-from worker.settings import KafkaSettings, Settings
+from worker.settings import KafkaSettings, Settings, WorkerTopics
 
 log = get_logger(__name__)
 
 DEFAULT_PARTITIONS = 6
 
 
-def require(settings: Settings) -> dict[str, TopicInfo]:
+def require(settings: Settings, found: Iterable[str] = ()) -> dict[str, TopicInfo]:
     """Return a description of each topic; create missing ones if `create_topics` is set.
+
+    Args:
+        settings: of the worker.
+        found: with a pattern, the inputs to describe; default: those that match now.
 
     Raises:
         TopicMissing: the message has the command that creates the missing topics.
+        Fatal: an input's output is an input too, or has no valid name.
         BrokerAway: no broker answers.
     """
-    names = settings.topics.all
     with Admin(settings.kafka) as admin:
+        topics = settings.topics.among(found) if found else admin.resolve(settings.topics)
+        if conflicts := list(topics.conflicts()):
+            raise Fatal("; ".join(conflicts))
+        names = topics.all
         known = admin.topics(names)
         missing = [name for name in names if known[name] is None]
         if missing and not settings.create_topics:
             raise TopicMissing(_how_to_create(settings, missing))
-        source = known[settings.input.topic]
+        sizes = new_sizes(topics, known, DEFAULT_PARTITIONS)
         for name in missing:
             # Several workers may start at once; a topic that another one created is no error.
-            admin.create(name, source.partitions if source else DEFAULT_PARTITIONS)
+            admin.create(name, sizes[name])
             log.info("topic created", topic=name)
         if missing:
             known = admin.topics(names)
     return {name: info for name, info in known.items() if info is not None}
 
 
-def suitability_warnings(settings: Settings, topics: Mapping[str, TopicInfo]) -> list[str]:
+def new_sizes(
+    topics: WorkerTopics, known: Mapping[str, TopicInfo | None], default: int
+) -> dict[str, int]:
+    """Return how many partitions a new topic gets: an output, as many as its largest input.
+
+    Args:
+        topics: of the worker.
+        known: describes each of them that exists.
+        default: partitions of an input that does not exist.
+    """
+    inputs = {}
+    for name in topics.inputs:
+        info = known[name]
+        inputs[name] = info.partitions if info else default
+    fed = (*topics.feeds, (topics.dead_letters, topics.inputs))
+    return inputs | {
+        output: max((inputs[name] for name in names), default=default) for output, names in fed
+    }
+
+
+def suitability_warnings(settings: Settings, infos: Mapping[str, TopicInfo]) -> list[str]:
     """Return warnings about topics that do not suit each other, a sentence each."""
-    source, output, dead_letters = settings.topics.all
-    return topic_warnings(
-        topics[source],
-        Output(output, topics[output]),
-        Output(dead_letters, topics[dead_letters]),
+    topics = settings.topics.among(infos)
+
+    def output(name: str, inputs: Iterable[str]) -> Output:
+        return Output(name, infos[name], combined(infos[one] for one in inputs))
+
+    warnings = topic_warnings(
+        [output(*fed) for fed in topics.feeds],
+        output(topics.dead_letters, topics.inputs),
         keeps_event_time=settings.output.timestamp == "event",
     )
+    if not topics.inputs:
+        warnings.append(
+            f"no topic matches input.topic_pattern = {topics.pattern!r} yet: a worker waits for one"
+        )
+    return warnings
 
 
 def result_size_warning(
-    settings: Settings, topics: Mapping[str, TopicInfo], card: ModelCard, results: ResultFormat
+    settings: Settings, infos: Mapping[str, TopicInfo], card: ModelCard, results: ResultFormat
 ) -> str | None:
     """Return a warning if a result of the model may be larger than its topic accepts.
 
+    With several topics of results, it names the one with the lowest limit.
+
     Args:
         settings: name the topics.
-        topics: their descriptions.
+        infos: their descriptions.
         card: of the model.
         results: serialises results.
 
     Raises:
         SettingsError: every result would be too large.
     """
-    name = settings.topics.output
+    outputs = [Output(name, infos[name]) for name in settings.topics.among(infos).results]
+    if not outputs:
+        return None
     encoder = Encoder(
-        settings.output,
-        card,
-        version="",
-        limits=TopicLimits(),
-        dead_letter_limits=TopicLimits(),
-        results=results,
+        settings.output, card, version="", limits=defaultdict(TopicLimits), results=results
     )
     smallest, usual = encoder.sizes()
-    warning = size_warning(Output(name, topics[name]), smallest, usual, len(card.labels))
-    if warning and smallest > (topics[name].max_message_bytes or 0):
+    narrowest = min(outputs, key=lambda output: output.info.max_message_bytes or math.inf)
+    warning = size_warning(narrowest, smallest, usual, len(card.labels))
+    if warning and smallest > (narrowest.info.max_message_bytes or 0):
         raise SettingsError(warning)
     return warning
 
@@ -102,11 +141,20 @@ def count_members(kafka: KafkaSettings) -> int | str:
 
 
 def _how_to_create(settings: Settings, missing: Sequence[str]) -> str:
-    servers = settings.kafka.bootstrap_servers
-    source, output, dead_letters = settings.topics.all
+    servers, topics = settings.kafka.bootstrap_servers, settings.topics
+    flags = {
+        "--bootstrap-servers": servers,
+        "--output-topic": topics.output,
+        "--output-dead-letter-topic": topics.dead_letters,
+    }
+    if topics.pattern is not None:
+        flags["--input-topic-pattern"] = topics.pattern
+    else:
+        several = len(topics.inputs) > 1
+        flags["--input-topics" if several else "--input-topic"] = ",".join(topics.inputs)
+    command = " ".join(f"{flag} {shlex.quote(value)}" for flag, value in flags.items())
     return (
         f"topics missing on {servers}: {', '.join(missing)}. Create them with\n"
-        f"  streamlabel topics create --bootstrap-servers {servers} --input-topic {source} "
-        f"--output-topic {output} --output-dead-letter-topic {dead_letters}\n"
+        f"  streamlabel topics create {command}\n"
         "or start the worker with --create-topics"
     )

@@ -42,7 +42,7 @@ from worker.settings.sections import (
     OutputSettings,
     TracingSettings,
 )
-from worker.settings.topics import WorkerTopics
+from worker.settings.topics import WorkerTopics, output_of
 
 __all__ = [
     "FIRST_OPTIONS",
@@ -65,6 +65,7 @@ __all__ = [
     "find_config",
     "load",
     "options",
+    "output_of",
     "plain_values",
     "read_environment",
 ]

@@ -17,6 +17,7 @@ from worker.settings.sections import (
     CacheSettings,
     DriftSettings,
     HttpSettings,
+    InputSettings,
     ModelSettings,
 )
 
@@ -29,6 +30,7 @@ _INTERNAL_TOPICS: Final = (
     "__share_group_state",
     "__cluster_metadata",
 )
+_INPUTS: Final = ("topic", "topics", "topic_pattern")
 PLAIN_FORMATS: Final = frozenset({"json", "text"})
 # A result is added to a record as it is: plain text has no object, and a Protobuf message would
 # need generated code in each reader.
@@ -52,19 +54,35 @@ def contradictions(s: Settings) -> Iterator[str]:
 
 
 def _topics(s: Settings) -> Iterator[str]:
+    yield from _inputs(s.input)
     topics = {
         "input.topic": s.input.topic,
         "output.topic": s.output.topic,
         "output.dead_letter_topic": s.output.dead_letter_topic,
     }
+    if s.topics.inputs != (s.input.topic,):
+        del topics["input.topic"]
+        topics |= {f"input.topics {name!r}": name for name in s.input.topics}
     if len(set(topics.values())) < len(topics):
         listed = ", ".join(f"{path} = {value!r}" for path, value in topics.items())
-        yield f"the three topics must differ ({listed})"
+        yield f"the topics must differ ({listed})"
+    else:
+        yield from s.topics.conflicts()
     for path, name in topics.items():
         if name in (".", ".."):
             yield f"{path} = {name!r} is not a valid topic name in Kafka"
         elif name in _INTERNAL_TOPICS:
             yield f"{path} = {name!r} is an internal topic of Kafka: choose another name"
+
+
+def _inputs(i: InputSettings) -> Iterator[str]:
+    """Yield what is wrong with the ways to name the inputs: one of three is used."""
+    given = [f"input.{name}" for name in _INPUTS if name in i.model_fields_set and getattr(i, name)]
+    same = i.topics == (i.topic,) and not i.topic_pattern
+    if len(given) > 1 and not same:
+        yield f"{' and '.join(given)} are set: keep one of them"
+    if len(set(i.topics)) < len(i.topics):
+        yield f"input.topics names a topic twice ({', '.join(i.topics)})"
 
 
 def _formats(s: Settings) -> Iterator[str]:

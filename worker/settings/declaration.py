@@ -178,9 +178,10 @@ class Settings(BaseSettings):
 
     @property
     def topics(self) -> WorkerTopics:
-        """Every topic of this worker."""
-        output = self.output
-        return WorkerTopics((self.input.topic,), output.topic, output.dead_letter_topic)
+        """Every topic of this worker; with a pattern, the inputs are not known yet."""
+        source, output = self.input, self.output
+        inputs = () if source.topic_pattern else source.topics or (source.topic,)
+        return WorkerTopics(inputs, output.topic, output.dead_letter_topic, source.topic_pattern)
 
     @property
     def needs_registry(self) -> bool:

@@ -193,17 +193,23 @@ def _suspicious(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def plain_values(settings: Settings) -> dict[str, Any]:
-    """Return every option's value as `load` takes it for a flag, fit for JSON.
+    """Return the value of every option that was set, as `load` takes it for a flag, fit for JSON.
 
+    A default is left out: `input.topic` has one, and contradicts `input.topics` if it is set.
     Secrets are in the clear: for a pipe to a child, never for a log or a command line.
     """
-    return {option.path: _plain(settings, option.path) for option in options()}
+    return dict(_set_values(settings))
 
 
-def _plain(settings: Settings, path: str) -> Any:
-    value: Any = settings
-    for step in path.split("."):
-        value = getattr(value, step)
+def _set_values(settings: Settings) -> Iterator[tuple[str, Any]]:
+    for option in options():
+        name = option.path.rpartition(".")[2]
+        holder = getattr(settings, option.section) if option.section else settings
+        if name in holder.model_fields_set:
+            yield option.path, _plain(getattr(holder, name))
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     return str(value) if isinstance(value, Path) else value

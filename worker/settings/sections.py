@@ -7,18 +7,23 @@ Must not import: anything of worker but `section`.
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from worker.settings.section import Section, named
 
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
+# An output's name may hold the input's.
+_OUTPUT = r"^([A-Za-z0-9._-]{1,249}|[A-Za-z0-9._-]{0,248}\{topic\}[A-Za-z0-9._-]{0,248})$"
 _PATH = r"^[^.]+(\.[^.]+)*$"
 _HOST_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 PATTERNS = {  # in words, for error messages
     _TOPIC: "1 to 249 letters, digits, dots, underscores or hyphens",
+    _OUTPUT: "1 to 249 letters, digits, dots, underscores or hyphens, and {topic} at most once",
     _PATH: "keys separated by single dots",
     _HOST_NAME: "host names: letters, digits, dots, underscores or hyphens",
 }
@@ -26,21 +31,52 @@ PATTERNS = {  # in words, for error messages
 REFERENCE_MODEL = "distilbert-base-uncased-finetuned-sst-2-english"
 
 
-def _lower_names(value: Any) -> Any:
-    """Split comma-separated names, as flags and variables have them, and lower their case."""
+def _names(value: Any) -> Any:
+    """Split comma-separated names, as flags and variables have them."""
     names = value.split(",") if isinstance(value, str) else value
     strings = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return [name.strip().lower() for name in names] if strings else value
+    return [name.strip() for name in names] if strings else value
+
+
+def _lower_names(value: Any) -> Any:
+    names = _names(value)
+    return [name.lower() for name in names] if isinstance(names, list) else names
+
+
+def _expression(value: str | None) -> str | None:
+    """Check a regular expression; a construct that Python reads in another way is refused too."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)
+            re.compile(value or "")
+    except (re.error, FutureWarning, RecursionError, OverflowError) as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+    return value
 
 
 HostName = Annotated[str, Field(pattern=_HOST_NAME)]
 HostNames = Annotated[tuple[HostName, ...], BeforeValidator(_lower_names)]
+TopicName = Annotated[str, Field(pattern=_TOPIC)]
+TopicNames = Annotated[tuple[TopicName, ...], BeforeValidator(_names)]
+Expression = Annotated[str | None, AfterValidator(_expression)]
 
 
 class InputSettings(Section):
-    """The topic that is read, and how its records are decoded."""
+    """The topics that are read, and how their records are decoded."""
 
     topic: str = Field("texts.in", pattern=_TOPIC, description="Topic to read texts from.")
+    topics: TopicNames = Field(
+        (),
+        description="Topics to read texts from, instead of `input.topic`: comma-separated or a TOML "
+        "list.",
+    )
+    topic_pattern: Expression = Field(
+        None,
+        min_length=1,
+        description="Regular expression for the topics to read, instead of `input.topic`. It must "
+        "match the whole name, in Python's syntax. New topics are found within "
+        "`kafka.metadata_max_age`, deleted ones end. Kafka's internal topics never match.",
+    )
     format: Literal["json", "text", "avro", "json_schema", "protobuf", "auto"] = Field(
         "json",
         description="Format of an input record. `json`: an object that contains the text. `text`: "
@@ -79,7 +115,12 @@ class InputSettings(Section):
 class OutputSettings(Section):
     """The topics that are written, and the form of a result."""
 
-    topic: str = Field("texts.labelled", pattern=_TOPIC, description="Topic to write results to.")
+    topic: str = Field(
+        "texts.labelled",
+        pattern=_OUTPUT,
+        description="Topic to write results to. `{topic}` in it stands for the input's name: each "
+        "input then has an output of its own.",
+    )
     mode: Literal["classification", "enrich"] = Field(
         "classification",
         description="Form of a result. `classification`: the result alone. `enrich`: the input "
@@ -92,7 +133,9 @@ class OutputSettings(Section):
         "input record's value.",
     )
     dead_letter_topic: str = Field(
-        "texts.dead", pattern=_TOPIC, description="Topic for records that could not be labelled."
+        "texts.dead",
+        pattern=_TOPIC,
+        description="Topic for records that could not be labelled, of every input.",
     )
     timestamp: Literal["event", "labelled"] = Field(
         "event",

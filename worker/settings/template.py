@@ -42,9 +42,9 @@ def settings_template(values: Mapping[str, Any], config: str = "") -> str:
         config: the arguments that make a command read this file, such as ` --config my.toml`.
     """
     by_path = {option.path: option for option in options()}
-    chosen = [*FIRST_OPTIONS, *(path for path in by_path if path in values)]
+    chosen = chosen_options(values)
     lines = [_HEAD.format(config=config)]
-    for path in dict.fromkeys(chosen):
+    for path in chosen:
         lines += _setting(by_path[path], values)
     rest = [option for option in options() if option.path not in chosen]
     for section, members in groupby(rest, key=attrgetter("section")):
@@ -52,6 +52,14 @@ def settings_template(values: Mapping[str, Any], config: str = "") -> str:
         for option in members:
             lines += _setting(option, {}, comment="# ")
     return "\n".join(lines)
+
+
+def chosen_options(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the paths of the options that such a file sets, in its order."""
+    chosen = dict.fromkeys(FIRST_OPTIONS)
+    if values.keys() & {"input.topics", "input.topic_pattern"}:  # one of the three may be set
+        del chosen["input.topic"]
+    return tuple(chosen | {option.path: None for option in options() if option.path in values})
 
 
 def _setting(option: Option, values: Mapping[str, Any], comment: str = "") -> Iterator[str]:

@@ -1,29 +1,105 @@
 """The topics of one worker, named in one place.
 
-Owns: `WorkerTopics`, which `Settings.topics` returns.
+Owns: `WorkerTopics`, which `Settings.topics` returns; the place of `{topic}` in an output's name.
 Thread: any; the value is frozen.
 Must not import: anything of worker.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+INPUT_NAME: Final = "{topic}"  # in `output.topic`, stands for the name of the input
+LONGEST_NAME: Final = 249  # characters that Kafka allows
+
+
+def output_of(output: str, name: str) -> str:
+    """Return `output.topic` for this input: with `{topic}`, each input has its own."""
+    return output.replace(INPUT_NAME, name)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerTopics:
-    """The topics that a worker reads and writes; no two of them are the same."""
+    """The topics that a worker reads and writes.
+
+    Attributes:
+        inputs: names; with a pattern, those that are known to match.
+        output: where results go; with `{topic}`, each input has an output of its own.
+        dead_letters: where dead letters of every input go.
+        pattern: an input is each topic whose whole name matches; None for a fixed list.
+    """
 
     inputs: tuple[str, ...]
     output: str
     dead_letters: str
+    pattern: str | None = None
 
     @property
-    def outputs(self) -> tuple[str, str]:
-        """The topics that the worker writes to."""
-        return self.output, self.dead_letters
+    def outputs(self) -> tuple[str, ...]:
+        """The topics that the worker writes to: those of results, then that of dead letters."""
+        return *self.results, self.dead_letters
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The topics of results: one, or one for each input."""
+        return tuple(output for output, _ in self.feeds)
+
+    @property
+    def feeds(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Each topic of results, with the inputs that it is fed from."""
+        if INPUT_NAME not in self.output:
+            return ((self.output, self.inputs),)
+        return tuple((self.output_of(name), (name,)) for name in self.inputs)
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every topic: the inputs, then the output, then the dead letters."""
+        """Every topic: the inputs, then those of results, then that of dead letters."""
         return *self.inputs, *self.outputs
+
+    def output_of(self, name: str) -> str:
+        """Return the topic for the results of this input."""
+        return output_of(self.output, name)
+
+    def matches(self, name: str) -> bool:
+        """Return whether a topic of this name is an input: by the pattern, or by the list."""
+        if self.pattern is None:
+            return name in self.inputs
+        return re.fullmatch(self.pattern, name) is not None
+
+    def among(self, names: Iterable[str]) -> WorkerTopics:
+        """Return the topics with the inputs that these names have, if there is a pattern."""
+        if self.pattern is None:
+            return self
+        return replace(self, inputs=tuple(sorted(filter(self.matches, names))))
+
+    def conflicts(self) -> Iterator[str]:
+        """Yield a sentence for each output that is unusable: an input too, or a bad name."""
+        for name in self.inputs if INPUT_NAME in self.output else ():
+            output = self.output_of(name)
+            if problem := self._problem(output):
+                yield (
+                    f"output.topic = {self.output!r} gives input {name!r} the output "
+                    f"{output!r}, {problem}"
+                )
+        fixed = {} if INPUT_NAME in self.output else {"output.topic": self.output}
+        for path, output in (fixed | {"output.dead_letter_topic": self.dead_letters}).items():
+            if self.matches(output):
+                yield f"{path} = {output!r} is an output, {self._loop(output)}"
+
+    def _problem(self, output: str) -> str | None:
+        if output == self.dead_letters:
+            return "which is output.dead_letter_topic: choose another name for one of them"
+        if len(output) > LONGEST_NAME:
+            return f"whose {len(output)} characters are more than Kafka's {LONGEST_NAME}"
+        return self._loop(output) if self.matches(output) else None
+
+    def _loop(self, output: str) -> str:
+        if self.pattern is None:
+            return "which is an input too: the worker would read what it wrote"
+        return (
+            f"which input.topic_pattern = {self.pattern!r} matches: the worker would read what it "
+            f"wrote. Exclude it, as with '(?!{re.escape(output)}$)(?:{self.pattern})'"
+        )
