@@ -74,7 +74,8 @@ def test_every_example_of_settings_is_accepted(text: str, tmp_path: Path) -> Non
     """Each TOML block of the documentation loads, and satisfies the JSON Schema of settings."""
     config = tmp_path / "streamlabel.toml"
     config.write_text(text, encoding="utf-8")
-    load(config=config, environ={"STREAMLABEL_KAFKA_SASL_PASSWORD": "x"})
+    signs_in = "sasl_username" in text
+    load(config=config, environ={"STREAMLABEL_KAFKA_SASL_PASSWORD": "x"} if signs_in else {})
     schema = json.loads((ROOT / "schemas/settings.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator(schema).validate(tomllib.loads(text))
 

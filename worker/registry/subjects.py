@@ -73,6 +73,10 @@ class OutputSchemas:
         except RegistryDenied:
             raise
         except SchemaRefused as error:
+            # Apicurio refuses the second of two registrations at the same time, of another worker
+            # or of this one, which has not waited for the answer to the first.
+            if self._register and (known := self._ids.look_up(subject, schema)) is not None:
+                return known
             raise SchemaRefused(
                 f"the schema registry refuses {what}: {error}. Change the subject's compatibility "
                 "level, or set another registry.subject_name_strategy or output.topic"
