@@ -10,6 +10,7 @@
 #   make bench-engines ARGS=--quick              the engine beside OpenVINO and ONNX Runtime
 #   make bench-peers bench-variants bench-scale bench-path       the other benchmarks
 #   make chaos SEED=7 FAULTS=30                  break everything, then audit (needs KAFKA_HOME)
+#   make chaos FORMAT=avro                       the same in Avro, the registry too (REGISTRY_HOME)
 #   make chaos-planted                           plant known bugs; the chaos test must find them
 #   make alarms                                  fire every alert with a fault (needs KAFKA_HOME)
 #   make soak RECORDS=1000000                    memory over a million records (needs KAFKA_HOME)
@@ -93,10 +94,13 @@ DELIVERY ?= at_least_once
 BROKER ?= apache
 MODEL ?= tiny
 ONLY ?=
+FORMAT ?= json
+DTYPE ?=
 
 chaos: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos --seed '$(SEED)' --faults '$(FAULTS)' --delivery '$(DELIVERY)' \
-	  --broker '$(BROKER)' --model '$(MODEL)' --only '$(ONLY)'
+	  --broker '$(BROKER)' --model '$(MODEL)' --only '$(ONLY)' --format '$(FORMAT)' \
+	  $(if $(DTYPE),--set 'model.dtype=$(DTYPE)') $(ARGS)
 
 chaos-planted: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos.planted $(ARGS)

@@ -137,6 +137,12 @@ CPU_GOALS: Final = (
         unit=" us",
     ),
     Goal(
+        "decode and encode a record in Avro / in JSON",
+        "at most",
+        2,
+        lambda machine: machine.formats.to_json("Avro") if machine.formats else None,
+    ),
+    Goal(
         "cold start to ready, model cached",
         "at most",
         5,

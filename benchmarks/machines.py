@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.engines.figures import Engines, engines
-from benchmarks.recorded import RESULTS, Peers, ScaleOut, Variants, results
+from benchmarks.recorded import RESULTS, Formats, Peers, Recorded, ScaleOut, Variants, results
 from worker.bench.figures import BenchResult, read
 from worker.bench.machine import processor
 from worker.clock import SystemClock
@@ -69,13 +69,18 @@ class Machine:
         """The effect of settings."""
         return self._results[2]
 
+    @property
+    def formats(self) -> Formats | None:
+        """The cost of a record in each format."""
+        return self._results[3]
+
     @cached_property
     def engines(self) -> Engines | None:
         """Our engine and others with the same texts."""
         return engines(self.folder)
 
     @cached_property
-    def _results(self) -> tuple[Peers | None, ScaleOut | None, Variants | None]:
+    def _results(self) -> Recorded:
         return results(self.folder)
 
     @cached_property
@@ -105,7 +110,7 @@ class Machine:
         dates.append(str((self.gpu or {}).get("date", "")))
         return max(dates)
 
-    def _dated(self) -> list[BenchResult | Peers | ScaleOut | Variants]:
+    def _dated(self) -> list[BenchResult | Peers | ScaleOut | Variants | Formats]:
         return [result for result in (*self.benches, *self._results) if result]
 
     def _described(self) -> tuple[str, int, tuple[str, ...]] | None:

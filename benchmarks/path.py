@@ -7,7 +7,9 @@ read from the kernel. Prints a table to stderr and one JSON object to stdout. Th
 Kafka if KAFKA_HOME is set, otherwise the embedded one; it uses the same cores.
 
 In the same run the client alone consumes the backlog and produces as many results, so that the
-ratio of the two does not depend on the machine.
+ratio of the two does not depend on the machine. So are a record's decoding and encoding in JSON, in
+Avro and in other formats (`benchmarks.formats`), which are written to formats.json in the results
+of this machine.
 
 Owns: the backlog and the figures.
 Thread: main; the worker runs in threads of this process.
@@ -30,7 +32,10 @@ from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer
 
+from benchmarks import docs
 from benchmarks.brokers import some_broker
+from benchmarks.formats import measure
+from benchmarks.machines import here
 from tests.conftest import Broker, Topics
 from tests.support.records import CARD
 from tests.support.workers import clock, flags
@@ -91,8 +96,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures["to_client"] = round(figures["cpu_us_a_record"] / figures["client_us_a_record"], 2)
     for name, cost in figures["cpu_us_by_thread"].items():
         print(f"{name:>12} {cost:8.1f} us of CPU a record", file=sys.stderr)
+    formats = measure(_TEXT)
+    for cost in formats.formats:
+        part = f"{cost.decode_us:6.1f} decode, {cost.encode_us:6.1f} encode"
+        print(f"{cost.name:>16} {cost.total_us:8.1f} us of CPU a record: {part}", file=sys.stderr)
+    figures["avro_to_json"] = round(formats.to_json("Avro") or 0.0, 2)
     print(json.dumps({"delivery": args.delivery, "broker": broker.name} | figures))
-    return 0
+    (here() / "formats.json").write_text(formats.model_dump_json(indent=2) + "\n")
+    return docs.main([])
 
 
 def _backlog(broker: Broker, records: int) -> Topics:

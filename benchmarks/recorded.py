@@ -1,8 +1,8 @@
 """The form of the project's own results, one folder of `benchmarks/results/` for each machine.
 
-Owns: the form of peers.json, scale_out.json and variants.json. `worker.bench.figures` has that of
-    bench.json, and `benchmarks.engines.figures` that of engines.json. `benchmarks.machines` knows
-    the folders.
+Owns: the form of formats.json, peers.json, scale_out.json and variants.json. `worker.bench.figures`
+    has that of bench.json, and `benchmarks.engines.figures` that of engines.json.
+    `benchmarks.machines` knows the folders.
 Thread: main.
 Must not import: kafka, torch.
 """
@@ -170,12 +170,46 @@ class Variants(_Result):
     variants: tuple[Variant, ...]
 
 
-def results(folder: Path) -> tuple[Peers | None, ScaleOut | None, Variants | None]:
-    """Return the results of peers, scale-out and settings in one machine's folder, or None."""
+class FormatCost(BaseModel):
+    """The CPU time of a record in one format, in and out.
+
+    Attributes:
+        decode_us: from the polled record to its text, in microseconds.
+        encode_us: from the prediction to the record that is published.
+        total_us: both; each figure is a median of its own.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    decode_us: float
+    encode_us: float
+    total_us: float
+
+
+class Formats(_Result):
+    """The same text in each format, in turns; JSON is the first."""
+
+    rounds: int
+    records: int
+    formats: tuple[FormatCost, ...]
+
+    def to_json(self, name: str) -> float | None:
+        """Return the time in a format relative to JSON."""
+        first = self.formats[0].total_us
+        return next((cost.total_us / first for cost in self.formats if cost.name == name), None)
+
+
+Recorded = tuple[Peers | None, ScaleOut | None, Variants | None, Formats | None]
+
+
+def results(folder: Path) -> Recorded:
+    """Return the results of peers, scale-out, settings and formats of one machine, or None."""
     return (
         _result(Peers, folder / "peers.json"),
         _result(ScaleOut, folder / "scale_out.json"),
         _result(Variants, folder / "variants.json"),
+        _result(Formats, folder / "formats.json"),
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from schemas.members import Member, Model, description, is_model, members
+from schemas.members import Model, ModelMember, description, is_model, members
 
 NAMESPACE = "streamlabel"
 
@@ -42,7 +42,7 @@ def _record(model: Model, defined: set[Model]) -> dict[str, Any]:
     }
 
 
-def _field(member: Member, defined: set[Model]) -> dict[str, Any]:
+def _field(member: ModelMember, defined: set[Model]) -> dict[str, Any]:
     kind = _type(member.kind, defined)
     if member.repeated:
         kind = {"type": "array", "items": kind}

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 Model = type[BaseModel]
 
 
-class Member(NamedTuple):
+class ModelMember(NamedTuple):
     """One member of a model.
 
     Attributes:
@@ -33,13 +33,13 @@ class Member(NamedTuple):
     description: str
 
 
-def members(model: Model) -> Iterator[Member]:
+def members(model: Model) -> Iterator[ModelMember]:
     """Yield the members of a model, in its order."""
     for name, field in model.model_fields.items():
         kind, optional = _without_null(field.annotation)
         repeated = get_origin(kind) is list
         item = get_args(kind)[0] if repeated else kind
-        yield Member(name, item, optional, repeated, field.description or "")
+        yield ModelMember(name, item, optional, repeated, field.description or "")
 
 
 def description(model: Model) -> str:

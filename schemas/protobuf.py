@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Iterator
 from datetime import datetime
 
-from schemas.members import Member, Model, description, is_model, members
+from schemas.members import Model, ModelMember, description, is_model, members
 
 PACKAGE = "streamlabel"
 
@@ -51,7 +51,7 @@ def _message(model: Model) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def _declaration(member: Member) -> str:
+def _declaration(member: ModelMember) -> str:
     kind = member.kind.__name__ if is_model(member.kind) else _TYPES[member.kind]
     label = "repeated " if member.repeated else "optional " if member.optional else ""
     return f"{label}{kind} {member.name}"

@@ -175,16 +175,6 @@ def test_values_from_the_environment_are_converted() -> None:
             {"input.topic_pattern": ".*", "output.topic": "{topic}-x"},
             "output.dead_letter_topic = 'texts.dead' is an output, which input.topic_pattern = '.*'",
         ),
-        (
-            {
-                "output.mode": "enrich",
-                "output.topic": "{topic}.x",
-                "output.format": "avro",
-                "input.format": "avro",
-                "registry.url": "http://a",
-            },
-            'needs registry.subject_name_strategy = "record_name"',
-        ),
         ({"output.topic": "{topic}{topic}"}, "and {topic} at most once"),
         ({"output.topic": "{name}"}, "and {topic} at most once"),
         ({"output.dead_letter_topic": "{topic}.dead"}, "must be 1 to 249 letters, digits, dots"),
@@ -201,6 +191,25 @@ def test_values_from_the_environment_are_converted() -> None:
             "whose 251 characters are more than Kafka's 249",
         ),
         ({"output.mode": "enrich", "input.format": "text"}, "plain text has no object"),
+        (
+            {
+                "output.mode": "enrich",
+                "input.format": "protobuf",
+                "output.format": "protobuf",
+                "registry.url": "http://r",
+            },
+            "with output.format = 'protobuf': it adds to avro to avro, json to json, json_schema to",
+        ),
+        (
+            {
+                "output.mode": "enrich",
+                "input.format": "avro",
+                "output.format": "avro",
+                "registry.url": "http://r",
+                "registry.subject_name_strategy": "record_name",
+            },
+            "would get the subject of the input's",
+        ),
         ({"max_inflight_bytes": 1000}, "input.max_bytes (1000000) is more than"),
         ({"cache.max_bytes": 10}, "cache.max_bytes (10) is too small for a useful cache"),
         ({"drift.reference_records": 99}, "drift.reference_records (99) is too few to tell"),

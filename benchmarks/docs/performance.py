@@ -15,7 +15,7 @@ from benchmarks.docs.markdown import table
 from benchmarks.engines import table as engines
 from benchmarks.goals import CPU_GOALS, GPU_GOALS, measured, rows
 from benchmarks.machines import Machine, machines
-from benchmarks.recorded import RESULTS, Peers, ScaleOut, Variants
+from benchmarks.recorded import RESULTS, Formats, Peers, ScaleOut, Variants
 from worker.bench.figures import BenchResult
 from worker.bench.table import caption
 from worker.core.counted import counted
@@ -145,6 +145,11 @@ def _comparisons(known: Sequence[Machine]) -> Iterator[str]:
         body = [(*one, *(_variant(r, one) for r in variants.values())) for one in settings]
         columns = ("Comparison", "Setting, records/s (relative to the first)", *variants)
         yield table(columns, body)
+    formats = {head(machine, known): machine.formats for machine in known if machine.formats}
+    if formats:
+        names = dict.fromkeys(cost.name for result in formats.values() for cost in result.formats)
+        body = [(name, *(_format(result, name) for result in formats.values())) for name in names]
+        yield table(("Decode + encode, CPU us a record (relative to JSON)", *formats), body)
 
 
 def _peer(peers: Peers, title: str) -> str:
@@ -163,6 +168,14 @@ def _variant(variants: Variants, setting: tuple[str, str]) -> str:
     return _NONE
 
 
+def _format(formats: Formats, name: str) -> str:
+    for cost in formats.formats:
+        if cost.name == name:
+            ratio = formats.to_json(name)
+            return f"{cost.decode_us:.1f} + {cost.encode_us:.1f} ({ratio:.2f} x)"
+    return _NONE
+
+
 # -- captions ------------------------------------------------------------------------------------
 
 
@@ -174,6 +187,7 @@ def captions(known: Sequence[Machine]) -> list[str]:
         paragraphs += [_of_peers(machine.peers)] if machine.peers else []
         paragraphs += [_of_scale_out(machine.scale)] if machine.scale else []
         paragraphs += [_of_variants(machine.variants)] if machine.variants else []
+        paragraphs += [_of_formats(machine.formats)] if machine.formats else []
     return [*paragraphs, *_remarks(known)]
 
 
@@ -192,9 +206,15 @@ def _remarks(known: Sequence[Machine]) -> Iterator[str]:
         )
 
 
-def _taken(result: BenchResult | Peers | ScaleOut | Variants) -> str:
+def _taken(result: BenchResult | Peers | ScaleOut | Variants | Formats) -> str:
     """Return what was measured, when, and at which commit."""
-    kinds = {BenchResult: "Bench", Peers: "Peers", ScaleOut: "Scale-out", Variants: "Settings"}
+    kinds = {
+        BenchResult: "Bench",
+        Peers: "Peers",
+        ScaleOut: "Scale-out",
+        Variants: "Settings",
+        Formats: "Formats",
+    }
     when = f" on {result.date}" if result.date else ""
     return kinds[type(result)] + when + (f" at commit {result.commit}" if result.commit else "")
 
@@ -237,6 +257,15 @@ def _of_variants(variants: Variants) -> str:
     )
 
 
+def _of_formats(formats: Formats) -> str:
+    records = counted(formats.records, "record")
+    return (
+        f"{_taken(formats)}: {_machine(formats)}; a text of 160 characters and its result with two "
+        f"labels, {records} a round, medians of {formats.rounds} rounds in turns; one thread, the "
+        "schemas known, no broker."
+    )
+
+
 def _noise(results: Variants) -> str:
     """Say how much rounds of one setting differ; nothing if each setting had one round."""
     spread = max((max(v.rates) / min(v.rates) - 1 for v in results.variants), default=0.0)
@@ -248,6 +277,6 @@ def _noise(results: Variants) -> str:
     )
 
 
-def _machine(result: Peers | ScaleOut | Variants) -> str:
+def _machine(result: Peers | ScaleOut | Variants | Formats) -> str:
     features = ", ".join(result.features) or "no matrix extensions"
     return f"{result.cpu}, {counted(result.cores, 'core')} ({features})"

@@ -10,7 +10,17 @@ from benchmarks.docs.performance import page
 from benchmarks.engines.figures import EngineFigures, EngineModel, Engines, EngineTurn
 from benchmarks.goals import CPU_GOALS, GPU_GOALS, NOT_MEASURED, Goal, measured, rows
 from benchmarks.machines import Machine, machines
-from benchmarks.recorded import LOOP, Peer, Peers, ScaleOut, ScaleStep, Variant, Variants
+from benchmarks.recorded import (
+    LOOP,
+    FormatCost,
+    Formats,
+    Peer,
+    Peers,
+    ScaleOut,
+    ScaleStep,
+    Variant,
+    Variants,
+)
 from tests.support.figures import bench
 from worker.bench.figures import CpuUse, DtypeResult
 
@@ -48,6 +58,17 @@ def write_everything(folder: Path) -> None:
     ]
     scale = ScaleOut(**MACHINE, service_ms=10, partitions=24, steps=tuple(steps))
     (folder / "scale_out.json").write_text(scale.model_dump_json())
+    costs = (("JSON", 6.0, 10.0), ("Avro", 10.0, 14.0))
+    formats = Formats(
+        **MACHINE,
+        rounds=9,
+        records=2000,
+        formats=tuple(
+            FormatCost(name=name, decode_us=decode, encode_us=encode, total_us=decode + encode)
+            for name, decode, encode in costs
+        ),
+    )
+    (folder / "formats.json").write_text(formats.model_dump_json())
     (folder / "path_at_least_once.json").write_text(json.dumps({"cpu_us_a_record": 55.5}))
 
 
@@ -70,6 +91,7 @@ def test_each_goal_is_judged_by_its_own_figure(tmp_path: Path) -> None:
         "0.91, met",
         "10.00 ms, not met",
         "55.50 us, met",
+        "1.50, met",
         "5.00 s, met",
         "5.00, not met",
         "1.50, met",
@@ -152,6 +174,8 @@ def test_the_page_names_machines_and_failed_peers(tmp_path: Path) -> None:
     assert "Bench: a processor, 2 cores (avx2)" in text
     assert "Scale-out on 2026-11-27: a processor" in text
     assert "sleeps 10 ms a text and uses no CPU; 24 partitions" in text
+    assert "| Avro | 10.0 + 14.0 (1.50 x) |" in text
+    assert "Formats on 2026-11-27: a processor" in text
 
 
 def test_each_machine_has_a_column(tmp_path: Path) -> None:
@@ -163,6 +187,7 @@ def test_each_machine_has_a_column(tmp_path: Path) -> None:
         (tmp_path / name / "bench.json").write_text(result.model_dump_json())
         (tmp_path / name / "peers.json").unlink()
         (tmp_path / name / "scale_out.json").unlink()
+        (tmp_path / name / "formats.json").unlink()
     first = page(tmp_path).splitlines()[0]
     new, old = "processor b, 2 cores, avx2; 2026-11-02", "processor a, 2 cores, avx2; 2026-11-01"
     assert first == f"| Measurement | Goal | {new} | {old}; older code |"
@@ -193,6 +218,6 @@ def test_the_page_says_how_much_rounds_differ(tmp_path: Path) -> None:
 def test_each_result_file_is_optional(tmp_path: Path) -> None:
     """The figures of peers need no bench."""
     write_everything(tmp_path)
-    for name in ("bench", "scale_out", "path_at_least_once"):
+    for name in ("bench", "scale_out", "path_at_least_once", "formats"):
         (tmp_path / f"{name}.json").unlink()
     assert list(reached(tmp_path).values()) == ["5.00, not met", "1.50, met"]

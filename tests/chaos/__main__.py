@@ -7,13 +7,14 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tests.chaos.arena import cluster
+from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.conduct import Subject, conduct
 from tests.chaos.plan import draw, kinds_of
 from worker.errors import StreamlabelError
-from worker.settings import read_environment
+from worker.settings import load, options, read_environment
 
 _WRONG_USAGE, _BROKEN = 2, 1
 
@@ -21,22 +22,21 @@ _WRONG_USAGE, _BROKEN = 2, 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the seeds in turn on one cluster."""
     args = _parser().parse_args(arguments)
-    unknown = set(args.only) - set(kinds_of(args.broker))
-    if unknown:
+    kinds = kinds_of(args.broker, args.format)
+    if unknown := set(args.only) - set(kinds):
         print(
-            f"chaos: unknown fault for BROKER={args.broker}: {', '.join(sorted(unknown))}; choose "
-            f"from {', '.join(kinds_of(args.broker))}",
+            f"chaos: unknown fault for BROKER={args.broker} FORMAT={args.format}: "
+            f"{', '.join(sorted(unknown))}; choose from {', '.join(kinds)}",
             file=sys.stderr,
         )
         return _WRONG_USAGE
-    home = read_environment("KAFKA_HOME")
     held = True
     try:
-        with cluster(args.broker, Path(home) if home else None) as brokers:
-            subject = Subject(_model(args.model), args.delivery)
+        subject = Subject(_model(args.model), args.delivery, settings=_settings(args.set))
+        with _cluster(args) as running:
             for seed in args.seed:
-                plan = draw(seed, args.faults, args.broker, args.only)
-                verdict = conduct(plan, brokers, subject, _log)
+                plan = draw(seed, args.faults, args.broker, args.only, args.format)
+                verdict = conduct(plan, running, subject, _log)
                 print(verdict.as_json(), flush=True)
                 held = held and verdict.holds
     except StreamlabelError as error:
@@ -57,6 +57,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--broker", choices=["apache", "embedded"], default="apache")
     parser.add_argument("--model", choices=["tiny", "bundled"], default="tiny")
+    parser.add_argument(
+        "--format", choices=["json", "avro"], default="json", help="of records and results"
+    )
+    parser.add_argument(
+        "--set",
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="a setting of the workers, such as model.dtype=int8 or output.mode=enrich; repeatable",
+    )
     return parser
 
 
@@ -77,6 +88,25 @@ def _count(text: str) -> int:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    path, equals, value = text.partition("=")
+    if not equals or path not in {option.path for option in options()}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a setting and its value: PATH=VALUE")
+    return path, value
+
+
+def _settings(assignments: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the workers' settings; raise Fatal if one has no such value."""
+    load(dict(assignments), environ={})
+    return dict(assignments)
+
+
+def _cluster(args: argparse.Namespace) -> AbstractContextManager[Cluster]:
+    kafka, registry = read_environment("KAFKA_HOME"), read_environment("REGISTRY_HOME")
+    home = Path(registry or "") if args.format == "avro" else None
+    return cluster(args.broker, Path(kafka) if kafka else None, registry_home=home)
 
 
 def _model(name: str) -> str:

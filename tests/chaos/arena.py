@@ -1,71 +1,37 @@
-"""The environment of a run: brokers, connections, topics, producer and observer.
+"""The environment of a run: topics, producer and observer.
 
-Owns everything outside the workers. The harness's thread owns an `Arena`; producer and observer
-have a thread each. Several runs share a cluster; each run has topics of its own.
+The harness's thread owns an `Arena`; producer and observer have a thread each. Each run has topics
+of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import Self
 
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import MemberToRemove
 from kafka.errors import KafkaError
 
-from tests.chaos.plan import SLOTS, BrokerKind
-from tests.chaos.proxy import Wires
+from tests.chaos.cluster import Cluster
+from tests.chaos.plan import RecordFormat
+from tests.chaos.values import AvroValues, JsonValues, Values
 from tests.chaos.worker import POISON
-from tests.support.apache import ApacheKafka
 from worker.clock import SystemClock
-from worker.demo.broker import EmbeddedBroker
-from worker.errors import Fatal, StreamlabelError
+from worker.core.coordinates import SOURCE_HEADER, parse_source
+from worker.errors import StreamlabelError
 from worker.kafka_io.admin import Admin
+from worker.kafka_io.reader import TopicReader
 from worker.settings import KafkaSettings
 
-BROKERS = 3
-_UNREADABLE = (b"\xff\xfe", b"{", b"[]", b'{"text": 7}', b'{"text": " "}', b"{}")
 _OBSERVE_INTERVAL = 0.25  # seconds
 _FOR_EVER_MS = 2**31 - 1
-
-
-@dataclass
-class Cluster:
-    """Running brokers, and the address that the worker of each slot connects to."""
-
-    kind: BrokerKind
-    bootstrap_servers: str
-    by_slot: list[str]
-    kafka: ApacheKafka | None = None
-    wires: Wires | None = None
-
-
-@contextlib.contextmanager
-def cluster(kind: BrokerKind, home: Path | None, brokers: int = BROKERS) -> Iterator[Cluster]:
-    """Run Apache Kafka brokers with a proxy for each slot, or the embedded broker."""
-    if kind == "embedded":
-        with EmbeddedBroker() as broker:
-            yield Cluster(kind, broker.bootstrap_servers, [broker.bootstrap_servers])
-        return
-    if home is None or not (home / "bin" / "kafka-server-start.sh").is_file():
-        raise Fatal(
-            "BROKER=apache needs an unpacked distribution of Apache Kafka: set KAFKA_HOME to its "
-            "folder, or use BROKER=embedded"
-        )
-    with Wires(SLOTS[kind], brokers) as wires:
-        doors = {f"SLOT{n}": wire.ports for n, wire in enumerate(wires.slots)}
-        with ApacheKafka(home, brokers=brokers, doors=doors) as kafka:
-            wires.connect([[node.listeners[door] for node in kafka.nodes] for door in doors])
-            by_slot = [",".join(f"127.0.0.1:{port}" for port in wire.ports) for wire in wires.slots]
-            yield Cluster(kind, kafka.bootstrap_servers, by_slot, kafka, wires)
 
 
 @dataclass(frozen=True)
@@ -93,13 +59,20 @@ class Arena:
     Args:
         rate: input records a second.
         limit: total of input records.
+        format_: of input records and results. `avro` needs the cluster's registry.
 
     Attributes:
+        bad: input records that must become dead letters.
         longest_stall: most seconds in which records waited and no outcome appeared.
     """
 
     def __init__(
-        self, cluster: Cluster, partitions: int, rate: float, limit: float = math.inf
+        self,
+        cluster: Cluster,
+        partitions: int,
+        rate: float,
+        limit: float = math.inf,
+        format_: RecordFormat = "json",
     ) -> None:
         self._cluster, self._partitions = cluster, partitions
         self._rate, self._limit = rate, limit
@@ -108,7 +81,9 @@ class Arena:
         self._stop_producing, self._stop_observing = threading.Event(), threading.Event()
         self._extra: list[bytes] = []
         self._produced = 0
+        self.bad = 0
         self.names = RunNames()
+        self._values = _values(cluster, self.names, format_)
         self.outcomes = 0
         self.longest_stall = 0.0
         self.producing = threading.Thread(target=self._produce, name="producer", daemon=True)
@@ -138,8 +113,11 @@ class Arena:
     def inject(self, kind: str, number: int) -> None:
         """Let the producer send records that can't be labelled."""
         for n in range(number):
-            text = json.dumps({"text": f"a {POISON} {n}"}).encode()
-            self._extra.append(text if kind == "poison" else _UNREADABLE[n % len(_UNREADABLE)])
+            poison = kind == "poison"
+            value = (
+                self._values.text(n, f"a {POISON} {n}") if poison else self._values.unreadable(n)
+            )
+            self._extra.append(value)
 
     def drain(self, between: Callable[[], None], patience: float) -> bool:
         """Stop producing and wait until the group has committed everything.
@@ -158,6 +136,23 @@ class Arena:
                 left, moved_at = lag, self._clock.monotonic()
             self._clock.sleep(_OBSERVE_INTERVAL)
         return False
+
+    def misread(self) -> int:
+        """Count results that can't be read, or that name another record than their header."""
+        wrong = 0
+        with Admin(self._kafka) as admin, TopicReader(self._kafka) as reader:
+            ends = admin.end_offsets(self.names.output, "read_committed")
+            for record in reader.read(self.names.output, ends):
+                source = parse_source(dict(record.headers)[SOURCE_HEADER] or b"")
+                wrong += source is None or not self._names_source(record.value, source)
+        return wrong
+
+    def _names_source(self, value: bytes, source: tuple[str, int, int]) -> bool:
+        try:
+            named = self._values.result(value)["source"]
+        except Exception:  # noqa: BLE001 - whatever is wrong with it
+            return False
+        return (named["topic"], named["partition"], named["offset"]) == source
 
     def forget_killed(self) -> None:
         """Remove members and transactions of a killed worker from the embedded broker.
@@ -211,9 +206,10 @@ class Arena:
 
     def _next_value(self, number: int) -> bytes:
         if self._extra:
+            self.bad += 1
             return self._extra.pop()
         words = " ".join(f"word{(number * 7 + n) % 97}" for n in range(1 + number % 12))
-        return json.dumps({"id": number, "text": f"post {number} {words}"}).encode()
+        return self._values.text(number, f"post {number} {words}")
 
     def _send(self, producer: KafkaProducer, number: int, value: bytes) -> None:
         def acknowledged(_: object) -> None:
@@ -250,3 +246,9 @@ class Arena:
             self.longest_stall = max(self.longest_stall, now - moved_at)
         if admin:
             admin.close()
+
+
+def _values(cluster: Cluster, names: RunNames, format_: RecordFormat) -> Values:
+    if format_ == "json" or cluster.registry is None:
+        return JsonValues()
+    return AvroValues(cluster.registry.server, names.input)

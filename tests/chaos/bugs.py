@@ -12,17 +12,21 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from kafka import TopicPartition
 from kafka.coordinator.consumer import ConsumerCoordinator
 
 import worker.kafka_io.source as source_module
+from schemas.dead_letter import DeadLetterReason
 from worker.clock import SystemClock
 from worker.core.faults import Disposition, disposition
 from worker.core.offsets import OffsetTracker
-from worker.core.records import Completion, Encoded, Partition
-from worker.errors import StreamlabelError
+from worker.core.records import Completion, Encoded, Partition, RecordRef
+from worker.errors import RecordRejected, StreamlabelError
 from worker.kafka_io.admin import Admin
+from worker.kafka_io.held_partitions import HeldPartitions
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.transactions import TransactionalSink
+from worker.registry.store import SchemaStore
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions
 from worker.runtime.pipeline import Pipeline
@@ -178,6 +182,40 @@ def _zombie_not_fenced() -> None:
     Publisher.commit = unchecked  # type: ignore[method-assign]
 
 
+def _outage_taken_for_an_answer() -> None:
+    """Make a dead letter of a record if the registry does not answer."""
+
+    def believe(self: Any, key: int | str, error: Exception) -> None:
+        self._settle(
+            key, self._rejected(RecordRejected(DeadLetterReason.UNKNOWN_SCHEMA, str(error)), 1.0)
+        )
+
+    SchemaStore._postpone = believe  # type: ignore[method-assign]
+
+
+def _held_records_skipped() -> None:
+    """Go on behind the records that waited for a schema."""
+
+    def stay(self: Any, ref: RecordRef, _leader_epoch: int) -> None:
+        self._consumer.pause(TopicPartition(ref.topic, ref.partition))
+        self._held[Partition(ref.topic, ref.partition)] = ref.epoch
+
+    HeldPartitions.hold = stay  # type: ignore[method-assign]
+
+
+def _frame_of_another_schema() -> None:
+    """Frame every enriched result with the first schema."""
+    enriched_frame = SchemaStore.enriched_frame
+    first: list[bytes | None] = []
+
+    def framed(self: Any, key: int | str) -> bytes | None:
+        first.append(enriched_frame(self, key))
+        del first[1:]
+        return first[0]
+
+    SchemaStore.enriched_frame = framed  # type: ignore[method-assign]
+
+
 BUGS: dict[str, Callable[[], None]] = {
     "commit_before_acknowledgement": _commit_before_acknowledgement,
     "late_commit_after_revoke": _late_commit_after_revoke,
@@ -188,4 +226,7 @@ BUGS: dict[str, Callable[[], None]] = {
     "unstable_offsets_read_on_takeover": _unstable_offsets_read_on_takeover,
     "dead_stage_ignored": _dead_stage_ignored,
     "zombie_not_fenced": _zombie_not_fenced,
+    "outage_taken_for_an_answer": _outage_taken_for_an_answer,
+    "held_records_skipped": _held_records_skipped,
+    "frame_of_another_schema": _frame_of_another_schema,
 }

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tests.chaos.arena import Arena, Cluster, cluster
+from tests.chaos.arena import Arena
+from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.conduct import Subject, flags_of
 from tests.chaos.fleet import Fleet
 from tests.chaos.plan import Delivery

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 BrokerKind = Literal["apache", "embedded"]
 Delivery = Literal["at_least_once", "exactly_once"]
+RecordFormat = Literal["json", "avro"]
 
 # kind -> weight in the draw, shortest and longest duration in seconds
 _APACHE: Final[dict[str, tuple[int, float, float]]] = {
@@ -34,6 +35,13 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "clock_jump": (1, 3, 6),
     "stage_crash": (1, 0, 0),
 }
+# Faults of the schema registry, in runs with a format that needs one.
+_REGISTRY: Final[dict[str, tuple[int, float, float]]] = {
+    "registry_kill": (3, 2, 10),
+    "registry_freeze": (2, 4, 12),  # some are longer than `registry.timeout`
+    "registry_delay": (2, 4, 10),
+}
+_FAULTS: Final = _APACHE | _REGISTRY
 # A member that joins the embedded broker ends everyone's generation, and a dead one never expires.
 # So there is one worker at a time. The port of the broker changes with a restart.
 _EMBEDDED_KINDS: Final = (
@@ -76,6 +84,7 @@ class Plan:
         workers: number at the start.
         static: True for static members, with a transactional id for each slot.
         rate: input records a second.
+        format: of input records and results.
     """
 
     seed: int
@@ -84,35 +93,45 @@ class Plan:
     partitions: int
     rate: float
     faults: tuple[Fault, ...]
+    format: RecordFormat = "json"
 
 
-def kinds_of(broker: BrokerKind) -> tuple[str, ...]:
-    """Return the kinds of faults that this broker supports."""
-    return tuple(_APACHE) if broker == "apache" else _EMBEDDED_KINDS
+def kinds_of(broker: BrokerKind, format_: RecordFormat = "json") -> tuple[str, ...]:
+    """Return the kinds of faults that this broker supports, in runs with this format."""
+    kinds = tuple(_APACHE) if broker == "apache" else _EMBEDDED_KINDS
+    return kinds if format_ == "json" else (*kinds, *_REGISTRY)
 
 
-def draw(seed: int, faults: int, broker: BrokerKind, only: Sequence[str] = ()) -> Plan:
+def draw(
+    seed: int,
+    faults: int,
+    broker: BrokerKind,
+    only: Sequence[str] = (),
+    format_: RecordFormat = "json",
+) -> Plan:
     """Draw a plan, from all kinds of faults or from `only` those."""
     rng = random.Random(seed)
-    kinds = tuple(only) or kinds_of(broker)
-    weights = [_APACHE[kind][0] for kind in kinds]
+    kinds = tuple(only) or kinds_of(broker, format_)
+    weights = [_FAULTS[kind][0] for kind in kinds]
     workers = rng.randint(2, 3) if broker == "apache" else 1
     static = rng.random() < 0.4 and broker == "apache"
     partitions, rate = rng.choice((3, 4, 6)), rng.uniform(80, 200)
     at, drawn = 1.0, []
     for _ in range(faults):
         kind = rng.choices(kinds, weights)[0]
-        _, shortest, longest = _APACHE[kind]
+        _, shortest, longest = _FAULTS[kind]
         duration, target = rng.uniform(shortest, longest), rng.randrange(1 << 16)
         drawn.append(Fault(at, kind, target, duration, _size(rng, kind)))
         at += rng.uniform(*_GAP)
-    return Plan(seed, workers, static, partitions, rate, tuple(drawn))
+    return Plan(seed, workers, static, partitions, rate, tuple(drawn), format_)
 
 
 def _size(rng: random.Random, kind: str) -> float:
     spread = rng.random()
     if kind == "network_delay":
         return 0.05 + 0.25 * spread
+    if kind == "registry_delay":
+        return 0.2 + 1.5 * spread
     if kind in ("poison", "unreadable"):
         return 1 + int(4 * spread)
     if kind == "clock_jump":

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.chaos.arena import Cluster, cluster
 from tests.chaos.bugs import BUGS
+from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.conduct import RunVerdict, Subject, conduct
-from tests.chaos.plan import Delivery, draw
+from tests.chaos.plan import Delivery, RecordFormat, draw
 from tests.support.models import make_checkpoint
 from worker.errors import StreamlabelError
 from worker.settings import read_environment
@@ -31,6 +31,8 @@ class Trap:
     only: tuple[str, ...]
     seed: int = 1
     faults: int = 8
+    format: RecordFormat = "json"
+    mode: str = "classification"
 
 
 # These make transactions fail while the worker keeps its partitions.
@@ -52,6 +54,13 @@ TRAPS: dict[str, Trap] = {
     "offsets_outside_the_transaction": Trap("exactly_once", ("sigkill",)),
     "unstable_offsets_read_on_takeover": Trap("exactly_once", ("sigterm", "join")),
     "zombie_not_fenced": Trap("exactly_once", ("sigstop",)),
+    "outage_taken_for_an_answer": Trap(
+        "exactly_once", ("registry_kill", "sigterm"), seed=3, format="avro"
+    ),
+    "held_records_skipped": Trap("exactly_once", ("sigterm",), faults=2, format="avro"),
+    "frame_of_another_schema": Trap(
+        "exactly_once", ("sigterm",), faults=2, format="avro", mode="enrich"
+    ),
 }
 
 
@@ -81,7 +90,9 @@ def _run_all(traps: dict[str, Trap]) -> bool:
     runs: list[tuple[str | None, Trap]] = list(traps.items())
     runs += [(None, trap) for trap in dict.fromkeys(traps.values())]
     good = True
-    with cluster("apache", Path(home) if home else None) as brokers:
+    registry = read_environment("REGISTRY_HOME") or "REGISTRY_HOME"
+    needed = Path(registry) if any(trap.format == "avro" for trap in traps.values()) else None
+    with cluster("apache", Path(home) if home else None, registry_home=needed) as brokers:
         for bug, trap in runs:
             verdict = _run_trap(trap, brokers, model, bug)
             good = good and verdict.holds is (bug is None)
@@ -90,8 +101,9 @@ def _run_all(traps: dict[str, Trap]) -> bool:
 
 
 def _run_trap(trap: Trap, brokers: Cluster, model: str, bug: str | None) -> RunVerdict:
-    plan = draw(trap.seed, trap.faults, "apache", trap.only)
-    return conduct(plan, brokers, Subject(model, trap.delivery, bug))
+    plan = draw(trap.seed, trap.faults, "apache", trap.only, trap.format)
+    subject = Subject(model, trap.delivery, bug, {"output.mode": trap.mode})
+    return conduct(plan, brokers, subject)
 
 
 def _print(bug: str | None, trap: Trap, verdict: RunVerdict) -> None:
@@ -106,6 +118,8 @@ def _print(bug: str | None, trap: Trap, verdict: RunVerdict) -> None:
         "duplicated": verdict.duplicated,
         "duplicates_allowed": verdict.duplicates_allowed,
         "reordered": verdict.reordered,
+        "undue_dead_letters": verdict.undue_dead_letters,
+        "misread": verdict.misread,
         "drained": verdict.drained,
     }
     if bug is None and not verdict.holds:

@@ -21,7 +21,8 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
-from tests.chaos.arena import Arena, Cluster, cluster
+from tests.chaos.arena import Arena
+from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.conduct import Subject, audited, flags_of
 from tests.chaos.fleet import Fleet
 from tests.chaos.plan import Delivery

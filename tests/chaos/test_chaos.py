@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.chaos.__main__ import main
-from tests.chaos.arena import Cluster, cluster
 from tests.chaos.bugs import BUGS
-from tests.chaos.conduct import RunVerdict, Subject, _Run, conduct
-from tests.chaos.plan import Delivery, draw, kinds_of
+from tests.chaos.cluster import Cluster, behind_proxy, cluster
+from tests.chaos.conduct import RunVerdict, Subject, conduct
+from tests.chaos.faults import Faults
+from tests.chaos.plan import Delivery, Plan, RecordFormat, draw, kinds_of
 from tests.chaos.planted import TRAPS
+from tests.chaos.values import AvroValues
 from tests.support.models import make_checkpoint
+from tests.support.registry import ApicurioRegistry
 from worker.settings import read_environment
 
 
@@ -29,27 +34,74 @@ def brokers() -> Iterator[Cluster]:
 @pytest.mark.allow_errors
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("seed", "delivery"),
-    [(101, "at_least_once"), (102, "exactly_once"), (103, "exactly_once")],
+    ("seed", "delivery", "format_"),
+    [
+        (101, "at_least_once", "json"),
+        (102, "exactly_once", "json"),
+        (103, "exactly_once", "avro"),
+    ],
 )
 def test_the_promises_hold_while_everything_breaks(
-    brokers: Cluster, tmp_path: Path, seed: int, delivery: Delivery
+    brokers: Cluster,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    seed: int,
+    delivery: Delivery,
+    format_: RecordFormat,
 ) -> None:
     """These runs are short; `make chaos` runs more faults and new seeds."""
-    model = str(make_checkpoint(tmp_path / "tiny"))
-    verdict = conduct(draw(seed, 6, brokers.kind), brokers, Subject(model, delivery))
+    subject = Subject(str(make_checkpoint(tmp_path / "tiny")), delivery)
+    plan = draw(seed, 6, brokers.kind, format_=format_)
+    with contextlib.ExitStack() as stack:
+        if format_ == "avro":
+            registry = request.getfixturevalue("breakable_registry")
+            brokers = replace(brokers, registry=stack.enter_context(behind_proxy(registry)))
+        verdict = conduct(plan, brokers, subject)
     assert verdict.holds, verdict.as_json()
 
 
-def test_a_seed_draws_the_same_plan_again() -> None:
-    assert draw(7, 30, "apache") == draw(7, 30, "apache") != draw(8, 30, "apache")
-    drawn = {fault.kind for seed in range(20) for fault in draw(seed, 30, "apache").faults}
-    assert drawn == set(kinds_of("apache"))
+@pytest.mark.parametrize("format_", ["json", "avro"])
+def test_a_seed_draws_the_same_plan_again(format_: RecordFormat) -> None:
+    def plan(seed: int) -> Plan:
+        return draw(seed, 30, "apache", format_=format_)
+
+    assert plan(7) == plan(7) != plan(8)
+    drawn = {fault.kind for seed in range(20) for fault in plan(seed).faults}
+    assert drawn == set(kinds_of("apache", format_))
 
 
 def test_every_kind_of_fault_is_implemented_and_every_bug_has_a_trap() -> None:
-    assert all(hasattr(_Run, f"_{kind}") for kind in kinds_of("apache"))
+    assert all(hasattr(Faults, f"_{kind}") for kind in kinds_of("apache", "avro"))
     assert set(TRAPS) == set(BUGS)
+
+
+def test_the_values_of_a_run_in_avro_have_many_schemas() -> None:
+    """Two writers at a time; each schema differs from the one before, and some are no Avro."""
+    registry = _Registry()
+    values = AvroValues(registry, "posts")
+    framed = [values.text(number, f"post {number}") for number in range(600)]
+    used = [int.from_bytes(value[1:5], "big") for value in framed]
+    assert [sorted(set(used[n : n + 250])) for n in (0, 250, 350)] == [[1, 2], [2, 3], [2, 3, 4]]
+    assert [values.result(value)["text"] for value in framed[248:252]] == [
+        f"post {number}" for number in range(248, 252)
+    ]
+    assert len({values.unreadable(number) for number in range(12)}) == 6
+
+
+class _Registry(ApicurioRegistry):
+    """A registry in memory."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def register(self, subject: str, text: str, *_: Any) -> int:
+        assert subject == "posts-value"
+        self.texts.append(text)
+        return len(self.texts)
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        assert (method, body) == ("GET", None)
+        return {"schema": self.texts[int(path.rpartition("/")[2]) - 1]}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +113,9 @@ def test_every_kind_of_fault_is_implemented_and_every_bug_has_a_trap() -> None:
         (RunVerdict(1, {}, consumed=9, drained=True, missing=1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, reordered=1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, orphans=1), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, misread=1), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, undue_dead_letters=1), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, undue_dead_letters=-1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, duplicated=2, duplicates_allowed=2), True),
         (RunVerdict(1, {}, consumed=9, drained=True, duplicated=3, duplicates_allowed=2), False),
     ],
@@ -75,8 +130,11 @@ def test_a_verdict_holds_if_no_promise_was_broken(verdict: RunVerdict, holds: bo
     [
         (["--seed", "x"], "is not a seed"),
         (["--faults", "0"], "is not a number of faults"),
-        (["--only", "sigterm,volcano"], "unknown fault for BROKER=apache: volcano"),
-        (["--broker", "embedded", "--only", "join"], "unknown fault for BROKER=embedded: join"),
+        (["--only", "sigterm,volcano"], "BROKER=apache FORMAT=json: volcano"),
+        (["--broker", "embedded", "--only", "join"], "BROKER=embedded FORMAT=json: join"),
+        (["--only", "registry_kill"], "BROKER=apache FORMAT=json: registry_kill"),
+        (["--set", "model.dtyp=int8"], "'model.dtyp=int8' is not a setting and its value"),
+        (["--set", "model.dtype=int3"], "model.dtype"),
         (["--broker", "rabbit"], "invalid choice"),
     ],
 )
@@ -97,3 +155,11 @@ def test_a_missing_kafka_home_is_reported(
     monkeypatch.setenv("KAFKA_HOME", str(tmp_path))
     assert main(["--seed", "1"]) == 2
     assert "set KAFKA_HOME" in capsys.readouterr().err
+
+
+def test_a_missing_registry_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REGISTRY_HOME", str(tmp_path))
+    assert main(["--broker", "embedded", "--format", "avro"]) == 2
+    assert "set REGISTRY_HOME" in capsys.readouterr().err

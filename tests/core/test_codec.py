@@ -16,6 +16,8 @@ from tests.support.records import CARD, raw
 from worker.core.coordinates import SOURCE_HEADER
 from worker.core.decoder import Decoder, estimate_tokens
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder, result_id
+from worker.core.formats.plain_json import JsonFormat
+from worker.core.formats.plain_text import TextFormat
 from worker.core.records import (
     Classified,
     Cut,
@@ -210,6 +212,11 @@ def test_the_message_id_is_optional(member: str, message_id: str | None) -> None
     decoded = decode(b'{"text":"t","id":%s}' % member.encode())
     assert isinstance(decoded, WorkItem)
     assert decoded.message_id == message_id
+
+
+def test_a_plain_format_waits_for_no_schema() -> None:
+    assert JsonFormat().settled(7)
+    assert TextFormat().settled(7)
 
 
 def test_plain_text_is_read_whole() -> None:

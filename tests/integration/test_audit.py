@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Stage:
     producer: KafkaProducer
     capsys: pytest.CaptureFixture[str]
     key: bytes | None = None  # a compacted topic refuses records without one
+    result: bytes = b"{}"
 
     def feed(self, records: int = RECORDS) -> None:
         for number in range(records):
@@ -46,7 +48,7 @@ class Stage:
     def publish(self, partition: int, offset: int) -> None:
         header = (SOURCE_HEADER, format_source(self.topics.input, partition, offset))
         self.producer.send(
-            self.topics.output, b"{}", self.key, partition=partition, headers=[header]
+            self.topics.output, self.result, self.key, partition=partition, headers=[header]
         )
 
     def dead_letter(self, partition: int, offset: int, reason: str = "not_json") -> None:
@@ -378,6 +380,17 @@ def test_an_outcome_is_matched_by_the_timestamp_of_its_record(
     assert max(record.timestamp for record in read(broker, topics.output, 3)) < ahead
     report = stage.audit()
     assert (report["consumed"], report["published"], report["unjudged"]) == (21, 20, {})
+
+
+def test_results_in_avro_are_judged_by_their_own_timestamps(stage: Stage) -> None:
+    """A text in a binary result is not searched for a timestamp, and nothing needs a registry."""
+    text = b'see {"timestamp_ms":7}'
+    stage.result = b"\0\0\0\0\1" + bytes([2 * len(text)]) + text + struct.pack("<d", 3.5)
+    stage.feed()
+    stage.label()
+    stage.commit(10, 10, 10)
+    report = stage.audit()
+    assert (report["consumed"], report["published"], report["unjudged"]) == (30, 27, {})
 
 
 def compact(stage: Stage, admin: KafkaAdminClient, topic: str) -> None:

@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Broker
+from tests.support.registry import ApicurioRegistry, registry_home
 from worker.clock import SystemClock
 from worker.settings import child_environment
 
@@ -27,6 +28,17 @@ BROKEN = {
     "null_value": 1,
     "path_missing": 1,
     "too_large": 1,
+}
+# Values that can't be read, in Avro.
+BROKEN_AVRO = {
+    "empty_text": 2,
+    "not_a_string": 1,
+    "not_framed": 1,
+    "null_value": 1,
+    "path_missing": 1,
+    "schema_mismatch": 1,
+    "too_large": 1,
+    "unknown_schema": 2,
 }
 
 
@@ -79,14 +91,36 @@ def demo(broker: Broker, tmp_path: Path) -> Iterator[Demo]:
 )
 def test_every_promise_holds(demo: Demo, flags: tuple[str, ...]) -> None:
     """No record is missing, duplicated or reordered; dead letters are the broken records."""
+    assert_every_promise_held(demo, BROKEN, *flags)
+
+
+def test_every_promise_holds_in_avro(demo: Demo, registry: ApicurioRegistry) -> None:
+    """A running registry has none of the demo's subjects afterwards."""
+    flags = ("--format", "avro", "--registry-url", registry.url, "--delivery", "exactly_once")
+    assert_every_promise_held(demo, BROKEN_AVRO, *flags)
+    assert not [name for name in registry.ask("GET", "/subjects") if name.startswith("texts.")]
+
+
+@pytest.mark.parametrize("seconds", [1.5, 4.0])
+def test_an_interrupt_leaves_no_registry_behind(demo: Demo, seconds: float) -> None:
+    """The demo starts one of its own; see the test of any interrupt."""
+    registry_home()
+    running = demo.start("--posts", "2000", "--rate", "20", "--format", "avro")
+    SystemClock().sleep(seconds)
+    os.killpg(running.pid, signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode in {130, -signal.SIGINT}, errors
+
+
+def assert_every_promise_held(demo: Demo, broken: Mapping[str, int], *flags: str) -> None:
     running = demo.start("--posts", "60", "--json", *flags)
     output, errors = running.communicate(timeout=500)
     assert running.returncode == 0, errors
     summary = json.loads(output.splitlines()[-1])
     assert summary["missing"] == summary["duplicated"] == summary["reordered"] == 0
     assert summary["consumed"] == summary["published"] + summary["dead_lettered"]
-    assert summary["consumed"] >= 60 + sum(BROKEN.values())
-    assert summary["reasons"] == BROKEN
+    assert summary["consumed"] >= 60 + sum(broken.values())
+    assert summary["reasons"] == broken
     assert 0 < summary["texts_per_second"] <= 1.05 * summary["rate"]
     assert 0 < summary["p50_ms"] <= summary["p99_ms"]
     assert 0.5 < summary["agreement"] <= 1

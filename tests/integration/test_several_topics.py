@@ -437,3 +437,24 @@ def test_each_output_gets_the_schema_of_results_before_its_first_result(
             int.from_bytes(frame[1:])
             == registry.ask("GET", f"/subjects/{place(name)}-x-value/versions/latest")["id"]
         )
+
+
+def test_results_are_added_by_a_schema_for_each_output(
+    place: Place, start: Start, registry: ApicurioRegistry
+) -> None:
+    """Inputs of different records: each output has the schemas of its own input alone."""
+    place.create("a", "b")
+    settings = place.lists("a", "b", output__topic="{topic}-x", output__mode="enrich")
+    settings |= {"input.format": "avro", "output.format": "avro", "registry.url": registry.url}
+    for name in ("a", "b"):
+        schema = {"type": "record", "name": name, "fields": [{"name": "text", "type": "string"}]}
+        number = registry.register(f"{place(name)}-value", json.dumps(schema))
+        produce(place.broker, place(name), [(b"k", b"\0" + number.to_bytes(4) + b"\x04hi")] * 3)
+    start(settings)
+    wait_until(lambda: place.lag("a", "b") == 0, what="both are read")
+    for name in ("a", "b"):
+        latest = registry.ask("GET", f"/subjects/{place(name)}-x-value/versions/latest")
+        assert (latest["version"], json.loads(latest["schema"])["name"]) == (1, name)
+        values = [result.value for result in read(place.broker, place(f"{name}-x"), 2)]
+        start_ = b"\0" + latest["id"].to_bytes(4) + b"\x04hi"
+        assert [value.startswith(start_) for value in values] == [True] * 3

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -197,3 +200,23 @@ def test_a_missing_schema_is_rejected_in_the_end(registry: ApicurioRegistry) -> 
         with pytest.raises(RecordRejected, match="schema 2147483647: it is not in the registry"):
             wait_for(schemas, 2**31 - 1)
         assert schemas.away() is None
+
+
+def test_workers_that_register_at_the_same_moment_all_succeed(registry: ApicurioRegistry) -> None:
+    """The registry answers 409 to one of two, as it does for a schema that is not compatible."""
+    names = [f"field_{n}" for n in range(4)]
+    barrier, registered = threading.Barrier(len(names)), Counter[str]()
+
+    def work(subject: str, name: str) -> None:
+        field = {"name": name, "type": "string", "default": ""}
+        schema = json.dumps({"type": "record", "name": "Post", "fields": [field]})
+        with client(registry) as asking:
+            barrier.wait()
+            if asking.register(subject, RegisteredSchema("AVRO", schema)):
+                registered[name] += 1
+
+    for _ in range(10):
+        subject = new_subject()
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(work, [subject] * len(names), names))
+    assert registered == dict.fromkeys(names, 10)

@@ -21,6 +21,7 @@ from worker.errors import (
     SettingsError,
     StreamlabelError,
 )
+from worker.logs import configure
 from worker.metrics import Metrics
 from worker.registry.client import RegistryClient
 from worker.registry.schema import RegisteredSchema, SchemaReference
@@ -203,16 +204,27 @@ def test_a_refused_schema_has_the_words_of_the_registry(status: int) -> None:
     message = "reader type: INT\n not " + "x" * 5000
     with Stub(Reply(status, {"error_code": status, "message": message})) as stub:
         error = failure(stub.url, register)
-    assert type(error) is SchemaRefused
+    assert isinstance(error, SchemaRefused)
+    assert not isinstance(error, RegistryDenied)
     assert f"{status}: reader type: INT not xxx" in str(error)
     assert len(str(error)) < 1_200
+
+
+def test_a_409_is_believed_after_some_tries() -> None:
+    """The schema may have been registered at the same moment as another one."""
+    statuses = iter([409, 409, 200])
+    with Stub(lambda _: Reply(next(statuses), {"id": 9})) as stub, client(stub.url) as asking:
+        assert asking.register("posts-value", SCHEMA) == 9
+    with Stub(Reply(409, {"message": "not compatible"})) as stub:
+        assert "not compatible" in str(failure(stub.url, register))
+    assert len(stub.asked) == 5
 
 
 def test_a_long_refusal_is_not_read_to_its_end() -> None:
     with Stub(Reply(409, b"x" * 100_000_000)) as stub:
         error = failure(stub.url, register)
-    assert type(error) is SchemaRefused
-    assert stub.sent < 50_000_000
+    assert isinstance(error, SchemaRefused)
+    assert stub.sent < 50_000_000 * len(stub.asked)
 
 
 def test_an_unknown_type_of_schema_is_refused() -> None:
@@ -305,6 +317,15 @@ def test_requests_are_counted_by_their_outcome() -> None:
             with contextlib.suppress(StreamlabelError):
                 asking.schema(7)
     assert counts(metrics) == {"answered": 2, "refused": 2, "away": 1, "not_found": 1}
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_a_request_logs_nothing(level: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The HTTP client would log each one, at `debug` with its headers."""
+    configure(level, "json")
+    with Stub(Reply()) as stub, client(stub.url, token="hunter2") as asking:
+        asking.schema(7)
+    assert capsys.readouterr().err == ""
 
 
 def test_addresses_are_tried_in_turn_beginning_with_the_last_that_answered() -> None:

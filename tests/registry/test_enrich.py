@@ -246,8 +246,8 @@ def test_confluents_deserializer_reads_enriched_records(registry: ApicurioRegist
         schema = {"type": "record", "name": "P", "fields": [*fields, *more]}
         writer = avro(schema, references=(user,), resolved=resolved)
         body = b"\x06Zo\x65\x04hi" + (b"\x04de" if more else b"")
-        value = enriched(body, enrich(writer))
-        assert enrich(writer) == value[:5]
+        value = enriched(body, enrich(writer, "in"))
+        assert enrich(writer, "in") == value[:5]
         read.append(theirs(value, SerializationContext(topic, MessageField.VALUE)))
     client.close()
     assert read[0] == {"by": {"name": "Zoe"}, "text": "hi", "classification": DOCUMENT}

@@ -159,7 +159,7 @@ def test_confluents_deserializer_validates_enriched_records(registry: ApicurioRe
     settings = RegistrySettings(url=registry.url)
     client = RegistryClient(settings, Metrics())
     writer = schema({"$schema": DRAFT_7, "title": "Post", "type": "object", **CLOSED})
-    frame = Enrichment(OutputSchemas(client, settings).frame, topic)(writer)
+    frame = Enrichment(OutputSchemas(client, settings).frame, topic)(writer, "in")
     client.close()
     body = b'{"text":"hi"}'
     item = WorkItem(raw(0, b"\0\0\0\0\7" + body), "hi", None, {"text": "hi"}, Frame(5, frame))

@@ -45,7 +45,8 @@ class KnownSchemas:
             raise SchemaPending(key)
         return self.by_key[key]
 
-    def enriched_frame(self, key: int | str) -> bytes | None:
+    def enriched_frame(self, key: int | str, topic: str) -> bytes | None:
+        assert topic == "in"
         return b"\0\0\0\0\x09" if key == ENRICHED else None
 
     def settled(self, key: Any) -> bool:

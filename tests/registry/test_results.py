@@ -27,14 +27,13 @@ from worker.core.records import Classified, Frame, Prediction, WorkItem
 from worker.core.topic_limits import TopicLimits
 from worker.metrics import Metrics
 from worker.registry.client import RegistryClient
-from worker.registry.message_class import message_class
 from worker.registry.results import (
     FORMATS,
-    PROTOBUF,
     AvroResults,
     FramedResults,
     JsonSchemaResults,
     ProtobufResults,
+    result_message,
 )
 from worker.registry.subjects import OutputSchemas
 from worker.settings import OutputSettings, RegistrySettings
@@ -113,12 +112,11 @@ def test_protobuf_is_what_confluents_serializer_writes(
     """Byte for byte but for the id: their client registers a descriptor, and not the text."""
     results, topic, client = registered(ProtobufResults, registry)
     value = results.classification(document, topic)
-    kind = message_class(PROTOBUF.text, "streamlabel.Classification")
-    message = ProtobufDeserializer(kind, {})(value, context(topic))
+    message = ProtobufDeserializer(MESSAGE, {})(value, context(topic))
     assert message is not None
     assert message.processed_at.ToDatetime(UTC) == document["processed_at"]
     assert message.HasField("message_id") == (document["message_id"] is not None)
-    theirs = ProtobufSerializer(kind, client, conf=SUBJECT)
+    theirs = ProtobufSerializer(MESSAGE, client, conf=SUBJECT)
     written = theirs(message, context(f"{topic}-theirs"))
     assert written is not None
     assert written[5:] == value[5:]
@@ -165,7 +163,7 @@ def measured(kind: type[FramedResults]) -> FramedResults:
 
 AVRO_SCHEMA = parse_schema(json.loads(AvroResults.schema.text))
 AVRO_RESULTS, PROTOBUF_RESULTS = measured(AvroResults), measured(ProtobufResults)
-MESSAGE = message_class(PROTOBUF.text, "streamlabel.Classification")
+MESSAGE = result_message()
 
 
 def encoder(results: FramedResults, mode: str = "classification") -> Encoder:

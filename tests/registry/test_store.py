@@ -101,7 +101,7 @@ def test_a_schema_is_asked_for_once_and_then_known() -> None:
     rig.pending(7, 7)
     rig.step()
     assert rig.store.settled(7)
-    assert (rig.store.lookup(7), rig.store.enriched_frame(7)) == ("A", None)
+    assert (rig.store.lookup(7), rig.store.enriched_frame(7, "in")) == ("A", None)
     rig.step(1000)
     assert rig.client.asked == [7]
     assert rig.gauge("schemas") == 1
@@ -257,8 +257,8 @@ def test_many_missing_schemas_do_not_stop_a_partition_for_long() -> None:
     assert rig.step() == pytest.approx(1.0), "after a quiet minute, a schema is doubted again"
 
 
-def refuse(error: Exception) -> Callable[[RegisteredSchema], Any]:
-    def raise_it(_: RegisteredSchema) -> Any:
+def refuse(error: Exception) -> Callable[..., Any]:
+    def raise_it(*_: object) -> Any:
         raise error
 
     return raise_it
@@ -295,10 +295,18 @@ def test_a_schema_that_the_registry_can_not_give_is_unusable_for_a_minute() -> N
     rig.pending(7)
 
 
-def test_a_schema_is_settled_once_its_enriched_one_is_registered() -> None:
-    frames: list[bytes | Exception] = [AWAY, RegistryDenied("401"), b"\0\0\0\0\x09"]
+def test_a_result_is_added_once_the_enriched_schema_is_registered() -> None:
+    """For each topic: it may have an output of its own."""
+    asked: list[str] = []
+    frames: list[bytes | Exception] = [
+        AWAY,
+        RegistryDenied("401"),
+        b"\0\0\0\0\x09",
+        b"\0\0\0\0\x0a",
+    ]
 
-    def enrich(_: RegisteredSchema) -> bytes:
+    def enrich(_: RegisteredSchema, topic: str) -> bytes:
+        asked.append(topic)
         frame = frames.pop(0)
         if isinstance(frame, Exception):
             raise frame
@@ -307,22 +315,48 @@ def test_a_schema_is_settled_once_its_enriched_one_is_registered() -> None:
     rig = Rig(enrich=enrich)
     rig.client.schemas[7] = schema("a")
     rig.pending(7)
+    rig.step()
+    assert rig.store.lookup(7) == "A"
+    with pytest.raises(SchemaPending) as pending:
+        rig.store.enriched_frame(7, "in")
     for _ in range(2):
         rig.step(10)
-        assert not rig.store.settled(7)
+        assert not rig.store.settled(pending.value.schema)
         assert rig.store.away()
     rig.step(10)
-    assert (rig.store.lookup(7), rig.store.enriched_frame(7)) == ("A", b"\0\0\0\0\x09")
+    assert rig.store.settled(pending.value.schema)
+    assert rig.store.enriched_frame(7, "in") == b"\0\0\0\0\x09"
     assert rig.store.away() is None
+    with pytest.raises(SchemaPending):
+        rig.store.enriched_frame(7, "more")
+    rig.step()
+    assert rig.store.enriched_frame(7, "more") == b"\0\0\0\0\x0a"
+    assert asked == ["in", "in", "in", "more"]
 
 
-def test_an_enriched_schema_that_is_refused_rejects_its_records_with_the_words() -> None:
+def test_a_schema_that_has_no_place_for_the_result_rejects_its_records() -> None:
+    rig = Rig(enrich=refuse(RecordRejected("unusable_schema", "no record")))
+    rig.client.schemas[7] = schema("a")
+    with pytest.raises(SchemaPending):
+        rig.store.enriched_frame(7, "in")
+    rig.step()
+    with pytest.raises(RecordRejected, match="schema 7: no record"):
+        rig.store.enriched_frame(7, "in")
+
+
+def test_an_enriched_schema_that_is_refused_stops_the_worker_with_the_words() -> None:
+    """All records of that schema would become dead letters."""
     rig = Rig(enrich=refuse(SchemaRefused("409: incompatible")))
     rig.client.schemas[7] = schema("a")
-    rig.pending(7)
-    rig.step()
-    assert rig.rejection(7).reason == DeadLetterReason.UNUSABLE_SCHEMA
-    assert rig.rejection(7).message == "schema 7: 409: incompatible"
+    rig.store.start()
+    try:
+        with pytest.raises(SchemaPending) as pending:
+            rig.store.enriched_frame(7, "in")
+        wait_until(lambda: rig.store.settled(pending.value.schema))
+        with pytest.raises(SchemaRefused, match="409: incompatible"):
+            rig.store.enriched_frame(7, "in")
+    finally:
+        rig.store.close()
 
 
 def test_a_thousand_schemas_in_a_minute_are_bounded() -> None:

@@ -41,7 +41,7 @@ class SchemaFormat:
         self.fault: Exception | None = None
         self.reason: str | None = None
 
-    def parse(self, value: bytes, headers: Headers) -> Document:
+    def parse(self, value: bytes, headers: Headers, topic: str = "") -> Document:
         schema, text = value.decode().split(" ", 1)
         if text == "?":
             raise RecordRejected("schema_mismatch", "not like its schema")

@@ -5,17 +5,16 @@ Needs Java 17 on PATH. It keeps its schemas and its port when it is killed and s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
 import ssl
-import subprocess
-import sys
-import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -24,13 +23,10 @@ import httpx2
 import pytest
 
 from worker.clock import SystemClock
-from worker.processes import last_lines, spawn, stop
-from worker.settings import child_environment, read_environment
+from worker.demo.registry import LocalRegistry
+from worker.settings import read_environment
 
-_START_TIMEOUT_S: Final = 100.0
-_STOP_TIMEOUT_S: Final = 60.0
-# The quick compiler alone: the other one does not pay off in the minutes that a registry lives.
-_JAVA: Final = "-XX:TieredStopAtLevel=1"
+_ANSWER_TIMEOUT_S: Final = 100.0
 
 
 class ApicurioRegistry:
@@ -42,35 +38,26 @@ class ApicurioRegistry:
     """
 
     def __init__(self, home: Path, *, tls: bool = False) -> None:
-        self._command = [sys.executable, home.expanduser().resolve() / "start"]
-        self._options = ["--tls"] if tls else []
-        self._clock = SystemClock()
-        self._folder = Path()
-        self._starter: subprocess.Popen[bytes] | None = None
+        self._clock, self._tls = SystemClock(), tls
+        self._local = LocalRegistry(home, self._clock, ["--tls"] if tls else [])
         self.url = ""
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="streamlabel-registry-"))
-        address = self._folder / "address"
-        options = ["--data", self._folder, "--address-file", address, *self._options]
-        try:
-            with self._log.open("ab") as output:
-                environ = child_environment(JAVA_TOOL_OPTIONS=_JAVA)
-                self._starter = spawn([*self._command, *options], output, environ)
-            self._wait(address.exists)
-        except BaseException:
-            self._close()
-            raise
-        self.url = address.read_text()
+        with ExitStack() as stack:
+            stack.enter_context(self._local)
+            self._wait(lambda: self._local.url is not None)
+            stack.pop_all()
+        self.url = self._local.url or ""
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.thaw()
+        self._local.__exit__()
 
     @property
     def ca(self) -> Path:
         """Return the path of the authority's certificate."""
-        return self._folder / "ca.pem"
+        return self._local.data / "ca.pem"
 
     def register(
         self,
@@ -86,7 +73,7 @@ class ApicurioRegistry:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Return the answer's JSON; raise httpx2.HTTPStatusError for a refusal."""
-        verify = ssl.create_default_context(cafile=self.ca) if self._options else False
+        verify = ssl.create_default_context(cafile=self.ca) if self._tls else False
         with httpx2.Client(base_url=self.url, verify=verify, trust_env=False, timeout=30) as client:
             answer = client.request(method, path, json=body)
             answer.raise_for_status()
@@ -99,23 +86,31 @@ class ApicurioRegistry:
 
     def start(self) -> None:
         """Start it again if it was killed; return when it answers."""
-        self._wait(self._revived)
+        self._wait(self.revive)
+
+    def revive(self) -> bool:
+        """Ask for a start, which is ignored while it runs; return whether it answers."""
+        assert self._local.process is not None
+        if self._listens():
+            try:
+                return bool(self.ask("GET", "/config"))
+            except (httpx2.HTTPError, json.JSONDecodeError):
+                return False
+        self._local.process.send_signal(signal.SIGHUP)
+        return False
 
     def freeze(self) -> None:
         """Send SIGSTOP: connections are accepted, and no answer comes."""
         os.kill(self._pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT."""
-        os.kill(self._pid, signal.SIGCONT)
+        """Send SIGCONT, unless it was killed."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGCONT)
 
     @property
     def _pid(self) -> int:
-        return int((self._folder / "pid").read_text())
-
-    @property
-    def _log(self) -> Path:
-        return self._folder / "start.log"
+        return int((self._local.data / "pid").read_text())
 
     def _listens(self) -> bool:
         try:
@@ -126,41 +121,25 @@ class ApicurioRegistry:
             return False
         return True
 
-    def _revived(self) -> bool:
-        """Ask for a start, which is ignored while it runs; return whether it answers."""
-        assert self._starter is not None
-        if self._listens():
-            try:
-                return bool(self.ask("GET", "/config"))
-            except (httpx2.HTTPError, json.JSONDecodeError):
-                return False
-        self._starter.send_signal(signal.SIGHUP)
-        return False
-
-    def _wait(self, done: Any) -> None:
-        assert self._starter is not None
-        deadline = self._clock.monotonic() + _START_TIMEOUT_S
+    def _wait(self, done: Callable[[], bool]) -> None:
+        deadline = self._clock.monotonic() + _ANSWER_TIMEOUT_S
         while not done():
-            if self._starter.poll() is not None:
-                raise RuntimeError(f"the registry ended unexpectedly:\n{last_lines(self._log)}")
-            if self._clock.monotonic() > deadline:
-                raise RuntimeError(f"the registry did not answer in {_START_TIMEOUT_S:.0f} s")
+            assert self._local.url != "", "it raises an error if the registry has ended"
+            assert self._clock.monotonic() < deadline, "the registry does not answer"
             self._clock.sleep(0.1)
-
-    def _close(self) -> None:
-        if self._starter and self._starter.poll() is None:
-            if (self._folder / "pid").exists():
-                self.thaw()
-            stop(self._starter, _STOP_TIMEOUT_S)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def own_registry(*, tls: bool = False) -> ApicurioRegistry:
     """Return a registry that starts on `with`; skip the test if there is none."""
+    return ApicurioRegistry(registry_home(), tls=tls)
+
+
+def registry_home() -> Path:
+    """Return the folder of an unpacked registry; skip the test if there is none."""
     home = read_environment("REGISTRY_HOME")
     if not home or shutil.which("java") is None:
         pytest.skip("needs a schema registry: set REGISTRY_HOME, with Java 17 on PATH")
-    return ApicurioRegistry(Path(home), tls=tls)
+    return Path(home)
 
 
 def new_subject() -> str:

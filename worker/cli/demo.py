@@ -2,8 +2,9 @@
 
 Starts a small embedded broker and a real worker, sends posts with broken records among them, and
 audits the topics. Set KAFKA_BOOTSTRAP_SERVERS to use a running broker instead; the demo creates
-topics there and deletes them at the end. Exits 0 only if every promise held and the dead letters
-are exactly the broken records.
+topics there and deletes them at the end. With --format avro the posts and the results are in Avro,
+and a schema registry starts too, out of the unpacked one in REGISTRY_HOME. Exits 0 only if every
+promise held and the dead letters are exactly the broken records.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from worker.demo.sample import DEFAULT_POSTS, PARTITIONS
+from worker.errors import SettingsError
 from worker.settings import Loaded
 
 OPTIONS: tuple[str, ...] = ()
@@ -50,6 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="hub id, directory or bundled [default: bundled]",
     )
     parser.add_argument(
+        "--format",
+        choices=("json", "avro"),
+        default="json",
+        help="format of the posts and of the results [default: json]",
+    )
+    parser.add_argument(
+        "--registry-url",
+        metavar="URL",
+        help="a running schema registry for --format avro; the demo deletes its subjects at the end "
+        "[default: start the one in REGISTRY_HOME]",
+    )
+    parser.add_argument(
         "--keep", action="store_true", help="keep the workers and their live page up until Ctrl-C"
     )
     parser.add_argument(
@@ -62,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Run the demo and return its exit code."""
+    if args.registry_url and args.format == "json":
+        raise SettingsError("--registry-url needs --format avro: JSON has no schema registry")
     from worker.demo.run import perform
 
     return perform(args, loaded.settings.model.cache_dir.expanduser())

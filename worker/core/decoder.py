@@ -55,7 +55,8 @@ class Decoder:
                 f"the record has {record.cut.record_bytes} bytes, max_inflight_bytes is "
                 f"{record.cut.limit}: only its beginning was read",
             )
-        payload, frame, fields = self._format.parse(self._accepted(record.value), record.headers)
+        value = self._accepted(record.value)
+        payload, frame, fields = self._format.parse(value, record.headers, record.ref.topic)
         if not self._format.has_members:
             return WorkItem(record, _checked_text(payload))
         text = _checked_text(member(payload, self._text_path, fields))

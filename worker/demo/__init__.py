@@ -12,6 +12,8 @@ Modules::
     posts           the rated posts; `fallback_posts` replaces them when they can't be downloaded
     blocklist       leaves out posts with slurs or sexual words
     sample          posts as records, with every kind of broken record among them
+    avro_sample     the same in Avro
+    formats         what differs in Avro; `registry` starts a schema registry
     feed            sends the records that are due and reads the outcomes; `tally` counts them
     workers         real `streamlabel run` processes
     helpers         short-lived Python processes

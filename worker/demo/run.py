@@ -28,9 +28,10 @@ from worker.demo.blocklist import allowed
 from worker.demo.broker import EmbeddedBroker, needed_flags
 from worker.demo.fallback_posts import fallback_posts
 from worker.demo.feed import SampleFeed
+from worker.demo.formats import AvroDemo, DemoFormat, DemoFormats, JsonDemo
 from worker.demo.helpers import Helpers
 from worker.demo.posts import RatedText, SampleUnavailable
-from worker.demo.sample import DEFAULT_POSTS, PARTITIONS, SampleRecord, sample_stream
+from worker.demo.sample import DEFAULT_POSTS, PARTITIONS, sample_stream
 from worker.demo.summary import Summary, next_steps, program, save_screenshot
 from worker.demo.tally import Tally
 from worker.demo.view import WIDTH, LiveView, PlainView, View
@@ -111,31 +112,43 @@ class _DemoRun:
         self._left_out = 0
 
     def run(self) -> Summary:
-        kafka, names = self._broker_and_topics()
-        records = self._records()
+        formats = self._formats()  # a registry starts while the rest is prepared
+        kafka, names = self._broker_and_topics(new_names=formats.external)
+        posts = self._allowed_posts()
         if self._args.model == "bundled":
             self._view.say("preparing the bundled model (cached for the next run)")
             self._helpers.prepare_model(self._cache_dir)
-        workers = self._start_workers(kafka, names)
-        tally = self._stream(kafka, names, records, workers)
+        format_ = formats.format(names.input, names.output)
+        number = self._args.posts or min(DEFAULT_POSTS, len(posts))
+        records = sample_stream(posts, number, InputSettings().max_bytes, format_.values)
+        workers = self._start_workers(kafka, names, format_)
+        tally = Tally(records, self._clock, self._unseen(), format_.read)
+        self._stream(kafka, names, tally, workers)
         if self._args.keep:
             self._stay(workers)
         self._view.say("stopping the workers and auditing the topics")
         workers.stop()
         audit = self._audit(kafka, names)
-        extra = {"posts": self._source, "posts_left_out": self._left_out}
+        sample = {"posts": self._source, "posts_left_out": self._left_out}
+        extra = sample | {"format": self._args.format}
         return Summary(audit, tally, tuple(tally.surprises()), self._args.rate, extra)
 
-    def _broker_and_topics(self) -> tuple[KafkaSettings, _TopicNames]:
+    def _formats(self) -> DemoFormats:
+        if self._args.format == "json":
+            return JsonDemo()
+        url, stack = self._args.registry_url, self._stack
+        return AvroDemo(url, stack, self._interrupts, self._clock, self._view)
+
+    def _broker_and_topics(self, *, new_names: bool) -> tuple[KafkaSettings, _TopicNames]:
         external = read_environment("KAFKA_BOOTSTRAP_SERVERS")
         if external:
             self._view.say(f"using the broker at {external}")
-            suffix = f".demo-{uuid.uuid4().hex[:8]}"  # each run gets topics of its own
         else:
             self._view.say("starting the embedded broker")
             broker = self._stack.enter_context(EmbeddedBroker(clock=self._clock))
             self._interrupts.on_second(broker.kill)
-            suffix = ""
+        # On servers of others each run gets topics, and subjects, of its own.
+        suffix = f".demo-{uuid.uuid4().hex[:8]}" if external or new_names else ""
         kafka = KafkaSettings(bootstrap_servers=external or broker.bootstrap_servers)
         names = _TopicNames(
             f"texts.in{suffix}", f"texts.labelled{suffix}", f"texts.dead{suffix}", f"demo{suffix}"
@@ -145,15 +158,14 @@ class _DemoRun:
         self._stack.enter_context(topics)
         return kafka, names
 
-    def _records(self) -> list[SampleRecord]:
+    def _allowed_posts(self) -> list[RatedText]:
         rated = self._posts()
         posts = allowed(rated)
         self._left_out = len(rated) - len(posts)
         if self._left_out:
             posts_left_out = counted(self._left_out, "post")
             self._view.say(f"leaving out {posts_left_out} with slurs or sexual words")
-        number = self._args.posts or min(DEFAULT_POSTS, len(posts))
-        return sample_stream(posts, number, InputSettings().max_bytes)
+        return posts
 
     def _posts(self) -> list[RatedText]:
         if self._args.screenshot:  # a published picture can't show other people's tweets
@@ -167,10 +179,14 @@ class _DemoRun:
             self._source = "fallback"
             return fallback_posts()
 
-    def _start_workers(self, kafka: KafkaSettings, names: _TopicNames) -> DemoWorkers:
+    def _start_workers(
+        self, kafka: KafkaSettings, names: _TopicNames, format_: DemoFormat
+    ) -> DemoWorkers:
         number = self._args.workers
         self._view.say(f"starting {counted(number, 'worker')}")
-        flags = names.flags() | {
+        flags = {
+            **names.flags(),
+            **format_.flags,
             "--bootstrap-servers": kafka.bootstrap_servers,
             "--group-id": names.group,
             "--model": self._args.model,
@@ -197,13 +213,8 @@ class _DemoRun:
         return workers
 
     def _stream(
-        self,
-        kafka: KafkaSettings,
-        names: _TopicNames,
-        records: list[SampleRecord],
-        workers: DemoWorkers,
-    ) -> Tally:
-        tally = Tally(records, self._clock, self._unseen())
+        self, kafka: KafkaSettings, names: _TopicNames, tally: Tally, workers: DemoWorkers
+    ) -> None:
         producer = self._stack.enter_context(SampleProducer(kafka, names.input))
         tail = self._stack.enter_context(Tail(kafka, [names.output, names.dead], self._clock))
         feed = SampleFeed(tally, producer, tail, self._args.rate, self._clock)
@@ -218,7 +229,6 @@ class _DemoRun:
                 self._view.say(workers.logs())
                 raise
             self._interrupts.sleep(_STEP_S)
-        return tally
 
     def _unseen(self) -> Callable[[str], bool] | None:
         """Return a test for texts that the bundled model, trained on most tweets, has not seen."""
@@ -271,4 +281,5 @@ def _headline(args: argparse.Namespace) -> str:
     if read_environment("KAFKA_BOOTSTRAP_SERVERS"):
         broker = "your broker"
     delivery = args.delivery.replace("_", " ")
-    return f"streamlabel demo · {workers} · {Path(args.model).name} model · {delivery} · {broker}"
+    parts = ["streamlabel demo", workers, f"{Path(args.model).name} model", delivery, broker]
+    return " · ".join([*parts, "Avro"] if args.format == "avro" else parts)

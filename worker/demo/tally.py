@@ -45,6 +45,7 @@ class Tally:
         records: the records to send.
         clock: for rates, times and latencies.
         unseen: returns whether the model was not trained on a text; None if that is unknown.
+        read: returns the result in a value; as JSON by default.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class Tally:
         records: Sequence[SampleRecord],
         clock: Clock,
         unseen: Callable[[str], bool] | None = None,
+        read: Callable[[bytes], Classification] = Classification.model_validate_json,
     ) -> None:
         self.records = records
+        self._read = read
         self._unseen = unseen
         self.sent = 0
         self.labels: Counter[str] = Counter()
@@ -107,7 +110,7 @@ class Tally:
             dead_letter = DeadLetter.model_validate_json(context)
             source, outcome = dead_letter.source, dead_letter.reason
         else:
-            result = Classification.model_validate_json(record.value or b"")
+            result = self._read(record.value or b"")
             source = result.source
             index = self._acknowledged.get((source.partition, source.offset))
             text = "" if index is None else self.records[index].text

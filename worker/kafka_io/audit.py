@@ -234,8 +234,12 @@ def _timestamp(document: bytes, default: int) -> int:
     """Return the input record's timestamp, as the outcome's document states it.
 
     The outcome's own timestamp differs if the input's was too far ahead to be published. In an
-    enriched object too, the last member of that name is the worker's.
+    enriched object too, the last member of that name is the worker's. A result in Avro or Protobuf
+    is no document, and its own timestamp counts: it ends with the bytes of a number, not with a
+    brace, and a text in it may look like a member.
     """
+    if not document.endswith(b"}"):
+        return default
     at = document.rfind(_TIMESTAMP) + len(_TIMESTAMP)
     digits = document[at : at + _MAX_DIGITS].partition(b"}")[0]
     return int(digits) if digits.isdigit() else default

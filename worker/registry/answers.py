@@ -82,7 +82,7 @@ def schema_of(answer: RegistryAnswer) -> RegisteredSchema:
     type_ = answer.content.get("schemaType") or "AVRO"
     if type_ not in get_args(SchemaType):
         raise SchemaRefused(f"its type is {type_!r:.40}, not AVRO, JSON or PROTOBUF")
-    listed = answer.content.get("references") or ()
+    listed = answer.member("references", list) if answer.content.get("references") else ()
     return RegisteredSchema(
         cast(SchemaType, type_), text, tuple(_reference(answer, one) for one in listed)
     )

@@ -14,13 +14,15 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from worker.clock import Clock, SystemClock
+from worker.core.faults import backoff
 from worker.errors import RegistryAway, RegistryDenied, SchemaRefused
 from worker.metrics import Metrics
 from worker.registry.answers import RegistryAnswer, schema_of, whole_number
-from worker.registry.connection import RegistryConnection
+from worker.registry.connection import RegistryConnection, SchemaConflict
 from worker.registry.schema import RegisteredSchema
 from worker.settings import RegistrySettings
 
+_TRIES_BEFORE_CONFLICT: Final = 5
 _LARGEST_ID: Final = 2**31 - 1  # the API's ids are Java's `int`
 
 
@@ -57,7 +59,8 @@ class RegistryClient:
             SettingsError: a TLS file can't be used.
         """
         self._requests = metrics.registry_requests
-        self._connection = RegistryConnection(settings, clock or SystemClock())
+        self._clock = clock or SystemClock()
+        self._connection = RegistryConnection(settings, self._clock)
 
     def check(self) -> None:
         """Return if a schema registry answers.
@@ -100,11 +103,29 @@ class RegistryClient:
         return whole_number(found, "id") if found else None
 
     def register(self, subject: str, schema: RegisteredSchema) -> int:
-        """Register a schema under a subject, if it is not there yet, and return its id."""
+        """Register a schema under a subject, if it is not there yet, and return its id.
+
+        If two workers register schemas under one subject at the same moment, Apicurio Registry
+        answers 409 to one of them, as it does for a schema that is not compatible. So a 409 is
+        believed after some tries, a second or two later.
+        """
+        for attempt in range(1, _TRIES_BEFORE_CONFLICT):
+            try:
+                return self._register(subject, schema)
+            except SchemaConflict:
+                self._clock.sleep(backoff(attempt))
+        return self._register(subject, schema)
+
+    def _register(self, subject: str, schema: RegisteredSchema) -> int:
         found = self._find("POST", _versions(subject), _body(schema))
         if found is None:
             raise RegistryAway(f"the registry did not find subject {subject!r}, and did not add it")
         return whole_number(found, "id")
+
+    def delete(self, subject: str) -> None:
+        """Delete a subject with all its versions, if it is there."""
+        for which in ("", "?permanent=true"):  # only a deleted subject can be deleted for good
+            self._find("DELETE", f"/subjects/{_quoted(subject)}{which}")
 
     def refusal(self, subject: str, schema: RegisteredSchema) -> str | None:
         """Return why a subject would not take a schema; None if it would."""

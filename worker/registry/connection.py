@@ -33,6 +33,10 @@ _HEADERS: Final = {
 }
 
 
+class SchemaConflict(SchemaRefused):
+    """The registry answers 409: a schema is incompatible, or was registered at the same moment."""
+
+
 class RegistryConnection:
     """Asks the address that answered last first.
 
@@ -121,7 +125,7 @@ class RegistryConnection:
             )
         if status >= 500 or status in _TRY_AGAIN:
             raise RegistryAway(said)
-        raise SchemaRefused(said)
+        raise SchemaConflict(said) if status == 409 else SchemaRefused(said)
 
 
 def _sign_in(settings: RegistrySettings) -> str:

@@ -18,28 +18,29 @@ from worker.registry.enriched_avro import enriched_avro
 from worker.registry.enriched_json import enriched_json
 from worker.registry.schema import RegisteredSchema
 from worker.registry.subjects import FrameOf
+from worker.settings import output_of
 
 
 class Enrichment:
-    """Registers the enriched schemas of one output topic.
+    """Registers the enriched schemas of output topics.
 
     Args:
         frame_of: registers a schema.
-        topic: that the results go to.
+        output: the topic that the results go to; `{topic}` in it stands for the input topic.
     """
 
-    def __init__(self, frame_of: FrameOf, topic: str) -> None:
-        self._frame_of, self._topic = frame_of, topic
+    def __init__(self, frame_of: FrameOf, output: str) -> None:
+        self._frame_of, self._output = frame_of, output
 
-    def __call__(self, schema: RegisteredSchema) -> bytes:
-        """Return the frame of this schema's records with their results.
+    def __call__(self, schema: RegisteredSchema, topic: str) -> bytes:
+        """Return the frame of an input topic's records of this schema with their results.
 
         Raises:
             RecordRejected: nothing can be added to records of this schema.
             RegistryAway: the registry does not answer; call again.
             SchemaRefused: it refuses the enriched schema.
         """
-        return self._frame_of(enriched_schema(schema), self._topic)
+        return self._frame_of(enriched_schema(schema), output_of(self._output, topic))
 
 
 def enriched_schema(schema: RegisteredSchema) -> RegisteredSchema:

@@ -33,7 +33,7 @@ class Schemas(Protocol):
     def lookup(self, key: int | str) -> CompiledSchema:
         """Return a schema; raise SchemaPending, or RecordRejected if it can't be used."""
 
-    def enriched_frame(self, key: int | str) -> bytes | None:
+    def enriched_frame(self, key: int | str, topic: str) -> bytes | None:
         """Return the frame of a record with the result added, if results are added."""
 
     def settled(self, key: Any) -> bool:
@@ -55,7 +55,7 @@ class RegistryFormat:
         self._format, self._schemas = format_, schemas
         self._type = _TYPES.get(format_)
 
-    def parse(self, value: bytes, headers: Headers) -> Document:
+    def parse(self, value: bytes, headers: Headers, topic: str = "") -> Document:
         """Parse a value by its schema; see `Format.parse`."""
         framed = schema_frame(value, headers)
         if framed is None:
@@ -69,7 +69,7 @@ class RegistryFormat:
                 f'"{self._format}": set it to "auto", or to the format of the topic',
             )
         payload = schema.parse(prefix + value[body_at:])
-        frame = Frame(body_at, self._schemas.enriched_frame(key))
+        frame = Frame(body_at, self._schemas.enriched_frame(key, topic))
         return Document(payload, frame, partial(schema.fields, payload))
 
     def settled(self, schema: Hashable) -> bool:

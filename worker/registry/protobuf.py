@@ -12,17 +12,32 @@ Must not import: kafka_io, runtime, inference.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, Sequence
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from worker.registry.protobuf_files import file_descriptor
+from worker.registry.protobuf_wire import (
+    MOST_BYTES,
+    check_memory,
+    memory_per_byte,
+    message_indexes,
+)
 from worker.registry.rejections import mismatch, unusable
 from worker.registry.schema import RegisteredSchema, SchemaType
 
-_FIRST: Final = (0,)  # indexes of the first message, which is written as one byte 0
-_NESTING: Final = 32  # levels of a message's definition, as in protoc
+
+class _MessageType(NamedTuple):
+    """A message of a schema.
+
+    Attributes:
+        message: its class.
+        memory_per_byte: the most bytes of memory for a byte of a body.
+    """
+
+    message: Any
+    memory_per_byte: int
 
 
 class ProtobufSchema:
@@ -41,15 +56,16 @@ class ProtobufSchema:
         self._messages = list(file_descriptor(schema).message_types_by_name.values())
         if not self._messages:
             raise unusable("Protobuf: it has no message")
-        self._first = self._messages[0]
-        self._classes: dict[tuple[int, ...], Any] = {_FIRST: GetMessageClass(self._first)}
+        self._types: dict[tuple[int, ...], _MessageType] = {}
 
     def parse(self, body: bytes) -> MessageView:
         """Return a message; the body begins with the indexes of its type."""
-        indexes, at = _indexes(body)
-        message_class = self._classes.get(indexes) or self._class(indexes)
+        indexes, at = message_indexes(body)
+        known = self._types.get(indexes) or self._type(indexes)
+        if len(body) * known.memory_per_byte > MOST_BYTES:
+            check_memory(known.message.DESCRIPTOR, body, at)
         try:
-            return MessageView(message_class.FromString(body[at:]))
+            return MessageView(known.message.FromString(body[at:]))
         except DecodeError:
             raise mismatch("Protobuf can't be read") from None
 
@@ -57,15 +73,16 @@ class ProtobufSchema:
         """Return the names of the fields at a path."""
         return _fields(payload.descriptor, path)
 
-    def _class(self, indexes: tuple[int, ...]) -> Any:
-        messages, descriptor = self._messages, self._first
+    def _type(self, indexes: tuple[int, ...]) -> _MessageType:
+        messages, descriptor = self._messages, None
         for index in indexes:
             if not 0 <= index < len(messages):
                 raise mismatch(f"its schema has no message {'.'.join(map(str, indexes))}")
             descriptor = messages[index]
             messages = list(descriptor.nested_types)
-        self._classes[indexes] = GetMessageClass(descriptor)
-        return self._classes[indexes]
+        known = _MessageType(GetMessageClass(descriptor), memory_per_byte(descriptor))
+        self._types[indexes] = known
+        return known
 
 
 class MessageView(Mapping[str, Any]):
@@ -117,31 +134,3 @@ def _fields(message: Any, path: tuple[str, ...]) -> Sequence[str]:
         if message is None:
             return []
     return [] if message.GetOptions().map_entry else list(message.fields_by_name)
-
-
-def _indexes(body: bytes) -> tuple[tuple[int, ...], int]:
-    """Return the indexes of a message's type and the index of the byte behind them.
-
-    They are the number of indexes, then each of them, as zigzag varints: of the message in the
-    file, of the message in that one, and so on.
-    """
-    if body[:1] == b"\0":
-        return _FIRST, 1
-    number, at = _varint(body, 0)
-    if not 0 < number <= _NESTING:
-        raise mismatch(f"the indexes of its message number {number}")
-    indexes = []
-    for _ in range(number):
-        index, at = _varint(body, at)
-        indexes.append(index)
-    return tuple(indexes), at
-
-
-def _varint(body: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    for byte in body[at : at + 5]:
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return (value >> 1) ^ -(value & 1), at
-    raise mismatch("the indexes of its message can't be read")

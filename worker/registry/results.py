@@ -14,16 +14,17 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from typing import Any, Final
 
-from fastavro import parse_schema, schemaless_writer
+from google.protobuf.message_factory import GetMessageClass
 from pydantic_core import to_json
 
+from schemas.classification import Classification
 from schemas.export import rendered
 from worker.core.formats.plain_json import enriched_object
 from worker.core.records import Frame, WorkItem
-from worker.registry.message_class import message_class
+from worker.registry.avro_writer import compiled
+from worker.registry.protobuf_files import file_descriptor
 from worker.registry.schema import RegisteredSchema
 from worker.registry.subjects import FrameOf
 
@@ -78,12 +79,10 @@ class AvroResults(FramedResults):
     """Serialises results as Avro."""
 
     schema = AVRO
-    _parsed = parse_schema(json.loads(AVRO.text))
+    _write = staticmethod(compiled(json.loads(AVRO.text)))
 
     def _encoded(self, document: Mapping[str, Any]) -> bytes:
-        body = BytesIO()
-        schemaless_writer(body, self._parsed, document)
-        return body.getvalue()
+        return self._write(document)
 
     def _added(self, body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:  # noqa: ARG002
         # A record's encoding is that of its fields, in order, and the result is the last field
@@ -110,7 +109,7 @@ class ProtobufResults(FramedResults):
 
     def __init__(self, frame_of: FrameOf | None = None) -> None:
         super().__init__(frame_of)
-        self._message = message_class(PROTOBUF.text, "streamlabel.Classification")
+        self._message = result_message()
 
     def _encoded(self, document: Mapping[str, Any]) -> bytes:
         seconds, milliseconds = divmod((document["processed_at"] - _EPOCH) // _MILLISECOND, 1000)
@@ -131,6 +130,12 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _FIRST_MESSAGE: Final = b"\0"  # the message's indexes in its file; [0] is written so
 _FRAME_BYTES: Final = 5
+
+
+def result_message() -> Any:
+    """Return the class of the message that a Protobuf result is."""
+    messages = file_descriptor(PROTOBUF).message_types_by_name
+    return GetMessageClass(messages[Classification.__name__])
 
 
 def _no_frame(schema: RegisteredSchema, topic: str) -> bytes:  # noqa: ARG001

@@ -19,7 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from schemas.dead_letter import DeadLetterReason
 from worker.clock import Clock
@@ -42,6 +42,19 @@ _FORGOTTEN_S: Final = 60.0  # after which a schema that no record waits for is n
 _JOIN_S: Final = 1.0
 
 _log = get_logger(__name__)
+
+
+class _Enriched(NamedTuple):
+    """The key of a schema with the result added, for the records of one input topic."""
+
+    schema: int | str
+    topic: str
+
+    def __str__(self) -> str:
+        return str(self.schema)
+
+
+_Key: TypeAlias = int | str | _Enriched
 
 
 @dataclass(slots=True)
@@ -67,8 +80,9 @@ class SchemaStore(Generic[Compiled]):
         client: asks the registry; whoever made it closes it.
         compile_schema: raises RecordRejected for a schema that can't be used.
         size: schemas kept in memory.
-        enrich: registers the schema of records with a result added, and returns their frame. Raises
-            RecordRejected, or an error of `RegistryClient`.
+        enrich: registers the schema of an input topic's records with a result added, and returns
+            their frame. Raises RecordRejected, or an error of `RegistryClient`; a SchemaRefused
+            stops the worker, because all records of the schema would become dead letters.
     """
 
     def __init__(
@@ -79,14 +93,14 @@ class SchemaStore(Generic[Compiled]):
         size: int,
         metrics: Metrics,
         clock: Clock,
-        enrich: Callable[[RegisteredSchema], bytes] | None = None,
+        enrich: Callable[[RegisteredSchema, str], bytes] | None = None,
     ) -> None:
         self._client, self._compile, self._enrich = client, compile_schema, enrich
         self._clock, self._gauge = clock, metrics.registry_schemas
         self._outage = Outage(metrics, clock)
         self._changed = threading.Condition()
         self._cache: SchemaCache[Compiled] = SchemaCache(size)
-        self._requests: dict[int | str, _Request] = {}
+        self._requests: dict[_Key, _Request] = {}
         self._missing: deque[float] = deque()  # when schemas were believed to be missing
         self._crash: BaseException | None = None
         self._closing = False
@@ -106,15 +120,20 @@ class SchemaStore(Generic[Compiled]):
         """
         return cast(Compiled, self._entry(key).compiled)
 
-    def enriched_frame(self, key: int | str) -> bytes | None:
-        """Return the frame of a record of this schema with the result added; None without `enrich`.
+    def enriched_frame(self, key: int | str, topic: str) -> bytes | None:
+        """Return the frame of a record with the result added; None without `enrich`.
+
+        Args:
+            key: of the record's schema.
+            topic: of the record: each may have an output of its own.
 
         Raises:
             RecordRejected, SchemaPending, StageCrashed: as `lookup`.
+            SchemaRefused: the registry refuses the enriched schema.
         """
-        return self._entry(key).enriched
+        return self._entry(_Enriched(key, topic)).enriched if self._enrich else None
 
-    def settled(self, key: int | str) -> bool:
+    def settled(self, key: Any) -> bool:
         """Return whether `lookup` has an answer, after it raised SchemaPending."""
         with self._changed:
             request = self._requests.get(key)
@@ -146,9 +165,11 @@ class SchemaStore(Generic[Compiled]):
             self._work(key)
         return pause
 
-    def _entry(self, key: int | str) -> Entry[Compiled]:
+    def _entry(self, key: _Key) -> Entry[Compiled]:
         now = self._clock.monotonic()
         with self._changed:
+            if isinstance(self._crash, SchemaRefused):
+                raise self._crash
             if self._crash:
                 cause = f"{type(self._crash).__name__}: {self._crash}"
                 raise StageCrashed(f"the registry thread crashed: {cause}") from self._crash
@@ -161,7 +182,7 @@ class SchemaStore(Generic[Compiled]):
             raise RecordRejected(entry.rejection.reason, entry.rejection.message)
         return entry
 
-    def _next(self) -> tuple[int | str | None, float]:
+    def _next(self) -> tuple[_Key | None, float]:
         """Return the key to ask for now, or the seconds until one is due."""
         now = self._clock.monotonic()
         for key, request in list(self._requests.items()):
@@ -174,7 +195,7 @@ class SchemaStore(Generic[Compiled]):
         pause = self._requests[key].due - now
         return (None, pause) if pause > 0 else (key, 0.0)
 
-    def _work(self, key: int | str) -> None:
+    def _work(self, key: _Key) -> None:
         try:
             entry = self._ask(key)
         except (RegistryAway, RegistryDenied) as error:
@@ -186,28 +207,39 @@ class SchemaStore(Generic[Compiled]):
             self._answered()
             self._settle(key, entry)
 
-    def _ask(self, key: int | str) -> Entry[Compiled]:
+    def _ask(self, key: _Key) -> Entry[Compiled]:
         """Ask for a schema and prepare it.
 
         Raises:
             RegistryAway, RegistryDenied: no answer.
             SchemaMissing: the registry does not have it, or one that it refers to.
+            SchemaRefused: it refuses the enriched schema.
         """
         try:
-            schema = self._client.schema(key)
-            if schema is None:
-                raise SchemaMissing("it is not in the registry")
-            schema = resolve(schema, self._client.version)
-            compiled = self._compiled(schema)
-            enriched = self._enrich(schema) if self._enrich else None
+            schema = self._schema(key.schema if isinstance(key, _Enriched) else key)
         except RegistryDenied:
             raise
         except SchemaRefused as error:
             reason = DeadLetterReason.UNUSABLE_SCHEMA
             return self._rejected(RecordRejected(reason, f"schema {key}: {error}"), _BELIEVED_S)
+        try:
+            return self._prepared(key, schema)
         except RecordRejected as rejection:
             message = f"schema {key}: {rejection.message}"
             return self._rejected(RecordRejected(rejection.reason, message), math.inf)
+
+    def _schema(self, key: int | str) -> RegisteredSchema:
+        schema = self._client.schema(key)
+        if schema is None:
+            raise SchemaMissing("it is not in the registry")
+        return resolve(schema, self._client.version)
+
+    def _prepared(self, key: _Key, schema: RegisteredSchema) -> Entry[Compiled]:
+        compiled = enriched = None
+        if isinstance(key, _Enriched) and self._enrich:
+            enriched = self._enrich(schema, key.topic)
+        else:
+            compiled = self._compiled(schema)
         return Entry(compiled, enriched, None, math.inf, self._clock.monotonic())
 
     def _compiled(self, schema: RegisteredSchema) -> Compiled:
@@ -224,7 +256,7 @@ class SchemaStore(Generic[Compiled]):
     def _rejected(self, rejection: RecordRejected, lasts: float) -> Entry[Compiled]:
         return Entry(None, None, rejection, lasts, self._clock.monotonic())
 
-    def _postpone(self, key: int | str, error: Exception) -> None:
+    def _postpone(self, key: _Key, error: Exception) -> None:
         with self._changed:
             request = self._requests[key]
             request.failures += 1
@@ -238,7 +270,7 @@ class SchemaStore(Generic[Compiled]):
                 for request in self._requests.values():
                     request.due = min(request.due, self._clock.monotonic())
 
-    def _doubt(self, key: int | str, error: SchemaMissing) -> None:
+    def _doubt(self, key: _Key, error: SchemaMissing) -> None:
         """Ask again for a missing schema, a few times, then believe it.
 
         The more schemas were missing in the last minute, the shorter the pauses: a producer of
@@ -258,7 +290,7 @@ class SchemaStore(Generic[Compiled]):
         rejection = RecordRejected(DeadLetterReason.UNKNOWN_SCHEMA, f"schema {key}: {error}")
         self._settle(key, self._rejected(rejection, _BELIEVED_S))
 
-    def _settle(self, key: int | str, entry: Entry[Compiled]) -> None:
+    def _settle(self, key: _Key, entry: Entry[Compiled]) -> None:
         with self._changed:
             del self._requests[key]
             self._cache.put(key, entry)
@@ -272,7 +304,7 @@ class SchemaStore(Generic[Compiled]):
             with self._changed:
                 self._crash = error
 
-    def _wait_for_key(self) -> int | str | None:
+    def _wait_for_key(self) -> _Key | None:
         """Wait for a key that is due, and return it, or None if the store closes."""
         with self._changed:
             while not self._closing:

@@ -20,7 +20,6 @@ from worker.settings.sections import (
     InputSettings,
     ModelSettings,
 )
-from worker.settings.topics import INPUT_NAME
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -98,17 +97,16 @@ def _formats(s: Settings) -> Iterator[str]:
             f'output.mode = "enrich" can\'t add to input.format = {s.input.format!r} with '
             f"output.format = {s.output.format!r}: it adds to {pairs}"
         )
-    elif (
-        s.output.mode == "enrich"
-        and s.output.format not in PLAIN_FORMATS
-        and INPUT_NAME in s.output.topic
-        and s.registry.subject_name_strategy != "record_name"
-    ):
+    elif s.output.mode == "enrich" and _shares_subjects(s):
         yield (
-            f'output.mode = "enrich" with output.topic = {s.output.topic!r} needs '
-            'registry.subject_name_strategy = "record_name": the schema of records with their '
-            "results is registered once, not for each output"
+            'registry.subject_name_strategy = "record_name" with output.mode = "enrich": the '
+            "enriched schema would get the subject of the input's, whose name it keeps. Use "
+            '"topic_name" or "topic_record_name"'
         )
+
+
+def _shares_subjects(s: Settings) -> bool:
+    return s.output.format != "json" and s.registry.subject_name_strategy == "record_name"
 
 
 def _sizes(s: Settings) -> Iterator[str]:

@@ -48,8 +48,13 @@ class Format(Protocol):
     def has_members(self) -> bool:
         """True if a payload is an object, False if it is the text alone."""
 
-    def parse(self, value: bytes, headers: Headers) -> Document:
+    def parse(self, value: bytes, headers: Headers, topic: str = "") -> Document:
         """Parse a value without waiting for anything.
+
+        Args:
+            value: of the record.
+            headers: of the record.
+            topic: of the record; some formats prepare its result, whose topic may depend on it.
 
         Raises:
             RecordRejected: the value can't be parsed.

@@ -32,7 +32,7 @@ class JsonFormat:
 
     has_members = True
 
-    def parse(self, value: bytes, headers: Headers) -> Document:
+    def parse(self, value: bytes, headers: Headers, topic: str = "") -> Document:  # noqa: ARG002
         """Parse an object; raise RecordRejected for anything else."""
         refuse_framed(value)  # it is valid UTF-8 in some cases
         try:

@@ -21,7 +21,7 @@ class TextFormat:
 
     has_members = False
 
-    def parse(self, value: bytes, headers: Headers) -> Document:
+    def parse(self, value: bytes, headers: Headers, topic: str = "") -> Document:  # noqa: ARG002
         """Return the text; raise RecordRejected for values that are not UTF-8, or framed."""
         refuse_framed(value)
         try:

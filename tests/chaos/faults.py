@@ -1,0 +1,223 @@
+"""Begins the faults of a plan, and ends each some seconds later.
+
+Runs on the harness's thread. Each kind of fault has a method of its name, which returns whether it
+found a target.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from tests.chaos.arena import Arena
+from tests.chaos.cluster import Cluster, RegistryAccess
+from tests.chaos.fleet import Fleet, WorkerSlot
+from tests.chaos.plan import Fault
+from worker.clock import SystemClock
+
+RETRY_S = 1.0  # until a fault without a target, or a server that is not back, is tried again
+_REGISTRY_REST_S = 8.0  # between two faults of the registry, in which most workers ask it again
+
+
+class Agenda:
+    """Actions and their times, in seconds of the monotonic clock."""
+
+    def __init__(self, clock: SystemClock) -> None:
+        self._clock = clock
+        self._actions: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+
+    @property
+    def empty(self) -> bool:
+        """Return whether nothing is left to do."""
+        return not self._actions
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Call `action` at a time."""
+        heapq.heappush(self._actions, (when, next(self._order), action))
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Call `action` in some seconds."""
+        self.at(self._clock.monotonic() + seconds, action)
+
+    def run_due(self) -> None:
+        """Call the actions that are due."""
+        while self._actions and self._actions[0][0] <= self._clock.monotonic():
+            heapq.heappop(self._actions)[2]()
+
+
+class Faults:
+    """Begins faults, and puts their ends on the agenda."""
+
+    def __init__(
+        self, cluster: Cluster, arena: Arena, fleet: Fleet, agenda: Agenda, clock: SystemClock
+    ) -> None:
+        self._cluster, self._arena, self._fleet = cluster, arena, fleet
+        self._agenda, self._clock = agenda, clock
+        self._down: Any = None  # the broker with a fault; one at a time
+        self._cut: set[int] = set()
+        self._registry_hurt = False
+
+    def begin(self, fault: Fault) -> bool:
+        """Begin a fault; return False if it has no target now."""
+        return bool(getattr(self, f"_{fault.kind}")(fault))
+
+    def _target(self, fault: Fault) -> WorkerSlot | None:
+        """Return a worker that is neither frozen nor stopping."""
+        targets = [slot for slot in self._fleet.running if not slot.frozen and not slot.stopping]
+        return targets[fault.target % len(targets)] if targets else None
+
+    def _sigterm(self, fault: Fault) -> bool:
+        if (slot := self._target(fault)) is None:
+            return False
+        self._fleet.terminate(slot, fault.duration)
+        return True
+
+    def _sigkill(self, fault: Fault) -> bool:
+        if (slot := self._target(fault)) is None:
+            return False
+        self._fleet.kill(slot, fault.duration)
+        if self._cluster.kind == "embedded":
+            self._agenda.after(0.2, self._arena.forget_killed)
+        return True
+
+    def _sigstop(self, fault: Fault) -> bool:
+        if (slot := self._target(fault)) is None:
+            return False
+        self._fleet.freeze(slot)
+        self._agenda.after(fault.duration, lambda: self._fleet.thaw(slot))
+        return True
+
+    def _join(self, fault: Fault) -> bool:
+        empty = [slot for slot in self._fleet.slots if not slot.running and slot.due is None]
+        if empty:
+            self._fleet.start(empty[0])
+        elif slot := self._target(fault):
+            self._fleet.terminate(slot, None)
+        else:
+            return False
+        return True
+
+    def _stage_crash(self, fault: Fault) -> bool:
+        if (slot := self._target(fault)) is None:
+            return False
+        slot.orders.crash = 1
+        return True
+
+    def _broker(
+        self, fault: Fault, hurt: Callable[[Any], None], heal: Callable[[Any], None]
+    ) -> bool:
+        if self._down is not None or self._cluster.kafka is None:
+            return False
+        nodes = self._cluster.kafka.nodes
+        node = self._down = nodes[fault.target % len(nodes)]
+        hurt(node)
+        self._agenda.after(fault.duration, lambda: self._heal_broker(node, heal))
+        return True
+
+    def _heal_broker(self, node: Any, heal: Callable[[Any], None]) -> None:
+        heal(node)
+        if node.up and not node.stopping and node.answers():
+            self._down = None
+        else:
+            self._agenda.after(RETRY_S, lambda: self._heal_broker(node, heal))
+
+    def _broker_restart(self, fault: Fault) -> bool:
+        return self._broker(fault, lambda node: node.terminate(), lambda node: node.start())
+
+    def _broker_kill(self, fault: Fault) -> bool:
+        return self._broker(fault, lambda node: node.kill(), lambda node: node.start())
+
+    _broker_loss = _broker_kill  # with a longer duration
+
+    def _broker_freeze(self, fault: Fault) -> bool:
+        return self._broker(fault, lambda node: node.freeze(), lambda node: node.thaw())
+
+    def _network_cut(self, fault: Fault) -> bool:
+        return self._wire(fault, lambda wires, slot: wires.cut(slot))
+
+    def _network_delay(self, fault: Fault) -> bool:
+        return self._wire(fault, lambda wires, slot: wires.slow_down(slot, fault.size))
+
+    def _wire(self, fault: Fault, hurt: Callable[[Any, int], None]) -> bool:
+        slot, wires = self._target(fault), self._cluster.wires
+        if slot is None or wires is None or slot.number in self._cut:
+            return False
+        self._cut.add(slot.number)
+        hurt(wires, slot.number)
+        self._agenda.after(fault.duration, lambda: self._heal_wire(wires, slot.number))
+        return True
+
+    def _heal_wire(self, wires: Any, number: int) -> None:
+        self._cut.discard(number)
+        wires.heal(number)
+
+    def _poison(self, fault: Fault) -> bool:
+        self._arena.inject(fault.kind, int(fault.size))
+        return True
+
+    _unreadable = _poison
+
+    def _slow_model(self, fault: Fault) -> bool:
+        return self._order_until(fault, "slow_until")
+
+    def _out_of_memory(self, fault: Fault) -> bool:
+        return self._order_until(fault, "short_of_memory_until")
+
+    def _clock_jump(self, fault: Fault) -> bool:
+        slot = self._target(fault)
+        if slot is not None:
+            slot.orders.clock_jump = fault.size
+        return self._order_until(fault, "clock_jump_until")
+
+    def _order_until(self, fault: Fault, order: str) -> bool:
+        if (slot := self._target(fault)) is None:
+            return False
+        setattr(slot.orders, order, self._clock.monotonic() + fault.duration)
+        return True
+
+    # -- the registry ----------------------------------------------------------------------------
+
+    def _registry_kill(self, fault: Fault) -> bool:
+        return self._registry(fault, lambda it: it.server.kill(), lambda it: it.server.revive())
+
+    def _registry_freeze(self, fault: Fault) -> bool:
+        def thaw(registry: RegistryAccess) -> bool:
+            registry.server.thaw()
+            return True
+
+        return self._registry(fault, lambda it: it.server.freeze(), thaw)
+
+    def _registry_delay(self, fault: Fault) -> bool:
+        def heal(registry: RegistryAccess) -> bool:
+            registry.wires.heal(0)
+            return True
+
+        return self._registry(fault, lambda it: it.wires.slow_down(0, fault.size), heal)
+
+    def _registry(
+        self,
+        fault: Fault,
+        hurt: Callable[[RegistryAccess], None],
+        heal: Callable[[RegistryAccess], bool],
+    ) -> bool:
+        registry = self._cluster.registry
+        if registry is None or self._registry_hurt:
+            return False
+        self._registry_hurt = True
+        hurt(registry)
+        self._agenda.after(fault.duration, lambda: self._heal_registry(registry, heal))
+        return True
+
+    def _heal_registry(
+        self, registry: RegistryAccess, heal: Callable[[RegistryAccess], bool]
+    ) -> None:
+        if heal(registry):
+            self._agenda.after(_REGISTRY_REST_S, self._end_registry_fault)
+        else:
+            self._agenda.after(RETRY_S, lambda: self._heal_registry(registry, heal))
+
+    def _end_registry_fault(self) -> None:
+        self._registry_hurt = False
