@@ -41,7 +41,7 @@ class SchemaFormat:
         self.fault: Exception | None = None
         self.reason: str | None = None
 
-    def parse(self, value: bytes, headers: Headers) -> Document:
+    def parse(self, value: bytes, headers: Headers, topic: str = "") -> Document:
         schema, text = value.decode().split(" ", 1)
         if text == "?":
             raise RecordRejected("schema_mismatch", "not like its schema")
@@ -110,6 +110,9 @@ class LogSource:
 
     def settled(self) -> bool:
         return True
+
+    def no_topic(self) -> None:
+        return None
 
     def end_offset(self, partition: Partition) -> int:
         return len(self.logs[partition])
