@@ -36,15 +36,15 @@ _NAMED: Final = ("record", "error", "enum", "fixed")
 _INNER: Final = {"array": "items", "map": "values"}
 _MANY: Final = 1e9
 
-Type = TypeVar("Type")
+_Type = TypeVar("_Type")
 
 
 class Reduced(NamedTuple):
     """A reduced schema, and bounds of its values. They are infinite for a type within itself.
 
-    Of n bytes, a reader makes at most `VALUES_PER_BYTE * n` values, and some more: `slack` if it
-    has read a whole value, and `peak` if it has read a part. A negative slack makes up for more
-    values elsewhere; both are infinite above `SLACK`.
+    A reader makes at most `VALUES_PER_BYTE * n` values of n bytes, and some more: `slack` if the
+    bytes are a whole value, and `peak` if they are its beginning. A negative slack makes up for
+    more values elsewhere. Both are infinite above `SLACK`.
 
     Attributes:
         schema: for fastavro.
@@ -166,7 +166,7 @@ def _bounded(slack: float) -> float:
     return math.inf if slack > SLACK else max(slack, -_MANY)  # sums of such numbers are exact
 
 
-def _typed(type_: type[Type], value: Any) -> Type:
+def _typed(type_: type[_Type], value: Any) -> _Type:
     if not isinstance(value, type_):
         raise TypeError
     return value
