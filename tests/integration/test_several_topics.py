@@ -26,6 +26,7 @@ from tests.support.workers import (
     wait_until,
 )
 from worker.cli.main import main
+from worker.cli.verdicts import attempt
 from worker.core.records import Partition
 from worker.errors import Fatal, TopicMissing
 from worker.kafka_io.rights import try_rights
@@ -201,6 +202,10 @@ def test_each_input_has_an_output_of_its_own(
     assert verdict["holds"], verdict
     assert (verdict["published"], verdict["dead_lettered"]) == (41, 1)
     assert verdict["outputs"] == [place("a.labelled"), place("b.labelled")]
+    for check in ("topics", "rights", "records"):
+        result = attempt(check, load(settings | {"create_topics": False}, environ={}).settings)
+        assert result.ok, result
+    assert "41 of 42" in result.detail + str(result.warnings), "records of both are sampled"
     rights = [right.words for right in try_rights(load(settings, environ={}).settings, clock)]
     assert f"READ on topic {place('b')}" in rights
     assert f"WRITE on topic {place('b.labelled')}" in rights
@@ -321,10 +326,16 @@ def test_a_topic_that_is_recreated_is_read_from_its_start(
 
 def test_a_worker_waits_for_the_first_topic_that_matches(place: Place, start: Start) -> None:
     with capture_logs() as lines:
-        worker = start(place.matches("in-.*", create_topics=True))
+        settings = place.matches("in-.*")
+        worker = start(settings)
         said = "no topic matches input.topic_pattern = "
         wait_until(lambda: said in worker.progress.ready()[1], what="it says so")
         assert worker.progress.ready()[0] is False
+        (warning,) = attempt("topics", load(settings, environ={}).settings).warnings
+        assert (
+            warning
+            == f"{worker.progress.ready()[1].removeprefix('waiting: ')}: a worker waits for one"
+        )
         assert [line for line in lines if said in line["event"]]
         place.create("in-a")
         place.produce("in-a", 10)

@@ -111,6 +111,9 @@ class LogSource:
     def settled(self) -> bool:
         return True
 
+    def no_topic(self) -> None:
+        return None
+
     def end_offset(self, partition: Partition) -> int:
         return len(self.logs[partition])
 

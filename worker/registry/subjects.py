@@ -73,8 +73,8 @@ class OutputSchemas:
         except RegistryDenied:
             raise
         except SchemaRefused as error:
-            # Apicurio refuses the second of two registrations at the same time, of another worker
-            # or of this one, which has not waited for the answer to the first.
+            # It may have the schema all the same: another worker registered it at this moment, or
+            # the registry is read-only.
             if self._register and (known := self._ids.look_up(subject, schema)) is not None:
                 return known
             raise SchemaRefused(
