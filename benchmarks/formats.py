@@ -19,7 +19,7 @@ from io import BytesIO
 from typing import Any, Final
 
 import fastavro
-from worker.registry.message_class import message_class
+from google.protobuf.message_factory import GetMessageClass
 
 from benchmarks.machines import provenance
 from benchmarks.recorded import FormatCost, Formats
@@ -32,6 +32,7 @@ from worker.core.records import Classified, Prediction, RawRecord, RecordRef, Wo
 from worker.core.topic_limits import TopicLimits
 from worker.registry.compile import CompiledSchema, compile_schema
 from worker.registry.formats import RegistryFormat
+from worker.registry.protobuf_files import file_descriptor
 from worker.registry.results import FORMATS, AvroResults
 from worker.registry.schema import RegisteredSchema, SchemaType
 from worker.settings import InputSettings, OutputSettings
@@ -60,7 +61,7 @@ class _Schemas:
     def lookup(self, key: int | str) -> CompiledSchema:  # noqa: ARG002
         return self.schema
 
-    def enriched_frame(self, key: int | str) -> bytes | None:  # noqa: ARG002
+    def enriched_frame(self, key: int | str, topic: str) -> bytes | None:  # noqa: ARG002
         return self.enriched
 
     def settled(self, key: object) -> bool:
@@ -123,7 +124,8 @@ def _paths(document: dict[str, Any]) -> list[_Path]:
     body = BytesIO()
     fastavro.schemaless_writer(body, fastavro.parse_schema(_AVRO), document)
     avro = _FRAME + body.getvalue()
-    message = message_class(_PROTOBUF, "Post")(**document).SerializeToString()
+    messages = file_descriptor(RegisteredSchema("PROTOBUF", _PROTOBUF)).message_types_by_name
+    message = GetMessageClass(messages["Post"])(**document).SerializeToString()
     as_avro = _compiled("AVRO", json.dumps(_AVRO))
     as_json = _compiled("JSON", json.dumps(_JSON_SCHEMA))
     as_protobuf = _compiled("PROTOBUF", _PROTOBUF)
@@ -154,8 +156,8 @@ def _paths(document: dict[str, Any]) -> list[_Path]:
 
 def _path(name: str, value: bytes, format_: Format, results: ResultFormat, **output: Any) -> _Path:
     settings = OutputSettings(topic="results", **output)
-    limits = {"limits": TopicLimits(), "dead_letter_limits": TopicLimits()}
-    encoder = Encoder(settings, CARD, version="0", results=results, **limits)
+    limits = {"results": TopicLimits()}
+    encoder = Encoder(settings, CARD, version="0", results=results, limits=limits)
     return _Path(name, value, Decoder(InputSettings(), format_).decode, encoder.encode)
 
 

@@ -208,8 +208,8 @@ def _frame_of_another_schema() -> None:
     enriched_frame = SchemaStore.enriched_frame
     first: list[bytes | None] = []
 
-    def framed(self: Any, key: int | str) -> bytes | None:
-        first.append(enriched_frame(self, key))
+    def framed(self: Any, *key: Any) -> bytes | None:
+        first.append(enriched_frame(self, *key))
         del first[1:]
         return first[0]
 
