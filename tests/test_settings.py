@@ -175,16 +175,6 @@ def test_values_from_the_environment_are_converted() -> None:
             {"input.topic_pattern": ".*", "output.topic": "{topic}-x"},
             "output.dead_letter_topic = 'texts.dead' is an output, which input.topic_pattern = '.*'",
         ),
-        (
-            {
-                "output.mode": "enrich",
-                "output.topic": "{topic}.x",
-                "output.format": "avro",
-                "input.format": "avro",
-                "registry.url": "http://a",
-            },
-            "an enriched schema is registered for one topic",
-        ),
         ({"output.topic": "{topic}{topic}"}, "and {topic} at most once"),
         ({"output.topic": "{name}"}, "and {topic} at most once"),
         ({"output.dead_letter_topic": "{topic}.dead"}, "must be 1 to 249 letters, digits, dots"),

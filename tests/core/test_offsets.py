@@ -93,6 +93,14 @@ def test_records_of_unknown_or_old_assignments_are_not_tracked() -> None:
     assert not tracker.resolve(raw(0, partition=9).ref)
 
 
+def test_an_assignment_is_tracked_under_its_own_epoch_only() -> None:
+    tracker = tracking(0)
+    assert tracker.tracks(raw(9).ref), "whether or not the record is"
+    assert not tracker.tracks(raw(0, epoch=2).ref)
+    tracker.revoke(P)
+    assert not tracker.tracks(raw(0).ref)
+
+
 def test_resolving_twice_counts_once() -> None:
     tracker = tracking(0, 1)
     assert tracker.resolve(raw(0).ref)

@@ -118,7 +118,7 @@ class FramedFormat:
 
     has_members = True
 
-    def parse(self, value: bytes, headers: Headers) -> Document:
+    def parse(self, value: bytes, headers: Headers, topic: str = "") -> Document:
         if value[:1] == b"p":
             raise SchemaPending(7)
         if value[:1] != b"s":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import fastavro
 import pytest
+from kafka import KafkaProducer
 
 from tests.conftest import Broker, Topics
 from tests.support.models import make_checkpoint
@@ -28,7 +29,7 @@ from tests.support.workers import (
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.errors import SchemaRefused
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 POST: dict[str, Any] = {
     "type": "record",
@@ -55,6 +56,18 @@ class Writer:
 
 def send(broker: Broker, topic: str, partition: int, *values: bytes | None) -> None:
     produce(broker, topic, [(b"k", value) for value in values], partition=partition)
+
+
+def send_in_one_batch(broker: Broker, topic: str, values: Sequence[bytes]) -> None:
+    producer = KafkaProducer(
+        bootstrap_servers=broker.bootstrap_servers.split(","),
+        compression_type="gzip",
+        linger_ms=1000,
+    )
+    for value in values:
+        producer.send(topic, value, partition=0)
+    producer.flush(30)
+    producer.close()
 
 
 def options(registry: ApicurioRegistry, **more: Any) -> dict[str, Any]:
@@ -155,14 +168,14 @@ def test_a_result_is_added_to_the_bytes_of_an_avro_record(
 def test_each_record_is_read_by_its_own_writers_schema(
     broker: Broker, topics: Topics, registry: ApicurioRegistry
 ) -> None:
-    """A schema evolves while records flow; old and new ones alternate in a partition."""
+    """Old and new schemas alternate within a compressed batch, in which a hold begins."""
     old = Writer(registry, topics.input)
     send(broker, topics.input, 0, *map(old.value, range(10)))
     with running(broker, topics, **options(registry, **EXACTLY_ONCE)) as worker:
         labelled(worker, 10)
         new = Writer(registry, topics.input, {"name": "at", "type": "long", "default": 0})
         mixed = [new.value(n, at=n) if n % 2 else old.value(n) for n in range(10, 50)]
-        send(broker, topics.input, 0, *mixed)
+        send_in_one_batch(broker, topics.input, mixed)
         labelled(worker, 50)
         verdict(broker, topics, 50)
     assert outcomes(broker, topics) == [(0, str(n)) for n in range(50)]

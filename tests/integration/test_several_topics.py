@@ -26,6 +26,7 @@ from tests.support.workers import (
     wait_until,
 )
 from worker.cli.main import main
+from worker.cli.verdicts import attempt
 from worker.core.records import Partition
 from worker.errors import Fatal, TopicMissing
 from worker.kafka_io.rights import try_rights
@@ -201,6 +202,10 @@ def test_each_input_has_an_output_of_its_own(
     assert verdict["holds"], verdict
     assert (verdict["published"], verdict["dead_lettered"]) == (41, 1)
     assert verdict["outputs"] == [place("a.labelled"), place("b.labelled")]
+    for check in ("topics", "rights", "records"):
+        result = attempt(check, load(settings | {"create_topics": False}, environ={}).settings)
+        assert result.ok, result
+    assert "41 of 42" in result.detail + str(result.warnings), "records of both are sampled"
     rights = [right.words for right in try_rights(load(settings, environ={}).settings, clock)]
     assert f"READ on topic {place('b')}" in rights
     assert f"WRITE on topic {place('b.labelled')}" in rights
@@ -321,10 +326,16 @@ def test_a_topic_that_is_recreated_is_read_from_its_start(
 
 def test_a_worker_waits_for_the_first_topic_that_matches(place: Place, start: Start) -> None:
     with capture_logs() as lines:
-        worker = start(place.matches("in-.*", create_topics=True))
+        settings = place.matches("in-.*")
+        worker = start(settings)
         said = "no topic matches input.topic_pattern = "
         wait_until(lambda: said in worker.progress.ready()[1], what="it says so")
         assert worker.progress.ready()[0] is False
+        (warning,) = attempt("topics", load(settings, environ={}).settings).warnings
+        assert (
+            warning
+            == f"{worker.progress.ready()[1].removeprefix('waiting: ')}: a worker waits for one"
+        )
         assert [line for line in lines if said in line["event"]]
         place.create("in-a")
         place.produce("in-a", 10)
@@ -426,3 +437,24 @@ def test_each_output_gets_the_schema_of_results_before_its_first_result(
             int.from_bytes(frame[1:])
             == registry.ask("GET", f"/subjects/{place(name)}-x-value/versions/latest")["id"]
         )
+
+
+def test_results_are_added_by_a_schema_for_each_output(
+    place: Place, start: Start, registry: ApicurioRegistry
+) -> None:
+    """Inputs of different records: each output has the schemas of its own input alone."""
+    place.create("a", "b")
+    settings = place.lists("a", "b", output__topic="{topic}-x", output__mode="enrich")
+    settings |= {"input.format": "avro", "output.format": "avro", "registry.url": registry.url}
+    for name in ("a", "b"):
+        schema = {"type": "record", "name": name, "fields": [{"name": "text", "type": "string"}]}
+        number = registry.register(f"{place(name)}-value", json.dumps(schema))
+        produce(place.broker, place(name), [(b"k", b"\0" + number.to_bytes(4) + b"\x04hi")] * 3)
+    start(settings)
+    wait_until(lambda: place.lag("a", "b") == 0, what="both are read")
+    for name in ("a", "b"):
+        latest = registry.ask("GET", f"/subjects/{place(name)}-x-value/versions/latest")
+        assert (latest["version"], json.loads(latest["schema"])["name"]) == (1, name)
+        values = [result.value for result in read(place.broker, place(f"{name}-x"), 2)]
+        start_ = b"\0" + latest["id"].to_bytes(4) + b"\x04hi"
+        assert [value.startswith(start_) for value in values] == [True] * 3

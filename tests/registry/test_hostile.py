@@ -23,6 +23,7 @@ SECRET = "tell nobody"
 HUGE = b"\xfe" + b"\xff" * 8 + b"\x01"  # 2^63 - 1
 NULLS = b"\x80" * 8 + b"\x40"  # 2^61
 
+LONG = b"\xd8\x04" + b"a" * 300  # a text
 NODE = record(("text", "string"), ("next", ["null", "Node"]), name="Node")
 TREE = record(
     ("text", "string"),
@@ -80,15 +81,15 @@ def bodies(*fields: tuple[str, Any]) -> CompiledSchema:
         (bodies(("a", "int")), b"", "can't be read"),
         (compiled("AVRO", NODE), b"\x02a\x02" * 500_000, f"nests more than {DEPTH} levels"),
         (compiled("AVRO", TREE), b"\x02a\x02\x02k\x02" * 200_000, f"more than {DEPTH} levels"),
-        (compiled("AVRO", NODE), b"\x02a\x01", "an index is -1 of 2"),
-        (compiled("AVRO", NODE), b"\x02a\x04", "an index is 2 of 2"),
-        (compiled("AVRO", NODE), HUGE + b"a", "bytes should follow byte 10 of 11"),
-        (compiled("AVRO", NODE), b"\x03a", "-2 bytes should follow"),
-        (compiled("AVRO", NODE), b"\xff" * 11, "more than 64 bits"),
-        (compiled("AVRO", NODE), b"\x02a", "1 bytes should follow byte 2 of 2"),
+        (compiled("AVRO", NODE), LONG + b"\x01", "an index is -1 of 2"),
+        (compiled("AVRO", NODE), LONG + b"\x04", "an index is 2 of 2"),
+        (compiled("AVRO", NODE), HUGE + LONG, "bytes should follow byte 10 of 312"),
+        (compiled("AVRO", NODE), b"\x03" + LONG, "-2 bytes should follow"),
+        (compiled("AVRO", NODE), b"\xff" * 300, "a number at byte 0 of 300 does not end"),
+        (compiled("AVRO", NODE), LONG, "a number at byte 302 of 302 does not end"),
         (compiled("AVRO", NODE), b"\x02\xff\x00", "UnicodeDecodeError"),
-        (compiled("AVRO", NODE), b"\x02a\x00b", "1 of 4 bytes are left"),
-        (compiled("AVRO", TREE), b"\x02a" + b"\x01" * 3, "bytes should follow"),
+        (compiled("AVRO", NODE), LONG + b"\x00b", "1 of 304 bytes are left"),
+        (compiled("AVRO", TREE), LONG + b"\x01" * 3, "bytes should follow"),
     ],
 )
 def test_a_hostile_avro_body_is_a_mismatch(
@@ -124,6 +125,10 @@ def test_types_that_double_at_each_level_are_not_expanded() -> None:
         types[f"T{level}"] = record(("a", inner), ("b", inner), name=f"T{level}")
     rejected = rejection(compiled("AVRO", '"T60"', types), b"")
     assert "too many values" in rejected.message
+    # Nor if the value would have enough bytes in the end.
+    long = record(("many", "T60"), ("end", {"type": "fixed", "name": "End", "size": 10**12}))
+    for schema in (long, {"type": "array", "items": long}, ["null", long]):
+        assert "too many values" in rejection(compiled("AVRO", schema, types), b"\2" * 9).message
 
 
 @pytest.mark.parametrize("levels", [101, 3000])
@@ -157,6 +162,27 @@ def test_a_long_schema_is_read() -> None:
     schema = json.dumps(record(("text", "string"), *((f"f{n}", t) for n, t in enumerate(types))))
     assert len(schema) > 5_000_000
     assert compiled("AVRO", schema).parse(b"\x02a" + bytes(50_000))["text"] == "a"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        record(("in", "Post")),
+        record(("in", record(("out", "Post"), name="In"))),
+        record(("null", "null"), ("in", {"type": "array", "items": "Post"})),
+        # The name is used before it is defined once more, within itself.
+        record(("in", ["null", "Post"]), ("again", record(("a", "null")))),
+        # Types that refer to each other, and to one that is defined before.
+        record(("a", record(("b", ["null", "Post", "A"]), name="A")), ("c", ["null", "A"])),
+    ],
+)
+@pytest.mark.parametrize("body", [b"\2", b"\4", b"\2\0", b"\1\0", b"\4\2"])
+def test_types_that_nest_without_bytes_of_their_own_do_not_end_the_process(
+    schema: Any, body: bytes
+) -> None:
+    nested = compiled("AVRO", schema)
+    for times in (1, 20, 100_000):
+        assert seen(nested, body * times) in ("read", R.SCHEMA_MISMATCH)
 
 
 CRASH = """\
@@ -236,5 +262,5 @@ def test_the_guard_lets_pass_what_a_serializer_writes(
 def test_the_guard_reads_to_the_last_byte() -> None:
     body = avro_bytes(NODE, {"text": "a", "next": None})
     guard = AvroGuard(body[:-1], {})
-    with pytest.raises(RecordRejected, match="should follow byte 2 of 2"):
+    with pytest.raises(RecordRejected, match="a number at byte 2 of 2"):
         guard.check(NODE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from io import BytesIO
@@ -171,8 +172,7 @@ def encoder(results: FramedResults, mode: str = "classification") -> Encoder:
         OutputSettings(mode=mode),  # type: ignore[arg-type]
         CARD,
         version="1",
-        limits=TopicLimits(),
-        dead_letter_limits=TopicLimits(),
+        limits=defaultdict(TopicLimits),
         results=results,
     )
 

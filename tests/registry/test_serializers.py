@@ -1,4 +1,4 @@
-"""What confluent-kafka's serializers write with a real registry is read to the same values here.
+"""Values that confluent-kafka writes with a real registry are read to the same values here.
 
 A JSON Schema or Avro schema may be registered with references, and a Protobuf schema as text or,
 by that client, as a descriptor in base64.

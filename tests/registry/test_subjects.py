@@ -129,6 +129,13 @@ def test_a_refusal_has_the_registrys_words() -> None:
         assert part in str(raised.value)
 
 
+def test_a_schema_that_another_registered_at_the_same_time_is_found() -> None:
+    """Apicurio answers the second with 409, as it does for an incompatible schema."""
+    ids = Ids(SchemaRefused("http://r answers 409: already exists"))
+    ids.subjects["t-value"] = 7
+    assert OutputSchemas(ids, RegistrySettings()).frame(AVRO, "t") == b"\0\0\0\0\7"
+
+
 @pytest.mark.parametrize("schema", [AVRO, JSON_SCHEMA, PROTOBUF])
 def test_a_real_registry_finds_what_it_has(
     registry: ApicurioRegistry, outputs: Make, schema: RegisteredSchema

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
 import threading
 from collections.abc import Hashable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from tests.support.clocks import HandClock
 from tests.support.records import raw
 from worker.core.formats.format import Document, SchemaPending
+from worker.core.formats.plain_json import JsonResults
 from worker.core.pace import Demand
 from worker.core.records import Completion, Encoded, Headers, MicroBatch, Partition, RawRecord
 from worker.core.state import State
@@ -21,7 +22,7 @@ from worker.errors import RecordRejected, StageCrashed, StreamUnreadable
 from worker.metrics import Metrics
 from worker.runtime.assembly import build_in_flight, build_worker
 from worker.runtime.context import RecordPath, WorkerContext
-from worker.runtime.formats import plain_formats
+from worker.runtime.formats import TopicFormats
 from worker.runtime.intake import BUSY_POLL, IDLE_POLL
 from worker.runtime.progress import Progress
 from worker.runtime.rebalance import RebalanceListener
@@ -40,7 +41,7 @@ class SchemaFormat:
         self.fault: Exception | None = None
         self.reason: str | None = None
 
-    def parse(self, value: bytes, headers: Headers) -> Document:
+    def parse(self, value: bytes, headers: Headers, topic: str = "") -> Document:
         schema, text = value.decode().split(" ", 1)
         if text == "?":
             raise RecordRejected("schema_mismatch", "not like its schema")
@@ -161,8 +162,8 @@ class Bench:
             work,
             RecordPath(self.source, self.pipeline, SilentSink()),  # type: ignore[arg-type]
             self.listener,
-            formats=dataclasses.replace(
-                plain_formats(settings), values=self.format, away=lambda: self.format.reason
+            formats=TopicFormats(
+                self.format, JsonResults(), lambda: self.format.reason, nullcontext()
             ),
             other_members="unknown",
         )

@@ -176,14 +176,13 @@ def model(settings: Settings) -> Finding:
 
 def _warnings_of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:
     """Return a warning if results may be too large for their topic."""
-    from worker.runtime.formats import measured_results
     from worker.runtime.topics import result_size_warning
 
     try:
         infos = _infos(settings)
     except (Fatal, BrokerAway):  # the check of the topics reports it
         return ()
-    warning = result_size_warning(settings, infos, card, measured_results(settings))
+    warning = result_size_warning(settings, infos, card)
     return (warning,) if warning else ()
 
 

@@ -77,7 +77,7 @@ class Sample:
         if self._format is None:
             return _object(value)
         try:
-            payload = self._format.parse(value, record.headers).payload
+            payload = self._format.parse(value, record.headers, record.ref.topic).payload
         except RecordRejected:
             return None
         return payload if isinstance(payload, Mapping) else None

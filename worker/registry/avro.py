@@ -39,11 +39,11 @@ class AvroSchema:
 
     def __init__(self, schema: RegisteredSchema) -> None:
         reducer = Reducer(schema)
-        reduced, slack, depth = reducer.root()
-        self._reduced, self._types = reduced, reducer.types
-        self._guarded = slack > SLACK or depth > DEPTH
+        reduced = reducer.root()
+        self._reduced, self._types = reduced.schema, reducer.types
+        self._guarded = reduced.peak > SLACK or reduced.depth > DEPTH
         try:
-            self._schema = fastavro.parse_schema(reduced)
+            self._schema = fastavro.parse_schema(reduced.schema)
         except Exception as error:
             raise unusable(f"no Avro schema: {type(error).__name__}") from error
 

@@ -109,12 +109,11 @@ class AvroGuard:
 
     def _long(self) -> int:
         """Read a zigzag varint (https://avro.apache.org/docs/1.12.0/specification/)."""
-        value = shift = 0
-        while shift < 64:
-            self._skip(1)
-            byte = self._body[self._at - 1]
+        at, value, shift = self._at, 0, 0
+        for byte in self._body[at : at + 10]:
             value |= (byte & 0x7F) << shift
-            shift += 7
+            at, shift = at + 1, shift + 7
             if byte < 0x80:
+                self._at = at
                 return (value >> 1) ^ -(value & 1)
-        raise mismatch("a number has more than 64 bits")
+        raise mismatch(f"a number at byte {self._at} of {len(self._body)} does not end")

@@ -23,33 +23,42 @@ from worker.core.visible import excerpt
 from worker.registry.rejections import unusable
 from worker.registry.schema import RegisteredSchema
 
-PRIMITIVES: Final = frozenset(
-    ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
-)
 VALUES_PER_BYTE: Final = 8  # in usual schemas, each value has a byte or more
 SLACK: Final = 100_000  # values that a body may have in addition
+_LEAST_BYTES: Final = {
+    **dict.fromkeys(("boolean", "int", "long", "bytes", "string"), 1),
+    "null": 0,
+    "float": 4,
+    "double": 8,
+}
 _NESTING: Final = 100  # levels of a schema
 _NAMED: Final = ("record", "error", "enum", "fixed")
 _INNER: Final = {"array": "items", "map": "values"}
+_MANY: Final = 1e9
+
+_Type = TypeVar("_Type")
 
 
 class Reduced(NamedTuple):
-    """A reduced schema.
+    """A reduced schema, and bounds of its values. They are infinite for a type within itself.
+
+    A reader makes at most `VALUES_PER_BYTE * n` values of n bytes, and some more: `slack` if the
+    bytes are a whole value, and `peak` if they are its beginning. A negative slack makes up for
+    more values elsewhere. Both are infinite above `SLACK`.
 
     Attributes:
         schema: for fastavro.
-        slack: a body of n bytes holds at most `VALUES_PER_BYTE * n + slack` values. It is negative
-            for most types, and infinite above `SLACK`.
-        depth: most levels of a value; infinite for a type that contains itself.
+        depth: most levels of a value.
     """
 
     schema: Any
     slack: float
+    peak: float
     depth: float
 
 
-Type = TypeVar("Type")
-_BYTE = Reduced("", 1 - VALUES_PER_BYTE, 1)  # one value in at least one byte
+def _leaf(schema: Any, least_bytes: int) -> Reduced:
+    return Reduced(schema, _bounded(1 - VALUES_PER_BYTE * least_bytes), 1, 1)
 
 
 class Reducer:
@@ -97,8 +106,8 @@ class Reducer:
         return self._named(kind, namespace, level)
 
     def _named(self, name: str, namespace: str, level: int) -> Reduced:
-        if name in PRIMITIVES:
-            return Reduced(name, 1, 1) if name == "null" else _BYTE._replace(schema=name)
+        if name in _LEAST_BYTES:
+            return _leaf(name, _LEAST_BYTES[name])
         for full in (_full_name(name, namespace), name):
             if full in self._reduced:
                 return self._reduced[full]
@@ -110,52 +119,54 @@ class Reducer:
         if id(schema) in self._done:  # defined here, and used before
             return self._done[id(schema)]
         name, own = _name(schema, namespace), f"T{len(self.types)}"
-        # A use of the type within itself has no bound.
-        self._reduced[name] = Reduced(own, math.inf, math.inf)
         definition = self.types[own] = {"type": schema["type"], "name": own}
-        reduced = _BYTE
         if schema["type"] == "enum":
             definition["symbols"] = _typed(list, schema["symbols"])
+            reduced = _leaf(definition, 1)
         elif schema["type"] == "fixed":
             definition["size"] = size = max(_typed(int, schema["size"]), 0)
-            reduced = Reduced("", _bounded(1 - VALUES_PER_BYTE * size), 1)
+            reduced = _leaf(definition, size)
         else:
-            reduced = self._record(definition, schema["fields"], name.rpartition(".")[0], level)
+            reduced = self._record(definition, schema["fields"], name, level)
         self._reduced[name] = self._done[id(schema)] = reduced._replace(schema=own)
-        return reduced._replace(schema=definition)
+        return reduced
 
-    def _record(self, definition: Any, fields: Any, namespace: str, level: int) -> Reduced:
+    def _record(self, definition: Any, fields: Any, name: str, level: int) -> Reduced:
+        self._reduced[name] = Reduced(definition["name"], math.inf, math.inf, math.inf)
         definition["fields"] = []
-        slack, depth = 1.0, 0.0
+        slack = peak = 1.0
+        depth = 0.0
         for field in fields:
-            inner = self._reduce(field["type"], namespace, level + 1)
-            name = _typed(str, field["name"])
-            definition["fields"].append({"name": name, "type": inner.schema})
-            slack, depth = slack + inner.slack, max(depth, inner.depth)
-        return Reduced("", _bounded(slack), depth + 1)
+            inner = self._reduce(field["type"], name.rpartition(".")[0], level + 1)
+            definition["fields"].append({"name": _typed(str, field["name"]), "type": inner.schema})
+            peak = _bounded(max(peak, slack + inner.peak))
+            slack = _bounded(slack + inner.slack)
+            depth = max(depth, inner.depth)
+        return Reduced(definition, slack, peak, depth + 1)
 
 
 def _union(branches: list[Reduced]) -> Reduced:
     if not branches:
         raise unusable("it has a union without types")
     slack = max(branch.slack for branch in branches) - VALUES_PER_BYTE  # of its index
+    peak = max(branch.peak for branch in branches)
     depth = max(branch.depth for branch in branches)
-    return Reduced([branch.schema for branch in branches], _bounded(slack), depth)
+    return Reduced([branch.schema for branch in branches], _bounded(slack), peak, depth)
 
 
 def _repeated(kind: str, inner: str, item: Reduced) -> Reduced:
     """Return an array or a map. Its end takes a byte, and so does a key."""
     each = item.slack - (VALUES_PER_BYTE if kind == "map" else 0)
     slack = 1.0 - VALUES_PER_BYTE if each <= 0 else math.inf
-    return Reduced({"type": kind, inner: item.schema}, slack, item.depth + 1)
+    peak = max(slack, 1 + item.peak)
+    return Reduced({"type": kind, inner: item.schema}, slack, peak, item.depth + 1)
 
 
 def _bounded(slack: float) -> float:
-    # The lower bound keeps sums exact.
-    return math.inf if slack > SLACK else max(slack, -1e9)
+    return math.inf if slack > SLACK else max(slack, -_MANY)  # sums of such numbers are exact
 
 
-def _typed(type_: type[Type], value: Any) -> Type:
+def _typed(type_: type[_Type], value: Any) -> _Type:
     if not isinstance(value, type_):
         raise TypeError
     return value

@@ -18,6 +18,7 @@ from worker.registry.enriched_avro import enriched_avro
 from worker.registry.enriched_json import enriched_json
 from worker.registry.schema import RegisteredSchema
 from worker.registry.subjects import FrameOf
+from worker.settings import output_of
 
 
 class Enrichment:
@@ -39,7 +40,7 @@ class Enrichment:
             RegistryAway: the registry does not answer; call again.
             SchemaRefused: it refuses the enriched schema.
         """
-        return self._frame_of(enriched_schema(schema), self._output.replace("{topic}", topic))
+        return self._frame_of(enriched_schema(schema), output_of(self._output, topic))
 
 
 def enriched_schema(schema: RegisteredSchema) -> RegisteredSchema:

@@ -73,6 +73,10 @@ class OutputSchemas:
         except RegistryDenied:
             raise
         except SchemaRefused as error:
+            # It may have the schema all the same: another worker registered it at this moment, or
+            # the registry is read-only.
+            if self._register and (known := self._ids.look_up(subject, schema)) is not None:
+                return known
             raise SchemaRefused(
                 f"the schema registry refuses {what}: {error}. Change the subject's compatibility "
                 "level, or set another registry.subject_name_strategy or output.topic"

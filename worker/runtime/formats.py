@@ -28,16 +28,16 @@ class TopicFormats:
     Attributes:
         values: parses the input.
         results: serialises results.
-        add_output: registers the schema of results that go to a topic, if they have one.
         away: returns why the schema registry does not answer a request, None if it does.
         resources: run and end with the worker, in a `with` block.
+        add_output: registers the schema of results that go to a topic, if they have one.
     """
 
     values: Format
     results: ResultFormat
-    add_output: Callable[[str], None]
     away: Callable[[], str | None]
     resources: AbstractContextManager[object]
+    add_output: Callable[[str], None] = lambda _: None
 
 
 def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFormats:
@@ -63,17 +63,15 @@ def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFo
     return TopicFormats(
         parts.values or plain.values,
         parts.results or plain.results,
-        parts.add_output,
         parts.away,
         parts,
+        parts.add_output,
     )
 
 
 def plain_formats(settings: Settings) -> TopicFormats:
     """Return formats without a registry."""
-    return TopicFormats(
-        plain_format(settings.input), JsonResults(), lambda _: None, lambda: None, nullcontext()
-    )
+    return TopicFormats(plain_format(settings.input), JsonResults(), lambda: None, nullcontext())
 
 
 def measured_results(settings: Settings) -> ResultFormat:

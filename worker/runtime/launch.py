@@ -118,7 +118,7 @@ class Launcher:
         if formats is None:
             return
         with formats.resources:
-            self._warn(topics, formats, classifier.card)
+            self._warn(topics, classifier.card)
             context.metrics.create_label_series(classifier.card.labels)
             with ExitStack() as undo:
                 worker = self._build(topics, formats, tokeniser, classifier, undo)
@@ -207,14 +207,14 @@ class Launcher:
             engine=card.engine,
         )
 
-    def _warn(self, topics: dict[str, TopicInfo], formats: TopicFormats, card: ModelCard) -> None:
+    def _warn(self, topics: dict[str, TopicInfo], card: ModelCard) -> None:
         """Log what is doubtful about the topics.
 
         Raises:
             SettingsError: no result of the model would fit its topic.
         """
         warnings = suitability_warnings(self._settings, topics)
-        if warning := result_size_warning(self._settings, topics, card, formats.results):
+        if warning := result_size_warning(self._settings, topics, card):
             warnings.append(warning)
         for text in warnings:
             log.warning(text)

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from worker.core.encoder import Encoder
-from worker.core.formats.format import ResultFormat
 from worker.core.records import ModelCard
 from worker.core.topic_limits import TopicLimits
 from worker.core.topics import Output, TopicInfo, combined, size_warning, topic_warnings
 from worker.errors import Fatal, SettingsError, StreamlabelError, TopicMissing
 from worker.kafka_io.admin import Admin
 from worker.logs import get_logger
+from worker.runtime.formats import measured_results
 from worker.settings import KafkaSettings, Settings, WorkerTopics
 
 log = get_logger(__name__)
@@ -100,7 +100,7 @@ def suitability_warnings(settings: Settings, infos: Mapping[str, TopicInfo]) -> 
 
 
 def result_size_warning(
-    settings: Settings, infos: Mapping[str, TopicInfo], card: ModelCard, results: ResultFormat
+    settings: Settings, infos: Mapping[str, TopicInfo], card: ModelCard
 ) -> str | None:
     """Return a warning if a result of the model may be larger than its topic accepts.
 
@@ -110,7 +110,6 @@ def result_size_warning(
         settings: name the topics.
         infos: their descriptions.
         card: of the model.
-        results: serialises results.
 
     Raises:
         SettingsError: every result would be too large.
@@ -119,7 +118,11 @@ def result_size_warning(
     if not outputs:
         return None
     encoder = Encoder(
-        settings.output, card, version="", limits=defaultdict(TopicLimits), results=results
+        settings.output,
+        card,
+        version="",
+        limits=defaultdict(TopicLimits),
+        results=measured_results(settings),
     )
     smallest, usual = encoder.sizes()
     narrowest = min(outputs, key=lambda output: output.info.max_message_bytes or math.inf)

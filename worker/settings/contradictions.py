@@ -20,7 +20,6 @@ from worker.settings.sections import (
     InputSettings,
     ModelSettings,
 )
-from worker.settings.topics import INPUT_NAME
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -98,23 +97,16 @@ def _formats(s: Settings) -> Iterator[str]:
             f'output.mode = "enrich" can\'t add to input.format = {s.input.format!r} with '
             f"output.format = {s.output.format!r}: it adds to {pairs}"
         )
-    elif s.output.mode == "enrich" and s.output.format not in PLAIN_FORMATS:
-        yield from _enriched_schemas(s)
-
-
-def _enriched_schemas(s: Settings) -> Iterator[str]:
-    if s.registry.subject_name_strategy == "record_name":
+    elif s.output.mode == "enrich" and _shares_subjects(s):
         yield (
             'registry.subject_name_strategy = "record_name" with output.mode = "enrich": the '
             "enriched schema would get the subject of the input's, whose name it keeps. Use "
             '"topic_name" or "topic_record_name"'
         )
-    if INPUT_NAME in s.output.topic:
-        yield (
-            f'output.mode = "enrich" with output.format = {s.output.format!r} needs one output: '
-            f"an enriched schema is registered for one topic, and output.topic is "
-            f"{s.output.topic!r}"
-        )
+
+
+def _shares_subjects(s: Settings) -> bool:
+    return s.output.format != "json" and s.registry.subject_name_strategy == "record_name"
 
 
 def _sizes(s: Settings) -> Iterator[str]:
