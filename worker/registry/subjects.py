@@ -31,7 +31,7 @@ class SchemaIds(Protocol):
         """Return the id of a schema under a subject; register it if needed."""
 
     def look_up(self, subject: str, schema: RegisteredSchema) -> int | None:
-        """Return the id of a schema under a subject; None means that it is not there."""
+        """Return the id of a schema under a subject, or None."""
 
 
 class OutputSchemas:
