@@ -96,6 +96,14 @@ def test_a_hold_ends_with_its_assignment(bench: Bench) -> None:
     assert bench.consumer.paused() == set()
 
 
+def test_a_release_fetches_a_partition_again_that_has_lost_its_epoch_only(bench: Bench) -> None:
+    """Its topic vanished for a moment: the client keeps the partition, and keeps it paused."""
+    bench.hold_a()
+    bench.epochs = {Partition(*B): 2}
+    bench.held.release(Partition(*A))
+    assert bench.consumer.paused() == set()
+
+
 def test_a_partition_whose_log_was_truncated_is_read_again_after_its_release(bench: Bench) -> None:
     bench.hold_a()
     bench.epochs[Partition(*A)] = 3

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from tests.support.clocks import HandClock
 from tests.support.oauth import Issuer
 from tests.support.workers import wait_until
-from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
+from worker.errors import AccessDenied, BrokerAway, Fatal
 from worker.kafka_io.claims import claims_of, fault_of, in_words, seconds
 from worker.kafka_io.token_file import TokenFile
 from worker.kafka_io.tokens import (
@@ -35,7 +35,7 @@ class Source:
         self._clock = clock
         self.asked = 0
         self.life: float | None = LIFE
-        self.failure: StreamlabelError | None = None
+        self.failure: Exception | None = None
         self.on_fetch: Callable[[], Any] = lambda: None
 
     def fetch(self) -> Token:
@@ -121,6 +121,32 @@ def test_without_a_new_token_the_old_one_is_used_to_its_end(
     assert provider.in_words() == "ended"
     with pytest.raises(BrokerAway, match="the endpoint is away"):
         provider.require()
+
+
+def test_an_error_that_the_source_does_not_know_is_tried_again(
+    provider: RenewedToken, source: Source, clock: HandClock
+) -> None:
+    """A web identity's file is missing for a moment: the thread must not end with it."""
+    provider.require()
+    source.failure = FileNotFoundError(2, "No such file or directory", "/var/run/token")
+    with capture_logs() as lines:
+        after(clock, provider, LIFE + 30)
+    assert "FileNotFoundError" in lines[0]["reason"]
+    assert "/var/run/token" in lines[0]["reason"]
+    with pytest.raises(BrokerAway, match="FileNotFoundError"):
+        provider.require()
+    source.failure = None
+    after(clock, provider, 12)
+    assert provider.token()
+
+
+def test_a_client_does_not_wait_for_a_renewal_while_the_token_is_valid(
+    provider: RenewedToken,
+) -> None:
+    provider.require()
+    with provider._fetching:  # a renewal that hangs
+        provider.require()
+    assert provider.token() == "token-1"
 
 
 def test_attempts_to_renew_become_rarer(

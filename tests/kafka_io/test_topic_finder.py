@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from tests.support.clocks import HandClock
 from tests.support.workers import Partitions
 from worker.core.records import Partition
-from worker.errors import BrokerAway, RegistryAway
+from worker.errors import BrokerAway, RegistryAway, RegistryDenied, TopicMissing
 from worker.kafka_io import internals
 from worker.kafka_io.listener import Listener
 from worker.kafka_io.positions import Positions
@@ -143,7 +143,7 @@ def test_nothing_is_done_before_the_next_response_of_a_broker(consumer: FoundCon
     assert consumer.owned == {"in-a", "in-b"}
 
 
-@pytest.mark.parametrize("error", [BrokerAway, RegistryAway])
+@pytest.mark.parametrize("error", [BrokerAway, RegistryAway, RegistryDenied])
 def test_a_topic_whose_outputs_can_not_be_prepared_now_is_found_again(
     consumer: FoundConsumer, error: type[Exception]
 ) -> None:
@@ -195,6 +195,21 @@ def test_a_topic_recreated_between_two_responses_is_read_from_its_start(
     assert after[Partition("in-b", 0)] == before[Partition("in-b", 0)]
     consumer.refresh()
     assert len(consumer.moves) == 1, "once"
+
+
+def test_a_recreated_topic_is_fenced_although_a_new_topic_stops_the_worker(
+    consumer: FoundConsumer,
+) -> None:
+    """The shutdown would commit the old topic's offsets for the new one."""
+
+    def missing() -> None:
+        raise TopicMissing("out.in-c")
+
+    consumer.before_prepare = missing
+    consumer.ids |= {"in-a": uuid.uuid4(), "in-c": uuid.uuid4()}
+    with pytest.raises(TopicMissing):
+        consumer.refresh()
+    assert consumer.handler.owned == {Partition("in-b", 0)}
 
 
 @pytest.mark.parametrize(("committed", "position"), [(7, 7), (None, "start")])

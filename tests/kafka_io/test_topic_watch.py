@@ -65,6 +65,34 @@ def test_a_recreated_topic_is_reported_at_once() -> None:
         watch.check()
 
 
+def test_a_topic_that_is_no_longer_watched_may_come_back_as_another_one() -> None:
+    """With a pattern, an input and its output may be deleted and made again."""
+    clock = HandClock()
+    metadata, topics = FakeMetadata(clock, out=uuid.uuid4()), ["out"]
+    watch = TopicWatch(metadata, topics, clock)
+    watch.check()
+    topics.clear()
+    watch.check()
+    metadata.ids["out"] = uuid.uuid4()
+    topics.append("out")
+    watch.check()
+    assert watch.names == ("out",)
+
+
+def test_a_watch_may_have_more_patience() -> None:
+    clock = HandClock()
+    metadata = FakeMetadata(clock, out=uuid.uuid4())
+    watch = TopicWatch(metadata, ["out"], clock, patience=40)
+    watch.check()
+    metadata.ids.clear()
+    watch.check()
+    clock.sleep(39)
+    watch.check()
+    clock.sleep(2)
+    with pytest.raises(TopicMissing, match="'out' was deleted"):
+        watch.check()
+
+
 def test_topics_that_are_not_requested_or_lack_an_id_are_not_checked() -> None:
     """A producer asks for a topic with its first record; old brokers have no ids."""
     clock = HandClock()

@@ -63,8 +63,11 @@ class HeldPartitions:
         """End a hold. The partition is fetched again unless all are paused."""
         self._held.pop(partition, None)
         self._ends.pop(partition, None)
-        if partition in self._epochs() and not self._all_paused:
-            self._consumer.resume(TopicPartition(*partition))
+        # Not by its epoch: a topic that vanished for a moment keeps its partitions, and the client
+        # keeps them paused.
+        tp = TopicPartition(*partition)
+        if tp in self._consumer.assignment() and not self._all_paused:
+            self._consumer.resume(tp)
 
     def pause(self) -> None:
         """Pause all assigned partitions; call again after a rebalance."""

@@ -24,7 +24,7 @@ from worker.kafka_io import internals
 from worker.kafka_io.connection import connect
 from worker.kafka_io.null_headers import replace_nulls
 from worker.kafka_io.refusals import fail_only_unsent_batches, publish_error
-from worker.kafka_io.topic_watch import TopicWatch
+from worker.kafka_io.topic_watch import PATIENCE, TopicWatch
 from worker.kafka_io.translation import translate
 from worker.logs import get_logger
 from worker.settings import Settings
@@ -86,7 +86,7 @@ class Publisher:
         fail_only_unsent_batches(self._producer)
         self._metadata = internals.producer_metadata(self._producer)
         self._sender = internals.sender_of(self._producer)
-        self._topic_watch = TopicWatch(self._metadata, partitions, clock)
+        self._topic_watch = TopicWatch(self._metadata, partitions, clock, _patience(settings))
 
     def check(self) -> None:
         """Return while every topic is the one it was; always call it from the same thread.
@@ -205,7 +205,9 @@ class Publisher:
         return self._partitions.setdefault(topic, self._topics.get(topic, 1))
 
     def has_leader(self, partition: TopicPartition) -> bool:
-        """Return whether the metadata name a leader for the partition."""
+        """Return whether the metadata name a leader for the partition, or nothing is sent to it."""
+        if partition.topic not in self._topics:
+            return True
         return internals.has_leader(self._metadata, partition)
 
     def stalled_partitions(self, since: float) -> set[TopicPartition]:
@@ -306,6 +308,14 @@ class Publisher:
             with contextlib.suppress(KafkaError, OSError, RuntimeError):
                 internals.close_network(self._sender)  # a thread that crashed did not
         internals.mark_closed(self._producer)
+
+
+def _patience(settings: Settings) -> float:
+    """Return how long an output may be missing, seconds.
+
+    The output of a deleted input may be deleted too. It is an output until the consumer notices.
+    """
+    return PATIENCE + (settings.kafka.metadata_max_age if settings.input.topic_pattern else 0.0)
 
 
 def _options(settings: Settings, max_request: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from kafka.errors import KafkaConnectionError, SaslAuthenticationFailedError
 from worker.clock import Clock
 from worker.core.faults import backoff
 from worker.core.visible import excerpt
-from worker.errors import AccessDenied, StreamlabelError
+from worker.errors import AccessDenied, BrokerAway, StreamlabelError
 from worker.kafka_io.claims import in_words
 from worker.kafka_io.internals import AbstractTokenProvider
 from worker.logs import get_logger
@@ -184,6 +184,13 @@ def brokers_words(error: Exception) -> str:
     return excerpt(str(error).rpartition("Error: ")[2], _MAX_WORDS)
 
 
+def _explained(error: Exception) -> StreamlabelError:
+    """Return the error, or one that is tried again in its place."""
+    if isinstance(error, StreamlabelError):
+        return error
+    return BrokerAway(f"no token could be had: {type(error).__name__}: {error}")
+
+
 class RenewedToken(TokenProvider):
     """A token that is renewed ahead of its end, for as long as a client is open.
 
@@ -204,6 +211,8 @@ class RenewedToken(TokenProvider):
 
     def require(self) -> None:
         """Return at once if there is a valid token, else ask for one."""
+        if self._left() > 0:
+            return
         with self._fetching:
             if self._left() <= 0:
                 self._fetch()
@@ -258,10 +267,11 @@ class RenewedToken(TokenProvider):
     def _fetch(self) -> None:
         try:
             token = self._source.fetch()
-        except StreamlabelError as error:
-            self._failure, self._tries = error, self._tries + 1
+        except Exception as error:
+            failure = _explained(error)
+            self._failure, self._tries = failure, self._tries + 1
             self._due = self._clock.monotonic() + backoff(self._tries, base=1.0)
-            raise
+            raise failure from error
         if self._token is None or self._tries:
             log.info("token received", life_s=token.life)
             self._logged_at = float("-inf")

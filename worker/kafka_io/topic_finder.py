@@ -11,7 +11,8 @@ it never joins. And it subscribes before the outputs of a new topic exist.
 Three things can happen to an input topic:
 
 * *It is new.* Its outputs are prepared, then it is subscribed to. The group rebalances. If they
-  can't be prepared now, that is tried again with the next metadata; other topics don't wait.
+  can't be prepared now, that is tried again with the next metadata; topics that are subscribed to
+  don't wait.
 * *It is gone.* What is in flight is fenced, because a commit of its offsets would skip records of a
   later topic of that name, and would fail until then. It leaves the subscription.
 * *Another topic has its name*, or it is back before the group has taken its partitions away (a
@@ -25,7 +26,7 @@ from typing import Any
 
 from kafka import TopicPartition
 
-from worker.errors import BrokerAway, RegistryAway
+from worker.errors import BrokerAway, RegistryAway, RegistryDenied
 from worker.kafka_io.internals import change_topics, consumer_metadata, refreshed_at
 from worker.kafka_io.listener import Listener
 from worker.kafka_io.positions import Positions
@@ -87,13 +88,12 @@ class TopicFinder:
             return
         matching = sorted(filter(self._topics.matches, self._metadata.topics()))
         ids = {name: self._metadata.topic_id(name) for name in matching}
-        for name in self._ids.keys() - ids.keys():
-            self._drop(name)
+        for name, known in list(self._ids.items()):
+            if name not in ids or _differ(ids[name], known):
+                self._drop(name)
         subscribed = self._subscribe(matching)
-        for name in subscribed:
-            known = self._ids.get(name) or self._gone.get(name)
-            if name in self._gone or _differ(ids[name], known):
-                self._restart(name, recreated=_differ(ids[name], known))
+        for name in self._gone.keys() & set(subscribed):
+            self._restart(name, recreated=_differ(ids[name], self._gone[name]))
         self._ids = {name: ids[name] for name in subscribed}
         self._gone = {name: at for name, at in self._gone.items() if self._assigned(name)}
         self._looked_at = refreshed
@@ -117,7 +117,7 @@ class TopicFinder:
         new = [name for name in matching if name not in before]
         try:
             self._prepare(matching)
-        except (BrokerAway, RegistryAway) as error:
+        except (BrokerAway, RegistryAway, RegistryDenied) as error:
             log.warning("new topics can't be read yet, retrying", topics=new, reason=str(error))
             matching = [name for name in matching if name in before]
         else:

@@ -11,14 +11,14 @@ It would apply a deleted topic's offsets to a new topic of the same name.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from worker.clock import Clock
 from worker.errors import TopicMissing
 from worker.kafka_io.internals import is_requested, refreshed_at
 
 # Metadata may come from a broker that does not know every topic yet.
-_PATIENCE = 10.0  # seconds
+PATIENCE: Final = 10.0  # seconds
 
 
 class TopicWatch:
@@ -28,10 +28,14 @@ class TopicWatch:
         metadata: of a consumer or producer; the client refreshes it.
         topics: names, which may change; a topic is checked once the client asks for it.
         clock: measures how long a topic is missing.
+        patience: seconds that a topic may be missing.
     """
 
-    def __init__(self, metadata: Any, topics: Collection[str], clock: Clock) -> None:
+    def __init__(
+        self, metadata: Any, topics: Collection[str], clock: Clock, patience: float = PATIENCE
+    ) -> None:
         self._metadata, self._topics, self._clock = metadata, topics, clock
+        self._patience = patience
         self._ids: dict[str, Any] = {}  # by name; the value is None if the broker has no ids
         self._missing_since: dict[str, float] = {}
 
@@ -48,8 +52,11 @@ class TopicWatch:
         """Return while every topic is the one it was.
 
         Raises:
-            TopicMissing: a topic has been missing for 10 s, or was recreated.
+            TopicMissing: a topic has been missing for too long, or was recreated.
         """
+        for name in self._ids.keys() - set(self._topics):  # it may be created again
+            del self._ids[name]
+            self._missing_since.pop(name, None)
         for name in tuple(self._topics):
             if self._exists(name):
                 self._missing_since.pop(name, None)
@@ -70,7 +77,7 @@ class TopicWatch:
     def _wait_for(self, name: str) -> None:
         """Wait up to the last response of a broker: without one, the topic may still exist."""
         missing_since = self._missing_since.setdefault(name, self._clock.monotonic())
-        if refreshed_at(self._metadata) - missing_since > _PATIENCE:
+        if refreshed_at(self._metadata) - missing_since > self._patience:
             raise TopicMissing(
                 f"topic {name!r} was deleted (`streamlabel topics create` creates the topics)"
             )

@@ -18,7 +18,7 @@ from worker.core.encoder import Encoder
 from worker.core.records import ModelCard
 from worker.core.topic_limits import TopicLimits
 from worker.core.topics import Output, TopicInfo, combined, size_warning, topic_warnings
-from worker.errors import Fatal, SettingsError, StreamlabelError, TopicMissing
+from worker.errors import BrokerAway, Fatal, SettingsError, StreamlabelError, TopicMissing
 from worker.kafka_io.admin import Admin
 from worker.logs import get_logger
 from worker.runtime.formats import measured_results
@@ -39,7 +39,7 @@ def require(settings: Settings, found: Iterable[str] = ()) -> dict[str, TopicInf
     Raises:
         TopicMissing: the message has the command that creates the missing topics.
         Fatal: an input's output is an input too, or has no valid name.
-        BrokerAway: no broker answers.
+        BrokerAway: no broker answers, or it does not know an input that was found.
     """
     with Admin(settings.kafka) as admin:
         topics = settings.topics.among(found) if found else admin.resolve(settings.topics)
@@ -48,6 +48,9 @@ def require(settings: Settings, found: Iterable[str] = ()) -> dict[str, TopicInf
         names = topics.all
         known = admin.topics(names)
         missing = [name for name in names if known[name] is None]
+        if found and (away := set(missing).intersection(topics.inputs)):
+            # It was deleted just now, or this broker does not know it yet.
+            raise BrokerAway(f"the broker does not know {', '.join(sorted(away))}")
         if missing and not settings.create_topics:
             raise TopicMissing(_how_to_create(settings, missing))
         sizes = new_sizes(topics, known, DEFAULT_PARTITIONS)
