@@ -206,7 +206,7 @@ def test_a_token_file_is_read_again_when_a_token_ends(
         assert worker.error is None
         file.write_text(issuer.token(600))
         wait_until(lambda: worker.published == feed.sent, what="it goes on")
-        assert worker.progress.ready()[0]
+        wait_until(lambda: worker.progress.ready()[0], what="it is ready again")
     reason = reasons(lines, "no token, trying again")[-1]
     assert f"the token in kafka.sasl_oauth_token_file = {file} ended " in reason
     assert feed.verify()["duplicated"] == 0
