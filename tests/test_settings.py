@@ -127,12 +127,28 @@ def test_a_topic_that_is_found_must_not_have_an_output_that_the_pattern_matches(
     )
 
 
-def test_the_advice_against_a_loop_works() -> None:
+@pytest.mark.parametrize(
+    "pattern", ["texts.*", "texts.in|.*ed|.*ad", "(?i)texts.*", "(?i)(?s)Text.*"]
+)
+def test_the_advice_against_a_loop_works(pattern: str) -> None:
+    """Each line's advice is enough, also for two outputs that match."""
     with pytest.raises(SettingsError) as refused:
-        load({"input.topic_pattern": "texts.*"}, environ={})
-    (advice,) = re.findall(r"'texts.labelled' is an output.*as with '(.*)' ", str(refused.value))
-    topics = topics_of(input__topic_pattern=advice, output__dead_letter_topic="dead")
-    assert topics.among(["texts.in", "texts.labelled"]).inputs == ("texts.in",)
+        load({"input.topic_pattern": pattern}, environ={})
+    both = re.findall(r"is an output.*as with '(.*)' ", str(refused.value))
+    assert len(both) == 2
+    for advice in both:
+        topics = topics_of(input__topic_pattern=advice)
+        assert topics.among(["texts.in", *topics.outputs]).inputs == ("texts.in",)
+
+
+def test_the_advice_excludes_the_outputs_of_later_topics_too() -> None:
+    topics = topics_of(input__topic_pattern="posts.*", output__topic="{topic}.labelled")
+    (conflict,) = topics.among(["posts"]).conflicts()
+    (advice,) = re.findall("as with '(.*)'", conflict)
+    excluding = topics_of(input__topic_pattern=advice, output__topic="{topic}.labelled")
+    found = excluding.among(["posts", "posts-2", "posts.labelled", "posts-2.labelled"])
+    assert found.inputs == ("posts", "posts-2")
+    assert list(found.conflicts()) == []
 
 
 def test_values_from_the_environment_are_converted() -> None:
@@ -158,8 +174,18 @@ def test_values_from_the_environment_are_converted() -> None:
         ({"http.token": "short"}, "http.token: must have at least 16 characters"),
         ({"input": 3}, "input: must be a table"),
         ({"kafka.bootstrap_server": "a:1"}, "did you mean kafka.bootstrap_servers?"),
-        ({"input.topic": "texts.dead"}, "the topics must differ"),
-        ({"input.topics": "a,texts.dead"}, "the topics must differ"),
+        (
+            {"input.topic": "texts.dead"},
+            "the topics must differ: input.topic and output.dead_letter_topic are both 'texts.dead'",
+        ),
+        (
+            {"input.topics": "a,texts.dead"},
+            "the topics must differ: input.topics and output.dead_letter_topic are both 'texts.dead'",
+        ),
+        (
+            {"input.topic": "a", "output.topic": "a", "output.dead_letter_topic": "a"},
+            "input.topic, output.topic and output.dead_letter_topic are all 'a' (input.topic from",
+        ),
         ({"input.topics": "a,b,a"}, "input.topics names a topic twice (a, b, a)"),
         ({"input.topics": "a,__consumer_offsets"}, "is an internal topic of Kafka"),
         ({"input.topics": "a b"}, "input.topics = 'a b': must be 1 to 249 letters"),
@@ -175,6 +201,7 @@ def test_values_from_the_environment_are_converted() -> None:
             {"input.topic_pattern": ".*", "output.topic": "{topic}-x"},
             "output.dead_letter_topic = 'texts.dead' is an output, which input.topic_pattern = '.*'",
         ),
+        ({"output.topic": "{topic}"}, "output.topic = '{topic}' is the input itself: add to the"),
         ({"output.topic": "{topic}{topic}"}, "and {topic} at most once"),
         ({"output.topic": "{name}"}, "and {topic} at most once"),
         ({"output.dead_letter_topic": "{topic}.dead"}, "must be 1 to 249 letters, digits, dots"),

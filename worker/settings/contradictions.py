@@ -57,24 +57,23 @@ def contradictions(s: Settings) -> Iterator[str]:
 
 def _topics(s: Settings) -> Iterator[str]:
     yield from _inputs(s.input)
-    topics = {
-        "input.topic": s.input.topic,
-        "output.topic": s.output.topic,
-        "output.dead_letter_topic": s.output.dead_letter_topic,
-    }
-    if s.topics.inputs != (s.input.topic,):
-        del topics["input.topic"]
-        topics |= {f"input.topics {name!r}": name for name in s.input.topics}
-    if len(set(topics.values())) < len(topics):
-        listed = ", ".join(f"{path} = {value!r}" for path, value in topics.items())
-        yield f"the topics must differ ({listed})"
-    else:
+    paths: dict[str, list[str]] = {}  # by topic
+    option = "input.topics" if s.input.topics else "input.topic"
+    for name in dict.fromkeys(s.topics.inputs):
+        paths[name] = [option]
+    for path in ("output.topic", "output.dead_letter_topic"):
+        paths.setdefault(getattr(s.output, path.removeprefix("output.")), []).append(path)
+    shared = {name: used for name, used in paths.items() if len(used) > 1}
+    for name, (*others, last) in shared.items():
+        number = "both" if len(others) == 1 else "all"
+        yield f"the topics must differ: {', '.join(others)} and {last} are {number} {name!r}"
+    if not shared:
         yield from s.topics.conflicts()
-    for path, name in topics.items():
+    for name, used in paths.items():
         if name in (".", ".."):
-            yield f"{path} = {name!r} is not a valid topic name in Kafka"
+            yield f"{used[0]} = {name!r} is not a valid topic name in Kafka"
         elif name in _INTERNAL_TOPICS:
-            yield f"{path} = {name!r} is an internal topic of Kafka: choose another name"
+            yield f"{used[0]} = {name!r} is an internal topic of Kafka: choose another name"
 
 
 def _inputs(i: InputSettings) -> Iterator[str]:
