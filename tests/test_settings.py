@@ -277,6 +277,51 @@ def test_a_wrong_value_is_named_with_what_is_accepted(flags: dict[str, Any], exp
     assert expected in str(refused.value)
 
 
+FOUND_WITH_SCHEMA = {
+    "input.topic_pattern": "posts-[a-z]+",
+    "output.topic": "{topic}.labelled",
+    "output.format": "avro",
+    "registry.url": "http://a:1,http://b:1",
+}
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({"registry.timeout": 15}, None),
+        (
+            {"registry.timeout": 16},
+            "registry.timeout (16) times the addresses in registry.url (2) is",
+        ),
+        ({"registry.timeout": 16}, "more than a quarter of stall_timeout (120): when input.topic_"),
+        ({"registry.timeout": 16}, "Set registry.timeout to at most 15 ("),
+        ({"stall_timeout": 600, "registry.timeout": 37.5}, None),
+        (
+            {"stall_timeout": 600, "registry.timeout": 38},
+            "quarter of kafka.max_poll_interval (300)",
+        ),
+        (
+            {"registry.url": "http://a:1", "registry.timeout": 31},
+            "registry.timeout (31) times the addresses in registry.url (1)",
+        ),
+        ({"registry.timeout": 99, "output.topic": "labelled"}, None),
+        ({"registry.timeout": 99, "output.format": "json"}, None),
+        ({"registry.timeout": 99, "input.format": "avro", "output.mode": "enrich"}, None),
+    ],
+)
+def test_polling_waits_only_briefly_for_a_registry(
+    times: dict[str, Any], expected: str | None
+) -> None:
+    """The schema of a found topic's results is registered on the poll thread."""
+    flags = FOUND_WITH_SCHEMA | times
+    if expected is None:
+        load(flags, environ={})
+    else:
+        with pytest.raises(SettingsError) as refused:
+            load(flags, environ={})
+        assert expected in str(refused.value)
+
+
 def test_a_contradiction_names_the_origins_of_its_values() -> None:
     with pytest.raises(
         SettingsError, match=r"input\.topic from environment STREAMLABEL_INPUT_TOPIC"

@@ -8,6 +8,7 @@ Must not import: anything of worker but this package.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from worker.settings.files import has_encrypted_key
@@ -21,6 +22,7 @@ from worker.settings.sections import (
     ModelSettings,
 )
 from worker.settings.sign_in import sign_in
+from worker.settings.topics import INPUT_NAME
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -47,6 +49,7 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _sizes(s)
     yield from _model(s.model)
     yield from _times(s)
+    yield from _registry_wait(s)
     yield from _cache(s.cache)
     yield from _drift(s.drift)
     yield from _security(s.kafka)
@@ -157,6 +160,33 @@ def _times(s: Settings) -> Iterator[str]:
             f"commit_interval ({s.commit_every:g}) must be at most half of transaction_timeout "
             f"({s.transaction_timeout:g}): the broker would abort transactions that are still open"
         )
+
+
+def _registry_wait(s: Settings) -> Iterator[str]:
+    """Yield a sentence if a registry that is away could stop the poll thread for too long."""
+    addresses = (s.registry.url or "").count(",") + 1
+    wait = s.registry.timeout * addresses
+    limits = {
+        "stall_timeout": s.stall_timeout,
+        "kafka.max_poll_interval": s.kafka.max_poll_interval,
+    }
+    name, limit = min(limits.items(), key=itemgetter(1))
+    if _registers_later(s) and wait > limit / 4:  # a registration may take several requests
+        yield (
+            f"registry.timeout ({s.registry.timeout:g}) times the addresses in registry.url "
+            f"({addresses}) is more than a quarter of {name} ({limit:g}): when input.topic_pattern "
+            "finds a topic, polling waits until the registry has the schema of its results. Set "
+            f"registry.timeout to at most {limit / 4 / addresses:g}"
+        )
+
+
+def _registers_later(s: Settings) -> bool:
+    """Return whether a topic that is found has an output of its own, whose results have a schema.
+
+    The schemas of enriched results are registered by another thread.
+    """
+    own_output = s.input.topic_pattern and INPUT_NAME in s.output.topic
+    return bool(own_output) and s.output.mode != "enrich" and s.output.format not in PLAIN_FORMATS
 
 
 def _cache(c: CacheSettings) -> Iterator[str]:
