@@ -269,6 +269,7 @@ def test_a_refused_client_ends_the_process_after_one_try(
     log = worker.log.read_text()
     assert "refuses the client 'labeller' (HTTP 401, invalid_client: Wrong client secret)" in log
     assert "not-the-secret" not in log
+    assert "trying" not in log, "neither a retry of the token nor one of the connection"
     assert len(endpoint.asked) == 1
 
 
