@@ -352,7 +352,9 @@ def test_a_found_topic_whose_output_is_missing_stops_the_worker_and_loses_nothin
 ) -> None:
     place.create("in-a", "dead", "out-in-a")
     settings = place.matches("in-.*", create_topics=False, output__topic="out-{topic}")
-    place.admin.create_topics({f"out-{place('in-a')}": {"num_partitions": 2}})
+    output = f"out-{place('in-a')}"
+    place.admin.create_topics({output: {"num_partitions": 2}})
+    place.admin.wait_for_topics([output])
     try:
         worker = start(settings)
         place.produce("in-a", 10)
@@ -366,7 +368,7 @@ def test_a_found_topic_whose_output_is_missing_stops_the_worker_and_loses_nothin
         assert "'out-{topic}'" in message
         assert place.lag("in-a") == 0
     finally:
-        place.admin.delete_topics([f"out-{place('in-a')}"])
+        place.admin.delete_topics([output])
 
 
 def test_a_loop_is_refused_at_start_and_when_a_topic_is_found(place: Place, start: Start) -> None:
