@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -282,6 +284,52 @@ def test_a_schema_that_breaks_its_compiler_is_unusable_and_the_thread_goes_on() 
     rig.step()
     assert rig.rejection(7).reason == DeadLetterReason.UNUSABLE_SCHEMA
     assert rig.rejection(7).message == "schema 7: it can't be compiled (RecursionError)"
+
+
+@pytest.mark.parametrize("prepares", ["compile_schema", "enrich"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        MemoryError(),
+        subprocess.TimeoutExpired("protoc", 120),
+    ],
+)
+def test_a_fault_of_the_machine_is_no_fault_of_the_schema(prepares: str, fault: Exception) -> None:
+    """Its records wait, and are read once there is room again."""
+    outcomes: list[Any] = [fault, fault, b"done"]
+
+    def prepare(*_: object) -> Any:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    rig = Rig(**{prepares: prepare})
+    rig.client.schemas[7] = schema("a")
+    lookup: Callable[[], Any] = {
+        "compile_schema": lambda: rig.store.lookup(7),
+        "enrich": lambda: rig.store.enriched_frame(7, "in"),
+    }[prepares]
+    for _ in range(2):
+        with pytest.raises(SchemaPending) as pending:
+            lookup()
+        rig.step(10)
+        assert not rig.store.settled(pending.value.schema)
+        assert f"can't prepare schema 7 ({type(fault).__name__}" in str(rig.store.away())
+    rig.step(10)
+    assert lookup() == b"done"
+    assert rig.store.away() is None
+
+
+def test_a_schema_that_breaks_its_enrichment_is_unusable_and_the_thread_goes_on() -> None:
+    rig = Rig(enrich=refuse(OverflowError("too large")))
+    rig.client.schemas[7] = schema("a")
+    with pytest.raises(SchemaPending):
+        rig.store.enriched_frame(7, "in")
+    rig.step()
+    with pytest.raises(RecordRejected, match=r"schema 7: .* \(OverflowError\)"):
+        rig.store.enriched_frame(7, "in")
 
 
 def test_a_schema_that_the_registry_can_not_give_is_unusable_for_a_minute() -> None:

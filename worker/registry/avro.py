@@ -44,6 +44,8 @@ class AvroSchema:
         self._guarded = reduced.peak > SLACK or reduced.depth > DEPTH
         try:
             self._schema = fastavro.parse_schema(reduced.schema)
+        except MemoryError:
+            raise
         except Exception as error:
             raise unusable(f"no Avro schema: {type(error).__name__}") from error
 
