@@ -21,10 +21,13 @@ from worker.tls import load_files
 
 # Six times a schema of 5 MB: JSON escapes some characters by six.
 _LARGEST_ANSWER: Final = 32 * 1024 * 1024  # bytes, decompressed
-_LARGEST_ERROR: Final = 64 * 1024  # bytes; the rest of a longer message is not read
+_LARGEST_ERROR: Final = 1024 * 1024  # bytes; the rest of a longer message is not read
 # A body may take so many timeouts: a large schema over a slow network, but not one byte a second.
 _TIMEOUTS_FOR_A_BODY: Final = 4
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
+_PROXY_SIGN_IN: Final = "A proxy asks for a sign-in: put it into HTTPS_PROXY or HTTP_PROXY"
+_CERTIFICATE: Final = "It asks for another client certificate (registry.ssl_certfile)"
+_ASKED_BY_PROXY: Final = {407: _PROXY_SIGN_IN, 495: _CERTIFICATE, 496: _CERTIFICATE}
 _NO_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")  # OpenSSL before 3.2, and since
 _NO_SIGN_IN: Final = "set registry.username and registry.password, or registry.token"
 _HEADERS: Final = {
@@ -123,9 +126,25 @@ class RegistryConnection:
             raise RegistryDenied(
                 f"{answer.address} refuses {self._sign_in} ({status}): {answer.words}"
             )
+        if asked := _ASKED_BY_PROXY.get(status):
+            raise RegistryDenied(f"{said}. {asked}")
         if status >= 500 or status in _TRY_AGAIN:
             raise RegistryAway(said)
+        if not _is_registrys(answer):
+            raise RegistryAway(
+                f"{said}. A proxy or a gateway answers so, not a schema registry: check those "
+                "before it, and the path in registry.url"
+            )
         raise SchemaConflict(said) if status == 409 else SchemaRefused(said)
+
+
+def _is_registrys(answer: RegistryAnswer) -> bool:
+    """Return whether a refusal is a registry's own, and not that of a proxy before it.
+
+    Apicurio Registry answers 409 with a message alone if two register at the same moment.
+    """
+    about_schema = answer.status in (409, 422) and isinstance(answer.content, Mapping)
+    return bool(answer.error_code) or about_schema
 
 
 def _sign_in(settings: RegistrySettings) -> str:
@@ -161,6 +180,8 @@ def _context(settings: RegistrySettings) -> ssl.SSLContext:
 
 def _failure(address: str, error: httpx2.HTTPError) -> RegistryAway | RegistryDenied:
     """Return our error for a connection that failed: bad certificates need an operator."""
+    if isinstance(error, httpx2.ProxyError) and str(error).startswith("407"):
+        return RegistryDenied(f"{address}: {error}. {_PROXY_SIGN_IN}")
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
