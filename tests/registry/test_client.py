@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -455,6 +456,49 @@ def test_a_tls_file_that_can_not_be_used_is_named() -> None:
     }
     with pytest.raises(SettingsError, match=r"registry\.ssl_key_password does not decrypt it"):
         RegistryClient(settings("https://h", ssl_key_password="wrong", **pair), Metrics())
+
+
+@pytest.mark.parametrize(
+    ("environment", "names"),
+    [
+        ({"ALL_PROXY": "socks5://me:hunter2@127.0.0.1:1"}, "ALL_PROXY.*SOCKS.*socksio"),
+        ({"HTTPS_PROXY": "ftp://me:hunter2@127.0.0.1:1"}, "HTTPS_PROXY.*no valid address"),
+        ({"HTTPS_PROXY": "http://[::hunter2"}, "HTTPS_PROXY.*no valid address"),
+        ({"SSL_CERT_FILE": "/nope"}, r"SSL_CERT_FILE=/nope.*registry\.ssl_cafile"),
+    ],
+)
+def test_an_environment_that_can_not_be_used_is_one_sentence_without_a_secret(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], names: str
+) -> None:
+    if "socksio" in names:
+        monkeypatch.setitem(sys.modules, "socksio", None)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=names) as caught:
+        RegistryClient(settings("https://h"), Metrics())
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://ä..x:81", f"http://{'a' * 70}.x", "http://h,http://ä..x"])
+def test_a_host_that_can_not_be_is_named(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"registry\.url: 'http://(ä\.\.x|aaa).* host name"):
+        RegistryClient(settings(url), Metrics())
+
+
+@pytest.mark.parametrize("token", ["hunter2-ü", "hunter2\nhunter2"])
+def test_a_token_that_no_header_can_have_is_not_quoted(token: str) -> None:
+    with pytest.raises(SettingsError, match=r"registry\.token has characters") as caught:
+        RegistryClient(settings("http://h", token=token), Metrics())
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_proxy_without_a_valid_host_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://me:hunter2@{'a' * 70}.x")
+    error = failure("http://registry.invalid")
+    assert isinstance(error, RegistryAway)
+    assert "HTTP_PROXY" in str(error)
+    assert "hunter2" not in str(error)
 
 
 def test_a_server_without_tls_is_recognised() -> None:

@@ -61,7 +61,7 @@ class RegistryClient:
         """Open no connection.
 
         Raises:
-            SettingsError: a TLS file can't be used.
+            SettingsError: an address, a TLS file or a proxy of the environment can't be used.
         """
         self._requests = metrics.registry_requests
         self._clock = clock or SystemClock()
