@@ -418,6 +418,27 @@ def test_a_thousand_schemas_in_a_minute_are_bounded() -> None:
     assert len(rig.client.asked) == 1000
 
 
+def test_schemas_are_bounded_by_their_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by those that they refer to."""
+    monkeypatch.setattr("worker.registry.cache._CHARACTERS", 10)
+    rig = Rig(size=100, enrich=lambda *_: b"frame")
+    rig.client.versions["b"] = schema("12345678")
+    rig.client.schemas[1] = RegisteredSchema("AVRO", "a", (SchemaReference("b", "b", 1),))
+    rig.client.schemas[2] = schema("c")
+    for key in (1, 2):
+        rig.pending(key)
+        rig.step()
+        assert rig.store.lookup(key)
+    with pytest.raises(SchemaPending):
+        rig.store.enriched_frame(2, "in")
+    rig.step()
+    assert rig.gauge("schemas") == 3, "an enriched schema has no text here"
+    rig.client.schemas[3] = schema("d")
+    rig.pending(3)
+    rig.step()
+    rig.pending(1)
+
+
 def test_waiting_records_do_not_evict_each_others_schemas_for_ever() -> None:
     """Three partitions, and room for one schema: each record sees its own in one round."""
     rig = Rig(size=1)

@@ -89,7 +89,7 @@ class SchemaStore(Generic[Compiled]):
     Args:
         client: asks the registry; whoever made it closes it.
         compile_schema: raises RecordRejected for a schema that can't be used.
-        size: schemas kept in memory.
+        size: most schemas kept in memory; fewer if their texts are long.
         enrich: registers the schema of an input topic's records with a result added, and returns
             their frame. Raises RecordRejected, or an error of `RegistryClient`; a SchemaRefused
             stops the worker, because all records of the schema would become dead letters.
@@ -259,12 +259,13 @@ class SchemaStore(Generic[Compiled]):
             raise RecordRejected(DeadLetterReason.UNUSABLE_SCHEMA, cause) from error
 
     def _prepared(self, key: _Key, schema: RegisteredSchema) -> Entry[Compiled]:
-        compiled = enriched = None
+        compiled, enriched, characters = None, None, 0
         if isinstance(key, _Enriched) and self._enrich:
             enriched = self._enrich(schema, key.topic)
         else:
             compiled = self._compile(schema)
-        return Entry(compiled, enriched, None, math.inf, self._clock.monotonic())
+            characters = len(schema.text) + sum(map(len, schema.resolved.values()))
+        return Entry(compiled, enriched, None, math.inf, self._clock.monotonic(), characters)
 
     def _rejected(self, rejection: RecordRejected, lasts: float) -> Entry[Compiled]:
         return Entry(None, None, rejection, lasts, self._clock.monotonic())
