@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -375,14 +376,27 @@ def test_a_full_disk_is_no_fault_of_the_schema(monkeypatch: pytest.MonkeyPatch) 
         compiled("PROTOBUF", OTHER)
 
 
+def test_a_missing_temporary_folder_is_no_fault_of_the_schema(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(FileNotFoundError):
+        compiled("PROTOBUF", OTHER)
+
+
 def test_a_name_that_a_disk_does_not_take_is_the_fault_of_the_schema() -> None:
     with pytest.raises(RecordRejected, match="can't be the name of a file"):
         compiled("PROTOBUF", 'syntax = "proto3"; import "x";', {"ä" * 200: OTHER})
 
 
-def test_a_text_that_kills_protoc_is_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protobuf_files, "_PROTOC", "import os; os.kill(os.getpid(), 11)")
-    with pytest.raises(RecordRejected, match="protoc ended with -11"):
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGXCPU])
+def test_a_text_that_kills_protoc_is_unusable(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Also by its limit of CPU time."""
+    kill = f"import os; os.kill(os.getpid(), {number:d})"
+    monkeypatch.setattr(protobuf_files, "_PROTOC", kill)
+    with pytest.raises(RecordRejected, match=f"protoc ended with -{number:d}"):
         compiled("PROTOBUF", OTHER)
 
 

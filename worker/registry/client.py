@@ -131,7 +131,7 @@ class RegistryClient:
             self._find("DELETE", f"/subjects/{_quoted(subject)}{which}")
 
     def refusal(self, subject: str, schema: RegisteredSchema) -> str | None:
-        """Return why a subject would not take a schema after its latest; None if it would.
+        """Return why a subject refuses a schema after its latest version, or None.
 
         Raises:
             PathMissing: this registry does not tell, or the address is that of another server.

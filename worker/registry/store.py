@@ -251,7 +251,7 @@ class SchemaStore(Generic[Compiled]):
         except StreamlabelError:
             raise
         except _MACHINE as error:
-            cause = f"{type(error).__name__}: {error}"
+            cause = f"{type(error).__name__}: {error}".removesuffix(": ")
             raise RegistryAway(f"this machine can't prepare schema {key} ({cause})") from error
         except Exception as error:
             _log.warning("a schema breaks its compiler", exc_info=True)
