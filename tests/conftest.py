@@ -76,9 +76,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     skips.pytest_configure(config)
-    # A shell starts background jobs with SIGINT ignored, `nohup` with SIGHUP, and children inherit
-    # that; the tests of Ctrl-C and of a closing terminal must not depend on how they were started.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # `nohup` starts a program with SIGHUP ignored, and children inherit that; the test of a closing
+    # terminal must not depend on how it was started.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.stash[_used_key] = Counter()
     config.addinivalue_line("filterwarnings", f"ignore:{_LIBRARY_WARNING}:DeprecationWarning")
@@ -87,6 +86,12 @@ def pytest_configure(config: pytest.Config) -> None:
         "allow_errors: the test may log errors",
     ):
         config.addinivalue_line("markers", marker)
+
+
+def pytest_runtest_setup() -> None:
+    # A shell starts background jobs with SIGINT ignored, and a server that ran in an earlier test
+    # may leave another handler; the tests of Ctrl-C must not depend on either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from worker.cli.check import shown
 from worker.cli.main import main
 from worker.errors import SettingsError
-from worker.settings import Settings, load, plain_values
+from worker.settings import Settings, load, options, plain_values
 
 SECRET = "hunter2"
 VARIABLE = "STREAMLABEL_KAFKA_SASL_PASSWORD"
+PARAMETERS = "STREAMLABEL_KAFKA_SASL_OAUTH_PARAMETERS"
 SASL = {
     "kafka.security_protocol": "SASL_PLAINTEXT",
     "kafka.sasl_mechanism": "PLAIN",
@@ -142,6 +144,32 @@ def test_a_directory_of_secrets_is_read_as_pydantic_settings_does(tmp_path: Path
 def test_a_missing_directory_of_secrets_is_refused(tmp_path: Path) -> None:
     message = refusal(environ={"STREAMLABEL_SECRETS_DIR": str(tmp_path / "no")})
     assert message.startswith(f"STREAMLABEL_SECRETS_DIR = {tmp_path / 'no'}: can't be read")
+
+
+def test_a_table_that_may_hold_a_secret_is_one(tmp_path: Path) -> None:
+    """A client may sign in by a field of its own, such as `client_assertion`."""
+    file = tmp_path / "parameters"
+    file.write_text(f"audience=kafka,client_assertion={SECRET}\n")
+    token = {"kafka.security_protocol": "SASL_SSL", "kafka.sasl_mechanism": "OAUTHBEARER"}
+    token |= {"kafka.sasl_oauth_token_url": "https://idp.example/token"}
+    token |= {"kafka.sasl_oauth_client_id": "me", "kafka.sasl_oauth_client_secret": "x"}
+    loaded = load(token, environ={f"{PARAMETERS}_FILE": str(file)})
+    kafka = loaded.settings.kafka
+    assert kafka.sasl_oauth_parameters == {"audience": "kafka", "client_assertion": SECRET}
+    assert loaded.warnings == ()
+    (option,) = (o for o in options() if o.path == "kafka.sasl_oauth_parameters")
+    assert shown(option, loaded.settings) == "(hidden)"
+    assert shown(option, load(environ={}).settings) == "-", "an empty one hides nothing"
+    assert SECRET not in repr(loaded.settings)
+    assert load(plain_values(loaded.settings), environ={}).settings == loaded.settings
+    assert SECRET not in refusal(environ={PARAMETERS: SECRET})
+
+
+def test_a_file_for_an_option_without_a_secret_is_never_ignored_silently() -> None:
+    ordinary = [f"{name}_FILE" for o in options() if not o.secret for name in o.env]
+    ours = {name for name in ordinary if name.startswith("STREAMLABEL_")}
+    warnings = load(environ=dict.fromkeys(ours, "/nowhere")).warnings
+    assert {warning.split()[2] for warning in warnings} == ours
 
 
 @pytest.mark.parametrize("key", ENCRYPTED)

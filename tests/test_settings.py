@@ -127,12 +127,28 @@ def test_a_topic_that_is_found_must_not_have_an_output_that_the_pattern_matches(
     )
 
 
-def test_the_advice_against_a_loop_works() -> None:
+@pytest.mark.parametrize(
+    "pattern", ["texts.*", "texts.in|.*ed|.*ad", "(?i)texts.*", "(?i)(?s)Text.*"]
+)
+def test_the_advice_against_a_loop_works(pattern: str) -> None:
+    """Each line's advice is enough, also for two outputs that match."""
     with pytest.raises(SettingsError) as refused:
-        load({"input.topic_pattern": "texts.*"}, environ={})
-    (advice,) = re.findall(r"'texts.labelled' is an output.*as with '(.*)' ", str(refused.value))
-    topics = topics_of(input__topic_pattern=advice, output__dead_letter_topic="dead")
-    assert topics.among(["texts.in", "texts.labelled"]).inputs == ("texts.in",)
+        load({"input.topic_pattern": pattern}, environ={})
+    both = re.findall(r"is an output.*as with '(.*)' ", str(refused.value))
+    assert len(both) == 2
+    for advice in both:
+        topics = topics_of(input__topic_pattern=advice)
+        assert topics.among(["texts.in", *topics.outputs]).inputs == ("texts.in",)
+
+
+def test_the_advice_excludes_the_outputs_of_later_topics_too() -> None:
+    topics = topics_of(input__topic_pattern="posts.*", output__topic="{topic}.labelled")
+    (conflict,) = topics.among(["posts"]).conflicts()
+    (advice,) = re.findall("as with '(.*)'", conflict)
+    excluding = topics_of(input__topic_pattern=advice, output__topic="{topic}.labelled")
+    found = excluding.among(["posts", "posts-2", "posts.labelled", "posts-2.labelled"])
+    assert found.inputs == ("posts", "posts-2")
+    assert list(found.conflicts()) == []
 
 
 def test_values_from_the_environment_are_converted() -> None:
@@ -158,8 +174,18 @@ def test_values_from_the_environment_are_converted() -> None:
         ({"http.token": "short"}, "http.token: must have at least 16 characters"),
         ({"input": 3}, "input: must be a table"),
         ({"kafka.bootstrap_server": "a:1"}, "did you mean kafka.bootstrap_servers?"),
-        ({"input.topic": "texts.dead"}, "the topics must differ"),
-        ({"input.topics": "a,texts.dead"}, "the topics must differ"),
+        (
+            {"input.topic": "texts.dead"},
+            "the topics must differ: input.topic and output.dead_letter_topic are both 'texts.dead'",
+        ),
+        (
+            {"input.topics": "a,texts.dead"},
+            "the topics must differ: input.topics and output.dead_letter_topic are both 'texts.dead'",
+        ),
+        (
+            {"input.topic": "a", "output.topic": "a", "output.dead_letter_topic": "a"},
+            "input.topic, output.topic and output.dead_letter_topic are all 'a' (input.topic from",
+        ),
         ({"input.topics": "a,b,a"}, "input.topics names a topic twice (a, b, a)"),
         ({"input.topics": "a,__consumer_offsets"}, "is an internal topic of Kafka"),
         ({"input.topics": "a b"}, "input.topics = 'a b': must be 1 to 249 letters"),
@@ -175,6 +201,7 @@ def test_values_from_the_environment_are_converted() -> None:
             {"input.topic_pattern": ".*", "output.topic": "{topic}-x"},
             "output.dead_letter_topic = 'texts.dead' is an output, which input.topic_pattern = '.*'",
         ),
+        ({"output.topic": "{topic}"}, "output.topic = '{topic}' is the input itself: add to the"),
         ({"output.topic": "{topic}{topic}"}, "and {topic} at most once"),
         ({"output.topic": "{name}"}, "and {topic} at most once"),
         ({"output.dead_letter_topic": "{topic}.dead"}, "must be 1 to 249 letters, digits, dots"),
@@ -248,6 +275,51 @@ def test_a_wrong_value_is_named_with_what_is_accepted(flags: dict[str, Any], exp
     with pytest.raises(SettingsError) as refused:
         load(flags, environ={})
     assert expected in str(refused.value)
+
+
+FOUND_WITH_SCHEMA = {
+    "input.topic_pattern": "posts-[a-z]+",
+    "output.topic": "{topic}.labelled",
+    "output.format": "avro",
+    "registry.url": "http://a:1,http://b:1",
+}
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({"registry.timeout": 15}, None),
+        (
+            {"registry.timeout": 16},
+            "registry.timeout (16) times the addresses in registry.url (2) is",
+        ),
+        ({"registry.timeout": 16}, "more than a quarter of stall_timeout (120): when input.topic_"),
+        ({"registry.timeout": 16}, "Set registry.timeout to at most 15 ("),
+        ({"stall_timeout": 600, "registry.timeout": 37.5}, None),
+        (
+            {"stall_timeout": 600, "registry.timeout": 38},
+            "quarter of kafka.max_poll_interval (300)",
+        ),
+        (
+            {"registry.url": "http://a:1", "registry.timeout": 31},
+            "registry.timeout (31) times the addresses in registry.url (1)",
+        ),
+        ({"registry.timeout": 99, "output.topic": "labelled"}, None),
+        ({"registry.timeout": 99, "output.format": "json"}, None),
+        ({"registry.timeout": 99, "input.format": "avro", "output.mode": "enrich"}, None),
+    ],
+)
+def test_polling_waits_only_briefly_for_a_registry(
+    times: dict[str, Any], expected: str | None
+) -> None:
+    """The schema of a found topic's results is registered on the poll thread."""
+    flags = FOUND_WITH_SCHEMA | times
+    if expected is None:
+        load(flags, environ={})
+    else:
+        with pytest.raises(SettingsError) as refused:
+            load(flags, environ={})
+        assert expected in str(refused.value)
 
 
 def test_a_contradiction_names_the_origins_of_its_values() -> None:

@@ -62,6 +62,17 @@ def refusal(flags: dict[str, Any]) -> str:
             ENDPOINT | {"kafka.sasl_oauth_token_url": "https://me:hunter2@idp.example"},
             "kafka.sasl_oauth_token_url: has a user or a password in it",
         ),
+        *(
+            (
+                ENDPOINT | {"kafka.sasl_oauth_token_url": f"http://idp.example/token{more}hunter2"},
+                "kafka.sasl_oauth_token_url: has a query or a fragment: set kafka.sasl_oauth_parameters",
+            )
+            for more in "?#"
+        ),
+        (
+            ENDPOINT | {"kafka.sasl_oauth_parameters": "client_secret=hunter2"},
+            "kafka.sasl_oauth_parameters: client_secret is set by kafka.sasl_oauth_client_secret",
+        ),
         (
             ENDPOINT | {"kafka.sasl_oauth_token_url": "idp.example/token"},
             "kafka.sasl_oauth_token_url: must be https://HOST/PATH",

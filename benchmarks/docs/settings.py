@@ -72,13 +72,13 @@ def _type(option: Option) -> str:
 
 
 def _type_name(option: Option) -> str:
+    text = str(option.field.annotation)
+    if "Pairs" in text:
+        return "secret table" if option.secret else "table"
     if option.secret:
         return "secret string"
-    text = str(option.field.annotation)
     if "tuple" in text:
         return "list of strings"
-    if "Pairs" in text:
-        return "table of strings"
     name = getattr(option.field.annotation, "__name__", "")
     known = (_TYPES[part] for part in (name, *_TYPES) if part in _TYPES and part in text)
     return next(known, "string")
@@ -104,4 +104,6 @@ def _default(option: Option) -> str:
     value = option.field.default
     if value is None:
         return "none"
+    if value in ((), {}):
+        return "empty"
     return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`"

@@ -100,6 +100,19 @@ def test_every_option_and_command_has_an_entry(written: dict[str, str]) -> None:
         assert f"\n## `streamlabel {command}` " in written["commands.md"]
 
 
+def test_types_and_defaults_of_settings_are_in_words(written: dict[str, str]) -> None:
+    """A table of client options has numbers and switches too; `()` and `{}` are Python's."""
+    page = written["settings.md"]
+    for path, facts in (
+        ("kafka.extra", "table; default empty"),
+        ("kafka.sasl_oauth_extensions", "table; default empty"),
+        ("kafka.sasl_oauth_parameters", "secret table; default empty"),
+        ("input.topics", "list of strings; default empty"),
+    ):
+        entry = page.partition(f"### `{path}`")[2].partition("{ .option }")[0]
+        assert facts in entry.splitlines()
+
+
 def test_a_commands_own_arguments_are_described(written: dict[str, str]) -> None:
     """The settings that a command takes are left to their own page."""
     page = written["commands.md"]

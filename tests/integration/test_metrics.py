@@ -42,7 +42,8 @@ BOUNDED = {
     "stage": {*STAGES, *THREADS},
     "trigger": {"records", "tokens", "goal", "ready"},
     "source": {"batch", "cache"},
-    "kind": {"assigned", "revoked", "lost"},
+    "kind": {"assigned", "revoked", "lost", "deleted"},
+    "outcome": {"answered", "not_found", "refused", "away"},
     "label": set(CARD.labels),
 }
 

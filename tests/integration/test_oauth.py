@@ -206,7 +206,7 @@ def test_a_token_file_is_read_again_when_a_token_ends(
         assert worker.error is None
         file.write_text(issuer.token(600))
         wait_until(lambda: worker.published == feed.sent, what="it goes on")
-        assert worker.progress.ready()[0]
+        wait_until(lambda: worker.progress.ready()[0], what="it is ready again")
     reason = reasons(lines, "no token, trying again")[-1]
     assert f"the token in kafka.sasl_oauth_token_file = {file} ended " in reason
     assert feed.verify()["duplicated"] == 0
@@ -269,6 +269,7 @@ def test_a_refused_client_ends_the_process_after_one_try(
     log = worker.log.read_text()
     assert "refuses the client 'labeller' (HTTP 401, invalid_client: Wrong client secret)" in log
     assert "not-the-secret" not in log
+    assert "trying" not in log, "neither a retry of the token nor one of the connection"
     assert len(endpoint.asked) == 1
 
 

@@ -92,11 +92,11 @@ def words(right: Right) -> str:
 def test_the_docs_list_the_rights_that_are_tried_here() -> None:
     table = SETUP.read_text(encoding="utf-8")
     for row in (
-        "| topic `input.topic` | READ | `run` |",
+        "| the input topics | READ | `run` |",
         "| topics `output.topic` and `output.dead_letter_topic` | WRITE | `run` |",
         "| group `kafka.group_id` | READ | `run` |",
         "| transactional ids with the prefix `<kafka.group_id>-` | WRITE | `run` with",
-        "| the three topics | DESCRIBE_CONFIGS | `run`, to know",
+        "| the input and output topics | DESCRIBE_CONFIGS | `run`, to know",
     ):
         assert row in table
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from kafka import KafkaAdminClient
@@ -130,6 +131,15 @@ def test_a_refused_client_is_told_in_the_endpoints_words(endpoint: Endpoint, sta
     assert "check kafka.sasl_oauth_client_id" in str(error)
 
 
+def test_no_form_of_a_secret_is_told(endpoint: Endpoint) -> None:
+    """An endpoint may repeat the request, whose fields are encoded."""
+    parameters = {"client_assertion": "a b+c", "empty": ""}
+    forms = [SECRET, quote_plus(SECRET), "a b+c", quote_plus("a b+c")]
+    endpoint.answer = 401, json.dumps({"error": " | ".join(["no", *forms])}).encode()
+    error = failure(endpoint, sasl_oauth_parameters=parameters)
+    assert "(HTTP 401, no | *** | *** | *** | ***)" in str(error)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
@@ -198,11 +208,35 @@ def test_an_answer_that_drips_is_given_up(endpoint: Endpoint) -> None:
         TokenEndpoint(settings(endpoint), Hasty()).fetch()
 
 
-def test_a_query_of_the_address_is_not_shown(endpoint: Endpoint) -> None:
-    endpoint.go_down()
-    with pytest.raises(BrokerAway) as raised:
-        client_of(endpoint, sasl_oauth_token_url=f"{endpoint.url}?key={CLIENT}-key").fetch()
-    assert "-key" not in str(raised.value)
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("ALL_PROXY", "socks5://me:hunter2@proxy:1080", "needs the package socksio: install it"),
+        (
+            "ALL_PROXY",
+            "ftp://me:hunter2@proxy:21",
+            "has no usable address: HTTPS_PROXY, HTTP_PROXY",
+        ),
+        (
+            "HTTPS_PROXY",
+            "http://me:hunter2/x@proxy:80",
+            "has no usable address: HTTPS_PROXY, HTTP_",
+        ),
+        (
+            "SSL_CERT_FILE",
+            "/nope",
+            "can't be read ([Errno 2] No such file or directory): check SSL_",
+        ),
+    ],
+)
+def test_an_environment_without_a_usable_client_is_refused_at_start(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as raised:
+        client_of(endpoint)
+    assert expected in str(raised.value)
+    assert "hunter2" not in str(raised.value)
 
 
 # -- TLS ---------------------------------------------------------------------------------------
@@ -230,7 +264,10 @@ def test_the_authority_can_be_ones_own(endpoint: Endpoint) -> None:
     body = b'{"access_token": "a", "expires_in": 5}'
 
     def answer(connection: Any) -> None:
-        connection.recv(4096)
+        # The whole request: to close a connection with unread bytes discards the answer.
+        for chunk in iter(lambda: connection.recv(4096), b""):
+            if b"grant_type" in chunk:  # the form, which follows the head
+                break
         head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
 

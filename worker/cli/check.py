@@ -52,9 +52,9 @@ def differs(option: Option, settings: Settings) -> bool:
 
 
 def shown(option: Option, settings: Settings) -> str:
-    """Return a setting's value for people: `-` if it is not set, `(hidden)` for a secret."""
+    """Return a setting's value for people: `-` if it has none, `(hidden)` for a secret."""
     value = _value(option, settings)
-    if value is None:
+    if value in (None, {}):
         return "-"
     return "(hidden)" if option.secret else str(value)
 

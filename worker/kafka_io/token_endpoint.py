@@ -11,7 +11,7 @@ import json
 import ssl
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus
 
 import httpx2
 
@@ -38,7 +38,7 @@ class TokenEndpoint:
         clock: measures the life of a token.
 
     Raises:
-        SettingsError: the file of the authority can't be used.
+        SettingsError: the file of the authority, or a proxy of the environment, can't be used.
     """
 
     def __init__(self, kafka: KafkaSettings, clock: Clock) -> None:
@@ -47,9 +47,8 @@ class TokenEndpoint:
         self._id = kafka.sasl_oauth_client_id or ""
         secret = kafka.sasl_oauth_client_secret
         self._secret = secret.get_secret_value() if secret else ""
-        self._trusted = _trusted(kafka.sasl_oauth_cafile)
-        parts = urlsplit(self._url)  # a query may hold a secret
-        self._name = f"the token endpoint {parts.scheme}://{parts.netloc}{parts.path}"
+        self._name = f"the token endpoint {self._url}"
+        self._client = _client(self._name, _trusted(kafka.sasl_oauth_cafile))
 
     def fetch(self) -> Token:
         """Return a new token.
@@ -85,10 +84,9 @@ class TokenEndpoint:
         else:  # both are encoded, says RFC 6749, section 2.3.1
             login = httpx2.BasicAuth(quote_plus(self._id), quote_plus(self._secret))
         body = bytearray()
-        with (
-            httpx2.Client(verify=self._trusted, timeout=_TIMEOUT) as client,
-            client.stream("POST", self._url, data=form, auth=login, headers=_HEADERS) as response,
-        ):
+        with self._client.stream(
+            "POST", self._url, data=form, auth=login, headers=_HEADERS, timeout=_TIMEOUT
+        ) as response:
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > _MAX_ANSWER:
@@ -124,9 +122,7 @@ class TokenEndpoint:
 
     def _refusal(self, status: int, fields: dict[str, Any]) -> StreamlabelError:
         named = [fields[name] for name in ("error", "error_description") if fields.get(name)]
-        words = excerpt(
-            ": ".join(map(str, named)).replace(self._secret or "***", "***"), _MAX_WORDS
-        )
+        words = excerpt(self._masked(": ".join(map(str, named))), _MAX_WORDS)
         answer = f"HTTP {status}" + (f", {words}" if words else "")
         if status in _REFUSED:
             return AccessDenied(
@@ -141,6 +137,13 @@ class TokenEndpoint:
             "kafka.sasl_oauth_token_url"
         )
 
+    def _masked(self, words: str) -> str:
+        """Hide what the endpoint repeats of the client's secrets, also as the request had them."""
+        plain = {self._secret, *self._kafka.sasl_oauth_parameters.values()} - {""}
+        for secret in sorted(plain | set(map(quote_plus, plain)), key=len, reverse=True):
+            words = words.replace(secret, "***")
+        return words
+
     def _unreachable(self, error: Exception) -> StreamlabelError:
         reason = str(error) or type(error).__name__
         if "CERTIFICATE_VERIFY_FAILED" in reason:
@@ -149,6 +152,30 @@ class TokenEndpoint:
                 "kafka.sasl_oauth_cafile to its authority, and check this machine's clock"
             )
         return BrokerAway(f"{self._name} does not answer ({reason})")
+
+
+def _client(name: str, trusted: ssl.SSLContext | bool) -> httpx2.Client:
+    """Return a client that keeps no connection: the next request is minutes away.
+
+    No message quotes a proxy's address, which may have a password in it.
+    """
+    try:
+        return httpx2.Client(verify=trusted, limits=httpx2.Limits(max_keepalive_connections=0))
+    except ImportError as error:
+        raise SettingsError(
+            f"the proxy of {name} speaks SOCKS, which needs the package socksio: install it, or "
+            "name an http proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+        ) from error
+    except (ValueError, httpx2.InvalidURL) as error:
+        raise SettingsError(
+            f"the proxy of {name} has no usable address: HTTPS_PROXY, HTTP_PROXY and ALL_PROXY "
+            "must be http://HOST:PORT"
+        ) from error
+    except OSError as error:
+        raise SettingsError(
+            f"the public authorities for {name} can't be read ({error}): check SSL_CERT_FILE and "
+            "SSL_CERT_DIR, or set kafka.sasl_oauth_cafile"
+        ) from error
 
 
 def _trusted(authority: Path | None) -> ssl.SSLContext | bool:

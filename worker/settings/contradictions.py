@@ -8,6 +8,7 @@ Must not import: anything of worker but this package.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from worker.settings.files import has_encrypted_key
@@ -21,6 +22,7 @@ from worker.settings.sections import (
     ModelSettings,
 )
 from worker.settings.sign_in import sign_in
+from worker.settings.topics import INPUT_NAME
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -47,6 +49,7 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _sizes(s)
     yield from _model(s.model)
     yield from _times(s)
+    yield from _registry_wait(s)
     yield from _cache(s.cache)
     yield from _drift(s.drift)
     yield from _security(s.kafka)
@@ -57,24 +60,23 @@ def contradictions(s: Settings) -> Iterator[str]:
 
 def _topics(s: Settings) -> Iterator[str]:
     yield from _inputs(s.input)
-    topics = {
-        "input.topic": s.input.topic,
-        "output.topic": s.output.topic,
-        "output.dead_letter_topic": s.output.dead_letter_topic,
-    }
-    if s.topics.inputs != (s.input.topic,):
-        del topics["input.topic"]
-        topics |= {f"input.topics {name!r}": name for name in s.input.topics}
-    if len(set(topics.values())) < len(topics):
-        listed = ", ".join(f"{path} = {value!r}" for path, value in topics.items())
-        yield f"the topics must differ ({listed})"
-    else:
+    paths: dict[str, list[str]] = {}  # by topic
+    option = "input.topics" if s.input.topics else "input.topic"
+    for name in dict.fromkeys(s.topics.inputs):
+        paths[name] = [option]
+    for path in ("output.topic", "output.dead_letter_topic"):
+        paths.setdefault(getattr(s.output, path.removeprefix("output.")), []).append(path)
+    shared = {name: used for name, used in paths.items() if len(used) > 1}
+    for name, (*others, last) in shared.items():
+        number = "both" if len(others) == 1 else "all"
+        yield f"the topics must differ: {', '.join(others)} and {last} are {number} {name!r}"
+    if not shared:
         yield from s.topics.conflicts()
-    for path, name in topics.items():
+    for name, used in paths.items():
         if name in (".", ".."):
-            yield f"{path} = {name!r} is not a valid topic name in Kafka"
+            yield f"{used[0]} = {name!r} is not a valid topic name in Kafka"
         elif name in _INTERNAL_TOPICS:
-            yield f"{path} = {name!r} is an internal topic of Kafka: choose another name"
+            yield f"{used[0]} = {name!r} is an internal topic of Kafka: choose another name"
 
 
 def _inputs(i: InputSettings) -> Iterator[str]:
@@ -158,6 +160,33 @@ def _times(s: Settings) -> Iterator[str]:
             f"commit_interval ({s.commit_every:g}) must be at most half of transaction_timeout "
             f"({s.transaction_timeout:g}): the broker would abort transactions that are still open"
         )
+
+
+def _registry_wait(s: Settings) -> Iterator[str]:
+    """Yield a sentence if a registry that is away could stop the poll thread for too long."""
+    addresses = (s.registry.url or "").count(",") + 1
+    wait = s.registry.timeout * addresses
+    limits = {
+        "stall_timeout": s.stall_timeout,
+        "kafka.max_poll_interval": s.kafka.max_poll_interval,
+    }
+    name, limit = min(limits.items(), key=itemgetter(1))
+    if _registers_later(s) and wait > limit / 4:  # a registration may take several requests
+        yield (
+            f"registry.timeout ({s.registry.timeout:g}) times the addresses in registry.url "
+            f"({addresses}) is more than a quarter of {name} ({limit:g}): when input.topic_pattern "
+            "finds a topic, polling waits until the registry has the schema of its results. Set "
+            f"registry.timeout to at most {limit / 4 / addresses:g}"
+        )
+
+
+def _registers_later(s: Settings) -> bool:
+    """Return whether a topic that is found has an output of its own, whose results have a schema.
+
+    The schemas of enriched results are registered by another thread.
+    """
+    own_output = s.input.topic_pattern and INPUT_NAME in s.output.topic
+    return bool(own_output) and s.output.mode != "enrich" and s.output.format not in PLAIN_FORMATS
 
 
 def _cache(c: CacheSettings) -> Iterator[str]:

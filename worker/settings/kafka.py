@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, FilePath, SecretStr, field_validator
 
-from worker.settings.section import NOT_QUOTED, Section, named
+from worker.settings.section import NOT_QUOTED, SECRET, Section, named
 from worker.settings.table import Pairs, Table
 
 _HOST = r"([^\s,:\[\]/]+|\[[0-9a-fA-F:]+\])"
@@ -101,8 +101,11 @@ class ClusterSettings(Section):
     )
     sasl_oauth_parameters: Table = Field(
         Pairs(),
+        repr=False,
         description="Further fields of the request for a token, such as `audience` or `resource`. A "
-        "table of strings, or `name=value` pairs, comma-separated.",
+        "table of strings, or `name=value` pairs, comma-separated. Prefer a file or the environment "
+        "if one of them is secret.",
+        json_schema_extra=SECRET,
     )
     sasl_oauth_cafile: FilePath | None = Field(
         None,
@@ -132,6 +135,8 @@ class ClusterSettings(Section):
                 "has a user or a password in it: set kafka.sasl_oauth_client_id and "
                 "kafka.sasl_oauth_client_secret"
             )
+        if "?" in (value or "") or "#" in (value or ""):
+            raise ValueError("has a query or a fragment: set kafka.sasl_oauth_parameters")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be https://HOST/PATH")
         return value
@@ -170,7 +175,7 @@ class ClusterSettings(Section):
     sasl_aws_role_arn: str | None = Field(
         None,
         min_length=1,
-        description="ARN of an AWS role to take on with these credentials.",
+        description="ARN of an AWS role to assume with these credentials.",
     )
     sasl_kerberos_service_name: str = Field(
         "kafka", min_length=1, description="Service name in the brokers' Kerberos principals."

@@ -7,6 +7,7 @@ Must not import: anything of worker but this package.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
@@ -31,13 +32,17 @@ class Option:
     @property
     def secret(self) -> bool:
         """True if the value must never be shown."""
-        return "SecretStr" in str(self.field.annotation)
+        return "SecretStr" in str(self.field.annotation) or self._extra.get("secret") is True
 
     @property
     def quotable(self) -> bool:
         """True if a message may quote a wrong value."""
+        return not self.secret and self._extra.get("quoted") is not False
+
+    @property
+    def _extra(self) -> Mapping[str, Any]:
         extra = self.field.json_schema_extra
-        return not self.secret and not (isinstance(extra, dict) and extra.get("quoted") is False)
+        return extra if isinstance(extra, dict) else {}
 
     @property
     def is_switch(self) -> bool:

@@ -23,7 +23,7 @@ FILE: Final = Path(schemas.__file__).parent / "settings.schema.json"
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 # pydantic's titles, and what is not of TOML
-_NAMES: Final = ("title", "flag", "env", "quoted")
+_NAMES: Final = ("title", "flag", "env", "quoted", "secret")
 _NULL: Final = {"type": "null"}
 
 

@@ -1,6 +1,6 @@
 """The base class of every group of options.
 
-Owns: `Section`; `named` for names that are not made from an option's path; `NOT_QUOTED`.
+Owns: `Section`; `named` for names not made from an option's path; `NOT_QUOTED`, `SECRET`.
 Thread: any; a section is frozen.
 Must not import: anything of worker.
 """
@@ -25,3 +25,5 @@ def named(flag: str | None = None, env: tuple[str, ...] = ()) -> dict[str, Any]:
 
 # An option without a secret of its own, whose wrong value may hold one: no message quotes it.
 NOT_QUOTED: Final[dict[str, Any]] = {"quoted": False}
+# A table that may hold a secret. An option of one value has the type SecretStr instead.
+SECRET: Final[dict[str, Any]] = {"secret": True}

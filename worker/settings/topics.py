@@ -14,6 +14,7 @@ from typing import Final
 
 INPUT_NAME: Final = "{topic}"  # in `output.topic`, stands for the name of the input
 LONGEST_NAME: Final = 249  # characters that Kafka allows
+_GLOBAL_FLAGS: Final = re.compile(r"(\(\?[aiLmsux]+\))+")  # must be at the beginning
 
 
 def output_of(output: str, name: str) -> str:
@@ -77,6 +78,12 @@ class WorkerTopics:
 
     def conflicts(self) -> Iterator[str]:
         """Yield a sentence for each output that is unusable: an input too, or a bad name."""
+        if self.output == INPUT_NAME:
+            yield (
+                f"output.topic = {INPUT_NAME!r} is the input itself: add to the name, as in "
+                f"'{INPUT_NAME}.labelled'"
+            )
+            return
         for name in self.inputs if INPUT_NAME in self.output else ():
             output = self.output_of(name)
             if problem := self._problem(output):
@@ -87,19 +94,30 @@ class WorkerTopics:
         fixed = {} if INPUT_NAME in self.output else {"output.topic": self.output}
         for path, output in (fixed | {"output.dead_letter_topic": self.dead_letters}).items():
             if self.matches(output):
-                yield f"{path} = {output!r} is an output, {self._loop(output)}"
+                yield f"{path} = {output!r} is an output, {self._loop()}"
 
     def _problem(self, output: str) -> str | None:
         if output == self.dead_letters:
             return "which is output.dead_letter_topic: choose another name for one of them"
         if len(output) > LONGEST_NAME:
             return f"whose {len(output)} characters are more than Kafka's {LONGEST_NAME}"
-        return self._loop(output) if self.matches(output) else None
+        return self._loop() if self.matches(output) else None
 
-    def _loop(self, output: str) -> str:
+    def _loop(self) -> str:
         if self.pattern is None:
             return "which is an input too: the worker would read what it wrote"
         return (
             f"which input.topic_pattern = {self.pattern!r} matches: the worker would read what it "
-            f"wrote. Exclude it, as with '(?!{re.escape(output)}$)(?:{self.pattern})'"
+            f"wrote. Exclude it, as with '{self._without_outputs(self.pattern)}'"
         )
+
+    def _without_outputs(self, pattern: str) -> str:
+        """Return the pattern without every output that it matches, also those of later inputs."""
+        outputs = [self.output] if any(map(self.matches, self.results)) else []
+        outputs += [self.dead_letters] if self.matches(self.dead_letters) else []
+        excluded = "|".join(
+            ".*".join(map(re.escape, output.split(INPUT_NAME))) + "$" for output in outputs
+        )
+        flags = _GLOBAL_FLAGS.match(pattern)
+        head = flags[0] if flags else ""
+        return f"{head}(?!{excluded})(?:{pattern[len(head) :]})"
