@@ -78,7 +78,7 @@ class Stub:
             def do_GET(self) -> None:
                 stub.serve(self)
 
-            do_POST = do_GET  # noqa: N815 - the base class names it
+            do_POST = do_CONNECT = do_GET  # noqa: N815 - the base class names them
 
             def log_message(self, *_: object) -> None: ...
 

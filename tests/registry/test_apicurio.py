@@ -73,15 +73,14 @@ def test_a_schema_is_registered_found_and_read(
     subject = new_subject()
     with client(registry) as asking:
         asking.check()
-        assert asking.latest(subject) is None
+        assert asking.version(subject, 1) is None
         assert asking.look_up(subject, schema) is None
         key = asking.register(subject, schema)
         assert key == asking.register(subject, schema) == asking.look_up(subject, schema)
-        latest = asking.latest(subject)
-        assert latest == asking.version(subject, 1)
-        assert latest is not None
-        assert (latest.id, latest.version) == (key, 1)
-        assert latest.schema == asking.schema(key) == schema
+        first = asking.version(subject, 1)
+        assert first is not None
+        assert (first.id, first.version) == (key, 1)
+        assert first.schema == asking.schema(key) == schema
 
 
 def test_references_are_resolved(registry: ApicurioRegistry) -> None:
@@ -119,6 +118,18 @@ def test_the_registry_refuses_in_its_own_words(registry: ApicurioRegistry) -> No
             asking.register(subject, RegisteredSchema("AVRO", '"int"'))
         with pytest.raises(SchemaRefused, match="answers 422"):
             asking.register(new_subject(), RegisteredSchema("AVRO", '{"type": "nothing"}'))
+
+
+def test_the_registry_tells_beforehand_what_it_would_refuse(registry: ApicurioRegistry) -> None:
+    subject = new_subject()
+    with client(registry) as asking:
+        assert asking.refusal(subject, SCHEMA) is None, "a subject that is not there"
+        asking.register(subject, SCHEMA)
+        registry.ask("PUT", f"/config/{subject}", {"compatibility": "BACKWARD"})
+        assert asking.refusal(subject, SCHEMA) is None
+        refusal = asking.refusal(subject, RegisteredSchema("AVRO", '"int"'))
+    assert refusal is not None
+    assert "INT not compatible" in refusal
 
 
 def test_what_the_registry_does_not_have_is_none(registry: ApicurioRegistry) -> None:

@@ -60,6 +60,18 @@ def test_every_type_is_read(type_: Any, written: Any, read: Any) -> None:
     }
 
 
+def test_symbols_that_are_no_names_are_read() -> None:
+    """Some producers have them; at the top, in a union and where the type is used again."""
+    kind = {"type": "enum", "name": "Kind", "symbols": ["a-b", "a-b", "", "größer"]}
+    names = {"type": "enum", "name": "Kind", "symbols": ["A", "B", "C", "D"]}
+    for wrap in (lambda one: one, lambda one: ["null", one]):
+        fields = ("a", ["null", kind]), ("b", "Kind")
+        written = wrap(record(("a", ["null", names]), ("b", "Kind")))
+        body = avro_bytes(written, {"a": "A", "b": "D"})
+        read = compiled("AVRO", wrap(record(*fields))).parse(body)
+        assert read == {"a": "a-b", "b": "größer"}
+
+
 def test_defaults_and_logical_types_that_are_wrong_do_no_harm() -> None:
     schema = record(("text", "string"), ("price", DECIMAL), ("when", "long"), ("kind", NAMED))
     body = avro_bytes(schema, {"text": "t", "price": Decimal(1), "when": 1, "kind": "POST"})

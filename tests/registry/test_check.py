@@ -23,17 +23,23 @@ def settings(url: str, **values: Any) -> Settings:
     return load({"registry.url": url, "registry.timeout": 1} | given, environ={}).settings
 
 
-class Subjects:
-    """A registry with one subject at most."""
+NO_SUBJECT = missing(40401)
 
-    def __init__(self, known: int | None = None, compatibility: Any = None) -> None:
-        self.known, self.compatibility = known, compatibility
+
+class Subjects:
+    """A registry with one subject at most; it may lack the path that tells of compatibility."""
+
+    def __init__(
+        self, known: int | None = None, compatibility: Any = None, missing: Reply = NO_SUBJECT
+    ) -> None:
+        self.known, self.compatibility, self.missing = known, compatibility, missing
 
     def __call__(self, asked: Asked) -> Reply:
         if asked.path == "/schemas/types":
             return Reply(content=["AVRO"])
-        if asked.path.startswith("/compatibility/subjects/texts.labelled-value/versions"):
-            return Reply(content=self.compatibility) if self.compatibility else missing(40401)
+        versions = "/subjects/texts.labelled-value/versions"
+        if asked.path == f"/compatibility{versions}/latest?verbose=true":
+            return Reply(content=self.compatibility) if self.compatibility else self.missing
         assert asked.path == "/subjects/texts.labelled-value", "nothing else, and no registration"
         return Reply(content={"id": self.known}) if self.known else missing(40403)
 
@@ -65,6 +71,13 @@ def test_the_schema_of_results_is_found_under_its_subject() -> None:
 def test_the_schema_of_results_would_be_registered(compatibility: Any) -> None:
     found = check(Subjects(compatibility=compatibility), output__format="avro")
     assert "will be registered under subject 'texts.labelled-value'" in found
+
+
+@pytest.mark.parametrize("reply", [Reply(404, b"Not Found"), missing(404)])
+def test_a_registry_that_does_not_tell_of_compatibility_is_no_failure(reply: Reply) -> None:
+    found = check(Subjects(missing=reply), output__format="avro")
+    assert "will be registered under subject 'texts.labelled-value', if it is compatible" in found
+    assert "could not be asked: URL answers 404" in found
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -70,15 +71,12 @@ def test_a_schema_is_read_with_its_type_and_references() -> None:
     assert [(one.method, one.path) for one in stub.asked] == [("GET", "/schemas/ids/7")]
 
 
-def test_versions_are_read_by_number_and_the_latest() -> None:
+def test_versions_are_read_by_number() -> None:
     with Stub(Reply(content=VERSION)) as stub, client(f"{stub.url}/api/") as asking:
-        latest, third = asking.latest("a/b value"), asking.version("a/b value", 3)
-    assert latest == third
+        third = asking.version("a/b value", 3)
     assert third is not None
     assert (third.id, third.version, third.schema) == (7, 3, SCHEMA)
-    paths = [one.path for one in stub.asked]
-    assert paths[0] == "/api/subjects/a%2Fb%20value/versions/latest"
-    assert paths[1] == "/api/subjects/a%2Fb%20value/versions/3?deleted=true"
+    assert stub.asked[0].path == "/api/subjects/a%2Fb%20value/versions/3?deleted=true"
 
 
 def test_a_schema_is_registered_and_looked_up_with_all_that_belongs_to_it() -> None:
@@ -101,8 +99,8 @@ def test_a_schema_is_registered_and_looked_up_with_all_that_belongs_to_it() -> N
 def test_what_is_not_there_is_none(code: int) -> None:
     metrics = Metrics()
     with Stub(missing(code)) as stub, client(stub.url, metrics) as asking:
-        answers = [asking.schema(7), asking.version("a", 1), asking.latest("a")]
-        answers += [asking.look_up("a", SCHEMA), asking.schema("not-a-guid")]
+        answers = [asking.schema(7), asking.version("a", 1), asking.look_up("a", SCHEMA)]
+        answers += [asking.schema("not-a-guid"), asking.refusal("a", SCHEMA)]
     assert answers == [None] * 5
     assert counts(metrics) == {"not_found": 5}
 
@@ -118,8 +116,25 @@ def test_a_guid_is_asked_for_by_its_own_path_which_old_servers_lack() -> None:
     with Stub(Reply()) as stub, client(stub.url) as asking:
         assert asking.schema("e4a7") == SCHEMA
     assert stub.asked[0].path == "/schemas/guids/e4a7"
-    with Stub(Reply(404, b"no such path")) as stub, client(stub.url) as asking:
+
+
+@pytest.mark.parametrize("reply", [Reply(404, b"no such path"), missing(404)])
+def test_a_guid_that_a_registry_without_guids_is_asked_for_is_missing(reply: Reply) -> None:
+    with (
+        Stub(lambda asked: reply if "guids" in asked.path else Reply(content=["AVRO"])) as stub,
+        client(stub.url) as asking,
+    ):
         assert asking.schema("e4a7") is None
+    assert [one.path for one in stub.asked] == ["/schemas/guids/e4a7", "/schemas/types"]
+
+
+@pytest.mark.parametrize("types", [Reply(404, b"no such path"), Reply(200, {})])
+def test_a_guid_that_a_gateway_does_not_find_is_not_missing(types: Reply) -> None:
+    missing_path = Reply(404, b"default backend - 404")
+    with Stub(lambda asked: missing_path if "guids" in asked.path else types) as stub:
+        error = failure(stub.url, lambda asking: asking.schema("e4a7"))
+    assert isinstance(error, RegistryAway)
+    assert "check the path in registry.url" in str(error)
 
 
 @pytest.mark.parametrize("content", [b"default backend - 404", {"error_code": 0}, {"message": "x"}])
@@ -210,20 +225,61 @@ def test_a_refused_schema_has_the_words_of_the_registry(status: int) -> None:
     assert len(str(error)) < 1_200
 
 
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        *((status, b"<html>Blocked</html>") for status in (400, 402, 409, 410, 421, 422, 431, 451)),
+        *((status, {"message": "blocked"}) for status in (400, 405, 406)),
+    ],
+)
+def test_a_refusal_of_a_proxy_is_none_of_the_registry(status: int, content: Any) -> None:
+    """Every record of an unknown schema would become a dead letter."""
+    with Stub(Reply(status, content)) as stub:
+        error = failure(stub.url)
+    assert isinstance(error, RegistryAway)
+    assert f"{stub.url} answers {status}: " in str(error)
+    assert "A proxy or a gateway answers so" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "setting"),
+    [(407, "HTTPS_PROXY"), (495, "registry.ssl_certfile"), (496, "registry.ssl_certfile")],
+)
+def test_a_proxy_that_asks_for_a_sign_in_needs_an_operator(status: int, setting: str) -> None:
+    with Stub(Reply(status, b"<html>")) as stub:
+        error = failure(stub.url)
+    assert isinstance(error, RegistryDenied)
+    assert setting in str(error)
+
+
+def test_a_proxy_that_asks_for_a_sign_in_before_tls_needs_an_operator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Stub(Reply(407, b"<html>")) as stub:
+        monkeypatch.setenv("HTTPS_PROXY", stub.url)
+        error = failure("https://registry.invalid")
+    assert isinstance(error, RegistryDenied)
+    assert "HTTPS_PROXY" in str(error)
+
+
 def test_a_409_is_believed_after_some_tries() -> None:
     """The schema may have been registered at the same moment as another one."""
     statuses = iter([409, 409, 200])
-    with Stub(lambda _: Reply(next(statuses), {"id": 9})) as stub, client(stub.url) as asking:
+    with (
+        Stub(lambda _: Reply(next(statuses), {"id": 9, "error_code": 409})) as stub,
+        client(stub.url) as asking,
+    ):
         assert asking.register("posts-value", SCHEMA) == 9
-    with Stub(Reply(409, {"message": "not compatible"})) as stub:
+    with Stub(Reply(409, {"error_code": 409, "message": "not compatible"})) as stub:
         assert "not compatible" in str(failure(stub.url, register))
     assert len(stub.asked) == 5
 
 
 def test_a_long_refusal_is_not_read_to_its_end() -> None:
-    with Stub(Reply(409, b"x" * 100_000_000)) as stub:
+    with Stub(Reply(409, b'{"error_code":409,"message":"INT' + b"x" * 100_000_000)) as stub:
         error = failure(stub.url, register)
     assert isinstance(error, SchemaRefused)
+    assert "answers 409: INTxxx" in str(error)
     assert stub.sent < 50_000_000 * len(stub.asked)
 
 
@@ -400,6 +456,49 @@ def test_a_tls_file_that_can_not_be_used_is_named() -> None:
     }
     with pytest.raises(SettingsError, match=r"registry\.ssl_key_password does not decrypt it"):
         RegistryClient(settings("https://h", ssl_key_password="wrong", **pair), Metrics())
+
+
+@pytest.mark.parametrize(
+    ("environment", "names"),
+    [
+        ({"ALL_PROXY": "socks5://me:hunter2@127.0.0.1:1"}, "ALL_PROXY.*SOCKS.*socksio"),
+        ({"HTTPS_PROXY": "ftp://me:hunter2@127.0.0.1:1"}, "HTTPS_PROXY.*no valid address"),
+        ({"HTTPS_PROXY": "http://[::hunter2"}, "HTTPS_PROXY.*no valid address"),
+        ({"SSL_CERT_FILE": "/nope"}, r"SSL_CERT_FILE=/nope.*registry\.ssl_cafile"),
+    ],
+)
+def test_an_environment_that_can_not_be_used_is_one_sentence_without_a_secret(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], names: str
+) -> None:
+    if "socksio" in names:
+        monkeypatch.setitem(sys.modules, "socksio", None)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=names) as caught:
+        RegistryClient(settings("https://h"), Metrics())
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://ä..x:81", f"http://{'a' * 70}.x", "http://h,http://ä..x"])
+def test_a_host_that_can_not_be_is_named(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"registry\.url: 'http://(ä\.\.x|aaa).* host name"):
+        RegistryClient(settings(url), Metrics())
+
+
+@pytest.mark.parametrize("token", ["hunter2-ü", "hunter2\nhunter2"])
+def test_a_token_that_no_header_can_have_is_not_quoted(token: str) -> None:
+    with pytest.raises(SettingsError, match=r"registry\.token has characters") as caught:
+        RegistryClient(settings("http://h", token=token), Metrics())
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_proxy_without_a_valid_host_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://me:hunter2@{'a' * 70}.x")
+    error = failure("http://registry.invalid")
+    assert isinstance(error, RegistryAway)
+    assert "HTTP_PROXY" in str(error)
+    assert "hunter2" not in str(error)
 
 
 def test_a_server_without_tls_is_recognised() -> None:

@@ -141,6 +141,7 @@ def test_a_referenced_root_describes_the_result() -> None:
         (schema({"$ref": "other.json"}), "'other.json' is not found"),
         (schema({"$ref": "other.json"}, other_json=CLOSED), "refers to refuses further members"),
         (schema({"allOf": 1}), "malformed: TypeError"),
+        (schema({"patternProperties": {"a{99999999999999999999}": {}}}), "malformed: Overflow"),
         (RegisteredSchema("JSON", "{"), "malformed: JSONDecodeError"),
     ],
 )

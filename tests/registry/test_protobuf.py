@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -341,16 +343,60 @@ def test_a_hostile_text_is_unusable_and_nothing_is_printed(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_text_that_takes_protoc_too_long_is_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_is_too_slow_for_protoc_is_no_fault_of_the_schema(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A schema that is too much for it ends at its limit of CPU time."""
     monkeypatch.setattr(protobuf_files, "_PROTOC", "import time; time.sleep(60)")
     monkeypatch.setattr(protobuf_files, "_SECONDS", 0.1)
-    with pytest.raises(RecordRejected, match="took more than"):
+    with pytest.raises(TimeoutError, match="took more than"):
         compiled("PROTOBUF", OTHER)
 
 
-def test_a_text_that_kills_protoc_is_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protobuf_files, "_PROTOC", "import os; os.kill(os.getpid(), 11)")
-    with pytest.raises(RecordRejected, match="protoc ended with -11"):
+def test_protoc_killed_for_want_of_memory_is_no_fault_of_the_schema(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protobuf_files, "_PROTOC", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(OSError, match="out of memory"):
+        compiled("PROTOBUF", OTHER)
+
+
+def test_a_full_disk_is_no_fault_of_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had no room for the output of protoc."""
+    monkeypatch.setattr(protobuf_files, "_PROTOC", "import sys; sys.exit(1)")
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.name == "room":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        compiled("PROTOBUF", OTHER)
+
+
+def test_a_missing_temporary_folder_is_no_fault_of_the_schema(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(FileNotFoundError):
+        compiled("PROTOBUF", OTHER)
+
+
+def test_a_name_that_a_disk_does_not_take_is_the_fault_of_the_schema() -> None:
+    with pytest.raises(RecordRejected, match="can't be the name of a file"):
+        compiled("PROTOBUF", 'syntax = "proto3"; import "x";', {"ä" * 200: OTHER})
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGXCPU])
+def test_a_text_that_kills_protoc_is_unusable(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Also by its limit of CPU time."""
+    kill = f"import os; os.kill(os.getpid(), {number:d})"
+    monkeypatch.setattr(protobuf_files, "_PROTOC", kill)
+    with pytest.raises(RecordRejected, match=f"protoc ended with -{number:d}"):
         compiled("PROTOBUF", OTHER)
 
 

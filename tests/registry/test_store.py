@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -284,6 +286,52 @@ def test_a_schema_that_breaks_its_compiler_is_unusable_and_the_thread_goes_on() 
     assert rig.rejection(7).message == "schema 7: it can't be compiled (RecursionError)"
 
 
+@pytest.mark.parametrize("prepares", ["compile_schema", "enrich"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        MemoryError(),
+        subprocess.TimeoutExpired("protoc", 120),
+    ],
+)
+def test_a_fault_of_the_machine_is_no_fault_of_the_schema(prepares: str, fault: Exception) -> None:
+    """Its records wait, and are read once there is room again."""
+    outcomes: list[Any] = [fault, fault, b"done"]
+
+    def prepare(*_: object) -> Any:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    rig = Rig(**{prepares: prepare})
+    rig.client.schemas[7] = schema("a")
+    lookup: Callable[[], Any] = {
+        "compile_schema": lambda: rig.store.lookup(7),
+        "enrich": lambda: rig.store.enriched_frame(7, "in"),
+    }[prepares]
+    for _ in range(2):
+        with pytest.raises(SchemaPending) as pending:
+            lookup()
+        rig.step(10)
+        assert not rig.store.settled(pending.value.schema)
+        assert f"can't prepare schema 7 ({type(fault).__name__}" in str(rig.store.away())
+    rig.step(10)
+    assert lookup() == b"done"
+    assert rig.store.away() is None
+
+
+def test_a_schema_that_breaks_its_enrichment_is_unusable_and_the_thread_goes_on() -> None:
+    rig = Rig(enrich=refuse(OverflowError("too large")))
+    rig.client.schemas[7] = schema("a")
+    with pytest.raises(SchemaPending):
+        rig.store.enriched_frame(7, "in")
+    rig.step()
+    with pytest.raises(RecordRejected, match=r"schema 7: .* \(OverflowError\)"):
+        rig.store.enriched_frame(7, "in")
+
+
 def test_a_schema_that_the_registry_can_not_give_is_unusable_for_a_minute() -> None:
     rig = Rig()
     rig.client.schemas[7] = SchemaRefused("the answer is larger than 3 bytes")
@@ -368,6 +416,27 @@ def test_a_thousand_schemas_in_a_minute_are_bounded() -> None:
         assert rig.store.lookup(key) == f"S{key}"
     assert rig.gauge("schemas") == 100
     assert len(rig.client.asked) == 1000
+
+
+def test_schemas_are_bounded_by_their_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by those that they refer to."""
+    monkeypatch.setattr("worker.registry.cache._CHARACTERS", 10)
+    rig = Rig(size=100, enrich=lambda *_: b"frame")
+    rig.client.versions["b"] = schema("12345678")
+    rig.client.schemas[1] = RegisteredSchema("AVRO", "a", (SchemaReference("b", "b", 1),))
+    rig.client.schemas[2] = schema("c")
+    for key in (1, 2):
+        rig.pending(key)
+        rig.step()
+        assert rig.store.lookup(key)
+    with pytest.raises(SchemaPending):
+        rig.store.enriched_frame(2, "in")
+    rig.step()
+    assert rig.gauge("schemas") == 3, "an enriched schema has no text here"
+    rig.client.schemas[3] = schema("d")
+    rig.pending(3)
+    rig.step()
+    rig.pending(1)
 
 
 def test_waiting_records_do_not_evict_each_others_schemas_for_ever() -> None:

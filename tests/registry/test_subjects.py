@@ -129,6 +129,19 @@ def test_a_refusal_has_the_registrys_words() -> None:
         assert part in str(raised.value)
 
 
+@pytest.mark.parametrize("later", [RegistryAway("no answer"), RegistryDenied("401")])
+def test_an_error_of_the_look_up_does_not_hide_the_refusal(later: Exception) -> None:
+    """The words of the refusal say what to change."""
+
+    class Failing(Ids):
+        def look_up(self, subject: str, schema: RegisteredSchema) -> int | None:
+            raise later
+
+    ids = Failing(SchemaRefused("http://r answers 409: incompatible"))
+    with pytest.raises(SchemaRefused, match="answers 409: incompatible"):
+        OutputSchemas(ids, RegistrySettings()).frame(AVRO, "t")
+
+
 def test_a_schema_that_another_registered_at_the_same_time_is_found() -> None:
     """Apicurio answers the second with 409, as it does for an incompatible schema."""
     ids = Ids(SchemaRefused("http://r answers 409: already exists"))

@@ -54,9 +54,16 @@ class RegistryAnswer:
 
 
 def parse(address: str, status: int, body: bytes) -> RegistryAnswer:
-    """Return an answer; raise RegistryAway for a success that is not JSON."""
+    """Return an answer; raise RegistryAway for a success that is not JSON.
+
+    Args:
+        address: who answered.
+        status: of the answer.
+        body: of it. That of an error may lack its end.
+    """
     try:
-        return RegistryAnswer(address, status, from_json(body))
+        content = from_json(body, allow_partial="off" if status < 400 else "trailing-strings")
+        return RegistryAnswer(address, status, content)
     except ValueError:
         if status < 400:
             raise RegistryAway(

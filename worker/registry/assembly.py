@@ -37,7 +37,7 @@ class RegistryParts:
         results: serialises results; None if their format is plain.
 
     Raises:
-        SettingsError: a TLS file can't be used.
+        SettingsError: an address, a TLS file or a proxy of the environment can't be used.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Clock) -> None:

@@ -43,7 +43,12 @@ class AvroSchema:
         self._reduced, self._types = reduced.schema, reducer.types
         self._guarded = reduced.peak > SLACK or reduced.depth > DEPTH
         try:
-            self._schema = fastavro.parse_schema(reduced.schema)
+            named: dict[str, dict[str, Any]] = {}
+            self._schema = fastavro.parse_schema(reduced.schema, named)
+            for name, symbols in reducer.symbols.items():
+                named[name]["symbols"] = symbols
+        except MemoryError:
+            raise
         except Exception as error:
             raise unusable(f"no Avro schema: {type(error).__name__}") from error
 

@@ -66,6 +66,8 @@ class Reducer:
 
     Attributes:
         types: the reduced named types, by the names that they get here.
+        symbols: of enums, by the same names. Those in `types` stand for them: a producer's may be
+            no Avro names, which a reader need not mind.
 
     Raises:
         RecordRejected: the text is not JSON (`unusable_schema`).
@@ -73,6 +75,7 @@ class Reducer:
 
     def __init__(self, schema: RegisteredSchema) -> None:
         self.types: dict[str, Any] = {}
+        self.symbols: dict[str, list[str]] = {}
         self._reduced: dict[str, Reduced] = {}
         self._done: dict[int, Reduced] = {}  # by the identity of the definition
         self._definitions: dict[str, tuple[Any, str]] = {}
@@ -121,7 +124,8 @@ class Reducer:
         name, own = _name(schema, namespace), f"T{len(self.types)}"
         definition = self.types[own] = {"type": schema["type"], "name": own}
         if schema["type"] == "enum":
-            definition["symbols"] = _typed(list, schema["symbols"])
+            self.symbols[own] = [_typed(str, one) for one in _typed(list, schema["symbols"])]
+            definition["symbols"] = [f"S{number}" for number in range(len(self.symbols[own]))]
             reduced = _leaf(definition, 1)
         elif schema["type"] == "fixed":
             definition["size"] = size = max(_typed(int, schema["size"]), 0)

@@ -18,6 +18,8 @@ Compiled = TypeVar("Compiled")
 
 # A record waits for the schema, so it is read within a moment, unless its partition went elsewhere.
 _UNREAD_FOR_S: Final = 60.0
+# A compiled schema takes about ten times the memory of its text.
+_CHARACTERS: Final = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -30,6 +32,7 @@ class Entry(Generic[Compiled]):
         rejection: why records of this schema can't be read.
         lasts: seconds for which a rejection is believed.
         settled_at: seconds of the monotonic clock.
+        characters: of the schema's text and those that it refers to; 0 if nothing is compiled.
         read: whether a record has asked for it since.
     """
 
@@ -38,11 +41,12 @@ class Entry(Generic[Compiled]):
     rejection: RecordRejected | None
     lasts: float
     settled_at: float
+    characters: int = 0
     read: bool = False
 
 
 class SchemaCache(Generic[Compiled]):
-    """A bounded map from keys to entries.
+    """A map from keys to entries, bounded by their number and by their schemas' characters.
 
     The bound must not take away a schema that a record waits for before the record has seen it:
     two waiting records could otherwise evict each other's schema for ever. So an entry that no
@@ -52,6 +56,7 @@ class SchemaCache(Generic[Compiled]):
     def __init__(self, size: int) -> None:
         self._size = size
         self._entries: OrderedDict[Hashable, Entry[Compiled]] = OrderedDict()
+        self._characters = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -67,7 +72,7 @@ class SchemaCache(Generic[Compiled]):
         if entry is None:
             return None
         if entry.read and entry.rejection and now - entry.settled_at >= entry.lasts:
-            del self._entries[key]
+            self._remove(key)
             return None
         entry.read = True
         self._entries.move_to_end(key)
@@ -75,13 +80,18 @@ class SchemaCache(Generic[Compiled]):
 
     def put(self, key: Hashable, entry: Entry[Compiled]) -> None:
         """Add an entry, and make room for it."""
+        if key in self._entries:
+            self._remove(key)
         self._entries[key] = entry
-        spare = len(self._entries) - self._size
-        if spare > 0:
-            removable = (
-                name
-                for name, one in self._entries.items()
-                if one.read or entry.settled_at - one.settled_at >= _UNREAD_FOR_S
-            )
-            for name in [name for name, _ in zip(removable, range(spare), strict=False)]:
-                del self._entries[name]
+        self._characters += entry.characters
+        for name, one in list(self._entries.items()) if self._is_full() else ():
+            if one.read or entry.settled_at - one.settled_at >= _UNREAD_FOR_S:
+                self._remove(name)
+                if not self._is_full():
+                    break
+
+    def _is_full(self) -> bool:
+        return len(self._entries) > self._size or self._characters > _CHARACTERS
+
+    def _remove(self, key: Hashable) -> None:
+        self._characters -= self._entries.pop(key).characters

@@ -17,7 +17,7 @@ from worker.core.sampling import Sample
 from worker.errors import RegistryAway, SchemaRefused
 from worker.metrics import Metrics
 from worker.registry.assembly import RegistryParts
-from worker.registry.client import RegistryClient
+from worker.registry.client import PathMissing, RegistryClient
 from worker.registry.results import FORMATS
 from worker.registry.subjects import subject_of
 from worker.settings import Settings
@@ -59,13 +59,18 @@ def _results(settings: Settings, client: RegistryClient, topic: str) -> str:
             f"subject {subject!r} does not have the schema of results, and registry.register is "
             "false: register it there, or set registry.register = true"
         )
-    if refusal := client.refusal(subject, schema):
+    outcome = f"the schema of results will be registered under subject {subject!r}"
+    try:
+        refusal = client.refusal(subject, schema)
+    except PathMissing as error:
+        return f"{outcome}, if it is compatible with it, which could not be asked: {error}"
+    if refusal:
         raise SchemaRefused(
             f"subject {subject!r} does not take the schema of results: {refusal}. Change the "
             "subject's compatibility level, or set another registry.subject_name_strategy or "
             "output.topic"
         )
-    return f"the schema of results will be registered under subject {subject!r}"
+    return outcome
 
 
 def sample_by_schema(settings: Settings, records: Iterable[RawRecord], clock: Clock) -> Sample:

@@ -23,6 +23,7 @@ from worker.registry.schema import RegisteredSchema
 from worker.settings import RegistrySettings
 
 _TRIES_BEFORE_CONFLICT: Final = 5
+_TYPES: Final = "/schemas/types"
 _LARGEST_ID: Final = 2**31 - 1  # the API's ids are Java's `int`
 
 
@@ -36,6 +37,10 @@ class SubjectVersion(NamedTuple):
     id: int
     version: int
     schema: RegisteredSchema
+
+
+class PathMissing(RegistryAway):
+    """A 404 that does not come from a schema registry's API, or not from one with this path."""
 
 
 class RegistryClient:
@@ -56,7 +61,7 @@ class RegistryClient:
         """Open no connection.
 
         Raises:
-            SettingsError: a TLS file can't be used.
+            SettingsError: an address, a TLS file or a proxy of the environment can't be used.
         """
         self._requests = metrics.registry_requests
         self._clock = clock or SystemClock()
@@ -69,8 +74,8 @@ class RegistryClient:
             RegistryAway, RegistryDenied: as above.
             SchemaRefused: the address is that of no schema registry.
         """
-        answer = self._ask("GET", "/schemas/types")
-        if answer.status == 404 or not isinstance(answer.content, list):
+        answer = self._ask("GET", _TYPES)
+        if not self._is_registry(answer):
             raise SchemaRefused(
                 f"{answer.address} does not have a schema registry's API: is the path in "
                 "registry.url complete? (Apicurio Registry: /apis/ccompat/v7)"
@@ -80,8 +85,11 @@ class RegistryClient:
         """Return the schema with an id, or with a GUID; its references are not resolved."""
         if isinstance(key, str):
             answer = self._ask("GET", f"/schemas/guids/{_quoted(key)}")
-            # A server without GUIDs does not have this path.
-            return None if answer.status == 404 else schema_of(answer)
+            if answer.status != 404:
+                return schema_of(answer)
+            if not _is_missing(answer) and not self._is_registry(self._ask("GET", _TYPES)):
+                raise _no_path(answer)
+            return None  # a registry without GUIDs does not have this path
         if not 0 <= key <= _LARGEST_ID:
             return None
         found = self._find("GET", f"/schemas/ids/{key}")
@@ -90,11 +98,6 @@ class RegistryClient:
     def version(self, subject: str, version: int) -> SubjectVersion | None:
         """Return a version of a subject, also a deleted one: others may still refer to it."""
         found = self._find("GET", f"{_versions(subject)}/{version}?deleted=true")
-        return _subject_version(found) if found else None
-
-    def latest(self, subject: str) -> SubjectVersion | None:
-        """Return the latest version of a subject."""
-        found = self._find("GET", f"{_versions(subject)}/latest")
         return _subject_version(found) if found else None
 
     def look_up(self, subject: str, schema: RegisteredSchema) -> int | None:
@@ -128,8 +131,12 @@ class RegistryClient:
             self._find("DELETE", f"/subjects/{_quoted(subject)}{which}")
 
     def refusal(self, subject: str, schema: RegisteredSchema) -> str | None:
-        """Return why a subject would not take a schema; None if it would."""
-        path = f"/compatibility{_versions(subject)}?verbose=true"
+        """Return why a subject refuses a schema after its latest version, or None.
+
+        Raises:
+            PathMissing: this registry does not tell, or the address is that of another server.
+        """
+        path = f"/compatibility{_versions(subject)}/latest?verbose=true"
         found = self._find("POST", path, _body(schema))
         if found is None or found.content.get("is_compatible") is not False:
             return None  # a subject that is not there takes any schema
@@ -151,12 +158,14 @@ class RegistryClient:
         answer = self._ask(method, path, body)
         if answer.status != 404:
             return answer
-        if answer.error_code // 100 == 404:
+        if _is_missing(answer):
             return None
-        raise RegistryAway(
-            f"{answer.address} answers 404 as a server without this path does, not as a schema "
-            "registry: check the path in registry.url, and the gateway before it"
-        )
+        raise _no_path(answer)
+
+    @staticmethod
+    def _is_registry(answer: RegistryAnswer) -> bool:
+        """Return whether an answer to `_TYPES` is that of a schema registry."""
+        return answer.status != 404 and isinstance(answer.content, list)
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> RegistryAnswer:
         try:
@@ -167,6 +176,18 @@ class RegistryClient:
             raise
         self._requests.labels("not_found" if answer.status == 404 else "answered").inc()
         return answer
+
+
+def _is_missing(answer: RegistryAnswer) -> bool:
+    """Return whether a 404 has one of the API's codes: 40401, 40402 or 40403."""
+    return answer.error_code // 100 == 404
+
+
+def _no_path(answer: RegistryAnswer) -> PathMissing:
+    return PathMissing(
+        f"{answer.address} answers 404 as a server without this path does, not as a schema "
+        "registry: check the path in registry.url, and the gateway before it"
+    )
 
 
 def _quoted(name: str) -> str:

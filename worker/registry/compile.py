@@ -41,6 +41,7 @@ def compile_schema(schema: RegisteredSchema) -> CompiledSchema:
 
     Raises:
         RecordRejected: the schema can't be used (`unusable_schema`).
+        OSError, MemoryError: this machine can't compile it now.
     """
     return _TYPES[schema.type](schema)
 

@@ -7,6 +7,7 @@ Must not import: kafka_io, runtime, inference.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,17 +15,21 @@ from typing import Any, Final
 import httpx2
 
 from worker.clock import Clock
-from worker.errors import RegistryAway, RegistryDenied, SchemaRefused
+from worker.errors import RegistryAway, RegistryDenied, SchemaRefused, SettingsError
 from worker.registry.answers import RegistryAnswer, parse
 from worker.settings import RegistrySettings
-from worker.tls import load_files
+from worker.tls import load_files, reason_of
 
 # Six times a schema of 5 MB: JSON escapes some characters by six.
 _LARGEST_ANSWER: Final = 32 * 1024 * 1024  # bytes, decompressed
-_LARGEST_ERROR: Final = 64 * 1024  # bytes; the rest of a longer message is not read
+_LARGEST_ERROR: Final = 1024 * 1024  # bytes; the rest of a longer message is not read
 # A body may take so many timeouts: a large schema over a slow network, but not one byte a second.
 _TIMEOUTS_FOR_A_BODY: Final = 4
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
+_PROXY_SIGN_IN: Final = "A proxy asks for a sign-in: put it into HTTPS_PROXY or HTTP_PROXY"
+_CERTIFICATE: Final = "It asks for another client certificate (registry.ssl_certfile)"
+_ASKED_BY_PROXY: Final = {407: _PROXY_SIGN_IN, 495: _CERTIFICATE, 496: _CERTIFICATE}
+_NO_PROXY_HOST: Final = "a proxy of the environment (HTTPS_PROXY, HTTP_PROXY) has no valid host"
 _NO_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")  # OpenSSL before 3.2, and since
 _NO_SIGN_IN: Final = "set registry.username and registry.password, or registry.token"
 _HEADERS: Final = {
@@ -45,17 +50,23 @@ class RegistryConnection:
     """
 
     def __init__(self, settings: RegistrySettings, clock: Clock) -> None:
+        """Open no connection; raise SettingsError for what can't be used."""
         self._clock, self._timeout = clock, settings.timeout
         self._addresses = [one.strip().rstrip("/") for one in (settings.url or "").split(",")]
         self._first = 0
         self._sign_in = _sign_in(settings)
-        self._client = httpx2.Client(
-            headers=_HEADERS | _authorization(settings),
-            auth=_basic(settings),
-            verify=_context(settings),
-            timeout=settings.timeout,
-            follow_redirects=False,
-        )
+        _require_hosts(self._addresses)
+        headers, context = _HEADERS | _authorization(settings), _context(settings)
+        try:
+            self._client = httpx2.Client(
+                headers=headers,
+                auth=_basic(settings),
+                verify=context,
+                timeout=settings.timeout,
+                follow_redirects=False,
+            )
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            raise SettingsError(_proxy_problem(error)) from None
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> RegistryAnswer:
         """Return an answer: a success, or 404.
@@ -92,6 +103,8 @@ class RegistryConnection:
             raise RegistryAway(f"{address} does not answer within {self._timeout:g} s") from None
         except httpx2.HTTPError as error:
             raise _failure(address, error) from error
+        except UnicodeError:  # our own addresses are `_require_hosts`
+            raise RegistryAway(f"{address}: {_NO_PROXY_HOST}") from None
         if response.is_redirect:
             raise RegistryAway(
                 f"{address} redirects to {_target(response)}: set registry.url to it"
@@ -123,9 +136,51 @@ class RegistryConnection:
             raise RegistryDenied(
                 f"{answer.address} refuses {self._sign_in} ({status}): {answer.words}"
             )
+        if asked := _ASKED_BY_PROXY.get(status):
+            raise RegistryDenied(f"{said}. {asked}")
         if status >= 500 or status in _TRY_AGAIN:
             raise RegistryAway(said)
+        if not _is_registrys(answer):
+            raise RegistryAway(
+                f"{said}. A proxy or a gateway answers so, not a schema registry: check those "
+                "before it, and the path in registry.url"
+            )
         raise SchemaConflict(said) if status == 409 else SchemaRefused(said)
+
+
+def _is_registrys(answer: RegistryAnswer) -> bool:
+    """Return whether a refusal is a registry's own, and not that of a proxy before it.
+
+    Apicurio Registry answers 409 with a message alone if two register at the same moment.
+    """
+    about_schema = answer.status in (409, 422) and isinstance(answer.content, Mapping)
+    return bool(answer.error_code) or about_schema
+
+
+def _require_hosts(addresses: list[str]) -> None:
+    """Raise SettingsError for a host that no name service can have."""
+    for address in addresses:
+        try:
+            httpx2.URL(address).raw_host.decode("ascii").encode("idna")
+        except (httpx2.InvalidURL, UnicodeError):
+            raise SettingsError(
+                f"registry.url: {address!r} has no valid host name; it must be http://HOST:PORT or "
+                "https://HOST:PORT"
+            ) from None
+
+
+def _proxy_problem(error: Exception) -> str:
+    """Return what to change, without the proxy's URL, which may have a password in it."""
+    if isinstance(error, ImportError):
+        return (
+            "a proxy of the environment (ALL_PROXY, HTTPS_PROXY, HTTP_PROXY) is a SOCKS proxy, for "
+            "which the package socksio is missing: pip install socksio, use an HTTP proxy, or put "
+            "the host of registry.url into NO_PROXY"
+        )
+    return (
+        "a proxy of the environment (ALL_PROXY, HTTPS_PROXY, HTTP_PROXY) or NO_PROXY is no valid "
+        f"address ({type(error).__name__}): it must be http://HOST:PORT"
+    )
 
 
 def _sign_in(settings: RegistrySettings) -> str:
@@ -140,7 +195,10 @@ def _sign_in(settings: RegistrySettings) -> str:
 def _authorization(settings: RegistrySettings) -> dict[str, str]:
     if not settings.token:
         return {}
-    return {"Authorization": f"Bearer {settings.token.get_secret_value()}"}
+    token = settings.token.get_secret_value()
+    if not (token.isascii() and token.isprintable()):
+        raise SettingsError("registry.token has characters that a header can't have: is it cut?")
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _basic(settings: RegistrySettings) -> tuple[str, str] | None:
@@ -151,16 +209,31 @@ def _basic(settings: RegistrySettings) -> tuple[str, str] | None:
 
 
 def _context(settings: RegistrySettings) -> ssl.SSLContext:
-    if settings.ssl_cafile:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    else:
-        context = httpx2.create_ssl_context()
+    own = settings.ssl_cafile is not None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if own else _default_context()
     load_files(context, settings, "registry")
     return context
 
 
+def _default_context() -> ssl.SSLContext:
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        place = " ".join(
+            f"{name}={os.environ[name]}"
+            for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")
+            if name in os.environ
+        )
+        raise SettingsError(
+            f"the authorities of the environment can't be read ({place or 'none set'}: "
+            f"{reason_of(error)}): correct it, or set registry.ssl_cafile"
+        ) from None
+
+
 def _failure(address: str, error: httpx2.HTTPError) -> RegistryAway | RegistryDenied:
     """Return our error for a connection that failed: bad certificates need an operator."""
+    if isinstance(error, httpx2.ProxyError) and str(error).startswith("407"):
+        return RegistryDenied(f"{address}: {error}. {_PROXY_SIGN_IN}")
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -11,6 +11,7 @@ Must not import: kafka_io, runtime, inference.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from schemas.dead_letter import DeadLetterReason
 from worker.errors import RecordRejected
@@ -43,6 +44,10 @@ class Enrichment:
         return self._frame_of(enriched_schema(schema), output_of(self._output, topic))
 
 
+# Too deep; or a regular expression repeats something more often than a machine can count.
+_ODD: Final = (RecursionError, OverflowError)
+
+
 def enriched_schema(schema: RegisteredSchema) -> RegisteredSchema:
     """Return the schema of a writer's records with their results.
 
@@ -56,7 +61,7 @@ def enriched_schema(schema: RegisteredSchema) -> RegisteredSchema:
     add = enriched_avro if schema.type == "AVRO" else enriched_json
     try:
         return replace(schema, text=add(schema))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, *_ODD) as error:
         raise RecordRejected(
             DeadLetterReason.UNUSABLE_SCHEMA,
             f"a result can't be added to this schema, which is malformed: {type(error).__name__}",

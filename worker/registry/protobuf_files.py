@@ -11,8 +11,10 @@ Must not import: kafka_io, runtime, inference.
 from __future__ import annotations
 
 import base64
+import errno
 import importlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,11 +41,13 @@ MB = 1 << 20
 limits = {"CPU": 20, "AS": 2048 * MB, "FSIZE": 64 * MB, "CORE": 0}
 for name, limit in limits.items():
     with contextlib.suppress(ValueError, OSError):  # not every system has each
-        resource.setrlimit(getattr(resource, "RLIMIT_" + name), (limit, limit))
+        resource.setrlimit(getattr(resource, "RLIMIT_" + name), (limit, limit + (name == "CPU")))
 from grpc_tools import _protoc_compiler
 sys.exit(_protoc_compiler.run_main(["protoc".encode(), *map(str.encode, sys.argv[1:])]))
 """
+_ROOM: Final = 1 << 20  # bytes that a folder has to take if protoc did not fail for want of them
 _ERRORS: Final = 65_536  # characters of protoc's output that are read
+_ABOUT_NAMES: Final = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 _PROBLEM: Final = re.compile(r"\S+:\d+:\d+: (?!warning)")
 _GOOGLE: Final = re.compile(r"google/(protobuf|type)/[a-z_]+\.proto")
 _PROTOS: Final = Path(grpc_tools.__path__[0]) / "_proto"
@@ -83,6 +87,7 @@ def file_descriptor(schema: RegisteredSchema) -> Any:
 
     Raises:
         RecordRejected: the schema is not valid, or a reference is missing (`unusable_schema`).
+        OSError: this machine can't run protoc now, or not to its end.
     """
     described: dict[str, FileDescriptorProto] = {}
     texts: dict[str, str] = {}
@@ -169,6 +174,10 @@ def _write(folder: Path, name: str, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except (ValueError, FileExistsError, NotADirectoryError, IsADirectoryError):
         raise _bad_name(name) from None
+    except OSError as error:
+        if error.errno in _ABOUT_NAMES:
+            raise _bad_name(name) from None
+        raise
 
 
 def _bad_name(name: str) -> RecordRejected:
@@ -192,13 +201,21 @@ def _protoc(root: Path, names: list[str]) -> None:
                 start_new_session=True,  # a Ctrl-C is for the worker
             )
         except subprocess.TimeoutExpired:
-            raise unusable(f"Protobuf: protoc took more than {_SECONDS} s") from None
+            raise TimeoutError(f"protoc took more than {_SECONDS} s") from None
     if done.returncode:
+        _require_room(root, done.returncode)
         with (root / "errors").open(errors="replace") as output:
             lines = output.read(_ERRORS).splitlines()
         problems = [line for line in lines if _PROBLEM.match(line)] or lines[:1]
         problem = problems[0] if problems else f"protoc ended with {done.returncode}"
         raise unusable(f"Protobuf: {excerpt(problem.removeprefix(f'{_ROOT}:'), 300)}")
+
+
+def _require_room(root: Path, returncode: int) -> None:
+    """Raise OSError for an end of protoc that is not the schema's fault."""
+    if returncode == -signal.SIGKILL:
+        raise OSError("protoc was killed: is the machine out of memory?")
+    (root / "room").write_bytes(bytes(_ROOM))
 
 
 def _google_types() -> Iterator[str]:

@@ -15,6 +15,7 @@ Must not import: kafka_io, runtime, inference.
 from __future__ import annotations
 
 import math
+import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -25,7 +26,14 @@ from schemas.dead_letter import DeadLetterReason
 from worker.clock import Clock
 from worker.core.faults import backoff
 from worker.core.formats.format import SchemaPending
-from worker.errors import RecordRejected, RegistryAway, RegistryDenied, SchemaRefused, StageCrashed
+from worker.errors import (
+    RecordRejected,
+    RegistryAway,
+    RegistryDenied,
+    SchemaRefused,
+    StageCrashed,
+    StreamlabelError,
+)
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.registry.cache import Entry, SchemaCache
@@ -40,6 +48,8 @@ _PAUSES_BEFORE_MISSING_S: Final = (1.0, 2.0)  # between the tries after which a 
 _BELIEVED_S: Final = 60.0  # a missing schema, or one that the registry refuses
 _FORGOTTEN_S: Final = 60.0  # after which a schema that no record waits for is not asked for
 _JOIN_S: Final = 1.0
+# A full disk, no memory, no further process: another time, the same schema can be used.
+_MACHINE: Final = (OSError, MemoryError, subprocess.SubprocessError)
 
 _log = get_logger(__name__)
 
@@ -79,7 +89,7 @@ class SchemaStore(Generic[Compiled]):
     Args:
         client: asks the registry; whoever made it closes it.
         compile_schema: raises RecordRejected for a schema that can't be used.
-        size: schemas kept in memory.
+        size: most schemas kept in memory; fewer if their texts are long.
         enrich: registers the schema of an input topic's records with a result added, and returns
             their frame. Raises RecordRejected, or an error of `RegistryClient`; a SchemaRefused
             stops the worker, because all records of the schema would become dead letters.
@@ -211,7 +221,7 @@ class SchemaStore(Generic[Compiled]):
         """Ask for a schema and prepare it.
 
         Raises:
-            RegistryAway, RegistryDenied: no answer.
+            RegistryAway, RegistryDenied: no answer, or this machine could not prepare the schema.
             SchemaMissing: the registry does not have it, or one that it refers to.
             SchemaRefused: it refuses the enriched schema.
         """
@@ -223,7 +233,7 @@ class SchemaStore(Generic[Compiled]):
             reason = DeadLetterReason.UNUSABLE_SCHEMA
             return self._rejected(RecordRejected(reason, f"schema {key}: {error}"), _BELIEVED_S)
         try:
-            return self._prepared(key, schema)
+            return self._guarded(key, schema)
         except RecordRejected as rejection:
             message = f"schema {key}: {rejection.message}"
             return self._rejected(RecordRejected(rejection.reason, message), math.inf)
@@ -234,24 +244,28 @@ class SchemaStore(Generic[Compiled]):
             raise SchemaMissing("it is not in the registry")
         return resolve(schema, self._client.version)
 
-    def _prepared(self, key: _Key, schema: RegisteredSchema) -> Entry[Compiled]:
-        compiled = enriched = None
-        if isinstance(key, _Enriched) and self._enrich:
-            enriched = self._enrich(schema, key.topic)
-        else:
-            compiled = self._compiled(schema)
-        return Entry(compiled, enriched, None, math.inf, self._clock.monotonic())
-
-    def _compiled(self, schema: RegisteredSchema) -> Compiled:
-        """Compile a schema; one that breaks the compiler must not stop the worker."""
+    def _guarded(self, key: _Key, schema: RegisteredSchema) -> Entry[Compiled]:
+        """Prepare a schema; one that breaks what prepares it must not stop the worker."""
         try:
-            return self._compile(schema)
-        except RecordRejected:
+            return self._prepared(key, schema)
+        except StreamlabelError:
             raise
+        except _MACHINE as error:
+            cause = f"{type(error).__name__}: {error}".removesuffix(": ")
+            raise RegistryAway(f"this machine can't prepare schema {key} ({cause})") from error
         except Exception as error:
             _log.warning("a schema breaks its compiler", exc_info=True)
             cause = f"it can't be compiled ({type(error).__name__})"
             raise RecordRejected(DeadLetterReason.UNUSABLE_SCHEMA, cause) from error
+
+    def _prepared(self, key: _Key, schema: RegisteredSchema) -> Entry[Compiled]:
+        compiled, enriched, characters = None, None, 0
+        if isinstance(key, _Enriched) and self._enrich:
+            enriched = self._enrich(schema, key.topic)
+        else:
+            compiled = self._compile(schema)
+            characters = len(schema.text) + sum(map(len, schema.resolved.values()))
+        return Entry(compiled, enriched, None, math.inf, self._clock.monotonic(), characters)
 
     def _rejected(self, rejection: RecordRejected, lasts: float) -> Entry[Compiled]:
         return Entry(None, None, rejection, lasts, self._clock.monotonic())

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from schemas.dead_letter import DeadLetterReason
-from worker.errors import RecordRejected, RegistryDenied, SchemaRefused
+from worker.errors import RecordRejected, RegistryAway, RegistryDenied, SchemaRefused
 from worker.registry.schema import RegisteredSchema
 from worker.settings import RegistrySettings
 
@@ -75,12 +76,18 @@ class OutputSchemas:
         except SchemaRefused as error:
             # It may have the schema all the same: another worker registered it at this moment, or
             # the registry is read-only.
-            if self._register and (known := self._ids.look_up(subject, schema)) is not None:
+            if self._register and (known := self._known(subject, schema)) is not None:
                 return known
             raise SchemaRefused(
                 f"the schema registry refuses {what}: {error}. Change the subject's compatibility "
                 "level, or set another registry.subject_name_strategy or output.topic"
             ) from error
+
+    def _known(self, subject: str, schema: RegisteredSchema) -> int | None:
+        """Look a refused schema up; an error here must not hide the words of the refusal."""
+        with suppress(RegistryAway, SchemaRefused):
+            return self._ids.look_up(subject, schema)
+        return None
 
 
 def prefix(schema_id: int) -> bytes:

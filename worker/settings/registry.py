@@ -54,8 +54,8 @@ class RegistrySettings(Section):
         1_000,
         ge=1,
         le=1_000_000,
-        description="Schemas kept in memory, the last used ones. A schema is asked for once while "
-        "it is kept.",
+        description="Schemas kept in memory, the last used ones; fewer if their texts have more "
+        "than 64 MiB. A schema is asked for once while it is kept.",
     )
     register: bool = Field(
         True,
