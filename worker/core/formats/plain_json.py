@@ -1,7 +1,7 @@
 """JSON without a schema: input objects, and results as JSON documents.
 
-JSON is parsed strictly (RFC 8259: UTF-8, no NaN or Infinity). Of duplicate keys the last one
-counts, as in Python and JavaScript.
+JSON is parsed strictly (RFC 8259: UTF-8, no NaN or Infinity). If a key occurs twice, the last one
+counts.
 
 Owns: the reasons for which a value is not a JSON object.
 Thread: any; pure.
