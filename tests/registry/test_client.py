@@ -464,7 +464,7 @@ def test_a_tls_file_that_can_not_be_used_is_named() -> None:
         ({"ALL_PROXY": "socks5://me:hunter2@127.0.0.1:1"}, "ALL_PROXY.*SOCKS.*socksio"),
         ({"HTTPS_PROXY": "ftp://me:hunter2@127.0.0.1:1"}, "HTTPS_PROXY.*no valid address"),
         ({"HTTPS_PROXY": "http://[::hunter2"}, "HTTPS_PROXY.*no valid address"),
-        ({"SSL_CERT_FILE": "/nope"}, r"SSL_CERT_FILE=/nope.*registry\.ssl_cafile"),
+        ({"SSL_CERT_FILE": "/nope"}, r"SSL_CERT_FILE.*No such file.*registry\.ssl_cafile"),
     ],
 )
 def test_an_environment_that_can_not_be_used_is_one_sentence_without_a_secret(

@@ -7,7 +7,6 @@ Must not import: kafka_io, runtime, inference.
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final
@@ -219,14 +218,9 @@ def _default_context() -> ssl.SSLContext:
     try:
         return httpx2.create_ssl_context()
     except OSError as error:
-        place = " ".join(
-            f"{name}={os.environ[name]}"
-            for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")
-            if name in os.environ
-        )
         raise SettingsError(
-            f"the authorities of the environment can't be read ({place or 'none set'}: "
-            f"{reason_of(error)}): correct it, or set registry.ssl_cafile"
+            "the file SSL_CERT_FILE or the folder SSL_CERT_DIR of the environment can't be read "
+            f"({reason_of(error)}): correct it, or set registry.ssl_cafile"
         ) from None
 
 
