@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import zipfile
@@ -130,16 +128,27 @@ def test_leftovers_of_a_killed_process_are_removed_and_never_used(tmp_path: Path
     assert {entry.name for entry in tmp_path.iterdir()} == {made.name, ".bundled.lock"}
 
 
-def test_an_interrupt_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = merge._write_tokenizer
+def test_an_interrupt_leaves_no_checkpoint(tmp_path: Path) -> None:
+    """In a process of its own: an interrupt that came late would end the process of the tests."""
+    program = """
+import os, signal, sys
+from pathlib import Path
+from worker.inference import bundled
+from worker.inference.bundled import merge
 
-    def interrupted(base: Path, target: Path) -> None:
-        written(base, target)
-        os.kill(os.getpid(), signal.SIGINT)
+written = merge._write_tokenizer
 
-    monkeypatch.setattr(merge, "_write_tokenizer", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        bundled.prepare(tmp_path)
+def interrupted(base, target):
+    written(base, target)
+    os.kill(os.getpid(), signal.SIGINT)
+
+merge._write_tokenizer = interrupted
+signal.signal(signal.SIGINT, signal.default_int_handler)
+bundled.prepare(Path(sys.argv[1]))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1:] == ["KeyboardInterrupt"]
     assert [entry.name for entry in tmp_path.iterdir()] == [".bundled.lock"]
 
 
