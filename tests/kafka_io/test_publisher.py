@@ -183,6 +183,18 @@ def test_the_client_retries_without_end_and_bounds_its_requests(
     assert other.options["transaction_timeout_ms"] == 7_000
 
 
+def test_nothing_waits_for_a_leader_of_a_topic_that_is_no_longer_an_output(
+    pair: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its input was deleted, and so was the topic: a successor takes the other records over."""
+    publisher, _, _ = pair
+    deleted = TopicPartition("deleted", 0)
+    monkeypatch.setattr(publisher, "_topics", {"out": 2, "dead": 1, "deleted": 1})
+    assert not publisher.has_leader(deleted)
+    monkeypatch.setattr(publisher, "_topics", {"out": 2, "dead": 1})
+    assert publisher.has_leader(deleted)
+
+
 def test_the_client_does_not_limit_the_size_of_a_record(pair: Made) -> None:
     """The client's own limit would name an option that the worker does not have."""
     _, producer, _ = pair

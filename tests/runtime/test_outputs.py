@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
 
 import pytest
 from structlog.testing import capture_logs
 
 from worker.core.topics import TopicInfo
-from worker.errors import TopicMissing
+from worker.errors import BrokerAway, TopicMissing
 from worker.runtime import outputs
+from worker.runtime import topics as runtime_topics
 from worker.runtime.outputs import OutputTopics
-from worker.runtime.topics import new_sizes
+from worker.runtime.topics import new_sizes, require
 from worker.settings import Settings, load
 
 
@@ -107,3 +109,46 @@ def test_outputs_without_an_input_get_the_default() -> None:
     flags = {"input.topic_pattern": "in-.*", "output.dead_letter_topic": "dead"}
     topics = load(flags, environ={}).settings.topics
     assert new_sizes(topics, {}, 6) == {"texts.labelled": 6, "dead": 6}
+
+
+class BrokerTopics:
+    """The admin client of a broker that knows some topics."""
+
+    known: dict[str, TopicInfo | None]
+    created: list[str]
+
+    def __init__(self, _: object) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def topics(self, names: Iterable[str]) -> dict[str, TopicInfo | None]:
+        return {name: self.known.get(name) for name in names}
+
+    def create(self, name: str, partitions: int) -> None:
+        self.created.append(name)
+        self.known[name] = info(partitions)
+
+
+@pytest.mark.parametrize("create_topics", [False, True])
+def test_an_input_that_was_found_and_is_unknown_now_is_asked_for_again_and_never_created(
+    monkeypatch: pytest.MonkeyPatch, create_topics: bool
+) -> None:
+    """It was deleted just now, or another broker knows it."""
+    settings = SETTINGS.model_copy(update={"create_topics": create_topics})
+    monkeypatch.setattr(runtime_topics, "Admin", BrokerTopics)
+    BrokerTopics.known, BrokerTopics.created = {"in-a-out": info(1), "dead": info(1)}, []
+    with pytest.raises(BrokerAway, match="the broker does not know in-a"):
+        require(settings, ["in-a"])
+    assert BrokerTopics.created == []
+    BrokerTopics.known["in-a"] = info(3)
+    del BrokerTopics.known["in-a-out"]
+    if create_topics:
+        assert require(settings, ["in-a"])["in-a-out"] == info(3), "an output is created"
+    else:
+        with pytest.raises(TopicMissing, match="in-a-out"):
+            require(settings, ["in-a"])

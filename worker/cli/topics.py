@@ -145,7 +145,7 @@ def _uneven(topics: WorkerTopics, infos: dict[str, TopicInfo | None]) -> list[st
     """Warn of output topics with another number of partitions than their largest input."""
     numbers = {name: info.partitions for name, info in infos.items() if info}
     warnings = []
-    for output, inputs in (*topics.feeds, (topics.dead_letters, topics.inputs)):
+    for output, inputs in topics.all_feeds:
         source = max((numbers.get(name, 0) for name in inputs), default=0)
         number = numbers.get(output)
         if source and number and number != source:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from worker.core.counted import counted
 from worker.core.visible import excerpt
 from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
-from worker.settings import Settings, WorkerTopics
+from worker.settings import PLAIN_FORMATS, Settings
 
 if TYPE_CHECKING:
     from worker.core.records import ModelCard, RawRecord
@@ -108,23 +108,14 @@ def rights(settings: Settings) -> Finding:
 def registry(settings: Settings) -> Finding:
     """Ask the schema registry, and compare the schema of results with what it has."""
     from worker.clock import SystemClock
+    from worker.kafka_io.admin import resolved
     from worker.runtime.formats import require_packages
 
     require_packages(settings)
     from worker.registry.check import check_registry
 
-    outputs = _resolved(settings).results
+    outputs = resolved(settings).results
     return Finding(check_registry(settings, outputs, SystemClock()))
-
-
-def _resolved(settings: Settings) -> WorkerTopics:
-    """Return the topics with the inputs that match a pattern now."""
-    if settings.topics.pattern is None:
-        return settings.topics
-    from worker.kafka_io.admin import Admin
-
-    with Admin(settings.kafka) as admin:
-        return admin.resolve(settings.topics)
 
 
 def records(settings: Settings) -> Finding:
@@ -145,7 +136,6 @@ def _sample(settings: Settings, records: Iterable[RawRecord]) -> Sample:
     from worker.clock import SystemClock
     from worker.core.sampling import Sample
     from worker.runtime.formats import require_packages
-    from worker.settings import PLAIN_FORMATS
 
     if settings.input.format not in PLAIN_FORMATS:
         require_packages(settings)

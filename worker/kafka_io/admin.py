@@ -23,7 +23,7 @@ from worker.kafka_io.connection import Closeable, connect
 from worker.kafka_io.internals import manager_of
 from worker.kafka_io.probe import unreachable
 from worker.kafka_io.translation import translate
-from worker.settings import KafkaSettings, WorkerTopics
+from worker.settings import KafkaSettings, Settings, WorkerTopics
 
 Result = TypeVar("Result")
 Isolation = Literal["read_committed", "read_uncommitted"]
@@ -208,6 +208,18 @@ def retry_while_away(clock: Clock, function: Callable[[], Result]) -> Result:
             if late or not isinstance(cause, BrokerAway):
                 raise cause from error
         clock.sleep(_RETRY_PAUSE)
+
+
+def resolved(settings: Settings) -> WorkerTopics:
+    """Return the topics with the inputs that match a pattern now; without one, ask nothing.
+
+    Raises:
+        BrokerAway, Fatal: as `Admin`.
+    """
+    if settings.topics.pattern is None:
+        return settings.topics
+    with Admin(settings.kafka) as admin:
+        return admin.resolve(settings.topics)
 
 
 def _exists(topic: dict[str, Any]) -> bool:

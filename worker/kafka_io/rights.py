@@ -22,7 +22,7 @@ from kafka import KafkaAdminClient, KafkaProducer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from worker.clock import Clock
-from worker.kafka_io.admin import CREATION_TIME, Admin, retry_while_away
+from worker.kafka_io.admin import CREATION_TIME, resolved, retry_while_away
 from worker.kafka_io.connection import connect
 from worker.kafka_io.internals import JoinGroupRequest, ask_coordinator
 from worker.kafka_io.translation import translate
@@ -52,8 +52,7 @@ def try_rights(settings: Settings, clock: Clock) -> list[Right]:
         Fatal: the group can't be joined, or no transaction opened, for another reason.
         BrokerAway: no answer.
     """
-    with Admin(settings.kafka) as admin:
-        topics = admin.resolve(settings.topics)
+    topics = resolved(settings)
     client = connect(KafkaAdminClient, settings.kafka)
     with contextlib.closing(client):
         rights = retry_while_away(clock, lambda: _on_topics(client, topics))

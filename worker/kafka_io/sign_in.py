@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.core.visible import excerpt
 from worker.errors import AccessDenied
 from worker.kafka_io.causes import Diagnosis
 from worker.kafka_io.kerberos import kerberos_options, require_ticket
 from worker.kafka_io.oauth import MSK, oauth_options, provider_of, refused_token
+from worker.kafka_io.tokens import brokers_words
 from worker.settings import KafkaSettings
 
 _KERBEROS = "GSSAPI"
-_MAX_WORDS = 300  # characters of a broker's answer
 _CHECK = {
     MSK: "the AWS credentials: {}; check kafka.sasl_aws_region, this machine's clock, and that a "
     "policy allows kafka-cluster:Connect",
@@ -59,7 +58,7 @@ def sasl_options(kafka: KafkaSettings) -> dict[str, Any]:
 def refused_sign_in(kafka: KafkaSettings, error: Exception) -> Diagnosis | None:
     """Return why the first sign-in failed, or None for a user name and a password."""
     if check := _CHECK.get(kafka.sasl_mechanism or ""):
-        words = excerpt(str(error).rpartition("Error: ")[2], _MAX_WORDS)
-        return Diagnosis(AccessDenied, f"the broker refuses {check.format(words)}")
+        refused = check.format(brokers_words(error))
+        return Diagnosis(AccessDenied, f"the broker refuses {refused}")
     provider = provider_of(kafka)
     return refused_token(provider, error) if provider else None

@@ -74,8 +74,7 @@ class OutputSchemas:
         except RegistryDenied:
             raise
         except SchemaRefused as error:
-            # It may have the schema all the same: another worker registered it at this moment, or
-            # the registry is read-only.
+            # It may have the schema all the same: a read-only registry refuses every registration.
             if self._register and (known := self._known(subject, schema)) is not None:
                 return known
             raise SchemaRefused(

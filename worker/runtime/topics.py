@@ -77,9 +77,9 @@ def new_sizes(
     for name in topics.inputs:
         info = known[name]
         inputs[name] = info.partitions if info else default
-    fed = (*topics.feeds, (topics.dead_letters, topics.inputs))
     return inputs | {
-        output: max((inputs[name] for name in names), default=default) for output, names in fed
+        output: max((inputs[name] for name in names), default=default)
+        for output, names in topics.all_feeds
     }
 
 

@@ -6,6 +6,9 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     kafka           the options that reach and secure the Kafka cluster
     kafka_client    the options of the library's clients
     client_extra    the library's options that have no setting of their own
+    registry        the options of the schema registry
+    sign_in         which options each SASL mechanism needs and takes
+    table           options that are tables of names and values
     sections        the options of the other groups
     topics          the topics of a worker
     contradictions  checks across options
@@ -15,6 +18,7 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     problems        error messages
     origins         load() and find_config(); the only module that reads `os.environ`
     schema          the JSON Schema of the TOML file
+    template        the settings file that `init` writes
 
 Owns: all configuration.
 Thread: main loads it; any thread may read the frozen values.

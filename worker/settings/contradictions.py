@@ -21,7 +21,7 @@ from worker.settings.sections import (
     InputSettings,
     ModelSettings,
 )
-from worker.settings.sign_in import sign_in
+from worker.settings.sign_in import listed, present, sign_in
 from worker.settings.topics import INPUT_NAME
 
 if TYPE_CHECKING:
@@ -216,11 +216,10 @@ def _http(h: HttpSettings) -> Iterator[str]:
 def _security(k: KafkaSettings) -> Iterator[str]:
     yield from sign_in(k)
     names = ("ssl_cafile", "ssl_certfile", "ssl_crlfile", "ssl_check_hostname", "ssl_ciphers")
-    fields = type(k).model_fields
-    present = [f"kafka.{name}" for name in names if getattr(k, name) != fields[name].default]
-    if present and not k.security_protocol.endswith("SSL"):
+    used = present(k, names)
+    if used and not k.security_protocol.endswith("SSL"):
         yield (
-            f"{', '.join(present)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
+            f"{listed(used)} set, but kafka.security_protocol = {k.security_protocol!r}: use "
             "SSL or SASL_SSL"
         )
     yield from _client_certificate("kafka", k)

@@ -21,7 +21,7 @@ _PROXIES = ("http", "socks5", "socks5h")
 
 
 class KafkaSettings(ClusterSettings):
-    """The cluster, the consumer group and the connection's security."""
+    """The cluster, the consumer group, the connection's security, and the clients."""
 
     client_rack: str | None = Field(
         None,

@@ -30,11 +30,11 @@ _ENDPOINT: Final = (
 
 def sign_in(k: KafkaSettings) -> Iterator[str]:
     """Yield one sentence for each option of SASL that is missing, or has no use."""
-    present = _present(k, (name for name in type(k).model_fields if name.startswith("sasl_")))
+    used = present(k, (name for name in type(k).model_fields if name.startswith("sasl_")))
     if not k.security_protocol.startswith("SASL"):
-        if present:
+        if used:
             yield (
-                f"{_listed(present)} set, but kafka.security_protocol = {k.security_protocol!r}: "
+                f"{listed(used)} set, but kafka.security_protocol = {k.security_protocol!r}: "
                 "use SASL_SSL or SASL_PLAINTEXT"
             )
         return
@@ -42,10 +42,10 @@ def sign_in(k: KafkaSettings) -> Iterator[str]:
         yield f"kafka.security_protocol = {k.security_protocol!r} needs kafka.sasl_mechanism"
         return
     takes, check = _MECHANISMS[k.sasl_mechanism]
-    unused = [name for name in present if name not in (*takes, "sasl_mechanism")]
+    unused = [name for name in used if name not in (*takes, "sasl_mechanism")]
     if unused:
         yield (
-            f"{_listed(unused)} set, but kafka.sasl_mechanism = {k.sasl_mechanism!r} has no use for "
+            f"{listed(unused)} set, but kafka.sasl_mechanism = {k.sasl_mechanism!r} has no use for "
             "it"
         )
     yield from check(k)
@@ -75,8 +75,8 @@ def _oauth(k: KafkaSettings) -> Iterator[str]:
             "kafka.sasl_mechanism = 'OAUTHBEARER' needs kafka.sasl_oauth_token_url, a token "
             "endpoint, or kafka.sasl_oauth_token_file"
         )
-    elif unused := _present(k, _ENDPOINT):
-        yield f"{_listed(unused)} set, but kafka.sasl_oauth_token_file needs no token endpoint"
+    elif unused := present(k, _ENDPOINT):
+        yield f"{listed(unused)} set, but kafka.sasl_oauth_token_file needs no token endpoint"
 
 
 def _aws(k: KafkaSettings) -> Iterator[str]:
@@ -87,16 +87,16 @@ def _aws(k: KafkaSettings) -> Iterator[str]:
 def _needs(k: KafkaSettings, names: Iterable[str]) -> Iterator[str]:
     missing = [name for name in names if not getattr(k, name)]
     if missing:
-        yield f"kafka.sasl_mechanism = {k.sasl_mechanism!r} needs {_listed(missing)}"
+        yield f"kafka.sasl_mechanism = {k.sasl_mechanism!r} needs {listed(missing)}"
 
 
-def _present(k: KafkaSettings, names: Iterable[str]) -> list[str]:
+def present(k: KafkaSettings, names: Iterable[str]) -> list[str]:
     """Return the options that differ from their defaults."""
     fields = type(k).model_fields
     return [name for name in names if getattr(k, name) != fields[name].default]
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     return ", ".join(f"kafka.{name}" for name in names)
 
 

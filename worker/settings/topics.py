@@ -56,6 +56,11 @@ class WorkerTopics:
         return tuple((self.output_of(name), (name,)) for name in self.inputs)
 
     @property
+    def all_feeds(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Each output with the inputs that it is fed from, that of dead letters last."""
+        return *self.feeds, (self.dead_letters, self.inputs)
+
+    @property
     def all(self) -> tuple[str, ...]:
         """Every topic: the inputs, then those of results, then that of dead letters."""
         return *self.inputs, *self.outputs
