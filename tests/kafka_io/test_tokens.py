@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka.errors import RetriableError, SaslAuthenticationFailedError
+from kafka.errors import IllegalSaslStateError, RetriableError, SaslAuthenticationFailedError
 from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
@@ -239,6 +239,10 @@ async def has_no_client(_: float | None) -> None:
     raise ClientRefused("the endpoint refuses the client")
 
 
+async def is_too_early(_: float | None) -> None:
+    raise IllegalSaslStateError
+
+
 def sign_in(provider: RenewedToken, authenticate: Callable[..., Any]) -> None:
     """Run one sign-in, which waits for nothing."""
     with pytest.raises(StopIteration):
@@ -258,6 +262,19 @@ def test_only_the_first_refusal_of_a_token_is_final(provider: RenewedToken) -> N
     assert [line["answer"] for line in lines] == ['{"status":"invalid_token"}']
     with pytest.raises(ClientRefused):
         sign_in(provider, has_no_client)
+
+
+def test_another_sign_in_within_a_second_counts_as_a_lost_connection(
+    provider: RenewedToken,
+) -> None:
+    """A broker refuses it. The connection was made just before its token ended."""
+    provider.require()
+    with pytest.raises(IllegalSaslStateError):
+        sign_in(provider, is_too_early)
+    sign_in(provider, accepts)
+    with pytest.raises(TokenRefused) as raised:
+        sign_in(provider, is_too_early)
+    assert isinstance(raised.value, RetriableError)
 
 
 # -- the thread --------------------------------------------------------------------------------

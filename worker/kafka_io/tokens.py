@@ -22,7 +22,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from kafka.errors import KafkaConnectionError, SaslAuthenticationFailedError
+from kafka.errors import (
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    SaslAuthenticationFailedError,
+)
 
 from worker.clock import Clock
 from worker.core.faults import backoff
@@ -147,6 +151,12 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
             await authenticate(timeout_at)
         except ClientRefused:
             raise
+        except IllegalSaslStateError as error:
+            # A broker lets a connection sign in again after a second at the earliest. The token had
+            # so little time left when the connection was made.
+            if not self.accepted:
+                raise
+            raise TokenRefused("the broker refuses another sign-in so soon") from error
         except SaslAuthenticationFailedError as error:
             if not self.accepted:
                 raise
