@@ -100,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for cost in formats.formats:
         part = f"{cost.decode_us:6.1f} decode, {cost.encode_us:6.1f} encode"
         print(f"{cost.name:>16} {cost.total_us:8.1f} us of CPU a record: {part}", file=sys.stderr)
-    figures["avro_to_json"] = round(formats.to_json("Avro") or 0.0, 2)
+    if ratio := formats.to_json("Avro"):
+        figures["avro_to_json"] = round(ratio, 2)
     print(json.dumps({"delivery": args.delivery, "broker": broker.name} | figures))
     (here() / "formats.json").write_text(formats.model_dump_json(indent=2) + "\n")
     return docs.main([])

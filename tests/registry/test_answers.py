@@ -37,6 +37,11 @@ def test_any_json_is_a_schema_or_a_known_error(content: Any) -> None:
         assert isinstance(whole_number(answer, "version"), int)
 
 
+def test_a_servers_message_can_not_write_to_a_terminal() -> None:
+    answer = RegistryAnswer("http://r", 409, {"message": "no\x1b[2J\u202e"})
+    assert answer.words == "no[U+001B][2J[U+202E]"
+
+
 @given(st.binary(), st.sampled_from([200, 404, 409, 500]))
 def test_any_bytes_are_an_answer_or_a_registry_that_is_away(body: bytes, status: int) -> None:
     with contextlib.suppress(RegistryAway):

@@ -9,7 +9,6 @@ Must not import: kafka_io.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -17,6 +16,7 @@ from typing import Any, Final
 from schemas.dead_letter import DeadLetterReason
 from worker.core.decoder import Decoder
 from worker.core.formats.format import Format
+from worker.core.formats.plain_json import JsonFormat
 from worker.core.records import InvalidRecord, RawRecord
 from worker.core.visible import excerpt
 from worker.errors import RecordRejected
@@ -45,7 +45,7 @@ class Sample:
     """
 
     def __init__(self, settings: InputSettings, format_: Format | None = None) -> None:
-        self._settings, self._format = settings, format_
+        self._settings, self._format = settings, format_ or JsonFormat()
         self._decoder = Decoder(settings, format_)
         self._reasons: Counter[DeadLetterReason] = Counter()
         self._members: Counter[str] = Counter()
@@ -74,8 +74,6 @@ class Sample:
 
     def _payload(self, record: RawRecord) -> Mapping[str, Any] | None:
         value = record.value or b""
-        if self._format is None:
-            return _object(value)
         try:
             payload = self._format.parse(value, record.headers, record.ref.topic).payload
         except RecordRejected:
@@ -127,14 +125,6 @@ class Sample:
                 return advice
         likely = max(self._strings, key=lambda path: self._strings[path], default=None)
         return f"did you mean {excerpt(likely, _NAME_CHARACTERS)}?" if likely else ""
-
-
-def _object(value: bytes) -> dict[str, Any] | None:
-    try:
-        payload = json.loads(value)
-    except (ValueError, RecursionError):
-        return None
-    return payload if isinstance(payload, dict) else None
 
 
 def _strings(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:

@@ -1,5 +1,4 @@
 """Formats whose schemas are in a schema registry: Avro, JSON Schema and Protobuf.
 
-The only package that imports fastavro, protoc and the registry's HTTP client. It is
-imported only where an option needs it.
+The only package that imports fastavro and protoc. It is imported only where an option needs it.
 """

@@ -13,10 +13,11 @@ from typing import Any, Final, cast, get_args
 
 from pydantic_core import from_json
 
+from worker.core.visible import excerpt
 from worker.errors import RegistryAway, SchemaRefused
 from worker.registry.schema import RegisteredSchema, SchemaReference, SchemaType
 
-_LONGEST_WORDS: Final = 1_000  # characters of a server's message in ours
+LONGEST_WORDS: Final = 1_000  # characters of a server's message in ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class RegistryAnswer:
         """Its message on one line."""
         message = self.content.get("message") if isinstance(self.content, Mapping) else None
         words = " ".join(str(message or "no message").split())
-        return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}..."
+        return excerpt(words, LONGEST_WORDS)[:LONGEST_WORDS]  # codes are longer than characters
 
     def member(self, name: str, kind: type[Any]) -> Any:
         """Return a member; raise RegistryAway if it is missing or of another type."""

@@ -46,7 +46,7 @@ class RegistryParts:
         self._client = RegistryClient(registry, metrics, clock)
         frame = OutputSchemas(self._client, registry).frame
         self.results = FORMATS[output.format](frame) if output.format in FORMATS else None
-        self._outputs, self._added = settings.topics.results, set[str]()
+        self._outputs = settings.topics.results
         self._enriches = output.mode == "enrich"
         self._store = self.values = None
         if settings.input.format not in PLAIN_FORMATS:
@@ -91,9 +91,8 @@ class RegistryParts:
         Raises:
             RegistryAway, SchemaRefused: as `register`.
         """
-        if self.results is not None and not self._enriches and topic not in self._added:
+        if self.results is not None and not self._enriches:
             self.results.add(topic)
-            self._added.add(topic)
 
     def __enter__(self) -> Self:
         if self._store is not None:

@@ -1,6 +1,6 @@
 """Checks an Avro body before fastavro reads it, where the schema gives no bound for its values.
 
-fastavro recurses in C and has no limits: a list of some thousand nodes ends the process, and six
+fastavro recurses in C and has no limits: a list of some thousand nodes ends the process, and ten
 bytes can be 2^60 nulls. This walk takes about a microsecond for each value.
 
 Owns: the limits of a body.

@@ -15,9 +15,10 @@ from urllib.parse import quote
 
 from worker.clock import Clock, SystemClock
 from worker.core.faults import backoff
+from worker.core.visible import excerpt
 from worker.errors import RegistryAway, RegistryDenied, SchemaRefused
 from worker.metrics import Metrics
-from worker.registry.answers import RegistryAnswer, schema_of, whole_number
+from worker.registry.answers import LONGEST_WORDS, RegistryAnswer, schema_of, whole_number
 from worker.registry.connection import RegistryConnection, SchemaConflict
 from worker.registry.schema import RegisteredSchema
 from worker.settings import RegistrySettings
@@ -141,7 +142,7 @@ class RegistryClient:
         if found is None or found.content.get("is_compatible") is not False:
             return None  # a subject that is not there takes any schema
         words = found.content.get("messages") or [found.content.get("reason") or "no message"]
-        return " ".join(" ".join(map(str, words)).split())
+        return excerpt(" ".join(" ".join(map(str, words)).split()), LONGEST_WORDS)
 
     def close(self) -> None:
         """Close the connections."""

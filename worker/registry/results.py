@@ -10,6 +10,7 @@ Must not import: kafka_io, runtime, inference.
 
 from __future__ import annotations
 
+import functools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -28,9 +29,10 @@ from worker.registry.protobuf_files import file_descriptor
 from worker.registry.schema import RegisteredSchema
 from worker.registry.subjects import FrameOf
 
-AVRO: Final = RegisteredSchema("AVRO", rendered()["classification.avsc"])
-JSON_SCHEMA: Final = RegisteredSchema("JSON", rendered()["classification.schema.json"])
-PROTOBUF: Final = RegisteredSchema("PROTOBUF", rendered()["classification.proto"])
+_TEXTS: Final = rendered()
+AVRO: Final = RegisteredSchema("AVRO", _TEXTS["classification.avsc"])
+JSON_SCHEMA: Final = RegisteredSchema("JSON", _TEXTS["classification.schema.json"])
+PROTOBUF: Final = RegisteredSchema("PROTOBUF", _TEXTS["classification.proto"])
 
 
 class FramedResults(ABC):
@@ -54,7 +56,8 @@ class FramedResults(ABC):
             RegistryAway: the registry does not answer; call again.
             SchemaRefused: it refuses the schema.
         """
-        self._frames[topic] = self._frame_of(self.schema, topic)
+        if topic not in self._frames:
+            self._frames[topic] = self._frame_of(self.schema, topic)
 
     def classification(self, document: Mapping[str, Any], topic: str) -> bytes:
         """Return a result."""
@@ -132,6 +135,7 @@ _FIRST_MESSAGE: Final = b"\0"  # the message's indexes in its file; [0] is writt
 _FRAME_BYTES: Final = 5
 
 
+@functools.cache
 def result_message() -> Any:
     """Return the class of the message that a Protobuf result is."""
     messages = file_descriptor(PROTOBUF).message_types_by_name

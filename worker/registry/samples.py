@@ -1,4 +1,4 @@
-"""Writes and reads framed Avro values for `demo` and `bench`, as a producer and a consumer would.
+"""Writes and reads framed Avro values for `demo`, as a producer and a consumer would.
 
 Owns: the sample's subjects; a registry that is not the demo's own gets rid of them at the end.
 Thread: main, of `streamlabel demo`.
