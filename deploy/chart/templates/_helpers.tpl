@@ -70,7 +70,7 @@ The value of a setting, or the worker's default for it: (list . "kafka.group_id"
 {{- if ne .Values.workload "auto" -}}
 {{- .Values.workload -}}
 {{- else -}}
-{{- or $static $exactly | ternary "StatefulSet" "Deployment" -}}
+{{- or (ne $static "") $exactly | ternary "StatefulSet" "Deployment" -}}
 {{- end -}}
 {{- end -}}
 
