@@ -105,7 +105,9 @@ def test_exactly_once_gets_stable_names(tmp_path: Path) -> None:
     """A StatefulSet's pod keeps its name, so a successor has the transactional id of its slot."""
     manifests = example("exactly-once")
     assert workload(manifests)["kind"] == "StatefulSet"
-    assert workload(manifests)["spec"]["serviceName"] == one(manifests, "Service")["metadata"]["name"]
+    assert (
+        workload(manifests)["spec"]["serviceName"] == one(manifests, "Service")["metadata"]["name"]
+    )
     assert one(manifests, "Service")["spec"]["clusterIP"] == "None"
     assert environment(manifests)["STREAMLABEL_KAFKA_GROUP_INSTANCE_ID"] == "$(POD_NAME)"
     names = [item["name"] for item in container(manifests)["env"]]
@@ -236,7 +238,9 @@ def test_a_gpu_is_asked_for_and_needed() -> None:
 
 def test_alerts_are_those_of_the_project_but_the_disabled(tmp_path: Path) -> None:
     def alerts(**values: Any) -> set[str]:
-        manifests = render(tmp_path, {"prometheusRule": {"enabled": True, **values.pop("rule", {})}} | values)
+        manifests = render(
+            tmp_path, {"prometheusRule": {"enabled": True, **values.pop("rule", {})}} | values
+        )
         [group] = one(manifests, "PrometheusRule")["spec"]["groups"]
         return {rule["alert"] for rule in group["rules"]}
 

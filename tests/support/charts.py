@@ -90,3 +90,13 @@ def container(manifests: list[Manifest]) -> dict[str, Any]:
 def environment(manifests: list[Manifest]) -> dict[str, str]:
     """Return the variables of the worker that have a value of their own."""
     return {item["name"]: item["value"] for item in container(manifests)["env"] if "value" in item}
+
+
+def settings_file(manifests: list[Manifest]) -> str:
+    """Return the text of the streamlabel.toml."""
+    [text] = [
+        manifest["data"]["streamlabel.toml"]
+        for manifest in manifests
+        if "streamlabel.toml" in manifest.get("data", {})
+    ]
+    return str(text)
