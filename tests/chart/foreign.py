@@ -1,7 +1,7 @@
 """Objects of KEDA and of Prometheus' operator, as pydantic models that refuse unknown fields.
 
 Only what the chart uses, from the API references of KEDA 2.20 and of monitoring.coreos.com/v1.
-tests/chart/test_manifests.py also holds KEDA's objects to its own definitions, where they are found.
+Where KEDA's own definitions are found, test_manifests.py holds its objects to those too.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel)
 
 
 class _Metadata(_Strict):
@@ -22,13 +23,13 @@ class _Metadata(_Strict):
 
 
 class _Target(_Strict):
-    apiVersion: Literal["apps/v1"]
+    api_version: Literal["apps/v1"]
     kind: Literal["Deployment", "StatefulSet"]
     name: str
 
 
 class _Fallback(_Strict):
-    failureThreshold: int = Field(ge=1)
+    failure_threshold: int = Field(ge=1)
     replicas: int = Field(ge=0)
     behavior: Literal[
         "static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"
@@ -38,18 +39,18 @@ class _Fallback(_Strict):
 class _Policy(_Strict):
     type: Literal["Percent", "Pods"]
     value: int = Field(ge=1)
-    periodSeconds: int = Field(ge=1, le=1800)
+    period_seconds: int = Field(ge=1, le=1800)
 
 
 class _Rules(_Strict):
-    stabilizationWindowSeconds: int = Field(ge=0, le=3600)
-    selectPolicy: Literal["Max", "Min", "Disabled"] = "Max"
+    stabilization_window_seconds: int = Field(ge=0, le=3600)
+    select_policy: Literal["Max", "Min", "Disabled"] = "Max"
     policies: list[_Policy] = []
 
 
 class _Behavior(_Strict):
-    scaleUp: _Rules
-    scaleDown: _Rules
+    scale_up: _Rules
+    scale_down: _Rules
 
 
 class _Autoscaler(_Strict):
@@ -58,8 +59,8 @@ class _Autoscaler(_Strict):
 
 
 class _Advanced(_Strict):
-    restoreToOriginalReplicaCount: bool = False
-    horizontalPodAutoscalerConfig: _Autoscaler
+    restore_to_original_replica_count: bool = False
+    horizontal_pod_autoscaler_config: _Autoscaler
 
 
 class _Reference(_Strict):
@@ -68,43 +69,43 @@ class _Reference(_Strict):
 
 
 class KafkaTrigger(_Strict):
-    """What KEDA's kafka scaler reads; every value is text."""
+    """The parameters of KEDA's kafka scaler; every value is text."""
 
-    bootstrapServers: str
-    consumerGroup: str
+    bootstrap_servers: str
+    consumer_group: str
     topic: str = ""
-    lagThreshold: str = Field(pattern=r"^[1-9]\d*$")
-    activationLagThreshold: str = Field(pattern=r"^\d+$")
-    offsetResetPolicy: Literal["earliest", "latest"]
-    allowIdleConsumers: Literal["true", "false"]
-    excludePersistentLag: Literal["true", "false"]
-    scaleToZeroOnInvalidOffset: Literal["true", "false"]
-    limitToPartitionsWithLag: Literal["true", "false"] = "false"
-    partitionLimitation: str = ""
+    lag_threshold: str = Field(pattern=r"^[1-9]\d*$")
+    activation_lag_threshold: str = Field(pattern=r"^\d+$")
+    offset_reset_policy: Literal["earliest", "latest"]
+    allow_idle_consumers: Literal["true", "false"]
+    exclude_persistent_lag: Literal["true", "false"]
+    scale_to_zero_on_invalid_offset: Literal["true", "false"]
+    limit_to_partitions_with_lag: Literal["true", "false"] = "false"
+    partition_limitation: str = ""
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     sasl: Literal[
         "none", "plaintext", "scram_sha256", "scram_sha512", "oauthbearer", "gssapi"
     ] = "none"  # fmt: skip
-    saslTokenProvider: Literal["bearer", "aws_msk_iam"] = "bearer"
-    awsRegion: str = ""
+    sasl_token_provider: Literal["bearer", "aws_msk_iam"] = "bearer"
+    aws_region: str = ""
     tls: Literal["enable", "disable"] = "disable"
-    unsafeSsl: Literal["true", "false"] = "false"
+    unsafe_ssl: Literal["true", "false"] = "false"
 
 
 class _Trigger(_Strict):
     type: Literal["kafka"]
     metadata: KafkaTrigger
-    authenticationRef: _Reference | None = None
+    authentication_ref: _Reference | None = None
 
 
 class _ScaledObjectSpec(_Strict):
-    scaleTargetRef: _Target
-    minReplicaCount: int = Field(ge=0)
-    maxReplicaCount: int = Field(ge=1)
-    idleReplicaCount: int | None = None
-    pollingInterval: int = Field(ge=1)
-    cooldownPeriod: int = Field(ge=0)
-    initialCooldownPeriod: int = Field(ge=0)
+    scale_target_ref: _Target
+    min_replica_count: int = Field(ge=0)
+    max_replica_count: int = Field(ge=1)
+    idle_replica_count: int | None = None
+    polling_interval: int = Field(ge=1)
+    cooldown_period: int = Field(ge=0)
+    initial_cooldown_period: int = Field(ge=0)
     fallback: _Fallback | None = None
     advanced: _Advanced
     triggers: list[_Trigger] = Field(min_length=1)
@@ -113,7 +114,7 @@ class _ScaledObjectSpec(_Strict):
 class ScaledObject(_Strict):
     """https://keda.sh/docs/2.20/reference/scaledobject-spec/."""
 
-    apiVersion: Literal["keda.sh/v1alpha1"]
+    api_version: Literal["keda.sh/v1alpha1"]
     kind: Literal["ScaledObject"]
     metadata: _Metadata
     spec: _ScaledObjectSpec
@@ -131,22 +132,22 @@ class _Source(_Strict):
 
 
 class _TriggerAuthenticationSpec(_Strict):
-    secretTargetRef: list[_Source] = []
-    configMapTargetRef: list[_Source] = []
-    podIdentity: dict[str, str] | None = None
+    secret_target_ref: list[_Source] = []
+    config_map_target_ref: list[_Source] = []
+    pod_identity: dict[str, str] | None = None
 
 
 class TriggerAuthentication(_Strict):
     """https://keda.sh/docs/2.20/concepts/authentication/."""
 
-    apiVersion: Literal["keda.sh/v1alpha1"]
+    api_version: Literal["keda.sh/v1alpha1"]
     kind: Literal["TriggerAuthentication"]
     metadata: _Metadata
     spec: _TriggerAuthenticationSpec
 
 
 class _Selector(_Strict):
-    matchLabels: dict[str, str]
+    match_labels: dict[str, str]
 
 
 class _Key(_Strict):
@@ -160,9 +161,9 @@ class _Authorization(_Strict):
 
 
 class _Relabeling(_Strict):
-    targetLabel: str
+    target_label: str
     replacement: str | None = None
-    sourceLabels: list[str] = []
+    source_labels: list[str] = []
     action: str = "replace"
 
 
@@ -176,13 +177,13 @@ class _Endpoint(_Strict):
 
 class _PodMonitorSpec(_Strict):
     selector: _Selector
-    podMetricsEndpoints: list[_Endpoint] = Field(min_length=1)
+    pod_metrics_endpoints: list[_Endpoint] = Field(min_length=1)
 
 
 class PodMonitor(_Strict):
     """monitoring.coreos.com/v1."""
 
-    apiVersion: Literal["monitoring.coreos.com/v1"]
+    api_version: Literal["monitoring.coreos.com/v1"]
     kind: Literal["PodMonitor"]
     metadata: _Metadata
     spec: _PodMonitorSpec
@@ -208,7 +209,7 @@ class _PrometheusRuleSpec(_Strict):
 class PrometheusRule(_Strict):
     """monitoring.coreos.com/v1."""
 
-    apiVersion: Literal["monitoring.coreos.com/v1"]
+    api_version: Literal["monitoring.coreos.com/v1"]
     kind: Literal["PrometheusRule"]
     metadata: _Metadata
     spec: _PrometheusRuleSpec

@@ -18,9 +18,20 @@ from pydantic import ValidationError
 
 from tests.chart.foreign import MODELS, crds
 from tests.support.charts import (
-    CHART, EXAMPLES, ROOT, Manifest, container, environment, example, helm, needs_helm, one, pod,
-    render, workload,
-)  # fmt: skip
+    CHART,
+    EXAMPLES,
+    ROOT,
+    Manifest,
+    container,
+    environment,
+    example,
+    helm,
+    needs_helm,
+    one,
+    pod,
+    render,
+    workload,
+)
 
 VERSION = "1.34"
 NAMES = [file.stem for file in EXAMPLES]

@@ -1,4 +1,4 @@
-"""What the chart names exists: variables, settings, ports, paths, files, users and alerts.
+"""The chart names only variables, settings, ports, paths, files, users and alerts that exist.
 
 Each check is a function that returns the faults of manifests. The examples have none, and a copy
 with a planted fault shows that the check finds it.
@@ -19,9 +19,19 @@ import yaml
 from deploy import generate
 from tests.deploy.project import Project
 from tests.support.charts import (
-    CHART, EXAMPLES, ROOT, Manifest, container, environment, example, needs_helm, one, pod,
-    settings_file, workload,
-)  # fmt: skip
+    CHART,
+    EXAMPLES,
+    ROOT,
+    Manifest,
+    container,
+    environment,
+    example,
+    needs_helm,
+    one,
+    pod,
+    settings_file,
+    workload,
+)
 from worker.http.guard import PROBES
 from worker.settings import Settings, load, options
 
@@ -265,7 +275,7 @@ def test_every_setting_in_the_chart_s_texts_exists() -> None:
         for name in re.findall(r"(?<!\.)\bsettings\.([a-z_.]+)", text)
     }
     named |= {f"kafka.{name}" for name in re.findall(r"\$kafka\.([a-z_]+)", TEMPLATES["_keda.tpl"])}
-    named |= set(re.findall(r"^(kafka\.[a-z_]+): ", TEMPLATES["_keda.tpl"], re.M))
+    named |= set(re.findall(r"^(kafka\.[a-z_]+): ", TEMPLATES["_keda.tpl"], re.MULTILINE))
     assert len(named) > 15
     assert named <= paths
 

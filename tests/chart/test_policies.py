@@ -1,13 +1,12 @@
 """Rules that every pod of the chart keeps: no root, no token, no secret in the open, limits.
 
-Each rule is a function that returns the faults of manifests. The examples have none, and a copy with
-a planted fault shows that the rule finds it.
+Each rule is a function that returns the faults of manifests. The examples have none, and a copy
+with a planted fault shows that the rule finds it.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -98,7 +97,7 @@ def probed(manifests: list[Manifest]) -> Faults:
 
 
 def secretive(manifests: list[Manifest]) -> Faults:
-    """Check that secrets are files, by reference; none is a variable or in a ConfigMap."""
+    """Check that secrets are files, by reference, and that no manifest has one in it."""
     for item in _containers(manifests):
         for variable in item.get("env", []):
             if "secretKeyRef" in variable.get("valueFrom", {}):
@@ -107,16 +106,19 @@ def secretive(manifests: list[Manifest]) -> Faults:
                 yield f"{variable['name']} has its secret in the manifest"
         if any("secretRef" in source for source in item.get("envFrom", [])):
             yield f"{item['name']} has a Secret in its variables"
-    for manifest in manifests:
-        if manifest["kind"] == "Secret":
-            yield "the chart has a Secret of its own"
-        if manifest["kind"] == "ConfigMap" and re.search(
-            r"^ *\w*(password|secret|token) *=", json.dumps(manifest).replace("\\n", "\n"), re.M
-        ):
-            yield "a ConfigMap has a secret"
     for volume in pod(manifests)["volumes"]:
         if volume["name"] == "secrets" and volume["projected"]["defaultMode"] & 0o007:
             yield "every user may read the secrets"
+
+
+def discreet(manifests: list[Manifest]) -> Faults:
+    """Check that no object has a secret in it."""
+    for manifest in manifests:
+        if manifest["kind"] == "Secret":
+            yield "the chart has a Secret of its own"
+        for text in manifest.get("data", {}).values():
+            if re.search(r"^ *\w*(password|secret|token) *=", text, re.MULTILINE):
+                yield f"{manifest['kind']} {manifest['metadata']['name']} has a secret"
 
 
 def disruptable(manifests: list[Manifest]) -> Faults:
@@ -135,7 +137,16 @@ def disruptable(manifests: list[Manifest]) -> Faults:
         yield "all workers may be on one node"
 
 
-RULES: list[Rule] = [unprivileged, tokenless, pinned, limited, probed, secretive, disruptable]
+RULES: list[Rule] = [
+    unprivileged,
+    tokenless,
+    pinned,
+    limited,
+    probed,
+    secretive,
+    discreet,
+    disruptable,
+]
 
 FAULTS: list[tuple[Rule, Plant]] = [
     (unprivileged, lambda m: pod(m)["securityContext"].update(runAsNonRoot=False)),
@@ -165,8 +176,8 @@ FAULTS: list[tuple[Rule, Plant]] = [
     (secretive, lambda m: container(m)["env"].append(
         {"name": "PASS", "valueFrom": {"secretKeyRef": {"name": "kafka-login", "key": "password"}}})),
     (secretive, lambda m: container(m).update(envFrom=[{"secretRef": {"name": "kafka-login"}}])),
-    (secretive, lambda m: m.append({"kind": "Secret", "data": {}})),
-    (secretive, lambda m: one(m, "ConfigMap")["data"].update(
+    (discreet, lambda m: m.append({"kind": "Secret", "data": {}})),
+    (discreet, lambda m: one(m, "ConfigMap")["data"].update(
         {"streamlabel.toml": '[kafka]\nsasl_password = "hunter2"\n'})),
     (secretive, lambda m: _volume(m, "secrets")["projected"].update(defaultMode=0o444)),
     (disruptable, lambda m: one(m, "PodDisruptionBudget")["spec"].update(maxUnavailable="50%")),

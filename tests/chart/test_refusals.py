@@ -18,7 +18,7 @@ from tests.support.charts import CHART, Refused, needs_helm, pod, render, worklo
 KEDA = {"enabled": True, "maxReplicaCount": 6}
 SASL = {"security_protocol": "SASL_SSL"}
 
-# What is wrong, the values, and words of the message.
+# The fault, the values, and words of the message.
 SCHEMA: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown value": ({"replicas": 2}, "additional properties 'replicas' not allowed"),
     "an unknown setting": (
@@ -66,9 +66,7 @@ SCHEMA: dict[str, tuple[dict[str, Any], str]] = {
 TEMPLATES: dict[str, tuple[dict[str, Any], str]] = {
     "a grace period that is too short": (
         {"terminationGracePeriodSeconds": 30},
-        "terminationGracePeriodSeconds is 30, and a worker may drain for 30 s "
-        "(settings.shutdown_timeout, and 10 s more with settings.processes): it would be killed with "
-        "records in flight. Set more than 30, or leave it out",
+        "a worker may drain for 30 s (settings.shutdown_timeout, and 10 s more with",
     ),
     "a grace period that is too short for a pool": (
         {"terminationGracePeriodSeconds": 40, "settings": {"processes": 2}},
