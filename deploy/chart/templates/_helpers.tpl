@@ -70,7 +70,9 @@ The value of a setting, or the worker's default for it: (list . "kafka.group_id"
 {{- if ne .Values.workload "auto" -}}
 {{- .Values.workload -}}
 {{- else -}}
-{{- or (ne $static "") $exactly | ternary "StatefulSet" "Deployment" -}}
+{{- /* A static member never leaves its group: each one that KEDA stops would hold its partitions for
+kafka.session_timeout. Without them, the group's generation fences a worker that is thought dead. */ -}}
+{{- or (ne $static "") (and $exactly (not .Values.keda.enabled)) | ternary "StatefulSet" "Deployment" -}}
 {{- end -}}
 {{- end -}}
 
