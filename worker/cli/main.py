@@ -23,6 +23,8 @@ _REPORT_WARNINGS_THEMSELVES = {"run", "check"}
 # They start a broker of their own unless one is named; ./streamlabel.toml may name production's.
 _NO_SEARCH = {"demo", "bench"}
 
+_LONGEST = 1_500  # characters of a worker's last line
+
 DONE, FAILED = 0, 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -39,14 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    loaded = None
     try:
-        code: int = args.command.run(args, _settings(args))
+        loaded = _settings(args)
+        code: int = args.command.run(args, loaded)
         print(end="", flush=True)  # a failure to write can be reported here, but not at exit
     except SettingsError as error:
-        print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
+        if not _logged(args, loaded, f"wrong settings: {'; '.join(str(error).splitlines())}"):
+            print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
         return USAGE_ERROR
     except StreamlabelError as error:
-        print(f"streamlabel: {visible(str(error))}", file=sys.stderr)
+        if not _logged(args, loaded, str(error)):
+            print(f"streamlabel: {visible(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -60,6 +66,30 @@ def _run(args: argparse.Namespace) -> int:
         print(f"streamlabel: can't write standard output: {error.strerror}", file=sys.stderr)
         return FAILED
     return code
+
+
+def _logged(args: argparse.Namespace, loaded: Loaded | None, text: str) -> bool:
+    """Log why a worker ends, if its log is in JSON: a collector then reads each line of it.
+
+    The line is the last one, and short: Kubernetes shows the last 2,048 bytes of a log as the
+    reason why a container ended (terminationMessagePolicy: FallbackToLogsOnError).
+    """
+    style = loaded.settings.log.format if loaded else vars(args).get("log.format", "auto")
+    if args.command_name != "run" or style == "plain" or (style == "auto" and sys.stderr.isatty()):
+        return False
+    from worker.logs import configure, get_logger
+
+    if loaded is None:
+        configure("info", style)
+    get_logger("worker").error(_shortened(" ".join(text.split())))
+    return True
+
+
+def _shortened(text: str) -> str:
+    """Return a long text without its middle: the cause comes first, the remedy last."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def _stdout_works() -> bool:
