@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.charts import Refused, container, needs_helm, one, render
 from tests.support.figures import bench, load
 from worker.bench.figures import CpuUse, DtypeResult, percentile, read
 from worker.bench.plan import MAX_UTILISATION, Advice, plan
@@ -169,6 +170,29 @@ def test_the_settings_in_the_values_are_those_of_a_worker(
     found = values(tmp_path, capsys)["settings"]
     loaded = load_settings(found, environ={}).settings
     assert (loaded.batch.max_tokens, loaded.max_inflight_records) == (1200, 128)
+
+
+@needs_helm
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_the_chart_takes_the_values(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], delivery: str
+) -> None:
+    """Its schema refuses an unknown key, and keeps its own defaults for what is not written."""
+    found = values(tmp_path, capsys, resident_bytes=2**30, delivery=delivery)
+    manifests = render(tmp_path, found)
+    scaled = one(manifests, "ScaledObject")["spec"]
+    assert scaled["maxReplicaCount"] == 16
+    assert scaled["triggers"][0]["metadata"]["lagThreshold"] == "70"
+    behavior = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 10
+    assert behavior["scaleUp"]["policies"]
+    assert scaled["fallback"] == {
+        "failureThreshold": 3, "replicas": 8, "behavior": "currentReplicasIfHigher",
+    }  # fmt: skip
+    assert container(manifests)["resources"]["limits"] == {"cpu": "2", "memory": "1536Mi"}
+    found["keda"]["lagTreshold"] = 1
+    with pytest.raises(Refused, match="lagTreshold"):
+        render(tmp_path, found)
 
 
 def test_values_are_of_one_bench(several: list[str], capsys: pytest.CaptureFixture[str]) -> None:
