@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from worker.cli import main as command
 from worker.settings import child_environment
 
 KEPT = 2048  # bytes of a log that the kubelet shows; at most 80 lines
@@ -77,6 +79,24 @@ def test_an_unknown_error_ends_with_its_message_and_not_with_its_stack(lines: st
     assert message.endswith("report it with the stack in the log if it comes again")
     before = json.loads(log.splitlines()[-2])
     assert before["exception"][0]["exc_type"] == "ZeroDivisionError"
+
+
+def test_kubernetes_gets_the_reason_as_one_plain_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a container finds the file, `kubectl describe pod` shows it and not the log's end."""
+    message = tmp_path / "termination-log"
+    monkeypatch.setattr(command, "TERMINATION_LOG", message)
+    given = ["model", "fetch", "--model", "/no/\x1b[2Jmodel"]
+    assert command.main(given) == 1
+    assert not message.exists(), "outside of a container there is no such file"
+    message.touch()
+    assert command.main(given) == 1
+    assert message.read_text() == (
+        "there is no directory /no/[U+001B][2Jmodel: set --model to one, or to a hub id "
+        "(`owner/name`)"
+    )
+    assert capsys.readouterr().err.count("streamlabel: there is no directory") == 2
 
 
 def test_a_plain_log_ends_with_plain_words() -> None:

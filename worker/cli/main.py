@@ -8,10 +8,12 @@ Must not import: torch, transformers or kafka; a command imports them when it ru
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from worker.cli.flags import options_of
 from worker.cli.parser import READ_NO_FILE, USAGE_ERROR, build_parser, parse
@@ -23,7 +25,10 @@ _REPORT_WARNINGS_THEMSELVES = {"run", "check"}
 # They start a broker of their own unless one is named; ./streamlabel.toml may name production's.
 _NO_SEARCH = {"demo", "bench"}
 
-_LONGEST = 1_500  # characters of a worker's last line
+# Kubernetes shows what a container wrote there as the reason why it ended; at most 4,096 bytes, and
+# 2,048 where it takes the end of the log instead (terminationMessagePolicy).
+TERMINATION_LOG = Path("/dev/termination-log")
+_LONGEST = 1_500  # characters of the reason
 
 DONE, FAILED = 0, 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -47,11 +52,11 @@ def _run(args: argparse.Namespace) -> int:
         code: int = args.command.run(args, loaded)
         print(end="", flush=True)  # a failure to write can be reported here, but not at exit
     except SettingsError as error:
-        if not _logged(args, loaded, f"wrong settings: {'; '.join(str(error).splitlines())}"):
+        if not _told(args, loaded, f"wrong settings: {'; '.join(str(error).splitlines())}"):
             print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
         return USAGE_ERROR
     except StreamlabelError as error:
-        if not _logged(args, loaded, str(error)):
+        if not _told(args, loaded, str(error)):
             print(f"streamlabel: {visible(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -68,12 +73,15 @@ def _run(args: argparse.Namespace) -> int:
     return code
 
 
-def _logged(args: argparse.Namespace, loaded: Loaded | None, text: str) -> bool:
-    """Log why a worker ends, if its log is in JSON: a collector then reads each line of it.
+def _told(args: argparse.Namespace, loaded: Loaded | None, text: str) -> bool:
+    """Tell platform and log why a command fails; return False if a person is still to be told.
 
-    The line is the last one, and short: Kubernetes shows the last 2,048 bytes of a log as the
-    reason why a container ended (terminationMessagePolicy: FallbackToLogsOnError).
+    A worker whose log is in JSON says it in JSON too, in one line, so that a collector reads it.
     """
+    text = _shortened(" ".join(text.split()))
+    if TERMINATION_LOG.is_file():
+        with contextlib.suppress(OSError):
+            TERMINATION_LOG.write_text(visible(text), encoding="utf-8")
     style = loaded.settings.log.format if loaded else vars(args).get("log.format", "auto")
     if args.command_name != "run" or style == "plain" or (style == "auto" and sys.stderr.isatty()):
         return False
@@ -81,7 +89,7 @@ def _logged(args: argparse.Namespace, loaded: Loaded | None, text: str) -> bool:
 
     if loaded is None:
         configure("info", style)
-    get_logger("worker").error(_shortened(" ".join(text.split())))
+    get_logger("worker").error(text)
     return True
 
 
