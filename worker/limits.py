@@ -35,7 +35,7 @@ class CpuLimit(NamedTuple):
 
     Attributes:
         usable: number of cores in its affinity.
-        quota: cores' worth of time that its cgroups allow; None if they set no quota.
+        quota: cores' worth of time that its cgroups allow; None without a quota.
     """
 
     usable: int
@@ -73,7 +73,7 @@ def cpu_limit(root: Path = _ROOT) -> CpuLimit:
 
 
 def memory_limit(root: Path = _ROOT) -> int | None:
-    """Return the bytes that this process's cgroups let it use; None if they set no limit."""
+    """Return the bytes that this process's cgroups let it use, or None without a limit."""
     files = ("memory.max", "memory.limit_in_bytes")
     limits = (_number(group / file) for group in groups("memory", root) for file in files)
     return min((n for n in limits if n is not None and n < _NO_LIMIT), default=None)
@@ -135,7 +135,7 @@ def _unescaped(field: str) -> str:
 
 
 def _quota(group: Path) -> float | None:
-    """Return the quota of one group, in cores; None if it has none."""
+    """Return the quota of one group, in cores, or None."""
     words = _text(group / "cpu.max").split()
     if not words:
         words = [_text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]

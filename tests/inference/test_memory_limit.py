@@ -86,6 +86,9 @@ def test_the_usual_need_counts_mapped_and_repacked_weights(
 ) -> None:
     loads = Loading(WEIGHTS, stored, dtype, compares=compares, stays=True)
     assert loads.usual / MIB == pytest.approx(1.1 * weights + 64)
+    size = loads.size(dtype) / MIB
+    by_openvino = replace(loads, copies=2)
+    assert by_openvino.usual / MIB == pytest.approx(1.1 * (weights + 2 * size) + 64)
 
 
 @pytest.mark.parametrize(("processes", "needed"), [(1, BASE + 50), (3, 3 * (BASE + 50))])

@@ -34,7 +34,7 @@ from worker.inference.int8_gate import rows_to_judge_by
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.memory import Loading, require_memory
 from worker.inference.names import label_names
-from worker.inference.openvino_pass import OpenVinoForward, converter
+from worker.inference.openvino_pass import COPIES, OpenVinoForward, converter
 from worker.inference.placement import choose_device, choose_dtype, longest_input, tries_int8
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import rows_of, skeleton, stored_weights, weights_of
@@ -118,9 +118,10 @@ def _load(
         loads = Loading(
             weights=weights_of(bare) or sum(stored.values()),
             stored=stored,
-            dtype=_name_of(torch.float32 if int8 else dtype),
+            dtype=str(torch.float32 if int8 else dtype).removeprefix("torch."),
             compares=bool(pack or int8 or candidate.converter) or dtype is not fallback,
             stays=device == "cpu" and not (int8 or candidate.converter),
+            copies=COPIES if candidate.converter else 0,
         )
         memory = require_memory(checkpoint.name, loads, processes)
         forward = _choose(candidate, settings, dtype, int8, pack=pack, clock=clock)
@@ -179,10 +180,6 @@ def _choose(
 
 def _fallback(settings: ModelSettings, dtype: torch.dtype) -> torch.dtype:
     return dtype if settings.dtype in ("float32", "bfloat16") else torch.float32
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _tuning(

@@ -26,9 +26,9 @@ _MIB: Final = 2**20
 # 270 MiB with torch 2.13 for CPUs, transformers 5.23 and no optional package, 303 MiB with
 # scikit-learn installed. A little less is certain for other versions too.
 _LEAST_BASE, _BASE = 240 * _MIB, 300 * _MIB
-# What loading and the first passes need beyond the weights, of each weight and fixed: RssAnon rose
-# to 0.35 to 1.0 of `usual` for BERT's base (110 million weights) in two types of file, three number
-# types, packed and padded.
+# The memory of loading and of the first passes beyond the weights, in proportion to them and fixed.
+# RssAnon rose to between 0.43 and 0.97 of the sum with BERT's base (110 million weights), in two
+# types of file, three number types, packed and padded.
 _MORE, _WORK = 1.1, 64 * _MIB
 _SIZES: Final = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # bytes
 
@@ -43,6 +43,7 @@ class Loading:
         dtype: the number type that it runs in, or starts from.
         compares: True if it is compared with itself in float32 first, and may be repacked.
         stays: True if its weights stay in `dtype` and in this process's memory.
+        copies: number of copies that another library may keep.
     """
 
     weights: int
@@ -50,6 +51,7 @@ class Loading:
     dtype: str
     compares: bool
     stays: bool
+    copies: int = 0
 
     def size(self, dtype: str) -> int:
         """Return the bytes of the weights in a number type."""
@@ -76,7 +78,7 @@ class Loading:
         """Bytes with which it is loaded and runs, without reading weights again."""
         repacked = self.converted(self.dtype) if self.compares else 0
         most = max(self.size(d) + (repacked if d == self.dtype else 0) for d in self._types)
-        return int(most * _MORE) + _WORK
+        return int((most + self.copies * self.size(self.dtype)) * _MORE) + _WORK
 
     @property
     def _types(self) -> set[str]:
