@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import random
 import signal
 import sys
@@ -32,6 +31,7 @@ from tests.conftest import Broker, Topics
 from tests.support.apache import ApacheKafka
 from tests.support.models import make_checkpoint
 from tests.support.workers import WorkerProcess, audit, clock
+from worker.limits import cores
 from worker.processes import last_lines
 from worker.settings import read_environment
 
@@ -109,8 +109,8 @@ def _soak(home: Path, records: int, more: list[str]) -> dict[str, float]:
         broker, folder = Broker(kafka.bootstrap_servers, "apache", "its own"), Path(name)
         topics = _topics(broker)
         model = make_checkpoint(folder / "model", max_tokens=_MODEL_TOKENS)
-        # All cores, the default: each thread of the model needs memory of its own.
-        threads = ("--model-threads", str(os.cpu_count() or 1))
+        # All cores: each thread of the model needs memory of its own.
+        threads = ("--model-threads", str(cores()))
         worker = WorkerProcess(broker, topics, model, folder / "worker.log", *threads, *more)
         try:
             worker.wait_ready()

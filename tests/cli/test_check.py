@@ -11,7 +11,8 @@ from worker.cli import verdicts
 from worker.cli.main import main
 from worker.cli.verdicts import Finding
 from worker.errors import BrokerAway
-from worker.settings import Settings, options
+from worker.limits import CpuLimit
+from worker.settings import Settings, load, options
 
 SECRET = "hunter2-hunter2-hunter2"
 
@@ -104,3 +105,30 @@ def test_a_misspelt_variable_is_reported(
     assert "did you mean STREAMLABEL_INPUT_TOPIC?" in printed(capsys)
     document: dict[str, Any] = json.loads(printed(capsys, "--json"))
     assert "STREAMLABEL_INPUT_TOPIC" in document["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("quota", "memory", "more", "expected"),
+    [
+        (None, None, {}, "cores 16; 16 threads; no memory limit"),
+        (2.5, 2**30, {}, "cores 2: quota 2.5 of 16; 2 threads; memory limit 1,024 MiB"),
+        (
+            4.0,
+            None,
+            {"processes": 2},
+            "cores 4: quota 4 of 16; 2 threads in each of 2 processes; no memory limit",
+        ),
+        (None, None, {"model.threads": 1}, "cores 16; 1 thread; no memory limit"),
+    ],
+)
+def test_the_limits_of_the_process_are_told(
+    quota: float | None,
+    memory: int | None,
+    more: dict[str, Any],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.limits.cpu_limit", lambda: CpuLimit(16, quota))
+    monkeypatch.setattr("worker.limits.memory_limit", lambda: memory)
+    settings = load(more, environ={}).settings
+    assert verdicts.limits(settings) == Finding(expected)

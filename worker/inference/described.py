@@ -18,17 +18,13 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.utils.tqdm import disable_progress_bars
-from transformers import (
-    CONFIG_MAPPING,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-    AutoConfig,
-)
 
 from worker.core.records import Activation
 from worker.errors import ModelUnavailable, StreamlabelError
 from worker.inference.activation import choose_activation
 from worker.inference.checkpoint import Checkpoint, resolve
-from worker.inference.names import label_names, refuse_many
+from worker.inference.configs import read_config
+from worker.inference.names import label_names
 from worker.inference.skeleton import rows_of, skeleton
 from worker.inference.vocabulary import ids_within, load_tokenizer
 from worker.inference.weights import class_for, refuse_other_task
@@ -70,7 +66,7 @@ def describe(settings: ModelSettings) -> Description:
     with loading_errors(settings.name):
         checkpoint = resolve(settings)
     with loading_errors(checkpoint.name):
-        config = _config(checkpoint)
+        config = read_config(checkpoint)
         labels = label_names(config.id2label, checkpoint.name)
         activation = choose_activation(
             settings.activation, config.problem_type, len(labels), checkpoint.name
@@ -108,35 +104,6 @@ def loading_errors(name: str) -> Iterator[None]:
         raise ModelUnavailable(
             f"{name} can't be loaded: {type(error).__name__}: {reason}; {advice}"
         ) from error
-
-
-def _config(checkpoint: Checkpoint) -> Any:
-    kind = checkpoint.config.get("model_type")
-    if kind not in CONFIG_MAPPING:
-        raise ModelUnavailable(
-            f"{checkpoint.name} needs code from its own repository (auto_map), which is never run: "
-            "choose a model of an architecture that transformers includes"
-            if "auto_map" in checkpoint.config
-            else f"{checkpoint.name} is a {kind!r}, which transformers "
-            f"{transformers.__version__} does not know: choose another model"
-        )
-    refuse_many(checkpoint.config, checkpoint.name)
-    config = AutoConfig.from_pretrained(
-        checkpoint.folder, local_files_only=True, trust_remote_code=False
-    )
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise ModelUnavailable(
-            f"{checkpoint.name} is a {kind!r}, an architecture that transformers can't use for "
-            "sequence classification: choose another model"
-        )
-    if config.problem_type == "regression":
-        raise ModelUnavailable(
-            f"{checkpoint.name} is a regression model: its output is a quantity, not a label's "
-            "probability; choose a classification model"
-        )
-    # Reset, because a config may name code on the hub here (`org/kernel`).
-    config._attn_implementation = config._experts_implementation = None  # noqa: SLF001
-    return config
 
 
 def _set_pad_id(config: Any, tokenizer: Any) -> int | None:

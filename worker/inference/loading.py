@@ -27,9 +27,12 @@ from worker.inference.extra_inputs import extra_inputs_of
 from worker.inference.int8_choice import Int8, choose_int8
 from worker.inference.int8_gate import rows_to_judge_by
 from worker.inference.lanes import Lanes, side_by_side
-from worker.inference.openvino_pass import OpenVinoForward, converter
+from worker.inference.memory import Loading, require_memory
+from worker.inference.openvino_pass import COPIES, OpenVinoForward, converter
 from worker.inference.placement import choose_device, choose_dtype, longest_input, tries_int8
 from worker.inference.self_check import TEXTS, Rows, check_rows
+from worker.inference.skeleton import stored_weights, weights_of
+from worker.inference.threads import use_threads
 from worker.inference.tokeniser import TransformersTokeniser
 from worker.inference.tuning import SIZES, WarmUpTexts, best_size
 from worker.inference.weights import class_for, warn_of_unused, with_weights
@@ -41,7 +44,10 @@ _NO_LIMIT = 1_000_000
 
 
 def load(
-    settings: ModelSettings, forward_tokens: int | None = None, clock: Clock | None = None
+    settings: ModelSettings,
+    forward_tokens: int | None = None,
+    clock: Clock | None = None,
+    processes: int = 1,
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     """Load the model that the settings name, and choose how it runs.
 
@@ -49,26 +55,27 @@ def load(
         settings: name of the model, and how it runs.
         forward_tokens: most tokens in one forward pass; None leaves it to `warm_up` to find.
         clock: for `warm_up`; default: the machine's.
+        processes: workers that load it under the same limits of CPU time and memory.
 
     Raises:
         ModelUnavailable: the model can't be loaded, or is not a classifier; the message says what
             to do.
-        SettingsError: the settings contradict the model or this machine.
+        SettingsError: the settings contradict the model or this machine, or its memory is too
+            small.
     """
     with loading_errors(settings.name):
-        return _load(settings, forward_tokens, clock or SystemClock())
+        return _load(settings, forward_tokens, clock or SystemClock(), processes)
 
 
 def _load(
-    settings: ModelSettings, forward_tokens: int | None, clock: Clock
+    settings: ModelSettings, forward_tokens: int | None, clock: Clock, processes: int
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings.threads, processes)
     described = describe(settings)
     checkpoint, config, tokenizer = described.checkpoint, described.config, described.tokenizer
-    ids_below = described.ids_below
+    bare, ids_below = described.bare, described.ids_below
     with loading_errors(checkpoint.name):
         unused: set[str] = set()
         candidate = Candidate(
@@ -87,10 +94,21 @@ def _load(
         )
         int8 = None
         if tries_int8(settings.dtype, device):
-            longest = _longest(config, tokenizer, described.bare or torch.nn.Module())
+            longest = _longest(config, tokenizer, bare or torch.nn.Module())
             judging = rows_to_judge_by(settings.calibration_texts, tokenizer, longest)
             int8 = Int8(_known(judging, ids_below), dtype, settings.dtype == "auto-int8")
         pack = can_pack(settings.engine, class_for(config).__name__, config)
+        stored = stored_weights(checkpoint.weights)
+        fallback = _fallback(settings, dtype)
+        loads = Loading(
+            weights=weights_of(bare) or sum(stored.values()),
+            stored=stored,
+            dtype=str(torch.float32 if int8 else dtype).removeprefix("torch."),
+            compares=bool(pack or int8 or candidate.converter) or dtype is not fallback,
+            stays=device == "cpu" and not (int8 or candidate.converter),
+            copies=COPIES if candidate.converter else 0,
+        )
+        memory = require_memory(checkpoint.name, loads, processes)
         forward = _choose(candidate, settings, dtype, int8, pack=pack, clock=clock)
     warn_of_unused(unused, checkpoint.name)
     max_tokens = _tokens_of_a_text(settings.max_tokens, forward.longest, forward_tokens)
@@ -116,6 +134,7 @@ def _load(
         tune=None
         if forward_tokens or isinstance(forward, Lanes | OpenVinoForward)
         else _tuning(tokeniser, card, clock),
+        memory=memory,
     )
 
 
@@ -130,13 +149,22 @@ def _choose(
 ) -> Forward:
     """Return the forward pass that the settings select; `int8` is None if it is not tried."""
     insist = settings.engine == "packed"
-    fallback = dtype if settings.dtype in ("float32", "bfloat16") else torch.float32
     plainly = partial(
-        choose, candidate, pack=pack, insist=insist, dtype=dtype, fallback=fallback, clock=clock
+        choose,
+        candidate,
+        pack=pack,
+        insist=insist,
+        dtype=dtype,
+        fallback=_fallback(settings, dtype),
+        clock=clock,
     )
     if int8 is None:
         return plainly()
     return choose_int8(candidate, int8, plainly, pack=pack, insist=insist, clock=clock)
+
+
+def _fallback(settings: ModelSettings, dtype: torch.dtype) -> torch.dtype:
+    return dtype if settings.dtype in ("float32", "bfloat16") else torch.float32
 
 
 def _tuning(

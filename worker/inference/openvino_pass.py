@@ -30,6 +30,8 @@ ExtraInputs = Mapping[str, ExtraInput]
 
 # As many as lanes. Each keeps memory for the results between layers.
 _MOST_STREAMS = 16
+# Of the weights, see `Compiled`.
+COPIES = 2
 
 
 class OpenVinoForward:

@@ -195,7 +195,9 @@ class ModelSettings(Section):
         None,
         ge=1,
         le=1024,
-        description="CPU threads of the model. Default: all cores, divided by `processes`.",
+        description="CPU threads of the model and of the tokenizer, which RAYON_NUM_THREADS sets "
+        "alone. Default: the cores in the worker's CPU affinity, or fewer if its container has a CPU "
+        "limit (rounded down), divided by `processes`.",
     )
     lanes: int | None = Field(
         None,
