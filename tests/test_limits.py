@@ -179,11 +179,11 @@ def test_a_mount_point_may_have_a_space(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("quota", "number", "shown"),
     [
-        (None, 16, "16"),
-        (64.0, 16, "16: quota 64 of 16"),
-        (2.0, 2, "2: quota 2 of 16"),
-        (2.9, 2, "2: quota 2.9 of 16"),
-        (0.25, 1, "1: quota 0.25 of 16"),
+        (None, 16, "16 cores"),
+        (64.0, 16, "16 cores: quota 64 of 16"),
+        (2.0, 2, "2 cores: quota 2 of 16"),
+        (2.9, 2, "2 cores: quota 2.9 of 16"),
+        (0.25, 1, "1 core: quota 0.25 of 16"),
     ],
 )
 def test_a_quota_bounds_the_cores_and_is_rounded_down_to_one_at_least(

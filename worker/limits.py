@@ -52,9 +52,10 @@ class CpuLimit(NamedTuple):
         return self.usable if self.quota is None else max(1, min(self.usable, int(self.quota)))
 
     def __str__(self) -> str:
-        if self.quota is None:
-            return str(self.cores)
-        return f"{self.cores}: quota {self.quota:.3g} of {self.usable}"
+        number = f"{self.cores} core" + "s" * (self.cores != 1)
+        return (
+            number if self.quota is None else f"{number}: quota {self.quota:.3g} of {self.usable}"
+        )
 
 
 def cores(processes: int = 1) -> int:

@@ -150,10 +150,10 @@ def test_without_a_limit_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_machine_with_swap_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     limit(monkeypatch, 100)
     monkeypatch.setattr(memory, "may_swap", lambda: True)
-    require_base("my-model")
     with capture_logs() as logs:
+        require_base("my-model")
         require_memory("my-model", PACKED, 1)
-    assert [entry["log_level"] for entry in logs] == ["warning"]
+    assert [entry["log_level"] for entry in logs] == ["warning"] * 2
 
 
 def test_a_smaller_number_type_is_advised_where_there_is_one(
@@ -173,6 +173,17 @@ def test_the_libraries_are_not_imported_if_they_do_not_fit(
     limit(monkeypatch, BASE - 1)
     with pytest.raises(SettingsError, match="bundled needs at least 240 MiB of memory, without"):
         warm.load(ModelSettings(name="bundled"), None)
+
+
+def test_a_limit_that_is_tight_without_a_model_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel may kill the process while it imports the libraries."""
+    for mib, levels in ((2 * USUAL_BASE - 1, ["warning"]), (2 * USUAL_BASE, [])):
+        limit(monkeypatch, mib)
+        with capture_logs() as logs:
+            require_base("my-model", 2)
+        assert [entry["log_level"] for entry in logs] == levels
 
 
 @pytest.mark.usefixtures("offline")

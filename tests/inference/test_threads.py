@@ -78,7 +78,7 @@ def test_a_variable_that_is_set_sizes_the_tokenizers_pool(monkeypatch: pytest.Mo
         {
             "event": "limits of this process",
             "log_level": "info",
-            "cores": "2: quota 2 of 16",
+            "cpu": "2 cores: quota 2 of 16",
             "memory": "no limit",
             "threads": 2,
             "tokenizer_threads": "7",

@@ -64,7 +64,7 @@ def limits(settings: Settings) -> Finding:
     memory, threads = memory_limit(), settings.model.threads or cores(settings.processes)
     each = f" in each of {settings.processes} processes" if settings.processes > 1 else ""
     return Finding(
-        f"cores {cpu_limit()}; {counted(threads, 'thread')}{each}; "
+        f"{cpu_limit()}; {counted(threads, 'thread')}{each}; "
         + ("no memory limit" if memory is None else f"memory limit {as_mib(memory)}")
     )
 

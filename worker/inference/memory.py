@@ -86,12 +86,13 @@ class Loading:
 
 
 def require_base(name: str, processes: int = 1) -> None:
-    """Check that the limit leaves room for the libraries that a model needs.
+    """Check that the limit leaves room for the libraries that a model needs; warn if it is tight.
 
     Raises:
-        SettingsError: it does not.
+        SettingsError: it certainly does not.
     """
     _require(name, processes * _LEAST_BASE, "without its weights", processes)
+    _warn_if_tight(name, processes * _BASE, processes)
 
 
 def require_memory(name: str, loading: Loading, processes: int) -> int:
@@ -106,16 +107,8 @@ def require_memory(name: str, loading: Loading, processes: int) -> int:
     least = processes * (_LEAST_BASE + loading.lasting) + max(0, loading.least - loading.lasting)
     part = f"{as_mib(least - processes * _LEAST_BASE)} of it for weights"
     _require(name, least, part, processes, loading.dtype)
-    usual, limit = _BASE + loading.usual, memory_limit()
-    if limit is not None and processes * usual > limit:
-        log.warning(
-            "memory limit is tight: the kernel may kill a process that loads or runs the model",
-            model=name,
-            needed=as_mib(processes * usual),
-            limit=as_mib(limit),
-            processes=processes,
-            advice=_remedies(processes, loading.dtype),
-        )
+    usual = _BASE + loading.usual
+    _warn_if_tight(name, processes * usual, processes, loading.dtype)
     return usual
 
 
@@ -128,6 +121,19 @@ def _require(name: str, least: int, part: str, processes: int, dtype: str = "") 
         f"{needs} at least {as_mib(least)} of memory, {part}, and the container's limit is "
         f"{as_mib(limit)}: {_remedies(processes, dtype)}"
     )
+
+
+def _warn_if_tight(name: str, usual: int, processes: int, dtype: str = "") -> None:
+    limit = memory_limit()
+    if limit is not None and usual > limit:
+        log.warning(
+            "memory limit is tight: the kernel may kill a process that loads or runs the model",
+            model=name,
+            needed=as_mib(usual),
+            limit=as_mib(limit),
+            processes=processes,
+            advice=_remedies(processes, dtype),
+        )
 
 
 def _remedies(processes: int, dtype: str) -> str:

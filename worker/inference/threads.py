@@ -40,7 +40,7 @@ def use_threads(wanted: int | None, processes: int) -> None:
     default_environment(_TOKENIZER_POOL, str(allowed))
     log.info(
         "limits of this process",
-        cores=str(limit),
+        cpu=str(limit),
         memory="no limit" if memory is None else as_mib(memory),
         threads=threads,
         tokenizer_threads=read_environment(_TOKENIZER_POOL),
