@@ -33,7 +33,7 @@ RUN python requirements.py "$EXTRAS" /requirements
 
 FROM pip AS wheel
 WORKDIR /src
-COPY pyproject.toml README.md setup.py LICENSE ./
+COPY pyproject.toml README.md setup.py LICENSE NOTICE ./
 COPY schemas ./schemas
 COPY worker ./worker
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
