@@ -171,9 +171,8 @@ def health(project: Project) -> Faults:
     if not asked or int(asked[1]) not in ports:
         yield "kafka is checked at a port where it does not listen"
     program, path = project.services["worker"]["healthcheck"]["test"][1:]
-    if not any(
-        args.endswith(f"/{program}") for name, args in project.final_stage if name == "COPY"
-    ):
+    copied = [args for name, args in project.final_stage if name == "COPY"]
+    if not any(f"/{program} " in args for args in copied):
         yield f"the image has no program {program}"
     if path != "/readyz":  # /livez is green before the worker takes records
         yield f"`up --wait` waits for {path}"
