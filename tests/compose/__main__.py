@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", type=Path, help="folder of an engine that is started here")
     args = parser.parse_args(arguments)
     report = Report()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which removes what was started
     try:
         with engine(args.engine) as running:
             prove(running, report, args.records, args.image, args.delivery)

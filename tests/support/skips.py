@@ -15,9 +15,11 @@ import pytest
 EXPECTED: Final = {
     "docker compose is not installed": "CI may itself run in a container; the file is also held to "
     "the published schema of compose files",
+    "no container engine answers": "`make test` starts none; `make containers` does",
     "STREAMLABEL_REFERENCE_MODEL names": "the reference model comes from a hub, which CI may not reach",
     "Triton is not installed": "it comes with torch's builds for GPUs",
     "this processor has no products of bytes": "it has neither AMX nor VNNI",
+    "no cgroup can be made here": "it takes root and a writable /sys/fs/cgroup",
     "this machine has no IPv6": "a network may have none",
 }
 # The same without Apache Kafka; the last lines of a run name the broker.
