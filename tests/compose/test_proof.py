@@ -92,7 +92,7 @@ def test_an_audit_that_is_broken_fails(tmp_path: Path) -> None:
 def test_more_threads_than_cores_fail(threads: int, tmp_path: Path) -> None:
     """The worker has one CPU, and its log says how many threads it took."""
     line = {"message": "limits of this process", "threads": threads, "tokenizer_threads": "1"}
-    subject = proof(tmp_path, logs=json.dumps(line))
+    subject = proof(tmp_path, logs=f"\x1b[2K{json.dumps(line)}")
     if threads == 1:
         assert subject._threads() == 1
     else:
