@@ -117,7 +117,7 @@ def test_a_refused_record_fails() -> None:
 
 
 def test_images_that_the_engine_holds_stand_in_for_pinned_ones(tmp_path: Path) -> None:
-    """Nothing is asked of a registry for them; the others stay pinned."""
+    """The engine asks no registry for them; the others stay pinned."""
     held = engine(tmp_path, **{"grafana/grafana:13.0.1": "fails", "inspect": "{}"})
     chosen = stand_ins(held)
     assert chosen["KAFKA_IMAGE"].startswith("apache/kafka:")
