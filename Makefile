@@ -13,6 +13,7 @@
 #   make chaos FORMAT=avro                       the same in Avro, the registry too (REGISTRY_HOME)
 #   make chaos-planted                           plant known bugs; the chaos test must find them
 #   make alarms                                  fire every alert with a fault (needs KAFKA_HOME)
+#   make containers                              the image and docker-compose.yml on an engine
 #   make soak RECORDS=1000000                    memory over a million records (needs KAFKA_HOME)
 #   make release-check                           build, install and try what would be released, in dist/
 #   make release-check TAG=v0.1.0                the same for a release: version and dates must agree
@@ -34,7 +35,7 @@ RECORDS ?= 1000000
 
 .PHONY: demo test lint types unit docs docs-serve generate bench bench-engines bench-peers \
   bench-variants bench-scale bench-path chaos chaos-planted alarms soak clean \
-  release-check release-snapshot requirements image
+  release-check release-snapshot requirements image containers
 
 # Apache Kafka for the tests: an unpacked distribution, used if there is a java.
 KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
@@ -123,6 +124,9 @@ chaos-planted: $(VENV)/.dev
 
 alarms: $(VENV)/.dev
 	@$(BIN)/python -m tests.deploy.alarms
+
+containers: $(VENV)/.dev
+	@$(BIN)/python -m tests.compose $(ARGS)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m tests.soak $(RECORDS) $(ARGS)
