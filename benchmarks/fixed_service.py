@@ -59,7 +59,11 @@ class FixedService(Synchronous):
         return [Prediction((0.5, 0.5), len(_IDS), False) for _ in model_input.ids]
 
 
-def load(settings: ModelSettings, forward_tokens: int | None) -> tuple[FixedService, FixedService]:  # noqa: ARG001 - as the real one
+def load(
+    settings: ModelSettings,
+    forward_tokens: int | None,  # noqa: ARG001 - as the real one
+    processes: int = 1,  # noqa: ARG001
+) -> tuple[FixedService, FixedService]:
     """Replace `worker.inference.loading.load`; the model's name has the time in ms."""
     if not settings.name.startswith(PREFIX):
         raise SettingsError(f"--model {settings.name}: give the ms for a text, such as fixed:10")

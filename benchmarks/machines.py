@@ -24,7 +24,7 @@ from worker.bench.figures import BenchResult, read
 from worker.bench.machine import processor
 from worker.clock import SystemClock
 from worker.core.counted import counted
-from worker.pool.shares import cores
+from worker.limits import cores
 
 # The feature that decides the speed of matrix products most, the best first.
 _RANK: Final = (

@@ -45,7 +45,7 @@ from worker.clock import SystemClock
 from worker.demo.posts import load_rated
 from worker.demo.workers import DemoWorkers
 from worker.errors import StreamlabelError
-from worker.pool.shares import cores
+from worker.limits import cores
 from worker.processes import Interrupts
 from worker.settings import ModelSettings, load
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 GROUND_FLOOR = {
     "settings",
     "errors",
+    "limits",
     "metrics",
     "logs",
     "clock",

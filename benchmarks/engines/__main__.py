@@ -41,7 +41,7 @@ from worker.clock import Clock, SystemClock
 from worker.demo.posts import load_rated
 from worker.errors import SettingsError, StreamlabelError
 from worker.inference.checkpoint import resolve
-from worker.pool.shares import cores
+from worker.limits import cores
 from worker.processes import Interrupts
 from worker.settings import ModelSettings
 

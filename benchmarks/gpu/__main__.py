@@ -28,8 +28,8 @@ import torch
 from benchmarks.gpu import end_to_end, engine, feeding
 from benchmarks.gpu.sizes import FULL, TINY, Sizes
 from worker.bench.machine import processor
+from worker.limits import cores
 from worker.logs import configure
-from worker.pool.shares import cores
 
 _PARTS: Final[dict[str, Callable[[Sizes, Path], Any]]] = {
     "engine": engine.measure,

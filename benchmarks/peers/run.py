@@ -45,7 +45,7 @@ from worker.cli.parser import USAGE_ERROR
 from worker.clock import Clock, SystemClock
 from worker.demo.posts import load_rated
 from worker.errors import Fatal, SettingsError, StreamlabelError
-from worker.pool.shares import cores
+from worker.limits import cores
 from worker.processes import Interrupts
 from worker.settings import Loaded, ModelSettings, load, read_environment
 

@@ -30,7 +30,7 @@ from worker.demo.sample import PARTITIONS
 from worker.errors import Fatal
 from worker.kafka_io.connection import connect
 from worker.kafka_io.samples import Tail
-from worker.pool.shares import cores
+from worker.limits import cores
 from worker.processes import Interrupts, last_lines, spawn, stop
 from worker.settings import Loaded, child_environment
 

@@ -62,6 +62,13 @@ class Project:
         """Return the arguments of the final stage's last instruction of that name."""
         return next(args for other, args in reversed(self.final_stage) if other == name)
 
+    def argument(self, name: str) -> str:
+        """Return the default of a build argument."""
+        pairs = (
+            args.partition("=") for instruction, args in self.dockerfile if instruction == "ARG"
+        )
+        return next(value for key, _, value in pairs if key == name)
+
     @property
     def image_environment(self) -> dict[str, str]:
         pairs = [a for name, args in self.final_stage if name == "ENV" for a in args.split()]

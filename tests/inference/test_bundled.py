@@ -119,6 +119,17 @@ def test_a_warm_start_needs_neither_the_package_nor_torch(checkpoint: Path) -> N
     assert done.stdout.strip() == str(checkpoint)
 
 
+def test_a_shipped_checkpoint_is_used_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container image has it, and no adapter."""
+    monkeypatch.setattr(bundled, "SHIPPED", tmp_path / "share")
+    monkeypatch.setattr(bundled, "ADAPTER", tmp_path / "absent")
+    (tmp_path / "share").mkdir()
+    assert bundled.prepare(tmp_path / "cache") == tmp_path / "share"
+    assert not (tmp_path / "cache").exists()
+
+
 def test_leftovers_of_a_killed_process_are_removed_and_never_used(tmp_path: Path) -> None:
     leftover = tmp_path / ".bundled-killed" / "checkpoint"
     leftover.mkdir(parents=True)

@@ -32,7 +32,7 @@ def test_a_model_is_loaded_beside_the_caller_and_its_phases_are_logged(replace: 
     model = ObedientModel()
     go, metrics = threading.Event(), Metrics()
 
-    def load(*_: object) -> tuple[ObedientModel, ObedientModel]:
+    def load(*_: object, **__: object) -> tuple[ObedientModel, ObedientModel]:
         assert go.wait(30)
         assert not gc.isenabled()
         return model, model
@@ -49,7 +49,7 @@ def test_a_model_is_loaded_beside_the_caller_and_its_phases_are_logged(replace: 
 
 
 def test_an_error_of_the_model_reaches_the_caller(replace: Replace) -> None:
-    def load(*_: object) -> None:
+    def load(*_: object, **__: object) -> None:
         raise ModelUnavailable("no such model")
 
     replace(load)
@@ -65,7 +65,7 @@ def test_leaving_the_block_abandons_the_load(replace: Replace) -> None:
     """Even if a library swallows the first exception."""
     began, swallowed = threading.Event(), list[BaseException]()
 
-    def load(*_: object) -> None:
+    def load(*_: object, **__: object) -> None:
         began.set()
         try:
             for _step in itertools.count():
@@ -88,7 +88,7 @@ def test_a_command_loads_without_collections_too(replace: Replace) -> None:
     model = ObedientModel()
     seen: list[bool] = []
 
-    def load(*_: object) -> tuple[ObedientModel, ObedientModel]:
+    def load(*_: object, **__: object) -> tuple[ObedientModel, ObedientModel]:
         seen.append(gc.isenabled())
         return model, model
 

@@ -12,12 +12,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
 from tests.support.sites import post
@@ -30,13 +31,14 @@ from worker.http.feeds import PageFeeds
 from worker.http.health import Verdict
 from worker.http.server import HttpServer
 from worker.metrics import Metrics
-from worker.pool import reports, shares, supervisor
+from worker.pool import memory_kills, reports, supervisor
 from worker.pool import slot as slot_module
 from worker.pool.ask import AskRouter
 from worker.pool.child import Child, command
 from worker.pool.entry import _lines
+from worker.pool.memory_kills import MemoryKills
 from worker.pool.reports import ChildReport, Reporter, decode
-from worker.pool.shares import cores, slot_settings
+from worker.pool.shares import slot_settings
 from worker.pool.slot import MAX_FAILURES, STABLE_AFTER, Slot
 from worker.pool.supervisor import Pool
 from worker.runtime.progress import Progress
@@ -187,7 +189,7 @@ lives = os.path.join(home, f"lives-{slot}")
 with open(lives, "a") as file:
     file.write("x")
 life = os.path.getsize(lives)
-status = settings["kafka.client_id"] + " " + os.environ["RAYON_NUM_THREADS"]
+status = settings["kafka.client_id"]
 def report(published=0, reason="", answer=None):
     samples = [["streamlabel_records_published_total", {}, published, None]]
     family = ["streamlabel_records_published", "Help.", "counter", "", samples]
@@ -264,12 +266,11 @@ def running(mode: str, home: Path, **more: Any) -> Iterator[RunningPool]:
 
 
 def test_all_processes_run_under_their_own_names_and_stop_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
     with running("obeys", tmp_path) as pool:
         pool.wait_ready()
-        assert pool.pool.live() == (True, "slot 0: streamlabel-0 3, slot 1: streamlabel-1 3")
+        assert pool.pool.live() == (True, "slot 0: streamlabel-0, slot 1: streamlabel-1")
         assert pool.end() is None
     assert pool.value("streamlabel_records_published_total") == 20
 
@@ -493,35 +494,61 @@ def test_a_pool_is_live_if_all_slots_are_and_ready_if_one_is(
 # -- settings of a slot --------------------------------------------------------------------------
 
 
-def test_slots_divide_the_cores_and_number_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares, "cores", lambda: 8)
+def test_slots_number_their_names_and_know_their_number() -> None:
+    """Each takes its part of the cores and of the memory, unless `model.threads` is set."""
     settings = load({"processes": 3, "kafka.group_instance_id": "pod"}, environ={}).settings
     values = slot_settings(settings, 2)
-    assert values["model.threads"] == 2
     assert (values["kafka.group_instance_id"], values["kafka.client_id"]) == (
         "pod-2",
         "streamlabel-2",
     )
     loaded = load(values, environ={}).settings
-    assert (loaded.processes, loaded.http.enabled) == (1, False)
+    assert (loaded.processes, loaded.http.enabled, loaded.model.threads) == (3, False, None)
 
 
-@pytest.mark.parametrize(("threads", "processes", "expected"), [(None, 9, 1), (4, 9, 4)])
-def test_each_slot_has_a_thread_and_a_setting_takes_precedence(
-    monkeypatch: pytest.MonkeyPatch, threads: int | None, processes: int, expected: int
+# -- processes that are killed -------------------------------------------------------------------
+
+
+def test_a_kill_for_memory_explains_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counter has the kills of the whole cgroup, also those before the pool's start."""
+    count = 4
+    kills = MemoryKills(lambda: count)
+    monkeypatch.setattr(memory_kills, "memory_limit", lambda: 2**29)
+    assert kills.explanation().startswith("killed by SIGKILL: unless someone sent it")
+    count = 6
+    for _ in range(2):
+        assert kills.explanation().startswith("killed by the kernel for memory: limit 512 MiB")
+    assert kills.explanation().startswith("killed by SIGKILL: unless someone sent it")
+    count, limit = 7, None
+    monkeypatch.setattr(memory_kills, "memory_limit", lambda: limit)
+    assert kills.explanation() == "killed by the kernel for memory: the machine ran out"
+
+
+def test_a_kernel_that_counts_no_kills_explains_none() -> None:
+    kills = MemoryKills(lambda: None)
+    assert kills.explanation().startswith("killed by SIGKILL: unless someone sent it")
+
+
+def test_a_process_that_the_kernel_kills_for_memory_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shares, "cores", lambda: 8)
-    flags = {"processes": processes, "model.threads": threads}
-    assert slot_settings(load(flags, environ={}).settings, 0)["model.threads"] == expected
+    count = 0
+    monkeypatch.setattr(supervisor, "MemoryKills", lambda: MemoryKills(lambda: count))
+    monkeypatch.setattr(memory_kills, "memory_limit", lambda: 2**30)
+    with capture_logs() as logs, running("obeys", tmp_path) as pool:
+        pool.wait_ready()
+        child = pool.pool._slots[0].child
+        assert child is not None
+        count = 1  # as the kernel does, before the signal
+        child.kill()
+        wait_until(lambda: _reasons(logs), what="its end is logged")
+        assert pool.end() is None
+    (reason,) = _reasons(logs)
+    assert reason.startswith("killed by the kernel for memory: limit 1,024 MiB")
 
 
-@pytest.mark.parametrize(
-    ("content", "allowed"), [("100000 100000\n", 1), ("50000 100000\n", 1), ("max 100000\n", None)]
-)
-def test_a_quota_bounds_the_cores(tmp_path: Path, content: str, allowed: int | None) -> None:
-    quota = tmp_path / "cpu.max"
-    quota.write_text(content)
-    assert cores(quota) == (allowed or cores(tmp_path / "none"))
+def _reasons(logs: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [entry["reason"] for entry in logs if entry["event"] == "worker ended"]
 
 
 def test_a_childs_settings_are_not_on_its_command_line() -> None:

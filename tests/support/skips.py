@@ -18,6 +18,7 @@ EXPECTED: Final = {
     "STREAMLABEL_REFERENCE_MODEL names": "the reference model comes from a hub, which CI may not reach",
     "Triton is not installed": "it comes with torch's builds for GPUs",
     "this processor has no products of bytes": "it has neither AMX nor VNNI",
+    "no cgroup can be made here": "it takes root and a writable /sys/fs/cgroup",
     "this machine has no IPv6": "a network may have none",
 }
 # The same without Apache Kafka; the last lines of a run name the broker.

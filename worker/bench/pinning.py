@@ -16,7 +16,7 @@ from pathlib import Path
 
 from worker.bench.usage import PROC
 from worker.errors import SettingsError
-from worker.pool.shares import cores
+from worker.limits import cores
 
 Cores = frozenset[int]
 

@@ -46,7 +46,7 @@ from worker.core.counted import counted
 from worker.demo.fallback_posts import fallback_posts
 from worker.demo.helpers import Helpers
 from worker.demo.posts import SampleUnavailable
-from worker.pool.shares import cores
+from worker.limits import cores
 from worker.processes import Interrupts
 from worker.settings import Loaded
 

@@ -1,4 +1,4 @@
-"""Check settings, broker, topics, schema registry, newest records and model.
+"""Check settings, limits, broker, topics, schema registry, newest records and model.
 
 Prints the settings that differ from the defaults, with their origin (secrets hidden). Then checks
 each part, and says how to fix what fails. Joins no group, commits nothing and shows no text.

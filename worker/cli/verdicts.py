@@ -1,4 +1,4 @@
-"""The checks behind `streamlabel check`: broker, topics, rights, registry, records, model.
+"""The checks behind `streamlabel check`: limits, broker, topics, rights, registry, records, model.
 
 Owns: nothing; each check closes the connection that it opens.
 Thread: main.
@@ -55,6 +55,18 @@ def attempt(name: str, settings: Settings) -> CheckResult:
     except StreamlabelError as error:
         return CheckResult(name, ok=False, detail=str(error), warnings=())
     return CheckResult(name, ok=True, detail=finding.detail, warnings=finding.warnings)
+
+
+def limits(settings: Settings) -> Finding:
+    """Tell the cores and the memory that a worker may use."""
+    from worker.limits import as_mib, cores, cpu_limit, memory_limit
+
+    memory, threads = memory_limit(), settings.model.threads or cores(settings.processes)
+    each = f" in each of {settings.processes} processes" if settings.processes > 1 else ""
+    return Finding(
+        f"cores {cpu_limit()}; {counted(threads, 'thread')}{each}; "
+        + ("no memory limit" if memory is None else f"memory limit {as_mib(memory)}")
+    )
 
 
 def broker(settings: Settings) -> Finding:
@@ -151,15 +163,17 @@ def _sample(settings: Settings, records: Iterable[RawRecord]) -> Sample:
 def model(settings: Settings) -> Finding:
     """Load the model, which also compares its engine with the reference."""
     from worker.inference.warm import load
+    from worker.limits import as_mib
 
-    _, classifier = load(settings.model, settings.batch.forward_tokens)
+    _, classifier = load(settings.model, settings.batch.forward_tokens, settings.processes)
     card = classifier.card
     labels = [excerpt(label, _LABEL_CHARACTERS) for label in card.labels[:_LABELS]]
     if len(card.labels) > _LABELS:
         labels.append(f"and {len(card.labels) - _LABELS:,} more")
     return Finding(
         f"{card.name} ({card.revision}) has the labels {', '.join(labels)}; up to "
-        f"{card.max_tokens} tokens; {card.engine} engine, {card.dtype} on {card.device}",
+        f"{card.max_tokens} tokens; {card.engine} engine, {card.dtype} on {card.device}; a process with it may "
+        f"need {as_mib(classifier.memory or 0)} of memory",
         _warnings_of_results(settings, card),
     )
 
@@ -177,6 +191,7 @@ def _warnings_of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]
 
 
 CHECKS: dict[str, Check] = {
+    "limits": limits,
     "broker": broker,
     "topics": topics,
     "rights": rights,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -38,6 +37,7 @@ from worker.demo.view import WIDTH, LiveView, PlainView, View
 from worker.demo.workers import DemoWorkers, run_command
 from worker.errors import StreamlabelError
 from worker.kafka_io.samples import SampleProducer, Tail, sample_topics
+from worker.limits import cores
 from worker.processes import Interrupts
 from worker.settings import InputSettings, KafkaSettings, read_environment
 
@@ -192,7 +192,7 @@ class _DemoRun:
             "--model": self._args.model,
             "--model-cache-dir": str(self._cache_dir),
             # Workers that each use every core would wait for each other.
-            "--model-threads": str(max(1, (os.cpu_count() or 1) // number)),
+            "--model-threads": str(cores(number)),
             "--delivery": self._args.delivery,
             "--log-format": "json",
         }

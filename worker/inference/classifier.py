@@ -60,6 +60,7 @@ class TransformersClassifier:
         samples: plain texts for the warm-up.
         tune: measures `predict` and returns the best number of tokens for a pass; None keeps the
             card's number.
+        memory: bytes that the process is expected to need, if known.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class TransformersClassifier:
         *,
         samples: Iterable[ModelInput] = (),
         tune: Callable[[Callable[[ModelInput], object]], int] | None = None,
+        memory: int | None = None,
     ) -> None:
         self.card = card
-        self.forward = forward
+        self.forward, self.memory = forward, memory
         self._samples, self._tune = samples, tune
 
     def warm_up(self) -> None:

@@ -18,29 +18,27 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.utils.tqdm import disable_progress_bars
-from transformers import (
-    CONFIG_MAPPING,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-    AutoConfig,
-)
 
 from worker.clock import Clock, SystemClock
 from worker.core.records import DEFAULT_FORWARD_TOKENS, ModelCard, ModelInput
 from worker.errors import ModelUnavailable, RecordRejected, SettingsError, StreamlabelError
 from worker.inference.activation import choose_activation
 from worker.inference.attention_mode import turning_point
-from worker.inference.checkpoint import Checkpoint, resolve
+from worker.inference.checkpoint import resolve
 from worker.inference.classifier import Forward, TransformersClassifier
+from worker.inference.configs import read_config
 from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.extra_inputs import extra_inputs_of
 from worker.inference.int8_choice import Int8, choose_int8
 from worker.inference.int8_gate import rows_to_judge_by
 from worker.inference.lanes import Lanes, side_by_side
-from worker.inference.names import label_names, refuse_many
+from worker.inference.memory import Loading, require_memory
+from worker.inference.names import label_names
 from worker.inference.openvino_pass import OpenVinoForward, converter
 from worker.inference.placement import choose_device, choose_dtype, longest_input, tries_int8
 from worker.inference.self_check import TEXTS, Rows, check_rows
-from worker.inference.skeleton import rows_of, skeleton
+from worker.inference.skeleton import rows_of, skeleton, stored_weights, weights_of
+from worker.inference.threads import use_threads
 from worker.inference.tokeniser import TransformersTokeniser
 from worker.inference.tuning import SIZES, WarmUpTexts, best_size
 from worker.inference.vocabulary import ids_within, load_tokenizer
@@ -53,7 +51,10 @@ _NO_LIMIT = 1_000_000
 
 
 def load(
-    settings: ModelSettings, forward_tokens: int | None = None, clock: Clock | None = None
+    settings: ModelSettings,
+    forward_tokens: int | None = None,
+    clock: Clock | None = None,
+    processes: int = 1,
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     """Load the model that the settings name, and choose how it runs.
 
@@ -61,27 +62,28 @@ def load(
         settings: name of the model, and how it runs.
         forward_tokens: most tokens in one forward pass; None leaves it to `warm_up` to find.
         clock: for `warm_up`; default: the machine's.
+        processes: workers that load it under the same limits of CPU time and memory.
 
     Raises:
         ModelUnavailable: the model can't be loaded, or is not a classifier; the message says what
             to do.
-        SettingsError: the settings contradict the model or this machine.
+        SettingsError: the settings contradict the model or this machine, or its memory is too
+            small.
     """
     with _loading_errors(settings.name):
-        return _load(settings, forward_tokens, clock or SystemClock())
+        return _load(settings, forward_tokens, clock or SystemClock(), processes)
 
 
 def _load(
-    settings: ModelSettings, forward_tokens: int | None, clock: Clock
+    settings: ModelSettings, forward_tokens: int | None, clock: Clock, processes: int
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     _silence_libraries()
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings.threads, processes)
     checkpoint = resolve(settings)
     with _loading_errors(checkpoint.name):
-        config = _config(checkpoint)
+        config = read_config(checkpoint)
         labels = label_names(config.id2label, checkpoint.name)
         activation = choose_activation(
             settings.activation, config.problem_type, len(labels), checkpoint.name
@@ -111,6 +113,16 @@ def _load(
             judging = rows_to_judge_by(settings.calibration_texts, tokenizer, longest)
             int8 = Int8(_known(judging, ids_below), dtype, settings.dtype == "auto-int8")
         pack = can_pack(settings.engine, class_for(config).__name__, config)
+        stored = stored_weights(checkpoint.weights)
+        fallback = _fallback(settings, dtype)
+        loads = Loading(
+            weights=weights_of(bare) or sum(stored.values()),
+            stored=stored,
+            dtype=_name_of(torch.float32 if int8 else dtype),
+            compares=bool(pack or int8 or candidate.converter) or dtype is not fallback,
+            stays=device == "cpu" and not (int8 or candidate.converter),
+        )
+        memory = require_memory(checkpoint.name, loads, processes)
         forward = _choose(candidate, settings, dtype, int8, pack=pack, clock=clock)
     warn_of_unused(unused, checkpoint.name)
     max_tokens = _tokens_of_a_text(settings.max_tokens, forward.longest, forward_tokens)
@@ -136,6 +148,7 @@ def _load(
         tune=None
         if forward_tokens or isinstance(forward, Lanes | OpenVinoForward)
         else _tuning(tokeniser, card, clock),
+        memory=memory,
     )
 
 
@@ -150,13 +163,26 @@ def _choose(
 ) -> Forward:
     """Return the forward pass that the settings select; `int8` is None if it is not tried."""
     insist = settings.engine == "packed"
-    fallback = dtype if settings.dtype in ("float32", "bfloat16") else torch.float32
     plainly = partial(
-        choose, candidate, pack=pack, insist=insist, dtype=dtype, fallback=fallback, clock=clock
+        choose,
+        candidate,
+        pack=pack,
+        insist=insist,
+        dtype=dtype,
+        fallback=_fallback(settings, dtype),
+        clock=clock,
     )
     if int8 is None:
         return plainly()
     return choose_int8(candidate, int8, plainly, pack=pack, insist=insist, clock=clock)
+
+
+def _fallback(settings: ModelSettings, dtype: torch.dtype) -> torch.dtype:
+    return dtype if settings.dtype in ("float32", "bfloat16") else torch.float32
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _tuning(
@@ -199,35 +225,6 @@ def _loading_errors(name: str) -> Iterator[None]:
         raise ModelUnavailable(
             f"{name} can't be loaded: {type(error).__name__}: {reason}; {advice}"
         ) from error
-
-
-def _config(checkpoint: Checkpoint) -> Any:
-    kind = checkpoint.config.get("model_type")
-    if kind not in CONFIG_MAPPING:
-        raise ModelUnavailable(
-            f"{checkpoint.name} needs code from its own repository (auto_map), which is never run: "
-            "choose a model of an architecture that transformers includes"
-            if "auto_map" in checkpoint.config
-            else f"{checkpoint.name} is a {kind!r}, which transformers "
-            f"{transformers.__version__} does not know: choose another model"
-        )
-    refuse_many(checkpoint.config, checkpoint.name)
-    config = AutoConfig.from_pretrained(
-        checkpoint.folder, local_files_only=True, trust_remote_code=False
-    )
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise ModelUnavailable(
-            f"{checkpoint.name} is a {kind!r}, an architecture that transformers can't use for "
-            "sequence classification: choose another model"
-        )
-    if config.problem_type == "regression":
-        raise ModelUnavailable(
-            f"{checkpoint.name} is a regression model: its output is a quantity, not a label's "
-            "probability; choose a classification model"
-        )
-    # Reset, because a config may name code on the hub here (`org/kernel`).
-    config._attn_implementation = config._experts_implementation = None  # noqa: SLF001
-    return config
 
 
 def _set_pad_id(config: Any, tokenizer: Any) -> int | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from worker.inference.checkpoint import Checkpoint
 # Factors and margins. The files of some architectures store in one tensor what the model has in
 # several, or the reverse; most differ only by the head.
 _TENSORS, _MORE_TENSORS = 4, 1_000
+# Names of number types in a safetensors file.
+_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _WEIGHTS_A_BYTE, _MORE_WEIGHTS = 2, 10_000_000  # a stored weight has at least 4 bits
 
 
@@ -86,6 +89,23 @@ def _at_most(checkpoint: Checkpoint) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+def stored_weights(files: Sequence[Path]) -> dict[str, int]:
+    """Return the number of weights in the files, by number type; whole numbers are left out."""
+    stored: dict[str, int] = {}
+    for file in files:
+        with safe_open(file, "pt") as content:
+            for name in content.keys():  # noqa: SIM118 - it is no mapping
+                part = content.get_slice(name)
+                if (dtype := part.get_dtype()) in _FLOATS:
+                    stored[_FLOATS[dtype]] = stored.get(_FLOATS[dtype], 0) + prod(part.get_shape())
+    return stored
+
+
+def weights_of(model: nn.Module | None) -> int | None:
+    """Return the number of its weights, those that it shares counted once; None if unknown."""
+    return None if model is None else sum(parameter.numel() for parameter in model.parameters())
 
 
 def _held(files: Sequence[Path]) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from worker.clock import Clock, SystemClock
 from worker.core.model import Classifier, Tokeniser
+from worker.inference.memory import require_base
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.settings import ModelSettings, Settings
@@ -31,13 +32,14 @@ _RAISE_AGAIN = 0.1  # seconds; a library may have swallowed the exception
 
 
 def load(
-    settings: ModelSettings, forward_tokens: int | None
+    settings: ModelSettings, forward_tokens: int | None, processes: int = 1
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     """Import what a model needs, and load it; arguments and errors as `loading.load`."""
+    require_base(settings.name, processes)
     with _no_collections():
         from worker.inference.loading import load as load_now  # noqa: PLC0415 - it takes seconds
 
-        return load_now(settings, forward_tokens)
+        return load_now(settings, forward_tokens, processes=processes)
 
 
 @contextmanager
@@ -88,10 +90,13 @@ def _abandon(thread: threading.Thread) -> None:
 
 def _load(settings: Settings, metrics: Metrics) -> tuple[Tokeniser, Classifier]:
     seconds = _Laps(SystemClock())
+    require_base(settings.model.name, settings.processes)
     from worker.inference.loading import load  # noqa: PLC0415 - torch and transformers
 
     seconds.end("import_seconds")
-    tokeniser, classifier = load(settings.model, settings.batch.forward_tokens)
+    tokeniser, classifier = load(
+        settings.model, settings.batch.forward_tokens, processes=settings.processes
+    )
     seconds.end("load_seconds")
     classifier.warm_up()
     seconds.end("warm_up_seconds")

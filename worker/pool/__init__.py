@@ -16,12 +16,13 @@ Parent and child talk over the child's standard streams::
 
 Modules::
 
-    shares      each slot's settings, environment and part of the cores
+    shares      each slot's settings
     reports     the lines on stdout, both ends
     totals      merges the processes' metrics; counters outlive their process
     questions   writes to a child's stdin, from the parent
     child       one process, from start to end
     entry       the child's main function
+    memory_kills    why a process was killed by SIGKILL
     slot        restarts a process, with backoff, until it has failed too often
     ask         picks the process that answers a question of the page
     supervisor  all slots: start, health, stop

@@ -18,6 +18,7 @@ from typing import IO, Any, cast
 
 from worker.clock import Clock
 from worker.http.ask import Answer
+from worker.pool.memory_kills import MemoryKills
 from worker.pool.questions import QuestionWriter
 from worker.pool.reports import ChildReport, decode
 
@@ -42,6 +43,7 @@ class Child:
         environ: the process's environment.
         clock: dates the reports.
         on_report: called with each report, on the reader's thread.
+        kills: explains an end by SIGKILL.
 
     Attributes:
         report: the last report; None before the first.
@@ -55,8 +57,10 @@ class Child:
         environ: Mapping[str, str],
         clock: Clock,
         on_report: Callable[[ChildReport], None],
+        kills: MemoryKills,
     ) -> None:
-        self._clock, self._on_report = clock, on_report
+        self._clock, self._on_report, self._kills = clock, on_report, kills
+        self._killed = ""
         self.report: ChildReport | None = None
         self.reported_at = clock.monotonic()
         self._process = subprocess.Popen(
@@ -83,6 +87,8 @@ class Child:
         self._reader.join()
         self._questions.close()
         self._stdout.close()
+        if code == -signal.SIGKILL:
+            self._killed = self._kills.explanation()
         return code
 
     @property
@@ -113,8 +119,8 @@ class Child:
         if self.fault:
             return self.fault
         code = self._process.returncode
-        if code == -signal.SIGKILL:
-            return "killed by SIGKILL: unless someone sent it, the machine ran out of memory"
+        if self._killed:
+            return self._killed
         if code < 0:
             return f"killed by signal {-code} ({signal.strsignal(-code)})"
         return f"exit code {code}; see its log" if code else "it received a stop signal"

@@ -21,10 +21,11 @@ from worker.logs import get_logger
 from worker.metrics import PoolMetrics
 from worker.pool.ask import AskRouter
 from worker.pool.child import Child
-from worker.pool.shares import slot_environment, slot_settings
+from worker.pool.memory_kills import MemoryKills
+from worker.pool.shares import slot_settings
 from worker.pool.slot import Slot
 from worker.pool.totals import Totals
-from worker.settings import Settings
+from worker.settings import Settings, child_environment
 
 log = get_logger(__name__)
 
@@ -55,6 +56,7 @@ class Pool:
         self._settings, self._program, self._clock, self._stop = settings, program, clock, stop
         self._metrics = PoolMetrics()
         self.totals = Totals(self._metrics)
+        self._kills = MemoryKills()
         self._slots = [self._slot(number) for number in range(settings.processes)]
         self.ask_router = AskRouter(self._slots)
         self._metrics.live.set_function(lambda: self.live()[0])
@@ -62,7 +64,7 @@ class Pool:
     def _slot(self, number: int) -> Slot:
         values = slot_settings(self._settings, number)
         config = {"slot": number, "settings": values, "page": self._settings.http.enabled}
-        environ = slot_environment(values)
+        environ = child_environment()
         return Slot(
             number,
             start=lambda: Child(
@@ -71,6 +73,7 @@ class Pool:
                 environ,
                 self._clock,
                 lambda report: self.totals.note(number, report.metrics),
+                self._kills,
             ),
             on_end=functools.partial(self.totals.retire, number),
             on_restart=self._metrics.restarts.inc,

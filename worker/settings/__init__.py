@@ -32,6 +32,7 @@ from worker.settings.options import Option, options
 from worker.settings.origins import (
     Loaded,
     child_environment,
+    default_environment,
     find_config,
     load,
     plain_values,
@@ -68,6 +69,7 @@ __all__ = [
     "TracingSettings",
     "WorkerTopics",
     "child_environment",
+    "default_environment",
     "find_config",
     "load",
     "options",

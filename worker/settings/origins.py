@@ -222,6 +222,11 @@ def read_environment(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def default_environment(name: str, value: str) -> None:
+    """Set a variable that a library reads in this process, unless it is set."""
+    os.environ[name] = os.environ.get(name) or value
+
+
 def child_environment(**changes: str) -> dict[str, str]:
     """Return this process's environment for a child, without our settings, then `changes`.
 

@@ -1,0 +1,254 @@
+"""A model that can't fit its container's memory limit is refused before the kernel kills it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from structlog.testing import capture_logs
+
+from tests.support.models import make_checkpoint
+from worker.errors import SettingsError
+from worker.inference import loading, memory, warm
+from worker.inference.memory import Loading, require_base, require_memory
+from worker.inference.skeleton import stored_weights, weights_of
+from worker.limits import groups
+from worker.settings import ModelSettings
+
+MIB = 2**20
+BASE, USUAL_BASE = 240, 300  # MiB of a process without a model: certain, and usual
+# 100 MiB of weights in float32, 50 in bfloat16.
+WEIGHTS = 25 * MIB
+STORED_WIDE, STORED_HALF = {"float32": WEIGHTS}, {"bfloat16": WEIGHTS}
+PACKED = Loading(WEIGHTS, STORED_WIDE, "bfloat16", compares=True, stays=True)
+
+
+@pytest.fixture(autouse=True)
+def no_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "may_swap", lambda: False)
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, mib: float | None) -> None:
+    size = None if mib is None else int(mib * MIB)
+    monkeypatch.setattr(memory, "memory_limit", lambda: size)
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype", "compares", "stays", "least", "lasting"),
+    [
+        # Weights in the type of their file are mapped: the kernel can drop and read them again.
+        (STORED_WIDE, "float32", False, True, 0, 0),
+        (STORED_WIDE, "float32", True, True, 0, 0),
+        (STORED_WIDE, "bfloat16", False, True, 50, 50),
+        (STORED_WIDE, "bfloat16", True, True, 50, 50),
+        (STORED_HALF, "float32", False, True, 100, 100),
+        (STORED_HALF, "bfloat16", False, True, 0, 0),
+        # The comparison is in float32, and ends.
+        (STORED_HALF, "bfloat16", True, True, 100, 0),
+        # On a GPU, in int8 or by OpenVINO the weights leave this form.
+        (STORED_HALF, "float32", True, False, 100, 0),
+        ({"bfloat16": 3, "float32": 1}, "bfloat16", False, True, 12.5, 12.5),
+        ({"float16": 1}, "bfloat16", False, True, 50, 50),
+        ({}, "float32", False, True, 0, 0),
+    ],
+)
+def test_only_memory_that_can_not_be_dropped_is_certain(
+    stored: dict[str, int], dtype: str, compares: bool, stays: bool, least: float, lasting: float
+) -> None:
+    loads = Loading(WEIGHTS, stored, dtype, compares=compares, stays=stays)
+    assert (loads.least / MIB, loads.lasting / MIB) == (least, lasting)
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype", "compares", "weights"),
+    [
+        (STORED_WIDE, "float32", False, 100),
+        (STORED_WIDE, "float32", True, 100),
+        (STORED_WIDE, "bfloat16", True, 100),
+        (STORED_HALF, "bfloat16", False, 50),
+        (STORED_HALF, "bfloat16", True, 100),
+        (STORED_HALF, "float32", True, 200),  # converted, then repacked
+    ],
+)
+def test_the_usual_need_counts_mapped_and_repacked_weights(
+    stored: dict[str, int], dtype: str, compares: bool, weights: float
+) -> None:
+    loads = Loading(WEIGHTS, stored, dtype, compares=compares, stays=True)
+    assert loads.usual / MIB == pytest.approx(1.1 * weights + 64)
+
+
+@pytest.mark.parametrize(("processes", "needed"), [(1, BASE + 50), (3, 3 * (BASE + 50))])
+def test_what_certainly_does_not_fit_is_refused(
+    processes: int, needed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names model, need, limit and remedies; a byte more, and it is a warning."""
+    limit(monkeypatch, needed - 1)
+    with pytest.raises(SettingsError) as refused:
+        require_memory("my-model", PACKED, processes)
+    text = str(refused.value)
+    assert "my-model need" in text
+    assert f"at least {needed} MiB of memory, {50 * processes} MiB of it for weights" in text
+    assert f"the container's limit is {needed - 1} MiB" in text
+    assert "raise the container's memory limit" in text
+    assert ("3 processes" in text and "start fewer processes" in text) == (processes == 3)
+    assert "choose a smaller model" in text
+    limit(monkeypatch, needed)
+    with capture_logs() as logs:
+        require_memory("my-model", PACKED, processes)
+    assert [entry["log_level"] for entry in logs] == ["warning"]
+
+
+def test_processes_need_not_all_load_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights that one compares with are freed before the next one needs them."""
+    loads = replace(PACKED, stored=STORED_HALF)
+    limit(monkeypatch, 3 * BASE + 99)
+    with pytest.raises(SettingsError, match=r"at least 820 MiB"):
+        require_memory("my-model", loads, 3)
+    limit(monkeypatch, 3 * BASE + 100)
+    require_memory("my-model", loads, 3)
+
+
+def test_a_tight_limit_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = int(USUAL_BASE * MIB + 110 * MIB + 64 * MIB)
+    limit(monkeypatch, usual / MIB - 1)
+    with capture_logs() as logs:
+        assert require_memory("my-model", PACKED, 1) == pytest.approx(usual)
+    (warning,) = logs
+    assert (warning["model"], warning["needed"], warning["limit"]) == (
+        "my-model",
+        "474 MiB",
+        "473 MiB",
+    )
+    limit(monkeypatch, usual / MIB + 1)
+    with capture_logs() as logs:
+        require_memory("my-model", PACKED, 1)
+    assert logs == []
+
+
+def test_without_a_limit_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, None)
+    with capture_logs() as logs:
+        require_base("my-model", 1000)
+        require_memory("my-model", PACKED, 1000)
+    assert logs == []
+
+
+def test_a_machine_with_swap_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, 100)
+    monkeypatch.setattr(memory, "may_swap", lambda: True)
+    require_base("my-model")
+    with capture_logs() as logs:
+        require_memory("my-model", PACKED, 1)
+    assert [entry["log_level"] for entry in logs] == ["warning"]
+
+
+def test_a_smaller_number_type_is_advised_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit(monkeypatch, BASE)
+    with pytest.raises(SettingsError, match=r"model\.dtype = bfloat16 or int8"):
+        require_memory("m", Loading(WEIGHTS, STORED_HALF, "float32", compares=True, stays=True), 1)
+    with pytest.raises(SettingsError) as refused:
+        require_memory("m", PACKED, 1)
+    assert "dtype" not in str(refused.value)
+
+
+def test_the_libraries_are_not_imported_if_they_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit(monkeypatch, BASE - 1)
+    with pytest.raises(SettingsError, match="bundled needs at least 240 MiB of memory, without"):
+        warm.load(ModelSettings(name="bundled"), None)
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_weights_are_counted_in_the_files(dtype: torch.dtype, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "model")
+    file = folder / "model.safetensors"
+    weights = {name: tensor.to(dtype) for name, tensor in load_file(file).items()}
+    number = sum(tensor.numel() for tensor in weights.values())
+    save_file(weights | {"position_ids": torch.arange(9)}, file, metadata={"format": "pt"})
+    assert stored_weights([file]) == {str(dtype).removeprefix("torch."): number}
+
+
+def test_shared_weights_are_counted_once() -> None:
+    first, second = torch.nn.Linear(3, 5, bias=False), torch.nn.Linear(3, 5, bias=False)
+    second.weight = first.weight
+    assert weights_of(torch.nn.Sequential(first, second)) == 15
+    assert weights_of(None) is None
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_checkpoint(tmp_path / "large", hidden_size=64)
+    limit(monkeypatch, BASE + 1)
+    monkeypatch.setattr(loading, "with_weights", lambda *_: pytest.fail("the weights are loaded"))
+    settings: dict[str, Any] = {"name": str(folder), "device": "cpu"}
+    with pytest.raises(SettingsError, match="large needs at least"):
+        loading.load(ModelSettings(**settings, dtype="bfloat16"))
+
+
+# -- real processes ------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def limited(mib: int) -> Iterator[Path]:
+    """Make a group with a memory limit beside the one that this process is in."""
+    parent = next(groups("memory"), Path("/nowhere"))
+    group = parent / f"streamlabel-{uuid.uuid4().hex[:8]}"
+    file = "memory.max" if (parent / "cgroup.controllers").exists() else "memory.limit_in_bytes"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made here: {error.strerror}")
+    try:
+        (group / file).write_text(str(mib * MIB))
+        yield group
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made here: {error.strerror}")
+    finally:
+        group.rmdir()
+
+
+_JOIN = """
+import os, sys
+open(sys.argv[1], "w").write(str(os.getpid()))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+def run(group: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a group; its first step is to join."""
+    command = [sys.executable, "-S", "-c", _JOIN, str(group / "cgroup.procs"), *arguments]
+    environ = os.environ | {"HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+
+
+def test_a_process_that_is_refused_would_have_been_killed(tmp_path: Path) -> None:
+    """And one with room enough is not refused."""
+    folder = str(make_checkpoint(tmp_path / "model"))
+    words = ["-m", "worker", "classify", "--model", folder, "--model-dtype", "float32", "some text"]
+    with limited(BASE - 40) as group:
+        refused = run(group, *words)
+        assert refused.returncode == 2
+        assert "model needs at least 240 MiB of memory" in refused.stderr
+        assert "the container's limit is 200 MiB" in refused.stderr
+        unchecked = run(group, "-c", "import worker.inference.loading")
+        assert unchecked.returncode == -signal.SIGKILL
+    with limited(2 * USUAL_BASE) as group:
+        done = run(group, *words)
+        assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,134 @@
+"""Compares the memory that a model needs with the limit of this container, before it is loaded.
+
+A process that exceeds the limit is killed by the kernel and logs nothing. Only pages that the
+kernel can't drop count as necessary: weights that run in the number type of their file are mapped
+from it, and can be read again.
+
+Owns: the estimate of a process's memory.
+Thread: load, before the weights are loaded.
+Must not import: torch, transformers; the first check comes before their import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from worker.errors import SettingsError
+from worker.limits import as_mib, may_swap, memory_limit
+from worker.logs import get_logger
+
+log = get_logger(__name__)
+
+_MIB: Final = 2**20
+# RssAnon in /proc/self/status of a worker that has imported all that it runs, and no model:
+# 270 MiB with torch 2.13 for CPUs, transformers 5.23 and no optional package, 303 MiB with
+# scikit-learn installed. A little less is certain for other versions too.
+_LEAST_BASE, _BASE = 240 * _MIB, 300 * _MIB
+# What loading and the first passes need beyond the weights, of each weight and fixed: RssAnon rose
+# to 0.35 to 1.0 of `usual` for BERT's base (110 million weights) in two types of file, three number
+# types, packed and padded.
+_MORE, _WORK = 1.1, 64 * _MIB
+_SIZES: Final = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How a model will be loaded.
+
+    Attributes:
+        weights: number of the model's weights.
+        stored: number of weights in its files, by number type.
+        dtype: the number type that it runs in, or starts from.
+        compares: True if it is compared with itself in float32 first, and may be repacked.
+        stays: True if its weights stay in `dtype` and in this process's memory.
+    """
+
+    weights: int
+    stored: Mapping[str, int]
+    dtype: str
+    compares: bool
+    stays: bool
+
+    def size(self, dtype: str) -> int:
+        """Return the bytes of the weights in a number type."""
+        return self.weights * _SIZES[dtype]
+
+    def converted(self, dtype: str) -> int:
+        """Return the bytes of the weights that their files have in another number type."""
+        total = sum(self.stored.values())
+        same = self.stored.get(dtype, 0) / total if total else 1.0
+        return int(self.size(dtype) * (1 - same))
+
+    @property
+    def lasting(self) -> int:
+        """Bytes of weights that stay as long as the process, and can't be dropped."""
+        return self.converted(self.dtype) if self.stays else 0
+
+    @property
+    def least(self) -> int:
+        """Bytes of weights without which it can't be loaded."""
+        return max(map(self.converted, self._types))
+
+    @property
+    def usual(self) -> int:
+        """Bytes with which it is loaded and runs, without reading weights again."""
+        repacked = self.converted(self.dtype) if self.compares else 0
+        most = max(self.size(d) + (repacked if d == self.dtype else 0) for d in self._types)
+        return int(most * _MORE) + _WORK
+
+    @property
+    def _types(self) -> set[str]:
+        return {self.dtype, "float32"} if self.compares else {self.dtype}
+
+
+def require_base(name: str, processes: int = 1) -> None:
+    """Check that the limit leaves room for the libraries that a model needs.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    _require(name, processes * _LEAST_BASE, "without its weights", processes)
+
+
+def require_memory(name: str, loading: Loading, processes: int) -> int:
+    """Check that the processes can load a model; warn if the limit is tight.
+
+    Returns the bytes that each process will usually need.
+
+    Raises:
+        SettingsError: they certainly can't.
+    """
+    # All keep what lasts, and they need not all load at the same time.
+    least = processes * (_LEAST_BASE + loading.lasting) + max(0, loading.least - loading.lasting)
+    part = f"{as_mib(least - processes * _LEAST_BASE)} of it for weights"
+    _require(name, least, part, processes, loading.dtype)
+    usual, limit = _BASE + loading.usual, memory_limit()
+    if limit is not None and processes * usual > limit:
+        log.warning(
+            "memory limit is tight: the kernel may kill a process that loads or runs the model",
+            model=name,
+            needed=as_mib(processes * usual),
+            limit=as_mib(limit),
+            processes=processes,
+            advice=_remedies(processes, loading.dtype),
+        )
+    return usual
+
+
+def _require(name: str, least: int, part: str, processes: int, dtype: str = "") -> None:
+    limit = memory_limit()
+    if limit is None or least <= limit or may_swap():
+        return
+    needs = f"{processes} processes with {name} need" if processes > 1 else f"{name} needs"
+    raise SettingsError(
+        f"{needs} at least {as_mib(least)} of memory, {part}, and the container's limit is "
+        f"{as_mib(limit)}: {_remedies(processes, dtype)}"
+    )
+
+
+def _remedies(processes: int, dtype: str) -> str:
+    others = ["start fewer processes"] * (processes > 1) + ["choose a smaller model"] * bool(dtype)
+    others += ["try model.dtype = bfloat16 or int8"] * (dtype == "float32")
+    return ", or ".join(["raise the container's memory limit", *others])

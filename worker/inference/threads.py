@@ -1,0 +1,54 @@
+"""Sets how many threads the model and the tokenizer compute with: those that this process may use.
+
+A container sees all cores of its machine, and may have the time of one. Threads beyond its quota
+use it up early, and the kernel stops all threads until the next period.
+
+Owns: torch's threads, which lanes and OpenVINO divide, and the size of the tokenizer's pool.
+Thread: load, before the tokenizer is loaded.
+Must not import: transformers.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+
+from worker.limits import as_mib, cores, cpu_limit, memory_limit
+from worker.logs import get_logger
+from worker.settings import default_environment, read_environment
+
+log = get_logger(__name__)
+
+# Its library starts a pool at the first texts, with a thread for each core that it sees.
+_TOKENIZER_POOL: Final = "RAYON_NUM_THREADS"
+# What torch chose at its import: OMP_NUM_THREADS, or a thread for each physical core.
+_BY_TORCH: Final = torch.get_num_threads()
+
+
+def use_threads(wanted: int | None, processes: int) -> None:
+    """Set the threads of torch and of the tokenizer, and log them with the limits of this process.
+
+    Args:
+        wanted: the setting `model.threads`; None divides the cores among the processes.
+        processes: workers of this machine that load the model.
+    """
+    limit, memory = cpu_limit(), memory_limit()
+    allowed = wanted or cores(processes)
+    threads = wanted or min(allowed, _BY_TORCH)
+    torch.set_num_threads(threads)
+    default_environment(_TOKENIZER_POOL, str(allowed))
+    log.info(
+        "limits of this process",
+        cores=str(limit),
+        memory="no limit" if memory is None else as_mib(memory),
+        threads=threads,
+        tokenizer_threads=read_environment(_TOKENIZER_POOL),
+    )
+    if limit.quota is not None and threads * processes > max(1, limit.quota):
+        log.warning(
+            "more threads than the CPU quota allows: the kernel stops them all for a part of each "
+            "period; lower model.threads or processes, or raise the container's CPU limit",
+            threads=threads * processes,
+            quota=limit.quota,
+        )
