@@ -115,9 +115,10 @@ def names(text: str) -> Faults:
         for path in _PATH.findall(re.sub(r"\$\{?\w+|\w+=", "", script)):
             if not _MADE_BY_THE_RUN.match(path) and not (ROOT / path).exists():
                 yield f"{path} does not exist"
-    for tag in re.findall(r"needs\.(\w+)\.|steps\.(\w+)\.outputs", text):
-        if f"id: {tag[1]}" not in text:
-            yield f"no step has the id {tag[1]}"
+    for name, job in jobs(text).items():
+        ids = {step.get("id") for step in job["steps"]}
+        for used in set(re.findall(r"steps\.(\w+)\.outputs", json.dumps(job))) - ids:
+            yield f"no step of job {name} has the id {used}"
 
 
 CHECKS: list[Callable[[str], Faults]] = [rights, pins, order, names]
