@@ -83,18 +83,20 @@ RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
     && find /opt/streamlabel/share -exec touch --date '1980-01-01' {} +
 
 
+# The project comes last, so that a change of its code makes one new layer.
 FROM packages
-COPY --from=model /opt/streamlabel/share /opt/streamlabel/share
-RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
-    --mount=type=bind,from=wheel,source=/wheel,target=/mnt/wheel \
-    --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
-    /opt/pip/install --no-deps /mnt/wheel/*.whl
-COPY deploy/image/healthy /usr/local/bin/
 
 # A numeric user lets Kubernetes verify runAsNonRoot. The group 0 is for platforms that choose a user
 # of their own, such as OpenShift.
 RUN useradd --uid 10001 --home-dir /var/lib/streamlabel --no-create-home streamlabel \
     && install --directory --owner 10001 --group 0 --mode 775 /var/lib/streamlabel
+WORKDIR /var/lib/streamlabel
+COPY deploy/image/healthy /usr/local/bin/
+COPY --from=model /opt/streamlabel/share /opt/streamlabel/share
+RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
+    --mount=type=bind,from=wheel,source=/wheel,target=/mnt/wheel \
+    --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
+    /opt/pip/install --no-deps /mnt/wheel/*.whl
 
 # The worker writes to /var/lib/streamlabel and /tmp only; the rest can be mounted read-only.
 ENV PATH=/opt/streamlabel/bin:$PATH \
@@ -106,7 +108,6 @@ ENV PATH=/opt/streamlabel/bin:$PATH \
     STREAMLABEL_HTTP_HOST=0.0.0.0 \
     STREAMLABEL_HTTP_PORT=9100
 USER 10001
-WORKDIR /var/lib/streamlabel
 VOLUME /var/lib/streamlabel
 EXPOSE 9100
 STOPSIGNAL SIGTERM

@@ -13,11 +13,13 @@
 #   make chaos FORMAT=avro                       the same in Avro, the registry too (REGISTRY_HOME)
 #   make chaos-planted                           plant known bugs; the chaos test must find them
 #   make alarms                                  fire every alert with a fault (needs KAFKA_HOME)
+#   make containers                              build and run docker-compose.yml (docs/containers.md)
 #   make soak RECORDS=1000000                    memory over a million records (needs KAFKA_HOME)
 #   make release-check                           build, install and try what would be released, in dist/
 #   make release-check TAG=v0.1.0                the same for a release: version and dates must agree
 #   make release-snapshot                        write what this version promises, for later tests
 #   make requirements                            write deploy/requirements*.txt with hashes
+#   make image ARGS="--build-arg TORCH=cuda"     build the container image (the Dockerfile has more)
 #   make clean                                   remove .venv and caches
 #
 # PYTHON chooses the interpreter (3.11 or newer).
@@ -33,7 +35,7 @@ RECORDS ?= 1000000
 
 .PHONY: demo test lint types unit docs docs-serve generate bench bench-engines bench-peers \
   bench-variants bench-scale bench-path chaos chaos-planted alarms soak clean \
-  release-check release-snapshot requirements
+  release-check release-snapshot requirements image containers
 
 # Apache Kafka for the tests: an unpacked distribution, used if there is a java.
 KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
@@ -122,6 +124,9 @@ chaos-planted: $(VENV)/.dev
 alarms: $(VENV)/.dev
 	@$(BIN)/python -m tests.deploy.alarms
 
+containers: $(VENV)/.dev
+	@$(BIN)/python -m tests.compose $(ARGS)
+
 soak: $(VENV)/.dev
 	@$(BIN)/python -m tests.soak $(RECORDS) $(ARGS)
 
@@ -136,6 +141,15 @@ release-snapshot: $(VENV)/.dev
 
 requirements: $(VENV)/.release
 	@$(BIN)/python -m tests.release.hashes
+
+# The version is that of the package, so that an image and a wheel can be told to be the same.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+image:
+	docker build --tag streamlabel:$(VERSION) --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2> /dev/null || echo unknown) \
+	  --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(ARGS) .
+	@docker image inspect --format '{{index .RepoTags 0}}  {{.Size}} bytes' streamlabel:$(VERSION)
 
 clean:
 	rm -rf $(VENV) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info site dist

@@ -23,11 +23,10 @@ from tests.containers.engine import Engine, engine
 ROOT: Final = Path(__file__).parents[2]
 
 _BUILD_S: Final = 1800
-# The address of the wheels is that of a proxy, because the engine keeps the layers of an earlier
-# build where nothing but a proxy differs, and the port differs each time.
-_INDEX: Final = "http://wheels.test/simple"
+# The wheels come by a proxy: the engine keeps the layers of an earlier build where nothing but a
+# proxy differs, and the port differs each time.
 _PIP_CONF: Final = f"""[global]
-index-url = {_INDEX}
+index-url = {wheels.INDEX}
 trusted-host = wheels.test
 no-cache-dir = true
 """
@@ -100,7 +99,7 @@ def build_settings(
     ):
         secret = Path(scratch, "pip.conf")
         secret.write_text(_PIP_CONF, encoding="utf-8")
-        chosen = {"HTTP_PROXY": proxy, "TORCH_INDEX_URL": _INDEX, **base(running, context)}
+        chosen = {"HTTP_PROXY": proxy, "TORCH_INDEX_URL": wheels.INDEX, **base(running, context)}
         yield chosen | dict(arguments or {}), secret
 
 

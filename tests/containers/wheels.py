@@ -34,6 +34,9 @@ CACHE: Final = ROOT / ".cache" / "wheels"
 EXTRAS: Final = ("registry", "aws", "tracing")
 TORCH_INDEX: Final = "https://download.pytorch.org/whl/cpu"
 
+# A name that no other network has.
+INDEX: Final = "http://wheels.test/simple"
+
 _PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 _ANSWER_S: Final = 60
 _DOWNLOAD_S: Final = 1800
@@ -85,9 +88,9 @@ def _fetch(folder: Path, arguments: list[str]) -> None:
 
 @contextlib.contextmanager
 def offered(folder: Path) -> Iterator[str]:
-    """Serve the wheels on 127.0.0.1 and give the URL.
+    """Serve the wheels on 127.0.0.1 and give the URL, which is that of a proxy.
 
-    It is a proxy that answers as a package index would, whatever host pip asks for.
+    It answers as the package index INDEX would, and knows nothing else.
     """
     files = {file.name: file for file in folder.glob("*.whl")}
     links = defaultdict(list)
@@ -97,10 +100,12 @@ def offered(folder: Path) -> Iterator[str]:
     class Index(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             last = self.path.rstrip("/").rpartition("/")[2]
-            if file := files.get(unquote(last)):
+            if not self.path.startswith(INDEX):
+                self.send_error(HTTPStatus.NOT_FOUND)
+            elif file := files.get(unquote(last)):
                 self._send("application/octet-stream", file.read_bytes())
             elif found := links.get(canonicalize_name(last)):
-                page = "".join(f'<a href="{quote(n)}">{n}</a>\n' for n in found)
+                page = "".join(f'<a href="{INDEX}/{quote(n)}">{n}</a>\n' for n in found)
                 self._send("text/html", f"<!DOCTYPE html>\n{page}".encode())
             else:
                 self.send_error(HTTPStatus.NOT_FOUND)

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from worker.settings import Loaded, load
+
 ROOT = Path(__file__).parents[2]
 BOARD = "deploy/grafana/dashboards/streamlabel.json"
 SCRAPING = "deploy/prometheus/prometheus.yml"
@@ -32,7 +34,9 @@ class Project:
 
     @cached_property
     def compose(self) -> dict[str, Any]:
-        document: dict[str, Any] = yaml.safe_load(self.text("docker-compose.yml"))
+        """The Compose file when the shell that runs Compose sets no variables."""
+        text = interpolated(self.text("docker-compose.yml"))
+        document: dict[str, Any] = yaml.safe_load(text)
         return document
 
     @property
@@ -75,10 +79,18 @@ class Project:
         return dict(pair.split("=", 1) for pair in pairs)
 
     def environment(self, service: str) -> dict[str, str]:
-        """Return a service's environment when the shell that runs compose sets no variables."""
+        """Return the variables that a service's container has for certain."""
         declared = self.services[service].get("environment", {})
-        values = {k: interpolated(str(v)) for k, v in declared.items() if v is not None}
+        values = {k: str(v) for k, v in declared.items() if v is not None}
         return self.image_environment | values
+
+    def settings(self, service: str) -> Loaded:
+        """Load the settings of a service, as its container finds them."""
+        environ = self.environment(service)
+        mounted = {c["target"]: c["source"] for c in self.services[service].get("configs", [])}
+        file = mounted.get(environ.pop("STREAMLABEL_CONFIG", ""))
+        config = self.root / self.compose["configs"][file]["file"] if file else None
+        return load(config=config, environ=environ)
 
     @cached_property
     def board(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tests.release.checks import STEPS
 from tests.release.tree import ROOT, CheckFailed, NotPossible, Release, copy_tree, run
 
 _WIDTH = max(map(len, STEPS))
-# What can't be tried after a failure of the step.
+# Steps that can't be tried after a failure of the step in front.
 _LATER = {
     "build": {"contents", "same wheel", "metadata", "README", "install"},
     "install": {"command", "components of the wheel", "demo"},

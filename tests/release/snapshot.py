@@ -1,4 +1,4 @@
-"""What a release promises, as files: schemas, messages as its encoder writes them, and names.
+"""Writes the promises of a release as files: schemas, messages of its encoder, and names.
 
 `make release-snapshot` writes them to tests/release/released/VERSION before a release is tagged.
 From then on, `test_released.py` holds every later version to them. No tests.

@@ -1,6 +1,6 @@
-"""What an earlier version promised still holds: its messages can be read, its names exist.
+"""Promises of earlier versions still hold: their messages can be read, their names exist.
 
-tests/release/released has what each version promised, as `make release-snapshot` wrote it. Each
+tests/release/released has the promises of each version, as `make release-snapshot` wrote them. Each
 check is a function that returns faults, and a planted fault shows that it finds one.
 """
 

@@ -1,7 +1,8 @@
 """The systemd unit is valid, hardened, and starts the program with settings that exist.
 
-Each check is a function that returns faults, and a planted fault shows that it finds one. What no
-test can do here, running under systemd, is described in docs/without-containers.md as tried.
+Each check is a function that returns faults, and a planted fault shows that it finds one. No test
+runs it under systemd, which needs a machine of its own; docs/without-containers.md has the version
+that it was tried with.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ WORKFLOW = "deploy/release/workflow.yml"
 ACTIVE = ROOT / ".github/workflows/release.yml"
 TEXT = (ROOT / WORKFLOW).read_text(encoding="utf-8")
 PUBLISHING = {"package", "image"}
-# What each job may do besides reading: https://docs.github.com/actions/reference/workflow-syntax
+# The rights of each job besides reading: https://docs.github.com/actions/reference/workflow-syntax
 RIGHTS = {
     "test": set(),
     "build": {"id-token", "attestations"},
