@@ -68,7 +68,7 @@ def ask_the_index(root: Path = ROOT, *, held: bool = False) -> dict[str, str]:
     """Resolve with the index; return both files' texts by their paths.
 
     The index is uv's: the public one, unless UV_DEFAULT_INDEX names a mirror of it. With `held`,
-    the versions are those of the files: some, such as CUDA's, are in no other list of ours.
+    the versions are those of the files, which alone have CUDA's.
     """
     lists = (CONSTRAINTS, REQUIREMENTS, TORCH) if held else (CONSTRAINTS,)
     inputs = ["pyproject.toml", *(word for name in lists for word in ("--constraint", name))]
