@@ -17,9 +17,12 @@ from tests.release.checks import STEPS
 from tests.release.tree import ROOT, CheckFailed, NotPossible, Release, copy_tree, run
 
 _WIDTH = max(map(len, STEPS))
-# What can't be tried after a failure of the step.
+# Steps that can't be tried after a failure of the step in front.
 _LATER = {
-    "build": {"contents", "same wheel", "metadata", "README", "install"},
+    "build": {
+        *("contents", "same wheel", "metadata", "README", "install"),
+        *("command", "components of the wheel", "demo"),
+    },
     "install": {"command", "components of the wheel", "demo"},
 }
 
@@ -37,13 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         copy_tree(tree)
         release = Release(tree, args.dist.resolve(), Path(scratch), args.tag, args.image)
         _say(f"streamlabel {release.version}, {_source()}")
-        failed = _make(release, args.only)
-    _say(f"{len(failed)} checks failed: {', '.join(failed)}" if failed else "all checks passed")
+        failed, left_out = _make(release, args.only)
+    passed = f"passed, without {', '.join(left_out)}" if left_out else "all checks passed"
+    _say(f"failed: {', '.join(failed)}" if failed else passed)
     return 1 if failed else 0
 
 
-def _make(release: Release, names: Sequence[str]) -> list[str]:
+def _make(release: Release, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the steps that failed, and those that are not possible here."""
     failed: list[str] = []
+    left_out: list[str] = []
     for name in names:
         if any(name in _LATER.get(earlier, ()) for earlier in failed):
             failed.append(name)
@@ -53,6 +59,7 @@ def _make(release: Release, names: Sequence[str]) -> list[str]:
         try:
             said = STEPS[name](release)
         except NotPossible as reason:
+            left_out.append(name)
             _say(f" -     {name:<{_WIDTH}}  not possible here: {reason}")
         except CheckFailed as error:
             failed.append(name)
@@ -61,7 +68,7 @@ def _make(release: Release, names: Sequence[str]) -> list[str]:
                 _say(f"       {'':<{_WIDTH}}  {fault}")
         else:
             _say(f" ok    {name:<{_WIDTH}}  {said}  [{time.monotonic() - began:.0f} s]")
-    return failed
+    return failed, left_out
 
 
 def _source() -> str:

@@ -89,7 +89,7 @@ def check_hashes(release: Release) -> str:
     constraints = (release.tree / hashes.CONSTRAINTS).read_text()
     declared = {"": release.project["dependencies"]} | extras
     _refuse(hashes.complete(ours[hashes.REQUIREMENTS], constraints, declared))
-    theirs = hashes.ask_the_index(release.tree)
+    theirs = hashes.ask_the_index(release.tree, held=True)
     for path, text in ours.items():
         _refuse(
             hashes.offered(hashes.parsed(text), hashes.parsed(theirs[path])), "make requirements"

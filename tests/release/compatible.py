@@ -1,4 +1,4 @@
-"""Whether readers of a released version understand today's messages, and the reverse. No tests.
+"""Compares a released version with today's code: messages, schemas and names. No tests.
 
 Each check yields the faults that it finds. docs/upgrading.md states the policy that they hold.
 """

@@ -64,12 +64,14 @@ def parsed(text: str) -> dict[str, Pin]:
     return {pin.name: pin for pin in map(Pin, filter(str.strip, blocks))}
 
 
-def ask_the_index(root: Path = ROOT) -> dict[str, str]:
+def ask_the_index(root: Path = ROOT, *, held: bool = False) -> dict[str, str]:
     """Resolve with the index; return both files' texts by their paths.
 
-    The index is uv's: the public one, unless UV_DEFAULT_INDEX names a mirror of it.
+    The index is uv's: the public one, unless UV_DEFAULT_INDEX names a mirror of it. With `held`,
+    the versions are those of the files, which alone have CUDA's.
     """
-    inputs = ["pyproject.toml", "--constraint", CONSTRAINTS]
+    lists = (CONSTRAINTS, REQUIREMENTS, TORCH) if held else (CONSTRAINTS,)
+    inputs = ["pyproject.toml", *(word for name in lists for word in ("--constraint", name))]
     extras = [word for extra in EXTRAS for word in ("--extra", extra)]
     form = ["--generate-hashes", "--no-annotate", "--no-header", "--quiet", "--no-cache"]
     command = [sys.executable, "-m", "uv", "pip", "compile", *inputs, *extras, *form]

@@ -1,4 +1,4 @@
-"""What must hold of a wheel and a source distribution, read from the files alone. No tests.
+"""Checks of a wheel and a source distribution, from their files alone. No tests.
 
 Each check yields the faults that it finds.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 Faults = Iterator[str]
 
-# What a worker needs besides its code.
+# Files that a worker needs besides its code.
 NEEDED = (
     "schemas/asyncapi.json",
     "schemas/classification.avsc",
@@ -40,7 +40,7 @@ NEEDED = (
     "worker/web/uPlot.iife.min.js",
     "worker/web/uPlot.min.css",
 )
-# What only the source distribution has: another build must be possible from it.
+# Only the source distribution has these: another build must be possible from it.
 NEEDED_TO_BUILD = ("pyproject.toml", "setup.py", "README.md", "CHANGELOG.md", "PKG-INFO")
 PACKAGES = ("worker/", "schemas/")
 

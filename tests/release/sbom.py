@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,12 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from tests.release.tree import CheckFailed, NotPossible, Release, run
+from worker.inference.bundled.encoder import WEIGHTS_SHA256
 
 Document = dict[str, Any]
 
 _VERSION = "1.6"  # of the format
 _INSTALLED_IN_IMAGE = "/opt/streamlabel/lib/python3.11/site-packages"
 _DEBIAN = "${Package} ${Version} ${Architecture}\n"
+_LABEL = "org.opencontainers.image.version"
+# Parts that no package manager knows; NOTICE has their licences.
+_UPLOT = re.compile(r"uPlot \(v([\d.]+)\)")
+_ENCODER: Document = {
+    "bom-ref": "all-MiniLM-L6-v2",
+    "type": "machine-learning-model",
+    "name": "all-MiniLM-L6-v2",
+    "hashes": [{"alg": "SHA-256", "content": WEIGHTS_SHA256}],
+    "licenses": [{"license": {"id": "Apache-2.0"}}],
+}
 
 
 def of_environment(environment: Path, release: Release) -> Document:
@@ -29,6 +41,21 @@ def of_environment(environment: Path, release: Release) -> Document:
         cwd=release.scratch,
     )
     document: Document = json.loads(listed)
+    script = (release.tree / "worker/web/uPlot.iife.min.js").read_text(encoding="utf-8")
+    found = _UPLOT.search(script)
+    if not found:
+        raise CheckFailed("worker/web/uPlot.iife.min.js does not begin with its version")
+    purl = f"pkg:npm/uplot@{found[1]}"
+    document["components"].append(
+        {
+            "bom-ref": purl,
+            "type": "library",
+            "name": "uplot",
+            "version": found[1],
+            "purl": purl,
+            "licenses": [{"license": {"id": "MIT"}}],
+        }
+    )
     return document
 
 
@@ -40,8 +67,11 @@ def of_image(image: str, release: Release) -> Document:
 
     Raises:
         NotPossible: no container engine answers, or it does not have the image.
+        CheckFailed: the image's label has another version.
     """
-    _there(image, release.scratch)
+    labelled = _label(image, release.scratch)
+    if labelled != release.version:
+        raise CheckFailed(f"{image} has the version {labelled} in {_LABEL}, not {release.version}")
     folder = release.scratch / "image"
     run([sys.executable, "-m", "venv", "--without-pip", folder], cwd=release.scratch)
     packages = next(folder.glob("lib/python*/site-packages"))
@@ -56,19 +86,20 @@ def of_image(image: str, release: Release) -> Document:
     shutil.rmtree(release.scratch / "copied")
     document = of_environment(folder, release)
     document["metadata"]["component"] |= {"type": "container", "name": image.partition(":")[0]}
-    document["components"] += _debian(image, release.scratch)
+    document["components"] += [_ENCODER, *_debian(image, release.scratch)]
     return document
 
 
-def _there(image: str, folder: Path) -> None:
+def _label(image: str, folder: Path) -> str:
     if not shutil.which("docker"):
         raise NotPossible("there is no container engine (docker)")
     try:
         run(["docker", "info"], cwd=folder, timeout=60)
     except CheckFailed:
         raise NotPossible("no container engine answers (docker info)") from None
+    form = f'{{{{index .Config.Labels "{_LABEL}"}}}}'
     try:
-        run(["docker", "image", "inspect", image], cwd=folder)
+        return run(["docker", "image", "inspect", "--format", form, image], cwd=folder).strip()
     except CheckFailed:
         raise NotPossible(f"the engine has no image {image}: `make image` builds it") from None
 

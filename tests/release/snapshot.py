@@ -1,4 +1,4 @@
-"""What a release promises, as files: schemas, messages as its encoder writes them, and names.
+"""Writes the promises of a release as files: schemas, messages of its encoder, and names.
 
 `make release-snapshot` writes them to tests/release/released/VERSION before a release is tagged.
 From then on, `test_released.py` holds every later version to them. No tests.
@@ -13,6 +13,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
+import yaml
 from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -32,6 +33,7 @@ from worker.settings import OutputSettings, options
 
 RELEASED = "tests/release/released"
 NAMES = "names.json"
+CHART_VALUES = "deploy/chart/values.yaml"
 FRAME_BYTES = 5  # the mark and the schema's id
 PROTOBUF_FRAME_BYTES = FRAME_BYTES + 1  # and the index of the message
 
@@ -67,6 +69,7 @@ def names() -> dict[str, Any]:
         },
         "metrics": dict(sorted(_metrics())),
         "dead_letter_reasons": [reason.value for reason in DeadLetterReason],
+        "chart_values": sorted(_paths(_chart_values())),
     }
 
 
@@ -78,6 +81,22 @@ def changed(root: Path, version: str) -> list[str]:
 
 def _read(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _chart_values() -> dict[str, Any]:
+    path = ROOT / CHART_VALUES
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return dict(values)
+
+
+def _paths(values: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the path of each value; an empty table is one that people fill as they like."""
+    for name, value in values.items():
+        path = f"{above}{name}"
+        if isinstance(value, dict) and value:
+            yield from _paths(value, f"{path}.")
+        else:
+            yield path
 
 
 def _metrics() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -29,7 +29,7 @@ class NotPossible(Exception):
 
 @dataclass
 class Release:
-    """What one run of the checks shares.
+    """Facts and folders that the checks of one run share.
 
     Attributes:
         tree: a copy of the tracked files. A build in the checkout would pick up leftovers of

@@ -18,7 +18,7 @@ UNRELEASED = "unreleased"
 _SECTION = r"^## \[{}\] - (\S+)$(.*?)(?=^## |\Z)"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _SEMANTIC = re.compile(r"\d+\.\d+\.\d+((a|b|rc)\d+)?")
-# Where an image or a label of this project may carry a version.
+# An image or a label of this project that carries a version.
 _TAGGED = re.compile(r"\bstreamlabel:(\d[\w.+-]*)|image\.version[\"']?[=:]\s*[\"']?(\d[\w.+-]*)")
 
 
@@ -44,7 +44,7 @@ def versions(root: Path, project: Any, tag: str = "") -> Faults:
 
 
 def released_on(root: Path, version: str) -> str | None:
-    """Return the date of a version in the changelog, or `unreleased`; None without a section."""
+    """Return the date of a version in the changelog, or `unreleased`; without a section, None."""
     section = re.search(
         _SECTION.format(re.escape(version)),
         (root / CHANGELOG).read_text(encoding="utf-8"),

@@ -15,6 +15,8 @@ import pytest
 EXPECTED: Final = {
     "docker compose is not installed": "CI may itself run in a container; the file is also held to "
     "the published schema of compose files",
+    "cyclonedx-bom is not installed": "`make release-check` installs it",
+    "systemd-analyze is not installed": "a container has no systemd",
     "no container engine answers": "`make test` starts none; `make containers` does",
     "STREAMLABEL_REFERENCE_MODEL names": "the reference model comes from a hub, which CI may not reach",
     "Triton is not installed": "it comes with torch's builds for GPUs",
