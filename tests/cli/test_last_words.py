@@ -84,7 +84,7 @@ def test_an_unknown_error_ends_with_its_message_and_not_with_its_stack(lines: st
 def test_kubernetes_gets_the_reason_as_one_plain_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where a container finds the file, `kubectl describe pod` shows it and not the log's end."""
+    """`kubectl describe pod` shows that file, where a container has it, and not the log's end."""
     message = tmp_path / "termination-log"
     monkeypatch.setattr(command, "TERMINATION_LOG", message)
     given = ["model", "fetch", "--model", "/no/\x1b[2Jmodel"]
