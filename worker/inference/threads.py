@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 # Its library starts a pool at the first texts, with a thread for each core that it sees.
 _TOKENIZER_POOL: Final = "RAYON_NUM_THREADS"
-# Torch's own choice at its import is OMP_NUM_THREADS, or a thread for each physical core.
+# Torch's own choice at its import: OMP_NUM_THREADS, and at most a thread for each physical core.
 _BY_TORCH: Final = torch.get_num_threads()
 
 
