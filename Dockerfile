@@ -67,7 +67,7 @@ RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
 
 
 # The bundled model is made of an encoder, whose package is not kept, and of the project's adapter.
-# Only the code that makes it is copied, so that another change does not make it again.
+# Only the code that makes it is copied, so that no other change makes it again.
 FROM packages AS model
 WORKDIR /src
 COPY worker/__init__.py worker/errors.py worker/logs.py worker/packages.py ./worker/
