@@ -85,7 +85,7 @@ def run(command: Sequence[str | Path], *, cwd: Path, timeout: float = 1_800, **m
     `more` are further environment variables.
 
     Raises:
-        CheckFailed: it ended with another exit code than 0, or not in time. The faults have its last
+        CheckFailed: it ended with another exit code than 0, or not in time; with its last
             lines.
     """
     inherited = {
