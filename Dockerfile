@@ -4,8 +4,8 @@
 #
 # Arguments (--build-arg NAME=VALUE):
 #   TORCH=cuda            torch for NVIDIA GPUs, which brings gigabytes of CUDA libraries
-#   TORCH_INDEX_URL=...   an index of torch's builds, such as a mirror of PyTorch's; a build for cuda
-#                         comes from pip's own index without it
+#   TORCH_INDEX_URL=...   an index of torch's builds, such as a mirror of PyTorch's; without it, a
+#                         build for cuda comes from pip's own index
 #   EXTRAS=registry,aws   the extras of pyproject.toml to install
 #   PYTHON_IMAGE=...      the base image: Debian with Python 3.11
 #   VERSION, REVISION, CREATED   for the labels; `make image` sets them
@@ -67,7 +67,7 @@ RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
 
 
 # The bundled model is made of an encoder, whose package is not kept, and of the project's adapter.
-# Only the code that makes it is copied, so that another change does not make it again.
+# Only the code that makes it is copied, so that no other change makes it again.
 FROM packages AS model
 WORKDIR /src
 COPY worker/__init__.py worker/errors.py worker/logs.py worker/packages.py ./worker/
@@ -86,8 +86,8 @@ RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
 # The project comes last, so that a change of its code makes one new layer.
 FROM packages
 
-# A numeric user lets Kubernetes verify runAsNonRoot. The group 0 is for platforms that choose a user
-# of their own, such as OpenShift.
+# A numeric user lets Kubernetes verify runAsNonRoot. The group 0 is for platforms that choose a
+# user of their own, such as OpenShift.
 RUN useradd --uid 10001 --home-dir /var/lib/streamlabel --no-create-home streamlabel \
     && install --directory --owner 10001 --group 0 --mode 775 /var/lib/streamlabel
 WORKDIR /var/lib/streamlabel

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(1800)  # a first build takes minutes
 # The goal is 1.2 GB with the official base image, which has less than 0.15 GB.
 OWN_BYTES: Final = 1_050_000_000
 CHANGE_BYTES: Final = 5_000_000
-# What a cluster with strict rules allows.
+# The bounds of a cluster with strict rules.
 BOUND: Final = (
     *("--read-only", "--tmpfs=/tmp", "--tmpfs=/var/lib/streamlabel"),
     *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none"),
@@ -112,7 +112,7 @@ print(json.dumps({
 """
     said = json.loads(inside(running, built, "python", "-c", program))
     assert said == {"found": [], "cuda": None, "nvidia": []}
-    # Nothing belongs to another user or is writable, and all but rare modules are compiled.
+    # All files belong to root, which alone may write them, and modules are compiled.
     find = "find /opt/streamlabel ! -type l \\( ! -user root -o -perm /022 \\)"
     assert inside(running, built, "bash", "-c", find) == ""
     compiled = "ls /opt/streamlabel/lib/python3.*/site-packages/worker/__pycache__"

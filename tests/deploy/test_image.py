@@ -27,7 +27,7 @@ from worker.runtime.progress import Progress
 from worker.settings import HttpSettings, child_environment, load
 
 PINS = "deploy/constraints.txt"
-# What the Dockerfile's stage `model` copies beside the model's own folder.
+# Modules that the stage `model` copies beside the folder of the model.
 MODEL_CODE = [
     word
     for name, args in Project(ROOT).dockerfile

@@ -21,7 +21,7 @@ from worker.errors import ModelUnavailable
 from worker.inference.bundled import encoder
 
 ADAPTER: Final = Path(__file__).with_name("adapter")
-# Where a container image has the checkpoint, read-only and made of the same sources as the code.
+# A container image has the checkpoint here, read-only, made of the same sources as the code.
 SHIPPED: Final = Path(sys.prefix, "share", "streamlabel", "bundled")
 
 _SCRATCH: Final = ".bundled-"
