@@ -13,7 +13,7 @@
 #   make chaos FORMAT=avro                       the same in Avro, the registry too (REGISTRY_HOME)
 #   make chaos-planted                           plant known bugs; the chaos test must find them
 #   make alarms                                  fire every alert with a fault (needs KAFKA_HOME)
-#   make containers                              build and run docker-compose.yml (docs/containers.md)
+#   make containers                              the image and docker-compose.yml on an engine
 #   make soak RECORDS=1000000                    memory over a million records (needs KAFKA_HOME)
 #   make release-check                           build, install and try what would be released, in dist/
 #   make release-check TAG=v0.1.0                the same for a release: version and dates must agree

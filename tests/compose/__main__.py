@@ -1,4 +1,4 @@
-"""Builds and runs docker-compose.yml on an engine that answers, or on one that is started here.
+"""Tests the image and docker-compose.yml, on an engine that answers or on one that is started here.
 
 Prints each step with its time and figures. Exits with 0 only if everything held.
 """
@@ -19,9 +19,10 @@ from tests.compose.proof import Proof
 from tests.compose.report import Report
 from tests.compose.stack import ROOT, Stack, removed_at_the_end
 from tests.containers.build import build_settings, image
-from tests.containers.engine import Engine, Failed, NoEngine, engine
+from tests.containers.engine import Engine, Failed, NoEngine, engine, run
 
 _BUILD_S: Final = 1800.0
+_TESTS_S: Final = 3600.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which removes what was started
     try:
         with engine(args.engine) as running:
+            if not args.image:
+                check_image(running, report)
             prove(running, report, args.records, args.image, args.delivery)
     except NoEngine as error:
         report.say(str(error))
@@ -47,6 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     report.say("everything held, and nothing is left")
     return 0
+
+
+def check_image(running: Engine, report: Report) -> None:
+    """Run the tests of the image on this engine. Raises Failed."""
+    with report.step("tests of the image") as note:
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "tests/containers"]
+        said = run(command, running.environment, _TESTS_S, ROOT)
+        outcome = next(line for line in said.splitlines() if " passed" in line)
+        if "skipped" in outcome:
+            raise Failed(said)
+        note(outcome)
 
 
 def prove(

@@ -78,8 +78,8 @@ class Proof:
             self._until_labelled(feed)
             rate = records / (self._clock.monotonic() - began)
             periods, throttled = (b - a for a, b in zip(before, self._periods(worker), strict=True))
-            note(f"{rate:,.0f} records/s, {self._threads()} thread")
-            note(f"stopped by its CPU limit in {throttled} of {periods} periods")
+            note(f"{rate:,.0f} records/s with {self._threads()} thread")
+            note(f"its CPU limit stopped it in {throttled} of {periods} periods")
             self._audit(feed.acknowledged, repeats=False)
 
     def _scraped(self, published: int) -> None:

@@ -83,7 +83,8 @@ class Stack:
     def logs(self, *services: str, tail: int | None = None) -> str:
         """Return the log of services, or its last lines."""
         last = [] if tail is None else [f"--tail={tail}"]
-        return self.compose("logs", "--no-log-prefix", "--no-color", *last, *services)
+        said = self.compose("logs", "--no-log-prefix", "--no-color", *last, *services)
+        return said.replace("\x1b[2K", "")  # "erase the line", which Compose 2.26 writes anyway
 
     def state(self, container: str) -> dict[str, Any]:
         """Return what the engine knows of a container's process and health."""

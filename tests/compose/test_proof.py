@@ -92,7 +92,7 @@ def test_an_audit_that_is_broken_fails(tmp_path: Path) -> None:
 def test_more_threads_than_cores_fail(threads: int, tmp_path: Path) -> None:
     """The worker has one CPU, and its log says how many threads it took."""
     line = {"message": "limits of this process", "threads": threads, "tokenizer_threads": "1"}
-    subject = proof(tmp_path, logs=json.dumps(line))
+    subject = proof(tmp_path, logs=f"\x1b[2K{json.dumps(line)}")
     if threads == 1:
         assert subject._threads() == 1
     else:
@@ -117,7 +117,7 @@ def test_a_refused_record_fails() -> None:
 
 
 def test_images_that_the_engine_holds_stand_in_for_pinned_ones(tmp_path: Path) -> None:
-    """Nothing is asked of a registry for them; the others stay pinned."""
+    """The engine asks no registry for them; the others stay pinned."""
     held = engine(tmp_path, **{"grafana/grafana:13.0.1": "fails", "inspect": "{}"})
     chosen = stand_ins(held)
     assert chosen["KAFKA_IMAGE"].startswith("apache/kafka:")
