@@ -228,6 +228,8 @@ def test_a_program_that_fails_is_a_fault_with_its_last_words(tmp_path: Path) -> 
     with pytest.raises(CheckFailed, match="exit code 3") as failed:
         run([sys.executable, "-c", "import sys; print('why'); sys.exit(3)"], cwd=tmp_path)
     assert failed.value.faults[1:] == ("why",)
+    with pytest.raises(CheckFailed, match=r"did not end within 0.1 seconds"):
+        run([sys.executable, "-c", "import time; time.sleep(60)"], cwd=tmp_path, timeout=0.1)
 
 
 def test_a_copy_of_the_tree_has_only_tracked_files(tmp_path: Path) -> None:

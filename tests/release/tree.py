@@ -85,24 +85,28 @@ def run(command: Sequence[str | Path], *, cwd: Path, timeout: float = 1_800, **m
     `more` are further environment variables.
 
     Raises:
-        CheckFailed: it ended with another exit code than 0. The fault has its last lines.
+        CheckFailed: it ended with another exit code than 0, or not in time; with its last
+            lines.
     """
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PYTHON", "STREAMLABEL_", "VIRTUAL_ENV", "KAFKA_", "REGISTRY_"))
     }
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        env=inherited | more,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    words = f"`{' '.join(Path(str(word)).name for word in command[:4])} ...`"
+    try:
+        done = subprocess.run(
+            [str(word) for word in command],
+            cwd=cwd,
+            env=inherited | more,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise CheckFailed(f"{words} did not end within {timeout:g} seconds") from None
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-12:]
-        words = " ".join(Path(str(word)).name for word in command[:4])
-        raise CheckFailed(f"`{words} ...` ended with exit code {done.returncode}:", *last)
+        raise CheckFailed(f"{words} ended with exit code {done.returncode}:", *last)
     return done.stdout
