@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="streamlabel-release-") as scratch:
         tree = Path(scratch, "tree")
         copy_tree(tree)
+        args.dist.mkdir(parents=True, exist_ok=True)
         release = Release(tree, args.dist.resolve(), Path(scratch), args.tag, args.image)
         _say(f"streamlabel {release.version}, {_source()}")
         failed, left_out = _make(release, args.only)

@@ -41,7 +41,6 @@ def check_snapshot(release: Release) -> str:
 
 def build(release: Release) -> str:
     """Wheel and source distribution are built from a clean copy of the tree, in isolation."""
-    release.dist.mkdir(parents=True, exist_ok=True)
     for old in release.dist.glob("streamlabel-*"):
         old.unlink()
     _build("--wheel", "--sdist", source=release.tree, into=release.dist)
