@@ -1,0 +1,91 @@
+"""What a run prints: a line as each scenario ends, a table at the end, and a file of figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.kube.verdicts import Tally
+
+
+@dataclass(frozen=True)
+class Line:
+    """The end of one scenario.
+
+    Attributes:
+        what: what happened, or what did not.
+        tally: what the audit found in the time of this scenario; None if nothing was audited.
+        broken: a phrase for each broken promise.
+    """
+
+    name: str
+    what: str
+    seconds: float
+    tally: Tally | None = None
+    broken: tuple[str, ...] = ()
+    figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def held(self) -> bool:
+        return not self.broken
+
+    @property
+    def verdict(self) -> str:
+        return "held" if self.held else f"FAILED: {', '.join(self.broken)}"
+
+
+def line(one: Line) -> str:
+    """Return what is printed when a scenario ends."""
+    figures = [f"{_words(name)} {value:g}" for name, value in one.figures.items()]
+    told = "; ".join([one.what, *figures])
+    counts = _counts(one.tally)
+    return f"{one.name}: {told}; {one.seconds:.0f} s{counts}: {one.verdict}"
+
+
+def table(lines: Iterable[Line]) -> str:
+    """Return the table of all scenarios."""
+    rows: list[tuple[str, ...]] = [
+        ("scenario", "seconds", "records", "missing", "twice", "reordered", "verdict")
+    ]
+    for one in lines:
+        tally = one.tally
+        numbers = (
+            [f"{n:,}" for n in (tally.records, tally.missing, tally.twice, tally.reordered)]
+            if tally
+            else ["-"] * 4
+        )
+        rows.append((one.name, f"{one.seconds:.0f}", *numbers, one.verdict))
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    return "\n".join(
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(row[column].rjust(widths[column]) for column in range(1, 6)),
+                row[6],
+            ]
+        )
+        for row in rows
+    )
+
+
+def write(path: Path, lines: Iterable[Line]) -> None:
+    """Write every scenario with its figures as JSON."""
+    document: list[dict[str, Any]] = [asdict(one) | {"held": one.held} for one in lines]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _counts(tally: Tally | None) -> str:
+    if tally is None:
+        return ""
+    return (
+        f", {tally.records:,} records, {tally.missing} missing, {tally.twice} twice, "
+        f"{tally.reordered} reordered"
+    )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
