@@ -1,0 +1,145 @@
+{{/* Names. */}}
+
+{{- define "streamlabel.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "streamlabel.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains (include "streamlabel.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "streamlabel.name" .) | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "streamlabel.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "streamlabel.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels. Those of the selector never change: Kubernetes refuses that. */}}
+
+{{- define "streamlabel.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "streamlabel.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "streamlabel.labels" -}}
+{{ include "streamlabel.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: streamlabel
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "streamlabel.image" -}}
+{{- $image := .Values.image -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The value of a setting, or the worker's default for it: (list . "kafka.group_id" "streamlabel").
+*/}}
+{{- define "streamlabel.setting" -}}
+{{- $found := (index . 0).Values.settings -}}
+{{- range splitList "." (index . 1) -}}
+{{- $found = kindIs "map" $found | ternary (get (default dict $found) .) "" -}}
+{{- end -}}
+{{- kindIs "invalid" $found | or (eq (toString $found) "") | ternary (index . 2) $found -}}
+{{- end -}}
+
+{{- define "streamlabel.workload" -}}
+{{- if ne .Values.workload "auto" -}}
+{{- .Values.workload -}}
+{{- else if or (eq (include "streamlabel.setting" (list . "delivery" "")) "exactly_once") (include "streamlabel.setting" (list . "kafka.group_instance_id" "")) -}}
+StatefulSet
+{{- else -}}
+Deployment
+{{- end -}}
+{{- end -}}
+
+{{/*
+streamlabel.toml. JSON writes strings, numbers and lists as TOML does; Helm's own toToml turns
+64000000 into 6.4e+07. Tables come after the options of the top level, which would else be theirs.
+*/}}
+{{- define "streamlabel.toml" -}}
+{{- range $name, $value := .Values.settings }}
+{{- if not (kindIs "map" $value) }}
+{{- include "streamlabel.tomlOption" (list $name $value) }}
+{{- end }}
+{{- end }}
+{{- range $name, $table := .Values.settings }}
+{{- if kindIs "map" $table }}
+{{- include "streamlabel.tomlTable" (list $name $table) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "streamlabel.tomlOption" -}}
+{{- $name := index . 0 -}}
+{{- if not (kindIs "invalid" (index . 1)) }}
+{{ regexMatch "^[A-Za-z0-9_-]+$" $name | ternary $name (toRawJson $name) }} = {{ toRawJson (index . 1) }}
+{{- end }}
+{{- end -}}
+
+{{- define "streamlabel.tomlTable" -}}
+{{- $path := index . 0 }}
+
+[{{ $path }}]
+{{- range $name, $value := index . 1 }}
+{{- if not (kindIs "map" $value) }}
+{{- include "streamlabel.tomlOption" (list $name $value) }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := index . 1 }}
+{{- if kindIs "map" $value }}
+{{- include "streamlabel.tomlTable" (list (printf "%s.%s" $path $name) $value) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The longest drain: the worker's, and ten seconds more for the parent of several processes. */}}
+{{- define "streamlabel.drainSeconds" -}}
+{{- $processes := include "streamlabel.setting" (list . "processes" 1) | int -}}
+{{- add (include "streamlabel.setting" (list . "shutdown_timeout" 30) | float64 | ceil | int) (gt $processes 1 | ternary 10 0) -}}
+{{- end -}}
+
+{{- define "streamlabel.gracePeriod" -}}
+{{- $drain := include "streamlabel.drainSeconds" . | int -}}
+{{- $given := .Values.terminationGracePeriodSeconds -}}
+{{- if kindIs "invalid" $given -}}
+{{- add $drain 15 -}}
+{{- else if le (int $given) $drain -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d, and a worker may drain for %d s (settings.shutdown_timeout, and 10 s more with settings.processes): it would be killed with records in flight. Set more than %d, or leave it out" (int $given) $drain $drain) -}}
+{{- else -}}
+{{- int $given -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "streamlabel.port" -}}
+{{- include "streamlabel.setting" (list . "http.port" 9100) -}}
+{{- end -}}
+
+{{/*
+Path of an entry of `secrets` in the mounted directory. The worker reads the values of settings out
+of it, by the names of their variables. What is itself wanted as a file has a folder of its own.
+*/}}
+{{- define "streamlabel.secretPath" -}}
+{{- if .env -}}
+files/{{ .env }}
+{{- else -}}
+{{- hasSuffix "file" .setting | ternary "files/" "" -}}STREAMLABEL_{{ .setting | upper | replace "." "_" }}
+{{- end -}}
+{{- end -}}

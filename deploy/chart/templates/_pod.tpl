@@ -1,0 +1,96 @@
+{{/* Parts of the pod that the worker and the init container share. */}}
+
+{{- define "streamlabel.env" -}}
+- name: STREAMLABEL_CONFIG
+  value: /etc/streamlabel/streamlabel.toml
+# The image sets these, and a variable has priority over the file.
+- name: STREAMLABEL_HTTP_HOST
+  value: {{ include "streamlabel.setting" (list . "http.host" "0.0.0.0") | quote }}
+- name: STREAMLABEL_HTTP_PORT
+  value: {{ include "streamlabel.port" . | quote }}
+{{- with include "streamlabel.setting" (list . "model.cache_dir" "") }}
+- name: STREAMLABEL_MODEL_CACHE_DIR
+  value: {{ . | quote }}
+{{- end }}
+{{- if eq (include "streamlabel.workload" .) "StatefulSet" }}
+# The pod's name survives a restart: with it the worker keeps its place in the group, and its
+# successor fences it by the same transactional id.
+- name: POD_NAME
+  valueFrom:
+    fieldRef: {fieldPath: metadata.name}
+- name: STREAMLABEL_KAFKA_GROUP_INSTANCE_ID
+  value: {{ with include "streamlabel.setting" (list . "kafka.group_instance_id" "") }}{{ . }}-{{ end }}$(POD_NAME)
+{{- end }}
+{{- if .Values.secrets }}
+- name: STREAMLABEL_SECRETS_DIR
+  value: /etc/streamlabel/secrets
+{{- end }}
+{{- range .Values.secrets }}
+{{- $path := include "streamlabel.secretPath" . }}
+{{- if hasPrefix "files/" $path }}
+- name: {{ base $path }}
+  value: /etc/streamlabel/secrets/{{ $path }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "streamlabel.volumeMounts" -}}
+- name: settings
+  mountPath: /etc/streamlabel/streamlabel.toml
+  subPath: streamlabel.toml
+  readOnly: true
+{{- if .Values.secrets }}
+- name: secrets
+  mountPath: /etc/streamlabel/secrets
+  readOnly: true
+{{- end }}
+- name: cache
+  mountPath: /var/lib/streamlabel
+- name: tmp
+  mountPath: /tmp
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "streamlabel.volumes" -}}
+- name: settings
+  configMap:
+    name: {{ include "streamlabel.fullname" . }}
+{{- with .Values.secrets }}
+- name: secrets
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- range . }}
+      - secret:
+          name: {{ .secretName }}
+          items:
+            - key: {{ .key }}
+              path: {{ include "streamlabel.secretPath" . }}
+      {{- end }}
+{{- end }}
+- name: cache
+  {{- with .Values.model.cache.existingClaim }}
+  persistentVolumeClaim:
+    claimName: {{ . }}
+  {{- else }}
+  emptyDir:
+    sizeLimit: {{ .Values.model.cache.sizeLimit }}
+  {{- end }}
+- name: tmp
+  emptyDir: {}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Requests default to the limits: a worker that has its cores to itself keeps its latency. */}}
+{{- define "streamlabel.resources" -}}
+{{- $resources := deepCopy .Values.resources -}}
+{{- $_ := set $resources "requests" (merge (default dict $resources.requests) (default dict $resources.limits)) -}}
+{{- toYaml $resources -}}
+{{- end -}}
