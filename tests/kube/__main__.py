@@ -25,7 +25,7 @@ from tests.kube.run import run
 from tests.kube.site import opened
 from tests.kube.verdicts import Failed
 
-_BROKEN = 1
+_BROKEN, _INTERRUPTED = 1, 130
 _FIGURES = Path("build/kube.json")
 
 
@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Failed as error:
         print(f"kube: {error}", file=sys.stderr)
         return _BROKEN
+    except KeyboardInterrupt:
+        print("kube: interrupted", file=sys.stderr)
+        return _INTERRUPTED
     finally:
         if lines:
             report.write(args.figures, lines)
