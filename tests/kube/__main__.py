@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
+import platform
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -62,12 +62,19 @@ def missing(cluster: Path | None) -> str:
     """Return why no cluster can be used here, or an empty string."""
     if os.geteuid():
         return "a cluster needs root"
-    if cluster is None and not shutil.which("dpkg"):
-        return "the cluster's programs come from Debian's packages"
+    if cluster is None and (platform.machine(), _release()) != ("x86_64", "bookworm"):
+        return "the cluster's programs need x86-64 and Debian bookworm"
     for name in ("KUBERNETES_HOME", "CONTAINERS_HOME"):
         if not Path(os.environ.get(name) or "/nowhere").is_dir():
             return f"{name} names no folder (see CONTRIBUTING.md)"
     return ""
+
+
+def _release() -> str:
+    try:
+        return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    except OSError:
+        return ""
 
 
 def _parser() -> argparse.ArgumentParser:
