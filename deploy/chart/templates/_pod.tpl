@@ -1,5 +1,23 @@
 {{/* Parts of the pod that the worker and the init container share. */}}
 
+{{/* A container of the image, but for its name, command, variables and probes. */}}
+{{- define "streamlabel.container" -}}
+image: {{ include "streamlabel.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+{{- with .Values.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+resources:
+  {{- include "streamlabel.resources" . | nindent 2 }}
+# The last lines of the log name the error of a worker that ended.
+terminationMessagePolicy: FallbackToLogsOnError
+volumeMounts:
+  {{- include "streamlabel.volumeMounts" . | nindent 2 }}
+{{- end -}}
+
 {{- define "streamlabel.env" -}}
 - name: STREAMLABEL_CONFIG
   value: /etc/streamlabel/streamlabel.toml
@@ -20,6 +38,11 @@
     fieldRef: {fieldPath: metadata.name}
 - name: STREAMLABEL_KAFKA_GROUP_INSTANCE_ID
   value: {{ with include "streamlabel.setting" (list . "kafka.group_instance_id" "") }}{{ . }}-{{ end }}$(POD_NAME)
+{{- end }}
+{{- if include "streamlabel.fetches" . }}
+# The hub's cache, which the init container fills for the worker.
+- name: HF_HOME
+  value: /var/lib/streamlabel/hub
 {{- end }}
 {{- if .Values.secrets }}
 - name: STREAMLABEL_SECRETS_DIR
@@ -91,6 +114,16 @@
 {{/* Requests default to the limits: a worker that has its cores to itself keeps its latency. */}}
 {{- define "streamlabel.resources" -}}
 {{- $resources := deepCopy .Values.resources -}}
-{{- $_ := set $resources "requests" (merge (default dict $resources.requests) (default dict $resources.limits)) -}}
+{{- $limits := $resources.limits -}}
+{{- if .Values.gpu.enabled -}}
+{{- $_ := set $limits .Values.gpu.resource (.Values.gpu.count | toString) -}}
+{{- end -}}
+{{- if not $limits.memory -}}
+{{- fail "resources.limits.memory is not set: without it, a worker that grows takes memory from its whole node" -}}
+{{- end -}}
+{{- if not (or $limits.cpu (include "streamlabel.setting" (list . "model.threads" ""))) -}}
+{{- fail "resources.limits.cpu is not set: the worker starts one thread for each core of its limit, or of the whole node. Set the limit, or settings.model.threads" -}}
+{{- end -}}
+{{- $_ := set $resources "requests" (merge (default dict $resources.requests) $limits) -}}
 {{- toYaml $resources -}}
 {{- end -}}
