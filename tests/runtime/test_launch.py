@@ -15,7 +15,7 @@ from tests.support.doubles import Producer, Source
 from tests.support.workers import ObedientModel
 from worker.core.state import State
 from worker.core.topics import TopicInfo
-from worker.errors import AccessDenied, BrokerAway, RegistryAway, SchemaRefused
+from worker.errors import AccessDenied, BrokerAway, RegistryAway, SchemaRefused, TopicMissing
 from worker.metrics import Metrics
 from worker.runtime import launch
 from worker.runtime.formats import TopicFormats, plain_formats
@@ -115,6 +115,77 @@ def test_the_consumer_is_closed_even_if_closing_the_producer_fails(
     with pytest.raises(RuntimeError, match="broken"):
         bench.run()
     assert bench.source.calls == ["close"]
+
+
+# -- topics --------------------------------------------------------------------------------------
+
+MISSING = "topics missing on localhost:9092: texts.in; create them with `streamlabel topics create`"
+
+
+def require_after(bench: Bench, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[Any]:
+    """Let the check of the topics fail so first; return what /readyz said each time."""
+    left, ready = list(errors), list[Any]()
+
+    def require(_: Settings) -> dict[str, TopicInfo]:
+        if left:
+            raise left.pop(0)
+        return bench.topics
+
+    def pause(*_: object, **__: object) -> float:
+        ready.append(bench.progress.ready())
+        return 0.0
+
+    monkeypatch.setattr(launch, "require", require)
+    monkeypatch.setattr(launch, "backoff", pause)
+    return ready
+
+
+def test_a_worker_waits_for_its_topics_if_it_is_told_to(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/readyz and the log name them; the group is joined once they exist."""
+    bench.settings = load({"wait_for_topics": True}, environ={}).settings
+    ready = require_after(bench, monkeypatch, TopicMissing(MISSING), TopicMissing(MISSING))
+    with capture_logs() as lines:
+        bench.run()
+    assert ready == [(False, f"waiting: {MISSING}")] * 2
+    events = [line["event"] for line in lines]
+    assert events.count("waiting for topics") == events.count("the topics exist now") == 1
+    assert lines[events.index("waiting for topics")]["reason"] == MISSING
+    assert events.index("the topics exist now") < events.index("joining group")
+
+
+def test_a_worker_that_waits_for_topics_ends_at_a_stop(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.settings = load({"wait_for_topics": True}, environ={}).settings
+
+    def require(_: Settings) -> None:
+        bench.stop.set()
+        raise TopicMissing(MISSING)
+
+    monkeypatch.setattr(launch, "require", require)
+    bench.run()
+    assert bench.source.calls == []
+
+
+def test_a_worker_that_waits_for_topics_ends_if_it_may_not_see_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time does not change a missing right, so waiting would hide it."""
+    bench.settings = load({"wait_for_topics": True}, environ={}).settings
+    require_after(bench, monkeypatch, TopicMissing(MISSING), AccessDenied("no right to describe"))
+    with pytest.raises(AccessDenied, match="no right to describe"):
+        bench.run()
+
+
+def test_without_the_setting_a_missing_topic_ends_the_worker(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_after(bench, monkeypatch, TopicMissing(MISSING))
+    with pytest.raises(TopicMissing, match=r"texts\.in"):
+        bench.run()
+    assert bench.source.calls == []
 
 
 # -- formats -------------------------------------------------------------------------------------

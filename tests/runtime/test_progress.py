@@ -29,17 +29,23 @@ def progress(clock: HandClock) -> Progress:
     return progress
 
 
-def test_a_worker_without_a_topic_to_read_is_not_ready(progress: Progress) -> None:
+def test_a_worker_without_a_topic_to_read_is_not_ready(
+    progress: Progress, clock: HandClock
+) -> None:
+    """The log says so at once, and again only after minutes."""
     with capture_logs() as lines:
-        progress.waits("no topic matches")
-        progress.waits("no topic matches")
+        for _ in range(350):
+            progress.waits("no topic matches")
+            go_on(progress, clock, 1)
         assert progress.ready() == (False, "waiting: no topic matches")
         assert progress.live()[0]
         progress.waits(None)
+        progress.waits(None)
     assert progress.ready() == (True, "running")
-    assert [line["event"] for line in lines] == [
-        "waiting: no topic matches",
-        "there is a topic to read",
+    assert [(line["event"], line.get("reason")) for line in lines] == [
+        ("waiting for topics", "no topic matches"),
+        ("waiting for topics", "no topic matches"),
+        ("the topics exist now", None),
     ]
 
 

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from tests.support.workers import ObedientModel
 from worker.errors import BrokerAway, Fatal, ModelUnavailable, TopicMissing
 from worker.runtime import launch, serve
-from worker.settings import Settings
+from worker.settings import Settings, load
 
 
 class Start:
@@ -26,7 +26,7 @@ class Start:
         self._monkeypatch = monkeypatch
         monkeypatch.setattr(serve.Launcher, "run", lambda *_: self.order.append("run"))
 
-    def serve(self, preflight: Exception | None = None) -> None:
+    def serve(self, preflight: Exception | None = None, **settings: Any) -> None:
         """Run it; `preflight` is the error that the check of the topics meets."""
 
         def require(_: Settings) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Start:
 
         self._monkeypatch.setattr(launch, "require", require)
         expose: Any = lambda *_: nullcontext()  # noqa: E731
-        serve.serve(Settings(), self.stop, self._load, expose, page=False)
+        serve.serve(load(settings, environ={}).settings, self.stop, self._load, expose, page=False)
 
     @contextmanager
     def _load(self, *_: object) -> Iterator[Future[Any]]:
@@ -73,6 +73,16 @@ def test_a_missing_topic_does_not_wait_for_the_model(start: Start) -> None:
     with pytest.raises(TopicMissing, match="no such topic"):
         start.serve(TopicMissing("no such topic"))
     assert start.order == ["load", "topics", "abandon"]
+
+
+def test_the_model_loads_while_the_worker_waits_for_topics(start: Start) -> None:
+    start.loaded.set_result((ObedientModel(), ObedientModel()))
+    with capture_logs() as logs:
+        start.serve(TopicMissing("no such topic"), wait_for_topics=True)
+    assert start.order == ["load", "topics", "run", "abandon"]
+    assert ("waiting for topics", "no such topic") in {
+        (entry["event"], entry.get("reason")) for entry in logs
+    }
 
 
 @pytest.mark.parametrize("preflight", [None, BrokerAway("no broker answers")])

@@ -21,7 +21,7 @@ from worker.core.pace import Pace
 from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
 from worker.core.topics import TopicInfo
-from worker.errors import BrokerAway, RegistryAway
+from worker.errors import BrokerAway, RegistryAway, TopicMissing
 from worker.http.feeds import ModelFeeds, PageFeeds
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.sink import KafkaSink, RecordSink
@@ -54,6 +54,7 @@ log = get_logger(__name__)
 
 Made = TypeVar("Made")
 
+_LONGEST_WAIT = 5.0  # seconds until a service or a topic that is back is noticed
 _CLOSE_TIMEOUT = 1.0  # seconds, for a client that has not joined the group
 
 
@@ -87,7 +88,8 @@ class Launcher:
     def preflight(self) -> None:
         """Check packages and topics, while the model is loading.
 
-        An unreachable broker is not an error here; `run` waits for it.
+        An unreachable broker is not an error here; `run` waits for it. With `wait_for_topics` it
+        also waits for missing topics.
 
         Raises:
             SettingsError: a package is missing that a format needs.
@@ -99,6 +101,8 @@ class Launcher:
         except BrokerAway as error:
             self._context.progress.connection(up=False)
             log.warning("broker unreachable, loading the model meanwhile", reason=str(error))
+        except TopicMissing as error:
+            self._wait_for_topics(error)
 
     def run(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
         """Label until `stop` is set.
@@ -239,8 +243,14 @@ class Launcher:
         patience = 2 * settings.kafka.request_timeout
         return KafkaSink(publisher, patience, completed, source, clock, replace_outcome)
 
+    def _wait_for_topics(self, error: TopicMissing) -> None:
+        """Note what the worker waits for; raise the error if it is not to wait."""
+        if not self._settings.wait_for_topics:
+            raise error
+        self._context.progress.waits(str(error))
+
     def _retry_until_stopped(self, attempt: Callable[[], Made]) -> Made | None:
-        """Retry while a service is unreachable; return None if the worker is stopped first."""
+        """Retry while a service is unreachable, or a topic is awaited; return None at a stop."""
         progress, tries = self._context.progress, 0
         registry = Reachability(
             "the schema registry is away; its answer is needed to start",
@@ -255,12 +265,16 @@ class Launcher:
             except RegistryAway as error:
                 progress.registry(str(error))
                 registry.note(str(error))
+            except TopicMissing as error:
+                progress.connection(up=True)
+                self._wait_for_topics(error)
             else:
                 progress.connection(up=True)
+                progress.waits(None)
                 progress.registry(None)
                 registry.note(None)
                 return made
             tries += 1
-            self._context.stop.wait(backoff(tries, base=0.5))
+            self._context.stop.wait(backoff(tries, base=0.5, cap=_LONGEST_WAIT))
         log.info("stopped before the first poll")
         return None

@@ -24,6 +24,7 @@ from worker.runtime.stall import BrokerWait, Holder, StageProgress, Stall, stack
 log = get_logger(__name__)
 
 _WORKING = frozenset({State.RUNNING, State.PAUSED})
+_REMIND = 300.0  # seconds between two lines about topics that are missing
 
 
 class Progress:
@@ -60,6 +61,9 @@ class Progress:
         self._main_thread: int | None = None
         self._last_round = self._since = now
         self._nothing_to_read: str | None = None
+        self._topics = Reachability(
+            "waiting for topics", "the topics exist now", clock, grace=0, interval=_REMIND
+        )
         self._broker = Reachability(
             "broker is unreachable, retrying", "broker is reachable again", clock
         )
@@ -97,10 +101,9 @@ class Progress:
         self._registry_away = away
 
     def waits(self, reason: str | None) -> None:
-        """Note why there is nothing to read, or that there is; log a change."""
-        if reason != self._nothing_to_read:
-            self._nothing_to_read = reason
-            log.info(f"waiting: {reason}" if reason else "there is a topic to read")
+        """Note which topics the worker waits for, or that they exist; log both, and a reminder."""
+        self._nothing_to_read = reason
+        self._topics.note(reason)
 
     @property
     def away(self) -> bool:

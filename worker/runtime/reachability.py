@@ -12,9 +12,6 @@ from worker.logs import get_logger
 
 log = get_logger(__name__)
 
-_GRACE = 3.0  # seconds without an answer that are ordinary: a start, a reconnect
-_LOG_INTERVAL = 30.0  # seconds between two lines about one outage
-
 
 class Reachability:
     """The outages of one service.
@@ -22,18 +19,23 @@ class Reachability:
     Args:
         began, ended: what to log.
         clock: times the outage.
+        grace: seconds without an answer that are ordinary, as at a start or a reconnect.
+        interval: seconds between two lines about one outage.
     """
 
-    def __init__(self, began: str, ended: str, clock: Clock) -> None:
+    def __init__(
+        self, began: str, ended: str, clock: Clock, *, grace: float = 3.0, interval: float = 30.0
+    ) -> None:
         self._began, self._ended, self._clock = began, ended, clock
+        self._grace, self._interval = grace, interval
         self._since: float | None = None
-        self._logged_at = -_LOG_INTERVAL
+        self._logged_at = -interval
 
     @property
     def away(self) -> bool:
         """True while the service has not answered for longer than a reconnect takes."""
         since = self._since
-        return since is not None and self._clock.monotonic() - since >= _GRACE
+        return since is not None and self._clock.monotonic() - since >= self._grace
 
     def note(self, reason: str | None) -> bool:
         """Note that the service answers, or why it does not; log an outage periodically.
@@ -52,7 +54,7 @@ class Reachability:
             return ended
         now = self._clock.monotonic()
         self._since = now if self._since is None else self._since
-        if self.away and now - self._logged_at >= _LOG_INTERVAL:
+        if self.away and now - self._logged_at >= self._interval:
             self._logged_at = now
             log.warning(self._began, reason=reason)
         return False

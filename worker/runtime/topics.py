@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -159,8 +160,10 @@ def _how_to_create(settings: Settings, missing: Sequence[str]) -> str:
         several = len(topics.inputs) > 1
         flags["--input-topics" if several else "--input-topic"] = ",".join(topics.inputs)
     command = " ".join(f"{flag} {shlex.quote(value)}" for flag, value in flags.items())
+    wait = "; with wait_for_topics = true the worker waits for them"
+    if settings.wait_for_topics or sys.stderr.isatty():  # a person creates them and starts again
+        wait = ""
     return (
-        f"topics missing on {servers}: {', '.join(missing)}. Create them with\n"
-        f"  streamlabel topics create {command}\n"
-        "or start the worker with --create-topics"
+        f"topics missing on {servers}: {', '.join(missing)}; create them with "
+        f"`streamlabel topics create {command}`, or start the worker with --create-topics{wait}"
     )

@@ -95,6 +95,11 @@ class Settings(BaseSettings):
         "ends at 64 MB. With `processes`, each has its own: FILE.0, FILE.1 and so on.",
     )
     create_topics: bool = Field(False, description="Create missing topics at start.")
+    wait_for_topics: bool = Field(
+        False,
+        description="At start, wait for missing topics instead of exiting. /readyz and the log name "
+        "them, and the model loads meanwhile.",
+    )
     commit_interval: float | None = Field(
         None,
         gt=0,

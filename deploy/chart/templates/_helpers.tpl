@@ -45,7 +45,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if $image.digest -}}
 {{- printf "%s@%s" $image.repository $image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $image.repository (default .Chart.AppVersion $image.tag) -}}
+{{- $suffix := .Values.gpu.enabled | ternary .Values.gpu.tagSuffix "" -}}
+{{- printf "%s:%s" $image.repository (default (print .Chart.AppVersion $suffix) $image.tag) -}}
 {{- end -}}
 {{- end -}}
 
@@ -61,13 +62,34 @@ The value of a setting, or the worker's default for it: (list . "kafka.group_id"
 {{- end -}}
 
 {{- define "streamlabel.workload" -}}
+{{- $static := include "streamlabel.setting" (list . "kafka.group_instance_id" "") -}}
+{{- $exactly := eq (include "streamlabel.setting" (list . "delivery" "")) "exactly_once" -}}
+{{- if and $static (eq .Values.workload "Deployment") -}}
+{{- fail "settings.kafka.group_instance_id needs a StatefulSet: the names of a Deployment's pods change with each restart. Set workload to auto" -}}
+{{- end -}}
 {{- if ne .Values.workload "auto" -}}
 {{- .Values.workload -}}
-{{- else if or (eq (include "streamlabel.setting" (list . "delivery" "")) "exactly_once") (include "streamlabel.setting" (list . "kafka.group_instance_id" "")) -}}
-StatefulSet
 {{- else -}}
-Deployment
+{{- or $static $exactly | ternary "StatefulSet" "Deployment" -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The entry of `secrets` for a setting, as JSON, or nothing: (list . "http.token"). */}}
+{{- define "streamlabel.secretFor" -}}
+{{- $setting := index . 1 -}}
+{{- range (index . 0).Values.secrets -}}
+{{- if eq (default "" .setting) $setting }}{{ toJson . }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The settings with what follows from other values, as JSON. */}}
+{{- define "streamlabel.settings" -}}
+{{- $derived := dict -}}
+{{- if .Values.gpu.enabled -}}
+{{- /* Without it, a worker whose node has no driver would run on a few cores, and say so in its log. */ -}}
+{{- $derived = dict "model" (dict "device" "cuda") -}}
+{{- end -}}
+{{- merge (deepCopy .Values.settings) $derived | toJson -}}
 {{- end -}}
 
 {{/*
@@ -75,12 +97,13 @@ streamlabel.toml. JSON writes strings, numbers and lists as TOML does; Helm's ow
 64000000 into 6.4e+07. Tables come after the options of the top level, which would else be theirs.
 */}}
 {{- define "streamlabel.toml" -}}
-{{- range $name, $value := .Values.settings }}
+{{- $settings := include "streamlabel.settings" . | fromJson -}}
+{{- range $name, $value := $settings }}
 {{- if not (kindIs "map" $value) }}
 {{- include "streamlabel.tomlOption" (list $name $value) }}
 {{- end }}
 {{- end }}
-{{- range $name, $table := .Values.settings }}
+{{- range $name, $table := $settings }}
 {{- if kindIs "map" $table }}
 {{- include "streamlabel.tomlTable" (list $name $table) }}
 {{- end }}
@@ -126,6 +149,23 @@ streamlabel.toml. JSON writes strings, numbers and lists as TOML does; Helm's ow
 {{- else -}}
 {{- int $given -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The ports of brokers, registry and token endpoint, for a NetworkPolicy: a JSON list. */}}
+{{- define "streamlabel.remotePorts" -}}
+{{- $kafka := default dict .Values.settings.kafka -}}
+{{- $servers := default "localhost:9092" $kafka.bootstrap_servers -}}
+{{- $ports := list -}}
+{{- range kindIs "slice" $servers | ternary $servers (splitList "," (toString $servers)) -}}
+{{- $ports = append $ports (regexFind "[0-9]+$" (trim .) | int) -}}
+{{- end -}}
+{{- $urls := default "" (default dict .Values.settings.registry).url | splitList "," -}}
+{{- range append $urls (default "" $kafka.sasl_oauth_token_url) | compact -}}
+{{- $url := trim . | urlParse -}}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
+{{- $ports = append $ports (default (eq $url.scheme "https" | ternary "443" "80") $port | int) -}}
+{{- end -}}
+{{- $ports | uniq | toJson -}}
 {{- end -}}
 
 {{- define "streamlabel.port" -}}

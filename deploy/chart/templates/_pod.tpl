@@ -91,6 +91,16 @@
 {{/* Requests default to the limits: a worker that has its cores to itself keeps its latency. */}}
 {{- define "streamlabel.resources" -}}
 {{- $resources := deepCopy .Values.resources -}}
-{{- $_ := set $resources "requests" (merge (default dict $resources.requests) (default dict $resources.limits)) -}}
+{{- $limits := $resources.limits -}}
+{{- if .Values.gpu.enabled -}}
+{{- $_ := set $limits .Values.gpu.resource (.Values.gpu.count | toString) -}}
+{{- end -}}
+{{- if not $limits.memory -}}
+{{- fail "resources.limits.memory is not set: without it, a worker that grows takes memory from its whole node" -}}
+{{- end -}}
+{{- if not (or $limits.cpu (include "streamlabel.setting" (list . "model.threads" ""))) -}}
+{{- fail "resources.limits.cpu is not set: the worker starts one thread for each core of its limit, or of the whole node. Set the limit, or settings.model.threads" -}}
+{{- end -}}
+{{- $_ := set $resources "requests" (merge (default dict $resources.requests) $limits) -}}
 {{- toYaml $resources -}}
 {{- end -}}
