@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--image",
+        default="",
         metavar="TAR|TAG",
         help="an archive of `docker save` with the worker's image and Kafka's, or a tag that the "
         "engine at DOCKER_HOST has; `in:TAG` if the cluster has it [default: build it]",
@@ -87,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _described(one: Scenario) -> str:
     summary = (one.run.__doc__ or "").strip().splitlines()[0]
-    return f"{one.name:<28}{one.under or '-':<16}{summary}"
+    return f"{one.name:<36}{one.under or '-':<16}{summary}"
 
 
 @contextlib.contextmanager
@@ -102,9 +103,7 @@ def _cluster(args: argparse.Namespace) -> Iterator[Cluster]:
 
 @contextlib.contextmanager
 def _site(args: argparse.Namespace, cluster: Cluster) -> Iterator[Any]:
-    given, _, tag = (args.image or "").partition("in:")
-    image = tag if not given and tag else bring(cluster, args.image)
-    with opened(cluster, image, args.namespace) as site:
+    with opened(cluster, bring(cluster, args.image), args.namespace) as site:
         yield site
 
 

@@ -55,7 +55,8 @@ def _values(count: int) -> Iterator[bytes]:
     posts = itertools.cycle(fallback_posts())
     numbers = range(1, count + 1) if count else itertools.count(1)
     for number, post in zip(numbers, posts, strict=False):
-        yield json.dumps({"id": f"{number}", "text": post.text}).encode()
+        # A text of its own, so that none is answered from the worker's cache.
+        yield json.dumps({"id": f"{number}", "text": f"{post.text} ({number})"}).encode()
 
 
 def _ended(pause: float) -> bool:

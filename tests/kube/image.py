@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
+from tests.containers import engine
+from tests.containers.build import build
 from tests.kube.cluster import Cluster
 from tests.kube.kafka import IMAGE as KAFKA
 from tests.kube.verdicts import Failed
 
+_BUILT = "streamlabel:kube"
+
 
 def bring(cluster: Cluster, image: str) -> str:
-    """Load an image and the broker's; return the worker's name and tag.
+    """Load the worker's image and the broker's; return the worker's name and tag.
 
     Args:
         cluster: gets them.
-        image: a tag that the container engine has, or an archive of `docker save` with both.
+        image: `in:TAG` if the cluster has both; an archive of `docker save` with both; a tag that
+            the container engine has; empty to build one.
+
+    Raises:
+        Failed: there is no such image, it could not be built, or no engine can be had.
     """
-    archive = Path(image)
-    if archive.is_file():
+    if image.startswith("in:"):
+        return image.removeprefix("in:")
+    if Path(image).is_file():
+        cluster.load(Path(image))
+        return worker_in(Path(image))
+    try:
+        return _by_engine(cluster, image)
+    except (engine.NoEngine, engine.Failed) as error:
+        raise Failed(str(error)) from error
+
+
+def _by_engine(cluster: Cluster, image: str) -> str:
+    with engine.engine() as running, tempfile.TemporaryDirectory() as folder:
+        if not image:
+            built = build(running, _BUILT)
+            print(f"image: {built.size / 1e6:,.0f} MB", file=sys.stderr, flush=True)
+        if not running.has(KAFKA):
+            running.docker("pull", KAFKA)
+        archive = Path(folder, "images.tar")
+        running.docker("save", image or _BUILT, KAFKA, "--output", archive)
         cluster.load(archive)
-        return worker_in(archive)
-    with tempfile.NamedTemporaryFile(suffix=".tar") as file:
-        _docker("save", image, KAFKA, "-o", file.name)
-        cluster.load(Path(file.name))
-    return image
+    return image or _BUILT
 
 
 def worker_in(archive: Path) -> str:
@@ -39,9 +61,3 @@ def worker_in(archive: Path) -> str:
     if len(tags) != 1:
         raise Failed(f"{archive} has {len(tags)} images beside {KAFKA}, not 1: {tags}")
     return str(tags[0])
-
-
-def _docker(*arguments: str) -> None:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Failed(f"docker {' '.join(arguments)}: {done.stderr.strip()}")

@@ -143,9 +143,26 @@ class Release:
         )
         self.wait_ready()
 
+    def wait_restarted(self, old: list[dict[str, Any]], seconds: float = 2 * READY_S) -> None:
+        """Wait until every container of these pods was started again and is ready."""
+        before = containers(old)
+        wait(
+            f"the containers of {self.name} are started again",
+            lambda: not before & containers(self.pods()),
+            seconds,
+        )
+        self.wait_ready()
+
     def start_feed(self, rate: float = RATE) -> None:
         """Produce records until `end_feed`."""
         self._feed = self.cluster.inside("tests.kube.feed", *self._feed_options(rate, 0))
+
+    def forget_feed(self) -> None:
+        """End the producer at once, as the end of its node does."""
+        feed, self._feed = self._feed, None
+        if feed:
+            feed.kill()
+            feed.communicate()
 
     def end_feed(self) -> None:
         """End the producer; it first waits until every record is acknowledged.
@@ -234,6 +251,12 @@ def merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> Values:
         else:
             result[key] = value
     return result
+
+
+def containers(pods: list[dict[str, Any]]) -> set[str]:
+    """Return the ids of the containers of pods."""
+    statuses = [status for pod in pods for status in pod["status"].get("containerStatuses", [])]
+    return {status["containerID"] for status in statuses if status.get("containerID")}
 
 
 def name_of(pod: Mapping[str, Any]) -> str:
