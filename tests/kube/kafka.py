@@ -88,16 +88,6 @@ class Kafka:
 def objects(namespace: str, servers: str, folder: str) -> list[dict[str, Any]]:
     """Return the Service and the StatefulSet of one broker with its data in `folder`."""
     labels = {"app": "kafka"}
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "kafka", "namespace": namespace},
-        "spec": {
-            "clusterIP": "None",
-            "selector": labels,
-            "ports": [{"name": "kafka", "port": 9092}],
-        },
-    }
     stateful_set = {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -108,7 +98,21 @@ def objects(namespace: str, servers: str, folder: str) -> list[dict[str, Any]]:
             "template": {"metadata": {"labels": labels}, "spec": _pod_spec(servers, folder)},
         },
     }
-    return [service, stateful_set]
+    return [service("kafka", namespace), stateful_set]
+
+
+def service(name: str, namespace: str) -> dict[str, Any]:
+    """Return a headless Service: a name for the broker's pod, whatever its address."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "clusterIP": "None",
+            "selector": {"app": "kafka"},
+            "ports": [{"name": "kafka", "port": 9092}],
+        },
+    }
 
 
 def _pod_spec(servers: str, folder: str) -> dict[str, Any]:
