@@ -13,6 +13,7 @@
 #   make chaos FORMAT=avro                       the same in Avro, the registry too (REGISTRY_HOME)
 #   make chaos-planted                           plant known bugs; the chaos test must find them
 #   make alarms                                  fire every alert with a fault (needs KAFKA_HOME)
+#   make kube                                    image and chart on a real Kubernetes, under load
 #   make soak RECORDS=1000000                    memory over a million records (needs KAFKA_HOME)
 #   make clean                                   remove .venv and caches
 #
@@ -28,7 +29,7 @@ ARGS ?=
 RECORDS ?= 1000000
 
 .PHONY: demo test lint types unit docs docs-serve generate bench bench-engines bench-peers \
-  bench-variants bench-scale bench-path chaos chaos-planted alarms soak clean
+  bench-variants bench-scale bench-path chaos chaos-planted alarms kube soak clean
 
 # Apache Kafka for the tests: an unpacked distribution, used if there is a java.
 KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
@@ -116,6 +117,9 @@ chaos-planted: $(VENV)/.dev
 
 alarms: $(VENV)/.dev
 	@$(BIN)/python -m tests.deploy.alarms
+
+kube: $(VENV)/.dev
+	@$(BIN)/python -m tests.kube $(ARGS)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m tests.soak $(RECORDS) $(ARGS)

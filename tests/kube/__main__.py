@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
+import platform
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ from tests.kube.run import run
 from tests.kube.site import opened
 from tests.kube.verdicts import Failed
 
-_BROKEN = 1
+_BROKEN, _INTERRUPTED = 1, 130
 _FIGURES = Path("build/kube.json")
 
 
@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Failed as error:
         print(f"kube: {error}", file=sys.stderr)
         return _BROKEN
+    except KeyboardInterrupt:
+        print("kube: interrupted", file=sys.stderr)
+        return _INTERRUPTED
     finally:
         if lines:
             report.write(args.figures, lines)
@@ -59,12 +62,19 @@ def missing(cluster: Path | None) -> str:
     """Return why no cluster can be used here, or an empty string."""
     if os.geteuid():
         return "a cluster needs root"
-    if cluster is None and not shutil.which("dpkg"):
-        return "the cluster's programs come from Debian's packages"
+    if cluster is None and (platform.machine(), _release()) != ("x86_64", "bookworm"):
+        return "the cluster's programs need x86-64 and Debian bookworm"
     for name in ("KUBERNETES_HOME", "CONTAINERS_HOME"):
         if not Path(os.environ.get(name) or "/nowhere").is_dir():
             return f"{name} names no folder (see CONTRIBUTING.md)"
     return ""
+
+
+def _release() -> str:
+    try:
+        return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    except OSError:
+        return ""
 
 
 def _parser() -> argparse.ArgumentParser:

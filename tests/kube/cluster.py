@@ -135,11 +135,16 @@ def started(home: Path) -> Iterator[Cluster]:
     """Start a cluster with KEDA in a new folder; end it and remove the folder afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="streamlabel-kube-"))
     program = home / "cluster"
+    # A session of its own: interrupted by Ctrl-C, it would leave processes that `down` can't find.
+    up = subprocess.Popen(
+        [program, "up", folder, "--keda"], stdout=sys.stderr, start_new_session=True
+    )
     try:
-        # Its output is shown: it takes a minute, and says what it does.
-        subprocess.run([program, "up", folder, "--keda"], check=True, stdout=sys.stderr)
+        if up.wait():
+            raise Failed(f"the cluster did not start: {program} ended with {up.returncode}")
         yield Cluster(folder, program)
     finally:
+        up.wait()
         subprocess.run([program, "down", folder], check=False, stdout=subprocess.DEVNULL)
         shutil.rmtree(folder, ignore_errors=True)
 

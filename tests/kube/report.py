@@ -39,7 +39,7 @@ class Line:
 
 def line(one: Line) -> str:
     """Return what is printed when a scenario ends."""
-    figures = [f"{_words(name)} {value:g}" for name, value in one.figures.items()]
+    figures = [_figure(name, value) for name, value in one.figures.items()]
     told = "; ".join([one.what, *figures])
     counts = _counts(one.tally)
     return f"{one.name}: {told}; {one.seconds:.0f} s{counts}: {one.verdict}"
@@ -87,5 +87,9 @@ def _counts(tally: Tally | None) -> str:
     )
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+def _figure(name: str, value: float) -> str:
+    """Return a figure in words: `records_per_s`, 80 -> "80 records/s"."""
+    if name.endswith("_per_s"):
+        return f"{value:g} {name.removesuffix('_per_s')}/s"
+    words = name.removesuffix("_s").replace("_", " ")
+    return f"{words} {value:g}{' s' if name.endswith('_s') else ''}"

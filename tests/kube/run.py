@@ -36,6 +36,7 @@ def _share(site: Site, delivery: Delivery, group: list[Scenario]) -> Iterator[Li
         yield begun
         if begun.held:
             yield from _each(site, release, group)
+            yield _timed(site, f"all of {release.name}", partial(_in_all, release))
     finally:
         release.uninstall()
 
@@ -56,6 +57,14 @@ def _install(release: Release) -> Line:
     release.start_feed()
     release.wait_ready()
     return Line(release.name, "installed", 0)
+
+
+def _in_all(release: Release) -> Line:
+    """Audit everything once more, when nothing is produced and nothing is left to do."""
+    release.end_feed()
+    tally = release.observe().tally
+    found = broken(Tally(), tally, release.delivery, planned=False)
+    return Line(release.name, "the feed ended and the backlog is gone", 0, tally, tuple(found))
 
 
 def _recovered(release: Release) -> bool:

@@ -8,6 +8,9 @@ from typing import Any, Literal, Self
 
 Delivery = Literal["at_least_once", "exactly_once"]
 
+# Beside running workers there are always a few; the next audit judges them.
+_NOT_YET = "outcome of a record that is not committed yet"
+
 
 class Failed(Exception):
     """Something that a scenario waits for did not happen, or was not as it should be."""
@@ -24,7 +27,7 @@ class Tally:
         reordered: outcomes behind one of a later record of their partition.
         orphans: outcomes without an input record.
         dead_letters: input records whose first outcome is a dead letter.
-        unjudged: records and outcomes that the audit could not judge.
+        unjudged: records and outcomes that the audit could not judge, and never will.
     """
 
     records: int = 0
@@ -45,7 +48,7 @@ class Tally:
             reordered=report["reordered"],
             orphans=report["orphans"],
             dead_letters=report["dead_lettered"],
-            unjudged=sum(report["unjudged"].values()),
+            unjudged=sum(n for reason, n in report["unjudged"].items() if reason != _NOT_YET),
         )
 
     def since(self, before: Tally) -> Tally:
