@@ -6,7 +6,9 @@ replaced. The data lie in a folder of the node.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,24 @@ class Kafka:
         if address == old["status"]["podIP"]:
             raise Failed(f"Kafka came back at the same address, {address}")
         return address
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Take the pod away at once, and bring it back at another address."""
+        self._scale(0)
+        self.cluster.kubectl(
+            *("delete", "pod", POD, "-n", self.namespace, "--force", "--grace-period=0")
+        )
+        try:
+            yield
+        finally:
+            self._scale(1)
+            self.wait()
+
+    def _scale(self, replicas: int) -> None:
+        self.cluster.kubectl(
+            *("scale", "statefulset/kafka", "-n", self.namespace, f"--replicas={replicas}")
+        )
 
     def create_topics(self, *names: str, partitions: int) -> None:
         """Create topics that do not exist."""
