@@ -5,7 +5,7 @@
 #   make lint types unit                         the parts of it
 #   make docs                                    build the documentation in site/
 #   make docs-serve                              serve it at http://127.0.0.1:8000
-#   make generate                                write schemas/ and the generated docs from the code
+#   make generate                                write schemas/, generated docs and the chart's schema
 #   make bench ARGS=--quick                      measure this machine (minutes)
 #   make bench-engines ARGS=--quick              the engine beside OpenVINO and ONNX Runtime
 #   make bench-peers bench-variants bench-scale bench-path       the other benchmarks
@@ -77,6 +77,7 @@ docs-serve: $(VENV)/.dev
 generate: $(VENV)/.dev
 	$(BIN)/python -m schemas.export
 	$(BIN)/python -m worker.settings.schema
+	$(BIN)/python -m deploy.generate
 	$(BIN)/python -m benchmarks.chart
 	$(BIN)/python -m benchmarks.docs
 

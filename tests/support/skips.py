@@ -26,13 +26,17 @@ WITHOUT_KAFKA: Final = {
     "needs an Apache Kafka of its own": "to break it",
 }
 WITHOUT_REGISTRY: Final = {"needs a schema registry": "only a real one has all of its rules"}
+WITHOUT_HELM: Final = {"needs Helm": "it is no Python package"}
+WITHOUT_KUBERNETES: Final = {"KEDA's definitions are not found": "they come with KEDA"}
 
 
 def expected(reason: str) -> bool:
     """Return whether a skip for this reason is expected."""
     kafka = {} if os.environ.get("KAFKA_HOME") else WITHOUT_KAFKA
     registry = {} if os.environ.get("REGISTRY_HOME") else WITHOUT_REGISTRY
-    return reason.startswith((*EXPECTED, *kafka, *registry))
+    helm = {} if os.environ.get("HELM") else WITHOUT_HELM
+    kubernetes = {} if os.environ.get("KUBERNETES_HOME") else WITHOUT_KUBERNETES
+    return reason.startswith((*EXPECTED, *kafka, *registry, *helm, *kubernetes))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -70,8 +70,14 @@ The value of a setting, or the worker's default for it: (list . "kafka.group_id"
 {{- if ne .Values.workload "auto" -}}
 {{- .Values.workload -}}
 {{- else -}}
-{{- or $static $exactly | ternary "StatefulSet" "Deployment" -}}
+{{- or (ne $static "") $exactly | ternary "StatefulSet" "Deployment" -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Not empty if an init container fetches the model: it is one of the hub. */}}
+{{- define "streamlabel.fetches" -}}
+{{- $name := include "streamlabel.setting" (list . "model.name" "distilbert-base-uncased-finetuned-sst-2-english") -}}
+{{- if and .Values.model.fetch.enabled (ne $name "bundled") (not (regexMatch "^[./~]" $name)) }}true{{ end -}}
 {{- end -}}
 
 {{/* The entry of `secrets` for a setting, as JSON, or nothing: (list . "http.token"). */}}

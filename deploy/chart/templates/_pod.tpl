@@ -1,5 +1,23 @@
 {{/* Parts of the pod that the worker and the init container share. */}}
 
+{{/* A container of the image, but for its name, command, variables and probes. */}}
+{{- define "streamlabel.container" -}}
+image: {{ include "streamlabel.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+{{- with .Values.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+resources:
+  {{- include "streamlabel.resources" . | nindent 2 }}
+# The last lines of the log name the error of a worker that ended.
+terminationMessagePolicy: FallbackToLogsOnError
+volumeMounts:
+  {{- include "streamlabel.volumeMounts" . | nindent 2 }}
+{{- end -}}
+
 {{- define "streamlabel.env" -}}
 - name: STREAMLABEL_CONFIG
   value: /etc/streamlabel/streamlabel.toml
@@ -20,6 +38,11 @@
     fieldRef: {fieldPath: metadata.name}
 - name: STREAMLABEL_KAFKA_GROUP_INSTANCE_ID
   value: {{ with include "streamlabel.setting" (list . "kafka.group_instance_id" "") }}{{ . }}-{{ end }}$(POD_NAME)
+{{- end }}
+{{- if include "streamlabel.fetches" . }}
+# The hub's cache, which the init container fills for the worker.
+- name: HF_HOME
+  value: /var/lib/streamlabel/hub
 {{- end }}
 {{- if .Values.secrets }}
 - name: STREAMLABEL_SECRETS_DIR
