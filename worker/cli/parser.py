@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "top": "watch a worker in this terminal",
     "audit": "verify delivery from the topics alone",
     "classify": "label texts without Kafka",
+    "model": "fetch and check the model before a worker starts",
     "bench": "measure engine, throughput and latency on this machine",
     "plan": "derive settings, workers and partitions from a bench",
     "completion": "print a shell completion script",

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -47,10 +48,8 @@ _HUB_FILES = (
     *VOCABULARIES,
 )
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
-_HUB_UNAVAILABLE = (
-    "{name} can't be downloaded from the hub ({error}): try again later, set --model to a local "
-    "directory, or use --model bundled"
-)
+_OTHERWISE = "set --model to a local directory, or use --model bundled"
+_HUB_UNAVAILABLE = "{name} can't be downloaded from the hub ({error}): try again later, {otherwise}"
 # The first match is reported; GatedRepoError is a subclass of RepositoryNotFoundError.
 _HUB_ERRORS: dict[type[Exception], str] = {
     GatedRepoError: "{name} is gated: accept its terms on its page of the hub, then log in with "
@@ -59,9 +58,14 @@ _HUB_ERRORS: dict[type[Exception], str] = {
     "the model is private, log in with `hf auth login` or set HF_TOKEN",
     RevisionNotFoundError: "{name} on the hub has no revision {revision!r}: see the list on its page",
     HFValidationError: "{name} is neither a directory nor a hub id (`owner/name`)",
-    LocalEntryNotFoundError: "{name} is not in the hub's cache, and the hub can't be reached: set "
-    "--model to a local directory, or use --model bundled",
+    LocalEntryNotFoundError: "{name} is not in the hub's cache ({cache}), and the hub {away}, "
+    "{otherwise}",
 }
+_OFFLINE = "is not asked, because HF_HUB_OFFLINE is set: run `streamlabel model fetch` without it"
+_UNREACHABLE = (
+    "at {endpoint} can't be reached: check the network, the proxy (HTTPS_PROXY, NO_PROXY) and "
+    "HF_ENDPOINT (the address of a mirror)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,12 @@ class Checkpoint:
     def has_vocabulary(self) -> bool:
         """True if the folder has a file of the tokenizer's vocabulary."""
         return any(_present(self.folder, VOCABULARIES))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files in the folder that a worker may read; a link counts as its file."""
+        files = {file for pattern in _HUB_FILES for file in self.folder.glob(pattern)}
+        return sum(file.stat().st_size for file in files)
 
     def weights_sha256(self) -> str:
         """Return the hex SHA-256 of the file, or of one line `name sha256` for each shard."""
@@ -152,7 +162,21 @@ def _from_hub(name: str, revision: str | None) -> Path:
 def _hub_error(error: Exception, name: str, revision: str | None) -> str:
     templates = (text for kind, text in _HUB_ERRORS.items() if isinstance(error, kind))
     template = next(templates, _HUB_UNAVAILABLE)
-    return template.format(name=name, revision=revision, error=_first_line(error))
+    away = _OFFLINE if constants.HF_HUB_OFFLINE else _UNREACHABLE.format(endpoint=_endpoint())
+    return template.format(
+        name=name,
+        revision=revision,
+        error=_first_line(error),
+        cache=constants.HF_HUB_CACHE,
+        away=away,
+        otherwise=_OTHERWISE,
+    )
+
+
+def _endpoint() -> str:
+    """Return the hub's address, without the user and password that one may have."""
+    address = urlsplit(constants.ENDPOINT)
+    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
 
 
 def _weights(folder: Path, name: str) -> Iterator[Path]:

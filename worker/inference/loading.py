@@ -2,48 +2,36 @@
 
 Needs the network only for a model on the hub.
 
-Owns: the order of loading, and every check that needs transformers.
+Owns: the order of loading, and every check that needs weights.
 Thread: load, before a record is read.
 Must not import: kafka_io, runtime.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import torch
-import transformers
-from huggingface_hub.utils.tqdm import disable_progress_bars
-from transformers import (
-    CONFIG_MAPPING,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-    AutoConfig,
-)
 
 from worker.clock import Clock, SystemClock
 from worker.core.records import DEFAULT_FORWARD_TOKENS, ModelCard, ModelInput
-from worker.errors import ModelUnavailable, RecordRejected, SettingsError, StreamlabelError
-from worker.inference.activation import choose_activation
+from worker.errors import RecordRejected, SettingsError
 from worker.inference.attention_mode import turning_point
-from worker.inference.checkpoint import Checkpoint, resolve
 from worker.inference.classifier import Forward, TransformersClassifier
+from worker.inference.described import describe, loading_errors
 from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.extra_inputs import extra_inputs_of
 from worker.inference.int8_choice import Int8, choose_int8
 from worker.inference.int8_gate import rows_to_judge_by
 from worker.inference.lanes import Lanes, side_by_side
-from worker.inference.names import label_names, refuse_many
 from worker.inference.openvino_pass import OpenVinoForward, converter
 from worker.inference.placement import choose_device, choose_dtype, longest_input, tries_int8
 from worker.inference.self_check import TEXTS, Rows, check_rows
-from worker.inference.skeleton import rows_of, skeleton
 from worker.inference.tokeniser import TransformersTokeniser
 from worker.inference.tuning import SIZES, WarmUpTexts, best_size
-from worker.inference.vocabulary import ids_within, load_tokenizer
 from worker.inference.weights import class_for, warn_of_unused, with_weights
 from worker.logs import get_logger
 from worker.settings import ModelSettings
@@ -67,29 +55,21 @@ def load(
             to do.
         SettingsError: the settings contradict the model or this machine.
     """
-    with _loading_errors(settings.name):
+    with loading_errors(settings.name):
         return _load(settings, forward_tokens, clock or SystemClock())
 
 
 def _load(
     settings: ModelSettings, forward_tokens: int | None, clock: Clock
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
-    _silence_libraries()
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    checkpoint = resolve(settings)
-    with _loading_errors(checkpoint.name):
-        config = _config(checkpoint)
-        labels = label_names(config.id2label, checkpoint.name)
-        activation = choose_activation(
-            settings.activation, config.problem_type, len(labels), checkpoint.name
-        )
-        tokenizer = load_tokenizer(checkpoint)
-        pad_id = _set_pad_id(config, tokenizer)
-        bare = skeleton(class_for(config), config, checkpoint)
-        ids_below = ids_within(tokenizer, rows_of(bare), checkpoint.name)
+    described = describe(settings)
+    checkpoint, config, tokenizer = described.checkpoint, described.config, described.tokenizer
+    ids_below = described.ids_below
+    with loading_errors(checkpoint.name):
         unused: set[str] = set()
         candidate = Candidate(
             load=lambda dtype: with_weights(checkpoint, config, dtype, unused).to(device),
@@ -99,15 +79,15 @@ def _load(
             ),
             extra_inputs=partial(extra_inputs_of, tokenizer),
             longest=partial(_longest, config, tokenizer),
-            pad_id=pad_id,
+            pad_id=described.pad_id,
             padding_side=tokenizer.padding_side,
-            activation=activation,
+            activation=described.activation,
             converter=converter(settings, checkpoint, dtype, device),
             divided=partial(side_by_side, wanted=settings.lanes),
         )
         int8 = None
         if tries_int8(settings.dtype, device):
-            longest = _longest(config, tokenizer, bare or torch.nn.Module())
+            longest = _longest(config, tokenizer, described.bare or torch.nn.Module())
             judging = rows_to_judge_by(settings.calibration_texts, tokenizer, longest)
             int8 = Int8(_known(judging, ids_below), dtype, settings.dtype == "auto-int8")
         pack = can_pack(settings.engine, class_for(config).__name__, config)
@@ -118,14 +98,14 @@ def _load(
         name=checkpoint.name,
         revision=checkpoint.revision,
         weights_sha256=checkpoint.weights_sha256(),
-        labels=labels,
+        labels=described.labels,
         max_tokens=max_tokens,
         engine=forward.name,
         dtype=forward.dtype,
         device=forward.device,
         pads=forward.pads,
         forward_tokens=forward_tokens or DEFAULT_FORWARD_TOKENS,
-        activation=activation,
+        activation=described.activation,
     )
     tokeniser = TransformersTokeniser(tokenizer, max_tokens=max_tokens, ids_below=ids_below)
     return tokeniser, TransformersClassifier(
@@ -172,81 +152,6 @@ def _tuning(
 def _known(rows: Rows, ids_below: int | None) -> Rows:
     """Return the texts whose tokens all have an embedding."""
     return [ids for ids in rows if ids_below is None or max(ids) < ids_below]
-
-
-def _silence_libraries() -> None:
-    """Turn off progress bars, advice and reports; this package logs the ones that matter."""
-    logging: Any = transformers.logging  # untyped
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    disable_progress_bars()
-
-
-@contextmanager
-def _loading_errors(name: str) -> Iterator[None]:
-    """Turn any error of a library (corrupt files, a missing package) into ModelUnavailable."""
-    try:
-        yield
-    except StreamlabelError:
-        raise
-    except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), "no reason given")
-        advice = (
-            "install that package, or choose another model"
-            if isinstance(error, ImportError)
-            else "if its files are damaged, download or save them again"
-        )
-        raise ModelUnavailable(
-            f"{name} can't be loaded: {type(error).__name__}: {reason}; {advice}"
-        ) from error
-
-
-def _config(checkpoint: Checkpoint) -> Any:
-    kind = checkpoint.config.get("model_type")
-    if kind not in CONFIG_MAPPING:
-        raise ModelUnavailable(
-            f"{checkpoint.name} needs code from its own repository (auto_map), which is never run: "
-            "choose a model of an architecture that transformers includes"
-            if "auto_map" in checkpoint.config
-            else f"{checkpoint.name} is a {kind!r}, which transformers "
-            f"{transformers.__version__} does not know: choose another model"
-        )
-    refuse_many(checkpoint.config, checkpoint.name)
-    config = AutoConfig.from_pretrained(
-        checkpoint.folder, local_files_only=True, trust_remote_code=False
-    )
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise ModelUnavailable(
-            f"{checkpoint.name} is a {kind!r}, an architecture that transformers can't use for "
-            "sequence classification: choose another model"
-        )
-    if config.problem_type == "regression":
-        raise ModelUnavailable(
-            f"{checkpoint.name} is a regression model: its output is a quantity, not a label's "
-            "probability; choose a classification model"
-        )
-    # Reset, because a config may name code on the hub here (`org/kernel`).
-    config._attn_implementation = config._experts_implementation = None  # noqa: SLF001
-    return config
-
-
-def _set_pad_id(config: Any, tokenizer: Any) -> int | None:
-    """Set the config's padding id, and return the checkpoint's own, if it has a valid one.
-
-    Decoders look for the last id that is not the padding id. Another id may occur in a text, so
-    only the model's own is returned. A model that can't be built without one gets the tokenizer's.
-    """
-    text_config = config.get_text_config()
-    # CANINE has no vocabulary: a character's id is its code point. Perceiver states no padding.
-    size = getattr(text_config, "vocab_size", sys.maxsize)
-    of_config = getattr(text_config, "pad_token_id", None)
-    own, *others = (
-        number if isinstance(number, int) and 0 <= number < size else None
-        for number in (of_config, tokenizer.pad_token_id, tokenizer.eos_token_id)
-    )
-    known = (number for number in (own, *others) if number is not None)
-    config.pad_token_id = text_config.pad_token_id = next(known, None)
-    return own
 
 
 def _longest(config: Any, tokenizer: Any, model: torch.nn.Module) -> int | None:

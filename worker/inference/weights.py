@@ -37,7 +37,7 @@ def with_weights(checkpoint: Checkpoint, config: Any, dtype: torch.dtype, unused
         unused: receives the names of weights that the model has no place for.
 
     Raises:
-        ModelUnavailable: weights are missing or of another shape, or the model is for another task.
+        ModelUnavailable: weights are missing or of another shape.
     """
     weights: dict[str, torch.Tensor] = {}
     for file in checkpoint.weights:
@@ -52,7 +52,6 @@ def with_weights(checkpoint: Checkpoint, config: Any, dtype: torch.dtype, unused
     )
     _refuse_made_up(report, checkpoint.name)
     unused |= report["unexpected_keys"]
-    _refuse_other_task(config, checkpoint.name)
     model.config.use_cache = False  # a decoder would keep keys and values to continue the text
     choose_per_pass(model)
     return model
@@ -93,7 +92,7 @@ def warn_of_unused(unused: set[str], name: str) -> None:
         )
 
 
-def _refuse_other_task(config: Any, name: str) -> None:
+def refuse_other_task(config: Any, name: str) -> None:
     """Reject heads for tokens or multiple choice: names and shapes may equal a classifier's."""
     declared = [a for a in config.architectures or () if "For" in a]
     if declared and not any(_HEAD in architecture for architecture in declared):

@@ -1,0 +1,80 @@
+"""Fetch the model into the cache and check its files, without Kafka.
+
+    streamlabel model fetch --model my-org/my-model --model-revision v3
+
+`fetch` downloads a model of the hub into the hub's cache (HF_HOME), or prepares the bundled one in
+`model.cache_dir`; a directory is only checked. It reads config, labels and tokenizer, opens the
+files of the weights, and prints what it found. Afterwards a worker with the same settings starts
+with HF_HUB_OFFLINE=1. Exits 1 if the model can't be had or used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from worker import logs
+from worker.core.visible import excerpt, visible
+from worker.settings import Loaded
+
+if TYPE_CHECKING:
+    from worker.inference.described import Description
+
+OPTIONS: tuple[str, ...] = (
+    *("model.name", "model.revision", "model.cache_dir", "model.activation"),
+    *("log.level", "log.format"),
+)
+
+_LABELS, _LABEL_CHARACTERS = 30, 60  # labels shown, and characters of each
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the action and the format of the output."""
+    parser.add_argument(
+        "action", choices=("fetch",), help="download or prepare the model, and check its files"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace, loaded: Loaded) -> int:
+    """Fetch and check the model, and print what it is; return 0.
+
+    Raises:
+        StreamlabelError: the model can't be had or used; the message says what to do.
+    """
+    logs.configure(loaded.settings.log.level, loaded.settings.log.format)
+    from worker.inference.described import describe
+
+    document = _document(describe(loaded.settings.model))
+    if args.json:
+        print(json.dumps(document))
+    else:
+        print("\n".join(f"{name:<9} {visible(text)}" for name, text in _lines(document)))
+    return 0
+
+
+def _document(model: Description) -> dict[str, Any]:
+    checkpoint = model.checkpoint
+    return {
+        "model": checkpoint.name,
+        "revision": checkpoint.revision,
+        "weights_sha256": checkpoint.weights_sha256(),
+        "labels": model.labels,
+        "activation": model.activation,
+        "folder": str(checkpoint.folder),
+        "bytes": checkpoint.size,
+    }
+
+
+def _lines(document: dict[str, Any]) -> list[tuple[str, str]]:
+    labels = [excerpt(label, _LABEL_CHARACTERS) for label in document["labels"][:_LABELS]]
+    more = len(document["labels"]) - len(labels)
+    return [
+        ("model", document["model"]),
+        ("revision", document["revision"]),
+        ("sha256", document["weights_sha256"]),
+        ("labels", ", ".join([*labels, *([f"and {more:,} more"] if more else [])])),
+        ("size", f"{document['bytes'] / 1e6:,.1f} MB"),
+        ("folder", document["folder"]),
+    ]
