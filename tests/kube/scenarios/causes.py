@@ -73,7 +73,7 @@ def _causes(site: Site) -> dict[str, Cause]:
             ("my-org/no-such-model", "the hub can't be reached"),
             restarts=True,
         ),
-        "no-room": Cause(crash, ("300", "resources.limits.memory"), restarts=True),
+        "no-room": Cause(crash, ("needs at least", "of memory", "limit is 300 MiB"), restarts=True),
     }
 
 
