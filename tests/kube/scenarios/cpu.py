@@ -26,9 +26,8 @@ def cpu_limit_is_kept(site: Site) -> Happened:
         release.produce(_RECORDS)
         observed = release.observe(begun)
         after = _cpu_stat(release, pod)
-    line = next((line for line in log.splitlines() if '"threads": 1' in line), "")
-    if not line:
-        raise Failed('no line of the log has "threads": 1')
+    if not any('"threads": 1,' in line and "quota 1 of" in line for line in log.splitlines()):
+        raise Failed('no line of the log has "threads": 1 and the quota')
     periods, throttled, share = throttling(before, after, observed.last_s)
     if not periods:
         raise Failed("the kubelet has set no CPU quota")
@@ -55,7 +54,8 @@ def throttling(
     """Return periods, throttled periods, and the throttled share of the time.
 
     Args:
-        before, after: contents of `cpu.stat`.
+        before: contents of `cpu.stat`.
+        after: the same, later.
         seconds: between them.
     """
 
