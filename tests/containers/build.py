@@ -23,6 +23,14 @@ from tests.containers.engine import Engine, engine
 ROOT: Final = Path(__file__).parents[2]
 
 _BUILD_S: Final = 1800
+# The address of the wheels is that of a proxy, because the engine keeps the layers of an earlier
+# build where nothing but a proxy differs, and the port differs each time.
+_INDEX: Final = "http://wheels.test/simple"
+_PIP_CONF: Final = f"""[global]
+index-url = {_INDEX}
+trusted-host = wheels.test
+no-cache-dir = true
+"""
 
 
 @dataclass(frozen=True)
@@ -66,16 +74,20 @@ def build(
     Raises:
         Failed: the build failed; the message has the end of its output.
     """
-    with build_options(running, context, arguments) as options:
+    with build_settings(running, context, arguments) as (chosen, secret):
+        options = ["--network=host", f"--secret=id=pip.conf,src={secret}"]
+        options += [f"--build-arg={name}={value}" for name, value in chosen.items()]
         running.docker("build", *options, "--tag", tag, context, timeout=_BUILD_S)
     return image(running, tag)
 
 
 @contextlib.contextmanager
-def build_options(
+def build_settings(
     running: Engine, context: Path = ROOT, arguments: Mapping[str, str] | None = None
-) -> Iterator[list[str]]:
-    """Give the options of `docker build` for this machine, while the wheels are served.
+) -> Iterator[tuple[dict[str, str], Path]]:
+    """Give the build's arguments and its secret pip.conf, while the wheels are served.
+
+    The build must run on the host's network.
 
     Args:
         running: the engine.
@@ -83,14 +95,13 @@ def build_options(
         arguments: further build arguments.
     """
     with (
-        wheels.offered(wheels.download()) as index,
+        wheels.offered(wheels.download()) as proxy,
         tempfile.TemporaryDirectory(prefix="pip-") as scratch,
     ):
-        settings = Path(scratch, "pip.conf")
-        settings.write_text(f"[global]\nindex-url = {index}\n", encoding="utf-8")
-        chosen = {"TORCH_INDEX_URL": index, **base(running, context), **(arguments or {})}
-        given = [f"--build-arg={name}={value}" for name, value in chosen.items()]
-        yield ["--network=host", f"--secret=id=pip.conf,src={settings}", *given]
+        secret = Path(scratch, "pip.conf")
+        secret.write_text(_PIP_CONF, encoding="utf-8")
+        chosen = {"HTTP_PROXY": proxy, "TORCH_INDEX_URL": _INDEX, **base(running, context)}
+        yield chosen | dict(arguments or {}), secret
 
 
 def base(running: Engine, context: Path = ROOT) -> dict[str, str]:

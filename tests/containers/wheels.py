@@ -1,4 +1,4 @@
-"""A folder of wheels for the image, offered to its build as a package index on 127.0.0.1.
+"""A folder of wheels for the image, offered to its build by a proxy on 127.0.0.1.
 
 pip on this machine knows where packages are; pip in a container does not. So `download` fetches
 with the machine's own settings, and `offered` serves the folder to a build on the host's network.
@@ -85,7 +85,10 @@ def _fetch(folder: Path, arguments: list[str]) -> None:
 
 @contextlib.contextmanager
 def offered(folder: Path) -> Iterator[str]:
-    """Serve the wheels on 127.0.0.1 as a package index, and give its URL."""
+    """Serve the wheels on 127.0.0.1 and give the URL.
+
+    It is a proxy that answers as a package index would, whatever host pip asks for.
+    """
     files = {file.name: file for file in folder.glob("*.whl")}
     links = defaultdict(list)
     for name in sorted(files):
@@ -116,7 +119,7 @@ def offered(folder: Path) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, name="wheels")
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/simple"
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()

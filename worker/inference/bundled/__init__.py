@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from worker.errors import ModelUnavailable
 from worker.inference.bundled import encoder
 
 ADAPTER: Final = Path(__file__).with_name("adapter")
+# Where a container image has the checkpoint, read-only and made of the same sources as the code.
+SHIPPED: Final = Path(sys.prefix, "share", "streamlabel", "bundled")
 
 _SCRATCH: Final = ".bundled-"
 _LOCK: Final = ".bundled.lock"
@@ -28,7 +31,7 @@ _LAYOUT: Final = 1
 
 
 def prepare(cache_dir: Path) -> Path:
-    """Return the folder of the merged checkpoint, which the first call builds.
+    """Return the folder of the merged checkpoint: the shipped one, or what the first call builds.
 
     The folder has weights, config and tokenizer, and loads like any other checkpoint. Any number of
     processes may call this at once.
@@ -37,6 +40,8 @@ def prepare(cache_dir: Path) -> Path:
         ModelUnavailable: the encoder is not available or has other weights, or `cache_dir` can't be
             written.
     """
+    if SHIPPED.is_dir():
+        return SHIPPED
     final = cache_dir / f"bundled-{_identity()[:12]}"
     # Only the rename in `_make` creates this folder, so it is complete if it exists.
     if not final.is_dir():
