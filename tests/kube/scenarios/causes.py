@@ -69,8 +69,8 @@ def _causes(site: Site) -> dict[str, Cause]:
             ("Running",), logged=("broker", "late:9092", "the host name can't be resolved")
         ),
         "no-model": Cause(
-            (*crash, "Init:Error", "Init:CrashLoopBackOff"),
-            ("my-org/no-such-model", "the hub can't be reached"),
+            (*crash, "Init:0/1", "Init:Error", "Init:CrashLoopBackOff"),
+            ("my-org/no-such-model", "the hub at ", "can't be reached", "HTTPS_PROXY"),
             restarts=True,
         ),
         "no-room": Cause(crash, ("needs at least", "of memory", "limit is 300 MiB"), restarts=True),
