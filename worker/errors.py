@@ -87,6 +87,16 @@ class CircuitOpen(Fatal):
 class StageCrashed(Fatal):
     """A stage's thread ended with an exception."""
 
+    @classmethod
+    def by(cls, cause: BaseException, what: str) -> StageCrashed:
+        """Return the error for a part of the worker that ended with an unexpected exception."""
+        crash = cls(
+            f"{what}: {type(cause).__name__}: {cause}; a restart resumes from the committed offsets: "
+            "report it with the stack in the log if it comes again"
+        )
+        crash.__cause__ = cause
+        return crash
+
 
 class BrokerAway(StreamlabelError):
     """The broker can't be reached, or asks for a retry."""

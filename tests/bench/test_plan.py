@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.support.charts import Refused, container, needs_helm, one, render
 from tests.support.figures import bench, load
 from worker.bench.figures import CpuUse, DtypeResult, percentile, read
 from worker.bench.plan import MAX_UTILISATION, Advice, plan
@@ -110,6 +112,94 @@ def test_figures_without_cpu_times_name_no_cores() -> None:
     """Files of older versions lack them."""
     result = plan(bench(), rate=500, goal_ms=1000)
     assert not [advice for advice in result.deployment if advice.name.startswith("cores")]
+
+
+# -- values of the chart ---------------------------------------------------------------------------
+
+
+def values(tmp_path: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> Any:
+    """Return what `plan --format helm-values` prints, read as Helm would."""
+    figures = tmp_path / "bench.json"
+    figures.write_text(bench(p99=(10, 20, 100), **changes).model_dump_json())
+    goal = ["plan", "--rate", "500", "--latency-goal", "500", "--from", str(figures)]
+    assert command.main([*goal, "--format", "helm-values"]) == 0
+    printed = capsys.readouterr().out
+    assert all(len(line) <= 100 for line in printed.splitlines())
+    return yaml.safe_load(printed)
+
+
+def test_a_plan_is_written_as_values_of_the_chart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Eight workers of 70 texts/s each; a rebalance takes 5 s, and a start 20 s."""
+    found = values(tmp_path, capsys, cold_start_s=19.2, resident_bytes=1000 * 2**20)
+    assert found["replicaCount"] == 8
+    assert found["resources"] == {"limits": {"cpu": "2", "memory": "1536Mi"}}
+    assert found["settings"]["batch"]["max_records"] == 32
+    assert found["settings"]["delivery"] == "at_least_once"
+    keda = found["keda"]
+    assert (keda["lagThreshold"], keda["maxReplicaCount"], keda["fallback"]) == (
+        70, 16, {"replicas": 8},
+    )  # fmt: skip
+    behavior = keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior == {
+        "scaleUp": {"stabilizationWindowSeconds": 25},
+        "scaleDown": {"stabilizationWindowSeconds": 300},
+    }
+
+
+def test_a_model_that_starts_slowly_is_stopped_less_readily(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keda = values(tmp_path, capsys, cold_start_s=90.0)["keda"]
+    behavior = keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert keda["cooldownPeriod"] == 900
+    assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 95
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 900
+
+
+def test_a_memory_that_was_not_measured_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "memory" not in values(tmp_path, capsys, resident_bytes=None)["resources"]["limits"]
+
+
+def test_the_settings_in_the_values_are_those_of_a_worker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = values(tmp_path, capsys)["settings"]
+    loaded = load_settings(found, environ={}).settings
+    assert (loaded.batch.max_tokens, loaded.max_inflight_records) == (1200, 128)
+
+
+@needs_helm
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_the_chart_takes_the_values(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], delivery: str
+) -> None:
+    """Its schema refuses an unknown key, and keeps its own defaults for what is not written."""
+    found = values(tmp_path, capsys, resident_bytes=2**30, delivery=delivery)
+    manifests = render(tmp_path, found)
+    scaled = one(manifests, "ScaledObject")["spec"]
+    assert scaled["maxReplicaCount"] == 16
+    assert scaled["triggers"][0]["metadata"]["lagThreshold"] == "70"
+    behavior = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 10
+    assert behavior["scaleUp"]["policies"]
+    assert scaled["fallback"] == {
+        "failureThreshold": 3, "replicas": 8, "behavior": "currentReplicasIfHigher",
+    }  # fmt: skip
+    assert container(manifests)["resources"]["limits"] == {"cpu": "2", "memory": "1536Mi"}
+    found["keda"]["lagTreshold"] = 1
+    with pytest.raises(Refused, match="lagTreshold"):
+        render(tmp_path, found)
+
+
+def test_values_are_of_one_bench(several: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    goal = ["plan", "--rate", "500", "--latency-goal", "500", "--from", *several]
+    with pytest.raises(SystemExit):
+        command.main([*goal, "--format", "helm-values"])
+    assert "needs one file of figures" in capsys.readouterr().err
 
 
 @pytest.fixture

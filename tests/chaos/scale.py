@@ -1,8 +1,12 @@
 """`python -m tests.chaos.scale`: scales 1 -> 4 -> 2 workers under load.
 
 Starts and stops are planned ones. Prints a table of the end-to-end times that a reader of the
-results sees (standard error), and one JSON object (standard output). Exits with 0 only if no record
-is missing, duplicated or out of order in either delivery mode.
+results sees, and of the longest time in which a partition had no result (standard error), and one
+JSON object (standard output). Exits with 0 only if no record is missing, duplicated or out of order
+in either delivery mode.
+
+The stalls of the phases `1 -> 4` and `4 -> 2` are the time that a rebalance takes, as an autoscaler
+must know it: worker/bench/helm_values.py has the figure.
 """
 
 from __future__ import annotations
@@ -40,13 +44,19 @@ _PHASES = ("1 worker", "1 -> 4", "4 workers", "4 -> 2", "2 workers")
 
 @dataclass
 class ResultReader:
-    """Reads the results as they arrive, and notes the age of each record."""
+    """Reads the results as they arrive, and notes the age of each record.
+
+    Attributes:
+        ages: of the records, in ms, by phase.
+        stalls: longest time without a result of one partition, in ms, by phase.
+    """
 
     cluster: Cluster
     topic: str
     phase: str = "start"
     seen: int = 0
     ages: dict[str, list[float]] = field(default_factory=dict)
+    stalls: dict[str, float] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -60,10 +70,14 @@ class ResultReader:
         )
         with contextlib.closing(consumer):
             consumer.assign([TopicPartition(self.topic, n) for n in range(PARTITIONS)])
+            last: dict[TopicPartition, float] = {}
             while not self.stop.is_set():
-                for records in consumer.poll(timeout_ms=50).values():
+                for partition, records in consumer.poll(timeout_ms=50).items():
                     now, ages = clock.wall_ms(), self.ages.setdefault(self.phase, [])
                     ages += [now - record.timestamp for record in records]
+                    stall = now - last.get(partition, now)
+                    self.stalls[self.phase] = max(stall, self.stalls.get(self.phase, 0.0))
+                    last[partition] = now
                     self.seen += len(records)
 
 
@@ -106,7 +120,8 @@ def _measure(brokers: Cluster, subject: Subject, rate: float) -> dict[str, Any]:
     holds = drained and not any(offences.values())
     exits = dict(fleet.exits)
     return {"holds": holds, "consumed": verdict["consumed"], **offences, "exit_codes": exits} | {
-        "end_to_end_ms": phases
+        "end_to_end_ms": phases,
+        "longest_stall_ms": {name: reader.stalls.get(name, 0.0) for name in _PHASES},
     }
 
 
@@ -144,12 +159,14 @@ def percentiles(ages: list[float]) -> dict[str, float]:
 
 
 def _show(results: dict[Delivery, dict[str, Any]]) -> None:
-    print(f"{'end to end, ms':<24}{'p50':>8}{'p99':>8}{'max':>8}{'records':>9}", file=sys.stderr)
+    heads = f"{'p50':>8}{'p99':>8}{'max':>8}{'stall':>8}{'records':>9}"
+    print(f"{'end to end, ms':<24}{heads}", file=sys.stderr)
     for delivery, result in results.items():
         for phase, ages in result["end_to_end_ms"].items():
             row = "".join(f"{ages.get(name, 0):>8.0f}" for name in ("p50", "p99", "max"))
             label = f"{delivery[:2]}..  {phase}"
-            print(f"{label:<24}{row}{ages['records']:>9}", file=sys.stderr)
+            stall = f"{result['longest_stall_ms'][phase]:>8.0f}"
+            print(f"{label:<24}{row}{stall}{ages['records']:>9}", file=sys.stderr)
         print(
             f"{delivery}: duplicated {result['duplicated']}, missing {result['missing']}",
             file=sys.stderr,

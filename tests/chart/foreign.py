@@ -1,7 +1,7 @@
 """Objects of KEDA and of Prometheus' operator, as pydantic models that refuse unknown fields.
 
 Only what the chart uses, from the API references of KEDA 2.20 and of monitoring.coreos.com/v1.
-Where KEDA's own definitions are found, test_manifests.py holds its objects to those too.
+test_manifests.py also holds KEDA's objects to its own definitions, if it finds them.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from tests.support.charts import (
     needs_helm,
     one,
     pod,
+    render,
     settings_file,
     workload,
 )
@@ -281,6 +282,36 @@ def test_the_worker_reads_what_helm_was_given(tmp_path: Path) -> None:
     assert settings.kafka.sasl_password.get_secret_value() == "content-of-a-secret"
     assert settings.kafka.ssl_cafile
     assert settings.wait_for_topics is True
+
+
+@needs_helm
+def test_values_of_every_type_reach_the_worker(tmp_path: Path) -> None:
+    """Helm keeps numbers as floats, and its own TOML has 6.4e+07 for 64,000,000."""
+    values: dict[str, Any] = {
+        "max_inflight_bytes": 64_000_001,
+        "commit_interval": 0.25,
+        "create_topics": True,
+        "input": {"topics": ["a", "b"], "text_path": "post.body"},
+        "kafka": {
+            "client_id": 'quoted "\\ ü <&> \U0001f600',
+            "sasl_oauth_extensions": {"logicalCluster": "lkc-1"},
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "OAUTHBEARER",
+            "sasl_oauth_token_file": "/dev/null",
+            "extra": {"retry_backoff_ms": 250, "api_version": "4.0", "check_crcs": False},
+        },
+    }
+    settings = accepted(render(tmp_path, {"settings": values}), tmp_path)
+    assert settings.max_inflight_bytes == 64_000_001
+    assert (settings.commit_interval, settings.create_topics) == (0.25, True)
+    assert settings.input.topics == ("a", "b")
+    assert settings.kafka.client_id == values["kafka"]["client_id"]
+    assert settings.kafka.sasl_oauth_extensions == {"logicalCluster": "lkc-1"}
+    assert settings.kafka.extra == {
+        "retry_backoff_ms": "250",
+        "api_version": "4.0",
+        "check_crcs": "false",
+    }
 
 
 def test_settings_that_the_chart_names_exist_and_have_these_defaults() -> None:

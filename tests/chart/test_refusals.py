@@ -13,7 +13,8 @@ import yaml
 
 from deploy import generate
 from deploy.values_table import values_table
-from tests.support.charts import CHART, Refused, needs_helm, pod, render, workload
+from tests.docs.test_site import blocks
+from tests.support.charts import CHART, ROOT, Refused, container, needs_helm, pod, render, workload
 
 KEDA = {"enabled": True, "maxReplicaCount": 6}
 SASL = {"security_protocol": "SASL_SSL"}
@@ -100,7 +101,7 @@ TEMPLATES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "KEDA with Kerberos": (
         {"keda": KEDA, "settings": {"kafka": {**SASL, "sasl_mechanism": "GSSAPI"}}},
-        "name a TriggerAuthentication of yours in keda.authenticationRef",
+        "a TriggerAuthentication of yours in keda.authenticationRef",
     ),
     "KEDA with MSK of no region": (
         {"keda": KEDA, "settings": {"kafka": {**SASL, "sasl_mechanism": "AWS_MSK_IAM"}}},
@@ -140,6 +141,37 @@ def test_a_trigger_authentication_of_one_s_own_is_taken(tmp_path: Path) -> None:
     manifests = render(tmp_path, {"keda": keda, "settings": {"kafka": kafka}})
     kinds = {manifest["kind"] for manifest in manifests}
     assert ("ScaledObject" in kinds, "TriggerAuthentication" in kinds) == (True, False)
+
+
+@needs_helm
+def test_the_values_of_the_documentation_are_accepted(tmp_path: Path) -> None:
+    pages = (ROOT / "docs" / "kubernetes.md", CHART / "README.md")
+    examples = [text for page in pages for text in blocks(page, "yaml")]
+    assert len(examples) >= 4
+    for text in examples:
+        assert workload(render(tmp_path, yaml.safe_load(text)))
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("values", "image"),
+    [
+        ({"image": {"tag": "1.2"}}, "ghcr.io/streamlabel/streamlabel:1.2"),
+        ({"image": {"repository": "localhost:5000/mine"}}, "localhost:5000/mine:VERSION"),
+        (
+            {"image": {"digest": f"sha256:{64 * 'a'}"}},
+            f"ghcr.io/streamlabel/streamlabel@sha256:{64 * 'a'}",
+        ),
+        ({"gpu": {"enabled": True}}, "ghcr.io/streamlabel/streamlabel:VERSION-cuda"),
+        ({"gpu": {"enabled": True}, "image": {"tag": "1"}}, "ghcr.io/streamlabel/streamlabel:1"),
+    ],
+)
+def test_the_image_is_the_one_that_was_asked_for(
+    values: dict[str, Any], image: str, tmp_path: Path
+) -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
+    manifests = render(tmp_path, values)
+    assert container(manifests)["image"] == image.replace("VERSION", version)
 
 
 @needs_helm

@@ -6,7 +6,9 @@ replaced. The data lie in a folder of the node.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,24 @@ class Kafka:
             raise Failed(f"Kafka came back at the same address, {address}")
         return address
 
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Take the pod away at once, and bring it back at another address."""
+        self._scale(0)
+        self.cluster.kubectl(
+            *("delete", "pod", POD, "-n", self.namespace, "--force", "--grace-period=0")
+        )
+        try:
+            yield
+        finally:
+            self._scale(1)
+            self.wait()
+
+    def _scale(self, replicas: int) -> None:
+        self.cluster.kubectl(
+            *("scale", "statefulset/kafka", "-n", self.namespace, f"--replicas={replicas}")
+        )
+
     def create_topics(self, *names: str, partitions: int) -> None:
         """Create topics that do not exist."""
         settings = {"kafka.bootstrap_servers": self.servers}
@@ -88,16 +108,6 @@ class Kafka:
 def objects(namespace: str, servers: str, folder: str) -> list[dict[str, Any]]:
     """Return the Service and the StatefulSet of one broker with its data in `folder`."""
     labels = {"app": "kafka"}
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "kafka", "namespace": namespace},
-        "spec": {
-            "clusterIP": "None",
-            "selector": labels,
-            "ports": [{"name": "kafka", "port": 9092}],
-        },
-    }
     stateful_set = {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -108,7 +118,21 @@ def objects(namespace: str, servers: str, folder: str) -> list[dict[str, Any]]:
             "template": {"metadata": {"labels": labels}, "spec": _pod_spec(servers, folder)},
         },
     }
-    return [service, stateful_set]
+    return [service("kafka", namespace), stateful_set]
+
+
+def service(name: str, namespace: str) -> dict[str, Any]:
+    """Return a headless Service: a name for the broker's pod, whatever its address."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "clusterIP": "None",
+            "selector": {"app": "kafka"},
+            "ports": [{"name": "kafka", "port": 9092}],
+        },
+    }
 
 
 def _pod_spec(servers: str, folder: str) -> dict[str, Any]:

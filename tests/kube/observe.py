@@ -39,11 +39,16 @@ def main() -> int:
     settings = load(args.settings, environ={}).settings
     try:
         lag = _caught_up(settings, args.wait)
+        members = _members(settings)
         audit = run_audit(settings, to_end=False, progress=lambda *_: None)
     except StreamlabelError as error:
         print(error, file=sys.stderr)
         return 1
-    found = dataclasses.asdict(audit.report) | {"lag": lag, "notes": audit.notes}
+    found = dataclasses.asdict(audit.report) | {
+        "lag": lag,
+        "notes": audit.notes,
+        "members": members,
+    }
     if args.since:
         found |= _figures(settings, args.since, args.until or _CLOCK.wall_ms())
     print(json.dumps(found))
@@ -64,6 +69,11 @@ def _caught_up(settings: Settings, seconds: float) -> int:
             _CLOCK.sleep(0.3)
 
 
+def _members(settings: Settings) -> int:
+    with Admin(settings.kafka) as admin:
+        return len(admin.members(settings.kafka.group_id))
+
+
 def _figures(settings: Settings, since: int, until: int) -> dict[str, Any]:
     times = _times(settings, since)
     inside = [time / 1000 for found in times.values() for time in found if since <= time <= until]
@@ -71,6 +81,8 @@ def _figures(settings: Settings, since: int, until: int) -> dict[str, Any]:
         "stall_s": longest_gap(times, since, until) / 1000,
         "rate": rate(inside),
         "results": len(inside),
+        "first_s": min(inside, default=until / 1000) - since / 1000,
+        "last_s": max(inside, default=until / 1000) - since / 1000,
     }
 
 

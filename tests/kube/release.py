@@ -26,12 +26,22 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Observed:
-    """The audit so far, and the figures of a window of time."""
+    """The audit so far, and the figures of a window of time.
+
+    Attributes:
+        members: of the consumer group, now.
+        stall_s: longest time in which a partition had no result.
+        rate: results a second.
+        first_s, last_s: from the start of the window to its first and its last result.
+    """
 
     tally: Tally
+    members: int
     stall_s: float
     rate: float
     results: int
+    first_s: float
+    last_s: float
 
 
 @dataclass
@@ -183,9 +193,9 @@ class Release:
         if feed.returncode or not output:
             raise Failed(f"the producer of {self.name}: {error.strip() or 'ended by itself'}")
 
-    def produce(self, count: int) -> None:
-        """Produce `count` records at once, and wait until they are acknowledged."""
-        self.cluster.ask("tests.kube.feed", *self._feed_options(0, count))
+    def produce(self, count: int, partitions: int = PARTITIONS) -> None:
+        """Produce records at once into some partitions; wait until they are acknowledged."""
+        self.cluster.ask("tests.kube.feed", *self._feed_options(0, count, partitions))
 
     def observe(self, since: float | None = None, seconds: float = 120) -> Observed:
         """Wait until the records so far are committed, and audit all of them.
@@ -214,9 +224,12 @@ class Release:
         self.audited = Tally.of(report)
         return Observed(
             self.audited,
+            members=report["members"],
             stall_s=report.get("stall_s", 0.0),
             rate=report.get("rate", 0.0),
             results=report.get("results", 0),
+            first_s=report.get("first_s", 0.0),
+            last_s=report.get("last_s", 0.0),
         )
 
     def fetch(self, path: str, host: str = "") -> tuple[int, str]:
@@ -226,11 +239,11 @@ class Release:
         status, _, body = answer.partition("\n")
         return int(status), body
 
-    def _feed_options(self, rate: float, count: int) -> list[str]:
+    def _feed_options(self, rate: float, count: int, partitions: int = PARTITIONS) -> list[str]:
         return [
             f"--bootstrap-servers={self.kafka.servers}",
             f"--topic={self.topics['input.topic']}",
-            f"--partitions={PARTITIONS}",
+            f"--partitions={partitions}",
             f"--rate={rate}",
             f"--count={count}",
         ]

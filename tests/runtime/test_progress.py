@@ -234,7 +234,7 @@ def test_an_unreachable_broker_is_not_a_stall_but_not_ready(
         progress.acknowledgements.note(1, 0, clock.now)
         progress.connection(up=False)
         go_on(progress, clock, 1)
-    assert progress.ready() == (False, "the broker is unreachable")
+    assert progress.ready() == (False, "the broker is unreachable: no connection is up")
     assert progress.live()[0]
     progress.connection(up=True)
     assert progress.ready() == (True, "running")

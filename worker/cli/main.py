@@ -8,10 +8,12 @@ Must not import: torch, transformers or kafka; a command imports them when it ru
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from worker.cli.flags import options_of
 from worker.cli.parser import READ_NO_FILE, USAGE_ERROR, build_parser, parse
@@ -22,6 +24,11 @@ from worker.settings import Loaded, find_config, load
 _REPORT_WARNINGS_THEMSELVES = {"run", "check"}
 # They start a broker of their own unless one is named; ./streamlabel.toml may name production's.
 _NO_SEARCH = {"demo", "bench"}
+
+# Kubernetes shows what a container wrote there as the reason why it ended; at most 4,096 bytes, and
+# 2,048 where it takes the end of the log instead (terminationMessagePolicy).
+TERMINATION_LOG = Path("/dev/termination-log")
+_LONGEST = 1_500  # characters of the reason
 
 DONE, FAILED = 0, 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -39,14 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    loaded = None
     try:
-        code: int = args.command.run(args, _settings(args))
+        loaded = _settings(args)
+        code: int = args.command.run(args, loaded)
         print(end="", flush=True)  # a failure to write can be reported here, but not at exit
     except SettingsError as error:
-        print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
+        if not _told(args, loaded, f"wrong settings: {'; '.join(str(error).splitlines())}"):
+            print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
         return USAGE_ERROR
     except StreamlabelError as error:
-        print(f"streamlabel: {visible(str(error))}", file=sys.stderr)
+        if not _told(args, loaded, str(error)):
+            print(f"streamlabel: {visible(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -60,6 +71,33 @@ def _run(args: argparse.Namespace) -> int:
         print(f"streamlabel: can't write standard output: {error.strerror}", file=sys.stderr)
         return FAILED
     return code
+
+
+def _told(args: argparse.Namespace, loaded: Loaded | None, text: str) -> bool:
+    """Tell platform and log why a command fails; return False if a person is still to be told.
+
+    A worker whose log is in JSON says it in JSON too, in one line, so that a collector reads it.
+    """
+    text = _shortened(" ".join(text.split()))
+    if TERMINATION_LOG.is_file():
+        with contextlib.suppress(OSError):
+            TERMINATION_LOG.write_text(visible(text), encoding="utf-8")
+    style = loaded.settings.log.format if loaded else vars(args).get("log.format", "auto")
+    if args.command_name != "run" or style == "plain" or (style == "auto" and sys.stderr.isatty()):
+        return False
+    from worker.logs import configure, get_logger
+
+    if loaded is None:
+        configure("info", style)
+    get_logger("worker").error(text)
+    return True
+
+
+def _shortened(text: str) -> str:
+    """Return a long text without its middle: the cause comes first, the remedy last."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def _stdout_works() -> bool:

@@ -9,6 +9,10 @@ each instead: their labels may differ, so the choice is yours.
     streamlabel bench --model-dtype int8 --json int8.json
     streamlabel plan --rate 500 --latency-goal 500 --from bench.json int8.json
 
+For Kubernetes, print values of the Helm chart.
+
+    streamlabel plan --rate 500 --latency-goal 500 --format helm-values > values.yaml
+
 Exits 1 if the goal can't be met, 2 if the figures are missing.
 """
 
@@ -53,20 +57,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="figures that `streamlabel bench --json FILE` wrote; several are compared "
         "[default: bench.json]",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--format",
+        choices=("text", "json", "helm-values"),
+        default="text",
+        help="text for people, one JSON object, or values for the Helm chart [default: text]",
+    )
+    parser.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="same as --format json"
+    )
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - the commands' signature
     """Print the plan or the comparison; return 0, or 1 if no figures meet the goal."""
     if len(args.figures) > 1:
+        if args.format == "helm-values":
+            args.command_parser.error("--format helm-values needs one file of figures")
         return _compare(args)
     from worker.bench.figures import read
     from worker.bench.plan import plan
 
     figures = read(args.figures[0])
     made = plan(figures, args.rate, args.latency_goal)
-    if args.json:
+    if args.format == "json":
         print(json.dumps(dataclasses.asdict(made)))
+        return 0
+    if args.format == "helm-values":
+        from worker.bench.helm_values import helm_values
+
+        print(helm_values(figures, made, _goal(args)))
         return 0
     print(f"# {_goal(args)}")
     if figures.quick:
@@ -85,7 +104,7 @@ def _compare(args: argparse.Namespace) -> int:
     from worker.bench.compare import compared, comparison_table
 
     results = compared(args.figures, args.rate, args.latency_goal)
-    if args.json:
+    if args.format == "json":
         print(json.dumps([_as_json(one) for one in results]))
     else:
         print(f"{_goal(args)}:\n")

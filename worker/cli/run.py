@@ -12,7 +12,7 @@ import threading
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING
 
-from worker.errors import StreamlabelError
+from worker.errors import StageCrashed, StreamlabelError
 from worker.settings import HttpSettings, Loaded, Settings
 from worker.signals import stop_on_signals
 
@@ -37,10 +37,11 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - as i
     """Run until stopped.
 
     Returns:
-        0 after a clean stop, 1 after a fault.
+        0 after a clean stop.
 
     Raises:
         SettingsError: a setting does not fit the model or this machine.
+        Fatal: the fault that stopped the worker.
     """
     from worker.http.connections import raise_file_limit
     from worker.logs import configure, get_logger
@@ -59,9 +60,9 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - as i
             _work(settings)
     except StreamlabelError:
         raise
-    except Exception:
+    except Exception as error:
         log.exception("stopped by an unknown error")
-        return 1
+        raise StageCrashed.by(error, "stopped by an unknown error") from error
     return 0
 
 

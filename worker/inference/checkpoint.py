@@ -145,7 +145,9 @@ def _locate(settings: ModelSettings) -> tuple[Path, str, str]:
     if path.is_file():
         raise ModelUnavailable(f"{name} is a file: set --model to its directory")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ModelUnavailable(f"there is no directory {name}")
+        raise ModelUnavailable(
+            f"there is no directory {name}: set --model to one, or to a hub id (`owner/name`)"
+        )
     folder = _from_hub(name, settings.revision)
     return folder, name, folder.name
 

@@ -181,8 +181,7 @@ class SchemaStore(Generic[Compiled]):
             if isinstance(self._crash, SchemaRefused):
                 raise self._crash
             if self._crash:
-                cause = f"{type(self._crash).__name__}: {self._crash}"
-                raise StageCrashed(f"the registry thread crashed: {cause}") from self._crash
+                raise StageCrashed.by(self._crash, "the registry thread crashed")
             entry = self._cache.get(key, now)
             if entry is None:
                 self._requests.setdefault(key, _Request(now, now)).wanted = now

@@ -41,6 +41,4 @@ class CleanupSteps:
             self.fault = self.fault or error
         except BaseException as error:
             log.exception(self._during)
-            crash = StageCrashed(f"{self._during}: {type(error).__name__}: {error}")
-            crash.__cause__ = error
-            self.fault = self.fault or crash
+            self.fault = self.fault or StageCrashed.by(error, self._during)

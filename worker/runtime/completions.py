@@ -68,9 +68,9 @@ class Completions:
     def crashed(self, stage: str, error: BaseException) -> None:
         """Any thread: report the error that ended a stage."""
         if not isinstance(error, Fatal):
-            cause = error
-            error = StageCrashed(f"the {stage} stage crashed: {type(cause).__name__}: {cause}")
-            error.__cause__ = cause
+            what = f"the {stage} stage crashed"
+            log.error(what, exc_info=error)
+            error = StageCrashed.by(error, what)
         self.failed(error)
 
     def failed(self, error: StreamlabelError) -> None:

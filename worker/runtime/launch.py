@@ -99,7 +99,7 @@ class Launcher:
         try:
             self._topics = require(self._settings)
         except BrokerAway as error:
-            self._context.progress.connection(up=False)
+            self._context.progress.connection(up=False, reason=str(error))
             log.warning("broker unreachable, loading the model meanwhile", reason=str(error))
         except TopicMissing as error:
             self._wait_for_topics(error)

@@ -67,6 +67,7 @@ class Progress:
         self._broker = Reachability(
             "broker is unreachable, retrying", "broker is reachable again", clock
         )
+        self._broker_away: str | None = None
         self._registry_away: str | None = None
         self._lock = threading.Lock()  # of the stall that was logged last
         self._logged_stall = ""
@@ -93,7 +94,8 @@ class Progress:
 
     def connection(self, *, up: bool, reason: str = "no connection is up") -> None:
         """Note whether a broker is connected; log an outage periodically."""
-        if self._broker.note(None if up else reason):
+        self._broker_away = None if up else reason
+        if self._broker.note(self._broker_away):
             self._since = self._clock.monotonic()  # what waited gets its full time again
 
     def registry(self, away: str | None) -> None:
@@ -113,7 +115,7 @@ class Progress:
     def ready(self) -> tuple[bool, str]:
         """Return whether the worker takes part in its group, and a description."""
         if self.away:
-            return False, "the broker is unreachable"
+            return False, f"the broker is unreachable: {self._broker_away}"
         if self._registry_away:
             return False, f"the schema registry is away: {self._registry_away}"
         if self.state is State.RUNNING and not self.joined:

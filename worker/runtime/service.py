@@ -86,7 +86,7 @@ class Worker:
             return error
         except BaseException as error:  # a library may call sys.exit
             log.exception("stopping after an unexpected error")
-            return StageCrashed(f"the main loop crashed: {type(error).__name__}: {error}")
+            return StageCrashed.by(error, "the main loop crashed")
         return None
 
     def _step(self) -> None:

@@ -159,12 +159,17 @@ streamlabel.toml. JSON writes strings, numbers and lists as TOML does; Helm's ow
 {{- end -}}
 {{- end -}}
 
+{{/* The brokers' addresses, comma-separated: the settings may have a list. */}}
+{{- define "streamlabel.brokers" -}}
+{{- $servers := default "localhost:9092" (default dict .Values.settings.kafka).bootstrap_servers -}}
+{{- kindIs "slice" $servers | ternary (join "," $servers) $servers -}}
+{{- end -}}
+
 {{/* The ports of brokers, registry and token endpoint, for a NetworkPolicy: a JSON list. */}}
 {{- define "streamlabel.remotePorts" -}}
 {{- $kafka := default dict .Values.settings.kafka -}}
-{{- $servers := default "localhost:9092" $kafka.bootstrap_servers -}}
 {{- $ports := list -}}
-{{- range kindIs "slice" $servers | ternary $servers (splitList "," (toString $servers)) -}}
+{{- range include "streamlabel.brokers" . | splitList "," -}}
 {{- $ports = append $ports (regexFind "[0-9]+$" (trim .) | int) -}}
 {{- end -}}
 {{- $urls := default "" (default dict .Values.settings.registry).url | splitList "," -}}

@@ -22,7 +22,7 @@
 {{- $keda := $root.Values.keda -}}
 {{- $kafka := default dict $root.Values.settings.kafka -}}
 {{- $input := default dict $root.Values.settings.input -}}
-bootstrapServers: {{ kindIs "slice" $kafka.bootstrap_servers | ternary (join "," $kafka.bootstrap_servers) $kafka.bootstrap_servers | quote }}
+bootstrapServers: {{ include "streamlabel.brokers" $root | quote }}
 consumerGroup: {{ default "streamlabel" $kafka.group_id | quote }}
 {{- with $topic }}
 topic: {{ . | quote }}
