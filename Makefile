@@ -14,6 +14,7 @@
 #   make chaos-planted                           plant known bugs; the chaos test must find them
 #   make alarms                                  fire every alert with a fault (needs KAFKA_HOME)
 #   make containers                              the image and docker-compose.yml on an engine
+#   make kube                                    image and chart on a real Kubernetes, under load
 #   make soak RECORDS=1000000                    memory over a million records (needs KAFKA_HOME)
 #   make release-check                           build, install and try what would be released, in dist/
 #   make release-check TAG=v0.1.0                the same for a release: version and dates must agree
@@ -35,7 +36,7 @@ RECORDS ?= 1000000
 
 .PHONY: demo test lint types unit docs docs-serve generate bench bench-engines bench-peers \
   bench-variants bench-scale bench-path chaos chaos-planted alarms soak clean \
-  release-check release-snapshot requirements image containers
+  release-check release-snapshot requirements image containers kube
 
 # Apache Kafka for the tests: an unpacked distribution, used if there is a java.
 KAFKA_HOME ?= $(if $(shell command -v java),$(abspath $(firstword $(wildcard ../kafka ../shared/kafka))))
@@ -127,6 +128,9 @@ alarms: $(VENV)/.dev
 
 containers: $(VENV)/.dev
 	@$(BIN)/python -m tests.compose $(ARGS)
+
+kube: $(VENV)/.dev
+	@$(BIN)/python -m tests.kube $(ARGS)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m tests.soak $(RECORDS) $(ARGS)

@@ -1,0 +1,88 @@
+"""What Helm itself refuses, and what it removes."""
+
+from __future__ import annotations
+
+import contextlib
+
+from tests.kube.registry import Happened, scenario
+from tests.kube.release import Release, Values
+from tests.kube.site import Site
+from tests.kube.verdicts import Failed
+
+_OF_THE_CLUSTER = ("events", "events.events.k8s.io", "endpoints", "endpointslices")
+
+# Values, and what the message has to name: the value, its place, its bound or remedy.
+_WRONG: tuple[tuple[Values, tuple[str, ...]], ...] = (
+    (
+        {"settings": {"kafka": {"session_timeout": 0}}},
+        ("/settings/kafka/session_timeout", "got 0", "want 1"),
+    ),
+    ({"settings": {"kafka": {"sesion_timeout": 45}}}, ("/settings/kafka", "'sesion_timeout'")),
+    ({"settings": {"delivery": "twice"}}, ("/settings/delivery", "'at_least_once'")),
+    ({"settings": {"kafka": {"sasl_password": "x"}}}, ("sasl_password", "secretName")),
+    ({"replicas": 2}, ("'replicas'",)),
+    ({"keda": {"enabled": True}}, ("keda.maxReplicaCount", "partitions")),
+    ({"terminationGracePeriodSeconds": 5}, ("5", "30 s", "settings.shutdown_timeout")),
+)
+
+
+@scenario(order=200)
+def wrong_values_are_refused(site: Site) -> Happened:
+    """`helm install` names the wrong value and its bound, and installs nothing."""
+    before = _things(site)
+    for number, (values, words) in enumerate(_WRONG):
+        _require_refusal(site.new(f"wrong-{number}", values=values), words)
+    if added := _things(site) - before:
+        raise Failed(f"a refused install left {', '.join(sorted(added))}")
+    return Happened(f"{len(_WRONG)} values refused, nothing installed")
+
+
+def _require_refusal(release: Release, words: tuple[str, ...]) -> None:
+    try:
+        release.install()
+    except Failed as error:
+        # Helm's own words: the command line before them has the values' place, but no value.
+        if lacking := [word for word in words if word not in str(error)]:
+            raise Failed(f"{release.values}: no {' or '.join(lacking)} in {error}") from error
+        return
+    release.uninstall()
+    raise Failed(f"{release.values} were not refused")
+
+
+@scenario(order=290)
+def uninstall_leaves_nothing(site: Site) -> Happened:
+    """`helm uninstall` removes every object, and the group has no member."""
+    values: Values = {
+        "replicaCount": 1,
+        "networkPolicy": {"enabled": True},
+        "dashboard": {"enabled": True},
+        "podDisruptionBudget": {"enabled": True},
+    }
+    before = _things(site)
+    with contextlib.ExitStack() as undo:
+        release = site.new("leaves", values=values)
+        undo.callback(release.uninstall)
+        release.create_topics()
+        release.install()
+        release.wait_ready()
+        installed = _things(site) - before
+        release.produce(60)
+        release.observe()
+    kinds = {thing.partition("/")[0] for thing in installed}
+    if not {"networkpolicy.networking.k8s.io", "poddisruptionbudget.policy"} <= kinds:
+        raise Failed(f"the chart installed {', '.join(sorted(kinds))} only")
+    if left := _things(site) - before:
+        raise Failed(f"`helm uninstall` left {', '.join(sorted(left))}")
+    observed = release.observe()
+    if observed.members:
+        raise Failed(f"{observed.members} members are left in the group")
+    return Happened(f"{len(installed)} objects gone, the group is empty", tally=observed.tally)
+
+
+def _things(site: Site) -> set[str]:
+    """Return every object of the namespace, as KIND.GROUP/NAME, but those that are by-products."""
+    kubectl = site.cluster.kubectl
+    kinds = kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
+    wanted = ",".join(kind for kind in kinds if not kind.startswith(_OF_THE_CLUSTER))
+    found = kubectl("get", wanted, "-n", site.namespace, "-o", "name", "--ignore-not-found")
+    return set(found.split())
