@@ -1,4 +1,4 @@
-"""Releases that can't work: their cause is named, and a worker that waits goes on by itself."""
+"""Releases that can't work: their cause is named. A worker that waits goes on by itself."""
 
 from __future__ import annotations
 
