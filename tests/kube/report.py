@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.kube.verdicts import Tally
+
+_HEAD = ("scenario", "time", "stall", "records", "missing", "twice", "reordered", "verdict")
 
 
 @dataclass(frozen=True)
@@ -47,28 +49,26 @@ def line(one: Line) -> str:
 
 def table(lines: Iterable[Line]) -> str:
     """Return the table of all scenarios."""
-    rows: list[tuple[str, ...]] = [
-        ("scenario", "seconds", "records", "missing", "twice", "reordered", "verdict")
-    ]
-    for one in lines:
-        tally = one.tally
-        numbers = (
-            [f"{n:,}" for n in (tally.records, tally.missing, tally.twice, tally.reordered)]
-            if tally
-            else ["-"] * 4
-        )
-        rows.append((one.name, f"{one.seconds:.0f}", *numbers, one.verdict))
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    return "\n".join(
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(row[column].rjust(widths[column]) for column in range(1, 6)),
-                row[6],
-            ]
-        )
-        for row in rows
+    rows = [_HEAD, *map(_row, lines)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(_aligned(row, widths) for row in rows)
+
+
+def _row(one: Line) -> tuple[str, ...]:
+    tally, stall = one.tally, one.figures.get("longest_stall_s")
+    numbers = (
+        [f"{n:,}" for n in (tally.records, tally.missing, tally.twice, tally.reordered)]
+        if tally
+        else ["-"] * 4
     )
+    longest = "-" if stall is None else f"{stall:.1f} s"
+    return (one.name, f"{one.seconds:.0f} s", longest, *numbers, one.verdict)
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *middle, last = row
+    columns = [text.rjust(width) for text, width in zip(middle, widths[1:-1], strict=True)]
+    return "  ".join([first.ljust(widths[0]), *columns, last])
 
 
 def write(path: Path, lines: Iterable[Line]) -> None:
