@@ -2,7 +2,7 @@
 
 ::
 
-    site        what a scenario gets: cluster, broker, namespace, releases
+    site        the place of a scenario: cluster, broker, namespace, releases
     cluster     kubectl, helm and programs in the cluster's network; brings a cluster up and down
     image       the worker's image: given, or built by a container engine
     kafka       Apache Kafka as a pod, whose data outlives it
@@ -24,5 +24,5 @@ same name; without, it gets the site and installs what it needs::
     @scenario(order=200)
     def missing_secret(site: Site) -> Happened: ...
 
-It raises `Failed` if something did not happen. The audit follows by itself.
+It raises `Failed` if something did not happen. The runner audits afterwards.
 """

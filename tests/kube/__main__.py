@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _described(one: Scenario) -> str:
     summary = (one.run.__doc__ or "").strip().splitlines()[0]
-    return f"{one.name:<36}{one.under or '-':<16}{summary}"
+    return f"{one.name:<38}{one.under or '-':<16}{summary}"
 
 
 @contextlib.contextmanager

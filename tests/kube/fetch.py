@@ -8,7 +8,7 @@ import urllib.request
 
 
 def main() -> int:
-    """Print the status on the first line, and then the body, whatever the status is."""
+    """Print the status on the first line, and then the body; an error has a body too."""
     try:
         with urllib.request.urlopen(sys.argv[1], timeout=10) as response:
             status, body = response.status, response.read().decode()

@@ -122,7 +122,7 @@ def objects(namespace: str, servers: str, folder: str) -> list[dict[str, Any]]:
 
 
 def service(name: str, namespace: str) -> dict[str, Any]:
-    """Return a headless Service: a name for the broker's pod, whatever its address."""
+    """Return a headless Service: the broker's pod has its name at any address."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

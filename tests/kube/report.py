@@ -1,4 +1,4 @@
-"""What a run prints: a line as each scenario ends, a table at the end, and a file of figures."""
+"""The output of a run: a line as each scenario ends, a table at the end, and a file of figures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Line:
 
 
 def line(one: Line) -> str:
-    """Return what is printed when a scenario ends."""
+    """Return the line that is printed when a scenario ends."""
     figures = [_figure(name, value) for name, value in one.figures.items()]
     told = "; ".join([one.what, *figures])
     counts = _counts(one.tally)

@@ -1,4 +1,4 @@
-"""What a scenario gets: a cluster with a broker, and releases in a namespace of their own."""
+"""The place of the scenarios: a cluster with a broker, and releases in a namespace."""
 
 from __future__ import annotations
 

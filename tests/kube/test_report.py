@@ -1,4 +1,4 @@
-"""What a run prints and writes."""
+"""The output of a run: lines, table and file."""
 
 from __future__ import annotations
 
