@@ -101,7 +101,7 @@ TEMPLATES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "KEDA with Kerberos": (
         {"keda": KEDA, "settings": {"kafka": {**SASL, "sasl_mechanism": "GSSAPI"}}},
-        "a TriggerAuthentication of yours in keda.authenticationRef",
+        "your own TriggerAuthentication in keda.authenticationRef",
     ),
     "KEDA with MSK of no region": (
         {"keda": KEDA, "settings": {"kafka": {**SASL, "sasl_mechanism": "AWS_MSK_IAM"}}},

@@ -167,7 +167,7 @@ name: {{ include "streamlabel.fullname" . }}
 
 {{- define "streamlabel.keda.checkSignIn" -}}
 {{- $kafka := default dict .Values.settings.kafka -}}
-{{- $remedy := "name a TriggerAuthentication of yours in keda.authenticationRef" -}}
+{{- $remedy := "name your own TriggerAuthentication in keda.authenticationRef" -}}
 {{- if eq (default "" $kafka.sasl_mechanism) "GSSAPI" -}}
 {{- fail (printf "KEDA signs in with a keytab and a realm of its own for settings.kafka.sasl_mechanism GSSAPI: %s" $remedy) -}}
 {{- end -}}
