@@ -36,10 +36,10 @@ class Observed:
     """
 
     tally: Tally
+    members: int = 0
     stall_s: float = 0.0
     rate: float = 0.0
     results: int = 0
-    members: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
 

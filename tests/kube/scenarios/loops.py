@@ -25,7 +25,7 @@ def watch():
                 lines = answer.read().decode().splitlines()
         except OSError:
             continue
-        series = [line for line in lines if line.startswith("streamlabel_messages_total")]
+        series = [line for line in lines if line.startswith("streamlabel_records_published_total")]
         if sum(float(line.rpartition(" ")[2]) for line in series) >= 20:
             os._exit(137)
 
