@@ -36,12 +36,12 @@ class Observed:
     """
 
     tally: Tally
-    members: int
-    stall_s: float
-    rate: float
-    results: int
-    first_s: float
-    last_s: float
+    members: int = 0
+    stall_s: float = 0.0
+    rate: float = 0.0
+    results: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
 
 
 @dataclass

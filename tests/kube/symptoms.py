@@ -1,4 +1,4 @@
-"""What a person sees of a release: `kubectl get pods`, `kubectl describe pods`, `kubectl logs`."""
+"""The words of kubectl about a release, as a person sees them: pods, their events, their logs."""
 
 from __future__ import annotations
 

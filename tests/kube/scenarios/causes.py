@@ -1,4 +1,4 @@
-"""Releases that can't work: kubectl and the log name the cause, and waiting ends by itself."""
+"""Releases that can't work: their cause is named. A worker that waits goes on by itself."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _faults() -> dict[str, Values]:
         "no-topic": {},
         "no-broker": {"settings": {"kafka": {"bootstrap_servers": "late:9092"}}},
         "no-model": {"settings": {"model": {"name": "my-org/no-such-model"}}},
-        "no-room": {"resources": {"limits": {"memory": "300Mi"}}},
+        "no-room": {"resources": {"limits": {"memory": "200Mi"}}},
         "no-sense": {
             "settings": {"rebalance_drain_timeout": 30, "kafka": {"max_poll_interval": 25}}
         },
@@ -73,7 +73,7 @@ def _causes(site: Site) -> dict[str, Cause]:
             ("my-org/no-such-model", "the hub at ", "can't be reached", "HTTPS_PROXY"),
             restarts=True,
         ),
-        "no-room": Cause(crash, ("needs at least", "of memory", "limit is 300 MiB"), restarts=True),
+        "no-room": Cause(crash, ("needs at least", "of memory", "limit is 200 MiB"), restarts=True),
     }
 
 

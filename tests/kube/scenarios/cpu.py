@@ -12,7 +12,7 @@ from tests.kube.verdicts import Failed
 _RECORDS = 4000
 # Version 2 of cgroups, then version 1; nanoseconds there.
 _CPU_STAT = "cat /sys/fs/cgroup/cpu.stat 2>/dev/null || cat /sys/fs/cgroup/cpu/cpu.stat"
-_MOST_THROTTLED = 0.25  # of the time; with a thread a core of sixteen it was half
+_MOST_THROTTLED = 0.5  # of the time, cores added up; two threads reach 1
 
 
 @scenario(order=240)

@@ -9,6 +9,7 @@ from tests.kube.symptoms import seen
 from tests.kube.verdicts import Failed
 
 _CRASHES = 2
+_ONE: Values = {"replicaCount": 1, "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}}
 _LOOPED_S = 240
 
 # Python runs a module of this name in every process, before anything else. PID 1 of a container
@@ -24,7 +25,7 @@ def watch():
                 lines = answer.read().decode().splitlines()
         except OSError:
             continue
-        series = [line for line in lines if line.startswith("streamlabel_messages_total")]
+        series = [line for line in lines if line.startswith("streamlabel_records_published_total")]
         if sum(float(line.rpartition(" ")[2]) for line in series) >= 20:
             os._exit(137)
 
@@ -35,7 +36,7 @@ threading.Thread(target=watch, daemon=True).start()
 @scenario(under="at_least_once", order=80)
 def crash_loop_at_start(release: Release) -> Happened:
     """A pod of the same group has too little memory for its model, and never gets to work."""
-    return _beside(release, {"resources": {"limits": {"memory": "300Mi"}}}, planned=True)
+    return _beside(release, {"resources": {"limits": {"memory": "200Mi"}}}, planned=True)
 
 
 @scenario(under="exactly_once", order=180)
@@ -69,10 +70,10 @@ def _beside(release: Release, values: Values, *, planned: bool) -> Happened:
         release.image,
         f"{release.name}-loop",
         release.delivery,
-        merged({"replicaCount": 1, "settings": _same_group(release)}, values),
+        merged(_ONE | {"settings": _same_group(release)}, values),
     )
-    looping.install()
     try:
+        looping.install()
         wait(
             f"{looping.name} crashes {_CRASHES} times",
             lambda: seen(looping).restarts >= _CRASHES,

@@ -1,4 +1,4 @@
-"""What Helm itself refuses, and what it removes."""
+"""Values that Helm refuses, and objects that it removes."""
 
 from __future__ import annotations
 
