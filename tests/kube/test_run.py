@@ -30,7 +30,7 @@ class FakeRelease:
         added = {name: getattr(self.audited, name) + n for name, n in self.adds.items()}
         self.audited = replace(self.audited, records=self.audited.records + 100, **added)
         self.adds = {}
-        return Observed(self.audited, 3, stall_s=1.26, rate=0, results=100, first_s=0, last_s=0)
+        return Observed(self.audited, stall_s=1.26, results=100)
 
     def wait_ready(self) -> list[Any]:
         if not self.healthy:
