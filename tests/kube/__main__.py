@@ -23,7 +23,7 @@ from tests.kube.image import bring
 from tests.kube.registry import Scenario, chosen, load_all
 from tests.kube.run import run
 from tests.kube.site import opened
-from tests.kube.verdicts import Failed
+from tests.kube.verdicts import Failed, told
 
 _BROKEN, _INTERRUPTED = 1, 130
 _FIGURES = Path("build/kube.json")
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _cluster(args) as cluster, _site(args, cluster) as site:
             lines.extend(run(site, scenarios))
     except Failed as error:
-        print(f"kube: {error}", file=sys.stderr)
+        print(f"kube: {'; '.join(told(error))}", file=sys.stderr)
         return _BROKEN
     except KeyboardInterrupt:
         print("kube: interrupted", file=sys.stderr)

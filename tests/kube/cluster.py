@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,15 +81,16 @@ class Cluster:
 
     def ask(self, module: str, *arguments: str, timeout: float = 120) -> str:
         """Run a Python module in the cluster's network and return its output."""
-        process = self.inside(module, *arguments)
-        try:
-            output, error = process.communicate(timeout=timeout)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        asked = " ".join([module, *arguments])
+        with self.inside(module, *arguments) as process:
+            try:
+                output, error = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired as late:
+                raise Failed(f"{asked}: no answer after {timeout:g} s") from late
+            finally:
+                end(process)
         if process.returncode:
-            raise Failed(f"{module} {' '.join(arguments)}: {error.strip() or output.strip()}")
+            raise Failed(f"{asked}: {error.strip() or output.strip()}")
         return output
 
     def _run(self, command: Sequence[str], stdin: str | None, timeout: float) -> str:
@@ -109,6 +111,13 @@ class Cluster:
             said = (done.stderr.strip() or done.stdout.strip()).removeprefix("Error: ")
             raise Failed(f"{_shown(command)}: {said}")
         return done.stdout
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a program of `Cluster.inside` and what it started: it only waits for the real one."""
+    with contextlib.suppress(ProcessLookupError):  # they have ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def wait(what: str, happened: Callable[[], Any], seconds: float) -> Any:

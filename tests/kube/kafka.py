@@ -64,22 +64,25 @@ class Kafka:
         self.cluster.kubectl("delete", "pod", POD, "-n", self.namespace, "--wait=false", *options)
         wait("Kafka's pod is deleted", lambda: self._uid() != old["metadata"]["uid"], 90)
         address = self.wait()
-        if address == old["status"]["podIP"]:
-            raise Failed(f"Kafka came back at the same address, {address}")
+        _require_other(old["status"]["podIP"], address)
         return address
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
-        """Take the pod away at once, and bring it back at another address."""
-        self._scale(0)
-        self.cluster.kubectl(
-            *("delete", "pod", POD, "-n", self.namespace, "--force", "--grace-period=0")
-        )
+        """Take the pod away at once, and bring it back at another address.
+
+        Raises:
+            Failed: it came back at the same address.
+        """
+        old, place = self.wait(), ("-n", self.namespace, "--ignore-not-found")
         try:
+            self._scale(0)
+            self.cluster.kubectl("delete", "pod", POD, *place, "--force", "--grace-period=0")
             yield
         finally:
             self._scale(1)
-            self.wait()
+            new = self.wait()
+        _require_other(old, new)
 
     def _scale(self, replicas: int) -> None:
         self.cluster.kubectl(
@@ -103,6 +106,11 @@ class Kafka:
     def _uid(self) -> str | None:
         found = self.cluster.get("pods", "-n", self.namespace, "-l", "app=kafka")["items"]
         return found[0]["metadata"]["uid"] if found else None
+
+
+def _require_other(old: str, new: str) -> None:
+    if old == new:
+        raise Failed(f"Kafka came back at the same address, {new}: nothing was proved")
 
 
 def objects(namespace: str, servers: str, folder: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.kube.cluster import Cluster, wait
+from tests.kube.cluster import Cluster, end, wait
 from tests.kube.figures import is_ready
 from tests.kube.kafka import Kafka
 from tests.kube.verdicts import Delivery, Failed, Tally
@@ -98,9 +98,11 @@ class Release:
 
     def uninstall(self) -> None:
         """End the feed and uninstall; wait until the pods are gone."""
-        self.end_feed()
-        self.cluster.helm("uninstall", self.name, "-n", self.namespace, "--ignore-not-found")
-        wait(f"no pod of {self.name} is left", lambda: not self.pods(), 90)
+        try:
+            self.end_feed()
+        finally:
+            self.cluster.helm("uninstall", self.name, "-n", self.namespace, "--ignore-not-found")
+            wait(f"no pod of {self.name} is left", lambda: not self.pods(), 90)
 
     def all_values(self) -> Values:
         """Return the values that the chart is installed with."""
@@ -171,7 +173,7 @@ class Release:
         """End the producer at once, as the end of its node does."""
         feed, self._feed = self._feed, None
         if feed:
-            feed.kill()
+            end(feed)
             feed.communicate()
 
     def end_feed(self) -> None:
@@ -188,8 +190,7 @@ class Release:
         except subprocess.TimeoutExpired:
             output, error = "", "its last records were not acknowledged"
         finally:
-            feed.kill()
-            feed.wait()
+            end(feed)
         if feed.returncode or not output:
             raise Failed(f"the producer of {self.name}: {error.strip() or 'ended by itself'}")
 

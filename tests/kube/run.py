@@ -13,7 +13,7 @@ from tests.kube.registry import Scenario
 from tests.kube.release import Release
 from tests.kube.report import Line, line
 from tests.kube.site import Site
-from tests.kube.verdicts import Delivery, Failed, Tally, broken
+from tests.kube.verdicts import Delivery, Failed, Tally, broken, told
 
 _TAIL = "40"  # lines of each log
 
@@ -38,7 +38,8 @@ def _share(site: Site, delivery: Delivery, group: list[Scenario]) -> Iterator[Li
             yield from _each(site, release, group)
             yield _timed(site, f"all of {release.name}", partial(_in_all, release))
     finally:
-        release.uninstall()
+        ended = _timed(site, f"uninstall {release.name}", partial(_uninstall, release))
+    yield ended
 
 
 def _each(site: Site, release: Release, group: list[Scenario]) -> Iterator[Line]:
@@ -57,6 +58,11 @@ def _install(release: Release) -> Line:
     release.start_feed()
     release.wait_ready()
     return Line(release.name, "installed", 0)
+
+
+def _uninstall(release: Release) -> Line:
+    release.uninstall()
+    return Line(release.name, "uninstalled", 0)
 
 
 def _in_all(release: Release) -> Line:
@@ -99,7 +105,7 @@ def _timed(site: Site, name: str, act: Callable[[], Line]) -> Line:
     try:
         ended = act()
     except Failed as error:
-        ended = Line(name, "did not go as it should", 0, broken=(str(error),))
+        ended = Line(name, "did not go as it should", 0, broken=told(error))
     ended = Line(**vars(ended) | {"name": name, "seconds": time.monotonic() - begun})
     print(line(ended), flush=True)
     if not ended.held:

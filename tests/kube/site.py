@@ -53,7 +53,7 @@ class Site:
 @contextlib.contextmanager
 def opened(cluster: Cluster, image: str, namespace: str) -> Iterator[Site]:
     """Create the namespace with a broker in it; remove both afterwards."""
-    if namespace in cluster.kubectl("get", "namespaces", "-o", "name"):
+    if f"namespace/{namespace}" in cluster.kubectl("get", "namespaces", "-o", "name").split():
         raise Failed(f"the namespace {namespace} exists: delete it, or choose --namespace")
     cluster.kubectl("create", "namespace", namespace)
     site = Site(cluster, Kafka(cluster, namespace), image)
@@ -61,5 +61,7 @@ def opened(cluster: Cluster, image: str, namespace: str) -> Iterator[Site]:
         site.kafka.start()
         yield site
     finally:
-        cluster.kubectl("delete", "namespace", namespace, "--timeout=100s", timeout=120)
-        shutil.rmtree(site.kafka.folder, ignore_errors=True)
+        try:
+            cluster.kubectl("delete", "namespace", namespace, "--timeout=100s", timeout=120)
+        finally:
+            shutil.rmtree(site.kafka.folder, ignore_errors=True)

@@ -73,9 +73,21 @@ def held(release: FakeRelease) -> Happened:
 def test_scenarios_share_a_release_that_is_audited_after_each_and_at_the_end() -> None:
     site = FakeSite()
     lines = lines_of(site, shared(held, "a"), shared(held, "b"))
-    assert list(lines) == ["install at-least-once", "a", "b", "all of at-least-once"]
+    assert list(lines) == [
+        "install at-least-once",
+        "a",
+        "b",
+        "all of at-least-once",
+        "uninstall at-least-once",
+    ]
     assert all(line.held for line in lines.values())
-    assert [line.tally for line in lines.values()] == [None, Tally(100), Tally(100), Tally(300)]
+    assert [line.tally for line in lines.values()] == [
+        None,
+        Tally(100),
+        Tally(100),
+        Tally(300),
+        None,
+    ]
     assert lines["a"].figures == {"longest_stall_s": 1.3, "rollout_s": 3}
     assert site.releases[0].calls == [
         "create_topics",
@@ -129,3 +141,30 @@ def test_a_scenario_with_a_release_of_its_own_is_judged_by_its_tally() -> None:
 
     line = lines_of(FakeSite(), Scenario("own", lost, "", 1, disturbs=False))["own"]
     assert line.broken == ("1 missing",)
+
+
+def test_a_clean_up_that_fails_is_told_and_the_next_scenarios_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(_: FakeRelease) -> None:
+        raise Failed("no pod of at-least-once is left: not within 90 s")
+
+    monkeypatch.setattr(FakeRelease, "uninstall", fails, raising=False)
+    other = Scenario("other", lambda _: Happened("fine"), "", 2, disturbs=False)
+    lines = lines_of(FakeSite(), shared(held), other)
+    assert lines["uninstall at-least-once"].broken == (
+        "no pod of at-least-once is left: not within 90 s",
+    )
+    assert lines["it"].held
+    assert lines["other"].held
+
+
+def test_a_clean_up_that_fails_does_not_hide_the_failure_before_it() -> None:
+    def breaks(_: Site) -> Happened:
+        try:
+            raise Failed("no record was labelled")
+        finally:
+            raise Failed("a pod is left")
+
+    line = lines_of(FakeSite(), Scenario("own", breaks, "", 1, disturbs=False))["own"]
+    assert line.broken == ("no record was labelled", "a pod is left")

@@ -16,6 +16,14 @@ class Failed(Exception):
     """Something that a scenario waits for did not happen, or was not as it should be."""
 
 
+def told(error: BaseException | None) -> tuple[str, ...]:
+    """Return the messages of a failure and of those before it, which a clean-up's would hide."""
+    if not isinstance(error, Failed):
+        return ()
+    earlier = None if error.__suppress_context__ else error.__context__
+    return (*told(earlier), str(error))
+
+
 @dataclass(frozen=True)
 class Tally:
     """The numbers of an audit over everything so far.
