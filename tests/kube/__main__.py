@@ -15,14 +15,13 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from tests.kube import report
 from tests.kube.cluster import Cluster, started
 from tests.kube.image import bring
 from tests.kube.registry import Scenario, chosen, load_all
 from tests.kube.run import run
-from tests.kube.site import opened
+from tests.kube.site import Site, opened
 from tests.kube.verdicts import Failed, told
 
 _BROKEN, _INTERRUPTED = 1, 130
@@ -43,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines: list[report.Line] = []
     try:
         scenarios = chosen(found, args.only, own_cluster=args.cluster is None)
-        with _cluster(args) as cluster, _site(args, cluster) as site:
-            lines.extend(run(site, scenarios))
+        with contextlib.ExitStack() as stack:
+            lines.extend(run(_site(args, stack, lines), scenarios))
     except Failed as error:
         print(f"kube: {'; '.join(told(error))}", file=sys.stderr)
         return _BROKEN
@@ -111,10 +110,13 @@ def _cluster(args: argparse.Namespace) -> Iterator[Cluster]:
         yield cluster
 
 
-@contextlib.contextmanager
-def _site(args: argparse.Namespace, cluster: Cluster) -> Iterator[Any]:
-    with opened(cluster, bring(cluster, args.image), args.namespace) as site:
-        yield site
+def _site(args: argparse.Namespace, stack: contextlib.ExitStack, lines: list[report.Line]) -> Site:
+    """Bring everything up, with a line for the time of each part; the stack ends it."""
+    with report.step(lines, "cluster", "the cluster is up"):
+        cluster = stack.enter_context(_cluster(args))
+    image = bring(cluster, args.image, lines)
+    with report.step(lines, "broker", "Kafka is ready"):
+        return stack.enter_context(opened(cluster, image, args.namespace))
 
 
 def _interrupt(*_: object) -> None:

@@ -69,9 +69,10 @@ def _caught_up(settings: Settings, seconds: float) -> int:
             _CLOCK.sleep(0.3)
 
 
-def _members(settings: Settings) -> int:
+def _members(settings: Settings) -> list[str]:
+    """Return the members' ids; the broker begins a static member's with the name of the member."""
     with Admin(settings.kafka) as admin:
-        return len(admin.members(settings.kafka.group_id))
+        return sorted(member.member_id for member in admin.members(settings.kafka.group_id))
 
 
 def _figures(settings: Settings, since: int, until: int) -> dict[str, Any]:

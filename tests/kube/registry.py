@@ -22,12 +22,14 @@ class Happened:
         what: a phrase for the table.
         planned: False if a worker ended without having been asked; records may then have a second
             result with delivery = "at_least_once".
+        stall_bounded: the longest stall of a partition must be below the bound of `verdicts`.
         figures: name with unit -> value, for the JSON file.
         tally: the audit of a scenario that has a release of its own; the runner audits the others.
     """
 
     what: str
     planned: bool = True
+    stall_bounded: bool = False
     figures: dict[str, float] = field(default_factory=dict)
     tally: Tally | None = None
 

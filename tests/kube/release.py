@@ -29,14 +29,14 @@ class Observed:
     """The audit so far, and the figures of a window of time.
 
     Attributes:
-        members: of the consumer group, now.
+        members: ids of the consumer group's, now; a static one's begins with its name.
         stall_s: longest time in which a partition had no result.
         rate: results a second.
         first_s, last_s: from the start of the window to its first and its last result.
     """
 
     tally: Tally
-    members: int = 0
+    members: tuple[str, ...] = ()
     stall_s: float = 0.0
     rate: float = 0.0
     results: int = 0
@@ -225,7 +225,7 @@ class Release:
         self.audited = Tally.of(report)
         return Observed(
             self.audited,
-            members=report["members"],
+            members=tuple(report["members"]),
             stall_s=report.get("stall_s", 0.0),
             rate=report.get("rate", 0.0),
             results=report.get("results", 0),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,15 @@ def line(one: Line) -> str:
     told = "; ".join([one.what, *figures])
     counts = _counts(one.tally)
     return f"{one.name}: {told}; {one.seconds:.0f} s{counts}: {one.verdict}"
+
+
+@contextlib.contextmanager
+def step(lines: list[Line], name: str, what: str) -> Iterator[None]:
+    """Print and add the line of a step that gets something ready, if it succeeds."""
+    begun = time.monotonic()
+    yield
+    lines.append(Line(name, what, time.monotonic() - begun))
+    print(line(lines[-1]), flush=True)
 
 
 def table(lines: Iterable[Line]) -> str:

@@ -13,7 +13,7 @@ from tests.kube.registry import Scenario
 from tests.kube.release import Release
 from tests.kube.report import Line, line
 from tests.kube.site import Site
-from tests.kube.verdicts import Delivery, Failed, Tally, broken, told
+from tests.kube.verdicts import Delivery, Failed, Tally, broken, stalled, told
 
 _TAIL = "40"  # lines of each log
 
@@ -89,6 +89,8 @@ def _under_load(release: Release, one: Scenario) -> Line:
     after = observed.tally
     figures = {"longest_stall_s": round(observed.stall_s, 1)} | happened.figures
     found = broken(before, after, release.delivery, planned=happened.planned)
+    if happened.stall_bounded:
+        found += stalled(observed.stall_s, release.delivery)
     return Line(one.name, happened.what, 0, after.since(before), tuple(found), figures)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.kube.report import Line, line, table, write
+import pytest
+
+from tests.kube.report import Line, line, step, table, write
 from tests.kube.verdicts import Tally
 
 GOOD = Line(
@@ -48,3 +50,15 @@ def test_the_figures_are_written_with_the_verdict(tmp_path: Path) -> None:
         ["3 twice", "1 orphans"],
         3,
     )
+
+
+def test_a_step_has_a_line_with_its_time_unless_it_fails(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = [GOOD]
+    with step(lines, "cluster", "the cluster is up"):
+        pass
+    with pytest.raises(ZeroDivisionError), step(lines, "broker", "Kafka is ready"):
+        raise ZeroDivisionError
+    assert [(one.name, one.held) for one in lines] == [("rollout", True), ("cluster", True)]
+    assert capsys.readouterr().out == "cluster: the cluster is up; 0 s: held\n"

@@ -11,6 +11,11 @@ Delivery = Literal["at_least_once", "exactly_once"]
 # Beside running workers there are always a few; the next audit judges them.
 _NOT_YET = "outcome of a record that is not committed yet"
 
+# Longest time in which a partition may have no result while pods are replaced one by one, seconds.
+# A pod is ready after 10 s on an idle machine. A static member keeps its partitions until it is
+# back, 45 s by default (`kafka.session_timeout`); beyond that, others would get them.
+MOST_STALL_S: Mapping[Delivery, float] = {"at_least_once": 30.0, "exactly_once": 60.0}
+
 
 class Failed(Exception):
     """Something that a scenario waits for did not happen, or was not as it should be."""
@@ -62,6 +67,12 @@ class Tally:
     def since(self, before: Tally) -> Tally:
         """Return what was added after `before`."""
         return Tally(**{name: value - getattr(before, name) for name, value in vars(self).items()})
+
+
+def stalled(seconds: float, delivery: Delivery) -> list[str]:
+    """Return a phrase if the longest stall of a partition was not below its bound."""
+    bound = MOST_STALL_S[delivery]
+    return [f"stalled for {seconds:.1f} s, not below {bound:g} s"] if seconds >= bound else []
 
 
 def broken(before: Tally, after: Tally, delivery: Delivery, *, planned: bool) -> list[str]:

@@ -13,7 +13,7 @@ from tests.kube.site import Site
 from tests.kube.symptoms import Cause, require
 from tests.kube.verdicts import Failed
 
-_NAMED_S = 150  # five workers start on two cores at once
+_NAMED_S = 180  # their workers start on two cores at once
 _NOTICED_S = 60
 
 # One worker, and no room reserved: most of them never start.
@@ -22,7 +22,7 @@ _ONE: Values = {"replicaCount": 1, "resources": {"requests": {"cpu": "10m", "mem
 
 @scenario(order=210)
 def causes_are_named(site: Site) -> Happened:
-    """Eight releases with a fault each: every cause is named where a person looks."""
+    """Releases with a fault each: every cause is named where a person looks."""
     with contextlib.ExitStack() as undo:
         releases = {
             name: _installed(site, undo, name, values) for name, values in _faults().items()
@@ -43,6 +43,8 @@ def _faults() -> dict[str, Values]:
         "no-broker": {"settings": {"kafka": {"bootstrap_servers": "late:9092"}}},
         "no-model": {"settings": {"model": {"name": "my-org/no-such-model"}}},
         "no-room": {"resources": {"limits": {"memory": "200Mi"}}},
+        # The libraries need 270 MiB, and the model more: it can be tried, and is killed.
+        "little-room": {"resources": {"limits": {"memory": "300Mi"}}},
         "no-sense": {
             "settings": {"rebalance_drain_timeout": 30, "kafka": {"max_poll_interval": 25}}
         },
@@ -71,6 +73,12 @@ def _causes(site: Site) -> dict[str, Cause]:
         "no-model": Cause(
             (*crash, "Init:0/1", "Init:Error", "Init:CrashLoopBackOff"),
             ("my-org/no-such-model", "the hub at ", "can't be reached", "HTTPS_PROXY"),
+            restarts=True,
+        ),
+        "little-room": Cause(
+            crash,
+            ("OOMKilled", "Exit Code:    137"),
+            ("memory limit is tight", "300 MiB"),
             restarts=True,
         ),
         "no-room": Cause(crash, ("needs at least", "of memory", "limit is 200 MiB"), restarts=True),

@@ -43,9 +43,9 @@ def broker_deleted_by_force(release: Release) -> Happened:
 
 
 @scenario(under="exactly_once", order=140)
-def broker_deleted_by_force_exactly_once(release: Release) -> Happened:
-    """The same in the other delivery mode."""
-    return _broker_deleted(release, force=True)
+def broker_deleted_exactly_once(release: Release) -> Happened:
+    """The broker's pod is deleted, with its transactions open."""
+    return _broker_deleted(release, force=False)
 
 
 def _broker_deleted(release: Release, *, force: bool) -> Happened:

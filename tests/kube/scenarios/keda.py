@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from tests.kube.cluster import wait
 from tests.kube.registry import Happened, scenario
-from tests.kube.release import PARTITIONS, Release, Values, now
+from tests.kube.release import PARTITIONS, Observed, Release, Values, now
 from tests.kube.site import Site
-from tests.kube.verdicts import Failed
+from tests.kube.verdicts import Failed, Tally, broken
 
 _WITH_LAG = 2  # partitions that get records
 _COOLDOWN_S = 10
@@ -39,7 +39,7 @@ _VALUES: Values = {
 
 @scenario(order=220)
 def keda_scales_by_lag(site: Site) -> Happened:
-    """0 -> n -> 0 by lag, and not to zero while the broker is away with lag left."""
+    """0 -> n -> 0 by lag, nothing twice, and not to zero while the broker is away with lag left."""
     with site.release("scaled", values=_VALUES) as release:
         watched = _Replicas(release)
         watched.until("no worker without lag", lambda: watched.now == 0, 90)
@@ -49,21 +49,31 @@ def keda_scales_by_lag(site: Site) -> Happened:
         started_s = now() - begun
         watched.until(f"{_WITH_LAG} are ready", lambda: watched.ready == _WITH_LAG, 180)
         scaled_s = now() - begun
+        first = release.observe(begun)
+        if phrases := broken(Tally(), first.tally, release.delivery, planned=True):
+            raise Failed(f"scaled up, with the broker there: {', '.join(phrases)}")
         release.produce(_SECOND, partitions=_WITH_LAG)
-        _require_workers_without_broker(release, watched)
-        observed = release.observe(begun)
-        emptied = begun + observed.last_s
+        watched.until("a worker is ready", lambda: watched.ready > 0, 180)
+        gone = _require_workers_without_broker(release, watched)
+        second = release.observe(gone)
+        require_lag_was_left(second)
+        emptied = gone + second.last_s
         watched.until("no worker without lag", lambda: not watched.now, 120)
     if watched.most > _WITH_LAG:
         raise Failed(f"KEDA asked for {watched.most} workers for {_WITH_LAG} partitions with lag")
     figures = {
         "first_worker_s": started_s,
-        "first_result_s": observed.first_s,
+        "first_result_s": first.first_s,
         "scaled_up_s": scaled_s,
         "scaled_to_zero_s": now() - emptied,
     }
     rounded = {name: round(value, 1) for name, value in figures.items()}
-    return Happened(f"0 -> {watched.most} -> 0", figures=rounded, tally=observed.tally)
+    return Happened(
+        f"0 -> {watched.most} -> 0, the broker away meanwhile",
+        planned=False,  # its end was none
+        figures=rounded,
+        tally=second.tally,
+    )
 
 
 class _Replicas:
@@ -87,8 +97,21 @@ class _Replicas:
         return True
 
 
-def _require_workers_without_broker(release: Release, watched: _Replicas) -> None:
-    """Take the broker away for longer than the cooldown: the replicas stay, and KEDA says why."""
+def require_lag_was_left(after: Observed) -> None:
+    """Check that records were labelled after the broker had gone; nobody produced any then.
+
+    Raises:
+        Failed: all were labelled before, so KEDA had a reason to scale to zero.
+    """
+    if not after.results:
+        raise Failed("no record was left to label when the broker went: nothing was proved")
+
+
+def _require_workers_without_broker(release: Release, watched: _Replicas) -> float:
+    """Take the broker away for longer than the cooldown: the replicas stay, and KEDA says why.
+
+    Returns when it had gone.
+    """
     with release.kafka.away():
         begun, least = now(), watched.now
         while now() - begun < _AWAY_S:
@@ -101,3 +124,4 @@ def _require_workers_without_broker(release: Release, watched: _Replicas) -> Non
         raise Failed("KEDA scaled to zero while the broker was away and records waited")
     if "KEDAScalerFailed" not in said or "kafka" not in said:
         raise Failed(f"the ScaledObject does not say that the broker is away:\n{said}")
+    return begun

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tests.kube.cluster import wait
 from tests.kube.figures import metric, ready_after
 from tests.kube.registry import Happened, scenario
@@ -13,6 +15,7 @@ _PUBLISHED = "streamlabel_records_published_total"
 _CACHE = "streamlabel_cache_bytes"
 _RESTARTS = "streamlabel_process_restarts_total"
 _BACKLOG = 3000  # records
+_UUID_LENGTH = len("-") + 36
 
 
 @scenario(order=5)
@@ -52,41 +55,54 @@ def _first_labels(release: Release) -> Happened:
 @scenario(under="at_least_once", order=20)
 def setting_changed(release: Release) -> Happened:
     """`helm upgrade` turns the cache off."""
+    return _setting_changed(release)
+
+
+@scenario(under="exactly_once", order=120)
+def setting_changed_exactly_once(release: Release) -> Happened:
+    """The same of a StatefulSet, which replaces its pods by others of the same names."""
+    return _setting_changed(release)
+
+
+def _setting_changed(release: Release) -> Happened:
     pods = release.wait_ready()
     hosts = [pod["status"]["podIP"] for pod in pods]
     wait(f"{_CACHE} is above 0", lambda: all(_metrics(release, _CACHE, h) for h in hosts), 60)
+    begun = now()
     release.upgrade({"settings": {"cache": {"max_bytes": 0}}})
     release.wait_replaced(pods)
+    figures = {"rollout_of_3_s": round(now() - begun, 1)}
     for pod in release.wait_ready():
         if used := _metrics(release, _CACHE, pod["status"]["podIP"]):
             raise Failed(f"{name_of(pod)} still has a cache: {used:g} bytes")
-    return Happened("helm upgrade turned the cache off in 3 pods")
+    return Happened(
+        "helm upgrade turned the cache off in 3 pods", stall_bounded=True, figures=figures
+    )
 
 
 @scenario(under="at_least_once", order=30)
 def rollout(release: Release) -> Happened:
     """`kubectl rollout restart` replaces three pods."""
-    return _rollout(release)
-
-
-@scenario(under="exactly_once", order=120)
-def rollout_exactly_once(release: Release) -> Happened:
-    """The same of a StatefulSet."""
-    return _rollout(release)
-
-
-def _rollout(release: Release) -> Happened:
     pods, begun = release.wait_ready(), now()
     release.restart()
     release.wait_replaced(pods)
-    return Happened(
-        f"{len(pods)} pods replaced", figures={"rollout_of_3_s": round(now() - begun, 1)}
-    )
+    figures = {"rollout_of_3_s": round(now() - begun, 1)}
+    return Happened(f"{len(pods)} pods replaced", stall_bounded=True, figures=figures)
 
 
 @scenario(under="at_least_once", order=40)
 def evicted(release: Release) -> Happened:
     """The budget allows the eviction of one pod and refuses that of a second one meanwhile."""
+    return _evicted(release)
+
+
+@scenario(under="exactly_once", order=125)
+def evicted_exactly_once(release: Release) -> Happened:
+    """The same of a StatefulSet."""
+    return _evicted(release)
+
+
+def _evicted(release: Release) -> Happened:
     first, second, *_ = pods = release.wait_ready()
     evict(release, name_of(first))
     try:
@@ -100,7 +116,7 @@ def evicted(release: Release) -> Happened:
     left = {name_of(pod) for pod in release.pods()}
     if name_of(second) not in left:
         raise Failed(f"{name_of(second)} is gone: {left}")
-    return Happened("one eviction allowed, a second one refused meanwhile")
+    return Happened("one eviction allowed, a second one refused meanwhile", stall_bounded=True)
 
 
 def evict(release: Release, pod: str) -> None:
@@ -121,6 +137,36 @@ def evict(release: Release, pod: str) -> None:
 @scenario(under="at_least_once", order=90)
 def two_processes(release: Release) -> Happened:
     """`helm upgrade` gives each of two pods two processes."""
+    return _two_processes(release)
+
+
+@scenario(under="exactly_once", order=185)
+def two_processes_exactly_once(release: Release) -> Happened:
+    """The same of a StatefulSet: each process is a static member, named by pod and slot."""
+    happened = _two_processes(release)
+    wanted = {f"{release.name}-{pod}-{slot}" for pod in range(2) for slot in range(2)}
+    # The members of before are gone after kafka.session_timeout.
+    wait("four static members", lambda: require_members(release.observe().members, wanted), 120)
+    return happened
+
+
+def require_members(members: Iterable[str], wanted: set[str]) -> bool:
+    """Return True if these are the group's static members; for `wait`.
+
+    Args:
+        members: ids as the broker makes them: `NAME-UUID`.
+        wanted: the names.
+
+    Raises:
+        Failed: they are others.
+    """
+    found = {member[:-_UUID_LENGTH] for member in members}
+    if found != wanted:
+        raise Failed(f"members {', '.join(sorted(found))}, not {', '.join(sorted(wanted))}")
+    return True
+
+
+def _two_processes(release: Release) -> Happened:
     pods = release.wait_ready()
     release.upgrade({"replicaCount": 2, "settings": {"processes": 2}})
     release.wait_replaced(pods)

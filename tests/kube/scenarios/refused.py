@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 
+from tests.kube.cluster import wait
 from tests.kube.registry import Happened, scenario
 from tests.kube.release import Release, Values
 from tests.kube.site import Site
 from tests.kube.verdicts import Failed
 
+_LEFT_S = 60  # KEDA and the cluster remove what they made of the chart's objects
 _OF_THE_CLUSTER = ("events", "events.events.k8s.io", "endpoints", "endpointslices")
 
 # Values, and what the message has to name: the value, its place, its bound or remedy.
@@ -49,34 +51,65 @@ def _require_refusal(release: Release, words: tuple[str, ...]) -> None:
     raise Failed(f"{release.values} were not refused")
 
 
+_KEDA: Values = {"enabled": True, "minReplicaCount": 1, "maxReplicaCount": 1}
+_ALL: Values = {
+    "replicaCount": 1,
+    "networkPolicy": {"enabled": True},
+    "dashboard": {"enabled": True},
+    "podDisruptionBudget": {"enabled": True},
+    "keda": _KEDA,
+}
+# It signs in, so KEDA does too. Its Secret is missing, so that its pod waits and costs nothing.
+_LOGIN: Values = {
+    "replicaCount": 1,
+    "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
+    "keda": _KEDA,
+    "settings": {
+        "kafka": {
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "PLAIN",
+            "sasl_username": "labeller",
+        }
+    },
+    "secrets": [{"setting": "kafka.sasl_password", "secretName": "no-login", "key": "password"}],
+}
+_OPTIONAL = {
+    "networkpolicy.networking.k8s.io",
+    "poddisruptionbudget.policy",
+    "scaledobject.keda.sh",
+    "triggerauthentication.keda.sh",
+}
+
+
 @scenario(order=290)
 def uninstall_leaves_nothing(site: Site) -> Happened:
     """`helm uninstall` removes every object, and the group has no member."""
-    values: Values = {
-        "replicaCount": 1,
-        "networkPolicy": {"enabled": True},
-        "dashboard": {"enabled": True},
-        "podDisruptionBudget": {"enabled": True},
-    }
     before = _things(site)
     with contextlib.ExitStack() as undo:
-        release = site.new("leaves", values=values)
+        release, waits = site.new("leaves", values=_ALL), site.new("leaves-login", values=_LOGIN)
         undo.callback(release.uninstall)
+        undo.callback(waits.uninstall)
         release.create_topics()
+        waits.install()
         release.install()
         release.wait_ready()
         installed = _things(site) - before
         release.produce(60)
         release.observe()
     kinds = {thing.partition("/")[0] for thing in installed}
-    if not {"networkpolicy.networking.k8s.io", "poddisruptionbudget.policy"} <= kinds:
+    if not kinds >= _OPTIONAL:
         raise Failed(f"the chart installed {', '.join(sorted(kinds))} only")
-    if left := _things(site) - before:
-        raise Failed(f"`helm uninstall` left {', '.join(sorted(left))}")
+    wait("`helm uninstall` leaves nothing", lambda: _nothing_left(_things(site) - before), _LEFT_S)
     observed = release.observe()
     if observed.members:
-        raise Failed(f"{observed.members} members are left in the group")
+        raise Failed(f"members are left in the group: {', '.join(observed.members)}")
     return Happened(f"{len(installed)} objects gone, the group is empty", tally=observed.tally)
+
+
+def _nothing_left(left: set[str]) -> bool:
+    if left:
+        raise Failed(", ".join(sorted(left)))
+    return True
 
 
 def _things(site: Site) -> set[str]:
