@@ -76,12 +76,12 @@ def test_a_broker_that_comes_back_at_the_same_address_proves_nothing() -> None:
 
 def test_a_release_is_uninstalled_although_its_feed_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: Release) -> None:
-        raise Failed("the producer ended by itself")
+        raise Failed("the producer has failed")
 
     monkeypatch.setattr(Release, "end_feed", fails)
     cluster = FakeCluster()
     release = Release(cluster.real, Kafka(cluster.real, "here"), "image:tag", "name")
-    with pytest.raises(Failed, match="the producer ended by itself"):
+    with pytest.raises(Failed, match="the producer has failed"):
         release.uninstall()
     assert cluster.has_run("uninstall name")
 

@@ -14,6 +14,7 @@ from kafka import KafkaProducer
 
 from tests.conftest import Broker, Topics
 from tests.kube import observe
+from tests.kube.scenarios.planned import require_members
 from tests.support.workers import clock, flags, read, running, wait_until
 from worker.demo.broker import NEEDS
 
@@ -105,6 +106,20 @@ def test_records_that_nothing_labels_are_told(
     feed(broker, topics, "--count", "6").communicate(timeout=60)
     found = observed(broker, topics, monkeypatch, capsys, "--wait", "0")
     assert (found["lag"], found["consumed"]) == (6, 3)
+
+
+@pytest.mark.integration
+def test_a_static_member_is_told_by_its_name(
+    broker: Broker,
+    topics: Topics,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert observed(broker, topics, monkeypatch, capsys)["members"] == []
+    with running(broker, topics, kafka__group_instance_id="pod-0-1"):
+        feed(broker, topics, "--count", "3").communicate(timeout=60)
+        members = observed(broker, topics, monkeypatch, capsys)["members"]
+    assert require_members(members, ["pod-0-1"])
 
 
 @pytest.mark.integration

@@ -23,6 +23,7 @@ class FakeRelease:
     delivery: str
     healthy: bool = True
     audited: Tally = field(default_factory=Tally)
+    stall_s: float = 1.26
     adds: dict[str, int] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
@@ -30,7 +31,7 @@ class FakeRelease:
         added = {name: getattr(self.audited, name) + n for name, n in self.adds.items()}
         self.audited = replace(self.audited, records=self.audited.records + 100, **added)
         self.adds = {}
-        return Observed(self.audited, stall_s=1.26, results=100)
+        return Observed(self.audited, stall_s=self.stall_s, results=100)
 
     def wait_ready(self) -> list[Any]:
         if not self.healthy:
@@ -168,3 +169,13 @@ def test_a_clean_up_that_fails_does_not_hide_the_failure_before_it() -> None:
 
     line = lines_of(FakeSite(), Scenario("own", breaks, "", 1, disturbs=False))["own"]
     assert line.broken == ("no record was labelled", "a pod is left")
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_planted_stall_fails_a_scenario_with_a_bound(bounded: bool) -> None:
+    def stalls(release: FakeRelease) -> Happened:
+        release.stall_s = 31
+        return Happened("3 pods replaced", stall_bounded=bounded)
+
+    line = lines_of(FakeSite(), shared(stalls))["it"]
+    assert line.broken == (("stalled for 31.0 s, not below 30 s",) if bounded else ())

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from tests.kube.verdicts import Delivery, Tally, broken
+from tests.kube.verdicts import Delivery, Tally, broken, stalled
 from worker.core.audit_report import AuditReport
 
 REPORT = AuditReport(
@@ -71,3 +71,9 @@ def test_second_results_of_an_earlier_scenario_are_not_counted_again() -> None:
 
 def test_a_scenario_without_a_record_proves_nothing() -> None:
     assert broken(AFTER, AFTER, "at_least_once", planned=True) == ["no record was judged"]
+
+
+@pytest.mark.parametrize(("delivery", "bound"), [("at_least_once", 30), ("exactly_once", 60)])
+def test_a_stall_is_below_its_bound(delivery: Delivery, bound: float) -> None:
+    assert stalled(bound - 0.1, delivery) == []
+    assert stalled(bound + 0.04, delivery) == [f"stalled for {bound:.1f} s, not below {bound} s"]

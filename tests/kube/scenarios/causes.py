@@ -1,4 +1,4 @@
-"""Releases that can't work: their cause is named. A worker that waits goes on by itself."""
+"""Releases that can't work: their cause is named. A waiting worker goes on when it can."""
 
 from __future__ import annotations
 
@@ -17,23 +17,21 @@ _NAMED_S = 180  # their workers start on two cores at once
 _NOTICED_S = 60
 
 # One worker, and no room reserved: most of them never start.
-_ONE: Values = {"replicaCount": 1, "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
+ONE: Values = {"replicaCount": 1, "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
 
 
 @scenario(order=210)
 def causes_are_named(site: Site) -> Happened:
     """Releases with a fault each: every cause is named where a person looks."""
     with contextlib.ExitStack() as undo:
-        releases = {
-            name: _installed(site, undo, name, values) for name, values in _faults().items()
-        }
+        releases = {name: _installed(site, undo, name, values) for name, values in faults().items()}
         for name, cause in _causes(site).items():
             wait("the cause is named", partial(require, releases[name], cause), _NAMED_S)
         figures = _waiting_ends(site, undo, releases["no-topic"], releases["no-broker"])
     return Happened(f"{len(releases)} causes named, 2 waits ended", figures=figures)
 
 
-def _faults() -> dict[str, Values]:
+def faults() -> dict[str, Values]:
     """Return the values of each faulty release."""
     login = {"setting": "kafka.sasl_password", "secretName": "kafka-login", "key": "password"}
     return {
@@ -43,8 +41,8 @@ def _faults() -> dict[str, Values]:
         "no-broker": {"settings": {"kafka": {"bootstrap_servers": "late:9092"}}},
         "no-model": {"settings": {"model": {"name": "my-org/no-such-model"}}},
         "no-room": {"resources": {"limits": {"memory": "200Mi"}}},
-        # The libraries need 270 MiB, and the model more: it can be tried, and is killed.
-        "little-room": {"resources": {"limits": {"memory": "300Mi"}}},
+        # Above what certainly does not do, and below what the libraries and the model take.
+        "little-room": {"resources": {"limits": {"memory": "290Mi"}}},
         "no-sense": {
             "settings": {"rebalance_drain_timeout": 30, "kafka": {"max_poll_interval": 25}}
         },
@@ -78,7 +76,7 @@ def _causes(site: Site) -> dict[str, Cause]:
         "little-room": Cause(
             crash,
             ("OOMKilled", "Exit Code:    137"),
-            ("memory limit is tight", "300 MiB"),
+            ("memory limit is tight", "290 MiB"),
             restarts=True,
         ),
         "no-room": Cause(crash, ("needs at least", "of memory", "limit is 200 MiB"), restarts=True),
@@ -86,7 +84,7 @@ def _causes(site: Site) -> dict[str, Cause]:
 
 
 def _installed(site: Site, undo: contextlib.ExitStack, name: str, values: Values) -> Release:
-    release = site.new(name, values=merged(_ONE, values))
+    release = site.new(name, values=merged(ONE, values))
     undo.callback(release.uninstall)
     release.install()
     return release

@@ -9,7 +9,8 @@ from tests.kube.symptoms import seen
 from tests.kube.verdicts import Failed
 
 _CRASHES = 2
-_ONE: Values = {"replicaCount": 1, "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}}
+ONE: Values = {"replicaCount": 1, "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}}
+TOO_SMALL: Values = {"resources": {"limits": {"memory": "200Mi"}}}
 _LOOPED_S = 240
 
 # Python runs a module of this name in every process, before anything else. PID 1 of a container
@@ -36,7 +37,7 @@ threading.Thread(target=watch, daemon=True).start()
 @scenario(under="at_least_once", order=80)
 def crash_loop_at_start(release: Release) -> Happened:
     """A pod of the same group has too little memory for its model, and never gets to work."""
-    return _beside(release, {"resources": {"limits": {"memory": "200Mi"}}}, planned=True)
+    return _beside(release, TOO_SMALL, planned=True)
 
 
 @scenario(under="exactly_once", order=180)
@@ -70,7 +71,7 @@ def _beside(release: Release, values: Values, *, planned: bool) -> Happened:
         release.image,
         f"{release.name}-loop",
         release.delivery,
-        merged(_ONE | {"settings": _same_group(release)}, values),
+        merged(ONE | {"settings": _same_group(release)}, values),
     )
     try:
         looping.install()

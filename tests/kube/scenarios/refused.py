@@ -51,19 +51,19 @@ def _require_refusal(release: Release, words: tuple[str, ...]) -> None:
     raise Failed(f"{release.values} were not refused")
 
 
-_KEDA: Values = {"enabled": True, "minReplicaCount": 1, "maxReplicaCount": 1}
-_ALL: Values = {
+_SCALED: Values = {"enabled": True, "minReplicaCount": 1, "maxReplicaCount": 1}
+ALL: Values = {
     "replicaCount": 1,
     "networkPolicy": {"enabled": True},
     "dashboard": {"enabled": True},
     "podDisruptionBudget": {"enabled": True},
-    "keda": _KEDA,
+    "keda": _SCALED,
 }
 # It signs in, so KEDA does too. Its Secret is missing, so that its pod waits and costs nothing.
-_LOGIN: Values = {
+LOGIN: Values = {
     "replicaCount": 1,
     "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
-    "keda": _KEDA,
+    "keda": _SCALED,
     "settings": {
         "kafka": {
             "security_protocol": "SASL_PLAINTEXT",
@@ -86,7 +86,7 @@ def uninstall_leaves_nothing(site: Site) -> Happened:
     """`helm uninstall` removes every object, and the group has no member."""
     before = _things(site)
     with contextlib.ExitStack() as undo:
-        release, waits = site.new("leaves", values=_ALL), site.new("leaves-login", values=_LOGIN)
+        release, waits = site.new("leaves", values=ALL), site.new("leaves-login", values=LOGIN)
         undo.callback(release.uninstall)
         undo.callback(waits.uninstall)
         release.create_topics()
@@ -99,14 +99,14 @@ def uninstall_leaves_nothing(site: Site) -> Happened:
     kinds = {thing.partition("/")[0] for thing in installed}
     if not kinds >= _OPTIONAL:
         raise Failed(f"the chart installed {', '.join(sorted(kinds))} only")
-    wait("`helm uninstall` leaves nothing", lambda: _nothing_left(_things(site) - before), _LEFT_S)
+    wait("`helm uninstall` leaves nothing", lambda: nothing_left(_things(site) - before), _LEFT_S)
     observed = release.observe()
     if observed.members:
         raise Failed(f"members are left in the group: {', '.join(observed.members)}")
     return Happened(f"{len(installed)} objects gone, the group is empty", tally=observed.tally)
 
 
-def _nothing_left(left: set[str]) -> bool:
+def nothing_left(left: set[str]) -> bool:
     if left:
         raise Failed(", ".join(sorted(left)))
     return True
