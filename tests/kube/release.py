@@ -101,8 +101,12 @@ class Release:
         try:
             self.end_feed()
         finally:
-            self.cluster.helm("uninstall", self.name, "-n", self.namespace, "--ignore-not-found")
+            self.remove()
             wait(f"no pod of {self.name} is left", lambda: not self.pods(), 90)
+
+    def remove(self) -> None:
+        """Uninstall if it is installed; does not wait for its pods."""
+        self.cluster.helm("uninstall", self.name, "-n", self.namespace, "--ignore-not-found")
 
     def all_values(self) -> Values:
         """Return the values that the chart is installed with."""

@@ -24,7 +24,15 @@ ONE: Values = {"replicaCount": 1, "resources": {"requests": {"cpu": "10m", "memo
 def causes_are_named(site: Site) -> Happened:
     """Releases with a fault each: every cause is named where a person looks."""
     with contextlib.ExitStack() as undo:
-        releases = {name: _installed(site, undo, name, values) for name, values in faults().items()}
+        releases = {
+            name: site.new(name, values=merged(ONE, values)) for name, values in faults().items()
+        }
+        # In reverse: all are removed at once, before anything waits for the pods of one.
+        for release in releases.values():
+            undo.callback(release.uninstall)
+        for release in releases.values():
+            undo.callback(release.remove)
+            release.install()
         for name, cause in _causes(site).items():
             wait("the cause is named", partial(require, releases[name], cause), _NAMED_S)
         figures = _waiting_ends(site, undo, releases["no-topic"], releases["no-broker"])
@@ -81,13 +89,6 @@ def _causes(site: Site) -> dict[str, Cause]:
         ),
         "no-room": Cause(crash, ("needs at least", "of memory", "limit is 200 MiB"), restarts=True),
     }
-
-
-def _installed(site: Site, undo: contextlib.ExitStack, name: str, values: Values) -> Release:
-    release = site.new(name, values=merged(ONE, values))
-    undo.callback(release.uninstall)
-    release.install()
-    return release
 
 
 def _waiting_ends(
