@@ -131,7 +131,7 @@ def test_a_budget_may_be_a_share(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("section", ["kafka", "model"])
 def test_a_section_may_be_empty(section: str, tmp_path: Path) -> None:
-    """Where the chart has defaults, an empty section takes them away."""
+    """An empty section takes the defaults of the chart away."""
     file = tmp_path / "values.yaml"
     secrets = [{"setting": "kafka.ssl_cafile", "secretName": "login", "key": "ca.crt"}]
     values = {"keda": KEDA, "networkPolicy": {"enabled": True}, "settings": {section: None}}
