@@ -181,7 +181,7 @@ def test_the_settings_in_the_values_are_those_of_a_worker(
 
 @needs_helm
 def test_a_plan_for_a_gpu_asks_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """62.5 records/s of 20 ms CPU time each keep 1.25 cores busy, whatever threads torch had."""
+    """62.5 records/s of 20 ms CPU time each keep 1.25 cores busy. torch had 64 threads."""
     found = values(tmp_path, capsys, **on_a_gpu(cpu_us=20000))
     assert found["gpu"] == {"enabled": True}
     assert found["resources"]["limits"]["cpu"] == "2"
