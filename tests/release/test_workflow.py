@@ -122,7 +122,7 @@ def names(text: str) -> Faults:
 
 
 def attested(text: str) -> Faults:
-    """Check that whatever is pushed has a statement of its origin, beside a list of components."""
+    """Check that each push has a statement of its origin, beside a list of components."""
     for name, job in jobs(text).items():
         attested = [step["with"] for step in job["steps"] if "/attest@" in step.get("uses", "")]
         origins = " ".join(str(given) for given in attested if "sbom-path" not in given)
