@@ -139,6 +139,14 @@ def test_a_section_may_be_empty(section: str, tmp_path: Path) -> None:
     assert "kind: ScaledObject" in helm("template", "labeller", str(CHART), "--values", str(file))
 
 
+def test_labels_and_annotations_may_be_null(tmp_path: Path) -> None:
+    names = ("commonLabels", "podLabels", "podAnnotations")
+    values: dict[str, Any] = {"podMonitor": {"enabled": True, "labels": None}}
+    manifests = strict(tmp_path, values | dict.fromkeys(names))
+    labels = one(manifests, "PodMonitor")["metadata"]["labels"]
+    assert labels["app.kubernetes.io/name"] == "streamlabel"
+
+
 def test_keda_gets_a_user_from_the_secret_or_from_the_settings_and_not_twice(
     tmp_path: Path,
 ) -> None:

@@ -42,7 +42,7 @@
 {{- $selector := include "streamlabel.selectorLabels" $root | fromYaml -}}
 {{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" -}}
 {{- $own := dict "app.kubernetes.io/version" $root.Chart.AppVersion "app.kubernetes.io/part-of" "streamlabel" "app.kubernetes.io/managed-by" $root.Release.Service "helm.sh/chart" $chart -}}
-{{- merge $selector (default dict (index . 1)) $root.Values.commonLabels $own | toYaml -}}
+{{- merge $selector (default dict (index . 1)) (default dict $root.Values.commonLabels) $own | toYaml -}}
 {{- end -}}
 
 {{/* Fail with a sentence for values that Kubernetes would take, and that can't work. */}}
