@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.charts import Refused, container, needs_helm, one, render
+from tests.support.charts import (
+    Refused,
+    container,
+    needs_helm,
+    one,
+    render,
+    settings_file,
+)
 from tests.support.figures import bench, load
 from worker.bench.figures import CpuUse, DtypeResult, percentile, read
 from worker.bench.plan import MAX_UTILISATION, Advice, plan
@@ -138,9 +145,9 @@ def test_a_plan_is_written_as_values_of_the_chart(
     assert found["settings"]["batch"]["max_records"] == 32
     assert found["settings"]["delivery"] == "at_least_once"
     keda = found["keda"]
-    assert (keda["lagThreshold"], keda["maxReplicaCount"], keda["fallback"]) == (
-        70, 16, {"replicas": 8},
-    )  # fmt: skip
+    assert (keda["lagThreshold"], keda["maxReplicaCount"]) == (70, 16)
+    # The chart's own: a pool must not grow because the brokers are away.
+    assert "fallback" not in keda
     behavior = keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     assert behavior == {
         "scaleUp": {"stabilizationWindowSeconds": 25},
@@ -173,6 +180,39 @@ def test_the_settings_in_the_values_are_those_of_a_worker(
 
 
 @needs_helm
+def test_a_plan_for_a_gpu_asks_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """62.5 records/s of 20 ms CPU time each keep 1.25 cores busy. torch had 64 threads."""
+    found = values(tmp_path, capsys, **on_a_gpu(cpu_us=20000))
+    assert found["gpu"] == {"enabled": True}
+    assert found["resources"]["limits"]["cpu"] == "2"
+    manifests = render(tmp_path, found)
+    limits = container(manifests)["resources"]["limits"]
+    assert (limits["nvidia.com/gpu"], limits["cpu"]) == ("1", "2")
+    assert 'device = "cuda"' in settings_file(manifests)
+
+
+@pytest.mark.parametrize(("cpu_us", "cores"), [(20000, "2"), (100, "1"), (None, "64")])
+def test_the_cores_beside_a_gpu_are_those_that_were_busy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cpu_us: float | None, cores: str
+) -> None:
+    """If the CPU time is unknown, those that the bench had."""
+    found = values(tmp_path, capsys, **on_a_gpu(cpu_us))
+    assert found["resources"]["limits"]["cpu"] == cores
+
+
+def on_a_gpu(cpu_us: float | None) -> dict[str, Any]:
+    """Return figures of a bench on a GPU, on a machine with 64 cores."""
+    use = (
+        CpuUse(worker=cpu_us, broker=None, clients=None, worker_to_engine=None) if cpu_us else None
+    )
+    return {
+        "resident_bytes": 2**30,
+        "model": bench().model.model_copy(update={"device": "cuda", "threads": 64}),
+        "end_to_end": bench().end_to_end.model_copy(update={"cpu": use}),
+    }
+
+
+@needs_helm
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_the_chart_takes_the_values(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], delivery: str
@@ -187,7 +227,7 @@ def test_the_chart_takes_the_values(
     assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 10
     assert behavior["scaleUp"]["policies"]
     assert scaled["fallback"] == {
-        "failureThreshold": 3, "replicas": 8, "behavior": "currentReplicasIfHigher",
+        "failureThreshold": 3, "replicas": 1, "behavior": "currentReplicasIfHigher",
     }  # fmt: skip
     assert container(manifests)["resources"]["limits"] == {"cpu": "2", "memory": "1536Mi"}
     found["keda"]["lagTreshold"] = 1

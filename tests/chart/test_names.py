@@ -21,6 +21,7 @@ import yaml
 
 from deploy import generate
 from tests.deploy.project import Project
+from tests.release.versions import semantic
 from tests.support.charts import (
     CHART,
     EXAMPLES,
@@ -349,7 +350,8 @@ def test_every_alert_that_the_chart_names_exists() -> None:
 def test_the_chart_has_the_project_s_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert {chart["version"], chart["appVersion"]} == {project["version"]}
+    assert chart["appVersion"] == project["version"]
+    assert chart["version"] == semantic(project["version"])
     assert chart["apiVersion"] == "v2"
 
 

@@ -18,6 +18,7 @@ from tests.support.charts import CHART, ROOT, Refused, container, needs_helm, po
 
 KEDA = {"enabled": True, "maxReplicaCount": 6}
 SASL = {"security_protocol": "SASL_SSL"}
+MSK = {**SASL, "sasl_mechanism": "AWS_MSK_IAM", "sasl_aws_region": "eu-west-1"}
 
 # The fault, the values, and words of the message.
 SCHEMA: dict[str, tuple[dict[str, Any], str]] = {
@@ -62,6 +63,14 @@ SCHEMA: dict[str, tuple[dict[str, Any], str]] = {
         {"prometheusRule": {"disabled": ["Down"]}},
         "at '/prometheusRule/disabled/0': value must be one of 'StreamlabelDown'",
     ),
+    "a name that is none": (
+        {"fullnameOverride": "Foo_Bar"},
+        "at '/fullnameOverride': 'Foo_Bar' does not match pattern",
+    ),
+    "workers that idle": (
+        {"keda": {**KEDA, "minReplicaCount": 3, "idleReplicaCount": 1}},
+        "at '/keda/idleReplicaCount': value must be one of 0, <nil>",
+    ),
     "a threshold of nothing": ({"keda": {"lagThreshold": 0}}, "minimum: got 0, want 1"),
 }
 TEMPLATES: dict[str, tuple[dict[str, Any], str]] = {
@@ -76,6 +85,34 @@ TEMPLATES: dict[str, tuple[dict[str, Any], str]] = {
     "static members without stable names": (
         {"workload": "Deployment", "settings": {"kafka": {"group_instance_id": "posts"}}},
         "settings.kafka.group_instance_id needs a StatefulSet",
+    ),
+    "a name that no Service may have": (
+        {"nameOverride": "Foo_Bar"},
+        "labeller-Foo_Bar can't be the name of a Service",
+    ),
+    "an address that no probe reaches": (
+        {"settings": {"http": {"host": "127.0.0.1"}}},
+        "settings.http.host is 127.0.0.1: the probes reach a pod at its own address",
+    ),
+    "a broker without a port": (
+        {"settings": {"kafka": {"bootstrap_servers": ["a:9092", "b"]}}},
+        "settings.kafka.bootstrap_servers: b has no port: write host:port",
+    ),
+    "a budget of nothing": (
+        {"podDisruptionBudget": {"maxUnavailable": None}},
+        "podDisruptionBudget has neither maxUnavailable nor minAvailable",
+    ),
+    "two secrets for one setting": (
+        {"secrets": 2 * [{"setting": "http.token", "secretName": "page", "key": "token"}]},
+        "secrets has two entries for http.token: keep one",
+    ),
+    "a password in the registry's address": (
+        {"settings": {"registry": {"url": "https://a:8081,https://me:hunter2@b:8081"}}},
+        "settings.registry.url has a user name or a password in its address",
+    ),
+    "a password in the token endpoint's address": (
+        {"settings": {"kafka": {"sasl_oauth_token_url": "https://me:hunter2@id.example/token"}}},
+        "settings.kafka.sasl_oauth_token_url has a user name or a password in its address",
     ),
     "no limit of memory": (
         {"resources": {"limits": {"memory": None}}},
@@ -106,6 +143,18 @@ TEMPLATES: dict[str, tuple[dict[str, Any], str]] = {
     "KEDA with MSK of no region": (
         {"keda": KEDA, "settings": {"kafka": {**SASL, "sasl_mechanism": "AWS_MSK_IAM"}}},
         "KEDA needs settings.kafka.sasl_aws_region",
+    ),
+    "KEDA with a role of the worker": (
+        {"keda": KEDA, "settings": {"kafka": {**MSK, "sasl_aws_role_arn": "arn:aws:iam::1:role/a"}}},
+        "KEDA does not use settings.kafka.sasl_aws_role_arn: name the role that it takes in keda.pod",
+    ),
+    "KEDA with a profile of the worker": (
+        {"keda": KEDA, "settings": {"kafka": {**MSK, "sasl_aws_profile": "labels"}}},
+        "KEDA does not use settings.kafka.sasl_aws_profile",
+    ),
+    "KEDA with a client that signs in by form": (
+        {"keda": KEDA, "settings": {"kafka": {"sasl_oauth_client_auth": "post"}}},
+        "KEDA has nothing like settings.kafka.sasl_oauth_client_auth",
     ),
     "KEDA with a token in a file": (
         {"keda": KEDA, "settings": {"kafka": {"sasl_oauth_token_file": "/var/run/token"}}},

@@ -26,9 +26,11 @@ Node = Mapping[str, Any]
 
 # A change of one of these is a change of what a member may be.
 _CONSTRAINTS = (
-    "type", "const", "format", "pattern", "minimum", "maximum", "minLength", "maxLength",
-    "minItems", "maxItems", "additionalProperties",
+    "type", "const", "format", "pattern", "minimum", "maximum", "exclusiveMinimum",
+    "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems",
+    "uniqueItems", "additionalProperties",
 )  # fmt: skip
+_ALTERNATIVES = ("anyOf", "oneOf", "allOf")
 
 
 def json_schemas(old: Node, new: Node) -> Faults:
@@ -45,17 +47,20 @@ def _nodes(old: Node, new: Node, olds: Node, news: Node, place: str) -> Faults:
     for name in _CONSTRAINTS:
         if old.get(name) != new.get(name):
             yield f"{where}: {name} was {old.get(name)!r} and is {new.get(name)!r}"
-    for value in old.get("enum", ()):
-        if value not in new.get("enum", ()):
-            yield f"{where}: the value {value!r} is removed"
+    if ("enum" in old) != ("enum" in new):
+        yield f"{where}: it {'had' if 'enum' in old else 'has'} an enumeration of its values"
+    else:
+        removed = (value for value in old.get("enum", ()) if value not in new["enum"])
+        yield from (f"{where}: the value {value!r} is removed" for value in removed)
     yield from _members(old, new, olds, news, place)
     if "items" in old and "items" in new:
         yield from _nodes(old["items"], new["items"], olds, news, f"{place}[]")
-    alternatives = old.get("anyOf", ()), new.get("anyOf", ())
-    if len(alternatives[0]) != len(alternatives[1]):
-        yield f"{where}: it had {len(alternatives[0])} alternatives and has {len(alternatives[1])}"
-    for before, after in zip(*alternatives, strict=False):
-        yield from _nodes(before, after, olds, news, place)
+    for kind in _ALTERNATIVES:
+        lists = old.get(kind, ()), new.get(kind, ())
+        if len(lists[0]) != len(lists[1]):
+            yield f"{where}: {kind} had {len(lists[0])} alternatives and has {len(lists[1])}"
+        for before, after in zip(*lists, strict=False):
+            yield from _nodes(before, after, olds, news, place)
 
 
 def _members(old: Node, new: Node, olds: Node, news: Node, place: str) -> Faults:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.release import hashes, packages
 from tests.release.tree import ROOT, CheckFailed, copy_tree, run
-from tests.release.versions import versions
+from tests.release.versions import semantic, versions
 from worker.settings import child_environment
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -134,7 +134,9 @@ def tree(folder: Path, changes: dict[str, Callable[[str], str]] | None = None) -
     """Return a folder with the files that carry a version."""
     texts = {
         "CHANGELOG.md": f"# Changelog\n\n## [{PROJECT['version']}] - unreleased\n\n- All.\n",
-        "deploy/chart/Chart.yaml": f'version: 0.7.0\nappVersion: "{PROJECT["version"]}"\n',
+        "deploy/chart/Chart.yaml": "".join(
+            f'{name}: "{PROJECT["version"]}"\n' for name in ("version", "appVersion")
+        ),
         "docker-compose.yml": "services: {worker: {image: 'streamlabel:local'}}\n",
         "deploy/manifests/worker.yaml": f"image: streamlabel:{PROJECT['version']}\n",
     }
@@ -161,7 +163,12 @@ VERSIONS: list[tuple[str, str, str, str]] = [
         "appVersion: 0.10",
         "is 0.1,",
     ),
-    ("deploy/chart/Chart.yaml", "version: 0.7.0", "version: 7", "version 7 is not"),
+    (
+        "deploy/chart/Chart.yaml",
+        f'version: "{PROJECT["version"]}"\napp',
+        'version: "0.7.0"\napp',
+        "version is '0.7.0', not",
+    ),
     ("docker-compose.yml", "streamlabel:local", "streamlabel:0.0.9", "has version 0.0.9"),
     ("deploy/manifests/worker.yaml", PROJECT["version"], "9.9.9", "has version 9.9.9"),
 ]
@@ -186,6 +193,22 @@ def test_a_tag_needs_its_version_and_a_date(tmp_path: Path) -> None:
     (other,) = versions(tmp_path, PROJECT, "v9.9.9")
     assert "the tag is v9.9.9" in other
     assert list(versions(tmp_path, PROJECT | {"version": "1"}))
+
+
+@pytest.mark.parametrize(
+    ("version", "chart"),
+    [("1.2.3", "1.2.3"), ("1.2.3rc1", "1.2.3-rc.1"), ("2.0.0b12", "2.0.0-b.12")],
+)
+def test_the_chart_of_a_version_spells_it_as_helm_wants(
+    version: str, chart: str, tmp_path: Path
+) -> None:
+    assert semantic(version) == chart
+    texts: dict[str, Callable[[str], str]] = {
+        "CHANGELOG.md": lambda text: text.replace(PROJECT["version"], version),
+        "deploy/manifests/worker.yaml": lambda text: text.replace(PROJECT["version"], version),
+        "deploy/chart/Chart.yaml": lambda _: f'version: "{chart}"\nappVersion: "{version}"\n',
+    }
+    assert list(versions(tree(tmp_path, texts), {"version": version})) == []
 
 
 def test_requirements_with_hashes_are_those_that_are_tested() -> None:

@@ -114,7 +114,18 @@ SCHEMA_FAULTS: list[tuple[str, Change]] = [
     ("score: maximum was", lambda s: s["properties"]["score"].update(maximum=100)),
     ("message_id is required", lambda s: s["required"].append("message_id")),
     ("label was required", lambda s: s["required"].remove("label")),
-    ("message_id: it had", lambda s: s["properties"]["message_id"]["anyOf"].pop()),
+    ("message_id: anyOf had", lambda s: s["properties"]["message_id"]["anyOf"].pop()),
+    ("score: exclusiveMinimum was", lambda s: s["properties"]["score"].update(exclusiveMinimum=0)),
+    ("label: it has an enum", lambda s: s["properties"]["label"].update(enum=["joy", "anger"])),
+    ("label: oneOf had", lambda s: s["properties"]["label"].update(oneOf=[{"minLength": 1}])),
+    ("label: allOf had", lambda s: s["properties"]["label"].update(allOf=[{"minLength": 1}])),
+    (
+        "label: it has an enum",
+        lambda s: (
+            s["$defs"].update(Label={"type": "string", "enum": ["joy", "anger"]}),
+            s["properties"].update(label={"$ref": "#/$defs/Label"}),
+        ),
+    ),
     ("source.offset is removed", lambda s: s["$defs"]["SourceRef"]["properties"].pop("offset")),
     (
         "labels[].label: type was",

@@ -121,7 +121,42 @@ def names(text: str) -> Faults:
             yield f"no step of job {name} has the id {used}"
 
 
-CHECKS: list[Callable[[str], Faults]] = [rights, pins, order, names]
+def attested(text: str) -> Faults:
+    """Check that each push has a statement of its origin, beside a list of components."""
+    for name, job in jobs(text).items():
+        attested = [step["with"] for step in job["steps"] if "/attest@" in step.get("uses", "")]
+        origins = " ".join(str(given) for given in attested if "sbom-path" not in given)
+        for step in job["steps"]:
+            if "digest=" in step.get("run", "") and f"steps.{step['id']}.outputs." not in origins:
+                yield f"what step {step['id']} of job {name} pushes has no statement of its origin"
+            if (
+                re.search(r"(docker|helm) push", step.get("run", ""))
+                and "digest=" not in step["run"]
+            ):
+                yield f"a push of job {name} tells no digest"
+
+
+def published(text: str) -> Faults:
+    """Check that each image of the chart is pushed, and that no prerelease becomes the latest."""
+    pushed = " ".join(re.findall(r"docker push (.*)", text))
+    values = yaml.safe_load((ROOT / "deploy/chart/values.yaml").read_text(encoding="utf-8"))
+    for suffix in ("", values["gpu"]["tagSuffix"]):
+        if f':${{TAG#v}}{suffix}"' not in pushed:
+            yield f"no image with the tag VERSION{suffix} is pushed"
+    [script] = [script for script in scripts(text) if "gh release create" in script]
+    for tag, kind in (("v1.2.3", "--latest"), ("v1.2.3rc1", "--prerelease")):
+        given = subprocess.run(
+            ["bash", "-euc", f'gh() {{ printf "%s\\n" "$@"; }}\n{script}'],
+            env={"TAG": tag},
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        if kind not in given.stdout.splitlines():
+            yield f"the release of {tag} is not {kind}"
+
+
+CHECKS: list[Callable[[str], Faults]] = [rights, pins, order, names, attested, published]
 
 SABOTAGE = [
     (rights, "permissions: {}", "permissions: {contents: write}"),
@@ -139,6 +174,11 @@ SABOTAGE = [
     (names, " NOTICE dist/", " NOTICES dist/"),
     (names, 'test -n "$REGISTRY" ||', 'test -n "$REGISTRY ||'),
     (names, "- id: push\n", "- id: pushed\n"),
+    (attested, "steps.cuda.outputs.digest", "steps.push.outputs.digest"),
+    (attested, "steps.chart.outputs.digest", "steps.push.outputs.digest"),
+    (attested, 'echo "digest=$(sed', 'echo "$(sed'),
+    (published, 'docker push "$REGISTRY/streamlabel:${TAG#v}-cuda"', "true"),
+    (published, "*[a-z]*) kind", "none) kind"),
 ]
 
 

@@ -17,7 +17,7 @@ UNRELEASED = "unreleased"
 
 _SECTION = r"^## \[{}\] - (\S+)$(.*?)(?=^## |\Z)"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_SEMANTIC = re.compile(r"\d+\.\d+\.\d+((a|b|rc)\d+)?")
+_VERSION = re.compile(r"(\d+\.\d+\.\d+)(?:(a|b|rc)(\d+))?")
 # An image or a label of this project that carries a version.
 _TAGGED = re.compile(r"\bstreamlabel:(\d[\w.+-]*)|image\.version[\"']?[=:]\s*[\"']?(\d[\w.+-]*)")
 
@@ -31,7 +31,7 @@ def versions(root: Path, project: Any, tag: str = "") -> Faults:
         tag: the tag that is released; then the changelog must have a date.
     """
     version = str(project["version"])
-    if not _SEMANTIC.fullmatch(version):
+    if not _VERSION.fullmatch(version):
         yield f"version {version} is not of the form 1.2.3 or 1.2.3rc1"
     if tag and tag != f"v{version}":
         yield f"the tag is {tag}, but pyproject.toml has version {version}: tag v{version}"
@@ -70,12 +70,16 @@ def _changelog(root: Path, version: str, *, released: bool) -> Faults:
         yield f"{CHANGELOG}: the date of {version} is {date}, not of the form 2026-01-31"
 
 
+def semantic(version: str) -> str:
+    """Return the spelling of Semantic Versioning, which Helm wants: 1.2.3-rc.1 for 1.2.3rc1."""
+    return _VERSION.sub(lambda m: m[1] + (f"-{m[2]}.{m[3]}" if m[2] else ""), version)
+
+
 def _chart(path: Path, version: str) -> Faults:
     if not path.is_file():
         return
     chart = yaml.safe_load(path.read_text(encoding="utf-8"))
-    # The chart has versions of its own. A bare 0.10 would be read as a number.
-    if chart.get("appVersion") != version:
-        yield f"{CHART}: appVersion is {chart.get('appVersion')!r}, not '{version}'"
-    if not _SEMANTIC.fullmatch(str(chart.get("version"))):
-        yield f"{CHART}: version {chart.get('version')!r} is not of the form 1.2.3"
+    # appVersion is the tag of the image. A bare 0.10 would be read as a number.
+    for name, wanted in (("appVersion", version), ("version", semantic(version))):
+        if chart.get(name) != wanted:
+            yield f"{CHART}: {name} is {chart.get(name)!r}, not '{wanted}'"

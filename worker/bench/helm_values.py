@@ -27,6 +27,7 @@ _LOADS: Final = 10  # a worker runs at least so many times as long as it takes t
 _MEMORY: Final = 1.5  # of what was resident: a limit that is reached ends the worker
 _MIB: Final = 2**20
 _WIDTH: Final = 96
+_GPU: Final = "as measured: one GPU for each worker; the chart sets model.device to cuda"
 
 Node = Mapping[str, Any]  # values: `Advice` at the leaves
 
@@ -50,23 +51,31 @@ def helm_values(bench: BenchResult, plan: CapacityPlan, goal: str) -> str:
 def _values(bench: BenchResult, plan: CapacityPlan) -> Node:
     of_plan = {advice.name: advice for advice in plan.deployment}
     workers, partitions = of_plan["workers"], of_plan["partitions"]
+    gpu = bench.model.device == "cuda"
     return {
         "replicaCount": Advice(
             "", workers.value, f"without KEDA: {workers.why}; the input needs {partitions.value} "
             "partitions, so that the number of workers can double"
         ),
-        "resources": {"limits": dict(_limits(bench))},
+        **({"gpu": {"enabled": Advice("", value=True, why=_GPU)}} if gpu else {}),
+        "resources": {"limits": dict(_limits(bench, of_plan))},
         "settings": _settings(plan),
-        "keda": _keda(bench, plan, of_plan),
+        "keda": _keda(bench, of_plan),
     }  # fmt: skip
 
 
-def _limits(bench: BenchResult) -> Iterator[tuple[str, Advice]]:
-    threads = bench.model.threads
-    yield "cpu", Advice(
-        "", str(threads), "the cores that the bench had; requests follow, so that each worker has "
-        "them to itself, as measured"
-    )  # fmt: skip
+def _limits(bench: BenchResult, of_plan: Mapping[str, Advice]) -> Iterator[tuple[str, Advice]]:
+    busy = of_plan.get("cores.worker")
+    if bench.model.device == "cuda" and busy:
+        # torch has a thread for each core of the machine, and leaves the work to the GPU.
+        cores, why = max(1, math.ceil(float(busy.value))), f"{busy.value} rounded up: {busy.why}"
+    else:
+        cores = bench.model.threads
+        why = (
+            "the cores that the bench had; requests follow, so that each worker has them to "
+            "itself, as measured"
+        )
+    yield "cpu", Advice("", str(cores), why)
     if bench.resident_bytes:
         size = math.ceil(bench.resident_bytes * _MEMORY / _MIB / 64) * 64
         yield "memory", Advice(
@@ -83,7 +92,7 @@ def _settings(plan: CapacityPlan) -> Node:
     return tree
 
 
-def _keda(bench: BenchResult, plan: CapacityPlan, of_plan: Mapping[str, Advice]) -> Node:
+def _keda(bench: BenchResult, of_plan: Mapping[str, Advice]) -> Node:
     ready = math.ceil(bench.cold_start_s)
     joined = math.ceil((REBALANCE_S + ready) / 5) * 5
     patience = max(_PATIENCE_S, _LOADS * ready)
@@ -102,12 +111,6 @@ def _keda(bench: BenchResult, plan: CapacityPlan, of_plan: Mapping[str, Advice])
             "", patience, f"the last worker stops after so many seconds without lag; a start takes "
             f"{ready} s, so a short pause of the stream costs none"
         ),
-        "fallback": {
-            "replicas": Advice(
-                "", plan.workers, "while KEDA can't reach the brokers: what runs, and at least the "
-                "workers of this plan"
-            )
-        },
         "advanced": {"horizontalPodAutoscalerConfig": {"behavior": _behavior(joined, ready, patience)}},
     }  # fmt: skip
 

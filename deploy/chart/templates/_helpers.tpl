@@ -5,13 +5,17 @@
 {{- end -}}
 
 {{- define "streamlabel.fullname" -}}
+{{- $name := printf "%s-%s" .Release.Name (include "streamlabel.name" .) -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- $name = .Values.fullnameOverride -}}
 {{- else if contains (include "streamlabel.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "streamlabel.name" .) | trunc 52 | trimSuffix "-" -}}
+{{- $name = .Release.Name -}}
 {{- end -}}
+{{- $name = $name | trunc 52 | trimSuffix "-" -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- fail (printf "%s can't be the name of a Service, which has lower-case letters, digits and hyphens, and begins with a letter: set fullnameOverride" $name) -}}
+{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{- define "streamlabel.serviceAccountName" -}}
@@ -25,19 +29,53 @@
 {{/* Labels. Those of the selector never change: Kubernetes refuses that. */}}
 
 {{- define "streamlabel.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "streamlabel.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+{{- dict "app.kubernetes.io/name" (include "streamlabel.name" .) "app.kubernetes.io/instance" .Release.Name | toYaml -}}
 {{- end -}}
 
 {{- define "streamlabel.labels" -}}
-{{ include "streamlabel.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: streamlabel
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- include "streamlabel.labelsWith" (list . dict) -}}
+{{- end -}}
+
+{{/* With labels for this object alone: (list . .Values.podMonitor.labels). The first of a name wins. */}}
+{{- define "streamlabel.labelsWith" -}}
+{{- $root := index . 0 -}}
+{{- $selector := include "streamlabel.selectorLabels" $root | fromYaml -}}
+{{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" -}}
+{{- $own := dict "app.kubernetes.io/version" $root.Chart.AppVersion "app.kubernetes.io/part-of" "streamlabel" "app.kubernetes.io/managed-by" $root.Release.Service "helm.sh/chart" $chart -}}
+{{- merge $selector (default dict (index . 1)) (default dict $root.Values.commonLabels) $own | toYaml -}}
+{{- end -}}
+
+{{/* Fail with a sentence for values that Kubernetes would take, and that can't work. */}}
+{{- define "streamlabel.check" -}}
+{{- $host := include "streamlabel.setting" (list . "http.host" "0.0.0.0") -}}
+{{- if regexMatch "^(127\\.|localhost$|::1$)" $host -}}
+{{- fail (printf "settings.http.host is %s: the probes reach a pod at its own address. Leave it out" $host) -}}
+{{- end -}}
+{{- range include "streamlabel.brokers" . | splitList "," -}}
+{{- if not (regexMatch ":[0-9]+$" (trim .)) -}}
+{{- fail (printf "settings.kafka.bootstrap_servers: %s has no port: write host:port" (trim .)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $section, $table := .Values.settings -}}
+{{- range $name, $value := (kindIs "map" $table | ternary $table (dict)) -}}
+{{- if regexMatch "://[^/?#\\s]*@" (toString $value) -}}
+{{- fail (printf "settings.%s.%s has a user name or a password in its address, and a ConfigMap is no place for it: list the user and the password in secrets" $section $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $seen := list -}}
+{{- range .Values.secrets -}}
+{{- $name := default .env .setting -}}
+{{- if has $name $seen -}}
+{{- fail (printf "secrets has two entries for %s: keep one" $name) -}}
+{{- end -}}
+{{- $seen = append $seen $name -}}
+{{- end -}}
+{{- with .Values.podDisruptionBudget -}}
+{{- if and .enabled (kindIs "invalid" .maxUnavailable) (kindIs "invalid" .minAvailable) -}}
+{{- fail "podDisruptionBudget has neither maxUnavailable nor minAvailable: set one, or enabled: false" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "streamlabel.image" -}}
@@ -173,6 +211,10 @@ streamlabel.toml. JSON writes strings, numbers and lists as TOML does; Helm's ow
 {{- $ports = append $ports (regexFind "[0-9]+$" (trim .) | int) -}}
 {{- end -}}
 {{- $urls := default "" (default dict .Values.settings.registry).url | splitList "," -}}
+{{- if eq (default "" $kafka.sasl_mechanism) "AWS_MSK_IAM" -}}
+{{- /* The endpoints of AWS that give credentials. */ -}}
+{{- $ports = append $ports 443 -}}
+{{- end -}}
 {{- range append $urls (default "" $kafka.sasl_oauth_token_url) | compact -}}
 {{- $url := trim . | urlParse -}}
 {{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}

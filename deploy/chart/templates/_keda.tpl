@@ -91,6 +91,8 @@ kafka.ssl_key_password: keyPassword
 {{- define "streamlabel.keda.plain" -}}
 {{- $kafka := default dict .Values.settings.kafka -}}
 {{- $found := dict -}}
+{{- $secret := list -}}
+{{- range include "streamlabel.keda.secret" . | fromJsonArray }}{{ $secret = append $secret .parameter }}{{ end -}}
 {{- range $setting, $parameter := include "streamlabel.keda.parameters" . | fromYaml -}}
 {{- $value := get $kafka (trimPrefix "kafka." $setting) -}}
 {{- if kindIs "map" $value -}}
@@ -99,7 +101,7 @@ kafka.ssl_key_password: keyPassword
 {{- $value = join "," $pairs -}}
 {{- end -}}
 {{- if eq $parameter "scopes" }}{{ $value = replace " " "," $value }}{{ end -}}
-{{- if and $value (not (hasSuffix "file" $setting)) }}{{ $_ := set $found $parameter $value }}{{ end -}}
+{{- if and $value (not (hasSuffix "file" $setting)) (not (has $parameter $secret)) }}{{ $_ := set $found $parameter $value }}{{ end -}}
 {{- end -}}
 {{- toJson $found -}}
 {{- end -}}
@@ -113,7 +115,7 @@ kafka.ssl_key_password: keyPassword
 {{- end -}}
 
 {{- define "streamlabel.keda.authentication" -}}
-{{- if eq (default "" .Values.settings.kafka.sasl_mechanism) "AWS_MSK_IAM" }}
+{{- if eq (default "" (default dict .Values.settings.kafka).sasl_mechanism) "AWS_MSK_IAM" }}
 podIdentity:
   {{- toYaml .Values.keda.podIdentity | nindent 2 }}
 {{- end }}
@@ -173,6 +175,14 @@ name: {{ include "streamlabel.fullname" . }}
 {{- end -}}
 {{- if and (eq (default "" $kafka.sasl_mechanism) "AWS_MSK_IAM") (not $kafka.sasl_aws_region) -}}
 {{- fail "KEDA needs settings.kafka.sasl_aws_region for AWS_MSK_IAM" -}}
+{{- end -}}
+{{- range list "sasl_aws_role_arn" "sasl_aws_profile" -}}
+{{- if and (get $kafka .) (not $.Values.keda.podIdentity.roleArn) -}}
+{{- fail (printf "KEDA does not use settings.kafka.%s: name the role that it takes in keda.podIdentity.roleArn, or %s" . $remedy) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (default "" $kafka.sasl_oauth_client_auth) "post" -}}
+{{- fail (printf "KEDA has nothing like settings.kafka.sasl_oauth_client_auth: %s, or scale without KEDA" $remedy) -}}
 {{- end -}}
 {{- range list "sasl_oauth_token_file" "sasl_oauth_parameters" "sasl_oauth_cafile" "proxy_url" -}}
 {{- if or (get $kafka .) (include "streamlabel.secretFor" (list $ (printf "kafka.%s" .))) -}}

@@ -37,7 +37,8 @@ volumeMounts:
   valueFrom:
     fieldRef: {fieldPath: metadata.name}
 - name: STREAMLABEL_KAFKA_GROUP_INSTANCE_ID
-  value: {{ with include "streamlabel.setting" (list . "kafka.group_instance_id" "") }}{{ . }}-{{ end }}$(POD_NAME)
+  {{- $prefix := include "streamlabel.setting" (list . "kafka.group_instance_id" "") }}
+  value: {{ printf "%s$(POD_NAME)" (ternary (print $prefix "-") "" (ne $prefix "")) | quote }}
 {{- end }}
 {{- if include "streamlabel.fetches" . }}
 # The hub's cache, which the init container fills for the worker.
@@ -51,7 +52,7 @@ volumeMounts:
 {{- range .Values.secrets }}
 {{- $path := include "streamlabel.secretPath" . }}
 {{- if hasPrefix "files/" $path }}
-- name: {{ base $path }}
+- name: {{ base $path | quote }}
   value: /etc/streamlabel/secrets/{{ $path }}
 {{- end }}
 {{- end }}
@@ -90,19 +91,19 @@ volumeMounts:
     sources:
       {{- range . }}
       - secret:
-          name: {{ .secretName }}
+          name: {{ .secretName | quote }}
           items:
-            - key: {{ .key }}
+            - key: {{ .key | quote }}
               path: {{ include "streamlabel.secretPath" . }}
       {{- end }}
 {{- end }}
 - name: cache
   {{- with .Values.model.cache.existingClaim }}
   persistentVolumeClaim:
-    claimName: {{ . }}
+    claimName: {{ . | quote }}
   {{- else }}
   emptyDir:
-    sizeLimit: {{ .Values.model.cache.sizeLimit }}
+    sizeLimit: {{ .Values.model.cache.sizeLimit | toJson }}
   {{- end }}
 - name: tmp
   emptyDir: {}
