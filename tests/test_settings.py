@@ -392,6 +392,7 @@ def test_every_command_suggests_the_nearest_flag(
         "classify": ["a text"],
         "topics": ["describe"],
         "completion": ["bash"],
+        "model": ["fetch"],
         "plan": ["--rate", "1", "--latency-goal", "1"],
     }
     with pytest.raises(SystemExit) as ended:
