@@ -43,4 +43,4 @@ def test_memory_does_not_grow_with_the_shapes_of_batches(tmp_path: Path) -> None
     checkpoint = make_checkpoint(tmp_path / "model", max_tokens=64)
     command = [sys.executable, "-c", _LABEL, str(checkpoint)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=True)
-    assert float(done.stdout) < 1.03
+    assert float(done.stdout.splitlines()[-1]) < 1.03  # below the log
