@@ -118,8 +118,8 @@ def _require(name: str, least: int, part: str, processes: int, dtype: str = "") 
         return
     needs = f"{processes} processes with {name} need" if processes > 1 else f"{name} needs"
     raise SettingsError(
-        f"{needs} at least {as_mib(least)} of memory, {part}, and the limit of this container or "
-        f"service is {as_mib(limit)}: {_remedies(processes, dtype)}"
+        f"{needs} at least {as_mib(least)} of memory, {part}, and the container's or "
+        f"service's limit is {as_mib(limit)}: {_remedies(processes, dtype)}"
     )
 
 
