@@ -24,7 +24,7 @@ from tests.support.clocks import HandClock
 from tests.support.sites import post
 from tests.support.workers import ObedientModel, clock, wait_until
 from worker.core.records import Prediction
-from worker.errors import Fatal, SettingsError
+from worker.errors import Fatal, SettingsError, StageCrashed
 from worker.http import classify
 from worker.http.ask import Answer, Unanswerable
 from worker.http.feeds import PageFeeds
@@ -447,6 +447,22 @@ def test_a_stage_does_not_wait_for_the_parent_to_read_its_answer(
         assert isinstance(answer, Answer)
         assert answer.prediction == Prediction((0.25, 0.75), 5, truncated=False)
         assert list(answers)[-1] is None
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_reason_of_a_process_has_no_text_of_an_unknown_error(*, wrapped: bool) -> None:
+    """The parent passes it on to its platform; the text is in the log."""
+    clock, (inlet, outlet) = HandClock(), os.pipe()
+    error: Exception = ValueError("a post")
+    if wrapped:
+        error = StageCrashed.by(error, "the infer stage crashed")
+    with os.fdopen(inlet, "rb") as pipe:
+        reporter = Reporter(os.fdopen(outlet, "wb"), Metrics(), Progress(1, Metrics(), clock), None)
+        with contextlib.suppress(type(error)), reporter:
+            raise error
+        reason = [decode(line).reason for line in pipe][-1]
+    assert "ValueError" in reason
+    assert "a post" not in reason
 
 
 def test_an_incomplete_line_is_ignored() -> None:
