@@ -5,7 +5,8 @@
 # Arguments (--build-arg NAME=VALUE):
 #   TORCH=cuda            torch for NVIDIA GPUs, which brings gigabytes of CUDA libraries
 #   TORCH_INDEX_URL=...   an index of torch's builds, such as a mirror of PyTorch's; without it, a
-#                         build for cuda comes from pip's own index
+#                         build for cuda comes from pip's own index. `docker history` shows it, so it
+#                         must have no password; pip.conf is the place for those
 #   EXTRAS=registry,aws   the extras of pyproject.toml to install
 #   PYTHON_IMAGE=...      the base image: Debian with Python 3.11
 #   VERSION, REVISION, CREATED   for the labels; `make image` sets them

@@ -62,6 +62,14 @@ def v1_cpu(folder: str, quota: str, period: str = "100000\n") -> dict[str, str]:
     return {f"{folder}/cpu.cfs_quota_us": quota, f"{folder}/cpu.cfs_period_us": period}
 
 
+def v1_memory(limit: str, with_swap: str) -> dict[str, str]:
+    folder = "sys/fs/cgroup/memory"
+    return {
+        f"{folder}/memory.limit_in_bytes": limit,
+        f"{folder}/memory.memsw.limit_in_bytes": with_swap,
+    }
+
+
 @pytest.mark.parametrize(
     ("parts", "quota"),
     [
@@ -235,6 +243,24 @@ def test_swap_space_is_seen(tmp_path: Path) -> None:
     assert not may_swap(tmp_path)
     assert not may_swap(tree(tmp_path, {"proc/swaps": head}))
     assert may_swap(tree(tmp_path, {"proc/swaps": head + "/swap.img\tfile\t4194300\t0\t-2\n"}))
+
+
+@pytest.mark.parametrize(
+    ("parts", "may"),
+    [
+        ([NESTED, {f"{SLICE}/memory.swap.max": "0\n"}], False),
+        ([NESTED, {f"{SLICE}/memory.swap.max": "max\n"}], True),
+        ([NESTED, {f"{SLICE}/memory.swap.max": "1048576\n"}], True),
+        ([V1, v1_memory("1073741824", "1073741824")], False),
+        ([V1, v1_memory("1073741824", "2147483648")], True),
+        ([V1, v1_memory(UNLIMITED_V1, UNLIMITED_V1)], True),
+    ],
+    ids=["v2-none", "v2-any", "v2-some", "v1-none", "v1-some", "v1-any"],
+)
+def test_a_group_may_forbid_swap(parts: list[dict[str, str]], may: bool, tmp_path: Path) -> None:
+    """As systemd's MemorySwapMax=0 and Docker's --memory-swap do."""
+    swaps = {"proc/swaps": "Filename\tType\n/swap.img\tfile\n"}
+    assert may_swap(tree(tmp_path, swaps, *parts)) == may
 
 
 def test_the_limits_of_this_process_are_readable() -> None:

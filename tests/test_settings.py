@@ -390,6 +390,7 @@ def test_every_command_suggests_the_nearest_flag(
     """The value after the flag may be a secret: it is not shown."""
     needed = {
         "classify": ["a text"],
+        "model": ["fetch"],
         "topics": ["describe"],
         "completion": ["bash"],
         "model": ["fetch"],

@@ -35,6 +35,11 @@ from __future__ import annotations
 class StreamlabelError(Exception):
     """Base class of every error that streamlabel raises on purpose."""
 
+    @property
+    def summary(self) -> str:
+        """The message, for those who may not read the log."""
+        return str(self)
+
 
 class SettingsError(StreamlabelError):
     """A setting is wrong; the message names the setting, its value, its bound and its origin."""
@@ -90,12 +95,22 @@ class StageCrashed(Fatal):
     @classmethod
     def by(cls, cause: BaseException, what: str) -> StageCrashed:
         """Return the error for a part of the worker that ended with an unexpected exception."""
-        crash = cls(
-            f"{what}: {type(cause).__name__}: {cause}; a restart resumes from the committed offsets: "
-            "report it with the stack in the log if it comes again"
+        remedy = (
+            "a restart resumes from the committed offsets: report it with the stack in the log if it "
+            "comes again"
         )
+        name = type(cause).__name__
+        crash = cls(f"{what}: {name}: {cause}; {remedy}")
+        crash._summary = f"{what}: {name}, whose message is in the log; {remedy}"
         crash.__cause__ = cause
         return crash
+
+    _summary = ""
+
+    @property
+    def summary(self) -> str:
+        """The message without the cause's text, which may quote a record."""
+        return self._summary or str(self)
 
 
 class BrokerAway(StreamlabelError):

@@ -81,8 +81,15 @@ def memory_limit(root: Path = _ROOT) -> int | None:
 
 
 def may_swap(root: Path = _ROOT) -> bool:
-    """Return whether the machine has swap space, so that a limit may be exceeded, slowly."""
-    return len(_text(root / "proc/swaps").splitlines()) > 1  # below its head
+    """Return whether this process may use swap space, so that it may exceed its limit, slowly."""
+    if len(_text(root / "proc/swaps").splitlines()) <= 1:  # only its head
+        return False
+    # Version 1 limits the sum of memory and swap, version 2 swap alone.
+    limit = memory_limit(root)
+    sums = (_number(group / "memory.memsw.limit_in_bytes") for group in groups("memory", root))
+    swaps = (_number(group / "memory.swap.max") for group in groups("memory", root))
+    forbidden = limit is not None and any(both is not None and both <= limit for both in sums)
+    return not forbidden and 0 not in swaps
 
 
 def oom_kills(root: Path = _ROOT) -> int | None:

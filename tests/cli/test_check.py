@@ -110,15 +110,14 @@ def test_a_misspelt_variable_is_reported(
 @pytest.mark.parametrize(
     ("quota", "memory", "more", "expected"),
     [
-        (None, None, {}, "16 cores; 16 threads; no memory limit"),
-        (2.5, 2**30, {}, "2 cores: quota 2.5 of 16; 2 threads; memory limit 1,024 MiB"),
+        (None, None, {}, "16 cores; no memory limit"),
+        (2.5, 2**30, {}, "2 cores: quota 2.5 of 16; memory limit 1,024 MiB"),
         (
             4.0,
             None,
             {"processes": 2},
-            "4 cores: quota 4 of 16; 2 threads in each of 2 processes; no memory limit",
+            "4 cores: quota 4 of 16; no memory limit for 2 processes",
         ),
-        (None, None, {"model.threads": 1}, "16 cores; 1 thread; no memory limit"),
     ],
 )
 def test_the_limits_of_the_process_are_told(

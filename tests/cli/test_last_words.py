@@ -7,6 +7,7 @@ each line as JSON.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ from worker.cli.main import main
 LINES = int(sys.argv.pop(1))
 
 def work(settings):
-    raise ZeroDivisionError("first line" + "\\nnext line" * LINES)
+    raise ZeroDivisionError("first line" + "\\nnext line \u4e2d\u6587\U0001f600" * LINES)
 
 run._work = work
 sys.exit(main(sys.argv[1:]))
@@ -74,7 +75,7 @@ def test_an_unknown_error_ends_with_its_message_and_not_with_its_stack(lines: st
     assert code == 1
     message = last(log)["message"]
     assert message.startswith(
-        "stopped by an unknown error: ZeroDivisionError: first line next line"
+        "stopped by an unknown error: ZeroDivisionError: first line next line \u4e2d\u6587\U0001f600"
     )
     assert message.endswith("report it with the stack in the log if it comes again")
     before = json.loads(log.splitlines()[-2])
@@ -87,6 +88,7 @@ def test_kubernetes_gets_the_reason_as_one_plain_sentence(
     """`kubectl describe pod` shows that file, where a container has it, and not the log's end."""
     message = tmp_path / "termination-log"
     monkeypatch.setattr(command, "TERMINATION_LOG", message)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
     given = ["model", "fetch", "--model", "/no/\x1b[2Jmodel"]
     assert command.main(given) == 1
     assert not message.exists(), "outside of a container there is no such file"
@@ -97,6 +99,42 @@ def test_kubernetes_gets_the_reason_as_one_plain_sentence(
         "(`owner/name`)"
     )
     assert capsys.readouterr().err.count("streamlabel: there is no directory") == 2
+
+
+def test_a_command_beside_the_worker_leaves_its_reason_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`kubectl exec` runs commands in the worker's container."""
+    message = tmp_path / "termination-log"
+    message.write_text("the worker's reason")
+    given = ["audit", "--kafka-request-timeout=-1"]
+    monkeypatch.setattr(command, "TERMINATION_LOG", message)
+    assert command.main(given) == 2
+    assert message.read_text() == "the worker's reason"
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    assert command.main(given) == 2
+    assert message.read_text() != "the worker's reason"
+
+
+def test_an_unknown_errors_text_stays_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may quote a record, and more people may read the state of a pod than its log."""
+
+    def broken(_: object) -> None:
+        raise ValueError("a post that nobody should see")
+
+    message = tmp_path / "termination-log"
+    message.touch()
+    monkeypatch.setattr(command, "TERMINATION_LOG", message)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr("worker.cli.run._work", broken)
+    assert command.main(["run", "--log-format", "json"]) == 1
+    assert "a post that nobody should see" in last(capsys.readouterr().err)["message"]
+    assert message.read_text() == (
+        "stopped by an unknown error: ValueError, whose message is in the log; a restart resumes "
+        "from the committed offsets: report it with the stack in the log if it comes again"
+    )
 
 
 def test_a_plain_log_ends_with_plain_words() -> None:

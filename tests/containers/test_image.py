@@ -10,12 +10,15 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.containers import wheels
 from tests.containers.build import ROOT, Image, base, build, image
 from tests.containers.engine import Engine, Failed, NoEngine, answering
 from worker.clock import SystemClock
+from worker.limits import cores
 
 pytestmark = pytest.mark.timeout(1800)  # a first build takes minutes
 
@@ -79,6 +82,15 @@ def test_it_says_what_it_is_and_runs_as_a_numeric_user(running: Engine, built: I
     )
     environment = dict(pair.split("=", 1) for pair in config["Env"])
     assert not {"HTTP_PROXY", "TORCH_INDEX_URL", "PIP_CONFIG_FILE"} & environment.keys()
+
+
+def test_its_history_has_no_secret_of_the_build(running: Engine, built: Image) -> None:
+    """The secret pip.conf names the index of wheels; so does an argument, which is recorded."""
+    shown = running.docker("history", "--no-trunc", "--format={{.CreatedBy}}", built.tag)
+    assert "TORCH_INDEX_URL" in shown
+    host = urlsplit(wheels.INDEX).hostname
+    assert host
+    assert host not in shown.replace(f"TORCH_INDEX_URL={wheels.INDEX}", "")
 
 
 def test_its_layers_above_the_base_image_are_small(running: Engine, built: Image) -> None:
@@ -170,9 +182,20 @@ def test_a_torch_that_is_not_there_fails_the_build(
 
 
 def test_a_limit_on_its_cpu_is_a_limit_on_its_threads(running: Engine, built: Image) -> None:
-    program = "from worker.limits import cores; print(cores())"
-    said = inside(running, built, "python", "-c", program, options=("--cpus=1",))
-    assert said == "1"
+    if cores() == 1:
+        pytest.skip("one core: a limit of one changes nothing")
+    program = (
+        "from worker.logs import configure; configure('info', 'json');"
+        "from worker.inference.threads import use_threads; use_threads(None, 1)"
+    )
+    command = ("docker", "run", "--rm", *BOUND, "--cpus=1", "--entrypoint=python", built.tag)
+    done = subprocess.run(
+        [*command, "-c", program],
+        env=running.environment, check=True, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    line = json.loads(done.stderr.splitlines()[-1])
+    assert (line["message"], line["threads"]) == ("limits of this process", 1)
+    assert line["tokenizer_threads"] == "1"
 
 
 def test_it_tells_its_health_and_stops_on_sigterm(running: Engine, built: Image) -> None:

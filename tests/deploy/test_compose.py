@@ -7,6 +7,7 @@ The project itself has none, and a copy with a planted fault shows that the chec
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -31,6 +32,7 @@ PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
 HUB = {"HF_TOKEN", "HF_ENDPOINT"}  # read by the hub's client
 
 Faults = Iterator[str]
+Start = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def mounts(project: Project) -> Faults:
@@ -110,8 +112,8 @@ def variables(project: Project) -> Faults:
         yield "the topics are missing on a new broker"
     for file in FILES:
         for variable in re.findall(r"\$\{[^}]*\}", project.text(file)):
-            if interpolated(variable) == variable:
-                yield f"{variable} has no default"
+            if interpolated(variable) == variable and ":?" not in variable:
+                yield f"{variable} has neither a default nor an error without a value"
 
 
 def passwords(project: Project) -> Faults:
@@ -318,6 +320,7 @@ SABOTAGE = [
     (scaling, "docker-compose.yml", "${WORKER_PORTS:-9100-9109}", "9100"),
     (scaling, "docker-compose.yml", "9109}:9100", "9109}:9101"),
     (scaling, "docker-compose.yml", "127.0.0.1:${GRAFANA_PORT:-3000}", "${GRAFANA_PORT:-3000}"),
+    (variables, "docker-compose.ca.yml", "${CA_FILE:?name the PEM file with the authorities}", "${CA_FILE}"),
     (overrides, "docker-compose.gpu.yml", "  worker:", "  workers:"),
     (overrides, "docker-compose.ca.yml", "secrets: [ca.pem]", "secrets: [ca.crt]"),
     (monitoring, SCRAPING, "names: [worker]", "names: [workers]"),
@@ -395,26 +398,25 @@ def test_the_health_check_of_kafka_wants_an_answer() -> None:
 
 
 @pytest.fixture
-def grafana(tmp_path: Path) -> Callable[[], subprocess.CompletedProcess[str]]:
+def grafana(tmp_path: Path) -> Start:
     """Return a function that runs Grafana's start, with a program in its place that prints."""
     (tmp_path / "data").mkdir()
     (tmp_path / "secrets").mkdir()
     run = tmp_path / "run.sh"
-    run.write_text('#!/bin/sh\ncat "$GF_SECURITY_ADMIN_PASSWORD__FILE"\n', encoding="utf-8")
+    run.write_text(
+        '#!/bin/sh\ncat "${GF_SECURITY_ADMIN_PASSWORD__FILE:-/dev/null}"\n', encoding="utf-8"
+    )
     run.chmod(0o755)
     script = (ROOT / "deploy/grafana/start.sh").read_text(encoding="utf-8")
     script = script.replace("/run/secrets", str(tmp_path / "secrets")).replace("/run.sh", str(run))
 
-    def start() -> subprocess.CompletedProcess[str]:
+    def start(*before: str) -> subprocess.CompletedProcess[str]:
         environ = child_environment(GF_PATHS_DATA=str(tmp_path / "data"))
         return subprocess.run(
-            ["sh", "-c", script], env=environ, check=False, capture_output=True, text=True
+            [*before, "sh", "-c", script], env=environ, check=False, capture_output=True, text=True
         )
 
     return start
-
-
-Start = Callable[[], subprocess.CompletedProcess[str]]
 
 
 def test_grafana_gets_a_password_that_is_made_once(grafana: Start, tmp_path: Path) -> None:
@@ -432,3 +434,25 @@ def test_grafana_takes_the_password_that_is_given(grafana: Start, tmp_path: Path
     assert len(grafana().stdout.strip()) == 24
     given.write_text("mine", encoding="utf-8")
     assert grafana().stdout == "mine"
+
+
+def test_grafana_keeps_the_password_of_its_data(grafana: Start, tmp_path: Path) -> None:
+    """A new password would not be that of the database, in which the old one stays."""
+    (tmp_path / "data/grafana.db").touch()
+    done = grafana()
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "grafana cli admin reset-admin-password" in done.stderr
+    assert not (tmp_path / "data/admin-password").exists()
+
+
+def test_grafana_does_not_start_with_a_password_that_it_can_not_read(
+    grafana: Start, tmp_path: Path
+) -> None:
+    """Root can read every file as long as it has the capabilities of root."""
+    given = tmp_path / "secrets/grafana_admin_password"
+    given.write_text("mine", encoding="utf-8")
+    given.chmod(0)
+    plain = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    done = grafana(*plain if os.geteuid() == 0 else ())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "can't be read by user" in done.stderr

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.server
 import json
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +198,30 @@ class TestNotFound:
         assert "HTTPS_PROXY" in str(refused.value)
         assert "HF_ENDPOINT" in str(refused.value)
         assert "hunter2" not in str(refused.value)
+
+    @pytest.mark.parametrize("status", [403, 502])
+    def test_a_hub_that_answers_is_not_unreachable(
+        self, status: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Refusing(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.send_error(status)
+
+            do_GET = do_HEAD  # noqa: N815
+
+            def log_message(self, *_: Any) -> None:
+                """Print nothing."""
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as hub:
+            threading.Thread(target=hub.serve_forever, daemon=True).start()
+            monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+            address = f"http://127.0.0.1:{hub.server_port}"
+            monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+            with pytest.raises(ModelUnavailable) as refused:
+                resolve(settings_for("someone/tiny"))
+            hub.shutdown()
+        assert f"the hub at {address} answered with HTTP status {status}" in str(refused.value)
+        assert "can't be reached" not in str(refused.value)
 
     @pytest.mark.parametrize(
         ("kind", "message"),

@@ -23,7 +23,7 @@ from worker.errors import SettingsError
 from worker.inference import loading, memory, warm
 from worker.inference.memory import Loading, require_base, require_memory
 from worker.inference.skeleton import stored_weights, weights_of
-from worker.limits import groups
+from worker.limits import groups, may_swap
 from worker.settings import ModelSettings
 
 MIB = 2**20
@@ -91,6 +91,30 @@ def test_the_usual_need_counts_mapped_and_repacked_weights(
     assert by_openvino.usual / MIB == pytest.approx(1.1 * (weights + 2 * size) + 64)
 
 
+def test_weights_of_an_unknown_number_refuse_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may have weights that the model does not use, and can't be built without loading."""
+    loads = replace(PACKED, weights=None)
+    assert (loads.least, loads.lasting, loads.usual) == (0, 0, PACKED.usual)
+    limit(monkeypatch, BASE)
+    with capture_logs() as logs:
+        require_memory("my-model", loads, 1)
+    assert [entry["log_level"] for entry in logs] == ["warning"]
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(("dtype", "stays"), [("auto", False), ("bfloat16", True)])
+def test_a_number_type_that_may_be_given_up_does_not_last(
+    dtype: Any, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` falls back to float32, whose weights may be mapped from their file."""
+    seen: list[Loading] = []
+    monkeypatch.setattr(loading, "choose_dtype", lambda *_: torch.bfloat16)
+    monkeypatch.setattr(loading, "require_memory", lambda _, loads, __: seen.append(loads) or 0)
+    folder = make_checkpoint(tmp_path / "model")
+    loading.load(ModelSettings(name=str(folder), dtype=dtype, device="cpu"))
+    assert [loads.stays for loads in seen] == [stays]
+
+
 @pytest.mark.parametrize(("processes", "needed"), [(1, BASE + 50), (3, 3 * (BASE + 50))])
 def test_what_certainly_does_not_fit_is_refused(
     processes: int, needed: int, monkeypatch: pytest.MonkeyPatch
@@ -102,8 +126,8 @@ def test_what_certainly_does_not_fit_is_refused(
     text = str(refused.value)
     assert "my-model need" in text
     assert f"at least {needed} MiB of memory, {50 * processes} MiB of it for weights" in text
-    assert f"the container's limit is {needed - 1} MiB" in text
-    assert "raise the container's memory limit" in text
+    assert f"the container's or service's limit is {needed - 1} MiB" in text
+    assert "raise its memory limit" in text
     assert ("3 processes" in text and "start fewer processes" in text) == (processes == 3)
     assert "choose a smaller model" in text
     limit(monkeypatch, needed)
@@ -222,20 +246,34 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(
 @contextlib.contextmanager
 def limited(mib: int) -> Iterator[Path]:
     """Make a group with a memory limit beside the one that this process is in."""
-    parent = next(groups("memory"), Path("/nowhere"))
+    parents = list(groups("memory")) or [Path("/nowhere")]
+    files = {"memory.limit_in_bytes": mib * MIB, "memory.memsw.limit_in_bytes": mib * MIB}
+    parent = parents[0]
+    if (parent / "cgroup.controllers").exists():
+        files = {"memory.max": mib * MIB, "memory.swap.max": 0}
+        # Version 2: only a group that shares the controller out can have a limited group in it.
+        sharing = (p for p in parents if "memory" in _words(p / "cgroup.subtree_control"))
+        parent = next(sharing, Path("/nowhere"))
     group = parent / f"streamlabel-{uuid.uuid4().hex[:8]}"
-    file = "memory.max" if (parent / "cgroup.controllers").exists() else "memory.limit_in_bytes"
     try:
         group.mkdir()
     except OSError as error:
         pytest.skip(f"no cgroup can be made here: {error.strerror}")
     try:
-        (group / file).write_text(str(mib * MIB))
+        for file, size in files.items():
+            if (group / file).exists():  # a kernel may count no swap
+                (group / file).write_text(str(size))
+        if may_swap() and not any("sw" in file and (group / file).exists() for file in files):
+            pytest.skip("no cgroup can be made here: swap can't be forbidden")
         yield group
     except OSError as error:
         pytest.skip(f"no cgroup can be made here: {error.strerror}")
     finally:
         group.rmdir()
+
+
+def _words(file: Path) -> list[str]:
+    return file.read_text().split() if file.exists() else []
 
 
 _JOIN = """
@@ -260,7 +298,7 @@ def test_a_process_that_is_refused_would_have_been_killed(tmp_path: Path) -> Non
         refused = run(group, *words)
         assert refused.returncode == 2
         assert "model needs at least 240 MiB of memory" in refused.stderr
-        assert "the container's limit is 200 MiB" in refused.stderr
+        assert "the container's or service's limit is 200 MiB" in refused.stderr
         unchecked = run(group, "-c", "import worker.inference.loading")
         assert unchecked.returncode == -signal.SIGKILL
     with limited(2 * USUAL_BASE) as group:

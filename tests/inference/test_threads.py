@@ -49,10 +49,12 @@ def allow(monkeypatch: pytest.MonkeyPatch, limit: CpuLimit, *, by_torch: int = 6
         (None, 1, 0.5, 64, (1, "1")),
         (None, 4, 8.0, 64, (2, "2")),
         (None, 9, 4.0, 64, (1, "1")),
-        (5, 4, 8.0, 64, (5, "5")),
+        (5, 4, 8.0, 64, (5, "2")),
+        # A model on a GPU needs one thread, and its tokenizer all the others.
+        (1, 1, None, 64, (1, "16")),
         # Physical cores, or OMP_NUM_THREADS. A tokenizer gains from the others too.
         (None, 1, None, 8, (8, "16")),
-        (12, 1, None, 8, (12, "12")),
+        (12, 1, None, 8, (12, "16")),
     ],
 )
 def test_threads_follow_the_cores_unless_they_are_set(

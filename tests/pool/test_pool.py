@@ -24,7 +24,7 @@ from tests.support.clocks import HandClock
 from tests.support.sites import post
 from tests.support.workers import ObedientModel, clock, wait_until
 from worker.core.records import Prediction
-from worker.errors import Fatal, SettingsError
+from worker.errors import Fatal, SettingsError, StageCrashed
 from worker.http import classify
 from worker.http.ask import Answer, Unanswerable
 from worker.http.feeds import PageFeeds
@@ -449,6 +449,22 @@ def test_a_stage_does_not_wait_for_the_parent_to_read_its_answer(
         assert list(answers)[-1] is None
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_reason_of_a_process_has_no_text_of_an_unknown_error(*, wrapped: bool) -> None:
+    """The parent passes it on to its platform; the text is in the log."""
+    clock, (inlet, outlet) = HandClock(), os.pipe()
+    error: Exception = ValueError("a post")
+    if wrapped:
+        error = StageCrashed.by(error, "the infer stage crashed")
+    with os.fdopen(inlet, "rb") as pipe:
+        reporter = Reporter(os.fdopen(outlet, "wb"), Metrics(), Progress(1, Metrics(), clock), None)
+        with contextlib.suppress(type(error)), reporter:
+            raise error
+        reason = [decode(line).reason for line in pipe][-1]
+    assert "ValueError" in reason
+    assert "a post" not in reason
+
+
 def test_an_incomplete_line_is_ignored() -> None:
     """The parent may be killed while it writes."""
     inlet, outlet = os.pipe()
@@ -517,11 +533,13 @@ def test_a_kill_for_memory_explains_one_process(monkeypatch: pytest.MonkeyPatch)
     assert kills.explanation().startswith("killed by SIGKILL: unless someone sent it")
     count = 6
     for _ in range(2):
-        assert kills.explanation().startswith("killed by the kernel for memory: limit 512 MiB")
+        assert kills.explanation().startswith(
+            "probably killed by the kernel for memory: limit 512 MiB"
+        )
     assert kills.explanation().startswith("killed by SIGKILL: unless someone sent it")
     count, limit = 7, None
     monkeypatch.setattr(memory_kills, "memory_limit", lambda: limit)
-    assert kills.explanation() == "killed by the kernel for memory: the machine ran out"
+    assert kills.explanation() == "probably killed by the kernel for memory: the machine ran out"
 
 
 def test_a_kernel_that_counts_no_kills_explains_none() -> None:
@@ -544,7 +562,7 @@ def test_a_process_that_the_kernel_kills_for_memory_is_reported(
         wait_until(lambda: _reasons(logs), what="its end is logged")
         assert pool.end() is None
     (reason,) = _reasons(logs)
-    assert reason.startswith("killed by the kernel for memory: limit 1,024 MiB")
+    assert reason.startswith("probably killed by the kernel for memory: limit 1,024 MiB")
 
 
 def _reasons(logs: Sequence[Mapping[str, Any]]) -> list[str]:

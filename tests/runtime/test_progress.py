@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
@@ -47,6 +48,35 @@ def test_a_worker_without_a_topic_to_read_is_not_ready(
         ("waiting for topics", "no topic matches"),
         ("the topics exist now", None),
     ]
+
+
+def test_a_pattern_without_a_topic_is_no_cause_for_a_warning(progress: Progress) -> None:
+    with capture_logs() as lines:
+        progress.waits("no topic matches", usual=True)
+    assert [line["log_level"] for line in lines] == ["info"]
+    assert progress.ready() == (False, "waiting: no topic matches")
+
+
+def test_a_connection_that_comes_back_is_never_away_without_a_reason(
+    progress: Progress, clock: HandClock
+) -> None:
+    """The HTTP thread may ask between any two steps of the poll thread, as the log line shows."""
+    seen: list[tuple[bool, str]] = []
+
+    def ask(*_: object) -> None:
+        seen.append(progress.ready())
+        raise structlog.DropEvent
+
+    progress.connection(up=False, reason="refused")
+    clock.sleep(5)
+    before = structlog.get_config()["processors"]
+    structlog.configure(processors=[ask])
+    try:
+        progress.connection(up=True)
+    finally:
+        structlog.configure(processors=before)
+    assert seen == [(False, "the broker is unreachable: refused")]
+    assert progress.ready() == (True, "running")
 
 
 def test_a_new_worker_is_live_but_not_ready(clock: HandClock) -> None:

@@ -22,6 +22,7 @@ EXPECTED: Final = {
     "Triton is not installed": "it comes with torch's builds for GPUs",
     "this processor has no products of bytes": "it has neither AMX nor VNNI",
     "no cgroup can be made here": "it takes root and a writable /sys/fs/cgroup",
+    "one core: a limit of one": "there is nothing to limit",
     "this machine has no IPv6": "a network may have none",
 }
 # The same without Apache Kafka; the last lines of a run name the broker.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ _NO_SEARCH = {"demo", "bench"}
 # Kubernetes shows what a container wrote there as the reason why it ended; at most 4,096 bytes, and
 # 2,048 where it takes the end of the log instead (terminationMessagePolicy).
 TERMINATION_LOG = Path("/dev/termination-log")
-_LONGEST = 1_500  # characters of the reason
+_LONGEST = 1_800  # bytes of the reason as JSON; a line has about 120 more
+_MAIN_PROCESS = 1  # the number of a container's own process; `kubectl exec` starts others
 
 DONE, FAILED = 0, 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -56,7 +58,7 @@ def _run(args: argparse.Namespace) -> int:
             print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
         return USAGE_ERROR
     except StreamlabelError as error:
-        if not _told(args, loaded, str(error)):
+        if not _told(args, loaded, str(error), error.summary):
             print(f"streamlabel: {visible(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -73,15 +75,18 @@ def _run(args: argparse.Namespace) -> int:
     return code
 
 
-def _told(args: argparse.Namespace, loaded: Loaded | None, text: str) -> bool:
+def _told(
+    args: argparse.Namespace, loaded: Loaded | None, text: str, summary: str | None = None
+) -> bool:
     """Tell platform and log why a command fails; return False if a person is still to be told.
 
     A worker whose log is in JSON says it in JSON too, in one line, so that a collector reads it.
+
+    The platform gets the summary, if there is one, because its readers may not be the log's.
     """
-    text = _shortened(" ".join(text.split()))
-    if TERMINATION_LOG.is_file():
+    if os.getpid() == _MAIN_PROCESS and TERMINATION_LOG.is_file():
         with contextlib.suppress(OSError):
-            TERMINATION_LOG.write_text(visible(text), encoding="utf-8")
+            TERMINATION_LOG.write_text(_shortened(visible(summary or text)), encoding="utf-8")
     style = loaded.settings.log.format if loaded else vars(args).get("log.format", "auto")
     if args.command_name != "run" or style == "plain" or (style == "auto" and sys.stderr.isatty()):
         return False
@@ -89,15 +94,18 @@ def _told(args: argparse.Namespace, loaded: Loaded | None, text: str) -> bool:
 
     if loaded is None:
         configure("info", style)
-    get_logger("worker").error(text)
+    get_logger("worker").error(_shortened(text))
     return True
 
 
 def _shortened(text: str) -> str:
-    """Return a long text without its middle: the cause comes first, the remedy last."""
-    if len(text) <= _LONGEST:
-        return text
-    return f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    """Return a text in one line, a long one without its middle: the remedy is at its end."""
+    text, kept = " ".join(text.split()), _LONGEST
+    short = text
+    while len(json.dumps(short)) > _LONGEST:  # it escapes what is not ASCII
+        kept -= 20
+        short = f"{text[: kept // 2]} ... {text[-kept // 2 :]}"
+    return short
 
 
 def _stdout_works() -> bool:

@@ -59,14 +59,12 @@ def attempt(name: str, settings: Settings) -> CheckResult:
 
 def limits(settings: Settings) -> Finding:
     """Tell the cores and the memory that a worker may use."""
-    from worker.limits import as_mib, cores, cpu_limit, memory_limit
+    from worker.limits import as_mib, cpu_limit, memory_limit
 
-    memory, threads = memory_limit(), settings.model.threads or cores(settings.processes)
-    each = f" in each of {settings.processes} processes" if settings.processes > 1 else ""
-    return Finding(
-        f"{cpu_limit()}; {counted(threads, 'thread')}{each}; "
-        + ("no memory limit" if memory is None else f"memory limit {as_mib(memory)}")
-    )
+    memory = memory_limit()
+    among = f" for {settings.processes} processes" if settings.processes > 1 else ""
+    bound = "no memory limit" if memory is None else f"memory limit {as_mib(memory)}"
+    return Finding(f"{cpu_limit()}; {bound}{among}")
 
 
 def broker(settings: Settings) -> Finding:

@@ -62,6 +62,10 @@ _HUB_ERRORS: dict[type[Exception], str] = {
     "{otherwise}",
 }
 _OFFLINE = "is not asked, because HF_HUB_OFFLINE is set: run `streamlabel model fetch` without it"
+_ANSWERED = (
+    "at {endpoint} answered with HTTP status {status}: try again later, check the proxy (HTTPS_PROXY, "
+    "NO_PROXY), HF_ENDPOINT (the address of a mirror) and HF_TOKEN"
+)
 _UNREACHABLE = (
     "at {endpoint} can't be reached: check the network, the proxy (HTTPS_PROXY, NO_PROXY) and "
     "HF_ENDPOINT (the address of a mirror)"
@@ -164,7 +168,11 @@ def _from_hub(name: str, revision: str | None) -> Path:
 def _hub_error(error: Exception, name: str, revision: str | None) -> str:
     templates = (text for kind, text in _HUB_ERRORS.items() if isinstance(error, kind))
     template = next(templates, _HUB_UNAVAILABLE)
-    away = _OFFLINE if constants.HF_HUB_OFFLINE else _UNREACHABLE.format(endpoint=_endpoint())
+    away = _OFFLINE
+    if not constants.HF_HUB_OFFLINE:
+        status = _status(error)
+        away = _ANSWERED if status else _UNREACHABLE
+        away = away.format(endpoint=_endpoint(), status=status)
     return template.format(
         name=name,
         revision=revision,
@@ -173,6 +181,16 @@ def _hub_error(error: Exception, name: str, revision: str | None) -> str:
         away=away,
         otherwise=_OTHERWISE,
     )
+
+
+def _status(error: BaseException | None) -> int | None:
+    """Return the HTTP status that led to an error; None if there was no answer."""
+    while error is not None:
+        if (response := getattr(error, "response", None)) is not None:
+            status: int = response.status_code
+            return status
+        error = error.__cause__
+    return None
 
 
 def _endpoint() -> str:

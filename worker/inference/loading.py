@@ -101,11 +101,11 @@ def _load(
         stored = stored_weights(checkpoint.weights)
         fallback = _fallback(settings, dtype)
         loads = Loading(
-            weights=weights_of(bare) or sum(stored.values()),
+            weights=weights_of(bare),
             stored=stored,
             dtype=str(torch.float32 if int8 else dtype).removeprefix("torch."),
             compares=bool(pack or int8 or candidate.converter) or dtype is not fallback,
-            stays=device == "cpu" and not (int8 or candidate.converter),
+            stays=device == "cpu" and not (int8 or candidate.converter) and dtype is fallback,
             copies=COPIES if candidate.converter else 0,
         )
         memory = require_memory(checkpoint.name, loads, processes)

@@ -1,4 +1,4 @@
-"""Compares the memory that a model needs with the limit of this container, before it is loaded.
+"""Compares the memory that a model needs with its memory limit, before it is loaded.
 
 A process that exceeds the limit is killed by the kernel and logs nothing. Only pages that the
 kernel can't drop count as necessary: weights that run in the number type of their file are mapped
@@ -38,7 +38,7 @@ class Loading:
     """How a model will be loaded.
 
     Attributes:
-        weights: number of the model's weights.
+        weights: number of the model's weights; None if it isn't known, so that nothing is certain.
         stored: number of weights in its files, by number type.
         dtype: the number type that it runs in, or starts from.
         compares: True if it is compared with itself in float32 first, and may be repacked.
@@ -46,7 +46,7 @@ class Loading:
         copies: number of copies that another library may keep.
     """
 
-    weights: int
+    weights: int | None
     stored: Mapping[str, int]
     dtype: str
     compares: bool
@@ -54,8 +54,8 @@ class Loading:
     copies: int = 0
 
     def size(self, dtype: str) -> int:
-        """Return the bytes of the weights in a number type."""
-        return self.weights * _SIZES[dtype]
+        """Return the bytes of the weights in a number type; unknown weights count as stored."""
+        return (self.weights or sum(self.stored.values())) * _SIZES[dtype]
 
     def converted(self, dtype: str) -> int:
         """Return the bytes of the weights that their files have in another number type."""
@@ -66,12 +66,12 @@ class Loading:
     @property
     def lasting(self) -> int:
         """Bytes of weights that stay as long as the process, and can't be dropped."""
-        return self.converted(self.dtype) if self.stays else 0
+        return self.converted(self.dtype) if self.stays and self.weights else 0
 
     @property
     def least(self) -> int:
         """Bytes of weights without which it can't be loaded."""
-        return max(map(self.converted, self._types))
+        return max(map(self.converted, self._types)) if self.weights else 0
 
     @property
     def usual(self) -> int:
@@ -118,8 +118,8 @@ def _require(name: str, least: int, part: str, processes: int, dtype: str = "") 
         return
     needs = f"{processes} processes with {name} need" if processes > 1 else f"{name} needs"
     raise SettingsError(
-        f"{needs} at least {as_mib(least)} of memory, {part}, and the container's limit is "
-        f"{as_mib(limit)}: {_remedies(processes, dtype)}"
+        f"{needs} at least {as_mib(least)} of memory, {part}, and the container's or "
+        f"service's limit is {as_mib(limit)}: {_remedies(processes, dtype)}"
     )
 
 
@@ -139,4 +139,4 @@ def _warn_if_tight(name: str, usual: int, processes: int, dtype: str = "") -> No
 def _remedies(processes: int, dtype: str) -> str:
     others = ["start fewer processes"] * (processes > 1) + ["choose a smaller model"] * bool(dtype)
     others += ["try model.dtype = bfloat16 or int8"] * (dtype == "float32")
-    return ", or ".join(["raise the container's memory limit", *others])
+    return ", or ".join(["raise its memory limit", *others])

@@ -30,11 +30,12 @@ def use_threads(wanted: int | None, processes: int) -> None:
     """Set the threads of torch and of the tokenizer, and log them with the limits of this process.
 
     Args:
-        wanted: the setting `model.threads`; None divides the cores among the processes.
+        wanted: the setting `model.threads`, for torch alone; None divides the cores among the
+            processes.
         processes: workers of this machine that load the model.
     """
     limit, memory = cpu_limit(), memory_limit()
-    allowed = wanted or cores(processes)
+    allowed = cores(processes)
     threads = wanted or min(allowed, _BY_TORCH)
     torch.set_num_threads(threads)
     default_environment(_TOKENIZER_POOL, str(allowed))
@@ -48,7 +49,7 @@ def use_threads(wanted: int | None, processes: int) -> None:
     if limit.quota is not None and threads * processes > max(1, limit.quota):
         log.warning(
             "more threads than the CPU quota allows: the kernel stops them all for a part of each "
-            "period; lower model.threads or processes, or raise the container's CPU limit",
+            "period; lower model.threads or processes, or raise the CPU limit of this container or service",
             threads=threads * processes,
             quota=limit.quota,
         )

@@ -28,8 +28,8 @@ class MemoryKills:
             return "killed by SIGKILL: unless someone sent it, the machine ran out of memory"
         self._explained += 1
         if (limit := memory_limit()) is None:
-            return "killed by the kernel for memory: the machine ran out"
+            return "probably killed by the kernel for memory: the machine ran out"
         return (
-            f"killed by the kernel for memory: limit {as_mib(limit)} for all processes; raise the "
-            "container's memory limit, start fewer processes, or choose a smaller model"
+            f"probably killed by the kernel for memory: limit {as_mib(limit)} for all processes; raise "
+            "the memory limit, start fewer processes, or choose a smaller model"
         )

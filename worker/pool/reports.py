@@ -128,8 +128,10 @@ class Reporter:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
-            known = isinstance(error, StreamlabelError)
-            self._reason = str(error) if known else f"{type(error).__name__}: {error}"
+            # The child's log has more; the parent's reason leaves the log for other places.
+            self._reason = (
+                error.summary if isinstance(error, StreamlabelError) else type(error).__name__
+            )
         self._ended = True
         self._wake.set()
         self._thread.join()

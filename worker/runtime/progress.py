@@ -60,14 +60,12 @@ class Progress:
         self.oldest: tuple[RecordRef, float] | None = None
         self._main_thread: int | None = None
         self._last_round = self._since = now
-        self._nothing_to_read: str | None = None
         self._topics = Reachability(
             "waiting for topics", "the topics exist now", clock, grace=0, interval=_REMIND
         )
         self._broker = Reachability(
             "broker is unreachable, retrying", "broker is reachable again", clock
         )
-        self._broker_away: str | None = None
         self._registry_away: str | None = None
         self._lock = threading.Lock()  # of the stall that was logged last
         self._logged_stall = ""
@@ -94,18 +92,21 @@ class Progress:
 
     def connection(self, *, up: bool, reason: str = "no connection is up") -> None:
         """Note whether a broker is connected; log an outage periodically."""
-        self._broker_away = None if up else reason
-        if self._broker.note(self._broker_away):
+        if self._broker.note(None if up else reason):
             self._since = self._clock.monotonic()  # what waited gets its full time again
 
     def registry(self, away: str | None) -> None:
         """Note the schema registry's failure, which is None while it answers or is not needed."""
         self._registry_away = away
 
-    def waits(self, reason: str | None) -> None:
-        """Note which topics the worker waits for, or that they exist; log both, and a reminder."""
-        self._nothing_to_read = reason
-        self._topics.note(reason)
+    def waits(self, reason: str | None, *, usual: bool = False) -> None:
+        """Note which topics the worker waits for, or that they exist; log both, and a reminder.
+
+        Args:
+            reason: None if the topics exist.
+            usual: True if it is no cause for a warning, as with a pattern that matches none yet.
+        """
+        self._topics.note(reason, usual=usual)
 
     @property
     def away(self) -> bool:
@@ -114,14 +115,14 @@ class Progress:
 
     def ready(self) -> tuple[bool, str]:
         """Return whether the worker takes part in its group, and a description."""
-        if self.away:
-            return False, f"the broker is unreachable: {self._broker_away}"
+        if reason := self._broker.reason:
+            return False, f"the broker is unreachable: {reason}"
         if self._registry_away:
             return False, f"the schema registry is away: {self._registry_away}"
         if self.state is State.RUNNING and not self.joined:
             return False, "joining the group"
-        if self._nothing_to_read:
-            return False, f"waiting: {self._nothing_to_read}"
+        if reason := self._topics.reason:
+            return False, f"waiting: {reason}"
         return self.state in _WORKING, self.state.name.lower()
 
     def live(self) -> tuple[bool, str]:

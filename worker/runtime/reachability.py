@@ -1,7 +1,7 @@
 """Notes whether a service answers that the worker needs, and logs when it does not.
 
-Owns: since when it has not answered.
-Thread: the poll thread writes; any thread reads `away`.
+Owns: since when it has not answered, and why.
+Thread: the poll thread writes; any thread reads `away` and `reason`.
 Must not import: kafka, inference, cli.
 """
 
@@ -28,20 +28,28 @@ class Reachability:
     ) -> None:
         self._began, self._ended, self._clock = began, ended, clock
         self._grace, self._interval = grace, interval
-        self._since: float | None = None
+        self._outage: tuple[float, str] | None = None  # since when, why; replaced whole
         self._logged_at = -interval
 
     @property
     def away(self) -> bool:
         """True while the service has not answered for longer than a reconnect takes."""
-        since = self._since
-        return since is not None and self._clock.monotonic() - since >= self._grace
+        return self.reason is not None
 
-    def note(self, reason: str | None) -> bool:
+    @property
+    def reason(self) -> str | None:
+        """Why the service is `away`, or None."""
+        outage = self._outage
+        if outage is None or self._clock.monotonic() - outage[0] < self._grace:
+            return None
+        return outage[1]
+
+    def note(self, reason: str | None, *, usual: bool = False) -> bool:
         """Note that the service answers, or why it does not; log an outage periodically.
 
         Args:
             reason: None if it answers.
+            usual: True if that is no cause for a warning.
 
         Returns:
             True if an outage has just ended.
@@ -50,11 +58,11 @@ class Reachability:
             ended = self.away
             if ended:
                 log.info(self._ended)
-            self._since = None
+            self._outage = None
             return ended
         now = self._clock.monotonic()
-        self._since = now if self._since is None else self._since
+        self._outage = (self._outage[0] if self._outage else now), reason
         if self.away and now - self._logged_at >= self._interval:
             self._logged_at = now
-            log.warning(self._began, reason=reason)
+            (log.info if usual else log.warning)(self._began, reason=reason)
         return False

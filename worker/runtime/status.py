@@ -67,7 +67,7 @@ class StatusReporter:
 
     def _report_progress(self, now: float) -> None:
         settled = self._source.settled()
-        self._progress.waits(self._source.no_topic())
+        self._progress.waits(self._source.no_topic(), usual=True)
         self._progress.joined |= settled
         staged = len(self._work.batcher) + sum(stage.held for stage in self._progress.stages)
         self._progress.acknowledgements.note(

@@ -195,9 +195,10 @@ class ModelSettings(Section):
         None,
         ge=1,
         le=1024,
-        description="CPU threads of the model and of the tokenizer, which RAYON_NUM_THREADS sets "
-        "alone. Default: the cores in the worker's CPU affinity, or fewer if its container has a CPU "
-        "limit (rounded down), divided by `processes`.",
+        description="CPU threads of the model. Default: the cores in the worker's CPU affinity, or "
+        "fewer if its container or service has a CPU limit (rounded down), divided by `processes`; at "
+        "most OMP_NUM_THREADS, or else the number of physical cores. The tokenizer's threads have the "
+        "same default without that bound; RAYON_NUM_THREADS sets them.",
     )
     lanes: int | None = Field(
         None,
