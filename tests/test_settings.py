@@ -393,7 +393,6 @@ def test_every_command_suggests_the_nearest_flag(
         "model": ["fetch"],
         "topics": ["describe"],
         "completion": ["bash"],
-        "model": ["fetch"],
         "plan": ["--rate", "1", "--latency-goal", "1"],
     }
     with pytest.raises(SystemExit) as ended:
