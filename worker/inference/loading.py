@@ -29,7 +29,13 @@ from worker.inference.int8_gate import rows_to_judge_by
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.memory import Loading, require_memory
 from worker.inference.openvino_pass import COPIES, OpenVinoForward, converter
-from worker.inference.placement import choose_device, choose_dtype, longest_input, tries_int8
+from worker.inference.placement import (
+    choose_device,
+    choose_dtype,
+    longest_input,
+    require_room,
+    tries_int8,
+)
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import stored_weights, weights_of
 from worker.inference.threads import use_threads
@@ -48,6 +54,7 @@ def load(
     forward_tokens: int | None = None,
     clock: Clock | None = None,
     processes: int = 1,
+    in_use: int | None = None,
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     """Load the model that the settings name, and choose how it runs.
 
@@ -56,6 +63,7 @@ def load(
         forward_tokens: most tokens in one forward pass; None leaves it to `warm_up` to find.
         clock: for `warm_up`; default: the machine's.
         processes: workers that load it under the same limits of CPU time and memory.
+        in_use: bytes that this process uses, if it has a model that stays; None if it has none.
 
     Raises:
         ModelUnavailable: the model can't be loaded, or is not a classifier; the message says what
@@ -64,11 +72,15 @@ def load(
             small.
     """
     with loading_errors(settings.name):
-        return _load(settings, forward_tokens, clock or SystemClock(), processes)
+        return _load(settings, forward_tokens, clock or SystemClock(), processes, in_use)
 
 
 def _load(
-    settings: ModelSettings, forward_tokens: int | None, clock: Clock, processes: int
+    settings: ModelSettings,
+    forward_tokens: int | None,
+    clock: Clock,
+    processes: int,
+    in_use: int | None,
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
@@ -108,7 +120,9 @@ def _load(
             stays=device == "cpu" and not (int8 or candidate.converter) and dtype is fallback,
             copies=COPIES if candidate.converter else 0,
         )
-        memory = require_memory(checkpoint.name, loads, processes)
+        memory = require_memory(checkpoint.name, loads, processes, in_use)
+        if in_use:
+            require_room(checkpoint.name, loads.size(loads.dtype), device)
         forward = _choose(candidate, settings, dtype, int8, pack=pack, clock=clock)
     warn_of_unused(unused, checkpoint.name)
     max_tokens = _tokens_of_a_text(settings.max_tokens, forward.longest, forward_tokens)

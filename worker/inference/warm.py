@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from worker.clock import Clock, SystemClock
 from worker.core.model import Classifier, Tokeniser
 from worker.inference.memory import require_base
+from worker.limits import own_memory
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.settings import ModelSettings, Settings
@@ -43,8 +44,15 @@ def load(
 
 
 @contextmanager
-def loading(settings: Settings, metrics: Metrics) -> Iterator[Future[tuple[Tokeniser, Classifier]]]:
+def loading(
+    settings: Settings, metrics: Metrics, *, beside: bool = False
+) -> Iterator[Future[tuple[Tokeniser, Classifier]]]:
     """Load and warm up a model on a thread; abandon that at the end of the `with` block.
+
+    Args:
+        settings: name the model.
+        metrics: get its facts.
+        beside: True if the process has another model, which stays.
 
     The future raises StreamlabelError if the model can't be loaded.
     """
@@ -55,7 +63,9 @@ def loading(settings: Settings, metrics: Metrics) -> Iterator[Future[tuple[Token
     log.info("loading model", model=settings.model.name)
     loaded = Future[tuple[Tokeniser, Classifier]]()
     thread = threading.Thread(
-        target=_keep_result, args=(loaded, lambda: _load(settings, metrics)), name="load"
+        target=_keep_result,
+        args=(loaded, lambda: _load(settings, metrics, beside=beside)),
+        name="load",
     )
     thread.start()
     try:
@@ -88,14 +98,17 @@ def _abandon(thread: threading.Thread) -> None:
         thread.join(_RAISE_AGAIN)
 
 
-def _load(settings: Settings, metrics: Metrics) -> tuple[Tokeniser, Classifier]:
+def _load(settings: Settings, metrics: Metrics, *, beside: bool) -> tuple[Tokeniser, Classifier]:
     seconds = _Laps(SystemClock())
     require_base(settings.model.name, settings.processes)
     from worker.inference.loading import load  # noqa: PLC0415 - torch and transformers
 
     seconds.end("import_seconds")
     tokeniser, classifier = load(
-        settings.model, settings.batch.forward_tokens, processes=settings.processes
+        settings.model,
+        settings.batch.forward_tokens,
+        processes=settings.processes,
+        in_use=own_memory() if beside else None,
     )
     seconds.end("load_seconds")
     classifier.warm_up()
