@@ -45,6 +45,7 @@ from worker.runtime.progress import Progress
 from worker.runtime.reachability import Reachability
 from worker.runtime.rebalance import RebalanceListener
 from worker.runtime.service import Worker
+from worker.runtime.shadow import Shadow
 from worker.runtime.stage import StageControl
 from worker.runtime.topics import count_members, require, result_size_warning, suitability_warnings
 from worker.runtime.tracing import Tracing, Untraced
@@ -84,6 +85,7 @@ class Launcher:
         self._context = WorkerContext(metrics, progress, clock, stop)
         self._feeds, self._tracing = feeds, tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
+        self._shadow: Shadow | None = None
 
     def preflight(self) -> None:
         """Check packages and topics, while the model is loading.
@@ -104,13 +106,16 @@ class Launcher:
         except TopicMissing as error:
             self._wait_for_topics(error)
 
-    def run(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
-        """Label until `stop` is set.
+    def run(
+        self, tokeniser: Tokeniser, classifier: Classifier, shadow: Shadow | None = None
+    ) -> None:
+        """Label until `stop` is set; `shadow` compares a second model with this one.
 
         Raises:
             Fatal: the fault that stopped the worker.
         """
         settings = self._settings
+        self._shadow = shadow
         self._log_start(classifier.card)
         topics = self._topics or self._retry_until_stopped(lambda: require(settings))
         if topics is None:
@@ -169,7 +174,7 @@ class Launcher:
         labeller = build_labeller(settings, tokeniser, classifier, context)
         feeds = self._feeds.calls if self._feeds else ModelFeeds()
         observers = PipelineObservers(
-            context.metrics, self._tracing, context.progress.stages, feeds
+            context.metrics, self._tracing, context.progress.stages, feeds, self._shadow
         )
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)

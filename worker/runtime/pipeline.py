@@ -25,6 +25,7 @@ from worker.kafka_io.sink import RecordSink
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller, TokenisedBatch
+from worker.runtime.shadow import Shadow
 from worker.runtime.stage import Stage, StageControl, StageHooks
 from worker.runtime.stall import StageProgress
 from worker.runtime.tracing import Tracing
@@ -48,12 +49,14 @@ class PipelineObservers:
         progress: records held by tokenise, infer and publish, in this order; read by health.
         feeds: show published outcomes on the live page, and answer its questions to the model
             between micro-batches.
+        shadow: compares a second model with the first, between micro-batches; None without one.
     """
 
     metrics: Metrics
     tracing: Tracing
     progress: tuple[StageProgress, StageProgress, StageProgress]
     feeds: ModelFeeds
+    shadow: Shadow | None = None
 
 
 class Pipeline:
@@ -79,7 +82,7 @@ class Pipeline:
         self._labeller, self._encoder, self._sink = labeller, encoder, sink
         self._pace, self._control, self._clock = pace, control, control.clock
         self._metrics, self._tracing = observers.metrics, observers.tracing
-        self._note = observers.feeds.note
+        self._note, self._shadow = observers.feeds.note, observers.shadow
         # The stages keep the order, so each can count the micro-batches for itself.
         self._numbers = {stage: itertools.count(1) for stage in ("tokenise", "infer", "publish")}
         tokenise, infer, publish = observers.progress
@@ -97,7 +100,7 @@ class Pipeline:
             control,
             StageHooks(
                 hand_on=self._publish.put,
-                between=observers.feeds.infer,
+                between=partial(self._between_passes, observers.feeds),
                 busy=busy("infer").inc,
             ),
         )
@@ -185,6 +188,11 @@ class Pipeline:
     def _between(self, feeds: ModelFeeds) -> None:
         feeds.tokenise(self._labeller.tokeniser, self._labeller.classifier)
 
+    def _between_passes(self, feeds: ModelFeeds) -> None:
+        feeds.infer()
+        if self._shadow:
+            self._shadow.between()
+
     def _do_infer(self, tokenised: TokenisedBatch) -> list[Outcome]:
         started = self._clock.monotonic()
         self._pace.began(tokenised.tokens, started)
@@ -194,6 +202,8 @@ class Pipeline:
         timeline.spent("infer", started, batch=number, records=len(outcomes))
         self._pace.ended(ended)
         self._metrics.stage.labels("infer").observe(ended - started)
+        if self._shadow:
+            self._shadow.note(outcomes, ended - started)
         return outcomes
 
     def _do_publish(self, outcomes: list[Outcome]) -> None:

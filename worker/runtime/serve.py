@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, closing
 from importlib.metadata import version
 
 from worker.clock import Clock, SystemClock
-from worker.core.model import Classifier, Tokeniser
 from worker.core.state import State
 from worker.errors import SettingsError
 from worker.http.feeds import PageFeeds
@@ -23,12 +22,11 @@ from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
+from worker.runtime.shadow_start import LoadModel, Model, shadowing
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 from worker.timeline import recording
 
-Model = tuple[Tokeniser, Classifier]
-LoadModel = Callable[[Settings, Metrics], AbstractContextManager[Future[Model]]]
 Expose = Callable[[Metrics, Health, PageFeeds | None], AbstractContextManager[object]]
 
 
@@ -73,7 +71,8 @@ def serve(
         launcher = Launcher(settings, metrics, progress, clock, stop, feeds=feeds, tracing=tracing)
         launcher.preflight()
         if model := _wait_for(loading, stop):
-            launcher.run(*model)
+            with shadowing(settings, load_model, metrics, clock) as shadow:
+                launcher.run(*model, shadow)
 
 
 def _wait_for(loading: Future[Model], stop: threading.Event) -> Model | None:

@@ -49,6 +49,7 @@ from worker.settings.sections import (
     OutputSettings,
     TracingSettings,
 )
+from worker.settings.shadow import ShadowSettings
 from worker.settings.topics import WorkerTopics, output_of
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "OutputSettings",
     "RegistrySettings",
     "Settings",
+    "ShadowSettings",
     "TracingSettings",
     "WorkerTopics",
     "child_environment",

@@ -16,13 +16,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from worker.settings.section import Section, named
 
-_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
+TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
 # An output's name may hold the input's.
 _OUTPUT = r"^([A-Za-z0-9._-]{1,249}|[A-Za-z0-9._-]{0,248}\{topic\}[A-Za-z0-9._-]{0,248})$"
 _PATH = r"^[^.]+(\.[^.]+)*$"
 _HOST_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 PATTERNS = {  # in words, for error messages
-    _TOPIC: "1 to 249 letters, digits, dots, underscores or hyphens",
+    TOPIC: "1 to 249 letters, digits, dots, underscores or hyphens",
     _OUTPUT: "1 to 249 letters, digits, dots, underscores or hyphens, and {topic} at most once",
     _PATH: "keys separated by single dots",
     _HOST_NAME: "host names: letters, digits, dots, underscores or hyphens",
@@ -56,7 +56,7 @@ def _expression(value: str | None) -> str | None:
 
 HostName = Annotated[str, Field(pattern=_HOST_NAME)]
 HostNames = Annotated[tuple[HostName, ...], BeforeValidator(_lower_names)]
-TopicName = Annotated[str, Field(pattern=_TOPIC)]
+TopicName = Annotated[str, Field(pattern=TOPIC)]
 TopicNames = Annotated[tuple[TopicName, ...], BeforeValidator(_names)]
 Expression = Annotated[str | None, AfterValidator(_expression)]
 
@@ -64,7 +64,7 @@ Expression = Annotated[str | None, AfterValidator(_expression)]
 class InputSettings(Section):
     """The topics that are read, and how their records are decoded."""
 
-    topic: str = Field("texts.in", pattern=_TOPIC, description="Topic to read texts from.")
+    topic: str = Field("texts.in", pattern=TOPIC, description="Topic to read texts from.")
     topics: TopicNames = Field(
         (),
         description="Topics to read texts from, instead of `input.topic`: comma-separated or a TOML "
@@ -134,7 +134,7 @@ class OutputSettings(Section):
     )
     dead_letter_topic: str = Field(
         "texts.dead",
-        pattern=_TOPIC,
+        pattern=TOPIC,
         description="Topic for records that could not be labelled, of every input.",
     )
     timestamp: Literal["event", "labelled"] = Field(
@@ -147,16 +147,10 @@ class OutputSettings(Section):
     )
 
 
-class ModelSettings(Section):
-    """The model, and how it runs."""
+class ModelOptions(Section):
+    """A model, and how it runs: the options of each model that a worker loads."""
 
-    name: str = Field(
-        REFERENCE_MODEL,
-        min_length=1,
-        description="Model: a Hugging Face Hub id, a directory, or `bundled` (small, English, works "
-        "offline).",
-        json_schema_extra=named("--model", ("STREAMLABEL_MODEL",)),
-    )
+    name: str
     revision: str | None = Field(
         None, description="Commit, tag or branch of the model on the Hub. Default: its main branch."
     )
@@ -190,6 +184,18 @@ class ModelSettings(Section):
         "architectures that allow it. `padded` works with every model. `openvino` runs on a CPU, needs "
         "`streamlabel[openvino]`, and uses torch for models that OpenVINO can't run. `auto` packs if it "
         "can; where OpenVINO is installed, it measures both and takes the faster.",
+    )
+
+
+class ModelSettings(ModelOptions):
+    """The model, and how it runs."""
+
+    name: str = Field(
+        REFERENCE_MODEL,
+        min_length=1,
+        description="Model: a Hugging Face Hub id, a directory, or `bundled` (small, English, works "
+        "offline).",
+        json_schema_extra=named("--model", ("STREAMLABEL_MODEL",)),
     )
     threads: int | None = Field(
         None,
