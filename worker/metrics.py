@@ -272,7 +272,6 @@ class Metrics:
             "Population stability index of confidences, over the buckets of streamlabel_confidence.",
             multiprocess_mode="livemax",
         )
-        self.model = info("streamlabel_model", "The loaded model.")
         self.state = gauge(
             "streamlabel_state",
             "State: 0 starting, 1 warming, 2 running, 3 paused, 4 draining, 5 stopped, 6 failed.",
@@ -298,9 +297,29 @@ class Metrics:
         histogram: partial[Histogram],
         info: partial[Info],
     ) -> None:
+        self._of_the_model(counter, gauge, info)
         self._of_the_schema_registry(counter, gauge)
         self._of_the_shadow(counter, gauge, histogram, info)
         self._create_series()
+
+    def _of_the_model(
+        self, counter: partial[Counter], gauge: partial[Gauge], info: partial[Info]
+    ) -> None:
+        self.model = info("streamlabel_model", "The model in use.")
+        self.model_changes = counter(
+            "streamlabel_model_changes",
+            "Requests to change the model that have ended. `unchanged`: it was the same model. "
+            "`refused`: the settings or the model don't fit. `failed`: it could not be loaded. With "
+            "the last two, the one in use stays.",
+            ["outcome"],
+        )
+        self.model_first_offset = gauge(
+            "streamlabel_model_first_offset",
+            "First offset of an input partition that the model in use has labelled, since this "
+            "process has the partition.",
+            ["topic", "partition", "model", "weights"],
+            multiprocess_mode="livemax",  # after a rebalance, the old owner may still report
+        )
 
     def _of_the_schema_registry(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.registry_requests = counter(
@@ -415,6 +434,8 @@ class Metrics:
             self.rebalances.labels(kind)
         for reason in ("loading", "behind", "failed"):
             self.shadow_skipped.labels(reason)
+        for outcome in ("changed", "unchanged", "refused", "failed"):
+            self.model_changes.labels(outcome)
         for outcome in ("answered", "not_found", "refused", "away"):
             self.registry_requests.labels(outcome)
         for reason in DeadLetterReason:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from importlib.metadata import version
 
 from worker.clock import Clock, SystemClock
@@ -21,14 +21,16 @@ from worker.http.health import Health
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.launch import Launcher
+from worker.runtime.model_changes import LoadModel, Model, ModelChanges
 from worker.runtime.progress import Progress
-from worker.runtime.shadow_start import LoadModel, Model, shadowing
+from worker.runtime.service import Worker
+from worker.runtime.shadow import Shadow
+from worker.runtime.shadow_start import shadowing
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 from worker.timeline import recording
 
-Expose = Callable[[Metrics, Health, PageFeeds | None], AbstractContextManager[object]]
-
+Expose = Callable[[Metrics, Health, PageFeeds | None, ModelChanges], AbstractContextManager[object]]
 
 log = get_logger(__name__)
 
@@ -50,7 +52,7 @@ def serve(
         stop: set from a signal handler.
         load_model: loads and warms up the model meanwhile; leaving its `with` block abandons that.
         expose: makes the worker visible (over HTTP, or to a pool's parent) for the length of its
-            `with` block.
+            `with` block, and lets its model be changed.
         page: True if the live page is served, by this process or by a pool's parent.
 
     Raises:
@@ -61,18 +63,50 @@ def serve(
     metrics.build.info({"version": version("streamlabel")})
     progress = Progress(settings.stall_timeout, metrics, clock)
     feeds = PageFeeds.on(settings.http, clock) if page else None
+    changes = ModelChanges(settings, load_model, metrics, clock)
     with (
         recording(settings.profile, clock),
         closing(tracing),
-        expose(metrics, progress, feeds),
-        load_model(settings, metrics) as loading,
+        expose(metrics, progress, feeds, changes),
+        closing(changes),
+        ExitStack() as resources,
     ):
         progress.move(State.WARMING)
-        launcher = Launcher(settings, metrics, progress, clock, stop, feeds=feeds, tracing=tracing)
+        launcher = Launcher(
+            settings,
+            metrics,
+            progress,
+            clock,
+            stop,
+            feeds=feeds,
+            tracing=tracing,
+            changes=changes,
+        )
+        # Of another function, because a variable here would keep the model in memory when another
+        # one has taken over.
+        shadow = shadowing(settings, load_model, metrics, clock)
+        worker = _completed(launcher, load_model(settings, metrics), stop, resources, shadow)
+        if worker is not None:
+            worker.run()
+
+
+def _completed(
+    launcher: Launcher,
+    load: AbstractContextManager[Future[Model]],
+    stop: threading.Event,
+    resources: ExitStack,
+    shadow: AbstractContextManager[Shadow | None],
+) -> Worker | None:
+    """Return a worker with its model, or None if it is stopped first.
+
+    `shadow` is entered once the model is loaded: the second one is loaded beside it.
+    """
+    with load as loading:
         launcher.preflight()
-        if model := _wait_for(loading, stop):
-            with shadowing(settings, load_model, metrics, clock) as shadow:
-                launcher.run(*model, shadow)
+        model = _wait_for(loading, stop)
+        if model is None:
+            return None
+        return launcher.complete(*model, resources, resources.enter_context(shadow))
 
 
 def _wait_for(loading: Future[Model], stop: threading.Event) -> Model | None:

@@ -267,15 +267,11 @@ class _LabelledComparison:
 
 
 def _facts(comparison: str, model: ModelCard, shadow: ModelCard) -> dict[str, str]:
-    return {
+    return shadow.facts | {
         "comparison": comparison,
         "model": model.name,
         "shadow": shadow.name,
-        "revision": shadow.revision,
         "weights": shadow.weights_sha256[:12],
-        "engine": shadow.engine,
-        "dtype": shadow.dtype,
-        "device": shadow.device,
     }
 
 

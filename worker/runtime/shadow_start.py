@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Final, Protocol
+from typing import Final
 
 from worker.clock import Clock
 from worker.core.budget import ForwardBudget
@@ -29,30 +29,13 @@ from worker.kafka_io.shadow_topic import ShadowTopic
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller
+from worker.runtime.model_changes import LoadModel, Model
 from worker.runtime.shadow import Publish, Shadow
 from worker.settings import Settings
 
 log = get_logger(__name__)
 
 _FAILURES_IN_A_ROW: Final = 100  # texts on which the second model fails, until it is off
-
-Model = tuple[Tokeniser, Classifier]
-
-
-class LoadModel(Protocol):
-    """Loads and warms up a model on a thread."""
-
-    def __call__(
-        self, settings: Settings, metrics: Metrics, *, beside: bool = False
-    ) -> AbstractContextManager[Future[Model]]:
-        """Begin to load; leaving the `with` block abandons that.
-
-        Args:
-            settings: name the model.
-            metrics: get its facts.
-            beside: True if the process has another model, which stays.
-        """
-        ...
 
 
 @contextmanager

@@ -16,13 +16,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from worker.settings.section import Section, named
 
-TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
+_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
 # An output's name may hold the input's.
 _OUTPUT = r"^([A-Za-z0-9._-]{1,249}|[A-Za-z0-9._-]{0,248}\{topic\}[A-Za-z0-9._-]{0,248})$"
 _PATH = r"^[^.]+(\.[^.]+)*$"
 _HOST_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 PATTERNS = {  # in words, for error messages
-    TOPIC: "1 to 249 letters, digits, dots, underscores or hyphens",
+    _TOPIC: "1 to 249 letters, digits, dots, underscores or hyphens",
     _OUTPUT: "1 to 249 letters, digits, dots, underscores or hyphens, and {topic} at most once",
     _PATH: "keys separated by single dots",
     _HOST_NAME: "host names: letters, digits, dots, underscores or hyphens",
@@ -56,7 +56,7 @@ def _expression(value: str | None) -> str | None:
 
 HostName = Annotated[str, Field(pattern=_HOST_NAME)]
 HostNames = Annotated[tuple[HostName, ...], BeforeValidator(_lower_names)]
-TopicName = Annotated[str, Field(pattern=TOPIC)]
+TopicName = Annotated[str, Field(pattern=_TOPIC)]
 TopicNames = Annotated[tuple[TopicName, ...], BeforeValidator(_names)]
 Expression = Annotated[str | None, AfterValidator(_expression)]
 
@@ -64,7 +64,7 @@ Expression = Annotated[str | None, AfterValidator(_expression)]
 class InputSettings(Section):
     """The topics that are read, and how their records are decoded."""
 
-    topic: str = Field("texts.in", pattern=TOPIC, description="Topic to read texts from.")
+    topic: str = Field("texts.in", pattern=_TOPIC, description="Topic to read texts from.")
     topics: TopicNames = Field(
         (),
         description="Topics to read texts from, instead of `input.topic`: comma-separated or a TOML "
@@ -134,7 +134,7 @@ class OutputSettings(Section):
     )
     dead_letter_topic: str = Field(
         "texts.dead",
-        pattern=TOPIC,
+        pattern=_TOPIC,
         description="Topic for records that could not be labelled, of every input.",
     )
     timestamp: Literal["event", "labelled"] = Field(
@@ -216,6 +216,12 @@ class ModelSettings(ModelOptions):
     cache_dir: Path = Field(
         Path("~/.cache/streamlabel"),
         description="Directory that keeps prepared models and sample posts.",
+    )
+    reload_on_change: bool = Field(
+        False,
+        description="Change the model when the settings file changes. The file is read once a second; "
+        "the model that it names is loaded beside the one in use. SIGHUP and `POST /model` change it "
+        "without this setting.",
     )
 
 

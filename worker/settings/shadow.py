@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from worker.settings.sections import TOPIC, ModelOptions, ModelSettings
+from worker.settings.sections import ModelOptions, ModelSettings, TopicName
 from worker.settings.table import Pairs, Table
 
 _DEFAULT_COST = 2  # times `share`: an equal model costs half of it
@@ -43,9 +43,8 @@ class ShadowSettings(ModelOptions):
         "table of strings, or `theirs=ours` pairs, comma-separated. Names that differ in case alone "
         "need no entry.",
     )
-    topic: str | None = Field(
+    topic: TopicName | None = Field(
         None,
-        pattern=TOPIC,
         description="Topic for the second model's results, as JSON. Best effort: a result may be "
         "missing or repeated. It must exist. Default: they are not published.",
     )
