@@ -61,7 +61,7 @@ def test_a_pools_process_gets_the_same_shadow() -> None:
     ("values", "message"),
     [
         ({"shadow__share": 0.5}, "shadow.share set, but no shadow.name"),
-        ({"shadow__topic": "t", "shadow__max_cost": 1.0}, "shadow.max_cost, shadow.topic set"),
+        ({"shadow__dtype": "int8", "shadow__max_cost": 1.0}, "shadow.dtype, shadow.max_cost set"),
         ({"shadow__name": "b", "shadow__share": 1.5}, "shadow.share"),
         ({"shadow__name": "b", "shadow__topic": "texts.labelled"}, "uses already"),
         ({"shadow__name": "b", "shadow__topic": "texts.in"}, "uses already"),

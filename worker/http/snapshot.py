@@ -20,6 +20,7 @@ from worker.core.state import State
 from worker.http.health import Health
 from worker.http.reading import Buckets, Reading, between, quantile
 from worker.http.recent_posts import PostSource
+from worker.http.shadow import shadow_member
 from worker.metrics import STAGES
 
 Json = dict[str, Any]
@@ -89,6 +90,7 @@ class SnapshotBuilder:
             "drift": _drift(new),
             "confidence": _per_bucket(new.buckets("confidence")),
             "posts": self._posts.latest(),
+            "shadow": shadow_member(new),
         }
         point = self._point(snapshot)
         self.points.append(point)

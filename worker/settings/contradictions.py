@@ -144,7 +144,9 @@ def _model(section: str, m: ModelOptions) -> Iterator[str]:
 
 def _shadow(s: Settings) -> Iterator[str]:
     shadow, topics = s.shadow, s.topics
-    if not shadow.name and (given := sorted(shadow.model_fields_set - {"name"})):
+    # `streamlabel shadow report` takes a topic and names without a model.
+    given = sorted(shadow.model_fields_set - {"name", "topic", "labels"})
+    if given and not shadow.name:
         names = ", ".join(f"shadow.{name}" for name in given)
         yield f"{names} set, but no shadow.name: name the second model"
     used = (*topics.results, topics.output, topics.dead_letters)
