@@ -130,7 +130,7 @@ class Arena:
 
     @property
     def complete(self) -> bool:
-        """Whether all records up to the limit are acknowledged."""
+        """True once all records up to the limit are acknowledged."""
         return self.produced >= self._limit
 
     def inject(self, kind: str, number: int) -> None:

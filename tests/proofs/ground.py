@@ -1,4 +1,4 @@
-"""What a proof stands on: topics of its own, records, `streamlabel` processes and the audit.
+"""Stands under each proof: topics of its own, records, `streamlabel` processes and the audit.
 
 The harness's thread owns a `Ground`; the producer of its arena has a thread. Leaving the context
 ends every process that it started, and removes the topics.
@@ -42,7 +42,7 @@ _UNLIMITED = 1e9  # records a second
 
 @dataclass(frozen=True)
 class Order:
-    """What the command line asks of every proof.
+    """Orders of the command line for every proof.
 
     Attributes:
         records: size of the proof.
@@ -77,12 +77,12 @@ class Command:
 
     @property
     def ended(self) -> bool:
-        """Whether the process has ended."""
+        """True once the process has ended."""
         return self.process.poll() is not None
 
     @property
     def text(self) -> str:
-        """What it has printed so far."""
+        """Its standard output so far."""
         return self.output.read_text(encoding="utf-8")
 
     @property
