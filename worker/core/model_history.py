@@ -85,7 +85,8 @@ class ModelHistory:
         """Add a result; those of a partition come in the order of the output.
 
         Args:
-            partition, offset: of the input record.
+            partition: of the input record.
+            offset: of the input record.
             model: as the result names it.
             processed_at: the member of the result, in any format.
 

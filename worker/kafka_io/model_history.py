@@ -8,7 +8,7 @@ Must not import: inference, runtime, registry.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,9 +16,11 @@ from worker.core.coordinates import SOURCE_HEADER, parse_source
 from worker.core.formats.plain_json import ENRICHED_MEMBER
 from worker.core.model_history import LabellingModel, ModelHistory
 from worker.core.records import Headers, Partition
+from worker.core.when import Span, When
 from worker.errors import RecordRejected, TopicMissing
 from worker.kafka_io.admin import Admin
 from worker.kafka_io.audit import Progress, last_header
+from worker.kafka_io.places import resolve
 from worker.kafka_io.reader import AuditRecord, TopicReader
 from worker.settings import Settings
 
@@ -26,7 +28,8 @@ from worker.settings import Settings
 Parse = Callable[[bytes, Headers, str], Any]
 
 _PROGRESS_EVERY: Final = 5_000  # records
-_NOTHING: Final[Mapping[str, Any]] = {}
+_BEGINNING: Final = When("earliest", "earliest")
+_END: Final = When("latest", "latest")
 
 
 @dataclass
@@ -49,7 +52,7 @@ class ReadHistory:
 
 
 def read_history(
-    settings: Settings, parse: Parse, progress: Progress, since_ms: int | None = None
+    settings: Settings, parse: Parse, progress: Progress, since: When = _BEGINNING
 ) -> ReadHistory:
     """Read the output topics.
 
@@ -57,7 +60,7 @@ def read_history(
         settings: cluster and topics.
         parse: reads a value.
         progress: called from time to time.
-        since_ms: read each partition from its first record of that time or a later one.
+        since: the place to begin at, in each partition of the output.
 
     Raises:
         TopicMissing: an output topic does not exist.
@@ -75,8 +78,8 @@ def read_history(
         read = ReadHistory(topics)
         for topic in topics:
             ends = admin.end_offsets(topic, "read_committed")
-            starts = _starts(admin, topic, since_ms)
-            total = sum(max(0, end - starts.get(p, 0)) for p, end in ends.items())
+            starts = _starts(admin, topic, ends, Span(since, _END, settings.kafka.group_id))
+            total = sum(max(0, end - starts[p]) for p, end in ends.items())
             for number, record in enumerate(reader.read(topic, ends, starts)):
                 _note(read, record, topic, parse)
                 if number % _PROGRESS_EVERY == 0:
@@ -87,6 +90,11 @@ def read_history(
                 for partition, position in reader.unread.items()
             ]
     return read
+
+
+def _starts(admin: Admin, topic: str, numbers: Iterable[int], span: Span) -> dict[int, int]:
+    ranges = resolve(admin, [Partition(topic, number) for number in numbers], span)
+    return {partition.partition: start for partition, (start, _) in ranges.items()}
 
 
 def _note(read: ReadHistory, record: AuditRecord, topic: str, parse: Parse) -> None:
