@@ -33,7 +33,7 @@ class LabellingModel(NamedTuple):
 
 
 @dataclass(slots=True)
-class Run:
+class ModelRun:
     """Consecutive results of one input partition by one model.
 
     Attributes:
@@ -75,7 +75,7 @@ class ModelHistory:
         results: all results, those of runs that are no longer kept too.
     """
 
-    runs: dict[Partition, list[Run]] = field(default_factory=dict)
+    runs: dict[Partition, list[ModelRun]] = field(default_factory=dict)
     left_out: Counter[Partition] = field(default_factory=Counter)
     results: int = 0
 
@@ -95,7 +95,7 @@ class ModelHistory:
         """
         runs = self.runs.setdefault(partition, [])
         if not runs or runs[-1].model != model:
-            runs.append(Run(model, offset, offset, 0, moment_ms(processed_at)))
+            runs.append(ModelRun(model, offset, offset, 0, moment_ms(processed_at)))
         run = runs[-1]
         run.first, run.last = min(run.first, offset), max(run.last, offset)
         run.results += 1
