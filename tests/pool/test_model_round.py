@@ -352,4 +352,8 @@ def test_an_order_replaces_the_model_and_no_other_setting(monkeypatch: pytest.Mo
     monkeypatch.setattr(one.changes, "change", lambda wanted, _: seen.append(wanted))
     one.load(1)
     (wanted,) = seen
-    assert (wanted.kafka.client_id, wanted.model.name, wanted.model.revision) == ("mine", "new", None)
+    assert (wanted.kafka.client_id, wanted.model.name, wanted.model.revision) == (
+        "mine",
+        "new",
+        None,
+    )

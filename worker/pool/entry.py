@@ -20,7 +20,7 @@ from worker.http.feeds import PageFeeds
 from worker.http.health import Health
 from worker.logs import configure, get_logger
 from worker.metrics import Metrics
-from worker.pool.orders import ModelOrders
+from worker.pool.orders import ChildModel, ModelOrders
 from worker.pool.reports import Reporter
 from worker.settings import load
 from worker.signals import catch
@@ -50,7 +50,7 @@ def main() -> int:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def expose(
-        metrics: Metrics, health: Health, feeds: PageFeeds | None, changes: ModelChanges
+        metrics: Metrics, health: Health, feeds: PageFeeds | None, changes: ChildModel
     ) -> Reporter:
         reporter = Reporter(pipe, metrics, health, feeds)
         orders = ModelOrders(config["settings"], changes, reporter.wake)
