@@ -25,6 +25,7 @@ _MEMBERSHIP: Final = re.compile(r"^\d+:(.*?):(.+)$", re.MULTILINE)
 _MOUNT: Final = re.compile(r"^\d+ \d+ \S+ (\S+) (\S+) .*- (cgroup2?) \S* (\S+)$", re.MULTILINE)
 # There, `\040` stands for a space.
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+_ANONYMOUS: Final = re.compile(r"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
 _OOM_KILL: Final = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 # Version 1 writes the largest number of pages for "no limit", about 2**63 bytes.
 _NO_LIMIT: Final = 2**60
@@ -78,6 +79,15 @@ def memory_limit(root: Path = _ROOT) -> int | None:
     files = ("memory.max", "memory.limit_in_bytes")
     limits = (_number(group / file) for group in groups("memory", root) for file in files)
     return min((n for n in limits if n is not None and n < _NO_LIMIT), default=None)
+
+
+def anonymous_memory(root: Path = _ROOT) -> int:
+    """Return the bytes of this process that the kernel can't read again from a file; 0 if unknown.
+
+    `RssAnon` of /proc/self/status, proc_pid_status(5).
+    """
+    found = _ANONYMOUS.search(_text(root / "proc/self/status"))
+    return int(found[1]) * 1024 if found else 0
 
 
 def may_swap(root: Path = _ROOT) -> bool:

@@ -109,7 +109,9 @@ def test_a_number_type_that_may_be_given_up_does_not_last(
     """`auto` falls back to float32, whose weights may be mapped from their file."""
     seen: list[Loading] = []
     monkeypatch.setattr(loading, "choose_dtype", lambda *_: torch.bfloat16)
-    monkeypatch.setattr(loading, "require_memory", lambda _, loads, __: seen.append(loads) or 0)
+    monkeypatch.setattr(
+        loading, "require_memory", lambda _, loads, *__, **___: seen.append(loads) or 0
+    )
     folder = make_checkpoint(tmp_path / "model")
     loading.load(ModelSettings(name=str(folder), dtype=dtype, device="cpu"))
     assert [loads.stays for loads in seen] == [stays]
