@@ -118,6 +118,7 @@ def build_worker(
     *,
     formats: TopicFormats,
     other_members: int | str,
+    rate: float | None = None,
 ) -> Worker:
     """Return a worker that is ready to run.
 
@@ -129,6 +130,7 @@ def build_worker(
         listener: the one that the source was made with; it is connected here.
         formats: of the input.
         other_members: members of the group before this worker joined, if known.
+        rate: most records a second; None for no limit.
     """
     metrics, clock = context.metrics, context.clock
     control = _build_control(settings, context, work, path)
@@ -152,7 +154,10 @@ def build_worker(
         control=control,
         status=StatusReporter(context, work, path, delays, holds),
         limits=Limits(
-            settings.max_inflight_records, settings.max_inflight_bytes, settings.shutdown_timeout
+            settings.max_inflight_records,
+            settings.max_inflight_bytes,
+            settings.shutdown_timeout,
+            rate,
         ),
     )
 

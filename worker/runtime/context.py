@@ -79,8 +79,10 @@ class Limits:
     Attributes:
         records, bytes: most records that are held, and their bytes. At either, polling pauses.
         shutdown_timeout: seconds to drain, commit and leave the group.
+        rate: most records a second; None for no limit.
     """
 
     records: int
     bytes: int
     shutdown_timeout: float
+    rate: float | None = None
