@@ -78,7 +78,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     from worker.kafka_io.audit import run_audit
 
     settings = loaded.settings
-    audit = run_audit(settings, to_end=args.to_end, progress=_progress_line())
+    audit = run_audit(settings, to_end=args.to_end, progress=progress_line())
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     broken = audit.report.breaches(allowed_duplicates(settings, args.allow_duplicates))
@@ -96,7 +96,7 @@ def allowed_duplicates(settings: Settings, allowed: int | None) -> int | None:
     return allowed
 
 
-def _progress_line() -> Progress:
+def progress_line() -> Progress:
     """Return a callback that keeps one line of a terminal up to date."""
 
     def show(topic: str, done: int, total: int) -> None:

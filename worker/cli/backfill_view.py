@@ -101,7 +101,9 @@ class Watch:
 
     def _bar(self, progress: RangeProgress) -> RenderableType:
         if progress.unknown:
-            return self._console.render_str("starting: the group chooses the range once the model is loaded")
+            return self._console.render_str(
+                "starting: the group chooses the range once the model is loaded"
+            )
         speed = self._speed.per_second
         words = [
             f"{_share(progress):.0%}",

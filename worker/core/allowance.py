@@ -9,7 +9,7 @@ from __future__ import annotations
 
 # Seconds of records that may be taken at once. A worker that was busy for longer does not catch up.
 _BURST = 0.2
-# Seconds of records that are taken at least: the model labels a few at a time faster than each alone.
+# Seconds of records that are taken at least: the model labels several together faster.
 _PORTION = 0.1
 
 

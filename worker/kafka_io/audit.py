@@ -198,11 +198,11 @@ class _Auditor:
         self._note_unread(topic)
 
     def _read_outcome(self, ledger: Ledger, kind: Kind, record: AuditRecord) -> None:
-        coordinates = _last_header(record.headers, SOURCE_HEADER)
+        coordinates = last_header(record.headers, SOURCE_HEADER)
         if coordinates is None:
             ledger.foreign()
             return
-        dead_letter = _last_header(record.headers, DEAD_LETTER_HEADER) or b""
+        dead_letter = last_header(record.headers, DEAD_LETTER_HEADER) or b""
         document = dead_letter if kind == "dead_letter" else record.value
         first = ledger.outcome(
             kind,
@@ -251,7 +251,7 @@ class _Auditor:
             self._notes.append(f"{topic}: {counted(offsets, 'offset')} removed before this audit")
 
 
-def _last_header(headers: Headers, name: str) -> bytes | None:
+def last_header(headers: Headers, name: str) -> bytes | None:
     """Return a header's last value, which is the worker's if the record had one of that name."""
     return next((value or b"" for key, value in reversed(headers) if key == name), None)
 

@@ -1,4 +1,4 @@
-"""Reads whole topics, from the first record up to a given end.
+"""Reads whole topics, or from given offsets on, up to a given end.
 
 Owns: a consumer without a group; it commits nothing.
 Thread: the one that made the reader: the library's consumer is not thread-safe.
@@ -39,7 +39,7 @@ class AuditRecord(NamedTuple):
 
 
 class TopicReader(Closeable):
-    """Reads committed records of topics from the beginning; a context manager.
+    """Reads committed records of topics; a context manager.
 
     Args:
         kafka: the cluster.
@@ -78,11 +78,11 @@ class TopicReader(Closeable):
             BrokerAway, AccessDenied, Fatal: the client's exception, translated.
         """
         # An empty partition makes no progress: it has reached its end already.
-        starts = starts or {}
+        begin = starts or {}
         left = {
             TopicPartition(topic, number): end
             for number, end in ends.items()
-            if end > starts.get(number, 0)
+            if end > begin.get(number, 0)
         }
         self.unread = {}
         self._call("assign", list(left))
@@ -90,8 +90,8 @@ class TopicReader(Closeable):
             self._call("resume", *left)  # an earlier read of the topic has paused them
             self._call("seek_to_beginning", *left)
             for tp in left:
-                if start := starts.get(tp.partition):
-                    self._call("seek", tp, start)
+                if tp.partition in begin:
+                    self._call("seek", tp, begin[tp.partition])
             yield from self._read(left)
 
     def _read(self, left: dict[TopicPartition, int]) -> Iterator[AuditRecord]:
