@@ -13,12 +13,12 @@ import argparse
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
 from worker.errors import StageCrashed, StreamlabelError
-from worker.settings import HttpSettings, Loaded
+from worker.settings import HttpSettings, Loaded, Settings
 from worker.signals import HANG_UP, is_daemon, stop_on_signals
 
 if TYPE_CHECKING:  # imported when the command runs, not for its --help
@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # imported when the command runs, not for its --help
     from worker.http.recent_posts import PostSource
     from worker.http.snapshot import MetricsSource
     from worker.metrics import Metrics
+    from worker.runtime.serve import Expose
+
+    Requests = Callable[[ModelControl], AbstractContextManager[ModelRequests | None]]
 
 OPTIONS = ("",)
 
@@ -78,19 +81,32 @@ def _work(loaded: Loaded) -> None:
     from worker.runtime.reload import SettingsReload
     from worker.runtime.serve import serve
 
-    http = loaded.settings.http
+    def requests(changes: ModelControl) -> SettingsReload:
+        return SettingsReload(loaded, changes, triggers)
+
+    settings = loaded.settings
+    serve(settings, stop, loading, expose(settings, requests), page=settings.http.enabled)
+
+
+def expose(settings: Settings, requests: Requests = lambda _: nullcontext()) -> Expose:
+    """Return the function that serves one worker's metrics, health and page over HTTP.
+
+    Args:
+        settings: of the worker.
+        requests: takes requests to change the worker's model; by default there are none.
+    """
 
     @contextmanager
-    def expose(
+    def served(
         metrics: Metrics, health: Health, feeds: PageFeeds | None, changes: ModelControl
     ) -> Iterator[None]:
-        with SettingsReload(loaded, changes, triggers) as reload, ExitStack() as server:
+        with requests(changes) as taken, ExitStack() as server:
             if feeds:
-                made = _http(http, metrics, health, feeds.posts, feeds.ask_queue, reload)
-                server.enter_context(made)
+                posts, ask_queue = feeds.posts, feeds.ask_queue
+                server.enter_context(_http(settings.http, metrics, health, posts, ask_queue, taken))
             yield
 
-    serve(loaded.settings, stop, loading, expose, page=http.enabled)
+    return served
 
 
 def _on_hang_up(loaded: Loaded, triggers: queue.SimpleQueue[str]) -> Callable[[], None] | None:

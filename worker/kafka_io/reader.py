@@ -23,6 +23,7 @@ from worker.kafka_io.connection import Closeable, connect_reader
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
+PATIENCE = 30.0  # seconds
 _POLL_MS = 500
 _POLL_RECORDS = 5_000
 
@@ -51,7 +52,7 @@ class TopicReader(Closeable):
     """
 
     def __init__(
-        self, kafka: KafkaSettings, patience: float = 30.0, clock: Clock | None = None
+        self, kafka: KafkaSettings, patience: float = PATIENCE, clock: Clock | None = None
     ) -> None:
         self._patience = patience
         self._clock = clock or SystemClock()

@@ -38,7 +38,6 @@ from worker.runtime.completions import Completions
 from worker.runtime.context import InFlight, RecordPath, WorkerContext
 from worker.runtime.formats import TopicFormats, require_packages, topic_formats
 from worker.runtime.labelling import Labeller
-from worker.runtime.model_changes import ModelChanges
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.reachability import Reachability
@@ -67,7 +66,6 @@ class Launcher:
         feeds: the live page's, if a page is served.
         tracing: follows each micro-batch, if given; its owner closes it.
         span: the range to label; None for all records, without an end.
-        changes: changes the model while the worker runs, if given; its owner closes it.
     """
 
     def __init__(
@@ -78,9 +76,8 @@ class Launcher:
         feeds: PageFeeds | None = None,
         tracing: Tracing | None = None,
         span: Span | None = None,
-        changes: ModelChanges | None = None,
     ) -> None:
-        self._settings, self._span, self._changes = settings, span, changes
+        self._settings, self._span = settings, span
         self._context = context
         self._feeds, self._tracing = feeds, tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
@@ -191,12 +188,12 @@ class Launcher:
         observers = PipelineObservers(
             context.metrics, self._tracing, context.progress.stages, feeds
         )
-        if self._changes:
-            observers = replace(observers, published=self._changes.first_offsets.note)
+        if context.changes:
+            observers = replace(observers, published=context.changes.first_offsets.note)
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
-        if self._changes:
-            self._changes.connect(classifier.card, self._taker(topics, work, pipeline))
+        if context.changes:
+            context.changes.connect(classifier.card, self._taker(topics, work, pipeline))
         return build_worker(
             settings,
             context,
@@ -205,7 +202,7 @@ class Launcher:
             listener,
             formats=formats,
             other_members=members,
-            changes=self._changes,
+            rate=self._span.rate if self._span else None,
         )
 
     def _taker(

@@ -76,10 +76,9 @@ def serve(
         progress.move(State.WARMING)
         launcher = Launcher(
             settings,
-            WorkerContext(metrics, progress, clock, stop),
+            WorkerContext(metrics, progress, clock, stop, changes),
             feeds=feeds,
             tracing=tracing,
-            changes=changes,
             span=span,
         )
         # Of another function, because a variable here would keep the model in memory when another
