@@ -29,7 +29,13 @@ from worker.inference.int8_gate import rows_to_judge_by
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.memory import Loading, require_memory
 from worker.inference.openvino_pass import COPIES, OpenVinoForward, converter
-from worker.inference.placement import choose_device, choose_dtype, longest_input, tries_int8
+from worker.inference.placement import (
+    choose_device,
+    choose_dtype,
+    longest_input,
+    require_room,
+    tries_int8,
+)
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import stored_weights, weights_of
 from worker.inference.threads import threads_of_model, use_threads
@@ -48,8 +54,9 @@ def load(
     forward_tokens: int | None = None,
     clock: Clock | None = None,
     processes: int = 1,
+    in_use: int | None = None,
     *,
-    beside: bool = False,
+    replaces: bool = False,
     unless: ModelCard | None = None,
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     """Load the model that the settings name, and choose how it runs.
@@ -59,7 +66,8 @@ def load(
         forward_tokens: most tokens in one forward pass; None leaves it to `warm_up` to find.
         clock: for `warm_up`; default: the machine's.
         processes: workers that load it under the same limits of CPU time and memory.
-        beside: whether this process keeps another model meanwhile.
+        in_use: bytes that this process uses, if it has a model that stays meanwhile.
+        replaces: whether that model then makes room for this one.
         unless: a model that is not loaded again.
 
     Raises:
@@ -75,7 +83,8 @@ def load(
             forward_tokens,
             clock or SystemClock(),
             processes,
-            beside=beside,
+            in_use,
+            replaces=replaces,
             unless=unless,
         )
 
@@ -85,8 +94,9 @@ def _load(
     forward_tokens: int | None,
     clock: Clock,
     processes: int,
+    in_use: int | None,
     *,
-    beside: bool,
+    replaces: bool,
     unless: ModelCard | None,
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     device = choose_device(settings.device)
@@ -128,7 +138,9 @@ def _load(
             stays=device == "cpu" and not (int8 or candidate.converter) and dtype is fallback,
             copies=COPIES if candidate.converter else 0,
         )
-        memory = require_memory(checkpoint.name, loads, processes, beside=beside)
+        memory = require_memory(checkpoint.name, loads, processes, in_use, replaces=replaces)
+        if in_use:
+            require_room(checkpoint.name, loads.size(loads.dtype), device)
         forward = _choose(candidate, settings, dtype, int8, pack=pack, clock=clock)
     warn_of_unused(unused, checkpoint.name)
     max_tokens = _tokens_of_a_text(settings.max_tokens, forward.longest, forward_tokens)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.errors import SettingsError
-from worker.limits import anonymous_memory, as_mib, may_swap, memory_limit
+from worker.limits import as_mib, may_swap, memory_limit
 from worker.logs import get_logger
 
 log = get_logger(__name__)
@@ -95,54 +95,53 @@ def require_base(name: str, processes: int = 1) -> None:
     _warn_if_tight(name, processes * _BASE, processes)
 
 
-def require_memory(name: str, loading: Loading, processes: int, *, beside: bool = False) -> int:
+def require_memory(
+    name: str,
+    loading: Loading,
+    processes: int,
+    in_use: int | None = None,
+    *,
+    replaces: bool = False,
+) -> int:
     """Check that the processes can load a model; warn if the limit is tight.
-
-    Returns the bytes that each process will usually need.
 
     Args:
         name: of the model.
         loading: how it will be loaded.
-        processes: that have the limit in common.
-        beside: whether this process keeps its model meanwhile; one process loads at a time.
+        processes: workers that load it under the same limit.
+        in_use: bytes that each uses already, if it has a model that stays meanwhile.
+        replaces: whether that model then makes room. Processes change one after the other, so only
+            one of them has two.
+
+    Returns the bytes that each process will usually need.
 
     Raises:
         SettingsError: they certainly can't.
     """
-    if beside:
-        _require_beside(name, loading, processes)
-        return _BASE + loading.usual
+    base, usual_base = in_use or _LEAST_BASE, in_use or _BASE
     # All keep what lasts, and they need not all load at the same time.
-    least = processes * (_LEAST_BASE + loading.lasting) + max(0, loading.least - loading.lasting)
-    part = f"{as_mib(least - processes * _LEAST_BASE)} of it for weights"
+    lasting = 0 if replaces else loading.lasting
+    least = processes * (base + lasting) + max(0, loading.least - lasting)
+    part = f"{as_mib(least - processes * base)} of it for weights"
+    if in_use:
+        part += f" beside the {as_mib(processes * in_use)} in use"
+        _tell_more(name, loading, in_use)
     _require(name, least, part, processes, loading.dtype)
-    usual = _BASE + loading.usual
-    _warn_if_tight(name, processes * usual, processes, loading.dtype)
+    usual = usual_base + loading.usual
+    at_once = 1 if replaces else processes
+    _warn_if_tight(name, processes * usual_base + at_once * loading.usual, processes, loading.dtype)
     return usual
 
 
-def _require_beside(name: str, loading: Loading, processes: int) -> None:
-    limit, in_use = memory_limit(), processes * anonymous_memory()
-    least, usual = in_use + loading.least, in_use + loading.usual
-    facts = f"{as_mib(in_use)} are in use with the model that labels now"
-    if limit is None:
-        return
-    if least > limit and not may_swap():
-        raise SettingsError(
-            f"{name} needs at least {as_mib(least)} of memory beside the model in use, of which "
-            f"{facts}, and the container's or service's limit is {as_mib(limit)}: raise its memory "
-            "limit, or stop the worker and start it with the new model"
-        )
-    if usual > limit:
-        log.warning(
-            "memory limit is tight: the kernel may kill a process that loads a second model",
-            model=name,
-            needed=as_mib(usual),
-            in_use=as_mib(in_use),
-            limit=as_mib(limit),
-            processes=processes,
-            advice="raise its memory limit, or stop the worker and start it with the new model",
-        )
+def _tell_more(name: str, loading: Loading, in_use: int) -> None:
+    limit = memory_limit()
+    log.info(
+        "loading a model beside the one in use",
+        model=name,
+        in_use=as_mib(in_use),
+        more=as_mib(loading.usual),
+        limit="no limit" if limit is None else as_mib(limit),
+    )
 
 
 def _require(name: str, least: int, part: str, processes: int, dtype: str = "") -> None:

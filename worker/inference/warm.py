@@ -22,6 +22,7 @@ from worker.clock import Clock, SystemClock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelCard
 from worker.inference.memory import require_base
+from worker.limits import own_memory
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.settings import ModelSettings, Settings
@@ -53,7 +54,8 @@ def loading(
     settings: Settings,
     metrics: Metrics,
     *,
-    in_use: ModelCard | None = None,
+    beside: bool = False,
+    replaces: bool = False,
     unless: ModelCard | None = None,
 ) -> Iterator[Future[tuple[Tokeniser, Classifier]]]:
     """Load and warm up a model on a thread; abandon that at the end of the `with` block.
@@ -63,7 +65,9 @@ def loading(
     Args:
         settings: name the model.
         metrics: show it, unless it is loaded beside another one.
-        in_use: the model that labels meanwhile. This one is then loaded with little disturbance.
+        beside: whether the process has another model, which labels meanwhile. This one is then
+            loaded with little disturbance.
+        replaces: whether this one then takes its place. Implies `beside`.
         unless: a model; if this one is the same, the future raises ModelUnchanged.
     """
     # On a thread that ends, because OpenMP's threads belong to the thread that they compute for,
@@ -71,11 +75,15 @@ def loading(
     # end of each step instead of spinning (GOMP_SPINCOUNT in libgomp's manual): up to twice the
     # time.
     log.info("loading model", model=settings.model.name)
+    beside = beside or replaces
     loaded = Future[tuple[Tokeniser, Classifier]]()
     thread = threading.Thread(
         target=_keep_result,
-        args=(loaded, lambda: _load(settings, metrics, in_use, unless)),
-        kwargs={"beside": in_use is not None},
+        args=(
+            loaded,
+            lambda: _load(settings, metrics, beside=beside, replaces=replaces, unless=unless),
+        ),
+        kwargs={"beside": beside},
         name="load",
     )
     thread.start()
@@ -113,10 +121,10 @@ def _abandon(thread: threading.Thread) -> None:
 
 
 def _load(
-    settings: Settings, metrics: Metrics, in_use: ModelCard | None, unless: ModelCard | None
+    settings: Settings, metrics: Metrics, *, beside: bool, replaces: bool, unless: ModelCard | None
 ) -> tuple[Tokeniser, Classifier]:
     seconds = _Laps(SystemClock())
-    if in_use is None:
+    if not beside:
         require_base(settings.model.name, settings.processes)
     from worker.inference.loading import load  # noqa: PLC0415 - torch and transformers
 
@@ -125,14 +133,15 @@ def _load(
         settings.model,
         settings.batch.forward_tokens,
         processes=settings.processes,
-        beside=in_use is not None,
+        in_use=own_memory() if beside else None,
+        replaces=replaces,
         unless=unless,
     )
     seconds.end("load_seconds")
     classifier.warm_up()
     seconds.end("warm_up_seconds")
     card = classifier.card
-    if in_use is None:
+    if not beside:
         metrics.model.info(card.facts)
     log.info(
         "model ready",

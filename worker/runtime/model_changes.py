@@ -38,8 +38,8 @@ log = get_logger(__name__)
 class LoadModel(Protocol):
     """Loads a model on a thread for the length of a `with` block; leaving it abandons the load.
 
-    With `in_use` the model is loaded beside that one, whose worker goes on. With `unless` the
-    future raises `ModelUnchanged` if it would be that same model again.
+    With `replaces` the model is loaded beside the one in use, which goes on meanwhile. With
+    `unless` the future raises `ModelUnchanged` if it would be that same model again.
     """
 
     def __call__(
@@ -47,7 +47,7 @@ class LoadModel(Protocol):
         settings: Settings,
         metrics: Metrics,
         *,
-        in_use: ModelCard | None = None,
+        replaces: bool = False,
         unless: ModelCard | None = None,
     ) -> AbstractContextManager[Future[Model]]: ...
 
@@ -63,7 +63,8 @@ class ModelChanges:
 
     Attributes:
         first_offsets: where the results of each model begin.
-        permit: asked on the poll thread whether a loaded model may take over; it must not wait.
+        permit: asked, on the poll thread, before a model that is loaded takes over; it waits while
+            that is False.
     """
 
     def __init__(self, settings: Settings, load: LoadModel, metrics: Metrics, clock: Clock) -> None:
@@ -76,8 +77,8 @@ class ModelChanges:
         self._take_over: TakeOver | None = None
         self._loading: Future[Model] | None = None
         self._load_block = ExitStack()
-        self.first_offsets = FirstOffsets(metrics, clock.wall_ms)
         self.permit: Callable[[], bool] = lambda: True
+        self.first_offsets = FirstOffsets(metrics, clock.wall_ms)
 
     # -- any thread ----------------------------------------------------------------------------
 
@@ -155,9 +156,7 @@ class ModelChanges:
     def _begin(self, wanted: Settings) -> None:
         same = wanted.model == self._settings.model
         self._loading = self._load_block.enter_context(
-            self._load(
-                wanted, self._metrics, in_use=self._card, unless=self._card if same else None
-            )
+            self._load(wanted, self._metrics, replaces=True, unless=self._card if same else None)
         )
 
     def _end(self, wanted: Settings, loading: Future[Model], take_over: TakeOver) -> None:
