@@ -1,7 +1,7 @@
 """Report how a second model compares with the one in use: agreement, flips, divergence, time.
 
     streamlabel shadow report
-    streamlabel shadow report http://10.0.0.7:9100 --json
+    streamlabel shadow report --json --url http://10.0.0.7:9100
     streamlabel shadow report --topics --shadow-topic texts.shadow
 
 A worker with `shadow.name` compares both models on a share of its texts. The report reads the
@@ -38,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the action, where the figures come from, and the format."""
     parser.add_argument("action", choices=("report",), help="report the comparison")
     parser.add_argument(
-        "url",
-        nargs="?",
+        "--url",
         metavar="URL",
         help=f"address of the worker [default: {_ADDRESS}]",
     )
@@ -59,7 +58,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
         StreamlabelError: no worker answers there, or there is nothing to compare.
     """
     if args.topics and args.url:
-        raise SettingsError("--topics reads no worker: leave the address out")
+        raise SettingsError("--topics reads no worker: leave --url out")
     member = _of_topics(loaded.settings) if args.topics else _of_worker(args.url, loaded.settings)
     if args.json:
         print(json.dumps(member, ensure_ascii=False))
