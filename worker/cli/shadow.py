@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # loading it loads the Kafka client
 
 OPTIONS: tuple[str, ...] = (
     *("http.token", "shadow.topic", "shadow.labels", "kafka."),
-    *("input.topic", "input.topics", "input.topic_pattern", "output.topic", "output.format"),
+    *("input.topic", "input.topics", "input.topic_pattern", "output.topic"),
 )
 
 _NAME: Final = 32  # characters of a label or a model
@@ -180,7 +180,7 @@ def _flip_rows(member: dict[str, Any], texts: int) -> list[str]:
     wide, wider = (max(len(pair[side]) for pair in pairs) for side in (0, 1))
     digits = len(f"{max(number for *_, number in pairs):,}")
     rows = [
-        f"{a:<{wide}} -> {b:<{wider}}  {number:>{digits},}  {number / texts:7.2%}"
+        f"{a:<{wide}} -> {b:<{wider}}  {number:>{digits},}  {_percent(number / texts):>8}"
         for a, b, number in pairs
     ]
     if left := member["flips_left_out"]:
@@ -200,7 +200,7 @@ def _rest(member: dict[str, Any]) -> list[tuple[str, str]]:
         for name, value in (("shadow", latency["shadow_ms"]), ("model", latency["model_ms"]))
     )
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in skipped.items())
-    rest = [("a text takes", times), ("skipped", reasons or "none")]
+    rest = [("time a text", times), ("skipped", reasons or "none")]
     if lost := member["unpublished"]:
         rest.append(("unpublished", f"{counted(lost, 'result')} did not reach shadow.topic"))
     return rest
