@@ -21,7 +21,7 @@ The threads of a running worker::
     main ("poll")   consumer, batcher, offsets, state
     load            loads and checks the model, and ends before a record is read
     tokenise        the tokenizer
-    infer           the model; sole caller of torch
+    infer           the model, and a second one that is compared with it; sole caller of torch
     lane-*          parts of a forward pass on a CPU, while infer waits for them
     publish         encoding, the producer, transactions
     registry        asks the schema registry; exists where a format needs one

@@ -387,7 +387,7 @@ class Metrics:
         self.shadow_divergence = histogram(
             "streamlabel_shadow_divergence",
             "Jensen-Shannon divergence of both models' probabilities for a text, bits: 0 equal, 1 "
-            "disjoint. None if the models' labels differ.",
+            "disjoint. It is not observed if the models' labels differ.",
             ["comparison"],
             buckets=DIVERGENCE_BUCKETS,
         )

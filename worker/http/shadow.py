@@ -22,7 +22,7 @@ _QUANTILES: Final = (50, 90, 99)
 
 
 def shadow_member(reading: Reading) -> Json | None:
-    """Return the comparison that a worker or a pool reports; None without a second model.
+    """Return the comparison that a worker or a pool reports, or None without a second model.
 
     A pool changes its model one process after the other. Meanwhile there are two comparisons, and
     the one that began last is returned.
@@ -98,7 +98,7 @@ def _figures(
 
 
 def _divergence(buckets: Buckets, total: float) -> Json | None:
-    """Return mean and quantiles, bits; None if the labels differ, or no text was compared."""
+    """Return mean and quantiles, bits, or None if the labels differ or no text was compared."""
     texts = buckets[-1][1] if buckets else 0
     if not texts:
         return None
