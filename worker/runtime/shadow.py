@@ -94,6 +94,12 @@ class Shadow:
     def note(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         """Keep the chosen texts of a micro-batch that the first model took `seconds` for."""
         self._model_seconds += seconds
+        try:
+            self._keep(outcomes)
+        except Exception as error:  # noqa: BLE001 - no fault of the shadow may end a stage
+            self.give_up(_reason(error))
+
+    def _keep(self, outcomes: Sequence[Outcome]) -> None:
         chosen = [o for o in outcomes if isinstance(o, Classified) and self._chooses(o)]
         if not chosen:
             return
