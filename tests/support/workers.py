@@ -228,7 +228,9 @@ class WorkerProcess:
             *("--model-engine", "packed", *more),
         ]
         with log.open("wb") as sink:
-            self.process = subprocess.Popen(command, stderr=sink, env=child_environment())
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stderr=sink, env=child_environment()
+            )
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body; status 0 without an answer."""
