@@ -1,4 +1,4 @@
-"""ModelChanges: one change at a time; whatever goes wrong, the model in use stays."""
+"""ModelChanges: one change at a time, and the model in use stays if it fails."""
 
 from __future__ import annotations
 
