@@ -32,7 +32,7 @@ def _entry(rule: dict[str, Any]) -> str:
         f"## {name} {{ #{name.lower()} }}\n\n"
         f"{rule['labels']['severity']}{duration}\n{{ .option }}\n\n"
         f"**{_filled(notes['summary'])}**\n\n"
-        f"{_marked(notes['runbook'].strip())}\n\n"
+        f"{_marked(notes['description'].strip())}\n\n"
         f"```promql\n{rule['expr'].strip()}\n```"
     )
 

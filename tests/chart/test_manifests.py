@@ -6,6 +6,7 @@ No cluster is needed: manifests are held to the published schemas, with unknown 
 from __future__ import annotations
 
 import copy
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from tests.chart.foreign import MODELS, crds
+from tests.deploy.project import Project
 from tests.support.charts import (
     CHART,
     EXAMPLES,
@@ -36,6 +38,7 @@ from tests.support.charts import (
 VERSION = "1.34"
 NAMES = [file.stem for file in EXAMPLES]
 KEDA = Path(os.environ.get("KUBERNETES_HOME") or "/nowhere") / "keda.yaml"
+ALERTS = Project(ROOT).alerts
 PLAIN = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
 
 pytestmark = needs_helm
@@ -268,13 +271,38 @@ def test_alerts_are_those_of_the_project_but_the_disabled(tmp_path: Path) -> Non
         [group] = one(manifests, "PrometheusRule")["spec"]["groups"]
         return {rule["alert"] for rule in group["rules"]}
 
-    text = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
-    [group] = yaml.safe_load(text)["groups"]
-    every = {rule["alert"] for rule in group["rules"]}
+    every = {rule["alert"] for rule in ALERTS}
     assert alerts() == every
     assert alerts(rule={"disabled": ["StreamlabelSlow"]}) == every - {"StreamlabelSlow"}
     # Scaled to zero, no worker is there to be found.
     assert alerts(keda={"enabled": True, "maxReplicaCount": 6}) == every - {"StreamlabelMissing"}
+
+
+def test_an_alert_leads_to_the_runbook_that_the_values_name(tmp_path: Path) -> None:
+    def addresses(rule: dict[str, Any]) -> dict[str, str]:
+        manifests = render(tmp_path, {"prometheusRule": {"enabled": True} | rule})
+        [group] = one(manifests, "PrometheusRule")["spec"]["groups"]
+        return {rule["alert"]: rule["annotations"]["runbook_url"] for rule in group["rules"]}
+
+    every = addresses({})
+    assert every == {rule["alert"]: rule["annotations"]["runbook_url"] for rule in ALERTS}
+    own = "https://wiki.example.org/streamlabel"
+    assert addresses({"runbookUrl": own}) == {name: f"{own}#{name.lower()}" for name in every}
+
+
+def test_the_board_opens_with_the_data_source_that_the_values_name(tmp_path: Path) -> None:
+    """The rest is the board of the project."""
+    shipped = Project(ROOT).board
+    for uid in ("default", 'a "b"'):
+        manifests = render(tmp_path, {"dashboard": {"enabled": True, "datasource": uid}})
+        [text] = (
+            m["data"]["streamlabel.json"] for m in manifests if "dashboard" in m["metadata"]["name"]
+        )
+        board = json.loads(text)
+        source = board["templating"]["list"][0]
+        assert (source["name"], source["current"]) == ("datasource", {"text": uid, "value": uid})
+        source["current"] = shipped["templating"]["list"][0]["current"]
+        assert board == shipped
 
 
 def test_metrics_are_scraped_with_the_token() -> None:

@@ -9,6 +9,7 @@ share the fault. Exits 1 if a panel has nothing to draw, or an alert does not fi
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 
 from tests.conftest import Broker, Topics
 from tests.deploy.project import ROOT, Project
-from tests.deploy.test_prometheus import ALERTS, EMPTY
+from tests.deploy.test_prometheus import AT_TIMES, EMPTY
 from tests.deploy.watched import (
     OPTIONS,
     PROMETHEUS,
@@ -176,6 +177,14 @@ class Alarms:
             self._start(model, home / "third.log")
         self.cured("StreamlabelRestarting")
 
+    def settings_break(self, file: Path) -> None:
+        alert = "StreamlabelModelNotChanged"
+        with self.fault("the worker is asked to read a settings file that is not TOML", alert):
+            file.write_text("[model")
+            self.worker.process.send_signal(signal.SIGHUP)
+        file.write_text("")
+        self.cured(alert)
+
     def _start(self, model: Path, log: Path) -> None:
         """Start a new worker at the same address."""
         port, broker = self.worker.port, named(self.kafka)
@@ -200,7 +209,7 @@ def panels(prometheus: Prometheus) -> Iterator[tuple[str, str, bool]]:
         counts.setdefault(panel, []).append(sum(numbers))
     for panel, numbers in counts.items():
         drawn = ", ".join(map(str, numbers))
-        empty = EMPTY | {ALERTS: "no alert has to fire yet"}
+        empty = EMPTY | dict.fromkeys(AT_TIMES, "nothing to draw at times")
         if panel in empty:
             yield panel, f"{drawn}: {empty[panel]}", True
         else:
@@ -215,7 +224,10 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder, ApacheKafka(Path(home)) as kafka:
         broker: Broker = named(kafka)
-        with admin_of(kafka, TOPICS), watched(broker, TOPICS, Path(folder), *SLOW) as scene:
+        settings = Path(folder) / "streamlabel.toml"
+        settings.touch()
+        options = (*SLOW, "--config", str(settings))
+        with admin_of(kafka, TOPICS), watched(broker, TOPICS, Path(folder), *options) as scene:
             return _report(kafka, Path(folder), *scene)
 
 
@@ -236,6 +248,7 @@ def _report(
     alarms = Alarms(kafka, worker, prometheus, feed, posts)
     steps: list[Callable[[], None]] = [
         alarms.posts_change,
+        lambda: alarms.settings_break(home / "streamlabel.toml"),
         alarms.overload,
         alarms.open_transaction,
         alarms.a_member_dies,

@@ -107,13 +107,29 @@ class Project:
         rules: list[dict[str, Any]] = group["rules"]
         return rules
 
-    def queries(self) -> Iterator[tuple[str, str]]:
-        """Yield each query with its panel's title, and with Grafana's variables filled in."""
+    @property
+    def variables(self) -> dict[str, dict[str, Any]]:
+        """The board's variables, by name."""
+        return {variable["name"]: variable for variable in self.board["templating"]["list"]}
+
+    @property
+    def expressions(self) -> Iterator[tuple[str, str]]:
+        """Each query of the board as it stands there, with its panel's title."""
         for panel in self.panels:
             for target in panel["targets"]:
-                yield panel["title"], target["expr"].replace("$__rate_interval", "1m")
+                yield panel["title"], target["expr"]
         for annotation in self.board["annotations"]["list"]:
             yield annotation["name"], annotation["expr"]
+
+    def queries(self) -> Iterator[tuple[str, str]]:
+        """Yield each query with its panel's title, and with Grafana's variables filled in."""
+        for title, expression in self.expressions:
+            yield title, filled(expression)
+
+
+def filled(query: str) -> str:
+    """Fill in Grafana's variables; each of the board's own has the choice "All"."""
+    return re.sub(r"\$(?!__)\w+", ".*", query.replace("$__rate_interval", "1m"))
 
 
 def interpolated(value: str) -> str:

@@ -10,13 +10,15 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.deploy.project import ALERTS, ROOT, Project
+from tests.deploy.project import ALERTS, ROOT, SCRAPING, Project
 from tests.deploy.test_board import NAME, unknown
 from worker.settings import options
 
@@ -65,6 +67,9 @@ HEALTHY: Series = {
     "streamlabel_offsets_skipped_total": counter(0, 0),
     "streamlabel_open_transaction_seconds|partition=0": gauge(1, 1),
     "streamlabel_joining_seconds": gauge(0, 0),
+    "streamlabel_worker_info|group=group": gauge(1, 1),
+    "streamlabel_model_changes_total|outcome=changed": counter(0, 0),
+    "streamlabel_model_changes_total|outcome=failed": counter(0, 0),
     "streamlabel_label_drift": gauge(0.01, 0.01),
     "streamlabel_confidence_drift": gauge(0.01, 0.01),
 }
@@ -111,6 +116,10 @@ FAULTS: dict[str, tuple[Series, set[str]]] = {
         {"streamlabel_joining_seconds": gauge(0, 100)},
         {"StreamlabelJoining"},
     ),
+    "another model can't be loaded": (
+        {"streamlabel_model_changes_total|outcome=failed": counter(0, 1)},
+        {"StreamlabelModelNotChanged"},
+    ),
     "labels shift": ({"streamlabel_label_drift": gauge(0.01, 0.3)}, {"StreamlabelLabelDrift"}),
     "confidences shift": (
         {"streamlabel_confidence_drift": gauge(0.01, 0.3)},
@@ -130,6 +139,7 @@ NO_FAULTS: dict[str, Series] = {
         "streamlabel_time_lag_seconds": gauge(0, 400),
         "streamlabel_offset_lag|partition=0": gauge(0, 0),
     },
+    "another model takes over": {"streamlabel_model_changes_total|outcome=changed": counter(0, 1)},
     "labels that vary": {"streamlabel_label_drift": gauge(0.01, 0.2)},
 }  # fmt: skip
 
@@ -195,22 +205,40 @@ def test_alerts_use_series_that_the_worker_exports(project: Project) -> None:
     assert unknown((rule["alert"], rule["expr"]) for rule in project.alerts) == []
 
 
-def test_every_alert_has_a_severity_a_summary_and_a_runbook(project: Project) -> None:
+def test_every_alert_has_a_severity_a_summary_and_a_description(project: Project) -> None:
     for rule in project.alerts:
         assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
         assert rule["annotations"]["summary"]
-        assert len(rule["annotations"]["runbook"]) > 100
+        assert len(rule["annotations"]["description"]) > 100
 
 
-def test_runbooks_name_existing_settings_and_metrics(project: Project) -> None:
-    """A dotted word in a runbook is a setting, and a series is one that the worker exports."""
+def test_every_alert_leads_to_its_entry_of_the_runbook(project: Project) -> None:
+    """The page and the anchor exist, at the address of the documentation."""
+    urls = tomllib.loads(project.text("pyproject.toml"))["project"]["urls"]
+    anchors = set(re.findall(r"\{ #(\w+) \}", project.text("docs/runbook.md")))
+    for rule in project.alerts:
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        assert page == f"{urls['Documentation']}runbook/"
+        assert anchor == rule["alert"].lower()
+        assert anchor in anchors
+
+
+def test_the_jobs_in_rules_are_scraped(project: Project) -> None:
+    """Every `job="..."` in a rule is a job of Prometheus' configuration."""
+    jobs = {job["job_name"] for job in yaml.safe_load(project.text(SCRAPING))["scrape_configs"]}
+    used = {job for rule in project.alerts for job in re.findall(r'job="(\w+)"', rule["expr"])}
+    assert used == jobs
+
+
+def test_descriptions_name_existing_settings_and_metrics(project: Project) -> None:
+    """A dotted word in a description is a setting, and a series is one that the worker exports."""
     paths = {option.path for option in options()}
     sections = {path.partition(".")[0] for path in paths if "." in path}
-    runbooks = " ".join(rule["annotations"]["runbook"] for rule in project.alerts)
-    dotted = set(re.findall(r"\b[a-z_]+\.[a-z_]+\b(?!\.)", runbooks))
+    texts = " ".join(rule["annotations"]["description"] for rule in project.alerts)
+    dotted = set(re.findall(r"\b[a-z_]+\.[a-z_]+\b(?!\.)", texts))
     assert {word for word in dotted if word.partition(".")[0] in sections} <= paths
     assert len(dotted & paths) > 5
-    names = [("runbook", name) for name, _ in NAME.findall(runbooks) if name != "up"]
+    names = [("description", name) for name, _ in NAME.findall(texts) if name != "up"]
     assert names
     assert unknown(names) == []
 

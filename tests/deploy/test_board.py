@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,22 +23,27 @@ from worker.metrics import Metrics, PoolMetrics
 PROMTOOL = shutil.which("promtool")
 ORDER = [
     "Goals", "Lag", "Stages", "Batches", "Backpressure and rebalances", "Dead letters", "Labels",
-    "Process",
+    "Models", "Second model (shadow)", "Process",
 ]  # fmt: skip
 SCRAPED = {"job", "instance"}  # labels that Prometheus adds to every series
 IN_A_POOL = {"streamlabel_state": {"slot"}}  # labels that a pool of processes adds
+MODEL = {"model", "revision", "engine", "dtype", "device"}
 INFO_LABELS = {
-    "streamlabel_model_info": {"model", "revision", "engine", "dtype", "device"},
+    "streamlabel_model_info": MODEL,
+    "streamlabel_shadow_model_info": MODEL | {"comparison", "shadow", "weights"},
     "streamlabel_build_info": {"version"},
-}
+    "streamlabel_worker_info": {
+        "group", "input", "output", "dead_letters", "delivery", "version", "host",
+    },
+}  # fmt: skip
+CHOICES = ("job", "instance", "group", "model", "topic")  # labels that a variable of the board has
+ALERT_LABELS = {"alertname", "alertstate", "severity", "group", "topic"}
 NAME = re.compile(r"\b((?:streamlabel|process|python)_\w+|up|ALERTS)\b(\{[^}]*\})?")
 
 
 def exported() -> dict[str, set[str]]:
     """Return every series that a worker exports, with its labels."""
     metrics = Metrics()
-    metrics.model.info(dict.fromkeys(INFO_LABELS["streamlabel_model_info"], "x"))
-    metrics.build.info(dict.fromkeys(INFO_LABELS["streamlabel_build_info"], "x"))
     catalogues = (metrics, PoolMetrics())
     own = [
         c
@@ -48,7 +53,7 @@ def exported() -> dict[str, set[str]]:
     ]
     labels = {c._name: set(c._labelnames) | IN_A_POOL.get(c._name, set()) for c in own}
     # Series that Prometheus itself adds: one for each scrape, one for each alert.
-    series: dict[str, set[str]] = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}
+    series: dict[str, set[str]] = {"up": set(), "ALERTS": ALERT_LABELS}
     for family in (family for metrics in catalogues for family in metrics.registry.collect()):
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         for suffix in suffixes.get(family.type, ["_info"] if family.type == "info" else [""]):
@@ -104,7 +109,7 @@ def test_queries_use_series_and_labels_that_the_worker_exports(project: Project)
         ("streamlabel_records_published_total", "streamlabel_records_published"),
         ("streamlabel_end_to_end_seconds_bucket", "streamlabel_end_to_end_bucket"),
         ("by (reason)", "by (why)"),
-        ('{job="streamlabel"}', '{task="streamlabel"}'),
+        ("{job=~", "{task=~"),
         ("streamlabel_model_info", "streamlabel_model"),
         ("device) (", "gpu) ("),
     ],
@@ -146,28 +151,99 @@ def test_panels_fit_the_grid_and_do_not_overlap(project: Project) -> None:
     assert len(set(ids)) == len(ids)
 
 
-def test_every_panel_uses_the_provisioned_data_source(project: Project) -> None:
-    """Every panel has a description, too."""
-    source = yaml.safe_load(project.text(f"{PROVISIONING}/datasources/prometheus.yml"))
-    uid = source["datasources"][0]["uid"]
-    queried = [*project.panels, *project.board["annotations"]["list"]]
-    assert {item["datasource"]["uid"] for item in queried} == {uid}
+def test_every_panel_is_described(project: Project) -> None:
+    """And has a title of its own."""
+    titles = [panel["title"] for panel in project.panels]
+    assert len(set(titles)) == len(titles)
     assert all(panel["description"] for panel in project.panels)
 
 
+def test_the_data_source_is_a_choice(project: Project) -> None:
+    """No uid is fixed; Grafana's default is chosen first, which Compose's Grafana has.
+
+    Grafana fills in `__inputs` where a person imports a board, and nowhere else.
+    """
+    assert set(_sources(project.board)) == {("prometheus", "${datasource}")}
+    assert "__inputs" not in project.board
+    variable = project.variables["datasource"]
+    assert (variable["type"], variable["query"]) == ("datasource", "prometheus")
+    assert variable["current"]["value"] == "default"
+    (source,) = yaml.safe_load(project.text(f"{PROVISIONING}/datasources/prometheus.yml"))[
+        "datasources"
+    ]
+    assert (source["type"], source["isDefault"]) == ("prometheus", True)
+
+
+def _sources(part: object) -> Iterator[tuple[str, str]]:
+    """Yield type and uid of each data source that a part of the board names."""
+    if isinstance(part, dict):
+        if "datasource" in part:
+            yield part["datasource"]["type"], part["datasource"]["uid"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for item in part:
+            yield from _sources(item)
+
+
+def unchosen(queries: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the series that a query does not narrow to what is chosen."""
+    series = exported()
+    return [
+        f"{where}: {name} without {choice}"
+        for where, query in queries
+        for name, matchers in NAME.findall(query)
+        for choice in CHOICES
+        if choice in SCRAPED | series[name] and f'{choice}=~"${choice}' not in matchers
+    ]
+
+
+def test_every_query_is_narrowed_by_the_choices_that_its_series_has(project: Project) -> None:
+    """No query names a job or an instance of its own."""
+    assert unchosen(project.expressions) == []
+    assert not any(re.search(r'(job|instance|group)="', query) for _, query in project.expressions)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_query_without_a_choice_is_found(project: Project, choice: str) -> None:
+    queries = [(where, query.replace(f"${choice}", "x")) for where, query in project.expressions]
+    assert unchosen(queries)
+
+
+def test_each_variable_offers_the_values_of_a_label_that_is_exported(project: Project) -> None:
+    """And narrows its values by variables that stand before it."""
+    assert set(project.variables) >= {"datasource", *CHOICES}
+    series, before = exported(), set[str]()
+    for name, selector, label in offered(project):
+        assert set(re.findall(r"\$(\w+)", selector)) <= before, name
+        before.add(name)
+        names = [n for n in series if re.match(named_in(selector) + "$", n)]
+        assert names, name
+        assert label in SCRAPED.union(*(series[n] for n in names)), name
+
+
+def offered(project: Project) -> Iterator[tuple[str, str, str]]:
+    """Yield name, selector and label of each variable whose values come from Prometheus."""
+    for name, variable in project.variables.items():
+        if variable["type"] == "query":
+            found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+            assert found, name
+            yield name, found[1], found[2]
+
+
+def named_in(selector: str) -> str:
+    """Return the expression for the names of a selector's series."""
+    found = re.search(r'__name__=~"([^"]+)"', selector)
+    return found[1] if found else selector.partition("{")[0]
+
+
 def test_state_names_are_those_in_the_metrics_help(project: Project) -> None:
-    """The values of `streamlabel_state` are mapped to the names that its help text lists."""
-    (panel,) = (p for p in project.panels if p["type"] == "state-timeline")
-    (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
-    names = {number: option["text"] for number, option in mapping["options"].items()}
-    assert names == dict(re.findall(r"(\d) (\w+)", Metrics().state._documentation))
-
-
-def test_the_jobs_in_queries_are_scraped(project: Project) -> None:
-    """Every `job="..."` in a query is a job of Prometheus' configuration."""
-    jobs = {job["job_name"] for job in yaml.safe_load(project.text(SCRAPING))["scrape_configs"]}
-    used = {job for _, query in project.queries() for job in re.findall(r'job="(\w+)"', query)}
-    assert used == jobs
+    """The values of a state are mapped to the names that its help text lists."""
+    panels = [p for p in project.panels if p["type"] == "state-timeline"]
+    metrics = Metrics()
+    for panel, metric in zip(panels, (metrics.state, metrics.shadow_state), strict=True):
+        (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
+        names = {number: option["text"] for number, option in mapping["options"].items()}
+        assert names == dict(re.findall(r"(\d) (\w+)", metric._documentation)), panel["title"]
 
 
 @pytest.mark.skipif(not PROMTOOL, reason="promtool is not on PATH")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Broker, Topics
-from tests.deploy.project import ROOT, Project
-from tests.deploy.watched import PROMETHEUS, RATE, accelerated, watched
+from tests.deploy.project import ROOT, Project, filled
+from tests.deploy.test_board import INFO_LABELS, offered
+from tests.deploy.watched import PROMETHEUS, RATE, Prometheus, accelerated, watched
 from tests.support.workers import wait_until
 
 pytestmark = [
@@ -23,10 +24,12 @@ pytestmark = [
 
 # Panels without data while one worker runs undisturbed, and why.
 EMPTY = {
+    "Processes of pools by model": "the worker is not a pool",
     "Drain time before partitions are revoked": "no partition is revoked",
     "Restarted pool processes": "the worker is not a pool",
 }
 ALERTS = "Alerts"  # an annotation; before the first fault it depends on how long the start took
+AT_TIMES = {ALERTS, "Time until the lag is zero"}  # the latter has a line while the lag falls
 DRIFT = ("StreamlabelLabelDrift", "StreamlabelConfidenceDrift")
 
 
@@ -43,7 +46,8 @@ def test_every_panel_draws_and_alerts_fire_and_clear(
             queries = [(panel, q.replace("[1m]", f"[{RATE}]")) for panel, q in project.queries()]
             return {panel for panel, query in queries if not _numbers(prometheus.drawn(query))}
 
-        wait_until(lambda: empty_panels() - {ALERTS} == set(EMPTY), 30, "every panel draws")
+        wait_until(lambda: empty_panels() - AT_TIMES == set(EMPTY), 30, "every panel draws")
+        assert unoffered(project, prometheus) == []
         for rule in project.alerts:
             prometheus.drawn(rule["expr"])
         assert not prometheus.firing() & {*DRIFT, "StreamlabelDeadLetters", "StreamlabelStalled"}
@@ -55,6 +59,20 @@ def test_every_panel_draws_and_alerts_fire_and_clear(
         assert "StreamlabelDown" not in prometheus.firing()
         worker.kill()
         prometheus.wait_for("StreamlabelDown")
+
+
+def unoffered(project: Project, prometheus: Prometheus) -> list[str]:
+    """Return the variables without a value, and the labels that an info metric lacks."""
+    faults = [
+        name
+        for name, selector, label in offered(project)
+        if not prometheus.ask(f"label/{label}/values", **{"match[]": filled(selector)})
+    ]
+    for name, labels in INFO_LABELS.items():
+        series = prometheus.ask("series", **{"match[]": name})
+        if not any(labels <= one.keys() for one in series):
+            faults.append(f"{name}: {series}")
+    return faults
 
 
 def _numbers(series: list[tuple[dict[str, str], list[float]]]) -> list[float]:

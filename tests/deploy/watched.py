@@ -221,9 +221,11 @@ def make_model(home: Path) -> Path:
 def watched(
     broker: Broker, topics: Topics, home: Path, *more: str
 ) -> Iterator[tuple[WorkerProcess, Prometheus, SteadyFeed, PostMaker]]:
-    """Start a worker, its Prometheus and its input; yield them when the worker is ready."""
+    """Start a worker with a second model, its Prometheus and its input; yield them when ready."""
     model = make_model(home)
-    worker = WorkerProcess(broker, topics, model, home / "worker.log", *OPTIONS, *more)
+    second = make_checkpoint(home / "second", labels=LABELS, max_tokens=32, seed=1)
+    compared = ("--shadow-name", str(second), "--shadow-share", "0.5")
+    worker = WorkerProcess(broker, topics, model, home / "worker.log", *OPTIONS, *compared, *more)
     try:
         posts = PostMaker(model)
         with (

@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from tests.support.workers import ObedientModel
 from worker.errors import BrokerAway, Fatal, ModelUnavailable, TopicMissing
+from worker.metrics import Metrics
 from worker.runtime import launch, serve
 from worker.settings import Settings, load
 
@@ -43,7 +44,11 @@ class Start:
             return {}
 
         self._monkeypatch.setattr(launch, "require", require)
-        expose: Any = lambda *_: nullcontext()  # noqa: E731
+
+        def expose(metrics: Metrics, *_: object) -> AbstractContextManager[None]:
+            self.metrics = metrics
+            return nullcontext()
+
         serve.serve(load(settings, environ={}).settings, self.stop, self._load, expose, page=False)
 
     @contextmanager
@@ -112,3 +117,23 @@ def test_only_the_worker_holds_the_model(start: Start) -> None:
     start.on_run = lambda: start.order.append("held" if freed() else "free")
     start.serve()
     assert start.order == ["load", "topics", "abandon", "run", "free"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"input.topics": ["a", "b"]}, {"input": "a,b", "delivery": "at_least_once"}),
+        ({"input.topic_pattern": "p-.+"}, {"input": "p-.+", "delivery": "at_least_once"}),
+        ({"delivery": "exactly_once"}, {"input": "texts.in", "delivery": "exactly_once"}),
+    ],
+)
+def test_a_worker_tells_what_sets_its_deployment_apart(
+    start: Start, settings: dict[str, Any], told: dict[str, str]
+) -> None:
+    """The topics are listed; a pattern stands for topics that are not known yet."""
+    start.loaded.set_result((None, None))
+    start.serve(**{"kafka.group_id": "posts"} | settings)
+    (family,) = start.metrics.worker.collect()
+    (sample,) = family.samples
+    assert (told | {"group": "posts"}).items() <= sample.labels.items()
+    assert all(sample.labels.values())

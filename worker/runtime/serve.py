@@ -7,6 +7,7 @@ Must not import: inference; the caller passes a function that loads the model.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -65,6 +66,7 @@ def serve(
     metrics, clock = Metrics(), SystemClock()
     tracing = _tracing(settings, clock)
     metrics.build.info({"version": version("streamlabel")})
+    metrics.worker.info(_deployment(settings))
     progress = Progress(settings.stall_timeout, metrics, clock)
     feeds = PageFeeds.on(settings.http, clock) if page else None
     changes = ModelChanges(settings, load_model, metrics, clock)
@@ -89,6 +91,24 @@ def serve(
         worker = _completed(launcher, load_model(settings, metrics), stop, resources, shadow)
         if worker is not None:
             worker.run()
+
+
+def _deployment(settings: Settings) -> dict[str, str]:
+    """Return the labels of `streamlabel_worker_info`.
+
+    They are labels of one series and not of every one: a dashboard or an alert that needs one joins
+    it, and the other series stay as few and as small as they are.
+    """
+    topics = settings.topics
+    return {
+        "group": settings.kafka.group_id,
+        "input": topics.pattern or ",".join(topics.inputs),
+        "output": topics.output,
+        "dead_letters": topics.dead_letters,
+        "delivery": settings.delivery,
+        "version": version("streamlabel"),
+        "host": socket.gethostname(),
+    }
 
 
 def _completed(
