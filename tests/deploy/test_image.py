@@ -26,6 +26,8 @@ from worker.metrics import Metrics
 from worker.runtime.progress import Progress
 from worker.settings import HttpSettings, child_environment, load
 
+Install = Callable[[str], subprocess.CompletedProcess[str]]
+
 PINS = "deploy/constraints.txt"
 # Modules that the stage `model` copies beside the folder of the model.
 MODEL_CODE = [
@@ -279,3 +281,39 @@ def test_only_a_dependency_of_pyproject_changes_what_is_installed(tmp_path: Path
     assert other == before
     new = requirements(tmp_path / "new", text.replace('"rich>=14"', '"rich>=14.1"'))
     assert new != before
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Install:
+    """Run the script that installs a layer, with a pip that leaves one module."""
+    packages = tmp_path / "lib/python3.11/site-packages"
+    packages.mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(sys.executable)
+    text = (ROOT / "deploy/image/install").read_text(encoding="utf-8")
+    for path in ("environment=/opt/streamlabel\n", "/opt/pip/pip "):
+        assert path in text
+    text = text.replace("/opt/streamlabel", str(tmp_path)).replace("/opt/pip/pip ", "true ")
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        (packages / "module.py").write_text(code)
+        command = ["bash", "-c", text, "install", "some-package"]
+        return subprocess.run(command, check=False, capture_output=True, text=True)
+
+    return run
+
+
+def test_installed_code_is_compiled(install: Install, tmp_path: Path) -> None:
+    done = install("x = 1\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [file.stem.partition(".")[0] for file in tmp_path.rglob("*.pyc")] == ["module"]
+
+
+def test_code_that_can_not_be_compiled_fails_the_layer(
+    install: Install,
+) -> None:
+    """Both the file and its fault are told."""
+    done = install("def (\n")
+    assert done.returncode == 1
+    assert "ERROR: a package's code can't be compiled" in done.stderr
+    assert "module.py" in done.stdout
