@@ -354,9 +354,8 @@ class Metrics:
         """
         self.shadow_state = gauge(
             "streamlabel_shadow_state",
-            "State of the second model: 0 none, 1 loading, 2 comparing, 3 failed. In a pool: the "
-            "largest of its processes.",
-            multiprocess_mode="livemax",
+            "State of the second model: 0 none, 1 loading, 2 comparing, 3 failed.",
+            multiprocess_mode="liveall",
         )
         self.shadow_share = gauge(
             "streamlabel_shadow_share",
