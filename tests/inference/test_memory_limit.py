@@ -329,3 +329,16 @@ def test_a_process_that_is_refused_would_have_been_killed(tmp_path: Path) -> Non
     with limited(2 * USUAL_BASE) as group:
         done = run(group, *words)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_model_that_takes_over_is_loaded_by_one_process_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only one of three has two models at a time."""
+    limit(monkeypatch, 3 * 400 + 50)
+    require_memory("my-model", PACKED, 3, 400 * MIB, replaces=True)
+    with pytest.raises(SettingsError, match="beside the 1,200 MiB in use"):
+        require_memory("my-model", PACKED, 3, 400 * MIB)
+    limit(monkeypatch, 3 * 400 + 49)
+    with pytest.raises(SettingsError, match="limit is 1,249 MiB"):
+        require_memory("my-model", PACKED, 3, 400 * MIB, replaces=True)

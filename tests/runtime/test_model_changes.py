@@ -1,8 +1,9 @@
-"""ModelChanges: one change at a time; whatever goes wrong, the model in use stays."""
+"""ModelChanges: one change at a time, and the model in use stays if it fails."""
 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -196,3 +197,14 @@ def test_a_stop_abandons_the_load(desk: Desk) -> None:
     assert desk.open == 1
     desk.changes.close()
     assert desk.open == 0
+
+
+def test_a_model_that_was_not_taken_is_free_at_once(desk: Desk) -> None:
+    model = ObedientModel(card=NEW)
+    freed = weakref.ref(model)
+    desk.misfit = SettingsError("it does not fit")
+    desk.changes.change(named("new"), "SIGHUP")
+    desk.end(model)
+    desk.loaded, desk.misfit = Future(), None  # an error refers to the frames that it passed
+    del model
+    assert freed() is None

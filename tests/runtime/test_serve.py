@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -23,12 +24,14 @@ class Start:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.stop, self.loaded = threading.Event(), Future[Any]()
         self.order: list[str] = []
+        self.on_run: Callable[[], None] = lambda: None
         self._monkeypatch = monkeypatch
         monkeypatch.setattr(serve.Launcher, "complete", lambda *_: self)
 
     def run(self) -> None:
         """Run, as a worker does that is complete."""
         self.order.append("run")
+        self.on_run()
 
     def serve(self, preflight: Exception | None = None, **settings: Any) -> None:
         """Run it; `preflight` is the error that the check of the topics meets."""
@@ -49,6 +52,7 @@ class Start:
         try:
             yield self.loaded
         finally:
+            self.loaded = Future()
             self.order.append("abandon")
 
 
@@ -97,3 +101,14 @@ def test_a_missing_model_is_reported_with_or_without_a_broker(
     with pytest.raises(Fatal, match="no such model"):
         start.serve(preflight)
     assert start.order == ["load", "topics", "abandon"]
+
+
+def test_only_the_worker_holds_the_model(start: Start) -> None:
+    """Otherwise its memory would not be free when another model has taken over."""
+    model = ObedientModel()
+    freed = weakref.ref(model)
+    start.loaded.set_result((model, model))
+    del model
+    start.on_run = lambda: start.order.append("held" if freed() else "free")
+    start.serve()
+    assert start.order == ["load", "topics", "abandon", "run", "free"]

@@ -46,7 +46,7 @@ _here = _Here()
 
 @contextmanager
 def few_threads() -> Iterator[None]:
-    """Let torch compute with one thread on the calling thread, whatever is set meanwhile.
+    """Let torch compute with one thread on the calling thread.
 
     A model that is loaded in this block gets the number of threads that is set for it, and uses it
     on every other thread.
