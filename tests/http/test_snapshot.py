@@ -12,12 +12,14 @@ from schemas import DeadLetterReason
 from tests.support.clocks import HandClock
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Encoded, RecordRef
+from worker.http.about import About
+from worker.http.feeds import PageFeeds
 from worker.http.health import Verdict
 from worker.http.reading import between, quantile
-from worker.http.recent_posts import RecentPosts
 from worker.http.snapshot import KEPT, SnapshotBuilder
 from worker.metrics import Metrics
 from worker.runtime.outcome_counts import count_outcomes
+from worker.settings import HttpSettings, load
 
 
 class JoiningHealth:
@@ -40,8 +42,9 @@ class Watched:
 
     def __init__(self) -> None:
         self.metrics, self.clock = Metrics(), HandClock()
-        posts = RecentPosts(texts=False, clock=self.clock)
-        self.snapshots = SnapshotBuilder(self.metrics, JoiningHealth(), posts, self.clock)
+        feeds = PageFeeds.on(HttpSettings(), self.clock)
+        about = About.of(load(environ={}), self.clock.wall_ms())
+        self.snapshots = SnapshotBuilder(self.metrics, JoiningHealth(), feeds, about, self.clock)
 
     def label(self, number: int, label: str = "POSITIVE", age_ms: int = 40) -> None:
         now_ms = self.clock.wall_ms()
@@ -72,11 +75,11 @@ def test_totals_are_those_of_the_registry(watched: Watched) -> None:
     assert snapshot["totals"]["published"] == 8
     assert snapshot["totals"]["consumed"] == 12
     assert snapshot["labels"] == {"NEGATIVE": 3, "POSITIVE": 5}
-    assert snapshot["dead_letters"] == {"not_json": 1}
+    assert snapshot["dead_letters"]["by_reason"] == {"not_json": 1}
     assert snapshot["lag"]["records"] == 8
     assert [row["partition"] for row in snapshot["lag"]["partitions"]] == [2, 10]
-    assert dict(map(tuple, snapshot["confidence"]))[0.95] == 8
-    assert sum(value for _, value in snapshot["confidence"]) == 8
+    assert [0.9, 0.95, 8] in snapshot["confidence"]
+    assert sum(value for _, _, value in snapshot["confidence"]) == 8
     assert snapshot["worker"]["reason"] == "joining the group"
     assert snapshot["drift"] == [
         {"of": "label", "index": 0.3, "reading": "shifted"},
@@ -124,7 +127,10 @@ def test_the_charts_keep_five_minutes(watched: Watched) -> None:
 def test_a_model_of_a_thousand_labels_shows_the_most_frequent(watched: Watched) -> None:
     for n in range(1000):
         watched.label(n + 1, f"label-{n:03}")
-    assert list(watched.after(1)["labels"]) == [f"label-{n}" for n in range(992, 1000)]
+    snapshot = watched.after(1)
+    assert list(snapshot["labels"]) == [f"label-{n}" for n in range(900, 1000)]
+    assert snapshot["others"] == {"labels": 900, "total": 900 * 901 / 2}
+    assert list(snapshot["point"]["labels"]) == [f"label-{n}" for n in range(988, 1000)]
 
 
 @pytest.mark.parametrize(

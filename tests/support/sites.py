@@ -13,9 +13,8 @@ from tests.support.records import item
 from tests.support.workers import ObedientModel, clock, wait_until
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Classified, Encoded, Prediction, RecordRef
-from worker.http.ask import AskQueue
+from worker.http.feeds import PageFeeds
 from worker.http.health import Verdict
-from worker.http.recent_posts import RecentPosts
 from worker.http.server import HttpServer
 from worker.metrics import Metrics
 from worker.runtime.outcome_counts import count_outcomes
@@ -65,13 +64,13 @@ class Site:
 
     def __init__(self, **settings: object) -> None:
         self.metrics, self.health = CountedMetrics(), FixedHealth()
-        self.ask_queue, self.model = AskQueue(clock), ObedientModel()
-        self.posts = RecentPosts(texts=True, clock=clock)
+        self.feeds = PageFeeds.on(HttpSettings(show_texts=True), clock)
+        self.ask_queue, self.model = self.feeds.ask_queue, ObedientModel()
         self.server = HttpServer(
             HttpSettings.model_validate({"port": 0} | settings),
             self.metrics,
             self.health,
-            self.posts,
+            self.feeds,
             self.ask_queue,
         )
         self._stop, self.held, self.loaded = (threading.Event() for _ in range(3))
@@ -93,7 +92,7 @@ class Site:
         """Pretend that these texts were just labelled."""
         prediction = Prediction((0.1, 0.9), 3, truncated=False)
         outcomes = [Classified(item(n, text), prediction) for n, text in enumerate(texts)]
-        self.posts.note(outcomes, self.model.card.labels)
+        self.feeds.posts.note(outcomes, self.model.card.labels)
         now_ms = clock.wall_ms()
         ref = RecordRef("in", 0, 0, 1)
         one = Encoded(ref, "out", None, b"", [], now_ms - 40, None, label, score=0.9)

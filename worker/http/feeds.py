@@ -1,14 +1,14 @@
-"""Connects a worker's pipeline to its page: the recent posts and the ask queue.
+"""Connects a worker's pipeline to its page: what it tells the page, and the ask queue.
 
-Owns: both, where `http.enabled` serves them; a worker without HTTP has no feeds.
-Thread: `for_model` on main; see `RecentPosts` and `AskQueue` for the rest.
+Owns: these parts, where `http.enabled` serves them; a worker without HTTP has no feeds.
+Thread: `for_model` on main; see each part for the rest.
 Must not import: kafka, torch, worker.runtime.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
@@ -16,6 +16,9 @@ from worker.clock import Clock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import Outcome
 from worker.http.ask import AskQueue
+from worker.http.notes import Json, Notes
+from worker.http.recent_dead_letters import RecentDeadLetters
+from worker.http.recent_models import RecentModels
 from worker.http.recent_posts import RecentPosts
 from worker.settings import HttpSettings
 
@@ -34,27 +37,44 @@ class ModelFeeds:
     infer: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PageFeeds:
     """The page's links to the pipeline.
 
     Attributes:
-        posts: written by the publish thread.
+        posts, dead_letters, models: written by the pipeline.
         ask_queue: emptied by the tokenise and infer threads.
+        shadow: returns the comparison with a second model; set by who makes it.
     """
 
     posts: RecentPosts
+    dead_letters: RecentDeadLetters
+    models: RecentModels
     ask_queue: AskQueue
+    shadow: Callable[[], Json | None] = field(default=lambda: None)
 
     @classmethod
     def on(cls, settings: HttpSettings, clock: Clock) -> Self:
         """Make empty feeds."""
-        return cls(RecentPosts(texts=settings.show_texts, clock=clock), AskQueue(clock))
+        texts = settings.show_texts
+        return cls(
+            RecentPosts(texts=texts, clock=clock),
+            RecentDeadLetters(texts=texts, clock=clock),
+            RecentModels(clock),
+            AskQueue(clock),
+        )
 
     def for_model(self, tokeniser: Tokeniser, classifier: Classifier) -> ModelFeeds:
         """Return the calls that a pipeline with this model makes."""
+        self.models.note(classifier.card, {})
         return ModelFeeds(
             note=partial(self.posts.note, labels=classifier.card.labels),
             tokenise=partial(self.ask_queue.tokenise, tokeniser),
             infer=partial(self.ask_queue.infer, classifier),
+        )
+
+    def notes(self) -> Notes:
+        """Return what the page shows beside the metrics. Any thread."""
+        return Notes(
+            self.posts.latest(), self.dead_letters.latest(), self.models.latest(), self.shadow()
         )

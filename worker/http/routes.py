@@ -15,14 +15,12 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from worker.clock import Clock
 from worker.http.ask import SupportsAsk
 from worker.http.classify import Classify
 from worker.http.events import Events
 from worker.http.files import SAFE_HEADERS, page_files
 from worker.http.guard import PROBES, Guard
 from worker.http.health import Health
-from worker.http.recent_posts import PostSource
 from worker.http.snapshot import MetricsSource, SnapshotBuilder
 from worker.settings import HttpSettings
 
@@ -39,9 +37,9 @@ class App:
 
     Args:
         settings: which parts are on, and who has access.
-        metrics, health, posts: what is shown.
+        metrics, health: served as they are.
         ask_service: answers POST /classify.
-        clock: dates the page's snapshots.
+        snapshots: of the live page.
 
     Attributes:
         events: the event stream of the live page.
@@ -52,15 +50,13 @@ class App:
         settings: HttpSettings,
         metrics: MetricsSource,
         health: Health,
-        posts: PostSource,
         ask_service: SupportsAsk,
-        clock: Clock,
+        snapshots: SnapshotBuilder,
     ) -> None:
         self._settings, self._guard, self._health = settings, Guard(settings), health
         self._exposition = make_asgi_app(metrics.registry)
         self._files = page_files()
         self._classify = Classify(ask_service, health)
-        snapshots = SnapshotBuilder(metrics, health, posts, clock, classify=settings.classify)
         self.events = Events(snapshots)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -24,14 +24,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from worker.clock import SystemClock
 from worker.errors import SettingsError
+from worker.http.about import About
 from worker.http.ask import AskQueue, SupportsAsk
 from worker.http.connections import ConnectionLimiter, connection_limit
+from worker.http.feeds import PageFeeds
 from worker.http.health import Health
-from worker.http.recent_posts import PostSource, RecentPosts
+from worker.http.notes import NotesSource
 from worker.http.routes import App
-from worker.http.snapshot import MetricsSource
+from worker.http.snapshot import MetricsSource, SnapshotBuilder
 from worker.logs import get_logger
-from worker.settings import HttpSettings
+from worker.settings import HttpSettings, Loaded, load
 
 log = get_logger(__name__)
 
@@ -46,8 +48,9 @@ class HttpServer:
     Args:
         settings: the address, which parts are on, and who has access.
         metrics, health: what is shown.
-        posts: the last posts, for the page; None shows none.
+        notes: what the page shows beside the metrics; None shows nothing.
         ask_service: answers POST /classify; None answers that there is no model.
+        loaded: the worker's settings with their origins, for the page; None shows the defaults.
 
     Raises:
         SettingsError: the address is taken or invalid; names the setting.
@@ -58,8 +61,9 @@ class HttpServer:
         settings: HttpSettings,
         metrics: MetricsSource,
         health: Health,
-        posts: PostSource | None = None,
+        notes: NotesSource | None = None,
         ask_service: SupportsAsk | None = None,
+        loaded: Loaded | None = None,
     ) -> None:
         try:
             self._socket = _listen(settings.host, settings.port)
@@ -70,8 +74,12 @@ class HttpServer:
             ) from error
         self.port: int = self._socket.getsockname()[1]
         clock = SystemClock()
-        posts = posts or RecentPosts(texts=False, clock=clock)
-        self._app = App(settings, metrics, health, posts, ask_service or AskQueue(clock), clock)
+        about = About.of(loaded or load(environ={}), clock.wall_ms())
+        notes = notes or PageFeeds.on(settings, clock)
+        snapshots = SnapshotBuilder(
+            metrics, health, notes, about, clock, classify=settings.classify
+        )
+        self._app = App(settings, metrics, health, ask_service or AskQueue(clock), snapshots)
         config = uvicorn.Config(
             self._app,
             http=_ServerConnection,

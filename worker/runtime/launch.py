@@ -151,7 +151,8 @@ class Launcher:
             return None
         encoder = build_encoder(settings, outputs.limits, classifier.card, formats.results)
         replace_outcome = OutcomeReplacer(encoder, outputs.limits, context.clock.wall_ms).replace
-        work, listener = build_in_flight(settings, context), RebalanceListener()
+        shown = [self._feeds.dead_letters] if self._feeds else []
+        work, listener = build_in_flight(settings, context, shown), RebalanceListener()
         members = count_members(settings.kafka)  # before it is one itself
         source = self._retry_until_stopped(
             lambda: KafkaSource(settings, listener, context.clock, outputs.prepare)
