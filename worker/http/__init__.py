@@ -20,7 +20,6 @@ Modules::
     events        the event stream: one snapshot a second to every reader
     recent_posts  a sample of the last posts
     recent_dead_letters   the last dead letters
-    recent_models   the models in use since the start
     classify      POST /classify: one text in, probabilities out
     ask           a text's way to the model, between two micro-batches
     feeds         what the pipeline provides for the page: the notes and the ask queue

@@ -103,8 +103,8 @@ class SnapshotBuilder:
             "posts": notes.posts,
             "settings": about.settings,
             "links": about.links,
-            "models": notes.models,
-            "shadow": notes.shadow,
+            "models": [],
+            "shadow": None,
         }
         point = self._point(snapshot)
         self.points.append(point)
