@@ -15,8 +15,9 @@ from worker.core.records import Encoded, RecordRef
 from worker.http.about import About
 from worker.http.feeds import PageFeeds
 from worker.http.health import Verdict
+from worker.http.history import History
 from worker.http.reading import between, quantile
-from worker.http.snapshot import KEPT, SnapshotBuilder
+from worker.http.snapshot import SnapshotBuilder
 from worker.metrics import Metrics
 from worker.runtime.outcome_counts import count_outcomes
 from worker.settings import HttpSettings, load
@@ -44,7 +45,8 @@ class Watched:
         self.metrics, self.clock = Metrics(), HandClock()
         feeds = PageFeeds.on(HttpSettings(), self.clock)
         about = About.of(load(environ={}), self.clock.wall_ms())
-        self.snapshots = SnapshotBuilder(self.metrics, JoiningHealth(), feeds, about, self.clock)
+        self.history = History(self.metrics, self.clock)
+        self.snapshots = SnapshotBuilder(self.history, JoiningHealth(), feeds, about, self.clock)
 
     def label(self, number: int, label: str = "POSITIVE", age_ms: int = 40) -> None:
         now_ms = self.clock.wall_ms()
@@ -53,7 +55,8 @@ class Watched:
 
     def after(self, seconds: float) -> dict[str, Any]:
         self.clock.sleep(seconds)
-        return json.loads(json.dumps(self.snapshots.take()))  # type: ignore[no-any-return]
+        self.history.read()
+        return json.loads(json.dumps(self.snapshots.build()))  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -87,11 +90,11 @@ def test_totals_are_those_of_the_registry(watched: Watched) -> None:
     ]
 
 
-def test_a_rate_needs_two_readings(watched: Watched) -> None:
+def test_the_first_rate_counts_from_the_start(watched: Watched) -> None:
     watched.label(100)
-    assert watched.after(1)["texts_per_second"] is None
+    assert watched.after(4)["rates"]["labelled"] == 25
     watched.label(30)
-    assert watched.after(2)["texts_per_second"] == 15
+    assert watched.after(2)["rates"]["labelled"] == 15
 
 
 def test_rates_and_quantiles_cover_recent_seconds_only(watched: Watched) -> None:
@@ -101,9 +104,10 @@ def test_rates_and_quantiles_cover_recent_seconds_only(watched: Watched) -> None
     for _ in range(40):
         watched.label(10, age_ms=40)
         snapshot = watched.after(1)
-    assert snapshot["texts_per_second"] == 10
+    assert snapshot["rates"]["labelled"] == 10
     assert 0.025 < snapshot["latency"]["p99"] <= 0.05
-    assert watched.after(600)["texts_per_second"] is None, "no reading in between"
+    watched.label(6)
+    assert watched.after(600)["rates"]["labelled"] == 0.01, "no reading in between"
 
 
 def test_a_busy_stage_is_shown_as_its_share_of_the_time(watched: Watched) -> None:
@@ -112,16 +116,9 @@ def test_a_busy_stage_is_shown_as_its_share_of_the_time(watched: Watched) -> Non
     watched.metrics.stage.labels("infer").observe(1.5)
     watched.metrics.stage.labels("infer").observe(0.5)
     stages = {stage["name"]: stage for stage in watched.after(4)["stages"]}
-    assert stages["infer"] == {"name": "infer", "seconds": 1.0, "busy": 0.75}
+    assert stages["infer"] == {"name": "infer", "seconds": 1.0, "busy": 0.6}
     assert stages["queue"]["seconds"] is None
     assert stages["queue"]["busy"] is None
-
-
-def test_the_charts_keep_five_minutes(watched: Watched) -> None:
-    for _ in range(KEPT + 10):
-        snapshot = watched.after(1)
-    assert len(watched.snapshots.points) == KEPT
-    assert watched.snapshots.points[-1] == snapshot["point"]
 
 
 def test_a_model_of_a_thousand_labels_shows_the_most_frequent(watched: Watched) -> None:

@@ -117,6 +117,13 @@ class Site:
             answer = connection.getresponse()
             return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
 
+    def json(self, path: str) -> Any:
+        """Return the document at a path."""
+        status, headers, body = self.ask(path)
+        assert status == 200, body
+        assert headers["content-type"] == "application/json"
+        return json.loads(body)
+
     def classify(self, text: Any, **headers: str) -> tuple[int, str]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return post(self.server.port, text, **named)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # imported when the command runs, not for its --help
     from worker.http.ask import SupportsAsk
     from worker.http.feeds import PageFeeds
     from worker.http.health import Health
+    from worker.http.history import MetricsSource
     from worker.http.notes import NotesSource
-    from worker.http.snapshot import MetricsSource
     from worker.metrics import Metrics
 
 OPTIONS = ("",)

@@ -1,4 +1,4 @@
-"""What the page shows beside the metrics: the last posts and the last dead letters.
+"""What the page shows beside the metrics: last posts, last dead letters, a pool's processes.
 
 Owns: the form of these notes, and how a pool merges those of its processes.
 Thread: any; the values are immutable.
@@ -24,10 +24,13 @@ class Notes:
     Attributes:
         posts: a sample of the last posts; see `recent_posts`.
         dead_letters: the last ones; see `recent_dead_letters`.
+        workers: of a pool, each slot's number, pid (None between two processes), live, ready and
+            reason; empty for one worker.
     """
 
     posts: Sequence[Json] = ()
     dead_letters: Sequence[Json] = ()
+    workers: Sequence[Json] = ()
 
 
 class NotesSource(Protocol):
@@ -38,12 +41,13 @@ class NotesSource(Protocol):
         ...
 
 
-def merged(parts: Iterable[Notes]) -> Notes:
-    """Return the notes of a pool: the newest of all of its processes."""
+def merged(parts: Iterable[Notes], workers: Sequence[Json]) -> Notes:
+    """Return the notes of a pool: the newest of all of its processes, and the state of each."""
     parts = list(parts)
     return Notes(
         _newest((post for part in parts for post in part.posts), POSTS),
         _newest((letter for part in parts for letter in part.dead_letters), DEAD_LETTERS),
+        workers,
     )
 
 

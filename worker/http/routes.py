@@ -21,10 +21,13 @@ from worker.http.events import Events
 from worker.http.files import SAFE_HEADERS, page_files
 from worker.http.guard import PROBES, Guard
 from worker.http.health import Health
-from worker.http.snapshot import MetricsSource, SnapshotBuilder
+from worker.http.history import History, MetricsSource
+from worker.http.ranges import Ranges
+from worker.http.snapshot import SnapshotBuilder
 from worker.settings import HttpSettings
 
 _PATHS: Final = "/metrics, /livez or /readyz"
+_OF_PAGE: Final = ("/events", "/history")
 # Browsers prompt for the password of the first; programs send the token of the second unprompted.
 _CHALLENGES: Final = (
     'Basic realm="streamlabel", charset="UTF-8"',
@@ -39,7 +42,7 @@ class App:
         settings: which parts are on, and who has access.
         metrics, health: served as they are.
         ask_service: answers POST /classify.
-        snapshots: of the live page.
+        history, snapshots: of the live page.
 
     Attributes:
         events: the event stream of the live page.
@@ -51,13 +54,15 @@ class App:
         metrics: MetricsSource,
         health: Health,
         ask_service: SupportsAsk,
+        history: History,
         snapshots: SnapshotBuilder,
     ) -> None:
         self._settings, self._guard, self._health = settings, Guard(settings), health
         self._exposition = make_asgi_app(metrics.registry)
         self._files = page_files()
         self._classify = Classify(ask_service, health)
-        self.events = Events(snapshots)
+        self._ranges = Ranges(history)
+        self.events = Events(history, snapshots)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
@@ -85,7 +90,8 @@ class App:
             return response
         if path == "/classify" and not self._settings.classify:
             return text(404, "http.classify is off")
-        if (path == "/events" or path in self._files) and not self._settings.page:
+        of_page = path in _OF_PAGE or path in self._files
+        if of_page and not self._settings.page:
             return text(404, f"http.page is off: try {_PATHS}")
         return None
 
@@ -101,6 +107,8 @@ class App:
             return text(405, 'send a POST request with a JSON object: {"text": "..."}')
         if path == "/events":
             return Response(headers=SAFE_HEADERS, media_type="text/event-stream")
+        if path == "/history":
+            return self._ranges.response(scope["query_string"])
         return self._files.get(path) or text(404, f"not found: try /, {_PATHS}")
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 import h11
@@ -29,9 +30,10 @@ from worker.http.ask import AskQueue, SupportsAsk
 from worker.http.connections import ConnectionLimiter, connection_limit
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health
+from worker.http.history import History, MetricsSource
 from worker.http.notes import NotesSource
 from worker.http.routes import App
-from worker.http.snapshot import MetricsSource, SnapshotBuilder
+from worker.http.snapshot import SnapshotBuilder
 from worker.logs import get_logger
 from worker.settings import HttpSettings, Loaded, load
 
@@ -76,10 +78,12 @@ class HttpServer:
         clock = SystemClock()
         about = About.of(loaded or load(environ={}), clock.wall_ms())
         notes = notes or PageFeeds.on(settings, clock)
+        history = History(metrics, clock)
         snapshots = SnapshotBuilder(
-            metrics, health, notes, about, clock, classify=settings.classify
+            history, health, notes, about, clock, classify=settings.classify
         )
-        self._app = App(settings, metrics, health, ask_service or AskQueue(clock), snapshots)
+        ask_service = ask_service or AskQueue(clock)
+        self._app = App(settings, metrics, health, ask_service, history, snapshots)
         config = uvicorn.Config(
             self._app,
             http=_ServerConnection,
@@ -93,7 +97,8 @@ class HttpServer:
             proxy_headers=False,
             server_header=False,
         )
-        self._server = _Server(config, self._socket)
+        started = self._app.events.start if settings.page else lambda: None
+        self._server = _Server(config, self._socket, started)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
@@ -118,10 +123,19 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """Leaves accepting connections to a `ConnectionLimiter`."""
+    """Leaves accepting connections to a `ConnectionLimiter`.
 
-    def __init__(self, config: uvicorn.Config, listening: socket.socket) -> None:
+    Args:
+        config: of uvicorn.
+        listening: accepts connections.
+        started: called on the event loop's thread.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, listening: socket.socket, started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._started = started
         self._limiter = ConnectionLimiter(
             listening,
             connection_limit(),
@@ -132,6 +146,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         await super().startup(sockets=[])
         self._limiter.start()
+        self._started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         self._limiter.close()

@@ -25,8 +25,8 @@ from worker.errors import StreamlabelError
 from worker.http.ask import Answer
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health, Verdict
+from worker.http.history import MetricsSource
 from worker.http.notes import Notes
-from worker.http.snapshot import MetricsSource
 
 EVERY = 1.0  # seconds
 
