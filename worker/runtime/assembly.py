@@ -20,7 +20,7 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
 from worker.core.batcher import MicroBatcher
@@ -50,8 +50,16 @@ from worker.runtime.status import StatusReporter
 from worker.settings import Settings
 
 
-def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
-    """Return the state of records in flight, with nothing in it."""
+def build_in_flight(
+    settings: Settings, context: WorkerContext, further: Iterable[OutcomeObserver] = ()
+) -> InFlight:
+    """Return the state of records in flight, with nothing in it.
+
+    Args:
+        settings: of the worker.
+        context: counts and times the outcomes.
+        further: see acknowledged outcomes too.
+    """
     metrics, clock = context.metrics, context.clock
     offsets = OffsetTracker()
     throughput, dead_letters = ThroughputLog(clock), DeadLetterLog(clock)
@@ -59,7 +67,7 @@ def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
     drift = DriftWatch(settings.drift, metrics) if settings.drift.reference_records else None
     if drift:
         observers.append(drift)
-    observers.append(ExpiredLog())
+    observers += [ExpiredLog(), *further]
     breaker = CircuitBreaker(
         settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio, OUTPUT
     )
