@@ -1,10 +1,11 @@
 """Verify from the topics alone that each record was labelled once and in order.
 
 Every input record below the group's committed offsets must have exactly one outcome: a result or a
-dead letter. Outcomes must keep the order of their partition, and each must belong to a record.
+dead letter. A replay of a dead letter is no record of its own: the record counts under its last
+outcome. Outcomes must keep the order of their partition, and each must belong to a record.
 Records that can't be judged (retention, compaction, a recreated topic, other producers) are counted
-and listed with the reason. Reads all topics once, holds a byte of memory per record, and may
-run beside workers.
+and listed with the reason. Reads all topics once, holds a byte of memory per record and about
+300 per replayed one, and may run beside workers.
 
 With delivery = "at_least_once" duplicates are reported and allowed, unless --allow-duplicates sets
 a limit; with "exactly_once" the limit is 0. Exits 0 if every promise holds, else 1.
@@ -110,6 +111,7 @@ def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[s
         "consumed": report.consumed,
         "published": report.published,
         "dead_lettered": report.dead_lettered,
+        "replayed": report.replayed,
         "reasons": audit.reasons,
         "missing": report.missing,
         "duplicated": report.duplicated,
@@ -137,6 +139,8 @@ def _print(audit: Audit, broken: list[Offence]) -> None:
         f"{counted(report.consumed, 'input record')}: {report.published:,} labelled, "
         f"{counted(report.dead_lettered, 'dead letter')}, {report.missing:,} without an outcome"
     )
+    if report.replayed:
+        console.print(f"  {report.replayed:,} of the labelled were dead letters before a replay")
     for reason, number in audit.reasons.items():
         console.print(f"  {reason} {number:,}", markup=False)
     for offence, promise in _PROMISES.items():

@@ -39,6 +39,7 @@ from worker.core.records import (
     Trace,
     WorkItem,
 )
+from worker.core.replay import REPLAY_HEADER
 from worker.core.topic_limits import TopicLimits
 from worker.settings import OutputSettings, output_of
 
@@ -134,7 +135,7 @@ class Encoder:
 
     def _result(self, outcome: Classified, now_ms: int, now: float, trace: Trace | None) -> Encoded:
         record, prediction = outcome.item.record, outcome.prediction
-        topic = output_of(self._settings.topic, record.ref.topic)
+        topic = output_of(self._settings.topic, record.source.topic)
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
         score = max(prediction.probabilities)
@@ -157,6 +158,7 @@ class Encoder:
             trace_id=trace.id if trace else None,
             expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
+            origin=record.origin,
         )
 
     def _timestamp(self, record: RawRecord, limits: TopicLimits, now_ms: int) -> int:
@@ -170,7 +172,7 @@ class Encoder:
     ) -> dict[str, Any]:
         """Return the members of `schemas.classification.Classification`, in its order."""
         record, prediction = outcome.item.record, outcome.prediction
-        topic, partition, offset, _ = record.ref
+        topic, partition, offset, _ = record.source
         return {
             "id": result_id(record, self._weights),
             "message_id": outcome.item.message_id,
@@ -225,13 +227,16 @@ class Encoder:
             reason=outcome.reason,
             expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
+            origin=record.origin,
         )
 
     def _key_and_headers(self, record: RawRecord) -> tuple[bytes | None, Headers]:
         """Return the key and headers that fit: a refused dead letter would stop the worker."""
         if self._room(record.key, record.headers) >= 0:
             return record.key, record.headers
-        return (record.key if self._room(record.key, ()) >= 0 else None), ()
+        # Without it the attempts of a replay would be counted from the start again.
+        replay = [header for header in record.headers if header[0] == REPLAY_HEADER][-1:]
+        return (record.key if self._room(record.key, replay) >= 0 else None), replay
 
     def _room(self, key: bytes | None, headers: Headers) -> int:
         limits = self._limits[self._settings.dead_letter_topic]
@@ -240,12 +245,12 @@ class Encoder:
 
 def size_of(encoded: Encoded) -> int:
     """Return the bytes of a record on the wire, rounded up."""
-    return len(encoded.value) + _overhead(encoded.key, encoded.headers)
+    return len(encoded.value or b"") + _overhead(encoded.key, encoded.headers)
 
 
 def result_id(record: RawRecord, weights_sha256: str) -> str:
     """Return the UUID version 5 (RFC 9562) of the record's coordinates and the model's weights."""
-    topic, partition, offset, _ = record.ref
+    topic, partition, offset, _ = record.source
     digest = _NAMESPACE.copy()
     digest.update(f"{topic}/{partition}/{offset}#{weights_sha256}".encode())
     # `uuid.uuid5` would build an object first, and take six times as long.
@@ -256,7 +261,7 @@ def result_id(record: RawRecord, weights_sha256: str) -> str:
 
 def _headers(record: RawRecord, original: Headers) -> list[tuple[str, bytes | None]]:
     """Return the input's headers with the worker's, which replace those of a replay or a chain."""
-    topic, partition, offset, _ = record.ref
+    topic, partition, offset, _ = record.source
     kept = [(name, value) for name, value in original if name not in _OWN_HEADERS]
     return [*kept, (SOURCE_HEADER, format_source(topic, partition, offset))]
 
@@ -279,7 +284,7 @@ def _overhead(key: bytes | None, headers: Headers) -> int:
 
 
 def _source(record: RawRecord) -> SourceRef:
-    topic, partition, offset, _ = record.ref
+    topic, partition, offset, _ = record.source
     return SourceRef(
         topic=topic, partition=partition, offset=offset, timestamp_ms=record.timestamp_ms
     )

@@ -68,6 +68,7 @@ class RawRecord:
     Attributes:
         polled_at: seconds of the monotonic clock.
         cut: set if `value` is only the beginning of the value.
+        origin: coordinates of the input record, if this one was read from its dead letter.
     """
 
     ref: RecordRef
@@ -77,6 +78,12 @@ class RawRecord:
     headers: Headers
     polled_at: float
     cut: Cut | None = None
+    origin: RecordRef | None = None
+
+    @property
+    def source(self) -> RecordRef:
+        """The input record's coordinates, which its outcome states."""
+        return self.origin or self.ref
 
     @property
     def size(self) -> int:
@@ -233,12 +240,13 @@ class Encoded:
         trace_id: of the micro-batch's trace; None if it is not sampled.
         expired: whether the topic's retention deletes it at once, because of its timestamp.
         outcome: its source, to encode another record if the topic refuses this one.
+        origin: coordinates of the input record, if it was read from its dead letter.
     """
 
     ref: RecordRef
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: list[tuple[str, bytes | None]]
     timestamp_ms: int
     reason: DeadLetterReason | None = None
@@ -248,6 +256,12 @@ class Encoded:
     trace_id: str | None = None
     expired: bool = False
     outcome: Outcome | None = None
+    origin: RecordRef | None = None
+
+    @property
+    def source(self) -> RecordRef:
+        """The input record's coordinates."""
+        return self.origin or self.ref
 
     @property
     def happened_ms(self) -> int:

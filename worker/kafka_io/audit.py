@@ -16,8 +16,10 @@ from worker.core.audit_report import AuditReport
 from worker.core.coordinates import SOURCE_HEADER, parse_source
 from worker.core.counted import counted
 from worker.core.encoder import DEAD_LETTER_HEADER
-from worker.core.ledger import Kind, Ledger, Scope
+from worker.core.ledger import Ledger, Scope
 from worker.core.records import Headers, Partition
+from worker.core.replay import REPLAY_HEADER, parse_replay
+from worker.core.replay_outcomes import Kind
 from worker.core.topics import TopicInfo
 from worker.errors import BrokerAway, Fatal, TopicMissing
 from worker.kafka_io.admin import Admin
@@ -184,6 +186,7 @@ class _Auditor:
             record.offset,
             parse_source(coordinates),
             _timestamp(document, record.timestamp_ms),
+            parse_replay(_last_header(record.headers, REPLAY_HEADER)),
         )
         if first and kind == "dead_letter":
             self._reasons[_reason(dead_letter)] += 1
