@@ -25,6 +25,7 @@ from worker.clock import SystemClock
 from worker.core.model import Classifier, Synchronous, Tokeniser
 from worker.core.records import ModelCard, ModelInput, Partition, Prediction
 from worker.core.state import State
+from worker.core.when import Span
 from worker.demo.broker import NEEDS
 from worker.metrics import Metrics
 from worker.runtime.launch import Launcher
@@ -304,6 +305,7 @@ class WorkerThread:
         tokeniser: Tokeniser,
         classifier: Classifier,
         tracing: Tracing | None = None,
+        span: Span | None = None,
     ) -> None:
         self.metrics = Metrics()
         self.progress = Progress(settings.stall_timeout, self.metrics, clock)
@@ -311,7 +313,13 @@ class WorkerThread:
         self.error: BaseException | None = None
         self.stop_event = threading.Event()
         launcher = Launcher(
-            settings, self.metrics, self.progress, clock, self.stop_event, tracing=tracing
+            settings,
+            self.metrics,
+            self.progress,
+            clock,
+            self.stop_event,
+            tracing=tracing,
+            span=span,
         )
 
         def run() -> None:

@@ -155,10 +155,27 @@ class Admin(Closeable):
         info = self.topics([topic])[topic]
         if info is None:
             raise TopicMissing(f"topic {topic!r} does not exist (`streamlabel topics create`)")
-        specs = {TopicPartition(topic, number): spec for number in range(info.partitions)}
+        partitions = [Partition(topic, number) for number in range(info.partitions)]
+        return {p.partition: at for p, at in self.offsets(partitions, spec, isolation).items()}
+
+    def offsets(
+        self,
+        partitions: Iterable[Partition],
+        spec: OffsetSpec | int,
+        isolation: Isolation = "read_uncommitted",
+    ) -> dict[Partition, int]:
+        """Return an offset of each of these existing partitions.
+
+        Args:
+            partitions: of any topics.
+            spec: an end of the log, or the first record at or after a time (ms since 1970 UTC),
+                which is -1 if there is none.
+            isolation: as for `end_offsets`.
+        """
+        specs = {TopicPartition(*partition): spec for partition in partitions}
         level = IsolationLevel.build_from(isolation)
         offsets = self._call(lambda client: client.list_partition_offsets(specs, level))
-        return {tp.partition: offsets[tp].offset for tp in sorted(offsets)}
+        return {Partition(*tp): offsets[tp].offset for tp in sorted(offsets)}
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Return the group's committed offset of each partition of a topic that has one."""

@@ -21,6 +21,7 @@ from worker.core.pace import Pace
 from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
 from worker.core.topics import TopicInfo
+from worker.core.when import Span
 from worker.errors import BrokerAway, RegistryAway, TopicMissing
 from worker.http.feeds import ModelFeeds, PageFeeds
 from worker.kafka_io.publisher import Publisher
@@ -67,6 +68,7 @@ class Launcher:
         stop: set from a signal handler; ends the wait for a broker, or drains the worker.
         feeds: the live page's, if a page is served.
         tracing: follows each micro-batch, if given; its owner closes it.
+        span: the range to label; None for all records, without an end.
     """
 
     def __init__(
@@ -79,8 +81,9 @@ class Launcher:
         *,
         feeds: PageFeeds | None = None,
         tracing: Tracing | None = None,
+        span: Span | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._span = settings, span
         self._context = WorkerContext(metrics, progress, clock, stop)
         self._feeds, self._tracing = feeds, tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
@@ -154,7 +157,7 @@ class Launcher:
         work, listener = build_in_flight(settings, context), RebalanceListener()
         members = count_members(settings.kafka)  # before it is one itself
         source = self._retry_until_stopped(
-            lambda: KafkaSource(settings, listener, context.clock, outputs.prepare)
+            lambda: KafkaSource(settings, listener, context.clock, outputs.prepare, self._span)
         )
         if source is None:
             return None
@@ -238,7 +241,9 @@ class Launcher:
             )
 
         if settings.delivery == "exactly_once":
-            return TransactionalSink(settings, publisher, completed, source, clock, replace_outcome)
+            return TransactionalSink(
+                settings, publisher, completed, source, clock, replace_outcome, note=source.note
+            )
         # A producer that works makes progress on every record within one request.
         patience = 2 * settings.kafka.request_timeout
         return KafkaSink(publisher, patience, completed, source, clock, replace_outcome)

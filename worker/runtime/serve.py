@@ -16,6 +16,7 @@ from importlib.metadata import version
 from worker.clock import Clock, SystemClock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.state import State
+from worker.core.when import Span
 from worker.errors import SettingsError
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health
@@ -44,8 +45,9 @@ def serve(
     expose: Expose,
     *,
     page: bool,
+    span: Span | None = None,
 ) -> None:
-    """Run one worker until `stop` is set.
+    """Run one worker until `stop` is set, or until its group has labelled its range.
 
     Args:
         settings: of this worker.
@@ -54,6 +56,7 @@ def serve(
         expose: makes the worker visible (over HTTP, or to a pool's parent) for the length of its
             `with` block.
         page: True if the live page is served, by this process or by a pool's parent.
+        span: the range to label; None for all records, without an end.
 
     Raises:
         StreamlabelError: the reason why the worker stopped.
@@ -70,7 +73,9 @@ def serve(
         load_model(settings, metrics) as loading,
     ):
         progress.move(State.WARMING)
-        launcher = Launcher(settings, metrics, progress, clock, stop, feeds=feeds, tracing=tracing)
+        launcher = Launcher(
+            settings, metrics, progress, clock, stop, feeds=feeds, tracing=tracing, span=span
+        )
         launcher.preflight()
         if model := _wait_for(loading, stop):
             launcher.run(*model)

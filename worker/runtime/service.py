@@ -17,6 +17,7 @@ from worker.errors import BrokerAway, Fatal, InputDamaged, StageCrashed
 from worker.logs import get_logger
 from worker.runtime.cleanup import CleanupSteps
 from worker.runtime.context import InFlight, Limits, OffsetControl, RecordPath, WorkerContext
+from worker.runtime.ending import Ending
 from worker.runtime.intake import BUSY_POLL, IDLE_POLL, Intake
 from worker.runtime.status import StatusReporter
 
@@ -55,6 +56,7 @@ class Worker:
         self._progress, self._stop = context.progress, context.stop
         self._work, self._offsets, self._completions = work, work.offsets, work.completions
         self._source, self._pipeline = path.source, path.pipeline
+        self._ending = Ending(path.source, context)
         self._intake, self._status, self._limits = intake, status, limits
         self._commits, self._rebalance = control.commits, control.rebalance
         self._damage: InputDamaged | None = None
@@ -97,6 +99,7 @@ class Worker:
         self._balance()
         self._stop_at_damage()
         self._status.report_if_due()
+        self._ending.end_if_finished()
         records = self._poll(self._intake.poll_timeout())
         self._intake.accept(records, paused=self._progress.state is State.PAUSED)
 
