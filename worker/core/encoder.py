@@ -244,8 +244,13 @@ class Encoder:
 
 
 def size_of(encoded: Encoded) -> int:
+    """Return the bytes of an outcome on the wire, rounded up."""
+    return record_size(encoded.key, encoded.value, encoded.headers)
+
+
+def record_size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """Return the bytes of a record on the wire, rounded up."""
-    return len(encoded.value or b"") + _overhead(encoded.key, encoded.headers)
+    return len(value or b"") + _overhead(key, headers)
 
 
 def result_id(record: RawRecord, weights_sha256: str) -> str:

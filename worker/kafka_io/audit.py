@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from worker.core.audit_report import AuditReport
 from worker.core.coordinates import SOURCE_HEADER, parse_source
 from worker.core.counted import counted
+from worker.core.dead_letters import last_header
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.ledger import Ledger, Scope
-from worker.core.records import Headers, Partition
+from worker.core.records import Partition
 from worker.core.replay import REPLAY_HEADER, parse_replay
 from worker.core.replay_outcomes import Kind
 from worker.core.topics import TopicInfo
@@ -174,11 +175,11 @@ class _Auditor:
         self._note_unread(topic)
 
     def _read_outcome(self, ledger: Ledger, kind: Kind, record: AuditRecord) -> None:
-        coordinates = _last_header(record.headers, SOURCE_HEADER)
+        coordinates = last_header(record.headers, SOURCE_HEADER)
         if coordinates is None:
             ledger.foreign()
             return
-        dead_letter = _last_header(record.headers, DEAD_LETTER_HEADER) or b""
+        dead_letter = last_header(record.headers, DEAD_LETTER_HEADER) or b""
         document = dead_letter if kind == "dead_letter" else record.value
         first = ledger.outcome(
             kind,
@@ -186,7 +187,7 @@ class _Auditor:
             record.offset,
             parse_source(coordinates),
             _timestamp(document, record.timestamp_ms),
-            parse_replay(_last_header(record.headers, REPLAY_HEADER)),
+            parse_replay(last_header(record.headers, REPLAY_HEADER)),
         )
         if first and kind == "dead_letter":
             self._reasons[_reason(dead_letter)] += 1
@@ -226,11 +227,6 @@ class _Auditor:
     def _note_removed(self, topic: str, offsets: int) -> None:
         if offsets:
             self._notes.append(f"{topic}: {counted(offsets, 'offset')} removed before this audit")
-
-
-def _last_header(headers: Headers, name: str) -> bytes | None:
-    """Return a header's last value, which is the worker's if the record had one of that name."""
-    return next((value or b"" for key, value in reversed(headers) if key == name), None)
 
 
 def _timestamp(document: bytes, default: int) -> int:

@@ -1,4 +1,4 @@
-"""Reads whole topics, from the first record up to a given end.
+"""Reads topics from the first record, or a given one, up to a given end.
 
 Owns: a consumer without a group; it commits nothing.
 Thread: the one that made the reader: the library's consumer is not thread-safe.
@@ -28,13 +28,14 @@ _POLL_RECORDS = 5_000
 
 
 class AuditRecord(NamedTuple):
-    """The parts of a record that the audit uses."""
+    """The parts of a record that the audit uses, and the commands for dead letters."""
 
     partition: int
     offset: int
     headers: Headers
     timestamp_ms: int
     value: bytes
+    key: bytes | None
 
 
 class TopicReader(Closeable):
@@ -63,23 +64,34 @@ class TopicReader(Closeable):
         """Close the connections."""
         self._consumer.close(autocommit=False, timeout_ms=2000)
 
-    def read(self, topic: str, ends: Mapping[int, int]) -> Iterator[AuditRecord]:
+    def read(
+        self, topic: str, ends: Mapping[int, int], starts: Mapping[int, int] | None = None
+    ) -> Iterator[AuditRecord]:
         """Yield every record below its partition's end, in offset order by partition.
 
         Args:
             topic: the topic.
             ends: partition -> the offset to stop at; other partitions are not read.
+            starts: partition -> the offset to begin at, which may be deleted; default: the first.
 
         Raises:
             BrokerAway, AccessDenied, Fatal: the client's exception, translated.
         """
         # An empty partition makes no progress: it has reached its end already.
-        left = {TopicPartition(topic, number): end for number, end in ends.items() if end > 0}
+        starts = starts or {}
+        left = {
+            TopicPartition(topic, number): end
+            for number, end in ends.items()
+            if end > starts.get(number, 0)
+        }
         self.unread = {}
         self._call("assign", list(left))
         if left:
             self._call("resume", *left)  # an earlier read of the topic has paused them
             self._call("seek_to_beginning", *left)
+            for tp in left:
+                if start := starts.get(tp.partition):
+                    self._call("seek", tp, start)
             yield from self._read(left)
 
     def _read(self, left: dict[TopicPartition, int]) -> Iterator[AuditRecord]:
@@ -96,6 +108,7 @@ class TopicReader(Closeable):
                             record.headers,
                             record.timestamp,
                             record.value or b"",
+                            record.key,
                         )
             now = {tp: self._call("position", tp, timeout_ms=_POLL_MS) for tp in left}
             if now != positions:
