@@ -196,10 +196,16 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """A record that the model labelled."""
+    """A record that a model labelled.
+
+    Attributes:
+        model: the model that labelled it, whose labels the probabilities belong to. The worker may
+            run another one by the time that the result is encoded.
+    """
 
     item: WorkItem
     prediction: Prediction
+    model: ModelCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +268,11 @@ class Encoded:
     def source(self) -> RecordRef:
         """The input record's coordinates."""
         return self.origin or self.ref
+
+    @property
+    def model(self) -> ModelCard | None:
+        """The model that labelled the record; None for a dead letter."""
+        return self.outcome.model if isinstance(self.outcome, Classified) else None
 
     @property
     def happened_ms(self) -> int:

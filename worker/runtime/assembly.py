@@ -33,7 +33,6 @@ from worker.core.formats.format import ResultFormat
 from worker.core.model import Classifier, Tokeniser
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
-from worker.core.records import ModelCard
 from worker.core.topic_limits import TopicLimits
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions, OutcomeObserver
@@ -76,19 +75,16 @@ def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
 
 
 def build_encoder(
-    settings: Settings, limits: Mapping[str, TopicLimits], card: ModelCard, results: ResultFormat
+    settings: Settings, limits: Mapping[str, TopicLimits], results: ResultFormat
 ) -> Encoder:
     """Return the encoder of results and dead letters.
 
     Args:
         settings: name the topics.
         limits: of each output topic; topics may be added.
-        card: of the model.
         results: serialises results.
     """
-    return Encoder(
-        settings.output, card, version=version("streamlabel"), limits=limits, results=results
-    )
+    return Encoder(settings.output, version=version("streamlabel"), limits=limits, results=results)
 
 
 def build_labeller(
