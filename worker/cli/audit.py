@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
+from worker.cli.progress import clear_progress, progress_line
 from worker.core.audit_report import Offence
 from worker.core.counted import counted
 from worker.settings import Loaded, Settings
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
-    from worker.kafka_io.audit import Audit, Progress
+    from worker.kafka_io.audit import Audit
 
 OPTIONS: tuple[str, ...] = (
     "kafka.",
@@ -74,9 +74,8 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     from worker.kafka_io.audit import run_audit
 
     settings = loaded.settings
-    audit = run_audit(settings, to_end=args.to_end, progress=_progress_line())
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    audit = run_audit(settings, to_end=args.to_end, progress=progress_line())
+    clear_progress()
     broken = audit.report.breaches(_limit(settings, args.allow_duplicates))
     if args.json:
         print(json.dumps(_document(settings, audit, broken), ensure_ascii=False))
@@ -89,18 +88,6 @@ def _limit(settings: Settings, allowed: int | None) -> int | None:
     if allowed is None and settings.delivery == "exactly_once":
         return 0
     return allowed
-
-
-def _progress_line() -> Progress:
-    """Return a callback that keeps one line of a terminal up to date."""
-
-    def show(topic: str, done: int, total: int) -> None:
-        print(f"\r\033[K{topic}: {done:,} of {total:,}", end="", file=sys.stderr, flush=True)
-
-    def ignore(topic: str, done: int, total: int) -> None:
-        """Print nothing: standard error is not a terminal."""
-
-    return show if sys.stderr.isatty() else ignore
 
 
 def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[str, Any]:

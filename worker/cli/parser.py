@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "run": "run a worker",
     "top": "watch a worker in this terminal",
     "audit": "verify delivery from the topics alone",
+    "dead-letters": "count, show and replay dead letters",
     "classify": "label texts without Kafka",
     "model": "fetch and check the model before a worker starts",
     "bench": "measure engine, throughput and latency on this machine",
@@ -173,7 +174,7 @@ def build_parser(argv: Sequence[str] = (), *, every: bool = False) -> Parser:
 
 
 def _fill(parser: Parser, name: str, *, every: bool) -> None:
-    command: Command = importlib.import_module(f"worker.cli.{name}")
+    command: Command = importlib.import_module(f"worker.cli.{name.replace('-', '_')}")
     parser.description = command.__doc__
     command.add_arguments(parser)
     if taken := options_of(command.OPTIONS):

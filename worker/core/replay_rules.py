@@ -172,6 +172,8 @@ class ReplayCounts:
 class ReplaySelection:
     """Applies the rules to one dead letter after the other, and counts.
 
+    A dead letter that is polled again, as after a rebalance, is not counted again.
+
     Args:
         rules: decide.
         limit: dead letters to replay; None: all.
@@ -180,15 +182,24 @@ class ReplaySelection:
     def __init__(self, rules: ReplayRules, limit: int | None = None) -> None:
         self.rules, self._limit = rules, limit
         self.counts = ReplayCounts()
+        self._highest: dict[int, int] = {}  # offset, by partition
 
     @property
     def full(self) -> bool:
         """True if as many were taken as wanted."""
         return self._limit is not None and self.counts.taken >= self._limit
 
+    def is_beyond(self, partition: int, offset: int) -> bool:
+        """Return whether a dead letter comes after as many as wanted."""
+        return self.full and offset > self._highest.get(partition, -1)
+
     def takes(self, letter: Letter, now_ms: int) -> bool:
         """Count a dead letter, and return whether it is to be replayed."""
         counts = self.counts
+        if letter.offset <= self._highest.get(letter.partition, -1):
+            counts = ReplayCounts()
+        else:
+            self._highest[letter.partition] = letter.offset
         counts.read += 1
         if not self.rules.filters.accept(letter):
             counts.filtered += 1

@@ -136,7 +136,7 @@ class DeadLetterSource(KafkaSource):
             topic, partition, offset, _ = record.ref
             if offset >= self._letters.end(Partition(topic, partition)):
                 continue
-            if self._selection.full:
+            if self._selection.is_beyond(partition, offset):
                 self._letters.end_at(Partition(topic, partition), offset)
                 continue
             letter = read_letter(

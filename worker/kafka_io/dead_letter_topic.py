@@ -41,10 +41,9 @@ class LetterRange:
     starts: Mapping[int, int]
     ends: Mapping[int, int]
 
-    @property
-    def offsets(self) -> int:
-        """Number of offsets, a few of which may have no record."""
-        return sum(max(0, end - self.starts.get(p, 0)) for p, end in self.ends.items())
+    def offsets_from(self, positions: Mapping[int, int]) -> int:
+        """Return the number of offsets from these on, a few of which may have no record."""
+        return sum(max(0, end - positions.get(p, 0)) for p, end in self.ends.items())
 
 
 class DeadLetterTopic(Closeable):
