@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # imported when the command runs, not for its --help
     from worker.http.recent_posts import PostSource
     from worker.http.snapshot import MetricsSource
     from worker.metrics import Metrics
+    from worker.runtime.serve import Expose
 
 OPTIONS = ("",)
 
@@ -72,14 +73,20 @@ def _work(settings: Settings) -> None:
     from worker.inference.warm import loading
     from worker.runtime.serve import serve
 
-    http = settings.http
+    serve(settings, stop, loading, expose(settings), page=settings.http.enabled)
 
-    def expose(
+
+def expose(settings: Settings) -> Expose:
+    """Return the function that serves one worker's metrics, health and page over HTTP."""
+
+    def served(
         metrics: Metrics, health: Health, feeds: PageFeeds | None
     ) -> AbstractContextManager[object]:
-        return _http(http, metrics, health, feeds.posts, feeds.ask_queue) if feeds else _NONE
+        if feeds is None:
+            return _NONE
+        return _http(settings.http, metrics, health, feeds.posts, feeds.ask_queue)
 
-    serve(settings, stop, loading, expose, page=http.enabled)
+    return served
 
 
 def _supervise(settings: Settings) -> None:

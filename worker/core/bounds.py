@@ -55,6 +55,47 @@ def read_note(note: str | None) -> Bound | None:
         return None
 
 
+class RangeProgress(NamedTuple):
+    """How far a group is with its range.
+
+    Attributes:
+        done, total: offsets.
+        lost: offsets that were deleted before they were read; `done` counts them too.
+        unknown: partitions whose range is not chosen yet, so that `total` may grow.
+    """
+
+    done: int
+    total: int
+    lost: int
+    unknown: int
+
+    @property
+    def finished(self) -> bool:
+        """True once nothing is left to label."""
+        return not self.unknown and self.done == self.total
+
+
+def progress_of(
+    partitions: Iterable[Partition], committed: Mapping[Partition, tuple[int, str]]
+) -> RangeProgress:
+    """Return how far a group is.
+
+    Args:
+        partitions: all that the group reads.
+        committed: the group's offsets and their notes.
+    """
+    done = total = lost = unknown = 0
+    for partition in partitions:
+        offset, note = committed.get(partition, (0, ""))
+        if (bound := read_note(note)) is None:
+            unknown += 1
+            continue
+        total += bound.end - bound.start
+        done += min(offset, bound.end) - bound.start
+        lost += bound.lost
+    return RangeProgress(done, total, lost, unknown)
+
+
 class Bounds:
     """The ranges of a group's partitions.
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.classification import SourceRef
+from schemas.classification import ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.formats.format import ResultFormat
@@ -51,8 +51,8 @@ _NAMESPACE = hashlib.sha1(uuid.NAMESPACE_URL.bytes, usedforsecurity=False)
 # lengths (https://kafka.apache.org/documentation/#messageformat).
 _RECORD_OVERHEAD = 256
 _HEADER_OVERHEAD = 10
-# Bytes of a dead letter's context, rounded up: its message is short, and the rest is below 1 KiB.
-_CONTEXT_BYTES = 2048
+# Bytes of a dead letter's context, rounded up: its message is short, and the rest is below 2 KiB.
+_CONTEXT_BYTES = 3072
 
 _FRAME_BYTES = 5  # of a schema registry's serializer
 
@@ -124,7 +124,8 @@ class Encoder:
     def _refused(
         self, outcome: Classified, reason: DeadLetterReason, message: str, now_ms: int
     ) -> Encoded:
-        return self._dead_letter(DeadLettered(outcome.item.record, reason, message), now_ms)
+        dead = DeadLettered(outcome.item.record, reason, message, model=outcome.model)
+        return self._dead_letter(dead, now_ms)
 
     def _result(self, outcome: Classified, now_ms: int, now: float, trace: Trace | None) -> Encoded:
         record, prediction = outcome.item.record, outcome.prediction
@@ -212,6 +213,7 @@ class Encoder:
             attempt=outcome.attempt,
             worker_version=self._version,
             failed_at=_moment(now_ms),
+            model=_model(outcome.model) if outcome.model else None,
         )
         document = context.model_dump_json().encode()
         return Encoded(
@@ -290,6 +292,11 @@ def _source(record: RawRecord) -> SourceRef:
     return SourceRef(
         topic=topic, partition=partition, offset=offset, timestamp_ms=record.timestamp_ms
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _model(card: ModelCard) -> ModelRef:
+    return ModelRef(name=card.name, revision=card.revision, weights_sha256=card.weights_sha256)
 
 
 @functools.lru_cache(maxsize=1)  # the outcomes of a micro-batch have one time

@@ -210,13 +210,18 @@ class Classified:
 
 @dataclass(frozen=True, slots=True)
 class DeadLettered:
-    """A record for the dead-letter topic."""
+    """A record for the dead-letter topic.
+
+    Attributes:
+        model: the model that its text was given to; None if no text could be read.
+    """
 
     record: RawRecord
     reason: DeadLetterReason
     message: str
     stack_hash: str | None = None
     attempt: int = 1
+    model: ModelCard | None = None
 
 
 Outcome = Classified | DeadLettered

@@ -60,11 +60,13 @@ class Span:
 
     Attributes:
         group: the group that `committed` refers to.
+        rate: most records a second of one worker; None for no limit.
     """
 
     start: When
     end: When
     group: str = ""
+    rate: float | None = None
 
     @property
     def text(self) -> str:

@@ -26,7 +26,6 @@ from worker.kafka_io.source import KafkaSource
 from worker.settings import Settings
 
 _TIMEOUT_MS: Final = 2_000
-_LONGEST_PAUSE: Final = 0.1  # seconds; the main loop has other work too
 
 
 class LetterEnds(Unbounded):
@@ -94,10 +93,9 @@ class DeadLetterSource(KafkaSource):
     Args:
         settings: cluster and group; the dead-letter topic is their input.
         handler: called at every change of the assignment.
-        clock: stamps records, and times the rate.
+        clock: stamps records.
         selection: decides about each dead letter.
         ends: by partition.
-        rate: dead letters to replay a second; None: as fast as possible.
 
     Raises:
         BrokerAway, Fatal: as `KafkaSource`.
@@ -110,24 +108,14 @@ class DeadLetterSource(KafkaSource):
         clock: Clock,
         selection: ReplaySelection,
         ends: Mapping[int, int],
-        rate: float | None = None,
     ) -> None:
         super().__init__(settings, handler, clock)
-        self._selection, self._rate = selection, rate
+        self._selection = selection
         self._letters = LetterEnds(self._consumer, settings.input.topic, ends)
         self._range = self._letters
-        self._began = clock.monotonic()
-        self._taken_before = selection.counts.taken
 
     def poll(self, timeout: float, max_records: int) -> list[RawRecord]:
         """Return the records that the next dead letters were made of."""
-        if self._rate is not None:
-            allowed = 1 + self._rate * (self._clock.monotonic() - self._began)
-            room = int(allowed) - (self._selection.counts.taken - self._taken_before)
-            if room < 1 and not self._selection.full:
-                self._clock.sleep(min(_LONGEST_PAUSE, 1 / self._rate))
-                return []
-            max_records = max(1, min(max_records, room))
         return list(self._restored(super().poll(timeout, max_records)))
 
     def _restored(self, records: list[RawRecord]) -> Iterator[RawRecord]:

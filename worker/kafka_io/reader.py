@@ -23,6 +23,7 @@ from worker.kafka_io.connection import Closeable, connect_reader
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
+PATIENCE = 30.0  # seconds
 _POLL_MS = 500
 _POLL_RECORDS = 5_000
 
@@ -39,7 +40,7 @@ class AuditRecord(NamedTuple):
 
 
 class TopicReader(Closeable):
-    """Reads committed records of topics from the beginning; a context manager.
+    """Reads committed records of topics; a context manager.
 
     Args:
         kafka: the cluster.
@@ -52,7 +53,7 @@ class TopicReader(Closeable):
     """
 
     def __init__(
-        self, kafka: KafkaSettings, patience: float = 30.0, clock: Clock | None = None
+        self, kafka: KafkaSettings, patience: float = PATIENCE, clock: Clock | None = None
     ) -> None:
         self._patience = patience
         self._clock = clock or SystemClock()
@@ -78,11 +79,11 @@ class TopicReader(Closeable):
             BrokerAway, AccessDenied, Fatal: the client's exception, translated.
         """
         # An empty partition makes no progress: it has reached its end already.
-        starts = starts or {}
+        begin = starts or {}
         left = {
             TopicPartition(topic, number): end
             for number, end in ends.items()
-            if end > starts.get(number, 0)
+            if end > begin.get(number, 0)
         }
         self.unread = {}
         self._call("assign", list(left))
@@ -90,8 +91,8 @@ class TopicReader(Closeable):
             self._call("resume", *left)  # an earlier read of the topic has paused them
             self._call("seek_to_beginning", *left)
             for tp in left:
-                if start := starts.get(tp.partition):
-                    self._call("seek", tp, start)
+                if tp.partition in begin:
+                    self._call("seek", tp, begin[tp.partition])
             yield from self._read(left)
 
     def _read(self, left: dict[TopicPartition, int]) -> Iterator[AuditRecord]:

@@ -27,7 +27,6 @@ from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
-from worker.core.decoder import Decoder
 from worker.core.encoder import Encoder
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.formats.format import ResultFormat
@@ -164,7 +163,7 @@ def build_worker(
     *,
     formats: TopicFormats,
     other_members: int | str,
-    decoder: Decoder | None = None,
+    rate: float | None = None,
 ) -> Worker:
     """Return a worker that is ready to run.
 
@@ -176,7 +175,7 @@ def build_worker(
         listener: the one that the source was made with; it is connected here.
         formats: of the input.
         other_members: members of the group before this worker joined, if known.
-        decoder: reads the records; default: by the formats.
+        rate: most records a second; None for no limit.
     """
     metrics, clock = context.metrics, context.clock
     control = _build_control(settings, context, work, path)
@@ -188,7 +187,7 @@ def build_worker(
         work,
         path,
         intake=Intake(
-            decoder or Decoder(settings.input, formats.values),
+            formats.decoder(settings.input, formats.values),
             Readability(settings.max_unreadable_ratio),
             work.batcher,
             work.offsets,
@@ -200,7 +199,10 @@ def build_worker(
         control=control,
         status=StatusReporter(context, work, path, delays, holds),
         limits=Limits(
-            settings.max_inflight_records, settings.max_inflight_bytes, settings.shutdown_timeout
+            settings.max_inflight_records,
+            settings.max_inflight_bytes,
+            settings.shutdown_timeout,
+            rate,
         ),
     )
 

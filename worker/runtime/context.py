@@ -64,10 +64,12 @@ class OtherSource:
     Attributes:
         open: makes the source.
         observers: see the outcomes.
+        rate: most records a second; None for no limit.
     """
 
     open: Callable[[RebalanceHandler, Clock], KafkaSource]
     observers: Sequence[OutcomeObserver] = ()
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,10 @@ class Limits:
     Attributes:
         records, bytes: most records that are held, and their bytes. At either, polling pauses.
         shutdown_timeout: seconds to drain, commit and leave the group.
+        rate: most records a second; None for no limit.
     """
 
     records: int
     bytes: int
     shutdown_timeout: float
+    rate: float | None = None

@@ -182,7 +182,14 @@ class Launcher:
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
         return build_worker(
-            settings, context, work, path, listener, formats=formats, other_members=members
+            settings,
+            context,
+            work,
+            path,
+            listener,
+            formats=formats,
+            other_members=members,
+            rate=self._span.rate if self._span else None,
         )
 
     def _open_source(self, listener: RebalanceListener, outputs: OutputTopics) -> KafkaSource:

@@ -20,7 +20,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from worker.clock import Clock, SystemClock
 from worker.core.decoder import Decoder
@@ -96,9 +96,9 @@ class ReplayPlan:
 
         def start(handler: RebalanceHandler, clock: Clock) -> DeadLetterSource:
             settings = _reading_dead_letters(self.settings)
-            return DeadLetterSource(settings, handler, clock, self.selection, self.ends, self.rate)
+            return DeadLetterSource(settings, handler, clock, self.selection, self.ends)
 
-        return OtherSource(start, (self.tally,))
+        return OtherSource(start, (self.tally,), self.rate)
 
 
 def _reading_dead_letters(settings: Settings) -> Settings:
@@ -234,9 +234,9 @@ def copy_dead_letters(plan: ReplayPlan, topics: CopyTopics, stop: threading.Even
             work,
             RecordPath(source, pipeline, sink),
             listener,
-            formats=plain_formats(settings),
+            formats=replace(plain_formats(settings), decoder=_Unread),
             other_members=0,
-            decoder=_Unread(settings.input),
+            rate=plan.rate,
         )
         undo.pop_all()  # from here on the worker ends what was started
     worker.run()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 
 from worker import timeline
+from worker.core.allowance import Allowance
 from worker.core.counted import counted
 from worker.core.records import RawRecord
 from worker.core.state import State
@@ -58,6 +59,7 @@ class Worker:
         self._source, self._pipeline = path.source, path.pipeline
         self._ending = Ending(path.source, context)
         self._intake, self._status, self._limits = intake, status, limits
+        self._allowance = Allowance(limits.rate)
         self._commits, self._rebalance = control.commits, control.rebalance
         self._damage: InputDamaged | None = None
 
@@ -106,8 +108,12 @@ class Worker:
     def _poll(self, timeout: float) -> list[RawRecord]:
         room = self._limits.records - self._offsets.held_records
         began = self._clock.monotonic()
+        most = self._allowance.limit(max(1, min(_POLL_RECORDS, room)), began)
+        if not most:
+            self._clock.sleep(BUSY_POLL)
+            return []
         try:
-            records = self._source.poll(timeout, max(1, min(_POLL_RECORDS, room)))
+            records = self._source.poll(timeout, most)
         except BrokerAway as error:
             log.debug("poll failed, retrying", reason=str(error))
             self._clock.sleep(IDLE_POLL)
@@ -115,6 +121,7 @@ class Worker:
         except InputDamaged as damage:
             self._damage = damage
             return []
+        self._allowance.take(len(records))
         if records:
             timeline.spent("poll", began, records=len(records))
         return records
