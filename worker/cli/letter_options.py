@@ -44,7 +44,12 @@ _ACTIONS_OF: Final = {
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the action, its options and the filters."""
     add = parser.add_argument
-    add("action", choices=ACTIONS, help="count, show one, replay, or tell what may be purged")
+    add(
+        "action",
+        choices=ACTIONS,
+        metavar="ACTION",
+        help="list (counts), show (one whole), replay, or purge-report (what may be purged)",
+    )
     add(
         "place",
         nargs="?",
