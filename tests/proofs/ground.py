@@ -203,14 +203,19 @@ class Ground:
 
     # -- processes -----------------------------------------------------------------------------
 
-    def flags(self) -> tuple[str, ...]:
-        """Return the flags that point any command at broker, group and topics."""
+    def flags(self, group: str | None = None) -> tuple[str, ...]:
+        """Return the flags that point any command at broker, group and topics.
+
+        Args:
+            group: instead of the worker's.
+        """
         given = flags(self.broker, self.topics)
+        given |= {"kafka.group_id": group} if group else {}
         return tuple(f"{one.flag}={given[one.path]}" for one in options() if one.path in given)
 
-    def start(self, *arguments: str) -> Command:
-        """Start a `streamlabel` command, whose arguments come before `flags()`'s."""
-        command = Command((*arguments, *self.flags()), self._place(arguments[0]))
+    def start(self, *arguments: str, group: str | None = None) -> Command:
+        """Start a `streamlabel` command, whose arguments come before those of `flags`."""
+        command = Command((*arguments, *self.flags(group)), self._place(arguments[0]))
         self._stack.callback(lambda: finish(command.process, 0.0))
         return command
 
