@@ -154,11 +154,6 @@ class LetterFilters:
     exceptions: Collection[str] = ()
     stack_hashes: Collection[str] = ()
 
-    @property
-    def choose_all(self) -> bool:
-        """True if no filter is set."""
-        return self == LetterFilters()
-
     def accept(self, letter: Letter) -> bool:
         """Return whether all filters choose a dead letter.
 

@@ -204,11 +204,11 @@ class ReplaySelection:
         if not self.rules.filters.accept(letter):
             counts.filtered += 1
             return False
-        if reason := self.rules.refusal(letter, now_ms):
-            counts.refused[reason] += 1
+        reason, context = self.rules.refusal(letter, now_ms), letter.context
+        if reason or context is None:  # the second is a refusal too
+            counts.refused[reason or "unreadable"] += 1
             return False
         counts.taken += 1
-        if letter.context is not None:  # no refusal without one
-            counts.reasons[letter.context.reason] += 1
-            counts.targets[self.rules.topic_for(letter.context)] += 1
+        counts.reasons[context.reason] += 1
+        counts.targets[self.rules.topic_for(context)] += 1
         return True
