@@ -21,6 +21,7 @@ from rich.text import Text
 
 from worker.core.counted import counted
 from worker.core.dead_letters import Letter
+from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.letter_groups import LetterCounts, LetterGroup
 from worker.core.records import Headers
 from worker.core.replay_rules import REFUSALS, ReplayCounts
@@ -36,7 +37,8 @@ def _time(ms: int | None) -> str | None:
     if ms is None:
         return None
     try:
-        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+        moment = datetime.fromtimestamp(ms / 1000, UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):  # any producer chooses timestamps
         return f"{ms} ms"
 
@@ -101,7 +103,8 @@ def _rows(group: LetterGroup, console: Console, most: int) -> Iterator[tuple[Tex
 def _summary(counts: LetterCounts, filtered: int) -> str:
     words = [counted(counts.letters, "dead letter")]
     if counts.first_ms is not None and counts.last_ms is not None:
-        words.append(f"failed {_minute(counts.first_ms)} to {_minute(counts.last_ms)} UTC")
+        first, last = _minute(counts.first_ms), _minute(counts.last_ms)
+        words.append(f"failed {first} UTC" if first == last else f"failed {first} to {last} UTC")
     states, tried = counts.states, counts.letters - counts.attempts[0]
     words += [f"{states['cut']:,} cut"] if states["cut"] else []
     words += [f"{states['incomplete']:,} incomplete"] if states["incomplete"] else []
@@ -167,7 +170,9 @@ def _lines(topic: str, letter: Letter) -> Iterator[tuple[str, str]]:
         yield "replay", visible(f"{letter.attempt} of {place}")
     yield "timestamp", _time(context.source.timestamp_ms if context else letter.timestamp_ms) or ""
     yield "key", "none" if letter.key is None else _shown(letter.key)
-    yield from _header_lines(letter.headers)
+    # The document of streamlabel is what the lines above say.
+    headers = [one for one in letter.headers if context is None or one[0] != DEAD_LETTER_HEADER]
+    yield from _header_lines(headers)
     size = counted(len(letter.value), "byte")
     yield "value", f"{size}, {_state(letter)}"
 
