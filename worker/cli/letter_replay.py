@@ -259,5 +259,6 @@ def _report(
             f"group {settings.kafka.group_id} has passed those that were left out or refused: "
             "--again begins at the first dead letter"
         )
-    print(f"left: {counted(left, 'offset')}")
+    if left:
+        print(f"{counted(left, 'offset')} left below the end")
     return left
