@@ -138,11 +138,14 @@ def _look(admin: Admin, settings: Settings, span: Span) -> RangeProgress:
 
     Raises:
         Fatal: the group has another range, or none.
+        SettingsError: the range names a partition that the input does not have.
     """
     from worker.kafka_io.group_state import input_partitions
 
     group = settings.kafka.group_id
     partitions, committed = input_partitions(admin, settings), admin.group_offsets(group)
+    for when in (span.start, span.end):
+        when.require({partition.partition for partition in partitions})
     bounds = Bounds(span.text, group)
     for partition in partitions:
         if partition in committed:
