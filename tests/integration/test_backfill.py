@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from tests.conftest import Broker, MakeTopics, Topics
 from tests.support.workers import (
     ObedientModel,
     WorkerThread,
+    clock,
     flags,
     needs_kafka,
     produce,
@@ -164,9 +165,13 @@ def test_a_range_is_moved_into_the_log(
 def test_a_range_of_times_begins_and_ends_at_their_first_records(
     broker: Broker, topics: Topics
 ) -> None:
+    hour_ago = clock.wall_ms() - 3_600_000  # retention must not delete it
     for second in range(10):
-        produce(broker, topics.input, texts(1), timestamp_ms=1_000 * second)
-    ended(backfill(broker, topics, span("1970-01-01T00:00:03", "1970-01-01T00:00:06.5")))
+        produce(broker, topics.input, texts(1), timestamp_ms=hour_ago + 1_000 * second)
+    start, end = (
+        datetime.fromtimestamp((hour_ago + ms) / 1_000, UTC).isoformat() for ms in (3_000, 6_500)
+    )
+    ended(backfill(broker, topics, span(start, end)))
     assert labelled(broker, topics) == {0: [3, 4, 5, 6]}
 
 
