@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.audit_report import AuditReport
-from worker.core.ledger import Kind, Ledger, Scope
+from worker.core.ledger import Ledger, Scope
 from worker.core.records import Partition
+from worker.core.replay_outcomes import Kind
 
 TOPIC = "texts.in"
 FIRST, SECOND = Partition(TOPIC, 0), Partition(TOPIC, 1)
