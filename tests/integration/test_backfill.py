@@ -106,7 +106,7 @@ def test_a_range_is_labelled_and_nothing_else(
 def test_an_end_stays_where_it_was_chosen(
     broker: Broker, topics: Topics, admin: KafkaAdminClient, delivery: str
 ) -> None:
-    """`now` is the same moment for a worker that resumes, whatever has arrived since."""
+    """A worker that resumes ends at the same `now`, although more records have arrived."""
     produce(broker, topics.input, texts(40))
     wait, model = threading.Event(), ObedientModel()
 

@@ -5,8 +5,8 @@
     streamlabel backfill --from earliest --to committed --rate 200
 
 The range is chosen once, for each partition, and stored with the group's offsets. The same command
-resumes after a kill, and several of them share the work. Each ends by itself when the group has
-committed the whole range, and audits it. Exits 0 only if nothing of the range was deleted before it
+resumes after a kill, and several of them share the work. Once the group has committed the whole
+range, every command audits it and ends. Exits 0 only if nothing of the range was deleted before it
 was read and the audit holds.
 """
 
