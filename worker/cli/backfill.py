@@ -192,6 +192,7 @@ def _judge(args: argparse.Namespace, settings: Settings, span: Span, after: Rang
     if args.json:
         print(json.dumps(_document(settings, span, after, audit, broken), ensure_ascii=False))
     else:
+        print(f"range {span.text} of {', '.join(audit.topics.inputs)}")
         print_audit(audit, broken)
     if after.lost:
         print(

@@ -44,10 +44,8 @@ class Speed:
         return max(0, total - self._readings[-1][1]) / speed if speed else None
 
 
-def in_words(seconds: float | None) -> str:
-    """Return a time as `1:02:03`, `2:03` or `unknown`."""
-    if seconds is None:
-        return "unknown"
+def in_words(seconds: float) -> str:
+    """Return a time as `1:02:03` or `2:03`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
