@@ -24,8 +24,8 @@ from worker.core.replay import REPLAY_HEADER, parse_replay
 from worker.core.replay_outcomes import Kind
 from worker.core.scope import Scope
 from worker.core.topics import TopicInfo
-from worker.errors import BrokerAway, Fatal, TopicMissing
-from worker.kafka_io.admin import Admin
+from worker.errors import AccessDenied, BrokerAway, Fatal, TopicMissing
+from worker.kafka_io.admin import Admin, GroupOffset
 from worker.kafka_io.reader import PATIENCE, AuditRecord, TopicReader
 from worker.settings import Settings, WorkerTopics
 
@@ -140,7 +140,7 @@ class _Auditor:
 
     def _limits(self, *, to_end: bool) -> dict[Partition, int]:
         group, inputs = self._settings.kafka.group_id, self._topics.inputs
-        offsets = self._admin.group_offsets(group)
+        offsets = self._group_offsets(group, needed=not to_end)
         notes = {p: read_note(at.note) for p, at in offsets.items() if p.topic in inputs}
         self._ranges = {p: bound for p, bound in notes.items() if bound is not None}
         if lost := sum(bound.lost for bound in self._ranges.values()):
@@ -157,6 +157,15 @@ class _Auditor:
                 "to check: correct --group-id, or check all records with --to-end"
             )
         return committed
+
+    def _group_offsets(self, group: str, *, needed: bool) -> dict[Partition, GroupOffset]:
+        """Return the group's offsets; none if only its range was wanted, and may not be read."""
+        try:
+            return self._admin.group_offsets(group)
+        except AccessDenied:
+            if needed:
+                raise
+            return {}
 
     def _scopes(
         self, limits: Mapping[Partition, int], ends: Mapping[Partition, int]
