@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from schemas.dead_letter import DeadLetterReason
-from worker.cli.audit import progress_line
+from worker.cli.progress import progress_line
 from worker.core.counted import counted
 from worker.core.formats.plain_json import JsonFormat
 from worker.core.records import Headers
