@@ -109,15 +109,7 @@ class Metrics:
             "Records polled from the input topic. A record returned in a rebalance before it was "
             "handed to the stages is polled, and counted, again.",
         )
-        self.skipped = counter(
-            "streamlabel_offsets_skipped",
-            "Input offsets that retention or deletion removed before they were polled.",
-        )
-        self.begun = counter(
-            "streamlabel_partitions_begun",
-            "Partitions without a committed offset at assignment: the group is new, its offsets "
-            "expired, or the partition was added. The log has the start position.",
-        )
+        self._of_the_input(counter)
         self.published = counter(
             "streamlabel_records_published", "Results acknowledged by the broker."
         )
@@ -262,8 +254,8 @@ class Metrics:
         )
         self.label_drift = gauge(
             "streamlabel_label_drift",
-            "Population stability index of labels: newest results against the first ones since the "
-            "start. Below 0.1 is stable, above 0.25 shifted. 0 until drift.reference_records and "
+            "Population stability index of labels: newest results against the first ones of the model "
+            "in use. Below 0.1 is stable, above 0.25 shifted. 0 until drift.reference_records and "
             "drift.window_records are reached.",
             multiprocess_mode="livemax",
         )
@@ -301,6 +293,22 @@ class Metrics:
         self._of_the_schema_registry(counter, gauge)
         self._of_the_shadow(counter, gauge, histogram, info)
         self._create_series()
+
+    def _of_the_input(self, counter: partial[Counter]) -> None:
+        self.arrived = counter(
+            "streamlabel_offsets_arrived",
+            "Offsets by which the ends of the assigned partitions grew. The rate is that of arriving "
+            "records; a transaction's marker counts as one.",
+        )
+        self.skipped = counter(
+            "streamlabel_offsets_skipped",
+            "Input offsets that retention or deletion removed before they were polled.",
+        )
+        self.begun = counter(
+            "streamlabel_partitions_begun",
+            "Partitions without a committed offset at assignment: the group is new, its offsets "
+            "expired, or the partition was added. The log has the start position.",
+        )
 
     def _of_the_model(
         self, counter: partial[Counter], gauge: partial[Gauge], info: partial[Info]

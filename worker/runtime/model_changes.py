@@ -156,28 +156,25 @@ class ModelChanges:
         self._load_block.close()
 
     def _begin(self, wanted: Settings) -> None:
-        same = wanted.model == self._settings.model
+        watched = {"reload_on_change": wanted.model.reload_on_change}
+        same = wanted.model == self._settings.model.model_copy(update=watched)
         self._loading = self._load_block.enter_context(
             self._load(wanted, self._metrics, replaces=True, unless=self._card if same else None)
         )
 
     def _end(self, wanted: Settings, loading: Future[Model], take_over: TakeOver) -> None:
-        outcome: ChangeOutcome
-        try:
+        outcome, reason = _judged(loading.exception())
+        if outcome == "changed":
             tokeniser, classifier = loading.result()
-            take_over(wanted, tokeniser, classifier)
-        except ModelUnchanged as error:
-            outcome, reason = "unchanged", str(error)
-        except SettingsError as error:
-            outcome, reason = "refused", str(error)
-        except StreamlabelError as error:
-            outcome, reason = "failed", str(error)
-        except Exception as error:  # noqa: BLE001 - the load must not end the worker
-            outcome, reason = "failed", f"{type(error).__name__}: {error}"
-        else:
-            outcome, reason = "changed", ""
+            try:
+                take_over(wanted, tokeniser, classifier)
+                self._note_in_use(classifier.card)
+            except (
+                SettingsError
+            ) as misfit:  # not kept: it refers to this frame, and so to the model
+                outcome, reason = _judged(misfit)
+        if outcome in ("changed", "unchanged"):
             self._settings = wanted
-            self._note_in_use(classifier.card)
         self._loading = None
         self._load_block.close()  # releases what the future holds
         with self._lock:
@@ -207,3 +204,16 @@ class ModelChanges:
             log.info("model not changed", reason=reason, **facts)
         else:
             log.error("model not changed: the one in use stays", reason=reason, **facts)
+
+
+def _judged(error: BaseException | None) -> tuple[ChangeOutcome, str]:
+    """Return the outcome of a change that ended with this error, and its reason."""
+    if error is None:
+        return "changed", ""
+    if isinstance(error, ModelUnchanged):
+        return "unchanged", str(error)
+    if isinstance(error, SettingsError):
+        return "refused", str(error)
+    # Whatever a library raised, sys.exit included, must not end the worker.
+    expected = isinstance(error, StreamlabelError)
+    return "failed", str(error) if expected else f"{type(error).__name__}: {error}"
