@@ -254,8 +254,8 @@ class Metrics:
         )
         self.label_drift = gauge(
             "streamlabel_label_drift",
-            "Population stability index of labels: newest results against the first ones since the "
-            "start. Below 0.1 is stable, above 0.25 shifted. 0 until drift.reference_records and "
+            "Population stability index of labels: newest results against the first ones of the model "
+            "in use. Below 0.1 is stable, above 0.25 shifted. 0 until drift.reference_records and "
             "drift.window_records are reached.",
             multiprocess_mode="livemax",
         )
@@ -315,6 +315,22 @@ class Metrics:
         self._of_the_shadow(counter, gauge, histogram, info)
         self._create_series()
 
+    def _of_the_input(self, counter: partial[Counter]) -> None:
+        self.arrived = counter(
+            "streamlabel_offsets_arrived",
+            "Offsets by which the ends of the assigned partitions grew. The rate is that of arriving "
+            "records; a transaction's marker counts as one.",
+        )
+        self.skipped = counter(
+            "streamlabel_offsets_skipped",
+            "Input offsets that retention or deletion removed before they were polled.",
+        )
+        self.begun = counter(
+            "streamlabel_partitions_begun",
+            "Partitions without a committed offset at assignment: the group is new, its offsets "
+            "expired, or the partition was added. The log has the start position.",
+        )
+
     def _of_the_model(
         self, counter: partial[Counter], gauge: partial[Gauge], info: partial[Info]
     ) -> None:
@@ -367,9 +383,8 @@ class Metrics:
         """
         self.shadow_state = gauge(
             "streamlabel_shadow_state",
-            "State of the second model: 0 none, 1 loading, 2 comparing, 3 failed. In a pool: the "
-            "largest of its processes.",
-            multiprocess_mode="livemax",
+            "State of the second model: 0 none, 1 loading, 2 comparing, 3 failed.",
+            multiprocess_mode="liveall",
         )
         self.shadow_share = gauge(
             "streamlabel_shadow_share",

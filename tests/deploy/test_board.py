@@ -26,7 +26,8 @@ ORDER = [
     "Models", "Second model (shadow)", "Process",
 ]  # fmt: skip
 SCRAPED = {"job", "instance"}  # labels that Prometheus adds to every series
-IN_A_POOL = {"streamlabel_state": {"slot"}}  # labels that a pool of processes adds
+# Labels that a pool of processes adds.
+IN_A_POOL = {"streamlabel_state": {"slot"}, "streamlabel_shadow_state": {"slot"}}
 MODEL = {"model", "revision", "engine", "dtype", "device"}
 INFO_LABELS = {
     "streamlabel_model_info": MODEL,

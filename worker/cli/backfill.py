@@ -5,8 +5,8 @@
     streamlabel backfill --from earliest --to committed --rate 200
 
 The range is chosen once, for each partition, and stored with the group's offsets. The same command
-resumes after a kill, and several of them share the work. Each ends by itself when the group has
-committed the whole range, and audits it. Exits 0 only if nothing of the range was deleted before it
+resumes after a kill, and several of them share the work. Once the group has committed the whole
+range, every command audits it and ends. Exits 0 only if nothing of the range was deleted before it
 was read and the audit holds.
 """
 
@@ -18,6 +18,7 @@ import json
 import re
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.cli.audit import add_limit, allowed_duplicates, audit_document, print_audit
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
         _say_what(settings, span, before := look())
         if not before.finished:
             with watch.shown():
-                _work(settings, span)
+                _work(replace(loaded, settings=settings), span)
         after = look()
     if not after.finished:
         raise Fatal(
@@ -138,11 +139,14 @@ def _look(admin: Admin, settings: Settings, span: Span) -> RangeProgress:
 
     Raises:
         Fatal: the group has another range, or none.
+        SettingsError: the range names a partition that the input does not have.
     """
     from worker.kafka_io.group_state import input_partitions
 
     group = settings.kafka.group_id
     partitions, committed = input_partitions(admin, settings), admin.group_offsets(group)
+    for when in (span.start, span.end):
+        when.require({partition.partition for partition in partitions})
     bounds = Bounds(span.text, group)
     for partition in partitions:
         if partition in committed:
@@ -162,8 +166,8 @@ def _say_what(settings: Settings, span: Span, before: RangeProgress) -> None:
         print(f"resuming at {before.done:,} of {before.total:,} offsets", file=sys.stderr)
 
 
-def _work(settings: Settings, span: Span) -> None:
-    stop = threading.Event()
+def _work(loaded: Loaded, span: Span) -> None:
+    stop, settings = threading.Event(), loaded.settings
     from worker.http.connections import raise_file_limit
     from worker.signals import stop_on_signals
 
@@ -173,7 +177,7 @@ def _work(settings: Settings, span: Span) -> None:
     from worker.runtime.serve import serve
 
     raise_file_limit()
-    serve(settings, stop, loading, expose(settings), page=settings.http.enabled, span=span)
+    serve(settings, stop, loading, expose(loaded), page=settings.http.enabled, span=span)
 
 
 def _judge(args: argparse.Namespace, settings: Settings, span: Span, after: RangeProgress) -> int:
@@ -189,6 +193,7 @@ def _judge(args: argparse.Namespace, settings: Settings, span: Span, after: Rang
     if args.json:
         print(json.dumps(_document(settings, span, after, audit, broken), ensure_ascii=False))
     else:
+        print(f"range {span.text} of {', '.join(audit.topics.inputs)}")
         print_audit(audit, broken)
     if after.lost:
         print(

@@ -4,8 +4,7 @@ Owns: an admin client and a reader; the shadow's results, until the worker's are
 Thread: main, of `streamlabel shadow report --topics`.
 Must not import: inference, runtime.
 
-The two results of a record are found by its coordinates, whatever partition they are in. Repeats of
-a result count once.
+Coordinates join the two results of a record, in any partition. Repeats of a result count once.
 """
 
 from __future__ import annotations

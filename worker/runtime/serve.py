@@ -22,7 +22,7 @@ from worker.http.feeds import PageFeeds
 from worker.http.health import Health
 from worker.logs import get_logger
 from worker.metrics import Metrics
-from worker.runtime.context import WorkerContext
+from worker.runtime.context import OtherSource, WorkerContext
 from worker.runtime.launch import Launcher
 from worker.runtime.model_changes import LoadModel, Model, ModelChanges
 from worker.runtime.progress import Progress
@@ -47,7 +47,7 @@ def serve(
     expose: Expose,
     *,
     page: bool,
-    span: Span | None = None,
+    span: Span | OtherSource | None = None,
 ) -> None:
     """Run one worker until `stop` is set, or until its group has labelled its range.
 
@@ -58,7 +58,7 @@ def serve(
         expose: makes the worker visible (over HTTP, or to a pool's parent) for the length of its
             `with` block, and lets its model be changed.
         page: True if the live page is served, by this process or by a pool's parent.
-        span: the range to label; None for all records, without an end.
+        span: the range to label, or another source of records; None for all records of the input.
 
     Raises:
         StreamlabelError: the reason why the worker stopped.
@@ -70,6 +70,8 @@ def serve(
     progress = Progress(settings.stall_timeout, metrics, clock)
     feeds = PageFeeds.on(settings.http, clock) if page else None
     changes = ModelChanges(settings, load_model, metrics, clock)
+    if feeds:
+        feeds.models = changes.first_offsets.models
     with (
         recording(settings.profile, clock),
         closing(tracing),
