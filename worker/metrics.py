@@ -287,22 +287,6 @@ class Metrics:
         )
         self._of_other_parts(counter, gauge, histogram, info)
 
-    def _of_the_input(self, counter: partial[Counter]) -> None:
-        self.arrived = counter(
-            "streamlabel_offsets_arrived",
-            "Offsets by which the ends of the assigned partitions grew. The rate is that of arriving "
-            "records; a transaction's marker counts as one.",
-        )
-        self.skipped = counter(
-            "streamlabel_offsets_skipped",
-            "Input offsets that retention or deletion removed before they were polled.",
-        )
-        self.begun = counter(
-            "streamlabel_partitions_begun",
-            "Partitions without a committed offset at assignment: the group is new, its offsets "
-            "expired, or the partition was added. The log has the start position.",
-        )
-
     def _of_other_parts(
         self,
         counter: partial[Counter],
