@@ -81,8 +81,8 @@ class Site:
     def _run(self) -> None:
         while not self._stop.wait(0.01):
             if self.loaded.is_set() and not self.held.is_set():
-                self.ask_queue.tokenise(self.model)
-                self.ask_queue.infer(self.model)
+                self.ask_queue.tokenise(self.model, self.model)
+                self.ask_queue.infer()
 
     def load_model(self) -> None:
         """Let the stages answer questions from now on."""
@@ -92,8 +92,10 @@ class Site:
     def label(self, *texts: str, label: str = "POSITIVE") -> None:
         """Pretend that these texts were just labelled."""
         prediction = Prediction((0.1, 0.9), 3, truncated=False)
-        outcomes = [Classified(item(n, text), prediction) for n, text in enumerate(texts)]
-        self.posts.note(outcomes, self.model.card.labels)
+        outcomes = [
+            Classified(item(n, text), prediction, self.model.card) for n, text in enumerate(texts)
+        ]
+        self.posts.note(outcomes)
         now_ms = clock.wall_ms()
         ref = RecordRef("in", 0, 0, 1)
         one = Encoded(ref, "out", None, b"", [], now_ms - 40, None, label, score=0.9)

@@ -209,7 +209,7 @@ class WorkerProcess:
         self,
         broker: Broker,
         topics: Topics,
-        model: Path | str,
+        model: Path | str | None,
         log: Path,
         *more: str,
         program: Sequence[str] = ("worker",),
@@ -218,14 +218,17 @@ class WorkerProcess:
         self.log = log
         given = flags(broker, topics)
         command = [
-            *(sys.executable, "-m", *program, "run", "--model", str(model)),
+            *(sys.executable, "-m", *program, "run"),
+            *(("--model", str(model)) if model else ()),
             *(f"{one.flag}={given[one.path]}" for one in options() if one.path in given),
             *("--http-port", str(self.port), "--model-threads", "1"),
             # `auto` would spend seconds of each start on comparing engines.
             *("--model-engine", "packed", *more),
         ]
         with log.open("wb") as sink:
-            self.process = subprocess.Popen(command, stderr=sink, env=child_environment())
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stderr=sink, env=child_environment()
+            )
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body; status 0 without an answer."""

@@ -189,10 +189,16 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """A record that the model labelled."""
+    """A record that a model labelled.
+
+    Attributes:
+        model: the model that labelled it, whose labels the probabilities belong to. The worker may
+            run another one by the time that the result is encoded.
+    """
 
     item: WorkItem
     prediction: Prediction
+    model: ModelCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +256,11 @@ class Encoded:
     outcome: Outcome | None = None
 
     @property
+    def model(self) -> ModelCard | None:
+        """The model that labelled the record; None for a dead letter."""
+        return self.outcome.model if isinstance(self.outcome, Classified) else None
+
+    @property
     def happened_ms(self) -> int:
         """The input record's timestamp, which `timestamp_ms` may differ from."""
         if self.outcome is None:
@@ -296,3 +307,14 @@ class ModelCard:
     pads: bool = True
     forward_tokens: int = DEFAULT_FORWARD_TOKENS
     activation: Activation = "softmax"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What `streamlabel_model_info` shows."""
+        return {
+            "model": self.name,
+            "revision": self.revision,
+            "engine": self.engine,
+            "dtype": self.dtype,
+            "device": self.device,
+        }

@@ -1,7 +1,7 @@
 """Connects a worker's pipeline to its page: the recent posts and the ask queue.
 
 Owns: both, where `http.enabled` serves them; a worker without HTTP has no feeds.
-Thread: `for_model` on main; see `RecentPosts` and `AskQueue` for the rest.
+Thread: `calls` on main; see `RecentPosts` and `AskQueue` for the rest.
 Must not import: kafka, torch, worker.runtime.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Self
 
 from worker.clock import Clock
@@ -26,11 +25,12 @@ class ModelFeeds:
 
     Attributes:
         note: takes the outcomes that were published. Publish thread.
-        tokenise, infer: work on a question, if there is one. On the threads of these names.
+        tokenise: gives a question, if there is one, to the model in use. Tokenise thread.
+        infer: answers it. Infer thread.
     """
 
     note: Callable[[Sequence[Outcome]], None] = lambda _: None
-    tokenise: Callable[[], None] = lambda: None
+    tokenise: Callable[[Tokeniser, Classifier], None] = lambda _, __: None
     infer: Callable[[], None] = lambda: None
 
 
@@ -51,10 +51,7 @@ class PageFeeds:
         """Make empty feeds."""
         return cls(RecentPosts(texts=settings.show_texts, clock=clock), AskQueue(clock))
 
-    def for_model(self, tokeniser: Tokeniser, classifier: Classifier) -> ModelFeeds:
-        """Return the calls that a pipeline with this model makes."""
-        return ModelFeeds(
-            note=partial(self.posts.note, labels=classifier.card.labels),
-            tokenise=partial(self.ask_queue.tokenise, tokeniser),
-            infer=partial(self.ask_queue.infer, classifier),
-        )
+    @property
+    def calls(self) -> ModelFeeds:
+        """The calls that a pipeline makes."""
+        return ModelFeeds(self.posts.note, self.ask_queue.tokenise, self.ask_queue.infer)

@@ -33,7 +33,6 @@ from worker.core.formats.format import ResultFormat
 from worker.core.model import Classifier, Tokeniser
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
-from worker.core.records import ModelCard
 from worker.core.topic_limits import TopicLimits
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions, OutcomeObserver
@@ -44,6 +43,7 @@ from worker.runtime.holds import Holds
 from worker.runtime.input_delays import InputDelays
 from worker.runtime.intake import Intake
 from worker.runtime.labelling import Labeller
+from worker.runtime.model_changes import ModelChanges
 from worker.runtime.outcome_logs import DeadLetterLog, ExpiredLog, ThroughputLog
 from worker.runtime.rebalance import Rebalance, RebalanceListener
 from worker.runtime.service import Worker
@@ -57,8 +57,9 @@ def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
     offsets = OffsetTracker()
     throughput, dead_letters = ThroughputLog(clock), DeadLetterLog(clock)
     observers: list[OutcomeObserver] = [throughput, dead_letters]
-    if settings.drift.reference_records:
-        observers.append(DriftWatch(settings.drift, metrics))
+    drift = DriftWatch(settings.drift, metrics) if settings.drift.reference_records else None
+    if drift:
+        observers.append(drift)
     observers.append(ExpiredLog())
     breaker = CircuitBreaker(
         settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio, OUTPUT
@@ -72,23 +73,21 @@ def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
         Completions(offsets, metrics, context.progress, clock, observers, breaker),
         throughput,
         dead_letters,
+        drift,
     )
 
 
 def build_encoder(
-    settings: Settings, limits: Mapping[str, TopicLimits], card: ModelCard, results: ResultFormat
+    settings: Settings, limits: Mapping[str, TopicLimits], results: ResultFormat
 ) -> Encoder:
     """Return the encoder of results and dead letters.
 
     Args:
         settings: name the topics.
         limits: of each output topic; topics may be added.
-        card: of the model.
         results: serialises results.
     """
-    return Encoder(
-        settings.output, card, version=version("streamlabel"), limits=limits, results=results
-    )
+    return Encoder(settings.output, version=version("streamlabel"), limits=limits, results=results)
 
 
 def build_labeller(
@@ -118,6 +117,7 @@ def build_worker(
     *,
     formats: TopicFormats,
     other_members: int | str,
+    changes: ModelChanges | None = None,
 ) -> Worker:
     """Return a worker that is ready to run.
 
@@ -129,6 +129,7 @@ def build_worker(
         listener: the one that the source was made with; it is connected here.
         formats: of the input.
         other_members: members of the group before this worker joined, if known.
+        changes: of the model; None never changes it.
     """
     metrics, clock = context.metrics, context.clock
     control = _build_control(settings, context, work, path)
@@ -150,10 +151,18 @@ def build_worker(
             clock=clock,
         ),
         control=control,
-        status=StatusReporter(context, work, path, delays, holds),
+        status=StatusReporter(
+            context,
+            work,
+            path,
+            delays,
+            holds,
+            *([changes.first_offsets.show] if changes else []),
+        ),
         limits=Limits(
             settings.max_inflight_records, settings.max_inflight_bytes, settings.shutdown_timeout
         ),
+        each_round=changes.step if changes else lambda: None,
     )
 
 
