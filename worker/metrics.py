@@ -365,5 +365,12 @@ class PoolMetrics:
             "Processes of a pool that ended unexpectedly and were restarted.",
             registry=r,
         )
+        self.process_model = Gauge(
+            "streamlabel_process_model",
+            "1 for the model that a process of a pool has in use. Two models among them: a change is "
+            "under way, or has ended before its last process.",
+            ["slot", "model", "revision", "weights"],
+            registry=r,
+        )
         # In addition to each process's own: a hanging process reports nothing to the parent.
         self.live = Gauge("streamlabel_live", "1 while /livez succeeds.", registry=r)

@@ -28,6 +28,8 @@ COMMANDS: Final = {
     "run": "run a worker",
     "top": "watch a worker in this terminal",
     "audit": "verify delivery from the topics alone",
+    "backfill": "label a range of the input once, and verify it",
+    "offsets": "show or reset a group's offsets",
     "classify": "label texts without Kafka",
     "model": "fetch and check the model before a worker starts",
     "bench": "measure engine, throughput and latency on this machine",

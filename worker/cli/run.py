@@ -29,10 +29,11 @@ if TYPE_CHECKING:  # imported when the command runs, not for its --help
     from worker.http.recent_posts import PostSource
     from worker.http.snapshot import MetricsSource
     from worker.metrics import Metrics
+    from worker.runtime.serve import Expose
+
+    Requests = Callable[[ModelControl], AbstractContextManager[ModelRequests | None]]
 
 OPTIONS = ("",)
-
-_NONE: AbstractContextManager[object] = nullcontext()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - as i
         log.warning(warning)
     try:
         if settings.processes > 1:
-            _supervise(settings)
+            _supervise(loaded)
         else:
             _work(loaded)
     except StreamlabelError:
@@ -80,19 +81,32 @@ def _work(loaded: Loaded) -> None:
     from worker.runtime.reload import SettingsReload
     from worker.runtime.serve import serve
 
-    http = loaded.settings.http
+    def requests(changes: ModelControl) -> SettingsReload:
+        return SettingsReload(loaded, changes, triggers)
+
+    settings = loaded.settings
+    serve(settings, stop, loading, expose(settings, requests), page=settings.http.enabled)
+
+
+def expose(settings: Settings, requests: Requests = lambda _: nullcontext()) -> Expose:
+    """Return the function that serves one worker's metrics, health and page over HTTP.
+
+    Args:
+        settings: of the worker.
+        requests: takes requests to change the worker's model; by default there are none.
+    """
 
     @contextmanager
-    def expose(
+    def served(
         metrics: Metrics, health: Health, feeds: PageFeeds | None, changes: ModelControl
     ) -> Iterator[None]:
-        with SettingsReload(loaded, changes, triggers) as reload, ExitStack() as server:
+        with requests(changes) as taken, ExitStack() as server:
             if feeds:
-                made = _http(http, metrics, health, feeds.posts, feeds.ask_queue, reload)
-                server.enter_context(made)
+                posts, ask_queue = feeds.posts, feeds.ask_queue
+                server.enter_context(_http(settings.http, metrics, health, posts, ask_queue, taken))
             yield
 
-    serve(loaded.settings, stop, loading, expose, page=http.enabled)
+    return served
 
 
 def _on_hang_up(loaded: Loaded, triggers: queue.SimpleQueue[str]) -> Callable[[], None] | None:
@@ -103,16 +117,20 @@ def _on_hang_up(loaded: Loaded, triggers: queue.SimpleQueue[str]) -> Callable[[]
     return partial(triggers.put, HANG_UP)
 
 
-def _supervise(settings: Settings) -> None:
+def _supervise(loaded: Loaded) -> None:
     from worker.clock import SystemClock
     from worker.pool.child import command
     from worker.pool.supervisor import Pool
+    from worker.runtime.reload import SettingsReload
 
-    stop = threading.Event()
-    pool = Pool(settings, command(), SystemClock(), stop)
-    stop_on_signals(stop, pool.kill)
-    http = settings.http
-    with _http(http, pool.totals, pool, pool, pool.ask_router) if http.enabled else _NONE:
+    stop, triggers = threading.Event(), queue.SimpleQueue[str]()
+    pool = Pool(loaded.settings, command(), SystemClock(), stop)
+    stop_on_signals(stop, pool.kill, _on_hang_up(loaded, triggers))
+    http = loaded.settings.http
+    with SettingsReload(loaded, pool.model, triggers) as reload, ExitStack() as server:
+        if http.enabled:
+            made = _http(http, pool.totals, pool, pool, pool.ask_router, reload)
+            server.enter_context(made)
         pool.run()
 
 

@@ -7,14 +7,12 @@ Must not import: kafka, inference, cli; the model is passed in.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
-from worker.clock import Clock
 from worker.core.encoder import Encoder
 from worker.core.faults import backoff
 from worker.core.model import Classifier, Tokeniser
@@ -22,6 +20,7 @@ from worker.core.pace import Pace
 from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
 from worker.core.topics import TopicInfo
+from worker.core.when import Span
 from worker.errors import BrokerAway, RegistryAway, TopicMissing
 from worker.http.feeds import ModelFeeds, PageFeeds
 from worker.kafka_io.publisher import Publisher
@@ -29,7 +28,6 @@ from worker.kafka_io.sink import KafkaSink, RecordSink
 from worker.kafka_io.source import KafkaSource
 from worker.kafka_io.transactions import TransactionalSink
 from worker.logs import get_logger
-from worker.metrics import Metrics
 from worker.runtime.assembly import (
     build_encoder,
     build_in_flight,
@@ -40,10 +38,8 @@ from worker.runtime.completions import Completions
 from worker.runtime.context import InFlight, RecordPath, WorkerContext
 from worker.runtime.formats import TopicFormats, require_packages, topic_formats
 from worker.runtime.labelling import Labeller
-from worker.runtime.model_changes import ModelChanges
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
-from worker.runtime.progress import Progress
 from worker.runtime.reachability import Reachability
 from worker.runtime.rebalance import RebalanceListener
 from worker.runtime.service import Worker
@@ -65,27 +61,24 @@ class Launcher:
 
     Args:
         settings: of the worker.
-        metrics, progress, clock: exist before the worker, and serve HTTP meanwhile.
-        stop: set from a signal handler; ends the wait for a broker, or drains the worker.
+        context: exists before the worker, and serves HTTP meanwhile. A signal handler sets its
+            `stop`, which ends the wait for a broker, or drains the worker.
         feeds: the live page's, if a page is served.
         tracing: follows each micro-batch, if given; its owner closes it.
-        changes: changes the model while the worker runs, if given; its owner closes it.
+        span: the range to label; None for all records, without an end.
     """
 
     def __init__(
         self,
         settings: Settings,
-        metrics: Metrics,
-        progress: Progress,
-        clock: Clock,
-        stop: threading.Event,
+        context: WorkerContext,
         *,
         feeds: PageFeeds | None = None,
         tracing: Tracing | None = None,
-        changes: ModelChanges | None = None,
+        span: Span | None = None,
     ) -> None:
-        self._settings, self._changes = settings, changes
-        self._context = WorkerContext(metrics, progress, clock, stop)
+        self._settings, self._span = settings, span
+        self._context = context
         self._feeds, self._tracing = feeds, tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
 
@@ -178,7 +171,7 @@ class Launcher:
         work, listener = build_in_flight(settings, context), RebalanceListener()
         members = count_members(settings.kafka)  # before it is one itself
         source = self._retry_until_stopped(
-            lambda: KafkaSource(settings, listener, context.clock, outputs.prepare)
+            lambda: KafkaSource(settings, listener, context.clock, outputs.prepare, self._span)
         )
         if source is None:
             return None
@@ -195,12 +188,12 @@ class Launcher:
         observers = PipelineObservers(
             context.metrics, self._tracing, context.progress.stages, feeds
         )
-        if self._changes:
-            observers = replace(observers, published=self._changes.first_offsets.note)
+        if context.changes:
+            observers = replace(observers, published=context.changes.first_offsets.note)
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
-        if self._changes:
-            self._changes.connect(classifier.card, self._taker(topics, work, pipeline))
+        if context.changes:
+            context.changes.connect(classifier.card, self._taker(topics, work, pipeline))
         return build_worker(
             settings,
             context,
@@ -209,7 +202,7 @@ class Launcher:
             listener,
             formats=formats,
             other_members=members,
-            changes=self._changes,
+            rate=self._span.rate if self._span else None,
         )
 
     def _taker(
@@ -291,7 +284,9 @@ class Launcher:
             )
 
         if settings.delivery == "exactly_once":
-            return TransactionalSink(settings, publisher, completed, source, clock, replace_outcome)
+            return TransactionalSink(
+                settings, publisher, completed, source, clock, replace_outcome, note=source.note
+            )
         # A producer that works makes progress on every record within one request.
         patience = 2 * settings.kafka.request_timeout
         return KafkaSink(publisher, patience, completed, source, clock, replace_outcome)

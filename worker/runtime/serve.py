@@ -15,11 +15,13 @@ from importlib.metadata import version
 
 from worker.clock import Clock, SystemClock
 from worker.core.state import State
+from worker.core.when import Span
 from worker.errors import SettingsError
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health
 from worker.logs import get_logger
 from worker.metrics import Metrics
+from worker.runtime.context import WorkerContext
 from worker.runtime.launch import Launcher
 from worker.runtime.model_changes import LoadModel, Model, ModelChanges
 from worker.runtime.progress import Progress
@@ -42,8 +44,9 @@ def serve(
     expose: Expose,
     *,
     page: bool,
+    span: Span | None = None,
 ) -> None:
-    """Run one worker until `stop` is set.
+    """Run one worker until `stop` is set, or until its group has labelled its range.
 
     Args:
         settings: of this worker.
@@ -52,6 +55,7 @@ def serve(
         expose: makes the worker visible (over HTTP, or to a pool's parent) for the length of its
             `with` block, and lets its model be changed.
         page: True if the live page is served, by this process or by a pool's parent.
+        span: the range to label; None for all records, without an end.
 
     Raises:
         StreamlabelError: the reason why the worker stopped.
@@ -72,13 +76,10 @@ def serve(
         progress.move(State.WARMING)
         launcher = Launcher(
             settings,
-            metrics,
-            progress,
-            clock,
-            stop,
+            WorkerContext(metrics, progress, clock, stop, changes),
             feeds=feeds,
             tracing=tracing,
-            changes=changes,
+            span=span,
         )
         # Of another function, because a variable here would keep the model in memory when another
         # one has taken over.
