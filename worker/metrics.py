@@ -250,8 +250,8 @@ class Metrics:
         )
         self.label_drift = gauge(
             "streamlabel_label_drift",
-            "Population stability index of labels: newest results against the first ones since the "
-            "start. Below 0.1 is stable, above 0.25 shifted. 0 until drift.reference_records and "
+            "Population stability index of labels: newest results against the first ones of the model "
+            "in use. Below 0.1 is stable, above 0.25 shifted. 0 until drift.reference_records and "
             "drift.window_records are reached.",
             multiprocess_mode="livemax",
         )

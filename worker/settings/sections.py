@@ -313,9 +313,9 @@ class HttpSettings(Section):
     token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="Token required for the page, /classify and /metrics. Programs send "
+        description="Token required for the page, /classify, /model and /metrics. Programs send "
         "`Authorization: Bearer TOKEN`, people enter it as the browser's password. Probes of /livez "
-        "and /readyz need none. Prefer a file.",
+        "and /readyz need none. Without a token, POST /model is refused. Prefer a file.",
     )
     show_texts: bool = Field(
         False,
