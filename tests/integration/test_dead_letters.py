@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -308,3 +309,15 @@ def test_the_audit_holds_after_a_purge(
     admin.delete_records(offsets)
     assert document(broker, topics, "list")["dead_letters"] == 0
     assert numbers(audit(broker, topics)) == (30, 30, 0, 10, 0, 0)
+
+
+def test_places_that_are_no_place_are_named(broker: Broker, topics: Topics) -> None:
+    """Nothing is read, sent or committed."""
+    nowhere = replace(topics, dead=f"{topics.dead}.none")
+    assert f"{nowhere.dead}' does not exist" in letters(broker, nowhere, "list", code=1).stderr
+    to = ("replay", "--to")
+    assert "of --to does not exist" in letters(broker, topics, *to, "none", code=1).stderr
+    assert "is an output" in letters(broker, topics, *to, topics.output, code=2).stderr
+    own = letters(broker, topics, "replay", "--group-id", topics.group, code=2)
+    assert "is the group of the worker itself" in own.stderr
+    assert "is no TOPIC/PARTITION/OFFSET" in letters(broker, topics, "show", "7", code=2).stderr
