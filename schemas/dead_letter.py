@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.classification import SourceRef
+from schemas.classification import ModelRef, SourceRef
 
 
 class DeadLetterReason(StrEnum):
@@ -78,4 +78,9 @@ class DeadLetter(BaseModel):
     worker_version: str = Field(description="Version of the worker.")
     failed_at: datetime = Field(
         description="Time at which the record became a dead letter, in UTC."
+    )
+    model: ModelRef | None = Field(
+        default=None,
+        description="Model that the text was given to, or whose result was refused. Null if the "
+        "record has no text that can be read.",
     )

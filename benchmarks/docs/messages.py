@@ -65,11 +65,13 @@ def _members(schema: dict[str, Any], root: dict[str, Any], prefix: str = "") -> 
     for name, declared in schema["properties"].items():
         body = _resolved(declared, root)
         items = _resolved(body.get("items", {}), root)
+        parts = [_resolved(part, root) for part in body.get("anyOf", [body])]
         optional = "" if name in required else ", optional"
         description = declared.get("description") or body.get("description", "")
-        yield [f"`{prefix}{name}`", _type(body, items) + optional, description]
-        if "properties" in body:
-            yield from _members(body, root, f"{prefix}{name}.")
+        yield [f"`{prefix}{name}`", _type(parts, items) + optional, description]
+        for part in parts:
+            if "properties" in part:
+                yield from _members(part, root, f"{prefix}{name}.")
         if "properties" in items:
             yield from _members(items, root, f"{prefix}{name}[].")
 
@@ -80,9 +82,7 @@ def _resolved(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     return target
 
 
-def _type(body: dict[str, Any], items: dict[str, Any]) -> str:
-    if "anyOf" in body:
-        return " or ".join(part["type"] for part in body["anyOf"])
+def _type(parts: list[dict[str, Any]], items: dict[str, Any]) -> str:
     if items:
         return f"array of {items['type']}s"
-    return str(body.get("format", body["type"]))
+    return " or ".join(part.get("format", part["type"]) for part in parts)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.audit_report import AuditReport
-from worker.core.ledger import Kind, Ledger, Scope
+from worker.core.ledger import Ledger, Scope
 from worker.core.records import Partition
+from worker.core.replay_outcomes import Kind
 
 TOPIC = "texts.in"
 FIRST, SECOND = Partition(TOPIC, 0), Partition(TOPIC, 1)
@@ -318,6 +319,27 @@ def test_several_input_topics_are_judged_separately() -> None:
         "outcome of an older topic of this name": 1,
         "outcome of another input topic": 1,
     }
+
+
+@pytest.mark.parametrize(("limit", "pending"), [(7, 0), (5, 2), (0, 4)])
+def test_only_the_range_of_a_group_is_judged(limit: int, pending: int) -> None:
+    """Records around it need no outcome, and an outcome that one of them has proves nothing."""
+    ledger = Ledger({FIRST: Scope(limit, 20, start=3, range_end=7)})
+    for offset in range(20):
+        ledger.record(FIRST, offset)
+    publish(ledger, [2, *range(3, limit), 7, 19])
+    report = ledger.report()
+    assert (report.consumed, report.published) == (max(0, limit - 3), max(0, limit - 3))
+    assert (report.pending, offences(report)) == (pending, {})
+    assert report.unjudged == {"outcome of a record outside the range": 3}
+
+
+def test_a_record_of_the_range_without_an_outcome_is_missing() -> None:
+    ledger = Ledger({FIRST: Scope(7, 20, start=3, range_end=7)})
+    for offset in range(20):
+        ledger.record(FIRST, offset)
+    publish(ledger, [3, 4, 6, 25])
+    assert offences(ledger.report()) == {"missing": 1, "orphans": 1}
 
 
 @given(st.lists(st.integers(0, 29), max_size=90))

@@ -17,9 +17,12 @@ from kafka.errors import TopicAlreadyExistsError
 from tests.conftest import Broker, Topics
 from tests.support.workers import clock, count, produce, read, running, texts, wait_until
 from worker.cli.main import main
+from worker.core.bounds import Bound
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.encoder import DEAD_LETTER_HEADER
-from worker.kafka_io.admin import Admin
+from worker.core.records import Partition
+from worker.errors import AccessDenied
+from worker.kafka_io.admin import Admin, GroupOffset
 from worker.kafka_io.reader import TopicReader
 from worker.settings import KafkaSettings
 
@@ -164,6 +167,36 @@ def test_a_duplicate_is_counted_and_breaks_the_promise_only_if_forbidden(
     stage.publish(1, 3)
     report = stage.audit("--to-end", *words, code=code)
     assert (report["duplicated"], report["reordered"]) == (1, 0)
+
+
+def test_a_group_that_may_not_be_read_is_not_needed_to_the_end(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Admin, group: str) -> None:
+        raise AccessDenied(f"Kafka: no right to describe group {group}")
+
+    stage.feed()
+    stage.label()
+    monkeypatch.setattr(Admin, "group_offsets", refuse)
+    assert stage.audit("--to-end")["consumed"] == RECORDS
+    assert stage.command() == 1
+    assert "no right to describe group" in stage.capsys.readouterr().err
+
+
+def test_only_the_range_of_a_backfill_is_judged(stage: Stage) -> None:
+    """Its group has a note: records around the range need no outcome of it."""
+    stage.feed()
+    for offset in range(3, 7):
+        stage.publish(0, offset)
+    stage.publish(0, 9)
+    stage.producer.flush()
+    given = {Partition(stage.topics.input, 0): GroupOffset(7, Bound(3, 7, 1, "3..7").note())}
+    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as admin:
+        admin.set_offsets(stage.topics.group, given)
+    report = stage.audit()
+    assert (report["consumed"], report["missing"], report["orphans"]) == (4, 0, 0)
+    assert report["unjudged"] == {"outcome of a record outside the range": 1}
+    assert report["notes"] == ["deleted before this group read them: 1 offset of its range"]
 
 
 def test_swapped_results_are_found(stage: Stage) -> None:

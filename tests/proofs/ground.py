@@ -208,16 +208,22 @@ class Ground:
 
     # -- processes -----------------------------------------------------------------------------
 
-    def flags(self, command: str) -> tuple[str, ...]:
-        """Return the flags that point a command at broker, group and topics, if it takes them."""
+    def flags(self, command: str, group: str | None = None) -> tuple[str, ...]:
+        """Return the flags that point a command at broker, group and topics, if it takes them.
+
+        Args:
+            command: its name.
+            group: instead of the worker's.
+        """
         module = importlib.import_module(f"worker.cli.{command.replace('-', '_')}")
         given = flags(self.broker, self.topics)
+        given |= {"kafka.group_id": group} if group else {}
         taken = (one for one in options_of(module.OPTIONS) if one.path in given)
         return tuple(f"{one.flag}={given[one.path]}" for one in taken)
 
-    def start(self, *arguments: str) -> Command:
+    def start(self, *arguments: str, group: str | None = None) -> Command:
         """Start a `streamlabel` command; the flags of broker, group and topics are added."""
-        command = Command((*arguments, *self.flags(arguments[0])), self._place(arguments[0]))
+        command = Command((*arguments, *self.flags(arguments[0], group)), self._place(arguments[0]))
         self._stack.callback(lambda: finish(command.process, 0.0))
         return command
 

@@ -138,7 +138,8 @@ def _dead_letters(version: str) -> Iterator[bytes]:
     for number, reason in enumerate(DeadLetterReason):
         value = None if reason is DeadLetterReason.NULL_VALUE else b"\xff"
         hashed = "0123456789abcdef" if reason is DeadLetterReason.MODEL_FAILED else None
-        outcome = DeadLettered(raw(number, value), reason, f"an example of {reason}", hashed)
+        example, model = f"an example of {reason}", CARD if hashed else None
+        outcome = DeadLettered(raw(number, value), reason, example, hashed, model=model)
         headers = dict(encoder.encode(outcome, now_ms=_NOW_MS, now=0.0).headers)
         yield headers[DEAD_LETTER_HEADER] or b""
 

@@ -66,6 +66,9 @@ class ScriptedSource:
     def positions(self) -> dict[Partition, int]:
         return {}
 
+    def finished(self) -> bool:
+        return False
+
 
 class AcceptingPipeline:
     """Accepts every batch."""

@@ -1,10 +1,11 @@
 """Verify from the topics alone that each record was labelled once and in order.
 
 Every input record below the group's committed offsets must have exactly one outcome: a result or a
-dead letter. Outcomes must keep the order of their partition, and each must belong to a record.
+dead letter. A replay of a dead letter is no record of its own: the record counts under its last
+outcome. Outcomes must keep the order of their partition, and each must belong to a record.
 Records that can't be judged (retention, compaction, a recreated topic, other producers) are counted
-and listed with the reason. Reads all topics once, holds a byte of memory per record, and may
-run beside workers.
+and listed with the reason. Reads all topics once, holds a byte of memory per record and about
+300 per replayed one, and may run beside workers.
 
 With delivery = "at_least_once" duplicates are reported and allowed, unless --allow-duplicates sets
 a limit; with "exactly_once" the limit is 0. Exits 0 if every promise holds, else 1.
@@ -14,15 +15,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
+from worker.cli.progress import clear_progress, progress_line
 from worker.core.audit_report import Offence
 from worker.core.counted import counted
 from worker.settings import Loaded, Settings
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
-    from worker.kafka_io.audit import Audit, Progress
+    from worker.kafka_io.audit import Audit
 
 OPTIONS: tuple[str, ...] = (
     "kafka.",
@@ -79,8 +80,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
     settings = loaded.settings
     audit = run_audit(settings, to_end=args.to_end, progress=progress_line())
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    clear_progress()
     broken = audit.report.breaches(allowed_duplicates(settings, args.allow_duplicates))
     if args.json:
         print(json.dumps(audit_document(settings, audit, broken), ensure_ascii=False))
@@ -96,18 +96,6 @@ def allowed_duplicates(settings: Settings, allowed: int | None) -> int | None:
     return allowed
 
 
-def progress_line() -> Progress:
-    """Return a callback that keeps one line of a terminal up to date."""
-
-    def show(topic: str, done: int, total: int) -> None:
-        print(f"\r\033[K{topic}: {done:,} of {total:,}", end="", file=sys.stderr, flush=True)
-
-    def ignore(topic: str, done: int, total: int) -> None:
-        """Print nothing: standard error is not a terminal."""
-
-    return show if sys.stderr.isatty() else ignore
-
-
 def audit_document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[str, Any]:
     """Return the verdicts as one JSON object."""
     report, topics = audit.report, audit.topics
@@ -117,6 +105,7 @@ def audit_document(settings: Settings, audit: Audit, broken: list[Offence]) -> d
         "consumed": report.consumed,
         "published": report.published,
         "dead_lettered": report.dead_lettered,
+        "replayed": report.replayed,
         "reasons": audit.reasons,
         "missing": report.missing,
         "duplicated": report.duplicated,
@@ -145,6 +134,8 @@ def print_audit(audit: Audit, broken: list[Offence]) -> None:
         f"{counted(report.consumed, 'input record')}: {report.published:,} labelled, "
         f"{counted(report.dead_lettered, 'dead letter')}, {report.missing:,} without an outcome"
     )
+    if report.replayed:
+        console.print(f"  {report.replayed:,} of the labelled were dead letters before a replay")
     for reason, number in audit.reasons.items():
         console.print(f"  {reason} {number:,}", markup=False)
     for offence, promise in _PROMISES.items():

@@ -5,8 +5,8 @@
     streamlabel backfill --from earliest --to committed --rate 200
 
 The range is chosen once, for each partition, and stored with the group's offsets. The same command
-resumes after a kill, and several of them share the work. Each ends by itself when the group has
-committed the whole range, and audits it. Exits 0 only if nothing of the range was deleted before it
+resumes after a kill, and several of them share the work. Once the group has committed the whole
+range, every command audits it and ends. Exits 0 only if nothing of the range was deleted before it
 was read and the audit holds.
 """
 
@@ -138,11 +138,14 @@ def _look(admin: Admin, settings: Settings, span: Span) -> RangeProgress:
 
     Raises:
         Fatal: the group has another range, or none.
+        SettingsError: the range names a partition that the input does not have.
     """
     from worker.kafka_io.group_state import input_partitions
 
     group = settings.kafka.group_id
     partitions, committed = input_partitions(admin, settings), admin.group_offsets(group)
+    for when in (span.start, span.end):
+        when.require({partition.partition for partition in partitions})
     bounds = Bounds(span.text, group)
     for partition in partitions:
         if partition in committed:
@@ -189,6 +192,7 @@ def _judge(args: argparse.Namespace, settings: Settings, span: Span, after: Rang
     if args.json:
         print(json.dumps(_document(settings, span, after, audit, broken), ensure_ascii=False))
     else:
+        print(f"range {span.text} of {', '.join(audit.topics.inputs)}")
         print_audit(audit, broken)
     if after.lost:
         print(

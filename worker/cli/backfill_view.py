@@ -58,12 +58,14 @@ class Watch:
         with contextlib.ExitStack() as stack:
             if self._console.is_terminal:
                 live = stack.enter_context(
-                    Live(self._console.render_str(""), console=self._console, transient=False)
+                    Live(self._console.render_str("starting"), console=self._console)
                 )
                 # A line of the log goes above the bar, by way of the live display's own stream.
                 logs.configure(self._level, self._style)
                 stack.callback(logs.configure, self._level, self._style)
-                self._start(stack, _EVERY_ON_TERMINAL, lambda now: live.update(self._bar(now)))
+                self._start(
+                    stack, _EVERY_ON_TERMINAL, lambda now: live.update(self._bar(now), refresh=True)
+                )
             else:
                 self._start(stack, _EVERY_IN_LOG, self._line)
             yield
@@ -72,14 +74,14 @@ class Watch:
         self, stack: contextlib.ExitStack, every: float, show: Callable[[RangeProgress], None]
     ) -> None:
         def repeat() -> None:
-            while True:
+            last = False
+            while not last:
+                last = self._stop.wait(every)  # the last reading follows the end of the work
                 with contextlib.suppress(StreamlabelError):
                     progress = self._read()
                     if not progress.unknown:
                         self._speed.note(self._clock.monotonic(), progress.done)
                     show(progress)
-                if self._stop.wait(every):
-                    return
 
         thread = threading.Thread(target=repeat, name="progress", daemon=True)
         thread.start()
@@ -101,15 +103,13 @@ class Watch:
 
     def _bar(self, progress: RangeProgress) -> RenderableType:
         if progress.unknown:
-            return self._console.render_str(
-                "starting: the group chooses the range once the model is loaded"
-            )
-        speed = self._speed.per_second
+            return self._console.render_str("starting: loading the model")
+        speed, left = self._speed.per_second, self._speed.seconds_left(progress.total)
         words = [
             f"{_share(progress):.0%}",
             f"{progress.done:,} of {progress.total:,} offsets",
             "" if speed is None else f"{speed:,.0f}/s",
-            f"{in_words(self._speed.seconds_left(progress.total))} left",
+            "" if left is None else f"{in_words(left)} left",
         ]
         if self._console.width < _NARROW:
             return self._console.render_str(" ".join((words[0], words[1], words[3])))

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from schemas.dead_letter import DeadLetterReason
-from worker.cli.audit import progress_line
+from worker.cli.progress import progress_line
 from worker.core.counted import counted
 from worker.core.formats.plain_json import JsonFormat
 from worker.core.records import Headers
@@ -160,7 +160,7 @@ def _models(history: ModelHistory) -> Iterable[Sequence[str]]:
             excerpt(use.model.weights_sha256, _WEIGHTS),
             _time(use.since_ms),
             f"{use.results:,}",
-            f"{use.newest_in:,} of {counted(len(history.runs), 'partition')}",
+            f"{use.newest_in:,} of {len(history.runs):,}",
         )
 
 

@@ -264,8 +264,9 @@ def _wanted(
     if args.to.startswith(_FILE):
         known = [place.partition for place in now]
         return parse_file(_read(Path(args.to.removeprefix(_FILE))), group, known)
-    partitions = [place.partition for place in chosen]
-    return locate(admin, partitions, parse_when(args.to, SystemClock().wall_ms()), group)
+    when = parse_when(args.to, SystemClock().wall_ms())
+    when.require({place.partition.partition for place in now})
+    return locate(admin, [place.partition for place in chosen], when, group)
 
 
 def _read(path: Path) -> str:

@@ -32,13 +32,13 @@ def print_group(document: dict[str, Any]) -> None:
     for member in members:
         console.print(f"  {member['client_id']} at {member['host']}", markup=False)
     table = Table(box=None)
-    table.add_column("topic")
+    table.add_column("topic", overflow="fold")
     for name in ("partition", "start", "committed", "end", "lag"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("next record", no_wrap=True)
     some = [name for name in _SOMETIMES if any(row[name] for row in document["partitions"])]
     for name in some:
-        table.add_column(name)
+        table.add_column(name, no_wrap=name == "range")
     for row in document["partitions"]:
         cells = [f"{row['partition']}", *(_number(row[n]) for n in ("start", "committed", "end"))]
         more = [_SOMETIMES[name](row[name]) if row[name] else "-" for name in some]
@@ -70,7 +70,7 @@ def print_plan(group: str, resets: Sequence[Reset]) -> None:
     console = Console(highlight=False)
     console.print(f"group {group}", markup=False)
     table = Table(box=None)
-    table.add_column("topic")
+    table.add_column("topic", overflow="fold")
     for name in ("partition", "before", "after"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("effect")

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "run": "run a worker",
     "top": "watch a worker in this terminal",
     "audit": "verify delivery from the topics alone",
+    "dead-letters": "count, show and replay dead letters",
     "backfill": "label a range of the input once, and verify it",
     "offsets": "show or reset a group's offsets",
     "classify": "label texts without Kafka",
@@ -175,7 +176,7 @@ def build_parser(argv: Sequence[str] = (), *, every: bool = False) -> Parser:
 
 
 def _fill(parser: Parser, name: str, *, every: bool) -> None:
-    command: Command = importlib.import_module(f"worker.cli.{name}")
+    command: Command = importlib.import_module(f"worker.cli.{name.replace('-', '_')}")
     parser.description = command.__doc__
     command.add_arguments(parser)
     if taken := options_of(command.OPTIONS):

@@ -36,7 +36,7 @@ class Allowance:
             return most
         passed = 0.0 if self._at is None else now - self._at
         self._at = now
-        largest = max(1.0, self._rate * _BURST)
+        largest = max(2.0, self._rate * _BURST)
         self._records = min(largest, self._records + passed * self._rate)
         if self._records < self._rate * _PORTION:
             return 0

@@ -21,6 +21,8 @@ class AuditReport:
     Attributes:
         consumed: input records that are judged.
         published, dead_lettered: input records whose first outcome is a result, or a dead letter.
+            A replay is no record of its own: the record that was dead counts under its last one.
+        replayed: records that were dead and that a replay has labelled since; part of `published`.
         missing: input records without an outcome.
         duplicated: outcomes after a record's first one.
         reordered: outcomes that follow an outcome of a later record of the same partition.
@@ -40,6 +42,7 @@ class AuditReport:
     pending: int
     unjudged: Mapping[str, int]
     examples: Mapping[Offence, list[str]]
+    replayed: int = 0
 
     def breaches(self, allowed_duplicates: int | None) -> list[Offence]:
         """Return the offences that break a promise; `allowed_duplicates` None allows any number."""

@@ -45,7 +45,7 @@ class Bound(NamedTuple):
 
 
 def read_note(note: str | None) -> Bound | None:
-    """Return the range in a note; None if it has none."""
+    """Return the range in a note, or None for any other text."""
     try:
         range_ = json.loads(note or "")["streamlabel_range"]
         return Bound(

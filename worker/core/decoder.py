@@ -56,7 +56,7 @@ class Decoder:
                 f"{record.cut.limit}: only its beginning was read",
             )
         value = self._accepted(record.value)
-        payload, frame, fields = self._format.parse(value, record.headers, record.ref.topic)
+        payload, frame, fields = self._format.parse(value, record.headers, record.source.topic)
         if not self._format.has_members:
             return WorkItem(record, _checked_text(payload))
         text = _checked_text(member(payload, self._text_path, fields))

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.classification import SourceRef
+from schemas.classification import ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.formats.format import ResultFormat
@@ -39,6 +39,7 @@ from worker.core.records import (
     Trace,
     WorkItem,
 )
+from worker.core.replay import REPLAY_HEADER
 from worker.core.topic_limits import TopicLimits
 from worker.settings import OutputSettings, output_of
 
@@ -50,8 +51,8 @@ _NAMESPACE = hashlib.sha1(uuid.NAMESPACE_URL.bytes, usedforsecurity=False)
 # lengths (https://kafka.apache.org/documentation/#messageformat).
 _RECORD_OVERHEAD = 256
 _HEADER_OVERHEAD = 10
-# Bytes of a dead letter's context, rounded up: its message is short, and the rest is below 1 KiB.
-_CONTEXT_BYTES = 2048
+# Bytes of a dead letter's context, rounded up: its message is short, and the rest is below 2 KiB.
+_CONTEXT_BYTES = 3072
 
 _FRAME_BYTES = 5  # of a schema registry's serializer
 
@@ -123,11 +124,12 @@ class Encoder:
     def _refused(
         self, outcome: Classified, reason: DeadLetterReason, message: str, now_ms: int
     ) -> Encoded:
-        return self._dead_letter(DeadLettered(outcome.item.record, reason, message), now_ms)
+        dead = DeadLettered(outcome.item.record, reason, message, model=outcome.model)
+        return self._dead_letter(dead, now_ms)
 
     def _result(self, outcome: Classified, now_ms: int, now: float, trace: Trace | None) -> Encoded:
         record, prediction = outcome.item.record, outcome.prediction
-        topic = output_of(self._settings.topic, record.ref.topic)
+        topic = output_of(self._settings.topic, record.source.topic)
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
         score = max(prediction.probabilities)
@@ -150,6 +152,7 @@ class Encoder:
             trace_id=trace.id if trace else None,
             expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
+            origin=record.origin,
         )
 
     def _timestamp(self, record: RawRecord, limits: TopicLimits, now_ms: int) -> int:
@@ -163,7 +166,7 @@ class Encoder:
     ) -> dict[str, Any]:
         """Return the members of `schemas.classification.Classification`, in its order."""
         record, prediction, model = outcome.item.record, outcome.prediction, outcome.model
-        topic, partition, offset, _ = record.ref
+        topic, partition, offset, _ = record.source
         return {
             "id": result_id(record, model.weights_sha256),
             "message_id": outcome.item.message_id,
@@ -210,6 +213,7 @@ class Encoder:
             attempt=outcome.attempt,
             worker_version=self._version,
             failed_at=_moment(now_ms),
+            model=_model(outcome.model) if outcome.model else None,
         )
         document = context.model_dump_json().encode()
         return Encoded(
@@ -222,13 +226,16 @@ class Encoder:
             reason=outcome.reason,
             expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
+            origin=record.origin,
         )
 
     def _key_and_headers(self, record: RawRecord) -> tuple[bytes | None, Headers]:
         """Return the key and headers that fit: a refused dead letter would stop the worker."""
         if self._room(record.key, record.headers) >= 0:
             return record.key, record.headers
-        return (record.key if self._room(record.key, ()) >= 0 else None), ()
+        # Without it the attempts of a replay would be counted from the start again.
+        replay = [header for header in record.headers if header[0] == REPLAY_HEADER][-1:]
+        return (record.key if self._room(record.key, replay) >= 0 else None), replay
 
     def _room(self, key: bytes | None, headers: Headers) -> int:
         limits = self._limits[self._settings.dead_letter_topic]
@@ -236,13 +243,18 @@ class Encoder:
 
 
 def size_of(encoded: Encoded) -> int:
+    """Return the bytes of an outcome on the wire, rounded up."""
+    return record_size(encoded.key, encoded.value, encoded.headers)
+
+
+def record_size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """Return the bytes of a record on the wire, rounded up."""
-    return len(encoded.value) + _overhead(encoded.key, encoded.headers)
+    return len(value or b"") + _overhead(key, headers)
 
 
 def result_id(record: RawRecord, weights_sha256: str) -> str:
     """Return the UUID version 5 (RFC 9562) of the record's coordinates and the model's weights."""
-    topic, partition, offset, _ = record.ref
+    topic, partition, offset, _ = record.source
     digest = _NAMESPACE.copy()
     digest.update(f"{topic}/{partition}/{offset}#{weights_sha256}".encode())
     # `uuid.uuid5` would build an object first, and take six times as long.
@@ -253,7 +265,7 @@ def result_id(record: RawRecord, weights_sha256: str) -> str:
 
 def _headers(record: RawRecord, original: Headers) -> list[tuple[str, bytes | None]]:
     """Return the input's headers with the worker's, which replace those of a replay or a chain."""
-    topic, partition, offset, _ = record.ref
+    topic, partition, offset, _ = record.source
     kept = [(name, value) for name, value in original if name not in _OWN_HEADERS]
     return [*kept, (SOURCE_HEADER, format_source(topic, partition, offset))]
 
@@ -276,10 +288,15 @@ def _overhead(key: bytes | None, headers: Headers) -> int:
 
 
 def _source(record: RawRecord) -> SourceRef:
-    topic, partition, offset, _ = record.ref
+    topic, partition, offset, _ = record.source
     return SourceRef(
         topic=topic, partition=partition, offset=offset, timestamp_ms=record.timestamp_ms
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _model(card: ModelCard) -> ModelRef:
+    return ModelRef(name=card.name, revision=card.revision, weights_sha256=card.weights_sha256)
 
 
 @functools.lru_cache(maxsize=1)  # the outcomes of a micro-batch have one time

@@ -1,7 +1,7 @@
 """The audit's ledger: matches input records with their outcomes, and counts broken promises.
 
 Call it in this order: `record` for every input record, `set_starts`, `outcome` for every outcome of
-each topic in the order of its partitions, `report`.
+each topic in the order of its partitions (results before dead letters), `report`.
 
 Owns: the state of every input record that is judged.
 Thread: main, of `streamlabel audit`; pure.
@@ -12,50 +12,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
 
 from worker.core.audit_report import AuditReport, Offence
 from worker.core.cells import Cells
+from worker.core.outcome_order import EXAMPLES, OutcomeOrder, Removed, place
 from worker.core.records import Partition
-
-Kind = Literal["result", "dead_letter"]
-Source = tuple[str, int, int]  # topic, partition, offset of an input record
-Removed = Mapping[tuple[Kind, Partition], bool]  # see `Ledger.report`
+from worker.core.replay import Replay
+from worker.core.replay_outcomes import Kind, ReplayOutcomes, Source
+from worker.core.scope import Scope
 
 _RECORD = 1  # the input has a record at this offset
 _FLAGS: dict[Kind, int] = {"result": 2, "dead_letter": 4}  # the record has an outcome of this kind
 _ANY_OUTCOME = 6
-
-_EXAMPLES = 10  # of each offence
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The offsets of one input partition that are judged.
-
-    Attributes:
-        start: records below this offset are not judged.
-        limit: records from `start` on and below this offset must have an outcome.
-        end: end of the partition, read after the ends of the outcomes' topics: no outcome can
-            belong to this offset or a later one.
-        range_end: end of the range that the group labels; None if it has none.
-    """
-
-    limit: int
-    end: int
-    start: int = 0
-    range_end: int | None = None
-
-    def outside(self, offset: int) -> bool:
-        """Return whether an offset is not in the range that the group labels."""
-        return offset < self.start or (self.range_end is not None and offset >= self.range_end)
-
-    @property
-    def pending(self) -> range:
-        """The offsets that a later audit will judge."""
-        last = self.end if self.range_end is None else self.range_end
-        return range(max(self.limit, self.start), max(self.limit, self.start, last))
+_REPLAYED = 8  # a replay of the record has an outcome
 
 
 class Ledger:
@@ -80,9 +49,7 @@ class Ledger:
         self._counts: Counter[str] = Counter()
         self._unjudged: Counter[str] = Counter()
         self._examples: dict[Offence, list[str]] = defaultdict(list)
-        self._sequences: dict[tuple[Kind, int, Partition], _Sequence] = {}
-        self._lowest: dict[tuple[Kind, Partition], int] = {}
-        self._late: dict[tuple[Kind, Partition, bool], _Late] = defaultdict(_Late)
+        self._order, self._replays = OutcomeOrder(), ReplayOutcomes()
 
     def record(self, partition: Partition, offset: int, timestamp_ms: int = 0) -> None:
         """Add a record of the input."""
@@ -105,9 +72,15 @@ class Ledger:
         self._skip("record without coordinates, of another producer")
 
     def outcome(
-        self, kind: Kind, partition: int, offset: int, source: Source | None, timestamp_ms: int = 0
+        self,
+        kind: Kind,
+        partition: int,
+        offset: int,
+        source: Source | None,
+        timestamp_ms: int = 0,
+        replay: Replay | None = None,
     ) -> bool:
-        """Add an outcome, and return whether it is the first of its record.
+        """Add an outcome, and return whether it is the one that its record counts under.
 
         Args:
             kind: result or dead letter, each in its own topic.
@@ -115,6 +88,7 @@ class Ledger:
             offset: offset of the outcome in that topic.
             source: coordinates of its input record; None if they can't be read.
             timestamp_ms: timestamp of its input record, as stated in the outcome.
+            replay: the replay that it is an outcome of, if any.
         """
         if source is None:
             return self._orphan(kind, partition, offset, "unreadable coordinates")
@@ -125,14 +99,47 @@ class Ledger:
         flags = cells[at] if cells else 0
         if cells is None or not flags or older:
             return self._unknown(kind, partition, offset, source, older=older)
+        if replay is not None and replay.source[0] not in self._topics:
+            replay = None  # of a record that another audit judges: this one is a record of its own
+        if replay is not None and replay.source == source:  # labelled from its dead letter
+            return self._replayed(kind, replay, f"{kind} {partition}/{offset}")
         cells[at] = flags | _FLAGS[kind]
         if not flags & _FLAGS[kind]:
-            self._check_order(kind, partition, origin, at)
+            self._order.add(kind, partition, origin, at)
         if flags & _ANY_OUTCOME:
-            self._note("duplicated", f"{_text(origin, at)} again as {kind} {partition}/{offset}")
-            return False
+            return self._repeated(origin, at, f"{kind} {partition}/{offset}")
+        return self._first(kind, source, replay, f"{kind} {partition}/{offset}")
+
+    def _first(self, kind: Kind, source: Source, replay: Replay | None, claim: str) -> bool:
+        """Count the first outcome of a record, unless a replay has labelled the record since."""
+        if replay is not None:
+            return self._replayed(kind, replay, claim)
+        if self._replays.is_labelled(source):
+            return kind == "result" and self._repeated(Partition(*source[:2]), source[2], claim)
         self._counts[kind] += 1
         return True
+
+    def _replayed(self, kind: Kind, replay: Replay, claim: str) -> bool:
+        """Add the outcome of a replay to the record that was dead first.
+
+        The order of partitions does not hold for it: it is late by nature.
+        """
+        origin, at = Partition(*replay.source[:2]), replay.source[2]
+        cells = self._cells.get(origin)
+        flags = cells[at] if cells else 0
+        fresh = self._replays.add(kind, replay)
+        if not fresh or flags & _FLAGS["result"]:
+            return self._repeated(origin, at, claim)
+        if cells is not None and flags:
+            cells[at] = flags | _REPLAYED
+        # A record that is judged counts as dead already, or `report` finds that it does.
+        counts = kind == "result" or (not flags and self._replays.is_first(replay.source))
+        self._counts[kind] += counts
+        return counts
+
+    def _repeated(self, origin: Partition, at: int, claim: str) -> bool:
+        self._note("duplicated", f"{place(origin, at)} again as {claim}")
+        return False
 
     def _is_older(self, topic: str, timestamp_ms: int) -> bool:
         """Return whether no record of the input topic can have this timestamp.
@@ -145,19 +152,6 @@ class Ledger:
             return topic not in self._nonempty
         return timestamp_ms < self._earliest_ms[topic]
 
-    def _check_order(self, kind: Kind, partition: int, origin: Partition, at: int) -> None:
-        # Only the first outcome of a record is checked: after a crash the worker resumes below its
-        # highest outcome, and the repeats are duplicates, not reordered.
-        lowest = self._lowest.get((kind, origin), at)
-        self._lowest[kind, origin] = min(at, lowest)
-        sequence = self._sequences.setdefault((kind, partition, origin), _Sequence(at, at))
-        if at >= sequence.highest:
-            sequence.highest = at
-            return
-        self._late[kind, origin, at < sequence.first].add(
-            f"{_text(origin, at)} after offset {sequence.highest} in {kind} {partition}"
-        )
-
     def _unknown(
         self, kind: Kind, partition: int, offset: int, source: Source, *, older: bool
     ) -> bool:
@@ -165,7 +159,7 @@ class Ledger:
         origin, at = Partition(source[0], source[1]), source[2]
         if reason := self._why_unjudged(origin, at, older=older):
             return self._skip(reason)
-        return self._orphan(kind, partition, offset, _text(origin, at))
+        return self._orphan(kind, partition, offset, place(origin, at))
 
     def _why_unjudged(self, origin: Partition, at: int, *, older: bool) -> str:
         """Return why an outcome without a known record proves nothing; empty for an orphan."""
@@ -193,7 +187,7 @@ class Ledger:
 
     def _note(self, offence: Offence, example: str) -> None:
         self._counts[offence] += 1
-        if len(self._examples[offence]) < _EXAMPLES:
+        if len(self._examples[offence]) < EXAMPLES:
             self._examples[offence].append(example)
 
     def report(self, removed: Removed | None = None, *, late: bool = False) -> AuditReport:
@@ -208,12 +202,16 @@ class Ledger:
         removed = removed or {}
         examples, unjudged = dict(self._examples), Counter(self._unjudged)
         missing = self._missing(removed, late, examples, unjudged)
-        reordered = self._reordered(removed, examples, unjudged)
-        published, dead_lettered = self._counts["result"], self._counts["dead_letter"]
+        shown: list[str] = []
+        if reordered := self._order.late(removed, shown, unjudged):
+            examples["reordered"] = shown
+        published = self._counts["result"]
+        dead_lettered = self._counts["dead_letter"] + self._dead_by_replay_only()
         return AuditReport(
             consumed=published + dead_lettered + missing,
             published=published,
             dead_lettered=dead_lettered,
+            replayed=self._replays.labelled,
             missing=missing,
             duplicated=self._counts["duplicated"],
             reordered=reordered,
@@ -221,6 +219,14 @@ class Ledger:
             pending=sum(self._pending(partition) for partition in self._scopes),
             unjudged=dict(unjudged),
             examples=examples,
+        )
+
+    def _dead_by_replay_only(self) -> int:
+        """Count dead letters whose first one was removed, as after a purge."""
+        return sum(
+            not self._replays.is_labelled((*partition, offset))
+            for partition, cells in self._cells.items()
+            for offset in cells.find(_RECORD | _REPLAYED)
         )
 
     def _missing(
@@ -238,29 +244,9 @@ class Ledger:
                     unjudged[reason] += 1
                     continue
                 missing += 1
-                if missing <= _EXAMPLES:
-                    examples.setdefault("missing", []).append(_text(partition, offset))
+                if missing <= EXAMPLES:
+                    examples.setdefault("missing", []).append(place(partition, offset))
         return missing
-
-    def _reordered(
-        self, removed: Removed, examples: dict[Offence, list[str]], unjudged: Counter[str]
-    ) -> int:
-        """Count outcomes after a later record's, except those that may be repeats.
-
-        For example, retention removed results 0 to 7 of 0..9, and a crash repeated 5 to 9. Now 8 is
-        the first result, and lower ones had a first copy before it. Compaction keeps only the last
-        copy of a key, so the first one may have been anywhere.
-        """
-        reordered = 0
-        for (kind, origin, early), late in self._late.items():
-            anywhere = removed.get((kind, origin))
-            if anywhere or (anywhere is False and early):
-                unjudged["outcome whose first copy may have been removed"] += late.number
-                continue
-            reordered += late.number
-            shown = examples.setdefault("reordered", [])
-            shown += late.examples[: _EXAMPLES - len(shown)]
-        return reordered
 
     def _pending(self, partition: Partition) -> int:
         pending = self._scopes[partition].pending
@@ -275,36 +261,11 @@ class Ledger:
             if anywhere is not None:
                 # Outcomes have the order of their records: the removed ones belong to records
                 # before the first remaining one.
-                first = limit if anywhere else self._lowest.get((kind, partition), limit)
+                first = limit if anywhere else self._order.lowest(kind, partition, limit)
                 if first > floor:
                     floor, reason = first, f"record whose {kind} may have been removed"
         if late:
-            firsts = [self._lowest.get((kind, partition), limit) for kind in _FLAGS]
+            firsts = [self._order.lowest(kind, partition, limit) for kind in _FLAGS]
             if min(firsts) > floor:
                 floor, reason = min(firsts), "record before the group's first outcome"
         return floor, reason
-
-
-@dataclass(slots=True)
-class _Sequence:
-    """The outcomes of an input partition in a partition of a topic, by their records' offsets."""
-
-    first: int
-    highest: int
-
-
-@dataclass(slots=True)
-class _Late:
-    """Outcomes that follow an outcome of a later record."""
-
-    number: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, example: str) -> None:
-        self.number += 1
-        if self.number <= _EXAMPLES:
-            self.examples.append(example)
-
-
-def _text(partition: Partition, offset: int) -> str:
-    return f"{partition.topic}/{partition.partition}/{offset}"

@@ -68,6 +68,7 @@ class RawRecord:
     Attributes:
         polled_at: seconds of the monotonic clock.
         cut: set if `value` is only the beginning of the value.
+        origin: coordinates of the input record, if this one was read from its dead letter.
     """
 
     ref: RecordRef
@@ -77,6 +78,12 @@ class RawRecord:
     headers: Headers
     polled_at: float
     cut: Cut | None = None
+    origin: RecordRef | None = None
+
+    @property
+    def source(self) -> RecordRef:
+        """The input record's coordinates, which its outcome states."""
+        return self.origin or self.ref
 
     @property
     def size(self) -> int:
@@ -203,13 +210,18 @@ class Classified:
 
 @dataclass(frozen=True, slots=True)
 class DeadLettered:
-    """A record for the dead-letter topic."""
+    """A record for the dead-letter topic.
+
+    Attributes:
+        model: the model that its text was given to; None if no text could be read.
+    """
 
     record: RawRecord
     reason: DeadLetterReason
     message: str
     stack_hash: str | None = None
     attempt: int = 1
+    model: ModelCard | None = None
 
 
 Outcome = Classified | DeadLettered
@@ -239,12 +251,13 @@ class Encoded:
         trace_id: of the micro-batch's trace; None if it is not sampled.
         expired: whether the topic's retention deletes it at once, because of its timestamp.
         outcome: its source, to encode another record if the topic refuses this one.
+        origin: coordinates of the input record, if it was read from its dead letter.
     """
 
     ref: RecordRef
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: list[tuple[str, bytes | None]]
     timestamp_ms: int
     reason: DeadLetterReason | None = None
@@ -254,6 +267,12 @@ class Encoded:
     trace_id: str | None = None
     expired: bool = False
     outcome: Outcome | None = None
+    origin: RecordRef | None = None
+
+    @property
+    def source(self) -> RecordRef:
+        """The input record's coordinates."""
+        return self.origin or self.ref
 
     @property
     def model(self) -> ModelCard | None:

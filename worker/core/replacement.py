@@ -95,7 +95,7 @@ class OutcomeReplacer:
             limits.refused_size(size, cut=False)
         elif refused.key is None and "without key" in message:
             limits.keyless = message
-        dead_lettered = DeadLettered(outcome.item.record, reason, message)
+        dead_lettered = DeadLettered(outcome.item.record, reason, message, model=outcome.model)
         return self._encoder.encode(dead_lettered, now_ms=now_ms, now=0.0)
 
     def _cut(

@@ -32,22 +32,20 @@ class Speed:
 
     @property
     def per_second(self) -> float | None:
-        """The mean of the window; None before the second reading."""
+        """The mean of the window, or None before the second reading."""
         if len(self._readings) < 2:
             return None
         (began, first), (ended, last) = self._readings[0], self._readings[-1]
         return max(0, last - first) / (ended - began) if ended > began else None
 
     def seconds_left(self, total: int) -> float | None:
-        """Return the seconds until `total`; None while nothing moves."""
+        """Return the seconds until `total`, or None while nothing moves."""
         speed = self.per_second
         return max(0, total - self._readings[-1][1]) / speed if speed else None
 
 
-def in_words(seconds: float | None) -> str:
-    """Return a time as `1:02:03`, `2:03` or `unknown`."""
-    if seconds is None:
-        return "unknown"
+def in_words(seconds: float) -> str:
+    """Return a time as `1:02:03` or `2:03`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -8,7 +8,7 @@ Must not import: anything but errors.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -24,9 +24,9 @@ _NAMES: Mapping[str, WhenKind] = {
     "committed": "committed",
 }
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-_OFFSETS = re.compile(r"\d+:\d+(?:,\d+:\d+)*")
+_OFFSETS = re.compile(r"\d+:\d+(?:,\d+:\d+)*", re.ASCII)
 
 FORMS = (
     "earliest, latest (or now), committed (where the worker's group is), a time such as "
@@ -52,6 +52,16 @@ class When:
     time_ms: int = 0
     offset: int = 0
     offsets: Mapping[int, int] | None = None
+
+    def require(self, numbers: Collection[int]) -> None:
+        """Return if each partition that the place names is one of these.
+
+        Raises:
+            SettingsError: names the others.
+        """
+        if unknown := sorted(set(self.offsets or ()) - set(numbers)):
+            names = ", ".join(map(str, unknown))
+            raise SettingsError(f"{self.text}: the input has no partition {names}")
 
 
 @dataclass(frozen=True, slots=True)

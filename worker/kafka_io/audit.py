@@ -16,12 +16,16 @@ from worker.core.audit_report import AuditReport
 from worker.core.bounds import Bound, read_note
 from worker.core.coordinates import SOURCE_HEADER, parse_source
 from worker.core.counted import counted
+from worker.core.dead_letters import last_header
 from worker.core.encoder import DEAD_LETTER_HEADER
-from worker.core.ledger import Kind, Ledger, Scope
-from worker.core.records import Headers, Partition
+from worker.core.ledger import Ledger
+from worker.core.records import Partition
+from worker.core.replay import REPLAY_HEADER, parse_replay
+from worker.core.replay_outcomes import Kind
+from worker.core.scope import Scope
 from worker.core.topics import TopicInfo
-from worker.errors import BrokerAway, Fatal, TopicMissing
-from worker.kafka_io.admin import Admin
+from worker.errors import AccessDenied, BrokerAway, Fatal, TopicMissing
+from worker.kafka_io.admin import Admin, GroupOffset
 from worker.kafka_io.reader import PATIENCE, AuditRecord, TopicReader
 from worker.settings import Settings, WorkerTopics
 
@@ -136,7 +140,7 @@ class _Auditor:
 
     def _limits(self, *, to_end: bool) -> dict[Partition, int]:
         group, inputs = self._settings.kafka.group_id, self._topics.inputs
-        offsets = self._admin.group_offsets(group)
+        offsets = self._group_offsets(group, needed=not to_end)
         notes = {p: read_note(at.note) for p, at in offsets.items() if p.topic in inputs}
         self._ranges = {p: bound for p, bound in notes.items() if bound is not None}
         if lost := sum(bound.lost for bound in self._ranges.values()):
@@ -153,6 +157,15 @@ class _Auditor:
                 "to check: correct --group-id, or check all records with --to-end"
             )
         return committed
+
+    def _group_offsets(self, group: str, *, needed: bool) -> dict[Partition, GroupOffset]:
+        """Return the group's offsets; none if only its range was wanted, and may not be read."""
+        try:
+            return self._admin.group_offsets(group)
+        except AccessDenied:
+            if needed:
+                raise
+            return {}
 
     def _scopes(
         self, limits: Mapping[Partition, int], ends: Mapping[Partition, int]
@@ -210,6 +223,7 @@ class _Auditor:
             record.offset,
             parse_source(coordinates),
             _timestamp(document, record.timestamp_ms),
+            parse_replay(last_header(record.headers, REPLAY_HEADER)),
         )
         if first and kind == "dead_letter":
             self._reasons[_reason(dead_letter)] += 1
@@ -249,11 +263,6 @@ class _Auditor:
     def _note_removed(self, topic: str, offsets: int) -> None:
         if offsets:
             self._notes.append(f"{topic}: {counted(offsets, 'offset')} removed before this audit")
-
-
-def last_header(headers: Headers, name: str) -> bytes | None:
-    """Return a header's last value, which is the worker's if the record had one of that name."""
-    return next((value or b"" for key, value in reversed(headers) if key == name), None)
 
 
 def _timestamp(document: bytes, default: int) -> int:

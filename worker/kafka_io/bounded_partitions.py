@@ -35,7 +35,7 @@ class Unbounded:
     """Reads all of each partition, without an end."""
 
     def begin(self, tps: Iterable[Any]) -> dict[Partition, int] | None:  # noqa: ARG002
-        """Return where to begin, without a committed offset; None if `input.start` says so."""
+        """Return where to begin without a committed offset, or None to leave it to the settings."""
         return None
 
     def pause_finished(self, positions: Mapping[Partition, int]) -> None:

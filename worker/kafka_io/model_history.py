@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from worker.core.coordinates import SOURCE_HEADER, parse_source
+from worker.core.dead_letters import last_header
 from worker.core.formats.plain_json import ENRICHED_MEMBER
 from worker.core.model_history import LabellingModel, ModelHistory
 from worker.core.records import Headers, Partition
 from worker.core.when import Span, When
 from worker.errors import RecordRejected, TopicMissing
 from worker.kafka_io.admin import Admin
-from worker.kafka_io.audit import Progress, last_header
+from worker.kafka_io.audit import Progress
 from worker.kafka_io.places import resolve
 from worker.kafka_io.reader import AuditRecord, TopicReader
 from worker.settings import Settings

@@ -39,8 +39,6 @@ def locate(
         return dict.fromkeys(partitions, when.offset)
     if when.kind == "offsets":
         given: Mapping[int, int] = when.offsets or {}
-        if unknown := sorted(given.keys() - {p.partition for p in partitions}):
-            raise Fatal(f"{when.text}: there is no partition {', '.join(map(str, unknown))}")
         return {p: given[p.partition] for p in partitions if p.partition in given}
     if when.kind == "committed":
         return _committed(admin, partitions, group)

@@ -170,7 +170,7 @@ class Publisher:
         headers, number = replace_nulls(outcome.headers), self.partition_of(outcome)
         if (
             number in (self._metadata.partitions_for_topic(outcome.topic) or ())
-            and len(outcome.value) <= _SURELY_SMALL
+            and len(outcome.value or b"") <= _SURELY_SMALL
         ):
             partition = TopicPartition(outcome.topic, number)
             fields = (outcome.timestamp_ms, outcome.key, outcome.value, headers)
@@ -197,7 +197,7 @@ class Publisher:
         It depends on the input partition and not on the key, so that all outcomes of an input
         partition stay in order.
         """
-        return outcome.ref.partition % self._number(outcome.topic)
+        return outcome.source.partition % self._number(outcome.topic)
 
     def _number(self, topic: str) -> int:
         # A topic may be added while a transaction is open. One that was just removed has no record

@@ -1,4 +1,4 @@
-"""Reads whole topics, or from given offsets on, up to a given end.
+"""Reads topics from the first record, or a given one, up to a given end.
 
 Owns: a consumer without a group; it commits nothing.
 Thread: the one that made the reader: the library's consumer is not thread-safe.
@@ -29,13 +29,14 @@ _POLL_RECORDS = 5_000
 
 
 class AuditRecord(NamedTuple):
-    """The parts of a record that the audit uses."""
+    """The parts of a record that the audit uses, and the commands for dead letters."""
 
     partition: int
     offset: int
     headers: Headers
     timestamp_ms: int
     value: bytes
+    key: bytes | None
 
 
 class TopicReader(Closeable):
@@ -72,7 +73,7 @@ class TopicReader(Closeable):
         Args:
             topic: the topic.
             ends: partition -> the offset to stop at; other partitions are not read.
-            starts: partition -> the offset to begin at; others begin with their first record.
+            starts: partition -> the offset to begin at, which may be deleted; default: the first.
 
         Raises:
             BrokerAway, AccessDenied, Fatal: the client's exception, translated.
@@ -108,6 +109,7 @@ class TopicReader(Closeable):
                             record.headers,
                             record.timestamp,
                             record.value or b"",
+                            record.key,
                         )
             now = {tp: self._call("position", tp, timeout_ms=_POLL_MS) for tp in left}
             if now != positions:

@@ -75,7 +75,7 @@ def publish_error(error: Exception, outcome: Encoded | None = None) -> Fatal:
     cause = translate(error)
     if isinstance(cause, Fenced):
         return cause
-    record = f" of {len(outcome.value)} bytes to {outcome.topic}" if outcome else ""
+    record = f" of {len(outcome.value or b'')} bytes to {outcome.topic}" if outcome else ""
     return PublishRefused(f"the broker refuses a record{record}: {cause}")
 
 

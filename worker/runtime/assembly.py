@@ -11,7 +11,7 @@ Must not import: kafka, inference, cli.
     listener   `RebalanceListener`                      <- nothing
     formats    of the input and of results              <- context
     source     the consumer                             <- listener
-    sink       the producer                             <- source, completions
+    sink       the producer (`build_sink`)              <- source, completions
     pipeline   the stages                               <- sink, completions, the model
     control    commits, rebalance                       <- work, source, sink
     holds      what waits for a schema                  <- work, source, formats
@@ -20,20 +20,26 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
+from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
-from worker.core.decoder import Decoder
 from worker.core.encoder import Encoder
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.formats.format import ResultFormat
 from worker.core.model import Classifier, Tokeniser
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
+from worker.core.replacement import ReplaceOutcome, give_up
 from worker.core.topic_limits import TopicLimits
+from worker.kafka_io.publisher import Publisher
+from worker.kafka_io.sent_batch import OnCompletion
+from worker.kafka_io.sink import KafkaSink, RecordSink
+from worker.kafka_io.source import KafkaSource
+from worker.kafka_io.transactions import TransactionalSink
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions, OutcomeObserver
 from worker.runtime.context import InFlight, Limits, OffsetControl, RecordPath, WorkerContext
@@ -44,18 +50,27 @@ from worker.runtime.input_delays import InputDelays
 from worker.runtime.intake import Intake
 from worker.runtime.labelling import Labeller
 from worker.runtime.outcome_logs import DeadLetterLog, ExpiredLog, ThroughputLog
+from worker.runtime.outputs import TopicSizes
 from worker.runtime.rebalance import Rebalance, RebalanceListener
 from worker.runtime.service import Worker
 from worker.runtime.status import StatusReporter
 from worker.settings import Settings
 
 
-def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
-    """Return the state of records in flight, with nothing in it."""
+def build_in_flight(
+    settings: Settings, context: WorkerContext, more: Sequence[OutcomeObserver] = ()
+) -> InFlight:
+    """Return the state of records in flight, with nothing in it.
+
+    Args:
+        settings: of the worker.
+        context: exists before the worker.
+        more: observers of the outcomes, beside those that write the log.
+    """
     metrics, clock = context.metrics, context.clock
     offsets = OffsetTracker()
     throughput, dead_letters = ThroughputLog(clock), DeadLetterLog(clock)
-    observers: list[OutcomeObserver] = [throughput, dead_letters]
+    observers: list[OutcomeObserver] = [throughput, dead_letters, *more]
     drift = DriftWatch(settings.drift, metrics) if settings.drift.reference_records else None
     if drift:
         observers.append(drift)
@@ -107,6 +122,40 @@ def build_labeller(
     )
 
 
+def build_sink(
+    settings: Settings,
+    topics: TopicSizes,
+    source: KafkaSource,
+    on_completion: OnCompletion,
+    clock: Clock,
+    replace_outcome: ReplaceOutcome = give_up,
+) -> RecordSink:
+    """Return the sink that the delivery asks for.
+
+    Args:
+        settings: of the worker.
+        topics: that are written to.
+        source: knows which assignments are current.
+        on_completion: called with what the broker has acknowledged.
+        clock: times the sink.
+        replace_outcome: returns another outcome for one that its topic refused.
+
+    Raises:
+        BrokerAway, Fatal: as the sinks.
+    """
+
+    def publisher(transactional_id: str | None = None) -> Publisher:
+        return Publisher(settings, topics.partitions, topics.largest_batch, clock, transactional_id)
+
+    if settings.delivery == "exactly_once":
+        return TransactionalSink(
+            settings, publisher, on_completion, source, clock, replace_outcome, note=source.note
+        )
+    # A producer that works makes progress on every record within one request.
+    patience = 2 * settings.kafka.request_timeout
+    return KafkaSink(publisher, patience, on_completion, source, clock, replace_outcome)
+
+
 def build_worker(
     settings: Settings,
     context: WorkerContext,
@@ -140,7 +189,7 @@ def build_worker(
         work,
         path,
         intake=Intake(
-            Decoder(settings.input, formats.values),
+            formats.decoder(settings.input, formats.values),
             Readability(settings.max_unreadable_ratio),
             work.batcher,
             work.offsets,

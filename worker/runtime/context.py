@@ -8,20 +8,22 @@ Must not import: kafka, inference, cli.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.offsets import OffsetTracker
+from worker.kafka_io.listener import RebalanceHandler
 from worker.kafka_io.sink import RecordSink
-from worker.kafka_io.source import RecordSource
+from worker.kafka_io.source import KafkaSource, RecordSource
 from worker.metrics import Metrics
 from worker.runtime.commits import Commits
-from worker.runtime.completions import Completions
+from worker.runtime.completions import Completions, OutcomeObserver
 from worker.runtime.drift import DriftWatch
 from worker.runtime.model_changes import ModelChanges
 from worker.runtime.outcome_logs import DeadLetterLog, ThroughputLog
-from worker.runtime.pipeline import Pipeline
+from worker.runtime.pipeline import RecordPipeline
 from worker.runtime.progress import Progress
 from worker.runtime.rebalance import Rebalance
 
@@ -61,11 +63,26 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherSource:
+    """A source of records other than the input topics.
+
+    Attributes:
+        open: makes the source.
+        observers: see the outcomes.
+        rate: most records a second; None for no limit.
+    """
+
+    open: Callable[[RebalanceHandler, Clock], KafkaSource]
+    observers: Sequence[OutcomeObserver] = ()
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RecordPath:
     """The way of a record: from the source through the pipeline to the sink."""
 
     source: RecordSource
-    pipeline: Pipeline
+    pipeline: RecordPipeline
     sink: RecordSink
 
 

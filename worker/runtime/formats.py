@@ -13,12 +13,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from worker.clock import Clock
-from worker.core.decoder import plain_format
+from worker.core.decoder import Decoder, plain_format
 from worker.core.formats.format import Format, ResultFormat
 from worker.core.formats.plain_json import JsonResults
 from worker.errors import SettingsError
 from worker.metrics import Metrics
-from worker.settings import PLAIN_FORMATS, Settings
+from worker.settings import PLAIN_FORMATS, InputSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class TopicFormats:
         away: returns why the schema registry does not answer a request, None if it does.
         resources: run and end with the worker, in a `with` block.
         add_output: registers the schema of results that go to a topic, if they have one.
+        decoder: makes what reads the texts of parsed values.
     """
 
     values: Format
@@ -38,6 +39,7 @@ class TopicFormats:
     away: Callable[[], str | None]
     resources: AbstractContextManager[object]
     add_output: Callable[[str], None] = lambda _: None
+    decoder: Callable[[InputSettings, Format], Decoder] = Decoder
 
 
 def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFormats:

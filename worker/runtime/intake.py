@@ -21,7 +21,7 @@ from worker.core.records import Partition, RawRecord, WorkItem
 from worker.metrics import Metrics
 from worker.runtime.holds import Holds
 from worker.runtime.outcome_counts import count_polled
-from worker.runtime.pipeline import Pipeline
+from worker.runtime.pipeline import RecordPipeline
 
 # How long `poll` may wait, in seconds: an upper bound of the delay after which a completion is
 # noticed while no records arrive.
@@ -51,7 +51,7 @@ class Intake:
         readability: Readability,
         batcher: MicroBatcher,
         offsets: OffsetTracker,
-        pipeline: Pipeline,
+        pipeline: RecordPipeline,
         holds: Holds,
         *,
         metrics: Metrics,

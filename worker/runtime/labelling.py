@@ -25,6 +25,7 @@ from worker.core.records import (
     DeadLettered,
     InvalidRecord,
     MicroBatch,
+    ModelCard,
     ModelInput,
     Outcome,
     Prediction,
@@ -152,7 +153,7 @@ class Labeller:
         inputs, failed = tokenise(self.tokeniser, [row.item.text for row in texts], step)
         for position, failure in failed.items():
             row = texts[position]
-            row.outcome = _failed(row.item, failure, DeadLetterReason.TOKENISER_FAILED)
+            row.outcome = self._failed(row.item, failure, DeadLetterReason.TOKENISER_FAILED)
         for model_input in inputs:
             if kept := self._without_long(model_input, texts):
                 yield kept
@@ -163,7 +164,7 @@ class Labeller:
             return model_input
         for position, truncated in zip(model_input.positions, model_input.truncated, strict=True):
             if truncated:
-                texts[position].outcome = _too_long(texts[position].item)
+                texts[position].outcome = _too_long(texts[position].item, self.card)
         return _take(model_input, [not truncated for truncated in model_input.truncated])
 
     def infer(self, batch: TokenisedBatch, step: Step) -> list[Outcome]:
@@ -191,8 +192,22 @@ class Labeller:
 
     def _outcome(self, item: WorkItem, result: Prediction | Failed) -> Outcome:
         if isinstance(result, Failed):
-            return _failed(item, result, DeadLetterReason.MODEL_FAILED)
+            return self._failed(item, result, DeadLetterReason.MODEL_FAILED)
         return Classified(item, result, self.card)
+
+    def _failed(self, item: WorkItem, failed: Failed, reason: DeadLetterReason) -> DeadLettered:
+        # The message of a library's error may quote the text; its type and the stack's hash do not.
+        message = type(failed.error).__name__
+        if isinstance(failed.error, StreamlabelError):
+            message = f"{message}: {failed.error}"
+        return DeadLettered(
+            item.record,
+            reason,
+            message,
+            stack_hash=stack_hash(failed.error),
+            attempt=failed.attempts,
+            model=self.card,
+        )
 
     def _recall(self, batch: TokenisedBatch) -> None:
         """Give the texts that the cache knows their outcome."""
@@ -257,23 +272,10 @@ def _same_outcome(item: WorkItem, outcome: Outcome) -> Outcome:
     return replace(outcome, record=item.record)
 
 
-def _failed(item: WorkItem, failed: Failed, reason: DeadLetterReason) -> DeadLettered:
-    # The message of a library's error may quote the text; its type and the stack's hash do not.
-    message = type(failed.error).__name__
-    if isinstance(failed.error, StreamlabelError):
-        message = f"{message}: {failed.error}"
-    return DeadLettered(
-        item.record,
-        reason,
-        message,
-        stack_hash=stack_hash(failed.error),
-        attempt=failed.attempts,
-    )
-
-
-def _too_long(item: WorkItem) -> DeadLettered:
+def _too_long(item: WorkItem, model: ModelCard) -> DeadLettered:
     return DeadLettered(
         item.record,
         DeadLetterReason.TOO_MANY_TOKENS,
         'the text has more tokens than the model takes, and input.overflow is "dead_letter"',
+        model=model,
     )

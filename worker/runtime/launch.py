@@ -18,24 +18,23 @@ from worker.core.faults import backoff
 from worker.core.model import Classifier, Tokeniser
 from worker.core.pace import Pace
 from worker.core.records import ModelCard
-from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
+from worker.core.replacement import OutcomeReplacer
 from worker.core.topics import TopicInfo
 from worker.core.when import Span
 from worker.errors import BrokerAway, RegistryAway, TopicMissing
 from worker.http.feeds import ModelFeeds, PageFeeds
-from worker.kafka_io.publisher import Publisher
-from worker.kafka_io.sink import KafkaSink, RecordSink
+from worker.kafka_io.sink import RecordSink
 from worker.kafka_io.source import KafkaSource
-from worker.kafka_io.transactions import TransactionalSink
 from worker.logs import get_logger
 from worker.runtime.assembly import (
     build_encoder,
     build_in_flight,
     build_labeller,
+    build_sink,
     build_worker,
 )
 from worker.runtime.completions import Completions
-from worker.runtime.context import InFlight, RecordPath, WorkerContext
+from worker.runtime.context import InFlight, OtherSource, RecordPath, WorkerContext
 from worker.runtime.formats import TopicFormats, require_packages, topic_formats
 from worker.runtime.labelling import Labeller
 from worker.runtime.outputs import OutputTopics
@@ -65,7 +64,7 @@ class Launcher:
             `stop`, which ends the wait for a broker, or drains the worker.
         feeds: the live page's, if a page is served.
         tracing: follows each micro-batch, if given; its owner closes it.
-        span: the range to label; None for all records, without an end.
+        span: the range to label, or another source of records; None for all records of the input.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Launcher:
         *,
         feeds: PageFeeds | None = None,
         tracing: Tracing | None = None,
-        span: Span | None = None,
+        span: Span | OtherSource | None = None,
     ) -> None:
         self._settings, self._span = settings, span
         self._context = context
@@ -168,17 +167,23 @@ class Launcher:
             return None
         encoder = build_encoder(settings, outputs.limits, formats.results)
         replace_outcome = OutcomeReplacer(encoder, outputs.limits, context.clock.wall_ms).replace
-        work, listener = build_in_flight(settings, context), RebalanceListener()
+        more = self._span.observers if isinstance(self._span, OtherSource) else ()
+        work, listener = build_in_flight(settings, context, more), RebalanceListener()
         members = count_members(settings.kafka)  # before it is one itself
-        source = self._retry_until_stopped(
-            lambda: KafkaSource(settings, listener, context.clock, outputs.prepare, self._span)
-        )
+        source = self._retry_until_stopped(lambda: self._open_source(listener, outputs))
         if source is None:
             return None
         undo.callback(source.close, _CLOSE_TIMEOUT)
         log.info("joining group", group=settings.kafka.group_id, other_members=members)
         sink = self._retry_until_stopped(
-            lambda: self._sink(outputs, source, work.completions, replace_outcome)
+            lambda: build_sink(
+                settings,
+                outputs,
+                source,
+                work.completions.completed,
+                context.clock,
+                replace_outcome,
+            )
         )
         if sink is None:
             return None
@@ -204,6 +209,12 @@ class Launcher:
             other_members=members,
             rate=self._span.rate if self._span else None,
         )
+
+    def _open_source(self, listener: RebalanceListener, outputs: OutputTopics) -> KafkaSource:
+        span, clock = self._span, self._context.clock
+        if isinstance(span, OtherSource):
+            return span.open(listener, clock)
+        return KafkaSource(self._settings, listener, clock, outputs.prepare, span)
 
     def _taker(
         self, topics: dict[str, TopicInfo], work: InFlight, pipeline: Pipeline
@@ -268,28 +279,6 @@ class Launcher:
             warnings.append(warning)
         for text in warnings:
             log.warning(text)
-
-    def _sink(
-        self,
-        topics: OutputTopics,
-        source: KafkaSource,
-        completions: Completions,
-        replace_outcome: ReplaceOutcome,
-    ) -> RecordSink:
-        settings, clock, completed = self._settings, self._context.clock, completions.completed
-
-        def publisher(transactional_id: str | None = None) -> Publisher:
-            return Publisher(
-                settings, topics.partitions, topics.largest_batch, clock, transactional_id
-            )
-
-        if settings.delivery == "exactly_once":
-            return TransactionalSink(
-                settings, publisher, completed, source, clock, replace_outcome, note=source.note
-            )
-        # A producer that works makes progress on every record within one request.
-        patience = 2 * settings.kafka.request_timeout
-        return KafkaSink(publisher, patience, completed, source, clock, replace_outcome)
 
     def _wait_for_topics(self, error: TopicMissing) -> None:
         """Note what the worker waits for; raise the error if it is not to wait."""

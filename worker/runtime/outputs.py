@@ -9,6 +9,7 @@ Must not import: kafka, inference, cli.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
 from worker.core.topic_limits import TopicLimits
 from worker.core.topics import DEFAULT_MAX_MESSAGE_BYTES, TopicInfo
@@ -17,6 +18,18 @@ from worker.runtime.topics import require, suitability_warnings
 from worker.settings import Settings
 
 log = get_logger(__name__)
+
+
+class TopicSizes(Protocol):
+    """The topics that a producer writes to.
+
+    Attributes:
+        partitions: number of partitions by topic; it may grow.
+        largest_batch: bytes of the largest batch that one of the topics accepts.
+    """
+
+    partitions: dict[str, int]
+    largest_batch: int
 
 
 class OutputTopics:

@@ -13,10 +13,10 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from worker import timeline
 from worker.core.encoder import Encoder
-from worker.core.faults import Disposition, backoff, disposition
 from worker.core.pace import Demand, Pace
 from worker.core.records import Encoded, MicroBatch, Outcome
 from worker.errors import StreamlabelError
@@ -25,17 +25,27 @@ from worker.kafka_io.sink import RecordSink
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller, TokenisedBatch
+from worker.runtime.publishing import SinkDriver
 from worker.runtime.stage import Stage, StageControl, StageHooks
 from worker.runtime.stall import StageProgress
 from worker.runtime.tracing import Tracing
 
 log = get_logger(__name__)
 
-_LOG_EVERY_ATTEMPTS = 10
-
 _Tokenise = Stage[MicroBatch, TokenisedBatch]
 _Infer = Stage[TokenisedBatch, list[Outcome]]
 _Publish = Stage[list[Outcome], None]
+
+
+class RecordPipeline(Protocol):
+    """The way of micro-batches to the sink, as the poll thread sees it."""
+
+    @property
+    def has_room(self) -> bool: ...
+    def start(self) -> None: ...
+    def offer(self, batch: MicroBatch) -> bool: ...
+    def demand(self, waiting: int) -> Demand: ...
+    def close(self, timeout: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,7 @@ class Pipeline:
     ) -> None:
         self._labeller, self._encoder, self._sink = labeller, encoder, sink
         self._pace, self._control, self._clock = pace, control, control.clock
+        self._driver = SinkDriver(sink, control)
         self._metrics, self._tracing = observers.metrics, observers.tracing
         self._note, self._published = observers.feeds.note, observers.published
         # Its card and not the labeller: whatever holds that keeps its model in memory.
@@ -92,7 +103,7 @@ class Pipeline:
             self._do_publish,
             publish,
             control,
-            StageHooks(idle=self._do_advance, busy=busy("publish").inc),
+            StageHooks(idle=self._driver.advance, busy=busy("publish").inc),
             inbox_size=2,
         )
         self._infer: _Infer = Stage(
@@ -212,35 +223,8 @@ class Pipeline:
                 self._encoder.encode(o, now_ms=now_ms, now=now, trace=trace) for o in outcomes
             ]
         with timeline.span("send", batch=number, records=len(outcomes)):
-            if not self._retry_until_done(partial(self._sink.publish, encoded)):
+            if not self._driver.publish(encoded):
                 return
         self._published(encoded)
         self._tracing.end(encoded)
         self._note(outcomes)
-
-    def _do_advance(self) -> None:
-        self._retry_until_done(self._sink.advance)
-
-    def _retry_until_done(self, step: Callable[[], None]) -> bool:
-        """Run a step of the sink; after a passing fault, retry with the sink's `advance`.
-
-        `advance` goes on where the step was interrupted, so nothing is published twice.
-
-        Returns:
-            False if the worker gave up meanwhile.
-        """
-        attempt = 0
-        while not self._control.cancelled.is_set():
-            try:
-                step()
-            except Exception as error:
-                if disposition(error) is not Disposition.RETRY:
-                    raise
-                if attempt % _LOG_EVERY_ATTEMPTS == 0:
-                    log.warning("publish failed, retrying", reason=str(error), attempt=attempt)
-                attempt += 1
-                self._clock.sleep(backoff(attempt))
-                step = self._sink.advance
-            else:
-                return True
-        return False

@@ -21,7 +21,7 @@ from worker.http.feeds import PageFeeds
 from worker.http.health import Health
 from worker.logs import get_logger
 from worker.metrics import Metrics
-from worker.runtime.context import WorkerContext
+from worker.runtime.context import OtherSource, WorkerContext
 from worker.runtime.launch import Launcher
 from worker.runtime.model_changes import LoadModel, Model, ModelChanges
 from worker.runtime.progress import Progress
@@ -44,7 +44,7 @@ def serve(
     expose: Expose,
     *,
     page: bool,
-    span: Span | None = None,
+    span: Span | OtherSource | None = None,
 ) -> None:
     """Run one worker until `stop` is set, or until its group has labelled its range.
 
@@ -55,7 +55,7 @@ def serve(
         expose: makes the worker visible (over HTTP, or to a pool's parent) for the length of its
             `with` block, and lets its model be changed.
         page: True if the live page is served, by this process or by a pool's parent.
-        span: the range to label; None for all records, without an end.
+        span: the range to label, or another source of records; None for all records of the input.
 
     Raises:
         StreamlabelError: the reason why the worker stopped.

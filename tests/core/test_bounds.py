@@ -1,0 +1,101 @@
+"""The range of each partition: chosen once, stored with the group's offsets."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.core.bounds import Bound, Bounds, progress_of, read_note
+from worker.core.records import Partition
+from worker.errors import Fatal
+
+P0, P1, P2 = (Partition("in", number) for number in range(3))
+SPAN = "2h..now"
+
+
+def note(start: int, end: int, lost: int = 0, span: str = SPAN) -> str:
+    return Bound(start, end, lost, span).note()
+
+
+def test_a_note_returns_the_range() -> None:
+    assert read_note(note(5, 9)) == Bound(5, 9, 0, SPAN)
+    assert read_note(note(5, 9, 2)) == Bound(5, 9, 2, SPAN)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "text", "[]", "7", "{}", '{"streamlabel_range": {"start": 1}}']
+)
+def test_a_note_of_another_program_has_no_range(text: str | None) -> None:
+    assert read_note(text) is None
+
+
+def test_the_first_choice_holds_until_the_group_has_another() -> None:
+    bounds = Bounds(SPAN, "group")
+    assert P0 not in bounds
+    bounds.begin(P0, 5, 9)
+    bounds.begin(P0, 6, 20)
+    assert P0 in bounds
+    assert bounds[P0] == Bound(5, 9, 0, SPAN)
+    bounds.learn(P0, note(1, 4))  # another member owned it meanwhile
+    assert bounds[P0] == Bound(1, 4, 0, SPAN)
+    assert bounds.note(P0) == note(1, 4)
+
+
+def test_a_range_ends_no_earlier_than_it_begins() -> None:
+    bounds = Bounds(SPAN, "group")
+    bounds.begin(P0, 9, 5)
+    assert bounds[P0] == Bound(9, 9, 0, SPAN)
+
+
+def test_an_offset_without_a_range_is_not_of_a_backfill() -> None:
+    bounds = Bounds(SPAN, "group")
+    bounds.learn(P0, "")
+    with pytest.raises(Fatal, match=r"group 'group' has an offset of in\[0\] that belongs to no"):
+        bounds[P0]
+    bounds.learn(P0, note(1, 4))
+    assert bounds[P0].end == 4
+
+
+def test_a_group_has_one_range() -> None:
+    bounds = Bounds(SPAN, "group")
+    bounds.learn(P0, note(1, 4, span="1h..now"))
+    with pytest.raises(Fatal, match=r"labels the range 1h\.\.now, not 2h\.\.now"):
+        bounds[P0]
+
+
+def test_an_offset_beyond_the_range_is_clipped() -> None:
+    bounds = Bounds(SPAN, "group")
+    assert bounds.clip(P0, 30) == 30  # its range is not known yet
+    bounds.begin(P0, 5, 9)
+    assert [bounds.clip(P0, offset) for offset in (5, 9, 30)] == [5, 9, 9]
+
+
+def test_lost_offsets_of_the_range_are_counted_and_kept() -> None:
+    """They outlive the worker in the note; one that learns an older note does not forget them."""
+    bounds = Bounds(SPAN, "group")
+    bounds.begin(P0, 5, 9)
+    assert bounds.lose(P0, range(6, 30)) == range(6, 9)
+    assert bounds.lose(P0, range(10, 30)) == range(9, 9)
+    assert read_note(bounds.note(P0)) == Bound(5, 9, 3, SPAN)
+    bounds.learn(P0, note(5, 9, 1))
+    assert bounds[P0].lost == 3
+    bounds.learn(P0, note(5, 9, 4))
+    assert bounds[P0].lost == 4
+
+
+def test_all_partitions_must_be_committed_to_their_end() -> None:
+    bounds = Bounds(SPAN, "group")
+    bounds.begin(P0, 5, 9)
+    bounds.begin(P1, 0, 0)  # empty
+    assert not bounds.reached([P0, P1], {P0: 9})
+    assert not bounds.reached([P0, P1], {P0: 8, P1: 0})
+    assert bounds.reached([P0, P1], {P0: 9, P1: 0})
+
+
+def test_progress_counts_offsets_of_the_ranges() -> None:
+    committed = {P0: (7, note(5, 9)), P1: (9, note(5, 9, 2))}
+    some = progress_of([P0, P1, P2], committed)
+    assert some == (6, 8, 2, 1)  # P2 has no range yet
+    assert not some.finished
+    assert not progress_of([P0, P1], committed).finished
+    assert progress_of([P1], committed).finished
+    assert progress_of([P0], {P0: (50, note(5, 9))}) == (4, 4, 0, 0)  # reset beyond its range

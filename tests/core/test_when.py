@@ -1,0 +1,57 @@
+"""Places in a log as a person names them."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.core.when import Span, When, parse_when
+from worker.errors import SettingsError
+
+NOW = 1_800_000_000_000  # ms
+HOUR = 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("earliest", When("earliest", "earliest")),
+        ("latest", When("latest", "latest")),
+        ("now", When("latest", "now")),
+        ("committed", When("committed", "committed")),
+        ("1500", When("offset", "1500", offset=1500)),
+        ("0:15,3:0", When("offsets", "0:15,3:0", offsets={0: 15, 3: 0})),
+        ("2h", When("time", "2h", time_ms=NOW - 2 * HOUR)),
+        ("1d12h", When("time", "1d12h", time_ms=NOW - 36 * HOUR)),
+        ("0.5h", When("time", "0.5h", time_ms=NOW - HOUR // 2)),
+        ("90s", When("time", "90s", time_ms=NOW - 90_000)),
+        ("5000w", When("time", "5000w", time_ms=0)),  # before the first record of Kafka
+        ("1970-01-02", When("time", "1970-01-02", time_ms=24 * HOUR)),
+        ("1970-01-01T01:00", When("time", "1970-01-01T01:00", time_ms=HOUR)),  # UTC
+        ("1970-01-01T03:00+02:00", When("time", "1970-01-01T03:00+02:00", time_ms=HOUR)),
+        ("1970-01-01T01:00:00.5Z", When("time", "1970-01-01T01:00:00.5Z", time_ms=HOUR + 500)),
+    ],
+)
+def test_a_place_has_one_of_these_forms(text: str, expected: When) -> None:
+    assert parse_when(text, NOW) == expected
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "-5", "2x", "1:2,", "0:1 1:2", "\u0662h", "٢"])
+def test_another_text_is_refused_with_the_forms(text: str) -> None:
+    with pytest.raises(SettingsError, match="is no place in a topic: use earliest, latest"):
+        parse_when(text, NOW)
+
+
+def test_a_time_before_all_records_is_refused() -> None:
+    with pytest.raises(SettingsError, match="is before 1970, and no record of Kafka can be older"):
+        parse_when("1969-12-31T23:59:59Z", NOW)
+
+
+def test_a_range_is_named_as_it_was_given() -> None:
+    assert Span(parse_when("2h", NOW), parse_when("now", NOW)).text == "2h..now"
+
+
+def test_a_partition_that_is_not_there_is_named() -> None:
+    parse_when("0:1,1:2", NOW).require([0, 1, 2])
+    parse_when("5", NOW).require([])
+    with pytest.raises(SettingsError, match="0:1,7:2: the input has no partition 7"):
+        parse_when("0:1,7:2", NOW).require([0, 1])
