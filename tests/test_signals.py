@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import queue
+import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.support.clocks import HandClock
+from worker.cli import run
 from worker.processes import Interrupts
+from worker.settings import Loaded, load
 
 # Sends `{signals}` to itself and prints how it ended.
 _WORKER = """
@@ -89,8 +95,61 @@ def test_signals_are_handled_before_the_slow_imports_of_a_worker() -> None:
     program = (
         "import sys, worker.cli.run as run\n"
         "from worker.settings import load\n"
-        "run.stop_on_signals = lambda _: sys.exit(int('kafka' in sys.modules))\n"
-        "run._work(load({}, environ={}).settings)\n"
+        "run.stop_on_signals = lambda *_, **__: sys.exit(int('kafka' in sys.modules))\n"
+        "run._work(load({}, environ={}))\n"
     )
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# Prints what SIGHUP does to a process whose standard input is a terminal, or is none.
+_HANG_UP = """
+import os, signal, sys, threading
+from worker.signals import is_daemon, stop_on_signals
+stop, asked = threading.Event(), []
+stop_on_signals(stop, on_hang_up=(lambda: asked.append(1)) if is_daemon() else None)
+for _ in range(2):
+    os.kill(os.getpid(), signal.SIGHUP)
+print(len(asked), stop.is_set())
+"""
+
+
+def test_a_daemon_reads_its_settings_again_at_sighup() -> None:
+    command = [sys.executable, "-P", "-c", _HANG_UP]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "2 False\n"
+
+
+def test_a_process_in_a_terminal_stops_when_that_hangs_up() -> None:
+    controller, terminal = os.openpty()
+    command = [sys.executable, "-P", "-c", _HANG_UP]
+    done = subprocess.run(command, stdin=terminal, capture_output=True, text=True, check=True)
+    os.close(terminal)
+    os.close(controller)
+    assert done.stdout == "0 True\n"
+
+
+def test_a_process_without_standard_input_is_a_daemon() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec {shlex.quote(sys.executable)} -P -c "$0" <&-', _HANG_UP],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "2 False\n"
+
+
+@pytest.mark.parametrize(("file", "daemon"), [(None, True), ("a.toml", False), ("a.toml", True)])
+def test_sighup_stops_a_worker_that_has_nothing_to_read_again(
+    monkeypatch: pytest.MonkeyPatch, file: str | None, *, daemon: bool
+) -> None:
+    monkeypatch.setattr(run, "is_daemon", lambda: daemon)
+    loaded = Loaded(load({}, environ={}).settings, {}, (), Path(file) if file else None)
+    triggers = queue.SimpleQueue[str]()
+    on_hang_up = run._on_hang_up(loaded, triggers)
+    assert (on_hang_up is None) == (file is None or not daemon)
+    if on_hang_up:
+        on_hang_up()
+        assert triggers.get_nowait() == "SIGHUP"

@@ -19,13 +19,15 @@ The packages, lowest first; a package imports only those above its own line::
 The threads of a running worker::
 
     main ("poll")   consumer, batcher, offsets, state
-    load            loads and checks the model, and ends before a record is read
+    load            loads and checks a model and ends: before a record is read, or beside the
+                    model in use
     tokenise        the tokenizer
-    infer           the model; sole caller of torch
+    infer           the model; sole caller of torch, but for the load of another model
     lane-*          parts of a forward pass on a CPU, while infer waits for them
     publish         encoding, the producer, transactions
     registry        asks the schema registry; exists where a format needs one
     revoke          stands in for main while main is parked in a rebalance
+    settings        waits for SIGHUP and looks at the settings file, to change the model
     http            metrics, health and the live page: one loop; reads, and asks the model
     (the SDK's)     exports spans, where `tracing.sample_ratio` is above 0
     reports, parent-watch   in a pool (`--processes N`): report to the parent; read its

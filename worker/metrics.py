@@ -260,7 +260,6 @@ class Metrics:
             "Population stability index of confidences, over the buckets of streamlabel_confidence.",
             multiprocess_mode="livemax",
         )
-        self.model = info("streamlabel_model", "The loaded model.")
         self.state = gauge(
             "streamlabel_state",
             "State: 0 starting, 1 warming, 2 running, 3 paused, 4 draining, 5 stopped, 6 failed.",
@@ -277,8 +276,28 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self.build = info("streamlabel_build", "Version of the worker.")
+        self._of_the_model(counter, gauge, info)
         self._of_the_schema_registry(counter, gauge)
         self._create_series()
+
+    def _of_the_model(
+        self, counter: partial[Counter], gauge: partial[Gauge], info: partial[Info]
+    ) -> None:
+        self.model = info("streamlabel_model", "The model in use.")
+        self.model_changes = counter(
+            "streamlabel_model_changes",
+            "Requests to change the model that have ended. `unchanged`: it was the same model. "
+            "`refused`: the settings or the model don't fit. `failed`: it could not be loaded. With "
+            "the last two, the one in use stays.",
+            ["outcome"],
+        )
+        self.model_first_offset = gauge(
+            "streamlabel_model_first_offset",
+            "First offset of an input partition that the model in use has labelled, since this "
+            "process has the partition.",
+            ["topic", "partition", "model", "weights"],
+            multiprocess_mode="livemax",  # after a rebalance, the old owner may still report
+        )
 
     def _of_the_schema_registry(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.registry_requests = counter(
@@ -311,6 +330,8 @@ class Metrics:
             self.cache_hits.labels(source)
         for kind in ("assigned", "revoked", "lost", "deleted"):
             self.rebalances.labels(kind)
+        for outcome in ("changed", "unchanged", "refused", "failed"):
+            self.model_changes.labels(outcome)
         for outcome in ("answered", "not_found", "refused", "away"):
             self.registry_requests.labels(outcome)
         for reason in DeadLetterReason:
@@ -342,6 +363,13 @@ class PoolMetrics:
         self.restarts = Counter(
             "streamlabel_process_restarts",
             "Processes of a pool that ended unexpectedly and were restarted.",
+            registry=r,
+        )
+        self.process_model = Gauge(
+            "streamlabel_process_model",
+            "1 for the model that a process of a pool has in use. Two models among them: a change is "
+            "under way, or has ended before its last process.",
+            ["slot", "model", "revision", "weights"],
             registry=r,
         )
         # In addition to each process's own: a hanging process reports nothing to the parent.

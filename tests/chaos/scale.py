@@ -30,6 +30,7 @@ from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.conduct import Subject, audited, flags_of
 from tests.chaos.fleet import Fleet
 from tests.chaos.plan import Delivery
+from tests.conftest import Broker
 from tests.support.models import make_checkpoint
 from worker.clock import SystemClock
 from worker.errors import StreamlabelError
@@ -51,8 +52,9 @@ class ResultReader:
         stalls: longest time without a result of one partition, in ms, by phase.
     """
 
-    cluster: Cluster
+    cluster: Cluster | Broker
     topic: str
+    partitions: int = PARTITIONS
     phase: str = "start"
     seen: int = 0
     ages: dict[str, list[float]] = field(default_factory=dict)
@@ -69,7 +71,7 @@ class ResultReader:
             enable_auto_commit=False,
         )
         with contextlib.closing(consumer):
-            consumer.assign([TopicPartition(self.topic, n) for n in range(PARTITIONS)])
+            consumer.assign([TopicPartition(self.topic, n) for n in range(self.partitions)])
             last: dict[TopicPartition, float] = {}
             while not self.stop.is_set():
                 for partition, records in consumer.poll(timeout_ms=50).items():

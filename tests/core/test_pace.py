@@ -9,6 +9,7 @@ import pytest
 
 from tests.core.simulation import Model, Policy, Worker, adaptive, arrivals, fixed
 from worker.core.pace import Demand, Pace, Throughput, most_tokens
+from worker.core.records import DEFAULT_FORWARD_TOKENS
 
 OLD = fixed(0.02)
 SLOW = Model(fixed=0.02, token=0.0004)  # like a small CPU
@@ -173,3 +174,12 @@ def test_a_goal_makes_micro_batches_smaller_so_that_a_burst_is_published_earlier
 def test_the_size_is_not_limited_while_more_waits_than_the_goal_allows() -> None:
     backlog = [(0.0, 25)] * 2000
     assert mean(Worker(SLOW, adaptive, 0.1).run(backlog).sizes) > 80
+
+
+def test_the_speed_of_another_model_is_measured_from_the_start() -> None:
+    pace = Pace(max_seconds=2.0)
+    pace.began(1000, 0.0)
+    pace.ended(1.0)
+    assert pace.demand(0).most_tokens == 2000
+    pace.restart()
+    assert pace.demand(0).most_tokens == DEFAULT_FORWARD_TOKENS, "one forward pass"

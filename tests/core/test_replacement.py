@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from schemas import DeadLetter, DeadLetterReason
+from schemas import Classification, DeadLetter, DeadLetterReason
 from tests.support.records import CARD, raw
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder, size_of
 from worker.core.records import Classified, DeadLettered, Encoded, Prediction, RawRecord, WorkItem
@@ -171,3 +171,19 @@ def test_the_size_of_a_result_is_estimated_without_a_record() -> None:
     least, usual = desk.encoder.sizes(CARD)
     assert least < usual
     assert least <= size_of(desk.result(raw(0, b"{}"))) <= usual + 50
+
+
+def test_a_result_is_replaced_with_the_labels_of_the_model_that_made_it(desk: Desk) -> None:
+    """Another model may be in use by then: two results of two models, sent again together."""
+    new = replace(CARD, name="new", labels=("bad", "so-so", "good"), weights_sha256="cd" * 32)
+    item = WorkItem(raw(8), "hi", payload={})
+    made = Classified(item, Prediction((0.1, 0.2, 0.7), 3, truncated=False), new)
+    old_sent, new_sent = desk.result(), desk.encoder.encode(made, now_ms=NOW, now=0.0)
+    for sent, card, label in ((old_sent, CARD, "NEGATIVE"), (new_sent, new, "good")):
+        again = desk.replace(sent, None)
+        result = Classification.model_validate_json(again.value)
+        assert (result.model.name, result.model.weights_sha256) == (card.name, card.weights_sha256)
+        assert [one.label for one in result.labels] == list(card.labels)
+        assert (again.label, again.model) == (label, card)
+    assert desk.letter().model is None
+    assert desk.replace(new_sent, SIZE).model is None, "it is a dead letter now"

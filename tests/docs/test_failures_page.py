@@ -19,6 +19,7 @@ NO_FAULTS = {
     "test_clusters.py",
     "test_demo.py",
     "test_metrics.py",
+    "test_model_history.py",
     "test_offsets.py",
     "test_topics.py",
     "test_tracing.py",

@@ -108,3 +108,14 @@ def test_a_stage_checks_for_questions_before_each_item_and_while_idle() -> None:
     assert checked.wait(10), "with an empty inbox"
     control.cancelled.set()
     stage.join(10)
+
+
+def test_a_question_is_answered_by_the_model_whose_tokenizer_read_it() -> None:
+    """The model changes while the question is between the two threads."""
+    ask_queue, old, new = AskQueue(HandClock()), ObedientModel(), ObedientModel()
+    answer = ask_queue.ask("hello")
+    ask_queue.tokenise(old, old)
+    ask_queue.tokenise(new, new)
+    ask_queue.infer()
+    assert answer.result(0)
+    assert (old.predicted, new.predicted) == ([["hello"]], [])

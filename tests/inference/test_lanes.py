@@ -24,6 +24,7 @@ from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.loading import load
 from worker.inference.packing import PackedForward
 from worker.inference.shapes import round_up
+from worker.inference.threads import few_threads
 from worker.settings import ModelSettings
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -239,3 +240,12 @@ def _by_lane(fake: Fake) -> dict[str, list[int]]:
     for name, texts, _ in fake.calls:
         texts_by_lane.setdefault(name, []).append(texts)
     return texts_by_lane
+
+
+def test_a_load_beside_another_model_starts_no_lanes() -> None:
+    fake = Fake()
+    lanes = Lanes(fake, 2, 4)
+    with few_threads():
+        assert lanes([[n] * 100 for n in range(20)]).shape == (20, 1)
+    ((thread, rows, number),) = fake.calls
+    assert (thread, rows, number) == (threading.current_thread().name, 20, 1)

@@ -164,3 +164,15 @@ def test_the_tokenizers_pool_has_as_many_threads_as_the_quota_has_cores(
         env=environ,
     )
     assert json.loads(done.stdout) == allowed
+
+
+def test_a_load_beside_another_model_computes_with_one_thread() -> None:
+    """The model that it loads gets the threads that are set, on every other thread."""
+    torch.set_num_threads(3)
+    with threads.few_threads():
+        assert threads.in_few_threads()
+        assert (torch.get_num_threads(), threads.threads_of_model()) == (1, 3)
+        use_threads(2, 1)
+        assert (torch.get_num_threads(), threads.threads_of_model()) == (1, 2)
+    assert not threads.in_few_threads()
+    assert (torch.get_num_threads(), threads.threads_of_model()) == (2, 2)

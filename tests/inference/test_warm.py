@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import gc
 import itertools
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 import worker.inference.loading
+from tests.support.models import make_checkpoint
+from tests.support.records import CARD
 from tests.support.workers import ObedientModel
-from worker.errors import ModelUnavailable
+from worker.errors import ModelUnavailable, ModelUnchanged
 from worker.inference import warm
+from worker.inference.threads import in_few_threads
 from worker.metrics import Metrics
-from worker.settings import Settings
+from worker.settings import Settings, load
 
 Replace = Callable[[Callable[..., Any]], None]
 
@@ -95,3 +100,37 @@ def test_a_command_loads_without_collections_too(replace: Replace) -> None:
     replace(load)
     assert warm.load(Settings().model, None) == (model, model)
     assert (seen, gc.isenabled()) == ([False], True)
+
+
+def test_a_model_beside_another_is_loaded_in_the_background(replace: Replace) -> None:
+    """With few threads and short turns of Python's lock; garbage is collected as ever."""
+    model, interval = ObedientModel(), sys.getswitchinterval()
+    seen: list[object] = []
+
+    def load(*_: object, **given: object) -> tuple[ObedientModel, ObedientModel]:
+        seen.append((gc.isenabled(), in_few_threads(), sys.getswitchinterval() < interval))
+        seen.append((given["replaces"], given["unless"]))
+        return model, model
+
+    replace(load)
+    metrics, frozen = Metrics(), gc.get_freeze_count()
+    with warm.loading(Settings(), metrics, replaces=True, unless=CARD) as loaded:
+        assert loaded.result(30) == (model, model)
+    assert seen == [(True, True, True), (True, CARD)]
+    assert (sys.getswitchinterval(), gc.get_freeze_count()) == (interval, frozen)
+    assert metrics.registry.get_sample_value("streamlabel_model_info", CARD.facts) is None
+
+
+def test_the_same_model_again_is_not_loaded(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "model")
+    settings = load({"model.name": str(folder), "model.engine": "packed"}, environ={}).settings
+    _, classifier = warm.load(settings.model, None)
+    with (
+        warm.loading(settings, Metrics(), replaces=True, unless=classifier.card) as loaded,
+        pytest.raises(ModelUnchanged, match="model is in use already"),
+    ):
+        loaded.result(60)
+    make_checkpoint(folder, seed=2)
+    with warm.loading(settings, Metrics(), replaces=True, unless=classifier.card) as loaded:
+        card = loaded.result(60)[1].card
+    assert card.weights_sha256 != classifier.card.weights_sha256

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from kafka import KafkaAdminClient, TopicPartition
 
 from tests.conftest import Broker, Topics
 from tests.support.workers import (
@@ -17,13 +18,15 @@ from tests.support.workers import (
     clock,
     count,
     flags,
+    needs_kafka,
     produce,
     read,
     running,
     wait_until,
 )
+from worker.core.records import Partition
 from worker.core.replay import REPLAY_HEADER, Replay, parse_replay
-from worker.kafka_io.admin import Admin
+from worker.kafka_io.admin import Admin, GroupOffset
 from worker.settings import KafkaSettings, child_environment, options
 
 pytestmark = pytest.mark.integration
@@ -31,6 +34,9 @@ pytestmark = pytest.mark.integration
 RECORDS = 30
 BAD = 3  # every third text is a bad one
 WHEN_MS = clock.wall_ms() - 3_600_000  # within the topics' retention
+
+
+_GROUP = {"kafka.group_id"}
 
 
 class Poisoned(Exception):
@@ -52,23 +58,31 @@ def posts(number: int = RECORDS) -> list[tuple[bytes | None, bytes | None]]:
     ]
 
 
+def command(broker: Broker, topics: Topics, *words: str) -> list[str]:
+    """Return a command; the group of a replay would be the one on the command line."""
+    given = flags(broker, topics)
+    return [
+        *(sys.executable, "-P", "-m", "worker", "dead-letters", *words),
+        *(f"{o.flag}={given[o.path]}" for o in options() if o.path in given.keys() - _GROUP),
+    ]
+
+
+def environment(topics: Topics) -> dict[str, str]:
+    return child_environment(STREAMLABEL_KAFKA_GROUP_ID=topics.group)
+
+
 def letters(
     broker: Broker, topics: Topics, *words: str, code: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """Run a command; it must exit with `code`."""
-    given = flags(broker, topics)
-    own = "--group-id" in words or words[0] != "replay"
-    command = [
-        *(sys.executable, "-P", "-m", "worker", "dead-letters", *words),
-        *(f"{o.flag}={given[o.path]}" for o in options() if o.path in given),
-    ]
-    if words[0] == "replay":  # on the command line it would be the replay's own group
-        command = [word for word in command if not word.startswith("--group-id=")]
-    environment = child_environment(STREAMLABEL_KAFKA_GROUP_ID=topics.group)
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=240, check=False, env=environment
+        command(broker, topics, *words),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env=environment(topics),
     )
-    assert own or done
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -155,6 +169,51 @@ def test_dead_letters_are_labelled_at_once_with_the_coordinates_of_their_records
     assert numbers(report) == (30, 30, 0, 10, 0, 0)
 
 
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_replay_that_is_killed_loses_nothing(
+    broker: Broker, topics: Topics, delivery: str
+) -> None:
+    """It is killed in the middle, and the same command goes on; exactly once repeats nothing."""
+    needs_kafka(broker, "never forgets a member that was killed")
+    die(broker, topics, delivery=delivery)
+    words = ("replay", "--delivery", delivery, "--rate", "1", "--kafka-session-timeout", "6")
+    before = len(read(broker, topics.input, topics.partitions))
+    killed = subprocess.Popen(
+        command(broker, topics, *words), stderr=subprocess.DEVNULL, env=environment(topics)
+    )
+    wait_until(
+        lambda: len(read(broker, topics.input, topics.partitions)) > before, 120, "a copy is there"
+    )
+    killed.kill()
+    killed.wait(30)
+    told = document(broker, topics, *words, "--rate", "100")
+    assert told["left"] == 0
+    copies = len(read(broker, topics.input, topics.partitions)) - before
+    label_all(broker, topics, RECORDS + copies, ObedientModel(), delivery=delivery)
+    report = audit(broker, topics, "--delivery", delivery)
+    assert numbers(report) == (30, 30, 0, 10, copies - 10, 0)
+    assert copies == 10 or delivery == "at_least_once"
+
+
+@pytest.mark.parametrize("way", [(), ("--label", "--model", "bundled")], ids=["copy", "label"])
+def test_a_replay_that_a_crash_repeats_is_told_as_duplicates(
+    broker: Broker, topics: Topics, way: tuple[str, ...]
+) -> None:
+    """At least once: acknowledged, but not committed before the crash."""
+    die(broker, topics)
+    group, partitions = f"{topics.group}-replay", range(topics.partitions)
+    assert document(broker, topics, "replay", *way)["replayed"] == 10
+    with Admin(KafkaSettings(bootstrap_servers=broker.bootstrap_servers)) as admin:
+        lost = {Partition(topics.dead, number): GroupOffset(0, "") for number in partitions}
+        admin.set_offsets(group, lost)
+    assert document(broker, topics, "replay", *way)["replayed"] == 10
+    if not way:
+        label_all(broker, topics, RECORDS + 20, ObedientModel())
+    report = audit(broker, topics)
+    assert numbers(report) == (30, 30, 0, 10, 10, 0)
+    assert report["holds"]
+
+
 def test_attempts_are_counted_and_limited(broker: Broker, topics: Topics) -> None:
     """Through the input, then at once; those that were tried often enough stay and are told."""
     die(broker, topics)
@@ -230,3 +289,22 @@ def test_list_show_and_the_purge_report_agree(broker: Broker, topics: Topics) ->
     with Admin(KafkaSettings(bootstrap_servers=broker.bootstrap_servers)) as admin:
         assert set(admin.start_offsets(topics.dead).values()) == {0}
     assert [one["partition"] for one in report["delete_records"]["partitions"]] == [0]
+
+
+def test_the_audit_holds_after_a_purge(
+    broker: Broker, topics: Topics, admin: KafkaAdminClient
+) -> None:
+    """The results of the replays show that the records had an outcome."""
+    needs_kafka(broker, "deletes no records")
+    die(broker, topics)
+    assert document(broker, topics, "replay")["replayed"] == 10
+    label_all(broker, topics, RECORDS + 10, ObedientModel())
+    report = document(broker, topics, "purge-report")
+    offsets = {
+        TopicPartition(one["topic"], one["partition"]): one["offset"]
+        for one in report["delete_records"]["partitions"]
+    }
+    assert sum(offsets.values()) == 10
+    admin.delete_records(offsets)
+    assert document(broker, topics, "list")["dead_letters"] == 0
+    assert numbers(audit(broker, topics)) == (30, 30, 0, 10, 0, 0)

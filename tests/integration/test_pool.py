@@ -7,11 +7,13 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import Broker, Topics
 from tests.integration.test_metrics import FORMATS, scrape, sums
+from tests.support.changing import Changing
 from tests.support.models import make_checkpoint
 from tests.support.sites import post
 from tests.support.workers import WorkerProcess, audit, clock, count, produce, texts, wait_until
@@ -134,3 +136,53 @@ def test_a_second_signal_stops_a_pool_at_once(
     pool.process.send_signal(signal.SIGTERM)
     assert pool.process.wait(60) == 1, pool.log.read_text()
     assert "stopping at once" in pool.log.read_text()
+
+
+def test_processes_keep_the_old_model_if_the_new_one_fails_and_a_successor_has_the_new_one(
+    broker: Broker, topics: Topics, tmp_path: Path
+) -> None:
+    """SIGHUP reaches all processes here, as a platform may send it; the parent alone obeys it."""
+    first, second = (make_checkpoint(tmp_path / name, seed=n) for n, name in enumerate("ab"))
+    pool = Changing(broker, topics, tmp_path, first, *OPTIONS)
+
+    def change(model: Path) -> dict[str, Any]:
+        """Request a change by SIGHUP; return it once it has ended."""
+        pool.write(model)
+        for line in said(pool, "worker started")[-2:]:
+            os.kill(line["pid"], signal.SIGHUP)
+        pool.process.send_signal(signal.SIGHUP)
+
+        def ended() -> bool:
+            shown = pool.state().get("change") or {}
+            return shown.get("name") == str(model) and shown["outcome"] != "loading"
+
+        wait_until(ended, 180, "the change has ended")
+        asked: dict[str, Any] = pool.state()["change"]
+        return asked
+
+    def wait_for(model: Path) -> None:
+        wait_until(lambda: "2 of 2 ready" in pool.get("/readyz")[1], 180, "both are ready")
+        names = [f'model="{model.name}"', 'slot="0"', 'slot="1"']
+
+        def shown() -> bool:
+            lines = pool.get("/metrics")[1].splitlines()
+            found = [line for line in lines if line.startswith("streamlabel_process_model{")]
+            return len(found) == 2 and all(name in " ".join(found) for name in names)
+
+        wait_until(shown, 60, f"both have {model.name}")
+
+    try:
+        wait_for(first)
+        failed = change(tmp_path / "missing")
+        assert failed["outcome"] == "failed"
+        assert failed["reason"].startswith("slot 0: there is no directory")
+        assert failed["reason"].endswith("(slots 0, 1 keep the model they had)")
+        wait_for(first)
+        assert change(second)["outcome"] == "changed"
+        os.kill(said(pool, "worker started")[0]["pid"], signal.SIGKILL)
+        wait_until(lambda: len(said(pool, "worker started")) == 3, what="it is restarted")
+        wait_for(second)
+        assert [line["slot"] for line in said(pool, "worker ended")] == [0], "SIGHUP ends none"
+        assert pool.stop() == 0, pool.log.read_text()
+    finally:
+        pool.kill()

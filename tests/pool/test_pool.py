@@ -42,7 +42,7 @@ from worker.pool.shares import slot_settings
 from worker.pool.slot import MAX_FAILURES, STABLE_AFTER, Slot
 from worker.pool.supervisor import Pool
 from worker.runtime.progress import Progress
-from worker.settings import HttpSettings, load
+from worker.settings import HttpSettings, Settings, load
 
 READY = ChildReport((True, "running"), (True, "running"))
 LONG = 300_000  # characters; more than a pipe's buffer
@@ -76,6 +76,7 @@ class SlotHarness:
         monkeypatch.setattr(slot_module, "backoff", self._backoff)
         self.slot = Slot(
             3,
+            load({}, environ={}).settings,
             start=self._start,
             on_end=self._end,
             on_restart=self._restart,
@@ -83,7 +84,7 @@ class SlotHarness:
             clock=self.clock,
         )
 
-    def _start(self) -> FakeChild:
+    def _start(self, settings: Settings) -> FakeChild:
         self.started.append(FakeChild(self.clock.now))
         return self.started[-1]
 
@@ -195,7 +196,7 @@ def report(published=0, reason="", answer=None):
     family = ["streamlabel_records_published", "Help.", "counter", "", samples]
     line = {"live": [True, status], "ready": [True, status], "metrics": [family], "reason": reason}
     line["posts"] = [{"id": f"{slot}-{n}", "at": 2 * n + slot} for n in range(9) if config["page"]]
-    line["answer"] = answer
+    line["answer"], line["model"] = answer, {}
     print(json.dumps(line), flush=True)
 def stop(number, frame):
     unclean = slot == 0 and mode.startswith("unclean")
@@ -438,7 +439,7 @@ def test_a_stage_does_not_wait_for_the_parent_to_read_its_answer(
             os.fdopen(outlet, "wb"), Metrics(), Progress(1, Metrics(), clock), feeds
         )
         with reporter:
-            reporter.ask(b'{"text": "hello"}')
+            reporter.ask("hello")
             feeds.ask_queue.tokenise(model, model)
             feeds.ask_queue.infer()
             assert pipe.read(filled).isspace()

@@ -205,3 +205,22 @@ def test_an_incomplete_line_is_not_a_report(cut: int) -> None:
     line = ChildReport((True, "running"), (True, "running")).encode()
     with pytest.raises(ValueError, match="line 1"):
         decode(line[:-cut])
+
+
+def test_the_parents_own_series_keep_their_slot_and_two_models_are_two_series() -> None:
+    """While a pool changes its model, both models have an Info, and each slot names its own."""
+    parent = PoolMetrics()
+    totals = Totals(parent)
+    for slot, name in enumerate(("old", "new")):
+        parent.process_model.labels(str(slot), name, "main", "ab").set(1)
+        metrics = Metrics()
+        metrics.model.info({"name": name})
+        totals.note(slot, list(metrics.registry.collect()))
+    samples = [sample for family in totals.collect() for sample in family.samples]
+    models = {s.labels["name"] for s in samples if s.name == "streamlabel_model_info"}
+    slots = {
+        (s.labels["slot"], s.labels["model"])
+        for s in samples
+        if s.name == "streamlabel_process_model"
+    }
+    assert (models, slots) == ({"old", "new"}, {("0", "old"), ("1", "new")})

@@ -28,6 +28,7 @@ from worker.settings import read_environment
 
 _BROKEN, _WRONG_USAGE, _INTERRUPTED = 1, 2, 130
 _FIGURES = Path("build/proofs.json")
+_LONGEST = 200  # characters of a failure in the table; all of it is in the error output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,7 +130,9 @@ def prove(
             proved = one.prove(here)
     except (Failed, AuditFailed, AssertionError, StreamlabelError) as error:
         reasons = told(error) or (str(error) or type(error).__name__,)
-        return report.Line(name, one.summary, time.monotonic() - begun, broken=reasons)
+        print("\n".join(reasons), file=sys.stderr)
+        short = tuple(reason.partition("\n")[0][:_LONGEST] for reason in reasons)
+        return report.Line(name, one.summary, time.monotonic() - begun, broken=short)
     tally, seconds = Tally.of(proved.report), time.monotonic() - begun
     return report.Line(name, proved.what, seconds, tally, broken(proved), proved.figures)
 

@@ -7,6 +7,7 @@ ends every process that it started, and removes the topics.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import random
 import sys
@@ -23,13 +24,15 @@ from tests.chaos.conduct import audited
 from tests.chaos.plan import BrokerKind
 from tests.conftest import Broker, Topics
 from tests.kube.verdicts import Delivery, Failed
+from tests.support.changing import Changing
 from tests.support.models import make_checkpoint
 from tests.support.workers import WorkerProcess, flags
+from worker.cli.flags import options_of
 from worker.clock import SystemClock
 from worker.demo.fallback_posts import fallback_posts
 from worker.kafka_io.admin import Admin
 from worker.processes import finish, last_lines, spawn, stop
-from worker.settings import KafkaSettings, child_environment, options
+from worker.settings import KafkaSettings, child_environment
 
 PARTITIONS = 4
 _STALL_S = 120.0  # seconds without progress until a wait gives up
@@ -146,6 +149,8 @@ class Ground:
             self._admin = stack.enter_context(
                 Admin(KafkaSettings(bootstrap_servers=self.broker.bootstrap_servers))
             )
+            for name in (self.topics.input, self.topics.output, self.topics.dead):
+                self._admin.create(name, PARTITIONS)
             self._stack = stack.pop_all()
         return self
 
@@ -157,7 +162,7 @@ class Ground:
     def feed(
         self, records: int | None = None, rate: float = _UNLIMITED, poison: float = 0.0
     ) -> Arena:
-        """Create the topics and start a producer of distinct posts; once a proof.
+        """Start a producer of distinct posts; once a proof.
 
         Args:
             records: their number [default: the order's].
@@ -203,14 +208,22 @@ class Ground:
 
     # -- processes -----------------------------------------------------------------------------
 
-    def flags(self) -> tuple[str, ...]:
-        """Return the flags that point any command at broker, group and topics."""
-        given = flags(self.broker, self.topics)
-        return tuple(f"{one.flag}={given[one.path]}" for one in options() if one.path in given)
+    def flags(self, command: str, group: str | None = None) -> tuple[str, ...]:
+        """Return the flags that point a command at broker, group and topics, if it takes them.
 
-    def start(self, *arguments: str) -> Command:
-        """Start a `streamlabel` command, whose arguments come before `flags()`'s."""
-        command = Command((*arguments, *self.flags()), self._place(arguments[0]))
+        Args:
+            command: its name.
+            group: instead of the worker's.
+        """
+        module = importlib.import_module(f"worker.cli.{command.replace('-', '_')}")
+        given = flags(self.broker, self.topics)
+        given |= {"kafka.group_id": group} if group else {}
+        taken = (one for one in options_of(module.OPTIONS) if one.path in given)
+        return tuple(f"{one.flag}={given[one.path]}" for one in taken)
+
+    def start(self, *arguments: str, group: str | None = None) -> Command:
+        """Start a `streamlabel` command; the flags of broker, group and topics are added."""
+        command = Command((*arguments, *self.flags(arguments[0], group)), self._place(arguments[0]))
         self._stack.callback(lambda: finish(command.process, 0.0))
         return command
 
@@ -223,13 +236,23 @@ class Ground:
     def worker(self, *more: str, model: str | None = None) -> WorkerProcess:
         """Start `streamlabel run`, and return when it is ready."""
         log = self._place("run").with_suffix(".log")
-        # A killed member keeps its partitions for the length of a session.
-        common = ("--delivery", self.order.delivery, "--kafka-session-timeout", f"{_SESSION_S}")
-        chosen = (*common, *more)
-        worker = WorkerProcess(self.broker, self.topics, model or self.model, log, *chosen)
+        chosen = model or self.model
+        worker = WorkerProcess(self.broker, self.topics, chosen, log, *self._common(), *more)
         self._stack.callback(worker.kill)
         worker.wait_ready()
         return worker
+
+    def changing(self, model: Path, *more: str) -> Changing:
+        """Start a worker whose model a settings file names, and return when it is ready."""
+        worker = Changing(self.broker, self.topics, self.folder, model, *self._common(), *more)
+        self._stack.callback(worker.kill)
+        worker.wait_ready()
+        return worker
+
+    def _common(self) -> tuple[str, ...]:
+        # A killed member keeps its partitions for the length of a session.
+        session = ("--kafka-session-timeout", f"{_SESSION_S}")
+        return ("--delivery", self.order.delivery, *session)
 
     def kill_when(
         self, process: Command | WorkerProcess, condition: Callable[[], bool], what: str

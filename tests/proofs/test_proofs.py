@@ -12,10 +12,9 @@ from tests.conftest import Broker
 from tests.kube.verdicts import Failed
 from tests.proofs import __main__ as program
 from tests.proofs.ground import Ground, Order
-from tests.proofs.killed_worker import killed_worker
+from tests.proofs.model_change import change_models, model_change
 from tests.proofs.registry import Proof, Proved, proof
 from tests.proofs.verdicts import broken
-from tests.support.workers import needs_kafka
 
 HELD: dict[str, Any] = {
     "consumed": 9,
@@ -50,15 +49,15 @@ def test_the_audit_has_the_last_word(
 
 def test_two_proofs_have_two_names() -> None:
     program.load_all()
-    with pytest.raises(ValueError, match="two proofs have the name killed_worker"):
-        proof()(killed_worker)
+    with pytest.raises(ValueError, match="two proofs have the name model_change"):
+        proof()(model_change)
 
 
 def test_an_unknown_proof_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["no_such_proof"]) == 2
     told = capsys.readouterr().err
     assert "unknown: no_such_proof; choose from " in told
-    assert "killed_worker" in told
+    assert "model_change" in told
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many"])
@@ -97,14 +96,14 @@ class Grounded(Ground):
 
 
 @pytest.mark.integration
-@pytest.mark.allow_errors
-def test_a_killed_worker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
-    """The logs and the audit's report are in the folder that `--keep` names."""
-    needs_kafka(broker, "never forgets a member that was killed")
-    order = Order(300, 7, "exactly_once", "tiny")
-    proof_ = Proof("killed_worker", killed_worker, ["exactly_once"])
-    line = program.prove(proof_, order, broker, tmp_path)
+@pytest.mark.timeout(400)
+def test_a_pool_changes_its_model_under_load(broker: Broker, tmp_path: Path) -> None:
+    """Three changes; the log, the topics and the history agree on each first offset."""
+    order = Order(600, 7, "exactly_once", "tiny")
+    small = Proof("small", lambda ground: change_models(ground, 3, processes=2), ["exactly_once"])
+    line = program.prove(small, order, broker, tmp_path)
     assert line.held, line
-    folder = tmp_path / "killed-worker-exactly-once"
-    assert len(list(folder.glob("*-run.log"))) == 2
-    assert json.loads((folder / "audit.json").read_text())["consumed"] == 300
+    assert line.tally is not None
+    assert line.tally.records >= 600
+    folder = tmp_path / "small-exactly-once"
+    assert json.loads((folder / "audit.json").read_text())["missing"] == 0

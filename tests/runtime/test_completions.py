@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
 from schemas.dead_letter import DeadLetterReason
 from tests.support.clocks import HandClock
 from tests.support.doubles import outcome
-from tests.support.records import raw
+from tests.support.records import CARD, raw
 from worker.core.offsets import OffsetTracker
-from worker.core.records import Completion, Encoded, Partition, RecordRef
+from worker.core.records import (
+    Classified,
+    Completion,
+    Encoded,
+    ModelCard,
+    Partition,
+    Prediction,
+    RecordRef,
+    WorkItem,
+)
 from worker.errors import AccessDenied, Fatal, PublishRefused, StageCrashed
 from worker.metrics import Metrics
 from worker.runtime.completions import Completions
@@ -140,3 +150,24 @@ def test_faults_while_stopping_are_logged_and_completions_absorbed(bench: Bench)
     bench.completions.absorb_remaining()
     assert bench.offsets.committable() == {P: 2}
     bench.completions.absorb()
+
+
+def by(model: ModelCard, offset: int, label: str) -> Encoded:
+    """Return a result of a model."""
+    item = WorkItem(raw(offset), "hi")
+    made = Classified(item, Prediction((0.5, 0.5), 1, truncated=False), model)
+    return replace(outcome(offset), label=label, outcome=made)
+
+
+def test_drift_starts_again_with_another_model() -> None:
+    """Results of the model before that are acknowledged late are ignored."""
+    watch = DriftWatch(DriftSettings(reference_records=100, window_records=100), Metrics())
+    old, new = CARD, replace(CARD, name="new")
+    watch.note([by(old, 0, "POSITIVE")] * 100)
+    watch.note([by(old, 0, "NEGATIVE")] * 100)
+    assert watch._labels.index > 2
+    watch.follow(new)
+    assert watch._labels.index == 0
+    watch.note([by(old, 0, "POSITIVE"), by(new, 0, "NEGATIVE")] * 100)
+    watch.note([by(old, 0, "POSITIVE"), by(new, 0, "NEGATIVE")] * 100)
+    assert watch._labels.index < 0.1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,7 +13,7 @@ from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
 from tests.support.doubles import outcome
-from tests.support.records import item
+from tests.support.records import CARD, item
 from tests.support.workers import wait_until
 from worker.core.pace import Pace
 from worker.core.records import Encoded, MicroBatch, Trace
@@ -44,6 +46,7 @@ class Everything:
     """
 
     tokeniser = classifier = None
+    card = CARD
 
     def __init__(self) -> None:
         self.before: Callable[[str], None] = lambda _: None
@@ -274,6 +277,7 @@ class Model:
     tokeniser = classifier = None
 
     def __init__(self) -> None:
+        self.card = replace(CARD)
         self.tokenised: list[int] = []
         self.labelled: list[int] = []
 
@@ -304,3 +308,15 @@ def test_a_batch_stays_with_the_model_that_tokenised_it(bench: Bench) -> None:
     wait_until(lambda: len(bench.all.published) == 6, what="all are published")
     assert (old.labelled, new.tokenised, new.labelled) == ([0, 1, 2, 3, 4], [5], [5])
     assert bench.all.published == [[0], [1], [2], [3], [4], [5]]
+
+
+def test_the_model_before_is_free_once_its_last_batch_is_published(bench: Bench) -> None:
+    old, new = Model(), Model()
+    bench.pipeline.use(old)  # type: ignore[arg-type]
+    bench.pipeline.start()
+    bench.offer(0)
+    bench.wait_for("note")
+    bench.pipeline.use(new)  # type: ignore[arg-type]
+    freed = weakref.ref(old)
+    del old
+    wait_until(lambda: freed() is None, what="nothing holds it")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -23,8 +24,14 @@ class Start:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.stop, self.loaded = threading.Event(), Future[Any]()
         self.order: list[str] = []
+        self.on_run: Callable[[], None] = lambda: None
         self._monkeypatch = monkeypatch
-        monkeypatch.setattr(serve.Launcher, "run", lambda *_: self.order.append("run"))
+        monkeypatch.setattr(serve.Launcher, "complete", lambda *_: self)
+
+    def run(self) -> None:
+        """Run, as a worker does that is complete."""
+        self.order.append("run")
+        self.on_run()
 
     def serve(self, preflight: Exception | None = None, **settings: Any) -> None:
         """Run it; `preflight` is the error that the check of the topics meets."""
@@ -40,11 +47,12 @@ class Start:
         serve.serve(load(settings, environ={}).settings, self.stop, self._load, expose, page=False)
 
     @contextmanager
-    def _load(self, *_: object) -> Iterator[Future[Any]]:
+    def _load(self, *_: object, **__: object) -> Iterator[Future[Any]]:
         self.order.append("load")
         try:
             yield self.loaded
         finally:
+            self.loaded = Future()
             self.order.append("abandon")
 
 
@@ -58,7 +66,7 @@ def test_the_topics_are_checked_while_the_model_loads(start: Start) -> None:
         0.3, lambda: start.loaded.set_result((ObedientModel(), ObedientModel()))
     ).start()
     start.serve()
-    assert start.order == ["load", "topics", "run", "abandon"]
+    assert start.order == ["load", "topics", "abandon", "run"]
 
 
 def test_a_stop_does_not_wait_for_the_model(start: Start) -> None:
@@ -79,7 +87,7 @@ def test_the_model_loads_while_the_worker_waits_for_topics(start: Start) -> None
     start.loaded.set_result((ObedientModel(), ObedientModel()))
     with capture_logs() as logs:
         start.serve(TopicMissing("no such topic"), wait_for_topics=True)
-    assert start.order == ["load", "topics", "run", "abandon"]
+    assert start.order == ["load", "topics", "abandon", "run"]
     assert ("waiting for topics", "no such topic") in {
         (entry["event"], entry.get("reason")) for entry in logs
     }
@@ -93,3 +101,14 @@ def test_a_missing_model_is_reported_with_or_without_a_broker(
     with pytest.raises(Fatal, match="no such model"):
         start.serve(preflight)
     assert start.order == ["load", "topics", "abandon"]
+
+
+def test_only_the_worker_holds_the_model(start: Start) -> None:
+    """Otherwise its memory would not be free when another model has taken over."""
+    model = ObedientModel()
+    freed = weakref.ref(model)
+    start.loaded.set_result((model, model))
+    del model
+    start.on_run = lambda: start.order.append("held" if freed() else "free")
+    start.serve()
+    assert start.order == ["load", "topics", "abandon", "run", "free"]

@@ -28,6 +28,7 @@ from worker.core.state import State
 from worker.core.when import Span
 from worker.demo.broker import NEEDS
 from worker.metrics import Metrics
+from worker.runtime.context import WorkerContext
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
 from worker.runtime.tracing import Tracing
@@ -210,7 +211,7 @@ class WorkerProcess:
         self,
         broker: Broker,
         topics: Topics,
-        model: Path | str,
+        model: Path | str | None,
         log: Path,
         *more: str,
         program: Sequence[str] = ("worker",),
@@ -219,14 +220,17 @@ class WorkerProcess:
         self.log = log
         given = flags(broker, topics)
         command = [
-            *(sys.executable, "-m", *program, "run", "--model", str(model)),
+            *(sys.executable, "-m", *program, "run"),
+            *(("--model", str(model)) if model else ()),
             *(f"{one.flag}={given[one.path]}" for one in options() if one.path in given),
             *("--http-port", str(self.port), "--model-threads", "1"),
             # `auto` would spend seconds of each start on comparing engines.
             *("--model-engine", "packed", *more),
         ]
         with log.open("wb") as sink:
-            self.process = subprocess.Popen(command, stderr=sink, env=child_environment())
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stderr=sink, env=child_environment()
+            )
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body; status 0 without an answer."""
@@ -314,10 +318,7 @@ class WorkerThread:
         self.stop_event = threading.Event()
         launcher = Launcher(
             settings,
-            self.metrics,
-            self.progress,
-            clock,
-            self.stop_event,
+            WorkerContext(self.metrics, self.progress, clock, self.stop_event),
             tracing=tracing,
             span=span,
         )

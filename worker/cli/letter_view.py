@@ -1,4 +1,4 @@
-"""What `streamlabel dead-letters` prints, for people and as JSON.
+"""Prints dead letters, their counts and the end of a replay, for people and as JSON.
 
 Owns: nothing.
 Thread: main.
@@ -21,6 +21,7 @@ from rich.text import Text
 
 from worker.core.counted import counted
 from worker.core.dead_letters import Letter
+from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.letter_groups import LetterCounts, LetterGroup
 from worker.core.records import Headers
 from worker.core.replay_rules import REFUSALS, ReplayCounts
@@ -36,7 +37,8 @@ def _time(ms: int | None) -> str | None:
     if ms is None:
         return None
     try:
-        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+        moment = datetime.fromtimestamp(ms / 1000, UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):  # any producer chooses timestamps
         return f"{ms} ms"
 
@@ -101,7 +103,8 @@ def _rows(group: LetterGroup, console: Console, most: int) -> Iterator[tuple[Tex
 def _summary(counts: LetterCounts, filtered: int) -> str:
     words = [counted(counts.letters, "dead letter")]
     if counts.first_ms is not None and counts.last_ms is not None:
-        words.append(f"failed {_minute(counts.first_ms)} to {_minute(counts.last_ms)} UTC")
+        first, last = _minute(counts.first_ms), _minute(counts.last_ms)
+        words.append(f"failed {first} UTC" if first == last else f"failed {first} to {last} UTC")
     states, tried = counts.states, counts.letters - counts.attempts[0]
     words += [f"{states['cut']:,} cut"] if states["cut"] else []
     words += [f"{states['incomplete']:,} incomplete"] if states["incomplete"] else []
@@ -142,40 +145,42 @@ def print_letter(topic: str, letter: Letter, *, first: bool) -> None:
         print()
     print("\n".join(f"{name:<11}{text}".rstrip() for name, text in _lines(topic, letter)))
     print()
-    print(_shown(letter.value))
+    print(visible(_text(letter.value)))
 
 
 def _lines(topic: str, letter: Letter) -> Iterator[tuple[str, str]]:
-    yield "at", visible(f"{topic}/{letter.partition}/{letter.offset}")
+    yield "at", _line(f"{topic}/{letter.partition}/{letter.offset}")
     context = letter.context
     if context is None:
         yield "reason", "unknown: it has no document of streamlabel that can be read"
     else:
         source = context.source
-        yield "of", visible(f"{source.topic}/{source.partition}/{source.offset}")
-        yield "reason", visible(context.reason)
-        yield "message", visible(context.message)
+        yield "of", _line(f"{source.topic}/{source.partition}/{source.offset}")
+        yield "reason", _line(context.reason)
+        yield "message", _line(context.message)
         if context.stack_hash:
-            yield "stack hash", visible(context.stack_hash)
+            yield "stack hash", _line(context.stack_hash)
         if context.model:
             model = context.model
-            yield "model", visible(f"{model.name} {model.revision} {model.weights_sha256[:12]}")
+            yield "model", _line(f"{model.name} {model.revision} {model.weights_sha256[:12]}")
         yield "failed at", _time(context.failed_ms) or ""
-        yield "worker", visible(context.worker_version)
+        yield "worker", _line(context.worker_version)
     if letter.replay:
         place = "/".join(map(str, letter.replay.source))
-        yield "replay", visible(f"{letter.attempt} of {place}")
+        yield "replay", _line(f"{letter.attempt} of {place}")
     yield "timestamp", _time(context.source.timestamp_ms if context else letter.timestamp_ms) or ""
-    yield "key", "none" if letter.key is None else _shown(letter.key)
-    yield from _header_lines(letter.headers)
+    yield "key", "none" if letter.key is None else _line(_text(letter.key))
+    # The document of streamlabel is what the lines above say.
+    headers = [one for one in letter.headers if context is None or one[0] != DEAD_LETTER_HEADER]
+    yield from _header_lines(headers)
     size = counted(len(letter.value), "byte")
     yield "value", f"{size}, {_state(letter)}"
 
 
 def _header_lines(headers: Headers) -> Iterator[tuple[str, str]]:
     for number, (name, value) in enumerate(headers):
-        text = "null" if value is None else _shown(value)
-        yield "" if number else "headers", f"{visible(name)}: {text}"
+        text = "null" if value is None else _line(_text(value))
+        yield "" if number else "headers", f"{_line(name)}: {text}"
 
 
 def _state(letter: Letter) -> str:
@@ -187,9 +192,14 @@ def _state(letter: Letter) -> str:
     return state if letter.context.complete else f"{state}; key or headers were dropped"
 
 
-def _shown(value: bytes) -> str:
-    """Return bytes as text that is safe to print; bytes that are no UTF-8 are escaped."""
-    return visible(value.decode("utf-8", "backslashreplace"))
+def _text(value: bytes) -> str:
+    """Return bytes as text; bytes that are no UTF-8 are escaped."""
+    return value.decode("utf-8", "backslashreplace")
+
+
+def _line(text: str) -> str:
+    """Return a text in one line that is safe to print."""
+    return excerpt(text, len(text))
 
 
 # -- replay --------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ def _models(history: ModelHistory) -> Iterable[Sequence[str]]:
             excerpt(use.model.weights_sha256, _WEIGHTS),
             _time(use.since_ms),
             f"{use.results:,}",
-            f"{use.newest_in:,} of {counted(len(history.runs), 'partition')}",
+            f"{use.newest_in:,} of {len(history.runs):,}",
         )
 
 

@@ -1,33 +1,39 @@
 """Run a worker: read texts from Kafka, label them, publish the results.
 
-SIGTERM, SIGINT or SIGHUP stops it: it finishes the records in flight, commits and leaves the group.
-A second signal, a second or more later, stops it at once. With --processes N, a parent process
-without a model runs N workers on this machine and restarts any that dies.
+SIGTERM or SIGINT stops it: it finishes the records in flight, commits and leaves the group. A
+second signal, a second or more later, stops it at once. SIGHUP makes a worker with a settings file
+read it again and change to the model that it names; it stops a worker without one, and one that
+runs in a terminal. With --processes N, a parent process without a model runs N workers on this
+machine and restarts any that dies.
 """
 
 from __future__ import annotations
 
 import argparse
+import queue
 import threading
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from worker.errors import StageCrashed, StreamlabelError
 from worker.settings import HttpSettings, Loaded, Settings
-from worker.signals import stop_on_signals
+from worker.signals import HANG_UP, is_daemon, stop_on_signals
 
 if TYPE_CHECKING:  # imported when the command runs, not for its --help
     from worker.http.ask import SupportsAsk
     from worker.http.feeds import PageFeeds
     from worker.http.health import Health
+    from worker.http.model import ModelControl, ModelRequests
     from worker.http.recent_posts import PostSource
     from worker.http.snapshot import MetricsSource
     from worker.metrics import Metrics
     from worker.runtime.serve import Expose
 
-OPTIONS = ("",)
+    Requests = Callable[[ModelControl], AbstractContextManager[ModelRequests | None]]
 
-_NONE: AbstractContextManager[object] = nullcontext()
+OPTIONS = ("",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,9 +62,9 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - as i
         log.warning(warning)
     try:
         if settings.processes > 1:
-            _supervise(settings)
+            _supervise(loaded)
         else:
-            _work(settings)
+            _work(loaded)
     except StreamlabelError:
         raise
     except Exception as error:
@@ -67,38 +73,64 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - as i
     return 0
 
 
-def _work(settings: Settings) -> None:
-    stop = threading.Event()
-    stop_on_signals(stop)  # before the imports, which take a while: a signal must not be lost
+def _work(loaded: Loaded) -> None:
+    stop, triggers = threading.Event(), queue.SimpleQueue[str]()
+    # Before the imports, which take a while: a signal must not be lost.
+    stop_on_signals(stop, on_hang_up=_on_hang_up(loaded, triggers))
     from worker.inference.warm import loading
+    from worker.runtime.reload import SettingsReload
     from worker.runtime.serve import serve
 
-    serve(settings, stop, loading, expose(settings), page=settings.http.enabled)
+    def requests(changes: ModelControl) -> SettingsReload:
+        return SettingsReload(loaded, changes, triggers)
+
+    settings = loaded.settings
+    serve(settings, stop, loading, expose(settings, requests), page=settings.http.enabled)
 
 
-def expose(settings: Settings) -> Expose:
-    """Return the function that serves one worker's metrics, health and page over HTTP."""
+def expose(settings: Settings, requests: Requests = lambda _: nullcontext()) -> Expose:
+    """Return the function that serves one worker's metrics, health and page over HTTP.
 
+    Args:
+        settings: of the worker.
+        requests: takes requests to change the worker's model; by default there are none.
+    """
+
+    @contextmanager
     def served(
-        metrics: Metrics, health: Health, feeds: PageFeeds | None
-    ) -> AbstractContextManager[object]:
-        if feeds is None:
-            return _NONE
-        return _http(settings.http, metrics, health, feeds.posts, feeds.ask_queue)
+        metrics: Metrics, health: Health, feeds: PageFeeds | None, changes: ModelControl
+    ) -> Iterator[None]:
+        with requests(changes) as taken, ExitStack() as server:
+            if feeds:
+                posts, ask_queue = feeds.posts, feeds.ask_queue
+                server.enter_context(_http(settings.http, metrics, health, posts, ask_queue, taken))
+            yield
 
     return served
 
 
-def _supervise(settings: Settings) -> None:
+def _on_hang_up(loaded: Loaded, triggers: queue.SimpleQueue[str]) -> Callable[[], None] | None:
+    """Return what SIGHUP calls; None if it stops the worker, as it does with any program."""
+    if loaded.file is None or not is_daemon():
+        return None
+    # The one queue that a signal handler may put into while another `put` is interrupted.
+    return partial(triggers.put, HANG_UP)
+
+
+def _supervise(loaded: Loaded) -> None:
     from worker.clock import SystemClock
     from worker.pool.child import command
     from worker.pool.supervisor import Pool
+    from worker.runtime.reload import SettingsReload
 
-    stop = threading.Event()
-    pool = Pool(settings, command(), SystemClock(), stop)
-    stop_on_signals(stop, pool.kill)
-    http = settings.http
-    with _http(http, pool.totals, pool, pool, pool.ask_router) if http.enabled else _NONE:
+    stop, triggers = threading.Event(), queue.SimpleQueue[str]()
+    pool = Pool(loaded.settings, command(), SystemClock(), stop)
+    stop_on_signals(stop, pool.kill, _on_hang_up(loaded, triggers))
+    http = loaded.settings.http
+    with SettingsReload(loaded, pool.model, triggers) as reload, ExitStack() as server:
+        if http.enabled:
+            made = _http(http, pool.totals, pool, pool, pool.ask_router, reload)
+            server.enter_context(made)
         pool.run()
 
 
@@ -108,7 +140,8 @@ def _http(
     health: Health,
     posts: PostSource,
     ask_service: SupportsAsk,
+    model: ModelRequests | None = None,
 ) -> AbstractContextManager[object]:
     from worker.http.server import HttpServer
 
-    return closing(HttpServer(settings, metrics, health, posts, ask_service))
+    return closing(HttpServer(settings, metrics, health, posts, ask_service, model))

@@ -22,6 +22,7 @@ from worker.http.events import Events
 from worker.http.files import SAFE_HEADERS, page_files
 from worker.http.guard import PROBES, Guard
 from worker.http.health import Health
+from worker.http.model import ModelEndpoint, ModelRequests
 from worker.http.recent_posts import PostSource
 from worker.http.snapshot import MetricsSource, SnapshotBuilder
 from worker.settings import HttpSettings
@@ -41,6 +42,7 @@ class App:
         settings: which parts are on, and who has access.
         metrics, health, posts: what is shown.
         ask_service: answers POST /classify.
+        model: answers /model; None answers that it is not served.
         clock: dates the page's snapshots.
 
     Attributes:
@@ -55,11 +57,14 @@ class App:
         posts: PostSource,
         ask_service: SupportsAsk,
         clock: Clock,
+        *,
+        model: ModelRequests | None = None,
     ) -> None:
         self._settings, self._guard, self._health = settings, Guard(settings), health
         self._exposition = make_asgi_app(metrics.registry)
         self._files = page_files()
         self._classify = Classify(ask_service, health)
+        self._model = ModelEndpoint(settings, model) if model else None
         snapshots = SnapshotBuilder(metrics, health, posts, clock, classify=settings.classify)
         self.events = Events(snapshots)
 
@@ -73,6 +78,9 @@ class App:
             await self._events(scope, receive, send)
         elif scope["path"] == "/classify" and scope["method"] == "POST":
             response = await self._classify.answer(scope, receive)
+            await response(scope, receive, send)
+        elif scope["path"] == "/model" and scope["method"] == "POST" and self._model:
+            response = await self._model.change(scope, receive)
             await response(scope, receive, send)
         else:
             await self._response(scope)(scope, receive, send)
@@ -103,6 +111,8 @@ class App:
             return text(200 if healthy else 503, reason)
         if path == "/classify":
             return text(405, 'send a POST request with a JSON object: {"text": "..."}')
+        if path == "/model" and self._model:
+            return self._model.show()
         if path == "/events":
             return Response(headers=SAFE_HEADERS, media_type="text/event-stream")
         return self._files.get(path) or text(404, f"not found: try /, {_PATHS}")

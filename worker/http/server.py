@@ -27,6 +27,7 @@ from worker.errors import SettingsError
 from worker.http.ask import AskQueue, SupportsAsk
 from worker.http.connections import ConnectionLimiter, connection_limit
 from worker.http.health import Health
+from worker.http.model import ModelRequests
 from worker.http.recent_posts import PostSource, RecentPosts
 from worker.http.routes import App
 from worker.http.snapshot import MetricsSource
@@ -48,6 +49,7 @@ class HttpServer:
         metrics, health: what is shown.
         posts: the last posts, for the page; None shows none.
         ask_service: answers POST /classify; None answers that there is no model.
+        model: answers /model; None serves it not.
 
     Raises:
         SettingsError: the address is taken or invalid; names the setting.
@@ -60,6 +62,7 @@ class HttpServer:
         health: Health,
         posts: PostSource | None = None,
         ask_service: SupportsAsk | None = None,
+        model: ModelRequests | None = None,
     ) -> None:
         try:
             self._socket = _listen(settings.host, settings.port)
@@ -71,7 +74,8 @@ class HttpServer:
         self.port: int = self._socket.getsockname()[1]
         clock = SystemClock()
         posts = posts or RecentPosts(texts=False, clock=clock)
-        self._app = App(settings, metrics, health, posts, ask_service or AskQueue(clock), clock)
+        asked = ask_service or AskQueue(clock)
+        self._app = App(settings, metrics, health, posts, asked, clock, model=model)
         config = uvicorn.Config(
             self._app,
             http=_ServerConnection,

@@ -138,18 +138,21 @@ class PackedForward:
         self._layout = layout(type(model).__name__, model.config)
         self._device = next(model.parameters()).device
         self._few_shapes = shapes.cost_memory(model)
-        self._local = threading.local()  # `segments`: of the texts that this thread runs now
         model.set_attn_implementation(_ATTENTION)
         if self._layout.names:
             join(self._layers(), self._layout.names, model.config.num_attention_heads)
-        self._pooled_module().register_forward_hook(self._pool)
+        # Of its own, because a hook that referred to this object would refer to the model, and keep
+        # its memory until the next full collection.
+        self._pooling = _Pooling(mean=self._takes_mean(), few_shapes=self._few_shapes)
+        self._pooled_module().register_forward_hook(self._pooling)
 
     def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Return the logits [texts, labels] of each text's ids."""
         texts = len(rows)
         if self._few_shapes:
             rows = [*rows, *_filling(rows)]
-        segments = self._local.segments = Segments.of([len(row) for row in rows], self._device)
+        segments = Segments.of([len(row) for row in rows], self._device)
+        self._pooling.local.segments = segments
         ids = self._joined(rows)
         logits: Tensor = self._model(
             input_ids=ids[None],
@@ -196,14 +199,28 @@ class PackedForward:
     def _takes_mean(self) -> bool:
         return getattr(self._model.config, "classifier_pooling", "cls") == "mean"
 
-    def _pool(self, _module: nn.Module, _inputs: object, hidden: Tensor) -> Tensor:
-        """Reduce hidden states [1, tokens, size] to those that the head reads, [texts, 1, size].
 
-        The head then sees texts of one token. The mean over one token is that token, so that a head
-        that takes the mean over a text's tokens is correct too.
-        """
-        segments: Segments = self._local.segments
-        pooled = segments.means(hidden[0]) if self._takes_mean() else hidden[0, segments.starts]
+class _Pooling:
+    """A hook that reduces hidden states [1, tokens, size] to those that the head reads.
+
+    They are [texts, 1, size]: the head then sees texts of one token. The mean over one token is
+    that token, so that a head that takes the mean over a text's tokens is correct too.
+
+    Args:
+        mean: whether the head takes the mean over a text's tokens.
+        few_shapes: whether shapes cost memory.
+
+    Attributes:
+        local: `segments` are those of the texts that the calling thread runs.
+    """
+
+    def __init__(self, *, mean: bool, few_shapes: bool) -> None:
+        self._mean, self._few_shapes = mean, few_shapes
+        self.local = threading.local()
+
+    def __call__(self, _module: nn.Module, _inputs: object, hidden: Tensor) -> Tensor:
+        segments: Segments = self.local.segments
+        pooled = segments.means(hidden[0]) if self._mean else hidden[0, segments.starts]
         if self._few_shapes:
             missing = shapes.round_up(len(pooled), _STEP_OF_TEXTS) - len(pooled)
             pooled = pad(pooled, (0, 0, 0, missing))

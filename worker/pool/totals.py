@@ -37,8 +37,10 @@ _OPERATIONS: dict[str, Callable[[float, float], float]] = {
     "max": max,
     "min": min,
 }
-# Modes of the library's own collectors, which declare none. Shared memory counts once a process.
+# Modes of collectors that declare none: the library's own, and the parent's, whose series are its
+# own already. Shared memory counts once a process.
 _PROCESS = {
+    "streamlabel_process_model": "max",
     "process_virtual_memory_bytes": "sum",
     "process_resident_memory_bytes": "sum",
     "process_open_fds": "sum",

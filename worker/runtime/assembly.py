@@ -71,8 +71,9 @@ def build_in_flight(
     offsets = OffsetTracker()
     throughput, dead_letters = ThroughputLog(clock), DeadLetterLog(clock)
     observers: list[OutcomeObserver] = [throughput, dead_letters, *more]
-    if settings.drift.reference_records:
-        observers.append(DriftWatch(settings.drift, metrics))
+    drift = DriftWatch(settings.drift, metrics) if settings.drift.reference_records else None
+    if drift:
+        observers.append(drift)
     observers.append(ExpiredLog())
     breaker = CircuitBreaker(
         settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio, OUTPUT
@@ -86,6 +87,7 @@ def build_in_flight(
         Completions(offsets, metrics, context.progress, clock, observers, breaker),
         throughput,
         dead_letters,
+        drift,
     )
 
 
@@ -197,13 +199,21 @@ def build_worker(
             clock=clock,
         ),
         control=control,
-        status=StatusReporter(context, work, path, delays, holds),
+        status=StatusReporter(
+            context,
+            work,
+            path,
+            delays,
+            holds,
+            *([context.changes.first_offsets.show] if context.changes else []),
+        ),
         limits=Limits(
             settings.max_inflight_records,
             settings.max_inflight_bytes,
             settings.shutdown_timeout,
             rate,
         ),
+        each_round=context.changes.step if context.changes else lambda: None,
     )
 
 

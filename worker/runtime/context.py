@@ -20,6 +20,8 @@ from worker.kafka_io.source import KafkaSource, RecordSource
 from worker.metrics import Metrics
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions, OutcomeObserver
+from worker.runtime.drift import DriftWatch
+from worker.runtime.model_changes import ModelChanges
 from worker.runtime.outcome_logs import DeadLetterLog, ThroughputLog
 from worker.runtime.pipeline import RecordPipeline
 from worker.runtime.progress import Progress
@@ -35,12 +37,14 @@ class WorkerContext:
         progress: state and counters that /livez and /readyz read.
         clock: times everything.
         stop: set by any thread, or by a signal handler, to drain and end the worker.
+        changes: changes the model while the worker runs, if given; its owner closes it.
     """
 
     metrics: Metrics
     progress: Progress
     clock: Clock
     stop: threading.Event
+    changes: ModelChanges | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class InFlight:
     completions: Completions
     throughput: ThroughputLog
     dead_letters: DeadLetterLog
+    drift: DriftWatch | None = None
 
 
 @dataclass(frozen=True, slots=True)

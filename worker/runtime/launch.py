@@ -7,13 +7,12 @@ Must not import: kafka, inference, cli; the model is passed in.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
-from worker.clock import Clock
 from worker.core.encoder import Encoder
 from worker.core.faults import backoff
 from worker.core.model import Classifier, Tokeniser
@@ -27,7 +26,6 @@ from worker.http.feeds import ModelFeeds, PageFeeds
 from worker.kafka_io.sink import RecordSink
 from worker.kafka_io.source import KafkaSource
 from worker.logs import get_logger
-from worker.metrics import Metrics
 from worker.runtime.assembly import (
     build_encoder,
     build_in_flight,
@@ -36,12 +34,11 @@ from worker.runtime.assembly import (
     build_worker,
 )
 from worker.runtime.completions import Completions
-from worker.runtime.context import OtherSource, RecordPath, WorkerContext
+from worker.runtime.context import InFlight, OtherSource, RecordPath, WorkerContext
 from worker.runtime.formats import TopicFormats, require_packages, topic_formats
 from worker.runtime.labelling import Labeller
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
-from worker.runtime.progress import Progress
 from worker.runtime.reachability import Reachability
 from worker.runtime.rebalance import RebalanceListener
 from worker.runtime.service import Worker
@@ -63,8 +60,8 @@ class Launcher:
 
     Args:
         settings: of the worker.
-        metrics, progress, clock: exist before the worker, and serve HTTP meanwhile.
-        stop: set from a signal handler; ends the wait for a broker, or drains the worker.
+        context: exists before the worker, and serves HTTP meanwhile. A signal handler sets its
+            `stop`, which ends the wait for a broker, or drains the worker.
         feeds: the live page's, if a page is served.
         tracing: follows each micro-batch, if given; its owner closes it.
         span: the range to label, or another source of records; None for all records of the input.
@@ -73,17 +70,14 @@ class Launcher:
     def __init__(
         self,
         settings: Settings,
-        metrics: Metrics,
-        progress: Progress,
-        clock: Clock,
-        stop: threading.Event,
+        context: WorkerContext,
         *,
         feeds: PageFeeds | None = None,
         tracing: Tracing | None = None,
         span: Span | OtherSource | None = None,
     ) -> None:
         self._settings, self._span = settings, span
-        self._context = WorkerContext(metrics, progress, clock, stop)
+        self._context = context
         self._feeds, self._tracing = feeds, tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
 
@@ -112,26 +106,46 @@ class Launcher:
         Raises:
             Fatal: the fault that stopped the worker.
         """
+        with ExitStack() as resources:
+            worker = self.complete(tokeniser, classifier, resources)
+            if worker is not None:
+                worker.run()
+
+    def complete(
+        self, tokeniser: Tokeniser, classifier: Classifier, resources: ExitStack
+    ) -> Worker | None:
+        """Return a worker that is ready to run, or None if it is stopped meanwhile.
+
+        The worker alone holds the model, so that its memory is free once another one is in its
+        place.
+
+        Args:
+            tokeniser: of the model.
+            classifier: of the model.
+            resources: ends, after the worker, what its formats need.
+
+        Raises:
+            Fatal: a topic or a schema is missing or forbidden.
+        """
         settings = self._settings
         self._log_start(classifier.card)
         topics = self._topics or self._retry_until_stopped(lambda: require(settings))
         if topics is None:
-            return
+            return None
         context = self._context
         formats = self._retry_until_stopped(
             lambda: topic_formats(settings, context.metrics, context.clock)
         )
         if formats is None:
-            return
-        with formats.resources:
-            self._warn(topics, classifier.card)
-            context.metrics.create_label_series(classifier.card.labels)
-            with ExitStack() as undo:
-                worker = self._build(topics, formats, tokeniser, classifier, undo)
-                if worker is None:
-                    return
+            return None
+        resources.enter_context(formats.resources)
+        self._warn(topics, classifier.card)
+        context.metrics.create_label_series(classifier.card.labels)
+        with ExitStack() as undo:
+            worker = self._build(topics, formats, tokeniser, classifier, undo)
+            if worker is not None:
                 undo.pop_all()  # from here on the worker ends what was started
-            worker.run()
+        return worker
 
     def _build(
         self,
@@ -179,8 +193,12 @@ class Launcher:
         observers = PipelineObservers(
             context.metrics, self._tracing, context.progress.stages, feeds
         )
+        if context.changes:
+            observers = replace(observers, published=context.changes.first_offsets.note)
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
+        if context.changes:
+            context.changes.connect(classifier.card, self._taker(topics, work, pipeline))
         return build_worker(
             settings,
             context,
@@ -197,6 +215,24 @@ class Launcher:
         if isinstance(span, OtherSource):
             return span.open(listener, clock)
         return KafkaSource(self._settings, listener, clock, outputs.prepare, span)
+
+    def _taker(
+        self, topics: dict[str, TopicInfo], work: InFlight, pipeline: Pipeline
+    ) -> Callable[[Settings, Tokeniser, Classifier], None]:
+        """Return a function that puts another model in place of the one in use."""
+
+        def take_over(settings: Settings, tokeniser: Tokeniser, classifier: Classifier) -> None:
+            card, metrics = classifier.card, self._context.metrics
+            if warning := result_size_warning(settings, topics, card):
+                log.warning(warning)
+            labeller = build_labeller(settings, tokeniser, classifier, self._context)
+            metrics.create_label_series(card.labels)
+            metrics.model.info(card.facts)
+            if work.drift:
+                work.drift.follow(card)
+            pipeline.use(labeller)
+
+        return take_over
 
     def _pipeline(
         self,

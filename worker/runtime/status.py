@@ -7,6 +7,8 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from worker.core.records import Partition
 from worker.runtime.context import InFlight, RecordPath, WorkerContext
 from worker.runtime.holds import Holds
@@ -24,6 +26,7 @@ class StatusReporter:
         work, path: what is reported.
         delays: looks for delays that other clients cause.
         holds: the partitions that wait for a schema.
+        partitions: takes the partitions that this worker has.
     """
 
     def __init__(
@@ -33,12 +36,13 @@ class StatusReporter:
         path: RecordPath,
         delays: InputDelays,
         holds: Holds,
+        partitions: Callable[[Sequence[Partition]], None] = lambda _: None,
     ) -> None:
         self._metrics, self._progress = context.metrics, context.progress
         self._clock = context.clock
         self._work, self._offsets = work, work.offsets
         self._source, self._sink = path.source, path.sink
-        self._delays, self._holds = delays, holds
+        self._delays, self._holds, self._note_partitions = delays, holds, partitions
         self._next = 0.0
 
     def report_if_due(self) -> None:
@@ -61,6 +65,7 @@ class StatusReporter:
         self._work.dead_letters.log_if_due()
         self._report_progress(now)
         partitions = self._offsets.partitions
+        self._note_partitions(partitions)
         self._delays.check(self._source, partitions)
         lags = [lag for lag in map(self._report_lag, partitions) if lag is not None]
         self._work.throughput.log_if_due(sum(lags) if lags else None)
