@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from kafka import KafkaAdminClient, TopicPartition
 
 from tests.conftest import Broker, Topics
 from tests.support.workers import (
@@ -288,3 +289,22 @@ def test_list_show_and_the_purge_report_agree(broker: Broker, topics: Topics) ->
     with Admin(KafkaSettings(bootstrap_servers=broker.bootstrap_servers)) as admin:
         assert set(admin.start_offsets(topics.dead).values()) == {0}
     assert [one["partition"] for one in report["delete_records"]["partitions"]] == [0]
+
+
+def test_the_audit_holds_after_a_purge(
+    broker: Broker, topics: Topics, admin: KafkaAdminClient
+) -> None:
+    """The results of the replays show that the records had an outcome."""
+    needs_kafka(broker, "deletes no records")
+    die(broker, topics)
+    assert document(broker, topics, "replay")["replayed"] == 10
+    label_all(broker, topics, RECORDS + 10, ObedientModel())
+    report = document(broker, topics, "purge-report")
+    offsets = {
+        TopicPartition(one["topic"], one["partition"]): one["offset"]
+        for one in report["delete_records"]["partitions"]
+    }
+    assert sum(offsets.values()) == 10
+    admin.delete_records(offsets)
+    assert document(broker, topics, "list")["dead_letters"] == 0
+    assert numbers(audit(broker, topics)) == (30, 30, 0, 10, 0, 0)

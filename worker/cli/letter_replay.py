@@ -254,10 +254,10 @@ def _report(
         print(line)
     for reason, number in tally.dead.most_common():
         print(f"  dead again {number:,} x {reason}")
-    if counts.filtered or counts.refused:
+    passed = "those that were left out or refused" if counts.read else "all dead letters before"
+    if counts.filtered or counts.refused or not counts.read:
         print(
-            f"group {settings.kafka.group_id} has passed those that were left out or refused: "
-            "--again begins at the first dead letter"
+            f"group {settings.kafka.group_id} has passed {passed}: --again begins at the first one"
         )
     if left:
         print(f"{counted(left, 'offset')} left below the end")
