@@ -392,6 +392,7 @@ def test_every_command_suggests_the_nearest_flag(
         "classify": ["a text"],
         "model": ["fetch"],
         "topics": ["describe"],
+        "shadow": ["report"],
         "completion": ["bash"],
         "plan": ["--rate", "1", "--latency-goal", "1"],
     }

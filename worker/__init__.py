@@ -22,7 +22,8 @@ The threads of a running worker::
     load            loads and checks a model and ends: before a record is read, or beside the
                     model in use
     tokenise        the tokenizer
-    infer           the model; sole caller of torch, but for the load of another model
+    infer           the model, and a second one that is compared with it; sole caller of torch, but
+                    for the load of another model
     lane-*          parts of a forward pass on a CPU, while infer waits for them
     publish         encoding, the producer, transactions
     registry        asks the schema registry; exists where a format needs one

@@ -362,9 +362,8 @@ class Metrics:
         """
         self.shadow_state = gauge(
             "streamlabel_shadow_state",
-            "State of the second model: 0 none, 1 loading, 2 comparing, 3 failed. In a pool: the "
-            "largest of its processes.",
-            multiprocess_mode="livemax",
+            "State of the second model: 0 none, 1 loading, 2 comparing, 3 failed.",
+            multiprocess_mode="liveall",
         )
         self.shadow_share = gauge(
             "streamlabel_shadow_share",
@@ -395,7 +394,7 @@ class Metrics:
         self.shadow_divergence = histogram(
             "streamlabel_shadow_divergence",
             "Jensen-Shannon divergence of both models' probabilities for a text, bits: 0 equal, 1 "
-            "disjoint. None if the models' labels differ.",
+            "disjoint. It is not observed if the models' labels differ.",
             ["comparison"],
             buckets=DIVERGENCE_BUCKETS,
         )

@@ -13,7 +13,7 @@ from worker.core.records import Classified, Prediction
 from worker.core.shadow import Comparison, TextComparison
 from worker.http.reading import Reading
 from worker.http.shadow import comparison_member, shadow_member
-from worker.metrics import DIVERGENCE_BUCKETS, Metrics, PoolMetrics
+from worker.metrics import DIVERGENCE_BUCKETS, Metrics, PoolMetrics, ShadowState
 from worker.pool.totals import Totals
 from worker.runtime.shadow import Shadow
 from worker.runtime.shadow_start import build_shadow_labeller
@@ -88,6 +88,24 @@ def test_a_pool_adds_its_processes() -> None:
     assert (member["texts"], member["agreed"]) == (80, 74)
     assert member["flips"] == [{"from": "NEGATIVE", "to": "POSITIVE", "number": 6}]
     assert member["share"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        (ShadowState.LOADING, "loading"),
+        (ShadowState.COMPARING, "comparing"),
+        (ShadowState.FAILED, "failed"),
+    ],
+)
+def test_a_pool_has_the_state_of_the_process_to_worry_about(state: ShadowState, shown: str) -> None:
+    totals, other = Totals(PoolMetrics()), compared(5, 0)
+    other.shadow_state.set(state)
+    for slot, metrics in enumerate((compared(5, 0), other)):
+        totals.note(slot, list(metrics.registry.collect()))
+    member = shadow_member(read(totals))
+    assert member is not None
+    assert member["state"] == shown
 
 
 def test_while_a_pool_changes_its_model_the_newer_comparison_is_shown() -> None:

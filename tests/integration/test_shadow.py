@@ -61,8 +61,14 @@ class Compared:
 
 @pytest.fixture
 def compared(
-    broker: Broker, topics: Topics, models: tuple[Path, Path], tmp_path: Path
+    broker: Broker,
+    topics: Topics,
+    models: tuple[Path, Path],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Compared]:
+    """One process, or as many as a test asks for."""
+    processes: int = getattr(request, "param", 1)
     shadow_topic = shadow_topic_of(topics)
     with Admin(KafkaSettings(bootstrap_servers=broker.bootstrap_servers)) as admin:
         admin.create(shadow_topic, 2)
@@ -74,10 +80,13 @@ def compared(
         *("--shadow-name", str(models[1]), "--shadow-share", str(SHARE)),
         *("--shadow-topic", shadow_topic, "--shadow-engine", "packed", "--shadow-max-cost", "100"),
         *("--model-dtype", "float32", "--shadow-dtype", "float32"),
+        *("--processes", str(processes)),
     )
     try:
         worker.wait_ready()
-        wait_until(lambda: worker.metric("streamlabel_shadow_state") == 2, 60, "it compares")
+        wait_until(
+            lambda: worker.metric("streamlabel_shadow_state") == 2 * processes, 120, "all compare"
+        )
         produce(broker, topics.input, texts(RECORDS))
         inputs = [
             json.loads(record.value)["text"]
@@ -121,6 +130,7 @@ def labels_of(model: Path, some: list[str]) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize("compared", [1, 2], indirect=True)
 def test_the_flips_are_those_of_a_count_made_with_both_models(
     compared: Compared, models: tuple[Path, Path]
 ) -> None:

@@ -1,4 +1,4 @@
-"""What a second model costs, and whether its flips are those of a count made without a worker."""
+"""Measures the cost of a second model, and compares its flips with a count without a worker."""
 
 from __future__ import annotations
 

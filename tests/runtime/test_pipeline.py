@@ -95,7 +95,7 @@ class Everything:
 class Bench:
     """A pipeline that uses `Everything` for each of its parts."""
 
-    def __init__(self) -> None:
+    def __init__(self, shadow: Any = None) -> None:
         self.all, self.clock, self.metrics = Everything(), HandClock(), Metrics()
         self.progress = Progress(10.0, self.metrics, self.clock)
         self.crashes: list[tuple[str, BaseException]] = []
@@ -106,7 +106,9 @@ class Bench:
             everything,
             Pace(None),
             StageControl(lambda stage, error: self.crashes.append((stage, error)), self.clock),
-            PipelineObservers(self.metrics, everything, self.progress.stages, self.all.feeds),
+            PipelineObservers(
+                self.metrics, everything, self.progress.stages, self.all.feeds, shadow=shadow
+            ),
         )
 
     def offer(self, *offsets: int) -> bool:
@@ -127,6 +129,35 @@ def bench() -> Iterator[Bench]:
     yield bench
     bench.all.before = lambda _: None
     bench.pipeline.close(10)
+
+
+def test_the_infer_thread_gives_a_shadow_its_outcomes_and_the_time_between() -> None:
+    """A micro-batch is published although the shadow still works on it."""
+    threads: dict[str, set[str]] = {"note": set(), "between": set()}
+    published = threading.Event()
+
+    class Waiting:
+        def note(self, outcomes: Sequence[Any], seconds: float) -> None:
+            threads["note"].add(threading.current_thread().name)
+            assert (len(outcomes), seconds) == (2, 0.0)
+
+        def between(self) -> None:
+            threads["between"].add(threading.current_thread().name)
+            if threads["note"]:
+                published.wait(60)
+
+    shadowed = Bench(shadow=Waiting())
+    try:
+        shadowed.pipeline.start()
+        shadowed.offer(1, 2)
+        shadowed.wait_for("note")
+        published.set()
+        assert shadowed.all.published == [[1, 2]]
+        assert threads == {"note": {"infer"}, "between": {"infer"}}
+    finally:
+        published.set()
+        shadowed.pipeline.close(10)
+    assert not shadowed.crashes
 
 
 def test_a_batch_goes_through_all_stages_and_is_published_in_order(bench: Bench) -> None:

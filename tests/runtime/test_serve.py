@@ -69,6 +69,12 @@ def test_the_topics_are_checked_while_the_model_loads(start: Start) -> None:
     assert start.order == ["load", "topics", "abandon", "run"]
 
 
+def test_a_second_model_is_loaded_after_the_first_and_let_go_after_the_worker(start: Start) -> None:
+    start.loaded.set_result((ObedientModel(), ObedientModel()))
+    start.serve(**{"shadow.name": "second"})
+    assert start.order == ["load", "topics", "load", "abandon", "run", "abandon"]
+
+
 def test_a_stop_does_not_wait_for_the_model(start: Start) -> None:
     threading.Timer(0.3, start.stop.set).start()
     with capture_logs() as logs:

@@ -261,6 +261,18 @@ def test_an_error_of_any_kind_turns_it_off_and_does_not_end_the_stage(fault: Exc
     assert bench.skipped == {"failed": 1}
 
 
+def test_an_error_while_texts_are_chosen_does_not_end_the_stage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_memory(*_: object) -> bool:
+        raise MemoryError
+
+    bench = Bench().ready()
+    monkeypatch.setattr(module, "is_chosen", no_memory)
+    bench.label("a+")
+    assert bench.reading.total("shadow_state") == ShadowState.FAILED
+
+
 # -- models that change ------------------------------------------------------------------------
 
 

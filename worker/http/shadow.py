@@ -22,7 +22,7 @@ _QUANTILES: Final = (50, 90, 99)
 
 
 def shadow_member(reading: Reading) -> Json | None:
-    """Return the comparison that a worker or a pool reports; None without a second model.
+    """Return the comparison that a worker or a pool reports, or None without a second model.
 
     A pool changes its model one process after the other. Meanwhile there are two comparisons, and
     the one that began last is returned.
@@ -42,7 +42,7 @@ def shadow_member(reading: Reading) -> Json | None:
         "model": facts.get("shadow", ""),
         "facts": {key: facts.get(key, "") for key in ("revision", "engine", "dtype", "device")},
         "against": facts.get("model", ""),
-        "state": ShadowState(int(reading.total("shadow_state"))).name.lower(),
+        "state": _state(reading),
         "since": since[name] * 1000 if name else None,
         "share": share,
         **_figures(
@@ -64,6 +64,13 @@ def shadow_member(reading: Reading) -> Json | None:
         "behind": int(reading.total("shadow_skipped_total", reason="behind")),
         "unpublished": int(reading.total("shadow_unpublished_total")),
     }
+
+
+def _state(reading: Reading) -> str:
+    """Return the state; of a pool, that of the process that has come least far, or has failed."""
+    states = [ShadowState(int(value)) for _, value in reading.series("shadow_state")]
+    failed = ShadowState.FAILED in states
+    return (ShadowState.FAILED if failed else min(states)).name.lower()
 
 
 def comparison_member(comparison: Comparison) -> Json:
@@ -98,7 +105,7 @@ def _figures(
 
 
 def _divergence(buckets: Buckets, total: float) -> Json | None:
-    """Return mean and quantiles, bits; None if the labels differ, or no text was compared."""
+    """Return mean and quantiles, bits, or None if the labels differ or no text was compared."""
     texts = buckets[-1][1] if buckets else 0
     if not texts:
         return None

@@ -4,8 +4,7 @@ Owns: an admin client and a reader; the shadow's results, until the worker's are
 Thread: main, of `streamlabel shadow report --topics`.
 Must not import: inference, runtime.
 
-Each result has its record's coordinates, so the two results of a record are found whatever
-partition they are in. Repeats of a result count once.
+Coordinates join the two results of a record, in any partition. Repeats of a result count once.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class _Result(NamedTuple):
 
 @dataclass(frozen=True)
 class TopicsComparison:
-    """What two topics say about two models.
+    """The comparison of two models by their topics.
 
     Attributes:
         models: names of the worker's model and of the shadow's.
@@ -181,7 +180,7 @@ def _source(headers: Headers) -> Source | None:
 
 
 def _result(record: AuditRecord) -> _Result | None:
-    """Return the result in a record; None if it is none in JSON."""
+    """Return the result in a record, or None if it is no result in JSON."""
     try:
         document = json.loads(record.value)
         document = document.get("classification", document)  # of an enriched object

@@ -1,13 +1,12 @@
 """Labels a share of the texts with a second model, after the first, and compares the two.
 
 Owns: the texts that wait for the second model, its time, and the comparison.
-Thread: infer; `use`, `give_up` and `loading` are called by the thread that loads the model.
+Thread: infer; the thread that loads the second model calls `use` or `give_up`.
 Must not import: kafka, torch.
 
-The second model runs on the infer thread, between two micro-batches: torch keeps one caller, and a
-forward pass finds all cores free. On a thread of its own, with one of two cores, the same passes
-cost the stream more: the first model's lanes wait for the one whose core is taken (measured:
-docs/shadow.md).
+The second model runs on the infer thread, between two micro-batches, so that torch keeps one caller
+and each pass finds all cores free. On a thread of its own, the passes of both models compete for
+the cores, and together take more CPU time (measured: docs/shadow.md).
 
 Its time is bounded as by a token bucket. It earns the time in which the first model does nothing,
 and `shadow.max_cost` seconds for each second of the first model's work; it runs while it has some
@@ -18,24 +17,19 @@ neither a micro-batch nor an offset waits for it.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from worker.clock import Clock
 from worker.core.records import Classified, MicroBatch, ModelCard, Outcome
-from worker.core.shadow import (
-    Comparison,
-    LabelPairing,
-    TextComparison,
-    exclusive_labels,
-    is_chosen,
-)
+from worker.core.shadow import TextComparison, is_chosen
 from worker.errors import StreamlabelError
 from worker.logs import get_logger
-from worker.metrics import DIVERGENCE_BUCKETS, Metrics, ShadowState, observe_all
+from worker.metrics import Metrics, ShadowState
 from worker.runtime.labelling import Labeller
+from worker.runtime.shadow_figures import CountedComparison
 from worker.settings import ShadowSettings
 
 log = get_logger(__name__)
@@ -67,7 +61,7 @@ class Shadow:
         self._characters = 0
         self._credit, self._model_seconds = 0.0, 0.0
         self._seen_at = clock.monotonic()
-        self._comparison: _LabelledComparison | None = None
+        self._comparison: CountedComparison | None = None
         metrics.shadow_share.set(settings.share)
         metrics.shadow_state.set(ShadowState.LOADING)
 
@@ -94,6 +88,12 @@ class Shadow:
     def note(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         """Keep the chosen texts of a micro-batch that the first model took `seconds` for."""
         self._model_seconds += seconds
+        try:
+            self._keep(outcomes)
+        except Exception as error:  # noqa: BLE001 - no fault of the shadow may end a stage
+            self.give_up(_reason(error))
+
+    def _keep(self, outcomes: Sequence[Outcome]) -> None:
         chosen = [o for o in outcomes if isinstance(o, Classified) and self._chooses(o)]
         if not chosen:
             return
@@ -190,89 +190,14 @@ class Shadow:
         if self._comparison:
             self._comparison.count(compared)
 
-    def _begin(self, model: ModelCard, shadow: ModelCard) -> _LabelledComparison:
-        self._comparison = _LabelledComparison(
+    def _begin(self, model: ModelCard, shadow: ModelCard) -> CountedComparison:
+        self._comparison = CountedComparison(
             model, shadow, self._settings, self._metrics, self._clock.wall_ms()
         )
         return self._comparison
 
     def _skip(self, reason: str, texts: int) -> None:
         self._metrics.shadow_skipped.labels(reason).inc(texts)
-
-
-class _LabelledComparison:
-    """The comparison of two loaded models, in metrics that carry both names.
-
-    Attributes:
-        model: the first model.
-        seconds: takes the time of each group of texts.
-    """
-
-    def __init__(
-        self,
-        model: ModelCard,
-        shadow: ModelCard,
-        settings: ShadowSettings,
-        metrics: Metrics,
-        now_ms: int,
-    ) -> None:
-        self.model, self._metrics = model, metrics
-        self._sums = Comparison(DIVERGENCE_BUCKETS)
-        self._name = f"{model.weights_sha256[:12]}/{shadow.weights_sha256[:12]}"
-        self._pairing = LabelPairing(
-            model.labels,
-            shadow.labels,
-            settings.labels,
-            exclusive=exclusive_labels(model.activation, shadow.activation),
-        )
-        self._texts = metrics.shadow_texts.labels(self._name)
-        self._agreed = metrics.shadow_agreed.labels(self._name)
-        self._divergence = metrics.shadow_divergence.labels(self._name)
-        self.seconds = metrics.shadow_seconds.labels(self._name)
-        metrics.shadow_since.labels(self._name).set(now_ms / 1000)
-        metrics.shadow_model.info(_facts(self._name, model, shadow))
-        self._log(model, shadow, settings)
-
-    def _log(self, model: ModelCard, shadow: ModelCard, settings: ShadowSettings) -> None:
-        unpaired = self._pairing.unpaired
-        log.info(
-            "comparing with a shadow",
-            model=model.name,
-            shadow=shadow.name,
-            comparison=self._name,
-            share=settings.share,
-            divergence=not unpaired,
-        )
-        if unpaired:
-            log.warning(
-                "the shadow has other labels than the model: they are compared by name, without a "
-                "divergence; shadow.labels gives the names that stand for each other",
-                unpaired=unpaired[:20],
-            )
-
-    def compare(self, ours: Classified, theirs: Classified) -> TextComparison:
-        """Compare the predictions for one text."""
-        return self._pairing.compare(ours.prediction.probabilities, theirs.prediction.probabilities)
-
-    def count(self, compared: Sequence[TextComparison]) -> None:
-        """Count texts in the metrics."""
-        pairs = Counter(pair for one in compared if (pair := self._sums.note(one)))
-        divergences = [one.divergence for one in compared if one.divergence is not None]
-        with self._metrics.lock:
-            self._texts.inc(len(compared))
-            self._agreed.inc(len(compared) - pairs.total())
-            observe_all(self._divergence, divergences)
-            for (label, shadow_label), number in pairs.items():
-                self._metrics.shadow_flips.labels(self._name, label, shadow_label).inc(number)
-
-
-def _facts(comparison: str, model: ModelCard, shadow: ModelCard) -> dict[str, str]:
-    return shadow.facts | {
-        "comparison": comparison,
-        "model": model.name,
-        "shadow": shadow.name,
-        "weights": shadow.weights_sha256[:12],
-    }
 
 
 def _alone(outcome: Classified) -> Classified:

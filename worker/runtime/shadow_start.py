@@ -4,8 +4,7 @@ Owns: the shadow's model and its producer, for as long as the worker runs.
 Thread: main; `_Start.loaded` runs on the thread that loads.
 Must not import: kafka, inference; the caller passes a function that loads a model.
 
-Nothing here stops a worker: a model that can't be loaded, or a topic that can't be written, is
-logged.
+A model that can't be loaded and a topic that can't be written are logged. They stop no worker.
 """
 
 from __future__ import annotations

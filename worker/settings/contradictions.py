@@ -144,8 +144,10 @@ def _model(section: str, m: ModelOptions) -> Iterator[str]:
 
 def _shadow(s: Settings) -> Iterator[str]:
     shadow, topics = s.shadow, s.topics
-    # `streamlabel shadow report` takes a topic and names without a model.
-    given = sorted(shadow.model_fields_set - {"name", "topic", "labels"})
+    # `streamlabel shadow report` takes a topic and labels without a model.
+    others = shadow.model_fields_set - {"name", "topic", "labels"}
+    fields = type(shadow).model_fields
+    given = [n for n in sorted(others) if getattr(shadow, n) != fields[n].default]
     if given and not shadow.name:
         names = ", ".join(f"shadow.{name}" for name in given)
         yield f"{names} set, but no shadow.name: name the second model"
