@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from schemas import DeadLetterReason
-from tests.support.browsers import NEEDS_CHROMIUM, PATIENCE, Visit, chromium
+from tests.support.browsers import NEEDS_CHROMIUM, PATIENCE, Visit
 from tests.support.sites import Site
 
 HOSTILE = (
@@ -29,12 +29,6 @@ pytestmark = [
     # The driver keeps threads while the browser runs.
     pytest.mark.allow_threads,
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 class SiteVisit(Visit):
