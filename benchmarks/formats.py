@@ -91,7 +91,7 @@ class _Path:
         if not isinstance(items[0], WorkItem):
             raise TypeError(f"{self.name} is not read: {items[0]}")
         for item in items:
-            self.encode(Classified(item, _PREDICTION), now_ms=1_795_735_128_200, now=0.034)
+            self.encode(Classified(item, _PREDICTION, CARD), now_ms=1_795_735_128_200, now=0.034)
         encoded = time.process_time()
         return (decoded - started) * 1e6 / records, (encoded - decoded) * 1e6 / records
 
@@ -157,7 +157,7 @@ def _paths(document: dict[str, Any]) -> list[_Path]:
 def _path(name: str, value: bytes, format_: Format, results: ResultFormat, **output: Any) -> _Path:
     settings = OutputSettings(topic="results", **output)
     limits = {"results": TopicLimits()}
-    encoder = Encoder(settings, CARD, version="0", results=results, limits=limits)
+    encoder = Encoder(settings, version="0", results=results, limits=limits)
     return _Path(name, value, Decoder(InputSettings(), format_).decode, encoder.encode)
 
 

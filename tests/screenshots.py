@@ -23,10 +23,8 @@ SIZES = {"laptop": (1440, 900), "desktop": (1920, 1080), "phone": (390, 844)}
 STATES: dict[str, Callable[[], snapshots.Told]] = {
     "busy": snapshots.Told,
     "28-labels": lambda: snapshots.with_labels(snapshots.EMOTIONS),
-    "pool": lambda: snapshots.of_a_pool(["running"] * 4),
-    "dead-worker": lambda: snapshots.of_a_pool(
-        ["running"] * 3, live=False, reason="worker 2: ended with exit code 137, starts in 4 s"
-    ),
+    "pool": snapshots.of_a_pool,
+    "dead-worker": lambda: snapshots.of_a_pool(dead=2),
     "empty": snapshots.of_no_record,
     "after": snapshots.of_a_run_that_ended,
 }

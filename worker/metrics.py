@@ -97,15 +97,7 @@ class Metrics:
             "Records polled from the input topic. A record returned in a rebalance before it was "
             "handed to the stages is polled, and counted, again.",
         )
-        self.skipped = counter(
-            "streamlabel_offsets_skipped",
-            "Input offsets that retention or deletion removed before they were polled.",
-        )
-        self.begun = counter(
-            "streamlabel_partitions_begun",
-            "Partitions without a committed offset at assignment: the group is new, its offsets "
-            "expired, or the partition was added. The log has the start position.",
-        )
+        self._of_the_input(counter)
         self.published = counter(
             "streamlabel_records_published", "Results acknowledged by the broker."
         )
@@ -279,6 +271,22 @@ class Metrics:
         self.build = info("streamlabel_build", "Version of the worker.")
         self._of_the_schema_registry(counter, gauge)
         self._create_series()
+
+    def _of_the_input(self, counter: partial[Counter]) -> None:
+        self.arrived = counter(
+            "streamlabel_offsets_arrived",
+            "Offsets by which the ends of the assigned partitions grew. The rate is that of arriving "
+            "records; a transaction's marker counts as one.",
+        )
+        self.skipped = counter(
+            "streamlabel_offsets_skipped",
+            "Input offsets that retention or deletion removed before they were polled.",
+        )
+        self.begun = counter(
+            "streamlabel_partitions_begun",
+            "Partitions without a committed offset at assignment: the group is new, its offsets "
+            "expired, or the partition was added. The log has the start position.",
+        )
 
     def _of_the_schema_registry(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.registry_requests = counter(

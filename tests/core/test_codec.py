@@ -257,7 +257,6 @@ def encode(
     limits["texts.dead"] = TopicLimits(max_bytes=dead_letter_limit)
     encoder = Encoder(
         OutputSettings(**settings),  # type: ignore[arg-type]
-        CARD,
         version="1.2.3",
         limits=limits,
     )
@@ -267,7 +266,7 @@ def encode(
 def classified(value: bytes = b'{"text":"hi","id":"m1"}', **record: object) -> Classified:
     item = Decoder(InputSettings()).decode(raw(41, value, polled_at=1.5, **record))  # type: ignore[arg-type]
     assert isinstance(item, WorkItem)
-    return Classified(item, PREDICTION)
+    return Classified(item, PREDICTION, CARD)
 
 
 def test_a_result_has_all_members() -> None:
@@ -298,8 +297,8 @@ def test_a_result_equals_the_output_of_the_contracts_models(
 ) -> None:
     """The encoder builds it of plain values; parsed and written by the models, it is the same."""
     item = WorkItem(raw(7, b"{}"), "text", message_id, {})
-    outcome = Classified(item, Prediction(tuple(probabilities), 9, truncated=True))
-    encoded = Encoder(OutputSettings(), CARD, version="1", limits=defaultdict(TopicLimits))
+    outcome = Classified(item, Prediction(tuple(probabilities), 9, truncated=True), CARD)
+    encoded = Encoder(OutputSettings(), version="1", limits=defaultdict(TopicLimits))
     value = encoded.encode(outcome, now_ms=now_ms, now=item.record.polled_at + 0.5).value
     result = Classification.model_validate_json(value)
     assert result.model_dump_json().encode() == value

@@ -25,7 +25,6 @@ def test_every_generated_record_is_a_text_or_a_dead_letter(seed: int) -> None:
     decoder = Decoder(InputSettings(max_bytes=60_000))
     encoder = Encoder(
         OutputSettings(mode="enrich"),
-        CARD,
         version="1",
         limits=defaultdict(lambda: TopicLimits(max_bytes=10**6)),
     )
@@ -44,7 +43,7 @@ def test_every_generated_record_is_a_text_or_a_dead_letter(seed: int) -> None:
         else:
             fates["text"] += 1
             assert entry.text.strip()
-            encoded = encoder.encode(Classified(entry, PREDICTION), now_ms=0, now=0)
+            encoded = encoder.encode(Classified(entry, PREDICTION, CARD), now_ms=0, now=0)
             if offset % 20 == 0:
                 document = json.loads(encoded.value)
                 assert Classification.model_validate(document["classification"]).score == 0.6

@@ -28,12 +28,12 @@ class Desk:
     def __init__(self, **settings: str) -> None:
         self.limits = {OUT: TopicLimits(), DEAD: TopicLimits()}
         output = OutputSettings(**settings)  # type: ignore[arg-type]
-        self.encoder = Encoder(output, CARD, version="1", limits=self.limits)
+        self.encoder = Encoder(output, version="1", limits=self.limits)
         self.replace = OutcomeReplacer(self.encoder, self.limits, lambda: NOW).replace
 
     def result(self, record: RawRecord | None = None) -> Encoded:
         item = WorkItem(record or raw(7), "hi", payload={})
-        outcome = Classified(item, Prediction((0.5, 0.5), 3, truncated=False))
+        outcome = Classified(item, Prediction((0.5, 0.5), 3, truncated=False), CARD)
         return self.encoder.encode(outcome, now_ms=NOW, now=0.0)
 
     def letter(self, record: RawRecord | None = None) -> Encoded:
@@ -168,6 +168,6 @@ def test_an_outcome_that_retention_would_delete_is_marked() -> None:
 def test_the_size_of_a_result_is_estimated_without_a_record() -> None:
     """A real result is at least as large as the least, and about as large as the usual."""
     desk = Desk()
-    least, usual = desk.encoder.sizes()
+    least, usual = desk.encoder.sizes(CARD)
     assert least < usual
     assert least <= size_of(desk.result(raw(0, b"{}"))) <= usual + 50

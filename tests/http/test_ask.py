@@ -22,16 +22,16 @@ def fail(_: list[str]) -> None:
 def test_a_question_visits_the_tokenizer_and_then_the_model() -> None:
     ask_queue, model = AskQueue(HandClock()), ObedientModel()
     answer = ask_queue.ask("hello")
-    ask_queue.infer(model)
+    ask_queue.infer()
     assert not model.predicted
-    ask_queue.tokenise(model)
+    ask_queue.tokenise(model, model)
     assert not answer.done()
-    ask_queue.infer(model)
+    ask_queue.infer()
     result = answer.result(0)
     assert result.prediction.probabilities == (0.25, 0.75)
     assert result.labels == model.card.labels
-    ask_queue.tokenise(model)
-    ask_queue.infer(model)
+    ask_queue.tokenise(model, model)
+    ask_queue.infer()
     assert model.predicted == [["hello"]], "answered once"
 
 
@@ -40,9 +40,9 @@ def test_a_question_waits_until_there_is_a_model() -> None:
     assert not ask_queue.ready
     answer = ask_queue.ask("hello")
     assert not answer.done()
-    ask_queue.tokenise(model)
+    ask_queue.tokenise(model, model)
     assert ask_queue.ready
-    ask_queue.infer(model)
+    ask_queue.infer()
     assert answer.result(0)
 
 
@@ -54,14 +54,14 @@ def test_a_question_waits_until_there_is_a_model() -> None:
 def test_a_failing_text_does_not_affect_the_next_one(model: ObedientModel) -> None:
     ask_queue = AskQueue(HandClock())
     answer = ask_queue.ask("hello")
-    ask_queue.tokenise(model)
-    ask_queue.infer(model)
+    ask_queue.tokenise(model, model)
+    ask_queue.infer()
     with pytest.raises(Unanswerable, match=r"^the model failed on this text: RuntimeError$"):
         answer.result(0)
     model.on_tokenise = model.on_predict = lambda _: None
     answer = ask_queue.ask("again")
-    ask_queue.tokenise(model)
-    ask_queue.infer(model)
+    ask_queue.tokenise(model, model)
+    ask_queue.infer()
     assert answer.result(0)
 
 
@@ -70,10 +70,10 @@ def test_a_cancelled_question_costs_no_forward_pass(steps: int) -> None:
     ask_queue, model = AskQueue(HandClock()), ObedientModel()
     answer = ask_queue.ask("hello")
     for _ in range(steps):
-        ask_queue.tokenise(model)
+        ask_queue.tokenise(model, model)
     answer.cancel()
-    ask_queue.tokenise(model)
-    ask_queue.infer(model)
+    ask_queue.tokenise(model, model)
+    ask_queue.infer()
     assert not model.predicted
     with pytest.raises(CancelledError):
         answer.result(0)

@@ -160,7 +160,7 @@ UNREADABLE = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_has_enough_contrast(visiting: Visiting, scheme: str) -> None:
-    told = snapshots.of_a_pool(["running"] * 3, live=False, reason="worker 2: stalled")
+    told = snapshots.of_a_pool(dead=2)
     with visiting(told, color_scheme=scheme) as visit:
         visit.page.locator(".letter summary").first.click()
         assert visit.page.evaluate(UNREADABLE) == []

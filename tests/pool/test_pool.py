@@ -439,8 +439,8 @@ def test_a_stage_does_not_wait_for_the_parent_to_read_its_answer(
         )
         with reporter:
             reporter.ask(b'{"text": "hello"}')
-            feeds.ask_queue.tokenise(model)
-            feeds.ask_queue.infer(model)
+            feeds.ask_queue.tokenise(model, model)
+            feeds.ask_queue.infer()
             assert pipe.read(filled).isspace()
             answers = (decode(line).answer for line in pipe)
             answer = next(filter(None, answers))

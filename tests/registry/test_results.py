@@ -170,7 +170,6 @@ MESSAGE = result_message()
 def encoder(results: FramedResults, mode: str = "classification") -> Encoder:
     return Encoder(
         OutputSettings(mode=mode),  # type: ignore[arg-type]
-        CARD,
         version="1",
         limits=defaultdict(TopicLimits),
         results=results,
@@ -181,9 +180,9 @@ def encoder(results: FramedResults, mode: str = "classification") -> Encoder:
 def test_sizes_need_no_registry(kind: type[FramedResults]) -> None:
     """The size of a result is known before its schema is registered."""
     results = measured(kind)
-    smallest, usual = encoder(results).sizes()
+    smallest, usual = encoder(results).sizes(CARD)
     prediction = Prediction((1 / 3, 1 / 3), 1, truncated=False)
-    outcome = Classified(WorkItem(raw(0), "hi"), prediction)
+    outcome = Classified(WorkItem(raw(0), "hi"), prediction, CARD)
     value = encoder(results).encode(outcome, now_ms=0, now=0.0).value
     assert 256 + len(value) <= usual + 100
     assert 0 < smallest <= usual
@@ -193,7 +192,7 @@ def test_sizes_need_no_registry(kind: type[FramedResults]) -> None:
 def test_sizes_of_enriched_records(kind: type[FramedResults]) -> None:
     """They have the size of a result at least."""
     results = measured(kind)
-    assert encoder(results, "enrich").sizes()[0] > encoder(results).sizes()[0] - 10
+    assert encoder(results, "enrich").sizes(CARD)[0] > encoder(results).sizes(CARD)[0] - 10
 
 
 def test_a_result_is_appended_to_an_avro_record() -> None:

@@ -117,13 +117,13 @@ def _outcomes() -> Iterator[Outcome]:
     frame = Frame(0)
     item = WorkItem(raw(1042, value, partition=3, key=b"k"), "hi", "7", payload, frame)
     bare = WorkItem(raw(2**40, value), "hi", None, payload, frame)
-    yield Classified(item, Prediction((0.02, 0.98), token_count=7, truncated=False))
-    yield Classified(bare, Prediction((1.0, 1e-9), token_count=512, truncated=True))
+    yield Classified(item, Prediction((0.02, 0.98), token_count=7, truncated=False), CARD)
+    yield Classified(bare, Prediction((1.0, 1e-9), token_count=512, truncated=True), CARD)
 
 
 def _encoder(settings: OutputSettings, results: ResultFormat | None = None) -> Encoder:
     limits = {topic: TopicLimits() for topic in ("out", "dead")}
-    return Encoder(settings, CARD, version="", limits=limits, results=results)
+    return Encoder(settings, version="", limits=limits, results=results)
 
 
 def _results(settings: OutputSettings, results: ResultFormat | None = None) -> Iterator[bytes]:
@@ -134,7 +134,7 @@ def _results(settings: OutputSettings, results: ResultFormat | None = None) -> I
 
 def _dead_letters(version: str) -> Iterator[bytes]:
     limits = {"dead": TopicLimits()}
-    encoder = Encoder(_TOPICS, CARD, version=version, limits=limits)
+    encoder = Encoder(_TOPICS, version=version, limits=limits)
     for number, reason in enumerate(DeadLetterReason):
         value = None if reason is DeadLetterReason.NULL_VALUE else b"\xff"
         hashed = "0123456789abcdef" if reason is DeadLetterReason.MODEL_FAILED else None

@@ -9,7 +9,7 @@ import pytest
 from schemas.dead_letter import DeadLetterReason
 from tests.support.clocks import HandClock
 from tests.support.doubles import outcome
-from tests.support.records import raw
+from tests.support.records import CARD, raw
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Classified, Completion, Encoded, Partition, Prediction, WorkItem
@@ -85,7 +85,7 @@ def test_the_first_expired_outcome_is_logged_and_each_is_counted(
 
 def test_the_age_of_an_outcome_is_that_of_its_record(bench: Bench) -> None:
     item = WorkItem(replace(raw(0), timestamp_ms=bench.clock.wall_ms() - 60_000), "hi")
-    made = Classified(item, Prediction((1.0,), 1, truncated=False))
+    made = Classified(item, Prediction((1.0,), 1, truncated=False), CARD)
     now_ms = bench.clock.wall_ms()
     bench.acknowledge(replace(outcome(0), timestamp_ms=now_ms, outcome=made))
     assert bench.metrics.registry.get_sample_value("streamlabel_end_to_end_seconds_sum") == 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from structlog.testing import capture_logs
@@ -25,12 +25,25 @@ from worker.runtime.stage import StageControl
 TRACE = Trace("abc", b"00-abc-01")
 
 
+class Tokenised(NamedTuple):
+    """A micro-batch, and the labeller that tokenised it."""
+
+    entries: tuple[Any, ...]
+    labeller: Any
+    tokens: int
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
 class Everything:
     """Labeller, encoder, sink, tracing and feeds in one; notes its calls in order.
 
     Attributes:
         before: called with the name of each thing before it is done; may raise or wait.
     """
+
+    tokeniser = classifier = None
 
     def __init__(self) -> None:
         self.before: Callable[[str], None] = lambda _: None
@@ -45,9 +58,9 @@ class Everything:
     def tokenise(self, batch: MicroBatch, step: Callable[[], None]) -> Any:
         self._do("tokenise")
         step()
-        return batch
+        return Tokenised(batch.entries, self, batch.tokens)
 
-    def infer(self, batch: MicroBatch, step: Callable[[], None]) -> list[Any]:
+    def infer(self, batch: Tokenised, step: Callable[[], None]) -> list[Any]:
         self._do("infer")
         step()
         return list(batch.entries)
@@ -253,3 +266,41 @@ def test_an_unexpected_error_of_the_sink_reaches_the_caller(bench: Bench) -> Non
     bench.all.before = failing(("close",), 1, RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken"):
         bench.pipeline.close(1)
+
+
+class Model:
+    """A labeller that notes the offsets which it tokenised, and those that it labelled."""
+
+    tokeniser = classifier = None
+
+    def __init__(self) -> None:
+        self.tokenised: list[int] = []
+        self.labelled: list[int] = []
+
+    def tokenise(self, batch: MicroBatch, step: Callable[[], None]) -> Any:
+        self.tokenised += [entry.record.ref.offset for entry in batch.entries]
+        return Tokenised(batch.entries, self, batch.tokens)
+
+    def infer(self, batch: Tokenised, step: Callable[[], None]) -> list[Any]:
+        self.labelled += [entry.record.ref.offset for entry in batch.entries]
+        return list(batch.entries)
+
+
+def test_a_batch_stays_with_the_model_that_tokenised_it(bench: Bench) -> None:
+    """The model changes while one batch is being published and others wait in each stage."""
+    old, new = Model(), Model()
+    release = threading.Event()
+    bench.all.before = lambda what: release.wait(30) if what == "publish" else None
+    bench.pipeline.use(old)  # type: ignore[arg-type]
+    bench.pipeline.start()
+    for offset in range(5):
+        wait_until(lambda: bench.pipeline.has_room, what="room")
+        bench.offer(offset)
+    wait_until(lambda: old.tokenised == [0, 1, 2, 3, 4], what="all are tokenised")
+    assert len(old.labelled) < 5
+    bench.pipeline.use(new)  # type: ignore[arg-type]
+    bench.offer(5)
+    release.set()
+    wait_until(lambda: len(bench.all.published) == 6, what="all are published")
+    assert (old.labelled, new.tokenised, new.labelled) == ([0, 1, 2, 3, 4], [5], [5])
+    assert bench.all.published == [[0], [1], [2], [3], [4], [5]]

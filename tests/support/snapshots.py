@@ -107,7 +107,6 @@ class Told:
             "at": NOW - round(age * 1000),
             "arriving": labelled * (1 + 0.12 * math.sin(age / span * 31)),
             "labelled": labelled,
-            "texts_per_second": labelled,
             "labels": {name: labelled * total / 1e6 for name, total in shown.items()},
             "others": labelled * (1 - sum(shown.values()) / sum(totals.values())),
             "latency": {
@@ -126,7 +125,7 @@ def lag(records: Sequence[int], *, topic: str = "texts.in") -> Json:
         "records": sum(records),
         "seconds": 0.025,
         "until_zero_s": 134 if sum(records) else None,
-        "until_zero_why": None,
+        "trend": "shrinking" if sum(records) else "none",
         "partitions": [
             {"topic": topic, "partition": n, "records": value} for n, value in enumerate(records)
         ],
@@ -286,7 +285,6 @@ def snapshot(labels: Mapping[str, int], rate: float) -> Json:
             "restarts": 0,
         },
         "rates": {"arriving": rate * 1.08, "labelled": rate, "dead_letters": 0.2},
-        "texts_per_second": rate,
         "labels": dict(sorted(labels.items())),
         "others": {"labels": 0, "total": 0},
         "latency": {"p50": 0.036, "p95": 0.083, "p99": 0.097},
@@ -300,10 +298,20 @@ def snapshot(labels: Mapping[str, int], rate: float) -> Json:
                 strict=True,
             )
         ],
-        "shares": [
-            {"name": name, "percent": percent}
-            for name, percent in zip(STAGES, (5.2, 3.1, 87.5, 4.2), strict=False)
-        ],
+        "shares": {
+            "of": "mean time of a micro-batch between poll and acknowledgement, without waits",
+            "stages": dict(zip(STAGES, (5.2, 3.1, 87.5, 4.2), strict=False)),
+        },
+        "workers": [],
+        "last_at": NOW,
+        "run": {
+            "first_at": NOW - 11_600_000,
+            "last_at": NOW,
+            "busy_s": 458,
+            "labelled": 900.3,
+            "highest": 1144,
+            "latency": {"p50": 0.036, "p95": 0.083, "p99": 0.097},
+        },
         "batches": {
             "records": 61.4,
             "tokens": 2310,
@@ -331,13 +339,28 @@ def with_labels(names: Sequence[str]) -> Told:
     return Told(names)
 
 
-def of_a_pool(states: Sequence[str], *, live: bool = True, reason: str = "") -> Told:
-    """Tell of a pool of four processes in these states."""
-    told = Told()
-    told.snapshot["identity"]["processes"] = 4
-    health = {"states": list(states), "live": live, "reason": reason or "4 of 4 ready"}
-    told.snapshot["worker"] |= health
-    told.snapshot["totals"]["restarts"] = 1 if reason else 0
+def of_a_pool(dead: int | None = None) -> Told:
+    """Tell of a pool of four processes, of which one may have ended."""
+    told, slots = Told(), range(4)
+    alive = [slot for slot in slots if slot != dead]
+    reason = "ended with exit code 137, starts in 4 s"
+    told.snapshot["identity"]["processes"] = len(slots)
+    told.snapshot["workers"] = [
+        {
+            "slot": slot,
+            "pid": 40 + slot if slot in alive else None,
+            "live": slot in alive,
+            "ready": slot in alive,
+            "reason": "running" if slot in alive else reason,
+        }
+        for slot in slots
+    ]
+    told.snapshot["worker"] |= {
+        "states": ["running"] * len(alive),
+        "live": dead is None,
+        "reason": "4 of 4 ready" if dead is None else f"worker {dead}: {reason}",
+    }
+    told.snapshot["totals"]["restarts"] = 0 if dead is None else 1
     return told
 
 
@@ -348,6 +371,7 @@ def of_no_record() -> Told:
     told.snapshot |= {
         "labels": {},
         "last_at": None,
+        "run": dict.fromkeys(told.snapshot["run"]) | {"latency": {"p99": None}},
         "latency": dict.fromkeys(("p50", "p95", "p99")),
         "confidence": confidence({}, 0),
         "posts": [],
@@ -359,7 +383,7 @@ def of_no_record() -> Told:
         told.snapshot["totals"][name] = 0
     for stage in told.snapshot["stages"]:
         stage |= {"seconds": None, "busy": 0 if stage["busy"] else None}
-    told.snapshot["shares"] = []
+    told.snapshot["shares"]["stages"] = {}
     told.snapshot["batches"] = dict.fromkeys(("records", "tokens", "padding")) | {
         "tokens_at_most": 4096,
         "closed_by": {},
@@ -370,7 +394,6 @@ def of_no_record() -> Told:
 def of_a_run_that_ended() -> Told:
     """Tell of a worker half an hour after its last record."""
     told = Told(idle=1_800)
-    told.snapshot["latency"] |= {"at": NOW - 1_800_000}
     told.snapshot["dead_letters"]["rate"] = 0
     told.snapshot["totals"] |= {"in_flight": 0, "in_flight_bytes": 0}
     return told

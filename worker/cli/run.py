@@ -13,15 +13,15 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING
 
 from worker.errors import StageCrashed, StreamlabelError
-from worker.settings import HttpSettings, Loaded, Settings
+from worker.settings import Loaded
 from worker.signals import stop_on_signals
 
 if TYPE_CHECKING:  # imported when the command runs, not for its --help
     from worker.http.ask import SupportsAsk
     from worker.http.feeds import PageFeeds
     from worker.http.health import Health
-    from worker.http.recent_posts import PostSource
-    from worker.http.snapshot import MetricsSource
+    from worker.http.history import MetricsSource
+    from worker.http.notes import NotesSource
     from worker.metrics import Metrics
 
 OPTIONS = ("",)
@@ -55,9 +55,9 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - as i
         log.warning(warning)
     try:
         if settings.processes > 1:
-            _supervise(settings)
+            _supervise(loaded)
         else:
-            _work(settings)
+            _work(loaded)
     except StreamlabelError:
         raise
     except Exception as error:
@@ -66,42 +66,43 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - as i
     return 0
 
 
-def _work(settings: Settings) -> None:
+def _work(loaded: Loaded) -> None:
     stop = threading.Event()
     stop_on_signals(stop)  # before the imports, which take a while: a signal must not be lost
     from worker.inference.warm import loading
     from worker.runtime.serve import serve
 
-    http = settings.http
+    settings = loaded.settings
 
     def expose(
         metrics: Metrics, health: Health, feeds: PageFeeds | None
     ) -> AbstractContextManager[object]:
-        return _http(http, metrics, health, feeds.posts, feeds.ask_queue) if feeds else _NONE
+        return _http(loaded, metrics, health, feeds, feeds.ask_queue) if feeds else _NONE
 
-    serve(settings, stop, loading, expose, page=http.enabled)
+    serve(settings, stop, loading, expose, page=settings.http.enabled)
 
 
-def _supervise(settings: Settings) -> None:
+def _supervise(loaded: Loaded) -> None:
     from worker.clock import SystemClock
     from worker.pool.child import command
     from worker.pool.supervisor import Pool
 
-    stop = threading.Event()
+    stop, settings = threading.Event(), loaded.settings
     pool = Pool(settings, command(), SystemClock(), stop)
     stop_on_signals(stop, pool.kill)
-    http = settings.http
-    with _http(http, pool.totals, pool, pool, pool.ask_router) if http.enabled else _NONE:
+    served = settings.http.enabled
+    with _http(loaded, pool.totals, pool, pool, pool.ask_router) if served else _NONE:
         pool.run()
 
 
 def _http(
-    settings: HttpSettings,
+    loaded: Loaded,
     metrics: MetricsSource,
     health: Health,
-    posts: PostSource,
+    notes: NotesSource,
     ask_service: SupportsAsk,
 ) -> AbstractContextManager[object]:
     from worker.http.server import HttpServer
 
-    return closing(HttpServer(settings, metrics, health, posts, ask_service))
+    http = loaded.settings.http
+    return closing(HttpServer(http, metrics, health, notes, ask_service, loaded))

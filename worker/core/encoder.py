@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.classification import ModelRef, SourceRef
+from schemas.classification import SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.formats.format import ResultFormat
@@ -63,7 +63,6 @@ class Encoder:
 
     Args:
         settings: topics and mode.
-        model: its labels and hash are part of each result.
         version: of the worker, for dead letters.
         limits: limits of each output topic; topics may be added.
         results: serialises results. Default: as JSON.
@@ -72,18 +71,12 @@ class Encoder:
     def __init__(
         self,
         settings: OutputSettings,
-        model: ModelCard,
         *,
         version: str,
         limits: Mapping[str, TopicLimits],
         results: ResultFormat | None = None,
     ) -> None:
         self._settings, self._results = settings, results or JsonResults()
-        self._weights = model.weights_sha256
-        self._model = ModelRef(
-            name=model.name, revision=model.revision, weights_sha256=model.weights_sha256
-        ).model_dump()
-        self._labels = model.labels
         self._version = version
         self._limits = limits
 
@@ -115,15 +108,15 @@ class Encoder:
             return self._refused(outcome, DeadLetterReason.RESULT_REFUSED, message, now_ms)
         return result
 
-    def sizes(self) -> tuple[int, int]:
-        """Return the least and the usual bytes of a result without key, headers and id."""
+    def sizes(self, model: ModelCard) -> tuple[int, int]:
+        """Return the least and the usual bytes of a model's result without key, headers and id."""
         record = RawRecord(RecordRef("", 0, 0, 0), 0, None, b"{}", (), 0.0)
         item = WorkItem(record, "", payload={}, frame=Frame(0, bytes(_FRAME_BYTES)))
 
         def size(score: float) -> int:
-            scores = (score,) * len(self._labels)
+            scores = (score,) * len(model.labels)
             prediction = Prediction(scores, token_count=1, truncated=False)
-            return size_of(self._result(Classified(item, prediction), 0, 0.0, None))
+            return size_of(self._result(Classified(item, prediction, model), 0, 0.0, None))
 
         return size(_SHORTEST), size(_LONGEST)
 
@@ -138,7 +131,7 @@ class Encoder:
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
         score = max(prediction.probabilities)
-        label = self._labels[prediction.probabilities.index(score)]
+        label = outcome.model.labels[prediction.probabilities.index(score)]
         document = self._classification(outcome, label, score, now_ms, now)
         if self._settings.mode == "enrich":
             value = self._results.enriched(outcome.item, document, topic)
@@ -169,16 +162,16 @@ class Encoder:
         self, outcome: Classified, label: str, score: float, now_ms: int, now: float
     ) -> dict[str, Any]:
         """Return the members of `schemas.classification.Classification`, in its order."""
-        record, prediction = outcome.item.record, outcome.prediction
+        record, prediction, model = outcome.item.record, outcome.prediction, outcome.model
         topic, partition, offset, _ = record.ref
         return {
-            "id": result_id(record, self._weights),
+            "id": result_id(record, model.weights_sha256),
             "message_id": outcome.item.message_id,
             "label": label,
             "score": score,
             "labels": [
                 {"label": name, "score": probability}
-                for name, probability in zip(self._labels, prediction.probabilities, strict=True)
+                for name, probability in zip(model.labels, prediction.probabilities, strict=True)
             ],
             "token_count": prediction.token_count,
             "truncated": prediction.truncated,
@@ -188,7 +181,11 @@ class Encoder:
                 "offset": offset,
                 "timestamp_ms": record.timestamp_ms,
             },
-            "model": self._model,
+            "model": {
+                "name": model.name,
+                "revision": model.revision,
+                "weights_sha256": model.weights_sha256,
+            },
             "processed_at": _moment(now_ms),
             "processing_ms": round((now - record.polled_at) * 1000, 3),
         }

@@ -189,10 +189,16 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """A record that the model labelled."""
+    """A record that a model labelled.
+
+    Attributes:
+        model: the model that labelled it, whose labels the probabilities belong to. The worker may
+            run another one by the time that the result is encoded.
+    """
 
     item: WorkItem
     prediction: Prediction
+    model: ModelCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +254,11 @@ class Encoded:
     trace_id: str | None = None
     expired: bool = False
     outcome: Outcome | None = None
+
+    @property
+    def model(self) -> ModelCard | None:
+        """The model that labelled the record; None for a dead letter."""
+        return self.outcome.model if isinstance(self.outcome, Classified) else None
 
     @property
     def happened_ms(self) -> int:

@@ -67,6 +67,7 @@ class _Question:
     answer: Future[Answer]
     seconds: float = 0.0
     model_input: ModelInput | None = None
+    classifier: Classifier | None = None  # of the tokenizer that made `model_input`
 
 
 class AskQueue:
@@ -92,8 +93,13 @@ class AskQueue:
         self._untokenised.append(question)
         return question.answer
 
-    def tokenise(self, tokeniser: Tokeniser) -> None:
-        """Tokenise the queued question, if there is one. Tokenise thread only."""
+    def tokenise(self, tokeniser: Tokeniser, classifier: Classifier) -> None:
+        """Tokenise the queued question, if there is one. Tokenise thread only.
+
+        Args:
+            tokeniser: of the model in use.
+            classifier: of the same model; it answers the question.
+        """
         self._ready = True
         question = _pop(self._untokenised)
         if question is None:
@@ -102,14 +108,15 @@ class AskQueue:
             question, lambda: tokeniser.tokenise([question.text])[0]
         )
         if question.model_input is not None:
+            question.classifier = classifier
             self._tokenised.append(question)
 
-    def infer(self, classifier: Classifier) -> None:
+    def infer(self) -> None:
         """Answer the tokenised question, if there is one. Infer thread only."""
         question = _pop(self._tokenised)
-        if question is None or question.model_input is None:
+        if question is None or question.model_input is None or question.classifier is None:
             return
-        model_input = question.model_input
+        model_input, classifier = question.model_input, question.classifier
         prediction = self._attempt(question, lambda: classifier.predict(model_input)[0])
         if prediction is not None and question.answer.set_running_or_notify_cancel():
             labels = classifier.card.labels

@@ -1,7 +1,7 @@
-"""Connects a worker's pipeline to its page: the recent posts and the ask queue.
+"""Connects a worker's pipeline to its page: what it tells the page, and the ask queue.
 
-Owns: both, where `http.enabled` serves them; a worker without HTTP has no feeds.
-Thread: `for_model` on main; see `RecentPosts` and `AskQueue` for the rest.
+Owns: these parts, where `http.enabled` serves them; a worker without HTTP has no feeds.
+Thread: `calls` on main; see each part for the rest.
 Must not import: kafka, torch, worker.runtime.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Self
 
 from worker.clock import Clock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import Outcome
 from worker.http.ask import AskQueue
+from worker.http.notes import Notes
+from worker.http.recent_dead_letters import RecentDeadLetters
 from worker.http.recent_posts import RecentPosts
 from worker.settings import HttpSettings
 
@@ -26,11 +27,12 @@ class ModelFeeds:
 
     Attributes:
         note: takes the outcomes that were published. Publish thread.
-        tokenise, infer: work on a question, if there is one. On the threads of these names.
+        tokenise: gives a question, if there is one, to the model in use. Tokenise thread.
+        infer: answers it. Infer thread.
     """
 
     note: Callable[[Sequence[Outcome]], None] = lambda _: None
-    tokenise: Callable[[], None] = lambda: None
+    tokenise: Callable[[Tokeniser, Classifier], None] = lambda _, __: None
     infer: Callable[[], None] = lambda: None
 
 
@@ -39,22 +41,28 @@ class PageFeeds:
     """The page's links to the pipeline.
 
     Attributes:
-        posts: written by the publish thread.
+        posts, dead_letters: written by the pipeline.
         ask_queue: emptied by the tokenise and infer threads.
     """
 
     posts: RecentPosts
+    dead_letters: RecentDeadLetters
     ask_queue: AskQueue
 
     @classmethod
     def on(cls, settings: HttpSettings, clock: Clock) -> Self:
         """Make empty feeds."""
-        return cls(RecentPosts(texts=settings.show_texts, clock=clock), AskQueue(clock))
-
-    def for_model(self, tokeniser: Tokeniser, classifier: Classifier) -> ModelFeeds:
-        """Return the calls that a pipeline with this model makes."""
-        return ModelFeeds(
-            note=partial(self.posts.note, labels=classifier.card.labels),
-            tokenise=partial(self.ask_queue.tokenise, tokeniser),
-            infer=partial(self.ask_queue.infer, classifier),
+        return cls(
+            RecentPosts(texts=settings.show_texts, clock=clock),
+            RecentDeadLetters(texts=settings.show_texts, clock=clock),
+            AskQueue(clock),
         )
+
+    @property
+    def calls(self) -> ModelFeeds:
+        """The calls that a pipeline makes."""
+        return ModelFeeds(self.posts.note, self.ask_queue.tokenise, self.ask_queue.infer)
+
+    def notes(self) -> Notes:
+        """Return what the page shows beside the metrics. Any thread."""
+        return Notes(self.posts.latest(), self.dead_letters.latest())

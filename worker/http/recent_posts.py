@@ -10,26 +10,18 @@ A sample, so that its cost depends on seconds and not on records: under load it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from worker.clock import Clock
 from worker.core.records import DeadLettered, Outcome, RawRecord
 from worker.core.visible import excerpt
+from worker.http.notes import POSTS
 
-KEPT: Final = 8
 PER_SECOND: Final = 6
 MAX_CHARACTERS: Final = 280
 _SCORES: Final = 5  # labels shown for a post, the most probable ones
 
 Post = dict[str, Any]
-
-
-class PostSource(Protocol):
-    """Provides the last posts: of one worker, or of a pool."""
-
-    def latest(self) -> Sequence[Post]:
-        """Return the last posts, newest first."""
-        ...
 
 
 class RecentPosts:
@@ -49,13 +41,8 @@ class RecentPosts:
         """Return the last posts, newest first."""
         return self._posts
 
-    def note(self, outcomes: Sequence[Outcome], labels: Sequence[str]) -> None:
-        """Sample a batch that was published. Publish thread only.
-
-        Args:
-            outcomes: of the batch.
-            labels: in the order of the model's probabilities.
-        """
+    def note(self, outcomes: Sequence[Outcome]) -> None:
+        """Sample a batch that was published. Publish thread only."""
         second = int(self._clock.monotonic())
         if second != self._second:
             self._second, self._remaining = second, PER_SECOND
@@ -64,14 +51,14 @@ class RecentPosts:
             return
         self._remaining -= len(sample)
         now_ms = self._clock.wall_ms()
-        posts = [self._post(outcome, labels, now_ms) for outcome in reversed(sample)]
-        self._posts = (*posts, *self._posts)[:KEPT]
+        posts = [self._post(outcome, now_ms) for outcome in reversed(sample)]
+        self._posts = (*posts, *self._posts)[:POSTS]
 
-    def _post(self, outcome: Outcome, labels: Sequence[str], now_ms: int) -> Post:
+    def _post(self, outcome: Outcome, now_ms: int) -> Post:
         if isinstance(outcome, DeadLettered):
             return _identity(outcome.record, now_ms) | {"reason": outcome.reason.value}
         text, prediction = outcome.item.text, outcome.prediction
-        scores = top_scores(labels, prediction.probabilities)
+        scores = top_scores(outcome.model.labels, prediction.probabilities)
         post = _identity(outcome.item.record, now_ms) | {"characters": len(text), "scores": scores}
         return post | {"text": excerpt(text, MAX_CHARACTERS)} if self._texts else post
 

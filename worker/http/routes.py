@@ -15,18 +15,19 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from worker.clock import Clock
 from worker.http.ask import SupportsAsk
 from worker.http.classify import Classify
 from worker.http.events import Events
 from worker.http.files import SAFE_HEADERS, page_files
 from worker.http.guard import PROBES, Guard
 from worker.http.health import Health
-from worker.http.recent_posts import PostSource
-from worker.http.snapshot import MetricsSource, SnapshotBuilder
+from worker.http.history import History, MetricsSource
+from worker.http.ranges import Ranges
+from worker.http.snapshot import SnapshotBuilder
 from worker.settings import HttpSettings
 
 _PATHS: Final = "/metrics, /livez or /readyz"
+_OF_PAGE: Final = ("/events", "/history")
 # Browsers prompt for the password of the first; programs send the token of the second unprompted.
 _CHALLENGES: Final = (
     'Basic realm="streamlabel", charset="UTF-8"',
@@ -39,9 +40,9 @@ class App:
 
     Args:
         settings: which parts are on, and who has access.
-        metrics, health, posts: what is shown.
+        metrics, health: served as they are.
         ask_service: answers POST /classify.
-        clock: dates the page's snapshots.
+        history, snapshots: of the live page.
 
     Attributes:
         events: the event stream of the live page.
@@ -52,16 +53,16 @@ class App:
         settings: HttpSettings,
         metrics: MetricsSource,
         health: Health,
-        posts: PostSource,
         ask_service: SupportsAsk,
-        clock: Clock,
+        history: History,
+        snapshots: SnapshotBuilder,
     ) -> None:
         self._settings, self._guard, self._health = settings, Guard(settings), health
         self._exposition = make_asgi_app(metrics.registry)
         self._files = page_files()
         self._classify = Classify(ask_service, health)
-        snapshots = SnapshotBuilder(metrics, health, posts, clock, classify=settings.classify)
-        self.events = Events(snapshots)
+        self._ranges = Ranges(history)
+        self.events = Events(history, snapshots)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
@@ -89,7 +90,8 @@ class App:
             return response
         if path == "/classify" and not self._settings.classify:
             return text(404, "http.classify is off")
-        if (path == "/events" or path in self._files) and not self._settings.page:
+        of_page = path in _OF_PAGE or path in self._files
+        if of_page and not self._settings.page:
             return text(404, f"http.page is off: try {_PATHS}")
         return None
 
@@ -105,6 +107,8 @@ class App:
             return text(405, 'send a POST request with a JSON object: {"text": "..."}')
         if path == "/events":
             return Response(headers=SAFE_HEADERS, media_type="text/event-stream")
+        if path == "/history":
+            return self._ranges.response(scope["query_string"])
         return self._files.get(path) or text(404, f"not found: try /, {_PATHS}")
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -151,7 +151,7 @@ def _partitions(snapshot: Snapshot) -> RenderableType:
 
 
 def _dead_letters(snapshot: Snapshot) -> RenderableType:
-    reasons = snapshot["dead_letters"]
+    reasons = snapshot["dead_letters"]["by_reason"]
     grid = Table.grid(padding=(0, 2))
     for reason, count in reasons.items():
         grid.add_row(Text(_plain(reason)), Text(_number(count), "red"))

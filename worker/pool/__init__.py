@@ -10,7 +10,7 @@ Parent and child talk over the child's standard streams::
     stdin   one line with the slot's number and settings (secrets stay out of `ps` and of the
             environment); then the page's questions, one line each, each sent after the answer to
             the one before. End of file tells the child that the parent is gone.
-    stdout  a report a second, one line each: health, metrics, the last posts; with an answer, one
+    stdout  a report a second, one line each: health, metrics, the page's notes; with an answer, one
             at once. The last report follows the drain and has the reason why the child ends.
     stderr  the log, shared with the parent.
 

@@ -1,4 +1,4 @@
-"""Reports from a child to its parent: health, metrics and the last posts, one JSON line a second.
+"""Reports from a child to its parent: health, metrics and notes, one JSON line a second.
 
 Owns: in the child, the pipe to the parent and the thread `reports`, its only writer.
 Thread: reports sends, parent-watch asks, infer or tokenise leave the answer; `decode` runs in the
@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, Self
@@ -26,8 +25,8 @@ from worker.errors import StreamlabelError
 from worker.http.ask import Answer
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health, Verdict
-from worker.http.recent_posts import Post
-from worker.http.snapshot import MetricsSource
+from worker.http.history import MetricsSource
+from worker.http.notes import Notes
 
 EVERY = 1.0  # seconds
 
@@ -40,7 +39,7 @@ class ChildReport:
         live, ready: the worker's health.
         metrics: all families of its registry.
         reason: the error that ended the worker; in its last report only.
-        posts: the last posts.
+        notes: what it tells the page.
         answer: the answer to the parent's question, or the reason why there is none.
     """
 
@@ -48,7 +47,7 @@ class ChildReport:
     ready: Verdict
     metrics: list[Metric] = field(default_factory=list)
     reason: str = ""
-    posts: Sequence[Post] = ()
+    notes: Notes = field(default_factory=Notes)
     answer: Answer | str | None = None
 
     def encode(self) -> bytes:
@@ -68,7 +67,7 @@ class ChildReport:
             "ready": self.ready,
             "metrics": families,
             "reason": self.reason,
-            "posts": self.posts,
+            "notes": asdict(self.notes),
             "answer": asdict(self.answer) if isinstance(self.answer, Answer) else self.answer,
         }
         return json.dumps(line).encode() + b"\n"
@@ -86,7 +85,7 @@ def decode(line: bytes) -> ChildReport:
         ready=tuple(document["ready"]),
         metrics=[_family(*family) for family in document["metrics"]],
         reason=document["reason"],
-        posts=tuple(document["posts"]),
+        notes=Notes(**document["notes"]),
         answer=_answer(document["answer"]),
     )
 
@@ -167,7 +166,7 @@ class Reporter:
             self._health.ready(),
             list(self._metrics.registry.collect()),
             self._reason,
-            self._feeds.posts.latest() if self._feeds else (),
+            self._feeds.notes() if self._feeds else Notes(),
             answer,
         )
         self._pipe.write(report.encode())

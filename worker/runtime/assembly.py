@@ -20,7 +20,7 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
 from worker.core.batcher import MicroBatcher
@@ -33,7 +33,6 @@ from worker.core.formats.format import ResultFormat
 from worker.core.model import Classifier, Tokeniser
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
-from worker.core.records import ModelCard
 from worker.core.topic_limits import TopicLimits
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions, OutcomeObserver
@@ -51,15 +50,23 @@ from worker.runtime.status import StatusReporter
 from worker.settings import Settings
 
 
-def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
-    """Return the state of records in flight, with nothing in it."""
+def build_in_flight(
+    settings: Settings, context: WorkerContext, further: Iterable[OutcomeObserver] = ()
+) -> InFlight:
+    """Return the state of records in flight, with nothing in it.
+
+    Args:
+        settings: of the worker.
+        context: counts and times the outcomes.
+        further: see acknowledged outcomes too.
+    """
     metrics, clock = context.metrics, context.clock
     offsets = OffsetTracker()
     throughput, dead_letters = ThroughputLog(clock), DeadLetterLog(clock)
     observers: list[OutcomeObserver] = [throughput, dead_letters]
     if settings.drift.reference_records:
         observers.append(DriftWatch(settings.drift, metrics))
-    observers.append(ExpiredLog())
+    observers += [ExpiredLog(), *further]
     breaker = CircuitBreaker(
         settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio, OUTPUT
     )
@@ -76,19 +83,16 @@ def build_in_flight(settings: Settings, context: WorkerContext) -> InFlight:
 
 
 def build_encoder(
-    settings: Settings, limits: Mapping[str, TopicLimits], card: ModelCard, results: ResultFormat
+    settings: Settings, limits: Mapping[str, TopicLimits], results: ResultFormat
 ) -> Encoder:
     """Return the encoder of results and dead letters.
 
     Args:
         settings: name the topics.
         limits: of each output topic; topics may be added.
-        card: of the model.
         results: serialises results.
     """
-    return Encoder(
-        settings.output, card, version=version("streamlabel"), limits=limits, results=results
-    )
+    return Encoder(settings.output, version=version("streamlabel"), limits=limits, results=results)
 
 
 def build_labeller(

@@ -75,19 +75,22 @@ class TokenisedBatch:
         rows: one for each record, in poll order. Unreadable records are dead letters already.
         texts: the text rows that are not repeats; the tokenizer gets each of them once.
         inputs: forward passes; their positions are indexes of `texts`.
+        labeller: the one that tokenised it. It has to run the model too: token ids and keys of the
+            cache belong to its model.
     """
 
     tokens: int
     rows: tuple[TextRow | DeadLettered, ...]
     texts: tuple[TextRow, ...]
     inputs: tuple[ModelInput, ...]
+    labeller: Labeller
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
 class Labeller:
-    """Gives every record of a micro-batch its outcome.
+    """Gives every record of a micro-batch its outcome, with one model.
 
     Args:
         tokeniser, classifier: the model.
@@ -96,7 +99,11 @@ class Labeller:
         breaker: counts, in poll order, the texts that the model labelled and those it failed on.
         budget: bounds the size of a forward pass.
         metrics: token counts and padding.
-        cache: predictions for earlier texts; None keeps none.
+        cache: this model's predictions for earlier texts; None keeps none.
+
+    Attributes:
+        card: of the model.
+        tokeniser, classifier: the model.
     """
 
     def __init__(
@@ -110,7 +117,8 @@ class Labeller:
         metrics: Metrics,
         cache: PredictionCache | None = None,
     ) -> None:
-        self._tokeniser, self._cache = tokeniser, cache
+        self.card, self.tokeniser, self.classifier = classifier.card, tokeniser, classifier
+        self._cache = cache
         self._passes = ForwardPasses(classifier, budget, metrics)
         self._refuse_long = refuse_long
         self._breaker, self._metrics = breaker, metrics
@@ -125,7 +133,7 @@ class Labeller:
         rows = tuple(self._rows(batch))
         texts = tuple(row for row in rows if isinstance(row, TextRow) and row.repeat_of is None)
         inputs = tuple(self._inputs(texts, step)) if texts else ()
-        return TokenisedBatch(batch.tokens, rows, texts, inputs)
+        return TokenisedBatch(batch.tokens, rows, texts, inputs, self)
 
     def _rows(self, batch: MicroBatch) -> Iterator[TextRow | DeadLettered]:
         first_rows: dict[str, TextRow] = {}
@@ -141,7 +149,7 @@ class Labeller:
 
     def _inputs(self, texts: Sequence[TextRow], step: Step) -> Iterator[ModelInput]:
         """Tokenise the texts; those that fail or are too long get their outcome."""
-        inputs, failed = tokenise(self._tokeniser, [row.item.text for row in texts], step)
+        inputs, failed = tokenise(self.tokeniser, [row.item.text for row in texts], step)
         for position, failure in failed.items():
             row = texts[position]
             row.outcome = _failed(row.item, failure, DeadLetterReason.TOKENISER_FAILED)
@@ -172,7 +180,7 @@ class Labeller:
         for model_input in _not_from_cache(batch):
             for position, result in self._passes.run(model_input, step):
                 row = batch.texts[position]
-                row.outcome = _outcome(row.item, result)
+                row.outcome = self._outcome(row.item, result)
         self._remember(batch.texts)
         readable = [row for row in batch.rows if isinstance(row, TextRow)]
         for repeat in readable:
@@ -180,6 +188,11 @@ class Labeller:
                 repeat.outcome = _same_outcome(repeat.item, repeat.repeat_of.final())
         self._judge(readable)
         return [row if isinstance(row, DeadLettered) else row.final() for row in batch.rows]
+
+    def _outcome(self, item: WorkItem, result: Prediction | Failed) -> Outcome:
+        if isinstance(result, Failed):
+            return _failed(item, result, DeadLetterReason.MODEL_FAILED)
+        return Classified(item, result, self.card)
 
     def _recall(self, batch: TokenisedBatch) -> None:
         """Give the texts that the cache knows their outcome."""
@@ -189,7 +202,7 @@ class Labeller:
         if self._cache is not None:
             for row in rows:
                 if row.key is not None and (prediction := self._cache.get(row.key)):
-                    row.outcome, row.from_cache = Classified(row.item, prediction), True
+                    row.outcome, row.from_cache = self._outcome(row.item, prediction), True
                     hits += 1
         repeats = sum(isinstance(row, TextRow) and row.repeat_of is not None for row in batch.rows)
         self._metrics.cache_hits.labels("batch").inc(repeats)
@@ -240,14 +253,8 @@ def _take(model_input: ModelInput, wanted: Sequence[bool]) -> ModelInput | None:
 def _same_outcome(item: WorkItem, outcome: Outcome) -> Outcome:
     """Return the outcome of a text for another record with the same text."""
     if isinstance(outcome, Classified):
-        return Classified(item, outcome.prediction)
+        return replace(outcome, item=item)
     return replace(outcome, record=item.record)
-
-
-def _outcome(item: WorkItem, result: Prediction | Failed) -> Outcome:
-    if isinstance(result, Failed):
-        return _failed(item, result, DeadLetterReason.MODEL_FAILED)
-    return Classified(item, result)
 
 
 def _failed(item: WorkItem, failed: Failed, reason: DeadLetterReason) -> DeadLettered:

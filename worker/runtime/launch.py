@@ -149,9 +149,10 @@ class Launcher:
         )
         if outputs is None:
             return None
-        encoder = build_encoder(settings, outputs.limits, classifier.card, formats.results)
+        encoder = build_encoder(settings, outputs.limits, formats.results)
         replace_outcome = OutcomeReplacer(encoder, outputs.limits, context.clock.wall_ms).replace
-        work, listener = build_in_flight(settings, context), RebalanceListener()
+        shown = [self._feeds.dead_letters] if self._feeds else []
+        work, listener = build_in_flight(settings, context, shown), RebalanceListener()
         members = count_members(settings.kafka)  # before it is one itself
         source = self._retry_until_stopped(
             lambda: KafkaSource(settings, listener, context.clock, outputs.prepare)
@@ -167,7 +168,7 @@ class Launcher:
             return None
         undo.callback(sink.close, _CLOSE_TIMEOUT)
         labeller = build_labeller(settings, tokeniser, classifier, context)
-        feeds = self._feeds.for_model(tokeniser, classifier) if self._feeds else ModelFeeds()
+        feeds = self._feeds.calls if self._feeds else ModelFeeds()
         observers = PipelineObservers(
             context.metrics, self._tracing, context.progress.stages, feeds
         )

@@ -60,7 +60,7 @@ class Pipeline:
     """Threads tokenise, infer and publish, with one batch ready between each two.
 
     Args:
-        labeller: does the work of tokenise and infer.
+        labeller: does the work of tokenise and infer, until `use` replaces it.
         encoder, sink: do the work of publish.
         pace: learns the stages' speed, and predicts when they need more work.
         control: clock, crash handler and cancellation of the stages.
@@ -107,7 +107,7 @@ class Pipeline:
             control,
             StageHooks(
                 hand_on=self._infer.put,
-                between=observers.feeds.tokenise,
+                between=partial(self._between, observers.feeds),
                 busy=busy("tokenise").inc,
             ),
         )
@@ -133,6 +133,13 @@ class Pipeline:
         if accepted:
             self._pace.handed()
         return accepted
+
+    def use(self, labeller: Labeller) -> None:
+        """Give micro-batches to another model, from the next one that is tokenised. Poll thread.
+
+        Those that are tokenised already stay with their own, so outcomes keep their order.
+        """
+        self._labeller = labeller
 
     def demand(self, waiting: int) -> Demand:
         """Return when and how much the model needs next. Poll thread only.
@@ -175,10 +182,13 @@ class Pipeline:
         self._pace.tokenised(batch.tokens, seconds)
         return tokenised
 
+    def _between(self, feeds: ModelFeeds) -> None:
+        feeds.tokenise(self._labeller.tokeniser, self._labeller.classifier)
+
     def _do_infer(self, tokenised: TokenisedBatch) -> list[Outcome]:
         started = self._clock.monotonic()
         self._pace.began(tokenised.tokens, started)
-        outcomes = self._labeller.infer(tokenised, self._infer.step)
+        outcomes = tokenised.labeller.infer(tokenised, self._infer.step)
         ended = self._clock.monotonic()
         number = next(self._numbers["infer"])
         timeline.spent("infer", started, batch=number, records=len(outcomes))

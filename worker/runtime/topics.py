@@ -123,12 +123,11 @@ def result_size_warning(
         return None
     encoder = Encoder(
         settings.output,
-        card,
         version="",
         limits=defaultdict(TopicLimits),
         results=measured_results(settings),
     )
-    smallest, usual = encoder.sizes()
+    smallest, usual = encoder.sizes(card)
     narrowest = min(outputs, key=lambda output: output.info.max_message_bytes or math.inf)
     warning = size_warning(narrowest, smallest, usual, len(card.labels))
     if warning and smallest > (narrowest.info.max_message_bytes or 0):

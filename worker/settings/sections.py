@@ -21,8 +21,10 @@ _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
 _OUTPUT = r"^([A-Za-z0-9._-]{1,249}|[A-Za-z0-9._-]{0,248}\{topic\}[A-Za-z0-9._-]{0,248})$"
 _PATH = r"^[^.]+(\.[^.]+)*$"
 _HOST_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+_WEB_ADDRESS = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
 PATTERNS = {  # in words, for error messages
     _TOPIC: "1 to 249 letters, digits, dots, underscores or hyphens",
+    _WEB_ADDRESS: "an address such as https://grafana.example.org/d/1, without a user",
     _OUTPUT: "1 to 249 letters, digits, dots, underscores or hyphens, and {topic} at most once",
     _PATH: "keys separated by single dots",
     _HOST_NAME: "host names: letters, digits, dots, underscores or hyphens",
@@ -313,7 +315,14 @@ class HttpSettings(Section):
     )
     show_texts: bool = Field(
         False,
-        description="Show the texts of recent posts on the page, to everyone who can reach it.",
+        description="Show the texts of recent posts and dead letters on the page, to everyone who can "
+        "reach it.",
+    )
+    board_url: str | None = Field(
+        None,
+        pattern=_WEB_ADDRESS,
+        description="Address of this deployment's Grafana board, `http` or `https`. The page links to "
+        "it.",
     )
 
 

@@ -22,8 +22,12 @@ export function setWithUnit(id, value, unit) {
 // Shows one child per item. A child keeps its focus and its open state while its item's key stays.
 export function keyed(parent, items, key, build, update = () => {}) {
   const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  const used = new Map();
   items.forEach((item, n) => {
-    const name = String(key(item));
+    const plain = String(key(item));
+    const times = used.get(plain) ?? 0;
+    used.set(plain, times + 1);
+    const name = times ? `${plain} ${times}` : plain;
     const element = old.get(name) ?? build(item);
     old.delete(name);
     element.dataset.key = name;
@@ -72,10 +76,12 @@ export function stacked(parent, segments) {
   });
 }
 
+// Pairs: [term, figure, id of the figure's element, if it needs one].
 export function pairs(id, all) {
-  const build = ([name]) => {
+  const build = ([name, , own]) => {
     const row = make("div");
     row.append(make("dt", name), make("dd"));
+    if (own) row.lastChild.id = own;
     return row;
   };
   keyed(byId(id), all, ([name]) => name, build, (row, [, figure]) => set(row.lastChild, figure));

@@ -1,15 +1,18 @@
 // The head of the page: which worker this is, and what it does now.
 
 import { byId, keyed, make, pairs, set } from "/dom.js";
-import { count, elapsed, first, spaced } from "/format.js";
+import { elapsed, first, spaced } from "/format.js";
 
-const ALIVE = new Set(["starting", "warming", "running", "paused", "draining"]);
+// One entry for each process; a worker that runs alone tells of itself by its state.
+function processes({ worker, workers: slots }) {
+  if (slots.length) return slots.map(({ slot, live, ready, reason }) => ({ name: `${slot} · ${reason}`, running: live && ready, mood: !live ? "bad" : ready ? "good" : "wait" }));
+  return worker.states.map((state) => ({ name: state, running: state === "running", mood: !worker.live ? "bad" : state === "running" ? "good" : "wait" }));
+}
 
-export const workers = ({ identity, worker }) => ({
-  all: Math.max(identity?.processes ?? 1, worker.states.length, 1),
-  alive: worker.states.filter((state) => ALIVE.has(state)).length,
-  running: worker.states.filter((state) => state === "running" || state === "paused").length,
-});
+export function workers(shown) {
+  const all = processes(shown);
+  return { all: Math.max(1, all.length), running: all.filter(({ running }) => running).length };
+}
 
 const inputs = ({ inputs: names, pattern }) => (pattern ? `topics like ${pattern}` : first(names));
 
@@ -31,14 +34,14 @@ function topics({ identity }) {
 function facts(shown) {
   const { identity, at } = shown;
   if (!identity) return [];
-  const { all, alive } = workers(shown);
+  const { all, running } = workers(shown);
   return [
     ["Group", identity.group],
     ["Broker", [identity.cluster_name, first(identity.brokers, 1)].filter(Boolean).join(" at ")],
     ["Host", identity.host],
     ["Up", elapsed((at - identity.started_at) / 1000)],
     ["Delivery", spaced(identity.delivery)],
-    ["Workers", alive && alive < all ? `${alive} of ${all}` : String(all)],
+    ["Workers", running < all && all > 1 ? `${running} of ${all}` : String(all)],
   ];
 }
 
@@ -69,20 +72,16 @@ export function identity(shown) {
 }
 
 export function group(shown) {
-  const { rebalances, totals, worker } = shown;
-  const { all, alive } = workers(shown);
-  const missing = Array(Math.max(0, all - worker.states.length)).fill("not running");
-  const states = [...worker.states, ...missing].map((state, n) => ({ n, state }));
-  keyed(byId("workers"), states, ({ n, state }) => `${n} ${state}`, ({ state }) => {
-    const item = make("li", state, "pill small");
-    item.dataset.mood = state === "running" ? "good" : ALIVE.has(state) ? "wait" : "bad";
-    return item;
+  const { rebalances, totals } = shown;
+  const all = processes(shown);
+  keyed(byId("workers"), all, ({ name }) => name, ({ name }) => make("li", name, "pill small"), (item, { mood }) => {
+    item.dataset.mood = mood;
   });
   pairs("group", [
+    ["Records in flight", totals.in_flight.toLocaleString("en"), "inflight"],
     ["Rebalances: assigned, revoked, lost", ["assigned", "revoked", "lost"].map((kind) => rebalances[kind] ?? 0).join(" · ")],
     ["Repeated texts, not sent to the model", totals.cached.toLocaleString("en")],
     ["Texts truncated to the model's length", totals.truncated.toLocaleString("en")],
-    ...(all > 1 || totals.restarts ? [["Processes restarted", String(totals.restarts)]] : []),
-    ...(alive < all && alive ? [["Not running", count(all - alive, "worker")]] : []),
+    ...(all.length > 1 || totals.restarts ? [["Processes restarted", String(totals.restarts)]] : []),
   ]);
 }

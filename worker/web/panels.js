@@ -6,7 +6,7 @@ import { count, duration, number, percent } from "/format.js";
 
 const DENSE = 8; // labels; more are listed in two columns below one bar of 100 %
 
-const others = ({ others: rest }) => (rest?.labels ? [{ name: `${number(rest.labels)} others`, value: rest.total, paint: paint("other") }] : []);
+const others = ({ others: rest }) => (rest?.labels ? [{ name: count(rest.labels, "other"), value: rest.total, paint: paint("other") }] : []);
 
 export function labels(shown) {
   const named = Object.entries(shown.labels).sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
@@ -50,13 +50,14 @@ function stageLine({ name }) {
 }
 
 export function stages(shown) {
-  const shares = new Map((shown.shares ?? []).map(({ name, percent: part }) => [name, part / 100]));
-  const list = shown.stages.map((stage, n) => ({ ...stage, n, share: shares.get(stage.name) ?? null }));
+  const shares = shown.shares.stages;
+  const list = shown.stages.map((stage, n) => ({ ...stage, n, share: stage.name in shares ? shares[stage.name] / 100 : null }));
   keyed(byId("stages").tBodies[0], list, ({ name }) => name, stageLine, (line, { n, seconds, busy, share }) => {
     shade(n)(line.querySelector(".swatch"));
     [percent(share), duration(seconds).join(" ").trim(), busy == null ? "" : percent(Math.min(1, busy), 0)].forEach((figure, cell) => set(line.cells[cell + 1], figure));
   });
-  byId("shares").hidden = !shares.size;
+  byId("shares").hidden = !Object.keys(shares).length;
+  set("shares-of", shown.shares.of);
   stacked(byId("shares"), list.filter(({ share }) => share !== null).map(({ name, share, n }) => ({ name, share, paint: shade(n) })));
 }
 

@@ -52,5 +52,4 @@ class Points {
 
 export const points = new Points();
 export const known = (range) => range in RANGES;
-export const rate = (point) => point.labelled ?? point.texts_per_second;
-export const active = ({ all }) => all.some((point) => rate(point) > 0 || point.dead_letters > 0);
+export const active = ({ all }) => all.some((point) => point.labelled > 0 || point.dead_letters > 0);

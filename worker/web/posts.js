@@ -47,6 +47,6 @@ function item(post) {
 }
 
 export function posts(shown) {
-  keyed(byId("posts"), shown.posts, ({ id, reason }) => `${id} ${reason ?? ""}`, item);
+  keyed(byId("posts"), shown.posts, (post) => JSON.stringify(post), item);
   byId("no-posts").hidden = shown.posts.length > 0;
 }
