@@ -13,6 +13,11 @@ Modules::
     guard         access: host names, other sites, the token
     health        the protocol behind /livez and /readyz
     snapshot      the page's figures, once a second
+    history       readings of the metrics, kept whether or not anybody looks
+    rings         numbers over time in bounded memory
+    ranges        GET /history: the points of the charts
+    activity      when something was labelled, and the means since the start
+    models_seen   the models since the start
     figures       the figures of one reading, or between two
     reading       one collection of the metrics registry, and quantiles of histograms
     about         identity, settings in force, links: what stays the same while the worker runs
@@ -26,4 +31,6 @@ Modules::
     files         the page's own files, out of `worker/web/`
     client        reads the event stream, for `streamlabel top`
     terminal      renders a snapshot for a terminal
+    terminal_parts   formats its numbers, draws its bars and panels
+    label_colours   a label's colour in a terminal
 """

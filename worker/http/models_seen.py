@@ -35,7 +35,8 @@ class ModelsSeen:
     def note(self, at: int, reading: Reading) -> None:
         """Take in a reading of this time, milliseconds."""
         for labels, _ in reading.series("model_info"):
-            self._model(labels, at)
+            if "model" in labels:  # not yet while it loads
+                self._model(labels, at)
         for labels, value in reading.series("model_first_offset"):
             offsets = self._model(labels, at)["first_offsets"]
             place = f"{labels['topic']}/{labels['partition']}"

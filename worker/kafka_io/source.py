@@ -6,6 +6,7 @@ Must not import: inference, runtime.
 
 ::
 
+    end_offsets     the ends of the partitions, also of those that are not fetched now
     held_partitions what is not fetched, and from which record on
     listener        the group's rebalances, without blocking the client
     membership      does the group still count this worker as a member
@@ -32,6 +33,7 @@ from worker.kafka_io import internals
 from worker.kafka_io.bounded_poll import BoundedPoller
 from worker.kafka_io.connection import CONSUMER_OPTIONS, connect
 from worker.kafka_io.conversion import commit_request, raw_record
+from worker.kafka_io.end_offsets import EndOffsets
 from worker.kafka_io.held_partitions import HeldPartitions
 from worker.kafka_io.listener import Listener, RebalanceHandler
 from worker.kafka_io.membership import Membership
@@ -100,7 +102,8 @@ class KafkaSource:
         # The loop that runs the listener does not notice a future that another thread completed.
         wake = internals.wakeup_of(self._consumer)
         self._listener = Listener(handler, wake, clock, settings.kafka.rejoin_pause_ms / 1000)
-        self._held = HeldPartitions(self._consumer, lambda: self._listener.epochs, clock)
+        self._held = HeldPartitions(self._consumer, lambda: self._listener.epochs)
+        self._ends = EndOffsets(self._consumer, lambda: self._listener.epochs, clock)
         self._polled: dict[Any, list[Any]] = {}  # by the last `poll`
         self._positions = Positions(
             self._consumer,
@@ -162,7 +165,7 @@ class KafkaSource:
 
     def _poll(self, timeout: float, max_records: int) -> dict[Any, list[Any]]:
         self._check()
-        self._held.ask_ends()
+        self._ends.ask_if_due()
         self._return_parked_records()
         try:
             try:
@@ -270,12 +273,12 @@ class KafkaSource:
         return bool(metrics.get("consumer-metrics", {}).get("connection-count", 1))
 
     def end_offset(self, partition: Partition) -> int | None:
-        """Return the partition's end offset as of the last fetch, or as the broker was asked."""
+        """Return the partition's end offset as of the last fetch or answer."""
         try:
             end: int | None = self._consumer.highwater(TopicPartition(*partition))
         except IllegalStateError:  # it was revoked a moment ago
             return None
-        known = [one for one in (end, self._held.end_offset(partition)) if one is not None]
+        known = [one for one in (end, self._ends.get(partition)) if one is not None]
         return max(known, default=None)
 
     def stable_end(self, partition: Partition) -> int | None:
