@@ -40,7 +40,7 @@ def take(browser: Browser, url: str, name: str, folder: Path, size: str, scheme:
     )
     page.goto(url)
     expect(page.locator("#rate")).not_to_have_text("\N{EN DASH}", timeout=PATIENCE)
-    expect(page.locator("#chart-texts canvas")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#legend-latency li")).to_have_count(3, timeout=PATIENCE)
     page.wait_for_timeout(600)
     stem = folder / f"{name}-{size}-{scheme}"
     page.screenshot(path=f"{stem}.png")

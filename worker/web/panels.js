@@ -57,7 +57,7 @@ export function stages(shown) {
     [percent(share), duration(seconds).join(" ").trim(), busy == null ? "" : percent(Math.min(1, busy), 0)].forEach((figure, cell) => set(line.cells[cell + 1], figure));
   });
   byId("shares").hidden = !Object.keys(shares).length;
-  set("shares-of", shown.shares.of);
+  set("shares-of", `Shares of the ${shown.shares.of}; last 30 s of work.`);
   stacked(byId("shares"), list.filter(({ share }) => share !== null).map(({ name, share, n }) => ({ name, share, paint: shade(n) })));
 }
 
