@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from worker import limits
-from worker.limits import CpuLimit, as_mib, cores, cpu_limit, may_swap, memory_limit, oom_kills
+from worker.limits import (
+    CpuLimit,
+    as_mib,
+    cores,
+    cpu_limit,
+    may_swap,
+    memory_limit,
+    oom_kills,
+    own_memory,
+)
 
 UNLIMITED_V1 = "9223372036854771712"  # the largest number of pages, in bytes
 
@@ -268,6 +277,14 @@ def test_the_limits_of_this_process_are_readable() -> None:
     assert cpu_limit().cores >= 1
     assert (memory_limit() or 1) > 0
     assert (oom_kills() or 0) >= 0
+
+
+def test_the_memory_of_this_process_is_read(tmp_path: Path) -> None:
+    assert own_memory(tmp_path) is None
+    status = tmp_path / "proc/self/status"
+    status.parent.mkdir(parents=True)
+    status.write_text("VmRSS:\t  9000 kB\nRssAnon:\t    2048 kB\nRssFile:\t  1 kB\n")
+    assert own_memory(tmp_path) == 2 * 2**20
 
 
 def test_sizes_are_shown_in_mib() -> None:

@@ -89,8 +89,8 @@ def test_signals_are_handled_before_the_slow_imports_of_a_worker() -> None:
     program = (
         "import sys, worker.cli.run as run\n"
         "from worker.settings import load\n"
-        "run.stop_on_signals = lambda _: sys.exit(int('kafka' in sys.modules))\n"
-        "run._work(load({}, environ={}).settings)\n"
+        "run.stop_on_signals = lambda *_, **__: sys.exit(int('kafka' in sys.modules))\n"
+        "run._work(load({}, environ={}))\n"
     )
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

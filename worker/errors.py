@@ -16,6 +16,8 @@
     │   ├── PublishRefused           the broker refuses a record permanently
     │   ├── CircuitOpen              the model or the output topic fails on too many records
     │   └── StageCrashed             a thread died; its cause is chained
+    ├── ChangeUnderway           a second change of the model at a time
+    ├── ModelUnchanged           the model that was to be loaded is the one in use
     ├── BrokerAway               RETRY: repeat the work, with backoff
     ├── RegistryAway             RETRY: the schema registry does not answer
     ├── OutOfMemory              SPLIT: halve the pass, and keep later passes smaller
@@ -111,6 +113,14 @@ class StageCrashed(Fatal):
     def summary(self) -> str:
         """The message without the cause's text, which may quote a record."""
         return self._summary or str(self)
+
+
+class ChangeUnderway(StreamlabelError):
+    """A change of the model was requested while another one has not ended."""
+
+
+class ModelUnchanged(StreamlabelError):
+    """The model that was to be loaded beside the one in use is that same model."""
 
 
 class BrokerAway(StreamlabelError):

@@ -25,6 +25,7 @@ _MEMBERSHIP: Final = re.compile(r"^\d+:(.*?):(.+)$", re.MULTILINE)
 _MOUNT: Final = re.compile(r"^\d+ \d+ \S+ (\S+) (\S+) .*- (cgroup2?) \S* (\S+)$", re.MULTILINE)
 # There, `\040` stands for a space.
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+_ANONYMOUS: Final = re.compile(r"^RssAnon:\s*(\d+) kB$", re.MULTILINE)
 _OOM_KILL: Final = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 # Version 1 writes the largest number of pages for "no limit", about 2**63 bytes.
 _NO_LIMIT: Final = 2**60
@@ -90,6 +91,15 @@ def may_swap(root: Path = _ROOT) -> bool:
     swaps = (_number(group / "memory.swap.max") for group in groups("memory", root))
     forbidden = limit is not None and any(both is not None and both <= limit for both in sums)
     return not forbidden and 0 not in swaps
+
+
+def own_memory(root: Path = _ROOT) -> int | None:
+    """Return the bytes of this process that the kernel can't drop; None if it does not say.
+
+    RssAnon of /proc/self/status, proc(5): without the pages of files, which can be read again.
+    """
+    line = _ANONYMOUS.search(_text(root / "proc/self/status"))
+    return int(line[1]) * 1024 if line else None
 
 
 def oom_kills(root: Path = _ROOT) -> int | None:

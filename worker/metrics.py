@@ -252,7 +252,6 @@ class Metrics:
             "Population stability index of confidences, over the buckets of streamlabel_confidence.",
             multiprocess_mode="livemax",
         )
-        self.model = info("streamlabel_model", "The loaded model.")
         self.state = gauge(
             "streamlabel_state",
             "State: 0 starting, 1 warming, 2 running, 3 paused, 4 draining, 5 stopped, 6 failed.",
@@ -269,6 +268,7 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self.build = info("streamlabel_build", "Version of the worker.")
+        self._of_the_model(counter, gauge, info)
         self._of_the_schema_registry(counter, gauge)
         self._create_series()
 
@@ -286,6 +286,25 @@ class Metrics:
             "streamlabel_partitions_begun",
             "Partitions without a committed offset at assignment: the group is new, its offsets "
             "expired, or the partition was added. The log has the start position.",
+        )
+
+    def _of_the_model(
+        self, counter: partial[Counter], gauge: partial[Gauge], info: partial[Info]
+    ) -> None:
+        self.model = info("streamlabel_model", "The model in use.")
+        self.model_changes = counter(
+            "streamlabel_model_changes",
+            "Requests to change the model that have ended. `unchanged`: it was the same model. "
+            "`refused`: the settings or the model don't fit. `failed`: it could not be loaded. With "
+            "the last two, the one in use stays.",
+            ["outcome"],
+        )
+        self.model_first_offset = gauge(
+            "streamlabel_model_first_offset",
+            "First offset of an input partition that the model in use has labelled, since this "
+            "process has the partition.",
+            ["topic", "partition", "model", "weights"],
+            multiprocess_mode="livemax",  # after a rebalance, the old owner may still report
         )
 
     def _of_the_schema_registry(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
@@ -319,6 +338,8 @@ class Metrics:
             self.cache_hits.labels(source)
         for kind in ("assigned", "revoked", "lost", "deleted"):
             self.rebalances.labels(kind)
+        for outcome in ("changed", "unchanged", "refused", "failed"):
+            self.model_changes.labels(outcome)
         for outcome in ("answered", "not_found", "refused", "away"):
             self.registry_requests.labels(outcome)
         for reason in DeadLetterReason:

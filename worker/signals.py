@@ -1,4 +1,4 @@
-"""Signals that stop this process: SIGINT, SIGTERM and SIGHUP.
+"""Signals that stop this process, SIGINT, SIGTERM and SIGHUP, or make it read its settings again.
 
 Owns: their handlers, and the distinction between a first signal and a repeated one.
 Thread: main; Python runs handlers between two of its bytecodes.
@@ -18,6 +18,8 @@ from typing import Any, Final
 from worker.clock import Clock, SystemClock
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+HANG_UP: Final = signal.SIGHUP.name
 
 # One request to stop can send several signals: `timeout` sends SIGTERM to its child and then to its
 # group, microseconds apart; a terminal that closes sends SIGHUP after the shell's.
@@ -58,12 +60,38 @@ def catch(handle: Handler) -> dict[signal.Signals, Any]:
     return {number: signal.signal(number, handle) for number in caught}
 
 
-def stop_on_signals(stop: threading.Event, on_repeat: Callable[[], None] = lambda: None) -> None:
-    """Set `stop` at the first signal; at a repeated one, call `on_repeat` and exit with 1."""
+def is_daemon() -> bool:
+    """Return whether no terminal can hang up on this process: its standard input is none.
+
+    Daemons read their settings again at SIGHUP. For any other program it means that its terminal
+    has gone, and that it has to end (signal(7), credentials(7)).
+    """
+    try:
+        return not sys.stdin.isatty()
+    except (AttributeError, ValueError):  # closed
+        return True
+
+
+def stop_on_signals(
+    stop: threading.Event,
+    on_repeat: Callable[[], None] = lambda: None,
+    on_hang_up: Callable[[], None] | None = None,
+) -> None:
+    """Set `stop` at the first signal; at a repeated one, call `on_repeat` and exit with 1.
+
+    Args:
+        stop: set from the handler.
+        on_repeat: called from the handler, before the exit.
+        on_hang_up: called from the handler at SIGHUP, which then stops nothing. It must be safe
+            while any other code of the main thread is interrupted.
+    """
     repeats = RepeatDetector(SystemClock())
 
     def handle(number: int, _: object) -> None:
         name = signal.Signals(number).name
+        if number == signal.SIGHUP and on_hang_up:
+            on_hang_up()
+            return
         if repeats.record():
             # Not a clean end: the next owner of the partitions gets the records in flight again.
             os.write(sys.stderr.fileno(), f"second signal ({name}): stopping at once\n".encode())

@@ -44,7 +44,7 @@ class Watched:
     def __init__(self) -> None:
         self.metrics, self.clock = Metrics(), HandClock()
         feeds = PageFeeds.on(HttpSettings(), self.clock)
-        about = About.of(load(environ={}), self.clock.wall_ms())
+        about = About(load(environ={}), self.clock.wall_ms())
         self.history = History(self.metrics, self.clock)
         self.snapshots = SnapshotBuilder(self.history, JoiningHealth(), feeds, about, self.clock)
 

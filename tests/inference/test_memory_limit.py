@@ -22,6 +22,7 @@ from tests.support.models import make_checkpoint
 from worker.errors import SettingsError
 from worker.inference import loading, memory, warm
 from worker.inference.memory import Loading, require_base, require_memory
+from worker.inference.placement import require_room
 from worker.inference.skeleton import stored_weights, weights_of
 from worker.limits import groups, may_swap
 from worker.settings import ModelSettings
@@ -109,7 +110,9 @@ def test_a_number_type_that_may_be_given_up_does_not_last(
     """`auto` falls back to float32, whose weights may be mapped from their file."""
     seen: list[Loading] = []
     monkeypatch.setattr(loading, "choose_dtype", lambda *_: torch.bfloat16)
-    monkeypatch.setattr(loading, "require_memory", lambda _, loads, __: seen.append(loads) or 0)
+    monkeypatch.setattr(
+        loading, "require_memory", lambda _, loads, *__, **___: seen.append(loads) or 0
+    )
     folder = make_checkpoint(tmp_path / "model")
     loading.load(ModelSettings(name=str(folder), dtype=dtype, device="cpu"))
     assert [loads.stays for loads in seen] == [stays]
@@ -134,6 +137,28 @@ def test_what_certainly_does_not_fit_is_refused(
     with capture_logs() as logs:
         require_memory("my-model", PACKED, processes)
     assert [entry["log_level"] for entry in logs] == ["warning"]
+
+
+def test_a_model_beside_another_is_told_and_counts_what_is_in_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The memory of the model that stays is measured, not estimated."""
+    in_use = 900 * MIB
+    limit(monkeypatch, 949)
+    with capture_logs() as logs, pytest.raises(SettingsError, match="beside the 900 MiB in use"):
+        require_memory("my-model", PACKED, 1, in_use)
+    assert logs[0]["event"] == "loading a model beside the one in use"
+    assert (logs[0]["in_use"], logs[0]["limit"]) == ("900 MiB", "949 MiB")
+    limit(monkeypatch, 950)
+    assert require_memory("my-model", PACKED, 1, in_use) == in_use + PACKED.usual
+
+
+def test_a_model_beside_another_needs_room_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (99 * MIB, 200 * MIB))
+    require_room("my-model", 99 * MIB, "cuda")
+    require_room("my-model", 999 * MIB, "cpu")
+    with pytest.raises(SettingsError, match="needs 100 MiB on the GPU, which has 99 MiB free"):
+        require_room("my-model", 100 * MIB, "cuda")
 
 
 def test_processes_need_not_all_load_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
 from tests.support.doubles import outcome
-from tests.support.records import item
+from tests.support.records import CARD, item
 from tests.support.workers import wait_until
 from worker.core.pace import Pace
 from worker.core.records import Encoded, MicroBatch, Trace
@@ -44,6 +45,7 @@ class Everything:
     """
 
     tokeniser = classifier = None
+    card = CARD
 
     def __init__(self) -> None:
         self.before: Callable[[str], None] = lambda _: None
@@ -274,6 +276,7 @@ class Model:
     tokeniser = classifier = None
 
     def __init__(self) -> None:
+        self.card = replace(CARD)
         self.tokenised: list[int] = []
         self.labelled: list[int] = []
 

@@ -24,7 +24,11 @@ class Start:
         self.stop, self.loaded = threading.Event(), Future[Any]()
         self.order: list[str] = []
         self._monkeypatch = monkeypatch
-        monkeypatch.setattr(serve.Launcher, "run", lambda *_: self.order.append("run"))
+        monkeypatch.setattr(serve.Launcher, "complete", lambda *_: self)
+
+    def run(self) -> None:
+        """Run, as a worker does that is complete."""
+        self.order.append("run")
 
     def serve(self, preflight: Exception | None = None, **settings: Any) -> None:
         """Run it; `preflight` is the error that the check of the topics meets."""
@@ -40,7 +44,7 @@ class Start:
         serve.serve(load(settings, environ={}).settings, self.stop, self._load, expose, page=False)
 
     @contextmanager
-    def _load(self, *_: object) -> Iterator[Future[Any]]:
+    def _load(self, *_: object, **__: object) -> Iterator[Future[Any]]:
         self.order.append("load")
         try:
             yield self.loaded
@@ -58,7 +62,7 @@ def test_the_topics_are_checked_while_the_model_loads(start: Start) -> None:
         0.3, lambda: start.loaded.set_result((ObedientModel(), ObedientModel()))
     ).start()
     start.serve()
-    assert start.order == ["load", "topics", "run", "abandon"]
+    assert start.order == ["load", "topics", "abandon", "run"]
 
 
 def test_a_stop_does_not_wait_for_the_model(start: Start) -> None:
@@ -79,7 +83,7 @@ def test_the_model_loads_while_the_worker_waits_for_topics(start: Start) -> None
     start.loaded.set_result((ObedientModel(), ObedientModel()))
     with capture_logs() as logs:
         start.serve(TopicMissing("no such topic"), wait_for_topics=True)
-    assert start.order == ["load", "topics", "run", "abandon"]
+    assert start.order == ["load", "topics", "abandon", "run"]
     assert ("waiting for topics", "no such topic") in {
         (entry["event"], entry.get("reason")) for entry in logs
     }

@@ -209,7 +209,7 @@ class WorkerProcess:
         self,
         broker: Broker,
         topics: Topics,
-        model: Path | str,
+        model: Path | str | None,
         log: Path,
         *more: str,
         program: Sequence[str] = ("worker",),
@@ -218,7 +218,8 @@ class WorkerProcess:
         self.log = log
         given = flags(broker, topics)
         command = [
-            *(sys.executable, "-m", *program, "run", "--model", str(model)),
+            *(sys.executable, "-m", *program, "run"),
+            *(("--model", str(model)) if model else ()),
             *(f"{one.flag}={given[one.path]}" for one in options() if one.path in given),
             *("--http-port", str(self.port), "--model-threads", "1"),
             # `auto` would spend seconds of each start on comparing engines.

@@ -1,26 +1,32 @@
 """Run a worker: read texts from Kafka, label them, publish the results.
 
-SIGTERM, SIGINT or SIGHUP stops it: it finishes the records in flight, commits and leaves the group.
-A second signal, a second or more later, stops it at once. With --processes N, a parent process
-without a model runs N workers on this machine and restarts any that dies.
+SIGTERM or SIGINT stops it: it finishes the records in flight, commits and leaves the group. A
+second signal, a second or more later, stops it at once. SIGHUP makes a worker with a settings file
+read it again and change to the model that it names; it stops a worker without one, and one that
+runs in a terminal. With --processes N, a parent process without a model runs N workers on this
+machine and restarts any that dies.
 """
 
 from __future__ import annotations
 
 import argparse
+import queue
 import threading
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from worker.errors import StageCrashed, StreamlabelError
 from worker.settings import Loaded
-from worker.signals import stop_on_signals
+from worker.signals import HANG_UP, is_daemon, stop_on_signals
 
 if TYPE_CHECKING:  # imported when the command runs, not for its --help
     from worker.http.ask import SupportsAsk
     from worker.http.feeds import PageFeeds
     from worker.http.health import Health
     from worker.http.history import MetricsSource
+    from worker.http.model import ModelControl, ModelRequests
     from worker.http.notes import NotesSource
     from worker.metrics import Metrics
 
@@ -67,19 +73,32 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - as i
 
 
 def _work(loaded: Loaded) -> None:
-    stop = threading.Event()
-    stop_on_signals(stop)  # before the imports, which take a while: a signal must not be lost
+    stop, triggers = threading.Event(), queue.SimpleQueue[str]()
+    # Before the imports, which take a while: a signal must not be lost.
+    stop_on_signals(stop, on_hang_up=_on_hang_up(loaded, triggers))
     from worker.inference.warm import loading
+    from worker.runtime.reload import SettingsReload
     from worker.runtime.serve import serve
 
-    settings = loaded.settings
-
+    @contextmanager
     def expose(
-        metrics: Metrics, health: Health, feeds: PageFeeds | None
-    ) -> AbstractContextManager[object]:
-        return _http(loaded, metrics, health, feeds, feeds.ask_queue) if feeds else _NONE
+        metrics: Metrics, health: Health, feeds: PageFeeds | None, changes: ModelControl
+    ) -> Iterator[None]:
+        with SettingsReload(loaded, changes, triggers) as reload, ExitStack() as server:
+            if feeds:
+                made = _http(loaded, metrics, health, feeds, feeds.ask_queue, reload)
+                server.enter_context(made)
+            yield
 
-    serve(settings, stop, loading, expose, page=settings.http.enabled)
+    serve(loaded.settings, stop, loading, expose, page=loaded.settings.http.enabled)
+
+
+def _on_hang_up(loaded: Loaded, triggers: queue.SimpleQueue[str]) -> Callable[[], None] | None:
+    """Return what SIGHUP calls; None if it stops the worker, as it does with any program."""
+    if loaded.file is None or not is_daemon():
+        return None
+    # The one queue that a signal handler may put into while another `put` is interrupted.
+    return partial(triggers.put, HANG_UP)
 
 
 def _supervise(loaded: Loaded) -> None:
@@ -101,8 +120,12 @@ def _http(
     health: Health,
     notes: NotesSource,
     ask_service: SupportsAsk,
+    model: ModelRequests | None = None,
 ) -> AbstractContextManager[object]:
     from worker.http.server import HttpServer
 
-    http = loaded.settings.http
-    return closing(HttpServer(http, metrics, health, notes, ask_service, loaded))
+    return closing(
+        HttpServer(
+            loaded.settings.http, metrics, health, notes, ask_service, loaded=loaded, model=model
+        )
+    )

@@ -125,6 +125,10 @@ class Pace:
         self._progress = _Progress()
         self._tokens, self._since = 0, 0.0
 
+    def restart(self) -> None:
+        """Poll or infer thread: forget the speeds, because another model takes over."""
+        self._tokenise, self._infer = Throughput(), Throughput()
+
     def demand(self, waiting: int) -> Demand:
         """Poll thread: return the demand while this many tokens wait."""
         begun, until = self._progress

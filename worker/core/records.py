@@ -307,3 +307,14 @@ class ModelCard:
     pads: bool = True
     forward_tokens: int = DEFAULT_FORWARD_TOKENS
     activation: Activation = "softmax"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What `streamlabel_model_info` shows."""
+        return {
+            "model": self.name,
+            "revision": self.revision,
+            "engine": self.engine,
+            "dtype": self.dtype,
+            "device": self.device,
+        }

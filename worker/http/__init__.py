@@ -17,7 +17,6 @@ Modules::
     rings         numbers over time in bounded memory
     ranges        GET /history: the points of the charts
     activity      when something was labelled, and the means since the start
-    models_seen   the models since the start
     figures       the figures of one reading, or between two
     reading       one collection of the metrics registry, and quantiles of histograms
     about         identity, settings in force, links: what stays the same while the worker runs

@@ -11,9 +11,8 @@ import os
 import shlex
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from worker.settings import Loaded, Option, Settings, options
@@ -23,44 +22,39 @@ Json = dict[str, Any]
 DOCS: Final = "https://streamlabel.github.io/streamlabel/"
 HIDDEN: Final = "(hidden)"  # in place of a value that is or may hold a secret
 _DEFAULT: Final = "default"
+_CHANGED: Final = "changed while running"
 # What `streamlabel dead-letters replay` needs of a worker's settings: the cluster and the topics.
 _REPLAY: Final = ("kafka.", "input.topic", "output.dead_letter_topic", "registry.")
 
 
-@dataclass(frozen=True, slots=True)
 class About:
     """The page's facts that come from the settings.
 
+    Args:
+        loaded: the worker's settings, with the origin of each.
+        started_ms: when its process started.
+
     Attributes:
         identity: topics, group, brokers, host, and when the process started.
-        settings: name, value and origin of each option, in the order of the declaration.
         links: addresses that the page links to; None for one that is not known.
         replay: the command that replays this worker's dead letters, with the flags that it needs.
         replay_needs: variables of secrets that the command reads too.
     """
 
-    identity: Json
-    settings: tuple[Json, ...]
-    links: Json
-    replay: str
-    replay_needs: tuple[str, ...]
+    def __init__(self, loaded: Loaded, started_ms: int) -> None:
+        self._loaded = loaded
+        self.identity = _identity(loaded.settings, started_ms)
+        self.links: Json = {"docs": DOCS, "board": loaded.settings.http.board_url}
+        self.replay = _replay(loaded)
+        self.replay_needs = [option.env[0] for option in _needed(loaded) if option.secret]
 
-    @classmethod
-    def of(cls, loaded: Loaded, started_ms: int) -> Self:
-        """Describe a worker.
+    def in_force(self, now: Settings | None = None) -> list[Json]:
+        """Return name, value and origin of each option, in the order of the declaration.
 
         Args:
-            loaded: its settings, with the origin of each.
-            started_ms: when its process started.
+            now: the settings with what has changed since the start; None if nothing has.
         """
-        settings = loaded.settings
-        return cls(
-            identity=_identity(settings, started_ms),
-            settings=tuple(_in_force(loaded)),
-            links={"docs": DOCS, "board": settings.http.board_url},
-            replay=_replay(loaded),
-            replay_needs=tuple(option.env[0] for option in _needed(loaded) if option.secret),
-        )
+        return list(_in_force(self._loaded, now or self._loaded.settings))
 
 
 def _identity(settings: Settings, started_ms: int) -> Json:
@@ -82,12 +76,14 @@ def _identity(settings: Settings, started_ms: int) -> Json:
     }
 
 
-def _in_force(loaded: Loaded) -> Iterator[Json]:
+def _in_force(loaded: Loaded, now: Settings) -> Iterator[Json]:
     for option in options():
-        value = _value(loaded.settings, option)
+        value = _value(now, option)
+        origin = loaded.origins.get(option.path, _DEFAULT)
+        if value != _value(loaded.settings, option):
+            origin = _CHANGED
         if value and not option.quotable:
             value = _public(option, value)
-        origin = loaded.origins.get(option.path, _DEFAULT)
         yield {"name": option.path, "value": _shown(value), "origin": origin}
 
 

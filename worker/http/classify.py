@@ -29,6 +29,7 @@ from worker.http.recent_posts import top_scores
 MAX_CHARACTERS: Final = 5_000
 _MAX_BYTES: Final = 65_536  # enough for 5,000 characters, each of them escaped
 _BODY_TIMEOUT: Final = 10.0  # seconds
+_TOO_LONG: Final = f"text too long: at most {MAX_CHARACTERS} characters"
 ANSWER_TIMEOUT: Final = 20.0  # seconds: a micro-batch of a slow machine, in each of two stages
 
 
@@ -55,8 +56,8 @@ class Classify:
             return PlainTextResponse(f"{error}\n", error.status, SAFE_HEADERS)
 
     async def _answer(self, request: Request) -> Response:
-        _check_headers(request.headers)
-        text = _text(await _body(request))
+        check_headers(request.headers)
+        text = _text(await body_of(request, _TOO_LONG))
         ready, reason = self._health.ready()
         if not ready:
             raise Refused(503, f"the model is not ready: {reason}")
@@ -78,21 +79,23 @@ class Classify:
             self._busy = False
 
 
-def _check_headers(headers: Headers) -> None:
+def check_headers(headers: Headers) -> None:
+    """Refuse a request of another site's page, and a body that is not declared as JSON."""
     if is_foreign_site(headers):
         raise Refused(403, "requests from another site's page are refused")
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "send Content-Type: application/json")
 
 
-async def _body(request: Request) -> bytes:
+async def body_of(request: Request, too_long: str) -> bytes:
+    """Return the body, or refuse one that is late, or too long for this reason."""
     body = b""
     try:
         async with asyncio.timeout(_BODY_TIMEOUT):
             async for part in request.stream():
                 body += part
                 if len(body) > _MAX_BYTES:
-                    raise Refused(413, f"text too long: at most {MAX_CHARACTERS} characters")
+                    raise Refused(413, too_long)
     except (TimeoutError, ClientDisconnect):
         raise Refused(408, f"the request was not complete within {_BODY_TIMEOUT:g} s") from None
     return body

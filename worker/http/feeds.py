@@ -15,7 +15,7 @@ from worker.clock import Clock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import Outcome
 from worker.http.ask import AskQueue
-from worker.http.notes import Notes
+from worker.http.notes import Json, Notes
 from worker.http.recent_dead_letters import RecentDeadLetters
 from worker.http.recent_posts import RecentPosts
 from worker.settings import HttpSettings
@@ -36,18 +36,20 @@ class ModelFeeds:
     infer: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PageFeeds:
     """The page's links to the pipeline.
 
     Attributes:
         posts, dead_letters: written by the pipeline.
         ask_queue: emptied by the tokenise and infer threads.
+        models: returns the models that labelled so far, oldest first; set by their owner.
     """
 
     posts: RecentPosts
     dead_letters: RecentDeadLetters
     ask_queue: AskQueue
+    models: Callable[[], Sequence[Json]] = tuple
 
     @classmethod
     def on(cls, settings: HttpSettings, clock: Clock) -> Self:
@@ -65,4 +67,5 @@ class PageFeeds:
 
     def notes(self) -> Notes:
         """Return what the page shows beside the metrics. Any thread."""
-        return Notes(self.posts.latest(), self.dead_letters.latest())
+        newest_first = tuple(reversed(self.models()))
+        return Notes(self.posts.latest(), self.dead_letters.latest(), newest_first)

@@ -26,7 +26,6 @@ from prometheus_client import CollectorRegistry
 from worker.clock import Clock
 from worker.http import figures
 from worker.http.activity import Activity
-from worker.http.models_seen import ModelsSeen
 from worker.http.reading import Reading, Span
 from worker.http.rings import Fold, Ring
 
@@ -71,7 +70,6 @@ class History:
 
     Attributes:
         activity: when outcomes were counted.
-        models: those in use since the start.
     """
 
     def __init__(self, metrics: MetricsSource, clock: Clock) -> None:
@@ -82,7 +80,7 @@ class History:
         self._coarse_at, self._coarse_ms = self._first[0], 0
         self._labels: set[str] = set()
         self._top: Sequence[str] = ()
-        self.activity, self.models = Activity(), ModelsSeen()
+        self.activity = Activity()
 
     @property
     def newest(self) -> Reading:
@@ -104,7 +102,6 @@ class History:
         row = self._row()
         self._fine.add(at, row)
         self.activity.note(at, self.last(0.0), self.last(MEAN_WINDOW), row["labelled"])
-        self.models.note(at, self.newest)
         if now - self._coarse_at > _COARSE_S - _SLACK:
             self._coarse.add(*self._fine.fold(self._coarse_ms + 1, self._folds()))
             self._coarse_at, self._coarse_ms = now, at

@@ -1,4 +1,4 @@
-"""What the page shows beside the metrics: last posts, last dead letters, a pool's processes.
+"""What the page shows beside the metrics: posts, dead letters, models, a pool's processes.
 
 Owns: the form of these notes, and how a pool merges those of its processes.
 Thread: any; the values are immutable.
@@ -15,6 +15,7 @@ Json = dict[str, Any]
 
 POSTS: Final = 8
 DEAD_LETTERS: Final = 20
+_MODELS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,15 @@ class Notes:
     Attributes:
         posts: a sample of the last posts; see `recent_posts`.
         dead_letters: the last ones; see `recent_dead_letters`.
+        models: those that labelled since the start: name, revision, weights_sha256, since (ms), and
+            first_offsets, by "topic/partition".
         workers: of a pool, each slot's number, pid (None between two processes), live, ready and
             reason; empty for one worker.
     """
 
     posts: Sequence[Json] = ()
     dead_letters: Sequence[Json] = ()
+    models: Sequence[Json] = ()
     workers: Sequence[Json] = ()
 
 
@@ -47,8 +51,22 @@ def merged(parts: Iterable[Notes], workers: Sequence[Json]) -> Notes:
     return Notes(
         _newest((post for part in parts for post in part.posts), POSTS),
         _newest((letter for part in parts for letter in part.dead_letters), DEAD_LETTERS),
+        _models(model for part in parts for model in part.models),
         workers,
     )
+
+
+def _models(models: Iterable[Json]) -> list[Json]:
+    """Return each model once, with its first moment and its first offset of each partition."""
+    found: dict[tuple[str, ...], Json] = {}
+    for model in models:
+        key = tuple(model[name] for name in ("name", "revision", "weights_sha256"))
+        known = found.setdefault(key, model | {"first_offsets": {}})
+        known["since"] = min(known["since"], model["since"])
+        offsets = known["first_offsets"]
+        for place, offset in model["first_offsets"].items():
+            offsets[place] = min(offsets.get(place, offset), offset)
+    return sorted(found.values(), key=lambda model: -model["since"])[:_MODELS]
 
 
 def _newest(entries: Iterable[Json], most: int) -> list[Json]:

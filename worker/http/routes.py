@@ -22,6 +22,7 @@ from worker.http.files import SAFE_HEADERS, page_files
 from worker.http.guard import PROBES, Guard
 from worker.http.health import Health
 from worker.http.history import History, MetricsSource
+from worker.http.model import ModelEndpoint, ModelRequests
 from worker.http.ranges import Ranges
 from worker.http.snapshot import SnapshotBuilder
 from worker.settings import HttpSettings
@@ -43,6 +44,7 @@ class App:
         metrics, health: served as they are.
         ask_service: answers POST /classify.
         history, snapshots: of the live page.
+        model: answers /model; None answers that it is not served.
 
     Attributes:
         events: the event stream of the live page.
@@ -56,11 +58,14 @@ class App:
         ask_service: SupportsAsk,
         history: History,
         snapshots: SnapshotBuilder,
+        *,
+        model: ModelRequests | None = None,
     ) -> None:
         self._settings, self._guard, self._health = settings, Guard(settings), health
         self._exposition = make_asgi_app(metrics.registry)
         self._files = page_files()
         self._classify = Classify(ask_service, health)
+        self._model = ModelEndpoint(settings, model) if model else None
         self._ranges = Ranges(history)
         self.events = Events(history, snapshots)
 
@@ -70,10 +75,15 @@ class App:
             await refusal(scope, receive, send)
         elif scope["path"] == "/metrics" and _is_read(scope):
             await self._metrics(scope, receive, send)
+        elif scope["path"] == "/history" and _is_read(scope):
+            await self._ranges.response(scope["query_string"])(scope, receive, send)
         elif scope["path"] == "/events" and scope["method"] == "GET":
             await self._events(scope, receive, send)
         elif scope["path"] == "/classify" and scope["method"] == "POST":
             response = await self._classify.answer(scope, receive)
+            await response(scope, receive, send)
+        elif scope["path"] == "/model" and scope["method"] == "POST" and self._model:
+            response = await self._model.change(scope, receive)
             await response(scope, receive, send)
         else:
             await self._response(scope)(scope, receive, send)
@@ -105,10 +115,10 @@ class App:
             return text(200 if healthy else 503, reason)
         if path == "/classify":
             return text(405, 'send a POST request with a JSON object: {"text": "..."}')
+        if path == "/model" and self._model:
+            return self._model.show()
         if path == "/events":
             return Response(headers=SAFE_HEADERS, media_type="text/event-stream")
-        if path == "/history":
-            return self._ranges.response(scope["query_string"])
         return self._files.get(path) or text(404, f"not found: try /, {_PATHS}")
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -31,6 +31,7 @@ from worker.http.connections import ConnectionLimiter, connection_limit
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health
 from worker.http.history import History, MetricsSource
+from worker.http.model import ModelRequests
 from worker.http.notes import NotesSource
 from worker.http.routes import App
 from worker.http.snapshot import SnapshotBuilder
@@ -53,6 +54,7 @@ class HttpServer:
         notes: what the page shows beside the metrics; None shows nothing.
         ask_service: answers POST /classify; None answers that there is no model.
         loaded: the worker's settings with their origins, for the page; None shows the defaults.
+        model: answers /model; None serves it not.
 
     Raises:
         SettingsError: the address is taken or invalid; names the setting.
@@ -65,7 +67,9 @@ class HttpServer:
         health: Health,
         notes: NotesSource | None = None,
         ask_service: SupportsAsk | None = None,
+        *,
         loaded: Loaded | None = None,
+        model: ModelRequests | None = None,
     ) -> None:
         try:
             self._socket = _listen(settings.host, settings.port)
@@ -76,14 +80,14 @@ class HttpServer:
             ) from error
         self.port: int = self._socket.getsockname()[1]
         clock = SystemClock()
-        about = About.of(loaded or load(environ={}), clock.wall_ms())
+        about = About(loaded or load(environ={}), clock.wall_ms())
         notes = notes or PageFeeds.on(settings, clock)
         history = History(metrics, clock)
         snapshots = SnapshotBuilder(
-            history, health, notes, about, clock, classify=settings.classify
+            history, health, notes, about, clock, classify=settings.classify, model=model
         )
-        ask_service = ask_service or AskQueue(clock)
-        self._app = App(settings, metrics, health, ask_service, history, snapshots)
+        asked = ask_service or AskQueue(clock)
+        self._app = App(settings, metrics, health, asked, history, snapshots, model=model)
         config = uvicorn.Config(
             self._app,
             http=_ServerConnection,

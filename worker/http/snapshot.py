@@ -19,6 +19,7 @@ from worker.http import figures
 from worker.http.about import About
 from worker.http.health import Health
 from worker.http.history import MEAN_WINDOW, RATE_WINDOW, History
+from worker.http.model import ModelRequests
 from worker.http.notes import NotesSource
 from worker.http.reading import Reading
 
@@ -32,6 +33,7 @@ class SnapshotBuilder:
         history, health, notes, about: what is shown.
         clock: dates the snapshots.
         classify: `http.classify`, shown so that the page offers its form.
+        model: knows the last change of the model; None if it can't change.
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class SnapshotBuilder:
         clock: Clock,
         *,
         classify: bool = True,
+        model: ModelRequests | None = None,
     ) -> None:
         self._history, self._health, self._notes = history, health, notes
-        self._about, self._clock, self._classify = about, clock, classify
+        self._about, self._clock = about, clock
+        self._classify, self._model = classify, model
 
     def build(self) -> Json:
         """Return the snapshot, with the newest point of the charts."""
@@ -68,9 +72,10 @@ class SnapshotBuilder:
             "confidence": figures.histogram(new.buckets("confidence")),
             "posts": notes.posts,
             "dead_letters": self._dead_letters(new, rates["dead_letters"], notes.dead_letters),
-            "settings": about.settings,
+            "settings": about.in_force(self._model.settings if self._model else None),
             "links": about.links,
-            "models": history.models.newest_first(),
+            "models": notes.models,
+            "model_change": self._model.state()["change"] if self._model else None,
             "shadow": None,
             "run": history.activity.run(history.whole()),
             "last_at": history.activity.last_at,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from worker.core.records import Activation, ModelCard, ModelInput, Prediction
 from worker.errors import ModelUnavailable, OutOfMemory
+from worker.inference.threads import set_threads
 
 # Messages of a RuntimeError that means the same as `torch.OutOfMemoryError`: from the CPU's
 # allocator (c10/core/impl/alloc_cpu.cpp), from OpenVINO (src/plugins/intel_cpu/src/node.cpp), and
@@ -61,6 +62,7 @@ class TransformersClassifier:
         tune: measures `predict` and returns the best number of tokens for a pass; None keeps the
             card's number.
         memory: bytes that the process is expected to need, if known.
+        threads: threads that a pass computes with; None leaves the number of the calling thread.
     """
 
     def __init__(
@@ -71,10 +73,11 @@ class TransformersClassifier:
         samples: Iterable[ModelInput] = (),
         tune: Callable[[Callable[[ModelInput], object]], int] | None = None,
         memory: int | None = None,
+        threads: int | None = None,
     ) -> None:
         self.card = card
         self.forward, self.memory = forward, memory
-        self._samples, self._tune = samples, tune
+        self._samples, self._tune, self._threads = samples, tune, threads
 
     def warm_up(self) -> None:
         """Label the samples, and find the best size of a pass.
@@ -106,6 +109,8 @@ class TransformersClassifier:
         A CPU computes the pass here; a GPU computes while the caller goes on. Both this method and
         the function that it returns raise the errors of `predict`.
         """
+        if self._threads and torch.get_num_threads() != self._threads:
+            set_threads(self._threads)  # the thread that calls may have run another model
         begin = partial(begin_scores, self.forward, model_input.ids, self.card.activation)
         wait = self._within_memory(begin, model_input)
         return lambda: self._predictions(self._within_memory(wait, model_input), model_input)

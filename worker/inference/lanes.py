@@ -32,6 +32,7 @@ from torch import Tensor
 from worker.clock import Clock, SystemClock
 from worker.inference import shapes
 from worker.inference.classifier import Forward
+from worker.inference.threads import in_few_threads, threads_of_model
 from worker.logs import get_logger
 from worker.timeline import span
 
@@ -71,6 +72,8 @@ class Lanes:
 
     def __call__(self, rows: Rows) -> Tensor:
         """Return the logits [texts, labels] of each text's ids."""
+        if in_few_threads():
+            return self._forward(rows)
         began = self._clock.monotonic()
         idle = began - self._ended > self._took
         try:
@@ -135,7 +138,7 @@ def side_by_side(forward: Forward, wanted: int | None) -> Forward:
         forward: the pass.
         wanted: number of lanes; None for one for each thread, up to a limit.
     """
-    threads = torch.get_num_threads()
+    threads = threads_of_model()
     if not forward.parallel or forward.device != "cpu":
         if (wanted or 1) > 1:
             log.warning(

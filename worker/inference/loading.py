@@ -18,10 +18,10 @@ import torch
 
 from worker.clock import Clock, SystemClock
 from worker.core.records import DEFAULT_FORWARD_TOKENS, ModelCard, ModelInput
-from worker.errors import RecordRejected, SettingsError
+from worker.errors import ModelUnchanged, RecordRejected, SettingsError
 from worker.inference.attention_mode import turning_point
 from worker.inference.classifier import Forward, TransformersClassifier
-from worker.inference.described import describe, loading_errors
+from worker.inference.described import Description, describe, loading_errors
 from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.extra_inputs import extra_inputs_of
 from worker.inference.int8_choice import Int8, choose_int8
@@ -29,10 +29,16 @@ from worker.inference.int8_gate import rows_to_judge_by
 from worker.inference.lanes import Lanes, side_by_side
 from worker.inference.memory import Loading, require_memory
 from worker.inference.openvino_pass import COPIES, OpenVinoForward, converter
-from worker.inference.placement import choose_device, choose_dtype, longest_input, tries_int8
+from worker.inference.placement import (
+    choose_device,
+    choose_dtype,
+    longest_input,
+    require_room,
+    tries_int8,
+)
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import stored_weights, weights_of
-from worker.inference.threads import use_threads
+from worker.inference.threads import threads_of_model, use_threads
 from worker.inference.tokeniser import TransformersTokeniser
 from worker.inference.tuning import SIZES, WarmUpTexts, best_size
 from worker.inference.weights import class_for, warn_of_unused, with_weights
@@ -48,6 +54,10 @@ def load(
     forward_tokens: int | None = None,
     clock: Clock | None = None,
     processes: int = 1,
+    in_use: int | None = None,
+    *,
+    replaces: bool = False,
+    unless: ModelCard | None = None,
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     """Load the model that the settings name, and choose how it runs.
 
@@ -56,24 +66,44 @@ def load(
         forward_tokens: most tokens in one forward pass; None leaves it to `warm_up` to find.
         clock: for `warm_up`; default: the machine's.
         processes: workers that load it under the same limits of CPU time and memory.
+        in_use: bytes that this process uses, if it has a model that stays meanwhile.
+        replaces: whether that model then makes room for this one.
+        unless: a model that is not loaded again.
 
     Raises:
         ModelUnavailable: the model can't be loaded, or is not a classifier; the message says what
             to do.
         SettingsError: the settings contradict the model or this machine, or its memory is too
             small.
+        ModelUnchanged: the model has the weights and labels of `unless`.
     """
     with loading_errors(settings.name):
-        return _load(settings, forward_tokens, clock or SystemClock(), processes)
+        return _load(
+            settings,
+            forward_tokens,
+            clock or SystemClock(),
+            processes,
+            in_use,
+            replaces=replaces,
+            unless=unless,
+        )
 
 
 def _load(
-    settings: ModelSettings, forward_tokens: int | None, clock: Clock, processes: int
+    settings: ModelSettings,
+    forward_tokens: int | None,
+    clock: Clock,
+    processes: int,
+    in_use: int | None,
+    *,
+    replaces: bool,
+    unless: ModelCard | None,
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     use_threads(settings.threads, processes)
     described = describe(settings)
+    _refuse_same(described, unless)
     checkpoint, config, tokenizer = described.checkpoint, described.config, described.tokenizer
     bare, ids_below = described.bare, described.ids_below
     with loading_errors(checkpoint.name):
@@ -108,7 +138,9 @@ def _load(
             stays=device == "cpu" and not (int8 or candidate.converter) and dtype is fallback,
             copies=COPIES if candidate.converter else 0,
         )
-        memory = require_memory(checkpoint.name, loads, processes)
+        memory = require_memory(checkpoint.name, loads, processes, in_use, replaces=replaces)
+        if in_use:
+            require_room(checkpoint.name, loads.size(loads.dtype), device)
         forward = _choose(candidate, settings, dtype, int8, pack=pack, clock=clock)
     warn_of_unused(unused, checkpoint.name)
     max_tokens = _tokens_of_a_text(settings.max_tokens, forward.longest, forward_tokens)
@@ -135,7 +167,16 @@ def _load(
         if forward_tokens or isinstance(forward, Lanes | OpenVinoForward)
         else _tuning(tokeniser, card, clock),
         memory=memory,
+        threads=threads_of_model(),
     )
+
+
+def _refuse_same(described: Description, other: ModelCard | None) -> None:
+    """Raise ModelUnchanged if a model with the same settings has the same labels and weights."""
+    if other is None or described.labels != other.labels:
+        return
+    if described.checkpoint.weights_sha256() == other.weights_sha256:
+        raise ModelUnchanged(f"{other.name} is in use already, with the same settings and weights")
 
 
 def _choose(

@@ -95,21 +95,53 @@ def require_base(name: str, processes: int = 1) -> None:
     _warn_if_tight(name, processes * _BASE, processes)
 
 
-def require_memory(name: str, loading: Loading, processes: int) -> int:
+def require_memory(
+    name: str,
+    loading: Loading,
+    processes: int,
+    in_use: int | None = None,
+    *,
+    replaces: bool = False,
+) -> int:
     """Check that the processes can load a model; warn if the limit is tight.
+
+    Args:
+        name: of the model.
+        loading: how it will be loaded.
+        processes: workers that load it under the same limit.
+        in_use: bytes that each uses already, if it has a model that stays meanwhile.
+        replaces: whether that model then makes room. Processes change one after the other, so only
+            one of them has two.
 
     Returns the bytes that each process will usually need.
 
     Raises:
         SettingsError: they certainly can't.
     """
+    base, usual_base = in_use or _LEAST_BASE, in_use or _BASE
     # All keep what lasts, and they need not all load at the same time.
-    least = processes * (_LEAST_BASE + loading.lasting) + max(0, loading.least - loading.lasting)
-    part = f"{as_mib(least - processes * _LEAST_BASE)} of it for weights"
+    lasting = 0 if replaces else loading.lasting
+    least = processes * (base + lasting) + max(0, loading.least - lasting)
+    part = f"{as_mib(least - processes * base)} of it for weights"
+    if in_use:
+        part += f" beside the {as_mib(processes * in_use)} in use"
+        _tell_more(name, loading, in_use)
     _require(name, least, part, processes, loading.dtype)
-    usual = _BASE + loading.usual
-    _warn_if_tight(name, processes * usual, processes, loading.dtype)
+    usual = usual_base + loading.usual
+    at_once = 1 if replaces else processes
+    _warn_if_tight(name, processes * usual_base + at_once * loading.usual, processes, loading.dtype)
     return usual
+
+
+def _tell_more(name: str, loading: Loading, in_use: int) -> None:
+    limit = memory_limit()
+    log.info(
+        "loading a model beside the one in use",
+        model=name,
+        in_use=as_mib(in_use),
+        more=as_mib(loading.usual),
+        limit="no limit" if limit is None else as_mib(limit),
+    )
 
 
 def _require(name: str, least: int, part: str, processes: int, dtype: str = "") -> None:

@@ -23,6 +23,7 @@ from worker.inference.openvino_inputs import Encoding, Joined, Padded
 from worker.inference.openvino_model import PRECISIONS, Compiled, installed, openvino
 from worker.inference.packing import CannotPack
 from worker.inference.padding import Side
+from worker.inference.threads import threads_of_model
 from worker.settings import ModelSettings
 
 Rows = Sequence[Sequence[int]]
@@ -104,9 +105,7 @@ class Converter:
         }
         weights = self.checkpoint.weights_sha256()
         converted = self.models.get(weights, identity, partial(encoding.convert, model))
-        compiled = Compiled(
-            converted, self.dtype, threads=torch.get_num_threads(), streams=self.streams
-        )
+        compiled = Compiled(converted, self.dtype, threads=threads_of_model(), streams=self.streams)
         return OpenVinoForward(compiled, encoding, longest)
 
 
@@ -136,7 +135,7 @@ def converter(
     return Converter(
         insists,
         dtype,
-        streams=settings.lanes or min(torch.get_num_threads(), _MOST_STREAMS),
+        streams=settings.lanes or min(threads_of_model(), _MOST_STREAMS),
         models=ConvertedModels(settings.cache_dir.expanduser()),
         checkpoint=checkpoint,
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from worker.errors import SettingsError
 from worker.inference import int8
+from worker.limits import as_mib
 from worker.logs import get_logger
 
 log = get_logger(__name__)
@@ -34,6 +35,20 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
     if wanted == "cuda" and not present:
         raise SettingsError("model.device = 'cuda', but torch finds no GPU: use cpu or auto")
     return "cuda" if present and wanted != "cpu" else "cpu"
+
+
+def require_room(name: str, weights: int, device: str) -> None:
+    """Check that a GPU has room for a model's weights, in bytes, beside what it holds.
+
+    Raises:
+        SettingsError: it has not.
+    """
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else weights
+    if free < weights:
+        raise SettingsError(
+            f"{name} needs {as_mib(weights)} on the GPU, which has {as_mib(free)} free beside the "
+            "model in use: choose a smaller model, or device = cpu for this one"
+        )
 
 
 def choose_dtype(wanted: Dtype, device: str) -> torch.dtype:

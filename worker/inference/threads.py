@@ -4,12 +4,15 @@ A container sees all cores of its machine, and may have the time of one. Threads
 use it up early, and the kernel stops all threads until the next period.
 
 Owns: torch's threads, which lanes and OpenVINO divide, and the size of the tokenizer's pool.
-Thread: load, before the tokenizer is loaded.
+Thread: load, before the tokenizer is loaded; infer for `set_threads`.
 Must not import: transformers.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -26,6 +29,55 @@ _TOKENIZER_POOL: Final = "RAYON_NUM_THREADS"
 _BY_TORCH: Final = torch.get_num_threads()
 
 
+class _Here(threading.local):
+    """The calling thread's share.
+
+    Attributes:
+        few: True while it leaves the processor to others.
+        of_model: threads of the model that it loads meanwhile.
+    """
+
+    few = False
+    of_model = 1
+
+
+_here = _Here()
+
+
+@contextmanager
+def few_threads() -> Iterator[None]:
+    """Let torch compute with one thread on the calling thread, whatever is set meanwhile.
+
+    A model that is loaded in this block gets the number of threads that is set for it, and uses it
+    on every other thread.
+    """
+    _here.few, _here.of_model = True, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        _here.few = False
+        torch.set_num_threads(_here.of_model)  # threads that begin to use torch inherit it
+
+
+def in_few_threads() -> bool:
+    """Return whether the calling thread leaves the processor to others."""
+    return _here.few
+
+
+def set_threads(number: int) -> None:
+    """Set torch's threads for what the calling thread computes."""
+    if _here.few:
+        _here.of_model = number
+    else:
+        torch.set_num_threads(number)
+
+
+def threads_of_model() -> int:
+    """Return the threads of the model that the calling thread loads or runs."""
+    return _here.of_model if _here.few else torch.get_num_threads()
+
+
 def use_threads(wanted: int | None, processes: int) -> None:
     """Set the threads of torch and of the tokenizer, and log them with the limits of this process.
 
@@ -37,7 +89,7 @@ def use_threads(wanted: int | None, processes: int) -> None:
     limit, memory = cpu_limit(), memory_limit()
     allowed = cores(processes)
     threads = wanted or min(allowed, _BY_TORCH)
-    torch.set_num_threads(threads)
+    set_threads(threads)
     default_environment(_TOKENIZER_POOL, str(allowed))
     log.info(
         "limits of this process",

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from worker.clock import Clock, SystemClock
 from worker.core.model import Classifier, Tokeniser
+from worker.core.records import ModelCard
 from worker.inference.memory import require_base
+from worker.limits import own_memory
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.settings import ModelSettings, Settings
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+_SWITCH_INTERVAL = 0.000_5  # seconds
+_NICE = 5  # a third of the usual weight (sched(7))
 _RAISE_AGAIN = 0.1  # seconds; a library may have swallowed the exception
 
 
@@ -43,19 +50,41 @@ def load(
 
 
 @contextmanager
-def loading(settings: Settings, metrics: Metrics) -> Iterator[Future[tuple[Tokeniser, Classifier]]]:
+def loading(
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    beside: bool = False,
+    replaces: bool = False,
+    unless: ModelCard | None = None,
+) -> Iterator[Future[tuple[Tokeniser, Classifier]]]:
     """Load and warm up a model on a thread; abandon that at the end of the `with` block.
 
     The future raises StreamlabelError if the model can't be loaded.
+
+    Args:
+        settings: name the model.
+        metrics: show it, unless it is loaded beside another one.
+        beside: whether the process has another model, which labels meanwhile. This one is then
+            loaded with little disturbance.
+        replaces: whether this one then takes its place. Implies `beside`.
+        unless: a model; if this one is the same, the future raises ModelUnchanged.
     """
     # On a thread that ends, because OpenMP's threads belong to the thread that they compute for,
     # and end with it. If OpenMP has more threads than cores, those of the infer thread sleep at the
     # end of each step instead of spinning (GOMP_SPINCOUNT in libgomp's manual): up to twice the
     # time.
     log.info("loading model", model=settings.model.name)
+    beside = beside or replaces
     loaded = Future[tuple[Tokeniser, Classifier]]()
     thread = threading.Thread(
-        target=_keep_result, args=(loaded, lambda: _load(settings, metrics)), name="load"
+        target=_keep_result,
+        args=(
+            loaded,
+            lambda: _load(settings, metrics, beside=beside, replaces=replaces, unless=unless),
+        ),
+        kwargs={"beside": beside},
+        name="load",
     )
     thread.start()
     try:
@@ -65,10 +94,13 @@ def loading(settings: Settings, metrics: Metrics) -> Iterator[Future[tuple[Token
 
 
 def _keep_result(
-    loaded: Future[tuple[Tokeniser, Classifier]], run: Callable[[], tuple[Tokeniser, Classifier]]
+    loaded: Future[tuple[Tokeniser, Classifier]],
+    run: Callable[[], tuple[Tokeniser, Classifier]],
+    *,
+    beside: bool,
 ) -> None:
     try:
-        with _no_collections():
+        with _in_the_background() if beside else _no_collections():
             result = run()
     except BaseException as error:  # noqa: BLE001 - raised again on the thread that waits
         loaded.set_exception(error)
@@ -88,33 +120,35 @@ def _abandon(thread: threading.Thread) -> None:
         thread.join(_RAISE_AGAIN)
 
 
-def _load(settings: Settings, metrics: Metrics) -> tuple[Tokeniser, Classifier]:
+def _load(
+    settings: Settings, metrics: Metrics, *, beside: bool, replaces: bool, unless: ModelCard | None
+) -> tuple[Tokeniser, Classifier]:
     seconds = _Laps(SystemClock())
-    require_base(settings.model.name, settings.processes)
+    if not beside:
+        require_base(settings.model.name, settings.processes)
     from worker.inference.loading import load  # noqa: PLC0415 - torch and transformers
 
     seconds.end("import_seconds")
     tokeniser, classifier = load(
-        settings.model, settings.batch.forward_tokens, processes=settings.processes
+        settings.model,
+        settings.batch.forward_tokens,
+        processes=settings.processes,
+        in_use=own_memory() if beside else None,
+        replaces=replaces,
+        unless=unless,
     )
     seconds.end("load_seconds")
     classifier.warm_up()
     seconds.end("warm_up_seconds")
     card = classifier.card
-    facts = {
-        "model": card.name,
-        "revision": card.revision,
-        "engine": card.engine,
-        "dtype": card.dtype,
-        "device": card.device,
-    }
-    metrics.model.info(facts)
+    if not beside:
+        metrics.model.info(card.facts)
     log.info(
         "model ready",
         labels=list(card.labels),
         max_tokens=card.max_tokens,
         forward_tokens=card.forward_tokens,
-        **facts,
+        **card.facts,
         **seconds.laps,
     )
     return tokeniser, classifier
@@ -131,6 +165,36 @@ class _Laps:
         """Record the time since the previous phase ended."""
         now = self._clock.monotonic()
         self.laps[phase], self._began = round(now - self._began, 2), now
+
+
+@contextmanager
+def _in_the_background() -> Iterator[None]:
+    """Leave the processor and Python's lock to the threads that label.
+
+    A pass of the model takes Python's lock hundreds of times. While this thread runs Python code,
+    each of these waits for Python's switch interval: with the usual 5 ms a pass takes seconds.
+    """
+    from worker.inference.threads import few_threads  # noqa: PLC0415 - torch
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    try:
+        _yield_processor()
+        with few_threads():
+            yield
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def _yield_processor() -> None:
+    """Give this thread a lower priority, for as long as it lives; Linux has one for each thread.
+
+    Not lower still: a thread that holds Python's lock and gets no processor would keep others from
+    it. And not beside OpenVINO, whose pools inherit the priority, and live as long as the model.
+    """
+    if sys.platform == "linux" and find_spec("openvino") is None:
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 @contextmanager

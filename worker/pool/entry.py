@@ -17,6 +17,7 @@ from worker.clock import SystemClock
 from worker.errors import SettingsError, StreamlabelError
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health
+from worker.http.model import ModelControl
 from worker.logs import configure, get_logger
 from worker.metrics import Metrics
 from worker.pool.reports import Reporter
@@ -45,7 +46,9 @@ def main() -> int:
     # A library's print must not end up between the reports.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
-    def expose(metrics: Metrics, health: Health, feeds: PageFeeds | None) -> Reporter:
+    def expose(
+        metrics: Metrics, health: Health, feeds: PageFeeds | None, _: ModelControl
+    ) -> Reporter:
         reporter = Reporter(pipe, metrics, health, feeds)
         watch_args = (lines, reporter.ask, stop, bound)
         threading.Thread(

@@ -85,7 +85,7 @@ def decode(line: bytes) -> ChildReport:
         ready=tuple(document["ready"]),
         metrics=[_family(*family) for family in document["metrics"]],
         reason=document["reason"],
-        notes=Notes(**document["notes"]),
+        notes=Notes(**{name: tuple(entries) for name, entries in document["notes"].items()}),
         answer=_answer(document["answer"]),
     )
 

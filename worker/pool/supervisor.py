@@ -16,7 +16,7 @@ from typing import Final
 from worker.clock import Clock
 from worker.errors import Fatal
 from worker.http.health import Verdict
-from worker.http.notes import Json, Notes, merged
+from worker.http.notes import Notes, merged
 from worker.logs import get_logger
 from worker.metrics import PoolMetrics
 from worker.pool.ask import AskRouter
@@ -160,18 +160,7 @@ class Pool:
         children = [slot.child for slot in self._slots]
         reports = [child.report for child in children if child is not None]
         notes = (report.notes for report in reports if report is not None)
-        return merged(notes, [_described(slot) for slot in self._slots])
-
-
-def _described(slot: Slot) -> Json:
-    child, live, ready = slot.child, slot.live(), slot.ready()
-    return {
-        "slot": slot.number,
-        "pid": child.pid if child else None,
-        "live": live[0],
-        "ready": ready[0],
-        "reason": live[1] if not live[0] else ready[1],
-    }
+        return merged(notes, [slot.describe() for slot in self._slots])
 
 
 def _listed(verdicts: Sequence[tuple[int, bool, str]]) -> str:

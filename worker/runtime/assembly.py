@@ -43,6 +43,7 @@ from worker.runtime.holds import Holds
 from worker.runtime.input_delays import InputDelays
 from worker.runtime.intake import Intake
 from worker.runtime.labelling import Labeller
+from worker.runtime.model_changes import ModelChanges
 from worker.runtime.outcome_logs import DeadLetterLog, ExpiredLog, ThroughputLog
 from worker.runtime.rebalance import Rebalance, RebalanceListener
 from worker.runtime.service import Worker
@@ -64,8 +65,9 @@ def build_in_flight(
     offsets = OffsetTracker()
     throughput, dead_letters = ThroughputLog(clock), DeadLetterLog(clock)
     observers: list[OutcomeObserver] = [throughput, dead_letters]
-    if settings.drift.reference_records:
-        observers.append(DriftWatch(settings.drift, metrics))
+    drift = DriftWatch(settings.drift, metrics) if settings.drift.reference_records else None
+    if drift:
+        observers.append(drift)
     observers += [ExpiredLog(), *further]
     breaker = CircuitBreaker(
         settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio, OUTPUT
@@ -79,6 +81,7 @@ def build_in_flight(
         Completions(offsets, metrics, context.progress, clock, observers, breaker),
         throughput,
         dead_letters,
+        drift,
     )
 
 
@@ -122,6 +125,7 @@ def build_worker(
     *,
     formats: TopicFormats,
     other_members: int | str,
+    changes: ModelChanges | None = None,
 ) -> Worker:
     """Return a worker that is ready to run.
 
@@ -133,6 +137,7 @@ def build_worker(
         listener: the one that the source was made with; it is connected here.
         formats: of the input.
         other_members: members of the group before this worker joined, if known.
+        changes: of the model; None never changes it.
     """
     metrics, clock = context.metrics, context.clock
     control = _build_control(settings, context, work, path)
@@ -154,10 +159,18 @@ def build_worker(
             clock=clock,
         ),
         control=control,
-        status=StatusReporter(context, work, path, delays, holds),
+        status=StatusReporter(
+            context,
+            work,
+            path,
+            delays,
+            holds,
+            *([changes.first_offsets.show] if changes else []),
+        ),
         limits=Limits(
             settings.max_inflight_records, settings.max_inflight_bytes, settings.shutdown_timeout
         ),
+        each_round=changes.step if changes else lambda: None,
     )
 
 

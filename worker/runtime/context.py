@@ -18,6 +18,7 @@ from worker.kafka_io.source import RecordSource
 from worker.metrics import Metrics
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions
+from worker.runtime.drift import DriftWatch
 from worker.runtime.outcome_logs import DeadLetterLog, ThroughputLog
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
@@ -53,6 +54,7 @@ class InFlight:
     completions: Completions
     throughput: ThroughputLog
     dead_letters: DeadLetterLog
+    drift: DriftWatch | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Measures whether labels and confidences have shifted since the worker started.
+"""Measures whether labels and confidences have shifted since the model took over.
 
 Owns: the reference and the newest window of both, which two gauges compare.
 Thread: the poll thread, or the revoke thread while the poll thread is parked in a rebalance.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from worker.core.drift import Drift, cell_of
-from worker.core.records import Encoded
+from worker.core.records import Encoded, ModelCard
 from worker.metrics import CONFIDENCE_BUCKETS, Metrics
 from worker.settings import DriftSettings
 
@@ -23,13 +23,27 @@ class DriftWatch:
     """
 
     def __init__(self, settings: DriftSettings, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._labels = Drift[str](settings.reference_records, settings.window_records)
-        self._confidence = Drift[int](settings.reference_records, settings.window_records)
+        self._settings, self._metrics = settings, metrics
+        self._model: ModelCard | None = None
+        self._start()
+
+    def _start(self) -> None:
+        reference, window = self._settings.reference_records, self._settings.window_records
+        self._labels, self._confidence = (
+            Drift[str](reference, window),
+            Drift[int](reference, window),
+        )
+
+    def follow(self, model: ModelCard) -> None:
+        """Start again with the results of this model, and ignore those of others from now on."""
+        self._model = model
+        self._start()
 
     def note(self, outcomes: Sequence[Encoded]) -> None:
         """Take in acknowledged outcomes. Dead letters have no label and are ignored."""
         results = [outcome for outcome in outcomes if outcome.reason is None]
+        if self._model is not None:
+            results = [outcome for outcome in results if outcome.model is self._model]
         self._labels.note(outcome.label for outcome in results)
         self._confidence.note(cell_of(outcome.score, CONFIDENCE_BUCKETS) for outcome in results)
         self._metrics.label_drift.set(self._labels.index)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -36,9 +37,10 @@ from worker.runtime.assembly import (
     build_worker,
 )
 from worker.runtime.completions import Completions
-from worker.runtime.context import RecordPath, WorkerContext
+from worker.runtime.context import InFlight, RecordPath, WorkerContext
 from worker.runtime.formats import TopicFormats, require_packages, topic_formats
 from worker.runtime.labelling import Labeller
+from worker.runtime.model_changes import ModelChanges
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.progress import Progress
@@ -67,6 +69,7 @@ class Launcher:
         stop: set from a signal handler; ends the wait for a broker, or drains the worker.
         feeds: the live page's, if a page is served.
         tracing: follows each micro-batch, if given; its owner closes it.
+        changes: changes the model while the worker runs, if given; its owner closes it.
     """
 
     def __init__(
@@ -79,8 +82,9 @@ class Launcher:
         *,
         feeds: PageFeeds | None = None,
         tracing: Tracing | None = None,
+        changes: ModelChanges | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._changes = settings, changes
         self._context = WorkerContext(metrics, progress, clock, stop)
         self._feeds, self._tracing = feeds, tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
@@ -110,26 +114,46 @@ class Launcher:
         Raises:
             Fatal: the fault that stopped the worker.
         """
+        with ExitStack() as resources:
+            worker = self.complete(tokeniser, classifier, resources)
+            if worker is not None:
+                worker.run()
+
+    def complete(
+        self, tokeniser: Tokeniser, classifier: Classifier, resources: ExitStack
+    ) -> Worker | None:
+        """Return a worker that is ready to run, or None if it is stopped meanwhile.
+
+        The worker alone holds the model, so that its memory is free once another one is in its
+        place.
+
+        Args:
+            tokeniser: of the model.
+            classifier: of the model.
+            resources: ends, after the worker, what its formats need.
+
+        Raises:
+            Fatal: a topic or a schema is missing or forbidden.
+        """
         settings = self._settings
         self._log_start(classifier.card)
         topics = self._topics or self._retry_until_stopped(lambda: require(settings))
         if topics is None:
-            return
+            return None
         context = self._context
         formats = self._retry_until_stopped(
             lambda: topic_formats(settings, context.metrics, context.clock)
         )
         if formats is None:
-            return
-        with formats.resources:
-            self._warn(topics, classifier.card)
-            context.metrics.create_label_series(classifier.card.labels)
-            with ExitStack() as undo:
-                worker = self._build(topics, formats, tokeniser, classifier, undo)
-                if worker is None:
-                    return
+            return None
+        resources.enter_context(formats.resources)
+        self._warn(topics, classifier.card)
+        context.metrics.create_label_series(classifier.card.labels)
+        with ExitStack() as undo:
+            worker = self._build(topics, formats, tokeniser, classifier, undo)
+            if worker is not None:
                 undo.pop_all()  # from here on the worker ends what was started
-            worker.run()
+        return worker
 
     def _build(
         self,
@@ -172,11 +196,40 @@ class Launcher:
         observers = PipelineObservers(
             context.metrics, self._tracing, context.progress.stages, feeds
         )
+        if self._changes:
+            observers = replace(observers, published=self._changes.first_offsets.note)
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
+        if self._changes:
+            self._changes.connect(classifier.card, self._taker(topics, work, pipeline))
         return build_worker(
-            settings, context, work, path, listener, formats=formats, other_members=members
+            settings,
+            context,
+            work,
+            path,
+            listener,
+            formats=formats,
+            other_members=members,
+            changes=self._changes,
         )
+
+    def _taker(
+        self, topics: dict[str, TopicInfo], work: InFlight, pipeline: Pipeline
+    ) -> Callable[[Settings, Tokeniser, Classifier], None]:
+        """Return a function that puts another model in place of the one in use."""
+
+        def take_over(settings: Settings, tokeniser: Tokeniser, classifier: Classifier) -> None:
+            card, metrics = classifier.card, self._context.metrics
+            if warning := result_size_warning(settings, topics, card):
+                log.warning(warning)
+            labeller = build_labeller(settings, tokeniser, classifier, self._context)
+            metrics.create_label_series(card.labels)
+            metrics.model.info(card.facts)
+            if work.drift:
+                work.drift.follow(card)
+            pipeline.use(labeller)
+
+        return take_over
 
     def _pipeline(
         self,

@@ -10,7 +10,7 @@ Micro-batches enter by `offer`; completions come out through the sink.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from worker import timeline
 from worker.core.encoder import Encoder
 from worker.core.faults import Disposition, backoff, disposition
 from worker.core.pace import Demand, Pace
-from worker.core.records import MicroBatch, Outcome
+from worker.core.records import Encoded, MicroBatch, Outcome
 from worker.errors import StreamlabelError
 from worker.http.feeds import ModelFeeds
 from worker.kafka_io.sink import RecordSink
@@ -48,12 +48,14 @@ class PipelineObservers:
         progress: records held by tokenise, infer and publish, in this order; read by health.
         feeds: show published outcomes on the live page, and answer its questions to the model
             between micro-batches.
+        published: takes the outcomes of each micro-batch that was published. Publish thread.
     """
 
     metrics: Metrics
     tracing: Tracing
     progress: tuple[StageProgress, StageProgress, StageProgress]
     feeds: ModelFeeds
+    published: Callable[[Sequence[Encoded]], None] = lambda _: None
 
 
 class Pipeline:
@@ -79,7 +81,9 @@ class Pipeline:
         self._labeller, self._encoder, self._sink = labeller, encoder, sink
         self._pace, self._control, self._clock = pace, control, control.clock
         self._metrics, self._tracing = observers.metrics, observers.tracing
-        self._note = observers.feeds.note
+        self._note, self._published = observers.feeds.note, observers.published
+        # Its card and not the labeller: whatever holds that keeps its model in memory.
+        self._infers = labeller.card
         # The stages keep the order, so each can count the micro-batches for itself.
         self._numbers = {stage: itertools.count(1) for stage in ("tokenise", "infer", "publish")}
         tokenise, infer, publish = observers.progress
@@ -140,6 +144,7 @@ class Pipeline:
         Those that are tokenised already stay with their own, so outcomes keep their order.
         """
         self._labeller = labeller
+        self._pace.restart()
 
     def demand(self, waiting: int) -> Demand:
         """Return when and how much the model needs next. Poll thread only.
@@ -187,6 +192,9 @@ class Pipeline:
 
     def _do_infer(self, tokenised: TokenisedBatch) -> list[Outcome]:
         started = self._clock.monotonic()
+        if tokenised.labeller.card is not self._infers:
+            self._infers = tokenised.labeller.card
+            self._pace.restart()  # the last micro-batches of the model before were measured too
         self._pace.began(tokenised.tokens, started)
         outcomes = tokenised.labeller.infer(tokenised, self._infer.step)
         ended = self._clock.monotonic()
@@ -206,6 +214,7 @@ class Pipeline:
         with timeline.span("send", batch=number, records=len(outcomes)):
             if not self._retry_until_done(partial(self._sink.publish, encoded)):
                 return
+        self._published(encoded)
         self._tracing.end(encoded)
         self._note(outcomes)
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from importlib.metadata import version
 
 from worker.clock import Clock, SystemClock
-from worker.core.model import Classifier, Tokeniser
 from worker.core.state import State
 from worker.errors import SettingsError
 from worker.http.feeds import PageFeeds
@@ -22,15 +21,14 @@ from worker.http.health import Health
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.launch import Launcher
+from worker.runtime.model_changes import LoadModel, Model, ModelChanges
 from worker.runtime.progress import Progress
+from worker.runtime.service import Worker
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 from worker.timeline import recording
 
-Model = tuple[Tokeniser, Classifier]
-LoadModel = Callable[[Settings, Metrics], AbstractContextManager[Future[Model]]]
-Expose = Callable[[Metrics, Health, PageFeeds | None], AbstractContextManager[object]]
-
+Expose = Callable[[Metrics, Health, PageFeeds | None, ModelChanges], AbstractContextManager[object]]
 
 log = get_logger(__name__)
 
@@ -52,7 +50,7 @@ def serve(
         stop: set from a signal handler.
         load_model: loads and warms up the model meanwhile; leaving its `with` block abandons that.
         expose: makes the worker visible (over HTTP, or to a pool's parent) for the length of its
-            `with` block.
+            `with` block, and lets its model be changed.
         page: True if the live page is served, by this process or by a pool's parent.
 
     Raises:
@@ -63,17 +61,45 @@ def serve(
     metrics.build.info({"version": version("streamlabel")})
     progress = Progress(settings.stall_timeout, metrics, clock)
     feeds = PageFeeds.on(settings.http, clock) if page else None
+    changes = ModelChanges(settings, load_model, metrics, clock)
+    if feeds:
+        feeds.models = changes.first_offsets.models
     with (
         recording(settings.profile, clock),
         closing(tracing),
-        expose(metrics, progress, feeds),
-        load_model(settings, metrics) as loading,
+        expose(metrics, progress, feeds, changes),
+        closing(changes),
+        ExitStack() as resources,
     ):
         progress.move(State.WARMING)
-        launcher = Launcher(settings, metrics, progress, clock, stop, feeds=feeds, tracing=tracing)
+        launcher = Launcher(
+            settings,
+            metrics,
+            progress,
+            clock,
+            stop,
+            feeds=feeds,
+            tracing=tracing,
+            changes=changes,
+        )
+        # Of another function, because a variable here would keep the model in memory when another
+        # one has taken over.
+        worker = _completed(launcher, load_model(settings, metrics), stop, resources)
+        if worker is not None:
+            worker.run()
+
+
+def _completed(
+    launcher: Launcher,
+    load: AbstractContextManager[Future[Model]],
+    stop: threading.Event,
+    resources: ExitStack,
+) -> Worker | None:
+    """Return a worker with its model, or None if it is stopped first."""
+    with load as loading:
         launcher.preflight()
-        if model := _wait_for(loading, stop):
-            launcher.run(*model)
+        model = _wait_for(loading, stop)
+        return launcher.complete(*model, resources) if model else None
 
 
 def _wait_for(loading: Future[Model], stop: threading.Event) -> Model | None:

@@ -8,6 +8,7 @@ Must not import: kafka, inference, cli.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from worker import timeline
 from worker.core.counted import counted
@@ -38,6 +39,7 @@ class Worker:
         control: commits and rebalances.
         status: reports once a second.
         limits: of the records held, and of the shutdown.
+        each_round: called in each round of the main loop.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Worker:
         control: OffsetControl,
         status: StatusReporter,
         limits: Limits,
+        each_round: Callable[[], None] = lambda: None,
     ) -> None:
         self._metrics, self._clock = context.metrics, context.clock
         self._progress, self._stop = context.progress, context.stop
@@ -58,6 +61,7 @@ class Worker:
         self._intake, self._status, self._limits = intake, status, limits
         self._commits, self._rebalance = control.commits, control.rebalance
         self._damage: InputDamaged | None = None
+        self._each_round = each_round
 
     def run(self) -> None:
         """Label until `stop` is set; leave the group with everything in flight committed.
@@ -97,6 +101,7 @@ class Worker:
         self._balance()
         self._stop_at_damage()
         self._status.report_if_due()
+        self._each_round()
         records = self._poll(self._intake.poll_timeout())
         self._intake.accept(records, paused=self._progress.state is State.PAUSED)
 

@@ -7,7 +7,7 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from worker.core.records import Partition
 from worker.runtime.context import InFlight, RecordPath, WorkerContext
@@ -26,6 +26,7 @@ class StatusReporter:
         work, path: what is reported.
         delays: looks for delays that other clients cause.
         holds: the partitions that wait for a schema.
+        partitions: takes the partitions that this worker has.
     """
 
     def __init__(
@@ -35,12 +36,13 @@ class StatusReporter:
         path: RecordPath,
         delays: InputDelays,
         holds: Holds,
+        partitions: Callable[[Sequence[Partition]], None] = lambda _: None,
     ) -> None:
         self._metrics, self._progress = context.metrics, context.progress
         self._clock = context.clock
         self._work, self._offsets = work, work.offsets
         self._source, self._sink = path.source, path.sink
-        self._delays, self._holds = delays, holds
+        self._delays, self._holds, self._note_partitions = delays, holds, partitions
         self._next = 0.0
         self._ends: dict[Partition, int] = {}
 
@@ -64,6 +66,7 @@ class StatusReporter:
         self._work.dead_letters.log_if_due()
         self._report_progress(now)
         partitions = self._offsets.partitions
+        self._note_partitions(partitions)
         self._delays.check(self._source, partitions)
         self._count_arrived(partitions)
         lags = [lag for lag in map(self._report_lag, partitions) if lag is not None]

@@ -31,12 +31,14 @@ from worker.settings.kafka_client import KafkaSettings
 from worker.settings.options import Option, options
 from worker.settings.origins import (
     Loaded,
+    changed_options,
     child_environment,
     default_environment,
     find_config,
     load,
     plain_values,
     read_environment,
+    with_members,
 )
 from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
@@ -68,6 +70,7 @@ __all__ = [
     "Settings",
     "TracingSettings",
     "WorkerTopics",
+    "changed_options",
     "child_environment",
     "default_environment",
     "find_config",
@@ -76,4 +79,5 @@ __all__ = [
     "output_of",
     "plain_values",
     "read_environment",
+    "with_members",
 ]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +46,15 @@ class Loaded:
     origins: Mapping[str, str]
     warnings: tuple[str, ...]
     file: Path | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a secret
+
+    def again(self) -> Loaded:
+        """Read the same origins again, the same settings file among them.
+
+        Raises:
+            SettingsError: as `load`.
+        """
+        return load(self.flags, self.file)
 
 
 def find_config(
@@ -101,13 +110,40 @@ def load(
         _from_secrets(environ),
         _from_file(config) if config else {},
     ]
+    settings, origins = _checked(layers)
+    warnings = (*_suspicious(environ), *doubts(settings.kafka))
+    return Loaded(settings, origins, warnings, config, flags or {})
+
+
+def with_members(settings: Settings, members: Mapping[str, Any], origin: str) -> Settings:
+    """Return settings of which some members differ, after all checks.
+
+    Args:
+        settings: the others.
+        members: option path -> value.
+        origin: of the members, for messages.
+
+    Raises:
+        SettingsError: a line for each wrong setting.
+    """
+    changed = {path: (value, origin) for path, value in members.items()}
+    kept = {path: (value, "the settings in force") for path, value in _set_values(settings)}
+    return _checked([changed, kept])[0]
+
+
+def changed_options(before: Settings, after: Settings) -> list[str]:
+    """Return the paths of the options that differ."""
+    return [option.path for option in options() if _value(before, option) != _value(after, option)]
+
+
+def _checked(layers: Sequence[Layer]) -> tuple[Settings, dict[str, str]]:
+    """Return the settings of some layers, the first of which has priority, and their origins."""
     origins = {path: entry[1] for layer in reversed(layers) for path, entry in layer.items()}
     try:
         settings = Settings(layers=[_nested(layer) for layer in layers])  # type: ignore[call-arg]
     except ValidationError as error:
         raise SettingsError(explain(error, origins)) from None
-    warnings = (*_suspicious(environ), *doubts(settings.kafka))
-    return Loaded(settings, origins, warnings, config)
+    return settings, origins
 
 
 def _flag_of(path: str) -> str:
@@ -205,10 +241,16 @@ def plain_values(settings: Settings) -> dict[str, Any]:
 
 def _set_values(settings: Settings) -> Iterator[tuple[str, Any]]:
     for option in options():
-        name = option.path.rpartition(".")[2]
-        holder = getattr(settings, option.section) if option.section else settings
-        if name in holder.model_fields_set:
-            yield option.path, _plain(getattr(holder, name))
+        if option.path.rpartition(".")[2] in _holder(settings, option).model_fields_set:
+            yield option.path, _plain(_value(settings, option))
+
+
+def _holder(settings: Settings, option: Option) -> Any:
+    return getattr(settings, option.section) if option.section else settings
+
+
+def _value(settings: Settings, option: Option) -> Any:
+    return getattr(_holder(settings, option), option.path.rpartition(".")[2])
 
 
 def _plain(value: Any) -> Any:

@@ -213,6 +213,12 @@ class ModelSettings(Section):
         Path("~/.cache/streamlabel"),
         description="Directory that keeps prepared models and sample posts.",
     )
+    reload_on_change: bool = Field(
+        False,
+        description="Change the model when the settings file changes. The file is read once a second; "
+        "the model that it names is loaded beside the one in use. SIGHUP and `POST /model` change it "
+        "without this setting.",
+    )
 
 
 class BatchSettings(Section):
