@@ -11,6 +11,7 @@ from tests.support import snapshots
 from tests.support.browsers import NEEDS_CHROMIUM
 from tests.support.snapshots import EMOTIONS, Told, dead_letter
 from tests.support.told_sites import ToldVisit, Visiting
+from worker.http.label_colours import label_colour
 
 WIDTHS = (320, 390, 768, 1280, 1440, 1920)
 
@@ -174,3 +175,14 @@ def test_nothing_moves_for_those_who_ask_for_that(visiting: Visiting) -> None:
         assert visit.page.evaluate(moves) == "0.4s"
     with visiting(Told(), reduced_motion="reduce") as visit:
         assert visit.page.evaluate(moves) == "0s"
+
+
+def test_a_label_has_its_colour_of_the_terminal(visiting: Visiting) -> None:
+    names = (*EMOTIONS, "POSITIVE", "very_negative", "étiquette", "标签", "LABEL_7")
+    computed = """all => Object.fromEntries(all.map((bar) => [
+      bar.querySelector("bdi").textContent,
+      getComputedStyle(bar.querySelector(".track > span")).backgroundColor]))"""
+    with visiting(snapshots.with_labels(names), color_scheme="dark") as visit:
+        shown = visit.page.locator("#labels .bar").evaluate_all(computed)
+    expected = {name: bytes.fromhex(label_colour(name)[1:]) for name in names}
+    assert shown == {name: f"rgb({r}, {g}, {b})" for name, (r, g, b) in expected.items()}
