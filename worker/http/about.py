@@ -46,7 +46,9 @@ class About:
         self.identity = _identity(loaded.settings, started_ms)
         self.links: Json = {"docs": DOCS, "board": loaded.settings.http.board_url}
         self.replay = _replay(loaded)
-        self.replay_needs = [option.env[0] for option in _needed(loaded) if option.secret]
+        self.replay_needs = [
+            option.env[0] for option, value in _needed(loaded) if _hidden(option, value)
+        ]
 
     def in_force(self, now: Settings | None = None) -> list[Json]:
         """Return name, value and origin of each option, in the order of the declaration.
@@ -94,9 +96,11 @@ def _value(settings: Settings, option: Option) -> Any:
 
 def _public(option: Option, value: Any) -> Any:
     """Return what may be shown of a value that may hold a secret: of an address, where it is."""
-    if option.secret or not isinstance(value, str):
-        return HIDDEN
-    return _without_user(value)
+    return HIDDEN if _hidden(option, value) else _without_user(value)
+
+
+def _hidden(option: Option, value: Any) -> bool:
+    return option.secret or not (option.quotable or isinstance(value, str))
 
 
 def _shown(value: Any) -> Any:
@@ -120,21 +124,21 @@ def _without_user(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def _needed(loaded: Loaded) -> Iterator[Option]:
+def _needed(loaded: Loaded) -> Iterator[tuple[Option, Any]]:
     """Yield the options that a replay needs and that are set outside the settings file."""
     for option in options():
         origin = loaded.origins.get(option.path)
         if origin and not origin.startswith("file ") and option.path.startswith(_REPLAY):
-            yield option
+            yield option, _value(loaded.settings, option)
 
 
 def _replay(loaded: Loaded) -> str:
     words = ["streamlabel", "dead-letters", "replay"]
     if loaded.file:
         words += ["--config", str(loaded.file)]
-    for option in _needed(loaded):
-        if not option.secret:
-            words += _flag(option, _shown(_value(loaded.settings, option)))
+    for option, value in _needed(loaded):
+        if not _hidden(option, value):
+            words += _flag(option, _shown(value if option.quotable else _without_user(value)))
     return shlex.join(words)
 
 

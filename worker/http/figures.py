@@ -23,7 +23,7 @@ _ON_THE_WAY: Final = ("queue", "tokenise", "infer", "publish")
 WHOLE: Final = (
     "time of a micro-batch between poll and acknowledgement, without waits between two stages"
 )
-_STEADY: Final = 0.01  # of the lag
+_STEADY: Final = 0.01  # of what arrived or was labelled
 
 
 def totals(new: Reading) -> Json:
@@ -82,7 +82,7 @@ def outlook(span: Span) -> Json:
     until_zero_s = lag / shrinks, where `shrinks` is by how many offsets a second the lag of the
     partitions that are in both readings fell: what was committed less what arrived. It is None
     where the lag does not shrink, and `trend` says why: `growing`, `steady` (it changed by less
-    than 1 % in the span), or `unknown` (no partition yet).
+    than 1 % of what arrived or was done), or `unknown` (no partition yet).
     """
     before, now = (_by_partition(reading) for reading in (span.old, span.new))
     records = sum(now.values())
@@ -92,7 +92,8 @@ def outlook(span: Span) -> Json:
     if not records:
         return {"until_zero_s": 0.0, "trend": "none"}
     shrunk = sum(before[one] - now[one] for one in both)
-    if abs(shrunk) < _STEADY * records:
+    moved = max(span.gained("offsets_arrived_total"), span.gained("records_published_total"))
+    if abs(shrunk) <= _STEADY * moved:
         return {"until_zero_s": None, "trend": "steady"}
     if shrunk < 0:
         return {"until_zero_s": None, "trend": "growing"}
