@@ -19,12 +19,18 @@ from tests.support import snapshots
 from tests.support.browsers import PATIENCE, chromium
 from tests.support.told_sites import ToldSite
 
-SIZES = {"laptop": (1440, 900), "desktop": (1920, 1080), "phone": (390, 844)}
+SIZES = {
+    "laptop": (1440, 900),
+    "desktop": (1920, 1080),
+    "phone": (390, 844),
+    "tall-phone": (390, 1560),
+}
 STATES: dict[str, Callable[[], snapshots.Told]] = {
     "busy": snapshots.Told,
     "28-labels": lambda: snapshots.with_labels(snapshots.EMOTIONS),
     "pool": snapshots.of_a_pool,
     "dead-worker": lambda: snapshots.of_a_pool(dead=2),
+    "dead-worker-28-labels": lambda: snapshots.of_a_pool(dead=2, names=snapshots.EMOTIONS),
     "empty": snapshots.of_no_record,
     "after": snapshots.of_a_run_that_ended,
 }

@@ -339,9 +339,9 @@ def with_labels(names: Sequence[str]) -> Told:
     return Told(names)
 
 
-def of_a_pool(dead: int | None = None) -> Told:
+def of_a_pool(dead: int | None = None, names: Sequence[str] = ("POSITIVE", "NEGATIVE")) -> Told:
     """Tell of a pool of four processes, of which one may have ended."""
-    told, slots = Told(), range(4)
+    told, slots = Told(names), range(4)
     alive = [slot for slot in slots if slot != dead]
     reason = "ended with exit code 137, starts in 4 s"
     told.snapshot["identity"]["processes"] = len(slots)

@@ -5,16 +5,14 @@ import { colour, fill, texture, tone } from "/colours.js";
 import { count, duration, number } from "/format.js";
 import { points } from "/points.js";
 
-const NOTHING = 1e-6; // texts a second; less is what rounding leaves
 let known = 0; // labels of the model that were given so far
 
 // Each area is drawn as the sum of itself and those below it.
 function areas() {
   const names = [...new Set(points.all.flatMap((point) => Object.keys(point.labels ?? {})))].sort();
   const rows = names.map((name) => ({ label: name, tone: tone(name), texture: texture(name), raw: points.column((point) => (point.labels ? (point.labels[name] ?? 0) : null)) }));
-  const others = points.column((point) => point.others);
   const more = known - names.length;
-  if (others.some((value) => value > NOTHING)) rows.unshift({ label: more > 0 ? count(more, "other") : "others", tone: "other", texture: 0, raw: others });
+  if (more > 0) rows.unshift({ label: count(more, "other"), tone: "other", texture: 0, raw: points.column((point) => point.others) });
   let below = rows[0]?.raw.map(() => 0);
   for (const row of rows) {
     below = row.data = row.raw.map((value, n) => (value === null ? null : value + (below[n] ?? 0)));
