@@ -67,6 +67,10 @@ def test_arrivals_stand_beside_labels_with_the_time_until_the_lag_is_zero(
         visit.shows("#until", "2 min")
         visit.site.told.snapshot["lag"] |= {"until_zero_s": None, "trend": "growing"}
         visit.shows("#until-note", "the lag grows")
+        alarmed = re.compile(r"\balert\b")
+        expect(visit.page.locator("#until-note")).not_to_have_class(alarmed)
+        visit.site.told.snapshot["lag"]["records"] = 90_000
+        expect(visit.page.locator("#until-note")).to_have_class(alarmed, timeout=PATIENCE)
         visit.site.told.snapshot["lag"] = snapshots.lag([0, 0])
         visit.shows("#until", "caught up")
 
@@ -104,6 +108,7 @@ def test_a_late_reader_sees_the_run_that_ended(visiting: Visiting) -> None:
         visit.shows("#story", re.compile(r"Idle for 30 min: .* 412,345 texts labelled and 9 dead"))
         visit.shows("#story", "in 8 min of work, 900 texts/s on average, 1,144 at most, p99 97 ms")
         visit.shows("#latency-age", "30 min ago")
+        visit.shows("#age", "last record 30 min ago")
         assert "\N{EN DASH}" not in visit.page.inner_text(".figures")
         visit.shows("#legend-latency", re.compile(r"p99\s*\d+ ms"))
         expect(visit.page.locator("#chart-texts canvas")).to_be_visible()
@@ -203,6 +208,8 @@ def test_models_and_the_shadow_are_shown(visiting: Visiting) -> None:
         visit.shows("#agreement", "99.3 %")
         visit.shows("#flips", re.compile(r"POSITIVE → NEGATIVE\s*212\s*0.5 %"))
         visit.shows("#interval", "95 % interval 99.1 % to 99.4 %")
+        visit.site.told.snapshot["shadow"] |= {"state": "failed", "texts": 0, "flips": []}
+        visit.shows("#agreement-note", "it failed: the log has the reason")
         visit.site.told.snapshot["shadow"] = None
         expect(visit.page.locator("#shadow-panel")).to_be_hidden(timeout=PATIENCE)
 

@@ -4,6 +4,7 @@ import { byId, set, setWithUnit } from "/dom.js";
 import { ago, clock, count, duration, elapsed, first, NONE, number } from "/format.js";
 
 const TRENDS = { growing: "the lag grows", steady: "the lag stays the same", shrinking: "the lag hardly shrinks" };
+const WORRYING = 10; // seconds of work that a lag may grow to before the page is alarmed
 const IDLE = 30; // seconds without a record until the page says so
 
 const records = (id, value) => setWithUnit(id, number(value), value === 1 ? "record" : "records");
@@ -32,12 +33,13 @@ export function figures(shown) {
   set("rate", number(rates.labelled));
   set("published", number(totals.published));
   records("lag", lag.records);
-  set("age", totals.consumed ? `last record ${duration(lag.seconds).join(" ")} old` : "no record yet");
+  const idle = age(shown) > IDLE ? ago(age(shown)) : `${duration(lag.seconds).join(" ")} old`;
+  set("age", totals.consumed ? `last record ${idle}` : "no record yet");
   const [until, unit, note] = showUntil(shown);
   setWithUnit("until", until, unit);
   byId("until").classList.toggle("word", !/^\d/.test(until));
   set("until-note", note);
-  byId("until-note").classList.toggle("alert", lag.records > 0 && lag.trend === "growing");
+  byId("until-note").classList.toggle("alert", lag.trend === "growing" && lag.records > WORRYING * (rates.labelled || 0));
   showLatency(shown);
   records("dead", totals.dead_lettered);
   const pace = rates.dead_letters;

@@ -42,7 +42,9 @@ export function shadow({ shadow: shown }) {
   set("agreement", shown.texts ? percent(shown.agreement) : "–");
   const [low, high] = shown.interval ?? [];
   const range = low == null ? "" : `, 95 % interval ${percent(low)} to ${percent(high)}`;
-  set("agreement-note", shown.texts ? `agreement over ${count(shown.texts, "text")}` : (shown.state ?? "no text seen yet"));
+  const failed = shown.state === "failed";
+  byId("agreement-note").classList.toggle("alert", failed);
+  set("agreement-note", failed ? "it failed: the log has the reason" : shown.texts ? `agreement over ${count(shown.texts, "text")}` : shown.state);
   set("interval", shown.texts ? `${count(shown.texts - (shown.agreed ?? 0), "text")} with another label${range}` : "");
   const flips = [...(shown.flips ?? [])].sort((a, b) => b.number - a.number);
   const rows = flips.map(({ from, to, number: times }) => ({ name: `${from} → ${to}`, share: times / (shown.texts || 1), amount: number(times), part: percent(times / (shown.texts || 1)), paint: paint("accent") }));
