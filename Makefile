@@ -15,6 +15,7 @@
 #   make alarms                                  fire every alert with a fault (needs KAFKA_HOME)
 #   make containers                              the image and docker-compose.yml on an engine
 #   make kube                                    image and chart on a real Kubernetes, under load
+#   make prove ARGS="replay --records 100000"    a command of the second day, killed and audited
 #   make soak RECORDS=1000000                    memory over a million records (needs KAFKA_HOME)
 #   make release-check                           build, install and try what would be released, in dist/
 #   make release-check TAG=v0.1.0                the same for a release: version and dates must agree
@@ -35,7 +36,7 @@ ARGS ?=
 RECORDS ?= 1000000
 
 .PHONY: demo test lint types unit docs docs-serve generate bench bench-engines bench-peers \
-  bench-variants bench-scale bench-path chaos chaos-planted alarms soak clean \
+  bench-variants bench-scale bench-path chaos chaos-planted alarms prove soak clean \
   release-check release-snapshot requirements image containers kube
 
 # Apache Kafka for the tests: an unpacked distribution, used if there is a java.
@@ -131,6 +132,9 @@ containers: $(VENV)/.dev
 
 kube: $(VENV)/.dev
 	@$(BIN)/python -m tests.kube $(ARGS)
+
+prove: $(VENV)/.dev
+	@$(BIN)/python -m tests.proofs $(ARGS)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m tests.soak $(RECORDS) $(ARGS)

@@ -46,6 +46,7 @@ from worker.core.state import State
 from worker.kafka_io.admin import Admin
 from worker.logs import configure
 from worker.metrics import Metrics
+from worker.runtime.context import WorkerContext
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
 from worker.settings import KafkaSettings, load
@@ -126,7 +127,7 @@ def _measure(broker: Broker, topics: Topics, records: int, delivery: str) -> dic
     settings = load(flags(broker, topics) | {"delivery": delivery}, environ={}).settings
     progress = Progress(settings.stall_timeout, metrics, clock)
     progress.move(State.WARMING)
-    launcher = Launcher(settings, metrics, progress, clock, stop)
+    launcher = Launcher(settings, WorkerContext(metrics, progress, clock, stop))
     main_loop = threading.Thread(target=launcher.run, args=(model, model), name="main")
     main_loop.start()
 

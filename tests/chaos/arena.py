@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import threading
 import uuid
 from collections.abc import Callable
@@ -53,6 +54,11 @@ class RunNames:
         return f"{self.group}.dead"
 
 
+def _words(number: int) -> str:
+    words = " ".join(f"word{(number * 7 + n) % 97}" for n in range(1 + number % 12))
+    return f"post {number} {words}"
+
+
 class Arena:
     """The topics of one run, with a producer that retries everything, and an observer.
 
@@ -60,8 +66,13 @@ class Arena:
         rate: input records a second.
         limit: total of input records.
         format_: of input records and results. `avro` needs the cluster's registry.
+        names: of topics and group; by default new ones.
+        text: returns the text of a record, by its number.
+        unreadable: share of the records that have no text.
+        seed: draws them.
 
     Attributes:
+        produced: input records that are acknowledged.
         bad: input records that must become dead letters.
         longest_stall: most seconds in which records waited and no outcome appeared.
     """
@@ -73,16 +84,23 @@ class Arena:
         rate: float,
         limit: float = math.inf,
         format_: RecordFormat = "json",
+        *,
+        names: RunNames | None = None,
+        text: Callable[[int], str] = _words,
+        unreadable: float = 0.0,
+        seed: int = 0,
     ) -> None:
+        self._text, self._unreadable = text, unreadable
+        self._chance = random.Random(seed)
         self._cluster, self._partitions = cluster, partitions
         self._rate, self._limit = rate, limit
         self._clock = SystemClock()
         self._kafka = KafkaSettings(bootstrap_servers=cluster.bootstrap_servers)
         self._stop_producing, self._stop_observing = threading.Event(), threading.Event()
         self._extra: list[bytes] = []
-        self._produced = 0
+        self.produced = 0
         self.bad = 0
-        self.names = RunNames()
+        self.names = names or RunNames()
         self._values = _values(cluster, self.names, format_)
         self.outcomes = 0
         self.longest_stall = 0.0
@@ -109,6 +127,11 @@ class Arena:
         """Start producer and observer."""
         self.producing.start()
         self._observing.start()
+
+    @property
+    def complete(self) -> bool:
+        """True once all records up to the limit are acknowledged."""
+        return self.produced >= self._limit
 
     def inject(self, kind: str, number: int) -> None:
         """Let the producer send records that can't be labelled."""
@@ -208,12 +231,14 @@ class Arena:
         if self._extra:
             self.bad += 1
             return self._extra.pop()
-        words = " ".join(f"word{(number * 7 + n) % 97}" for n in range(1 + number % 12))
-        return self._values.text(number, f"post {number} {words}")
+        if self._chance.random() < self._unreadable:
+            self.bad += 1
+            return self._values.unreadable(number)
+        return self._values.text(number, self._text(number))
 
     def _send(self, producer: KafkaProducer, number: int, value: bytes) -> None:
         def acknowledged(_: object) -> None:
-            self._produced += 1
+            self.produced += 1
 
         while True:
             with contextlib.suppress(Exception):  # metadata timed out: retry
@@ -241,7 +266,7 @@ class Arena:
             except StreamlabelError:
                 continue
             now = self._clock.monotonic()
-            if outcomes > self.outcomes or self._produced <= outcomes:
+            if outcomes > self.outcomes or self.produced <= outcomes:
                 self.outcomes, moved_at = max(outcomes, self.outcomes), now
             self.longest_stall = max(self.longest_stall, now - moved_at)
         if admin:

@@ -13,6 +13,7 @@ from typing import Any
 from tests.kube.verdicts import Tally
 
 _HEAD = ("scenario", "time", "stall", "records", "missing", "twice", "reordered", "verdict")
+_STALL = _HEAD.index("stall")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,10 @@ def step(lines: list[Line], name: str, what: str) -> Iterator[None]:
 
 
 def table(lines: Iterable[Line]) -> str:
-    """Return the table of all scenarios."""
+    """Return the table of all scenarios; without a stall, it has no column for it."""
     rows = [_HEAD, *map(_row, lines)]
+    if {row[_STALL] for row in rows[1:]} == {"-"}:
+        rows = [(*row[:_STALL], *row[_STALL + 1 :]) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(_aligned(row, widths) for row in rows)
 

@@ -39,6 +39,10 @@ def test_the_table_lines_up() -> None:
         "evicted          5 s      -    1,200        0      3          0  FAILED: 3 twice, 1 orphans",
         "missing_secret   9 s      -        -        -      -          -  held",
     ]
+    assert table([BAD]).splitlines() == [
+        "scenario  time  records  missing  twice  reordered  verdict",
+        "evicted    5 s    1,200        0      3          0  FAILED: 3 twice, 1 orphans",
+    ]
 
 
 def test_the_figures_are_written_with_the_verdict(tmp_path: Path) -> None:

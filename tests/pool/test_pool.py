@@ -6,6 +6,7 @@ The processes here are small programs that speak the pool's protocol and do noth
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -42,7 +43,7 @@ from worker.pool.shares import slot_settings
 from worker.pool.slot import MAX_FAILURES, STABLE_AFTER, Slot
 from worker.pool.supervisor import Pool
 from worker.runtime.progress import Progress
-from worker.settings import HttpSettings, load
+from worker.settings import HttpSettings, Settings, load
 
 READY = ChildReport((True, "running"), (True, "running"))
 LONG = 300_000  # characters; more than a pipe's buffer
@@ -76,6 +77,7 @@ class SlotHarness:
         monkeypatch.setattr(slot_module, "backoff", self._backoff)
         self.slot = Slot(
             3,
+            load({}, environ={}).settings,
             start=self._start,
             on_end=self._end,
             on_restart=self._restart,
@@ -83,7 +85,7 @@ class SlotHarness:
             clock=self.clock,
         )
 
-    def _start(self) -> FakeChild:
+    def _start(self, settings: Settings) -> FakeChild:
         self.started.append(FakeChild(self.clock.now))
         return self.started[-1]
 
@@ -211,7 +213,7 @@ def report(published=0, reason="", answer=None):
     line = {"live": [True, status], "ready": [True, status], "metrics": [family], "reason": reason}
     posts = [{"id": f"{slot}-{n}", "at": 2 * n + slot} for n in range(9) if config["page"]]
     line["notes"] = {"posts": posts}
-    line["answer"] = answer
+    line["answer"], line["model"] = answer, {}
     print(json.dumps(line), flush=True)
 def stop(number, frame):
     unclean = slot == 0 and mode.startswith("unclean")
@@ -456,7 +458,7 @@ def test_a_stage_does_not_wait_for_the_parent_to_read_its_answer(
             os.fdopen(outlet, "wb"), Metrics(), Progress(1, Metrics(), clock), feeds
         )
         with reporter:
-            reporter.ask(b'{"text": "hello"}')
+            reporter.ask("hello")
             feeds.ask_queue.tokenise(model, model)
             feeds.ask_queue.infer()
             assert pipe.read(filled).isspace()
@@ -471,6 +473,7 @@ def test_a_stage_does_not_wait_for_the_parent_to_read_its_answer(
 def test_the_reason_of_a_process_has_no_text_of_an_unknown_error(*, wrapped: bool) -> None:
     """The parent passes it on to its platform; the text is in the log."""
     clock, (inlet, outlet) = HandClock(), os.pipe()
+    fcntl.fcntl(outlet, fcntl.F_SETPIPE_SZ, 1 << 20)  # nobody reads before both reports are there
     error: Exception = ValueError("a post")
     if wrapped:
         error = StageCrashed.by(error, "the infer stage crashed")

@@ -18,6 +18,7 @@ from worker.core.topics import TopicInfo
 from worker.errors import AccessDenied, BrokerAway, RegistryAway, SchemaRefused, TopicMissing
 from worker.metrics import Metrics
 from worker.runtime import launch
+from worker.runtime.context import WorkerContext
 from worker.runtime.formats import TopicFormats, plain_formats
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
@@ -42,7 +43,8 @@ class Bench:
         self.progress = Progress(120.0, metrics, self.clock)
         self.progress.move(State.WARMING)
         model = ObedientModel()
-        Launcher(self.settings, metrics, self.progress, self.clock, self.stop).run(model, model)
+        context = WorkerContext(metrics, self.progress, self.clock, self.stop)
+        Launcher(self.settings, context).run(model, model)
 
 
 @pytest.fixture

@@ -151,6 +151,7 @@ class Source:
         self.commits: list[dict[Partition, int]] = []
         self.answers: list[Callable[[Any], None]] = []
         self.end = 0
+        self.is_finished = False
         self.at: dict[Partition, int] = {}
 
     def _ask(self, what: str) -> None:
@@ -198,6 +199,9 @@ class Source:
 
     def positions(self) -> dict[Partition, int]:
         return self.at
+
+    def finished(self) -> bool:
+        return self.is_finished
 
     def group_metadata(self) -> Any:
         return None

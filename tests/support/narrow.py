@@ -16,6 +16,7 @@ from worker.core.state import State
 from worker.errors import StreamlabelError
 from worker.logs import configure
 from worker.metrics import Metrics
+from worker.runtime.context import WorkerContext
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
 from worker.settings import load
@@ -34,7 +35,7 @@ def main(limit: int, chosen: dict[str, object]) -> int:
     progress.move(State.WARMING)
     model = ObedientModel()
     try:
-        Launcher(settings, metrics, progress, clock, stop).run(model, model)
+        Launcher(settings, WorkerContext(metrics, progress, clock, stop)).run(model, model)
     except StreamlabelError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -25,8 +25,10 @@ from worker.clock import SystemClock
 from worker.core.model import Classifier, Synchronous, Tokeniser
 from worker.core.records import ModelCard, ModelInput, Partition, Prediction
 from worker.core.state import State
+from worker.core.when import Span
 from worker.demo.broker import NEEDS
 from worker.metrics import Metrics
+from worker.runtime.context import WorkerContext
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
 from worker.runtime.tracing import Tracing
@@ -305,6 +307,7 @@ class WorkerThread:
         tokeniser: Tokeniser,
         classifier: Classifier,
         tracing: Tracing | None = None,
+        span: Span | None = None,
     ) -> None:
         self.metrics = Metrics()
         self.progress = Progress(settings.stall_timeout, self.metrics, clock)
@@ -312,7 +315,10 @@ class WorkerThread:
         self.error: BaseException | None = None
         self.stop_event = threading.Event()
         launcher = Launcher(
-            settings, self.metrics, self.progress, clock, self.stop_event, tracing=tracing
+            settings,
+            WorkerContext(self.metrics, self.progress, clock, self.stop_event),
+            tracing=tracing,
+            span=span,
         )
 
         def run() -> None:

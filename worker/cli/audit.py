@@ -53,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="judge all present input records, committed or not",
     )
+    add_limit(parser)
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """Add the limit of duplicates."""
     parser.add_argument(
         "--allow-duplicates",
         type=_count,
@@ -73,24 +78,25 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     from worker.kafka_io.audit import run_audit
 
     settings = loaded.settings
-    audit = run_audit(settings, to_end=args.to_end, progress=_progress_line())
+    audit = run_audit(settings, to_end=args.to_end, progress=progress_line())
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
-    broken = audit.report.breaches(_limit(settings, args.allow_duplicates))
+    broken = audit.report.breaches(allowed_duplicates(settings, args.allow_duplicates))
     if args.json:
-        print(json.dumps(_document(settings, audit, broken), ensure_ascii=False))
+        print(json.dumps(audit_document(settings, audit, broken), ensure_ascii=False))
     else:
-        _print(audit, broken)
+        print_audit(audit, broken)
     return _BROKEN if broken else _HOLDS
 
 
-def _limit(settings: Settings, allowed: int | None) -> int | None:
+def allowed_duplicates(settings: Settings, allowed: int | None) -> int | None:
+    """Return the limit of duplicates; None for any number."""
     if allowed is None and settings.delivery == "exactly_once":
         return 0
     return allowed
 
 
-def _progress_line() -> Progress:
+def progress_line() -> Progress:
     """Return a callback that keeps one line of a terminal up to date."""
 
     def show(topic: str, done: int, total: int) -> None:
@@ -102,7 +108,8 @@ def _progress_line() -> Progress:
     return show if sys.stderr.isatty() else ignore
 
 
-def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[str, Any]:
+def audit_document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[str, Any]:
+    """Return the verdicts as one JSON object."""
     report, topics = audit.report, audit.topics
     return {
         "holds": not broken,
@@ -127,7 +134,8 @@ def _document(settings: Settings, audit: Audit, broken: list[Offence]) -> dict[s
     }
 
 
-def _print(audit: Audit, broken: list[Offence]) -> None:
+def print_audit(audit: Audit, broken: list[Offence]) -> None:
+    """Print the verdicts for people."""
     from rich.console import Console
 
     report, console = audit.report, Console(highlight=False, soft_wrap=True)

@@ -1,11 +1,16 @@
-"""Fetch the model into the cache and check its files, without Kafka.
+"""Fetch the model and check its files, or find out which model labelled which records.
 
     streamlabel model fetch --model my-org/my-model --model-revision v3
 
-`fetch` downloads a model of the hub into the hub's cache (HF_HOME), or prepares the bundled one in
-`model.cache_dir`; a directory is only checked. It reads config, labels and tokenizer, opens the
-files of the weights, and prints what it found. Afterwards a worker with the same settings starts
-with HF_HUB_OFFLINE=1. Exits 1 if the model can't be had or used.
+    streamlabel model history --since 7d
+
+`fetch` needs no Kafka. It downloads a model of the hub into the hub's cache (HF_HOME), or prepares
+the bundled one in `model.cache_dir`; a directory is only checked. It reads config, labels and
+tokenizer, opens the files of the weights, and prints what it found. Afterwards a worker with the
+same settings starts with HF_HUB_OFFLINE=1. Exits 1 if the model can't be had or used.
+
+`history` reads the output topics alone: which model labelled each input partition from which
+offset on, and since when. It commits nothing and may run beside workers.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 OPTIONS: tuple[str, ...] = (
     *("model.name", "model.revision", "model.cache_dir", "model.activation"),
     *("log.level", "log.format"),
+    *("kafka.", "input.topic", "input.topics", "input.topic_pattern", "output.topic", "registry."),
 )
 
 _LABELS, _LABEL_CHARACTERS = 30, 60  # labels shown, and characters of each
@@ -32,18 +38,31 @@ _LABELS, _LABEL_CHARACTERS = 30, 60  # labels shown, and characters of each
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the action and the format of the output."""
     parser.add_argument(
-        "action", choices=("fetch",), help="download or prepare the model, and check its files"
+        "action",
+        choices=("fetch", "history"),
+        help="download or prepare the model and check its files, or list the models of the results",
+    )
+    parser.add_argument(
+        "--since",
+        default="",
+        metavar="WHEN",
+        help="history: begin at this place of the output: a time such as 2026-01-31T12:00 (UTC), or "
+        "a duration ago such as 90m or 7d [default: all results]",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Fetch and check the model, and print what it is; return 0.
+    """Fetch and check the model, or read its history, and print what is found; return 0.
 
     Raises:
-        StreamlabelError: the model can't be had or used; the message says what to do.
+        StreamlabelError: the model can't be had or used, or the topics can't be read.
     """
     logs.configure(loaded.settings.log.level, loaded.settings.log.format)
+    if args.action == "history":
+        from worker.cli.model_history import show_history
+
+        return show_history(loaded.settings, args.since, as_json=args.json)
     from worker.inference.described import describe
 
     document = _document(describe(loaded.settings.model))

@@ -29,10 +29,11 @@ if TYPE_CHECKING:  # imported when the command runs, not for its --help
     from worker.http.model import ModelControl, ModelRequests
     from worker.http.notes import NotesSource
     from worker.metrics import Metrics
+    from worker.runtime.serve import Expose
+
+    Requests = Callable[[ModelControl], AbstractContextManager[ModelRequests | None]]
 
 OPTIONS = ("",)
-
-_NONE: AbstractContextManager[object] = nullcontext()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,17 +81,32 @@ def _work(loaded: Loaded) -> None:
     from worker.runtime.reload import SettingsReload
     from worker.runtime.serve import serve
 
+    def requests(changes: ModelControl) -> SettingsReload:
+        return SettingsReload(loaded, changes, triggers)
+
+    settings = loaded.settings
+    serve(settings, stop, loading, expose(loaded, requests), page=settings.http.enabled)
+
+
+def expose(loaded: Loaded, requests: Requests = lambda _: nullcontext()) -> Expose:
+    """Return the function that serves one worker's metrics, health and page over HTTP.
+
+    Args:
+        loaded: the settings of the worker, with their origins.
+        requests: takes requests to change the worker's model; by default there are none.
+    """
+
     @contextmanager
-    def expose(
+    def served(
         metrics: Metrics, health: Health, feeds: PageFeeds | None, changes: ModelControl
     ) -> Iterator[None]:
-        with SettingsReload(loaded, changes, triggers) as reload, ExitStack() as server:
+        with requests(changes) as taken, ExitStack() as server:
             if feeds:
-                made = _http(loaded, metrics, health, feeds, feeds.ask_queue, reload)
+                made = _http(loaded, metrics, health, feeds, feeds.ask_queue, taken)
                 server.enter_context(made)
             yield
 
-    serve(loaded.settings, stop, loading, expose, page=loaded.settings.http.enabled)
+    return served
 
 
 def _on_hang_up(loaded: Loaded, triggers: queue.SimpleQueue[str]) -> Callable[[], None] | None:
@@ -105,12 +121,15 @@ def _supervise(loaded: Loaded) -> None:
     from worker.clock import SystemClock
     from worker.pool.child import command
     from worker.pool.supervisor import Pool
+    from worker.runtime.reload import SettingsReload
 
-    stop, settings = threading.Event(), loaded.settings
-    pool = Pool(settings, command(), SystemClock(), stop)
-    stop_on_signals(stop, pool.kill)
-    served = settings.http.enabled
-    with _http(loaded, pool.totals, pool, pool, pool.ask_router) if served else _NONE:
+    stop, triggers = threading.Event(), queue.SimpleQueue[str]()
+    pool = Pool(loaded.settings, command(), SystemClock(), stop)
+    stop_on_signals(stop, pool.kill, _on_hang_up(loaded, triggers))
+    with SettingsReload(loaded, pool.model, triggers) as reload, ExitStack() as server:
+        if loaded.settings.http.enabled:
+            made = _http(loaded, pool.totals, pool, pool, pool.ask_router, reload)
+            server.enter_context(made)
         pool.run()
 
 

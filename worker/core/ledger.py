@@ -35,13 +35,27 @@ class Scope:
     """The offsets of one input partition that are judged.
 
     Attributes:
-        limit: records below this offset must have an outcome.
+        start: records below this offset are not judged.
+        limit: records from `start` on and below this offset must have an outcome.
         end: end of the partition, read after the ends of the outcomes' topics: no outcome can
             belong to this offset or a later one.
+        range_end: end of the range that the group labels; None if it has none.
     """
 
     limit: int
     end: int
+    start: int = 0
+    range_end: int | None = None
+
+    def outside(self, offset: int) -> bool:
+        """Return whether an offset is not in the range that the group labels."""
+        return offset < self.start or (self.range_end is not None and offset >= self.range_end)
+
+    @property
+    def pending(self) -> range:
+        """The offsets that a later audit will judge."""
+        last = self.end if self.range_end is None else self.range_end
+        return range(max(self.limit, self.start), max(self.limit, self.start, last))
 
 
 class Ledger:
@@ -72,7 +86,8 @@ class Ledger:
 
     def record(self, partition: Partition, offset: int, timestamp_ms: int = 0) -> None:
         """Add a record of the input."""
-        if offset < self._scopes[partition].limit:
+        scope = self._scopes[partition]
+        if scope.start <= offset < scope.limit:
             self._cells[partition][offset] = _RECORD
             earliest_ms = self._earliest_ms.get(partition.topic, timestamp_ms)
             self._earliest_ms[partition.topic] = min(earliest_ms, timestamp_ms)
@@ -148,18 +163,25 @@ class Ledger:
     ) -> bool:
         """Add an outcome without a known record."""
         origin, at = Partition(source[0], source[1]), source[2]
-        scope = self._scopes.get(origin)
-        if at < self._starts.get(origin, 0):
-            return self._skip("outcome of a record that retention has removed")
-        if older:
-            return self._skip("outcome of an older topic of this name")
-        if scope is None or at >= scope.end:
-            return self._orphan(kind, partition, offset, _text(origin, at))
-        if at >= scope.limit:
-            return self._skip("outcome of a record that is not committed yet")
-        if origin.topic in self._compacted:
-            return self._skip("outcome of a record that compaction may have removed")
+        if reason := self._why_unjudged(origin, at, older=older):
+            return self._skip(reason)
         return self._orphan(kind, partition, offset, _text(origin, at))
+
+    def _why_unjudged(self, origin: Partition, at: int, *, older: bool) -> str:
+        """Return why an outcome without a known record proves nothing; empty for an orphan."""
+        scope = self._scopes.get(origin)
+        exists = scope is not None and at < scope.end
+        if scope is not None and exists and scope.outside(at):
+            return "outcome of a record outside the range"
+        if at < self._starts.get(origin, 0):
+            return "outcome of a record that retention has removed"
+        if older:
+            return "outcome of an older topic of this name"
+        if scope is not None and exists and at >= scope.limit:
+            return "outcome of a record that is not committed yet"
+        if exists and origin.topic in self._compacted:
+            return "outcome of a record that compaction may have removed"
+        return ""
 
     def _orphan(self, kind: Kind, partition: int, offset: int, claim: str) -> bool:
         self._note("orphans", f"{kind} {partition}/{offset}: {claim}")
@@ -241,8 +263,8 @@ class Ledger:
         return reordered
 
     def _pending(self, partition: Partition) -> int:
-        scope = self._scopes[partition]
-        return max(0, scope.end - max(scope.limit, self._starts.get(partition, 0)))
+        pending = self._scopes[partition].pending
+        return max(0, pending.stop - max(pending.start, self._starts.get(partition, 0)))
 
     def _floor(self, partition: Partition, removed: Removed, *, late: bool) -> tuple[int, str]:
         """Return the offset below which a record without an outcome proves nothing, and why."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from worker.http import figures
-from worker.http.reading import Span
+from worker.http.reading import Window
 
 Json = dict[str, Any]
 
@@ -26,13 +26,13 @@ class Activity:
     """
 
     def __init__(self) -> None:
-        self.window: Span | None = None
+        self.window: Window | None = None
         self.first_at: int | None = None
         self.last_at: int | None = None
         self._busy_s = 0.0
         self._highest = 0.0
 
-    def note(self, at: int, last: Span, window: Span, rate: float | None) -> None:
+    def note(self, at: int, last: Window, window: Window, rate: float | None) -> None:
         """Take in a reading.
 
         Args:
@@ -48,7 +48,7 @@ class Activity:
         self._busy_s += last.seconds
         self._highest = max(self._highest, rate or 0.0)
 
-    def run(self, whole: Span) -> Json:
+    def run(self, whole: Window) -> Json:
         """Return totals and means since the start.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Computes the page's figures from a reading of the metrics, or from the span between two.
+"""Computes the page's figures from a reading of the metrics, or from the window between two.
 
 Owns: nothing; readings in, figures out.
 Thread: any.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from worker.core.drift import reading as reading_of
-from worker.http.reading import Buckets, Reading, Span
+from worker.http.reading import Buckets, Reading, Window
 from worker.metrics import STAGES, THREADS
 
 Json = dict[str, Any]
@@ -47,18 +47,20 @@ def labels(new: Reading) -> tuple[dict[str, float], Json]:
     return shown, rest
 
 
-def rates(span: Span) -> dict[str, float | None]:
+def rates(window: Window) -> dict[str, float | None]:
     """Return how many records a second arrived, were labelled, and became dead letters."""
     return {
-        "arriving": span.rate("offsets_arrived_total"),
-        "labelled": span.rate("records_published_total"),
-        "dead_letters": span.rate(DEAD),
+        "arriving": window.rate("offsets_arrived_total"),
+        "labelled": window.rate("records_published_total"),
+        "dead_letters": window.rate(DEAD),
     }
 
 
-def latency(span: Span) -> dict[str, float | None]:
+def latency(window: Window) -> dict[str, float | None]:
     """Return quantiles of the end-to-end latency, seconds."""
-    return {f"p{share}": span.quantile("end_to_end_seconds", share / 100) for share in (50, 95, 99)}
+    return {
+        f"p{share}": window.quantile("end_to_end_seconds", share / 100) for share in (50, 95, 99)
+    }
 
 
 def lag(new: Reading) -> Json:
@@ -76,28 +78,28 @@ def lag(new: Reading) -> Json:
     }
 
 
-def outlook(span: Span) -> Json:
-    """Return when the lag will be zero if it goes on shrinking as it did in this span.
+def outlook(window: Window) -> Json:
+    """Return when the lag will be zero if it goes on shrinking as it did in this window.
 
     until_zero_s = lag / shrinks, where `shrinks` is by how many offsets a second the lag of the
     partitions that are in both readings fell: what was committed less what arrived. It is None
     where the lag does not shrink, and `trend` says why: `growing`, `steady` (it changed by less
     than 1 % of what arrived or was done), or `unknown` (no partition yet).
     """
-    before, now = (_by_partition(reading) for reading in (span.old, span.new))
+    before, now = (_by_partition(reading) for reading in (window.old, window.new))
     records = sum(now.values())
     both = before.keys() & now.keys()
-    if not both or span.seconds <= 0:
+    if not both or window.seconds <= 0:
         return {"until_zero_s": None, "trend": "unknown"}
     if not records:
         return {"until_zero_s": 0.0, "trend": "none"}
     shrunk = sum(before[one] - now[one] for one in both)
-    moved = max(span.gained("offsets_arrived_total"), span.gained("records_published_total"))
+    moved = max(window.gained("offsets_arrived_total"), window.gained("records_published_total"))
     if abs(shrunk) <= _STEADY * moved:
         return {"until_zero_s": None, "trend": "steady"}
     if shrunk < 0:
         return {"until_zero_s": None, "trend": "growing"}
-    return {"until_zero_s": records / shrunk * span.seconds, "trend": "shrinking"}
+    return {"until_zero_s": records / shrunk * window.seconds, "trend": "shrinking"}
 
 
 def _by_partition(reading: Reading) -> dict[tuple[str, str], float]:
@@ -107,18 +109,18 @@ def _by_partition(reading: Reading) -> dict[tuple[str, str], float]:
     }
 
 
-def stages(span: Span, means: Span) -> list[Json]:
+def stages(window: Window, means: Window) -> list[Json]:
     """Return each stage's mean seconds for a micro-batch, and its busy share of the time.
 
     Args:
-        span: for the busy share, which is that of one thread's time; in a pool, the mean over its
-            processes. A step counts when it ends, so a step longer than the span is cut to it.
+        window: for the busy share, which is that of one thread's time; in a pool, the mean over its
+            processes. A step counts when it ends, so a step longer than the window is cut to it.
         means: for the mean seconds.
     """
-    whole = span.seconds * max(1, len(span.new.series("state")))
+    whole = window.seconds * max(1, len(window.new.series("state")))
     result = []
     for stage in STAGES:
-        worked = span.gained("stage_busy_seconds_total", stage=stage)
+        worked = window.gained("stage_busy_seconds_total", stage=stage)
         share = min(1.0, worked / whole) if stage in THREADS and whole > 0 else None
         mean = means.mean("stage_seconds", stage=stage)
         result.append({"name": stage, "seconds": mean, "busy": share})
@@ -137,14 +139,14 @@ def shares(all_stages: list[Json]) -> Json:
     return {"of": WHOLE, "stages": parts}
 
 
-def batches(span: Span) -> Json:
-    """Return means over the micro-batches and forward passes of a span."""
+def batches(window: Window) -> Json:
+    """Return means over the micro-batches and forward passes of a window."""
     return {
-        "records": span.mean("batch_records"),
-        "tokens": span.mean("batch_tokens"),
-        "tokens_at_most": span.new.total("forward_tokens"),
-        "padding": span.mean("padding_ratio"),
-        "closed_by": span.new.by("micro_batches_total", "trigger"),
+        "records": window.mean("batch_records"),
+        "tokens": window.mean("batch_tokens"),
+        "tokens_at_most": window.new.total("forward_tokens"),
+        "padding": window.mean("padding_ratio"),
+        "closed_by": window.new.by("micro_batches_total", "trigger"),
     }
 
 

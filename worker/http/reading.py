@@ -80,7 +80,7 @@ class Reading:
         return (sample for sample in self._pairs(name) if wanted <= sample[0].items())
 
 
-class Span(NamedTuple):
+class Window(NamedTuple):
     """Two readings, and the seconds between them."""
 
     old: Reading

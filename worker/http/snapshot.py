@@ -22,6 +22,7 @@ from worker.http.history import MEAN_WINDOW, RATE_WINDOW, History
 from worker.http.model import ModelRequests
 from worker.http.notes import NotesSource
 from worker.http.reading import Reading
+from worker.http.shadow import shadow_member
 
 Json = dict[str, Any]
 
@@ -76,7 +77,7 @@ class SnapshotBuilder:
             "links": about.links,
             "models": notes.models,
             "model_change": self._model.state()["change"] if self._model else None,
-            "shadow": None,
+            "shadow": shadow_member(new),
             "run": history.activity.run(history.whole()),
             "last_at": history.activity.last_at,
             "minute": history.minute(),

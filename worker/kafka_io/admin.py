@@ -8,11 +8,17 @@ Must not import: inference, runtime.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from kafka import IsolationLevel, KafkaAdminClient, TopicPartition, errors
+from kafka import (
+    IsolationLevel,
+    KafkaAdminClient,
+    OffsetAndMetadata,
+    TopicPartition,
+    errors,
+)
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
 from worker.clock import Clock, SystemClock
@@ -32,6 +38,8 @@ Isolation = Literal["read_committed", "read_uncommitted"]
 # elects its leaders: for a few seconds "not yet" is an ordinary response.
 CREATION_TIME = 15.0  # seconds
 _RETRY_PAUSE = 0.25  # seconds
+# Answers to an offset that comes from no member of a group that has some.
+_HAS_MEMBERS = {"UnknownMemberIdError", "IllegalGenerationError", "RebalanceInProgressError"}
 
 _CONFIGS = (
     "max.message.bytes",
@@ -42,6 +50,13 @@ _CONFIGS = (
     "message.timestamp.after.max.ms",
     "min.insync.replicas",
 )
+
+
+class GroupOffset(NamedTuple):
+    """A committed offset and its metadata, which `core.bounds.read_note` reads."""
+
+    offset: int
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +170,27 @@ class Admin(Closeable):
         info = self.topics([topic])[topic]
         if info is None:
             raise TopicMissing(f"topic {topic!r} does not exist (`streamlabel topics create`)")
-        specs = {TopicPartition(topic, number): spec for number in range(info.partitions)}
+        partitions = [Partition(topic, number) for number in range(info.partitions)]
+        return {p.partition: at for p, at in self.offsets(partitions, spec, isolation).items()}
+
+    def offsets(
+        self,
+        partitions: Iterable[Partition],
+        spec: OffsetSpec | int,
+        isolation: Isolation = "read_uncommitted",
+    ) -> dict[Partition, int]:
+        """Return an offset of each of these existing partitions.
+
+        Args:
+            partitions: of any topics.
+            spec: an end of the log, or the first record at or after a time (ms since 1970 UTC),
+                which is -1 if there is none.
+            isolation: as for `end_offsets`.
+        """
+        specs = {TopicPartition(*partition): spec for partition in partitions}
         level = IsolationLevel.build_from(isolation)
         offsets = self._call(lambda client: client.list_partition_offsets(specs, level))
-        return {tp.partition: offsets[tp].offset for tp in sorted(offsets)}
+        return {Partition(*tp): offsets[tp].offset for tp in sorted(offsets)}
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Return the group's committed offset of each partition of a topic that has one."""
@@ -167,12 +199,40 @@ class Admin(Closeable):
 
     def all_committed(self, group: str) -> dict[Partition, int]:
         """Return the group's committed offset of each partition that has one."""
+        return {partition: at.offset for partition, at in self.group_offsets(group).items()}
+
+    def group_offsets(self, group: str) -> dict[Partition, GroupOffset]:
+        """Return the group's committed offset of each partition that has one, with its note."""
         offsets = self._call(lambda client: client.list_group_offsets({group: None}))
         return {
-            Partition(*tp): at.offset
+            Partition(*tp): GroupOffset(at.offset, at.metadata or "")
             for tp, at in sorted(offsets.get(group, {}).items())
             if at.offset >= 0
         }
+
+    def set_offsets(self, group: str, offsets: Mapping[Partition, GroupOffset]) -> None:
+        """Replace committed offsets of a group without members.
+
+        Raises:
+            Fatal: the broker refuses an offset, for example because the group has members.
+        """
+        request = {
+            TopicPartition(*partition): OffsetAndMetadata(at.offset, at.note, -1)
+            for partition, at in offsets.items()
+        }
+        results = self._call(lambda client: client.alter_group_offsets(group, request))
+        refused = {
+            Partition(*tp): error
+            for tp, error in sorted(results.items())
+            if error is not errors.NoError
+        }
+        if refused:
+            causes = sorted({error.__name__ for error in refused.values()})
+            names = ", ".join(f"{p.topic}[{p.partition}]" for p in refused)
+            raise Fatal(
+                f"group {group!r}: the broker refuses the offsets of {names}: {', '.join(causes)}"
+                + ("; stop all members of the group first" if _HAS_MEMBERS & set(causes) else "")
+            )
 
     def members(self, group: str) -> list[Member]:
         """Return the group's members and their partitions."""

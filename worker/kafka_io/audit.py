@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from worker.core.audit_report import AuditReport
+from worker.core.bounds import Bound, read_note
 from worker.core.coordinates import SOURCE_HEADER, parse_source
 from worker.core.counted import counted
 from worker.core.encoder import DEAD_LETTER_HEADER
@@ -21,7 +22,7 @@ from worker.core.records import Headers, Partition
 from worker.core.topics import TopicInfo
 from worker.errors import BrokerAway, Fatal, TopicMissing
 from worker.kafka_io.admin import Admin
-from worker.kafka_io.reader import AuditRecord, TopicReader
+from worker.kafka_io.reader import PATIENCE, AuditRecord, TopicReader
 from worker.settings import Settings, WorkerTopics
 
 # (topic, number of records read, number of offsets)
@@ -44,20 +45,28 @@ class Audit:
     notes: tuple[str, ...]
 
 
-def run_audit(settings: Settings, *, to_end: bool, progress: Progress) -> Audit:
+def run_audit(
+    settings: Settings, *, to_end: bool, progress: Progress, patience: float = 0.0
+) -> Audit:
     """Read all topics of the worker and compare them.
+
+    If the group labels a range of its input, the audit judges that range.
 
     Args:
         settings: cluster, group, topics.
         to_end: check every input record that exists at the start, committed or not.
         progress: called from time to time.
+        patience: least seconds to wait for an open transaction to end.
 
     Raises:
         TopicMissing: one of the topics does not exist, or none matches the pattern.
         Fatal: the group has committed nothing, so there is nothing to check.
         BrokerAway: the broker stopped answering.
     """
-    with Admin(settings.kafka) as admin, TopicReader(settings.kafka) as reader:
+    with (
+        Admin(settings.kafka) as admin,
+        TopicReader(settings.kafka, max(patience, PATIENCE)) as reader,
+    ):
         return _Auditor(settings, admin, reader, progress).audit(to_end=to_end)
 
 
@@ -75,6 +84,7 @@ class _Auditor:
         self._reasons: Counter[str] = Counter()
         self._notes: list[str] = []
         self._starts: dict[Partition, int] = {}  # of the inputs
+        self._ranges: dict[Partition, Bound] = {}  # of the inputs, if the group has ranges
 
     def audit(self, *, to_end: bool) -> Audit:
         infos = self._describe()
@@ -92,12 +102,12 @@ class _Auditor:
         scopes = self._scopes(limits, self._ends())
         ledger = Ledger(scopes, compacted={n for n, info in infos.items() if info.compacted})
         for name in self._topics.inputs:
-            ends = {p.partition: s.limit for p, s in scopes.items() if p.topic == name}
-            self._read_input(ledger, name, ends)
+            own = {p.partition: scope for p, scope in scopes.items() if p.topic == name}
+            self._read_input(ledger, name, own)
         ledger.set_starts(self._starts)
         for kind, name in self._outcomes:
             self._read_outcomes(ledger, kind, name, outcome_ends[name])
-        late = self._settings.input.start == "latest"
+        late = self._settings.input.start == "latest" and not self._ranges
         report = ledger.report(self._removed(scopes, infos), late=late)
         return Audit(self._topics, report, dict(self._reasons.most_common()), tuple(self._notes))
 
@@ -125,10 +135,17 @@ class _Auditor:
         }
 
     def _limits(self, *, to_end: bool) -> dict[Partition, int]:
+        group, inputs = self._settings.kafka.group_id, self._topics.inputs
+        offsets = self._admin.group_offsets(group)
+        notes = {p: read_note(at.note) for p, at in offsets.items() if p.topic in inputs}
+        self._ranges = {p: bound for p, bound in notes.items() if bound is not None}
+        if lost := sum(bound.lost for bound in self._ranges.values()):
+            self._notes.append(
+                f"deleted before this group read them: {counted(lost, 'offset')} of its range"
+            )
         if to_end:
             return self._ends()
-        group, inputs = self._settings.kafka.group_id, self._topics.inputs
-        committed = self._admin.all_committed(group)
+        committed = {p: at.offset for p, at in offsets.items()}
         if not any(p.topic in inputs for p in committed) and any(self._ends().values()):
             names = ", ".join(map(repr, inputs))
             raise Fatal(
@@ -147,11 +164,19 @@ class _Auditor:
                     f"{partition.topic} {partition.partition}: offset {limit} is committed but the "
                     f"partition ends at {end}: the topic may have been recreated"
                 )
-        return {p: Scope(min(limits.get(p, 0), end), end) for p, end in ends.items()}
+        return {p: self._scope(p, min(limits.get(p, 0), end), end) for p, end in ends.items()}
 
-    def _read_input(self, ledger: Ledger, topic: str, ends: Mapping[int, int]) -> None:
-        total = sum(ends.values())
-        for number, record in enumerate(self._reader.read(topic, ends)):
+    def _scope(self, partition: Partition, limit: int, end: int) -> Scope:
+        bound = self._ranges.get(partition)
+        if bound is None:
+            return Scope(limit, end)
+        return Scope(min(limit, bound.end), end, bound.start, bound.end)
+
+    def _read_input(self, ledger: Ledger, topic: str, scopes: Mapping[int, Scope]) -> None:
+        ends = {number: scope.limit for number, scope in scopes.items()}
+        first = {number: scope.start for number, scope in scopes.items()}
+        total = sum(scope.limit - scope.start for scope in scopes.values())
+        for number, record in enumerate(self._reader.read(topic, ends, first)):
             partition = Partition(topic, record.partition)
             ledger.record(partition, record.offset, record.timestamp_ms)
             if number % _PROGRESS_EVERY == 0:
@@ -159,7 +184,8 @@ class _Auditor:
         self._note_unread(topic)
         starts = self._admin.start_offsets(topic)
         self._starts |= {Partition(topic, p): start for p, start in starts.items()}
-        self._note_removed(topic, sum(min(starts.get(p, 0), end) for p, end in ends.items()))
+        removed = {p: min(starts.get(p, 0), end) - first[p] for p, end in ends.items()}
+        self._note_removed(topic, sum(max(0, number) for number in removed.values()))
 
     def _read_outcomes(
         self, ledger: Ledger, kind: Kind, topic: str, ends: Mapping[int, int]
@@ -172,11 +198,11 @@ class _Auditor:
         self._note_unread(topic)
 
     def _read_outcome(self, ledger: Ledger, kind: Kind, record: AuditRecord) -> None:
-        coordinates = _last_header(record.headers, SOURCE_HEADER)
+        coordinates = last_header(record.headers, SOURCE_HEADER)
         if coordinates is None:
             ledger.foreign()
             return
-        dead_letter = _last_header(record.headers, DEAD_LETTER_HEADER) or b""
+        dead_letter = last_header(record.headers, DEAD_LETTER_HEADER) or b""
         document = dead_letter if kind == "dead_letter" else record.value
         first = ledger.outcome(
             kind,
@@ -225,7 +251,7 @@ class _Auditor:
             self._notes.append(f"{topic}: {counted(offsets, 'offset')} removed before this audit")
 
 
-def _last_header(headers: Headers, name: str) -> bytes | None:
+def last_header(headers: Headers, name: str) -> bytes | None:
     """Return a header's last value, which is the worker's if the record had one of that name."""
     return next((value or b"" for key, value in reversed(headers) if key == name), None)
 

@@ -7,7 +7,7 @@ Must not import: inference, runtime.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kafka import OffsetAndMetadata, TopicPartition
@@ -34,6 +34,13 @@ def raw_record(record: Any, epoch: int, now: float, now_ms: int) -> RawRecord:
     return RawRecord(ref, timestamp_ms, record.key, record.value, headers, now, cut)
 
 
-def commit_request(offsets: Mapping[Partition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
-    """Convert offsets to commit."""
-    return {TopicPartition(*p): OffsetAndMetadata(at, "", -1) for p, at in offsets.items()}
+def no_note(partition: Partition) -> str:  # noqa: ARG001
+    """Return no metadata for a committed offset."""
+    return ""
+
+
+def commit_request(
+    offsets: Mapping[Partition, int], note: Callable[[Partition], str] = no_note
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Convert offsets to commit; `note` returns the metadata of each."""
+    return {TopicPartition(*p): OffsetAndMetadata(at, note(p), -1) for p, at in offsets.items()}

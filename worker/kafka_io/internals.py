@@ -145,10 +145,12 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
     ConsumerCoordinator: {
         "_assignors": "keep the assignment of a membership that is lost",
         "_handle_heartbeat_response": "overridden: records when the group last confirmed us",
+        "_handle_offset_fetch_response": "overridden: the client drops the offsets' metadata",
         "_join_task": "a join that no poll has finished",
         "_offset_fetch_futures": "answers to a fetch of committed offsets before a rebalance",
         "_on_join_complete_async": "overridden: drops those answers",
         "_process_sync_group_response": "overridden: the end of a join confirms us too",
+        "fetch_committed_offsets": "the offsets of several partitions with one request",
         "need_rejoin": "overridden: finishes a join that has begun",
         "rejoining": "reset, so that the next join is prepared again",
         "reset_generation": "overridden: runs when the membership is lost",

@@ -19,7 +19,7 @@ from worker.clock import Clock
 from worker.core.records import Partition
 from worker.kafka_io.internals import Future
 
-StartFrom = Literal["earliest", "latest"]
+StartFrom = Literal["earliest", "latest", "range"]
 
 
 class RebalanceHandler(Protocol):
@@ -48,7 +48,7 @@ class RebalanceHandler(Protocol):
 
         Args:
             positions: to be committed before anything is read of these partitions.
-            where: the end of the log that the positions are at.
+            where: the end of the log that the positions are at, or the start of a range.
 
         Returns:
             The positions that are committed; the handler is called again for the others.

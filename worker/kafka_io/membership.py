@@ -16,6 +16,7 @@ unconfirmed, and it publishes nothing until the group has answered.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kafka.errors import AuthorizationError, FencedInstanceIdError, RebalanceInProgressError
@@ -75,9 +76,15 @@ class Membership:
 
 
 class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
-    """The client's coordinator, with four gaps closed."""
+    """The client's coordinator, with four gaps closed.
+
+    Attributes:
+        on_committed: called with the group's offsets before the client takes positions from them.
+            It drops their metadata.
+    """
 
     membership: Membership
+    on_committed: Callable[[Mapping[Any, Any]], None] | None = None
 
     def need_rejoin(self) -> bool:
         """Return True also while a join is unfinished.
@@ -109,6 +116,13 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
         assignment = super()._process_sync_group_response(response, send_time)
         self.membership.confirmed_at = send_time
         return assignment
+
+    def _handle_offset_fetch_response(self, response: Any) -> Any:
+        """Report the group's offsets with their metadata."""
+        offsets = super()._handle_offset_fetch_response(response)
+        if self.on_committed is not None:
+            self.on_committed(offsets)
+        return offsets
 
     def reset_generation(self, member_id: str = UNKNOWN_MEMBER_ID) -> None:
         """Prepare the next join again when the membership is lost, even during a join.

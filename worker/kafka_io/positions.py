@@ -50,6 +50,7 @@ class Positions:
     Args:
         consumer: the library's.
         from_start: whether a partition without a committed offset begins at its start, else end.
+        begin: returns where these partitions begin, None to let `from_start` decide.
         on_begun: commits first positions; returns those that are committed.
         start_new_epoch: gives a partition a new epoch.
         on_skipped: called with offsets that were deleted before they were read.
@@ -60,12 +61,15 @@ class Positions:
         consumer: Any,
         *,
         from_start: bool,
+        begin: Callable[[Iterable[TopicPartition]], Mapping[Partition, int] | None] = lambda _: (
+            None
+        ),
         on_begun: Callable[[Mapping[Partition, int], StartFrom], Mapping[Partition, int]],
         start_new_epoch: Callable[[Partition], None],
         on_skipped: Callable[[Partition, range], None],
     ) -> None:
         self._consumer, self._from_start = consumer, from_start
-        self._on_begun = on_begun
+        self._begin_at, self._on_begun = begin, on_begun
         self._start_new_epoch, self._on_skipped = start_new_epoch, on_skipped
         self._from_end: frozenset[TopicPartition] = frozenset()
 
@@ -134,6 +138,9 @@ class Positions:
         partitions need not wait. The position that the client finds is committed like any other.
         """
         consumer = self._consumer
+        if (chosen_starts := self._begin_at(tps)) is not None:
+            self._begin_from(chosen_starts, "range")
+            return
         starts: tuple[tuple[StartFrom, Any, Any], ...] = (
             ("earliest", consumer.beginning_offsets, consumer.seek_to_beginning),
             ("latest", consumer.end_offsets, consumer.seek_to_end),
@@ -146,8 +153,11 @@ class Positions:
             if led := [tp for tp in chosen if tp not in leaderless]:
                 offsets = ask(led, timeout_ms=_TIMEOUT_MS)
                 positions = {Partition(*tp): offset for tp, offset in offsets.items()}
-                for partition, offset in self._on_begun(positions, where).items():
-                    consumer.seek(TopicPartition(*partition), offset)
+                self._begin_from(positions, where)
+
+    def _begin_from(self, positions: Mapping[Partition, int], where: StartFrom) -> None:
+        for partition, offset in self._on_begun(positions, where).items():
+            self._consumer.seek(TopicPartition(*partition), offset)
 
     def _move_into_range(self, tp: TopicPartition, position: int) -> None:
         start = self._start(tp)

@@ -1,4 +1,4 @@
-"""Reads whole topics, from the first record up to a given end.
+"""Reads whole topics, or from given offsets on, up to a given end.
 
 Owns: a consumer without a group; it commits nothing.
 Thread: the one that made the reader: the library's consumer is not thread-safe.
@@ -23,6 +23,7 @@ from worker.kafka_io.connection import Closeable, connect_reader
 from worker.kafka_io.translation import translate
 from worker.settings import KafkaSettings
 
+PATIENCE = 30.0  # seconds
 _POLL_MS = 500
 _POLL_RECORDS = 5_000
 
@@ -38,7 +39,7 @@ class AuditRecord(NamedTuple):
 
 
 class TopicReader(Closeable):
-    """Reads committed records of topics from the beginning; a context manager.
+    """Reads committed records of topics; a context manager.
 
     Args:
         kafka: the cluster.
@@ -51,7 +52,7 @@ class TopicReader(Closeable):
     """
 
     def __init__(
-        self, kafka: KafkaSettings, patience: float = 30.0, clock: Clock | None = None
+        self, kafka: KafkaSettings, patience: float = PATIENCE, clock: Clock | None = None
     ) -> None:
         self._patience = patience
         self._clock = clock or SystemClock()
@@ -63,23 +64,34 @@ class TopicReader(Closeable):
         """Close the connections."""
         self._consumer.close(autocommit=False, timeout_ms=2000)
 
-    def read(self, topic: str, ends: Mapping[int, int]) -> Iterator[AuditRecord]:
+    def read(
+        self, topic: str, ends: Mapping[int, int], starts: Mapping[int, int] | None = None
+    ) -> Iterator[AuditRecord]:
         """Yield every record below its partition's end, in offset order by partition.
 
         Args:
             topic: the topic.
             ends: partition -> the offset to stop at; other partitions are not read.
+            starts: partition -> the offset to begin at; others begin with their first record.
 
         Raises:
             BrokerAway, AccessDenied, Fatal: the client's exception, translated.
         """
         # An empty partition makes no progress: it has reached its end already.
-        left = {TopicPartition(topic, number): end for number, end in ends.items() if end > 0}
+        begin = starts or {}
+        left = {
+            TopicPartition(topic, number): end
+            for number, end in ends.items()
+            if end > begin.get(number, 0)
+        }
         self.unread = {}
         self._call("assign", list(left))
         if left:
             self._call("resume", *left)  # an earlier read of the topic has paused them
             self._call("seek_to_beginning", *left)
+            for tp in left:
+                if tp.partition in begin:
+                    self._call("seek", tp, begin[tp.partition])
             yield from self._read(left)
 
     def _read(self, left: dict[TopicPartition, int]) -> Iterator[AuditRecord]:

@@ -6,6 +6,7 @@ Must not import: inference, runtime.
 
 ::
 
+    bounded_partitions  where to begin and end, if only a range is read
     end_offsets     the ends of the partitions, also of those that are not fetched now
     held_partitions what is not fetched, and from which record on
     listener        the group's rebalances, without blocking the client
@@ -28,8 +29,10 @@ from kafka.structs import MemberState
 
 from worker.clock import Clock
 from worker.core.records import Partition, RawRecord, RecordRef
+from worker.core.when import Span
 from worker.errors import BrokerAway, StreamlabelError, TopicMissing
 from worker.kafka_io import internals
+from worker.kafka_io.bounded_partitions import BoundedPartitions, Unbounded
 from worker.kafka_io.bounded_poll import BoundedPoller
 from worker.kafka_io.connection import CONSUMER_OPTIONS, connect
 from worker.kafka_io.conversion import commit_request, raw_record
@@ -67,6 +70,7 @@ class RecordSource(Protocol):
     def end_offset(self, partition: Partition) -> int | None: ...
     def stable_end(self, partition: Partition) -> int | None: ...
     def positions(self) -> dict[Partition, int]: ...
+    def finished(self) -> bool: ...
     def group_metadata(self) -> Any: ...
     def close(self, timeout: float) -> None: ...
 
@@ -80,6 +84,7 @@ class KafkaSource:
         clock: stamps records.
         prepare: makes the outputs of inputs that match a pattern ready; called before they are
             read.
+        span: the range to read; None for all records, without an end.
 
     Raises:
         BrokerAway: no broker answers; try again.
@@ -92,6 +97,7 @@ class KafkaSource:
         handler: RebalanceHandler,
         clock: Clock,
         prepare: PrepareOutputs = lambda _: None,
+        span: Span | None = None,
     ) -> None:
         self._clock, self._topics = clock, settings.topics
         self._pause_when_empty = settings.kafka.empty_poll_pause_ms / 1000
@@ -104,13 +110,17 @@ class KafkaSource:
         self._listener = Listener(handler, wake, clock, settings.kafka.rejoin_pause_ms / 1000)
         self._held = HeldPartitions(self._consumer, lambda: self._listener.epochs)
         self._ends = EndOffsets(self._consumer, lambda: self._listener.epochs, clock)
+        self._range = (
+            BoundedPartitions(self._consumer, settings.kafka, span) if span else Unbounded()
+        )
         self._polled: dict[Any, list[Any]] = {}  # by the last `poll`
         self._positions = Positions(
             self._consumer,
-            from_start=settings.input.start == "earliest",
+            from_start=span is not None or settings.input.start == "earliest",
+            begin=self._range.begin,
             on_begun=handler.on_begun,
             start_new_epoch=self._listener.start_new_epoch,
-            on_skipped=handler.on_skipped,
+            on_skipped=lambda p, offsets: handler.on_skipped(p, self._range.lose(p, offsets)),
         )
         try:
             self._topic_watch = self._subscribe(prepare)
@@ -166,6 +176,7 @@ class KafkaSource:
     def _poll(self, timeout: float, max_records: int) -> dict[Any, list[Any]]:
         self._check()
         self._ends.ask_if_due()
+        self._range.pause_finished(self.positions())
         self._return_parked_records()
         try:
             try:
@@ -175,7 +186,7 @@ class KafkaSource:
                 polled = {}
         except KafkaError as error:
             raise translate(error) from error
-        return polled
+        return self._range.below(polled)
 
     def _check(self) -> None:
         """Raise if a topic was deleted or the group has refused this worker."""
@@ -229,7 +240,7 @@ class KafkaSource:
         if self._topic_watch.missing():  # the client would ask for it until `timeout`
             raise BrokerAway("an input topic is missing")
         try:
-            self._consumer.commit(commit_request(offsets), timeout_ms=timeout * 1000)
+            self._consumer.commit(commit_request(offsets, self.note), timeout_ms=timeout * 1000)
         except KafkaError as error:
             raise _commit_error(error) from error
 
@@ -240,7 +251,7 @@ class KafkaSource:
             done(_commit_error(result) if isinstance(result, Exception) else None)
 
         try:
-            self._consumer.commit_async(commit_request(offsets), callback=finished)
+            self._consumer.commit_async(commit_request(offsets, self.note), callback=finished)
         except KafkaError as error:
             done(_commit_error(error))
 
@@ -279,11 +290,12 @@ class KafkaSource:
         except IllegalStateError:  # it was revoked a moment ago
             return None
         known = [one for one in (end, self._ends.get(partition)) if one is not None]
-        return max(known, default=None)
+        return self._range.clip(partition, max(known)) if known else None
 
     def stable_end(self, partition: Partition) -> int | None:
         """Return the offset of the first open transaction, else the end, as of the last fetch."""
-        return self._stable_offsets.get(partition)
+        stable = self._stable_offsets.get(partition)
+        return None if stable is None else self._range.clip(partition, stable)
 
     def positions(self) -> dict[Partition, int]:
         """Return the offset of the next record that `poll` returns, by partition, if known.
@@ -291,11 +303,31 @@ class KafkaSource:
         Everything before it was returned, and not taken back by `hold`, or is no record for us (a
         transaction's marker, an aborted record). The client moves it forward in `poll` only, past
         what that returns: not past what it has fetched beyond `max_records`, nor past what it
-        parked when the partition was paused.
+        parked when the partition was paused. Nor is it beyond the end of the partition's range.
         """
         offsets = internals.consumed_offsets(self._consumer)  # `position` would ask the broker
         epochs = self._listener.epochs
-        return {Partition(*tp): at.offset for tp, at in offsets.items() if Partition(*tp) in epochs}
+        return {
+            partition: self._range.clip(partition, at.offset)
+            for partition, at in ((Partition(*tp), at) for tp, at in offsets.items())
+            if partition in epochs
+        }
+
+    def note(self, partition: Partition) -> str:
+        """Any thread: return the metadata of the partition's committed offsets."""
+        return self._range.note(partition)
+
+    def finished(self) -> bool:
+        """Return whether the whole group has labelled and committed its range.
+
+        Raises:
+            BrokerAway: the group did not answer: ask again.
+            Fatal: the group has another range.
+        """
+        try:
+            return self._range.finished(self.positions(), self._topic_watch.names)
+        except KafkaError as error:
+            raise translate(error) from error
 
     def group_metadata(self) -> Any:
         """Any thread: return a snapshot of the membership, for transactions."""

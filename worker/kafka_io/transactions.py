@@ -63,7 +63,7 @@ from worker.errors import (
     StreamlabelError,
     TopicMissing,
 )
-from worker.kafka_io.conversion import commit_request
+from worker.kafka_io.conversion import commit_request, no_note
 from worker.kafka_io.group_offsets import committed_offsets
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.refusals import RefusalResolver, refusal_of
@@ -94,6 +94,7 @@ class TransactionalSink:
         on_completion: called on the publish thread; must only enqueue.
         source: knows which assignments are current.
         clock: measures when a commit is due.
+        note: returns the metadata of a partition's committed offsets.
         replace_outcome: returns another outcome for one that its topic refused; raises
             PublishRefused if there is none.
     """
@@ -108,7 +109,10 @@ class TransactionalSink:
         source: GroupView,
         clock: Clock,
         replace_outcome: ReplaceOutcome = give_up,
+        *,
+        note: Callable[[Partition], str] = no_note,
     ) -> None:
+        self._note = note
         self._settings, self._make_publisher = settings, make_publisher
         self._on_completion, self._source, self._clock = on_completion, source, clock
         self._resolver = RefusalResolver(replace_outcome)
@@ -209,7 +213,7 @@ class TransactionalSink:
         # Without a generation the broker would accept the offsets unchecked, as a lone consumer's.
         if membership.generation_id < 0 or not all(map(self._source.current, refs)):
             raise BrokerAway("the assignment changed during a transaction")
-        offsets = commit_request(_next_offsets(kept, self._uncommitted))
+        offsets = commit_request(_next_offsets(kept, self._uncommitted), self._note)
         with timeline.span("commit", records=len(self._uncommitted)):
             publisher.commit(offsets, membership, self._sent)
         self._commit_requested.clear()

@@ -100,6 +100,10 @@ class Child:
         """Send a question to the process while it is free. HTTP thread only."""
         return self._questions.ask(text)
 
+    def order(self, order: Mapping[str, Any]) -> None:
+        """Send an order to the process, running or not. Main thread only."""
+        self._questions.order(order)
+
     def terminate(self) -> None:
         """Send SIGTERM, so that the process drains and ends; no effect once it has ended."""
         self._process.terminate()

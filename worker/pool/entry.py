@@ -1,6 +1,6 @@
 """Runs one worker of a pool: the program of each child of `streamlabel run --processes N`.
 
-Owns: the child's stdin (settings, then questions) and stdout (reports).
+Owns: the child's stdin (settings, then questions and orders) and stdout (reports).
 Thread: main runs the worker; `parent-watch` reads stdin until it ends with the parent.
 Must not import: kafka, torch; no module of a worker imports this one.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,9 +18,9 @@ from worker.clock import SystemClock
 from worker.errors import SettingsError, StreamlabelError
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health
-from worker.http.model import ModelControl
 from worker.logs import configure, get_logger
 from worker.metrics import Metrics
+from worker.pool.orders import ChildModel, ModelOrders
 from worker.pool.reports import Reporter
 from worker.settings import load
 from worker.signals import catch
@@ -35,7 +36,9 @@ def main() -> int:
     configure(settings.log.level, settings.log.format, slot=config["slot"])
     stop = threading.Event()
     # A second signal changes nothing: a platform may signal all processes, and the parent signals
-    # as well. The parent kills a child that does not end in time.
+    # as well. The parent kills a child that does not end in time. SIGHUP is for the parent: it may
+    # mean that the settings are to be read again.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     catch(lambda *_: stop.set())
     # Imported after the handlers are set: a signal must not be lost meanwhile.
     from worker.inference.warm import loading  # noqa: PLC0415
@@ -47,10 +50,20 @@ def main() -> int:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def expose(
-        metrics: Metrics, health: Health, feeds: PageFeeds | None, _: ModelControl
+        metrics: Metrics, health: Health, feeds: PageFeeds | None, changes: ChildModel
     ) -> Reporter:
         reporter = Reporter(pipe, metrics, health, feeds)
-        watch_args = (lines, reporter.ask, stop, bound)
+        orders = ModelOrders(config["settings"], changes, reporter.wake)
+        reporter.model = orders.state
+
+        def take(line: bytes) -> None:
+            document = json.loads(line)
+            if "order" in document:
+                orders.obey(document["order"])
+            else:
+                reporter.ask(document["text"])
+
+        watch_args = (lines, take, stop, bound)
         threading.Thread(
             target=_watch_parent, args=watch_args, name="parent-watch", daemon=True
         ).start()
@@ -69,14 +82,14 @@ def main() -> int:
 
 
 def _watch_parent(
-    lines: Iterator[bytes], ask: Callable[[bytes], None], stop: threading.Event, bound: float
+    lines: Iterator[bytes], take: Callable[[bytes], None], stop: threading.Event, bound: float
 ) -> None:
-    """Pass questions on until stdin ends: the parent is gone.
+    """Pass questions and orders on until stdin ends: the parent is gone.
 
     Then drain as on SIGTERM, and exit after `bound` seconds at the latest.
     """
     for line in lines:
-        ask(line)
+        take(line)
     stop.set()
     SystemClock().sleep(bound)
     os._exit(1)

@@ -1,7 +1,7 @@
-"""Writes to a child's stdin: its settings first, then questions from the page.
+"""Writes to a child's stdin: its settings first, then questions from the page and orders.
 
 Owns: the parent's end of the pipe, and the thread `asks-PID` that writes to it.
-Thread: http asks; `reports-PID` resolves; main closes.
+Thread: http asks; `reports-PID` resolves; main orders and closes.
 Must not import: kafka, torch, transformers.
 
 A thread of its own writes, because the asker must not wait and a hung process does not read its
@@ -58,6 +58,10 @@ class QuestionWriter:
         if self._closed:  # by now, or before
             self.resolve(_ENDED)
         return answer
+
+    def order(self, order: Mapping[str, Any]) -> None:
+        """Send an order, which `orders.ModelOrders` obeys, without waiting."""
+        self._lines.put(_line({"order": order}))
 
     def resolve(self, result: Answer | str) -> None:
         """Give the pending question its answer, or the reason why there is none."""

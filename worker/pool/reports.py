@@ -1,4 +1,4 @@
-"""Reports from a child to its parent: health, metrics and notes, one JSON line a second.
+"""Reports from a child to its parent, one JSON line a second: health, metrics, notes, the model.
 
 Owns: in the child, the pipe to the parent and the thread `reports`, its only writer.
 Thread: reports sends, parent-watch asks, infer or tokenise leave the answer; `decode` runs in the
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, Self
@@ -41,6 +42,8 @@ class ChildReport:
         reason: the error that ended the worker; in its last report only.
         notes: what it tells the page.
         answer: the answer to the parent's question, or the reason why there is none.
+        model: the model in use and its last change, as `orders.ModelOrders.state` returns them;
+            empty before there is a worker.
     """
 
     live: Verdict
@@ -49,6 +52,7 @@ class ChildReport:
     reason: str = ""
     notes: Notes = field(default_factory=Notes)
     answer: Answer | str | None = None
+    model: Mapping[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Encode as one line. Floats keep every digit, so no count changes on the way."""
@@ -69,6 +73,7 @@ class ChildReport:
             "reason": self.reason,
             "notes": asdict(self.notes),
             "answer": asdict(self.answer) if isinstance(self.answer, Answer) else self.answer,
+            "model": self.model,
         }
         return json.dumps(line).encode() + b"\n"
 
@@ -87,6 +92,7 @@ def decode(line: bytes) -> ChildReport:
         reason=document["reason"],
         notes=Notes(**{name: tuple(entries) for name, entries in document["notes"].items()}),
         answer=_answer(document["answer"]),
+        model=document["model"],
     )
 
 
@@ -109,6 +115,9 @@ class Reporter:
     """Sends reports for the length of a `with` block, from a thread of its own.
 
     At its end it sends the last report, with the error that left the block, and closes the pipe.
+
+    Attributes:
+        model: returns what the reports say of the model.
     """
 
     def __init__(
@@ -119,6 +128,7 @@ class Reporter:
         self._wake, self._ended = threading.Event(), False
         self._reason = ""
         self._answer: Answer | str | None = None
+        self.model: Callable[[], Mapping[str, Any]] = dict
         self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
 
     def __enter__(self) -> Self:
@@ -137,10 +147,14 @@ class Reporter:
         with contextlib.suppress(OSError):
             self._pipe.close()
 
-    def ask(self, line: bytes) -> None:
+    def wake(self) -> None:
+        """Send a report at once. Any thread."""
+        self._wake.set()
+
+    def ask(self, text: str) -> None:
         """Pass a question of the parent on to the ask queue. On the thread `parent-watch`."""
         if self._feeds:
-            answer = self._feeds.ask_queue.ask(json.loads(line)["text"])
+            answer = self._feeds.ask_queue.ask(text)
             answer.add_done_callback(self._answered)
 
     def _answered(self, answer: Future[Answer]) -> None:
@@ -168,6 +182,7 @@ class Reporter:
             self._reason,
             self._feeds.notes() if self._feeds else Notes(),
             answer,
+            self.model(),
         )
         self._pipe.write(report.encode())
         self._pipe.flush()

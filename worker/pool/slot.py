@@ -17,6 +17,7 @@ from worker.http.health import Verdict
 from worker.http.notes import Json
 from worker.logs import get_logger
 from worker.pool.child import Child
+from worker.settings import Settings
 
 log = get_logger(__name__)
 
@@ -35,7 +36,8 @@ class Slot:
 
     Args:
         number: from 0.
-        start: starts a process in this slot.
+        settings: those that its next process starts with.
+        start: starts a process in this slot, with these settings.
         on_end: called when a process has ended and all its reports are read.
         on_restart: called when another process takes its place.
         silence: seconds without a report until the slot is no longer live.
@@ -44,14 +46,15 @@ class Slot:
     def __init__(
         self,
         number: int,
+        settings: Settings,
         *,
-        start: Callable[[], Child],
+        start: Callable[[Settings], Child],
         on_end: Callable[[], None],
         on_restart: Callable[[], None],
         silence: float,
         clock: Clock,
     ) -> None:
-        self.number = number
+        self.number, self.settings = number, settings
         self._start, self._on_end, self._on_restart = start, on_end, on_restart
         self._silence, self._clock = silence, clock
         self.child: Child | None = None
@@ -81,7 +84,7 @@ class Slot:
         if self._failures:
             self._on_restart()
         self._ready_since = None
-        self.child = self._start()
+        self.child = self._start(self.settings)
         log.info("worker started", slot=self.number, pid=self.child.pid)
 
     def _ended(self, child: Child, code: int, now: float) -> None:

@@ -22,6 +22,7 @@ from worker.metrics import PoolMetrics
 from worker.pool.ask import AskRouter
 from worker.pool.child import Child
 from worker.pool.memory_kills import MemoryKills
+from worker.pool.model_round import ModelRound
 from worker.pool.shares import slot_settings
 from worker.pool.slot import Slot
 from worker.pool.totals import Totals
@@ -48,6 +49,7 @@ class Pool:
     Attributes:
         totals: the combined metrics.
         ask_router: answers questions of the page.
+        model: changes the model of every process.
     """
 
     def __init__(
@@ -59,17 +61,18 @@ class Pool:
         self._kills = MemoryKills()
         self._slots = [self._slot(number) for number in range(settings.processes)]
         self.ask_router = AskRouter(self._slots)
+        self.model = ModelRound(self._slots, self._metrics, clock)
         self._metrics.live.set_function(lambda: self.live()[0])
 
     def _slot(self, number: int) -> Slot:
-        values = slot_settings(self._settings, number)
-        config = {"slot": number, "settings": values, "page": self._settings.http.enabled}
         environ = child_environment()
+        page = self._settings.http.enabled
         return Slot(
             number,
-            start=lambda: Child(
+            self._settings,
+            start=lambda settings: Child(
                 self._program,
-                config,
+                {"slot": number, "settings": slot_settings(settings, number), "page": page},
                 environ,
                 self._clock,
                 lambda report: self.totals.note(number, report.metrics),
@@ -108,6 +111,7 @@ class Pool:
         while not self._stop.is_set():
             for slot in self._slots:
                 slot.step()
+            self.model.step()
             self._stop.wait(_POLL_INTERVAL)
 
     def _stop_all(self) -> list[str]:

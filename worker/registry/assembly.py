@@ -7,6 +7,7 @@ Must not import: kafka_io, runtime, inference.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import closing, suppress
 from typing import Final, Self
 
@@ -22,6 +23,7 @@ from worker.registry.store import SchemaStore
 from worker.registry.subjects import OutputSchemas
 from worker.settings import PLAIN_FORMATS, Settings
 
+_LOOK: Final = 0.02  # seconds between looks for an answer
 _CHECK_TIMEOUT: Final = 3.0  # seconds; the records ask with the timeout of the settings
 
 
@@ -63,6 +65,17 @@ class RegistryParts:
     def away(self) -> str | None:
         """Return the registry's failure while a record waits for it, or None."""
         return self._store.away() if self._store else None
+
+    def wait(self, schema: Hashable) -> None:
+        """Wait until a record that raised SchemaPending can be parsed, or rejected.
+
+        Raises:
+            RegistryAway: the registry does not answer.
+        """
+        while self.values and not self.values.settled(schema):
+            if reason := self.away():
+                raise RegistryAway(reason)
+            self._clock.sleep(_LOOK)
 
     def register(self) -> None:
         """Register the schema of results that go to the topics of the settings.

@@ -14,15 +14,13 @@ from worker.clock import Clock
 from worker.core.formats.format import SchemaPending
 from worker.core.records import RawRecord
 from worker.core.sampling import Sample
-from worker.errors import RegistryAway, SchemaRefused
+from worker.errors import SchemaRefused
 from worker.metrics import Metrics
 from worker.registry.assembly import RegistryParts
 from worker.registry.client import PathMissing, RegistryClient
 from worker.registry.results import FORMATS
 from worker.registry.subjects import subject_of
 from worker.settings import Settings
-
-_LOOK = 0.02  # seconds between looks for an answer
 
 
 def check_registry(settings: Settings, outputs: Iterable[str], clock: Clock) -> str:
@@ -84,16 +82,13 @@ def sample_by_schema(settings: Settings, records: Iterable[RawRecord], clock: Cl
     sample = Sample(settings.input, parts.values)
     with parts:
         for record in records:
-            _note(record, sample, parts, clock)
+            _note(record, sample, parts)
     return sample
 
 
-def _note(record: RawRecord, sample: Sample, parts: RegistryParts, clock: Clock) -> None:
+def _note(record: RawRecord, sample: Sample, parts: RegistryParts) -> None:
     while True:
         try:
             return sample.note(record)
         except SchemaPending as pending:
-            while parts.values and not parts.values.settled(pending.schema):
-                if reason := parts.away():
-                    raise RegistryAway(reason) from None
-                clock.sleep(_LOOK)
+            parts.wait(pending.schema)

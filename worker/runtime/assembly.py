@@ -43,7 +43,6 @@ from worker.runtime.holds import Holds
 from worker.runtime.input_delays import InputDelays
 from worker.runtime.intake import Intake
 from worker.runtime.labelling import Labeller
-from worker.runtime.model_changes import ModelChanges
 from worker.runtime.outcome_logs import DeadLetterLog, ExpiredLog, ThroughputLog
 from worker.runtime.rebalance import Rebalance, RebalanceListener
 from worker.runtime.service import Worker
@@ -125,7 +124,7 @@ def build_worker(
     *,
     formats: TopicFormats,
     other_members: int | str,
-    changes: ModelChanges | None = None,
+    rate: float | None = None,
 ) -> Worker:
     """Return a worker that is ready to run.
 
@@ -137,7 +136,7 @@ def build_worker(
         listener: the one that the source was made with; it is connected here.
         formats: of the input.
         other_members: members of the group before this worker joined, if known.
-        changes: of the model; None never changes it.
+        rate: most records a second; None for no limit.
     """
     metrics, clock = context.metrics, context.clock
     control = _build_control(settings, context, work, path)
@@ -165,12 +164,15 @@ def build_worker(
             path,
             delays,
             holds,
-            *([changes.first_offsets.show] if changes else []),
+            *([context.changes.first_offsets.show] if context.changes else []),
         ),
         limits=Limits(
-            settings.max_inflight_records, settings.max_inflight_bytes, settings.shutdown_timeout
+            settings.max_inflight_records,
+            settings.max_inflight_bytes,
+            settings.shutdown_timeout,
+            rate,
         ),
-        each_round=changes.step if changes else lambda: None,
+        each_round=context.changes.step if context.changes else lambda: None,
     )
 
 

@@ -19,6 +19,7 @@ from worker.metrics import Metrics
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions
 from worker.runtime.drift import DriftWatch
+from worker.runtime.model_changes import ModelChanges
 from worker.runtime.outcome_logs import DeadLetterLog, ThroughputLog
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.progress import Progress
@@ -34,12 +35,14 @@ class WorkerContext:
         progress: state and counters that /livez and /readyz read.
         clock: times everything.
         stop: set by any thread, or by a signal handler, to drain and end the worker.
+        changes: changes the model while the worker runs, if given; its owner closes it.
     """
 
     metrics: Metrics
     progress: Progress
     clock: Clock
     stop: threading.Event
+    changes: ModelChanges | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,10 @@ class Limits:
     Attributes:
         records, bytes: most records that are held, and their bytes. At either, polling pauses.
         shutdown_timeout: seconds to drain, commit and leave the group.
+        rate: most records a second; None for no limit.
     """
 
     records: int
     bytes: int
     shutdown_timeout: float
+    rate: float | None = None

@@ -7,14 +7,12 @@ Must not import: kafka, inference, cli; the model is passed in.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
-from worker.clock import Clock
 from worker.core.encoder import Encoder
 from worker.core.faults import backoff
 from worker.core.model import Classifier, Tokeniser
@@ -22,6 +20,7 @@ from worker.core.pace import Pace
 from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer, ReplaceOutcome
 from worker.core.topics import TopicInfo
+from worker.core.when import Span
 from worker.errors import BrokerAway, RegistryAway, TopicMissing
 from worker.http.feeds import ModelFeeds, PageFeeds
 from worker.kafka_io.publisher import Publisher
@@ -29,7 +28,6 @@ from worker.kafka_io.sink import KafkaSink, RecordSink
 from worker.kafka_io.source import KafkaSource
 from worker.kafka_io.transactions import TransactionalSink
 from worker.logs import get_logger
-from worker.metrics import Metrics
 from worker.runtime.assembly import (
     build_encoder,
     build_in_flight,
@@ -40,13 +38,12 @@ from worker.runtime.completions import Completions
 from worker.runtime.context import InFlight, RecordPath, WorkerContext
 from worker.runtime.formats import TopicFormats, require_packages, topic_formats
 from worker.runtime.labelling import Labeller
-from worker.runtime.model_changes import ModelChanges
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
-from worker.runtime.progress import Progress
 from worker.runtime.reachability import Reachability
 from worker.runtime.rebalance import RebalanceListener
 from worker.runtime.service import Worker
+from worker.runtime.shadow import Shadow
 from worker.runtime.stage import StageControl
 from worker.runtime.topics import count_members, require, result_size_warning, suitability_warnings
 from worker.runtime.tracing import Tracing, Untraced
@@ -65,29 +62,27 @@ class Launcher:
 
     Args:
         settings: of the worker.
-        metrics, progress, clock: exist before the worker, and serve HTTP meanwhile.
-        stop: set from a signal handler; ends the wait for a broker, or drains the worker.
+        context: exists before the worker, and serves HTTP meanwhile. A signal handler sets its
+            `stop`, which ends the wait for a broker, or drains the worker.
         feeds: the live page's, if a page is served.
         tracing: follows each micro-batch, if given; its owner closes it.
-        changes: changes the model while the worker runs, if given; its owner closes it.
+        span: the range to label; None for all records, without an end.
     """
 
     def __init__(
         self,
         settings: Settings,
-        metrics: Metrics,
-        progress: Progress,
-        clock: Clock,
-        stop: threading.Event,
+        context: WorkerContext,
         *,
         feeds: PageFeeds | None = None,
         tracing: Tracing | None = None,
-        changes: ModelChanges | None = None,
+        span: Span | None = None,
     ) -> None:
-        self._settings, self._changes = settings, changes
-        self._context = WorkerContext(metrics, progress, clock, stop)
+        self._settings, self._span = settings, span
+        self._context = context
         self._feeds, self._tracing = feeds, tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
+        self._shadow: Shadow | None = None
 
     def preflight(self) -> None:
         """Check packages and topics, while the model is loading.
@@ -120,7 +115,11 @@ class Launcher:
                 worker.run()
 
     def complete(
-        self, tokeniser: Tokeniser, classifier: Classifier, resources: ExitStack
+        self,
+        tokeniser: Tokeniser,
+        classifier: Classifier,
+        resources: ExitStack,
+        shadow: Shadow | None = None,
     ) -> Worker | None:
         """Return a worker that is ready to run, or None if it is stopped meanwhile.
 
@@ -131,11 +130,12 @@ class Launcher:
             tokeniser: of the model.
             classifier: of the model.
             resources: ends, after the worker, what its formats need.
+            shadow: compares a second model with this one, if given.
 
         Raises:
             Fatal: a topic or a schema is missing or forbidden.
         """
-        settings = self._settings
+        settings, self._shadow = self._settings, shadow
         self._log_start(classifier.card)
         topics = self._topics or self._retry_until_stopped(lambda: require(settings))
         if topics is None:
@@ -179,7 +179,7 @@ class Launcher:
         work, listener = build_in_flight(settings, context, shown), RebalanceListener()
         members = count_members(settings.kafka)  # before it is one itself
         source = self._retry_until_stopped(
-            lambda: KafkaSource(settings, listener, context.clock, outputs.prepare)
+            lambda: KafkaSource(settings, listener, context.clock, outputs.prepare, self._span)
         )
         if source is None:
             return None
@@ -194,14 +194,14 @@ class Launcher:
         labeller = build_labeller(settings, tokeniser, classifier, context)
         feeds = self._feeds.calls if self._feeds else ModelFeeds()
         observers = PipelineObservers(
-            context.metrics, self._tracing, context.progress.stages, feeds
+            context.metrics, self._tracing, context.progress.stages, feeds, shadow=self._shadow
         )
-        if self._changes:
-            observers = replace(observers, published=self._changes.first_offsets.note)
+        if context.changes:
+            observers = replace(observers, published=context.changes.first_offsets.note)
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
-        if self._changes:
-            self._changes.connect(classifier.card, self._taker(topics, work, pipeline))
+        if context.changes:
+            context.changes.connect(classifier.card, self._taker(topics, work, pipeline))
         return build_worker(
             settings,
             context,
@@ -210,7 +210,7 @@ class Launcher:
             listener,
             formats=formats,
             other_members=members,
-            changes=self._changes,
+            rate=self._span.rate if self._span else None,
         )
 
     def _taker(
@@ -292,7 +292,9 @@ class Launcher:
             )
 
         if settings.delivery == "exactly_once":
-            return TransactionalSink(settings, publisher, completed, source, clock, replace_outcome)
+            return TransactionalSink(
+                settings, publisher, completed, source, clock, replace_outcome, note=source.note
+            )
         # A producer that works makes progress on every record within one request.
         patience = 2 * settings.kafka.request_timeout
         return KafkaSink(publisher, patience, completed, source, clock, replace_outcome)

@@ -38,8 +38,9 @@ log = get_logger(__name__)
 class LoadModel(Protocol):
     """Loads a model on a thread for the length of a `with` block; leaving it abandons the load.
 
-    With `replaces` the model is loaded beside the one in use, which goes on meanwhile. With
-    `unless` the future raises `ModelUnchanged` if it would be that same model again.
+    With `beside` the model is loaded beside the one in use, which goes on meanwhile. With
+    `replaces` it is too, and then takes its place. With `unless` the future raises
+    `ModelUnchanged` if it would be that same model again.
     """
 
     def __call__(
@@ -47,6 +48,7 @@ class LoadModel(Protocol):
         settings: Settings,
         metrics: Metrics,
         *,
+        beside: bool = False,
         replaces: bool = False,
         unless: ModelCard | None = None,
     ) -> AbstractContextManager[Future[Model]]: ...

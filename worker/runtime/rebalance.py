@@ -38,6 +38,7 @@ _COMMIT_SHARE = 5  # this part of the drain's time is left for the commit
 _START_MESSAGES: Mapping[StartFrom, str] = {
     "earliest": "the group has no offsets: starting at the earliest",
     "latest": "the group has no offsets: starting at the latest",
+    "range": "the group has no offsets: starting where the range begins",
 }
 
 
@@ -169,6 +170,8 @@ class Rebalance:
 
     def on_skipped(self, partition: Partition, offsets: range) -> None:
         """Count and log records that retention or deletion removed before they were polled."""
+        if not offsets:  # none of them belong to the range that is read
+            return
         self._metrics.skipped.inc(len(offsets))
         log.warning(
             "offsets were deleted before they could be read",

@@ -15,15 +15,19 @@ from importlib.metadata import version
 
 from worker.clock import Clock, SystemClock
 from worker.core.state import State
+from worker.core.when import Span
 from worker.errors import SettingsError
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health
 from worker.logs import get_logger
 from worker.metrics import Metrics
+from worker.runtime.context import WorkerContext
 from worker.runtime.launch import Launcher
 from worker.runtime.model_changes import LoadModel, Model, ModelChanges
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
+from worker.runtime.shadow import Shadow
+from worker.runtime.shadow_start import shadowing
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 from worker.timeline import recording
@@ -42,8 +46,9 @@ def serve(
     expose: Expose,
     *,
     page: bool,
+    span: Span | None = None,
 ) -> None:
-    """Run one worker until `stop` is set.
+    """Run one worker until `stop` is set, or until its group has labelled its range.
 
     Args:
         settings: of this worker.
@@ -52,6 +57,7 @@ def serve(
         expose: makes the worker visible (over HTTP, or to a pool's parent) for the length of its
             `with` block, and lets its model be changed.
         page: True if the live page is served, by this process or by a pool's parent.
+        span: the range to label; None for all records, without an end.
 
     Raises:
         StreamlabelError: the reason why the worker stopped.
@@ -74,17 +80,15 @@ def serve(
         progress.move(State.WARMING)
         launcher = Launcher(
             settings,
-            metrics,
-            progress,
-            clock,
-            stop,
+            WorkerContext(metrics, progress, clock, stop, changes),
             feeds=feeds,
             tracing=tracing,
-            changes=changes,
+            span=span,
         )
         # Of another function, because a variable here would keep the model in memory when another
         # one has taken over.
-        worker = _completed(launcher, load_model(settings, metrics), stop, resources)
+        shadow = shadowing(settings, load_model, metrics, clock)
+        worker = _completed(launcher, load_model(settings, metrics), stop, resources, shadow)
         if worker is not None:
             worker.run()
 
@@ -94,12 +98,18 @@ def _completed(
     load: AbstractContextManager[Future[Model]],
     stop: threading.Event,
     resources: ExitStack,
+    shadow: AbstractContextManager[Shadow | None],
 ) -> Worker | None:
-    """Return a worker with its model, or None if it is stopped first."""
+    """Return a worker with its model, or None if it is stopped first.
+
+    `shadow` is entered once the model is loaded: the second one is loaded beside it.
+    """
     with load as loading:
         launcher.preflight()
         model = _wait_for(loading, stop)
-        return launcher.complete(*model, resources) if model else None
+        if model is None:
+            return None
+        return launcher.complete(*model, resources, resources.enter_context(shadow))
 
 
 def _wait_for(loading: Future[Model], stop: threading.Event) -> Model | None:

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable
 
 from worker import timeline
+from worker.core.allowance import Allowance
 from worker.core.counted import counted
 from worker.core.records import RawRecord
 from worker.core.state import State
@@ -18,6 +19,7 @@ from worker.errors import BrokerAway, Fatal, InputDamaged, StageCrashed
 from worker.logs import get_logger
 from worker.runtime.cleanup import CleanupSteps
 from worker.runtime.context import InFlight, Limits, OffsetControl, RecordPath, WorkerContext
+from worker.runtime.ending import Ending
 from worker.runtime.intake import BUSY_POLL, IDLE_POLL, Intake
 from worker.runtime.status import StatusReporter
 
@@ -58,7 +60,9 @@ class Worker:
         self._progress, self._stop = context.progress, context.stop
         self._work, self._offsets, self._completions = work, work.offsets, work.completions
         self._source, self._pipeline = path.source, path.pipeline
+        self._ending = Ending(path.source, context)
         self._intake, self._status, self._limits = intake, status, limits
+        self._allowance = Allowance(limits.rate)
         self._commits, self._rebalance = control.commits, control.rebalance
         self._damage: InputDamaged | None = None
         self._each_round = each_round
@@ -101,6 +105,7 @@ class Worker:
         self._balance()
         self._stop_at_damage()
         self._status.report_if_due()
+        self._ending.end_if_finished()
         self._each_round()
         records = self._poll(self._intake.poll_timeout())
         self._intake.accept(records, paused=self._progress.state is State.PAUSED)
@@ -108,8 +113,12 @@ class Worker:
     def _poll(self, timeout: float) -> list[RawRecord]:
         room = self._limits.records - self._offsets.held_records
         began = self._clock.monotonic()
+        most = self._allowance.limit(max(1, min(_POLL_RECORDS, room)), began)
+        if not most:
+            self._clock.sleep(BUSY_POLL)
+            return []
         try:
-            records = self._source.poll(timeout, max(1, min(_POLL_RECORDS, room)))
+            records = self._source.poll(timeout, most)
         except BrokerAway as error:
             log.debug("poll failed, retrying", reason=str(error))
             self._clock.sleep(IDLE_POLL)
@@ -117,6 +126,7 @@ class Worker:
         except InputDamaged as damage:
             self._damage = damage
             return []
+        self._allowance.take(len(records))
         if records:
             timeline.spent("poll", began, records=len(records))
         return records

@@ -149,16 +149,10 @@ class OutputSettings(Section):
     )
 
 
-class ModelSettings(Section):
-    """The model, and how it runs."""
+class ModelOptions(Section):
+    """A model, and how it runs: the options of each model that a worker loads."""
 
-    name: str = Field(
-        REFERENCE_MODEL,
-        min_length=1,
-        description="Model: a Hugging Face Hub id, a directory, or `bundled` (small, English, works "
-        "offline).",
-        json_schema_extra=named("--model", ("STREAMLABEL_MODEL",)),
-    )
+    name: str
     revision: str | None = Field(
         None, description="Commit, tag or branch of the model on the Hub. Default: its main branch."
     )
@@ -192,6 +186,18 @@ class ModelSettings(Section):
         "architectures that allow it. `padded` works with every model. `openvino` runs on a CPU, needs "
         "`streamlabel[openvino]`, and uses torch for models that OpenVINO can't run. `auto` packs if it "
         "can; where OpenVINO is installed, it measures both and takes the faster.",
+    )
+
+
+class ModelSettings(ModelOptions):
+    """The model, and how it runs."""
+
+    name: str = Field(
+        REFERENCE_MODEL,
+        min_length=1,
+        description="Model: a Hugging Face Hub id, a directory, or `bundled` (small, English, works "
+        "offline).",
+        json_schema_extra=named("--model", ("STREAMLABEL_MODEL",)),
     )
     threads: int | None = Field(
         None,

@@ -1,0 +1,110 @@
+"""Reads the places in a log that a person names: `earliest`, `2h`, `2026-01-31T12:00Z`, `0:1500`.
+
+Owns: the grammar of these places.
+Thread: any; pure.
+Must not import: anything but errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from worker.errors import SettingsError
+
+WhenKind = Literal["earliest", "latest", "committed", "time", "offset", "offsets"]
+
+_NAMES: Mapping[str, WhenKind] = {
+    "earliest": "earliest",
+    "latest": "latest",
+    "now": "latest",
+    "committed": "committed",
+}
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_OFFSETS = re.compile(r"\d+:\d+(?:,\d+:\d+)*")
+
+FORMS = (
+    "earliest, latest (or now), committed (where the worker's group is), a time such as "
+    "2026-01-31T12:00 (UTC without an offset), a duration ago such as 90m, 2h or 7d, an offset "
+    "such as 1500, or PARTITION:OFFSET,PARTITION:OFFSET"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A place in the log of each partition.
+
+    Attributes:
+        kind: how the place is named.
+        text: as it was given.
+        time_ms: the first record at or after it, ms since 1970 UTC.
+        offset: the same in each partition.
+        offsets: by the partition's number.
+    """
+
+    kind: WhenKind
+    text: str
+    time_ms: int = 0
+    offset: int = 0
+    offsets: Mapping[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The records that a worker is to label: from `start` up to, but not including, `end`.
+
+    Attributes:
+        group: the group that `committed` refers to.
+        rate: most records a second of one worker; None for no limit.
+    """
+
+    start: When
+    end: When
+    group: str = ""
+    rate: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The range as it was given."""
+        return f"{self.start.text}..{self.end.text}"
+
+
+def parse_when(text: str, now_ms: int) -> When:
+    """Read a place.
+
+    Args:
+        text: one of `FORMS`.
+        now_ms: the present, ms since 1970 UTC.
+
+    Raises:
+        SettingsError: the text has none of the forms.
+    """
+    if kind := _NAMES.get(text):
+        return When(kind, text)
+    if text.isascii() and text.isdigit():
+        return When("offset", text, offset=int(text))
+    if _OFFSETS.fullmatch(text):
+        pairs = [pair.split(":") for pair in text.split(",")]
+        return When("offsets", text, offsets={int(number): int(at) for number, at in pairs})
+    if _DURATION.fullmatch(text):
+        parts = _PART.findall(text)
+        ago = sum(float(number) * _UNITS_MS[unit] for number, unit in parts)
+        return When("time", text, time_ms=max(0, now_ms - round(ago)))
+    return When("time", text, time_ms=_time_ms(text))
+
+
+def _time_ms(text: str) -> int:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"{text!r} is no place in a topic: use {FORMS}") from None
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    if (time_ms := round(time.timestamp() * 1000)) < 0:
+        raise SettingsError(f"{text!r} is before 1970, and no record of Kafka can be older")
+    return time_ms

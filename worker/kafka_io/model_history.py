@@ -1,0 +1,120 @@
+"""Reads the results for `streamlabel model history`.
+
+Owns: an admin client and a reader.
+Thread: main.
+Must not import: inference, runtime, registry.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from worker.core.coordinates import SOURCE_HEADER, parse_source
+from worker.core.formats.plain_json import ENRICHED_MEMBER
+from worker.core.model_history import LabellingModel, ModelHistory
+from worker.core.records import Headers, Partition
+from worker.core.when import Span, When
+from worker.errors import RecordRejected, TopicMissing
+from worker.kafka_io.admin import Admin
+from worker.kafka_io.audit import Progress, last_header
+from worker.kafka_io.places import resolve
+from worker.kafka_io.reader import AuditRecord, TopicReader
+from worker.settings import Settings
+
+# Returns the object in a value; raises RecordRejected if there is none.
+Parse = Callable[[bytes, Headers, str], Any]
+
+_PROGRESS_EVERY: Final = 5_000  # records
+_BEGINNING: Final = When("earliest", "earliest")
+_END: Final = When("latest", "latest")
+
+
+@dataclass
+class ReadHistory:
+    """The history, and the records of the output topics that have no part in it.
+
+    Attributes:
+        topics: the output topics.
+        history: of the models.
+        foreign: records without the header of a result.
+        unreadable: reason -> results that can't be read.
+        notes: parts of a topic that could not be read.
+    """
+
+    topics: list[str]
+    history: ModelHistory = field(default_factory=ModelHistory)
+    foreign: int = 0
+    unreadable: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_history(
+    settings: Settings, parse: Parse, progress: Progress, since: When = _BEGINNING
+) -> ReadHistory:
+    """Read the output topics.
+
+    Args:
+        settings: cluster and topics.
+        parse: reads a value.
+        progress: called from time to time.
+        since: the place to begin at, in each partition of the output.
+
+    Raises:
+        TopicMissing: an output topic does not exist.
+        BrokerAway: the broker stopped answering.
+    """
+    with Admin(settings.kafka) as admin, TopicReader(settings.kafka) as reader:
+        topics = list(admin.resolve(settings.topics).results)
+        missing = ", ".join(name for name, info in admin.topics(topics).items() if info is None)
+        if missing or not topics:
+            raise TopicMissing(
+                f"no results to read: {missing or 'no output topic'} does not exist on "
+                f"{settings.kafka.bootstrap_servers}: correct --output-topic, or the inputs that "
+                "its name depends on"
+            )
+        read = ReadHistory(topics)
+        for topic in topics:
+            ends = admin.end_offsets(topic, "read_committed")
+            starts = _starts(admin, topic, ends, Span(since, _END, settings.kafka.group_id))
+            total = sum(max(0, end - starts[p]) for p, end in ends.items())
+            for number, record in enumerate(reader.read(topic, ends, starts)):
+                _note(read, record, topic, parse)
+                if number % _PROGRESS_EVERY == 0:
+                    progress(topic, number, total)
+            read.notes += [
+                f"{topic} {partition}: not read from offset {position} on, where a transaction "
+                "is still open"
+                for partition, position in reader.unread.items()
+            ]
+    return read
+
+
+def _starts(admin: Admin, topic: str, numbers: Iterable[int], span: Span) -> dict[int, int]:
+    ranges = resolve(admin, [Partition(topic, number) for number in numbers], span)
+    return {partition.partition: start for partition, (start, _) in ranges.items()}
+
+
+def _note(read: ReadHistory, record: AuditRecord, topic: str, parse: Parse) -> None:
+    source = parse_source(last_header(record.headers, SOURCE_HEADER) or b"")
+    if source is None:
+        read.foreign += 1
+        return
+    name, partition, offset = source
+    try:
+        payload = parse(record.value, record.headers, topic)
+        result = payload.get(ENRICHED_MEMBER) or payload
+        read.history.note(
+            Partition(name, partition), offset, _model(result), result.get("processed_at")
+        )
+    except RecordRejected as error:
+        read.unreadable[error.message] += 1
+    except (LookupError, TypeError, ValueError, AttributeError):
+        read.unreadable["it names no model"] += 1
+
+
+def _model(result: Mapping[str, Any]) -> LabellingModel:
+    model = result["model"]
+    return LabellingModel(*(str(model[name]) for name in LabellingModel._fields))
