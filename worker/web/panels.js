@@ -17,8 +17,8 @@ export function labels(shown) {
   const dense = rows.length > DENSE;
   const list = byId("labels");
   list.classList.toggle("dense", dense);
-  // A long list makes its column the longest: the batches go to another one.
-  const home = byId(dense ? "stack-lag" : "stack-labels");
+  // The batches go where there is room: a column without dead letters is short, a long list is not.
+  const home = byId(dense || !shown.totals.dead_lettered ? "stack-lag" : "stack-labels");
   if (byId("batches-panel").parentElement !== home) home.append(byId("batches-panel"));
   list.style.setProperty("--rows", Math.ceil(rows.length / 2));
   byId("mix").hidden = !dense;
