@@ -17,10 +17,11 @@ from tests.support.workers import clock, wait_until
 from worker.http import classify
 from worker.http import events as events_module
 from worker.http.classify import MAX_CHARACTERS
+from worker.http.files import page_files
 from worker.http.guard import is_foreign_host, is_foreign_site
 
-FILES = ("/", "/page.css", "/page.js", "/charts.js", "/panels.js", "/ask.js", "/format.js")
 LIBRARY = ("/uPlot.iife.min.js", "/uPlot.min.css", "/icon.svg")
+FILES = ("/", *sorted(page_files().keys() - {"/", *LIBRARY}))
 
 
 @pytest.fixture
