@@ -393,6 +393,9 @@ def test_every_command_suggests_the_nearest_flag(
         "model": ["fetch"],
         "topics": ["describe"],
         "shadow": ["report"],
+        "dead-letters": ["list"],
+        "backfill": ["--from", "earliest"],
+        "offsets": ["show"],
         "completion": ["bash"],
         "plan": ["--rate", "1", "--latency-goal", "1"],
     }
