@@ -19,6 +19,7 @@ from tests.support.workers import ObedientModel
 from worker.core.records import ModelCard
 from worker.errors import ChangeUnderway, ModelUnavailable, ModelUnchanged, SettingsError
 from worker.metrics import Metrics
+from worker.runtime import model_changes
 from worker.runtime.model_changes import ModelChanges
 from worker.settings import Settings, load
 
@@ -224,3 +225,20 @@ def test_a_model_that_was_not_taken_is_free_at_once(desk: Desk) -> None:
     desk.loaded, desk.misfit = Future(), None  # an error refers to the frames that it passed
     del model
     assert freed() is None
+
+
+def test_the_memory_of_the_old_model_is_returned_after_its_last_batches(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned: list[float] = []
+    monkeypatch.setattr(
+        model_changes, "return_free_memory", lambda: returned.append(desk.clock.now)
+    )
+    desk.changes.change(named("new"), "SIGHUP")
+    desk.end(ObedientModel(card=NEW))
+    desk.changes.step()
+    assert returned == []
+    desk.clock.sleep(15)
+    for _ in range(2):
+        desk.changes.step()
+    assert returned == [desk.clock.now]

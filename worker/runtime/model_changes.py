@@ -10,17 +10,19 @@ over between two micro-batches. If anything fails on the way, the old one stays.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from worker.clock import Clock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelCard
 from worker.errors import ChangeUnderway, ModelUnchanged, SettingsError, StreamlabelError
+from worker.heap import return_free_memory
 from worker.http.model import ChangeOutcome, ModelChange
 from worker.logs import get_logger
 from worker.metrics import Metrics
@@ -33,6 +35,8 @@ Model = tuple[Tokeniser, Classifier]
 TakeOver = Callable[[Settings, Tokeniser, Classifier], None]
 
 log = get_logger(__name__)
+
+_LAST_BATCHES: Final = 15.0  # seconds; by then the model before has labelled its last ones
 
 
 class LoadModel(Protocol):
@@ -76,6 +80,7 @@ class ModelChanges:
         self._last: ModelChange | None = None
         self._card: ModelCard | None = None
         self._since_ms = 0
+        self._tidy_at = math.inf
         self._take_over: TakeOver | None = None
         self._loading: Future[Model] | None = None
         self._load_block = ExitStack()
@@ -144,6 +149,9 @@ class ModelChanges:
 
     def step(self) -> None:
         """Begin the change that was requested, or end one whose model is loaded. Never waits."""
+        if self._clock.monotonic() >= self._tidy_at:
+            self._tidy_at = math.inf
+            return_free_memory()
         if self._take_over is None or self._wanted is None:
             return
         if self._loading is None:
@@ -169,6 +177,7 @@ class ModelChanges:
             try:
                 take_over(wanted, tokeniser, classifier)
                 self._note_in_use(classifier.card)
+                self._tidy_at = self._clock.monotonic() + _LAST_BATCHES
             except (
                 SettingsError
             ) as misfit:  # not kept: it refers to this frame, and so to the model
