@@ -394,6 +394,10 @@ def test_every_command_suggests_the_nearest_flag(
         "topics": ["describe"],
         "completion": ["bash"],
         "plan": ["--rate", "1", "--latency-goal", "1"],
+        "backfill": ["--from", "1h"],
+        "dead-letters": ["list"],
+        "offsets": ["show"],
+        "shadow": ["report"],
     }
     with pytest.raises(SystemExit) as ended:
         main([command, *needed.get(command, []), "--hepl=hunter2"])

@@ -23,6 +23,7 @@ GROUND_FLOOR = {
     "packages",
     "processes",
     "timeline",
+    "heap",
     "tls",
 }
 # Each package, and the packages below that it may import.

@@ -14,6 +14,7 @@ import bisect
 import collections
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum
 from functools import partial
 
 from prometheus_client import (
@@ -40,9 +41,20 @@ POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TOKEN_BUCKETS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 SHARE_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+# Bits. Two number types of one model differ by less than the first.
+DIVERGENCE_BUCKETS = (0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 
 STAGES = ("queue", "tokenise", "infer", "publish", "commit")
 THREADS = ("tokenise", "infer", "publish")
+
+
+class ShadowState(IntEnum):
+    """The state of the second model, in `streamlabel_shadow_state`."""
+
+    NONE = 0
+    LOADING = 1
+    COMPARING = 2
+    FAILED = 3
 
 
 class _ConsistentRegistry(CollectorRegistry):
@@ -97,15 +109,7 @@ class Metrics:
             "Records polled from the input topic. A record returned in a rebalance before it was "
             "handed to the stages is polled, and counted, again.",
         )
-        self.skipped = counter(
-            "streamlabel_offsets_skipped",
-            "Input offsets that retention or deletion removed before they were polled.",
-        )
-        self.begun = counter(
-            "streamlabel_partitions_begun",
-            "Partitions without a committed offset at assignment: the group is new, its offsets "
-            "expired, or the partition was added. The log has the start position.",
-        )
+        self._of_the_input(counter)
         self.published = counter(
             "streamlabel_records_published", "Results acknowledged by the broker."
         )
@@ -250,8 +254,8 @@ class Metrics:
         )
         self.label_drift = gauge(
             "streamlabel_label_drift",
-            "Population stability index of labels: newest results against the first ones since the "
-            "start. Below 0.1 is stable, above 0.25 shifted. 0 until drift.reference_records and "
+            "Population stability index of labels: newest results against the first ones of the model "
+            "in use. Below 0.1 is stable, above 0.25 shifted. 0 until drift.reference_records and "
             "drift.window_records are reached.",
             multiprocess_mode="livemax",
         )
@@ -276,9 +280,35 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self.build = info("streamlabel_build", "Version of the worker.")
+        self._of_other_parts(counter, gauge, histogram, info)
+
+    def _of_other_parts(
+        self,
+        counter: partial[Counter],
+        gauge: partial[Gauge],
+        histogram: partial[Histogram],
+        info: partial[Info],
+    ) -> None:
         self._of_the_model(counter, gauge, info)
         self._of_the_schema_registry(counter, gauge)
+        self._of_the_shadow(counter, gauge, histogram, info)
         self._create_series()
+
+    def _of_the_input(self, counter: partial[Counter]) -> None:
+        self.arrived = counter(
+            "streamlabel_offsets_arrived",
+            "Offsets by which the ends of the assigned partitions grew. The rate is that of arriving "
+            "records; a transaction's marker counts as one.",
+        )
+        self.skipped = counter(
+            "streamlabel_offsets_skipped",
+            "Input offsets that retention or deletion removed before they were polled.",
+        )
+        self.begun = counter(
+            "streamlabel_partitions_begun",
+            "Partitions without a committed offset at assignment: the group is new, its offsets "
+            "expired, or the partition was added. The log has the start position.",
+        )
 
     def _of_the_model(
         self, counter: partial[Counter], gauge: partial[Gauge], info: partial[Info]
@@ -318,6 +348,86 @@ class Metrics:
             multiprocess_mode="livesum",
         )
 
+    def _of_the_shadow(
+        self,
+        counter: partial[Counter],
+        gauge: partial[Gauge],
+        histogram: partial[Histogram],
+        info: partial[Info],
+    ) -> None:
+        """Declare the comparison of two models.
+
+        The label `comparison` names the hashes of both models' weights: a change of either begins
+        another comparison at zero, and no counter falls.
+        """
+        self.shadow_state = gauge(
+            "streamlabel_shadow_state",
+            "State of the second model: 0 none, 1 loading, 2 comparing, 3 failed. In a pool: the "
+            "largest of its processes.",
+            multiprocess_mode="livemax",
+        )
+        self.shadow_share = gauge(
+            "streamlabel_shadow_share",
+            "Share of the records that the second model sees: shadow.share. 0 without one.",
+            multiprocess_mode="livemax",
+        )
+        self.shadow_model = info(
+            "streamlabel_shadow_model", "The second model, and the comparison that it is part of."
+        )
+        self.shadow_since = gauge(
+            "streamlabel_shadow_since_timestamp_seconds",
+            "Start of the comparison, seconds since 1970. In a pool: that of its first process.",
+            ["comparison"],
+            multiprocess_mode="livemin",
+        )
+        self.shadow_texts = counter(
+            "streamlabel_shadow_texts", "Texts that both models labelled.", ["comparison"]
+        )
+        self.shadow_agreed = counter(
+            "streamlabel_shadow_agreed", "Texts that got the same label from both.", ["comparison"]
+        )
+        self.shadow_flips = counter(
+            "streamlabel_shadow_flips",
+            "Texts that got another label from the second model, by both labels. Pairs beyond the "
+            "first 200 are counted as `(others)`.",
+            ["comparison", "from", "to"],
+        )
+        self.shadow_divergence = histogram(
+            "streamlabel_shadow_divergence",
+            "Jensen-Shannon divergence of both models' probabilities for a text, bits: 0 equal, 1 "
+            "disjoint. None if the models' labels differ.",
+            ["comparison"],
+            buckets=DIVERGENCE_BUCKETS,
+        )
+        self.shadow_seconds = histogram(
+            "streamlabel_shadow_seconds",
+            "Time of the second model for a group of texts, tokenizer included.",
+            ["comparison"],
+            buckets=STAGE_BUCKETS,
+        )
+        self.shadow_skipped = counter(
+            "streamlabel_shadow_skipped",
+            "Chosen texts that the second model did not label. `loading`: it was not loaded yet. "
+            "`behind`: beyond its share of time. `failed`: it failed on the text, or is off.",
+            ["reason"],
+        )
+        self.shadow_unpublished = counter(
+            "streamlabel_shadow_unpublished",
+            "Results of the second model that did not reach shadow.topic.",
+        )
+
+    def clear_comparison(self) -> None:
+        """Drop the series of the comparison, because another one begins."""
+        for collector in (
+            self.shadow_since,
+            self.shadow_texts,
+            self.shadow_agreed,
+            self.shadow_flips,
+            self.shadow_divergence,
+            self.shadow_seconds,
+        ):
+            collector.clear()
+
     def _create_series(self) -> None:
         """Start series at zero: rates and alerts can't see a series before its first event."""
         for stage in STAGES:
@@ -330,6 +440,8 @@ class Metrics:
             self.cache_hits.labels(source)
         for kind in ("assigned", "revoked", "lost", "deleted"):
             self.rebalances.labels(kind)
+        for reason in ("loading", "behind", "failed"):
+            self.shadow_skipped.labels(reason)
         for outcome in ("changed", "unchanged", "refused", "failed"):
             self.model_changes.labels(outcome)
         for outcome in ("answered", "not_found", "refused", "away"):

@@ -24,6 +24,7 @@ _TITLES = {
     "input": "Input",
     "output": "Output",
     "model": "Model",
+    "shadow": "Shadow",
     "batch": "Micro-batches",
     "cache": "Cache of predictions",
     "drift": "Drift",
@@ -104,6 +105,6 @@ def _default(option: Option) -> str:
     value = option.field.default
     if value is None:
         return "none"
-    if value in ((), {}):
+    if value in ((), {}, ""):
         return "empty"
     return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`"

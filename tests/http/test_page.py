@@ -46,7 +46,7 @@ def frames(answer: http.client.HTTPResponse, number: int) -> list[tuple[str, Any
 # -- files ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*FILES, *LIBRARY, "/events"])
+@pytest.mark.parametrize("path", [*FILES, *LIBRARY, "/events", "/history"])
 def test_every_answer_has_safe_headers(site: Site, path: str) -> None:
     status, headers, _ = site.ask(path, "HEAD")
     assert status == 200
@@ -70,7 +70,7 @@ def test_the_page_is_small_and_names_no_other_host(site: Site) -> None:
     assert b"onclick" not in bodies["/"]
 
 
-@pytest.mark.parametrize("path", ["/", "/events", "/page.js"])
+@pytest.mark.parametrize("path", ["/", "/events", "/history", "/page.js"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_the_page_is_read_only(site: Site, path: str, method: str) -> None:
     assert site.ask(path, method)[0] == 405
@@ -85,25 +85,24 @@ def test_files_beside_the_page_are_not_served(site: Site) -> None:
 # -- events --------------------------------------------------------------------------------------
 
 
-def test_a_reader_gets_the_history_and_then_a_snapshot_a_second(site: Site) -> None:
+def test_a_reader_gets_a_snapshot_at_once_and_then_one_a_second(site: Site) -> None:
     with site.watching() as answer:
         assert answer.getheader("content-type", "").startswith("text/event-stream")
-        (first, points), (second, snapshot), (_, later) = frames(answer, 3)
-        assert (first, points, second) == ("history", [], "snapshot")
-        assert 800 < later["at"] - snapshot["at"] < 3000
+        (first, snapshot), (_, later) = frames(answer, 2)
+        assert first == "snapshot"
+        assert later["at"] - snapshot["at"] < 3000
         site.metrics.published.inc(7)
         wait_until(lambda: frames(answer, 1)[0][1]["totals"]["published"] == 7, 10, "it is shown")
-    with site.watching() as answer:
-        assert len(frames(answer, 1)[0][1]) >= 3, "a later reader gets the history"
 
 
-def test_no_snapshot_is_built_without_readers(site: Site) -> None:
-    with site.watching() as answer:
-        frames(answer, 2)
-    wait_until(lambda: site.server._app.events._readers == 0, 10, "the reader has left")
+def test_history_is_kept_without_readers_and_no_snapshot_is_built(site: Site) -> None:
     before = site.metrics.reads
-    clock.sleep(2.2)
-    assert site.metrics.reads == before
+    site.label("one", "two", "three")
+    points = lambda: site.json("/history?range=5m")["points"]  # noqa: E731
+    wait_until(lambda: len(points()) >= 3, 20, "three readings")
+    assert site.metrics.reads - before >= 2
+    assert sum(point["labelled"] for point in points()) > 0
+    assert site.server._app.events._newest == b""
 
 
 def test_a_hundred_readers_cost_one_snapshot_a_second(site: Site) -> None:
@@ -112,7 +111,7 @@ def test_a_hundred_readers_cost_one_snapshot_a_second(site: Site) -> None:
         with ThreadPoolExecutor(10) as pool:
             began, before = clock.monotonic(), site.metrics.reads
             for shown in pool.map(lambda answer: frames(answer, 3), answers):
-                assert [name for name, _ in shown] == ["history", "snapshot", "snapshot"]
+                assert [name for name, _ in shown] == ["snapshot"] * 3
             seconds = clock.monotonic() - began
         assert site.metrics.reads - before <= seconds + 2
         assert site.ask("/livez")[0] == 200
@@ -148,7 +147,7 @@ def test_readers_beyond_the_limit_are_refused(site: Site, monkeypatch: pytest.Mo
         assert site.ask("/events")[::2] == (503, b"too many pages are open; close one\n")
     wait_until(lambda: site.server._app.events._readers == 0, 10, "both have left")
     with site.watching() as again:
-        assert frames(again, 1)[0][0] == "history"
+        assert frames(again, 1)[0][0] == "snapshot"
 
 
 def test_closing_ends_the_streams(site: Site) -> None:

@@ -6,7 +6,8 @@ from schemas import DeadLetterReason
 from tests.support.clocks import HandClock
 from tests.support.records import CARD, item, raw
 from worker.core.records import Classified, DeadLettered, Outcome, Prediction
-from worker.http.recent_posts import KEPT, PER_SECOND, RecentPosts
+from worker.http.notes import POSTS
+from worker.http.recent_posts import PER_SECOND, RecentPosts
 
 
 def posts(*, texts: bool) -> tuple[RecentPosts, HandClock]:
@@ -64,7 +65,7 @@ def test_a_few_posts_of_each_second_are_kept() -> None:
     for _ in range(10):
         clock.sleep(1)
         recent.note([classified(n) for n in range(50)])
-    assert len(recent.latest()) == KEPT
+    assert len(recent.latest()) == POSTS
 
 
 def test_every_post_of_a_slow_stream_is_kept() -> None:

@@ -20,7 +20,7 @@ from worker.metrics import Metrics
 from worker.settings import HttpSettings, load, plain_values
 
 TOKEN = "a-token-of-32-letters-0123456789"
-READ = ("/", "/page.js", "/events", "/metrics")
+READ = ("/", "/page.js", "/events", "/history", "/metrics")
 PROBES = ("/livez", "/readyz")
 Serve = Callable[..., HttpServer]
 
@@ -181,7 +181,7 @@ def test_a_token_that_is_short_or_not_a_header_value_is_refused(token: str) -> N
 
 def test_the_page_can_be_switched_off(serve: Serve) -> None:
     server = serve(page=False)
-    for path in ("/", "/page.js", "/events"):
+    for path in ("/", "/page.js", "/events", "/history"):
         assert ask(server, path) == (404, "http.page is off: try /metrics, /livez or /readyz")
     assert [ask(server, path)[0] for path in ("/metrics", "/livez")] == [200, 200]
     assert ask(server, "/classify", "POST", **JSON)[0] == 400, "programs can still classify"
@@ -191,5 +191,5 @@ def test_classify_can_be_switched_off(serve: Serve) -> None:
     server = serve(classify=False)
     assert ask(server, "/classify", "POST", **JSON) == (404, "http.classify is off")
     assert [ask(server, path)[0] for path in ("/", "/metrics", "/livez")] == [200] * 3
-    assert server._app.events._snapshots.take()["worker"]["classify"] is False
-    assert serve()._app.events._snapshots.take()["worker"]["classify"] is True
+    assert server._app.events._snapshots.build()["worker"]["classify"] is False
+    assert serve()._app.events._snapshots.build()["worker"]["classify"] is True

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka.consumer.subscription_state import SubscriptionState
-from kafka.errors import KafkaTimeoutError
 
-from tests.support.clocks import HandClock
 from worker.core.records import Partition, RecordRef
 from worker.kafka_io.held_partitions import HeldPartitions
 
@@ -22,8 +18,6 @@ class PausingConsumer:
     def __init__(self) -> None:
         self._subscription = SubscriptionState()
         self._subscription.assign_from_user([A, B])
-        self.ends: dict[TopicPartition, int] | Exception = {}
-        self.asked: list[list[TopicPartition]] = []
 
     def pause(self, *tps: TopicPartition) -> None:
         for tp in tps:
@@ -39,18 +33,12 @@ class PausingConsumer:
     def assignment(self) -> set[TopicPartition]:
         return set(self._subscription.assigned_partitions())
 
-    def end_offsets(self, tps: list[TopicPartition], timeout_ms: int) -> Any:
-        self.asked.append(tps)
-        if isinstance(self.ends, Exception):
-            raise self.ends
-        return self.ends
-
 
 class Bench:
     def __init__(self) -> None:
-        self.consumer, self.clock = PausingConsumer(), HandClock()
+        self.consumer = PausingConsumer()
         self.epochs = {Partition(*A): 1, Partition(*B): 2}
-        self.held = HeldPartitions(self.consumer, lambda: self.epochs, self.clock)
+        self.held = HeldPartitions(self.consumer, lambda: self.epochs)
 
     def hold_a(self, offset: int = 7) -> None:
         self.held.hold(RecordRef("in", 0, offset, 1), leader_epoch=4)
@@ -109,30 +97,3 @@ def test_a_partition_whose_log_was_truncated_is_read_again_after_its_release(ben
     bench.epochs[Partition(*A)] = 3
     bench.held.release(Partition(*A))
     assert bench.consumer.paused() == set()
-
-
-def test_the_ends_of_held_partitions_alone_are_asked_for_and_not_often(bench: Bench) -> None:
-    bench.held.ask_ends()
-    assert bench.consumer.asked == []
-    bench.hold_a()
-    bench.consumer.ends = {A: 12}
-    bench.held.ask_ends()
-    bench.held.ask_ends()
-    assert bench.consumer.asked == [[A]]
-    assert [bench.held.end_offset(Partition(*tp)) for tp in (A, B)] == [12, None]
-    bench.clock.sleep(6)
-    bench.consumer.ends = {A: 15}
-    bench.held.ask_ends()
-    assert bench.held.end_offset(Partition(*A)) == 15
-    bench.held.release(Partition(*A))
-    assert bench.held.end_offset(Partition(*A)) is None
-
-
-def test_an_end_that_is_not_known_stays_the_last_one(bench: Bench) -> None:
-    bench.hold_a()
-    bench.consumer.ends = {A: 12}
-    bench.held.ask_ends()
-    bench.clock.sleep(6)
-    bench.consumer.ends = KafkaTimeoutError()
-    bench.held.ask_ends()
-    assert bench.held.end_offset(Partition(*A)) == 12

@@ -48,7 +48,7 @@ class FakeProcess:
 
     @property
     def number(self) -> int:
-        """Of the last order to load."""
+        """The number of the last order to load."""
         numbers = [order["number"] for order in self.orders if "number" in order]
         return int(numbers[-1])
 

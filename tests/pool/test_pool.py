@@ -6,6 +6,7 @@ The processes here are small programs that speak the pool's protocol and do noth
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -171,6 +172,21 @@ def test_a_slot_has_the_health_that_its_process_reports(harness: SlotHarness) ->
     assert (harness.slot.live(), harness.slot.ready()) == ((False, "infer holds 5"),) * 2
 
 
+def test_the_page_learns_of_a_process_that_has_ended(harness: SlotHarness) -> None:
+    harness.slot.step()
+    harness.started[0].report = READY
+    assert harness.slot.describe()["ready"]
+    harness.live_for(0, 1)
+    described = harness.slot.describe()
+    assert described == {
+        "slot": 3,
+        "pid": None,
+        "live": True,
+        "ready": False,
+        "reason": "waiting to restart",
+    }
+
+
 def test_a_process_without_reports_is_not_live(harness: SlotHarness) -> None:
     harness.slot.step()
     harness.started[0].report = READY
@@ -195,7 +211,8 @@ def report(published=0, reason="", answer=None):
     samples = [["streamlabel_records_published_total", {}, published, None]]
     family = ["streamlabel_records_published", "Help.", "counter", "", samples]
     line = {"live": [True, status], "ready": [True, status], "metrics": [family], "reason": reason}
-    line["posts"] = [{"id": f"{slot}-{n}", "at": 2 * n + slot} for n in range(9) if config["page"]]
+    posts = [{"id": f"{slot}-{n}", "at": 2 * n + slot} for n in range(9) if config["page"]]
+    line["notes"] = {"posts": posts}
     line["answer"], line["model"] = answer, {}
     print(json.dumps(line), flush=True)
 def stop(number, frame):
@@ -279,15 +296,17 @@ def test_all_processes_run_under_their_own_names_and_stop_together(
 def test_the_page_of_a_pool_shows_the_last_posts_of_all_processes(tmp_path: Path) -> None:
     with running("obeys", tmp_path) as pool:
         pool.wait_ready()
-        ids = [post["id"] for post in pool.pool.latest()]
+        notes = pool.pool.notes()
+        ids = [post["id"] for post in notes.posts]
         assert ids == [f"{slot}-{n}" for n in range(8, 4, -1) for slot in (1, 0)]
+        assert [(one["slot"], one["ready"]) for one in notes.workers] == [(0, True), (1, True)]
         assert pool.end() is None
 
 
 def test_without_a_page_no_process_keeps_posts(tmp_path: Path) -> None:
     with running("obeys", tmp_path, **{"http.enabled": False}) as pool:
         pool.wait_ready()
-        assert not pool.pool.latest()
+        assert not pool.pool.notes().posts
         assert pool.end() is None
 
 
@@ -454,6 +473,7 @@ def test_a_stage_does_not_wait_for_the_parent_to_read_its_answer(
 def test_the_reason_of_a_process_has_no_text_of_an_unknown_error(*, wrapped: bool) -> None:
     """The parent passes it on to its platform; the text is in the log."""
     clock, (inlet, outlet) = HandClock(), os.pipe()
+    fcntl.fcntl(outlet, fcntl.F_SETPIPE_SZ, 1 << 20)  # nobody reads before both reports are there
     error: Exception = ValueError("a post")
     if wrapped:
         error = StageCrashed.by(error, "the infer stage crashed")

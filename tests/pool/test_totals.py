@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from worker.core.records import Prediction
 from worker.http.ask import Answer
+from worker.http.notes import Notes
 from worker.metrics import Metrics, PoolMetrics
 from worker.pool.reports import ChildReport, decode
 from worker.pool.totals import Totals, merge
@@ -196,7 +197,8 @@ def test_a_scrape_can_select_metrics_by_name(totals: Totals) -> None:
     ],
 )
 def test_a_report_survives_encoding_and_decoding(answer: Answer | str | None) -> None:
-    report = ChildReport((False, "stalled"), (True, "running"), [], "out of memory", (), answer)
+    notes = Notes(({"id": "in/0/1", "at": 5},), (), ({"name": "m", "since": 3},))
+    report = ChildReport((False, "stalled"), (True, "running"), [], "out of memory", notes, answer)
     assert decode(report.encode()) == report
 
 

@@ -19,6 +19,7 @@ from tests.support.workers import ObedientModel
 from worker.core.records import ModelCard
 from worker.errors import ChangeUnderway, ModelUnavailable, ModelUnchanged, SettingsError
 from worker.metrics import Metrics
+from worker.runtime import model_changes
 from worker.runtime.model_changes import ModelChanges
 from worker.settings import Settings, load
 
@@ -114,17 +115,17 @@ def test_a_model_takes_over_once_it_is_loaded(desk: Desk) -> None:
         (SettingsError("it needs 9 MiB, the limit is 8 MiB"), "refused", "error"),
         (ModelUnchanged("in use already"), "unchanged", "info"),
         (ZeroDivisionError("odd"), "failed", "error"),
+        (SystemExit("a library ends the program"), "failed", "error"),
     ],
 )
 def test_a_model_that_is_not_loaded_leaves_the_old_one(
-    desk: Desk, error: Exception, outcome: str, level: str
+    desk: Desk, error: BaseException, outcome: str, level: str
 ) -> None:
     desk.changes.change(named("new"), "POST /model")
     with capture_logs() as logs:
         change = desk.end(error)
     assert (change["outcome"], str(error) in change["reason"]) == (outcome, True)
     assert (desk.taken, desk.open, desk.counted(outcome)) == ([], 0, 1)
-    assert desk.changes.settings.model.name == "tiny"
     assert desk.changes.state()["model"]["name"] == "tiny"
     (line,) = logs
     assert (line["log_level"], line["model"]) == (level, "tiny")
@@ -138,6 +139,7 @@ def test_a_model_that_does_not_fit_leaves_the_old_one(desk: Desk) -> None:
     desk.changes.change(named("new"), "SIGHUP")
     change = desk.end(ObedientModel(card=NEW))
     assert (change["outcome"], change["reason"]) == ("refused", "no result would fit its topic")
+    assert desk.changes.settings.model.name == "tiny"
     assert desk.changes.state()["model"]["name"] == "tiny"
 
 
@@ -162,6 +164,21 @@ def test_the_same_settings_again_load_only_another_file(desk: Desk) -> None:
     desk.changes.change(named("tiny", dtype="float32"), "SIGHUP")
     desk.end(ObedientModel(card=NEW))
     assert desk.loads == [("tiny", CARD), ("tiny", None)]
+
+
+def test_to_watch_the_file_from_now_on_loads_nothing(desk: Desk) -> None:
+    desk.changes.change(named("tiny", reload_on_change=True), "SIGHUP")
+    desk.end(ModelUnchanged("in use already"))
+    assert desk.loads == [("tiny", CARD)]
+    assert desk.changes.settings.model.reload_on_change
+
+
+def test_an_unexpected_error_while_it_takes_over_is_not_hidden(desk: Desk) -> None:
+    """The worker may have one half of each model then: it has to stop."""
+    desk.misfit = ZeroDivisionError("odd")
+    desk.changes.change(named("new"), "SIGHUP")
+    with pytest.raises(ZeroDivisionError):
+        desk.end(ObedientModel(card=NEW))
 
 
 def test_a_loaded_model_waits_for_a_permit(desk: Desk) -> None:
@@ -208,3 +225,20 @@ def test_a_model_that_was_not_taken_is_free_at_once(desk: Desk) -> None:
     desk.loaded, desk.misfit = Future(), None  # an error refers to the frames that it passed
     del model
     assert freed() is None
+
+
+def test_the_memory_of_the_old_model_is_returned_after_its_last_batches(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned: list[float] = []
+    monkeypatch.setattr(
+        model_changes, "return_free_memory", lambda: returned.append(desk.clock.now)
+    )
+    desk.changes.change(named("new"), "SIGHUP")
+    desk.end(ObedientModel(card=NEW))
+    desk.changes.step()
+    assert returned == []
+    desk.clock.sleep(15)
+    for _ in range(2):
+        desk.changes.step()
+    assert returned == [desk.clock.now]

@@ -105,6 +105,23 @@ def test_records_are_handed_on_in_poll_order_and_committed_once_acknowledged(ben
     assert bench.progress.state is State.STOPPED
 
 
+def test_what_arrives_is_counted_from_the_first_known_end_on(bench: Bench) -> None:
+    """Not what was there before, nor by how much an end seems to fall."""
+
+    def ends_at(end: int) -> Callable[[], list[RawRecord]]:
+        def poll() -> list[RawRecord]:
+            bench.source.end = end
+            bench.clock.sleep(1)
+            return []
+
+        return poll
+
+    bench.source.end = 1000
+    bench.then(*map(ends_at, (1000, 1007, 1004, 1005)), polled(0))
+    bench.worker.run()
+    assert bench.value("offsets_arrived_total") == 2 * (7 + 1), "of two partitions"
+
+
 def test_throughput_is_logged_each_minute_and_totals_at_the_stop(bench: Bench) -> None:
     bench.source.end, bench.source.at = 7, {P0: 5, P1: 7}
     bench.then(

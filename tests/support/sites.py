@@ -13,9 +13,8 @@ from tests.support.records import item
 from tests.support.workers import ObedientModel, clock, wait_until
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Classified, Encoded, Prediction, RecordRef
-from worker.http.ask import AskQueue
+from worker.http.feeds import PageFeeds
 from worker.http.health import Verdict
-from worker.http.recent_posts import RecentPosts
 from worker.http.server import HttpServer
 from worker.metrics import Metrics
 from worker.runtime.outcome_counts import count_outcomes
@@ -65,13 +64,13 @@ class Site:
 
     def __init__(self, **settings: object) -> None:
         self.metrics, self.health = CountedMetrics(), FixedHealth()
-        self.ask_queue, self.model = AskQueue(clock), ObedientModel()
-        self.posts = RecentPosts(texts=True, clock=clock)
+        self.feeds = PageFeeds.on(HttpSettings(show_texts=True), clock)
+        self.ask_queue, self.model = self.feeds.ask_queue, ObedientModel()
         self.server = HttpServer(
             HttpSettings.model_validate({"port": 0} | settings),
             self.metrics,
             self.health,
-            self.posts,
+            self.feeds,
             self.ask_queue,
         )
         self._stop, self.held, self.loaded = (threading.Event() for _ in range(3))
@@ -95,7 +94,7 @@ class Site:
         outcomes = [
             Classified(item(n, text), prediction, self.model.card) for n, text in enumerate(texts)
         ]
-        self.posts.note(outcomes)
+        self.feeds.posts.note(outcomes)
         now_ms = clock.wall_ms()
         ref = RecordRef("in", 0, 0, 1)
         one = Encoded(ref, "out", None, b"", [], now_ms - 40, None, label, score=0.9)
@@ -117,6 +116,13 @@ class Site:
             )
             answer = connection.getresponse()
             return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+
+    def json(self, path: str) -> Any:
+        """Return the document at a path."""
+        status, headers, body = self.ask(path)
+        assert status == 200, body
+        assert headers["content-type"] == "application/json"
+        return json.loads(body)
 
     def classify(self, text: Any, **headers: str) -> tuple[int, str]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -18,6 +18,7 @@ import json
 import re
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.cli.audit import add_limit, allowed_duplicates, audit_document, print_audit
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
         _say_what(settings, span, before := look())
         if not before.finished:
             with watch.shown():
-                _work(settings, span)
+                _work(replace(loaded, settings=settings), span)
         after = look()
     if not after.finished:
         raise Fatal(
@@ -165,8 +166,8 @@ def _say_what(settings: Settings, span: Span, before: RangeProgress) -> None:
         print(f"resuming at {before.done:,} of {before.total:,} offsets", file=sys.stderr)
 
 
-def _work(settings: Settings, span: Span) -> None:
-    stop = threading.Event()
+def _work(loaded: Loaded, span: Span) -> None:
+    stop, settings = threading.Event(), loaded.settings
     from worker.http.connections import raise_file_limit
     from worker.signals import stop_on_signals
 
@@ -176,7 +177,7 @@ def _work(settings: Settings, span: Span) -> None:
     from worker.runtime.serve import serve
 
     raise_file_limit()
-    serve(settings, stop, loading, expose(settings), page=settings.http.enabled, span=span)
+    serve(settings, stop, loading, expose(loaded), page=settings.http.enabled, span=span)
 
 
 def _judge(args: argparse.Namespace, settings: Settings, span: Span, after: RangeProgress) -> int:

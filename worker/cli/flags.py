@@ -110,7 +110,7 @@ def _metavar(option: Option) -> str:
 
 def _default(option: Option) -> str:
     default = option.field.default
-    if default is None:
+    if default in (None, "", (), {}):
         return ""
     return f" [default: {str(default).lower() if option.is_switch else default}]"
 

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "offsets": "show or reset a group's offsets",
     "classify": "label texts without Kafka",
     "model": "fetch and check the model before a worker starts",
+    "shadow": "report how a second model compares with the one in use",
     "bench": "measure engine, throughput and latency on this machine",
     "plan": "derive settings, workers and partitions from a bench",
     "completion": "print a shell completion script",

@@ -18,16 +18,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from worker.errors import StageCrashed, StreamlabelError
-from worker.settings import HttpSettings, Loaded, Settings
+from worker.settings import Loaded
 from worker.signals import HANG_UP, is_daemon, stop_on_signals
 
 if TYPE_CHECKING:  # imported when the command runs, not for its --help
     from worker.http.ask import SupportsAsk
     from worker.http.feeds import PageFeeds
     from worker.http.health import Health
+    from worker.http.history import MetricsSource
     from worker.http.model import ModelControl, ModelRequests
-    from worker.http.recent_posts import PostSource
-    from worker.http.snapshot import MetricsSource
+    from worker.http.notes import NotesSource
     from worker.metrics import Metrics
     from worker.runtime.serve import Expose
 
@@ -85,14 +85,14 @@ def _work(loaded: Loaded) -> None:
         return SettingsReload(loaded, changes, triggers)
 
     settings = loaded.settings
-    serve(settings, stop, loading, expose(settings, requests), page=settings.http.enabled)
+    serve(settings, stop, loading, expose(loaded, requests), page=settings.http.enabled)
 
 
-def expose(settings: Settings, requests: Requests = lambda _: nullcontext()) -> Expose:
+def expose(loaded: Loaded, requests: Requests = lambda _: nullcontext()) -> Expose:
     """Return the function that serves one worker's metrics, health and page over HTTP.
 
     Args:
-        settings: of the worker.
+        loaded: the settings of the worker, with their origins.
         requests: takes requests to change the worker's model; by default there are none.
     """
 
@@ -102,8 +102,8 @@ def expose(settings: Settings, requests: Requests = lambda _: nullcontext()) -> 
     ) -> Iterator[None]:
         with requests(changes) as taken, ExitStack() as server:
             if feeds:
-                posts, ask_queue = feeds.posts, feeds.ask_queue
-                server.enter_context(_http(settings.http, metrics, health, posts, ask_queue, taken))
+                made = _http(loaded, metrics, health, feeds, feeds.ask_queue, taken)
+                server.enter_context(made)
             yield
 
     return served
@@ -126,22 +126,25 @@ def _supervise(loaded: Loaded) -> None:
     stop, triggers = threading.Event(), queue.SimpleQueue[str]()
     pool = Pool(loaded.settings, command(), SystemClock(), stop)
     stop_on_signals(stop, pool.kill, _on_hang_up(loaded, triggers))
-    http = loaded.settings.http
     with SettingsReload(loaded, pool.model, triggers) as reload, ExitStack() as server:
-        if http.enabled:
-            made = _http(http, pool.totals, pool, pool, pool.ask_router, reload)
+        if loaded.settings.http.enabled:
+            made = _http(loaded, pool.totals, pool, pool, pool.ask_router, reload)
             server.enter_context(made)
         pool.run()
 
 
 def _http(
-    settings: HttpSettings,
+    loaded: Loaded,
     metrics: MetricsSource,
     health: Health,
-    posts: PostSource,
+    notes: NotesSource,
     ask_service: SupportsAsk,
     model: ModelRequests | None = None,
 ) -> AbstractContextManager[object]:
     from worker.http.server import HttpServer
 
-    return closing(HttpServer(settings, metrics, health, posts, ask_service, model))
+    return closing(
+        HttpServer(
+            loaded.settings.http, metrics, health, notes, ask_service, loaded=loaded, model=model
+        )
+    )

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,7 +20,6 @@ from worker.settings import Loaded
 
 OPTIONS = ("http.token",)
 
-_HISTORY: Final = 60  # snapshots; one a second
 _RETRY_AFTER: Final = 2.0  # seconds
 # Reading a snapshot may raise any of these: its sender may be another program.
 _MALFORMED: Final = (
@@ -77,13 +75,12 @@ def _watch(url: str, token: str, show: Show, *, once: bool = False) -> None:
     from worker.clock import SystemClock
     from worker.http.client import WatchError, snapshots
 
-    clock, rates = SystemClock(), deque[float | None](maxlen=_HISTORY)
+    clock = SystemClock()
     last: Snapshot | None = None
     while True:
         try:
             for snapshot in snapshots(url, token):
-                rates.append(snapshot["texts_per_second"])
-                last = snapshot | {"history": list(rates)}
+                last = snapshot
                 show(last, "")
                 if once:
                     return

@@ -1,6 +1,6 @@
 """Serves the event stream: one snapshot a second to every reader, and none without readers.
 
-Owns: the readers and the newest snapshot.
+Owns: the readers and the newest snapshot; it takes the readings of the history, one a second.
 Thread: http, on the event loop.
 Must not import: kafka, torch, worker.runtime.
 
@@ -17,6 +17,7 @@ from typing import Final
 
 from starlette.types import Receive, Send
 
+from worker.http.history import History
 from worker.http.snapshot import SnapshotBuilder
 from worker.logs import get_logger
 
@@ -30,18 +31,22 @@ _RETRY_MS: Final = 2000  # a page that lost the connection asks again after so l
 class Events:
     """The event stream of a worker."""
 
-    def __init__(self, snapshots: SnapshotBuilder) -> None:
-        self._snapshots = snapshots
+    def __init__(self, history: History, snapshots: SnapshotBuilder) -> None:
+        self._history, self._snapshots = history, snapshots
         self._readers = 0
         self._newest = b""
         self._refreshed = asyncio.Event()
-        self._refreshing: asyncio.Task[None] | None = None
-        self._closed = False
+        self._reading: asyncio.Task[None] | None = None
+        self._failed = self._closed = False
 
     @property
     def full(self) -> bool:
         """True while no more readers are accepted."""
         return self._readers >= MAX_READERS
+
+    def start(self) -> None:
+        """Take readings from now on. On the event loop's thread."""
+        self._reading = asyncio.create_task(self._read())
 
     def close(self) -> None:
         """End all streams. On the event loop's thread."""
@@ -53,8 +58,8 @@ class Events:
     ) -> None:
         """Serve one reader until it disconnects or the server closes."""
         self._readers += 1
-        if self._refreshing is None:
-            self._refreshing = asyncio.create_task(self._refresh())
+        if self._readers == 1:
+            self._newest = frame("snapshot", self._snapshots.build())
         disconnect = asyncio.create_task(_disconnected(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -63,13 +68,9 @@ class Events:
         finally:
             disconnect.cancel()
             self._readers -= 1
-            if not self._readers and self._refreshing is not None:
-                self._refreshing.cancel()
-                self._refreshing = None
 
     async def _feed(self, disconnect: asyncio.Task[None], send: Send) -> None:
-        body = frame("history", list(self._snapshots.points))
-        body = b"retry: %d\n\n" % _RETRY_MS + body
+        body = b"retry: %d\n\n" % _RETRY_MS + self._newest
         while not disconnect.done() and not self._closed:
             if body:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -78,20 +79,26 @@ class Events:
             refresh.cancel()
             body = self._newest
 
-    async def _refresh(self) -> None:
+    async def _read(self) -> None:
         loop = asyncio.get_running_loop()
-        due, failed = loop.time(), False
+        due = loop.time()
         while not self._closed:
-            try:
-                self._newest, failed = frame("snapshot", self._snapshots.take()), False
-            except Exception:
-                if not failed:  # log the first failure only, not one a second
-                    log.exception("live page snapshot failed")
-                failed = True
+            self._refresh()
             refreshed, self._refreshed = self._refreshed, asyncio.Event()
             refreshed.set()
             due = max(due + _INTERVAL, loop.time())
             await asyncio.sleep(due - loop.time())
+
+    def _refresh(self) -> None:
+        try:
+            self._history.read()
+            if self._readers:
+                self._newest = frame("snapshot", self._snapshots.build())
+            self._failed = False
+        except Exception:
+            if not self._failed:  # log the first failure only, not one a second
+                log.exception("live page snapshot failed")
+            self._failed = True
 
 
 def frame(event: str, data: object) -> bytes:

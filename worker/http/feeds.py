@@ -1,7 +1,7 @@
-"""Connects a worker's pipeline to its page: the recent posts and the ask queue.
+"""Connects a worker's pipeline to its page: what it tells the page, and the ask queue.
 
-Owns: both, where `http.enabled` serves them; a worker without HTTP has no feeds.
-Thread: `calls` on main; see `RecentPosts` and `AskQueue` for the rest.
+Owns: these parts, where `http.enabled` serves them; a worker without HTTP has no feeds.
+Thread: `calls` on main; see each part for the rest.
 Must not import: kafka, torch, worker.runtime.
 """
 
@@ -15,6 +15,8 @@ from worker.clock import Clock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import Outcome
 from worker.http.ask import AskQueue
+from worker.http.notes import Json, Notes
+from worker.http.recent_dead_letters import RecentDeadLetters
 from worker.http.recent_posts import RecentPosts
 from worker.settings import HttpSettings
 
@@ -34,24 +36,36 @@ class ModelFeeds:
     infer: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PageFeeds:
     """The page's links to the pipeline.
 
     Attributes:
-        posts: written by the publish thread.
+        posts, dead_letters: written by the pipeline.
         ask_queue: emptied by the tokenise and infer threads.
+        models: returns the models that labelled so far, oldest first; set by their owner.
     """
 
     posts: RecentPosts
+    dead_letters: RecentDeadLetters
     ask_queue: AskQueue
+    models: Callable[[], Sequence[Json]] = tuple
 
     @classmethod
     def on(cls, settings: HttpSettings, clock: Clock) -> Self:
         """Make empty feeds."""
-        return cls(RecentPosts(texts=settings.show_texts, clock=clock), AskQueue(clock))
+        return cls(
+            RecentPosts(texts=settings.show_texts, clock=clock),
+            RecentDeadLetters(texts=settings.show_texts, clock=clock),
+            AskQueue(clock),
+        )
 
     @property
     def calls(self) -> ModelFeeds:
         """The calls that a pipeline makes."""
         return ModelFeeds(self.posts.note, self.ask_queue.tokenise, self.ask_queue.infer)
+
+    def notes(self) -> Notes:
+        """Return what the page shows beside the metrics. Any thread."""
+        newest_first = tuple(reversed(self.models()))
+        return Notes(self.posts.latest(), self.dead_letters.latest(), newest_first)

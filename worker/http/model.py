@@ -82,6 +82,11 @@ class ModelControl(Protocol):
 class ModelRequests(Protocol):
     """Takes the requests of /model. Any thread may call it."""
 
+    @property
+    def settings(self) -> Settings:
+        """The settings with the model in use."""
+        ...
+
     def request(self, members: Mapping[str, Any]) -> ModelChange:
         """Begin a change; without members, to the model that the settings file has now.
 

@@ -10,26 +10,18 @@ A sample, so that its cost depends on seconds and not on records: under load it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from worker.clock import Clock
 from worker.core.records import DeadLettered, Outcome, RawRecord
 from worker.core.visible import excerpt
+from worker.http.notes import POSTS
 
-KEPT: Final = 8
 PER_SECOND: Final = 6
 MAX_CHARACTERS: Final = 280
 _SCORES: Final = 5  # labels shown for a post, the most probable ones
 
 Post = dict[str, Any]
-
-
-class PostSource(Protocol):
-    """Provides the last posts: of one worker, or of a pool."""
-
-    def latest(self) -> Sequence[Post]:
-        """Return the last posts, newest first."""
-        ...
 
 
 class RecentPosts:
@@ -60,7 +52,7 @@ class RecentPosts:
         self._remaining -= len(sample)
         now_ms = self._clock.wall_ms()
         posts = [self._post(outcome, now_ms) for outcome in reversed(sample)]
-        self._posts = (*posts, *self._posts)[:KEPT]
+        self._posts = (*posts, *self._posts)[:POSTS]
 
     def _post(self, outcome: Outcome, now_ms: int) -> Post:
         if isinstance(outcome, DeadLettered):

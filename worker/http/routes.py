@@ -15,19 +15,20 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from worker.clock import Clock
 from worker.http.ask import SupportsAsk
 from worker.http.classify import Classify
 from worker.http.events import Events
 from worker.http.files import SAFE_HEADERS, page_files
 from worker.http.guard import PROBES, Guard
 from worker.http.health import Health
+from worker.http.history import History, MetricsSource
 from worker.http.model import ModelEndpoint, ModelRequests
-from worker.http.recent_posts import PostSource
-from worker.http.snapshot import MetricsSource, SnapshotBuilder
+from worker.http.ranges import Ranges
+from worker.http.snapshot import SnapshotBuilder
 from worker.settings import HttpSettings
 
 _PATHS: Final = "/metrics, /livez or /readyz"
+_OF_PAGE: Final = ("/events", "/history")
 # Browsers prompt for the password of the first; programs send the token of the second unprompted.
 _CHALLENGES: Final = (
     'Basic realm="streamlabel", charset="UTF-8"',
@@ -40,10 +41,10 @@ class App:
 
     Args:
         settings: which parts are on, and who has access.
-        metrics, health, posts: what is shown.
+        metrics, health: served as they are.
         ask_service: answers POST /classify.
+        history, snapshots: of the live page.
         model: answers /model; None answers that it is not served.
-        clock: dates the page's snapshots.
 
     Attributes:
         events: the event stream of the live page.
@@ -54,9 +55,9 @@ class App:
         settings: HttpSettings,
         metrics: MetricsSource,
         health: Health,
-        posts: PostSource,
         ask_service: SupportsAsk,
-        clock: Clock,
+        history: History,
+        snapshots: SnapshotBuilder,
         *,
         model: ModelRequests | None = None,
     ) -> None:
@@ -65,8 +66,8 @@ class App:
         self._files = page_files()
         self._classify = Classify(ask_service, health)
         self._model = ModelEndpoint(settings, model) if model else None
-        snapshots = SnapshotBuilder(metrics, health, posts, clock, classify=settings.classify)
-        self.events = Events(snapshots)
+        self._ranges = Ranges(history)
+        self.events = Events(history, snapshots)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
@@ -74,6 +75,8 @@ class App:
             await refusal(scope, receive, send)
         elif scope["path"] == "/metrics" and _is_read(scope):
             await self._metrics(scope, receive, send)
+        elif scope["path"] == "/history" and _is_read(scope):
+            await self._ranges.response(scope["query_string"])(scope, receive, send)
         elif scope["path"] == "/events" and scope["method"] == "GET":
             await self._events(scope, receive, send)
         elif scope["path"] == "/classify" and scope["method"] == "POST":
@@ -97,7 +100,8 @@ class App:
             return response
         if path == "/classify" and not self._settings.classify:
             return text(404, "http.classify is off")
-        if (path == "/events" or path in self._files) and not self._settings.page:
+        of_page = path in _OF_PAGE or path in self._files
+        if of_page and not self._settings.page:
             return text(404, f"http.page is off: try {_PATHS}")
         return None
 

@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 import h11
@@ -24,15 +25,18 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from worker.clock import SystemClock
 from worker.errors import SettingsError
+from worker.http.about import About
 from worker.http.ask import AskQueue, SupportsAsk
 from worker.http.connections import ConnectionLimiter, connection_limit
+from worker.http.feeds import PageFeeds
 from worker.http.health import Health
+from worker.http.history import History, MetricsSource
 from worker.http.model import ModelRequests
-from worker.http.recent_posts import PostSource, RecentPosts
+from worker.http.notes import NotesSource
 from worker.http.routes import App
-from worker.http.snapshot import MetricsSource
+from worker.http.snapshot import SnapshotBuilder
 from worker.logs import get_logger
-from worker.settings import HttpSettings
+from worker.settings import HttpSettings, Loaded, load
 
 log = get_logger(__name__)
 
@@ -47,8 +51,9 @@ class HttpServer:
     Args:
         settings: the address, which parts are on, and who has access.
         metrics, health: what is shown.
-        posts: the last posts, for the page; None shows none.
+        notes: what the page shows beside the metrics; None shows nothing.
         ask_service: answers POST /classify; None answers that there is no model.
+        loaded: the worker's settings with their origins, for the page; None shows the defaults.
         model: answers /model; None serves it not.
 
     Raises:
@@ -60,8 +65,10 @@ class HttpServer:
         settings: HttpSettings,
         metrics: MetricsSource,
         health: Health,
-        posts: PostSource | None = None,
+        notes: NotesSource | None = None,
         ask_service: SupportsAsk | None = None,
+        *,
+        loaded: Loaded | None = None,
         model: ModelRequests | None = None,
     ) -> None:
         try:
@@ -73,9 +80,14 @@ class HttpServer:
             ) from error
         self.port: int = self._socket.getsockname()[1]
         clock = SystemClock()
-        posts = posts or RecentPosts(texts=False, clock=clock)
+        about = About(loaded or load(environ={}), clock.wall_ms())
+        notes = notes or PageFeeds.on(settings, clock)
+        history = History(metrics, clock)
+        snapshots = SnapshotBuilder(
+            history, health, notes, about, clock, classify=settings.classify, model=model
+        )
         asked = ask_service or AskQueue(clock)
-        self._app = App(settings, metrics, health, posts, asked, clock, model=model)
+        self._app = App(settings, metrics, health, asked, history, snapshots, model=model)
         config = uvicorn.Config(
             self._app,
             http=_ServerConnection,
@@ -89,7 +101,8 @@ class HttpServer:
             proxy_headers=False,
             server_header=False,
         )
-        self._server = _Server(config, self._socket)
+        started = self._app.events.start if settings.page else lambda: None
+        self._server = _Server(config, self._socket, started)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
@@ -114,10 +127,19 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """Leaves accepting connections to a `ConnectionLimiter`."""
+    """Leaves accepting connections to a `ConnectionLimiter`.
 
-    def __init__(self, config: uvicorn.Config, listening: socket.socket) -> None:
+    Args:
+        config: of uvicorn.
+        listening: accepts connections.
+        started: called on the event loop's thread.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, listening: socket.socket, started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._started = started
         self._limiter = ConnectionLimiter(
             listening,
             connection_limit(),
@@ -128,6 +150,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         await super().startup(sockets=[])
         self._limiter.start()
+        self._started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         self._limiter.close()

@@ -1,110 +1,108 @@
-"""Builds the page's snapshot: the worker at one moment, with rates over the last seconds.
+"""Builds the page's snapshot: the worker at one moment, out of the history.
 
-Owns: the readings of the last 30 seconds, and five minutes of points for the charts.
+Owns: nothing.
 Thread: http, on the event loop, once a second while there are readers.
 Must not import: kafka, torch, worker.runtime.
 
-All figures come from the registry behind /metrics, so that page and metrics agree.
+All figures come from the registry behind /metrics, so that page and metrics agree; `notes` and
+`about` add what is no number. Means and quantiles are of the seconds up to the last outcome, so
+they stay after a run; `last_at` tells how old they are. Rates are those of the last seconds.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any, Final, Protocol
-
-from prometheus_client import CollectorRegistry
+from typing import Any
 
 from worker.clock import Clock
-from worker.core.drift import reading
 from worker.core.state import State
+from worker.http import figures
+from worker.http.about import About
 from worker.http.health import Health
-from worker.http.reading import Buckets, Reading, between, quantile
-from worker.http.recent_posts import PostSource
-from worker.metrics import STAGES
+from worker.http.history import MEAN_WINDOW, RATE_WINDOW, History
+from worker.http.model import ModelRequests
+from worker.http.notes import NotesSource
+from worker.http.reading import Reading
+from worker.http.shadow import shadow_member
 
 Json = dict[str, Any]
 
-RATE_WINDOW: Final = 5.0  # seconds
-MEAN_WINDOW: Final = 30.0  # seconds, for means and quantiles: a p99 needs hundreds of observations
-KEPT: Final = 300  # points of the charts: five minutes
-_PARTITIONS: Final = 12  # shown, those with the most lag
-_LABELS: Final = 8  # shown, the most frequent ones
-_DEAD: Final = "records_dead_lettered_total"
-
-
-class MetricsSource(Protocol):
-    """Provides the metrics: of one worker, or of a pool."""
-
-    @property
-    def registry(self) -> CollectorRegistry:
-        """The registry behind /metrics and the page."""
-        ...
-
 
 class SnapshotBuilder:
-    """Takes readings and builds a snapshot from each.
+    """Builds a snapshot of the newest reading.
 
     Args:
-        metrics, health, posts: what is shown.
+        history, health, notes, about: what is shown.
         clock: dates the snapshots.
         classify: `http.classify`, shown so that the page offers its form.
-
-    Attributes:
-        points: the charts' points, oldest first.
+        model: knows the last change of the model; None if it can't change.
     """
 
     def __init__(
         self,
-        metrics: MetricsSource,
+        history: History,
         health: Health,
-        posts: PostSource,
+        notes: NotesSource,
+        about: About,
         clock: Clock,
         *,
         classify: bool = True,
+        model: ModelRequests | None = None,
     ) -> None:
-        self._metrics, self._health, self._posts = metrics, health, posts
-        self._clock, self._classify = clock, classify
-        self._readings: deque[tuple[float, Reading]] = deque()
-        self.points: deque[Json] = deque(maxlen=KEPT)
+        self._history, self._health, self._notes = history, health, notes
+        self._about, self._clock = about, clock
+        self._classify, self._model = classify, model
 
-    def take(self) -> Json:
-        """Build the current snapshot, and keep its point for the charts."""
-        now, new = self._clock.monotonic(), Reading(self._metrics.registry.collect())
-        while self._readings and now - self._readings[0][0] > MEAN_WINDOW + 0.5:
-            self._readings.popleft()
-        self._readings.append((now, new))
-        window = self._since(now - MEAN_WINDOW)
-        snapshot: Json = {
+    def build(self) -> Json:
+        """Return the snapshot, with the newest point of the charts."""
+        history, about, notes = self._history, self._about, self._notes.notes()
+        new, recent = history.newest, history.last(RATE_WINDOW)
+        rates = figures.rates(recent)
+        labels, others = figures.labels(new)
+        return {
             "at": self._clock.wall_ms(),
+            "identity": about.identity,
             "worker": self._worker(new),
-            "totals": _totals(new),
-            "labels": _top_labels(new.by("labels_total", "label")),
-            "texts_per_second": self._rate("records_published_total"),
-            "latency": _latency(window[1], new),
-            "lag": _lag(new),
-            "stages": _stages(window, now, new),
-            "batches": _batches(window[1], new),
-            "dead_letters": {k: v for k, v in new.by(_DEAD, "reason").items() if v},
+            "workers": notes.workers,
+            "totals": figures.totals(new),
+            "labels": labels,
+            "others": others,
+            "rates": rates,
+            "lag": figures.lag(new) | figures.outlook(history.lag_window()),
             "rebalances": new.by("rebalances_total", "kind"),
-            "drift": _drift(new),
-            "confidence": _per_bucket(new.buckets("confidence")),
-            "posts": self._posts.latest(),
+            "drift": figures.drift(new),
+            "confidence": figures.histogram(new.buckets("confidence")),
+            "posts": notes.posts,
+            "dead_letters": self._dead_letters(new, rates["dead_letters"], notes.dead_letters),
+            "settings": about.in_force(self._model.settings if self._model else None),
+            "links": about.links,
+            "models": notes.models,
+            "model_change": self._model.state()["change"] if self._model else None,
+            "shadow": shadow_member(new),
+            "run": history.activity.run(history.whole()),
+            "last_at": history.activity.last_at,
+            "minute": history.minute(),
+            "point": history.point(),
+        } | self._means()
+
+    def _means(self) -> Json:
+        window = self._history.activity.window or self._history.last(MEAN_WINDOW)
+        stages = figures.stages(self._history.last(MEAN_WINDOW), window)
+        return {
+            "latency": figures.latency(window),
+            "stages": stages,
+            "shares": figures.shares(stages),
+            "batches": figures.batches(window),
         }
-        point = self._point(snapshot)
-        self.points.append(point)
-        return snapshot | {"point": point}
 
-    def _since(self, moment: float) -> tuple[float, Reading]:
-        """Return the oldest reading since `moment`, or the newest if there is no other."""
-        recent = (entry for entry in self._readings if entry[0] >= moment - 0.5)
-        return next(recent, self._readings[-1])
-
-    def _rate(self, name: str, **where: str) -> float | None:
-        now, new = self._readings[-1]
-        then, old = self._since(now - RATE_WINDOW)
-        if then >= now:
-            return None
-        return (new.total(name, **where) - old.total(name, **where)) / (now - then)
+    def _dead_letters(self, new: Reading, rate: float | None, latest: Any) -> Json:
+        counts = new.by(figures.DEAD, "reason")
+        return {
+            "by_reason": {reason: number for reason, number in counts.items() if number},
+            "rate": rate,
+            "latest": latest,
+            "command": self._about.replay,
+            "command_needs": self._about.replay_needs,
+        }
 
     def _worker(self, new: Reading) -> Json:
         live, ready = self._health.live(), self._health.ready()
@@ -117,100 +115,3 @@ class SnapshotBuilder:
             "reason": live[1] if not live[0] else ready[1],
             "classify": self._classify,
         }
-
-    def _point(self, snapshot: Json) -> Json:
-        rates = {label: self._rate("labels_total", label=label) for label in snapshot["labels"]}
-        return {
-            "at": snapshot["at"],
-            "texts_per_second": snapshot["texts_per_second"],
-            "labels": rates,
-            "latency": snapshot["latency"],
-            "lag": snapshot["lag"]["records"],
-            "dead_letters": self._rate(_DEAD),
-        }
-
-
-def _totals(new: Reading) -> Json:
-    names = ("consumed", "published", "dead_lettered")
-    return {name: new.total(f"records_{name}_total") for name in names} | {
-        "in_flight": new.total("inflight_records"),
-        "in_flight_bytes": new.total("inflight_bytes"),
-        "truncated": new.total("truncated_total"),
-        "cached": new.total("cache_hits_total"),
-        "restarts": new.total("process_restarts_total"),
-    }
-
-
-def _top_labels(labels: dict[str, float]) -> dict[str, float]:
-    """Return the most frequent labels, sorted by name; a model may have thousands."""
-    top = sorted(labels, key=lambda label: -labels[label])[:_LABELS]
-    return {label: labels[label] for label in sorted(top)}
-
-
-def _latency(old: Reading, new: Reading) -> Json:
-    buckets = between(old.buckets("end_to_end_seconds"), new.buckets("end_to_end_seconds"))
-    return {f"p{share}": quantile(buckets, share / 100) for share in (50, 95, 99)}
-
-
-def _lag(new: Reading) -> Json:
-    partitions: list[Json] = [
-        {"topic": labels["topic"], "partition": int(labels["partition"]), "records": value}
-        for labels, value in new.series("offset_lag")
-    ]
-    worst = sorted(partitions, key=lambda row: -row["records"])[:_PARTITIONS]
-    return {
-        "records": sum(row["records"] for row in partitions),
-        "seconds": new.total("time_lag_seconds"),
-        "partitions": sorted(worst, key=lambda row: (row["topic"], row["partition"])),
-        "left_out": len(partitions) - len(worst),
-    }
-
-
-def _stages(window: tuple[float, Reading], now: float, new: Reading) -> list[Json]:
-    """Return each stage's mean seconds for a micro-batch, and its busy share of the window."""
-    then, old = window
-    busy = {labels["stage"]: value for labels, value in new.series("stage_busy_seconds_total")}
-    stages = []
-    for stage in STAGES:
-        busy_seconds = busy.get(stage, 0.0) - old.total("stage_busy_seconds_total", stage=stage)
-        stages.append(
-            {
-                "name": stage,
-                "seconds": _mean(old, new, "stage_seconds", stage=stage),
-                "busy": busy_seconds / (now - then) if stage in busy and now > then else None,
-            }
-        )
-    return stages
-
-
-def _batches(old: Reading, new: Reading) -> Json:
-    return {
-        "records": _mean(old, new, "batch_records"),
-        "tokens": _mean(old, new, "batch_tokens"),
-        "tokens_at_most": new.total("forward_tokens"),
-        "padding": _mean(old, new, "padding_ratio"),
-        "closed_by": new.by("micro_batches_total", "trigger"),
-    }
-
-
-def _mean(old: Reading, new: Reading, histogram: str, **where: str) -> float | None:
-    count, total = (
-        new.total(f"{histogram}_{part}", **where) - old.total(f"{histogram}_{part}", **where)
-        for part in ("count", "sum")
-    )
-    return total / count if count else None
-
-
-def _drift(new: Reading) -> list[Json]:
-    indices = ((of, new.total(f"{of}_drift")) for of in ("label", "confidence"))
-    return [{"of": of, "index": index, "reading": reading(index)} for of, index in indices]
-
-
-def _per_bucket(buckets: Buckets) -> list[tuple[float, float]]:
-    """Turn cumulative counts into one count a bucket; no probability is in the last, above 1."""
-    below = 0.0
-    counts = []
-    for bound, cumulative in buckets[:-1]:
-        counts.append((bound, cumulative - below))
-        below = cumulative
-    return counts

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from worker.clock import Clock, SystemClock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelCard
+from worker.heap import return_free_memory
 from worker.inference.memory import require_base
 from worker.limits import own_memory
 from worker.logs import get_logger
@@ -176,6 +177,7 @@ def _in_the_background() -> Iterator[None]:
     """
     from worker.inference.threads import few_threads  # noqa: PLC0415 - torch
 
+    return_free_memory()  # of a model before; the check of memory counts what is in use
     interval = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:

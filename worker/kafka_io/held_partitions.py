@@ -1,6 +1,6 @@
 """Partitions that are not fetched, each from a record on that can't be read yet.
 
-Owns: which partitions are held, and whether all are paused; the end offsets of held partitions.
+Owns: which partitions are held, and whether all are paused.
 Thread: poll.
 Must not import: inference, runtime.
 
@@ -11,18 +11,12 @@ or the next record must wait (`hold`). They begin and end independently.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from kafka import TopicPartition
-from kafka.errors import KafkaError
 
-from worker.clock import Clock
 from worker.core.records import Partition, RecordRef
 from worker.kafka_io import internals
-
-_ENDS_EVERY = 5.0  # seconds between two questions for the end offsets
-_ENDS_TIMEOUT_MS = 500  # the poll thread waits for the answer
 
 
 class HeldPartitions:
@@ -32,17 +26,12 @@ class HeldPartitions:
         consumer: the library's.
         epochs: returns the epoch of each assigned partition. A hold ends with its epoch, because
             the client pauses no partition that is assigned again.
-        clock: times the questions for end offsets.
     """
 
-    def __init__(
-        self, consumer: Any, epochs: Callable[[], Mapping[Partition, int]], clock: Clock
-    ) -> None:
-        self._consumer, self._epochs, self._clock = consumer, epochs, clock
+    def __init__(self, consumer: Any, epochs: Callable[[], Mapping[Partition, int]]) -> None:
+        self._consumer, self._epochs = consumer, epochs
         self._held: dict[Partition, int] = {}
         self._all_paused = False
-        self._ends: dict[Partition, int] = {}
-        self._next_ends = 0.0
 
     def hold(self, ref: RecordRef, leader_epoch: int) -> None:
         """Move a partition's position back to a record, and stop its fetches.
@@ -62,7 +51,6 @@ class HeldPartitions:
     def release(self, partition: Partition) -> None:
         """End a hold. The partition is fetched again unless all are paused."""
         self._held.pop(partition, None)
-        self._ends.pop(partition, None)
         # Not by its epoch: a topic that vanished for a moment keeps its partitions, and the client
         # keeps them paused.
         tp = TopicPartition(*partition)
@@ -79,25 +67,6 @@ class HeldPartitions:
         self._all_paused = False
         held = {TopicPartition(*partition) for partition in self._current()}
         self._consumer.resume(*(self._consumer.paused() - held))
-
-    def ask_ends(self) -> None:
-        """Ask the broker for the end offsets of held partitions, if it is time to.
-
-        Other partitions have theirs from each fetch. An answer that does not come is left out.
-        """
-        now = self._clock.monotonic()
-        held = self._current()
-        if not held or now < self._next_ends:
-            return
-        tps = [TopicPartition(*partition) for partition in held]
-        with suppress(KafkaError):
-            ends = self._consumer.end_offsets(tps, timeout_ms=_ENDS_TIMEOUT_MS)
-            self._ends = {Partition(*tp): offset for tp, offset in ends.items()}
-        self._next_ends = self._clock.monotonic() + _ENDS_EVERY
-
-    def end_offset(self, partition: Partition) -> int | None:
-        """Return the end offset of a held partition as of the last answer, if there is one."""
-        return self._ends.get(partition)
 
     def _current(self) -> list[Partition]:
         epochs = self._epochs()

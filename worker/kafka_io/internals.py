@@ -24,6 +24,7 @@ from kafka import (
     OffsetAndMetadata,
     TopicPartition,
 )
+from kafka.admin import OffsetSpec
 from kafka.cluster import ClusterMetadata
 from kafka.consumer.fetcher import Fetcher
 from kafka.consumer.subscription_state import SubscriptionState
@@ -131,6 +132,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
     # -- the consumer ------------------------------------------------------------------------
     Fetcher: {
         "PartitionRecords": "replaced: bounds a poll by bytes and names an unreadable batch",
+        "_fetch_offsets_by_times_async _manager": "`end_offsets` waits for the answer",
         "_next_partition_records": "a used-up value keeps parked records from being returned",
         "_parse_fetched_data": "overridden: a fetch response carries the last stable offset",
     },
@@ -243,6 +245,13 @@ def consumed_offsets(consumer: Any) -> Mapping[TopicPartition, Any]:
     """Return the consumer's positions, without those that it does not know yet."""
     offsets: Mapping[TopicPartition, Any] = consumer._subscription.all_consumed_offsets()
     return offsets
+
+
+def ask_end_offsets(consumer: Any, partitions: Iterable[Any], timeout_ms: float) -> Future:
+    """Ask for end offsets; the future has an offset and timestamp for each partition."""
+    fetcher = consumer._fetcher
+    latest = dict.fromkeys(partitions, OffsetSpec.LATEST)
+    return fetcher._manager.call_soon(fetcher._fetch_offsets_by_times_async, latest, timeout_ms)
 
 
 def seek(consumer: Any, partition: TopicPartition, offset: int, leader_epoch: int) -> None:

@@ -7,6 +7,7 @@ Must not import: inference, runtime.
 ::
 
     bounded_partitions  where to begin and end, if only a range is read
+    end_offsets     the ends of the partitions, also of those that are not fetched now
     held_partitions what is not fetched, and from which record on
     listener        the group's rebalances, without blocking the client
     membership      does the group still count this worker as a member
@@ -35,6 +36,7 @@ from worker.kafka_io.bounded_partitions import BoundedPartitions, Unbounded
 from worker.kafka_io.bounded_poll import BoundedPoller
 from worker.kafka_io.connection import CONSUMER_OPTIONS, connect
 from worker.kafka_io.conversion import commit_request, raw_record
+from worker.kafka_io.end_offsets import EndOffsets
 from worker.kafka_io.held_partitions import HeldPartitions
 from worker.kafka_io.listener import Listener, RebalanceHandler
 from worker.kafka_io.membership import Membership
@@ -106,7 +108,8 @@ class KafkaSource:
         # The loop that runs the listener does not notice a future that another thread completed.
         wake = internals.wakeup_of(self._consumer)
         self._listener = Listener(handler, wake, clock, settings.kafka.rejoin_pause_ms / 1000)
-        self._held = HeldPartitions(self._consumer, lambda: self._listener.epochs, clock)
+        self._held = HeldPartitions(self._consumer, lambda: self._listener.epochs)
+        self._ends = EndOffsets(self._consumer, lambda: self._listener.epochs, clock)
         self._range = (
             BoundedPartitions(self._consumer, settings.kafka, span) if span else Unbounded()
         )
@@ -172,7 +175,7 @@ class KafkaSource:
 
     def _poll(self, timeout: float, max_records: int) -> dict[Any, list[Any]]:
         self._check()
-        self._held.ask_ends()
+        self._ends.ask_if_due()
         self._range.pause_finished(self.positions())
         self._return_parked_records()
         try:
@@ -281,12 +284,12 @@ class KafkaSource:
         return bool(metrics.get("consumer-metrics", {}).get("connection-count", 1))
 
     def end_offset(self, partition: Partition) -> int | None:
-        """Return the partition's end offset as of the last fetch, or as the broker was asked."""
+        """Return the partition's end offset as of the last fetch or answer."""
         try:
             end: int | None = self._consumer.highwater(TopicPartition(*partition))
         except IllegalStateError:  # it was revoked a moment ago
             return None
-        known = [one for one in (end, self._held.end_offset(partition)) if one is not None]
+        known = [one for one in (end, self._ends.get(partition)) if one is not None]
         return self._range.clip(partition, max(known)) if known else None
 
     def stable_end(self, partition: Partition) -> int | None:

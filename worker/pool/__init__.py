@@ -11,7 +11,7 @@ Parent and child talk over the child's standard streams::
             environment); then the page's questions, one line each, each sent after the answer to
             the one before, and orders to change the model. End of file tells the child that the
             parent is gone.
-    stdout  a report a second, one line each: health, metrics, the last posts, the model; with an
+    stdout  a report a second, one line each: health, metrics, the page's notes, the model; with an
             answer, one at once. The last report follows the drain and has the reason why the child
             ends.
     stderr  the log, shared with the parent.

@@ -1,4 +1,4 @@
-"""Reports from a child to its parent, one JSON line a second: health, metrics, posts, the model.
+"""Reports from a child to its parent, one JSON line a second: health, metrics, notes, the model.
 
 Owns: in the child, the pipe to the parent and the thread `reports`, its only writer.
 Thread: reports sends, parent-watch asks, infer or tokenise leave the answer; `decode` runs in the
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, Self
@@ -26,8 +26,8 @@ from worker.errors import StreamlabelError
 from worker.http.ask import Answer
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health, Verdict
-from worker.http.recent_posts import Post
-from worker.http.snapshot import MetricsSource
+from worker.http.history import MetricsSource
+from worker.http.notes import Notes
 
 EVERY = 1.0  # seconds
 
@@ -40,7 +40,7 @@ class ChildReport:
         live, ready: the worker's health.
         metrics: all families of its registry.
         reason: the error that ended the worker; in its last report only.
-        posts: the last posts.
+        notes: what it tells the page.
         answer: the answer to the parent's question, or the reason why there is none.
         model: the model in use and its last change, as `orders.ModelOrders.state` returns them;
             empty before there is a worker.
@@ -50,7 +50,7 @@ class ChildReport:
     ready: Verdict
     metrics: list[Metric] = field(default_factory=list)
     reason: str = ""
-    posts: Sequence[Post] = ()
+    notes: Notes = field(default_factory=Notes)
     answer: Answer | str | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
 
@@ -71,7 +71,7 @@ class ChildReport:
             "ready": self.ready,
             "metrics": families,
             "reason": self.reason,
-            "posts": self.posts,
+            "notes": asdict(self.notes),
             "answer": asdict(self.answer) if isinstance(self.answer, Answer) else self.answer,
             "model": self.model,
         }
@@ -90,7 +90,7 @@ def decode(line: bytes) -> ChildReport:
         ready=tuple(document["ready"]),
         metrics=[_family(*family) for family in document["metrics"]],
         reason=document["reason"],
-        posts=tuple(document["posts"]),
+        notes=Notes(**{name: tuple(entries) for name, entries in document["notes"].items()}),
         answer=_answer(document["answer"]),
         model=document["model"],
     )
@@ -180,7 +180,7 @@ class Reporter:
             self._health.ready(),
             list(self._metrics.registry.collect()),
             self._reason,
-            self._feeds.posts.latest() if self._feeds else (),
+            self._feeds.notes() if self._feeds else Notes(),
             answer,
             self.model(),
         )

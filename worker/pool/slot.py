@@ -14,6 +14,7 @@ from worker.clock import Clock
 from worker.core.faults import backoff
 from worker.errors import Fatal, SettingsError
 from worker.http.health import Verdict
+from worker.http.notes import Json
 from worker.logs import get_logger
 from worker.pool.child import Child
 from worker.settings import Settings
@@ -122,3 +123,14 @@ class Slot:
         live, reason = self.live()
         child = self.child
         return child.report.ready if live and child and child.report else (False, reason)
+
+    def describe(self) -> Json:
+        """Return number, pid (None between two processes), health and reason, for the page."""
+        child, live, ready = self.child, self.live(), self.ready()
+        return {
+            "slot": self.number,
+            "pid": child.pid if child else None,
+            "live": live[0],
+            "ready": ready[0],
+            "reason": live[1] if not live[0] else ready[1],
+        }

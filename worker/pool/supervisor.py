@@ -16,7 +16,7 @@ from typing import Final
 from worker.clock import Clock
 from worker.errors import Fatal
 from worker.http.health import Verdict
-from worker.http.recent_posts import KEPT, Post
+from worker.http.notes import Notes, merged
 from worker.logs import get_logger
 from worker.metrics import PoolMetrics
 from worker.pool.ask import AskRouter
@@ -159,12 +159,12 @@ class Pool:
 
     # -- the page --------------------------------------------------------------------------------
 
-    def latest(self) -> Sequence[Post]:
-        """Return the last posts of all processes, newest first."""
+    def notes(self) -> Notes:
+        """Return what all processes tell the page."""
         children = [slot.child for slot in self._slots]
         reports = [child.report for child in children if child is not None]
-        posts = [post for report in reports if report is not None for post in report.posts]
-        return sorted(posts, key=lambda post: -post["at"])[:KEPT]
+        notes = (report.notes for report in reports if report is not None)
+        return merged(notes, [slot.describe() for slot in self._slots])
 
 
 def _listed(verdicts: Sequence[tuple[int, bool, str]]) -> str:

@@ -42,6 +42,7 @@ from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.reachability import Reachability
 from worker.runtime.rebalance import RebalanceListener
 from worker.runtime.service import Worker
+from worker.runtime.shadow import Shadow
 from worker.runtime.stage import StageControl
 from worker.runtime.topics import count_members, require, result_size_warning, suitability_warnings
 from worker.runtime.tracing import Tracing, Untraced
@@ -80,6 +81,7 @@ class Launcher:
         self._context = context
         self._feeds, self._tracing = feeds, tracing or Untraced()
         self._topics: dict[str, TopicInfo] | None = None
+        self._shadow: Shadow | None = None
 
     def preflight(self) -> None:
         """Check packages and topics, while the model is loading.
@@ -112,7 +114,11 @@ class Launcher:
                 worker.run()
 
     def complete(
-        self, tokeniser: Tokeniser, classifier: Classifier, resources: ExitStack
+        self,
+        tokeniser: Tokeniser,
+        classifier: Classifier,
+        resources: ExitStack,
+        shadow: Shadow | None = None,
     ) -> Worker | None:
         """Return a worker that is ready to run, or None if it is stopped meanwhile.
 
@@ -123,11 +129,12 @@ class Launcher:
             tokeniser: of the model.
             classifier: of the model.
             resources: ends, after the worker, what its formats need.
+            shadow: compares a second model with this one, if given.
 
         Raises:
             Fatal: a topic or a schema is missing or forbidden.
         """
-        settings = self._settings
+        settings, self._shadow = self._settings, shadow
         self._log_start(classifier.card)
         topics = self._topics or self._retry_until_stopped(lambda: require(settings))
         if topics is None:
@@ -167,7 +174,8 @@ class Launcher:
             return None
         encoder = build_encoder(settings, outputs.limits, formats.results)
         replace_outcome = OutcomeReplacer(encoder, outputs.limits, context.clock.wall_ms).replace
-        more = self._span.observers if isinstance(self._span, OtherSource) else ()
+        more = list(self._span.observers) if isinstance(self._span, OtherSource) else []
+        more += [self._feeds.dead_letters] if self._feeds else []
         work, listener = build_in_flight(settings, context, more), RebalanceListener()
         members = count_members(settings.kafka)  # before it is one itself
         source = self._retry_until_stopped(lambda: self._open_source(listener, outputs))
@@ -191,7 +199,7 @@ class Launcher:
         labeller = build_labeller(settings, tokeniser, classifier, context)
         feeds = self._feeds.calls if self._feeds else ModelFeeds()
         observers = PipelineObservers(
-            context.metrics, self._tracing, context.progress.stages, feeds
+            context.metrics, self._tracing, context.progress.stages, feeds, shadow=self._shadow
         )
         if context.changes:
             observers = replace(observers, published=context.changes.first_offsets.note)

@@ -10,17 +10,19 @@ over between two micro-batches. If anything fails on the way, the old one stays.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from worker.clock import Clock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelCard
 from worker.errors import ChangeUnderway, ModelUnchanged, SettingsError, StreamlabelError
+from worker.heap import return_free_memory
 from worker.http.model import ChangeOutcome, ModelChange
 from worker.logs import get_logger
 from worker.metrics import Metrics
@@ -34,12 +36,15 @@ TakeOver = Callable[[Settings, Tokeniser, Classifier], None]
 
 log = get_logger(__name__)
 
+_LAST_BATCHES: Final = 15.0  # seconds; by then the model before has labelled its last ones
+
 
 class LoadModel(Protocol):
     """Loads a model on a thread for the length of a `with` block; leaving it abandons the load.
 
-    With `replaces` the model is loaded beside the one in use, which goes on meanwhile. With
-    `unless` the future raises `ModelUnchanged` if it would be that same model again.
+    With `beside` the model is loaded beside the one in use, which goes on meanwhile. With
+    `replaces` it is too, and then takes its place. With `unless` the future raises
+    `ModelUnchanged` if it would be that same model again.
     """
 
     def __call__(
@@ -47,6 +52,7 @@ class LoadModel(Protocol):
         settings: Settings,
         metrics: Metrics,
         *,
+        beside: bool = False,
         replaces: bool = False,
         unless: ModelCard | None = None,
     ) -> AbstractContextManager[Future[Model]]: ...
@@ -74,6 +80,7 @@ class ModelChanges:
         self._last: ModelChange | None = None
         self._card: ModelCard | None = None
         self._since_ms = 0
+        self._tidy_at = math.inf
         self._take_over: TakeOver | None = None
         self._loading: Future[Model] | None = None
         self._load_block = ExitStack()
@@ -142,6 +149,9 @@ class ModelChanges:
 
     def step(self) -> None:
         """Begin the change that was requested, or end one whose model is loaded. Never waits."""
+        if self._clock.monotonic() >= self._tidy_at:
+            self._tidy_at = math.inf
+            return_free_memory()
         if self._take_over is None or self._wanted is None:
             return
         if self._loading is None:
@@ -154,28 +164,26 @@ class ModelChanges:
         self._load_block.close()
 
     def _begin(self, wanted: Settings) -> None:
-        same = wanted.model == self._settings.model
+        watched = {"reload_on_change": wanted.model.reload_on_change}
+        same = wanted.model == self._settings.model.model_copy(update=watched)
         self._loading = self._load_block.enter_context(
             self._load(wanted, self._metrics, replaces=True, unless=self._card if same else None)
         )
 
     def _end(self, wanted: Settings, loading: Future[Model], take_over: TakeOver) -> None:
-        outcome: ChangeOutcome
-        try:
+        outcome, reason = _judged(loading.exception())
+        if outcome == "changed":
             tokeniser, classifier = loading.result()
-            take_over(wanted, tokeniser, classifier)
-        except ModelUnchanged as error:
-            outcome, reason = "unchanged", str(error)
-        except SettingsError as error:
-            outcome, reason = "refused", str(error)
-        except StreamlabelError as error:
-            outcome, reason = "failed", str(error)
-        except Exception as error:  # noqa: BLE001 - the load must not end the worker
-            outcome, reason = "failed", f"{type(error).__name__}: {error}"
-        else:
-            outcome, reason = "changed", ""
+            try:
+                take_over(wanted, tokeniser, classifier)
+                self._note_in_use(classifier.card)
+                self._tidy_at = self._clock.monotonic() + _LAST_BATCHES
+            except (
+                SettingsError
+            ) as misfit:  # not kept: it refers to this frame, and so to the model
+                outcome, reason = _judged(misfit)
+        if outcome in ("changed", "unchanged"):
             self._settings = wanted
-            self._note_in_use(classifier.card)
         self._loading = None
         self._load_block.close()  # releases what the future holds
         with self._lock:
@@ -205,3 +213,16 @@ class ModelChanges:
             log.info("model not changed", reason=reason, **facts)
         else:
             log.error("model not changed: the one in use stays", reason=reason, **facts)
+
+
+def _judged(error: BaseException | None) -> tuple[ChangeOutcome, str]:
+    """Return the outcome of a change that ended with this error, and its reason."""
+    if error is None:
+        return "changed", ""
+    if isinstance(error, ModelUnchanged):
+        return "unchanged", str(error)
+    if isinstance(error, SettingsError):
+        return "refused", str(error)
+    # Whatever a library raised, sys.exit included, must not end the worker.
+    expected = isinstance(error, StreamlabelError)
+    return "failed", str(error) if expected else f"{type(error).__name__}: {error}"

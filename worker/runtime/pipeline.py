@@ -26,6 +26,7 @@ from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller, TokenisedBatch
 from worker.runtime.publishing import SinkDriver
+from worker.runtime.shadow import Shadow
 from worker.runtime.stage import Stage, StageControl, StageHooks
 from worker.runtime.stall import StageProgress
 from worker.runtime.tracing import Tracing
@@ -59,6 +60,7 @@ class PipelineObservers:
         feeds: show published outcomes on the live page, and answer its questions to the model
             between micro-batches.
         published: takes the outcomes of each micro-batch that was published. Publish thread.
+        shadow: compares a second model with the first, between micro-batches; None without one.
     """
 
     metrics: Metrics
@@ -66,6 +68,7 @@ class PipelineObservers:
     progress: tuple[StageProgress, StageProgress, StageProgress]
     feeds: ModelFeeds
     published: Callable[[Sequence[Encoded]], None] = lambda _: None
+    shadow: Shadow | None = None
 
 
 class Pipeline:
@@ -93,6 +96,7 @@ class Pipeline:
         self._driver = SinkDriver(sink, control)
         self._metrics, self._tracing = observers.metrics, observers.tracing
         self._note, self._published = observers.feeds.note, observers.published
+        self._shadow = observers.shadow
         # Its card and not the labeller: whatever holds that keeps its model in memory.
         self._infers = labeller.card
         # The stages keep the order, so each can count the micro-batches for itself.
@@ -112,7 +116,7 @@ class Pipeline:
             control,
             StageHooks(
                 hand_on=self._publish.put,
-                between=observers.feeds.infer,
+                between=partial(self._between_passes, observers.feeds),
                 busy=busy("infer").inc,
             ),
         )
@@ -201,6 +205,11 @@ class Pipeline:
     def _between(self, feeds: ModelFeeds) -> None:
         feeds.tokenise(self._labeller.tokeniser, self._labeller.classifier)
 
+    def _between_passes(self, feeds: ModelFeeds) -> None:
+        feeds.infer()
+        if self._shadow:
+            self._shadow.between()
+
     def _do_infer(self, tokenised: TokenisedBatch) -> list[Outcome]:
         started = self._clock.monotonic()
         if tokenised.labeller.card is not self._infers:
@@ -213,6 +222,8 @@ class Pipeline:
         timeline.spent("infer", started, batch=number, records=len(outcomes))
         self._pace.ended(ended)
         self._metrics.stage.labels("infer").observe(ended - started)
+        if self._shadow:
+            self._shadow.note(outcomes, ended - started)
         return outcomes
 
     def _do_publish(self, outcomes: list[Outcome]) -> None:

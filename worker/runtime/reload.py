@@ -71,6 +71,11 @@ class SettingsReload:
         self._triggers.put(_END)
         self._thread.join()
 
+    @property
+    def settings(self) -> Settings:
+        """The settings with the model in use."""
+        return self._control.settings
+
     def request(self, members: Mapping[str, Any]) -> ModelChange:
         """Begin a change; see `ModelRequests`."""
         if not members:

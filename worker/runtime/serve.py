@@ -26,6 +26,8 @@ from worker.runtime.launch import Launcher
 from worker.runtime.model_changes import LoadModel, Model, ModelChanges
 from worker.runtime.progress import Progress
 from worker.runtime.service import Worker
+from worker.runtime.shadow import Shadow
+from worker.runtime.shadow_start import shadowing
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings
 from worker.timeline import recording
@@ -66,6 +68,8 @@ def serve(
     progress = Progress(settings.stall_timeout, metrics, clock)
     feeds = PageFeeds.on(settings.http, clock) if page else None
     changes = ModelChanges(settings, load_model, metrics, clock)
+    if feeds:
+        feeds.models = changes.first_offsets.models
     with (
         recording(settings.profile, clock),
         closing(tracing),
@@ -83,7 +87,8 @@ def serve(
         )
         # Of another function, because a variable here would keep the model in memory when another
         # one has taken over.
-        worker = _completed(launcher, load_model(settings, metrics), stop, resources)
+        shadow = shadowing(settings, load_model, metrics, clock)
+        worker = _completed(launcher, load_model(settings, metrics), stop, resources, shadow)
         if worker is not None:
             worker.run()
 
@@ -93,12 +98,18 @@ def _completed(
     load: AbstractContextManager[Future[Model]],
     stop: threading.Event,
     resources: ExitStack,
+    shadow: AbstractContextManager[Shadow | None],
 ) -> Worker | None:
-    """Return a worker with its model, or None if it is stopped first."""
+    """Return a worker with its model, or None if it is stopped first.
+
+    `shadow` is entered once the model is loaded: the second one is loaded beside it.
+    """
     with load as loading:
         launcher.preflight()
         model = _wait_for(loading, stop)
-        return launcher.complete(*model, resources) if model else None
+        if model is None:
+            return None
+        return launcher.complete(*model, resources, resources.enter_context(shadow))
 
 
 def _wait_for(loading: Future[Model], stop: threading.Event) -> Model | None:

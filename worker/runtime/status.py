@@ -7,7 +7,7 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from worker.core.records import Partition
 from worker.runtime.context import InFlight, RecordPath, WorkerContext
@@ -44,6 +44,7 @@ class StatusReporter:
         self._source, self._sink = path.source, path.sink
         self._delays, self._holds, self._note_partitions = delays, holds, partitions
         self._next = 0.0
+        self._ends: dict[Partition, int] = {}
 
     def report_if_due(self) -> None:
         """Report, if a second has passed since the last report.
@@ -67,6 +68,7 @@ class StatusReporter:
         partitions = self._offsets.partitions
         self._note_partitions(partitions)
         self._delays.check(self._source, partitions)
+        self._count_arrived(partitions)
         lags = [lag for lag in map(self._report_lag, partitions) if lag is not None]
         self._work.throughput.log_if_due(sum(lags) if lags else None)
 
@@ -82,6 +84,16 @@ class StatusReporter:
         uncommitted = len(self._offsets.committable()) if settled else 0
         self._progress.commits.note(uncommitted, self._offsets.commits, now)
         self._progress.live()  # logs a stall even if no probe asks
+
+    def _count_arrived(self, partitions: Iterable[Partition]) -> None:
+        """Count by how much the ends grew since the last report.
+
+        Growth of a partition that had no owner is not counted: its first end here begins the count.
+        """
+        ends = {one: end for one in partitions if (end := self._source.end_offset(one)) is not None}
+        grown = (end - self._ends.get(one, end) for one, end in ends.items())
+        self._metrics.arrived.inc(sum(growth for growth in grown if growth > 0))
+        self._ends = ends
 
     def _report_lag(self, partition: Partition) -> int | None:
         end, committed = self._source.end_offset(partition), self._offsets.committed(partition)

@@ -51,6 +51,7 @@ from worker.settings.sections import (
     OutputSettings,
     TracingSettings,
 )
+from worker.settings.shadow import ShadowSettings
 from worker.settings.topics import WorkerTopics, output_of
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "OutputSettings",
     "RegistrySettings",
     "Settings",
+    "ShadowSettings",
     "TracingSettings",
     "WorkerTopics",
     "changed_options",

@@ -19,7 +19,7 @@ from worker.settings.sections import (
     DriftSettings,
     HttpSettings,
     InputSettings,
-    ModelSettings,
+    ModelOptions,
 )
 from worker.settings.sign_in import listed, present, sign_in
 from worker.settings.topics import INPUT_NAME
@@ -47,7 +47,9 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _topics(s)
     yield from _formats(s)
     yield from _sizes(s)
-    yield from _model(s.model)
+    yield from _model("model", s.model)
+    yield from _model("shadow", s.shadow)
+    yield from _shadow(s)
     yield from _times(s)
     yield from _registry_wait(s)
     yield from _cache(s.cache)
@@ -119,23 +121,39 @@ def _sizes(s: Settings) -> Iterator[str]:
             f"input.max_bytes ({s.input.max_bytes}) is more than max_inflight_bytes "
             f"({s.max_inflight_bytes})"
         )
-    if s.batch.forward_tokens and (s.model.max_tokens or 0) > s.batch.forward_tokens:
-        yield (
-            f"model.max_tokens ({s.model.max_tokens}) is more than batch.forward_tokens "
-            f"({s.batch.forward_tokens}): the longest text would not fit in a forward pass"
-        )
+    for section, m in (("model", s.model), ("shadow", s.shadow)):
+        if s.batch.forward_tokens and (m.max_tokens or 0) > s.batch.forward_tokens:
+            yield (
+                f"{section}.max_tokens ({m.max_tokens}) is more than batch.forward_tokens "
+                f"({s.batch.forward_tokens}): the longest text would not fit in a forward pass"
+            )
 
 
-def _model(m: ModelSettings) -> Iterator[str]:
+def _model(section: str, m: ModelOptions) -> Iterator[str]:
     if m.calibration_texts and m.dtype not in ("int8", "auto-int8"):
         yield (
-            f"model.calibration_texts needs model.dtype = 'int8' or 'auto-int8', and it is "
+            f"{section}.calibration_texts needs {section}.dtype = 'int8' or 'auto-int8', and it is "
             f"{m.dtype!r}"
         )
     if m.engine == "openvino" and m.dtype in ("int8", "auto-int8"):
         yield (
-            f"model.dtype = {m.dtype!r} computes in torch, but model.engine = 'openvino': use "
-            "model.engine = 'auto', or another model.dtype"
+            f"{section}.dtype = {m.dtype!r} computes in torch, but {section}.engine = 'openvino': "
+            f"use {section}.engine = 'auto', or another {section}.dtype"
+        )
+
+
+def _shadow(s: Settings) -> Iterator[str]:
+    shadow, topics = s.shadow, s.topics
+    # `streamlabel shadow report` takes a topic and names without a model.
+    given = sorted(shadow.model_fields_set - {"name", "topic", "labels"})
+    if given and not shadow.name:
+        names = ", ".join(f"shadow.{name}" for name in given)
+        yield f"{names} set, but no shadow.name: name the second model"
+    used = (*topics.results, topics.output, topics.dead_letters)
+    if shadow.topic and (shadow.topic in used or topics.matches(shadow.topic)):
+        yield (
+            f"shadow.topic = {shadow.topic!r} is a topic that the worker uses already: choose "
+            "another name"
         )
 
 

@@ -28,6 +28,7 @@ from worker.settings.sections import (
     OutputSettings,
     TracingSettings,
 )
+from worker.settings.shadow import ShadowSettings
 from worker.settings.topics import WorkerTopics
 
 # The options that people need first, in the order in which help and docs show them.
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     output: OutputSettings = OutputSettings()
     registry: RegistrySettings = RegistrySettings()
     model: ModelSettings = ModelSettings()
+    shadow: ShadowSettings = ShadowSettings()
     batch: BatchSettings = BatchSettings()
     cache: CacheSettings = CacheSettings()
     drift: DriftSettings = DriftSettings()

@@ -21,8 +21,10 @@ _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
 _OUTPUT = r"^([A-Za-z0-9._-]{1,249}|[A-Za-z0-9._-]{0,248}\{topic\}[A-Za-z0-9._-]{0,248})$"
 _PATH = r"^[^.]+(\.[^.]+)*$"
 _HOST_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+_WEB_ADDRESS = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
 PATTERNS = {  # in words, for error messages
     _TOPIC: "1 to 249 letters, digits, dots, underscores or hyphens",
+    _WEB_ADDRESS: "an address such as https://grafana.example.org/d/1, without a user",
     _OUTPUT: "1 to 249 letters, digits, dots, underscores or hyphens, and {topic} at most once",
     _PATH: "keys separated by single dots",
     _HOST_NAME: "host names: letters, digits, dots, underscores or hyphens",
@@ -147,16 +149,10 @@ class OutputSettings(Section):
     )
 
 
-class ModelSettings(Section):
-    """The model, and how it runs."""
+class ModelOptions(Section):
+    """A model, and how it runs: the options of each model that a worker loads."""
 
-    name: str = Field(
-        REFERENCE_MODEL,
-        min_length=1,
-        description="Model: a Hugging Face Hub id, a directory, or `bundled` (small, English, works "
-        "offline).",
-        json_schema_extra=named("--model", ("STREAMLABEL_MODEL",)),
-    )
+    name: str
     revision: str | None = Field(
         None, description="Commit, tag or branch of the model on the Hub. Default: its main branch."
     )
@@ -190,6 +186,18 @@ class ModelSettings(Section):
         "architectures that allow it. `padded` works with every model. `openvino` runs on a CPU, needs "
         "`streamlabel[openvino]`, and uses torch for models that OpenVINO can't run. `auto` packs if it "
         "can; where OpenVINO is installed, it measures both and takes the faster.",
+    )
+
+
+class ModelSettings(ModelOptions):
+    """The model, and how it runs."""
+
+    name: str = Field(
+        REFERENCE_MODEL,
+        min_length=1,
+        description="Model: a Hugging Face Hub id, a directory, or `bundled` (small, English, works "
+        "offline).",
+        json_schema_extra=named("--model", ("STREAMLABEL_MODEL",)),
     )
     threads: int | None = Field(
         None,
@@ -313,13 +321,20 @@ class HttpSettings(Section):
     token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="Token required for the page, /classify and /metrics. Programs send "
+        description="Token required for the page, /classify, /model and /metrics. Programs send "
         "`Authorization: Bearer TOKEN`, people enter it as the browser's password. Probes of /livez "
-        "and /readyz need none. Prefer a file.",
+        "and /readyz need none. Without a token, POST /model is refused. Prefer a file.",
     )
     show_texts: bool = Field(
         False,
-        description="Show the texts of recent posts on the page, to everyone who can reach it.",
+        description="Show the texts of recent posts and dead letters on the page, to everyone who can "
+        "reach it.",
+    )
+    board_url: str | None = Field(
+        None,
+        pattern=_WEB_ADDRESS,
+        description="Address of this deployment's Grafana board, `http` or `https`. The page links to "
+        "it.",
     )
 
 

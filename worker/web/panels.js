@@ -71,9 +71,9 @@ function drift(shown) {
 }
 
 function confidence(shown) {
-  const highest = Math.max(1, ...shown.confidence.map(([, value]) => value));
-  const total = shown.confidence.reduce((sum, [, value]) => sum + value, 0) || 1;
-  const columns = shown.confidence.map(([bound, value]) => {
+  const highest = Math.max(1, ...shown.confidence.map(([, , value]) => value));
+  const total = shown.confidence.reduce((sum, [, , value]) => sum + value, 0) || 1;
+  const columns = shown.confidence.map(([, bound, value]) => {
     const column = make("div");
     column.append(make("span", value ? percent(value / total, 0).replace(" %", "%") : ""), track(value / highest, "", "height"), make("span", `≤${bound}`.replace("0.", ".")));
     column.title = count(value, "text");
@@ -120,7 +120,7 @@ function partitions(shown) {
 }
 
 function reasons(shown) {
-  const all = Object.entries(shown.dead_letters);
+  const all = Object.entries(shown.dead_letters.by_reason);
   const highest = Math.max(1, ...all.map(([, value]) => value));
   rows("reasons", all.map(([name, value]) => bar(spaced(name), value / highest, count(value, "record"), "bad")), "none");
 }
