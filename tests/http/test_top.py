@@ -38,7 +38,10 @@ def site() -> Iterator[Site]:
 
 
 def snapshot_of(site: Site) -> dict[str, Any]:
-    return next(snapshots(f"http://127.0.0.1:{site.server.port}"))
+    """Return the second snapshot, which is of a reading that was taken after the call."""
+    stream = snapshots(f"http://127.0.0.1:{site.server.port}")
+    next(stream)
+    return next(stream)
 
 
 def printed(snapshot: dict[str, Any], width: int = 120, failure: str = "") -> str:
