@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason := missing(args.cluster):
         print(f"kube: skipped: {reason}")
         return 0
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     lines: list[report.Line] = []
     try:
         scenarios = chosen(found, args.only, own_cluster=args.cluster is None)
@@ -119,7 +120,11 @@ def _site(args: argparse.Namespace, stack: contextlib.ExitStack, lines: list[rep
         return stack.enter_context(opened(cluster, image, args.namespace))
 
 
-def _interrupt(*_: object) -> None:
+def interrupt(*_: object) -> None:
+    """Interrupt the main thread, once."""
+    # A second signal must not end the clean-up: the cluster would go on running.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt
 
 

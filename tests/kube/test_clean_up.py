@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from tests.kube.__main__ import interrupt
 from tests.kube.cluster import Cluster, end, wait
 from tests.kube.kafka import Kafka
 from tests.kube.release import Release
@@ -131,3 +133,13 @@ def test_a_program_ends_with_what_it_started(waiting: Cluster) -> None:
 def test_a_program_that_is_late_is_a_failure(waiting: Cluster) -> None:
     with pytest.raises(Failed, match=r"^any: no answer after 0.01 s$"):
         waiting.ask("any", timeout=0.01)
+
+
+def test_a_second_signal_does_not_interrupt_the_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers: dict[int, Any] = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGTERM, None)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        handlers[number](number, None)  # raises nothing
+    assert set(handlers) == {signal.SIGTERM, signal.SIGINT}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from tests.kube.cluster import wait
 from tests.kube.registry import Happened, scenario
@@ -54,6 +55,9 @@ def keda_scales_by_lag(site: Site) -> Happened:
         if phrases := broken(Tally(), first.tally, release.delivery, planned=True):
             raise Failed(f"scaled up, with the broker there: {', '.join(phrases)}")
         release.produce(_SECOND, partitions=_WITH_LAG)
+        seen = now() + 1  # KEDA's times have whole seconds
+        # The lag was zero before, perhaps for longer than the cooldown: KEDA must know the new one.
+        watched.until("KEDA knows of the lag", lambda: watched.active_at > seen, 60)
         watched.until("a worker is ready", lambda: watched.ready > 0, 180)
         gone, least = _without_broker(release, watched)
         second = release.observe(gone)
@@ -85,6 +89,7 @@ class _Replicas:
     def __init__(self, release: Release) -> None:
         self._release = release
         self.now = self.ready = self.most = 0
+        self.active_at = 0.0  # when KEDA last saw lag, as `now`
 
     def until(self, what: str, happened: Callable[[], bool], seconds: float) -> None:
         """Look until `happened`."""
@@ -97,6 +102,9 @@ class _Replicas:
         self.now = found["spec"]["replicas"]
         self.ready = found.get("status", {}).get("readyReplicas", 0)
         self.most = max(self.most, self.now)
+        scaler = cluster.get("scaledobject", release.name, "-n", release.namespace)
+        if last := scaler.get("status", {}).get("lastActiveTime"):
+            self.active_at = datetime.fromisoformat(last).timestamp()
         return True
 
 
