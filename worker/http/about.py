@@ -23,7 +23,7 @@ DOCS: Final = "https://streamlabel.github.io/streamlabel/"
 HIDDEN: Final = "(hidden)"  # in place of a value that is or may hold a secret
 _DEFAULT: Final = "default"
 _CHANGED: Final = "changed while running"
-# What `streamlabel dead-letters replay` needs of a worker's settings: the cluster and the topics.
+# Settings that `streamlabel dead-letters replay` needs: the cluster and the topics.
 _REPLAY: Final = ("kafka.", "input.topic", "output.topic", "output.dead_letter_topic")
 # Names of this worker: a replay has a group of its own.
 _OWN: Final = ("kafka.group_id", "kafka.group_instance_id", "kafka.client_id")
