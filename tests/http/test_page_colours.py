@@ -14,8 +14,8 @@ Array = npt.NDArray[np.float64]
 
 LABELS = [f"l{n}" for n in range(10)]
 MEANINGS = ["good", "bad", "neutral"]
-# Of red-green colour blindness, for linear sRGB, severity 1.0: Machado, Oliveira and Fernandes,
-# "A Physiologically-based Model for Simulation of Color Vision Deficiency", 2009.
+# Matrices of red-green colour blindness at severity 1.0, for linear sRGB, from Machado, Oliveira
+# and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency", 2009.
 SEEN = {
     "most people": np.eye(3),
     "protanopia": np.array(
