@@ -45,6 +45,8 @@ Must not import: inference, runtime, http, pool, demo, bench, cli.
     places          offsets of times, ends and groups                   (any thread)
     group_state     where a group is, for `offsets`                     (main thread)
     newest          the latest records of a topic, for `check`          (main thread)
+    dead_letter_source  the consumer of a replay                    (poll thread)
+    dead_letter_topic   reads dead letters                          (main thread)
     reader          whole topics, for the audit                         (main thread)
     audit           compares the topics                                 (main thread)
     samples         producer and reader of `demo` and `bench`           (their threads)
