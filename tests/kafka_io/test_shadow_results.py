@@ -27,7 +27,7 @@ def result(offset: int, score: float, model: str, labels: tuple[str, str] = ("A"
         "model": {"name": model, "weights_sha256": model * 8},
     }
     headers = [(SOURCE_HEADER, format_source("in", 0, offset))]
-    return AuditRecord(0, offset, headers, 0, json.dumps(document).encode())
+    return AuditRecord(0, offset, headers, 0, json.dumps(document).encode(), None)
 
 
 def enriched(offset: int, score: float, model: str) -> Any:
@@ -112,7 +112,7 @@ def test_independent_labels_show_by_their_sums(monkeypatch: pytest.MonkeyPatch) 
 
 def test_records_that_are_no_results_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     foreign = [
-        AuditRecord(0, 0, [], 0, b"{}"),
+        AuditRecord(0, 0, [], 0, b"{}", None),
         *(result(1, 0.9, "m")._replace(value=value) for value in (b"\xff", b"[1]", b"{}", b"null")),
     ]
     found = compare(
