@@ -106,6 +106,13 @@ def test_history_is_kept_without_readers_and_no_snapshot_is_built(site: Site) ->
     assert site.server._app.events._newest == b""
 
 
+@pytest.mark.parametrize("query", ["range=2d", "range=5m&range=x", "range=%ff"])
+def test_an_unknown_range_is_refused(site: Site, query: str) -> None:
+    status, _, body = site.ask(f"/history?{query}")
+    assert (status, body) == (400, b"range must be one of 5m, 1h, 24h\n")
+    assert site.json("/history")["range"] == "5m"
+
+
 def test_a_hundred_readers_cost_one_snapshot_a_second(site: Site) -> None:
     with ExitStack() as stack:
         answers = [stack.enter_context(site.watching()) for _ in range(100)]
