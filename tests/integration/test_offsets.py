@@ -152,6 +152,7 @@ def test_members_and_ranges_are_shown_if_there_are_some(
         ("1s", {0: 10, 1: 10, 2: 10}),  # no record is so young
         ("5000", {0: 10, 1: 10, 2: 10}),
     ],
+    ids=["earliest", "latest", "number", "numbers", "time", "duration", "beyond"],
 )
 def test_a_reset_goes_to_a_place(command: Command, to: str, after: dict[int, int]) -> None:
     assert command.run("reset", "--to", to, "--yes", "--json") == 0
