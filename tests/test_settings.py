@@ -392,9 +392,12 @@ def test_every_command_suggests_the_nearest_flag(
         "classify": ["a text"],
         "model": ["fetch"],
         "topics": ["describe"],
-        "shadow": ["report"],
         "completion": ["bash"],
         "plan": ["--rate", "1", "--latency-goal", "1"],
+        "backfill": ["--from", "1h"],
+        "dead-letters": ["list"],
+        "offsets": ["show"],
+        "shadow": ["report"],
     }
     with pytest.raises(SystemExit) as ended:
         main([command, *needed.get(command, []), "--hepl=hunter2"])

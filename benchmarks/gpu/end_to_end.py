@@ -1,7 +1,9 @@
-"""Measures the whole path on one GPU with 1 to 8 worker processes and the embedded broker.
+"""Measures the whole path on one GPU by number of processes, with the embedded broker.
 
-Feeders send new texts during a step; the workers' own counters give the number of results. The
-figures include the broker's CPU time: it is one process, and can be the bottleneck of a step.
+Each step has a broker of its own, and a backlog that is sent before the workers start, so that no
+producer uses the cores meanwhile. The worker's own counters give the number of results and its CPU
+time. The figures include the broker's CPU time: it is one process, and can be the bottleneck of a
+step.
 
 Owns: the processes and the figures of a step.
 Thread: main.
@@ -10,11 +12,12 @@ Thread: main.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import statistics
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -31,19 +34,21 @@ from worker.kafka_io.samples import sample_topics
 from worker.processes import Interrupts, spawn, stop
 from worker.settings import KafkaSettings
 
-PARTITIONS: Final = 24
-_SETTLE_S: Final = 4.0  # from the first results until queues and GPU are full
+PARTITIONS: Final = 48  # a multiple of each number of processes, so that all read as many
+_SETTLE_S: Final = 4.0  # from the last process's readiness until queues and GPU are full
 _READY_TIMEOUT_S: Final = 90.0
-_FIRST_RESULT_TIMEOUT_S: Final = 60.0
+_FEED_TIMEOUT_S: Final = 120.0
+_READ_SHARE: Final = 0.95  # of the backlog; beyond it, partitions may be at their end
 _POLL_S: Final = 0.1
 _STOP_S: Final = 5.0
 _BROKER: Final = "noida-db"
+_STAGES: Final = ("tokenise", "infer", "publish")
 
 clock = SystemClock()
 
 
 def measure(sizes: Sizes, folder: Path) -> list[dict[str, Any]]:
-    """Measure one step for each number of workers, each on new topics."""
+    """Measure one step for each number of processes."""
     model = checkpoint(folder / "model", sizes)
     with Interrupts(clock) as interrupts:
         return [_step(sizes, number, model, folder, interrupts) for number in sizes.workers]
@@ -54,6 +59,7 @@ def _step(
 ) -> dict[str, Any]:
     name = f"gpu-{uuid.uuid4().hex[:8]}"
     topics = [f"{name}.{part}" for part in ("in", "labelled", "dead")]
+    texts = min(number * sizes.backlog, sizes.largest_backlog)
     logs = folder / name
     logs.mkdir()
     with ExitStack() as stack:
@@ -62,24 +68,64 @@ def _step(
         stack.enter_context(
             sample_topics(kafka, dict.fromkeys(topics, PARTITIONS), name, keep=True)
         )
-        workers = DemoWorkers(_command(sizes, kafka, name, topics, model), logs, interrupts, clock)
+        _feed(texts // sizes.feeders, sizes.feeders, kafka, topics[0], logs)
+        command = [*_command(sizes, kafka, name, topics, model), "--processes", str(number)]
+        workers = DemoWorkers(command, logs, interrupts, clock)
         stack.callback(workers.end)
-        workers.start(number)
+        workers.start(1)
         workers.wait_until_ready(partial(_give_up, workers))
-        stack.enter_context(_feeders(sizes, kafka, topics[0], logs))
-        _await_first(workers, interrupts)
+        _wait_for_all(workers, number, interrupts)
         interrupts.sleep(_SETTLE_S)
         busy = stack.enter_context(_gpu_busy(sizes))
-        started, before, broker_before = clock.monotonic(), _published(workers), _broker_cpu_s()
+        started, before = clock.monotonic(), _counters(workers)
         interrupts.sleep(sizes.seconds)
         workers.check()
-        seconds, published = clock.monotonic() - started, _published(workers) - before
+        seconds, after = clock.monotonic() - started, _counters(workers)
+        if not before["published"] < after["published"] < _READ_SHARE * texts:
+            raise Fatal(f"{after['published']:,.0f} of {texts:,} texts were labelled at the end")
+        rates = {key: (after[key] - before[key]) / seconds for key in after}
         return {
             "workers": number,
-            "records_per_s": published / seconds,
-            "broker_cpu_share": (_broker_cpu_s() - broker_before) / seconds,
+            "records_per_s": rates["published"],
+            "worker_cpu_share": rates["worker"],
+            "broker_cpu_share": rates["broker"],
             "gpu_busy": busy(),
+            "stages_busy": {stage: rates[stage] / number for stage in _STAGES},
         }
+
+
+def _feed(texts: int, feeders: int, kafka: KafkaSettings, topic: str, logs: Path) -> None:
+    """Send so many texts from each of several processes."""
+    command = [sys.executable, "-m", "benchmarks.gpu.feeder", kafka.bootstrap_servers, topic]
+    with ExitStack() as stack:
+        processes = []
+        for number in range(feeders):
+            output = stack.enter_context((logs / f"feeder-{number}.log").open("wb"))
+            processes.append(spawn([*command, str(texts)], output))
+            stack.callback(stop, processes[-1], _STOP_S)
+        until = clock.monotonic() + _FEED_TIMEOUT_S
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - clock.monotonic()))
+            if process.poll() != 0:
+                raise Fatal(f"a feeder has not sent its texts after {_FEED_TIMEOUT_S:.0f} s")
+
+
+def _wait_for_all(workers: DemoWorkers, number: int, interrupts: Interrupts) -> None:
+    """Wait until the last process is ready; a pool is ready with the first."""
+    started = clock.monotonic()
+    while number > 1 and f"{number} of {number} ready" not in _readiness(workers.urls[0]):
+        workers.check()
+        _give_up(workers, clock.monotonic() - started)
+        interrupts.sleep(_POLL_S)
+
+
+def _readiness(url: str) -> str:
+    address = url.removeprefix("http://")
+    connection = http.client.HTTPConnection(address, timeout=2.0)
+    with contextlib.closing(connection):
+        connection.request("GET", "/readyz")
+        return connection.getresponse().read().decode()
 
 
 def _command(
@@ -105,39 +151,27 @@ def _command(
     )
 
 
-@contextlib.contextmanager
-def _feeders(sizes: Sizes, kafka: KafkaSettings, topic: str, logs: Path) -> Iterator[None]:
-    seconds = _FIRST_RESULT_TIMEOUT_S + _SETTLE_S + sizes.seconds
-    command = [sys.executable, "-m", "benchmarks.gpu.feeder"]
-    command += [kafka.bootstrap_servers, topic, str(seconds)]
-    with ExitStack() as stack:
-        for number in range(sizes.feeders):
-            output = stack.enter_context((logs / f"feeder-{number}.log").open("wb"))
-            stack.callback(stop, spawn(command, output), _STOP_S)
-        yield
-
-
 def _give_up(workers: DemoWorkers, waited: float) -> None:
     """Fail early, because a GPU is lent by the minute, and say what the workers were doing."""
     if waited > _READY_TIMEOUT_S:
         raise Fatal(f"not all workers are ready after {waited:.0f} s; {workers.logs()}")
 
 
-def _await_first(workers: DemoWorkers, interrupts: Interrupts) -> None:
-    deadline = clock.monotonic() + _FIRST_RESULT_TIMEOUT_S
-    while not _published(workers):
-        workers.check()
-        if clock.monotonic() > deadline:
-            raise Fatal(f"no result within {_FIRST_RESULT_TIMEOUT_S:.0f} s; {workers.logs()}")
-        interrupts.sleep(_POLL_S)
-
-
-def _published(workers: DemoWorkers) -> float:
-    return sum(value or 0.0 for value in workers.metric("streamlabel_records_published_total"))
+def _counters(workers: DemoWorkers) -> dict[str, float]:
+    """Return results and CPU seconds so far, and the seconds that each stage worked."""
+    names = {
+        "published": "streamlabel_records_published_total",
+        "worker": "process_cpu_seconds_total",
+    }
+    names |= {
+        stage: rf'streamlabel_stage_busy_seconds_total{{stage="{stage}"}}' for stage in _STAGES
+    }
+    counters = {key: sum(map(float, filter(None, workers.metric(n)))) for key, n in names.items()}
+    return counters | {"broker": _broker_cpu_s()}
 
 
 @contextlib.contextmanager
-def _gpu_busy(sizes: Sizes) -> Iterator[Any]:
+def _gpu_busy(sizes: Sizes) -> Iterator[Callable[[], float | None]]:
     """Provide a function that returns the GPU's mean utilisation, or None without a GPU."""
     if sizes.device != "cuda":
         yield lambda: None

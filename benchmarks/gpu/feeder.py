@@ -1,6 +1,6 @@
 """Sends new texts to a topic as fast as possible, in a process of its own.
 
-    python -m benchmarks.gpu.feeder SERVERS TOPIC SECONDS
+    python -m benchmarks.gpu.feeder SERVERS TOPIC TEXTS
 
 Owns: the producer.
 Thread: main.
@@ -19,27 +19,27 @@ from worker.demo.fallback_posts import fallback_posts
 from worker.kafka_io.samples import SampleProducer
 from worker.settings import KafkaSettings
 
-_BURST: Final = 1_000  # texts between two checks of the time
+_BURST: Final = 1_000  # texts between two looks at what was acknowledged
 _MAX_UNACKNOWLEDGED: Final = 20_000  # texts
 _PAUSE_S: Final = 0.01
 
 
-def feed(servers: str, topic: str, seconds: float) -> None:
-    """Send texts for the given time."""
+def feed(servers: str, topic: str, number: int) -> None:
+    """Send so many texts, and wait until the broker has them."""
     clock = SystemClock()
     texts = repeated([post.text for post in fallback_posts()], _BURST)
-    end, sent, acknowledged = clock.monotonic() + seconds, 0, 0
+    sent, acknowledged = 0, 0
     with SampleProducer(KafkaSettings(bootstrap_servers=servers), topic) as producer:
-        while clock.monotonic() < end:
+        while acknowledged < number:
             acknowledged += len(list(producer.acknowledged()))
-            if sent - acknowledged > _MAX_UNACKNOWLEDGED:
+            if sent == number or sent - acknowledged > _MAX_UNACKNOWLEDGED:
                 clock.sleep(_PAUSE_S)
                 continue
-            for text in texts:
+            for text in texts[: number - sent]:
                 value = json.dumps({"id": str(sent), "text": f"{text} {sent}"}).encode()
                 producer.send(sent, str(sent).encode(), value, clock.wall_ms())
                 sent += 1
 
 
 if __name__ == "__main__":
-    feed(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    feed(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -22,7 +22,10 @@ class Sizes:
         threads: threads of the tokeniser.
         workers: worker processes on the GPU.
         seconds: duration of each step of the whole path.
-        feeders: processes that send texts during a step.
+        backlog: texts in the topic for each worker process.
+        largest_backlog: most texts in the topic. The embedded broker took over half a minute to
+            answer a single reader of two million.
+        feeders: processes that send them.
     """
 
     device: str
@@ -36,6 +39,8 @@ class Sizes:
     threads: tuple[int, ...]
     workers: tuple[int, ...]
     seconds: float
+    backlog: int
+    largest_backlog: int
     feeders: int
 
 
@@ -49,9 +54,11 @@ FULL: Final = Sizes(
     square=8_192,
     texts=4_096,
     threads=(1, 2, 4, 8, 16),
-    workers=(1, 2, 4, 8),
+    workers=(1, 2, 4, 8, 16),
     seconds=10.0,
-    feeders=3,
+    backlog=250_000,
+    largest_backlog=2_000_000,
+    feeders=4,
 )
 TINY: Final = Sizes(
     device="cpu",
@@ -64,7 +71,9 @@ TINY: Final = Sizes(
     square=128,
     texts=32,
     threads=(1,),
-    workers=(1,),
-    seconds=1.0,
+    workers=(1, 2),
+    seconds=3.0,  # a pool counts once a second
+    backlog=20_000,
+    largest_backlog=40_000,
     feeders=1,
 )

@@ -272,7 +272,7 @@ def test_a_dead_letter_is_settled_by_a_later_one_of_its_record() -> None:
 def test_a_result_settles_all_dead_letters_of_its_record(
     result: tuple[tuple[str, int, int], Replay | None],
 ) -> None:
-    """Of a copy, of the dead letter itself, or one that the record had all along."""
+    """A copy may have it, the dead letter itself, or the record all along."""
     settled = settled_by(result, (("in", 0, 77), None))
     assert settled.state(letter(0)) == "labelled"
     assert settled.state(letter(1, source=9, attempt=1)) == "labelled"
@@ -405,7 +405,7 @@ def test_a_selection_counts_what_it_sees() -> None:
 
 
 def test_a_limit_ends_a_selection() -> None:
-    """What is polled again after a rebalance is taken again, and counted once."""
+    """A rebalance may poll a dead letter again; it is taken again, and counted once."""
     selection = ReplaySelection(rules(), limit=3)
     assert take(selection, range(6)) == [0, 1, 2]
     assert selection.full

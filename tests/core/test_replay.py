@@ -162,7 +162,7 @@ def test_a_record_whose_replay_fails_again_is_one_dead_letter(copy: int) -> None
 @pytest.mark.parametrize("copies", [(8, 9), (4, 4)])
 @pytest.mark.parametrize("second", [1, 2])
 def test_a_second_result_is_a_duplicate(copies: tuple[int, int], second: int) -> None:
-    """Of the same attempt, after a crash that repeated it; or of a later one."""
+    """A crash may repeat an attempt, and a person may add one."""
     story = Story().results(*of(TOPIC, 4, *copies), *of(OTHER))
     for copy, number in zip(copies, (1, second), strict=True):
         story.results((TOPIC, 0, copy), replay=attempt(number))

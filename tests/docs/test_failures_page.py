@@ -18,6 +18,7 @@ NO_FAULTS = {
     "test_bench.py",
     "test_clusters.py",
     "test_demo.py",
+    "test_late_reader.py",
     "test_metrics.py",
     "test_model_history.py",
     "test_offsets.py",

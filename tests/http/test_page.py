@@ -17,10 +17,11 @@ from tests.support.workers import clock, wait_until
 from worker.http import classify
 from worker.http import events as events_module
 from worker.http.classify import MAX_CHARACTERS
+from worker.http.files import page_files
 from worker.http.guard import is_foreign_host, is_foreign_site
 
-FILES = ("/", "/page.css", "/page.js", "/charts.js", "/panels.js", "/ask.js", "/format.js")
 LIBRARY = ("/uPlot.iife.min.js", "/uPlot.min.css", "/icon.svg")
+FILES = ("/", *sorted(page_files().keys() - {"/", *LIBRARY}))
 
 
 @pytest.fixture
@@ -103,6 +104,13 @@ def test_history_is_kept_without_readers_and_no_snapshot_is_built(site: Site) ->
     assert site.metrics.reads - before >= 2
     assert sum(point["labelled"] for point in points()) > 0
     assert site.server._app.events._newest == b""
+
+
+@pytest.mark.parametrize("query", ["range=2d", "range=5m&range=x", "range=%ff"])
+def test_an_unknown_range_is_refused(site: Site, query: str) -> None:
+    status, _, body = site.ask(f"/history?{query}")
+    assert (status, body) == (400, b"range must be one of 5m, 1h, 24h\n")
+    assert site.json("/history")["range"] == "5m"
 
 
 def test_a_hundred_readers_cost_one_snapshot_a_second(site: Site) -> None:

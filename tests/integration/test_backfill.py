@@ -20,6 +20,7 @@ from kafka import KafkaAdminClient, KafkaProducer, OffsetAndMetadata, TopicParti
 from tests.conftest import Broker, MakeTopics, Topics
 from tests.support.workers import (
     ObedientModel,
+    Partitions,
     WorkerThread,
     clock,
     flags,
@@ -31,8 +32,10 @@ from tests.support.workers import (
 )
 from worker.cli.main import main
 from worker.core.bounds import read_note
+from worker.core.records import Partition
 from worker.core.when import Span, parse_when
 from worker.errors import Fatal
+from worker.kafka_io.source import KafkaSource
 from worker.settings import load, options
 from worker.signals import STOPPING
 
@@ -149,6 +152,28 @@ def test_a_range_may_end_with_offsets_that_are_no_records(
     ended(backfill(broker, topics, span("2", "8"), delivery=delivery))
     assert labelled(broker, topics) == {0: [2, 3, 4]}
     assert committed(admin, topics) == {0: 8}
+
+
+@pytest.mark.parametrize("topics", [1], indirect=True)
+def test_a_partition_is_not_fetched_beyond_its_range(broker: Broker, topics: Topics) -> None:
+    produce(broker, topics.input, texts(30))
+    settings = load(flags(broker, topics), environ={}).settings
+    source = KafkaSource(settings, Partitions(), clock, span=span("5", "10"))
+    polled: list[int] = []
+
+    def finished() -> bool:
+        polled.extend(record.ref.offset for record in source.poll(0.1, 7))
+        return source.positions() == {Partition(topics.input, 0): 10}
+
+    try:
+        wait_until(finished, what="the end of the range")
+        source.poll(0.1, 7)
+        source.resume()  # as after a pause of the whole worker
+        source.poll(0.1, 7)
+        assert source._consumer.paused() == {TopicPartition(topics.input, 0)}
+    finally:
+        source.close(5)
+    assert polled == [5, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from kafka import KafkaAdminClient, TopicPartition
 
 from tests.conftest import Broker, Topics
 from tests.support.workers import (
     ObedientModel,
-    audit,
     clock,
     count,
     flags,
@@ -23,10 +29,12 @@ from tests.support.workers import (
     running,
     wait_until,
 )
+from worker.cli.main import main
 from worker.core.records import Partition
 from worker.core.replay import REPLAY_HEADER, Replay, parse_replay
 from worker.kafka_io.admin import Admin, GroupOffset
 from worker.settings import KafkaSettings, child_environment, options
+from worker.signals import STOPPING
 
 pytestmark = pytest.mark.integration
 
@@ -36,6 +44,10 @@ WHEN_MS = clock.wall_ms() - 3_600_000  # within the topics' retention
 
 
 _GROUP = {"kafka.group_id"}
+_AUDITED = {
+    *("kafka.bootstrap_servers", "kafka.group_id"),
+    *("input.topic", "output.topic", "output.dead_letter_topic"),
+}
 
 
 class Poisoned(Exception):
@@ -61,29 +73,49 @@ def command(broker: Broker, topics: Topics, *words: str) -> list[str]:
     """Return a command; the group of a replay would be the one on the command line."""
     given = flags(broker, topics)
     return [
-        *(sys.executable, "-P", "-m", "worker", "dead-letters", *words),
+        *("dead-letters", *words),
         *(f"{o.flag}={given[o.path]}" for o in options() if o.path in given.keys() - _GROUP),
     ]
 
 
-def environment(topics: Topics) -> dict[str, str]:
-    return child_environment(STREAMLABEL_KAFKA_GROUP_ID=topics.group)
+@dataclass
+class Ended:
+    """A command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def letters(
-    broker: Broker, topics: Topics, *words: str, code: int = 0
-) -> subprocess.CompletedProcess[str]:
+def run(topics: Topics, words: Sequence[str]) -> Ended:
+    """Run a command in this process: many processes would take long on a busy machine."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in "12")
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    group = {"STREAMLABEL_KAFKA_GROUP_ID": topics.group}
+    with patch.dict(os.environ, group), redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main(words)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return Ended(code, *(one.buffer.getvalue().decode() for one in (out, err)))  # type: ignore[attr-defined]
+
+
+def letters(broker: Broker, topics: Topics, *words: str, code: int = 0) -> Ended:
     """Run a command; it must exit with `code`."""
-    done = subprocess.run(
-        command(broker, topics, *words),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env=environment(topics),
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    ended = run(topics, command(broker, topics, *words))
+    assert ended.returncode == code, ended
+    return ended
+
+
+def audit(broker: Broker, topics: Topics, *words: str) -> dict[str, Any]:
+    """Return the report of `streamlabel audit`, which must hold."""
+    given = flags(broker, topics)
+    paths = [o for o in options() if o.path in given and o.path in _AUDITED]
+    ended = run(topics, ["audit", "--json", *words, *(f"{o.flag}={given[o.path]}" for o in paths)])
+    assert ended.returncode == 0, ended
+    report: dict[str, Any] = json.loads(ended.stdout)
+    return report
 
 
 def document(broker: Broker, topics: Topics, *words: str, code: int = 0) -> dict[str, Any]:
@@ -178,7 +210,9 @@ def test_a_replay_that_is_killed_loses_nothing(
     words = ("replay", "--delivery", delivery, "--rate", "1", "--kafka-session-timeout", "6")
     before = len(read(broker, topics.input, topics.partitions))
     killed = subprocess.Popen(
-        command(broker, topics, *words), stderr=subprocess.DEVNULL, env=environment(topics)
+        [sys.executable, "-P", "-m", "worker", *command(broker, topics, *words)],
+        stderr=subprocess.DEVNULL,
+        env=child_environment(STREAMLABEL_KAFKA_GROUP_ID=topics.group),
     )
     wait_until(
         lambda: len(read(broker, topics.input, topics.partitions)) > before, 120, "a copy is there"
@@ -288,3 +322,34 @@ def test_list_show_and_the_purge_report_agree(broker: Broker, topics: Topics) ->
     with Admin(KafkaSettings(bootstrap_servers=broker.bootstrap_servers)) as admin:
         assert set(admin.start_offsets(topics.dead).values()) == {0}
     assert [one["partition"] for one in report["delete_records"]["partitions"]] == [0]
+
+
+def test_the_audit_holds_after_a_purge(
+    broker: Broker, topics: Topics, admin: KafkaAdminClient
+) -> None:
+    """The results of the replays show that the records had an outcome."""
+    needs_kafka(broker, "deletes no records")
+    die(broker, topics)
+    assert document(broker, topics, "replay")["replayed"] == 10
+    label_all(broker, topics, RECORDS + 10, ObedientModel())
+    report = document(broker, topics, "purge-report")
+    offsets = {
+        TopicPartition(one["topic"], one["partition"]): one["offset"]
+        for one in report["delete_records"]["partitions"]
+    }
+    assert sum(offsets.values()) == 10
+    admin.delete_records(offsets)
+    assert document(broker, topics, "list")["dead_letters"] == 0
+    assert numbers(audit(broker, topics)) == (30, 30, 0, 10, 0, 0)
+
+
+def test_places_that_are_no_place_are_named(broker: Broker, topics: Topics) -> None:
+    """Nothing is read, sent or committed."""
+    nowhere = replace(topics, dead=f"{topics.dead}.none")
+    assert f"{nowhere.dead}' does not exist" in letters(broker, nowhere, "list", code=1).stderr
+    to = ("replay", "--to")
+    assert "of --to does not exist" in letters(broker, topics, *to, "none", code=1).stderr
+    assert "is an output" in letters(broker, topics, *to, topics.output, code=2).stderr
+    own = letters(broker, topics, "replay", "--group-id", topics.group, code=2)
+    assert "is the group of the worker itself" in own.stderr
+    assert "is no TOPIC/PARTITION/OFFSET" in letters(broker, topics, "show", "7", code=2).stderr

@@ -43,7 +43,7 @@ BOUNDED = {
     "trigger": {"records", "tokens", "goal", "ready"},
     "source": {"batch", "cache"},
     "kind": {"assigned", "revoked", "lost", "deleted"},
-    "outcome": {"answered", "not_found", "refused", "away"},
+    "outcome": {"answered", "not_found", "refused", "away", "changed", "unchanged", "failed"},
     "label": set(CARD.labels),
 }
 

@@ -127,7 +127,7 @@ def test_members_and_ranges_are_shown_if_there_are_some(
     with running(broker, topics, kafka__client_id="someone"):
         wait_until(lambda: count(broker, topics) == 14, what="the rest is labelled")
         assert command.run("show", "--json") == 0
-    document = json.loads(command.out)
+    document = json.loads(command.out.splitlines()[-1])  # below the worker's log
     assert [member["client_id"] for member in document["members"]] == ["someone"]
     assert {row["member"] for row in document["partitions"]} == {"someone"}
     command.commit(4, 10, 2, note=Bound(1, 10, 0, "1..now").note())
@@ -152,6 +152,7 @@ def test_members_and_ranges_are_shown_if_there_are_some(
         ("1s", {0: 10, 1: 10, 2: 10}),  # no record is so young
         ("5000", {0: 10, 1: 10, 2: 10}),
     ],
+    ids=["earliest", "latest", "number", "numbers", "time", "duration", "beyond"],
 )
 def test_a_reset_goes_to_a_place(command: Command, to: str, after: dict[int, int]) -> None:
     assert command.run("reset", "--to", to, "--yes", "--json") == 0

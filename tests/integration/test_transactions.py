@@ -57,7 +57,7 @@ def test_commits_that_keep_failing_stop_the_worker_and_publish_nothing(
     produce(broker, topics.input, texts(30))
     with monkeypatch.context() as patched:
         patched.setattr(Publisher, "commit", failing)
-        patched.setattr("worker.runtime.pipeline.backoff", lambda *_: 0.05)
+        patched.setattr("worker.runtime.publishing.backoff", lambda *_: 0.05)
         with running(broker, topics, transaction_timeout=5, **EXACTLY_ONCE) as worker:
             worker.join(90)
     assert isinstance(worker.error, Fatal)

@@ -108,6 +108,9 @@ class LogSource:
     def connected(self) -> bool:
         return True
 
+    def finished(self) -> bool:
+        return False
+
     def settled(self) -> bool:
         return True
 

@@ -17,7 +17,7 @@ from worker.core.state import State
 from worker.core.topics import TopicInfo
 from worker.errors import AccessDenied, BrokerAway, RegistryAway, SchemaRefused, TopicMissing
 from worker.metrics import Metrics
-from worker.runtime import launch
+from worker.runtime import assembly, launch
 from worker.runtime.context import WorkerContext
 from worker.runtime.formats import TopicFormats, plain_formats
 from worker.runtime.launch import Launcher
@@ -36,7 +36,7 @@ class Bench:
         patch.setattr(launch, "require", lambda _: self.topics)
         patch.setattr(launch, "count_members", lambda _: 2)
         patch.setattr(launch, "KafkaSource", lambda *_: self.source)
-        patch.setattr(launch, "Publisher", lambda *_: self.producer)
+        patch.setattr(assembly, "Publisher", lambda *_: self.producer)
 
     def run(self) -> None:
         metrics = Metrics()
@@ -68,7 +68,7 @@ def test_a_worker_that_ran_closes_its_clients_once(bench: Bench) -> None:
 def test_the_consumer_is_closed_if_the_producer_is_refused(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "Publisher", refusing(AccessDenied("no")))
+    monkeypatch.setattr(assembly, "Publisher", refusing(AccessDenied("no")))
     with pytest.raises(AccessDenied):
         bench.run()
     assert bench.source.calls == ["close"]
@@ -81,7 +81,7 @@ def test_the_consumer_is_closed_if_the_worker_is_stopped_while_it_waits_for_a_pr
         bench.stop.set()
         raise BrokerAway("not yet")
 
-    monkeypatch.setattr(launch, "Publisher", away)
+    monkeypatch.setattr(assembly, "Publisher", away)
     bench.run()
     assert bench.source.calls == ["close"]
 

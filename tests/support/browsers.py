@@ -63,16 +63,16 @@ class Visit:
         labels = {has["label"]: number for has, number in found["streamlabel_labels_total"]}
         assert len(labels) == 2
         for label, number in labels.items():
-            assert re.search(rf"{label}\s+{number:,.0f} · ", shown), shown
+            assert re.search(rf"{label}\s+{number:,.0f}\s", shown), shown
 
     def moves(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Wait until the chart of texts has points and looks different than before."""
         chart = self.page.locator("#chart-texts")
-        expect(chart.locator("canvas")).to_be_visible(timeout=PATIENCE)
-        before = chart.locator("canvas").screenshot()
+        before = chart.screenshot()
         for _ in range(3):
             meanwhile()
             self.page.wait_for_timeout(1100)
+        expect(chart.locator("canvas")).to_be_visible(timeout=PATIENCE)
         told = re.compile(r"(POSITIVE|NEGATIVE) [1-9]")
         expect(chart).to_have_attribute("aria-label", told, timeout=PATIENCE)
-        assert chart.locator("canvas").screenshot() != before
+        assert chart.screenshot() != before

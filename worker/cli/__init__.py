@@ -8,5 +8,6 @@ A command is a module with
 * `run(args, loaded) -> int`: returns 0 (done) or 1 (failed); a `SettingsError` exits with 2.
 
 Beside them: `main` runs a command; `parser` and `flags` make its options and its help; `texts` and
-`answers` belong to `classify`, `verdicts` to `check`.
+`answers` belong to `classify`, `verdicts` to `check`, `backfill_view` and `offsets_view` to their
+commands.
 """

@@ -90,10 +90,11 @@ def _settings(args: argparse.Namespace, loaded: Loaded) -> Settings:
         )
     own = {"kafka.group_id": group} | ({"delivery": "exactly_once"} if args.exactly_once else {})
     settings = load(given | own, loaded.file).settings
-    # A replay is no worker in a slot of the group, and not what the drift is measured of.
+    # A replay is no worker in a slot of the group, and its texts are no sample of the stream.
     kafka = settings.kafka.model_copy(update={"group_instance_id": None})
     drift = settings.drift.model_copy(update={"reference_records": 0})
-    return settings.model_copy(update={"kafka": kafka, "drift": drift})
+    shadow = settings.shadow.model_copy(update={"name": ""})
+    return settings.model_copy(update={"kafka": kafka, "drift": drift, "shadow": shadow})
 
 
 def _copy_topics(to: str | None, settings: Settings, topic: DeadLetterTopic) -> CopyTopics:
@@ -254,10 +255,10 @@ def _report(
         print(line)
     for reason, number in tally.dead.most_common():
         print(f"  dead again {number:,} x {reason}")
-    if counts.filtered or counts.refused:
+    passed = "those that were left out or refused" if counts.read else "all dead letters before"
+    if counts.filtered or counts.refused or not counts.read:
         print(
-            f"group {settings.kafka.group_id} has passed those that were left out or refused: "
-            "--again begins at the first dead letter"
+            f"group {settings.kafka.group_id} has passed {passed}: --again begins at the first one"
         )
     if left:
         print(f"{counted(left, 'offset')} left below the end")

@@ -1,4 +1,4 @@
-"""What `streamlabel dead-letters` prints, for people and as JSON.
+"""Prints dead letters, their counts and the end of a replay, for people and as JSON.
 
 Owns: nothing.
 Thread: main.

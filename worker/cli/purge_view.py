@@ -1,4 +1,4 @@
-"""What `streamlabel dead-letters purge-report` prints, for people and as JSON.
+"""Prints the report of `streamlabel dead-letters purge-report`, for people and as JSON.
 
 Owns: nothing; it deletes nothing.
 Thread: main.

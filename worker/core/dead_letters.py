@@ -134,7 +134,7 @@ def _context(headers: Headers) -> LetterContext | None:
 
 @dataclass(frozen=True, slots=True)
 class LetterFilters:
-    """Chooses dead letters; None and an empty collection choose all.
+    """Chooses dead letters; a filter that is not set chooses all.
 
     Attributes:
         since_ms, until_ms: when the record became a dead letter; `until_ms` is excluded.

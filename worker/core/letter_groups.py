@@ -33,7 +33,7 @@ _NAMES: Final[Mapping[str, Callable[[LetterContext], str]]] = {
     "model": lambda context: context.model.name if context.model else _NO_MODEL,
 }
 
-# What dead letters are counted by; a partition needs no document.
+# The ways to count dead letters; a partition needs no document.
 GROUPINGS: Final = ("reason", "hour", "partition", "version", "exception", "model")
 
 

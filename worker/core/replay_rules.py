@@ -39,7 +39,7 @@ REFUSALS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ReplayRules:
-    """What is replayed, and where to.
+    """The choice of dead letters, and their way.
 
     Attributes:
         filters: choose dead letters.
@@ -60,7 +60,7 @@ class ReplayRules:
     settled: SettledLetters | None = None
 
     def refusal(self, letter: Letter, now_ms: int) -> str | None:
-        """Return why a dead letter is not replayed, a key of `REFUSALS`; None if it is.
+        """Return why a dead letter is not replayed, a key of `REFUSALS`, or None.
 
         Args:
             letter: one that the filters choose.
@@ -150,7 +150,7 @@ class ReplayRules:
 
 @dataclass(slots=True)
 class ReplayCounts:
-    """What happened to the dead letters that were read.
+    """Numbers of the dead letters that were read.
 
     Attributes:
         read: of the dead-letter topic.

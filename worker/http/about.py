@@ -23,8 +23,10 @@ DOCS: Final = "https://streamlabel.github.io/streamlabel/"
 HIDDEN: Final = "(hidden)"  # in place of a value that is or may hold a secret
 _DEFAULT: Final = "default"
 _CHANGED: Final = "changed while running"
-# What `streamlabel dead-letters replay` needs of a worker's settings: the cluster and the topics.
-_REPLAY: Final = ("kafka.", "input.topic", "output.dead_letter_topic", "registry.")
+# Settings that `streamlabel dead-letters replay` needs: the cluster and the topics.
+_REPLAY: Final = ("kafka.", "input.topic", "output.topic", "output.dead_letter_topic")
+# Names of this worker: a replay has a group of its own.
+_OWN: Final = ("kafka.group_id", "kafka.group_instance_id", "kafka.client_id")
 
 
 class About:
@@ -128,7 +130,9 @@ def _needed(loaded: Loaded) -> Iterator[tuple[Option, Any]]:
     """Yield the options that a replay needs and that are set outside the settings file."""
     for option in options():
         origin = loaded.origins.get(option.path)
-        if origin and not origin.startswith("file ") and option.path.startswith(_REPLAY):
+        if not origin or origin.startswith("file ") or option.path in _OWN:
+            continue
+        if option.path.startswith(_REPLAY):
             yield option, _value(loaded.settings, option)
 
 
@@ -136,6 +140,8 @@ def _replay(loaded: Loaded) -> str:
     words = ["streamlabel", "dead-letters", "replay"]
     if loaded.file:
         words += ["--config", str(loaded.file)]
+    if "kafka.group_id" in loaded.origins:
+        words += ["--group-id", f"{loaded.settings.kafka.group_id}-replay"]
     for option, value in _needed(loaded):
         if not _hidden(option, value):
             words += _flag(option, _shown(value if option.quotable else _without_user(value)))

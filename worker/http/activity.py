@@ -18,7 +18,7 @@ _OUTCOMES: Final = ("records_published_total", "records_dead_lettered_total")
 
 
 class Activity:
-    """What happened since the start, in readings a second apart.
+    """The outcomes since the start, in readings a second apart.
 
     Attributes:
         window: the seconds up to the last outcome: figures of it stay after the run has ended.

@@ -18,10 +18,6 @@ _TYPES: Final = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-_NAMES: Final = (
-    *("page.html", "page.css", "page.js", "charts.js", "panels.js", "ask.js", "format.js"),
-    *("icon.svg", "uPlot.min.css", "uPlot.iife.min.js"),
-)
 # The page may load the worker's own files only: no inline code, no other host, no frame around it.
 SAFE_HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -36,14 +32,10 @@ SAFE_HEADERS: Final = {
 
 
 def page_files() -> dict[str, Response]:
-    """Return the response for each path; the page itself is at `/`."""
-    folder = files("worker") / "web"
+    """Return the response for each path: all files of a known type; the page itself is at `/`."""
     responses = {
-        f"/{name}": Response(
-            (folder / name).read_bytes(),
-            headers=SAFE_HEADERS,
-            media_type=_TYPES[name.rpartition(".")[2]],
-        )
-        for name in _NAMES
+        f"/{file.name}": Response(file.read_bytes(), headers=SAFE_HEADERS, media_type=kind)
+        for file in (files("worker") / "web").iterdir()
+        if (kind := _TYPES.get(file.name.rpartition(".")[2]))
     }
     return {"/": responses.pop("/page.html")} | responses

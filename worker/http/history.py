@@ -112,7 +112,7 @@ class History:
         return Window(self._first[1], new, now - self._first[0])
 
     def point(self) -> Json | None:
-        """Return the newest row; None before the first."""
+        """Return the newest row, or None before the first."""
         if not len(self._fine):
             return None
         return list(self._points(self._fine, 0, 1))[-1]

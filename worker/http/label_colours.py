@@ -28,7 +28,7 @@ _TONES: Final = {
 }
 _KNOWN: Final = {label: colour for colour, labels in _TONES.items() for label in labels}
 _SLOTS: Final = (
-    *("#5e86fb", "#f2a52c", "#9467d2", "#3dc9e2", "#c06c90"),
+    *("#4d78fb", "#f2a52c", "#9467d2", "#3dc9e2", "#c06c90"),
     *("#ab6a1c", "#8899ee", "#dadbfb", "#f4df75", "#1f93b8"),
 )
 

@@ -1,4 +1,4 @@
-"""What the page shows beside the metrics: posts, dead letters, models, a pool's processes.
+"""Facts that the page shows beside the metrics: posts, dead letters, models, a pool's processes.
 
 Owns: the form of these notes, and how a pool merges those of its processes.
 Thread: any; the values are immutable.
@@ -20,7 +20,7 @@ _MODELS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """What one worker, or a pool, tells the page; each list newest first.
+    """The notes of one worker, or of a pool; each list newest first.
 
     Attributes:
         posts: a sample of the last posts; see `recent_posts`.

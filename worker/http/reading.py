@@ -92,11 +92,11 @@ class Window(NamedTuple):
         return self.new.total(name, **where) - self.old.total(name, **where)
 
     def rate(self, name: str, **where: str) -> float | None:
-        """Return by how much a counter grew a second; None if no time has passed."""
+        """Return by how much a counter grew a second, or None if no time has passed."""
         return self.gained(name, **where) / self.seconds if self.seconds > 0 else None
 
     def mean(self, histogram: str, **where: str) -> float | None:
-        """Return the mean of a histogram's observations; None if there are none."""
+        """Return the mean of a histogram's observations, or None without any."""
         count = self.gained(f"{histogram}_count", **where)
         return self.gained(f"{histogram}_sum", **where) / count if count else None
 

@@ -127,7 +127,7 @@ def _figures(snapshot: Snapshot, width: int) -> RenderableType:
         (number(totals["published"]), "labelled"),
         (number(totals["dead_lettered"]), "dead"),
     ]
-    per_row = (len(figures) + 1) // 2 if width >= WIDE else max(1, width // 20)
+    per_row = (len(figures) + 1) // 2 if width >= WIDE else max(1, width // 24)
     grid = Table.grid(padding=(0, 3))
     for begin in range(0, len(figures), per_row):
         row = figures[begin : begin + per_row]

@@ -21,6 +21,7 @@ Modules::
     forward        forward passes, split where one fails
     completions    acknowledgements and crashes, reported to the main loop
     commits        offsets, committed
+    ending         the end of a worker that labels a range
     rebalance      partitions assigned, revoked, lost                     (revoke thread)
     cleanup        last steps, run even if one of them fails
     status         gauges, health and logs, once a second

@@ -64,7 +64,7 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class OtherSource:
-    """Where a worker gets its records, if not from its input topics.
+    """A source of records other than the input topics.
 
     Attributes:
         open: makes the source.

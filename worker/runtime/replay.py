@@ -52,7 +52,7 @@ _CLOSE_TIMEOUT = 1.0  # seconds, for a client that has not joined the group
 
 @dataclass(slots=True)
 class ReplayTally:
-    """What the broker has acknowledged.
+    """Counts the outcomes that the broker has acknowledged.
 
     Attributes:
         on_progress: called after each batch.

@@ -1,6 +1,7 @@
 // The form that sends one text to the worker's model and shows the answer.
 
-import { make, scores } from "/panels.js";
+import { make } from "/dom.js";
+import { scores } from "/posts.js";
 import { count, number } from "/format.js";
 
 const form = document.getElementById("ask");
@@ -9,10 +10,9 @@ const answer = document.getElementById("answer");
 const button = form.querySelector("button");
 
 function showAnswer({ scores: labels, token_count: tokens, truncated, milliseconds }) {
-  const colours = labels.map(([name]) => name).sort();
   const note = truncated ? ", truncated to the model's length" : "";
   const facts = `${count(tokens, "token")}${note}, ${number(milliseconds, 1)} ms in the model`;
-  answer.replaceChildren(scores(labels, colours), make("small", facts));
+  answer.replaceChildren(scores(labels), make("small", facts));
 }
 
 async function ask() {

@@ -1,6 +1,6 @@
 // Formats numbers: with a unit, and with no more digits than a reader needs.
 
-const NONE = "–";
+export const NONE = "–";
 const formats = new Map();
 
 function format(digits) {
@@ -32,9 +32,24 @@ export function bytes(value) {
   return `${format(step ? 1 : 0).format(value / 1000 ** step)} ${["B", "kB", "MB"][step]}`;
 }
 
+// The two largest units: 45 s, 12 min, 3 h 5 min, 2 d 4 h.
 export function elapsed(seconds) {
-  if (seconds < 120) return `${Math.round(seconds)} s`;
-  return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 120) return `${whole} s`;
+  const minutes = Math.round(whole / 60);
+  if (minutes < 60) return `${minutes} min`;
+  const [large, small, units] = minutes < 1440 ? [Math.floor(minutes / 60), minutes % 60, ["h", "min"]] : [Math.floor(minutes / 1440), Math.floor((minutes % 1440) / 60), ["d", "h"]];
+  return [`${large} ${units[0]}`, small && `${small} ${units[1]}`].filter(Boolean).join(" ");
 }
 
+export const ago = (seconds) => (seconds < 2 ? "now" : `${elapsed(seconds)} ago`);
+
+const clocks = [false, true].map((seconds) => new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", ...(seconds && { second: "2-digit" }) }));
+const dates = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+export const clock = (ms, seconds = false) => clocks[Number(seconds)].format(ms);
+export const date = (ms) => dates.format(ms);
+
 export const spaced = (name) => name.replaceAll("_", " ");
+
+// The first of a list, and how many more there are.
+export const first = (names, shown = 2) => [...names.slice(0, shown), names.length > shown && `${names.length - shown} more`].filter(Boolean).join(", ");

@@ -1,15 +1,24 @@
-// Follows the worker's event stream and shows its state. See also charts.js, panels.js, ask.js, format.js.
+// Follows the worker's event stream and shows its state; each other module shows one part of it.
 
-import { draw, points } from "/charts.js";
-import { show } from "/panels.js";
-import { elapsed } from "/format.js";
 import "/ask.js";
+import { draw } from "/charts.js";
+import { dead } from "/dead.js";
+import { byId, set } from "/dom.js";
+import { figures, story } from "/figures.js";
+import { elapsed } from "/format.js";
+import { confidence } from "/histogram.js";
+import { group, identity, title, workers } from "/identity.js";
+import { models, shadow } from "/models.js";
+import { batches, drift, labels, partitions, stages } from "/panels.js";
+import { active, known, points } from "/points.js";
+import { posts } from "/posts.js";
+import { settings } from "/settings.js";
 
 const SILENCE = 4000; // ms without a snapshot until the worker counts as unreachable
-const state = document.getElementById("state");
-const notice = document.getElementById("notice");
-const askPanel = document.getElementById("ask").closest("section");
-const pause = document.getElementById("pause");
+const state = byId("state");
+const notice = byId("notice");
+const pause = byId("pause");
+const parts = [identity, labels, figures, story, drift, confidence, stages, batches, partitions, dead, group, posts, models, shadow, settings];
 
 let receivedAt = performance.now();
 let source = null;
@@ -17,19 +26,23 @@ let paused = false;
 let newest = null;
 
 function setState(text, mood) {
-  if (state.textContent !== text) state.textContent = text;
+  set(state, text);
   state.dataset.mood = mood;
-  document.title = mood === "good" ? "streamlabel" : `${text} – streamlabel`;
+  const name = newest ? title(newest) : "streamlabel";
+  document.title = mood === "good" ? name : `${text} – ${name}`;
 }
 
-function showHealth({ worker }) {
+function showHealth(shown) {
+  const { worker } = shown;
   document.body.classList.remove("unreachable");
-  askPanel.hidden = !worker.classify;
+  byId("ask").closest("section").hidden = !worker.classify;
+  const { all, running } = workers(shown);
+  const short = all > 1 && running < all && `${running} of ${all} running`;
   notice.hidden = worker.live;
-  if (!worker.live) notice.textContent = worker.reason;
-  const mood = !worker.live ? "bad" : worker.ready ? "good" : "wait";
-  const states = [...new Set(worker.states)].join(", ");
-  setState(worker.live && worker.ready ? states : worker.live ? worker.reason : "stalled", mood);
+  if (!worker.live) set(notice, worker.reason);
+  if (!worker.live) setState(short && running ? short : "stalled", "bad");
+  else if (!worker.ready) setState(worker.reason, "wait");
+  else setState(short || [...new Set(worker.states)].join(", "), short ? "wait" : "good");
 }
 
 function showUnreachable() {
@@ -38,34 +51,57 @@ function showUnreachable() {
   document.body.classList.add("unreachable");
   setState("unreachable", "bad");
   notice.hidden = false;
-  notice.textContent = `The worker has not answered for ${elapsed(silence)}. The page shows its last figures and keeps trying to reconnect.`;
+  set(notice, `The worker has not answered for ${elapsed(silence)}. The page shows its last figures and keeps trying to reconnect.`);
 }
 
 function render() {
   if (paused || !newest) return;
-  show(newest);
+  parts.forEach((part) => part(newest));
   showHealth(newest);
-  draw();
+  draw(newest);
 }
+
+const chosen = () => location.hash.slice(1);
+
+function showRange() {
+  byId("ranges").querySelector(`[value="${points.range}"]`).checked = true;
+}
+
+// A page that is opened after a run shows the shortest range that has something to see.
+async function open() {
+  const ranges = known(chosen()) ? [chosen()] : ["5m", "1h", "24h"];
+  for (const range of ranges) {
+    await points.load(range);
+    if (active(points)) break;
+  }
+  if (!active(points) && ranges.length > 1) await points.load("5m");
+  showRange();
+  render();
+}
+
+const retried = (loading) => loading.catch(() => {}); // the notice tells of a worker that is gone
 
 function listen() {
   source?.close();
   source = new EventSource("/events");
-  source.addEventListener("history", (event) => {
-    points.replace(JSON.parse(event.data));
-  });
+  source.addEventListener("open", () => retried(open()));
   source.addEventListener("snapshot", (event) => {
     receivedAt = performance.now();
     newest = JSON.parse(event.data);
-    points.add(newest.point);
+    if (newest.point) points.add(newest.point);
+    retried(points.refresh(newest.at));
     render();
   });
 }
 
+byId("ranges").addEventListener("change", (event) => {
+  history.replaceState(null, "", `#${event.target.value}`);
+  retried(open());
+});
 pause.addEventListener("click", () => {
   paused = !paused;
   pause.setAttribute("aria-pressed", String(paused));
-  pause.textContent = paused ? "Resume" : "Pause";
+  set(pause, paused ? "Resume" : "Pause");
   render();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
