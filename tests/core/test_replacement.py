@@ -173,7 +173,7 @@ def test_the_size_of_a_result_is_estimated_without_a_record() -> None:
     assert least <= size_of(desk.result(raw(0, b"{}"))) <= usual + 50
 
 
-def test_a_result_is_replaced_with_the_labels_of_the_model_that_made_it(desk: Desk) -> None:
+def test_a_result_is_replaced_with_the_labels_of_the_model_that_made_it() -> None:
     """Another model may be in use by then: two results of two models, sent again together."""
     new = replace(CARD, name="new", labels=("bad", "so-so", "good"), weights_sha256="cd" * 32)
     item = WorkItem(raw(8), "hi", payload={})

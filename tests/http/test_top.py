@@ -37,9 +37,9 @@ def site() -> Iterator[Site]:
         yield site
 
 
-def snapshot_of(site: Site) -> dict[str, Any]:
+def snapshot_of(site: Site, token: str = "") -> dict[str, Any]:
     """Return the second snapshot, which is of a reading that was taken after the call."""
-    stream = snapshots(f"http://127.0.0.1:{site.server.port}")
+    stream = snapshots(f"http://127.0.0.1:{site.server.port}", token)
     next(stream)
     return next(stream)
 
@@ -104,6 +104,7 @@ def test_drift_is_shown(site: Site) -> None:
 
 def test_once_prints_one_screen_and_exits(site: Site) -> None:
     site.label("hi")
+    snapshot_of(site)
     done = top(site, "--once")
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 labelled" in done.stdout
@@ -112,6 +113,7 @@ def test_once_prints_one_screen_and_exits(site: Site) -> None:
 
 def test_a_pipe_gets_a_line_a_second_and_a_line_when_the_worker_stops(site: Site) -> None:
     site.label("hi")
+    snapshot_of(site)
     program = [sys.executable, "-P", "-m", "worker", "top", f"127.0.0.1:{site.server.port}"]
     with subprocess.Popen(
         program, stdout=subprocess.PIPE, text=True, env=child_environment()
@@ -133,6 +135,7 @@ def test_a_worker_with_a_token_is_shown_to_holders_of_the_token(tmp_path: Path) 
     file.write_text(f"{token}\n")
     with closing(Site(token=token)) as site:
         site.label("hi")
+        snapshot_of(site, token)
         refused = top(site, "--once")
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "refuses: 401 send http.token" in refused.stderr

@@ -38,7 +38,7 @@ Parser = Callable[[str], Iterator[Metric]]
 FORMATS = [("text/plain; version=0.0.4", parse_text), (OPENMETRICS, parse_openmetrics)]
 # The allowed values of each label for any input; partitions are the assigned ones.
 BOUNDED = {
-    "reason": {reason.value for reason in DeadLetterReason},
+    "reason": {*(reason.value for reason in DeadLetterReason), "loading", "behind", "failed"},
     "stage": {*STAGES, *THREADS},
     "trigger": {"records", "tokens", "goal", "ready"},
     "source": {"batch", "cache"},

@@ -84,7 +84,7 @@ def test_a_producer_that_has_stopped_sending_is_replaced(
             super().__init__(*args, **more)
             made.append(self)
 
-    monkeypatch.setattr("worker.runtime.launch.Publisher", Remembered)
+    monkeypatch.setattr("worker.runtime.assembly.Publisher", Remembered)
     monkeypatch.setattr("worker.kafka_io.sink._CATCH_UP_TIME", 0.5)
     with running(
         broker,
