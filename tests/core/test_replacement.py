@@ -175,6 +175,7 @@ def test_the_size_of_a_result_is_estimated_without_a_record() -> None:
 
 def test_a_result_is_replaced_with_the_labels_of_the_model_that_made_it() -> None:
     """Another model may be in use by then: two results of two models, sent again together."""
+    desk = Desk()
     new = replace(CARD, name="new", labels=("bad", "so-so", "good"), weights_sha256="cd" * 32)
     item = WorkItem(raw(8), "hi", payload={})
     made = Classified(item, Prediction((0.1, 0.2, 0.7), 3, truncated=False), new)
