@@ -54,7 +54,7 @@ def test_a_late_reader_sees_what_happened(broker: Broker, topics: Topics, tmp_pa
 
 
 def is_over(snapshot: Snapshot) -> bool:
-    """Return whether a snapshot, which may be a second old, counts all records and shows no rate."""
+    """Return whether a snapshot, which may be a second old, counts all and shows no rate."""
     totals, rates = snapshot["totals"], snapshot["rates"]
     counted = (totals["published"], totals["dead_lettered"]) == (RECORDS + 30, 1)
     return counted and rates == {"arriving": 0, "labelled": 0, "dead_letters": 0}
