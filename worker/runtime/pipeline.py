@@ -203,7 +203,8 @@ class Pipeline:
         return tokenised
 
     def _between(self, feeds: ModelFeeds) -> None:
-        feeds.tokenise(self._labeller.tokeniser, self._labeller.classifier)
+        labeller = self._labeller  # once: the poll thread may replace it meanwhile
+        feeds.tokenise(labeller.tokeniser, labeller.classifier)
 
     def _between_passes(self, feeds: ModelFeeds) -> None:
         feeds.infer()
