@@ -21,7 +21,8 @@ from worker.errors import ModelUnavailable, ModelUnchanged
 from worker.inference import warm
 from worker.inference.threads import in_few_threads
 from worker.metrics import Metrics
-from worker.settings import Settings, load
+from worker.settings import ModelSettings, Settings
+from worker.settings import load as load_settings
 
 Replace = Callable[[Callable[..., Any]], None]
 
@@ -121,9 +122,41 @@ def test_a_model_beside_another_is_loaded_in_the_background(replace: Replace) ->
     assert metrics.registry.get_sample_value("streamlabel_model_info", CARD.facts) is None
 
 
+def test_two_loads_at_once_leave_the_interval_of_the_lock_as_it_was(replace: Replace) -> None:
+    """A model is loaded for a change while a shadow is: short turns until both are loaded."""
+    model, interval = ObedientModel(), sys.getswitchinterval()
+    go = {"first": threading.Event(), "second": threading.Event()}
+    entered = {"first": threading.Event(), "second": threading.Event()}
+
+    def load(settings: ModelSettings, *_: object, **__: object) -> tuple[Any, Any]:
+        entered[settings.name].set()
+        assert go[settings.name].wait(30)
+        return model, model
+
+    def named(name: str) -> Settings:
+        return load_settings({"model.name": name}, environ={}).settings
+
+    replace(load)
+    with warm.loading(named("first"), Metrics(), beside=True) as first:
+        assert entered["first"].wait(30)
+        with warm.loading(named("second"), Metrics(), replaces=True) as second:
+            assert entered["second"].wait(30)
+            go["first"].set()
+            first.result(30)
+            during = sys.getswitchinterval()
+            go["second"].set()
+            second.result(30)
+    after = sys.getswitchinterval()
+    sys.setswitchinterval(interval)
+    assert during < interval
+    assert after == interval
+
+
 def test_the_same_model_again_is_not_loaded(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "model")
-    settings = load({"model.name": str(folder), "model.engine": "packed"}, environ={}).settings
+    settings = load_settings(
+        {"model.name": str(folder), "model.engine": "packed"}, environ={}
+    ).settings
     _, classifier = warm.load(settings.model, None)
     with (
         warm.loading(settings, Metrics(), replaces=True, unless=classifier.card) as loaded,

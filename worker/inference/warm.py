@@ -178,14 +178,36 @@ def _in_the_background() -> Iterator[None]:
     from worker.inference.threads import few_threads  # noqa: PLC0415 - torch
 
     return_free_memory()  # of a model before; the check of memory counts what is in use
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
-    try:
+    with _short_turns:
         _yield_processor()
         with few_threads():
             yield
-    finally:
-        sys.setswitchinterval(interval)
+
+
+class _ShortTurns:
+    """Shortens the turns of Python's lock while at least one thread is in its `with` block.
+
+    A second model, a shadow, may still be loading when a change of the first one begins.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._usual = threading.Lock(), 0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._usual = sys.getswitchinterval()
+                sys.setswitchinterval(_SWITCH_INTERVAL)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                sys.setswitchinterval(self._usual)
+
+
+_short_turns = _ShortTurns()
 
 
 def _yield_processor() -> None:
