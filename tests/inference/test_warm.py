@@ -17,6 +17,7 @@ import worker.inference.loading
 from tests.support.models import make_checkpoint
 from tests.support.records import CARD
 from tests.support.workers import ObedientModel
+from worker import exits
 from worker.errors import ModelUnavailable, ModelUnchanged
 from worker.inference import warm
 from worker.inference.threads import in_few_threads
@@ -88,6 +89,33 @@ def test_leaving_the_block_abandons_the_load(replace: Replace) -> None:
     assert "load" not in {thread.name for thread in threading.enumerate()}
     assert isinstance(loaded.exception(30), SystemExit)
     assert gc.isenabled()
+
+
+def test_a_load_that_does_not_end_is_given_up(
+    replace: Replace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No exception reaches a thread inside of a library's own code."""
+    began, go = threading.Event(), threading.Event()
+    given_up: list[threading.Thread] = []
+
+    def load(*_: object, **__: object) -> None:
+        began.set()
+        go.wait(10)
+
+    replace(load)
+    monkeypatch.setattr(warm, "_PATIENCE", 0.2)
+    monkeypatch.setattr(exits, "give_up", given_up.append)
+    with capture_logs() as logs:
+        with warm.loading(Settings(), Metrics()):
+            assert began.wait(30)
+        alive = [thread.name for thread in threading.enumerate() if thread.name == "load"]
+    go.set()
+    for thread in given_up:
+        thread.join(30)
+    assert alive == ["load"]
+    assert [thread.name for thread in given_up] == ["load"]
+    line = logs[-1]
+    assert (line["log_level"], line["model"]) == ("warning", Settings().model.name)
 
 
 def test_a_command_loads_without_collections_too(replace: Replace) -> None:
