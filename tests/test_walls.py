@@ -20,6 +20,7 @@ GROUND_FLOOR = {
     "logs",
     "clock",
     "signals",
+    "exits",
     "packages",
     "processes",
     "timeline",

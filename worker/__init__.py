@@ -3,8 +3,8 @@
 The packages, lowest first; a package imports only those above its own line::
 
     schemas    the wire contract; imports pydantic alone
-    settings, errors, limits, heap, logs, clock, metrics, signals, packages, processes, timeline,
-    tls        ground floor
+    settings, errors, limits, heap, logs, clock, metrics, signals, exits, packages, processes,
+    timeline, tls                   ground floor
     core       pure decisions: no threads, no I/O, no clock
     kafka_io   everything of Kafka; the only package that imports kafka
     registry   formats whose schemas a registry has; the only package that imports fastavro

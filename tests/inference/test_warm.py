@@ -17,11 +17,13 @@ import worker.inference.loading
 from tests.support.models import make_checkpoint
 from tests.support.records import CARD
 from tests.support.workers import ObedientModel
+from worker import exits
 from worker.errors import ModelUnavailable, ModelUnchanged
 from worker.inference import warm
 from worker.inference.threads import in_few_threads
 from worker.metrics import Metrics
-from worker.settings import Settings, load
+from worker.settings import ModelSettings, Settings
+from worker.settings import load as load_settings
 
 Replace = Callable[[Callable[..., Any]], None]
 
@@ -89,6 +91,33 @@ def test_leaving_the_block_abandons_the_load(replace: Replace) -> None:
     assert gc.isenabled()
 
 
+def test_a_load_that_does_not_end_is_given_up(
+    replace: Replace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No exception reaches a thread inside of a library's own code."""
+    began, go = threading.Event(), threading.Event()
+    given_up: list[threading.Thread] = []
+
+    def load(*_: object, **__: object) -> None:
+        began.set()
+        go.wait(10)
+
+    replace(load)
+    monkeypatch.setattr(warm, "_PATIENCE", 0.2)
+    monkeypatch.setattr(exits, "give_up", given_up.append)
+    with capture_logs() as logs:
+        with warm.loading(Settings(), Metrics()):
+            assert began.wait(30)
+        alive = [thread.name for thread in threading.enumerate() if thread.name == "load"]
+    go.set()
+    for thread in given_up:
+        thread.join(30)
+    assert alive == ["load"]
+    assert [thread.name for thread in given_up] == ["load"]
+    line = logs[-1]
+    assert (line["log_level"], line["model"]) == ("warning", Settings().model.name)
+
+
 def test_a_command_loads_without_collections_too(replace: Replace) -> None:
     model = ObedientModel()
     seen: list[bool] = []
@@ -121,9 +150,41 @@ def test_a_model_beside_another_is_loaded_in_the_background(replace: Replace) ->
     assert metrics.registry.get_sample_value("streamlabel_model_info", CARD.facts) is None
 
 
+def test_two_loads_at_once_leave_the_interval_of_the_lock_as_it_was(replace: Replace) -> None:
+    """A model is loaded for a change while a shadow is: short turns until both are loaded."""
+    model, interval = ObedientModel(), sys.getswitchinterval()
+    go = {"first": threading.Event(), "second": threading.Event()}
+    entered = {"first": threading.Event(), "second": threading.Event()}
+
+    def load(settings: ModelSettings, *_: object, **__: object) -> tuple[Any, Any]:
+        entered[settings.name].set()
+        assert go[settings.name].wait(30)
+        return model, model
+
+    def named(name: str) -> Settings:
+        return load_settings({"model.name": name}, environ={}).settings
+
+    replace(load)
+    with warm.loading(named("first"), Metrics(), beside=True) as first:
+        assert entered["first"].wait(30)
+        with warm.loading(named("second"), Metrics(), replaces=True) as second:
+            assert entered["second"].wait(30)
+            go["first"].set()
+            first.result(30)
+            during = sys.getswitchinterval()
+            go["second"].set()
+            second.result(30)
+    after = sys.getswitchinterval()
+    sys.setswitchinterval(interval)
+    assert during < interval
+    assert after == interval
+
+
 def test_the_same_model_again_is_not_loaded(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "model")
-    settings = load({"model.name": str(folder), "model.engine": "packed"}, environ={}).settings
+    settings = load_settings(
+        {"model.name": str(folder), "model.engine": "packed"}, environ={}
+    ).settings
     _, classifier = warm.load(settings.model, None)
     with (
         warm.loading(settings, Metrics(), replaces=True, unless=classifier.card) as loaded,

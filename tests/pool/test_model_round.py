@@ -1,4 +1,4 @@
-"""A pool changes its model one process after the other, and a crash never brings an old one back.
+"""A pool changes its model one process after the other, and a restarted one keeps what it had.
 
 The processes here are doubles that a test lets load, take over, fail and end.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
 from worker.errors import ChangeUnderway
@@ -21,6 +22,7 @@ from worker.pool.reports import ChildReport, decode
 from worker.settings import Settings, load
 
 READY: Verdict = (True, "running")
+PATIENCE = 300  # seconds
 
 
 def settings(name: str) -> Settings:
@@ -79,8 +81,8 @@ class Pool:
 
     def __init__(self) -> None:
         self.slots = [FakeSlot(number) for number in range(3)]
-        self.metrics = PoolMetrics()
-        self.round = ModelRound(self.slots, self.metrics, HandClock())  # type: ignore[arg-type]
+        self.metrics, self.clock = PoolMetrics(), HandClock()
+        self.round = ModelRound(self.slots, self.metrics, self.clock)  # type: ignore[arg-type]
 
     def request(self, name: str = "new") -> ModelChange:
         change = self.round.change(settings(name), "SIGHUP")
@@ -148,6 +150,43 @@ def test_the_next_process_begins_when_all_are_ready(pool: Pool) -> None:
     pool.slots[0].is_ready = True
     pool.step()
     assert pool.ordered() == [0, 1]
+
+
+def test_a_process_that_does_not_become_ready_ends_the_round(pool: Pool) -> None:
+    """The message names it; the next request is taken."""
+    pool.request()
+    pool.slots[2].is_ready = False
+    pool.takes_over(0)
+    pool.clock.sleep(PATIENCE - 1)
+    pool.step()
+    assert pool.change["outcome"] == "loading"
+    pool.clock.sleep(1)
+    with capture_logs() as logs:
+        pool.step()
+    assert pool.change["outcome"] == "failed"
+    assert pool.change["reason"] == (
+        "slot 2 is not ready after 300 s: warming; repeat the request once it is (slots 1, 2 keep "
+        "the model they had; slots 0 have the new one)"
+    )
+    assert [line["log_level"] for line in logs] == ["error"]
+    pool.slots[2].is_ready = True
+    pool.step()
+    assert pool.ordered() == [0]
+    assert pool.request("third").outcome == "loading"
+    assert pool.slots[0].child.orders[-1]["model"] == {"model.name": "third"}
+
+
+def test_each_wait_for_ready_processes_has_the_whole_time(pool: Pool) -> None:
+    pool.slots[2].is_ready = False
+    pool.request()
+    pool.clock.sleep(PATIENCE - 1)
+    pool.slots[2].is_ready = True
+    pool.step()
+    pool.slots[0].is_ready = False
+    pool.takes_over(0)
+    pool.clock.sleep(PATIENCE - 1)
+    pool.step()
+    assert pool.change["outcome"] == "loading"
 
 
 def test_a_model_takes_over_only_where_a_successor_would_start_with_it(pool: Pool) -> None:

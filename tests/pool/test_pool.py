@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
 from tests.support.sites import post
-from tests.support.workers import ObedientModel, clock, wait_until
+from tests.support.workers import STUCK_LOAD, ObedientModel, clock, wait_until
 from worker.core.records import Prediction
 from worker.errors import Fatal, SettingsError, StageCrashed
 from worker.http import classify
@@ -353,6 +353,19 @@ def test_a_process_that_does_not_stop_in_time_is_killed(
     with running("deaf", tmp_path, shutdown_timeout=0.1) as pool:
         pool.wait_ready()
         assert "SIGKILL" in str(pool.end())
+
+
+def test_processes_whose_loads_do_not_end_stop_cleanly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent would kill them after `shutdown_timeout`, and report that."""
+    stuck = tmp_path / "stuck"
+    entry = "from worker.pool.entry import main; sys.exit(main())"
+    child = [sys.executable, "-c", STUCK_LOAD + entry, str(stuck)]
+    monkeypatch.setitem(globals(), "program", lambda *_: child)
+    with running("", tmp_path, **{"kafka.bootstrap_servers": "127.0.0.1:1"}) as pool:
+        wait_until(stuck.exists, what="a load is stuck")
+        assert pool.end() is None
 
 
 # -- questions -----------------------------------------------------------------------------------

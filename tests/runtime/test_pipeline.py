@@ -45,7 +45,8 @@ class Everything:
         before: called with the name of each thing before it is done; may raise or wait.
     """
 
-    tokeniser = classifier = None
+    tokeniser: Any = None
+    classifier: Any = None
     card = CARD
 
     def __init__(self) -> None:
@@ -95,20 +96,21 @@ class Everything:
 class Bench:
     """A pipeline that uses `Everything` for each of its parts."""
 
-    def __init__(self, shadow: Any = None) -> None:
+    def __init__(
+        self, shadow: Any = None, tokenise: Callable[[Any, Any], None] = lambda *_: None
+    ) -> None:
         self.all, self.clock, self.metrics = Everything(), HandClock(), Metrics()
         self.progress = Progress(10.0, self.metrics, self.clock)
         self.crashes: list[tuple[str, BaseException]] = []
         everything: Any = self.all
+        feeds = replace(self.all.feeds, tokenise=tokenise)
         self.pipeline = Pipeline(
             everything,
             everything,
             everything,
             Pace(None),
             StageControl(lambda stage, error: self.crashes.append((stage, error)), self.clock),
-            PipelineObservers(
-                self.metrics, everything, self.progress.stages, self.all.feeds, shadow=shadow
-            ),
+            PipelineObservers(self.metrics, everything, self.progress.stages, feeds, shadow=shadow),
         )
 
     def offer(self, *offsets: int) -> bool:
@@ -351,3 +353,25 @@ def test_the_model_before_is_free_once_its_last_batch_is_published(bench: Bench)
     freed = weakref.ref(old)
     del old
     wait_until(lambda: freed() is None, what="nothing holds it")
+
+
+def test_a_question_meets_one_model_if_another_takes_over_meanwhile() -> None:
+    """It is tokenised between two micro-batches, while the poll thread may change the model."""
+
+    class Leaving(Everything):
+        """The labeller in use, which another one replaces as soon as it is looked at."""
+
+        classifier = "of the old model"
+
+        @property
+        def tokeniser(self) -> Any:
+            bench.pipeline.use(Model())  # type: ignore[arg-type]
+            return "of the old model"
+
+    asked: list[tuple[Any, Any]] = []
+    bench = Bench(tokenise=lambda *model: asked.append(model))
+    bench.pipeline.use(Leaving())  # type: ignore[arg-type]
+    bench.pipeline.start()
+    wait_until(lambda: bool(asked), what="the stage looks for a question")
+    bench.pipeline.close(10)
+    assert asked[0] == ("of the old model", "of the old model")

@@ -26,10 +26,18 @@ class Control:
         self.settings = settings
         self.asked: list[tuple[str, str]] = []
         self.refused: list[tuple[str, str]] = []
-        self.busy = False
+        self.outcome = "changed"
+        self.refusals = 0
+        self.looks = 0
+
+    def await_looks(self, number: int) -> None:
+        """Wait until the state was looked at so many times more."""
+        goal = self.looks + number
+        wait_until(lambda: self.looks >= goal, what="the state is looked at")
 
     def change(self, settings: Settings, trigger: str) -> ModelChange:
-        if self.busy:
+        if self.outcome == "loading" or self.refusals:
+            self.refusals = max(0, self.refusals - 1)
             raise ChangeUnderway("a change is under way")
         self.asked.append((trigger, settings.model.name))
         return ModelChange(trigger, settings.model.name, None, "loading", 0)
@@ -38,7 +46,8 @@ class Control:
         self.refused.append((trigger, reason))
 
     def state(self) -> dict[str, Any]:
-        return {"model": None, "change": None}
+        self.looks += 1
+        return {"model": None, "change": {"outcome": self.outcome}}
 
 
 class Desk:
@@ -92,12 +101,45 @@ def test_other_settings_are_named_as_needing_a_restart(desk: Desk) -> None:
     assert line["settings"] == ["batch.max_records", "log.level"]
 
 
-def test_a_second_trigger_meanwhile_is_told(desk: Desk) -> None:
-    desk.control.busy = True
+def test_a_second_trigger_waits_until_the_change_under_way_has_ended(desk: Desk) -> None:
+    """It is told once, and then reads the file as it is by then."""
+    desk.control.outcome = "loading"
+    desk.write("second")
     with capture_logs() as logs:
         desk.triggers.put(HANG_UP)
-        wait_until(lambda: len(logs) == 2, what="it is told")
-    assert (logs[1]["event"], logs[1]["reason"]) == ("model not changed", "a change is under way")
+        wait_until(lambda: bool(logs), what="it is told")
+        desk.control.await_looks(3)
+        desk.write("third")
+        assert not desk.control.asked
+        desk.control.outcome = "changed"
+        wait_until(lambda: bool(desk.control.asked), what="the change is requested")
+    assert desk.control.asked == [("SIGHUP", "third")]
+    assert [(line["event"], line["log_level"], line["trigger"]) for line in logs] == [
+        ("another change of the model is under way: this one waits for its end", "info", "SIGHUP"),
+        ("settings read again", "info", "SIGHUP"),
+    ]
+
+
+def test_a_file_that_changes_while_another_change_loads_is_not_lost(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, watched=True)
+    with desk.reload:
+        desk.write("second")
+        wait_until(lambda: len(desk.control.asked) == 1, what="the first change is seen")
+        desk.control.outcome = "loading"
+        desk.write("third")
+        desk.control.await_looks(1)
+        desk.control.outcome = "failed"
+        wait_until(lambda: len(desk.control.asked) == 2, what="the second change is requested")
+    assert desk.control.asked == [("settings file", "second"), ("settings file", "third")]
+
+
+def test_a_change_that_begins_between_look_and_request_is_waited_for(desk: Desk) -> None:
+    desk.write("second")
+    desk.control.refusals = 1
+    desk.triggers.put(HANG_UP)
+    wait_until(lambda: bool(desk.control.asked), what="the change is requested")
+    assert desk.control.asked == [("SIGHUP", "second")]
+    assert not desk.control.refusals
 
 
 def test_a_request_changes_the_members_that_it_names(desk: Desk) -> None:
@@ -115,7 +157,7 @@ def test_a_request_changes_the_members_that_it_names(desk: Desk) -> None:
 def test_a_request_without_members_reads_the_file(desk: Desk) -> None:
     desk.write("second")
     assert desk.reload.request({}).name == "second"
-    assert desk.reload.state() == {"model": None, "change": None}
+    assert desk.reload.state() == {"model": None, "change": {"outcome": "changed"}}
 
 
 def test_without_a_file_there_is_nothing_to_read_again(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -373,3 +373,14 @@ def running(
     finally:
         worker.stop_event.set()
         worker.join()
+
+
+# The beginning of a program in which every load creates the file that is its first argument, and
+# then stays where no exception reaches it, as in a library's own code.
+STUCK_LOAD: Final = """
+import pathlib, sys, threading, types
+def load(*_, **__):
+    pathlib.Path(sys.argv[1]).touch()
+    threading.Event().wait()
+sys.modules["worker.inference.loading"] = types.SimpleNamespace(load=load)
+"""

@@ -20,6 +20,7 @@ from worker.cli.flags import options_of
 from worker.cli.parser import READ_NO_FILE, USAGE_ERROR, build_parser, parse
 from worker.core.visible import visible
 from worker.errors import SettingsError, StreamlabelError
+from worker.exits import leave
 from worker.settings import Loaded, find_config, load
 
 _REPORT_WARNINGS_THEMSELVES = {"run", "check"}
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv:
         build_parser().print_help()
         return USAGE_ERROR
-    return _run(parse(argv))
+    return leave(_run(parse(argv)))
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from worker import exits
 from worker.clock import Clock, SystemClock
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelCard
@@ -37,6 +38,9 @@ log = get_logger(__name__)
 _SWITCH_INTERVAL = 0.000_5  # seconds
 _NICE = 5  # a third of the usual weight (sched(7))
 _RAISE_AGAIN = 0.1  # seconds; a library may have swallowed the exception
+# Seconds for a load to end. A worker has then drained, and a platform kills it 15 seconds after
+# `shutdown_timeout`, a pool's parent after 10. A shadow's load may take this time once more.
+_PATIENCE = 3.0
 
 
 def load(
@@ -60,6 +64,8 @@ def loading(
     unless: ModelCard | None = None,
 ) -> Iterator[Future[tuple[Tokeniser, Classifier]]]:
     """Load and warm up a model on a thread; abandon that at the end of the `with` block.
+
+    A load that does not end then is given up: see `exits.leave`.
 
     The future raises StreamlabelError if the model can't be loaded.
 
@@ -91,7 +97,7 @@ def loading(
     try:
         yield loaded
     finally:
-        _abandon(thread)
+        _abandon(thread, settings.model.name)
 
 
 def _keep_result(
@@ -109,13 +115,24 @@ def _keep_result(
         loaded.set_result(result)
 
 
-def _abandon(thread: threading.Thread) -> None:
-    """End the thread at its next bytecode.
+def _abandon(thread: threading.Thread, model: str) -> None:
+    """End the thread at its next bytecode; give it up if it reaches none for a while.
 
-    Otherwise the process would wait for it, for seconds. As a daemon it would wake up in an
-    interpreter that is being destroyed, inside of a C++ destructor that must not unwind.
+    Otherwise the process would wait for it at its exit, for seconds, or for ever if the code of a
+    library hangs. As a daemon it would wake up in an interpreter that is being destroyed, inside of
+    a C++ destructor that must not unwind.
     """
+    clock = SystemClock()
+    deadline = clock.monotonic() + _PATIENCE
     while thread.is_alive():
+        if clock.monotonic() >= deadline:
+            exits.give_up(thread)
+            log.warning(
+                "the load of a model does not end: this process will end without it",
+                model=model,
+                waited_seconds=_PATIENCE,
+            )
+            return
         ident = ctypes.c_ulong(thread.ident or 0)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
         thread.join(_RAISE_AGAIN)
@@ -178,14 +195,36 @@ def _in_the_background() -> Iterator[None]:
     from worker.inference.threads import few_threads  # noqa: PLC0415 - torch
 
     return_free_memory()  # of a model before; the check of memory counts what is in use
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
-    try:
+    with _short_turns:
         _yield_processor()
         with few_threads():
             yield
-    finally:
-        sys.setswitchinterval(interval)
+
+
+class _ShortTurns:
+    """Shortens the turns of Python's lock while at least one thread is in its `with` block.
+
+    A second model, a shadow, may still be loading when a change of the first one begins.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._usual = threading.Lock(), 0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._usual = sys.getswitchinterval()
+                sys.setswitchinterval(_SWITCH_INTERVAL)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                sys.setswitchinterval(self._usual)
+
+
+_short_turns = _ShortTurns()
 
 
 def _yield_processor() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 from worker.clock import SystemClock
 from worker.errors import SettingsError, StreamlabelError
+from worker.exits import leave
 from worker.http.feeds import PageFeeds
 from worker.http.health import Health
 from worker.logs import configure, get_logger
@@ -30,6 +31,10 @@ _MARGIN = 5.0  # seconds beyond `shutdown_timeout`
 
 def main() -> int:
     """Run one worker until a signal stops it; return the exit code, as `streamlabel run` does."""
+    return leave(_run())
+
+
+def _run() -> int:
     lines = _lines(sys.stdin.fileno())
     config = json.loads(next(lines))
     settings = load(config["settings"], environ={}).settings

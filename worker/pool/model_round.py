@@ -5,9 +5,9 @@ Thread: any thread requests a change and reads the state; main steps the round.
 Must not import: kafka, torch, transformers.
 
 Each process goes on labelling while it loads. The next one begins when every process is ready
-again. If one does not change, the round ends there: the processes before it keep the new model, it
-and those behind it the old one, and the log and a metric say so. `orders` says why a change takes
-two orders.
+again. If one does not change, or does not become ready, the round ends there: the processes that
+changed keep the new model, the others the old one, and the log and a metric say so. `orders` says
+why a change takes two orders.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ log = get_logger(__name__)
 
 _MODEL: Final = "model."
 _IDENTITY: Final = ("name", "revision", "weights_sha256")
+# Seconds until all processes are ready: enough for a restart that loads a model. A broker that is
+# away for longer, or a hung process, must not keep the round open: no other change could begin.
+_PATIENCE: Final = 300.0
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class ModelRound:
         self._wanted: Settings | None = None
         self._left: list[Slot] = []
         self._order: _Order | None = None
+        self._waits_since: float | None = None
         self._numbers = 0
         self._outcome: ChangeOutcome = "unchanged"
         self._shown: dict[int, tuple[str, ...]] = {}
@@ -132,8 +136,25 @@ class ModelRound:
             return
         if not self._left:
             self._left, self._outcome = list(self._slots), "unchanged"
-        if all(slot.ready()[0] for slot in self._slots):
+        verdicts = [(slot.number, *slot.ready()) for slot in self._slots]
+        unready = [(number, why) for number, ready, why in verdicts if not ready]
+        if unready:
+            self._wait(*unready[0])
+        else:
+            self._waits_since = None
             self._begin(self._left[0], self._wanted)
+
+    def _wait(self, number: int, why: str) -> None:
+        """Wait for the process of this slot to be ready; end the round after a while."""
+        now = self._clock.monotonic()
+        if self._waits_since is None:
+            self._waits_since = now
+        if now - self._waits_since >= _PATIENCE:
+            self._stop(
+                "failed",
+                f"slot {number} is not ready after {_PATIENCE:g} s: {why}; repeat the request once "
+                "it is",
+            )
 
     def _begin(self, slot: Slot, wanted: Settings) -> None:
         if slot.child is None or self._last is None:
@@ -167,7 +188,7 @@ class ModelRound:
         self._order = None
         if outcome in ("refused", "failed"):
             order.slot.settings = order.before
-            self._stop(order.slot, outcome, why)
+            self._stop(outcome, f"slot {order.slot.number}: {why}")
             return
         order.slot.settings = order.before.model_copy(update={"model": wanted.model})
         if outcome == "changed":
@@ -177,12 +198,12 @@ class ModelRound:
         if not self._left:
             self._note(self._outcome, why if self._outcome == "unchanged" else "")
 
-    def _stop(self, slot: Slot, outcome: ChangeOutcome, why: str) -> None:
-        at = self._slots.index(slot)
+    def _stop(self, outcome: ChangeOutcome, why: str) -> None:
+        at = len(self._slots) - len(self._left)
         kept = f"slots {_numbers(self._slots[at:])} keep the model they had"
         new = f"; slots {_numbers(self._slots[:at])} have the new one" if at else ""
-        self._left = []
-        self._note(outcome, f"slot {slot.number}: {why} ({kept}{new})")
+        self._left, self._waits_since = [], None
+        self._note(outcome, f"{why} ({kept}{new})")
 
     def _note(self, outcome: ChangeOutcome, reason: str) -> None:
         with self._lock:

@@ -8,7 +8,8 @@ A change takes two orders. After the first, the process loads the new model besi
 reports that it is loaded. The parent notes that this slot has the new model from now on, and gives
 the second: the new model may take over. So a process that dies before it never labelled with the
 new model, and its successor starts with the old one; after it, the successor starts with the new
-one. In neither case does a partition get the old model back.
+one. In neither case does a restart of the process take its partitions back to the old model. A
+rebalance may, until the round ends: it gives them to a process that has not changed yet.
 """
 
 from __future__ import annotations

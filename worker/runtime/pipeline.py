@@ -97,7 +97,7 @@ class Pipeline:
         self._metrics, self._tracing = observers.metrics, observers.tracing
         self._note, self._published = observers.feeds.note, observers.published
         self._shadow = observers.shadow
-        # Its card and not the labeller: whatever holds that keeps its model in memory.
+        # Not the labeller itself, which would keep its model in memory.
         self._infers = labeller.card
         # The stages keep the order, so each can count the micro-batches for itself.
         self._numbers = {stage: itertools.count(1) for stage in ("tokenise", "infer", "publish")}
@@ -203,7 +203,8 @@ class Pipeline:
         return tokenised
 
     def _between(self, feeds: ModelFeeds) -> None:
-        feeds.tokenise(self._labeller.tokeniser, self._labeller.classifier)
+        labeller = self._labeller  # once: the poll thread may replace it meanwhile
+        feeds.tokenise(labeller.tokeniser, labeller.classifier)
 
     def _between_passes(self, feeds: ModelFeeds) -> None:
         feeds.infer()

@@ -8,6 +8,9 @@ Must not import: kafka, inference, cli.
 Only `[model]` takes effect while a worker runs. Other settings that differ are named in the log:
 they need a restart. A request over HTTP changes the members that it names, and lasts until the
 settings are read again.
+
+A signal or a changed file is not lost while another change is under way: the file is read when that
+has ended. A request over HTTP is refused instead, because its sender can repeat it.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ FILE: Final = "settings file"
 
 _LOOK: Final = 1.0  # seconds between looks at the settings file
 _TAKE_EFFECT: Final = ("model.",)
-_END: Final = ""
+_NONE: Final = ""
+_END: Final = "end"
 
 
 class SettingsReload:
@@ -111,30 +115,43 @@ class SettingsReload:
         return settings
 
     def _run(self) -> None:
+        waiting = _NONE
         while True:
             try:
                 trigger = self._triggers.get(timeout=self._look)
             except queue.Empty:
-                if not self._file_changed():
-                    continue
-                trigger = FILE
+                trigger = FILE if self._file_changed() else waiting
             if trigger == _END:
                 return
-            self._begin(trigger)
+            if trigger == _NONE:
+                continue
+            begun = not self._is_loading() and self._begin(trigger)
+            if not begun and waiting == _NONE:
+                log.info(
+                    "another change of the model is under way: this one waits for its end",
+                    trigger=trigger,
+                )
+            waiting = _NONE if begun else trigger
+
+    def _is_loading(self) -> bool:
+        change = self._control.state()["change"]
+        return bool(change and change["outcome"] == "loading")
 
     def _file_changed(self) -> bool:
         watched = self._control.settings.model.reload_on_change
         return bool(watched and self._file and self._file.changed())
 
-    def _begin(self, trigger: str) -> None:
+    def _begin(self, trigger: str) -> bool:
+        """Begin a change, or refuse it; return False if another one has begun meanwhile."""
         try:
             settings = self._read_again()
             log.info("settings read again", trigger=trigger, file=str(self._loaded.file))
             self._control.change(settings, trigger)
         except SettingsError as error:
             self._control.refuse(trigger, str(error))
-        except ChangeUnderway as error:
-            log.warning("model not changed", trigger=trigger, reason=str(error))
+        except ChangeUnderway:
+            return False
+        return True
 
 
 class FileWatch:
