@@ -29,28 +29,29 @@ class Bound(NamedTuple):
         end: the offset after the last one.
         lost: offsets of the range that were deleted before they were read.
         span: the range as it was given on the command line.
+        lost_to: the offset after the last one that was counted as lost. The log loses its beginning
+            only, so a gap that is read again is counted only from there on.
     """
 
     start: int
     end: int
     lost: int = 0
     span: str = ""
+    lost_to: int = 0
 
     def note(self) -> str:
         """Return the note."""
         range_ = {"span": self.span, "start": self.start, "end": self.end}
-        return json.dumps(
-            {"streamlabel_range": range_ | ({"lost": self.lost} if self.lost else {})}
-        )
+        lost = {"lost": self.lost, "lost_to": self.lost_to} if self.lost else {}
+        return json.dumps({"streamlabel_range": range_ | lost})
 
 
 def read_note(note: str | None) -> Bound | None:
     """Return the range in a note, or None for any other text."""
     try:
         range_ = json.loads(note or "")["streamlabel_range"]
-        return Bound(
-            int(range_["start"]), int(range_["end"]), int(range_.get("lost", 0)), range_["span"]
-        )
+        lost, lost_to = (int(range_.get(name, 0)) for name in ("lost", "lost_to"))
+        return Bound(int(range_["start"]), int(range_["end"]), lost, range_["span"], lost_to)
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -121,8 +122,9 @@ class Bounds:
             return
         self._faults.pop(partition, None)
         known = self._bounds.get(partition)
-        lost = max(bound.lost, known.lost) if known else bound.lost
-        self._bounds[partition] = bound._replace(lost=lost)
+        if known and known.lost_to > bound.lost_to:  # counted, but not committed yet
+            bound = bound._replace(lost=known.lost, lost_to=known.lost_to)
+        self._bounds[partition] = bound
 
     def __contains__(self, partition: Partition) -> bool:
         return partition in self._bounds
@@ -147,10 +149,14 @@ class Bounds:
         return min(offset, bound.end) if bound else offset
 
     def lose(self, partition: Partition, offsets: range) -> range:
-        """Count offsets that were deleted before they were read; return those of the range."""
+        """Count offsets that were deleted before they were read; return those of the range.
+
+        An offset is counted once, also if the group reads from before the gap again.
+        """
         bound = self[partition]
         lost = range(min(offsets.start, bound.end), min(offsets.stop, bound.end))
-        self._bounds[partition] = bound._replace(lost=bound.lost + len(lost))
+        if new := range(max(lost.start, bound.lost_to), lost.stop):
+            self._bounds[partition] = bound._replace(lost=bound.lost + len(new), lost_to=new.stop)
         return lost
 
     def reached(self, partitions: Iterable[Partition], committed: Mapping[Partition, int]) -> bool:
