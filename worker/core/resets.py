@@ -75,6 +75,28 @@ def plan(places: Iterable[Place], wanted: Mapping[Partition, int]) -> list[Reset
     ]
 
 
+def outdated(resets: Iterable[Reset], now: Iterable[Place]) -> list[Partition]:
+    """Return the partitions in which a plan no longer says what a reset changes.
+
+    The group has another offset or note there, or the log does not reach to the new offset.
+    """
+    places = {place.partition: place for place in now}
+    return [
+        reset.place.partition
+        for reset in resets
+        if not _holds(reset, places.get(reset.place.partition))
+    ]
+
+
+def _holds(reset: Reset, now: Place | None) -> bool:
+    before = reset.place
+    return (
+        now is not None
+        and (now.committed, now.note) == (before.committed, before.note)
+        and now.start <= reset.after <= now.end
+    )
+
+
 def parse_file(text: str, group: str, partitions: Collection[Partition]) -> dict[Partition, int]:
     """Read offsets from CSV, as `offsets export` and kafka-consumer-groups.sh write them.
 
