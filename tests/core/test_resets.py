@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from worker.core.bounds import Bound
 from worker.core.records import Partition
-from worker.core.resets import Place, Reset, outdated, parse_file, plan, shifted
+from worker.core.resets import Place, Reset, outdated, parse_file, plan, shifted, without_range
 from worker.errors import SettingsError
 
 P0, P1 = Partition("in", 0), Partition("in", 1)
@@ -57,6 +58,15 @@ def test_a_partition_without_a_wanted_offset_stays() -> None:
 def test_a_plan_holds_while_the_group_is_where_it_was(now: Place, holds: bool) -> None:
     resets = plan([place(50)], {P0: 30})
     assert outdated(resets, [now]) == ([] if holds else [P0])
+
+
+def test_a_partition_of_a_backfill_needs_its_range() -> None:
+    """An offset without one could never be read by the backfill."""
+    ranged = Place(P0, 0, 9, 3, Bound(1, 9).note())
+    places = [ranged, Place(P1, 0, 9, None)]
+    assert without_range(plan(places, {P0: 1, P1: 1}), places) == [P1]
+    assert without_range(plan(places, {P0: 1}), places) == []
+    assert without_range(plan([place(None)], {P0: 20}), [place(None)]) == []
 
 
 def test_a_shift_moves_the_committed_offset() -> None:

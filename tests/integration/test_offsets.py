@@ -217,6 +217,18 @@ def test_a_range_survives_a_reset(
     assert {at.metadata for at in offsets.values()} == {note}
 
 
+def test_a_partition_without_a_range_is_not_reset_in_a_backfill(
+    command: Command, admin: KafkaAdminClient, topics: Topics
+) -> None:
+    """Its offset would have an empty note, and every later backfill would refuse the group."""
+    command.commit(4, 10, note=Bound(1, 10, 0, "1..now").note())
+    assert command.run("reset", "--to", "3", "--yes") == 1
+    assert f"has chosen no range of {topics.input}[2] yet" in command.err
+    assert command.committed() == {0: 4, 1: 10}
+    assert command.run("reset", "--to", "3", "--partition", "0,1", "--yes") == 0
+    assert command.committed() == {0: 3, 1: 3}
+
+
 class Answer(io.StringIO):
     """A terminal with this input; `meanwhile` is called before the input is read."""
 

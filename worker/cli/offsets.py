@@ -31,6 +31,7 @@ from worker.core.resets import (
     parse_file,
     plan,
     shifted,
+    without_range,
 )
 from worker.core.when import FORMS, parse_when
 from worker.errors import Fatal, SettingsError
@@ -214,6 +215,7 @@ def _reset(args: argparse.Namespace, settings: Settings, admin: Admin) -> int:
     now = _unused(settings, admin)
     chosen = _chosen(args.partition, now)
     resets = plan(chosen, _wanted(args, group, admin, now, chosen))
+    _require_ranges(group, resets, now)
     if args.json:
         print(json.dumps(_plan_document(group, resets, args), ensure_ascii=False))
     else:
@@ -258,6 +260,14 @@ def _unused(settings: Settings, admin: Admin) -> list[Place]:
             f"(transaction_timeout, {settings.transaction_timeout:g} s by these settings)"
         )
     return places(admin, group, partitions)
+
+
+def _require_ranges(group: str, resets: list[Reset], now: list[Place]) -> None:
+    if new := without_range(resets, now):
+        raise Fatal(
+            f"group {group!r} labels a range (`streamlabel backfill`), and has chosen no range of "
+            f"{_names(new)} yet: run its backfill first, or leave these out with --partition"
+        )
 
 
 def _names(partitions: Iterable[Partition]) -> str:

@@ -11,6 +11,7 @@ import csv
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from worker.core.bounds import read_note
 from worker.core.records import Partition
 from worker.errors import SettingsError
 
@@ -95,6 +96,16 @@ def _holds(reset: Reset, now: Place | None) -> bool:
         and (now.committed, now.note) == (before.committed, before.note)
         and now.start <= reset.after <= now.end
     )
+
+
+def without_range(resets: Iterable[Reset], places: Iterable[Place]) -> list[Partition]:
+    """Return the partitions that would get an offset without a range, in a group with ranges.
+
+    Every later backfill would take such a group for another program's.
+    """
+    if not any(read_note(place.note) for place in places):
+        return []
+    return [r.place.partition for r in resets if r.place.committed is None]
 
 
 def parse_file(text: str, group: str, partitions: Collection[Partition]) -> dict[Partition, int]:
