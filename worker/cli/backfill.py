@@ -13,7 +13,6 @@ was read and the audit holds.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import sys
@@ -36,7 +35,6 @@ if TYPE_CHECKING:  # loading it loads the Kafka client
 OPTIONS: tuple[str, ...] = ("",)
 
 _HOLDS, _BROKEN = 0, 1
-_LONGEST_RANGE = 60  # characters of a range in the name of a group
 _PATIENCE = 2  # transaction timeouts: a killed worker's open transaction ends within one
 
 
@@ -127,9 +125,7 @@ def _plan(args: argparse.Namespace, loaded: Loaded, now_ms: int) -> tuple[Settin
 
 def _group(worker_group: str, span: Span, output: str | None) -> str:
     """Name the group of a range after the worker's group, so that the same command resumes."""
-    name = re.sub(r"[^A-Za-z0-9._]+", "-", span.text.replace("..", "-to-"))
-    if len(name) > _LONGEST_RANGE:
-        name = hashlib.sha256(span.text.encode()).hexdigest()[:16]
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", span.name.replace("..", "-to-"))
     into = f"-into-{output}" if output else ""
     return f"{worker_group}-backfill-{name}{into}"
 
@@ -147,7 +143,7 @@ def _look(admin: Admin, settings: Settings, span: Span) -> RangeProgress:
     partitions, committed = input_partitions(admin, settings), admin.group_offsets(group)
     for when in (span.start, span.end):
         when.require({partition.partition for partition in partitions})
-    bounds = Bounds(span.text, group)
+    bounds = Bounds(span.name, group)
     for partition in partitions:
         if partition in committed:
             bounds.learn(partition, committed[partition].note)

@@ -28,7 +28,7 @@ class Bound(NamedTuple):
         start: the first offset.
         end: the offset after the last one.
         lost: offsets of the range that were deleted before they were read.
-        span: the range as it was given on the command line.
+        span: the `Span.name` of the range that was given on the command line.
         lost_to: the offset after the last one that was counted as lost. The log loses its beginning
             only, so a gap that is read again is counted only from there on.
     """
@@ -101,7 +101,7 @@ class Bounds:
     """The ranges of a group's partitions.
 
     Args:
-        span: the range as it was given. A group has only one.
+        span: the `Span.name` of the range. A group has only one.
         group: names the group in errors.
     """
 

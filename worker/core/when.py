@@ -7,6 +7,7 @@ Must not import: anything but errors.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _OFFSETS = re.compile(r"\d+:\d+(?:,\d+:\d+)*", re.ASCII)
+
+_LONGEST_NAME, _BEGINNING = 60, 40  # characters
 
 FORMS = (
     "earliest, latest (or now), committed (where the worker's group is), a time such as "
@@ -82,6 +85,17 @@ class Span:
     def text(self) -> str:
         """The range as it was given."""
         return f"{self.start.text}..{self.end.text}"
+
+    @property
+    def name(self) -> str:
+        """The text; the beginning and a hash of a long one.
+
+        Kafka limits an offset's metadata, which name the range, to 4,096 bytes
+        (`offset.metadata.max.bytes`), and a list of offsets may be longer.
+        """
+        if len(self.text) <= _LONGEST_NAME:
+            return self.text
+        return f"{self.text[:_BEGINNING]}~{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
 
 
 def parse_when(text: str, now_ms: int) -> When:

@@ -74,7 +74,7 @@ class BoundedPartitions(Unbounded):
 
     def __init__(self, consumer: Any, kafka: KafkaSettings, span: Span) -> None:
         self._consumer, self._kafka, self._span = consumer, kafka, span
-        self._bounds = Bounds(span.text, kafka.group_id)
+        self._bounds = Bounds(span.name, kafka.group_id)
         coordinator_of(consumer).on_committed = self._learn
 
     def _learn(self, committed: Mapping[Any, Any]) -> None:
