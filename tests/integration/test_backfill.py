@@ -36,7 +36,7 @@ from worker.core.records import Partition
 from worker.core.when import Span, parse_when
 from worker.errors import Fatal
 from worker.kafka_io.source import KafkaSource
-from worker.settings import load, options
+from worker.settings import Settings, load, options
 from worker.signals import STOPPING
 
 pytestmark = pytest.mark.integration
@@ -336,6 +336,26 @@ def test_a_backfill_has_a_group_of_its_own(
     assert re.search(r"group streamlabel-backfill-0-1-0-1-[-01]+-[0-9a-f]{16}-into-", command.err)
     assert command.run("--from", "earliest", group="streamlabel") == 2
     assert "--group-id streamlabel is the group of the worker itself" in command.err
+
+
+@pytest.mark.parametrize("topics", [1], indirect=True)
+def test_backfills_with_the_settings_of_one_worker_do_not_stop_each_other(
+    broker: Broker, topics: Topics, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's group_instance_id names its slot; two members of that name fence each other."""
+    produce(broker, topics.input, texts(3))
+    monkeypatch.setenv("STREAMLABEL_KAFKA_GROUP_INSTANCE_ID", "slot-0")
+    used: list[str | None] = []
+    connect = KafkaSource.__init__
+
+    def note(source: KafkaSource, settings: Settings, *rest: Any, **more: Any) -> None:
+        used.append(settings.kafka.group_instance_id)
+        connect(source, settings, *rest, **more)
+
+    monkeypatch.setattr(KafkaSource, "__init__", note)
+    assert command.run("--from", "1") == 0
+    assert command.run("--from", "1", "--kafka-group-instance-id", "mine", group="") == 0
+    assert used == [None, "mine"]
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)

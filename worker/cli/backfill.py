@@ -120,6 +120,9 @@ def _plan(args: argparse.Namespace, loaded: Loaded, now_ms: int) -> tuple[Settin
             "a backfill has one process: start the same command several times instead of "
             "--processes"
         )
+    if "kafka.group_instance_id" not in given:  # the file's names the slot of the worker
+        kafka = settings.kafka.model_copy(update={"group_instance_id": None})
+        settings = settings.model_copy(update={"kafka": kafka})
     return settings, span
 
 
