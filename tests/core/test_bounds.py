@@ -111,6 +111,12 @@ def test_all_partitions_must_be_committed_to_their_end() -> None:
     assert bounds.reached([P0, P1], {P0: 9, P1: 0})
 
 
+def test_a_note_tells_when_the_range_was_chosen() -> None:
+    bounds = Bounds(SPAN, "group")
+    bounds.begin(P0, 5, 9, at_ms=1_800_000_000_000)
+    assert read_note(bounds.note(P0)) == Bound(5, 9, 0, SPAN, at_ms=1_800_000_000_000)
+
+
 def test_progress_counts_offsets_of_the_ranges() -> None:
     committed = {P0: (7, note(5, 9)), P1: (9, note(5, 9, 2))}
     some = progress_of([P0, P1, P2], committed)

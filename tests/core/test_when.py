@@ -50,6 +50,21 @@ def test_a_range_is_named_as_it_was_given() -> None:
     assert Span(parse_when("2h", NOW), parse_when("now", NOW)).text == "2h..now"
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "moves"),
+    [
+        ("7d", "1500", True),
+        ("1500", "now", True),
+        ("earliest", "latest", True),
+        ("0:1", "committed", True),
+        ("earliest", "2026-01-31", False),
+        ("0:1", "1500", False),
+    ],
+)
+def test_some_places_are_elsewhere_later(start: str, end: str, *, moves: bool) -> None:
+    assert Span(parse_when(start, NOW), parse_when(end, NOW)).moves is moves
+
+
 def test_the_name_of_a_long_range_is_short_and_its_own() -> None:
     """It is part of the metadata of an offset, which Kafka limits to 4,096 bytes."""
     many = [

@@ -6,7 +6,8 @@
 
 The range is chosen once, for each partition, and stored with the group's offsets. The same command
 resumes after a kill, and several of them share the work. Once the group has committed the whole
-range, every command audits it and ends. Exits 0 only if nothing of the range was deleted before it
+range, every command audits it and ends. A later one is refused if `now`, `committed` or a duration
+means another place by then. Exits 0 only if nothing of the range was deleted before it
 was read and the audit holds.
 """
 
@@ -71,9 +72,10 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
     Raises:
         SettingsError: the range has none of the forms, or the group is the worker's own.
-        Fatal: the group has another range; the fault that stopped the worker.
+        Fatal: the group has another range, or has labelled one whose places have moved since; the
+            fault that stopped the worker.
     """
-    from worker.cli.backfill_view import Watch
+    from worker.cli.backfill_view import Watch, finished_text
     from worker.clock import SystemClock
     from worker.kafka_io.admin import Admin
 
@@ -85,7 +87,12 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
             return _look(admin, settings, span)
 
         watch = Watch(look, settings, clock, quiet="log.level" not in loaded.origins)
-        _say_what(settings, span, before := look())
+        before = look()
+        if before.finished and span.moves:
+            group = settings.kafka.group_id
+            notes = {p: at.note for p, at in admin.group_offsets(group).items()}
+            raise Fatal(finished_text(group, span, notes))
+        _say_what(settings, span, before)
         if not before.finished:
             with watch.shown():
                 _work(replace(loaded, settings=settings), span)
@@ -104,7 +111,7 @@ def _plan(args: argparse.Namespace, loaded: Loaded, now_ms: int) -> tuple[Settin
     given = {o.path: vars(args)[o.path] for o in options_of(OPTIONS) if o.path in vars(args)}
     common = {path: value for path, value in given.items() if path != "kafka.group_id"}
     worker_group = load(common, loaded.file).settings.kafka.group_id
-    span = Span(start, end, worker_group, args.rate)
+    span = Span(start, end, worker_group, args.rate, now_ms)
     group = given.get("kafka.group_id") or _group(worker_group, span, given.get("output.topic"))
     if group == worker_group:
         raise SettingsError(

@@ -31,6 +31,7 @@ class Bound(NamedTuple):
         span: the `Span.name` of the range that was given on the command line.
         lost_to: the offset after the last one that was counted as lost. The log loses its beginning
             only, so a gap that is read again is counted only from there on.
+        at_ms: when the places of the range were read, ms since 1970 UTC; 0 if unknown.
     """
 
     start: int
@@ -38,20 +39,21 @@ class Bound(NamedTuple):
     lost: int = 0
     span: str = ""
     lost_to: int = 0
+    at_ms: int = 0
 
     def note(self) -> str:
         """Return the note."""
         range_ = {"span": self.span, "start": self.start, "end": self.end}
-        lost = {"lost": self.lost, "lost_to": self.lost_to} if self.lost else {}
-        return json.dumps({"streamlabel_range": range_ | lost})
+        more = {"lost": self.lost, "lost_to": self.lost_to, "at_ms": self.at_ms}
+        return json.dumps({"streamlabel_range": range_ | {k: v for k, v in more.items() if v}})
 
 
 def read_note(note: str | None) -> Bound | None:
     """Return the range in a note, or None for any other text."""
     try:
         range_ = json.loads(note or "")["streamlabel_range"]
-        lost, lost_to = (int(range_.get(name, 0)) for name in ("lost", "lost_to"))
-        return Bound(int(range_["start"]), int(range_["end"]), lost, range_["span"], lost_to)
+        lost, *rest = (int(range_.get(name, 0)) for name in ("lost", "lost_to", "at_ms"))
+        return Bound(int(range_["start"]), int(range_["end"]), lost, range_["span"], *rest)
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -110,9 +112,10 @@ class Bounds:
         self._bounds: dict[Partition, Bound] = {}
         self._faults: dict[Partition, str] = {}
 
-    def begin(self, partition: Partition, start: int, end: int) -> None:
+    def begin(self, partition: Partition, start: int, end: int, at_ms: int = 0) -> None:
         """Choose a range, unless there is one already."""
-        self._bounds.setdefault(partition, Bound(start, max(start, end), 0, self.span))
+        bound = Bound(start, max(start, end), span=self.span, at_ms=at_ms)
+        self._bounds.setdefault(partition, bound)
 
     def learn(self, partition: Partition, note: str | None) -> None:
         """Take over the range that the group has stored."""

@@ -56,6 +56,11 @@ class When:
     offset: int = 0
     offsets: Mapping[int, int] | None = None
 
+    @property
+    def moves(self) -> bool:
+        """True if the text means another place later: a duration, an end, a group's position."""
+        return self.kind in {"latest", "committed"} or bool(_DURATION.fullmatch(self.text))
+
     def require(self, numbers: Collection[int]) -> None:
         """Return if each partition that the place names is one of these.
 
@@ -74,17 +79,24 @@ class Span:
     Attributes:
         group: the group that `committed` refers to.
         rate: most records a second of one worker; None for no limit.
+        at_ms: when the places were read, ms since 1970 UTC; 0 if unknown.
     """
 
     start: When
     end: When
     group: str = ""
     rate: float | None = None
+    at_ms: int = 0
 
     @property
     def text(self) -> str:
         """The range as it was given."""
         return f"{self.start.text}..{self.end.text}"
+
+    @property
+    def moves(self) -> bool:
+        """True if the text means another range later."""
+        return self.start.moves or self.end.moves
 
     @property
     def name(self) -> str:

@@ -98,7 +98,7 @@ class BoundedPartitions(Unbounded):
             with Admin(self._kafka) as admin:
                 ranges = resolve(admin, new, self._span)
             for partition, (start, end) in ranges.items():
-                self._bounds.begin(partition, start, end)
+                self._bounds.begin(partition, start, end, self._span.at_ms)
                 log.info(
                     "range chosen",
                     topic=partition.topic,
