@@ -11,9 +11,11 @@ import pytest
 
 from tests.support.workers import wait_until
 from worker.cli import backfill_view
-from worker.cli.backfill_view import Watch
+from worker.cli.backfill_view import Watch, finished_text
 from worker.clock import SystemClock
-from worker.core.bounds import RangeProgress
+from worker.core.bounds import Bound, RangeProgress
+from worker.core.records import Partition
+from worker.core.when import Span, When
 from worker.errors import BrokerAway
 from worker.settings import load
 
@@ -98,3 +100,25 @@ def test_elsewhere_the_log_has_a_line_a_while(capsys: pytest.CaptureFixture[str]
 def test_an_empty_range_is_done(capsys: pytest.CaptureFixture[str]) -> None:
     (line, *_) = shown(capsys, Group(RangeProgress(0, 0, 0, 0))).splitlines()
     assert json.loads(line)["percent"] == 100.0
+
+
+def test_a_finished_range_is_named_with_its_time_and_its_first_partitions() -> None:
+    span = Span(When("time", "7d"), When("latest", "now"))
+    at_ms = 1_800_000_000_000
+    notes = {
+        Partition("in", n): Bound(10, 1_010, span=span.name, at_ms=at_ms + n).note()
+        for n in range(7)
+    }
+    notes[Partition("in", 7)] = Bound(5, 5, span=span.name).note()  # nothing of it
+    told = finished_text("again", span, notes)
+    assert told.startswith(
+        "group 'again' has labelled 7d..now already, as of 2027-01-15 08:00:00 UTC: 7,000 offsets "
+        "(in[0] 10 to 1,010, in[1] 10 to 1,010, "
+    )
+    assert "in[4] 10 to 1,010, 2 more). These places mean another range by now" in told
+
+
+def test_a_finished_range_may_be_empty_and_without_a_time() -> None:
+    span = Span(When("latest", "latest"), When("latest", "now"))
+    told = finished_text("again", span, {Partition("in", 0): Bound(5, 5, span=span.name).note()})
+    assert told.startswith("group 'again' has labelled latest..now already: 0 offsets. These")

@@ -12,8 +12,8 @@ P0, P1, P2 = (Partition("in", number) for number in range(3))
 SPAN = "2h..now"
 
 
-def note(start: int, end: int, lost: int = 0, span: str = SPAN) -> str:
-    return Bound(start, end, lost, span).note()
+def note(start: int, end: int, lost: int = 0, span: str = SPAN, lost_to: int = 0) -> str:
+    return Bound(start, end, lost, span, lost_to).note()
 
 
 def test_a_note_returns_the_range() -> None:
@@ -72,14 +72,34 @@ def test_an_offset_beyond_the_range_is_clipped() -> None:
 def test_lost_offsets_of_the_range_are_counted_and_kept() -> None:
     """They outlive the worker in the note; one that learns an older note does not forget them."""
     bounds = Bounds(SPAN, "group")
-    bounds.begin(P0, 5, 9)
-    assert bounds.lose(P0, range(6, 30)) == range(6, 9)
-    assert bounds.lose(P0, range(10, 30)) == range(9, 9)
-    assert read_note(bounds.note(P0)) == Bound(5, 9, 3, SPAN)
-    bounds.learn(P0, note(5, 9, 1))
-    assert bounds[P0].lost == 3
-    bounds.learn(P0, note(5, 9, 4))
-    assert bounds[P0].lost == 4
+    bounds.begin(P0, 5, 19)
+    assert bounds.lose(P0, range(6, 8)) == range(6, 8)
+    assert bounds.lose(P0, range(10, 30)) == range(10, 19)
+    assert bounds.lose(P0, range(20, 30)) == range(19, 19)
+    assert read_note(bounds.note(P0)) == Bound(5, 19, 11, SPAN, lost_to=19)
+    bounds.learn(P0, note(5, 19, 1, lost_to=8))
+    assert (bounds[P0].lost, bounds[P0].lost_to) == (11, 19)
+
+
+def test_deleted_offsets_are_counted_once_however_often_they_are_read() -> None:
+    """A worker gets the partition again at an offset before the gap, and the gap has grown."""
+    bounds = Bounds(SPAN, "group")
+    bounds.begin(P0, 0, 50)
+    bounds.lose(P0, range(6, 40))
+    bounds.learn(P0, note(0, 50))  # nothing beyond 6 was committed
+    assert bounds.lose(P0, range(6, 40)) == range(6, 40)  # skipped, but no loss beside the first
+    assert bounds[P0].lost == 34
+    bounds.lose(P0, range(6, 45))
+    assert bounds[P0].lost == 39
+
+
+def test_a_gap_that_another_worker_found_is_counted_once() -> None:
+    bounds = Bounds(SPAN, "group")
+    bounds.begin(P0, 0, 50)
+    bounds.lose(P0, range(6, 40))
+    bounds.learn(P0, note(0, 50, 39, lost_to=45))
+    bounds.lose(P0, range(6, 45))
+    assert bounds[P0].lost == 39
 
 
 def test_all_partitions_must_be_committed_to_their_end() -> None:
@@ -89,6 +109,12 @@ def test_all_partitions_must_be_committed_to_their_end() -> None:
     assert not bounds.reached([P0, P1], {P0: 9})
     assert not bounds.reached([P0, P1], {P0: 8, P1: 0})
     assert bounds.reached([P0, P1], {P0: 9, P1: 0})
+
+
+def test_a_note_tells_when_the_range_was_chosen() -> None:
+    bounds = Bounds(SPAN, "group")
+    bounds.begin(P0, 5, 9, at_ms=1_800_000_000_000)
+    assert read_note(bounds.note(P0)) == Bound(5, 9, 0, SPAN, at_ms=1_800_000_000_000)
 
 
 def test_progress_counts_offsets_of_the_ranges() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from worker.core.bounds import Bound
 from worker.core.records import Partition
-from worker.core.resets import Place, Reset, parse_file, plan, shifted
+from worker.core.resets import Place, Reset, outdated, parse_file, plan, shifted, without_range
 from worker.errors import SettingsError
 
 P0, P1 = Partition("in", 0), Partition("in", 1)
@@ -39,6 +40,33 @@ def test_a_reset_says_what_it_repeats_and_skips(
 def test_a_partition_without_a_wanted_offset_stays() -> None:
     other = Place(P1, 0, 9, 3)
     assert plan([place(50), other], {P1: 2}) == [Reset(other, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("now", "holds"),
+    [
+        (Place(P0, 10, 100, 50), True),
+        (Place(P0, 20, 900, 50), True),  # records arrive, and old ones are deleted
+        (Place(P0, 10, 100, 51), False),
+        (Place(P0, 10, 100, None), False),
+        (Place(P0, 10, 100, 50, "a note"), False),
+        (Place(P0, 31, 100, 50), False),  # the new offset was deleted
+        (Place(P0, 0, 29, 50), False),  # the topic was created again
+        (Place(P1, 10, 100, 50), False),
+    ],
+)
+def test_a_plan_holds_while_the_group_is_where_it_was(now: Place, holds: bool) -> None:
+    resets = plan([place(50)], {P0: 30})
+    assert outdated(resets, [now]) == ([] if holds else [P0])
+
+
+def test_a_partition_of_a_backfill_needs_its_range() -> None:
+    """An offset without one could never be read by the backfill."""
+    ranged = Place(P0, 0, 9, 3, Bound(1, 9).note())
+    places = [ranged, Place(P1, 0, 9, None)]
+    assert without_range(plan(places, {P0: 1, P1: 1}), places) == [P1]
+    assert without_range(plan(places, {P0: 1}), places) == []
+    assert without_range(plan([place(None)], {P0: 20}), [place(None)]) == []
 
 
 def test_a_shift_moves_the_committed_offset() -> None:

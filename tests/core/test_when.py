@@ -50,6 +50,34 @@ def test_a_range_is_named_as_it_was_given() -> None:
     assert Span(parse_when("2h", NOW), parse_when("now", NOW)).text == "2h..now"
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "moves"),
+    [
+        ("7d", "1500", True),
+        ("1500", "now", True),
+        ("earliest", "latest", True),
+        ("0:1", "committed", True),
+        ("earliest", "2026-01-31", False),
+        ("0:1", "1500", False),
+    ],
+)
+def test_some_places_are_elsewhere_later(start: str, end: str, *, moves: bool) -> None:
+    assert Span(parse_when(start, NOW), parse_when(end, NOW)).moves is moves
+
+
+def test_the_name_of_a_long_range_is_short_and_its_own() -> None:
+    """It is part of the metadata of an offset, which Kafka limits to 4,096 bytes."""
+    many = [
+        Span(parse_when(",".join(f"{number}:{at}" for number in range(500)), NOW), When("time", ""))
+        for at in (1, 2)
+    ]
+    names = [span.name for span in many]
+    assert [name[:40] for name in names] == [span.text[:40] for span in many]
+    assert {len(name) for name in names} == {57}
+    assert len({name[40:] for name in names}) == 2
+    assert Span(parse_when("2h", NOW), parse_when("now", NOW)).name == "2h..now"
+
+
 def test_a_partition_that_is_not_there_is_named() -> None:
     parse_when("0:1,1:2", NOW).require([0, 1, 2])
     parse_when("5", NOW).require([])

@@ -36,7 +36,7 @@ from worker.core.records import Partition
 from worker.core.when import Span, parse_when
 from worker.errors import Fatal
 from worker.kafka_io.source import KafkaSource
-from worker.settings import load, options
+from worker.settings import Settings, load, options
 from worker.signals import STOPPING
 
 pytestmark = pytest.mark.integration
@@ -171,9 +171,11 @@ def test_a_partition_is_not_fetched_beyond_its_range(broker: Broker, topics: Top
         source.resume()  # as after a pause of the whole worker
         source.poll(0.1, 7)
         assert source._consumer.paused() == {TopicPartition(topics.input, 0)}
+        source._consumer.seek(TopicPartition(topics.input, 0), 8)  # as after a truncation
+        wait_until(finished, what="the end of the range again")
     finally:
         source.close(5)
-    assert polled == [5, 6, 7, 8, 9]
+    assert polled == [5, 6, 7, 8, 9, 8, 9]
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)
@@ -304,16 +306,16 @@ def stop_after(records: int, model: ObedientModel) -> None:
 def test_the_command_labels_a_range_and_audits_it(
     broker: Broker, topics: Topics, command: Command
 ) -> None:
-    """The same command does no more than the audit, once the range is labelled."""
+    """The same command does no more than the audit, once a range of fixed places is labelled."""
     produce(broker, topics.input, [*texts(20), (None, b"no json")])
-    arguments = ("--from", "5", "--to", "now", "--json")
-    assert command.run(*arguments) == 0
+    arguments = ("--from", "5", "--to", "21")
+    assert command.run(*arguments, "--json") == 0
     document = json.loads(command.out)
-    assert (document["holds"], document["range"], document["offsets"]) == (True, "5..now", 16)
+    assert (document["holds"], document["range"], document["offsets"]) == (True, "5..21", 16)
     assert (document["published"], document["dead_lettered"], document["lost"]) == (15, 1, 0)
     assert document["pending"] == 0
     command.model = ObedientModel()
-    assert command.run("--from", "5") == 0
+    assert command.run(*arguments) == 0
     assert "the group has labelled this range already: auditing it" in command.err
     assert "16 input records: 15 labelled, 1 dead letter, 0 without an outcome" in command.out
     assert command.model.predicted == []
@@ -329,10 +331,51 @@ def test_a_backfill_has_a_group_of_its_own(
     name = f"streamlabel-backfill-1-to-now-into-{topics.output}"
     assert f"group {name} (the same command resumes and shares it)" in command.err
     assert admin.list_group_offsets(name)[name]
-    assert command.run("--from", "0:1" + ",0:1" * 30, group="") == 0
-    assert re.search(r"group streamlabel-backfill-[0-9a-f]{16}-into-", command.err)
+    long = "0:1" + ",0:1" * 1_500  # more than the metadata of an offset may have (4,096 bytes)
+    assert command.run("--from", long, group="") == 0
+    assert re.search(r"group streamlabel-backfill-0-1-0-1-[-01]+-[0-9a-f]{16}-into-", command.err)
     assert command.run("--from", "earliest", group="streamlabel") == 2
     assert "--group-id streamlabel is the group of the worker itself" in command.err
+
+
+@pytest.mark.parametrize("topics", [2], indirect=True)
+@pytest.mark.parametrize("arguments", [("--from", "7d"), ("--from", "0", "--to", "now")])
+def test_a_finished_range_whose_places_have_moved_is_refused(
+    broker: Broker, topics: Topics, command: Command, arguments: tuple[str, ...]
+) -> None:
+    """An exit code of 0 would say that the records since then are labelled too."""
+    produce(broker, topics.input, texts(4), partition=0)
+    assert command.run(*arguments) == 0
+    produce(broker, topics.input, texts(2), partition=0)
+    command.model = ObedientModel()
+    assert command.run(*arguments) == 1
+    assert re.search(
+        rf"group '{topics.group}' has labelled {arguments[1]}\.\.now already, as of "
+        rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC: 4 offsets \({topics.input}\[0\] 0 to 4\)",
+        command.err,
+    )
+    assert f"another --group-id. `streamlabel audit --group-id {topics.group}`, with" in command.err
+    assert command.model.predicted == []
+
+
+@pytest.mark.parametrize("topics", [1], indirect=True)
+def test_backfills_with_the_settings_of_one_worker_do_not_stop_each_other(
+    broker: Broker, topics: Topics, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's group_instance_id names its slot; two members of that name fence each other."""
+    produce(broker, topics.input, texts(3))
+    monkeypatch.setenv("STREAMLABEL_KAFKA_GROUP_INSTANCE_ID", "slot-0")
+    used: list[str | None] = []
+    connect = KafkaSource.__init__
+
+    def note(source: KafkaSource, settings: Settings, *rest: Any, **more: Any) -> None:
+        used.append(settings.kafka.group_instance_id)
+        connect(source, settings, *rest, **more)
+
+    monkeypatch.setattr(KafkaSource, "__init__", note)
+    assert command.run("--from", "1") == 0
+    assert command.run("--from", "1", "--kafka-group-instance-id", "mine", group="") == 0
+    assert used == [None, "mine"]
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)
@@ -416,7 +459,7 @@ def test_results_of_an_earlier_run_are_no_mystery(
 ) -> None:
     """In exactly_once a second result breaks the audit; the command says where it may come from."""
     produce(broker, topics.input, texts(6))
-    once = ("--from", "earliest", "--delivery", "exactly_once")
+    once = ("--from", "earliest", "--to", "6", "--delivery", "exactly_once")
     assert command.run(*once, group=make_topics().group) == 0
     assert command.run(*once) == 1
     assert "results of an earlier run count too" in command.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,60 @@ def test_a_range_survives_a_reset(
     assert {at.metadata for at in offsets.values()} == {note}
 
 
+def test_a_partition_without_a_range_is_not_reset_in_a_backfill(
+    command: Command, admin: KafkaAdminClient, topics: Topics
+) -> None:
+    """Its offset would have an empty note, and every later backfill would refuse the group."""
+    command.commit(4, 10, note=Bound(1, 10, 0, "1..now").note())
+    assert command.run("reset", "--to", "3", "--yes") == 1
+    assert f"has chosen no range of {topics.input}[2] yet" in command.err
+    assert command.committed() == {0: 4, 1: 10}
+    assert command.run("reset", "--to", "3", "--partition", "0,1", "--yes") == 0
+    assert command.committed() == {0: 3, 1: 3}
+
+
+class Answer(io.StringIO):
+    """A terminal with this input; `meanwhile` is called before the input is read."""
+
+    def __init__(self, text: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        super().__init__(text)
+        self._meanwhile = meanwhile
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, *_: Any) -> str:
+        self._meanwhile()
+        return super().readline()
+
+
+def test_a_group_that_moves_before_the_confirmation_is_not_reset(
+    command: Command, monkeypatch: pytest.MonkeyPatch, topics: Topics
+) -> None:
+    """A worker started and stopped while the question was open."""
+    monkeypatch.setattr("sys.stdin", Answer("y\n", lambda: command.commit(6)))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert command.run("reset", "--to", "2", "--partition", "0,1") == 1
+    assert f"{topics.input}[0] changed before the reset was written" in command.err
+    assert command.committed() == {0: 6, 1: 10}
+
+
+def test_a_group_that_a_worker_joins_before_the_confirmation_is_not_reset(
+    command: Command, monkeypatch: pytest.MonkeyPatch, broker: Broker, topics: Topics
+) -> None:
+    with contextlib.ExitStack() as stack:
+
+        def join() -> None:
+            stack.enter_context(running(broker, topics, kafka__client_id="someone"))
+            wait_until(lambda: count(broker, topics) == 16, what="the rest is labelled")
+
+        monkeypatch.setattr("sys.stdin", Answer("y\n", join))
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        assert command.run("reset", "--to", "2") == 1
+        assert "has 1 member (someone at" in command.err
+    assert command.committed() == {0: 10, 1: 10, 2: 10}
+
+
 @pytest.mark.parametrize(
     ("answer", "terminal", "code", "after"),
     [("y\n", True, 0, 7), ("n\n", True, 1, 4), ("", True, 1, 4), ("y\n", False, 1, 4)],
@@ -229,12 +284,7 @@ def test_a_reset_is_confirmed_on_a_terminal(
     after: int,
 ) -> None:
     """Elsewhere nobody can be asked, and nothing changes without --yes."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return terminal
-
-    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    monkeypatch.setattr("sys.stdin", Answer(answer) if terminal else io.StringIO(answer))
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
     assert command.run("reset", "--to", "7", "--partition", "0") == code
     assert command.committed()[0] == after

@@ -1,4 +1,4 @@
-"""Reading only a range of each partition, on the client's own bookkeeping of pauses."""
+"""Reading only a range of each partition."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import pytest
 from kafka import OffsetAndMetadata, TopicPartition
-from kafka.consumer.subscription_state import SubscriptionState
 
 from worker.core.bounds import Bound
 from worker.core.records import Partition
@@ -31,19 +30,10 @@ class RangeConsumer:
     """
 
     def __init__(self) -> None:
-        self._subscription = SubscriptionState()
-        self._subscription.assign_from_user([A, B])
         self._coordinator = self
         self.on_committed: Any = None
         self.stored: dict[TopicPartition, OffsetAndMetadata] = {}
         self.asked: list[list[TopicPartition]] = []
-
-    def pause(self, *tps: TopicPartition) -> None:
-        for tp in tps:
-            self._subscription.pause(tp)
-
-    def paused(self) -> set[TopicPartition]:
-        return set(self._subscription.paused_partitions())
 
     def partitions_for_topic(self, topic: str) -> set[int] | None:
         return {0, 1} if topic == "in" else None
@@ -81,11 +71,10 @@ def offsets(polled: dict[Any, list[Any]]) -> dict[Any, list[int]]:
     return {tp: [record.offset for record in found] for tp, found in polled.items()}
 
 
-def test_a_partition_is_paused_at_its_end(bench: Bench) -> None:
-    bench.range.pause_finished({P: 9, Q: 5})
-    assert bench.consumer.paused() == {B}
-    bench.range.pause_finished({P: 10, Q: 5})
-    assert bench.consumer.paused() == {A, B}
+def test_a_partition_ends_with_its_range(bench: Bench) -> None:
+    assert bench.range.at_end({P: 9, Q: 5}) == {Q}
+    assert bench.range.at_end({P: 10, Q: 5}) == {P, Q}
+    assert bench.range.at_end({P: 3}) == set()
 
 
 def test_records_beyond_the_end_are_dropped(bench: Bench) -> None:
@@ -99,7 +88,7 @@ def test_a_partition_whose_range_is_not_stored_is_not_read(bench: Bench) -> None
     with pytest.raises(Fatal, match="belongs to no range"):
         bench.range.below({A: records(3)})
     with pytest.raises(Fatal, match="belongs to no range"):
-        bench.range.pause_finished({P: 3})
+        bench.range.at_end({P: 3})
 
 
 def test_the_group_is_asked_only_when_nothing_is_left_to_read(bench: Bench) -> None:

@@ -84,6 +84,35 @@ def test_a_hold_ends_with_its_assignment(bench: Bench) -> None:
     assert bench.consumer.paused() == set()
 
 
+def test_a_partition_at_its_end_is_read_again_if_its_position_goes_back(bench: Bench) -> None:
+    bench.held.stop_at_end({Partition(*A)})
+    bench.held.stop_at_end({Partition(*A)})
+    assert bench.consumer.paused() == {A}
+    bench.held.stop_at_end({Partition(*B)})
+    assert bench.consumer.paused() == {B}
+
+
+def test_an_end_that_is_left_ends_no_other_pause(bench: Bench) -> None:
+    bench.held.stop_at_end({Partition(*A), Partition(*B)})
+    bench.hold_a()
+    bench.held.stop_at_end({Partition(*B)})
+    assert bench.consumer.paused() == {A, B}, "0 is held"
+    bench.held.pause()
+    bench.held.stop_at_end(set())
+    assert bench.consumer.paused() == {A, B}, "all are paused"
+    bench.held.resume()
+    assert bench.consumer.paused() == {A}
+    bench.held.release(Partition(*A))
+    assert bench.consumer.paused() == set()
+
+
+def test_a_partition_at_its_end_may_go_to_another_worker(bench: Bench) -> None:
+    bench.held.stop_at_end({Partition(*A)})
+    bench.consumer._subscription.assign_from_user([B])
+    bench.held.stop_at_end(set())
+    assert bench.consumer.paused() == set()
+
+
 def test_a_release_fetches_a_partition_again_that_has_lost_its_epoch_only(bench: Bench) -> None:
     """Its topic vanished for a moment: the client keeps the partition, and keeps it paused."""
     bench.hold_a()

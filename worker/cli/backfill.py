@@ -6,14 +6,14 @@
 
 The range is chosen once, for each partition, and stored with the group's offsets. The same command
 resumes after a kill, and several of them share the work. Once the group has committed the whole
-range, every command audits it and ends. Exits 0 only if nothing of the range was deleted before it
+range, every command audits it and ends. A later one is refused if `now`, `committed` or a duration
+means another place by then. Exits 0 only if nothing of the range was deleted before it
 was read and the audit holds.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import sys
@@ -36,7 +36,6 @@ if TYPE_CHECKING:  # loading it loads the Kafka client
 OPTIONS: tuple[str, ...] = ("",)
 
 _HOLDS, _BROKEN = 0, 1
-_LONGEST_RANGE = 60  # characters of a range in the name of a group
 _PATIENCE = 2  # transaction timeouts: a killed worker's open transaction ends within one
 
 
@@ -73,9 +72,10 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
     Raises:
         SettingsError: the range has none of the forms, or the group is the worker's own.
-        Fatal: the group has another range; the fault that stopped the worker.
+        Fatal: the group has another range, or has labelled one whose places have moved since; the
+            fault that stopped the worker.
     """
-    from worker.cli.backfill_view import Watch
+    from worker.cli.backfill_view import Watch, finished_text
     from worker.clock import SystemClock
     from worker.kafka_io.admin import Admin
 
@@ -87,7 +87,12 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
             return _look(admin, settings, span)
 
         watch = Watch(look, settings, clock, quiet="log.level" not in loaded.origins)
-        _say_what(settings, span, before := look())
+        before = look()
+        if before.finished and span.moves:
+            group = settings.kafka.group_id
+            notes = {p: at.note for p, at in admin.group_offsets(group).items()}
+            raise Fatal(finished_text(group, span, notes))
+        _say_what(settings, span, before)
         if not before.finished:
             with watch.shown():
                 _work(replace(loaded, settings=settings), span)
@@ -106,7 +111,7 @@ def _plan(args: argparse.Namespace, loaded: Loaded, now_ms: int) -> tuple[Settin
     given = {o.path: vars(args)[o.path] for o in options_of(OPTIONS) if o.path in vars(args)}
     common = {path: value for path, value in given.items() if path != "kafka.group_id"}
     worker_group = load(common, loaded.file).settings.kafka.group_id
-    span = Span(start, end, worker_group, args.rate)
+    span = Span(start, end, worker_group, args.rate, now_ms)
     group = given.get("kafka.group_id") or _group(worker_group, span, given.get("output.topic"))
     if group == worker_group:
         raise SettingsError(
@@ -122,14 +127,15 @@ def _plan(args: argparse.Namespace, loaded: Loaded, now_ms: int) -> tuple[Settin
             "a backfill has one process: start the same command several times instead of "
             "--processes"
         )
+    if "kafka.group_instance_id" not in given:  # the file's names the slot of the worker
+        kafka = settings.kafka.model_copy(update={"group_instance_id": None})
+        settings = settings.model_copy(update={"kafka": kafka})
     return settings, span
 
 
 def _group(worker_group: str, span: Span, output: str | None) -> str:
     """Name the group of a range after the worker's group, so that the same command resumes."""
-    name = re.sub(r"[^A-Za-z0-9._]+", "-", span.text.replace("..", "-to-"))
-    if len(name) > _LONGEST_RANGE:
-        name = hashlib.sha256(span.text.encode()).hexdigest()[:16]
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", span.name.replace("..", "-to-"))
     into = f"-into-{output}" if output else ""
     return f"{worker_group}-backfill-{name}{into}"
 
@@ -147,7 +153,7 @@ def _look(admin: Admin, settings: Settings, span: Span) -> RangeProgress:
     partitions, committed = input_partitions(admin, settings), admin.group_offsets(group)
     for when in (span.start, span.end):
         when.require({partition.partition for partition in partitions})
-    bounds = Bounds(span.text, group)
+    bounds = Bounds(span.name, group)
     for partition in partitions:
         if partition in committed:
             bounds.learn(partition, committed[partition].note)

@@ -1,5 +1,7 @@
 """The progress of a backfill: a bar on a terminal, a line of the log now and then elsewhere.
 
+A finished range that can't be repeated is told here too.
+
 Owns: the thread that reads the group's progress.
 Thread: main; `progress` reads and shows.
 Must not import: kafka, torch, transformers.
@@ -9,7 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from rich.console import Console, RenderableType
@@ -19,8 +22,11 @@ from rich.table import Table
 
 from worker import logs
 from worker.clock import Clock
-from worker.core.bounds import RangeProgress
+from worker.core.bounds import Bound, RangeProgress, read_note
+from worker.core.counted import counted
+from worker.core.records import Partition
 from worker.core.speed import Speed, in_words
+from worker.core.when import Span
 from worker.errors import StreamlabelError
 from worker.settings import Settings
 
@@ -30,7 +36,41 @@ Read = Callable[[], RangeProgress]
 
 _EVERY_ON_TERMINAL: Final = 1.0  # seconds
 _EVERY_IN_LOG: Final = 10.0
+_MOST_NAMED: Final = 5  # partitions
 _NARROW: Final = 70  # columns; fewer have no room for a bar
+
+
+def finished_text(group: str, span: Span, notes: Mapping[Partition, str]) -> str:
+    """Return why the group of a finished range, whose places have moved since, labels nothing.
+
+    Args:
+        group: of the backfill.
+        span: its range.
+        notes: of its committed offsets.
+    """
+    bounds = {p: bound for p, note in sorted(notes.items()) if (bound := read_note(note))}
+    parts = [
+        f"{p.topic}[{p.partition}] {bound.start:,} to {bound.end:,}"
+        for p, bound in bounds.items()
+        if bound.end > bound.start
+    ]
+    if len(parts) > _MOST_NAMED:
+        parts[_MOST_NAMED:] = [f"{len(parts) - _MOST_NAMED:,} more"]
+    total = counted(sum(bound.end - bound.start for bound in bounds.values()), "offset")
+    return (
+        f"group {group!r} has labelled {span.name} already{_as_of(bounds.values())}: {total}"
+        + (f" ({', '.join(parts)})" if parts else "")
+        + ". These places mean another range by now: to label that, name another --group-id. "
+        f"`streamlabel audit --group-id {group}`, with the same topics, audits the old one"
+    )
+
+
+def _as_of(bounds: Iterable[Bound]) -> str:
+    times = [bound.at_ms for bound in bounds if bound.at_ms]
+    if not times:
+        return ""
+    at = datetime.fromtimestamp(min(times) / 1000, UTC)
+    return at.strftime(", as of %Y-%m-%d %H:%M:%S UTC")
 
 
 class Watch:

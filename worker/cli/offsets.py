@@ -7,8 +7,9 @@
     streamlabel offsets reset --to file:before.csv --yes
 
 `reset` shows before and after, and how many offsets the group will read again or skip. It refuses
-while the group has members, and while an offset is part of an open transaction. An offset outside
-the log is moved into it. Exits 1 if it is refused or not confirmed.
+while the group has members, and while an offset is part of an open transaction. It looks again
+after the confirmation, and writes only what it has shown. An offset outside the log is moved into
+it. Exits 1 if it is refused or not confirmed.
 """
 
 from __future__ import annotations
@@ -17,12 +18,21 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.core.counted import counted
-from worker.core.resets import HEADER, Place, Reset, parse_file, plan, shifted
+from worker.core.resets import (
+    HEADER,
+    Place,
+    Reset,
+    outdated,
+    parse_file,
+    plan,
+    shifted,
+    without_range,
+)
 from worker.core.when import FORMS, parse_when
 from worker.errors import Fatal, SettingsError
 from worker.settings import Loaded, Settings
@@ -80,7 +90,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
     Raises:
         SettingsError: a place, a file or a partition can't be used.
-        Fatal: the group has members or an open transaction.
+        Fatal: the group has members or an open transaction, or moved before the confirmation.
     """
     from worker.kafka_io.admin import Admin
     from worker.kafka_io.group_state import input_partitions, places
@@ -89,9 +99,9 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     settings = loaded.settings
     with Admin(settings.kafka) as admin:
         group = settings.kafka.group_id
-        now = places(admin, group, input_partitions(admin, settings))
         if args.action == "reset":
-            return _reset(args, settings, admin, now)
+            return _reset(args, settings, admin)
+        now = places(admin, group, input_partitions(admin, settings))
         members = admin.members(group)
     if args.action == "export":
         _export(group, now)
@@ -198,13 +208,14 @@ def _export(group: str, now: list[Place]) -> None:
 # -- reset -------------------------------------------------------------------------------------
 
 
-def _reset(args: argparse.Namespace, settings: Settings, admin: Admin, now: list[Place]) -> int:
+def _reset(args: argparse.Namespace, settings: Settings, admin: Admin) -> int:
     from worker.cli.offsets_view import print_plan
 
     group = settings.kafka.group_id
-    _refuse_while_in_use(settings, admin, now)
+    now = _unused(settings, admin)
     chosen = _chosen(args.partition, now)
     resets = plan(chosen, _wanted(args, group, admin, now, chosen))
+    _require_ranges(group, resets, now)
     if args.json:
         print(json.dumps(_plan_document(group, resets, args), ensure_ascii=False))
     else:
@@ -216,15 +227,25 @@ def _reset(args: argparse.Namespace, settings: Settings, admin: Admin, now: list
     if not args.yes and not _confirmed(group):
         print("nothing changed: confirm with --yes", file=sys.stderr)
         return _FAILED
+    if moved := outdated(resets, _unused(settings, admin)):
+        raise Fatal(
+            f"group {group!r}: {_names(moved)} changed before the reset was written, so nothing was "
+            "changed: repeat the command"
+        )
     _write(admin, group, changes)
     print(f"reset {counted(len(changes), 'partition')} of group {group}", file=sys.stderr)
     return _DONE
 
 
-def _refuse_while_in_use(settings: Settings, admin: Admin, now: list[Place]) -> None:
-    from worker.kafka_io.group_state import pending
+def _unused(settings: Settings, admin: Admin) -> list[Place]:
+    """Return where the group is, once nothing can move it.
 
-    group = settings.kafka.group_id
+    Raises:
+        Fatal: it has members, or an offset is part of an open transaction.
+    """
+    from worker.kafka_io.group_state import input_partitions, pending, places
+
+    group, partitions = settings.kafka.group_id, input_partitions(admin, settings)
     if members := admin.members(group):
         names = ", ".join(f"{member.client_id} at {member.host}" for member in members)
         raise Fatal(
@@ -232,13 +253,25 @@ def _refuse_while_in_use(settings: Settings, admin: Admin, now: list[Place]) -> 
             "because a member commits its own offsets over a reset (a killed one leaves after "
             f"kafka.session_timeout, {settings.kafka.session_timeout:g} s by these settings)"
         )
-    if waiting := pending(settings, [place.partition for place in now]):
-        names = ", ".join(f"{p.topic}[{p.partition}]" for p in waiting)
+    if waiting := pending(settings, partitions):
         raise Fatal(
-            f"group {group!r}: offsets of {names} are part of a transaction that is still open, and "
+            f"group {group!r}: offsets of {_names(waiting)} are part of a transaction that is still open, and "
             "its end would change them: repeat the command once the broker has ended it "
             f"(transaction_timeout, {settings.transaction_timeout:g} s by these settings)"
         )
+    return places(admin, group, partitions)
+
+
+def _require_ranges(group: str, resets: list[Reset], now: list[Place]) -> None:
+    if new := without_range(resets, now):
+        raise Fatal(
+            f"group {group!r} labels a range (`streamlabel backfill`), and has chosen no range of "
+            f"{_names(new)} yet: run its backfill first, or leave these out with --partition"
+        )
+
+
+def _names(partitions: Iterable[Partition]) -> str:
+    return ", ".join(f"{p.topic}[{p.partition}]" for p in partitions)
 
 
 def _chosen(numbers: list[int] | None, now: list[Place]) -> list[Place]:
@@ -313,8 +346,7 @@ def _write(admin: Admin, group: str, changes: list[Reset]) -> None:
         group, {r.place.partition: GroupOffset(r.after, r.place.note) for r in changes}
     )
     committed = admin.all_committed(group)
-    if wrong := [r for r in changes if committed.get(r.place.partition) != r.after]:
-        names = ", ".join(
-            f"{r.place.partition.topic}[{r.place.partition.partition}]" for r in wrong
+    if wrong := [r.place.partition for r in changes if committed.get(r.place.partition) != r.after]:
+        raise Fatal(
+            f"group {group!r} has other offsets of {_names(wrong)} than were set: look again"
         )
-        raise Fatal(f"group {group!r} has other offsets of {names} than were set: look again")

@@ -28,29 +28,32 @@ class Bound(NamedTuple):
         start: the first offset.
         end: the offset after the last one.
         lost: offsets of the range that were deleted before they were read.
-        span: the range as it was given on the command line.
+        span: the `Span.name` of the range that was given on the command line.
+        lost_to: the offset after the last one that was counted as lost. The log loses its beginning
+            only, so a gap that is read again is counted only from there on.
+        at_ms: when the places of the range were read, ms since 1970 UTC; 0 if unknown.
     """
 
     start: int
     end: int
     lost: int = 0
     span: str = ""
+    lost_to: int = 0
+    at_ms: int = 0
 
     def note(self) -> str:
         """Return the note."""
         range_ = {"span": self.span, "start": self.start, "end": self.end}
-        return json.dumps(
-            {"streamlabel_range": range_ | ({"lost": self.lost} if self.lost else {})}
-        )
+        more = {"lost": self.lost, "lost_to": self.lost_to, "at_ms": self.at_ms}
+        return json.dumps({"streamlabel_range": range_ | {k: v for k, v in more.items() if v}})
 
 
 def read_note(note: str | None) -> Bound | None:
     """Return the range in a note, or None for any other text."""
     try:
         range_ = json.loads(note or "")["streamlabel_range"]
-        return Bound(
-            int(range_["start"]), int(range_["end"]), int(range_.get("lost", 0)), range_["span"]
-        )
+        lost, *rest = (int(range_.get(name, 0)) for name in ("lost", "lost_to", "at_ms"))
+        return Bound(int(range_["start"]), int(range_["end"]), lost, range_["span"], *rest)
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -100,7 +103,7 @@ class Bounds:
     """The ranges of a group's partitions.
 
     Args:
-        span: the range as it was given. A group has only one.
+        span: the `Span.name` of the range. A group has only one.
         group: names the group in errors.
     """
 
@@ -109,9 +112,10 @@ class Bounds:
         self._bounds: dict[Partition, Bound] = {}
         self._faults: dict[Partition, str] = {}
 
-    def begin(self, partition: Partition, start: int, end: int) -> None:
+    def begin(self, partition: Partition, start: int, end: int, at_ms: int = 0) -> None:
         """Choose a range, unless there is one already."""
-        self._bounds.setdefault(partition, Bound(start, max(start, end), 0, self.span))
+        bound = Bound(start, max(start, end), span=self.span, at_ms=at_ms)
+        self._bounds.setdefault(partition, bound)
 
     def learn(self, partition: Partition, note: str | None) -> None:
         """Take over the range that the group has stored."""
@@ -121,8 +125,9 @@ class Bounds:
             return
         self._faults.pop(partition, None)
         known = self._bounds.get(partition)
-        lost = max(bound.lost, known.lost) if known else bound.lost
-        self._bounds[partition] = bound._replace(lost=lost)
+        if known and known.lost_to > bound.lost_to:  # counted, but not committed yet
+            bound = bound._replace(lost=known.lost, lost_to=known.lost_to)
+        self._bounds[partition] = bound
 
     def __contains__(self, partition: Partition) -> bool:
         return partition in self._bounds
@@ -147,10 +152,14 @@ class Bounds:
         return min(offset, bound.end) if bound else offset
 
     def lose(self, partition: Partition, offsets: range) -> range:
-        """Count offsets that were deleted before they were read; return those of the range."""
+        """Count offsets that were deleted before they were read; return those of the range.
+
+        An offset is counted once, also if the group reads from before the gap again.
+        """
         bound = self[partition]
         lost = range(min(offsets.start, bound.end), min(offsets.stop, bound.end))
-        self._bounds[partition] = bound._replace(lost=bound.lost + len(lost))
+        if new := range(max(lost.start, bound.lost_to), lost.stop):
+            self._bounds[partition] = bound._replace(lost=bound.lost + len(new), lost_to=new.stop)
         return lost
 
     def reached(self, partitions: Iterable[Partition], committed: Mapping[Partition, int]) -> bool:

@@ -11,6 +11,7 @@ import csv
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from worker.core.bounds import read_note
 from worker.core.records import Partition
 from worker.errors import SettingsError
 
@@ -73,6 +74,38 @@ def plan(places: Iterable[Place], wanted: Mapping[Partition, int]) -> list[Reset
         for p in places
         if p.partition in wanted
     ]
+
+
+def outdated(resets: Iterable[Reset], now: Iterable[Place]) -> list[Partition]:
+    """Return the partitions in which a plan no longer says what a reset changes.
+
+    The group has another offset or note there, or the log does not reach to the new offset.
+    """
+    places = {place.partition: place for place in now}
+    return [
+        reset.place.partition
+        for reset in resets
+        if not _holds(reset, places.get(reset.place.partition))
+    ]
+
+
+def _holds(reset: Reset, now: Place | None) -> bool:
+    before = reset.place
+    return (
+        now is not None
+        and (now.committed, now.note) == (before.committed, before.note)
+        and now.start <= reset.after <= now.end
+    )
+
+
+def without_range(resets: Iterable[Reset], places: Iterable[Place]) -> list[Partition]:
+    """Return the partitions that would get an offset without a range, in a group with ranges.
+
+    Every later backfill would take such a group for another program's.
+    """
+    if not any(read_note(place.note) for place in places):
+        return []
+    return [r.place.partition for r in resets if r.place.committed is None]
 
 
 def parse_file(text: str, group: str, partitions: Collection[Partition]) -> dict[Partition, int]:

@@ -7,6 +7,7 @@ Must not import: anything but errors.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _OFFSETS = re.compile(r"\d+:\d+(?:,\d+:\d+)*", re.ASCII)
+
+_LONGEST_NAME, _BEGINNING = 60, 40  # characters
 
 FORMS = (
     "earliest, latest (or now), committed (where the worker's group is), a time such as "
@@ -53,6 +56,11 @@ class When:
     offset: int = 0
     offsets: Mapping[int, int] | None = None
 
+    @property
+    def moves(self) -> bool:
+        """True if the text means another place later: a duration, an end, a group's position."""
+        return self.kind in {"latest", "committed"} or bool(_DURATION.fullmatch(self.text))
+
     def require(self, numbers: Collection[int]) -> None:
         """Return if each partition that the place names is one of these.
 
@@ -71,17 +79,35 @@ class Span:
     Attributes:
         group: the group that `committed` refers to.
         rate: most records a second of one worker; None for no limit.
+        at_ms: when the places were read, ms since 1970 UTC; 0 if unknown.
     """
 
     start: When
     end: When
     group: str = ""
     rate: float | None = None
+    at_ms: int = 0
 
     @property
     def text(self) -> str:
         """The range as it was given."""
         return f"{self.start.text}..{self.end.text}"
+
+    @property
+    def moves(self) -> bool:
+        """True if the text means another range later."""
+        return self.start.moves or self.end.moves
+
+    @property
+    def name(self) -> str:
+        """The text; the beginning and a hash of a long one.
+
+        Kafka limits an offset's metadata, which name the range, to 4,096 bytes
+        (`offset.metadata.max.bytes`), and a list of offsets may be longer.
+        """
+        if len(self.text) <= _LONGEST_NAME:
+            return self.text
+        return f"{self.text[:_BEGINNING]}~{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
 
 
 def parse_when(text: str, now_ms: int) -> When:

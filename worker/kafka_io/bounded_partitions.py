@@ -4,7 +4,7 @@ Owns: the range of each partition, as far as it is known.
 Thread: poll; `note` is for any thread.
 Must not import: inference, runtime.
 
-A partition is paused once the consumer's position reaches the end of its range. Records beyond,
+A partition is not fetched while the consumer's position is at the end of its range. Records beyond,
 which came with the same fetch, are dropped before anything tracks them. The position counts, not
 the last record: the last offsets of a range may be transaction markers, aborted records or
 compacted ones.
@@ -38,8 +38,9 @@ class Unbounded:
         """Return where to begin without a committed offset, or None to leave it to the settings."""
         return None
 
-    def pause_finished(self, positions: Mapping[Partition, int]) -> None:
-        """Stop fetching the partitions whose positions have reached the end of their range."""
+    def at_end(self, positions: Mapping[Partition, int]) -> set[Partition]:  # noqa: ARG002
+        """Return the partitions whose positions have reached the end of their range."""
+        return set()
 
     def below(self, polled: dict[Any, list[Any]]) -> dict[Any, list[Any]]:
         """Return the records of the ranges."""
@@ -73,7 +74,7 @@ class BoundedPartitions(Unbounded):
 
     def __init__(self, consumer: Any, kafka: KafkaSettings, span: Span) -> None:
         self._consumer, self._kafka, self._span = consumer, kafka, span
-        self._bounds = Bounds(span.text, kafka.group_id)
+        self._bounds = Bounds(span.name, kafka.group_id)
         coordinator_of(consumer).on_committed = self._learn
 
     def _learn(self, committed: Mapping[Any, Any]) -> None:
@@ -97,7 +98,7 @@ class BoundedPartitions(Unbounded):
             with Admin(self._kafka) as admin:
                 ranges = resolve(admin, new, self._span)
             for partition, (start, end) in ranges.items():
-                self._bounds.begin(partition, start, end)
+                self._bounds.begin(partition, start, end, self._span.at_ms)
                 log.info(
                     "range chosen",
                     topic=partition.topic,
@@ -107,10 +108,8 @@ class BoundedPartitions(Unbounded):
                 )
         return {p: self._bounds[p].start for p in partitions}
 
-    def pause_finished(self, positions: Mapping[Partition, int]) -> None:
-        finished = {TopicPartition(*p) for p, at in positions.items() if at >= self._bounds[p].end}
-        if new := finished - self._consumer.paused():
-            self._consumer.pause(*new)
+    def at_end(self, positions: Mapping[Partition, int]) -> set[Partition]:
+        return {p for p, at in positions.items() if at >= self._bounds[p].end}
 
     def below(self, polled: dict[Any, list[Any]]) -> dict[Any, list[Any]]:
         kept: dict[Any, list[Any]] = {}

@@ -51,11 +51,8 @@ class LetterEnds(Unbounded):
         """Return the offset at which a partition ends; 0 for one that was added since."""
         return self._ends.get(partition, 0)
 
-    def pause_finished(self, positions: Mapping[Partition, int]) -> None:
-        paused = self._consumer.paused()
-        tps = [TopicPartition(*p) for p, at in positions.items() if at >= self.end(p)]
-        if new := [tp for tp in tps if tp not in paused]:
-            self._consumer.pause(*new)
+    def at_end(self, positions: Mapping[Partition, int]) -> set[Partition]:
+        return {p for p, at in positions.items() if at >= self.end(p)}
 
     def below(self, polled: dict[Any, list[Any]]) -> dict[Any, list[Any]]:
         kept: dict[Any, list[Any]] = {}

@@ -1,16 +1,17 @@
-"""Partitions that are not fetched, each from a record on that can't be read yet.
+"""Partitions that are not fetched: held, paused with all others, or at their end.
 
-Owns: which partitions are held, and whether all are paused.
+Owns: which partitions are held or at their end, and whether all are paused.
 Thread: poll.
 Must not import: inference, runtime.
 
-Two causes stop the fetches of a partition: the worker has as many records as it may hold (`pause`),
-or the next record must wait (`hold`). They begin and end independently.
+Three causes stop the fetches of a partition: the worker has as many records as it may hold
+(`pause`), the next record must wait (`hold`), or the position is at the end of what is read
+(`stop_at_end`). They begin and end independently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kafka import TopicPartition
@@ -31,6 +32,7 @@ class HeldPartitions:
     def __init__(self, consumer: Any, epochs: Callable[[], Mapping[Partition, int]]) -> None:
         self._consumer, self._epochs = consumer, epochs
         self._held: dict[Partition, int] = {}
+        self._at_end: set[TopicPartition] = set()
         self._all_paused = False
 
     def hold(self, ref: RecordRef, leader_epoch: int) -> None:
@@ -57,6 +59,21 @@ class HeldPartitions:
         if tp in self._consumer.assignment() and not self._all_paused:
             self._consumer.resume(tp)
 
+    def stop_at_end(self, partitions: Iterable[Partition]) -> None:
+        """Fetch nothing more of these partitions, and again of those that are no longer among them.
+
+        A position goes back from its end if the log was truncated. Call before each poll: the ends
+        of `pause` and of a hold resume a partition that is at its end too.
+        """
+        at_end = {TopicPartition(*partition) for partition in partitions}
+        paused = self._consumer.paused()
+        if reached := at_end - paused:
+            self._consumer.pause(*reached)
+        left = (self._at_end - at_end) & paused
+        if left and not self._all_paused:
+            self._consumer.resume(*(left - self._held_now()))
+        self._at_end = at_end
+
     def pause(self) -> None:
         """Pause all assigned partitions; call again after a rebalance."""
         self._all_paused = True
@@ -65,9 +82,8 @@ class HeldPartitions:
     def resume(self) -> None:
         """End `pause`; held partitions stay paused."""
         self._all_paused = False
-        held = {TopicPartition(*partition) for partition in self._current()}
-        self._consumer.resume(*(self._consumer.paused() - held))
+        self._consumer.resume(*(self._consumer.paused() - self._held_now()))
 
-    def _current(self) -> list[Partition]:
+    def _held_now(self) -> set[TopicPartition]:
         epochs = self._epochs()
-        return [one for one, epoch in self._held.items() if epochs.get(one) == epoch]
+        return {TopicPartition(*p) for p, epoch in self._held.items() if epochs.get(p) == epoch}

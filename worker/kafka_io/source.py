@@ -176,7 +176,7 @@ class KafkaSource:
     def _poll(self, timeout: float, max_records: int) -> dict[Any, list[Any]]:
         self._check()
         self._ends.ask_if_due()
-        self._range.pause_finished(self.positions())
+        self._held.stop_at_end(self._range.at_end(self.positions()))
         self._return_parked_records()
         try:
             try:
