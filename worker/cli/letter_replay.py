@@ -23,6 +23,7 @@ from worker.cli.progress import clear_progress, progress_line
 from worker.core.counted import counted
 from worker.core.dead_letters import LetterFilters
 from worker.core.replay_rules import ReplayCounts, ReplayRules, ReplaySelection
+from worker.core.settled_letters import SettledLetters
 from worker.errors import Fatal, SettingsError, StreamlabelError, TopicMissing
 from worker.settings import Loaded, Settings, load
 
@@ -51,9 +52,10 @@ def replay(args: argparse.Namespace, loaded: Loaded, filters: LetterFilters) -> 
     with DeadLetterTopic(settings, progress_line()) as topic:
         range_ = topic.range()
         copies = None if args.label else _copy_topics(args.to, settings, topic)
-        selection = _selection(args, filters, topic, range_, copies)
+        starts = range_.starts if args.again else _positions(topic, settings, range_)
+        settled = topic.settled(range_.ends) if args.again else topic.newest(range_.ends, starts)
+        selection = _selection(args, filters, topic, settled, copies)
         if args.dry_run:
-            starts = range_.starts if args.again else _positions(topic, settings, range_)
             return _dry_run(args, settings, topic, selection, range_.ends, starts)
         if args.again:
             _begin_again(topic, settings, range_)
@@ -114,7 +116,7 @@ def _selection(
     args: argparse.Namespace,
     filters: LetterFilters,
     topic: DeadLetterTopic,
-    range_: LetterRange,
+    settled: SettledLetters,
     copies: CopyTopics | None,
 ) -> ReplaySelection:
     rules = ReplayRules(
@@ -124,7 +126,7 @@ def _selection(
         limits=copies.limits if copies else None,
         include_cut=args.include_cut,
         max_attempts=args.max_attempts or MAX_ATTEMPTS,
-        settled=topic.settled(range_.ends) if args.again else None,
+        settled=settled,
     )
     return ReplaySelection(rules, args.limit)
 

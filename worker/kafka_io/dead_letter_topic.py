@@ -131,11 +131,23 @@ class DeadLetterTopic(Closeable):
             )
         self._require_all(self.name)
 
+    def newest(
+        self, ends: Mapping[int, int], starts: Mapping[int, int] | None = None
+    ) -> SettledLetters:
+        """Read some dead letters, and return which of them have a later one of their record.
+
+        Args:
+            ends: as of `read`. All dead letters of a record are in one partition.
+            starts: as of `read`.
+        """
+        settled = SettledLetters()
+        for letter in self.read(ends, starts):
+            settled.add(letter)
+        return settled
+
     def settled(self, ends: Mapping[int, int]) -> SettledLetters:
         """Read the dead letters and all results, and return which dead letters are settled."""
-        settled = SettledLetters()
-        for letter in self.read(ends):
-            settled.add(letter)
+        settled = self.newest(ends)
         for name, info in self.admin.topics(self.topics.results).items():
             if info is not None:
                 self._read_results(name, settled)
