@@ -9,6 +9,7 @@ import unicodedata
 import pytest
 
 from worker.cli import letter_view
+from worker.cli import main as program
 from worker.cli.letter_options import filters_of, require_options_of, time_ms
 from worker.cli.letter_view import print_counts, print_letter, replay_lines
 from worker.cli.parser import parse
@@ -81,6 +82,22 @@ def test_a_wrong_option_is_refused_with_the_right_one(
         require_options_of(parse(["dead-letters", *line.split()]))
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dead-letters", "list", "--since", "1x"),
+        ("offsets", "show", "--dry-run"),
+        ("backfill", "--from", "1x", "--to", "now"),
+        ("shadow", "report", "--topics", "--url", "http://127.0.0.1:1"),
+    ],
+)
+def test_a_wrong_argument_is_no_wrong_setting(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(words) == 2
+    assert capsys.readouterr().err.startswith("streamlabel: wrong arguments\n  ")
 
 
 def test_the_filters_are_those_of_the_command_line() -> None:

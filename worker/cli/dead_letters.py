@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.cli.letter_options import add_options, filters_of, require_options_of, time_ms
 from worker.cli.progress import clear_progress, progress_line
-from worker.errors import Fatal, SettingsError
+from worker.errors import ArgumentsError, Fatal
 from worker.settings import Loaded
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Do what the action says.
 
     Raises:
-        SettingsError: an option makes no sense.
+        ArgumentsError: an option makes no sense.
         StreamlabelError: the dead letters can't be read, or not replayed; says why.
     """
     require_options_of(args)
@@ -119,7 +119,7 @@ def _at(topic: DeadLetterTopic, place: str) -> list[Letter]:
 
     wanted = parse_source(place.encode("utf-8", "replace"))
     if wanted is None:
-        raise SettingsError(f"{place!r} is no TOPIC/PARTITION/OFFSET, such as posts/3/1043")
+        raise ArgumentsError(f"{place!r} is no TOPIC/PARTITION/OFFSET, such as posts/3/1043")
     name, partition, offset = wanted
     ends = topic.range().ends
     if name == topic.name:

@@ -17,7 +17,7 @@ from worker.core.dead_letters import LetterFilters
 from worker.core.letter_groups import GROUPINGS
 from worker.core.replay import MOST_ATTEMPTS
 from worker.core.when import parse_when
-from worker.errors import SettingsError
+from worker.errors import ArgumentsError, SettingsError
 
 ACTIONS: Final = ("list", "show", "replay", "purge-report")
 MAX_ATTEMPTS: Final = 3
@@ -128,7 +128,7 @@ def filters_of(args: argparse.Namespace, now_ms: int) -> LetterFilters:
     """Return the filters.
 
     Raises:
-        SettingsError: a time has none of the forms.
+        ArgumentsError: a time has none of the forms.
     """
     return LetterFilters(
         reasons=args.reason or (),
@@ -146,7 +146,7 @@ def time_ms(flag: str, text: str | None, now_ms: int) -> int | None:
     """Return a point in time, ms since 1970 UTC, or None without one.
 
     Raises:
-        SettingsError: the text names none.
+        ArgumentsError: the text names none.
     """
     if text is None:
         return None
@@ -157,11 +157,11 @@ def time_ms(flag: str, text: str | None, now_ms: int) -> int | None:
     try:
         when = parse_when(text, now_ms)
     except SettingsError:
-        raise SettingsError(wrong) from None
+        raise ArgumentsError(wrong) from None
     if when.kind == "latest":
         return now_ms
     if when.kind != "time":
-        raise SettingsError(wrong)
+        raise ArgumentsError(wrong)
     return when.time_ms
 
 

@@ -24,7 +24,7 @@ from worker.core.counted import counted
 from worker.core.dead_letters import LetterFilters
 from worker.core.replay_rules import ReplayCounts, ReplayRules, ReplaySelection
 from worker.core.settled_letters import SettledLetters
-from worker.errors import Fatal, SettingsError, StreamlabelError, TopicMissing
+from worker.errors import ArgumentsError, Fatal, SettingsError, StreamlabelError, TopicMissing
 from worker.settings import Loaded, Settings, load
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
@@ -103,7 +103,7 @@ def _copy_topics(to: str | None, settings: Settings, topic: DeadLetterTopic) -> 
     from worker.runtime.replay import CopyTopics
 
     if to in topic.topics.outputs:
-        raise SettingsError(f"--to {to} is an output of the worker: copies belong into an input")
+        raise ArgumentsError(f"--to {to} is an output of the worker: copies belong into an input")
     names = topic.topics.inputs if to is None else (to,)
     infos = topic.admin.topics(names)
     if to is not None and infos[to] is None:

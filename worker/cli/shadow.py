@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from worker.core.counted import counted
 from worker.core.visible import excerpt
-from worker.errors import SettingsError
+from worker.errors import ArgumentsError, SettingsError
 from worker.settings import Loaded, Settings
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
         StreamlabelError: no worker answers there, or there is nothing to compare.
     """
     if args.topics and args.url:
-        raise SettingsError("--topics reads no worker: leave --url out")
+        raise ArgumentsError("--topics reads no worker: leave --url out")
     member = _of_topics(loaded.settings) if args.topics else _of_worker(args.url, loaded.settings)
     if args.json:
         print(json.dumps(member, ensure_ascii=False))

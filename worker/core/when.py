@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from worker.errors import SettingsError
+from worker.errors import ArgumentsError
 
 WhenKind = Literal["earliest", "latest", "committed", "time", "offset", "offsets"]
 
@@ -57,11 +57,11 @@ class When:
         """Return if each partition that the place names is one of these.
 
         Raises:
-            SettingsError: names the others.
+            ArgumentsError: names the others.
         """
         if unknown := sorted(set(self.offsets or ()) - set(numbers)):
             names = ", ".join(map(str, unknown))
-            raise SettingsError(f"{self.text}: the input has no partition {names}")
+            raise ArgumentsError(f"{self.text}: the input has no partition {names}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def parse_when(text: str, now_ms: int) -> When:
         now_ms: the present, ms since 1970 UTC.
 
     Raises:
-        SettingsError: the text has none of the forms.
+        ArgumentsError: the text has none of the forms.
     """
     if kind := _NAMES.get(text):
         return When(kind, text)
@@ -112,9 +112,9 @@ def _time_ms(text: str) -> int:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise SettingsError(f"{text!r} is no place in a topic: use {FORMS}") from None
+        raise ArgumentsError(f"{text!r} is no place in a topic: use {FORMS}") from None
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
     if (time_ms := round(time.timestamp() * 1000)) < 0:
-        raise SettingsError(f"{text!r} is before 1970, and no record of Kafka can be older")
+        raise ArgumentsError(f"{text!r} is before 1970, and no record of Kafka can be older")
     return time_ms

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from worker.clock import SystemClock
 from worker.core.visible import excerpt
-from worker.errors import SettingsError, StreamlabelError
+from worker.errors import ArgumentsError, StreamlabelError
 
 Snapshot = dict[str, Any]
 
@@ -39,7 +39,7 @@ def snapshots(url: str, token: str = "") -> Iterator[Snapshot]:
         token: its `http.token`.
 
     Raises:
-        SettingsError: `url` is not an address.
+        ArgumentsError: `url` is not an address.
         WatchError: no worker answers there, another server does, or the worker has stopped.
     """
     connection = _connection(url)
@@ -117,7 +117,7 @@ def _connection(url: str) -> _WatchConnection:
     except ValueError:
         host, port = "", None
     if not host or port == 0 or parts.scheme != "http":
-        raise SettingsError(
+        raise ArgumentsError(
             f"{url!r} is not a worker's address: give one like http://127.0.0.1:9100"
         )
     return _WatchConnection(host, port or 9100, timeout=_SILENCE)
