@@ -22,8 +22,9 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from worker.cli.letter_options import add_options, filters_of, require_options_of, time_ms
+from worker.cli.letter_options import add_options, filters_of, require_options_of
 from worker.cli.progress import clear_progress, progress_line
+from worker.core.when import parse_duration
 from worker.errors import ArgumentsError, Fatal
 from worker.settings import Loaded
 
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     from worker.clock import SystemClock
 
     now_ms = SystemClock().wall_ms()
-    filters = filters_of(args, now_ms)
+    filters, within_ms = filters_of(args, now_ms), parse_duration("--within", args.within or _SOON)
     if args.action == "replay":
         from worker.cli.letter_replay import replay
 
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
             return _list(args, topic, filters)
         if args.action == "show":
             return _show(args, topic, filters)
-        return _purge_report(args, topic, filters, loaded, now_ms)
+        return _purge_report(args, topic, filters, loaded, now_ms, within_ms)
 
 
 def _list(args: argparse.Namespace, topic: DeadLetterTopic, filters: LetterFilters) -> int:
@@ -136,21 +137,20 @@ def _purge_report(
     filters: LetterFilters,
     loaded: Loaded,
     now_ms: int,
+    within_ms: int,
 ) -> int:
     from worker.cli.purge_view import print_purge, purge_document
     from worker.core.purge import PurgeReport
 
-    within = args.within or _SOON
-    soon_ms = now_ms - (time_ms("--within", within, now_ms) or 0)
     range_ = topic.range()
     settled = topic.settled(range_.ends)
     report = PurgeReport(settled, filters, range_.starts, range_.ends)
     retention_ms = topic.info.deletes_after_ms
-    gone_ms = None if retention_ms is None else now_ms + soon_ms - retention_ms
+    gone_ms = None if retention_ms is None else now_ms + within_ms - retention_ms
     for letter in topic.read(range_.ends):
         report.add(letter, soon=gone_ms is not None and letter.timestamp_ms < gone_ms)
     clear_progress()
-    document: dict[str, Any] = purge_document(topic, report, within)
+    document: dict[str, Any] = purge_document(topic, report, args.within or _SOON)
     if args.json:
         print(json.dumps(document, ensure_ascii=False))
     else:
