@@ -82,7 +82,7 @@ def test_since_leaves_earlier_results_out(
 ) -> None:
     produce(broker, topics.input, texts(6), partition=0)
     label(broker, topics, CARD, 6)
-    for since, number in (("0:4", 2), ("1h", 6), ("2100-01-01", 0)):
+    for since, number in (("1h", 6), ("now", 0), ("2100-01-01", 0)):
         assert main(history(broker, topics, "--json", f"--since={since}")) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["results"] == number
 
@@ -137,5 +137,3 @@ def test_a_topic_that_does_not_exist_is_named(
     arguments = history(broker, topics, "--output-topic", "no.such.topic")
     assert main(arguments) == 1
     assert "no.such.topic does not exist on" in capsys.readouterr().err
-    assert main([*history(broker, topics), "--since", "yesterday"]) == 2
-    assert "'yesterday' is no place in a topic" in capsys.readouterr().err

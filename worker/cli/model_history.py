@@ -31,24 +31,21 @@ _NAME, _REVISION, _WEIGHTS = 40, 20, 12  # characters in the tables
 _REASONS = 5  # of results that can't be read
 
 
-def show_history(settings: Settings, since: str, *, as_json: bool) -> int:
+def show_history(settings: Settings, since_ms: int, *, as_json: bool) -> int:
     """Read the output topics and print the models in their results; return 0.
 
     Args:
         settings: cluster and topics.
-        since: place in the output to begin at, or "" for all.
+        since_ms: time of the output to begin at, ms since 1970; 0 for all.
         as_json: print one JSON object instead of two tables.
 
     Raises:
         StreamlabelError: the topics can't be read; the message says what to do.
     """
-    from worker.clock import SystemClock
-    from worker.core.when import parse_when
     from worker.kafka_io.model_history import read_history
 
-    when = parse_when(since or "earliest", SystemClock().wall_ms())
     with _parser(settings) as parse:
-        read = read_history(settings, parse, progress_line(), when)
+        read = read_history(settings, parse, progress_line(), since_ms)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     if as_json:

@@ -53,7 +53,7 @@ class ReadHistory:
 
 
 def read_history(
-    settings: Settings, parse: Parse, progress: Progress, since: When = _BEGINNING
+    settings: Settings, parse: Parse, progress: Progress, since_ms: int = 0
 ) -> ReadHistory:
     """Read the output topics.
 
@@ -61,7 +61,7 @@ def read_history(
         settings: cluster and topics.
         parse: reads a value.
         progress: called from time to time.
-        since: the place to begin at, in each partition of the output.
+        since_ms: the time to begin at, ms since 1970; 0 for all.
 
     Raises:
         TopicMissing: an output topic does not exist.
@@ -77,9 +77,10 @@ def read_history(
                 "its name depends on"
             )
         read = ReadHistory(topics)
+        since = When("time", "--since", since_ms) if since_ms else _BEGINNING
         for topic in topics:
             ends = admin.end_offsets(topic, "read_committed")
-            starts = _starts(admin, topic, ends, Span(since, _END, settings.kafka.group_id))
+            starts = _starts(admin, topic, ends, Span(since, _END))
             total = sum(max(0, end - starts[p]) for p, end in ends.items())
             for number, record in enumerate(reader.read(topic, ends, starts)):
                 _note(read, record, topic, parse)
