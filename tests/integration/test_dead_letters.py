@@ -376,3 +376,8 @@ def test_places_that_are_no_place_are_named(broker: Broker, topics: Topics) -> N
     own = letters(broker, topics, "replay", "--group-id", topics.group, code=2)
     assert "is the group of the worker itself" in own.stderr
     assert "is no TOPIC/PARTITION/OFFSET" in letters(broker, topics, "show", "7", code=2).stderr
+    last = topics.partitions - 1
+    for action in ("list", "replay", "purge-report"):
+        unknown = letters(broker, topics, action, "--partition", f"{last},98,99", code=2)
+        told = f"--partition: {topics.dead} has no partition 98, 99; there are 0 to {last}"
+        assert told in unknown.stderr

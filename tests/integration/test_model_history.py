@@ -77,6 +77,27 @@ def test_each_partition_has_the_first_and_the_last_offset_of_each_model(
     assert "not counted: 1 record without the header of a result" in printed
 
 
+def test_results_of_other_inputs_are_told_and_left_out(
+    broker: Broker, topics: Topics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped input has no history of others."""
+    for name, number in ((topics.input, 2), ("other", 3)):
+        for offset in range(number):
+            source = [("streamlabel-source", f"{name}/0/{offset}".encode())]
+            value = json.dumps(
+                {"model": {"name": "m", "revision": "r", "weights_sha256": "w"}, "processed_at": 1}
+            )
+            produce(broker, topics.output, [(None, value.encode())], headers=source)
+    assert main(history(broker, topics, "--json")) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["results"], found["other_inputs"]) == (2, {"other": 3})
+    assert main(history(broker, topics, "--input-topic", "nope")) == 0
+    told = capsys.readouterr().out
+    assert f"no result of nope in {topics.output}" in told
+    assert "not counted: 3 results of other: --input-topics takes several" in told
+    assert f"not counted: 2 results of {topics.input}: " in told
+
+
 def test_since_leaves_earlier_results_out(
     broker: Broker, topics: Topics, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,7 +147,7 @@ def test_results_that_name_no_model_are_counted(
     produce(broker, topics.output, [(None, value) for value in values], headers=source)
     assert main(history(broker, topics)) == 0
     told = capsys.readouterr().out
-    assert f"no result in {topics.output}" in told
+    assert f"no result of {topics.input} in {topics.output}" in told
     assert "not counted: 3 results: it names no model" in told
     assert "not counted: 1 result: not JSON" in told
 

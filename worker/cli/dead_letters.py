@@ -66,6 +66,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     from worker.kafka_io.dead_letter_topic import DeadLetterTopic
 
     with DeadLetterTopic(loaded.settings, progress_line()) as topic:
+        topic.require(filters.partitions)
         if args.action == "list":
             return _list(args, topic, filters)
         if args.action == "show":

@@ -50,6 +50,7 @@ def replay(args: argparse.Namespace, loaded: Loaded, filters: LetterFilters) -> 
     stop = threading.Event()
     stop_on_signals(stop)
     with DeadLetterTopic(settings, progress_line()) as topic:
+        topic.require(filters.partitions)
         range_ = topic.range()
         copies = None if args.label else _copy_topics(args.to, settings, topic)
         starts = range_.starts if args.again else _positions(topic, settings, range_)
