@@ -31,7 +31,6 @@ OPTIONS: tuple[str, ...] = (
 )
 
 _NAME: Final = 32  # characters of a label or a model
-_ADDRESS: Final = "http://127.0.0.1:9100"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         metavar="URL",
-        help=f"address of the worker [default: {_ADDRESS}]",
+        help="address of the worker [default: this machine, with http.port of the settings]",
     )
     parser.add_argument(
         "--topics",
@@ -68,9 +67,9 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
 
 def _of_worker(url: str | None, settings: Settings) -> dict[str, Any]:
-    from worker.http.client import WatchError, snapshots
+    from worker.http.client import WatchError, address_of, snapshots
 
-    secret, address = settings.http.token, url or _ADDRESS
+    secret, address = settings.http.token, url or address_of(settings.http)
     snapshot = next(snapshots(address, secret.get_secret_value() if secret else ""))
     member: dict[str, Any] | None = snapshot.get("shadow")
     if member is None:
