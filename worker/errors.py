@@ -47,6 +47,10 @@ class SettingsError(StreamlabelError):
     """A setting is wrong; the message names the setting, its value, its bound and its origin."""
 
 
+class ArgumentsError(SettingsError):
+    """An argument of a command that is no setting is wrong; the message names it."""
+
+
 class Fatal(StreamlabelError):
     """The worker can't go on; a restart resumes from the committed offsets."""
 

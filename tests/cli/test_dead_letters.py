@@ -9,14 +9,15 @@ import unicodedata
 import pytest
 
 from worker.cli import letter_view
-from worker.cli.letter_options import filters_of, require_options_of, time_ms
+from worker.cli import main as program
+from worker.cli.letter_options import filters_of, require_options_of
 from worker.cli.letter_view import print_counts, print_letter, replay_lines
 from worker.cli.parser import parse
 from worker.core.dead_letters import Letter, LetterFilters, read_letter
 from worker.core.letter_groups import LetterCounts
 from worker.core.replay import Replay
 from worker.core.replay_rules import ReplayCounts
-from worker.errors import SettingsError
+from worker.errors import ArgumentsError
 
 NOW_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000
@@ -83,6 +84,22 @@ def test_a_wrong_option_is_refused_with_the_right_one(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dead-letters", "list", "--since", "1x"),
+        ("offsets", "show", "--dry-run"),
+        ("backfill", "--from", "1x", "--to", "now"),
+        ("shadow", "report", "--topics", "--url", "http://127.0.0.1:1"),
+    ],
+)
+def test_a_wrong_argument_is_no_wrong_setting(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(words) == 2
+    assert capsys.readouterr().err.startswith("streamlabel: wrong arguments\n  ")
+
+
 def test_the_filters_are_those_of_the_command_line() -> None:
     line = (
         "dead-letters list --reason not_json,not_utf8 --since 2h --until 2026-11-27T10:00 "
@@ -101,14 +118,21 @@ def test_the_filters_are_those_of_the_command_line() -> None:
     assert filters_of(parse(["dead-letters", "list"]), NOW_MS) == LetterFilters()
 
 
-@pytest.mark.parametrize("text", ["yesterday", "7", "earliest", "committed", "0:7"])
-def test_a_time_has_the_form_of_one(text: str) -> None:
-    with pytest.raises(SettingsError, match=f"--since {text}: use a time such as"):
-        time_ms("--since", text, NOW_MS)
+@pytest.mark.parametrize("flag", ["--since", "--until"])
+def test_a_time_has_the_form_of_one(flag: str) -> None:
+    args = parse(["dead-letters", "list", flag, "earliest"])
+    with pytest.raises(ArgumentsError, match=f"{flag} earliest: use a time such as"):
+        filters_of(args, NOW_MS)
 
 
-def test_now_is_a_time() -> None:
-    assert time_ms("--until", "now", NOW_MS) == NOW_MS
+@pytest.mark.parametrize("within", ["2026-01-31T12:00", "1x", "now"])
+def test_a_report_looks_ahead_for_a_duration(
+    within: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is read before the broker is asked."""
+    server = ("--bootstrap-servers", "127.0.0.1:1")
+    assert program.main(["dead-letters", "purge-report", "--within", within, *server]) == 2
+    assert f"--within {within}: use a duration such as 90m, 7d" in capsys.readouterr().err
 
 
 # -- output --------------------------------------------------------------------------------------

@@ -66,7 +66,9 @@ def test_wrong_settings_are_one_line_with_each_of_them() -> None:
 def test_a_missing_model_is_the_last_line() -> None:
     code, log = run("--model", "/no/model", "--kafka-request-timeout", "1")
     assert code == 1
-    assert last(log)["message"].startswith("there is no directory /no/model: set --model")
+    assert last(log)["message"].startswith(
+        "there is no directory /no/model: set model.name (--model)"
+    )
 
 
 @pytest.mark.parametrize("lines", ["1", "1000"])
@@ -95,7 +97,7 @@ def test_kubernetes_gets_the_reason_as_one_plain_sentence(
     message.touch()
     assert command.main(given) == 1
     assert message.read_text() == (
-        "there is no directory /no/[U+001B][2Jmodel: set --model to one, or to a hub id "
+        "there is no directory /no/[U+001B][2Jmodel: set model.name (--model) to one, or to a hub id "
         "(`owner/name`)"
     )
     assert capsys.readouterr().err.count("streamlabel: there is no directory") == 2

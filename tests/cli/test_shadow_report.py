@@ -95,6 +95,38 @@ def test_what_is_not_known_is_said(
     assert line in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.parametrize("words", [("shadow", "report"), ("top", "--once")])
+@pytest.mark.parametrize(
+    ("lines", "code", "told"),
+    [
+        ("port = 9123", 1, "http://127.0.0.1:9123"),
+        ('port = 9123\nhost = "0.0.0.0"', 1, "http://127.0.0.1:9123"),
+        ('port = 9123\nhost = "10.0.0.7"', 1, "http://10.0.0.7:9123"),
+        ('port = 9123\nhost = "::1"', 1, "http://[::1]:9123"),
+        ("port = 0", 2, "http.port = 0 picks a free port: name the address that the worker's log"),
+        ("", 1, "http://127.0.0.1:9100"),
+    ],
+)
+def test_the_address_is_that_of_the_settings(
+    words: tuple[str, ...],
+    lines: str,
+    code: int,
+    told: str,
+    *,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def asked(url: str, _: str) -> Any:
+        raise client.WatchError(f"asked {url}")
+
+    monkeypatch.setattr(client, "snapshots", asked)
+    config = tmp_path / "streamlabel.toml"
+    config.write_text(f"[http]\n{lines}\n", encoding="utf-8")
+    assert program.main([*words, "--config", str(config)]) == code
+    assert told in capsys.readouterr().err.replace("asked ", "")
+
+
 def test_a_worker_without_a_second_model_is_an_error(
     shown: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

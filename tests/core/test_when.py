@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from worker.core.when import Span, When, parse_when
-from worker.errors import SettingsError
+from worker.core.when import Span, When, parse_duration, parse_moment, parse_when
+from worker.errors import ArgumentsError, SettingsError
 
 NOW = 1_800_000_000_000  # ms
 HOUR = 3_600_000
@@ -44,6 +44,37 @@ def test_another_text_is_refused_with_the_forms(text: str) -> None:
 def test_a_time_before_all_records_is_refused() -> None:
     with pytest.raises(SettingsError, match="is before 1970, and no record of Kafka can be older"):
         parse_when("1969-12-31T23:59:59Z", NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("now", NOW), ("2h", NOW - 2 * HOUR), ("5000w", 0), ("1970-01-01T01:00", HOUR)],
+)
+def test_a_moment_is_a_time_or_a_duration_ago(text: str, expected: int) -> None:
+    assert parse_moment("--since", text, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "7", "earliest", "latest", "committed", "0:7", "1x", "9" * 400 + "w"]
+)
+def test_a_place_that_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(
+        ArgumentsError, match=f"--since {text}: use a time such as .* a duration ago"
+    ):
+        parse_moment("--since", text, NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90m", HOUR * 3 // 2), ("1d12h", 36 * HOUR), ("0.5h", HOUR // 2)]
+)
+def test_a_duration_has_units(text: str, expected: int) -> None:
+    assert parse_duration("--within", text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "1x", "now", "7", "-1d", "2026-01-31T12:00", "2100-01-01"])
+def test_a_time_is_no_duration(text: str) -> None:
+    with pytest.raises(ArgumentsError, match=f"--within {text}: use a duration such as 90m"):
+        parse_duration("--within", text)
 
 
 def test_a_range_is_named_as_it_was_given() -> None:

@@ -127,6 +127,25 @@ def test_pages_of_other_sites_and_other_types_are_refused(
     assert requests.asked == []
 
 
+@pytest.mark.parametrize(
+    ("path", "method", "allowed", "told"),
+    [
+        ("/model", "PUT", "GET, HEAD, POST", "only GET, HEAD and POST are allowed here\n"),
+        ("/classify", "PUT", "POST", 'send a POST request with a JSON object: {"text": "..."}\n'),
+        ("/classify", "GET", "POST", 'send a POST request with a JSON object: {"text": "..."}\n'),
+        ("/livez", "POST", "GET, HEAD", "only GET and HEAD are allowed here\n"),
+    ],
+)
+def test_a_method_that_a_path_does_not_have_is_refused_with_those_that_it_has(
+    server: HttpServer, path: str, method: str, allowed: str, told: str
+) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+        connection.request(method, path, headers={"Authorization": f"Bearer {TOKEN}"})
+        answer = connection.getresponse()
+        found = answer.status, answer.getheader("Allow"), answer.read().decode()
+    assert found == (405, allowed, told)
+
+
 def test_a_server_without_a_model_has_no_such_path() -> None:
     with closing(serve(None)) as server:
         assert ask(server)[0] == 404

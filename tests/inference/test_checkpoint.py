@@ -167,7 +167,7 @@ class TestNotFound:
             resolve(settings_for(name))
 
     def test_a_file(self, folder: Path) -> None:
-        with pytest.raises(ModelUnavailable, match="is a file: set --model to its directory"):
+        with pytest.raises(ModelUnavailable, match=r"is a file: set model\.name \(--model\) to"):
             resolve(settings_for(folder / "model.safetensors"))
 
     def test_an_invalid_hub_id(self) -> None:
@@ -180,8 +180,8 @@ class TestNotFound:
             resolve(settings_for("someone/tiny"))
         assert str(refused.value) == (
             f"someone/tiny is not in the hub's cache ({offline}), and the hub is not asked, because "
-            "HF_HUB_OFFLINE is set: run `streamlabel model fetch` without it, set --model to a local "
-            "directory, or use --model bundled"
+            "HF_HUB_OFFLINE is set: run `streamlabel model fetch` without it, set model.name (--model) "
+            "to a local directory, or to `bundled`"
         )
 
     def test_an_unreachable_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +311,7 @@ def _file(name: str, content: str | None) -> Callable[[Path], None]:
 REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (
         _file("config.json", None),
-        "no config.json: set --model to the directory that save_pre",
+        "no config.json: set model.name ",
     ),
     "an adapter alone": (_an_adapter_alone, "merge it into its base model"),
     "a config that is not JSON": (_file("config.json", "{"), "config.json can't be read"),

@@ -208,8 +208,8 @@ def test_the_name_of_a_file_is_labelled_with_a_warning(
 def test_a_missing_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classify", "--model", "./nowhere", "text"]) == 1
     assert capsys.readouterr().err == (
-        "streamlabel: there is no directory ./nowhere: set --model to one, or to a hub id "
-        "(`owner/name`)\n"
+        "streamlabel: there is no directory ./nowhere: set model.name (--model) to one, or to a "
+        "hub id (`owner/name`)\n"
     )
 
 

@@ -268,6 +268,29 @@ def test_attempts_are_counted_and_limited(broker: Broker, topics: Topics) -> Non
     assert document(broker, topics, *again)["refused"] == {"labelled": 30}
 
 
+@pytest.mark.parametrize("way", [(), ("--label", "--model", "bundled")], ids=["copy", "label"])
+def test_a_record_with_two_dead_letters_is_replayed_once(
+    broker: Broker, topics: Topics, way: tuple[str, ...]
+) -> None:
+    """Two groups labelled the same range, and both failed: only the newest is replayed."""
+    die(broker, topics)
+    with running(
+        broker,
+        topics,
+        ObedientModel(fail_on_bad),
+        kafka__group_id=f"{topics.group}-second",
+        max_dead_letter_ratio=1.0,
+    ) as worker:
+        wait_until(lambda: count(broker, topics) >= 2 * RECORDS, 90, "all have failed twice")
+        worker.stop()
+    assert len(read(broker, topics.dead, topics.partitions)) == 20
+    would = document(broker, topics, "replay", *way, "--dry-run")
+    assert (would["would_replay"], would["refused"]) == (10, {"superseded": 10})
+    done = document(broker, topics, "replay", *way)
+    assert (done["replayed"], done["refused"], done["left"]) == (10, {"superseded": 10}, 0)
+    assert document(broker, topics, "replay", *way)["read"] == 0
+
+
 def test_a_limit_leaves_the_rest_for_the_next_run(broker: Broker, topics: Topics) -> None:
     """And filters pass what they leave out."""
     die(broker, topics)
@@ -353,3 +376,8 @@ def test_places_that_are_no_place_are_named(broker: Broker, topics: Topics) -> N
     own = letters(broker, topics, "replay", "--group-id", topics.group, code=2)
     assert "is the group of the worker itself" in own.stderr
     assert "is no TOPIC/PARTITION/OFFSET" in letters(broker, topics, "show", "7", code=2).stderr
+    last = topics.partitions - 1
+    for action in ("list", "replay", "purge-report"):
+        unknown = letters(broker, topics, action, "--partition", f"{last},98,99", code=2)
+        told = f"--partition: {topics.dead} has no partition 98, 99; there are 0 to {last}"
+        assert told in unknown.stderr

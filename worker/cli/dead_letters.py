@@ -22,9 +22,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from worker.cli.letter_options import add_options, filters_of, require_options_of, time_ms
+from worker.cli.letter_options import add_options, filters_of, require_options_of
 from worker.cli.progress import clear_progress, progress_line
-from worker.errors import Fatal, SettingsError
+from worker.core.when import parse_duration
+from worker.errors import ArgumentsError, Fatal
 from worker.settings import Loaded
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
@@ -50,14 +51,14 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Do what the action says.
 
     Raises:
-        SettingsError: an option makes no sense.
+        ArgumentsError: an option makes no sense.
         StreamlabelError: the dead letters can't be read, or not replayed; says why.
     """
     require_options_of(args)
     from worker.clock import SystemClock
 
     now_ms = SystemClock().wall_ms()
-    filters = filters_of(args, now_ms)
+    filters, within_ms = filters_of(args, now_ms), parse_duration("--within", args.within or _SOON)
     if args.action == "replay":
         from worker.cli.letter_replay import replay
 
@@ -65,11 +66,12 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     from worker.kafka_io.dead_letter_topic import DeadLetterTopic
 
     with DeadLetterTopic(loaded.settings, progress_line()) as topic:
+        topic.require(filters.partitions)
         if args.action == "list":
             return _list(args, topic, filters)
         if args.action == "show":
             return _show(args, topic, filters)
-        return _purge_report(args, topic, filters, loaded, now_ms)
+        return _purge_report(args, topic, filters, loaded, now_ms, within_ms)
 
 
 def _list(args: argparse.Namespace, topic: DeadLetterTopic, filters: LetterFilters) -> int:
@@ -119,7 +121,7 @@ def _at(topic: DeadLetterTopic, place: str) -> list[Letter]:
 
     wanted = parse_source(place.encode("utf-8", "replace"))
     if wanted is None:
-        raise SettingsError(f"{place!r} is no TOPIC/PARTITION/OFFSET, such as posts/3/1043")
+        raise ArgumentsError(f"{place!r} is no TOPIC/PARTITION/OFFSET, such as posts/3/1043")
     name, partition, offset = wanted
     ends = topic.range().ends
     if name == topic.name:
@@ -136,21 +138,20 @@ def _purge_report(
     filters: LetterFilters,
     loaded: Loaded,
     now_ms: int,
+    within_ms: int,
 ) -> int:
     from worker.cli.purge_view import print_purge, purge_document
     from worker.core.purge import PurgeReport
 
-    within = args.within or _SOON
-    soon_ms = now_ms - (time_ms("--within", within, now_ms) or 0)
     range_ = topic.range()
     settled = topic.settled(range_.ends)
     report = PurgeReport(settled, filters, range_.starts, range_.ends)
     retention_ms = topic.info.deletes_after_ms
-    gone_ms = None if retention_ms is None else now_ms + soon_ms - retention_ms
+    gone_ms = None if retention_ms is None else now_ms + within_ms - retention_ms
     for letter in topic.read(range_.ends):
         report.add(letter, soon=gone_ms is not None and letter.timestamp_ms < gone_ms)
     clear_progress()
-    document: dict[str, Any] = purge_document(topic, report, within)
+    document: dict[str, Any] = purge_document(topic, report, args.within or _SOON)
     if args.json:
         print(json.dumps(document, ensure_ascii=False))
     else:

@@ -16,8 +16,7 @@ from schemas.dead_letter import DeadLetterReason
 from worker.core.dead_letters import LetterFilters
 from worker.core.letter_groups import GROUPINGS
 from worker.core.replay import MOST_ATTEMPTS
-from worker.core.when import parse_when
-from worker.errors import SettingsError
+from worker.core.when import MOMENTS, parse_moment
 
 ACTIONS: Final = ("list", "show", "replay", "purge-report")
 MAX_ATTEMPTS: Final = 3
@@ -61,8 +60,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--raw", action="store_true", help="show: write the bytes of the value, and nothing else")
     add(
         "--within",
-        metavar="TIME",
-        help="purge-report: tell what retention removes within this time [default: 1d]",
+        metavar="DURATION",
+        help="purge-report: tell what retention removes within this duration, such as 90m or 7d "
+        "[default: 1d]",
     )
     _add_filters(parser)
     _add_replay(parser)
@@ -72,7 +72,7 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("filters", "Several values of one filter go with commas.")
     add = group.add_argument
     add("--reason", type=_reasons, metavar="R,...", help="reasons, such as not_json")
-    add("--since", metavar="WHEN", help="failed at or after 2026-01-31T12:00 (UTC), or 2h ago")
+    add("--since", metavar="WHEN", help=f"failed at or after {MOMENTS}")
     add("--until", metavar="WHEN", help="failed before this time")
     add("--partition", type=_partitions, metavar="N,...", help="of the dead-letter topic")
     add("--worker-version", type=_words, metavar="V,...", help="versions of the worker")
@@ -128,41 +128,18 @@ def filters_of(args: argparse.Namespace, now_ms: int) -> LetterFilters:
     """Return the filters.
 
     Raises:
-        SettingsError: a time has none of the forms.
+        ArgumentsError: a time has none of the forms.
     """
     return LetterFilters(
         reasons=args.reason or (),
-        since_ms=time_ms("--since", args.since, now_ms),
-        until_ms=time_ms("--until", args.until, now_ms),
+        since_ms=None if args.since is None else parse_moment("--since", args.since, now_ms),
+        until_ms=None if args.until is None else parse_moment("--until", args.until, now_ms),
         partitions=args.partition or (),
         versions=args.worker_version or (),
         models=args.failed_model or (),
         exceptions=args.exception or (),
         stack_hashes=args.stack_hash or (),
     )
-
-
-def time_ms(flag: str, text: str | None, now_ms: int) -> int | None:
-    """Return a point in time, ms since 1970 UTC, or None without one.
-
-    Raises:
-        SettingsError: the text names none.
-    """
-    if text is None:
-        return None
-    wrong = (
-        f"{flag} {text}: use a time such as 2026-01-31T12:00 (UTC without an offset), or a "
-        "duration ago such as 90m, 2h or 7d"
-    )
-    try:
-        when = parse_when(text, now_ms)
-    except SettingsError:
-        raise SettingsError(wrong) from None
-    if when.kind == "latest":
-        return now_ms
-    if when.kind != "time":
-        raise SettingsError(wrong)
-    return when.time_ms
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -23,7 +23,8 @@ from worker.cli.progress import clear_progress, progress_line
 from worker.core.counted import counted
 from worker.core.dead_letters import LetterFilters
 from worker.core.replay_rules import ReplayCounts, ReplayRules, ReplaySelection
-from worker.errors import Fatal, SettingsError, StreamlabelError, TopicMissing
+from worker.core.settled_letters import SettledLetters
+from worker.errors import ArgumentsError, Fatal, SettingsError, StreamlabelError, TopicMissing
 from worker.settings import Loaded, Settings, load
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
@@ -49,11 +50,13 @@ def replay(args: argparse.Namespace, loaded: Loaded, filters: LetterFilters) -> 
     stop = threading.Event()
     stop_on_signals(stop)
     with DeadLetterTopic(settings, progress_line()) as topic:
+        topic.require(filters.partitions)
         range_ = topic.range()
         copies = None if args.label else _copy_topics(args.to, settings, topic)
-        selection = _selection(args, filters, topic, range_, copies)
+        starts = range_.starts if args.again else _positions(topic, settings, range_)
+        settled = topic.settled(range_.ends) if args.again else topic.newest(range_.ends, starts)
+        selection = _selection(args, filters, topic, settled, copies)
         if args.dry_run:
-            starts = range_.starts if args.again else _positions(topic, settings, range_)
             return _dry_run(args, settings, topic, selection, range_.ends, starts)
         if args.again:
             _begin_again(topic, settings, range_)
@@ -101,7 +104,7 @@ def _copy_topics(to: str | None, settings: Settings, topic: DeadLetterTopic) -> 
     from worker.runtime.replay import CopyTopics
 
     if to in topic.topics.outputs:
-        raise SettingsError(f"--to {to} is an output of the worker: copies belong into an input")
+        raise ArgumentsError(f"--to {to} is an output of the worker: copies belong into an input")
     names = topic.topics.inputs if to is None else (to,)
     infos = topic.admin.topics(names)
     if to is not None and infos[to] is None:
@@ -114,7 +117,7 @@ def _selection(
     args: argparse.Namespace,
     filters: LetterFilters,
     topic: DeadLetterTopic,
-    range_: LetterRange,
+    settled: SettledLetters,
     copies: CopyTopics | None,
 ) -> ReplaySelection:
     rules = ReplayRules(
@@ -124,7 +127,7 @@ def _selection(
         limits=copies.limits if copies else None,
         include_cut=args.include_cut,
         max_attempts=args.max_attempts or MAX_ATTEMPTS,
-        settled=topic.settled(range_.ends) if args.again else None,
+        settled=settled,
     )
     return ReplaySelection(rules, args.limit)
 

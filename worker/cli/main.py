@@ -19,7 +19,7 @@ from pathlib import Path
 from worker.cli.flags import options_of
 from worker.cli.parser import READ_NO_FILE, USAGE_ERROR, build_parser, parse
 from worker.core.visible import visible
-from worker.errors import SettingsError, StreamlabelError
+from worker.errors import ArgumentsError, SettingsError, StreamlabelError
 from worker.exits import leave
 from worker.settings import Loaded, find_config, load
 
@@ -55,8 +55,9 @@ def _run(args: argparse.Namespace) -> int:
         code: int = args.command.run(args, loaded)
         print(end="", flush=True)  # a failure to write can be reported here, but not at exit
     except SettingsError as error:
-        if not _told(args, loaded, f"wrong settings: {'; '.join(str(error).splitlines())}"):
-            print(f"streamlabel: wrong settings\n{_indented(error)}", file=sys.stderr)
+        wrong = "arguments" if isinstance(error, ArgumentsError) else "settings"
+        if not _told(args, loaded, f"wrong {wrong}: {'; '.join(str(error).splitlines())}"):
+            print(f"streamlabel: wrong {wrong}\n{_indented(error)}", file=sys.stderr)
         return USAGE_ERROR
     except StreamlabelError as error:
         if not _told(args, loaded, str(error), error.summary):

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from worker import logs
 from worker.core.visible import excerpt, visible
+from worker.core.when import MOMENTS, parse_moment
+from worker.errors import ArgumentsError
 from worker.settings import Loaded
 
 if TYPE_CHECKING:
@@ -44,10 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--since",
-        default="",
         metavar="WHEN",
-        help="history: begin at this place of the output: a time such as 2026-01-31T12:00 (UTC), or "
-        "a duration ago such as 90m or 7d [default: all results]",
+        help=f"history: only results that are not older: {MOMENTS} [default: all results]",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -56,13 +56,16 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Fetch and check the model, or read its history, and print what is found; return 0.
 
     Raises:
+        ArgumentsError: --since is no time, or has no effect.
         StreamlabelError: the model can't be had or used, or the topics can't be read.
     """
     logs.configure(loaded.settings.log.level, loaded.settings.log.format)
     if args.action == "history":
         from worker.cli.model_history import show_history
 
-        return show_history(loaded.settings, args.since, as_json=args.json)
+        return show_history(loaded.settings, _since_ms(args.since), as_json=args.json)
+    if args.since is not None:
+        raise ArgumentsError("--since has no effect with 'fetch': it belongs to history")
     from worker.inference.described import describe
 
     document = _document(describe(loaded.settings.model))
@@ -71,6 +74,12 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     else:
         print("\n".join(f"{name:<9} {visible(text)}" for name, text in _lines(document)))
     return 0
+
+
+def _since_ms(text: str | None) -> int:
+    from worker.clock import SystemClock
+
+    return 0 if text is None else parse_moment("--since", text, SystemClock().wall_ms())
 
 
 def _document(model: Description) -> dict[str, Any]:

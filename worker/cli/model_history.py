@@ -29,26 +29,24 @@ if TYPE_CHECKING:  # loading it loads the Kafka client
 
 _NAME, _REVISION, _WEIGHTS = 40, 20, 12  # characters in the tables
 _REASONS = 5  # of results that can't be read
+_OTHERS = 5  # inputs whose results don't count
 
 
-def show_history(settings: Settings, since: str, *, as_json: bool) -> int:
+def show_history(settings: Settings, since_ms: int, *, as_json: bool) -> int:
     """Read the output topics and print the models in their results; return 0.
 
     Args:
         settings: cluster and topics.
-        since: place in the output to begin at, or "" for all.
+        since_ms: time of the output to begin at, ms since 1970; 0 for all.
         as_json: print one JSON object instead of two tables.
 
     Raises:
         StreamlabelError: the topics can't be read; the message says what to do.
     """
-    from worker.clock import SystemClock
-    from worker.core.when import parse_when
     from worker.kafka_io.model_history import read_history
 
-    when = parse_when(since or "earliest", SystemClock().wall_ms())
     with _parser(settings) as parse:
-        read = read_history(settings, parse, progress_line(), when)
+        read = read_history(settings, parse, progress_line(), since_ms)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     if as_json:
@@ -116,6 +114,7 @@ def _document(read: ReadHistory) -> dict[str, Any]:
         ],
         "outputs": read.topics,
         "foreign": read.foreign,
+        "other_inputs": dict(read.others.most_common()),
         "unreadable": dict(read.unreadable.most_common()),
         "notes": read.notes,
     }
@@ -138,7 +137,7 @@ def _lines(read: ReadHistory) -> list[str]:
     history = read.history
     topics = ", ".join(read.topics)
     if not history.runs:
-        return [f"no result in {topics}", *_remarks(read)]
+        return [f"no result of {read.inputs} in {topics}", *_remarks(read)]
     models = {use.model: number for number, use in enumerate(history.models(), start=1)}
     return [
         f"{counted(history.results, 'result')} of {counted(len(models), 'model')} in {topics} (UTC)",
@@ -190,6 +189,11 @@ def _time(ms: int) -> str:
 def _remarks(read: ReadHistory) -> Iterable[str]:
     if read.foreign:
         yield f"not counted: {counted(read.foreign, 'record')} without the header of a result"
+    for name, number in read.others.most_common(_OTHERS):
+        what = f"{counted(number, 'result')} of {excerpt(name, _NAME)}"
+        yield f"not counted: {what}: --input-topics takes several"
+    if more := sum(n for _, n in read.others.most_common()[_OTHERS:]):
+        yield f"not counted: {counted(more, 'result')} of further inputs"
     for reason, number in read.unreadable.most_common(_REASONS):
         yield f"not counted: {counted(number, 'result')}: {reason}"
     if more := sum(n for _, n in read.unreadable.most_common()[_REASONS:]):

@@ -34,7 +34,7 @@ from worker.core.resets import (
     without_range,
 )
 from worker.core.when import FORMS, parse_when
-from worker.errors import Fatal, SettingsError
+from worker.errors import ArgumentsError, Fatal
 from worker.settings import Loaded, Settings
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Show, reset or export; return 0, or 1 if a reset was not confirmed.
 
     Raises:
-        SettingsError: a place, a file or a partition can't be used.
+        ArgumentsError: a place, a file or a partition can't be used.
         Fatal: the group has members or an open transaction, or moved before the confirmation.
     """
     from worker.kafka_io.admin import Admin
@@ -112,12 +112,12 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
 def _check_usage(args: argparse.Namespace) -> None:
     if args.action == "reset" and args.to is None:
-        raise SettingsError("reset needs --to: where the group is to go on")
+        raise ArgumentsError("reset needs --to: where the group is to go on")
     if args.action != "reset":
         given = [name for name in _OF_RESET if getattr(args, name)]
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise SettingsError(f"{flags} has no effect with {args.action!r}: it belongs to reset")
+            raise ArgumentsError(f"{flags} has no effect with {args.action!r}: it belongs to reset")
 
 
 # -- show and export ---------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def _chosen(numbers: list[int] | None, now: list[Place]) -> list[Place]:
         return now
     known = {place.partition.partition for place in now}
     if unknown := sorted(set(numbers) - known):
-        raise SettingsError(
+        raise ArgumentsError(
             f"--partition: no partition {', '.join(map(str, unknown))}; there are "
             f"{', '.join(map(str, sorted(known)))}"
         )
@@ -306,7 +306,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"can't read {path}: {error}") from error
+        raise ArgumentsError(f"can't read {path}: {error}") from error
 
 
 def _plan_document(group: str, resets: list[Reset], args: argparse.Namespace) -> dict[str, Any]:

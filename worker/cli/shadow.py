@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from worker.core.counted import counted
 from worker.core.visible import excerpt
-from worker.errors import SettingsError
+from worker.errors import ArgumentsError, SettingsError
 from worker.settings import Loaded, Settings
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
@@ -31,7 +31,6 @@ OPTIONS: tuple[str, ...] = (
 )
 
 _NAME: Final = 32  # characters of a label or a model
-_ADDRESS: Final = "http://127.0.0.1:9100"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         metavar="URL",
-        help=f"address of the worker [default: {_ADDRESS}]",
+        help="address of the worker [default: this machine, with http.port of the settings]",
     )
     parser.add_argument(
         "--topics",
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
         StreamlabelError: no worker answers there, or there is nothing to compare.
     """
     if args.topics and args.url:
-        raise SettingsError("--topics reads no worker: leave --url out")
+        raise ArgumentsError("--topics reads no worker: leave --url out")
     member = _of_topics(loaded.settings) if args.topics else _of_worker(args.url, loaded.settings)
     if args.json:
         print(json.dumps(member, ensure_ascii=False))
@@ -68,9 +67,9 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
 
 def _of_worker(url: str | None, settings: Settings) -> dict[str, Any]:
-    from worker.http.client import WatchError, snapshots
+    from worker.http.client import WatchError, address_of, snapshots
 
-    secret, address = settings.http.token, url or _ADDRESS
+    secret, address = settings.http.token, url or address_of(settings.http)
     snapshot = next(snapshots(address, secret.get_secret_value() if secret else ""))
     member: dict[str, Any] | None = snapshot.get("shadow")
     if member is None:

@@ -35,9 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "url",
         nargs="?",
-        default="http://127.0.0.1:9100",
         metavar="URL",
-        help="address of the worker [default: http://127.0.0.1:9100]",
+        help="address of the worker [default: this machine, with http.port of the settings]",
     )
     parser.add_argument("--once", action="store_true", help="show one snapshot and exit")
 
@@ -52,8 +51,10 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     from rich.console import Console
     from rich.live import Live
 
+    from worker.http.client import address_of
     from worker.http.terminal import line, screen
 
+    url = args.url or address_of(loaded.settings.http)
     console, secret = Console(highlight=False), loaded.settings.http.token
     token = secret.get_secret_value() if secret else ""
 
@@ -62,12 +63,12 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the way to end it
         if args.once:
-            _watch(args.url, token, lambda *shown: console.print(draw(*shown)), once=True)
+            _watch(url, token, lambda *shown: console.print(draw(*shown)), once=True)
         elif not console.is_terminal:
-            _watch(args.url, token, lambda new, problem: print(problem or line(new), flush=True))
+            _watch(url, token, lambda new, problem: print(problem or line(new), flush=True))
         else:
             with Live(console=console, screen=True, auto_refresh=False) as live:
-                _watch(args.url, token, lambda *shown: live.update(draw(*shown), refresh=True))
+                _watch(url, token, lambda *shown: live.update(draw(*shown), refresh=True))
     return 0
 
 

@@ -30,7 +30,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     "incomplete": "key or headers were dropped: --include-cut",
     "attempts": "replayed as often as --max-attempts allows",
     "labelled": "a replay has labelled the record already",
-    "superseded": "a replay failed again, and a later dead letter is replayed instead",
+    "superseded": "a later dead letter of the record exists, and only the newest is replayed",
     "expired": "older than the topic keeps records, which would delete it at once: --label",
     "timestamp": "the topic refuses the record's timestamp: --label",
     "too_large": "larger than the topic accepts: raise its max.message.bytes, or use --label",
@@ -48,7 +48,7 @@ class ReplayRules:
         limits: of each topic that takes copies; None if records are labelled at once.
         include_cut: whether cut and incomplete ones are replayed.
         max_attempts: replays of one record.
-        settled: which ones have been replayed before; None: nothing is known of that.
+        settled: which ones have a later one, or a result; None: nothing is known of that.
     """
 
     filters: LetterFilters

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from worker.core.bounds import read_note
 from worker.core.records import Partition
-from worker.errors import SettingsError
+from worker.errors import ArgumentsError
 
 HEADER = ("topic", "partition", "offset")
 
@@ -118,7 +118,7 @@ def parse_file(text: str, group: str, partitions: Collection[Partition]) -> dict
         partitions: those of the worker's inputs; lines of others are an error.
 
     Raises:
-        SettingsError: names the first line that can't be used.
+        ArgumentsError: names the first line that can't be used.
     """
     wanted: dict[Partition, int] = {}
     for number, row in enumerate(csv.reader(text.splitlines()), 1):
@@ -127,26 +127,26 @@ def parse_file(text: str, group: str, partitions: Collection[Partition]) -> dict
             continue
         partition, offset = _line(number, cells, group)
         if partition not in partitions:
-            raise SettingsError(
+            raise ArgumentsError(
                 f"line {number}: {partition.topic}[{partition.partition}] is no partition of the "
                 "input"
             )
         if partition in wanted:
-            raise SettingsError(
+            raise ArgumentsError(
                 f"line {number}: {partition.topic}[{partition.partition}] has an offset already"
             )
         wanted[partition] = offset
     if not wanted:
-        raise SettingsError("no line has an offset: expected topic,partition,offset")
+        raise ArgumentsError("no line has an offset: expected topic,partition,offset")
     return wanted
 
 
 def _line(number: int, cells: list[str], group: str) -> tuple[Partition, int]:
     if len(cells) == len(HEADER) + 1 and cells[0] != group:
-        raise SettingsError(f"line {number} is of group {cells[0]!r}, not {group!r}")
+        raise ArgumentsError(f"line {number} is of group {cells[0]!r}, not {group!r}")
     topic, *numbers = cells[-3:]
     if len(cells) not in (len(HEADER), len(HEADER) + 1) or not all(map(_is_number, numbers)):
-        raise SettingsError(f"line {number}: expected topic,partition,offset")
+        raise ArgumentsError(f"line {number}: expected topic,partition,offset")
     return Partition(topic, int(numbers[0])), int(numbers[1])
 
 
@@ -158,10 +158,10 @@ def shifted(places: Iterable[Place], by: int) -> dict[Partition, int]:
     """Return the committed offsets, moved.
 
     Raises:
-        SettingsError: a partition has no committed offset.
+        ArgumentsError: a partition has no committed offset.
     """
     places = list(places)
     if without := [p.partition for p in places if p.committed is None]:
         names = ", ".join(f"{p.topic}[{p.partition}]" for p in without)
-        raise SettingsError(f"can't shift: no offset is committed of {names}")
+        raise ArgumentsError(f"can't shift: no offset is committed of {names}")
     return {p.partition: (p.committed or 0) + by for p in places}

@@ -1,6 +1,6 @@
 """Reads the places in a log that a person names: `earliest`, `2h`, `2026-01-31T12:00Z`, `0:1500`.
 
-Owns: the grammar of these places.
+Owns: the grammar of these places, and of moments and durations.
 Thread: any; pure.
 Must not import: anything but errors.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from worker.errors import SettingsError
+from worker.errors import ArgumentsError
 
 WhenKind = Literal["earliest", "latest", "committed", "time", "offset", "offsets"]
 
@@ -25,17 +25,19 @@ _NAMES: Mapping[str, WhenKind] = {
     "committed": "committed",
 }
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
+_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d+)?[smhdw])+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _OFFSETS = re.compile(r"\d+:\d+(?:,\d+:\d+)*", re.ASCII)
 
 _LONGEST_NAME, _BEGINNING = 60, 40  # characters
 
+_TIME = "a time such as 2026-01-31T12:00 (UTC without an offset)"
+_AGO = "a duration ago such as 90m, 2h or 7d"
 FORMS = (
-    "earliest, latest (or now), committed (where the worker's group is), a time such as "
-    "2026-01-31T12:00 (UTC without an offset), a duration ago such as 90m, 2h or 7d, an offset "
+    f"earliest, latest (or now), committed (where the worker's group is), {_TIME}, {_AGO}, an offset "
     "such as 1500, or PARTITION:OFFSET,PARTITION:OFFSET"
 )
+MOMENTS = f"{_TIME}, {_AGO}, or now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,11 @@ class When:
         """Return if each partition that the place names is one of these.
 
         Raises:
-            SettingsError: names the others.
+            ArgumentsError: names the others.
         """
         if unknown := sorted(set(self.offsets or ()) - set(numbers)):
             names = ", ".join(map(str, unknown))
-            raise SettingsError(f"{self.text}: the input has no partition {names}")
+            raise ArgumentsError(f"{self.text}: the input has no partition {names}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def parse_when(text: str, now_ms: int) -> When:
         now_ms: the present, ms since 1970 UTC.
 
     Raises:
-        SettingsError: the text has none of the forms.
+        ArgumentsError: the text has none of the forms.
     """
     if kind := _NAMES.get(text):
         return When(kind, text)
@@ -127,20 +129,54 @@ def parse_when(text: str, now_ms: int) -> When:
     if _OFFSETS.fullmatch(text):
         pairs = [pair.split(":") for pair in text.split(",")]
         return When("offsets", text, offsets={int(number): int(at) for number, at in pairs})
+    wrong = f"{text!r} is no place in a topic: use {FORMS}"
+    return When("time", text, time_ms=_time_ms(text, now_ms, wrong))
+
+
+def parse_moment(flag: str, text: str, now_ms: int) -> int:
+    """Read a point in time, one of `MOMENTS`; return it in ms since 1970 UTC.
+
+    Args:
+        flag: the argument that has it.
+        text: what was given.
+        now_ms: the present, ms since 1970 UTC.
+
+    Raises:
+        ArgumentsError: the text has none of the forms.
+    """
+    if text == "now":
+        return now_ms
+    wrong = f"{flag} {text}: use {MOMENTS}"
+    if text.isdigit():  # a date without hyphens looks like an offset
+        raise ArgumentsError(wrong)
+    return _time_ms(text, now_ms, wrong)
+
+
+def parse_duration(flag: str, text: str) -> int:
+    """Read a duration such as `90m`, and return it in ms.
+
+    Args:
+        flag: the argument that has it.
+        text: what was given.
+
+    Raises:
+        ArgumentsError: the text has another form.
+    """
+    if not _DURATION.fullmatch(text):
+        raise ArgumentsError(f"{flag} {text}: use a duration such as 90m, 7d or 1d12h")
+    parts = _PART.findall(text)
+    return round(sum(float(number) * _UNITS_MS[unit] for number, unit in parts))
+
+
+def _time_ms(text: str, now_ms: int, wrong: str) -> int:
     if _DURATION.fullmatch(text):
-        parts = _PART.findall(text)
-        ago = sum(float(number) * _UNITS_MS[unit] for number, unit in parts)
-        return When("time", text, time_ms=max(0, now_ms - round(ago)))
-    return When("time", text, time_ms=_time_ms(text))
-
-
-def _time_ms(text: str) -> int:
+        return max(0, now_ms - parse_duration("", text))
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise SettingsError(f"{text!r} is no place in a topic: use {FORMS}") from None
+        raise ArgumentsError(wrong) from None
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
     if (time_ms := round(time.timestamp() * 1000)) < 0:
-        raise SettingsError(f"{text!r} is before 1970, and no record of Kafka can be older")
+        raise ArgumentsError(f"{text!r} is before 1970, and no record of Kafka can be older")
     return time_ms

@@ -18,10 +18,13 @@ from urllib.parse import urlsplit
 
 from worker.clock import SystemClock
 from worker.core.visible import excerpt
-from worker.errors import SettingsError, StreamlabelError
+from worker.errors import ArgumentsError, StreamlabelError
+from worker.settings import HttpSettings
 
 Snapshot = dict[str, Any]
 
+_LOOPBACK: Final = "127.0.0.1"
+_EVERYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _SILENCE: Final = 5.0  # seconds without a snapshot; one comes every second
 _MAX_MESSAGE: Final = 300  # characters quoted of a server's answer
 _MAX_LINE: Final = 4_000_000  # bytes: five minutes of charts take a tenth of that
@@ -29,6 +32,20 @@ _MAX_LINE: Final = 4_000_000  # bytes: five minutes of charts take a tenth of th
 
 class WatchError(StreamlabelError):
     """No worker answers there, or it has stopped answering; the message says what to check."""
+
+
+def address_of(settings: HttpSettings) -> str:
+    """Return the address at which a worker with these settings answers on this machine.
+
+    Raises:
+        ArgumentsError: `http.port` is 0.
+    """
+    if not settings.port:
+        raise ArgumentsError(
+            "http.port = 0 picks a free port: name the address that the worker's log has"
+        )
+    host = _LOOPBACK if settings.host in _EVERYWHERE else settings.host
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def snapshots(url: str, token: str = "") -> Iterator[Snapshot]:
@@ -39,7 +56,7 @@ def snapshots(url: str, token: str = "") -> Iterator[Snapshot]:
         token: its `http.token`.
 
     Raises:
-        SettingsError: `url` is not an address.
+        ArgumentsError: `url` is not an address.
         WatchError: no worker answers there, another server does, or the worker has stopped.
     """
     connection = _connection(url)
@@ -117,7 +134,7 @@ def _connection(url: str) -> _WatchConnection:
     except ValueError:
         host, port = "", None
     if not host or port == 0 or parts.scheme != "http":
-        raise SettingsError(
+        raise ArgumentsError(
             f"{url!r} is not a worker's address: give one like http://127.0.0.1:9100"
         )
     return _WatchConnection(host, port or 9100, timeout=_SILENCE)

@@ -108,18 +108,27 @@ class App:
     def _response(self, scope: Scope) -> Response:
         """Return the response to a request that needs no waiting."""
         path = scope["path"]
-        if not _is_read(scope):
-            return text(405, "only GET and HEAD are allowed here")
+        if not _is_read(scope) or path == "/classify":
+            return self._not_allowed(path)
         if path in PROBES:
             healthy, reason = self._health.live() if path == "/livez" else self._health.ready()
             return text(200 if healthy else 503, reason)
-        if path == "/classify":
-            return text(405, 'send a POST request with a JSON object: {"text": "..."}')
         if path == "/model" and self._model:
             return self._model.show()
         if path == "/events":
             return Response(headers=SAFE_HEADERS, media_type="text/event-stream")
         return self._files.get(path) or text(404, f"not found: try /, {_PATHS}")
+
+    def _not_allowed(self, path: str) -> Response:
+        """Return the response to a method that a path does not have."""
+        allowed, line = "GET, HEAD", "only GET and HEAD are allowed here"
+        if path == "/classify":
+            allowed, line = "POST", 'send a POST request with a JSON object: {"text": "..."}'
+        elif path == "/model" and self._model:
+            allowed, line = "GET, HEAD, POST", "only GET, HEAD and POST are allowed here"
+        response = text(405, line)
+        response.headers["Allow"] = allowed
+        return response
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.events.full:

@@ -48,7 +48,7 @@ _HUB_FILES = (
     *VOCABULARIES,
 )
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
-_OTHERWISE = "set --model to a local directory, or use --model bundled"
+_OTHERWISE = "set model.name (--model) to a local directory, or to `bundled`"
 _HUB_UNAVAILABLE = "{name} can't be downloaded from the hub ({error}): try again later, {otherwise}"
 # The first match is reported; GatedRepoError is a subclass of RepositoryNotFoundError.
 _HUB_ERRORS: dict[type[Exception], str] = {
@@ -147,10 +147,11 @@ def _locate(settings: ModelSettings) -> tuple[Path, str, str]:
         # Python decodes a file name that is not UTF-8 with lone surrogates.
         return path, path.resolve().name.encode("utf-8", "replace").decode(), LOCAL
     if path.is_file():
-        raise ModelUnavailable(f"{name} is a file: set --model to its directory")
+        raise ModelUnavailable(f"{name} is a file: set model.name (--model) to its directory")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ModelUnavailable(
-            f"there is no directory {name}: set --model to one, or to a hub id (`owner/name`)"
+            f"there is no directory {name}: set model.name (--model) to one, or to a hub id "
+            "(`owner/name`)"
         )
     folder = _from_hub(name, settings.revision)
     return folder, name, folder.name
@@ -238,7 +239,7 @@ def _is_shard(name: Any) -> bool:
 def _without_config(folder: Path) -> str:
     if (folder / _ADAPTER).is_file():
         return "it is only an adapter; merge it into its base model and save the result"
-    return "set --model to the directory that save_pretrained(...) wrote"
+    return "set model.name (--model) to the directory that save_pretrained(...) wrote"
 
 
 def _present(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:

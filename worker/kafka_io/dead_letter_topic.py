@@ -7,7 +7,7 @@ Must not import: inference, runtime.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ from worker.core.dead_letters import Letter, last_header, read_letter
 from worker.core.replay import REPLAY_HEADER, parse_replay
 from worker.core.settled_letters import SettledLetters
 from worker.core.topics import TopicInfo
-from worker.errors import BrokerAway, TopicMissing
+from worker.errors import ArgumentsError, BrokerAway, TopicMissing
 from worker.kafka_io.admin import Admin
 from worker.kafka_io.connection import Closeable
 from worker.kafka_io.reader import TopicReader
@@ -104,6 +104,18 @@ class DeadLetterTopic(Closeable):
             self.admin.start_offsets(name), self.admin.end_offsets(name, "read_committed")
         )
 
+    def require(self, partitions: Collection[int]) -> None:
+        """Return if the topic has these partitions.
+
+        Raises:
+            ArgumentsError: names the others.
+        """
+        if unknown := sorted(set(partitions) - set(range(self.info.partitions))):
+            raise ArgumentsError(
+                f"--partition: {self.name} has no partition {', '.join(map(str, unknown))}; there "
+                f"are 0 to {self.info.partitions - 1}"
+            )
+
     def read(
         self, ends: Mapping[int, int], starts: Mapping[int, int] | None = None
     ) -> Iterator[Letter]:
@@ -131,11 +143,23 @@ class DeadLetterTopic(Closeable):
             )
         self._require_all(self.name)
 
+    def newest(
+        self, ends: Mapping[int, int], starts: Mapping[int, int] | None = None
+    ) -> SettledLetters:
+        """Read some dead letters, and return which of them have a later one of their record.
+
+        Args:
+            ends: as of `read`. All dead letters of a record are in one partition.
+            starts: as of `read`.
+        """
+        settled = SettledLetters()
+        for letter in self.read(ends, starts):
+            settled.add(letter)
+        return settled
+
     def settled(self, ends: Mapping[int, int]) -> SettledLetters:
         """Read the dead letters and all results, and return which dead letters are settled."""
-        settled = SettledLetters()
-        for letter in self.read(ends):
-            settled.add(letter)
+        settled = self.newest(ends)
         for name, info in self.admin.topics(self.topics.results).items():
             if info is not None:
                 self._read_results(name, settled)

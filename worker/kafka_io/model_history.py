@@ -23,7 +23,7 @@ from worker.kafka_io.admin import Admin
 from worker.kafka_io.audit import Progress
 from worker.kafka_io.places import resolve
 from worker.kafka_io.reader import AuditRecord, TopicReader
-from worker.settings import Settings
+from worker.settings import Settings, WorkerTopics
 
 # Returns the object in a value; raises RecordRejected if there is none.
 Parse = Callable[[bytes, Headers, str], Any]
@@ -39,21 +39,25 @@ class ReadHistory:
 
     Attributes:
         topics: the output topics.
+        inputs: those whose results count, as a person reads them.
         history: of the models.
+        others: results of other inputs, by topic.
         foreign: records without the header of a result.
         unreadable: reason -> results that can't be read.
         notes: parts of a topic that could not be read.
     """
 
     topics: list[str]
+    inputs: str
     history: ModelHistory = field(default_factory=ModelHistory)
+    others: Counter[str] = field(default_factory=Counter)
     foreign: int = 0
     unreadable: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
 
 def read_history(
-    settings: Settings, parse: Parse, progress: Progress, since: When = _BEGINNING
+    settings: Settings, parse: Parse, progress: Progress, since_ms: int = 0
 ) -> ReadHistory:
     """Read the output topics.
 
@@ -61,14 +65,15 @@ def read_history(
         settings: cluster and topics.
         parse: reads a value.
         progress: called from time to time.
-        since: the place to begin at, in each partition of the output.
+        since_ms: the time to begin at, ms since 1970; 0 for all.
 
     Raises:
         TopicMissing: an output topic does not exist.
         BrokerAway: the broker stopped answering.
     """
     with Admin(settings.kafka) as admin, TopicReader(settings.kafka) as reader:
-        topics = list(admin.resolve(settings.topics).results)
+        chosen = admin.resolve(settings.topics)
+        topics = list(chosen.results)
         missing = ", ".join(name for name, info in admin.topics(topics).items() if info is None)
         if missing or not topics:
             raise TopicMissing(
@@ -76,13 +81,14 @@ def read_history(
                 f"{settings.kafka.bootstrap_servers}: correct --output-topic, or the inputs that "
                 "its name depends on"
             )
-        read = ReadHistory(topics)
+        read = ReadHistory(topics, chosen.pattern or ", ".join(chosen.inputs))
+        since = When("time", "--since", since_ms) if since_ms else _BEGINNING
         for topic in topics:
             ends = admin.end_offsets(topic, "read_committed")
-            starts = _starts(admin, topic, ends, Span(since, _END, settings.kafka.group_id))
+            starts = _starts(admin, topic, ends, Span(since, _END))
             total = sum(max(0, end - starts[p]) for p, end in ends.items())
             for number, record in enumerate(reader.read(topic, ends, starts)):
-                _note(read, record, topic, parse)
+                _note(read, record, topic, parse, chosen)
                 if number % _PROGRESS_EVERY == 0:
                     progress(topic, number, total)
             read.notes += [
@@ -98,12 +104,17 @@ def _starts(admin: Admin, topic: str, numbers: Iterable[int], span: Span) -> dic
     return {partition.partition: start for partition, (start, _) in ranges.items()}
 
 
-def _note(read: ReadHistory, record: AuditRecord, topic: str, parse: Parse) -> None:
+def _note(
+    read: ReadHistory, record: AuditRecord, topic: str, parse: Parse, chosen: WorkerTopics
+) -> None:
     source = parse_source(last_header(record.headers, SOURCE_HEADER) or b"")
     if source is None:
         read.foreign += 1
         return
     name, partition, offset = source
+    if not chosen.matches(name):
+        read.others[name] += 1
+        return
     try:
         payload = parse(record.value, record.headers, topic)
         result = payload.get(ENRICHED_MEMBER) or payload
