@@ -198,6 +198,30 @@ def test_the_time_until_the_lag_is_zero(
     assert lag_after(watched, *records) == {"until_zero_s": until_zero_s, "trend": trend}
 
 
+@pytest.mark.parametrize("outcome", ["labelled", "dead"])
+def test_the_lag_has_no_trend_until_what_was_done_is_committed(
+    watched: Watched, outcome: str
+) -> None:
+    """The lag falls with a commit: before it, a worker that drains looks as if it stood."""
+    metrics, lags = watched.metrics, []
+    for records in (1000, 1000, 1001, 800):
+        lags.append(lag_after(watched, records))
+        done = metrics.published if outcome == "labelled" else metrics.dead_lettered.labels("x")
+        done.inc(72)
+    assert lags[:3] == [{"until_zero_s": None, "trend": "unknown"}] * 3
+    assert lags[3] == {"until_zero_s": 800 / 200 * 3, "trend": "shrinking"}
+
+
+def test_a_lag_that_stays_the_same_beside_arrivals_is_steady(watched: Watched) -> None:
+    """Arrivals are counted once a second, so both rates differ a little at any moment."""
+    for _ in range(40):
+        watched.metrics.arrived.inc(72)
+        watched.metrics.published.inc(72)
+        lag_after(watched, 56)
+    watched.metrics.published.inc(72)
+    assert lag_after(watched, 56) == {"until_zero_s": None, "trend": "steady"}
+
+
 def test_a_partition_that_comes_or_goes_is_no_change_of_the_lag(watched: Watched) -> None:
     lag_after(watched, 1000, 900)
     watched.metrics.offset_lag.labels("in", "1").set(500_000)

@@ -7,14 +7,12 @@ Must not import: kafka, torch, worker.runtime.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from worker.http import figures
 from worker.http.reading import Window
 
 Json = dict[str, Any]
-
-_OUTCOMES: Final = ("records_published_total", "records_dead_lettered_total")
 
 
 class Activity:
@@ -41,7 +39,7 @@ class Activity:
             window: the seconds over which means are taken.
             rate: texts labelled a second now.
         """
-        if not any(last.gained(name) for name in _OUTCOMES):
+        if not any(last.gained(name) for name in figures.OUTCOMES):
             return
         self.window, self.last_at = window, at
         self.first_at = at if self.first_at is None else self.first_at
@@ -56,7 +54,7 @@ class Activity:
             outcomes were counted. labelled: texts a second, over these seconds. highest: most texts
             a second. latency: quantiles over all records.
         """
-        labelled = whole.gained("records_published_total")
+        labelled = whole.gained(figures.PUBLISHED)
         return {
             "first_at": self.first_at,
             "last_at": self.last_at,
