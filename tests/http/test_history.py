@@ -144,6 +144,15 @@ def test_a_late_reader_sees_what_happened(watched: Watched) -> None:
     assert sum(point["labelled"] for point in points(watched, "1h")) * 10 == pytest.approx(3000)
 
 
+def test_the_peak_of_a_short_run_is_not_below_its_mean(watched: Watched) -> None:
+    """Both count the seconds with outcomes, although the rate that is shown is of five seconds."""
+    run(watched, 60)
+    for number in (100, 250, 13):
+        run(watched, 1, per_second=number)
+    told = watched.after(10)["run"]
+    assert (told["busy_s"], told["labelled"], told["highest"]) == (3.0, 121.0, 250.0)
+
+
 def test_the_numbers_before_anything_happened(watched: Watched) -> None:
     snapshot = watched.after(1)
     assert snapshot["last_at"] is None

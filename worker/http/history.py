@@ -101,7 +101,7 @@ class History:
         self._choose_labels()
         row = self._row()
         self._fine.add(at, row)
-        self.activity.note(at, self.last(0.0), self.last(MEAN_WINDOW), row["labelled"])
+        self.activity.note(at, self.last(0.0), self.last(MEAN_WINDOW))
         if now - self._coarse_at > _COARSE_S - _SLACK:
             self._coarse.add(*self._fine.fold(self._coarse_ms + 1, self._folds()))
             self._coarse_at, self._coarse_ms = now, at
