@@ -11,7 +11,16 @@ import pytest
 
 from tests.http.test_snapshot import Watched
 from worker.http import history as history_module
-from worker.http.history import COARSE_ROWS, FINE_ROWS, LABEL_COLUMNS, RANGES, TOP_LABELS
+from worker.http.history import (
+    COARSE_ROWS,
+    FINE_ROWS,
+    LABEL_COLUMNS,
+    LABELS_EVERY,
+    MANY_LABELS,
+    RANGES,
+    TOP_LABELS,
+)
+from worker.http.reading import Reading
 
 
 @pytest.fixture
@@ -176,6 +185,38 @@ def test_every_range_is_answered_from_the_start(watched: Watched) -> None:
     assert {name: points(watched, name) for name in RANGES} == {name: [] for name in RANGES}
     run(watched, 1)
     assert [len(points(watched, name)) for name in RANGES] == [1, 0, 0]
+
+
+# -- many labels ---------------------------------------------------------------------------------
+
+
+def test_counters_of_many_labels_are_read_every_five_seconds(watched: Watched) -> None:
+    """They are most of a reading's cost. All other figures are of this second."""
+    for n in range(MANY_LABELS + 1):
+        watched.label(1, f"label-{n:03}")
+    run(watched, 1)
+    found = []
+    for n in range(3 * LABELS_EVERY):
+        watched.label(10, "label-000")
+        watched.metrics.model_changes.labels("taken_over").inc()
+        snapshot = watched.after(1)
+        found.append(snapshot["labels"]["label-000"])
+        assert snapshot["totals"]["published"] == MANY_LABELS + 1 + 10 * (n + 1)
+        assert watched.history.newest.total("model_changes_total") == n + 1
+        complete = Reading(watched.metrics.registry.collect())
+        for name in complete._labels.keys() - {"labels_total"}:
+            assert watched.history.newest.series(name) == complete.series(name), name
+    steps = [later - earlier for earlier, later in pairwise(found[-2 * LABELS_EVERY - 1 :])]
+    assert [step for step in steps if step] == [10 * LABELS_EVERY] * 2
+    assert {point["labels"]["label-000"] for point in points(watched, "5m")[-5:]} == {10}
+
+
+def test_counters_of_a_hundred_labels_are_read_every_second(watched: Watched) -> None:
+    for n in range(MANY_LABELS):
+        watched.label(1, f"label-{n:03}")
+    for n in range(8):
+        watched.label(10, "label-000")
+        assert watched.after(1)["labels"]["label-000"] == 10 * (n + 1) + 1
 
 
 # -- the lag -------------------------------------------------------------------------------------

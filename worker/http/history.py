@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from worker.clock import Clock
 from worker.http import figures
 from worker.http.activity import Activity
-from worker.http.reading import Reading, Window
+from worker.http.reading import Reading, Window, sample_names
 from worker.http.rings import Fold, Ring
 
 Json = dict[str, Any]
@@ -34,6 +34,8 @@ Json = dict[str, Any]
 RATE_WINDOW: Final = 5.0  # seconds
 MEAN_WINDOW: Final = 30.0  # seconds, for means and quantiles: a p99 needs hundreds of observations
 TOP_LABELS: Final = 12  # with a rate of their own in the charts
+MANY_LABELS: Final = 100  # with more, their counters are read every few seconds only
+LABELS_EVERY: Final = 5  # seconds; `RATE_WINDOW`, so that a rate is of two readings of the labels
 LABEL_COLUMNS: Final = 24  # kept, so that a label that leaves the top for a while is not lost
 FINE_ROWS: Final = 900  # 15 minutes
 COARSE_ROWS: Final = 8_640  # 24 hours
@@ -47,6 +49,7 @@ _STEPS_S: Final = {"5m": 1, "1h": _COARSE_S, "24h": 60}
 _RATES: Final = ("arriving", "labelled", "dead_letters")
 _QUANTILES: Final = ("p50", "p95", "p99")
 _LABEL: Final = "label "
+_LABELS: Final = "labels_total"
 _FOLDS: Final[dict[str, Fold]] = dict.fromkeys(_RATES, fmean) | dict.fromkeys(
     (*_QUANTILES, "lag"), max
 )
@@ -74,7 +77,10 @@ class History:
 
     def __init__(self, metrics: MetricsSource, clock: Clock) -> None:
         self._metrics, self._clock = metrics, clock
-        self._first = (clock.monotonic(), Reading(metrics.registry.collect()))
+        families = list(metrics.registry.collect())
+        self._without_labels = sample_names(families, without="labels")
+        self._readings = 0
+        self._first = (clock.monotonic(), Reading(families))
         self._recent: deque[tuple[float, Reading]] = deque([self._first])
         self._fine, self._coarse = Ring(FINE_ROWS), Ring(COARSE_ROWS)
         self._coarse_at, self._coarse_ms = self._first[0], 0
@@ -95,7 +101,7 @@ class History:
     def read(self) -> None:
         """Take a reading. Call it once a second."""
         now, at = self._clock.monotonic(), self._clock.wall_ms()
-        self._recent.append((now, Reading(self._metrics.registry.collect(), self.newest)))
+        self._recent.append((now, self._reading()))
         while len(self._recent) > 2 and now - self._recent[1][0] > MEAN_WINDOW - _SLACK:
             self._recent.popleft()
         self._choose_labels()
@@ -154,20 +160,29 @@ class History:
     def _ring(self, name: str) -> Ring:
         return self._fine if name == "5m" else self._coarse
 
+    def _reading(self) -> Reading:
+        """Read all metrics, or all but the counters of many labels, which are most of the cost."""
+        registry, previous = self._metrics.registry, self.newest
+        self._readings += 1
+        if len(previous.series(_LABELS)) <= MANY_LABELS or self._readings % LABELS_EVERY == 0:
+            return Reading(registry.collect(), previous)
+        some = registry.restricted_registry(self._without_labels)
+        return Reading(some.collect(), previous, kept=[_LABELS])
+
     def _row(self) -> dict[str, float | None]:
         recent, window = self.last(RATE_WINDOW), self.last(MEAN_WINDOW)
         row: dict[str, float | None] = dict(figures.rates(recent))
         row |= figures.latency(window)
         row["lag"] = figures.lag(self.newest)["records"]
-        old = recent.old.by("labels_total", "label")
-        for label, number in self.newest.by("labels_total", "label").items():
+        old = recent.old.by(_LABELS, "label")
+        for label, number in self.newest.by(_LABELS, "label").items():
             if label in self._labels and recent.seconds > 0:
                 row[_LABEL + label] = (number - old.get(label, 0.0)) / recent.seconds
         return row
 
     def _choose_labels(self) -> None:
         """Give the most frequent labels a column, in place of labels that have become rare."""
-        totals = {k: v for k, v in self.newest.by("labels_total", "label").items() if v}
+        totals = {k: v for k, v in self.newest.by(_LABELS, "label").items() if v}
         self._top = sorted(heapq.nlargest(TOP_LABELS, sorted(totals), key=totals.__getitem__))
         for label in self._top:
             if label in self._labels:
