@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from prometheus_client import Metric
 
 PREFIX: Final = "streamlabel_"
-# What a sample's name adds to its family's. Times of creation are left out: nothing shows them.
+# A sample has its family's name and one of these. No figure needs the times of creation.
 _SUFFIXES: Final = ("", "_total", "_bucket", "_count", "_sum", "_info")
 _CREATED: Final = "_created"
 _Labels = list[dict[str, str]]
