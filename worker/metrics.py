@@ -125,7 +125,8 @@ class Metrics:
         )
         self.end_to_end = histogram(
             "streamlabel_end_to_end_seconds",
-            "Time from the input record's timestamp to the acknowledgement of its outcome.",
+            "Time from the input record's timestamp to the acknowledgement of its outcome. Replays of "
+            "dead letters are left out: they keep the timestamps of the records.",
             buckets=LATENCY_BUCKETS,
         )
         self.stage = histogram(
@@ -220,7 +221,7 @@ class Metrics:
         )
         self.time_lag = gauge(
             "streamlabel_time_lag_seconds",
-            "Age of the input record that was acknowledged last.",
+            "Age of the input record that was acknowledged last, replays of dead letters left out.",
             multiprocess_mode="livemax",
         )
         self.oldest_uncommitted = gauge(

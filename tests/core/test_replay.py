@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from worker.core.audit_report import AuditReport
 from worker.core.ledger import Ledger, Scope
 from worker.core.records import Partition
-from worker.core.replay import MOST_ATTEMPTS, REPLAY_HEADER, Replay, parse_replay
+from worker.core.replay import MOST_ATTEMPTS, REPLAY_HEADER, Replay, is_replay, parse_replay
 from worker.core.replay_outcomes import Kind
 
 TOPIC, OTHER = "posts", "more"
@@ -72,6 +72,13 @@ def test_any_other_value_names_no_replay(value: bytes | None) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_not(value: bytes) -> None:
     parse_replay(value)
+
+
+def test_a_record_is_a_replay_by_its_header() -> None:
+    header = Replay(DEAD, 1).header
+    assert is_replay([("key", b"value"), header])
+    assert not is_replay([("key", header[1])])
+    assert not is_replay([])
 
 
 # -- the audit -----------------------------------------------------------------------------------

@@ -11,7 +11,16 @@ import pytest
 
 from tests.http.test_snapshot import Watched
 from worker.http import history as history_module
-from worker.http.history import COARSE_ROWS, FINE_ROWS, LABEL_COLUMNS, RANGES, TOP_LABELS
+from worker.http.history import (
+    COARSE_ROWS,
+    FINE_ROWS,
+    LABEL_COLUMNS,
+    LABELS_EVERY,
+    MANY_LABELS,
+    RANGES,
+    TOP_LABELS,
+)
+from worker.http.reading import Reading
 
 
 @pytest.fixture
@@ -144,6 +153,15 @@ def test_a_late_reader_sees_what_happened(watched: Watched) -> None:
     assert sum(point["labelled"] for point in points(watched, "1h")) * 10 == pytest.approx(3000)
 
 
+def test_the_peak_of_a_short_run_is_not_below_its_mean(watched: Watched) -> None:
+    """Both count the seconds with outcomes, although the rate that is shown is of five seconds."""
+    run(watched, 60)
+    for number in (100, 250, 13):
+        run(watched, 1, per_second=number)
+    told = watched.after(10)["run"]
+    assert (told["busy_s"], told["labelled"], told["highest"]) == (3.0, 121.0, 250.0)
+
+
 def test_the_numbers_before_anything_happened(watched: Watched) -> None:
     snapshot = watched.after(1)
     assert snapshot["last_at"] is None
@@ -167,6 +185,38 @@ def test_every_range_is_answered_from_the_start(watched: Watched) -> None:
     assert {name: points(watched, name) for name in RANGES} == {name: [] for name in RANGES}
     run(watched, 1)
     assert [len(points(watched, name)) for name in RANGES] == [1, 0, 0]
+
+
+# -- many labels ---------------------------------------------------------------------------------
+
+
+def test_counters_of_many_labels_are_read_every_five_seconds(watched: Watched) -> None:
+    """They are most of a reading's cost. All other figures are of this second."""
+    for n in range(MANY_LABELS + 1):
+        watched.label(1, f"label-{n:03}")
+    run(watched, 1)
+    found = []
+    for n in range(3 * LABELS_EVERY):
+        watched.label(10, "label-000")
+        watched.metrics.model_changes.labels("taken_over").inc()
+        snapshot = watched.after(1)
+        found.append(snapshot["labels"]["label-000"])
+        assert snapshot["totals"]["published"] == MANY_LABELS + 1 + 10 * (n + 1)
+        assert watched.history.newest.total("model_changes_total") == n + 1
+        complete = Reading(watched.metrics.registry.collect())
+        for name in complete._labels.keys() - {"labels_total"}:
+            assert watched.history.newest.series(name) == complete.series(name), name
+    steps = [later - earlier for earlier, later in pairwise(found[-2 * LABELS_EVERY - 1 :])]
+    assert [step for step in steps if step] == [10 * LABELS_EVERY] * 2
+    assert {point["labels"]["label-000"] for point in points(watched, "5m")[-5:]} == {10}
+
+
+def test_counters_of_a_hundred_labels_are_read_every_second(watched: Watched) -> None:
+    for n in range(MANY_LABELS):
+        watched.label(1, f"label-{n:03}")
+    for n in range(8):
+        watched.label(10, "label-000")
+        assert watched.after(1)["labels"]["label-000"] == 10 * (n + 1) + 1
 
 
 # -- the lag -------------------------------------------------------------------------------------
@@ -196,6 +246,30 @@ def test_the_time_until_the_lag_is_zero(
 ) -> None:
     run(watched, 40)
     assert lag_after(watched, *records) == {"until_zero_s": until_zero_s, "trend": trend}
+
+
+@pytest.mark.parametrize("outcome", ["labelled", "dead"])
+def test_the_lag_has_no_trend_until_what_was_done_is_committed(
+    watched: Watched, outcome: str
+) -> None:
+    """The lag falls with a commit: before it, a worker that drains looks as if it stood."""
+    metrics, lags = watched.metrics, []
+    for records in (1000, 1000, 1001, 800):
+        lags.append(lag_after(watched, records))
+        done = metrics.published if outcome == "labelled" else metrics.dead_lettered.labels("x")
+        done.inc(72)
+    assert lags[:3] == [{"until_zero_s": None, "trend": "unknown"}] * 3
+    assert lags[3] == {"until_zero_s": 800 / 200 * 3, "trend": "shrinking"}
+
+
+def test_a_lag_that_stays_the_same_beside_arrivals_is_steady(watched: Watched) -> None:
+    """Arrivals are counted once a second, so both rates differ a little at any moment."""
+    for _ in range(40):
+        watched.metrics.arrived.inc(72)
+        watched.metrics.published.inc(72)
+        lag_after(watched, 56)
+    watched.metrics.published.inc(72)
+    assert lag_after(watched, 56) == {"until_zero_s": None, "trend": "steady"}
 
 
 def test_a_partition_that_comes_or_goes_is_no_change_of_the_lag(watched: Watched) -> None:

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from tests.support.sites import Site
-from tests.support.workers import clock, free_port, wait_until
+from tests.support.workers import clock, free_port
 from worker.cli import top as top_module
 from worker.errors import SettingsError
 from worker.http import client as client_module
@@ -42,6 +42,12 @@ def snapshot_of(site: Site, token: str = "") -> dict[str, Any]:
     stream = snapshots(f"http://127.0.0.1:{site.server.port}", token)
     next(stream)
     return next(stream)
+
+
+def label_one(site: Site, token: str = "") -> None:
+    """Label a text and wait for a reading: a program that starts within a second finds it."""
+    site.label("hi")
+    assert snapshot_of(site, token)["totals"]["published"] == 1
 
 
 def printed(snapshot: dict[str, Any], width: int = 120, failure: str = "") -> str:
@@ -103,8 +109,7 @@ def test_drift_is_shown(site: Site) -> None:
 
 
 def test_once_prints_one_screen_and_exits(site: Site) -> None:
-    site.label("hi")
-    snapshot_of(site)
+    label_one(site)
     done = top(site, "--once")
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 labelled" in done.stdout
@@ -112,8 +117,7 @@ def test_once_prints_one_screen_and_exits(site: Site) -> None:
 
 
 def test_a_pipe_gets_a_line_a_second_and_a_line_when_the_worker_stops(site: Site) -> None:
-    site.label("hi")
-    snapshot_of(site)
+    label_one(site)
     program = [sys.executable, "-P", "-m", "worker", "top", f"127.0.0.1:{site.server.port}"]
     with subprocess.Popen(
         program, stdout=subprocess.PIPE, text=True, env=child_environment()
@@ -134,8 +138,7 @@ def test_a_worker_with_a_token_is_shown_to_holders_of_the_token(tmp_path: Path) 
     token, file = "a-token-of-32-letters-0123456789", tmp_path / "token"
     file.write_text(f"{token}\n")
     with closing(Site(token=token)) as site:
-        site.label("hi")
-        snapshot_of(site, token)
+        label_one(site, token)
         refused = top(site, "--once")
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "refuses: 401 send http.token" in refused.stderr
@@ -317,12 +320,5 @@ def test_an_invalid_address_is_refused(url: str) -> None:
 
 
 def test_a_line_has_the_main_figures(site: Site) -> None:
-    site.label("hi")
-    snapshot: dict[str, Any] = {}
-
-    def counted() -> bool:
-        snapshot.update(snapshot_of(site))
-        return snapshot["totals"]["published"] == 1
-
-    wait_until(counted, what="it is counted")
-    assert line(snapshot).endswith("1 labelled, 0 dead letters, starting")
+    label_one(site)
+    assert line(snapshot_of(site)).endswith("1 labelled, 0 dead letters, starting")

@@ -22,6 +22,7 @@ from worker.core.records import (
     RecordRef,
     WorkItem,
 )
+from worker.core.replay import Replay
 from worker.errors import AccessDenied, Fatal, PublishRefused, StageCrashed
 from worker.metrics import Metrics
 from worker.runtime.completions import Completions
@@ -171,3 +172,28 @@ def test_drift_starts_again_with_another_model() -> None:
     watch.note([by(old, 0, "POSITIVE"), by(new, 0, "NEGATIVE")] * 100)
     watch.note([by(old, 0, "POSITIVE"), by(new, 0, "NEGATIVE")] * 100)
     assert watch._labels.index < 0.1
+
+
+def test_a_replay_has_an_old_timestamp_and_no_part_in_the_latency(bench: Bench) -> None:
+    """An alert for slow records must not fire because dead letters are replayed days later."""
+    now_ms = bench.clock.wall_ms()
+    header = Replay(("in", 0, 7), attempt=1).header
+    old = [
+        replace(outcome(0), timestamp_ms=now_ms - 86_400_000, headers=[("a", b"b"), header]),
+        replace(outcome(2), timestamp_ms=now_ms - 86_400_000, headers=[header], trace_id="f00d"),
+    ]
+    bench.acknowledge(old[0], replace(outcome(1), timestamp_ms=now_ms - 2_000), old[1])
+    bench.completions.absorb()
+    assert bench.value("records_published_total") == 3
+    assert bench.value("end_to_end_seconds_count") == 1
+    assert bench.value("end_to_end_seconds_sum") == 2
+    assert bench.value("time_lag_seconds") == 2
+
+
+def test_replays_alone_leave_the_latency_as_it_is(bench: Bench) -> None:
+    bench.acknowledge(replace(outcome(0), timestamp_ms=bench.clock.wall_ms() - 3_000))
+    header = Replay(("in", 0, 7), attempt=1).header
+    bench.acknowledge(replace(outcome(1), headers=[header]))
+    bench.completions.absorb()
+    assert bench.value("end_to_end_seconds_count") == 1
+    assert bench.value("time_lag_seconds") == 3

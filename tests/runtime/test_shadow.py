@@ -193,6 +193,19 @@ def test_idle_time_is_free() -> None:
     assert (bench.texts, bench.skipped) == (4, {})
 
 
+def test_a_micro_batch_waits_for_a_second_and_one_group_at_most() -> None:
+    """However long the worker was idle: docs/shadow.md names this bound."""
+    bench = Bench(share=1.0, max_cost=100, seconds=0.01).ready()
+    bench.clock.now += 3600
+    bench.shadow.between()
+    bench.shadow.note(outcomes([f"{n}+" for n in range(1000)]), 0.0)
+    began = bench.clock.now
+    bench.shadow.between()
+    group = 64 * 0.01
+    assert 1.0 < bench.clock.now - began <= 1.0 + group
+    assert len(bench.shadow._waiting) == 1000 - 2 * 64
+
+
 def test_a_group_is_about_one_forward_pass() -> None:
     """A micro-batch that arrives waits for one group, not for all texts."""
     bench = Bench(max_cost=100).ready()

@@ -11,6 +11,7 @@ Must not import: anything of worker.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import NamedTuple
 
 REPLAY_HEADER = "streamlabel-replay"
@@ -37,6 +38,11 @@ class Replay(NamedTuple):
         topic, partition, offset = self.source
         place = {"topic": topic, "partition": partition, "offset": offset}
         return REPLAY_HEADER, json.dumps({"source": place, "attempt": self.attempt}).encode()
+
+
+def is_replay(headers: Iterable[tuple[str, bytes | None]]) -> bool:
+    """Return whether a record, or an outcome that carries its headers on, is a replay."""
+    return any(name == REPLAY_HEADER for name, _ in headers)
 
 
 def parse_replay(value: bytes | None) -> Replay | None:

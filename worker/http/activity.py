@@ -7,14 +7,12 @@ Must not import: kafka, torch, worker.runtime.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from worker.http import figures
 from worker.http.reading import Window
 
 Json = dict[str, Any]
-
-_OUTCOMES: Final = ("records_published_total", "records_dead_lettered_total")
 
 
 class Activity:
@@ -32,21 +30,20 @@ class Activity:
         self._busy_s = 0.0
         self._highest = 0.0
 
-    def note(self, at: int, last: Window, window: Window, rate: float | None) -> None:
+    def note(self, at: int, last: Window, window: Window) -> None:
         """Take in a reading.
 
         Args:
             at: its time, milliseconds.
             last: since the reading before.
             window: the seconds over which means are taken.
-            rate: texts labelled a second now.
         """
-        if not any(last.gained(name) for name in _OUTCOMES):
+        if not any(last.gained(name) for name in figures.OUTCOMES):
             return
         self.window, self.last_at = window, at
         self.first_at = at if self.first_at is None else self.first_at
         self._busy_s += last.seconds
-        self._highest = max(self._highest, rate or 0.0)
+        self._highest = max(self._highest, last.rate(figures.PUBLISHED) or 0.0)
 
     def run(self, whole: Window) -> Json:
         """Return totals and means since the start.
@@ -54,9 +51,10 @@ class Activity:
         Returns:
             first_at, last_at: milliseconds, None before the first outcome. busy_s: seconds in which
             outcomes were counted. labelled: texts a second, over these seconds. highest: most texts
-            a second. latency: quantiles over all records.
+            a second, between two readings; never below `labelled`. latency: quantiles over all
+            records.
         """
-        labelled = whole.gained("records_published_total")
+        labelled = whole.gained(figures.PUBLISHED)
         return {
             "first_at": self.first_at,
             "last_at": self.last_at,

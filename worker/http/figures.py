@@ -17,13 +17,19 @@ Json = dict[str, Any]
 
 MOST_LABELS: Final = 100  # with a total of their own; a model may have thousands
 PARTITIONS: Final = 48  # shown, those with the most lag
+ARRIVED: Final = "offsets_arrived_total"
+PUBLISHED: Final = "records_published_total"
 DEAD: Final = "records_dead_lettered_total"
+OUTCOMES: Final = (PUBLISHED, DEAD)
 # A micro-batch passes these between poll and acknowledgement; `commit` comes after them.
 _ON_THE_WAY: Final = ("queue", "tokenise", "infer", "publish")
 WHOLE: Final = (
     "time of a micro-batch between poll and acknowledgement, without waits between two stages"
 )
-_STEADY: Final = 0.01  # of what arrived or was labelled
+_STEADY: Final = 0.01  # of what arrived or was done
+# Of the same: more was done than arrived, and yet the lag does not fall. Arrivals are counted once
+# a second, so over 30 s both counts may differ by a few percent at any moment.
+_UNCOMMITTED: Final = 0.1
 
 
 def totals(new: Reading) -> Json:
@@ -50,8 +56,8 @@ def labels(new: Reading) -> tuple[dict[str, float], Json]:
 def rates(window: Window) -> dict[str, float | None]:
     """Return how many records a second arrived, were labelled, and became dead letters."""
     return {
-        "arriving": window.rate("offsets_arrived_total"),
-        "labelled": window.rate("records_published_total"),
+        "arriving": window.rate(ARRIVED),
+        "labelled": window.rate(PUBLISHED),
         "dead_letters": window.rate(DEAD),
     }
 
@@ -84,7 +90,8 @@ def outlook(window: Window) -> Json:
     until_zero_s = lag / shrinks, where `shrinks` is by how many offsets a second the lag of the
     partitions that are in both readings fell: what was committed less what arrived. It is None
     where the lag does not shrink, and `trend` says why: `growing`, `steady` (it changed by less
-    than 1 % of what arrived or was done), or `unknown` (no partition yet).
+    than 1 % of what arrived or was done), or `unknown` (no partition yet, or what was done is not
+    committed yet: the lag falls with a commit only).
     """
     before, now = (_by_partition(reading) for reading in (window.old, window.new))
     records = sum(now.values())
@@ -94,12 +101,14 @@ def outlook(window: Window) -> Json:
     if not records:
         return {"until_zero_s": 0.0, "trend": "none"}
     shrunk = sum(before[one] - now[one] for one in both)
-    moved = max(window.gained("offsets_arrived_total"), window.gained("records_published_total"))
-    if abs(shrunk) <= _STEADY * moved:
-        return {"until_zero_s": None, "trend": "steady"}
-    if shrunk < 0:
-        return {"until_zero_s": None, "trend": "growing"}
-    return {"until_zero_s": records / shrunk * window.seconds, "trend": "shrinking"}
+    arrived, done = (sum(map(window.gained, names)) for names in ((ARRIVED,), OUTCOMES))
+    moved = max(arrived, done)
+    if shrunk > _STEADY * moved:
+        return {"until_zero_s": records / shrunk * window.seconds, "trend": "shrinking"}
+    if done - arrived > _UNCOMMITTED * moved:
+        return {"until_zero_s": None, "trend": "unknown"}
+    steady = abs(shrunk) <= _STEADY * moved
+    return {"until_zero_s": None, "trend": "steady" if steady else "growing"}
 
 
 def _by_partition(reading: Reading) -> dict[tuple[str, str], float]:

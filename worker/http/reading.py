@@ -16,6 +16,9 @@ from typing import Final, NamedTuple
 from prometheus_client import Metric
 
 PREFIX: Final = "streamlabel_"
+# A sample has its family's name and one of these. No figure needs the times of creation.
+_SUFFIXES: Final = ("", "_total", "_bucket", "_count", "_sum", "_info")
+_CREATED: Final = "_created"
 _Labels = list[dict[str, str]]
 _Series = list[tuple[dict[str, str], float]]
 Buckets = list[tuple[float, float]]  # upper bound, observations at or below it
@@ -28,16 +31,24 @@ class Reading:
         families: of the registry.
         previous: the reading before, if there is one. Labels that have not changed since are its
             own, so that a reading which is kept takes about 10 kB rather than 150.
+        kept: names whose samples are those of the reading before.
     """
 
     __slots__ = ("_labels", "_values")
 
-    def __init__(self, families: Iterable[Metric], previous: Reading | None = None) -> None:
+    def __init__(
+        self,
+        families: Iterable[Metric],
+        previous: Reading | None = None,
+        kept: Iterable[str] = (),
+    ) -> None:
         labels: dict[str, _Labels] = defaultdict(list)
         self._values: dict[str, array[float]] = defaultdict(_doubles)
         for family in families:
             if family.name.startswith(PREFIX):
                 for sample in family.samples:
+                    if sample.name.endswith(_CREATED):
+                        continue
                     name = sample.name.removeprefix(PREFIX)
                     labels[name].append(sample.labels)
                     self._values[name].append(sample.value)
@@ -46,6 +57,10 @@ class Reading:
             name: known[name] if known.get(name) == all_labels else all_labels
             for name, all_labels in labels.items()
         }
+        if previous:
+            for name in kept:
+                self._labels[name] = known[name]
+                self._values[name] = previous._values[name]  # noqa: SLF001 - our own
 
     def series(self, name: str) -> _Series:
         """Return the labels and value of each sample."""
@@ -78,6 +93,17 @@ class Reading:
     ) -> Iterator[tuple[dict[str, str], float]]:
         wanted = where.items()
         return (sample for sample in self._pairs(name) if wanted <= sample[0].items())
+
+
+def sample_names(families: Iterable[Metric], without: str) -> list[str]:
+    """Return the names that samples of these families may have, without those of one family.
+
+    Args:
+        families: of the registry; also those that have no sample yet.
+        without: name of a family, without `streamlabel_`.
+    """
+    names = (family.name for family in families if family.name != PREFIX + without)
+    return [name + suffix for name in names if name.startswith(PREFIX) for suffix in _SUFFIXES]
 
 
 class Window(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Encoded
+from worker.core.replay import is_replay
 from worker.metrics import Metrics, observe_all
 
 
@@ -27,7 +28,8 @@ def count_outcomes(
 ) -> None:
     """Count acknowledged outcomes.
 
-    Sums are made first: each call of a collector takes a lock.
+    Sums are made first: each call of a collector takes a lock. A replay keeps the timestamp of a
+    record that may be days old, so the latency and the time lag leave it out.
 
     Args:
         metrics: the collectors.
@@ -35,19 +37,12 @@ def count_outcomes(
         now_ms: the wall clock.
         inflight: no longer includes the outcomes.
     """
-
-    def age_of(outcome: Encoded) -> float:
-        return max(0.0, (now_ms - outcome.happened_ms) / 1000)
-
     results = [outcome for outcome in outcomes if outcome.reason is None]
-    traced = [outcome for outcome in outcomes if outcome.trace_id]
+    first_tries = [outcome for outcome in outcomes if not is_replay(outcome.headers)]
     labels = Counter(outcome.label for outcome in results)
     reasons = Counter(o.reason.value for o in outcomes if o.reason is not None)
     with metrics.lock:
-        for outcome in traced:
-            metrics.end_to_end.observe(age_of(outcome), {"trace_id": outcome.trace_id or ""})
-        observe_all(metrics.end_to_end, [age_of(o) for o in outcomes if not o.trace_id])
-        metrics.time_lag.set(age_of(outcomes[-1]))
+        _show_latency(metrics, first_tries, now_ms)
         observe_all(metrics.confidence, [outcome.score for outcome in results])
         metrics.published.inc(len(results))
         metrics.truncated.inc(sum(outcome.truncated for outcome in results))
@@ -57,6 +52,16 @@ def count_outcomes(
         for reason, number in reasons.items():
             metrics.dead_lettered.labels(reason).inc(number)
         show_inflight(metrics, inflight)
+
+
+def _show_latency(metrics: Metrics, outcomes: Sequence[Encoded], now_ms: int) -> None:
+    ages = [(max(0.0, (now_ms - one.happened_ms) / 1000), one.trace_id) for one in outcomes]
+    for age, trace_id in ages:
+        if trace_id:
+            metrics.end_to_end.observe(age, {"trace_id": trace_id})
+    observe_all(metrics.end_to_end, [age for age, trace_id in ages if not trace_id])
+    if ages:
+        metrics.time_lag.set(ages[-1][0])
 
 
 def show_inflight(metrics: Metrics, inflight: OffsetTracker) -> None:
