@@ -225,7 +225,7 @@ def test_no_outcome_is_reordered_if_its_topic_is_compacted() -> None:
 def test_a_record_of_another_producer_is_not_judged() -> None:
     """It has no coordinates, so it is not an outcome."""
     ledger = ledger_of(0)
-    ledger.foreign()
+    ledger.leave_out("record without coordinates, of another producer")
     report = ledger.report()
     assert (offences(report), sum(report.unjudged.values())) == ({}, 1)
 

@@ -14,13 +14,13 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.classification import ModelRef, SourceRef
-from worker.core.coordinates import SOURCE_HEADER, parse_source
+from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER, parse_source
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.records import Headers
 from worker.core.replay import REPLAY_HEADER, Replay, parse_replay
 from worker.core.replay_outcomes import Source
 
-OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER, REPLAY_HEADER})
+OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER, REPLAY_HEADER, GROUP_HEADER})
 
 
 class LetterContext(BaseModel):
@@ -63,6 +63,7 @@ class Letter:
         timestamp_ms: its own timestamp.
         context: None if it has no document that can be read.
         replay: the replay that failed; None if the record was tried once.
+        group: of the backfill that it is of; empty for the worker's.
     """
 
     partition: int
@@ -73,6 +74,7 @@ class Letter:
     headers: Headers
     context: LetterContext | None
     replay: Replay | None = None
+    group: bytes = b""
 
     @property
     def source(self) -> Source | None:
@@ -111,6 +113,7 @@ def read_letter(
         headers,
         _context(headers),
         parse_replay(last_header(headers, REPLAY_HEADER)),
+        last_header(headers, GROUP_HEADER) or b"",
     )
 
 

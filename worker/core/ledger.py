@@ -67,9 +67,9 @@ class Ledger:
         """
         self._starts = dict(starts)
 
-    def foreign(self) -> None:
-        """Add a record without coordinates from a topic of outcomes."""
-        self._skip("record without coordinates, of another producer")
+    def leave_out(self, reason: str) -> None:
+        """Count a record of a topic of outcomes that is not judged."""
+        self._skip(reason)
 
     def outcome(
         self,

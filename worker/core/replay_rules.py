@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from worker.core.coordinates import GROUP_HEADER
 from worker.core.dead_letters import OWN_HEADERS, Letter, LetterContext, LetterFilters
 from worker.core.encoder import record_size
 from worker.core.records import RawRecord, RecordRef
@@ -24,6 +25,7 @@ from worker.core.topic_limits import TopicLimits
 REFUSALS: Final[Mapping[str, str]] = {
     "unreadable": "no document of streamlabel, so another program wrote it",
     "other_input": "of a topic that is no input here: name it with --input-topics, or use --to",
+    "backfill": "of a backfill, and workers would label the copy: --label",
     "no_topic": "the topic does not exist any more: use --to",
     "null_value": "no value, which nothing can label: only --to another topic takes them",
     "cut": "only the beginning of the value was kept: --include-cut",
@@ -79,7 +81,7 @@ class ReplayRules:
             return state
         if self.to is None and not self.is_input(context.source.topic):
             return "other_input"
-        if context.value_state == "null" and (self.to is None or self.is_input(self.to)):
+        if context.value_state == "null" and self._into_input:
             return "null_value"
         if context.value_state == "cut" and not self.include_cut:
             return "cut"
@@ -87,9 +89,15 @@ class ReplayRules:
             return "incomplete"
         return "attempts" if letter.attempt >= self.max_attempts else None
 
+    @property
+    def _into_input(self) -> bool:
+        return self.to is None or self.is_input(self.to)
+
     def _refused_copy(
         self, letter: Letter, context: LetterContext, known: Mapping[str, TopicLimits], now_ms: int
     ) -> str | None:
+        if letter.group and self._into_input:
+            return "backfill"
         limits = known.get(self.topic_for(context))
         if limits is None:
             return "no_topic"
@@ -137,6 +145,8 @@ class ReplayRules:
         replay = self.replay_of(letter)
         origin: Source = source if self.limits is not None else replay.source
         headers = [header for header in letter.headers if header[0] not in OWN_HEADERS]
+        if letter.group and self.limits is None:
+            headers.append((GROUP_HEADER, letter.group))  # the outcome is of the same group
         return RawRecord(
             ref,
             context.source.timestamp_ms,

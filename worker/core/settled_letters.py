@@ -21,33 +21,45 @@ from worker.core.replay_outcomes import Source
 LetterState = Literal["labelled", "superseded", "open", "unreadable"]
 
 
+_Key = tuple[Source, bytes]  # the record that was dead first, and the group of its outcomes
+
+
 class SettledLetters:
-    """Knows the state of every dead letter. It takes about 400 bytes a record."""
+    """Knows the state of every dead letter. It takes about 500 bytes a record.
+
+    A record may have an outcome of the worker and one of each backfill. A dead letter is settled
+    only by an outcome of its own group.
+    """
 
     def __init__(self) -> None:
-        self._last: dict[Source, tuple[int, int, int]] = {}  # attempt, partition, offset
-        self._labelled: set[Source] = set()
+        self._last: dict[_Key, tuple[int, int, int]] = {}  # attempt, partition, offset
+        self._labelled: set[_Key] = set()
 
     def add(self, letter: Letter) -> None:
         """Add a dead letter."""
-        if (first := letter.first) is not None and letter.context is not None:
-            self._last[first] = max(_place(letter), self._last.get(first, (0, 0, 0)))
+        if (key := _key(letter)) is not None:
+            self._last[key] = max(_place(letter), self._last.get(key, (0, 0, 0)))
 
-    def add_result(self, source: Source, replay: Replay | None) -> None:
-        """Add a result with its coordinates, and the replay that it is of."""
-        first = replay.source if replay else source
-        if first in self._last:
-            self._labelled.add(first)
+    def add_result(self, source: Source, replay: Replay | None, group: bytes = b"") -> None:
+        """Add a result with its coordinates, the replay that it is of, and its group."""
+        key = (replay.source if replay else source), group
+        if key in self._last:
+            self._labelled.add(key)
 
     def state(self, letter: Letter) -> LetterState:
         """Return the state of a dead letter that was added."""
-        first = letter.first
-        if first is None or letter.context is None:
+        if (key := _key(letter)) is None:
             return "unreadable"
-        if first in self._labelled:
+        if key in self._labelled:
             return "labelled"
         # One that has arrived since is open: nothing is known of it.
-        return "superseded" if _place(letter) < self._last.get(first, (0, 0, 0)) else "open"
+        return "superseded" if _place(letter) < self._last.get(key, (0, 0, 0)) else "open"
+
+
+def _key(letter: Letter) -> _Key | None:
+    if letter.first is None or letter.context is None:
+        return None
+    return letter.first, letter.group
 
 
 def _place(letter: Letter) -> tuple[int, int, int]:

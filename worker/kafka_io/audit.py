@@ -7,25 +7,21 @@ Must not import: inference, runtime.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from worker.core.audit_report import AuditReport
 from worker.core.bounds import Bound, read_note
-from worker.core.coordinates import SOURCE_HEADER, parse_source
 from worker.core.counted import counted
-from worker.core.dead_letters import last_header
-from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.ledger import Ledger
 from worker.core.records import Partition
-from worker.core.replay import REPLAY_HEADER, parse_replay
 from worker.core.replay_outcomes import Kind
 from worker.core.scope import Scope
 from worker.core.topics import TopicInfo
 from worker.errors import AccessDenied, BrokerAway, Fatal, TopicMissing
 from worker.kafka_io.admin import Admin, GroupOffset
+from worker.kafka_io.audit_outcomes import AuditedOutcome, read_outcome
 from worker.kafka_io.reader import PATIENCE, AuditRecord, TopicReader
 from worker.settings import Settings, WorkerTopics
 
@@ -33,10 +29,6 @@ from worker.settings import Settings, WorkerTopics
 Progress = Callable[[str, int, int], None]
 
 _PROGRESS_EVERY = 20_000  # records
-# The reason is the document's first member; parsing all of it would cost more than the rest.
-_REASON = re.compile(rb'"reason"\s*:\s*"(\w+)"')
-_TIMESTAMP = b'"timestamp_ms":'
-_MAX_DIGITS = 20
 
 
 @dataclass(frozen=True)
@@ -211,22 +203,29 @@ class _Auditor:
         self._note_unread(topic)
 
     def _read_outcome(self, ledger: Ledger, kind: Kind, record: AuditRecord) -> None:
-        coordinates = last_header(record.headers, SOURCE_HEADER)
-        if coordinates is None:
-            ledger.foreign()
-            return
-        dead_letter = last_header(record.headers, DEAD_LETTER_HEADER) or b""
-        document = dead_letter if kind == "dead_letter" else record.value
-        first = ledger.outcome(
-            kind,
-            record.partition,
-            record.offset,
-            parse_source(coordinates),
-            _timestamp(document, record.timestamp_ms),
-            parse_replay(last_header(record.headers, REPLAY_HEADER)),
-        )
-        if first and kind == "dead_letter":
-            self._reasons[_reason(dead_letter)] += 1
+        outcome = read_outcome(kind, record)
+        if outcome is None:
+            ledger.leave_out("record without coordinates, of another producer")
+        elif not self._is_own(outcome):
+            ledger.leave_out("outcome of another group")
+        elif (
+            ledger.outcome(
+                kind,
+                record.partition,
+                record.offset,
+                outcome.source,
+                outcome.timestamp_ms,
+                outcome.replay,
+            )
+            and outcome.reason
+        ):
+            self._reasons[outcome.reason] += 1
+
+    def _is_own(self, outcome: AuditedOutcome) -> bool:
+        """Return whether an outcome is of this group: those of a worker name none."""
+        if outcome.group:
+            return outcome.group == self._settings.kafka.group_id.encode()
+        return not self._ranges
 
     def _note_unread(self, topic: str) -> None:
         if not self._reader.unread:
@@ -263,23 +262,3 @@ class _Auditor:
     def _note_removed(self, topic: str, offsets: int) -> None:
         if offsets:
             self._notes.append(f"{topic}: {counted(offsets, 'offset')} removed before this audit")
-
-
-def _timestamp(document: bytes, default: int) -> int:
-    """Return the input record's timestamp, as the outcome's document states it.
-
-    The outcome's own timestamp differs if the input's was too far ahead to be published. In an
-    enriched object too, the last member of that name is the worker's. A result in Avro or Protobuf
-    is no document, and its own timestamp counts: it ends with the bytes of a number, not with a
-    brace, and a text in it may look like a member.
-    """
-    if not document.endswith(b"}"):
-        return default
-    at = document.rfind(_TIMESTAMP) + len(_TIMESTAMP)
-    digits = document[at : at + _MAX_DIGITS].partition(b"}")[0]
-    return int(digits) if digits.isdigit() else default
-
-
-def _reason(dead_letter: bytes) -> str:
-    match = _REASON.search(dead_letter)
-    return match[1].decode("ascii", "replace") if match else "unknown"
