@@ -281,6 +281,44 @@ def test_a_result_settles_all_dead_letters_of_its_record(
     assert settled.state(letter(2, source=5)) == "open"
 
 
+CUT = {"value": b"x" * 9_000, "most_bytes": 5_000}  # about 1,600 bytes are kept
+SHORTER = {"value": b"x" * 9_000, "most_bytes": 4_500}
+BARE = {"most_bytes": 3_340}  # no room for key and headers
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "open_one"),
+    [
+        ({}, {}, 1),
+        ({"value": None}, {"value": None}, 1),
+        (CUT, {"value": b"x" * 9_000}, 1),
+        ({"value": b"x" * 9_000}, CUT, 0),
+        (CUT, SHORTER, 0),
+        (SHORTER, CUT, 1),
+        ({}, BARE, 0),
+        (BARE, {}, 1),
+    ],
+)
+def test_only_one_that_keeps_as_much_supersedes_a_dead_letter(
+    first: dict[str, Any], second: dict[str, Any], open_one: int
+) -> None:
+    """Else a purge would lose bytes of the record. The one that keeps most is replayed."""
+    letters = [letter(0, **first), letter(1, source=9, attempt=1, **second)]
+    settled = SettledLetters()
+    for one in letters:
+        settled.add(one)
+    assert settled.state(letters[open_one]) == "open"
+    assert settled.state(letters[not open_one]) == "superseded"
+    assert rules(settled=settled).replay_of(letters[open_one]) == Replay(FIRST, 2)
+    tired = rules(settled=settled, max_attempts=1, include_cut=True, to="out")
+    assert tired.refusal(letters[open_one], NOW_MS) == "attempts"
+
+
+def test_a_letter_that_has_arrived_since_is_the_first_attempt() -> None:
+    assert settled_by().attempts(letter(9, source=70)) == 0
+    assert settled_by().attempts(foreign()) == 0
+
+
 @pytest.mark.parametrize("own", [b"", b"fill"])
 def test_only_a_result_of_its_own_group_settles_a_dead_letter(own: bytes) -> None:
     """The worker and each backfill have outcomes of their own."""
@@ -359,6 +397,14 @@ def test_a_dead_letter_is_replayed_or_refused_with_a_reason(
 ) -> None:
     assert rules(**changes).refusal(one, NOW_MS) == reason
     assert reason is None or reason in REFUSALS
+
+
+@pytest.mark.parametrize("include", [False, True])
+def test_one_that_was_not_read_whole_is_refused(include: bool) -> None:
+    """A replay with less memory than the worker had would label the beginning of the value."""
+    cut = dataclasses.replace(letter(value=b"x" * 90), value=b"x" * 10)
+    assert rules(include_cut=include).refusal(cut, NOW_MS) == "unread"
+    assert "unread" in REFUSALS
 
 
 @pytest.mark.parametrize(("include", "reason"), [(False, "incomplete"), (True, None)])

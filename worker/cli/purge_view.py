@@ -62,7 +62,7 @@ def print_purge(document: Mapping[str, Any], servers: str) -> None:
     console.print(
         Text(
             f"{document['topic']}: {total['labelled']:,} labelled since, "
-            f"{total['superseded']:,} superseded by a later dead letter, {total['open']:,} open, "
+            f"{total['superseded']:,} superseded by another dead letter, {total['open']:,} open, "
             f"{total['unreadable']:,} unreadable"
         ),
         soft_wrap=True,

@@ -64,6 +64,7 @@ class Letter:
         context: None if it has no document that can be read.
         replay: the replay that failed; None if the record was tried once.
         group: of the backfill that it is of; empty for the worker's.
+        cut: whether the reader has only the beginning of it.
     """
 
     partition: int
@@ -75,6 +76,15 @@ class Letter:
     context: LetterContext | None
     replay: Replay | None = None
     group: bytes = b""
+    cut: bool = False
+
+    @property
+    def unread(self) -> bool:
+        """Whether the topic has more of the value than was read."""
+        context = self.context
+        if context is None or context.value_state != "whole":
+            return self.cut
+        return self.cut or len(self.value) != context.value_bytes
 
     @property
     def source(self) -> Source | None:
@@ -102,8 +112,13 @@ def read_letter(
     key: bytes | None,
     value: bytes,
     headers: Sequence[tuple[str, bytes | None]],
+    *,
+    cut: bool = False,
 ) -> Letter:
-    """Return a record of the dead-letter topic with what its headers say."""
+    """Return a record of the dead-letter topic with what its headers say.
+
+    `cut` tells that only the beginning of the record was read.
+    """
     return Letter(
         partition,
         offset,
@@ -114,6 +129,7 @@ def read_letter(
         _context(headers),
         parse_replay(last_header(headers, REPLAY_HEADER)),
         last_header(headers, GROUP_HEADER) or b"",
+        cut,
     )
 
 

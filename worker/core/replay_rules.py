@@ -29,10 +29,11 @@ REFUSALS: Final[Mapping[str, str]] = {
     "no_topic": "the topic does not exist any more: use --to",
     "null_value": "no value, which nothing can label: only --to another topic takes them",
     "cut": "only the beginning of the value was kept: --include-cut",
+    "unread": "larger than this replay reads whole: raise --max-inflight-bytes",
     "incomplete": "key or headers were dropped: --include-cut",
     "attempts": "replayed as often as --max-attempts allows",
     "labelled": "a replay has labelled the record already",
-    "superseded": "a replay failed again, and a later dead letter is replayed instead",
+    "superseded": "a replay failed again, and another dead letter is replayed instead",
     "expired": "older than the topic keeps records, which would delete it at once: --label",
     "timestamp": "the topic refuses the record's timestamp: --label",
     "too_large": "larger than the topic accepts: raise its max.message.bytes, or use --label",
@@ -69,6 +70,8 @@ class ReplayRules:
             now_ms: wall clock, ms.
         """
         context, source = letter.context, letter.source
+        if letter.unread:
+            return "unread"
         if context is None or source is None:
             return "unreadable"
         reason = self._unfit(letter, context)
@@ -87,7 +90,11 @@ class ReplayRules:
             return "cut"
         if not context.complete and not self.include_cut:
             return "incomplete"
-        return "attempts" if letter.attempt >= self.max_attempts else None
+        return "attempts" if self._attempts(letter) >= self.max_attempts else None
+
+    def _attempts(self, letter: Letter) -> int:
+        """Return the number of replays so far: a later dead letter may keep less than this one."""
+        return max(letter.attempt, self.settled.attempts(letter) if self.settled else 0)
 
     @property
     def _into_input(self) -> bool:
@@ -126,7 +133,7 @@ class ReplayRules:
         first = before.source if before is not None and known else source
         if first is None:
             raise ValueError("a dead letter without a document has no replay")
-        return Replay(first, min(letter.attempt + 1, MOST_ATTEMPTS))
+        return Replay(first, min(self._attempts(letter) + 1, MOST_ATTEMPTS))
 
     def restore(self, letter: Letter, ref: RecordRef, polled_at: float) -> RawRecord:
         """Return the record that a dead letter was made of.
