@@ -4,8 +4,8 @@ Every input record below the group's committed offsets must have exactly one out
 dead letter. A replay of a dead letter is no record of its own: the record counts under its last
 outcome. Outcomes must keep the order of their partition, and each must belong to a record.
 Records that can't be judged (retention, compaction, a recreated topic, other producers) are counted
-and listed with the reason. Reads all topics once, holds a byte of memory per record and about
-300 per replayed one, and may run beside workers.
+and listed with the reason. Reads the dead letters twice and all other topics once, holds a byte of
+memory per record, about 150 per dead letter and 300 per replayed one, and may run beside workers.
 
 With delivery = "at_least_once" duplicates are reported and allowed, unless --allow-duplicates sets
 a limit; with "exactly_once" the limit is 0. Exits 0 if every promise holds, else 1.

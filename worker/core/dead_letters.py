@@ -80,7 +80,7 @@ class Letter:
 
     @property
     def unread(self) -> bool:
-        """Whether the topic has more of the value than was read."""
+        """True if the topic has more of the value than was read."""
         context = self.context
         if context is None or context.value_state != "whole":
             return self.cut

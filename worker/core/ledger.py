@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 
 from worker.core.audit_report import AuditReport, Offence
 from worker.core.cells import Cells
+from worker.core.dead_records import DeadRecords
 from worker.core.outcome_order import EXAMPLES, OutcomeOrder, Removed, place
 from worker.core.records import Partition
 from worker.core.replay import Replay
@@ -34,12 +35,17 @@ class Ledger:
         scopes: scope of each input partition.
         compacted: input topics that compaction removes records from, so that an outcome without a
             record proves nothing.
+        dead: the records that replays may stand in for.
     """
 
     def __init__(
-        self, scopes: Mapping[Partition, Scope], *, compacted: Collection[str] = ()
+        self,
+        scopes: Mapping[Partition, Scope],
+        *,
+        compacted: Collection[str] = (),
+        dead: DeadRecords | None = None,
     ) -> None:
-        self._scopes = scopes
+        self._scopes, self._dead = scopes, dead or DeadRecords(scopes)
         self._compacted = compacted
         self._topics = {partition.topic for partition in scopes}
         self._nonempty = {partition.topic for partition, scope in scopes.items() if scope.end}
@@ -53,6 +59,7 @@ class Ledger:
 
     def record(self, partition: Partition, offset: int, timestamp_ms: int = 0) -> None:
         """Add a record of the input."""
+        self._dead.record(partition, offset, timestamp_ms)
         scope = self._scopes[partition]
         if scope.start <= offset < scope.limit:
             self._cells[partition][offset] = _RECORD
@@ -99,8 +106,8 @@ class Ledger:
         flags = cells[at] if cells else 0
         if cells is None or not flags or older:
             return self._unknown(kind, partition, offset, source, older=older)
-        if replay is not None and replay.source[0] not in self._topics:
-            replay = None  # of a record that another audit judges: this one is a record of its own
+        if replay is not None and replay.source not in self._dead:
+            replay = None  # of a record that never was dead here: this one is a record of its own
         if replay is not None and replay.source == source:  # labelled from its dead letter
             return self._replayed(kind, replay, f"{kind} {partition}/{offset}")
         cells[at] = flags | _FLAGS[kind]

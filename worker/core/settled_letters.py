@@ -26,7 +26,7 @@ _Key = tuple[Source, bytes]  # the record that was dead first, and the group of 
 
 
 class _Kept(NamedTuple):
-    """What one dead letter keeps of its record.
+    """The part of its record that one dead letter keeps.
 
     Attributes:
         size: bytes of the value that are kept.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from worker.core.audit_report import AuditReport
 from worker.core.bounds import Bound, read_note
 from worker.core.counted import counted
+from worker.core.dead_records import DeadRecords
 from worker.core.ledger import Ledger
 from worker.core.records import Partition
 from worker.core.replay_outcomes import Kind
@@ -96,7 +97,9 @@ class _Auditor:
         limits = self._limits(to_end=to_end)
         outcome_ends = {name: self._admin.end_offsets(name) for _, name in self._outcomes}
         scopes = self._scopes(limits, self._ends())
-        ledger = Ledger(scopes, compacted={n for n, info in infos.items() if info.compacted})
+        dead = self._dead_records(scopes, infos, outcome_ends[self._topics.dead_letters])
+        compacted = {name for name, info in infos.items() if info.compacted}
+        ledger = Ledger(scopes, compacted=compacted, dead=dead)
         for name in self._topics.inputs:
             own = {p.partition: scope for p, scope in scopes.items() if p.topic == name}
             self._read_input(ledger, name, own)
@@ -177,6 +180,22 @@ class _Auditor:
             return Scope(limit, end)
         return Scope(min(limit, bound.end), end, bound.start, bound.end)
 
+    def _dead_records(
+        self,
+        scopes: Mapping[Partition, Scope],
+        infos: Mapping[str, TopicInfo],
+        ends: Mapping[int, int],
+    ) -> DeadRecords:
+        """Read the dead letters once before the results, which may be those of replays."""
+        dead, name = DeadRecords(scopes), self._topics.dead_letters
+        for record in self._reader.read(name, ends):
+            outcome = read_outcome("dead_letter", record)
+            if outcome and outcome.source and self._is_own(outcome):
+                dead.add(outcome.source, outcome.timestamp_ms)
+        starts, compacted = self._admin.start_offsets(name), infos[name].compacted
+        dead.removed_from([p for p in scopes if compacted or _is_cut(p, starts)])
+        return dead
+
     def _read_input(self, ledger: Ledger, topic: str, scopes: Mapping[int, Scope]) -> None:
         ends = {number: scope.limit for number, scope in scopes.items()}
         first = {number: scope.start for number, scope in scopes.items()}
@@ -253,12 +272,20 @@ class _Auditor:
                 "dead_letter": self._topics.dead_letters,
             }
             for kind, name in places.items():
-                if infos[name].compacted:
-                    removed[kind, partition] = True
-                elif starts[name][partition.partition % len(starts[name])] > 0:
-                    removed[kind, partition] = False
+                if (compacted := infos[name].compacted) or _is_cut(partition, starts[name]):
+                    removed[kind, partition] = compacted
         return removed
 
     def _note_removed(self, topic: str, offsets: int) -> None:
         if offsets:
             self._notes.append(f"{topic}: {counted(offsets, 'offset')} removed before this audit")
+
+
+def _is_cut(partition: Partition, starts: Mapping[int, int]) -> bool:
+    """Return whether the first outcomes of an input partition may be gone from a topic.
+
+    Args:
+        partition: of the input.
+        starts: of the topic's partitions.
+    """
+    return starts[partition.partition % len(starts)] > 0
