@@ -226,6 +226,26 @@ def test_a_backfill_is_not_judged_by_what_the_worker_did(stage: Stage) -> None:
     assert report["unjudged"] == {"outcome of another group": 31}
 
 
+def test_a_backfill_whose_dead_letters_may_be_gone_is_not_proven(
+    stage: Stage, admin: KafkaAdminClient
+) -> None:
+    """After a purge nobody can tell a lost record of the range from a dead one."""
+    stage.feed()
+    stage.backfill = stage.topics.group
+    stage.dead_letter(0, 3)
+    for offset in (4, 6):
+        stage.publish(0, offset)
+    choose_range(stage, Bound(3, 7, 0, "3..7"))
+    stage.producer.flush()
+    admin.delete_records({TopicPartition(stage.topics.dead, 0): 1})
+    report = stage.audit(code=1)
+    assert (report["broken"], report["unproven"]) == (["unproven"], 2)
+    assert "2 input records without an outcome may be lost" in report["notes"][-1]
+    assert stage.command() == 1
+    printed = stage.capsys.readouterr().out
+    assert "BROKEN  every outcome of the range is still there   2 unproven" in printed
+
+
 def test_only_the_range_of_a_backfill_is_judged(stage: Stage) -> None:
     """Its group has a note: records around the range need no outcome of it."""
     stage.feed()
@@ -354,7 +374,8 @@ def test_repeats_whose_first_copy_was_deleted_are_not_reordered(
         "record whose result may have been removed": 5,
         "outcome whose first copy may have been removed": 3,
     }
-    assert report["notes"] == [f"{stage.topics.output}: 8 offsets removed before this audit"]
+    assert report["notes"][0] == f"{stage.topics.output}: 8 offsets removed before this audit"
+    assert "5 input records without an outcome may be lost" in report["notes"][1]
 
 
 def test_if_all_outcomes_were_deleted_none_is_missing(

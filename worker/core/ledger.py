@@ -197,7 +197,9 @@ class Ledger:
         if len(self._examples[offence]) < EXAMPLES:
             self._examples[offence].append(example)
 
-    def report(self, removed: Removed | None = None, *, late: bool = False) -> AuditReport:
+    def report(
+        self, removed: Removed | None = None, *, late: bool = False, of_range: bool = False
+    ) -> AuditReport:
         """Return the findings.
 
         Args:
@@ -205,6 +207,7 @@ class Ledger:
                 anywhere in it (compaction), False if from its beginning (retention).
             late: whether the group may have begun after the start of the input
                 (`input.start = "latest"`).
+            of_range: whether the group labels a range.
         """
         removed = removed or {}
         examples, unjudged = dict(self._examples), Counter(self._unjudged)
@@ -225,6 +228,8 @@ class Ledger:
             orphans=self._counts["orphans"],
             pending=sum(self._pending(partition) for partition in self._scopes),
             unjudged=dict(unjudged),
+            unproven=sum(unjudged.get(_removed_reason(kind), 0) for kind in _FLAGS),
+            of_range=of_range,
             examples=examples,
         )
 
@@ -270,9 +275,13 @@ class Ledger:
                 # before the first remaining one.
                 first = limit if anywhere else self._order.lowest(kind, partition, limit)
                 if first > floor:
-                    floor, reason = first, f"record whose {kind} may have been removed"
+                    floor, reason = first, _removed_reason(kind, compacted=anywhere)
         if late:
             firsts = [self._order.lowest(kind, partition, limit) for kind in _FLAGS]
             if min(firsts) > floor:
                 floor, reason = min(firsts), "record before the group's first outcome"
         return floor, reason
+
+
+def _removed_reason(kind: Kind, *, compacted: bool = False) -> str:
+    return f"record whose {kind} " + ("may be compacted" if compacted else "may have been removed")

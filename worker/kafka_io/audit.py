@@ -107,7 +107,13 @@ class _Auditor:
         for kind, name in self._outcomes:
             self._read_outcomes(ledger, kind, name, outcome_ends[name])
         late = self._settings.input.start == "latest" and not self._ranges
-        report = ledger.report(self._removed(scopes, infos), late=late)
+        removed = self._removed(scopes, infos)
+        report = ledger.report(removed, late=late, of_range=bool(self._ranges))
+        if report.unproven:
+            self._notes.append(
+                f"{counted(report.unproven, 'input record')} without an outcome may be lost: "
+                "dead letters or results were removed before this audit, so audit before you purge"
+            )
         return Audit(self._topics, report, dict(self._reasons.most_common()), tuple(self._notes))
 
     def _describe(self) -> dict[str, TopicInfo]:
