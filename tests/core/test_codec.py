@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas import Classification, DeadLetter, DeadLetterReason, ValueState
 from tests.support.records import CARD, raw
-from worker.core.coordinates import SOURCE_HEADER
+from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER
 from worker.core.decoder import Decoder, estimate_tokens
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder, result_id
 from worker.core.formats.plain_json import JsonFormat
@@ -26,6 +26,7 @@ from worker.core.records import (
     Headers,
     InvalidRecord,
     Prediction,
+    RecordRef,
     Trace,
     WorkItem,
 )
@@ -251,6 +252,7 @@ def encode(
     result_limit: int = 1_000_000,
     dead_letter_limit: int = 1_000_000,
     trace: Trace | None = None,
+    group: str | None = None,
     **settings: object,
 ) -> Encoded:
     limits = defaultdict(lambda: TopicLimits(max_bytes=result_limit))
@@ -259,6 +261,7 @@ def encode(
         OutputSettings(**settings),  # type: ignore[arg-type]
         version="1.2.3",
         limits=limits,
+        group=group,
     )
     return encoder.encode(outcome, now_ms=1_700_000_000_500, now=2.0, trace=trace)
 
@@ -355,6 +358,27 @@ def test_null_and_empty_headers_differ() -> None:
 def test_headers_of_an_earlier_worker_are_replaced() -> None:
     came = ((SOURCE_HEADER, b"old/0/1"), (DEAD_LETTER_HEADER, b"{}"), ("x", b""))
     assert encode(classified(headers=came)).headers == [("x", b""), (SOURCE_HEADER, b"in/0/41")]
+
+
+def test_outcomes_of_a_backfill_name_its_group_and_those_of_a_worker_none() -> None:
+    """An earlier group is replaced, as in a chain."""
+    came = ((GROUP_HEADER, b"old"), ("x", b""))
+    for outcome in (classified(headers=came), DeadLettered(raw(41, headers=came), R.NOT_JSON, "")):
+        plain, of_backfill = encode(outcome), encode(outcome, group="new")
+        assert [value for name, value in plain.headers if name == GROUP_HEADER] == []
+        groups = [value for name, value in of_backfill.headers if name == GROUP_HEADER]
+        assert groups == [b"new"]
+
+
+@pytest.mark.parametrize("size", [1, 5_000])
+def test_a_record_read_from_its_dead_letter_stays_in_its_group(size: int) -> None:
+    """Also if its other headers do not fit any more."""
+    headers = ((GROUP_HEADER, b"own"), ("x", bytes(size)))
+    record = dataclasses.replace(raw(0, headers=headers), origin=RecordRef("in", 0, 41, 0))
+    letter = encode(DeadLettered(record, R.NOT_JSON, ""), dead_letter_limit=4_000)
+    groups = [value for name, value in letter.headers if name == GROUP_HEADER]
+    assert groups == [b"own"]
+    assert ("x" in dict(letter.headers)) == (size == 1)
 
 
 def test_headers_of_the_values_schema_stay_on_dead_letters_alone() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.dead_letter import DeadLetterReason
 from tests.support.records import CARD, raw
-from worker.core.coordinates import SOURCE_HEADER
+from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER
 from worker.core.dead_letters import Letter, LetterFilters, read_letter
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder
 from worker.core.letter_groups import GROUPINGS, LetterCounts
@@ -43,12 +43,14 @@ def letter(
     failed_ms: int = NOW_MS,
     most_bytes: int | None = None,
     dead: dict[str, Any] | None = None,
+    group: str | None = None,
 ) -> Letter:
     """Return the dead letter that the encoder makes of a record of topic `in`."""
     replay = [Replay(first, attempt).header] if attempt else []
     record = raw(source, value, key=b"k", headers=(("own", b"1"), *replay))
     limits = {"dead": TopicLimits(most_bytes)}
-    encoder = Encoder(OutputSettings(dead_letter_topic="dead"), version="1.2.3", limits=limits)
+    settings = OutputSettings(dead_letter_topic="dead")
+    encoder = Encoder(settings, version="1.2.3", limits=limits, group=group)
     outcome = DeadLettered(
         record, **({"reason": DeadLetterReason.NOT_JSON, "message": "x"} | (dead or {}))
     )
@@ -279,6 +281,56 @@ def test_a_result_settles_all_dead_letters_of_its_record(
     assert settled.state(letter(2, source=5)) == "open"
 
 
+CUT = {"value": b"x" * 9_000, "most_bytes": 5_000}  # about 1,600 bytes are kept
+SHORTER = {"value": b"x" * 9_000, "most_bytes": 4_500}
+BARE = {"most_bytes": 3_340}  # no room for key and headers
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "open_one"),
+    [
+        ({}, {}, 1),
+        ({"value": None}, {"value": None}, 1),
+        (CUT, {"value": b"x" * 9_000}, 1),
+        ({"value": b"x" * 9_000}, CUT, 0),
+        (CUT, SHORTER, 0),
+        (SHORTER, CUT, 1),
+        ({}, BARE, 0),
+        (BARE, {}, 1),
+    ],
+)
+def test_only_one_that_keeps_as_much_supersedes_a_dead_letter(
+    first: dict[str, Any], second: dict[str, Any], open_one: int
+) -> None:
+    """Else a purge would lose bytes of the record. The one that keeps most is replayed."""
+    letters = [letter(0, **first), letter(1, source=9, attempt=1, **second)]
+    settled = SettledLetters()
+    for one in letters:
+        settled.add(one)
+    assert settled.state(letters[open_one]) == "open"
+    assert settled.state(letters[not open_one]) == "superseded"
+    assert rules(settled=settled).replay_of(letters[open_one]) == Replay(FIRST, 2)
+    tired = rules(settled=settled, max_attempts=1, include_cut=True, to="out")
+    assert tired.refusal(letters[open_one], NOW_MS) == "attempts"
+
+
+def test_a_letter_that_has_arrived_since_is_the_first_attempt() -> None:
+    assert settled_by().attempts(letter(9, source=70)) == 0
+    assert settled_by().attempts(foreign()) == 0
+
+
+@pytest.mark.parametrize("own", [b"", b"fill"])
+def test_only_a_result_of_its_own_group_settles_a_dead_letter(own: bytes) -> None:
+    """The worker and each backfill have outcomes of their own."""
+    settled = SettledLetters()
+    letters = {b"": letter(0), b"fill": letter(1, group="fill"), b"more": letter(2, group="more")}
+    for one in letters.values():
+        settled.add(one)
+    settled.add_result(FIRST, None, own)
+    states = {group: settled.state(one) for group, one in letters.items()}
+    assert states == dict.fromkeys(letters, "open") | {own: "labelled"}
+
+
 def test_one_that_has_arrived_since_is_open() -> None:
     assert settled_by().state(letter(9, source=70)) == "open"
 
@@ -334,6 +386,10 @@ def rules(**changes: Any) -> ReplayRules:
         (letter(), {"limits": {"in": TopicLimits(before_ms=1)}}, "timestamp"),
         (letter(), {"limits": {"in": TopicLimits(300)}}, "too_large"),
         (letter(), {"limits": None}, None),
+        (letter(group="fill"), {}, "backfill"),
+        (letter(group="fill"), {"to": "in"}, "backfill"),
+        (letter(group="fill"), {"to": "out", "limits": {"out": TopicLimits()}}, None),
+        (letter(group="fill"), {"limits": None}, None),
     ],
 )
 def test_a_dead_letter_is_replayed_or_refused_with_a_reason(
@@ -341,6 +397,14 @@ def test_a_dead_letter_is_replayed_or_refused_with_a_reason(
 ) -> None:
     assert rules(**changes).refusal(one, NOW_MS) == reason
     assert reason is None or reason in REFUSALS
+
+
+@pytest.mark.parametrize("include", [False, True])
+def test_one_that_was_not_read_whole_is_refused(include: bool) -> None:
+    """A replay with less memory than the worker had would label the beginning of the value."""
+    cut = dataclasses.replace(letter(value=b"x" * 90), value=b"x" * 10)
+    assert rules(include_cut=include).refusal(cut, NOW_MS) == "unread"
+    assert "unread" in REFUSALS
 
 
 @pytest.mark.parametrize(("include", "reason"), [(False, "incomplete"), (True, None)])
@@ -365,6 +429,14 @@ def test_a_record_that_is_labelled_at_once_has_the_coordinates_of_the_first() ->
         letter(7, source=9, attempt=1), RecordRef("dead", 2, 7, 3), 0
     )
     assert record.source == RecordRef("in", 0, 4, 3)
+
+
+@pytest.mark.parametrize(("limits", "kept"), [(None, [b"fill"]), ({}, [])])
+def test_only_a_record_that_is_labelled_at_once_stays_in_its_group(
+    limits: dict[str, TopicLimits] | None, kept: list[bytes]
+) -> None:
+    record = rules(limits=limits).restore(letter(7, group="fill"), RecordRef("dead", 2, 7, 3), 0)
+    assert [value for name, value in record.headers if name == GROUP_HEADER] == kept
 
 
 def test_a_null_value_is_null_again() -> None:

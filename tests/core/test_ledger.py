@@ -225,7 +225,7 @@ def test_no_outcome_is_reordered_if_its_topic_is_compacted() -> None:
 def test_a_record_of_another_producer_is_not_judged() -> None:
     """It has no coordinates, so it is not an outcome."""
     ledger = ledger_of(0)
-    ledger.foreign()
+    ledger.leave_out("record without coordinates, of another producer")
     report = ledger.report()
     assert (offences(report), sum(report.unjudged.values())) == ({}, 1)
 
@@ -340,6 +340,21 @@ def test_a_record_of_the_range_without_an_outcome_is_missing() -> None:
         ledger.record(FIRST, offset)
     publish(ledger, [3, 4, 6, 25])
     assert offences(ledger.report()) == {"missing": 1, "orphans": 1}
+
+
+@pytest.mark.parametrize(
+    ("compacted", "of_range", "unproven", "broken"),
+    [(False, False, 4, []), (False, True, 4, ["unproven"]), (True, True, 0, [])],
+)
+def test_a_range_is_not_proven_if_outcomes_may_have_been_removed(
+    compacted: bool, of_range: bool, unproven: int, broken: list[str]
+) -> None:
+    """Compaction is a choice, and a worker's old outcomes are removed in time."""
+    ledger = ledger_of()
+    publish(ledger, [4, 5, 6, 7, 8, 9])
+    report = ledger.report({("dead_letter", FIRST): compacted}, of_range=of_range)
+    assert (report.unproven, report.missing, sum(report.unjudged.values())) == (unproven, 0, 4)
+    assert report.breaches(0) == broken
 
 
 @given(st.lists(st.integers(0, 29), max_size=90))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.audit_report import AuditReport
+from worker.core.dead_records import DeadRecords
 from worker.core.ledger import Ledger, Scope
 from worker.core.records import Partition
 from worker.core.replay import MOST_ATTEMPTS, REPLAY_HEADER, Replay, is_replay, parse_replay
@@ -85,10 +86,26 @@ def test_a_record_is_a_replay_by_its_header() -> None:
 
 
 class Story:
-    """A ledger of ten records of each of two topics, and outcomes in the order of a reader."""
+    """A ledger of ten records of each of two topics, and outcomes in the order of a reader.
 
-    def __init__(self, *, limit: int = 10, start: int = 0) -> None:
-        self.ledger = Ledger({FIRST: Scope(limit, 10), SECOND: Scope(10, 10)})
+    `died` are records whose dead letter is read: before the results, as the audit reads it.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: int = 10,
+        start: int = 0,
+        died: Collection[tuple[str, int, int]] = (DEAD,),
+        died_ms: int = 0,
+        purged: bool = False,
+    ) -> None:
+        scopes = {FIRST: Scope(limit, 10), SECOND: Scope(10, 10)}
+        dead = DeadRecords(scopes)
+        for source in died:
+            dead.add(source, died_ms)
+        dead.removed_from([FIRST] if purged else [])
+        self.ledger = Ledger(scopes, dead=dead)
         for offset in range(start, limit):
             self.ledger.record(FIRST, offset)
         for offset in range(10):
@@ -235,11 +252,52 @@ def test_a_replay_of_a_topic_that_is_not_judged_is_a_record_of_its_own() -> None
 @pytest.mark.parametrize(("kind", "copy"), [("result", 4), ("dead_letter", 4), ("result", 9)])
 def test_a_dead_letter_that_was_purged_is_not_missing(kind: Kind, copy: int) -> None:
     """The outcome of its replay shows that it had one."""
-    story = Story().results(*of(TOPIC, 4, copy), *of(OTHER))
+    story = Story(died=(), purged=True).results(*of(TOPIC, 4, copy), *of(OTHER))
     story.outcome(kind, (TOPIC, 0, copy), attempt(1))
     published = {"published": 20 - (copy == 9), "replayed": 1}
     dead = {"published": 19, "dead_lettered": 1}
     assert numbers(story.report) == (dead if kind == "dead_letter" else published)
+
+
+@pytest.mark.parametrize(
+    "dead",
+    [{"died": ()}, {"died": (("more", 0, 4), ("posts", 0, 70))}, {"died_ms": 7}],
+    ids=["no letter", "others", "older topic"],
+)
+def test_a_replay_of_a_record_without_a_dead_letter_hides_no_loss(dead: dict[str, Any]) -> None:
+    """Any producer may name a record in a header: here record 9 names the lost record 4."""
+    story = Story(**dead)
+    story.results(*of(TOPIC, 4, 9), *of(OTHER)).results((TOPIC, 0, 9), replay=attempt(1))
+    assert numbers(story.report) == {"published": 19, "missing": 1}
+
+
+def test_a_replay_of_a_record_without_a_dead_letter_is_no_duplicate() -> None:
+    """The record that it names has an outcome, and it is a record of its own."""
+    story = Story(died=()).results(*of(TOPIC, 9), *of(OTHER))
+    story.results((TOPIC, 0, 9), replay=attempt(1))
+    assert numbers(story.report) == {"published": 20}
+
+
+def test_a_record_that_names_itself_keeps_the_order_unless_it_was_dead() -> None:
+    story = Story(died=()).results(*of(OTHER))
+    for offset in (0, 1, 2, 3, 5, 4, 6, 7, 8, 9):
+        story.results((TOPIC, 0, offset), replay=Replay((TOPIC, 0, offset), 1))
+    assert numbers(story.report) == {"published": 20, "reordered": 1}
+
+
+def test_a_dead_letter_of_a_replay_of_nothing_is_a_dead_letter() -> None:
+    story = Story(died=()).results(*of(TOPIC, 4, 9), *of(OTHER))
+    story.dead((TOPIC, 0, 9), replay=attempt(1))
+    assert numbers(story.report) == {"published": 18, "dead_lettered": 1, "missing": 1}
+    assert story.reasons == 1
+
+
+def test_a_record_without_a_timestamp_may_have_been_dead() -> None:
+    """Its dead letter has the time at which the worker read it."""
+    dead = DeadRecords({FIRST: Scope(10, 10)})
+    dead.add(DEAD, 7)
+    dead.record(FIRST, 4, -1)
+    assert DEAD in dead
 
 
 @pytest.mark.parametrize("last", ["result", "dead_letter"])

@@ -18,7 +18,7 @@ from tests.conftest import Broker, Topics
 from tests.support.workers import clock, count, produce, read, running, texts, wait_until
 from worker.cli.main import main
 from worker.core.bounds import Bound
-from worker.core.coordinates import SOURCE_HEADER, format_source
+from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER, format_source
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.records import Partition
 from worker.errors import AccessDenied
@@ -42,6 +42,7 @@ class Stage:
     capsys: pytest.CaptureFixture[str]
     key: bytes | None = None  # a compacted topic refuses records without one
     result: bytes = b"{}"
+    backfill: str = ""  # group that the outcomes name
 
     def feed(self, records: int = RECORDS) -> None:
         for number in range(records):
@@ -49,9 +50,10 @@ class Stage:
         self.producer.flush()
 
     def publish(self, partition: int, offset: int) -> None:
-        header = (SOURCE_HEADER, format_source(self.topics.input, partition, offset))
+        headers = [(SOURCE_HEADER, format_source(self.topics.input, partition, offset))]
+        headers += [(GROUP_HEADER, self.backfill.encode())] if self.backfill else []
         self.producer.send(
-            self.topics.output, self.result, self.key, partition=partition, headers=[header]
+            self.topics.output, self.result, self.key, partition=partition, headers=headers
         )
 
     def dead_letter(self, partition: int, offset: int, reason: str = "not_json") -> None:
@@ -59,6 +61,7 @@ class Stage:
             (SOURCE_HEADER, format_source(self.topics.input, partition, offset)),
             (DEAD_LETTER_HEADER, json.dumps({"reason": reason, "message": "..."}).encode()),
         ]
+        headers += [(GROUP_HEADER, self.backfill.encode())] if self.backfill else []
         self.producer.send(self.topics.dead, b"", partition=partition, headers=headers)
 
     def label(self, *left_out: tuple[int, int]) -> None:
@@ -183,16 +186,74 @@ def test_a_group_that_may_not_be_read_is_not_needed_to_the_end(
     assert "no right to describe group" in stage.capsys.readouterr().err
 
 
+def choose_range(stage: Stage, bound: Bound) -> None:
+    """Store the range of partition 0, and that the group has labelled all of it."""
+    stage.producer.flush()
+    given = {Partition(stage.topics.input, 0): GroupOffset(bound.end, bound.note())}
+    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as admin:
+        admin.set_offsets(stage.topics.group, given)
+
+
+def test_a_worker_is_not_judged_by_what_a_backfill_did(stage: Stage) -> None:
+    """The backfill labels records again, late, and has a dead letter of a labelled one."""
+    stage.feed()
+    stage.label((0, 2))
+    stage.backfill = "more"
+    stage.publish(0, 1)
+    stage.publish(0, 2)
+    stage.dead_letter(0, 3)
+    stage.dead_letter(0, 1)
+    report = stage.audit("--to-end", "--delivery", "exactly_once", code=1)
+    assert (report["broken"], report["missing"]) == (["missing"], 1)
+    assert report["reasons"] == {"not_json": 3}
+    assert report["unjudged"] == {"outcome of another group": 4}
+
+
+def test_a_backfill_is_not_judged_by_what_the_worker_did(stage: Stage) -> None:
+    """Results and dead letters of the worker, and of another backfill, hide no loss."""
+    stage.feed()
+    stage.label()
+    stage.backfill = "more"
+    stage.publish(0, 6)
+    stage.backfill = stage.topics.group
+    stage.dead_letter(0, 3)
+    stage.publish(0, 5)
+    choose_range(stage, Bound(3, 7, 0, "3..7"))
+    report = stage.audit("--delivery", "exactly_once", code=1)
+    name = stage.topics.input
+    assert report["examples"] == {"missing": [f"{name}/0/4", f"{name}/0/6"]}
+    assert (report["published"], report["dead_lettered"], report["broken"]) == (1, 1, ["missing"])
+    assert report["unjudged"] == {"outcome of another group": 31}
+
+
+def test_a_backfill_whose_dead_letters_may_be_gone_is_not_proven(
+    stage: Stage, admin: KafkaAdminClient
+) -> None:
+    """After a purge nobody can tell a lost record of the range from a dead one."""
+    stage.feed()
+    stage.backfill = stage.topics.group
+    stage.dead_letter(0, 3)
+    for offset in (4, 6):
+        stage.publish(0, offset)
+    choose_range(stage, Bound(3, 7, 0, "3..7"))
+    stage.producer.flush()
+    admin.delete_records({TopicPartition(stage.topics.dead, 0): 1})
+    report = stage.audit(code=1)
+    assert (report["broken"], report["unproven"]) == (["unproven"], 2)
+    assert "2 input records without an outcome may be lost" in report["notes"][-1]
+    assert stage.command() == 1
+    printed = stage.capsys.readouterr().out
+    assert "BROKEN  every outcome of the range is still there   2 unproven" in printed
+
+
 def test_only_the_range_of_a_backfill_is_judged(stage: Stage) -> None:
     """Its group has a note: records around the range need no outcome of it."""
     stage.feed()
+    stage.backfill = stage.topics.group
     for offset in range(3, 7):
         stage.publish(0, offset)
     stage.publish(0, 9)
-    stage.producer.flush()
-    given = {Partition(stage.topics.input, 0): GroupOffset(7, Bound(3, 7, 1, "3..7").note())}
-    with Admin(KafkaSettings(bootstrap_servers=stage.broker.bootstrap_servers)) as admin:
-        admin.set_offsets(stage.topics.group, given)
+    choose_range(stage, Bound(3, 7, 1, "3..7"))
     report = stage.audit()
     assert (report["consumed"], report["missing"], report["orphans"]) == (4, 0, 0)
     assert report["unjudged"] == {"outcome of a record outside the range": 1}
@@ -313,7 +374,8 @@ def test_repeats_whose_first_copy_was_deleted_are_not_reordered(
         "record whose result may have been removed": 5,
         "outcome whose first copy may have been removed": 3,
     }
-    assert report["notes"] == [f"{stage.topics.output}: 8 offsets removed before this audit"]
+    assert report["notes"][0] == f"{stage.topics.output}: 8 offsets removed before this audit"
+    assert "5 input records without an outcome may be lost" in report["notes"][1]
 
 
 def test_if_all_outcomes_were_deleted_none_is_missing(

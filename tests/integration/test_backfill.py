@@ -454,16 +454,21 @@ def test_a_group_keeps_its_range(
 
 
 @pytest.mark.parametrize("topics", [1], indirect=True)
-def test_results_of_an_earlier_run_are_no_mystery(
+def test_an_earlier_backfill_counts_for_itself(
     broker: Broker, topics: Topics, command: Command, make_topics: MakeTopics
 ) -> None:
-    """In exactly_once a second result breaks the audit; the command says where it may come from."""
-    produce(broker, topics.input, texts(6))
-    once = ("--from", "earliest", "--to", "6", "--delivery", "exactly_once")
-    assert command.run(*once, group=make_topics().group) == 0
-    assert command.run(*once) == 1
-    assert "results of an earlier run count too" in command.err
-    assert command.run(*once, "--allow-duplicates", "6") == 0
+    """Each outcome names its group, and each audit judges those of its own."""
+    produce(broker, topics.input, [*texts(6), (None, b"no json")])
+    once, groups = ("--from", "earliest", "--delivery", "exactly_once", "--json"), set()
+    for group, others in ((make_topics().group, 0), (topics.group, 7)):
+        assert command.run(*once, group=group) == 0
+        document = json.loads(command.out)
+        assert (document["consumed"], document["dead_lettered"]) == (7, 1)
+        assert document["unjudged"].get("outcome of another group", 0) == others
+        groups.add(group.encode())
+    for topic in (topics.output, topics.dead):
+        named = [dict(record.headers)["streamlabel-group"] for record in read(broker, topic, 1)]
+        assert set(named) == groups
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ Every input record below the group's committed offsets must have exactly one out
 dead letter. A replay of a dead letter is no record of its own: the record counts under its last
 outcome. Outcomes must keep the order of their partition, and each must belong to a record.
 Records that can't be judged (retention, compaction, a recreated topic, other producers) are counted
-and listed with the reason. Reads all topics once, holds a byte of memory per record and about
-300 per replayed one, and may run beside workers.
+and listed with the reason. Reads the dead letters twice and all other topics once, holds a byte of
+memory per record, about 150 per dead letter and 300 per replayed one, and may run beside workers.
 
 With delivery = "at_least_once" duplicates are reported and allowed, unless --allow-duplicates sets
 a limit; with "exactly_once" the limit is 0. Exits 0 if every promise holds, else 1.
@@ -40,6 +40,7 @@ _HOLDS, _BROKEN = 0, 1
 
 _PROMISES: dict[Offence, str] = {
     "missing": "every record has an outcome",
+    "unproven": "every outcome of the range is still there",
     "duplicated": "no record has two outcomes",
     "reordered": "outcomes keep the order of their partition",
     "orphans": "every outcome has a record",
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
 
 def allowed_duplicates(settings: Settings, allowed: int | None) -> int | None:
-    """Return the limit of duplicates; None for any number."""
+    """Return the limit of duplicates, or None if any number is allowed."""
     if allowed is None and settings.delivery == "exactly_once":
         return 0
     return allowed
@@ -108,6 +109,7 @@ def audit_document(settings: Settings, audit: Audit, broken: list[Offence]) -> d
         "replayed": report.replayed,
         "reasons": audit.reasons,
         "missing": report.missing,
+        "unproven": report.unproven,
         "duplicated": report.duplicated,
         "reordered": report.reordered,
         "orphans": report.orphans,
@@ -139,6 +141,8 @@ def print_audit(audit: Audit, broken: list[Offence]) -> None:
     for reason, number in audit.reasons.items():
         console.print(f"  {reason} {number:,}", markup=False)
     for offence, promise in _PROMISES.items():
+        if offence == "unproven" and not report.of_range:
+            continue
         style, word = ("red", "BROKEN") if offence in broken else ("green", "holds")
         line = f"{promise:<44}{_number_of(offence, getattr(report, offence))}".rstrip()
         console.print(f"[{style}]{word:>6}[/]  {line}")

@@ -207,12 +207,6 @@ def _judge(args: argparse.Namespace, settings: Settings, span: Span, after: Rang
             "before they were read, so their records have no outcome",
             file=sys.stderr,
         )
-    if "duplicated" in broken:
-        print(
-            "streamlabel: results of an earlier run count too: give the backfill an --output-topic "
-            "of its own, or --allow-duplicates",
-            file=sys.stderr,
-        )
     return _BROKEN if broken or after.lost else _HOLDS
 
 

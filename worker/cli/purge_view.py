@@ -62,7 +62,7 @@ def print_purge(document: Mapping[str, Any], servers: str) -> None:
     console.print(
         Text(
             f"{document['topic']}: {total['labelled']:,} labelled since, "
-            f"{total['superseded']:,} superseded by a later dead letter, {total['open']:,} open, "
+            f"{total['superseded']:,} superseded by another dead letter, {total['open']:,} open, "
             f"{total['unreadable']:,} unreadable"
         ),
         soft_wrap=True,
@@ -98,6 +98,9 @@ def _print_deletion(document: Mapping[str, Any], servers: str) -> None:
     if "delete" not in (document["cleanup_policy"] or "delete"):
         print("the topic is only compacted, so Kafka deletes no records of it on request")
         return
+    print(
+        "run `streamlabel audit` first: after the purge it can't tell a lost record from a dead one"
+    )
     print("nothing was deleted; to purge, write this to purge.json and run")
     server = shlex.quote(servers)
     print(f"  kafka-delete-records.sh --bootstrap-server {server} --offset-json-file purge.json")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Offence = Literal["missing", "duplicated", "reordered", "orphans"]
+Offence = Literal["missing", "unproven", "duplicated", "reordered", "orphans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,9 @@ class AuditReport:
         pending: input offsets that are not judged yet.
         unjudged: reason -> number of records or outcomes that can't be judged.
         examples: a few coordinates of each offence.
+        unproven: input records without an outcome whose outcome may have been removed from the
+            beginning of its topic; part of `unjudged`.
+        of_range: whether the group labels a range, which is proven only while its outcomes last.
     """
 
     consumed: int
@@ -43,12 +46,16 @@ class AuditReport:
     unjudged: Mapping[str, int]
     examples: Mapping[Offence, list[str]]
     replayed: int = 0
+    unproven: int = 0
+    of_range: bool = False
 
     def breaches(self, allowed_duplicates: int | None) -> list[Offence]:
         """Return the offences that break a promise; `allowed_duplicates` None allows any number."""
         broken: list[Offence] = []
         if self.missing:
             broken.append("missing")
+        if self.of_range and self.unproven:
+            broken.append("unproven")
         if allowed_duplicates is not None and self.duplicated > allowed_duplicates:
             broken.append("duplicated")
         if self.reordered:

@@ -3,7 +3,7 @@
 Every result and every dead letter has them in one header, so that `streamlabel audit` can verify
 the worker's promises from the topics alone, without decoding a value.
 
-Owns: the header and its format.
+Owns: the header and its format, and the name of the header with the group of a backfill.
 Thread: any; pure functions.
 Must not import: any other module of the worker.
 """
@@ -11,6 +11,11 @@ Must not import: any other module of the worker.
 from __future__ import annotations
 
 SOURCE_HEADER = "streamlabel-source"
+
+# The consumer group of the backfill that an outcome is of, in UTF-8. A worker's outcome has none.
+# An audit judges the outcomes of one group: a record may have one of the worker, and one of each
+# backfill.
+GROUP_HEADER = "streamlabel-group"
 
 _MOST_DIGITS = 19  # of a 64-bit offset; also keeps `int` from parsing very long input
 

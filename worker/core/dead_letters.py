@@ -14,13 +14,13 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.classification import ModelRef, SourceRef
-from worker.core.coordinates import SOURCE_HEADER, parse_source
+from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER, parse_source
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.records import Headers
 from worker.core.replay import REPLAY_HEADER, Replay, parse_replay
 from worker.core.replay_outcomes import Source
 
-OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER, REPLAY_HEADER})
+OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER, REPLAY_HEADER, GROUP_HEADER})
 
 
 class LetterContext(BaseModel):
@@ -63,6 +63,8 @@ class Letter:
         timestamp_ms: its own timestamp.
         context: None if it has no document that can be read.
         replay: the replay that failed; None if the record was tried once.
+        group: of the backfill that it is of; empty for the worker's.
+        cut: whether the reader has only the beginning of it.
     """
 
     partition: int
@@ -73,6 +75,16 @@ class Letter:
     headers: Headers
     context: LetterContext | None
     replay: Replay | None = None
+    group: bytes = b""
+    cut: bool = False
+
+    @property
+    def unread(self) -> bool:
+        """True if the topic has more of the value than was read."""
+        context = self.context
+        if context is None or context.value_state != "whole":
+            return self.cut
+        return self.cut or len(self.value) != context.value_bytes
 
     @property
     def source(self) -> Source | None:
@@ -100,8 +112,13 @@ def read_letter(
     key: bytes | None,
     value: bytes,
     headers: Sequence[tuple[str, bytes | None]],
+    *,
+    cut: bool = False,
 ) -> Letter:
-    """Return a record of the dead-letter topic with what its headers say."""
+    """Return a record of the dead-letter topic with what its headers say.
+
+    `cut` tells that only the beginning of the record was read.
+    """
     return Letter(
         partition,
         offset,
@@ -111,6 +128,8 @@ def read_letter(
         headers,
         _context(headers),
         parse_replay(last_header(headers, REPLAY_HEADER)),
+        last_header(headers, GROUP_HEADER) or b"",
+        cut,
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from schemas.classification import ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
-from worker.core.coordinates import SOURCE_HEADER, format_source
+from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER, format_source
 from worker.core.formats.format import ResultFormat
 from worker.core.formats.plain_json import JsonResults
 from worker.core.framing import describes_value
@@ -44,7 +44,7 @@ from worker.core.topic_limits import TopicLimits
 from worker.settings import OutputSettings, output_of
 
 DEAD_LETTER_HEADER = "streamlabel-dead-letter"
-_OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER})
+_OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER, GROUP_HEADER})
 _NAMESPACE = hashlib.sha1(uuid.NAMESPACE_URL.bytes, usedforsecurity=False)
 
 # Bytes on the wire, rounded up: of a record batch and a record's fields, and of each header's
@@ -67,6 +67,7 @@ class Encoder:
         version: of the worker, for dead letters.
         limits: limits of each output topic; topics may be added.
         results: serialises results. Default: as JSON.
+        group: of a backfill, which its outcomes name.
     """
 
     def __init__(
@@ -76,10 +77,14 @@ class Encoder:
         version: str,
         limits: Mapping[str, TopicLimits],
         results: ResultFormat | None = None,
+        group: str | None = None,
     ) -> None:
         self._settings, self._results = settings, results or JsonResults()
         self._version = version
         self._limits = limits
+        self._group: list[tuple[str, bytes | None]] = []
+        if group:
+            self._group.append((GROUP_HEADER, group.encode()))
 
     def encode(
         self, outcome: Outcome, *, now_ms: int, now: float, trace: Trace | None = None
@@ -144,7 +149,7 @@ class Encoder:
             topic=topic,
             key=record.key,
             value=value,
-            headers=_headers(record, _result_headers(record.headers, trace)),
+            headers=self._headers(record, _result_headers(record.headers, trace)),
             timestamp_ms=timestamp_ms,
             label=label,
             score=score,
@@ -221,7 +226,7 @@ class Encoder:
             topic=self._settings.dead_letter_topic,
             key=key,
             value=kept,
-            headers=[*_headers(record, headers), (DEAD_LETTER_HEADER, document)],
+            headers=[*self._headers(record, headers), (DEAD_LETTER_HEADER, document)],
             timestamp_ms=timestamp_ms,
             reason=outcome.reason,
             expired=limits.expired(timestamp_ms, now_ms),
@@ -234,12 +239,24 @@ class Encoder:
         if self._room(record.key, record.headers) >= 0:
             return record.key, record.headers
         # Without it the attempts of a replay would be counted from the start again.
-        replay = [header for header in record.headers if header[0] == REPLAY_HEADER][-1:]
-        return (record.key if self._room(record.key, replay) >= 0 else None), replay
+        needed = _last(REPLAY_HEADER, record.headers)
+        needed += _last(GROUP_HEADER, record.headers) if record.origin else []
+        return (record.key if self._room(record.key, needed) >= 0 else None), needed
 
     def _room(self, key: bytes | None, headers: Headers) -> int:
         limits = self._limits[self._settings.dead_letter_topic]
-        return limits.most_bytes - _overhead(key, headers) - _CONTEXT_BYTES
+        own = (*self._group, *headers)
+        return limits.most_bytes - _overhead(key, own) - _CONTEXT_BYTES
+
+    def _headers(self, record: RawRecord, original: Headers) -> list[tuple[str, bytes | None]]:
+        """Return the input's headers with the worker's, which replace those of a replay or a chain.
+
+        A record that was read from its dead letter belongs to the group of the dead letter.
+        """
+        topic, partition, offset, _ = record.source
+        kept = [(name, value) for name, value in original if name not in _OWN_HEADERS]
+        group = self._group if record.origin is None else _last(GROUP_HEADER, record.headers)
+        return [*kept, (SOURCE_HEADER, format_source(topic, partition, offset)), *group]
 
 
 def size_of(encoded: Encoded) -> int:
@@ -263,11 +280,8 @@ def result_id(record: RawRecord, weights_sha256: str) -> str:
     return f"{d[:8]}-{d[8:12]}-5{d[13:16]}-{variant}{d[17:20]}-{d[20:32]}"
 
 
-def _headers(record: RawRecord, original: Headers) -> list[tuple[str, bytes | None]]:
-    """Return the input's headers with the worker's, which replace those of a replay or a chain."""
-    topic, partition, offset, _ = record.source
-    kept = [(name, value) for name, value in original if name not in _OWN_HEADERS]
-    return [*kept, (SOURCE_HEADER, format_source(topic, partition, offset))]
+def _last(name: str, headers: Headers) -> list[tuple[str, bytes | None]]:
+    return [header for header in headers if header[0] == name][-1:]
 
 
 def _result_headers(headers: Headers, trace: Trace | None) -> Headers:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 
 from worker.core.audit_report import AuditReport, Offence
 from worker.core.cells import Cells
+from worker.core.dead_records import DeadRecords
 from worker.core.outcome_order import EXAMPLES, OutcomeOrder, Removed, place
 from worker.core.records import Partition
 from worker.core.replay import Replay
@@ -34,12 +35,17 @@ class Ledger:
         scopes: scope of each input partition.
         compacted: input topics that compaction removes records from, so that an outcome without a
             record proves nothing.
+        dead: the records that replays may stand in for.
     """
 
     def __init__(
-        self, scopes: Mapping[Partition, Scope], *, compacted: Collection[str] = ()
+        self,
+        scopes: Mapping[Partition, Scope],
+        *,
+        compacted: Collection[str] = (),
+        dead: DeadRecords | None = None,
     ) -> None:
-        self._scopes = scopes
+        self._scopes, self._dead = scopes, dead or DeadRecords(scopes)
         self._compacted = compacted
         self._topics = {partition.topic for partition in scopes}
         self._nonempty = {partition.topic for partition, scope in scopes.items() if scope.end}
@@ -53,6 +59,7 @@ class Ledger:
 
     def record(self, partition: Partition, offset: int, timestamp_ms: int = 0) -> None:
         """Add a record of the input."""
+        self._dead.record(partition, offset, timestamp_ms)
         scope = self._scopes[partition]
         if scope.start <= offset < scope.limit:
             self._cells[partition][offset] = _RECORD
@@ -67,9 +74,9 @@ class Ledger:
         """
         self._starts = dict(starts)
 
-    def foreign(self) -> None:
-        """Add a record without coordinates from a topic of outcomes."""
-        self._skip("record without coordinates, of another producer")
+    def leave_out(self, reason: str) -> None:
+        """Count a record of a topic of outcomes that is not judged."""
+        self._skip(reason)
 
     def outcome(
         self,
@@ -99,8 +106,8 @@ class Ledger:
         flags = cells[at] if cells else 0
         if cells is None or not flags or older:
             return self._unknown(kind, partition, offset, source, older=older)
-        if replay is not None and replay.source[0] not in self._topics:
-            replay = None  # of a record that another audit judges: this one is a record of its own
+        if replay is not None and replay.source not in self._dead:
+            replay = None  # of a record that never was dead here: this one is a record of its own
         if replay is not None and replay.source == source:  # labelled from its dead letter
             return self._replayed(kind, replay, f"{kind} {partition}/{offset}")
         cells[at] = flags | _FLAGS[kind]
@@ -190,7 +197,9 @@ class Ledger:
         if len(self._examples[offence]) < EXAMPLES:
             self._examples[offence].append(example)
 
-    def report(self, removed: Removed | None = None, *, late: bool = False) -> AuditReport:
+    def report(
+        self, removed: Removed | None = None, *, late: bool = False, of_range: bool = False
+    ) -> AuditReport:
         """Return the findings.
 
         Args:
@@ -198,6 +207,7 @@ class Ledger:
                 anywhere in it (compaction), False if from its beginning (retention).
             late: whether the group may have begun after the start of the input
                 (`input.start = "latest"`).
+            of_range: whether the group labels a range.
         """
         removed = removed or {}
         examples, unjudged = dict(self._examples), Counter(self._unjudged)
@@ -218,6 +228,8 @@ class Ledger:
             orphans=self._counts["orphans"],
             pending=sum(self._pending(partition) for partition in self._scopes),
             unjudged=dict(unjudged),
+            unproven=sum(unjudged.get(_removed_reason(kind), 0) for kind in _FLAGS),
+            of_range=of_range,
             examples=examples,
         )
 
@@ -263,9 +275,13 @@ class Ledger:
                 # before the first remaining one.
                 first = limit if anywhere else self._order.lowest(kind, partition, limit)
                 if first > floor:
-                    floor, reason = first, f"record whose {kind} may have been removed"
+                    floor, reason = first, _removed_reason(kind, compacted=anywhere)
         if late:
             firsts = [self._order.lowest(kind, partition, limit) for kind in _FLAGS]
             if min(firsts) > floor:
                 floor, reason = min(firsts), "record before the group's first outcome"
         return floor, reason
+
+
+def _removed_reason(kind: Kind, *, compacted: bool = False) -> str:
+    return f"record whose {kind} " + ("may be compacted" if compacted else "may have been removed")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from worker.core.coordinates import GROUP_HEADER
 from worker.core.dead_letters import OWN_HEADERS, Letter, LetterContext, LetterFilters
 from worker.core.encoder import record_size
 from worker.core.records import RawRecord, RecordRef
@@ -24,13 +25,15 @@ from worker.core.topic_limits import TopicLimits
 REFUSALS: Final[Mapping[str, str]] = {
     "unreadable": "no document of streamlabel, so another program wrote it",
     "other_input": "of a topic that is no input here: name it with --input-topics, or use --to",
+    "backfill": "of a backfill, and workers would label the copy: --label",
     "no_topic": "the topic does not exist any more: use --to",
     "null_value": "no value, which nothing can label: only --to another topic takes them",
     "cut": "only the beginning of the value was kept: --include-cut",
+    "unread": "larger than this replay reads whole: raise --max-inflight-bytes",
     "incomplete": "key or headers were dropped: --include-cut",
     "attempts": "replayed as often as --max-attempts allows",
     "labelled": "a replay has labelled the record already",
-    "superseded": "a later dead letter of the record exists, and only the newest is replayed",
+    "superseded": "another dead letter of the record is replayed instead",
     "expired": "older than the topic keeps records, which would delete it at once: --label",
     "timestamp": "the topic refuses the record's timestamp: --label",
     "too_large": "larger than the topic accepts: raise its max.message.bytes, or use --label",
@@ -67,6 +70,8 @@ class ReplayRules:
             now_ms: wall clock, ms.
         """
         context, source = letter.context, letter.source
+        if letter.unread:
+            return "unread"
         if context is None or source is None:
             return "unreadable"
         reason = self._unfit(letter, context)
@@ -79,17 +84,27 @@ class ReplayRules:
             return state
         if self.to is None and not self.is_input(context.source.topic):
             return "other_input"
-        if context.value_state == "null" and (self.to is None or self.is_input(self.to)):
+        if context.value_state == "null" and self._into_input:
             return "null_value"
         if context.value_state == "cut" and not self.include_cut:
             return "cut"
         if not context.complete and not self.include_cut:
             return "incomplete"
-        return "attempts" if letter.attempt >= self.max_attempts else None
+        return "attempts" if self._attempts(letter) >= self.max_attempts else None
+
+    def _attempts(self, letter: Letter) -> int:
+        """Return the number of replays so far: a later dead letter may keep less than this one."""
+        return max(letter.attempt, self.settled.attempts(letter) if self.settled else 0)
+
+    @property
+    def _into_input(self) -> bool:
+        return self.to is None or self.is_input(self.to)
 
     def _refused_copy(
         self, letter: Letter, context: LetterContext, known: Mapping[str, TopicLimits], now_ms: int
     ) -> str | None:
+        if letter.group and self._into_input:
+            return "backfill"
         limits = known.get(self.topic_for(context))
         if limits is None:
             return "no_topic"
@@ -118,7 +133,7 @@ class ReplayRules:
         first = before.source if before is not None and known else source
         if first is None:
             raise ValueError("a dead letter without a document has no replay")
-        return Replay(first, min(letter.attempt + 1, MOST_ATTEMPTS))
+        return Replay(first, min(self._attempts(letter) + 1, MOST_ATTEMPTS))
 
     def restore(self, letter: Letter, ref: RecordRef, polled_at: float) -> RawRecord:
         """Return the record that a dead letter was made of.
@@ -137,6 +152,8 @@ class ReplayRules:
         replay = self.replay_of(letter)
         origin: Source = source if self.limits is not None else replay.source
         headers = [header for header in letter.headers if header[0] not in OWN_HEADERS]
+        if letter.group and self.limits is None:
+            headers.append((GROUP_HEADER, letter.group))  # the outcome is of the same group
         return RawRecord(
             ref,
             context.source.timestamp_ms,

@@ -1,8 +1,8 @@
 """Tells which dead letters are settled: a replay has labelled their record, or failed again.
 
-A dead letter whose replay failed again is settled because a later one has the same bytes.
+A dead letter whose replay failed again is settled if another one keeps as much of the record.
 
-Owns: the last dead letter of each record, and which records have a result.
+Owns: what the dead letters of each record keep, and which records have a result.
 Thread: main, of `streamlabel dead-letters`; pure.
 Must not import: anything but core.
 
@@ -11,7 +11,8 @@ Call `add` for every dead letter, `add_result` for every result, and then `state
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import defaultdict
+from typing import Literal, NamedTuple
 
 from worker.core.dead_letters import Letter
 from worker.core.replay import Replay
@@ -21,34 +22,75 @@ from worker.core.replay_outcomes import Source
 LetterState = Literal["labelled", "superseded", "open", "unreadable"]
 
 
+_Key = tuple[Source, bytes]  # the record that was dead first, and the group of its outcomes
+
+
+class _Kept(NamedTuple):
+    """The part of its record that one dead letter keeps.
+
+    Attributes:
+        size: bytes of the value that are kept.
+        complete: whether key and headers are there.
+        place: attempt, partition, offset.
+    """
+
+    size: int
+    complete: bool
+    place: tuple[int, int, int]
+
+    def supersedes(self, other: _Kept) -> bool:
+        """Return whether this one keeps more, or as much and is later."""
+        at_least = self.size >= other.size and self.complete >= other.complete
+        return at_least and self > other
+
+
 class SettledLetters:
-    """Knows the state of every dead letter. It takes about 400 bytes a record."""
+    """Knows the state of every dead letter. It takes about 500 bytes a record.
+
+    A record may have an outcome of the worker and one of each backfill. A dead letter is settled
+    only by an outcome of its own group.
+    """
 
     def __init__(self) -> None:
-        self._last: dict[Source, tuple[int, int, int]] = {}  # attempt, partition, offset
-        self._labelled: set[Source] = set()
+        self._kept: defaultdict[_Key, list[_Kept]] = defaultdict(list)
+        self._labelled: set[_Key] = set()
 
     def add(self, letter: Letter) -> None:
         """Add a dead letter."""
-        if (first := letter.first) is not None and letter.context is not None:
-            self._last[first] = max(_place(letter), self._last.get(first, (0, 0, 0)))
+        if (key := _key(letter)) is not None:
+            self._kept[key].append(_kept(letter))
 
-    def add_result(self, source: Source, replay: Replay | None) -> None:
-        """Add a result with its coordinates, and the replay that it is of."""
-        first = replay.source if replay else source
-        if first in self._last:
-            self._labelled.add(first)
+    def add_result(self, source: Source, replay: Replay | None, group: bytes = b"") -> None:
+        """Add a result with its coordinates, the replay that it is of, and its group."""
+        key = (replay.source if replay else source), group
+        if key in self._kept:
+            self._labelled.add(key)
 
     def state(self, letter: Letter) -> LetterState:
         """Return the state of a dead letter that was added."""
-        first = letter.first
-        if first is None or letter.context is None:
+        if (key := _key(letter)) is None:
             return "unreadable"
-        if first in self._labelled:
+        if key in self._labelled:
             return "labelled"
         # One that has arrived since is open: nothing is known of it.
-        return "superseded" if _place(letter) < self._last.get(first, (0, 0, 0)) else "open"
+        own = _kept(letter)
+        better = any(kept.supersedes(own) for kept in self._kept.get(key, ()))
+        return "superseded" if better else "open"
+
+    def attempts(self, letter: Letter) -> int:
+        """Return the number of replays of the dead letter's record so far."""
+        key = _key(letter)
+        known = self._kept.get(key, ()) if key else ()
+        return max((kept.place[0] for kept in known), default=0)
 
 
-def _place(letter: Letter) -> tuple[int, int, int]:
-    return letter.attempt, letter.partition, letter.offset
+def _key(letter: Letter) -> _Key | None:
+    if letter.first is None or letter.context is None:
+        return None
+    return letter.first, letter.group
+
+
+def _kept(letter: Letter) -> _Kept:
+    context = letter.context
+    complete = context is not None and context.complete
+    return _Kept(len(letter.value), complete, (letter.attempt, letter.partition, letter.offset))

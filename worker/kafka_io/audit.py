@@ -7,25 +7,22 @@ Must not import: inference, runtime.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from worker.core.audit_report import AuditReport
 from worker.core.bounds import Bound, read_note
-from worker.core.coordinates import SOURCE_HEADER, parse_source
 from worker.core.counted import counted
-from worker.core.dead_letters import last_header
-from worker.core.encoder import DEAD_LETTER_HEADER
+from worker.core.dead_records import DeadRecords
 from worker.core.ledger import Ledger
 from worker.core.records import Partition
-from worker.core.replay import REPLAY_HEADER, parse_replay
 from worker.core.replay_outcomes import Kind
 from worker.core.scope import Scope
 from worker.core.topics import TopicInfo
 from worker.errors import AccessDenied, BrokerAway, Fatal, TopicMissing
 from worker.kafka_io.admin import Admin, GroupOffset
+from worker.kafka_io.audit_outcomes import AuditedOutcome, read_outcome
 from worker.kafka_io.reader import PATIENCE, AuditRecord, TopicReader
 from worker.settings import Settings, WorkerTopics
 
@@ -33,10 +30,6 @@ from worker.settings import Settings, WorkerTopics
 Progress = Callable[[str, int, int], None]
 
 _PROGRESS_EVERY = 20_000  # records
-# The reason is the document's first member; parsing all of it would cost more than the rest.
-_REASON = re.compile(rb'"reason"\s*:\s*"(\w+)"')
-_TIMESTAMP = b'"timestamp_ms":'
-_MAX_DIGITS = 20
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,9 @@ class _Auditor:
         limits = self._limits(to_end=to_end)
         outcome_ends = {name: self._admin.end_offsets(name) for _, name in self._outcomes}
         scopes = self._scopes(limits, self._ends())
-        ledger = Ledger(scopes, compacted={n for n, info in infos.items() if info.compacted})
+        dead = self._dead_records(scopes, infos, outcome_ends[self._topics.dead_letters])
+        compacted = {name for name, info in infos.items() if info.compacted}
+        ledger = Ledger(scopes, compacted=compacted, dead=dead)
         for name in self._topics.inputs:
             own = {p.partition: scope for p, scope in scopes.items() if p.topic == name}
             self._read_input(ledger, name, own)
@@ -112,7 +107,13 @@ class _Auditor:
         for kind, name in self._outcomes:
             self._read_outcomes(ledger, kind, name, outcome_ends[name])
         late = self._settings.input.start == "latest" and not self._ranges
-        report = ledger.report(self._removed(scopes, infos), late=late)
+        removed = self._removed(scopes, infos)
+        report = ledger.report(removed, late=late, of_range=bool(self._ranges))
+        if report.unproven:
+            self._notes.append(
+                f"{counted(report.unproven, 'input record')} without an outcome may be lost: "
+                "dead letters or results were removed before this audit, so audit before you purge"
+            )
         return Audit(self._topics, report, dict(self._reasons.most_common()), tuple(self._notes))
 
     def _describe(self) -> dict[str, TopicInfo]:
@@ -185,6 +186,22 @@ class _Auditor:
             return Scope(limit, end)
         return Scope(min(limit, bound.end), end, bound.start, bound.end)
 
+    def _dead_records(
+        self,
+        scopes: Mapping[Partition, Scope],
+        infos: Mapping[str, TopicInfo],
+        ends: Mapping[int, int],
+    ) -> DeadRecords:
+        """Read the dead letters once before the results, which may be those of replays."""
+        dead, name = DeadRecords(scopes), self._topics.dead_letters
+        for record in self._reader.read(name, ends):
+            outcome = read_outcome("dead_letter", record)
+            if outcome and outcome.source and self._is_own(outcome):
+                dead.add(outcome.source, outcome.timestamp_ms)
+        starts, compacted = self._admin.start_offsets(name), infos[name].compacted
+        dead.removed_from([p for p in scopes if compacted or _is_cut(p, starts)])
+        return dead
+
     def _read_input(self, ledger: Ledger, topic: str, scopes: Mapping[int, Scope]) -> None:
         ends = {number: scope.limit for number, scope in scopes.items()}
         first = {number: scope.start for number, scope in scopes.items()}
@@ -211,22 +228,29 @@ class _Auditor:
         self._note_unread(topic)
 
     def _read_outcome(self, ledger: Ledger, kind: Kind, record: AuditRecord) -> None:
-        coordinates = last_header(record.headers, SOURCE_HEADER)
-        if coordinates is None:
-            ledger.foreign()
-            return
-        dead_letter = last_header(record.headers, DEAD_LETTER_HEADER) or b""
-        document = dead_letter if kind == "dead_letter" else record.value
-        first = ledger.outcome(
-            kind,
-            record.partition,
-            record.offset,
-            parse_source(coordinates),
-            _timestamp(document, record.timestamp_ms),
-            parse_replay(last_header(record.headers, REPLAY_HEADER)),
-        )
-        if first and kind == "dead_letter":
-            self._reasons[_reason(dead_letter)] += 1
+        outcome = read_outcome(kind, record)
+        if outcome is None:
+            ledger.leave_out("record without coordinates, of another producer")
+        elif not self._is_own(outcome):
+            ledger.leave_out("outcome of another group")
+        elif (
+            ledger.outcome(
+                kind,
+                record.partition,
+                record.offset,
+                outcome.source,
+                outcome.timestamp_ms,
+                outcome.replay,
+            )
+            and outcome.reason
+        ):
+            self._reasons[outcome.reason] += 1
+
+    def _is_own(self, outcome: AuditedOutcome) -> bool:
+        """Return whether an outcome is of this group: those of a worker name none."""
+        if outcome.group:
+            return outcome.group == self._settings.kafka.group_id.encode()
+        return not self._ranges
 
     def _note_unread(self, topic: str) -> None:
         if not self._reader.unread:
@@ -254,10 +278,8 @@ class _Auditor:
                 "dead_letter": self._topics.dead_letters,
             }
             for kind, name in places.items():
-                if infos[name].compacted:
-                    removed[kind, partition] = True
-                elif starts[name][partition.partition % len(starts[name])] > 0:
-                    removed[kind, partition] = False
+                if (compacted := infos[name].compacted) or _is_cut(partition, starts[name]):
+                    removed[kind, partition] = compacted
         return removed
 
     def _note_removed(self, topic: str, offsets: int) -> None:
@@ -265,21 +287,11 @@ class _Auditor:
             self._notes.append(f"{topic}: {counted(offsets, 'offset')} removed before this audit")
 
 
-def _timestamp(document: bytes, default: int) -> int:
-    """Return the input record's timestamp, as the outcome's document states it.
+def _is_cut(partition: Partition, starts: Mapping[int, int]) -> bool:
+    """Return whether the first outcomes of an input partition may be gone from a topic.
 
-    The outcome's own timestamp differs if the input's was too far ahead to be published. In an
-    enriched object too, the last member of that name is the worker's. A result in Avro or Protobuf
-    is no document, and its own timestamp counts: it ends with the bytes of a number, not with a
-    brace, and a text in it may look like a member.
+    Args:
+        partition: of the input.
+        starts: of the topic's partitions.
     """
-    if not document.endswith(b"}"):
-        return default
-    at = document.rfind(_TIMESTAMP) + len(_TIMESTAMP)
-    digits = document[at : at + _MAX_DIGITS].partition(b"}")[0]
-    return int(digits) if digits.isdigit() else default
-
-
-def _reason(dead_letter: bytes) -> str:
-    match = _REASON.search(dead_letter)
-    return match[1].decode("ascii", "replace") if match else "unknown"
+    return starts[partition.partition % len(starts)] > 0

@@ -131,6 +131,7 @@ class DeadLetterSource(KafkaSource):
                 record.key,
                 record.value or b"",
                 record.headers,
+                cut=record.cut is not None,
             )
             if self._selection.takes(letter, now_ms):
                 yield self._selection.rules.restore(letter, record.ref, record.polled_at)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.clock import Clock
-from worker.core.coordinates import SOURCE_HEADER, parse_source
+from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER, parse_source
 from worker.core.dead_letters import Letter, last_header, read_letter
 from worker.core.replay import REPLAY_HEADER, parse_replay
 from worker.core.settled_letters import SettledLetters
@@ -174,7 +174,8 @@ class DeadLetterTopic(Closeable):
             source = parse_source(last_header(record.headers, SOURCE_HEADER) or b"")
             if source is not None:
                 replay = parse_replay(last_header(record.headers, REPLAY_HEADER))
-                settled.add_result(source, replay)
+                group = last_header(record.headers, GROUP_HEADER) or b""
+                settled.add_result(source, replay, group)
         self._require_all(topic)
 
     def _require_all(self, topic: str) -> None:

@@ -92,7 +92,10 @@ def build_in_flight(
 
 
 def build_encoder(
-    settings: Settings, limits: Mapping[str, TopicLimits], results: ResultFormat
+    settings: Settings,
+    limits: Mapping[str, TopicLimits],
+    results: ResultFormat,
+    group: str | None = None,
 ) -> Encoder:
     """Return the encoder of results and dead letters.
 
@@ -100,8 +103,15 @@ def build_encoder(
         settings: name the topics.
         limits: of each output topic; topics may be added.
         results: serialises results.
+        group: of a backfill, which its outcomes name.
     """
-    return Encoder(settings.output, version=version("streamlabel"), limits=limits, results=results)
+    return Encoder(
+        settings.output,
+        version=version("streamlabel"),
+        limits=limits,
+        results=results,
+        group=group,
+    )
 
 
 def build_labeller(

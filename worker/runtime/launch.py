@@ -172,7 +172,8 @@ class Launcher:
         )
         if outputs is None:
             return None
-        encoder = build_encoder(settings, outputs.limits, formats.results)
+        group = settings.kafka.group_id if isinstance(self._span, Span) else None
+        encoder = build_encoder(settings, outputs.limits, formats.results, group)
         replace_outcome = OutcomeReplacer(encoder, outputs.limits, context.clock.wall_ms).replace
         more = list(self._span.observers) if isinstance(self._span, OtherSource) else []
         more += [self._feeds.dead_letters] if self._feeds else []
