@@ -114,3 +114,25 @@ def test_a_partition_that_is_not_there_is_named() -> None:
     parse_when("5", NOW).require([])
     with pytest.raises(SettingsError, match="0:1,7:2: the input has no partition 7"):
         parse_when("0:1,7:2", NOW).require([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "ordered"),
+    [
+        ("earliest", "latest", True),
+        ("7", "8", True),
+        ("2h", "1h", True),
+        ("7", "2h", True),  # only the topic knows
+        ("7", "7", False),
+        ("1h", "2h", False),
+        ("latest", "9", False),
+        ("committed", "earliest", False),
+    ],
+)
+def test_a_range_that_can_have_no_record_is_refused(start: str, end: str, *, ordered: bool) -> None:
+    span = Span(parse_when(start, NOW), parse_when(end, NOW))
+    if ordered:
+        span.require_order()
+    else:
+        with pytest.raises(ArgumentsError, match=f"between --from {start} and --to {end}"):
+            span.require_order()

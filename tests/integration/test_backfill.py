@@ -471,12 +471,22 @@ def test_an_earlier_backfill_counts_for_itself(
         assert set(named) == groups
 
 
+@pytest.mark.parametrize("topics", [1], indirect=True)
+def test_a_backfill_is_no_part_of_a_shadow_s_comparison(
+    broker: Broker, topics: Topics, command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    produce(broker, topics.input, texts(3))
+    assert command.run("--from", "1", "--shadow-name", "/no/such/model", "--log-level", "info") == 0
+    assert "shadow" not in command.err + caplog.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("--from", "yesterday"), "'yesterday' is no place in a topic"),
         (("--from", "0:1,7:1"), "0:1,7:1: the input has no partition 7"),
         (("--from", "1", "--processes", "2"), "start the same command several times"),
+        (("--from", "now", "--to", "earliest"), "no record lies between"),
     ],
 )
 def test_a_range_that_can_not_be_read_is_refused(

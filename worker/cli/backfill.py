@@ -26,7 +26,7 @@ from worker.cli.flags import options_of
 from worker.core.bounds import Bounds, RangeProgress, progress_of
 from worker.core.counted import counted
 from worker.core.when import FORMS, Span, parse_when
-from worker.errors import Fatal, SettingsError
+from worker.errors import ArgumentsError, Fatal
 from worker.settings import Loaded, Settings, load
 
 if TYPE_CHECKING:  # loading it loads the Kafka client
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Label the range, and audit it; return 0 if all of it was read and every promise holds.
 
     Raises:
-        SettingsError: the range has none of the forms, or the group is the worker's own.
+        ArgumentsError: the range has none of the forms or no record, or the group is the worker's.
         Fatal: the group has another range, or has labelled one whose places have moved since; the
             fault that stopped the worker.
     """
@@ -112,9 +112,10 @@ def _plan(args: argparse.Namespace, loaded: Loaded, now_ms: int) -> tuple[Settin
     common = {path: value for path, value in given.items() if path != "kafka.group_id"}
     worker_group = load(common, loaded.file).settings.kafka.group_id
     span = Span(start, end, worker_group, args.rate, now_ms)
+    span.require_order()
     group = given.get("kafka.group_id") or _group(worker_group, span, given.get("output.topic"))
     if group == worker_group:
-        raise SettingsError(
+        raise ArgumentsError(
             f"--group-id {group} is the group of the worker itself, whose offsets a backfill would "
             "move: choose another one, or leave it out"
         )
@@ -123,14 +124,16 @@ def _plan(args: argparse.Namespace, loaded: Loaded, now_ms: int) -> tuple[Settin
         own["http.enabled"] = "false"  # a worker on this machine may have the port
     settings = load(given | own, loaded.file).settings
     if settings.processes > 1:
-        raise SettingsError(
+        raise ArgumentsError(
             "a backfill has one process: start the same command several times instead of "
             "--processes"
         )
     if "kafka.group_instance_id" not in given:  # the file's names the slot of the worker
         kafka = settings.kafka.model_copy(update={"group_instance_id": None})
         settings = settings.model_copy(update={"kafka": kafka})
-    return settings, span
+    # The shadow's comparison, and its topic, are those of the stream.
+    shadow = settings.shadow.model_copy(update={"name": ""})
+    return settings.model_copy(update={"shadow": shadow}), span
 
 
 def _group(worker_group: str, span: Span, output: str | None) -> str:
@@ -145,7 +148,7 @@ def _look(admin: Admin, settings: Settings, span: Span) -> RangeProgress:
 
     Raises:
         Fatal: the group has another range, or none.
-        SettingsError: the range names a partition that the input does not have.
+        ArgumentsError: the range names a partition that the input does not have.
     """
     from worker.kafka_io.group_state import input_partitions
 

@@ -100,6 +100,23 @@ class Span:
         """True if the text means another range later."""
         return self.start.moves or self.end.moves
 
+    def require_order(self) -> None:
+        """Return if records may lie between the two places.
+
+        Raises:
+            ArgumentsError: the start is not before the end, whatever the topic has.
+        """
+        start, end = self.start, self.end
+        backwards = start.kind == end.kind and (
+            (start.kind == "offset" and start.offset >= end.offset)
+            or (start.kind == "time" and start.time_ms >= end.time_ms)
+        )
+        if backwards or start.kind == "latest" or end.kind == "earliest":
+            raise ArgumentsError(
+                f"no record lies between --from {start.text} and --to {end.text}: --from is the "
+                "first record, and --to the first one that is left out"
+            )
+
     @property
     def name(self) -> str:
         """The text; the beginning and a hash of a long one.
