@@ -229,8 +229,8 @@ class TestNotFound:
             (GatedRepoError, "accept its terms .* then log in"),
             (RepositoryNotFoundError, "no model someone/tiny on the hub.* log in"),
             (RevisionNotFoundError, "no revision 'v9'"),
-            (HfHubHTTPError, "can't be downloaded .* try again later, .*--model bundled"),
-            (RuntimeError, "can't be downloaded .* try again later, .*--model bundled"),
+            (HfHubHTTPError, "can't be downloaded .* try again later, .*--model.* `bundled`"),
+            (RuntimeError, "can't be downloaded .* try again later, .*--model.* `bundled`"),
         ],
     )
     def test_each_error_of_the_hub_has_advice(

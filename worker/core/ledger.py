@@ -284,4 +284,6 @@ class Ledger:
 
 
 def _removed_reason(kind: Kind, *, compacted: bool = False) -> str:
-    return f"record whose {kind} " + ("may be compacted" if compacted else "may have been removed")
+    return f"record whose {kind} " + (
+        "compaction may have removed" if compacted else "may have been removed"
+    )
