@@ -30,6 +30,7 @@ _MANY = 10_000  # records from which a rate means something
 _TURNS = ("off", "on", "on", "off", "on", "off", "off", "on")
 _FEW_TURNS = ("off", "on")
 _MIDDLE = (0.1, 0.9)  # of a turn's records, between which it is measured
+_TICK = 0.01  # seconds: the least that the kernel tells of CPU time (proc(5), USER_HZ)
 _FLIP = re.compile(
     r'^streamlabel_shadow_flips_total{.*from="([^"]*)",to="([^"]*)"} ([\d.]+)$', re.MULTILINE
 )
@@ -97,7 +98,8 @@ class _Stream:
         self._finish(worker, records)
         (at, cpu, done), (at_end, cpu_end, done_end) = begin, end
         labelled = max(1.0, done_end - done)
-        return _Turn(labelled / max(1e-9, at_end - at), 1000 * (cpu_end - cpu) / labelled)
+        cpu_s = max(_TICK, cpu_end - cpu)
+        return _Turn(labelled / max(1e-9, at_end - at), 1000 * cpu_s / labelled)
 
     def flips(self, records: int) -> tuple[Counter[tuple[str, str]], int]:
         """Compare with another model; return the flips and the number of texts.
