@@ -104,6 +104,6 @@ def test_a_pool_changes_its_model_under_load(broker: Broker, tmp_path: Path) -> 
     line = program.prove(small, order, broker, tmp_path)
     assert line.held, line
     assert line.tally is not None
-    assert line.tally.records > 0
+    assert line.tally.records >= 400  # the last change begins after two thirds of the records
     folder = tmp_path / "small-exactly-once"
     assert json.loads((folder / "audit.json").read_text())["missing"] == 0
