@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import shutil
 import subprocess
+import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.timeout(1800)  # a first build takes minutes
 
 # The goal is 1.2 GB with the official base image, which has less than 0.15 GB.
 OWN_BYTES: Final = 1_050_000_000
-CHANGE_BYTES: Final = 5_000_000
+CHANGE_BYTES: Final = 5_000_000  # as a registry keeps a layer and a node pulls it: compressed
 # The bounds of a cluster with strict rules.
 BOUND: Final = (
     *("--read-only", "--tmpfs=/tmp", "--tmpfs=/var/lib/streamlabel"),
@@ -131,6 +133,23 @@ print(json.dumps({
     assert "__main__." in inside(running, built, "bash", "-c", compiled)
 
 
+def compressed_layer(running: Engine, tag: str, folder: Path) -> int:
+    """Return the bytes of an image's last layer as a registry keeps it."""
+    saved = folder / "image.tar"
+    running.docker("save", "--output", saved, tag)
+    with tarfile.open(saved) as archive:
+
+        def content(name: str) -> bytes:
+            member = archive.extractfile(name)
+            assert member is not None, f"{name} is no file"
+            return member.read()
+
+        (manifest,) = json.loads(content("manifest.json"))
+        layer = content(manifest["Layers"][-1])
+    saved.unlink()
+    return len(gzip.compress(layer))
+
+
 def test_a_changed_word_of_the_code_makes_one_small_layer(
     running: Engine, built: Image, tmp_path: Path
 ) -> None:
@@ -146,10 +165,10 @@ def test_a_changed_word_of_the_code_makes_one_small_layer(
         (checkout / name).write_text(text.replace(old, new, 1), encoding="utf-8")
     with tagged(running) as tag:
         changed = build(running, tag, context=checkout)
-        sizes = running.docker("history", "--human=false", "--format={{.Size}}", tag).split()
+        size = compressed_layer(running, tag, tmp_path)
     assert changed.layers[:-1] == built.layers[:-1]
     assert changed.layers[-1] != built.layers[-1]
-    assert next(int(size) for size in sizes if int(size)) <= CHANGE_BYTES
+    assert size <= CHANGE_BYTES
 
 
 def copied(folder: Path) -> Path:
