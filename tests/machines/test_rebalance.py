@@ -191,7 +191,7 @@ class Assignments(RuleBasedStateMachine):
             self._accept(mine)
         done(None if accepted else BrokerAway("the answer was lost"))
 
-    # -- a revocation --------------------------------------------------------------------------------
+    # -- a revocation ------------------------------------------------------------------------------
 
     @rule(
         partition=st.sampled_from(_PARTITIONS),
@@ -225,7 +225,7 @@ class Assignments(RuleBasedStateMachine):
         records = self.records[partition]
         self.late += records.flying
         records.flying, records.epoch = [], 0
-        assert partition not in self.offsets.partitions, "it is released whatever failed before"
+        assert partition not in self.offsets.partitions, "a fault before must not keep it"
         assert not any(entry.record.ref.partition == partition.partition for entry in self._kept())
         with contextlib.suppress(StreamlabelError):
             self.completions.absorb()
@@ -244,7 +244,7 @@ class Assignments(RuleBasedStateMachine):
             self._answer(flying[:1])
             self.while_draining = "none"
 
-    # -- promises ------------------------------------------------------------------------------------
+    # -- promises ----------------------------------------------------------------------------------
 
     @invariant()
     def no_offset_passes_an_open_record(self) -> None:

@@ -28,7 +28,7 @@ _SHOWN = 5  # seeds with a broken promise that are shown
 
 @dataclass
 class Total:
-    """What many histories came to."""
+    """Sums over many histories."""
 
     histories: int = 0
     records: int = 0

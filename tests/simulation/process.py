@@ -208,7 +208,7 @@ class Process:
     # -- what happens to it ------------------------------------------------------------------------
 
     def beat(self, now: float) -> None:
-        """Send a heartbeat, as the client does by itself."""
+        """Send a heartbeat from the client's own thread, if one is due."""
         if not self.frozen and not self.ended:
             self.source.beat(now)
 
