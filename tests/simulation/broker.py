@@ -7,7 +7,7 @@ effect or an error; whether its answer arrives is the caller's business (`World.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ from kafka import errors
 
 from tests.simulation.group import Group
 from worker.core.records import Partition
+
+Offsets = Mapping[Partition, int]
 
 
 @dataclass(slots=True)
@@ -60,6 +62,8 @@ class Broker:
         ended: numbers of the transactions that ended, and whether they were committed.
         log_start: first offset of an input partition that retention has left.
         leaderless: partitions that nothing can be written to now.
+        on_commit: called with the records and the offsets of each transaction that commits, and
+            with the group's offsets before.
     """
 
     def __init__(self, group: Group, timeout: float) -> None:
@@ -67,6 +71,7 @@ class Broker:
         self.logs: dict[Partition, list[Entry]] = {}
         self.log_start: dict[Partition, int] = {}
         self.leaderless: set[Partition] = set()
+        self.on_commit: Callable[[list[Any], Offsets, Offsets], None] = lambda *_: None
         self.ended: dict[int, bool] = {}
         self._sequences: dict[tuple[int, Partition], int] = {}
         self._transactions: dict[str, Transaction] = {}
@@ -180,6 +185,14 @@ class Broker:
         if number is None:
             raise ValueError("no transaction is open")
         self.ended[number] = committed
+        if committed:
+            records = [
+                entry.payload
+                for partition in transaction.partitions
+                for entry in self.logs[partition]
+                if entry.transaction == number
+            ]
+            self.on_commit(records, transaction.offsets, dict(self.group.offsets))
         for partition in sorted(transaction.partitions):
             self.append(partition, None, number)
         self.group.settle(number, transaction.offsets if committed else {})

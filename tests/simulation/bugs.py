@@ -56,17 +56,16 @@ def _lost_reply_taken_for_failure() -> Iterable[Patch]:
 def _late_commit_of_a_revoked_partition() -> Iterable[Patch]:
     """The position of a partition that went to another worker is committed once more."""
     revoke, committable = OffsetTracker.revoke, OffsetTracker.committable
-    kept: dict[int, dict[Partition, int]] = {}
 
-    def keeping(self: OffsetTracker, partition: Partition) -> None:
+    def keeping(self: Any, partition: Partition) -> None:
         log = self._logs.get(partition)
         if log is not None and log.position is not None:
-            kept.setdefault(id(self), {})[partition] = log.position
+            self.__dict__.setdefault("kept", {})[partition] = log.position
         revoke(self, partition)
 
-    def with_kept(self: OffsetTracker) -> dict[Partition, int]:
+    def with_kept(self: Any) -> dict[Partition, int]:
         offsets = committable(self)
-        return {**kept.pop(id(self), {}), **offsets} if offsets else offsets
+        return {**self.__dict__.pop("kept", {}), **offsets} if offsets else offsets
 
     yield OffsetTracker, "revoke", keeping
     yield OffsetTracker, "committable", with_kept

@@ -7,12 +7,13 @@ stands liveness: once the faults are over, all records get their outcomes, the g
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from random import Random
 from typing import Final
 
-from tests.simulation.broker import Broker, Entry
+from tests.simulation.broker import Broker, Entry, Offsets
 from tests.simulation.group import Group
 from tests.simulation.process import Process, Record, enter
 from tests.simulation.world import World
@@ -25,7 +26,17 @@ from worker.errors import StageCrashed
 from worker.kafka_io.listener import StartFrom
 from worker.settings import Settings, load
 
-FAULTS: Final = ("lost", "refused", "away", "crash", "freeze", "forget", "leaderless", "retention")
+FAULTS: Final = (
+    "lost",
+    "refused",
+    "away",
+    "crash",
+    "freeze",
+    "forget",
+    "leaderless",
+    "retention",
+    "silent",
+)
 _SESSION, _REBALANCE, _TRANSACTION = 6.0, 12.0, 4.0  # seconds
 _TICK: Final = 0.2  # seconds
 _HELD: Final = 12  # most records that a worker may hold
@@ -55,7 +66,12 @@ class Plan:
     def of(seed: int) -> Plan:
         """Return the plan of a seed."""
         r = Random(seed)
-        faults = frozenset() if r.random() < 0.25 else frozenset(r.sample(FAULTS, r.randint(1, 3)))
+        kind = r.random()
+        faults = frozenset(r.sample(FAULTS, r.randint(1, 3)))
+        if kind < 0.25:
+            faults = frozenset()
+        elif kind < 0.4:  # a producer is replaced while the group is in doubt
+            faults = frozenset(("forget", "silent"))
         return Plan(
             seed,
             r.choice(("at_least_once", "exactly_once")),
@@ -112,6 +128,7 @@ class History:
         self._unexpected: list[str] = []
         self._happened: list[str] = []
         self.world.ticks.append(self._tick)
+        self.broker.on_commit = self._check_transaction
 
     def _tick(self, now: float) -> None:
         """Let pass what time alone brings, a few times a second."""
@@ -124,6 +141,27 @@ class History:
                 self._unexpected.append(f"{process.name} holds {process.held} records")
         self._group.expire(now)
         self.broker.expire_transactions(now)
+
+    def _check_transaction(self, outcomes: list[Encoded], after: Offsets, before: Offsets) -> None:
+        """Check a transaction when it commits: readers see all of it from now on, or none.
+
+        Its outcomes must be those of the records between the group's offset before and its own, no
+        more and no less. So every prefix of the outputs has the outcomes below its offsets.
+        """
+        found = sorted(_source(outcome) or ("", 0, 0) for outcome in outcomes)
+        expected = []
+        for partition, end in after.items():
+            start = before.get(partition, end if self.plan.start == "latest" else 0)
+            log = self.broker.logs.get(partition, [])[:end]
+            expected += [
+                (*partition, offset)
+                for offset in range(max(start, self.broker.log_start.get(partition, 0)), len(log))
+                if log[offset].payload is not None
+            ]
+        if found != sorted(expected):
+            self._unexpected.append(
+                f"a transaction has {found}, and its offsets {sorted(expected)}"
+            )
 
     def live(self) -> Verdict:
         for _ in range(self.plan.workers):
@@ -155,25 +193,21 @@ class History:
             self._happens_to(process, event)
 
     def _happens_to(self, process: Process, event: str) -> None:
-        share = self._random.choice((0.02, 0.2, 0.5))
-        if event == "stop":
-            process.stop()
-        elif event == "lost":
-            process.network.lost = share
-        elif event == "refused":
-            process.network.refused = share
-        elif event == "away":
-            process.network.away_until = self.world.now + self._random.random() * 10
-        elif event == "crash":
-            process.crash()
-        elif event == "freeze":
-            process.freeze(frozen=not process.frozen)
-        elif event == "forget":
-            process.forget()
-        elif event == "leaderless":
-            self._toggle_leader()
-        elif event == "retention":
-            self._delete_oldest()
+        network, now, r = process.network, self.world.now, self._random
+        share = r.choice((0.02, 0.2, 0.5))
+        events: dict[str, Callable[[], None]] = {
+            "stop": process.stop,
+            "lost": lambda: setattr(network, "lost", share),
+            "refused": lambda: setattr(network, "refused", share),
+            "away": lambda: setattr(network, "away_until", now + 10 * r.random()),
+            "silent": lambda: setattr(network, "silent_until", now + _SESSION * (1 + r.random())),
+            "crash": process.crash,
+            "freeze": lambda: process.freeze(frozen=not process.frozen),
+            "forget": process.forget,
+            "leaderless": self._toggle_leader,
+            "retention": self._delete_oldest,
+        }
+        events[event]()
 
     def _toggle_leader(self) -> None:
         topic, number = self._random.choice(("out", "dead")), self._random.randrange(3)
@@ -229,9 +263,7 @@ class History:
         self.world.tell("the faults are over")
         self.broker.leaderless = set()
         for process in self._processes:
-            process.network.lost = process.network.refused = process.network.away_until = 0.0
-            if process.frozen:
-                process.freeze(frozen=False)
+            process.heal()
         self._keep_one_alive()
 
     def _keep_one_alive(self) -> None:

@@ -30,12 +30,14 @@ class Network:
         refused: share of requests that a broker refuses for now: its leader or coordinator moves,
             or too few replicas are in sync.
         away_until: no broker is reached before this time, in seconds of the world's clock.
+        silent_until: the group's answers to heartbeats are lost before this time.
     """
 
     world: World
     lost: float = 0.0
     refused: float = 0.0
     away_until: float = 0.0
+    silent_until: float = 0.0
 
     def reaches(self) -> bool:
         """Return whether a broker is reached."""

@@ -237,6 +237,13 @@ class Process:
         self.frozen = frozen
         self._world.freeze(self, frozen=frozen)
 
+    def heal(self) -> None:
+        """End its faults but one: a producer that has stopped does not begin again."""
+        network = self.network
+        network.lost = network.refused = network.away_until = network.silent_until = 0.0
+        if self.frozen:
+            self.freeze(frozen=False)
+
     def forget(self) -> None:
         """Let its producer stop sending without a word."""
         for producer in self._producers[-1:]:

@@ -72,8 +72,10 @@ class SimulatedSource:
         if not self._network.reaches():
             return
         try:
-            if self._group.heartbeat(self._id, self._generation, now) and not self._joined:
-                self._rejoin = True
+            rejoin = self._group.heartbeat(self._id, self._generation, now)
+            if now < self._network.silent_until:
+                return  # the group has heard of it, and its answer is lost
+            self._rejoin = self._rejoin or (rejoin and not self._joined)
             self._heard_at = now
         except errors.UnknownMemberIdError:
             self._forget_membership()

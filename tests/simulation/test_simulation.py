@@ -25,7 +25,7 @@ def test_every_promise_holds_in_every_history(part: int) -> None:
     assert not total.broken, "replay one with `python -m tests.simulation --seed N`"
     assert total.histories == _SEEDS / _PARTS
     assert total.records > 5 * total.histories
-    assert len(total.faults) == 11, "every kind of event has happened"
+    assert len(total.faults) == 12, "every kind of event has happened"
 
 
 @pytest.mark.parametrize("bug", BUGS)
