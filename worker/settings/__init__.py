@@ -17,6 +17,7 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     files           the TOML file, and files that hold one secret each
     problems        error messages
     origins         load() and find_config(); the only module that reads `os.environ`
+    toml_values     options that are lists or tables, and their text in a flag
     schema          the JSON Schema of the TOML file
     template        the settings file that `init` writes
 
@@ -52,13 +53,16 @@ from worker.settings.sections import (
     TracingSettings,
 )
 from worker.settings.shadow import ShadowSettings
+from worker.settings.toml_values import TOML, FrozenTable, inline, plain
 from worker.settings.topics import WorkerTopics, output_of
 
 __all__ = [
     "FIRST_OPTIONS",
     "PLAIN_FORMATS",
     "REFERENCE_MODEL",
+    "TOML",
     "DriftSettings",
+    "FrozenTable",
     "HttpSettings",
     "InputSettings",
     "KafkaSettings",
@@ -76,9 +80,11 @@ __all__ = [
     "child_environment",
     "default_environment",
     "find_config",
+    "inline",
     "load",
     "options",
     "output_of",
+    "plain",
     "plain_values",
     "read_environment",
     "with_members",
