@@ -229,15 +229,20 @@ class Filtered:
     """A record that gets no result, as the settings say: a note of it is published instead.
 
     Attributes:
-        reason: the setting that filtered it, such as `routes` or `prepare.function`.
-        route: name of the route that dropped it.
+        reason: `route` for a route with `drop`, `prepare.function` for a skip of the own function.
+        route: name of the route; empty for a skip.
         model: the model that labelled it; None if it was skipped before a model saw it.
     """
 
     item: WorkItem
     reason: str
-    route: str | None = None
+    route: str = ""
     model: ModelCard | None = None
+
+    @property
+    def words(self) -> str:
+        """The reason, with the name of the route if there is one."""
+        return f"{self.reason} {self.route}" if self.route else self.reason
 
 
 Outcome = Classified | DeadLettered | Filtered
@@ -261,13 +266,20 @@ TRACE_HEADERS = ("traceparent", "tracestate")
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An outcome as it is sent to the broker: a result has a label, a dead letter a reason.
+    """An outcome, or a copy of one, as it is sent to the broker.
+
+    A result has a label, a dead letter a reason, the note of a filtered record `filtered`.
 
     Attributes:
         trace_id: of the micro-batch's trace; None if it is not sampled.
         expired: whether the topic's retention deletes it at once, because of its timestamp.
         outcome: its source, to encode another record if the topic refuses this one.
         origin: coordinates of the input record, if it was read from its dead letter.
+        filtered: the reason and the route, in words, of a note.
+        route: name of the route that chose the topic, or that asked for the copy.
+        copies: of an outcome, how many copies of it are published beside it.
+        is_copy: whether it is such a copy, or the dead letter in place of one; the record's outcome
+            is another.
     """
 
     ref: RecordRef
@@ -284,11 +296,25 @@ class Encoded:
     expired: bool = False
     outcome: Outcome | None = None
     origin: RecordRef | None = None
+    filtered: str = ""
+    route: str = ""
+    copies: int = 0
+    is_copy: bool = False
 
     @property
     def source(self) -> RecordRef:
         """The input record's coordinates."""
         return self.origin or self.ref
+
+    @property
+    def is_result(self) -> bool:
+        """True for a result, False for a dead letter and for a note."""
+        return self.reason is None and not self.filtered
+
+    @property
+    def part(self) -> tuple[RecordRef, str]:
+        """The record, and the route if this is a copy: each is published once."""
+        return self.ref, self.route if self.is_copy else ""
 
     @property
     def model(self) -> ModelCard | None:

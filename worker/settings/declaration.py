@@ -81,8 +81,8 @@ class Settings(BaseSettings):
 
     routes: Routes = Field(
         (),
-        description="Where results go, by label, score and fields of the record; the first that "
-        "matches wins. A list of tables. A result that no route matches goes to `output.topic`.",
+        description="Routes of results to topics, by label, score and fields of the record. The first "
+        "that matches wins. A result that no route matches goes to `output.topic`.",
     )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once",
