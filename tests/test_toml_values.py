@@ -56,7 +56,7 @@ def test_a_child_gets_the_value_that_its_parent_has() -> None:
         ("{}", "routes: must be a list (from flag --routes)"),
         ("[1]", "routes[1] = 1: must be a table"),
         ('[{topic = "a", lable = "b"}]', "routes[1].lable: no such setting; did you mean label?"),
-        ('[{topic = "a", zzz = "b"}]', "routes[1].zzz: no such setting; it has name, label,"),
+        ('[{topic = "a", zzz = "b"}]', "routes[1].zzz: no such setting; it has path, in, "),
         ('[{topic = "a b"}]', "routes[1].topic = 'a b': must be letters, digits, dots"),
         ('[{topic = "a", min_score = 3}]', "routes[1].min_score = 3: must be a number from 0 to 1"),
         ('[{topic = "a"}, {}]', "routes[2]: needs either topic or drop = true"),

@@ -10,6 +10,8 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     sign_in         which options each SASL mechanism needs and takes
     table           options that are tables of names and values
     sections        the options of the other groups
+    conditions      conditions on a record
+    routes          where results go
     topics          the topics of a worker
     contradictions  checks across options
     declaration     Settings: all options
@@ -26,6 +28,7 @@ Thread: main loads it; any thread may read the frozen values.
 Must not import: anything of worker but `errors`.
 """
 
+from worker.settings.conditions import FieldCondition, WhenSettings
 from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.kafka_client import KafkaSettings
@@ -42,6 +45,7 @@ from worker.settings.origins import (
     with_members,
 )
 from worker.settings.registry import RegistrySettings
+from worker.settings.routes import RouteSettings
 from worker.settings.sections import (
     REFERENCE_MODEL,
     DriftSettings,
@@ -62,6 +66,7 @@ __all__ = [
     "REFERENCE_MODEL",
     "TOML",
     "DriftSettings",
+    "FieldCondition",
     "FrozenTable",
     "HttpSettings",
     "InputSettings",
@@ -72,9 +77,11 @@ __all__ = [
     "Option",
     "OutputSettings",
     "RegistrySettings",
+    "RouteSettings",
     "Settings",
     "ShadowSettings",
     "TracingSettings",
+    "WhenSettings",
     "WorkerTopics",
     "changed_options",
     "child_environment",
