@@ -10,7 +10,7 @@ function score([name, share], painted) {
   painted(swatch);
   const label = make("bdi", name);
   label.title = name;
-  row.append(swatch, label, make("span", percent(share)));
+  row.append(swatch, label, make("span", share == null ? "" : percent(share)));
   return row;
 }
 
