@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from schemas.dead_letter import DeadLetterReason
 from worker.errors import StreamlabelError
+
+if TYPE_CHECKING:
+    from worker.core.decisions.rules import BoundDecision
 
 Headers = Sequence[tuple[str, bytes | None]]  # null and empty values differ
 Trigger = Literal["records", "tokens", "seconds", "goal", "ready"]
@@ -250,6 +253,7 @@ class Encoded:
     Attributes:
         trace_id: of the micro-batch's trace; None if it is not sampled.
         expired: whether the topic's retention deletes it at once, because of its timestamp.
+        decided: labels that reached their thresholds.
         outcome: its source, to encode another record if the topic refuses this one.
         origin: coordinates of the input record, if it was read from its dead letter.
     """
@@ -263,6 +267,7 @@ class Encoded:
     reason: DeadLetterReason | None = None
     label: str = ""
     score: float = 0.0
+    decided: tuple[str, ...] = ()
     truncated: bool = False
     trace_id: str | None = None
     expired: bool = False
@@ -313,6 +318,8 @@ class ModelCard:
         pads: True if a pass computes the rectangle around its texts, False if only their tokens.
         forward_tokens: most tokens of a pass: as set, or as found at warm-up.
         activation: turns the model's outputs into probabilities.
+        decision: what is made of the probabilities; None for nothing.
+        recipe: the preparation of its texts; None for none.
     """
 
     name: str
@@ -326,6 +333,16 @@ class ModelCard:
     pads: bool = True
     forward_tokens: int = DEFAULT_FORWARD_TOKENS
     activation: Activation = "softmax"
+    decision: BoundDecision | None = None
+    recipe: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What decides the result of a text: the weights; recipe and decision where they are on."""
+        if self.decision is None and self.recipe is None:
+            return self.weights_sha256
+        digest = self.decision.digest if self.decision else ""
+        return f"{self.weights_sha256}+{self.recipe or ''}+{digest}"
 
     @property
     def facts(self) -> dict[str, str]:

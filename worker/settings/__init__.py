@@ -9,6 +9,7 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     registry        the options of the schema registry
     sign_in         which options each SASL mechanism needs and takes
     table           options that are tables of names and values
+    decision        the options that turn probabilities into a decision
     sections        the options of the other groups
     topics          the topics of a worker
     contradictions  checks across options
@@ -26,6 +27,7 @@ Must not import: anything of worker but `errors`.
 """
 
 from worker.settings.contradictions import PLAIN_FORMATS
+from worker.settings.decision import DecisionSettings
 from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.options import Option, options
@@ -58,6 +60,7 @@ __all__ = [
     "FIRST_OPTIONS",
     "PLAIN_FORMATS",
     "REFERENCE_MODEL",
+    "DecisionSettings",
     "DriftSettings",
     "HttpSettings",
     "InputSettings",
