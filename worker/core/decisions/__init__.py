@@ -1,4 +1,6 @@
-"""What is decided about a text: before the model, from its probabilities, and where results go.
+"""From probabilities to decisions: which labels hold for a text, and where its result goes.
 
-Everything here is pure.
+Owns: the packages' modules; each says what it decides.
+Thread: any; the modules are pure.
+Must not import: any package of the worker but core.
 """
