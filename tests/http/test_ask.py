@@ -24,13 +24,12 @@ def test_a_question_visits_the_tokenizer_and_then_the_model() -> None:
     answer = ask_queue.ask("hello")
     ask_queue.infer()
     assert not model.predicted
-    ask_queue.tokenise(model, model)
+    ask_queue.tokenise(model.aside)
     assert not answer.done()
     ask_queue.infer()
     result = answer.result(0)
-    assert result.prediction.probabilities == (0.25, 0.75)
-    assert result.labels == model.card.labels
-    ask_queue.tokenise(model, model)
+    assert result.said["scores"] == [("POSITIVE", 0.75), ("NEGATIVE", 0.25)]
+    ask_queue.tokenise(model.aside)
     ask_queue.infer()
     assert model.predicted == [["hello"]], "answered once"
 
@@ -40,7 +39,7 @@ def test_a_question_waits_until_there_is_a_model() -> None:
     assert not ask_queue.ready
     answer = ask_queue.ask("hello")
     assert not answer.done()
-    ask_queue.tokenise(model, model)
+    ask_queue.tokenise(model.aside)
     assert ask_queue.ready
     ask_queue.infer()
     assert answer.result(0)
@@ -54,13 +53,13 @@ def test_a_question_waits_until_there_is_a_model() -> None:
 def test_a_failing_text_does_not_affect_the_next_one(model: ObedientModel) -> None:
     ask_queue = AskQueue(HandClock())
     answer = ask_queue.ask("hello")
-    ask_queue.tokenise(model, model)
+    ask_queue.tokenise(model.aside)
     ask_queue.infer()
     with pytest.raises(Unanswerable, match=r"^the model failed on this text: RuntimeError$"):
         answer.result(0)
     model.on_tokenise = model.on_predict = lambda _: None
     answer = ask_queue.ask("again")
-    ask_queue.tokenise(model, model)
+    ask_queue.tokenise(model.aside)
     ask_queue.infer()
     assert answer.result(0)
 
@@ -70,9 +69,9 @@ def test_a_cancelled_question_costs_no_forward_pass(steps: int) -> None:
     ask_queue, model = AskQueue(HandClock()), ObedientModel()
     answer = ask_queue.ask("hello")
     for _ in range(steps):
-        ask_queue.tokenise(model, model)
+        ask_queue.tokenise(model.aside)
     answer.cancel()
-    ask_queue.tokenise(model, model)
+    ask_queue.tokenise(model.aside)
     ask_queue.infer()
     assert not model.predicted
     with pytest.raises(CancelledError):
@@ -114,8 +113,8 @@ def test_a_question_is_answered_by_the_model_whose_tokenizer_read_it() -> None:
     """The model changes while the question is between the two threads."""
     ask_queue, old, new = AskQueue(HandClock()), ObedientModel(), ObedientModel()
     answer = ask_queue.ask("hello")
-    ask_queue.tokenise(old, old)
-    ask_queue.tokenise(new, new)
+    ask_queue.tokenise(old.aside)
+    ask_queue.tokenise(new.aside)
     ask_queue.infer()
     assert answer.result(0)
     assert (old.predicted, new.predicted) == ([["hello"]], [])

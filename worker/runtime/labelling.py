@@ -12,8 +12,10 @@ the infer thread reads and fills the cache.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.budget import ForwardBudget
@@ -89,6 +91,10 @@ class TokenisedBatch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def infer(self, step: Step) -> list[Outcome]:
+        """Run the model; see `Labeller.infer`."""
+        return self.labeller.infer(self, step)
+
 
 class Labeller:
     """Gives every record of a micro-batch its outcome, with one model.
@@ -123,6 +129,28 @@ class Labeller:
         self._passes = ForwardPasses(classifier, budget, metrics)
         self._refuse_long = refuse_long
         self._breaker, self._metrics = breaker, metrics
+
+    @classmethod
+    def beside(cls, tokeniser: Tokeniser, classifier: Classifier, *, refuse_long: bool) -> Self:
+        """Return a labeller for texts beside the records: without cache, and with its own metrics.
+
+        Args:
+            tokeniser, classifier: the model.
+            refuse_long: as of a labeller of records.
+        """
+        card = classifier.card
+        return cls(
+            tokeniser,
+            classifier,
+            refuse_long=refuse_long,
+            breaker=CircuitBreaker(sys.maxsize, 1.0),
+            budget=ForwardBudget(card.forward_tokens, pads=card.pads),
+            metrics=Metrics(),
+        )
+
+    def aside(self) -> Labeller:
+        """Return a labeller with the same model for a text beside the records."""
+        return Labeller.beside(self.tokeniser, self.classifier, refuse_long=self._refuse_long)
 
     def tokenise(self, batch: MicroBatch, step: Step) -> TokenisedBatch:
         """Cut a micro-batch into forward passes. Unreadable records get their outcome here.
