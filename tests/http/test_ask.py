@@ -9,13 +9,14 @@ from dataclasses import replace
 
 import pytest
 
+from schemas.dead_letter import DeadLetterReason
 from tests.support.clocks import HandClock
-from tests.support.records import CARD
+from tests.support.records import CARD, item
 from tests.support.workers import ObedientModel
 from worker.clock import SystemClock
 from worker.core.decisions.windows import Extent, WindowPlan
 from worker.core.model import Step, no_step
-from worker.core.records import ModelInput, Prediction
+from worker.core.records import DeadLettered, Filtered, MicroBatch, ModelInput, Outcome
 from worker.http.ask import AskQueue, Unanswerable
 from worker.runtime.stage import Stage, StageControl, StageHooks
 from worker.runtime.stall import StageProgress
@@ -143,3 +144,30 @@ def test_a_question_is_answered_by_the_model_whose_tokenizer_read_it() -> None:
     ask_queue.infer()
     assert answer.result(0)
     assert (old.predicted, new.predicted) == ([["hello"]], [])
+
+
+class Refusing:
+    """A labeller that has this outcome for every text."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+    def tokenise(self, _: MicroBatch, __: Step) -> Refusing:
+        return self
+
+    def infer(self, _: Step) -> list[Outcome]:
+        return [self.outcome]
+
+
+def test_a_text_that_is_refused_or_filtered_gets_the_reason() -> None:
+    ask_queue = AskQueue(HandClock())
+    too_long = DeadLettered(item(0).record, DeadLetterReason.TOO_MANY_TOKENS, "too many tokens")
+    answer = ask_queue.ask("hello")
+    ask_queue.tokenise(lambda: Refusing(too_long))
+    ask_queue.infer()
+    with pytest.raises(Unanswerable, match=r"^too many tokens$"):
+        answer.result(0)
+    answer = ask_queue.ask("hello")
+    ask_queue.tokenise(lambda: Refusing(Filtered(item(0), "prepare.function")))
+    ask_queue.infer()
+    assert answer.result(0).said == {"filtered": "prepare.function"}

@@ -132,10 +132,11 @@ class Labeller:
 
     @classmethod
     def beside(cls, tokeniser: Tokeniser, classifier: Classifier, *, refuse_long: bool) -> Self:
-        """Return a labeller for texts beside the records: without cache, and with its own metrics.
+        """Return a labeller for texts beside the records, with metrics of its own and no cache.
 
         Args:
-            tokeniser, classifier: the model.
+            tokeniser: of the model.
+            classifier: the model.
             refuse_long: as of a labeller of records.
         """
         card = classifier.card
