@@ -118,7 +118,7 @@ def test_several_models_and_routes_have_panels() -> None:
 def test_one_model_without_routes_has_no_such_panels() -> None:
     told = snapshots.Told().snapshot | {"minute": []}
     told["routes"] = snapshots.routes() | {"lost": 0, "path_missing": 0}
-    assert "lost" not in printed(told)
+    assert "copies lost" not in printed(told)
     del told["routes"], told["each_model"]
     output = printed(told)
     assert "several models" not in output

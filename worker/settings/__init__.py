@@ -9,12 +9,14 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     registry        the options of the schema registry
     sign_in         which options each SASL mechanism needs and takes
     table           options that are tables of names and values
+    decision        the options that turn probabilities into a decision
     sections        the options of the other groups
     conditions      conditions on a record
     routes          where results go
     topics          the topics of a worker
     contradictions  checks across options
     declaration     Settings: all options
+    forms           the form of a result
     options         the names of each option: path, flag, variables
     files           the TOML file, and files that hold one secret each
     problems        error messages
@@ -30,7 +32,9 @@ Must not import: anything of worker but `errors`.
 
 from worker.settings.conditions import FieldCondition, WhenSettings
 from worker.settings.contradictions import PLAIN_FORMATS
+from worker.settings.decision import DecisionSettings
 from worker.settings.declaration import FIRST_OPTIONS, Settings
+from worker.settings.forms import result_form
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.options import Option, options
 from worker.settings.origins import (
@@ -65,6 +69,7 @@ __all__ = [
     "PLAIN_FORMATS",
     "REFERENCE_MODEL",
     "TOML",
+    "DecisionSettings",
     "DriftSettings",
     "FieldCondition",
     "FrozenTable",
@@ -94,5 +99,6 @@ __all__ = [
     "plain",
     "plain_values",
     "read_environment",
+    "result_form",
     "with_members",
 ]
