@@ -17,7 +17,8 @@ from typing import Final
 
 from worker.core.outcome_order import Outlet
 from worker.core.replay_outcomes import Kind
-from worker.settings import LABEL_NAME, RouteSettings, WorkerTopics, output_of
+from worker.settings import RouteSettings, WorkerTopics, output_of
+from worker.settings.routes import LABEL_NAME
 
 _ANY_LABEL: Final = r"[A-Za-z0-9._-]+"
 

@@ -155,9 +155,16 @@ class _Auditor:
         ]
 
     def _found(self, report: AuditReport, tally: OutcomeTally) -> Audit:
-        counts = (tally.reasons, tally.filtered, tally.digests, tally.published_to)
-        sorted_counts = (dict(one.most_common()) for one in counts)
-        return Audit(self._topics, self._outlets, report, *sorted_counts, notes=tuple(self._notes))
+        return Audit(
+            self._topics,
+            self._outlets,
+            report,
+            reasons=dict(tally.reasons.most_common()),
+            filtered=dict(tally.filtered.most_common()),
+            digests=dict(tally.digests.most_common()),
+            published_to=dict(tally.published_to.most_common()),
+            notes=tuple(self._notes),
+        )
 
     def _ends(self) -> dict[Partition, int]:
         return {

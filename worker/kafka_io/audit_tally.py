@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 from worker.core.ledger import Ledger
 from worker.core.outcome_order import Outlet
+from worker.core.replay_outcomes import Kind
 from worker.kafka_io.audit_outcomes import AuditedOutcome, read_outcome
 from worker.kafka_io.reader import AuditRecord
 
@@ -69,7 +70,7 @@ class OutcomeTally:
     def _add_copy(
         self, outlet: Outlet, record: AuditRecord, outcome: AuditedOutcome, route: str
     ) -> None:
-        kind = "dead_letter" if outlet.kind == "dead_letter" else "copy"
+        kind: Kind = "dead_letter" if outlet.kind == "dead_letter" else "copy"
         self._ledger.copy(
             Outlet(kind, outlet.topic),
             record.partition,
