@@ -40,10 +40,10 @@ class AuditedOutcome(NamedTuple):
         replay: the replay that it is an outcome of, if any.
         group: of the backfill that it is of; empty for a worker's.
         reason: of a dead letter, or of a filtered record; empty for a result.
-        copies: of a result, as it announces them.
+        copies: those that it announces.
         copy_route: route of a copy, or of a refused copy; None for a main outcome.
         digest: of the settings that filtered the record.
-        routed: whether it is a result that a route sent, or a copy.
+        routed: whether a route sent it, or announced copies beside it.
     """
 
     source: Source | None
@@ -64,23 +64,33 @@ def read_outcome(kind: Kind, record: AuditRecord) -> AuditedOutcome | None:
         return None
     source, group = parse_source(coordinates), last_header(record.headers, GROUP_HEADER) or b""
     replay = parse_replay(last_header(record.headers, REPLAY_HEADER))
-    copy = last_header(record.headers, COPY_HEADER)
-    copy_route = None if copy is None else copy.decode(errors="replace")
-    if kind == "filtered":
-        note = parse_filtered(last_header(record.headers, FILTERED_HEADER))
-        at, digest = note.timestamp_ms, note.settings
-        return AuditedOutcome(source, at, replay, group, note.words, digest=digest)
-    if kind == "dead_letter":
-        document = last_header(record.headers, DEAD_LETTER_HEADER) or b""
-        at, reason = _timestamp(document, record.timestamp_ms), _reason(document)
-        return AuditedOutcome(source, at, replay, group, reason, copy_route=copy_route)
-    at, route = (
-        _timestamp(record.value, record.timestamp_ms),
+    copy, route = (
+        last_header(record.headers, COPY_HEADER),
         last_header(record.headers, ROUTE_HEADER),
     )
-    routed = route is not None or copy is not None
-    copies = parse_route(route).copies if route else ()
-    return AuditedOutcome(source, at, replay, group, "", copies, copy_route, routed=routed)
+    at, reason, digest = _facts(kind, record)
+    return AuditedOutcome(
+        source,
+        at,
+        replay,
+        group,
+        reason,
+        copies=() if route is None else parse_route(route).copies,
+        copy_route=None if copy is None else copy.decode(errors="replace"),
+        digest=digest,
+        routed=route is not None or copy is not None,
+    )
+
+
+def _facts(kind: Kind, record: AuditRecord) -> tuple[int, str, str]:
+    """Return the input record's timestamp, and the reason and the digest of its outcome."""
+    if kind == "filtered":
+        note = parse_filtered(last_header(record.headers, FILTERED_HEADER))
+        return note.timestamp_ms, note.words, note.settings
+    if kind == "dead_letter":
+        document = last_header(record.headers, DEAD_LETTER_HEADER) or b""
+        return _timestamp(document, record.timestamp_ms), _reason(document), ""
+    return _timestamp(record.value, record.timestamp_ms), "", ""
 
 
 def _timestamp(document: bytes, default: int) -> int:
