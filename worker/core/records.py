@@ -7,7 +7,7 @@
 
 Owns: the types of these values.
 Thread: any; the values are immutable.
-Must not import: anything but schemas and errors.
+Must not import: anything but schemas, errors and core.decisions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from schemas.dead_letter import DeadLetterReason
+from worker.core.decisions.windows import Extent, WindowPlan
 from worker.errors import StreamlabelError
 
 Headers = Sequence[tuple[str, bytes | None]]  # null and empty values differ
@@ -160,11 +161,14 @@ class ModelInput:
         ids: token ids of each text, special tokens included, no padding.
         positions: each text's index among the texts that the tokeniser received.
         truncated: whether each text was cut to the model's limit.
+        extents: of each text, if long texts are read in windows. Each row is then one window, and
+            the windows of a text have its position, in reading order.
     """
 
     ids: tuple[tuple[int, ...], ...]
     positions: tuple[int, ...]
     truncated: tuple[bool, ...]
+    extents: tuple[Extent, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -182,16 +186,27 @@ class ModelInput:
             ids=tuple(self.ids[row] for row in rows),
             positions=tuple(self.positions[row] for row in rows),
             truncated=tuple(self.truncated[row] for row in rows),
+            extents=tuple(self.extents[row] for row in rows) if self.extents else (),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Every label's probability for one text, in the model's label order."""
+    """Every label's probability for one text, in the model's label order.
+
+    Attributes:
+        probabilities: of each label.
+        token_count: tokens that the model read, special tokens included.
+        truncated: whether the text has more.
+        windows: windows that it was read in.
+        total_tokens: tokens of the whole text; None unless long texts are read in windows.
+    """
 
     probabilities: tuple[float, ...]
     token_count: int
     truncated: bool
+    windows: int = 1
+    total_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +328,7 @@ class ModelCard:
         pads: True if a pass computes the rectangle around its texts, False if only their tokens.
         forward_tokens: most tokens of a pass: as set, or as found at warm-up.
         activation: turns the model's outputs into probabilities.
+        windows: how long texts are read; None truncates or refuses them.
     """
 
     name: str
@@ -326,6 +342,7 @@ class ModelCard:
     pads: bool = True
     forward_tokens: int = DEFAULT_FORWARD_TOKENS
     activation: Activation = "softmax"
+    windows: WindowPlan | None = None
 
     @property
     def facts(self) -> dict[str, str]:

@@ -23,6 +23,7 @@ from worker.settings.sections import (
 )
 from worker.settings.sign_in import listed, present, sign_in
 from worker.settings.topics import INPUT_NAME
+from worker.settings.windows import WINDOW_OPTIONS
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -45,6 +46,7 @@ _SMALLEST_REFERENCE: Final = 100  # records
 def contradictions(s: Settings) -> Iterator[str]:
     """Yield one sentence for each value that conflicts with another, or can't be meant."""
     yield from _topics(s)
+    yield from _windows(s.input)
     yield from _formats(s)
     yield from _sizes(s)
     yield from _model("model", s.model)
@@ -89,6 +91,18 @@ def _inputs(i: InputSettings) -> Iterator[str]:
         yield f"{' and '.join(given)} are set: keep one of them"
     if len(set(i.topics)) < len(i.topics):
         yield f"input.topics names a topic twice ({', '.join(i.topics)})"
+
+
+def _windows(i: InputSettings) -> Iterator[str]:
+    """Yield the options of windows that are changed and have no effect."""
+    fields = type(i).model_fields
+    for name in WINDOW_OPTIONS[1:]:
+        value = getattr(i, name)
+        if i.overflow != "windows" and value != fields[name].default:
+            yield (
+                f'input.{name} = {value!r} needs input.overflow = "windows": set it, or leave '
+                f"input.{name} out"
+            )
 
 
 def _formats(s: Settings) -> Iterator[str]:

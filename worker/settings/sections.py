@@ -2,7 +2,7 @@
 
 Owns: one class for each table of the TOML file.
 Thread: any; the values are frozen.
-Must not import: anything of worker but `section`.
+Must not import: anything of worker but `section` and `windows`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from worker.settings import windows
 from worker.settings.section import Section, named
 
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
@@ -102,11 +103,10 @@ class InputSettings(Section):
         ge=1,
         description="Maximum size of a record value, bytes. Larger values become dead letters.",
     )
-    overflow: Literal["truncate", "dead_letter"] = Field(
-        "truncate",
-        description="Treatment of a text with more tokens than the model takes. `truncate` cuts the "
-        "text, `dead_letter` rejects the record.",
-    )
+    overflow: windows.Overflow = windows.overflow()
+    stride: int = windows.stride()
+    max_windows: int = windows.max_windows()
+    combine: windows.Combine = windows.combine()
     start: Literal["earliest", "latest"] = Field(
         "earliest",
         description="Start position of a group without committed offsets. The worker commits it at "
