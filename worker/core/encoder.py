@@ -29,6 +29,7 @@ from worker.core.records import (
     Classified,
     DeadLettered,
     Encoded,
+    Filtered,
     Frame,
     Headers,
     ModelCard,
@@ -40,11 +41,21 @@ from worker.core.records import (
     WorkItem,
 )
 from worker.core.replay import REPLAY_HEADER
+from worker.core.route_headers import COPY_HEADER, FILTERED_HEADER, ROUTE_HEADER, FilteredNote
 from worker.core.topic_limits import TopicLimits
 from worker.settings import OutputSettings, output_of
 
 DEAD_LETTER_HEADER = "streamlabel-dead-letter"
-_OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER, GROUP_HEADER})
+_OWN_HEADERS = frozenset(
+    {
+        SOURCE_HEADER,
+        DEAD_LETTER_HEADER,
+        GROUP_HEADER,
+        ROUTE_HEADER,
+        COPY_HEADER,
+        FILTERED_HEADER,
+    }
+)
 _NAMESPACE = hashlib.sha1(uuid.NAMESPACE_URL.bytes, usedforsecurity=False)
 
 # Bytes on the wire, rounded up: of a record batch and a record's fields, and of each header's
@@ -68,6 +79,7 @@ class Encoder:
         limits: limits of each output topic; topics may be added.
         results: serialises results. Default: as JSON.
         group: of a backfill, which its outcomes name.
+        digest: of the settings, for notes of filtered records.
     """
 
     def __init__(
@@ -78,9 +90,10 @@ class Encoder:
         limits: Mapping[str, TopicLimits],
         results: ResultFormat | None = None,
         group: str | None = None,
+        digest: str = "",
     ) -> None:
         self._settings, self._results = settings, results or JsonResults()
-        self._version = version
+        self._version, self._digest = version, digest
         self._limits = limits
         self._group: list[tuple[str, bytes | None]] = []
         if group:
@@ -100,10 +113,12 @@ class Encoder:
         """
         if isinstance(outcome, DeadLettered):
             return self._dead_letter(outcome, now_ms)
+        if isinstance(outcome, Filtered):
+            return self.checked(self._note(outcome, now_ms), outcome, now_ms)
         return self.checked(self._result(outcome, now_ms, now, trace), outcome, now_ms)
 
-    def checked(self, result: Encoded, outcome: Classified, now_ms: int) -> Encoded:
-        """Return the result, or a dead letter if its topic is known to refuse it."""
+    def checked(self, result: Encoded, outcome: Classified | Filtered, now_ms: int) -> Encoded:
+        """Return the result or note, or a dead letter if its topic is known to refuse it."""
         limits = self._limits[result.topic]
         size, most = size_of(result), limits.most_bytes
         if size > most:
@@ -127,7 +142,7 @@ class Encoder:
         return size(_SHORTEST), size(_LONGEST)
 
     def _refused(
-        self, outcome: Classified, reason: DeadLetterReason, message: str, now_ms: int
+        self, outcome: Classified | Filtered, reason: DeadLetterReason, message: str, now_ms: int
     ) -> Encoded:
         dead = DeadLettered(outcome.item.record, reason, message, model=outcome.model)
         return self._dead_letter(dead, now_ms)
@@ -158,6 +173,27 @@ class Encoder:
             expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
             origin=record.origin,
+        )
+
+    def _note(self, outcome: Filtered, now_ms: int) -> Encoded:
+        """Return the note of a filtered record: its key, its coordinates and the reason."""
+        record, topic = outcome.item.record, self._settings.filtered_topic or ""
+        limits = self._limits[topic]
+        timestamp_ms = self._timestamp(record, limits, now_ms)
+        facts = (outcome.reason, outcome.route, self._digest, record.timestamp_ms)
+        headers = self._headers(record, _last(REPLAY_HEADER, record.headers))
+        return Encoded(
+            ref=record.ref,
+            topic=topic,
+            key=record.key,
+            value=None,
+            headers=[*headers, FilteredNote(*facts).header],
+            timestamp_ms=timestamp_ms,
+            expired=limits.expired(timestamp_ms, now_ms),
+            outcome=outcome,
+            origin=record.origin,
+            filtered=outcome.words,
+            route=outcome.route,
         )
 
     def _timestamp(self, record: RawRecord, limits: TopicLimits, now_ms: int) -> int:

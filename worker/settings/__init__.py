@@ -9,7 +9,10 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     registry        the options of the schema registry
     sign_in         which options each SASL mechanism needs and takes
     table           options that are tables of names and values
+    decision        the options that turn probabilities into a decision
     sections        the options of the other groups
+    conditions      conditions on a record
+    routes          where results go
     topics          the topics of a worker
     contradictions  checks across options
     declaration     Settings: all options
@@ -17,6 +20,7 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     files           the TOML file, and files that hold one secret each
     problems        error messages
     origins         load() and find_config(); the only module that reads `os.environ`
+    toml_values     options that are lists or tables, and their text in a flag
     schema          the JSON Schema of the TOML file
     template        the settings file that `init` writes
 
@@ -25,7 +29,9 @@ Thread: main loads it; any thread may read the frozen values.
 Must not import: anything of worker but `errors`.
 """
 
+from worker.settings.conditions import FieldCondition, WhenSettings
 from worker.settings.contradictions import PLAIN_FORMATS
+from worker.settings.decision import DecisionSettings
 from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.options import Option, options
@@ -41,6 +47,7 @@ from worker.settings.origins import (
     with_members,
 )
 from worker.settings.registry import RegistrySettings
+from worker.settings.routes import RouteSettings
 from worker.settings.sections import (
     REFERENCE_MODEL,
     DriftSettings,
@@ -52,13 +59,18 @@ from worker.settings.sections import (
     TracingSettings,
 )
 from worker.settings.shadow import ShadowSettings
+from worker.settings.toml_values import TOML, FrozenTable, inline, plain
 from worker.settings.topics import WorkerTopics, output_of
 
 __all__ = [
     "FIRST_OPTIONS",
     "PLAIN_FORMATS",
     "REFERENCE_MODEL",
+    "TOML",
+    "DecisionSettings",
     "DriftSettings",
+    "FieldCondition",
+    "FrozenTable",
     "HttpSettings",
     "InputSettings",
     "KafkaSettings",
@@ -68,17 +80,21 @@ __all__ = [
     "Option",
     "OutputSettings",
     "RegistrySettings",
+    "RouteSettings",
     "Settings",
     "ShadowSettings",
     "TracingSettings",
+    "WhenSettings",
     "WorkerTopics",
     "changed_options",
     "child_environment",
     "default_environment",
     "find_config",
+    "inline",
     "load",
     "options",
     "output_of",
+    "plain",
     "plain_values",
     "read_environment",
     "with_members",

@@ -15,8 +15,10 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from worker.settings.contradictions import PLAIN_FORMATS, contradictions
+from worker.settings.decision import DecisionSettings
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.registry import RegistrySettings
+from worker.settings.routes import Routes
 from worker.settings.sections import (
     BatchSettings,
     CacheSettings,
@@ -70,6 +72,7 @@ class Settings(BaseSettings):
     output: OutputSettings = OutputSettings()
     registry: RegistrySettings = RegistrySettings()
     model: ModelSettings = ModelSettings()
+    decision: DecisionSettings = DecisionSettings()
     shadow: ShadowSettings = ShadowSettings()
     batch: BatchSettings = BatchSettings()
     cache: CacheSettings = CacheSettings()
@@ -78,6 +81,11 @@ class Settings(BaseSettings):
     tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
+    routes: Routes = Field(
+        (),
+        description="Routes of results to topics, by label, score and fields of the record. The first "
+        "that matches wins. A result that no route matches goes to `output.topic`.",
+    )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once",
         description="Delivery guarantee. `exactly_once` commits results, dead letters and offsets in "
