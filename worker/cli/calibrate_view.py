@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from worker.cli.labelled import BadRow
 from worker.core.counted import counted
-from worker.core.decisions.f1 import FEWEST, USUAL
+from worker.core.decisions.f1 import FEWEST
 from worker.core.decisions.held_out import Calibration, Quality
 from worker.core.decisions.reliability import Bin
+from worker.core.decisions.rules import USUAL_THRESHOLD
 
 _BAR: Final = 40  # characters of a share of 1
 _SHOWN: Final = 5  # bad rows
@@ -80,7 +81,7 @@ def _thresholds(thresholds: Mapping[int, float], labels: Sequence[str]) -> Itera
     width = max(map(len, labels))
     for number, label in enumerate(labels):
         own = thresholds.get(number)
-        rare = f"{USUAL:g} (fewer than {FEWEST} texts have it, or lack it)"
+        rare = f"{USUAL_THRESHOLD:g} (fewer than {FEWEST} texts have it, or lack it)"
         yield f"  {label:{width}}  {rare if own is None else format(own, 'g')}"
 
 

@@ -16,7 +16,7 @@ from worker.core.budget import ForwardBudget
 from worker.core.decisions.rules import BoundDecision, Decision, bind
 from worker.core.decisions.windows import combined, window_plan
 from worker.core.faults import Failed
-from worker.core.records import Prediction
+from worker.core.model import Classifier
 from worker.errors import StreamlabelError
 from worker.metrics import Metrics
 from worker.settings import Settings
@@ -27,6 +27,15 @@ class Window(NamedTuple):
 
     probabilities: tuple[float, ...]
     tokens: int
+
+
+class _Rows:
+    """A classifier whose windows are rows of their own: they are not combined here."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.card = replace(classifier.card, windows=None)
+        self.predict, self.begin = classifier.predict, classifier.begin
+        self.warm_up = classifier.warm_up
 
 
 class RawModel:
