@@ -23,7 +23,7 @@ _CHARACTERS, _NAMES = 60, 30  # of a label in an error, and labels
 
 
 class Columns(NamedTuple):
-    """Where a file has texts and labels.
+    """The places of texts and labels in a file.
 
     Attributes:
         text: the column, or the member of each object.

@@ -1,4 +1,4 @@
-"""A model as `streamlabel calibrate` needs it: what it returns before a temperature is applied.
+"""A model as `streamlabel calibrate` needs it: its outputs before a temperature is applied.
 
 Owns: the model, and how a worker turns its output into probabilities at another temperature.
 Thread: main.
@@ -22,8 +22,8 @@ from worker.metrics import Metrics
 from worker.settings import Settings
 
 
-class Window(NamedTuple):
-    """What the model returned for one window of a text: probabilities, and its tokens."""
+class RawWindow(NamedTuple):
+    """The output of the model for one window of a text: probabilities, and its tokens."""
 
     probabilities: tuple[float, ...]
     tokens: int
@@ -80,23 +80,23 @@ class RawModel:
         self._passes = ForwardPasses(_Rows(classifier), budget, Metrics())
         self._at = lru_cache(maxsize=1)(self._with_temperature)
 
-    def label(self, texts: Sequence[str]) -> list[tuple[Window, ...] | str]:
+    def label(self, texts: Sequence[str]) -> list[tuple[RawWindow, ...] | str]:
         """Return the output of each text, or why it has none."""
         from worker.runtime.forward import tokenise
 
         inputs, failed = tokenise(self._tokeniser, texts, lambda: None)
         why = {position: f"{failure.error}" for position, failure in failed.items()}
-        windows: dict[int, list[Window]] = {}
+        windows: dict[int, list[RawWindow]] = {}
         for model_input in inputs:
             for position, result in self._passes.run(model_input, lambda: None):
                 if isinstance(result, Failed):
                     why[position] = f"{result.error}"
                 else:
-                    window = Window(result.probabilities, result.token_count)
+                    window = RawWindow(result.probabilities, result.token_count)
                     windows.setdefault(position, []).append(window)
         return [why.get(n) or tuple(windows[n]) for n in range(len(texts))]
 
-    def rescale(self, output: tuple[Window, ...], temperature: float) -> tuple[float, ...]:
+    def rescale(self, output: tuple[RawWindow, ...], temperature: float) -> tuple[float, ...]:
         """Return the probabilities of the labels that a worker with this temperature states."""
         bound = self._at(temperature)
         rows = [bound.probabilities(window.probabilities) for window in output]
