@@ -2,7 +2,7 @@
 
 Owns: one class for each table of the TOML file.
 Thread: any; the values are frozen.
-Must not import: anything of worker but `section` and `windows`.
+Must not import: anything of worker but `section`, `prepare` and `windows`.
 """
 
 from __future__ import annotations
