@@ -17,6 +17,7 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     topics          the topics of a worker
     contradictions  checks across options
     declaration     Settings: all options
+    forms           the form of a result
     options         the names of each option: path, flag, variables
     files           the TOML file, and files that hold one secret each
     problems        error messages
@@ -34,6 +35,7 @@ from worker.settings.conditions import FieldCondition, WhenSettings
 from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.decision import DecisionSettings
 from worker.settings.declaration import FIRST_OPTIONS, Settings
+from worker.settings.forms import result_form
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.options import Option, options
 from worker.settings.origins import (
@@ -100,5 +102,6 @@ __all__ = [
     "plain",
     "plain_values",
     "read_environment",
+    "result_form",
     "with_members",
 ]
