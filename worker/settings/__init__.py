@@ -9,6 +9,7 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     registry        the options of the schema registry
     sign_in         which options each SASL mechanism needs and takes
     table           options that are tables of names and values
+    prepare         the options that prepare a text
     decision        the options that turn probabilities into a decision
     sections        the options of the other groups
     conditions      conditions on a record
@@ -48,6 +49,7 @@ from worker.settings.origins import (
     read_environment,
     with_members,
 )
+from worker.settings.prepare import PrepareSettings
 from worker.settings.registry import RegistrySettings
 from worker.settings.routes import RouteSettings
 from worker.settings.sections import (
@@ -81,6 +83,7 @@ __all__ = [
     "ModelSettings",
     "Option",
     "OutputSettings",
+    "PrepareSettings",
     "RegistrySettings",
     "RouteSettings",
     "Settings",
