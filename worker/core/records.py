@@ -396,9 +396,14 @@ class ModelCard:
     recipe: str | None = None
 
     @property
+    def adds_members(self) -> bool:
+        """True if a result has more members than those of a plain one."""
+        return not (self.recipe is None and self.windows is None and self.decision is None)
+
+    @property
     def identity(self) -> str:
         """What decides the result of a text: the weights, and the features that are on."""
-        if self.recipe is None and self.windows is None and self.decision is None:
+        if not self.adds_members:
             return self.weights_sha256
         windows = self.windows.recipe if self.windows else ""
         digest = self.decision.digest if self.decision else ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from worker.settings.decision import decision_problems
 from worker.settings.files import has_encrypted_key
 from worker.settings.kafka_client import KafkaSettings
+from worker.settings.prepare import prepare_conflicts
 from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     CacheSettings,
@@ -54,6 +55,7 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _model("shadow", s.shadow)
     yield from decision_problems("decision", s.decision)
     yield from _shadow(s)
+    yield from prepare_conflicts("prepare", s.prepare)
     yield from _times(s)
     yield from _registry_wait(s)
     yield from _cache(s.cache)
