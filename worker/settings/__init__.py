@@ -10,6 +10,9 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     sign_in         which options each SASL mechanism needs and takes
     table           options that are tables of names and values
     sections        the options of the other groups
+    conditions      conditions on a record
+    models          the options of several models
+    model_plan      plans(): the models of a worker, whichever way they are set
     topics          the topics of a worker
     contradictions  checks across options
     declaration     Settings: all options
@@ -25,9 +28,12 @@ Thread: main loads it; any thread may read the frozen values.
 Must not import: anything of worker but `errors`.
 """
 
+from worker.settings.conditions import FieldCondition, WhenSettings
 from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.kafka_client import KafkaSettings
+from worker.settings.model_plan import ModelPlan, plans
+from worker.settings.models import NamedModelSettings
 from worker.settings.options import Option, options
 from worker.settings.origins import (
     Loaded,
@@ -59,18 +65,22 @@ __all__ = [
     "PLAIN_FORMATS",
     "REFERENCE_MODEL",
     "DriftSettings",
+    "FieldCondition",
     "HttpSettings",
     "InputSettings",
     "KafkaSettings",
     "Loaded",
     "LogSettings",
+    "ModelPlan",
     "ModelSettings",
+    "NamedModelSettings",
     "Option",
     "OutputSettings",
     "RegistrySettings",
     "Settings",
     "ShadowSettings",
     "TracingSettings",
+    "WhenSettings",
     "WorkerTopics",
     "changed_options",
     "child_environment",
@@ -80,6 +90,7 @@ __all__ = [
     "options",
     "output_of",
     "plain_values",
+    "plans",
     "read_environment",
     "with_members",
 ]

@@ -19,14 +19,14 @@ from worker.settings.section import Section, named
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
 # An output's name may hold the input's.
 _OUTPUT = r"^([A-Za-z0-9._-]{1,249}|[A-Za-z0-9._-]{0,248}\{topic\}[A-Za-z0-9._-]{0,248})$"
-_PATH = r"^[^.]+(\.[^.]+)*$"
+PATH_PATTERN = r"^[^.]+(\.[^.]+)*$"
 _HOST_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 _WEB_ADDRESS = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
 PATTERNS = {  # in words, for error messages
     _TOPIC: "1 to 249 letters, digits, dots, underscores or hyphens",
     _WEB_ADDRESS: "an address such as https://grafana.example.org/d/1, without a user",
     _OUTPUT: "1 to 249 letters, digits, dots, underscores or hyphens, and {topic} at most once",
-    _PATH: "keys separated by single dots",
+    PATH_PATTERN: "keys separated by single dots",
     _HOST_NAME: "host names: letters, digits, dots, underscores or hyphens",
 }
 
@@ -88,12 +88,12 @@ class InputSettings(Section):
     )
     text_path: str = Field(
         "text",
-        pattern=_PATH,
+        pattern=PATH_PATTERN,
         description="Path of the text in the object: keys or field names, dot-separated.",
     )
     id_path: str = Field(
         "id",
-        pattern=_PATH,
+        pattern=PATH_PATTERN,
         description="Path of the message id in the object: keys or field names, dot-separated. The "
         "id may be absent.",
     )
@@ -225,6 +225,11 @@ class ModelSettings(ModelOptions):
         "the model that it names is loaded beside the one in use. SIGHUP and `POST /model` change it "
         "without this setting.",
     )
+
+    def with_options(self, options: ModelOptions) -> ModelSettings:
+        """Return the settings of another model, with threads and cache directory of this one."""
+        own = {name: getattr(options, name) for name in ModelOptions.model_fields}
+        return self.model_copy(update=own)
 
 
 class BatchSettings(Section):

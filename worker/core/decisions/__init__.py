@@ -1,0 +1,1 @@
+"""Decisions about a record, its text and its label: each pure, each off by default."""
