@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 import collections
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
 
@@ -296,6 +296,7 @@ class Metrics:
         info: partial[Info],
     ) -> None:
         self._of_the_model(counter, gauge, info)
+        self._of_each_model(counter, info)
         self._of_the_schema_registry(counter, gauge)
         self._of_the_shadow(counter, gauge, histogram, info)
         self._create_series()
@@ -333,6 +334,31 @@ class Metrics:
             "process has the partition.",
             ["topic", "partition", "model", "weights"],
             multiprocess_mode="livemax",  # after a rebalance, the old owner may still report
+        )
+
+    def _of_each_model(self, counter: partial[Counter], info: partial[Info]) -> None:
+        """Declare what several models do. With one model, these have no series.
+
+        The label `name` is that of a table `[models.NAME]`.
+        """
+        self.each_model = info(
+            "streamlabel_each_model", "Each of several models in use, by its name.", ["name"]
+        )
+        self.model_records = counter(
+            "streamlabel_model_records",
+            "Acknowledged results by model and outcome: `labelled`, or why the model gave none.",
+            ["name", "outcome"],
+        )
+        self.model_labels = counter(
+            "streamlabel_model_labels",
+            "Results by model and label: of those that the model labelled.",
+            ["name", "label"],
+        )
+        self.model_seconds = counter(
+            "streamlabel_model_seconds",
+            "Seconds that a thread worked for one of several models. The rate is its share of the "
+            "thread's time.",
+            ["name", "stage"],
         )
 
     def _of_the_schema_registry(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
@@ -458,6 +484,17 @@ class Metrics:
         """Start the series of each of the model's labels at zero, for the same reason."""
         for label in labels:
             self.labels.labels(label)
+
+    def show_each_model(self, facts: Mapping[str, Mapping[str, str]]) -> None:
+        """Show several models, in place of those shown before.
+
+        Args:
+            facts: of each model, by its name: as `ModelCard.facts`.
+        """
+        with self.lock:
+            self.each_model.clear()
+            for name, of_one in facts.items():
+                self.each_model.labels(name).info(dict(of_one))
 
     def remove_partitions(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Drop the series of partitions that this worker no longer owns."""
