@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     logs.configure(settings.log.level if chosen else "warning", settings.log.format)
     batches = _batches(args)
     tokeniser, classifier = load(settings.model, settings.batch.forward_tokens)
-    label = _labelling(tokeniser, classifier)
+    label = labelling(tokeniser, classifier)
     show = json_lines(classifier.card) if args.json else rows(classifier.card)
     failures = 0
     for texts in batches:
@@ -109,7 +109,7 @@ def _batches(args: argparse.Namespace) -> Iterable[list[str]]:
     return [args.texts]
 
 
-def _labelling(tokeniser: TransformersTokeniser, classifier: Classifier) -> Label:
+def labelling(tokeniser: TransformersTokeniser, classifier: Classifier) -> Label:
     """Return a function that labels as a worker does: one failing text does not fail the others."""
     from worker.metrics import Metrics
     from worker.runtime.forward import ForwardPasses, tokenise
