@@ -84,6 +84,4 @@ def _card(members: Sequence[SetMember]) -> ModelCard:
     digest = hashlib.sha256()
     for member in members:
         digest.update(f"{member.name}={member.card.weights_sha256}\n".encode())
-    return replace(
-        members[0].card, name=names, revision=_SET, weights_sha256=digest.hexdigest()
-    )
+    return replace(members[0].card, name=names, revision=_SET, weights_sha256=digest.hexdigest())

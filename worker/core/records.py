@@ -3,7 +3,7 @@
 ::
 
     RawRecord -> WorkItem | InvalidRecord -> MicroBatch -> ModelInput -> Prediction
-              -> Outcome (Classified | DeadLettered) -> Completion
+              -> Outcome (Classified | DeadLettered | Filtered) -> Completion
 
 Owns: the types of these values.
 Thread: any; the values are immutable.
@@ -230,12 +230,28 @@ class DeadLettered:
     model: ModelCard | None = None
 
 
-Outcome = Classified | DeadLettered
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """A record that gets no result, as the settings say: a note of it is published instead.
+
+    Attributes:
+        reason: the setting that filtered it, such as `routes` or `prepare.function`.
+        route: name of the route that dropped it.
+        model: the model that labelled it; None if it was skipped before a model saw it.
+    """
+
+    item: WorkItem
+    reason: str
+    route: str | None = None
+    model: ModelCard | None = None
+
+
+Outcome = Classified | DeadLettered | Filtered
 
 
 def record_of(outcome: Outcome) -> RawRecord:
     """Return the record of an outcome."""
-    return outcome.item.record if isinstance(outcome, Classified) else outcome.record
+    return outcome.record if isinstance(outcome, DeadLettered) else outcome.item.record
 
 
 class Trace(NamedTuple):

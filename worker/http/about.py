@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from worker.settings import Loaded, Option, Settings, options
+from worker.settings import Loaded, Option, Settings, inline, options, plain
 
 Json = dict[str, Any]
 
@@ -107,6 +107,7 @@ def _hidden(option: Option, value: Any) -> bool:
 
 def _shown(value: Any) -> Any:
     """Return a value fit for JSON; an address loses its user and password."""
+    value = plain(value)
     if isinstance(value, tuple | list):
         return [_shown(one) for one in value]
     if isinstance(value, Mapping):
@@ -151,6 +152,8 @@ def _replay(loaded: Loaded) -> str:
 def _flag(option: Option, value: Any) -> list[str]:
     if option.is_switch:
         return [option.flag if value else f"--no-{option.flag.removeprefix('--')}"]
+    if option.is_toml:
+        value = inline(value)
     if isinstance(value, dict):
         value = [f"{name}={one}" for name, one in value.items()]
     if isinstance(value, list):

@@ -18,7 +18,7 @@ from typing import Final
 
 from worker.clock import Clock
 from worker.core.absences import NOT_APPLICABLE, Absence, Part
-from worker.core.decisions.conditions import FieldTest
+from worker.core.decisions.conditions import RecordConditions
 from worker.core.model_set import ModelSet, SetMember
 from worker.core.records import (
     Classified,
@@ -101,11 +101,7 @@ class Panel:
         self._members = models.members
         self._order = _by_dependence(models.members)
         self._labellers = {member.name: build(member) for member in models.members}
-        self._fields = {
-            member.name: FieldTest(member.plan.when)
-            for member in models.members
-            if member.plan.when and member.plan.when.path
-        }
+        self._tests = {member.name: RecordConditions(member.plan.when) for member in models.members}
 
     def tokenise(self, batch: MicroBatch, step: Step) -> PanelBatch:
         """Cut a micro-batch into forward passes of each model; see `Labeller.tokenise`."""
@@ -123,8 +119,7 @@ class Panel:
         return PanelBatch(batch.tokens, batch.entries, shares, self)
 
     def _applies(self, name: str, entry: WorkItem | InvalidRecord) -> bool:
-        test = self._fields.get(name)
-        return test is None or (isinstance(entry, WorkItem) and test.holds(entry.payload))
+        return isinstance(entry, WorkItem) and self._tests[name].fields_hold(entry.payload)
 
     def infer(self, batch: PanelBatch, step: Step) -> list[Outcome]:
         """Run the models, and return one outcome for each record, in poll order.
@@ -138,7 +133,7 @@ class Panel:
         lost: set[int] = set()
         for member in self._order:
             began, share = self._clock.monotonic(), batch.shares[member.name]
-            wanted = [i not in lost and _asked(member, said, i) for i in share.records]
+            wanted = [i not in lost and self._asked(member.name, said, i) for i in share.records]
             part = share.batch if all(wanted) else share.batch.only(wanted)
             records = [i for i, keep in zip(share.records, wanted, strict=True) if keep]
             outcomes = self._labellers[member.name].infer(part, step)
@@ -148,6 +143,10 @@ class Panel:
             self._spent(member.name, "infer", began)
         self._metrics.cache_bytes.set(sum(one.cache_bytes for one in self._labellers.values()))
         return [self._outcome(i, entry, said) for i, entry in enumerate(batch.entries)]
+
+    def _asked(self, name: str, said: _Said, record: int) -> bool:
+        """Return whether a model applies to a record by the labels of other models."""
+        return self._tests[name].labels_hold(lambda model: _label(said[model].get(record)))
 
     def _spent(self, name: str, stage: str, began: float) -> None:
         self._metrics.model_seconds.labels(name, stage).inc(self._clock.monotonic() - began)
@@ -172,16 +171,9 @@ def _part(answer: Outcome | None) -> Part | Absence:
     return Absence(answer.reason.value if isinstance(answer, DeadLettered) else NOT_APPLICABLE)
 
 
-def _asked(member: SetMember, said: _Said, record: int) -> bool:
-    """Return whether a model applies to a record by the label of another model."""
-    when = member.plan.when
-    if when is None or when.model is None:
-        return True
-    answer = said[when.model].get(record)
-    return isinstance(answer, Classified) and _label(answer) in when.label
-
-
-def _label(answer: Classified) -> str:
+def _label(answer: Outcome | None) -> str | None:
+    if not isinstance(answer, Classified):
+        return None
     probabilities = answer.prediction.probabilities
     return answer.model.labels[probabilities.index(max(probabilities))]
 
@@ -191,9 +183,9 @@ def _by_dependence(members: Sequence[SetMember]) -> tuple[SetMember, ...]:
     by_name = {member.name: member for member in members}
 
     def chain(member: SetMember) -> Iterator[SetMember]:
-        when = member.plan.when
-        if when and when.model:
-            yield from chain(by_name[when.model])
+        for one in member.plan.when:
+            if one.model is not None:
+                yield from chain(by_name[one.model])
         yield member
 
     return tuple({one.name: one for member in members for one in chain(member)}.values())

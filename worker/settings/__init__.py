@@ -20,6 +20,7 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     files           the TOML file, and files that hold one secret each
     problems        error messages
     origins         load() and find_config(); the only module that reads `os.environ`
+    toml_values     options that are lists or tables, and their text in a flag
     schema          the JSON Schema of the TOML file
     template        the settings file that `init` writes
 
@@ -28,7 +29,7 @@ Thread: main loads it; any thread may read the frozen values.
 Must not import: anything of worker but `errors`.
 """
 
-from worker.settings.conditions import FieldCondition, WhenSettings
+from worker.settings.conditions import Conditions, ConditionSettings
 from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.kafka_client import KafkaSettings
@@ -58,14 +59,18 @@ from worker.settings.sections import (
     TracingSettings,
 )
 from worker.settings.shadow import ShadowSettings
+from worker.settings.toml_values import TOML, FrozenTable, inline, plain
 from worker.settings.topics import WorkerTopics, output_of
 
 __all__ = [
     "FIRST_OPTIONS",
     "PLAIN_FORMATS",
     "REFERENCE_MODEL",
+    "TOML",
+    "ConditionSettings",
+    "Conditions",
     "DriftSettings",
-    "FieldCondition",
+    "FrozenTable",
     "HttpSettings",
     "InputSettings",
     "KafkaSettings",
@@ -80,15 +85,16 @@ __all__ = [
     "Settings",
     "ShadowSettings",
     "TracingSettings",
-    "WhenSettings",
     "WorkerTopics",
     "changed_options",
     "child_environment",
     "default_environment",
     "find_config",
+    "inline",
     "load",
     "options",
     "output_of",
+    "plain",
     "plain_values",
     "plans",
     "read_environment",

@@ -135,10 +135,11 @@ def _models(s: Settings) -> Iterator[str]:
     """Yield what is wrong with several models, beside the options of each."""
     for name, model in s.models.items():
         yield from _model(f"models.{name}", model)
-        if model.when and model.when.path and s.input.format == "text":
+        paths = [one.path for one in model.when if one.path is not None]
+        if paths and s.input.format == "text":
             yield (
-                f"models.{name}.when names the field {model.when.path!r}, and with input.format = "
-                "'text' a record has no fields"
+                f"models.{name}.when names the field {paths[0]!r}, and with input.format = 'text' "
+                "a record has no fields"
             )
     given = [f"model.{n}" for n in ModelOptions.model_fields if n in s.model.model_fields_set]
     if s.models and given:

@@ -18,6 +18,7 @@ from worker.settings.contradictions import PLAIN_FORMATS, contradictions
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.models import Models
 from worker.settings.registry import RegistrySettings
+from worker.settings.routes import Routes
 from worker.settings.sections import (
     BatchSettings,
     CacheSettings,
@@ -85,6 +86,11 @@ class Settings(BaseSettings):
         description="Several models that label each record, instead of `[model]`: a table "
         "`[models.NAME]` for each. Threads, lanes and directories are those of `[model]`. A result "
         "has the models' own results by their names.",
+    )
+    routes: Routes = Field(
+        (),
+        description="Where results go, by label, score and fields of the record; the first that "
+        "matches wins. A list of tables. A result that no route matches goes to `output.topic`.",
     )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once",

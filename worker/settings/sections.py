@@ -19,14 +19,14 @@ from worker.settings.section import Section, named
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
 # An output's name may hold the input's.
 _OUTPUT = r"^([A-Za-z0-9._-]{1,249}|[A-Za-z0-9._-]{0,248}\{topic\}[A-Za-z0-9._-]{0,248})$"
-PATH_PATTERN = r"^[^.]+(\.[^.]+)*$"
+FIELD_PATH = r"^[^.]+(\.[^.]+)*$"
 _HOST_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 _WEB_ADDRESS = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
 PATTERNS = {  # in words, for error messages
     _TOPIC: "1 to 249 letters, digits, dots, underscores or hyphens",
     _WEB_ADDRESS: "an address such as https://grafana.example.org/d/1, without a user",
     _OUTPUT: "1 to 249 letters, digits, dots, underscores or hyphens, and {topic} at most once",
-    PATH_PATTERN: "keys separated by single dots",
+    FIELD_PATH: "keys separated by single dots",
     _HOST_NAME: "host names: letters, digits, dots, underscores or hyphens",
 }
 
@@ -88,12 +88,12 @@ class InputSettings(Section):
     )
     text_path: str = Field(
         "text",
-        pattern=PATH_PATTERN,
+        pattern=FIELD_PATH,
         description="Path of the text in the object: keys or field names, dot-separated.",
     )
     id_path: str = Field(
         "id",
-        pattern=PATH_PATTERN,
+        pattern=FIELD_PATH,
         description="Path of the message id in the object: keys or field names, dot-separated. The "
         "id may be absent.",
     )
@@ -138,6 +138,12 @@ class OutputSettings(Section):
         "texts.dead",
         pattern=_TOPIC,
         description="Topic for records that could not be labelled, of every input.",
+    )
+    filtered_topic: TopicName | None = Field(
+        None,
+        description="Topic for a note of each record that is filtered. A route with `drop = true` and "
+        "a skip by `prepare.function` need it. A note has the record's key and coordinates, and "
+        "the reason; it has no value. Default: none.",
     )
     timestamp: Literal["event", "labelled"] = Field(
         "event",

@@ -7,17 +7,16 @@ Must not import: anything of worker outside `settings`.
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, Final, get_args
 
 from worker.settings.declaration import FIRST_OPTIONS
 from worker.settings.options import Option, options
 from worker.settings.problems import accepted
+from worker.settings.toml_values import inline
 
 _WIDTH: Final = 98  # columns of a comment
 _HEAD: Final = """\
@@ -88,4 +87,4 @@ def _toml(option: Option, value: Any) -> str:
     if value is None:
         is_number = {int, float} & set(get_args(option.field.annotation))
         return "..." if is_number else '"..."'
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+    return inline(value)
