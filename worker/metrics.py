@@ -46,6 +46,7 @@ DIVERGENCE_BUCKETS = (0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75
 
 STAGES = ("queue", "tokenise", "infer", "publish", "commit")
 THREADS = ("tokenise", "infer", "publish")
+MODEL_STAGES = ("tokenise", "infer")  # in which a model works
 
 
 class ShadowState(IntEnum):
@@ -297,6 +298,7 @@ class Metrics:
     ) -> None:
         self._of_the_model(counter, gauge, info)
         self._of_each_model(counter, info)
+        self._of_the_routes(counter)
         self._of_the_schema_registry(counter, gauge)
         self._of_the_shadow(counter, gauge, histogram, info)
         self._create_series()
@@ -359,6 +361,33 @@ class Metrics:
             "Seconds that a thread worked for one of several models. The rate is its share of the "
             "thread's time.",
             ["name", "stage"],
+        )
+
+    def _of_the_routes(self, counter: partial[Counter]) -> None:
+        self.routed = counter(
+            "streamlabel_routed",
+            "Results by the route that chose their topic. `(none)`: output.topic. Not counted without "
+            "routes.",
+            ["route"],
+        )
+        self.copies = counter(
+            "streamlabel_copies", "Copies of results acknowledged by the broker.", ["route"]
+        )
+        self.copies_lost = counter(
+            "streamlabel_copies_lost",
+            "Copies of results that their topic refused. The log names each.",
+            ["route"],
+        )
+        self.filtered = counter(
+            "streamlabel_filtered",
+            "Records without a result, by the settings' wish. `route`: a route with drop. "
+            "`prepare.function`: that function skipped the text.",
+            ["reason", "route"],
+        )
+        self.path_missing = counter(
+            "streamlabel_path_missing",
+            "Conditions that did not match because the record lacks the field that they name.",
+            ["path"],
         )
 
     def _of_the_schema_registry(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:

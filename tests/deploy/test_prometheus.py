@@ -29,6 +29,10 @@ EMPTY = {
     "Busy share, by model and stage": "the worker has one model",
     "Label mix, by model": "the worker has one model",
     "Models by name": "the worker has one model",
+    "Results by route": "the worker has no routes",
+    "Copies by route": "the worker has no routes",
+    "Filtered records": "the worker has no routes",
+    "Conditions on missing fields": "the worker has no conditions",
     "Drain time before partitions are revoked": "no partition is revoked",
     "Restarted pool processes": "the worker is not a pool",
 }
