@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.clock import Clock
-from worker.core.absences import NOT_APPLICABLE, Absence, Part
+from worker.core.absences import NOT_APPLICABLE, SKIPPED, Absence, Part
 from worker.core.decisions.conditions import RecordConditions
 from worker.core.model_set import ModelSet, SetMember
 from worker.core.records import (
     Classified,
     DeadLettered,
+    Filtered,
     InvalidRecord,
     MicroBatch,
     Outcome,
@@ -159,6 +160,9 @@ class Panel:
             answer = answers[member.name]
             if member.plan.required and isinstance(answer, DeadLettered):
                 return answer
+        given = [answer for answer in answers.values() if answer is not None]
+        if given and all(isinstance(answer, Filtered) for answer in given):
+            return given[0]
         parts = {name: _part(answer) for name, answer in answers.items()}
         first = parts[self._members[0].name]
         prediction = first.prediction if isinstance(first, Part) else _NOTHING
@@ -168,7 +172,9 @@ class Panel:
 def _part(answer: Outcome | None) -> Part | Absence:
     if isinstance(answer, Classified):
         return Part(answer.prediction, answer.model)
-    return Absence(answer.reason.value if isinstance(answer, DeadLettered) else NOT_APPLICABLE)
+    if isinstance(answer, DeadLettered):
+        return Absence(answer.reason.value)
+    return Absence(NOT_APPLICABLE if answer is None else SKIPPED)
 
 
 def _label(answer: Outcome | None) -> str | None:

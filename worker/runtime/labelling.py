@@ -288,9 +288,9 @@ def _take(model_input: ModelInput, wanted: Sequence[bool]) -> ModelInput | None:
 
 def _same_outcome(item: WorkItem, outcome: Outcome) -> Outcome:
     """Return the outcome of a text for another record with the same text."""
-    if isinstance(outcome, Classified):
-        return replace(outcome, item=item)
-    return replace(outcome, record=item.record)
+    if isinstance(outcome, DeadLettered):
+        return replace(outcome, record=item.record)
+    return replace(outcome, item=item)
 
 
 def _too_long(item: WorkItem, model: ModelCard) -> DeadLettered:
