@@ -28,7 +28,7 @@ def test_each_model_has_its_options_and_shares_threads_and_directories(tmp_path:
         name = "bundled"
         max_tokens = 64
         required = false
-        when = [{model = "language", label = "en"}, {path = "kind", in = ["post"]}]
+        when = {model = "language", label = "en", path = "kind", in = ["post"]}
         """
     )
     language, tone = plans(load({}, file, {}).settings)
@@ -38,7 +38,8 @@ def test_each_model_has_its_options_and_shares_threads_and_directories(tmp_path:
         True,
     )
     assert (tone.options.max_tokens, tone.options.threads, tone.required) == (64, 3, False)
-    assert [one.model or one.path for one in tone.when] == ["language", "kind"]
+    assert tone.when is not None
+    assert (tone.when.model, tone.when.label, tone.when.in_) == ("language", ("en",), ("post",))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_each_model_has_its_options_and_shares_threads_and_directories(tmp_path:
         ),
         (
             """{a = {name = "x", when = {model = "b", label = "l"}}, b = {name = "x",
-            when = [{model = "a", label = "l"}]}}""",
+            when = {model = "a", label = "l"}}}""",
             "the models wait for each other's labels: a -> b -> a",
         ),
         (
@@ -95,16 +96,3 @@ def test_what_contradicts_several_models_is_told(more: dict[str, Any], message: 
     with pytest.raises(SettingsError) as error:
         load({"models": models, **more}, environ={})
     assert message in str(error.value)
-
-
-def test_a_model_may_wait_for_two_others(tmp_path: Path) -> None:
-    file = tmp_path / "streamlabel.toml"
-    file.write_text(
-        """
-        [models]
-        a = {name = "x"}
-        b = {name = "x", when = {model = "a", label = "l"}}
-        c = {name = "x", when = [{model = "a", label = "l"}, {model = "b", label = "l"}]}
-        """
-    )
-    assert [plan.name for plan in plans(load({}, file, {}).settings)] == ["a", "b", "c"]

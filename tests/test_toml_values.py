@@ -15,13 +15,14 @@ from worker.settings.routes import RouteSettings, route_names
 from worker.settings.template import settings_template
 from worker.settings.toml_values import FrozenTable
 
-ROUTE = '{name = "angry", label = "NEGATIVE", topic = "angry", when = {path = "lang", in = "en"}}'
+ROUTE = '{name = "angry", label = "NEGATIVE", topic = "angry", path = "lang", in = "en"}'
 FILE = """
 [[routes]]
 name = "angry"
 label = "NEGATIVE"
 topic = "angry"
-when = {path = "lang", in = "en"}
+path = "lang"
+in = "en"
 """
 
 
@@ -32,7 +33,7 @@ def test_a_flag_a_variable_and_a_file_give_the_same_value(tmp_path: Path) -> Non
     by_file = load(config=config, environ={})
     assert by_flag == by_variable == by_file.settings
     assert by_file.origins["routes"] == f"file {config}"
-    assert by_flag.routes[0].when[0].in_ == ("en",)
+    assert by_flag.routes[0].in_ == ("en",)
     assert hash(by_flag.routes)
     assert route_names(by_flag.routes) == ("angry",)
 
@@ -55,7 +56,7 @@ def test_a_child_gets_the_value_that_its_parent_has() -> None:
         ("{}", "routes: must be a list (from flag --routes)"),
         ("[1]", "routes[1] = 1: must be a table"),
         ('[{topic = "a", lable = "b"}]', "routes[1].lable: no such setting; did you mean label?"),
-        ('[{topic = "a", zzz = "b"}]', "routes[1].zzz: no such setting; it has name, label,"),
+        ('[{topic = "a", zzz = "b"}]', "routes[1].zzz: no such setting; it has path, in, "),
         ('[{topic = "a b"}]', "routes[1].topic = 'a b': must be letters, digits, dots"),
         ('[{topic = "a", min_score = 3}]', "routes[1].min_score = 3: must be a number from 0 to 1"),
         ('[{topic = "a"}, {}]', "routes[2]: needs either topic or drop = true"),
@@ -66,13 +67,9 @@ def test_a_child_gets_the_value_that_its_parent_has() -> None:
             "max_score (0.5) leaves no score: it must be above 0.5",
         ),
         ('[{topic = "a", max_margin = 0}]', "max_margin (0) leaves no margin"),
-        ('[{topic = "a", when = {pth = "x"}}]', "routes[1].when[1].pth: no such setting; did you"),
-        ('[{topic = "a", when = {path = "x", in = [{}]}}]', "must be a list of strings, numbers"),
-        ('[{topic = "a", when = {exists = true}}]', "needs either path, a field of the record, or"),
-        ('[{topic = "a", when = {path = "x"}}]', "path needs one of in, not_in, matches and"),
-        ('[{topic = "a", when = {path = "x", in = 1, label = "A"}}]', "label is for a model"),
-        ('[{topic = "a", when = {model = "x"}}]', "model needs label, and nothing else"),
-        ('[{topic = "a", when = {path = "x", matches = "("}}]', "is no regular expression"),
+        ('[{topic = "a", pth = "x"}]', "routes[1].pth: no such setting; did you mean path?"),
+        ('[{topic = "a", path = "x", in = [{}]}]', "routes[1].in"),
+        ('[{topic = "a", path = "x", matches = "("}]', "is no regular expression"),
     ],
 )
 def test_a_wrong_value_gets_a_sentence(routes: str, message: str) -> None:
@@ -96,8 +93,8 @@ def test_a_value_is_written_as_it_is_read(value: Any) -> None:
 
 
 def test_only_what_was_set_is_written() -> None:
-    route = RouteSettings.model_validate({"topic": "a", "when": {"path": "x", "in": 1}})
-    assert inline([route]) == '[{when = [{path = "x", in = [1]}], topic = "a"}]'
+    route = RouteSettings.model_validate({"topic": "a", "path": "x", "in": 1})
+    assert inline([route]) == '[{path = "x", in = [1], topic = "a"}]'
     assert plain(Path("x")) == "x"
     assert hash(FrozenTable(a=1)) == hash(FrozenTable(a=1))
 

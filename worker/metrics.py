@@ -322,6 +322,10 @@ class Metrics:
     def _of_the_model(
         self, counter: partial[Counter], gauge: partial[Gauge], info: partial[Info]
     ) -> None:
+        self.prepare_seconds = counter(
+            "streamlabel_prepare_seconds",
+            "Seconds in the preparation of texts, prepare.function included. 0 without one.",
+        )
         self.model = info("streamlabel_model", "The model in use.")
         self.model_changes = counter(
             "streamlabel_model_changes",

@@ -11,7 +11,7 @@ from tests.support.records import CARD, invalid, item
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
 from worker.core.faults import CircuitBreaker
-from worker.core.model import Synchronous
+from worker.core.model import Step, Synchronous, no_step
 from worker.core.records import (
     Classified,
     DeadLettered,
@@ -33,7 +33,7 @@ class Model(Synchronous):
         self.fault = fault
         self.card: ModelCard = CARD
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+    def tokenise(self, texts: Sequence[str], _: Step = no_step) -> list[ModelInput]:
         self.fault([f"tokenise {text}" for text in texts])
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         pairs = [order[n : n + 2] for n in range(0, len(order), 2)]
@@ -54,10 +54,6 @@ class Model(Synchronous):
         self.fault([f"predict {text}" for text in texts])
         rows = zip(texts, model_input.truncated, strict=True)
         return [Prediction((0.5, 0.5), len(text), cut) for text, cut in rows]
-
-
-def no_step() -> None:
-    """Report no progress."""
 
 
 def label(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tests.support.records import CARD
-from worker.core.model import Synchronous
+from worker.core.model import Step, Synchronous, no_step
 from worker.core.model_set import SetMember
 from worker.core.records import ModelCard, ModelInput, Prediction
 from worker.settings import Settings, load, plans
@@ -25,7 +25,8 @@ class RuleModel(Synchronous):
         self.labelled: list[str] = []
         self.warm = False
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+    def tokenise(self, texts: Sequence[str], step: Step = no_step) -> list[ModelInput]:
+        step()
         self.tokenised += texts
         rows = tuple(tuple(map(ord, text)) for text in texts)
         return [ModelInput(rows, tuple(range(len(texts))), (False,) * len(texts))]

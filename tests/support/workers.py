@@ -22,7 +22,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from tests.conftest import Broker, Topics
 from tests.support.records import CARD
 from worker.clock import SystemClock
-from worker.core.model import Classifier, Synchronous, Tokeniser
+from worker.core.model import Classifier, Step, Synchronous, Tokeniser, no_step
 from worker.core.records import ModelCard, ModelInput, Partition, Prediction
 from worker.core.state import State
 from worker.core.when import Span
@@ -285,7 +285,7 @@ class ObedientModel(Synchronous):
     card: ModelCard = CARD
     predicted: list[list[str]] = field(default_factory=list)
 
-    def tokenise(self, some: Sequence[str]) -> list[ModelInput]:
+    def tokenise(self, some: Sequence[str], _: Step = no_step) -> list[ModelInput]:
         self.on_tokenise(list(some))
         ids = tuple(tuple(map(ord, text)) for text in some)
         return [ModelInput(ids, tuple(range(len(some))), (False,) * len(some))]

@@ -19,14 +19,22 @@ from worker import logs
 from worker.cli.answers import Answer, json_lines, report_failures, rows
 from worker.cli.texts import STDIN, check_column, column, lines, warn_of_files, without_blanks
 from worker.core.budget import ForwardBudget
+from worker.core.decisions.windows import window_plan
 from worker.core.visible import blank
 from worker.settings import Loaded
+from worker.settings.windows import WINDOW_OPTIONS
 
 if TYPE_CHECKING:
     from worker.core.model import Classifier
     from worker.inference.tokeniser import TransformersTokeniser
 
-OPTIONS: tuple[str, ...] = ("model.", "batch.forward_tokens", "log.level", "log.format")
+OPTIONS: tuple[str, ...] = (
+    "model.",
+    *(f"input.{name}" for name in WINDOW_OPTIONS),
+    "batch.forward_tokens",
+    "log.level",
+    "log.format",
+)
 
 Label = Callable[[Sequence[str]], list[Answer]]
 
@@ -67,7 +75,9 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     chosen = "level" in settings.log.model_fields_set
     logs.configure(settings.log.level if chosen else "warning", settings.log.format)
     batches = _batches(args)
-    tokeniser, classifier = load(settings.model, settings.batch.forward_tokens)
+    tokeniser, classifier = load(
+        settings.model, settings.batch.forward_tokens, windows=window_plan(settings.input)
+    )
     label = labelling(tokeniser, classifier)
     show = json_lines(classifier.card) if args.json else rows(classifier.card)
     failures = 0

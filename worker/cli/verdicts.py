@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.core.counted import counted
+from worker.core.decisions.windows import window_plan
 from worker.core.visible import excerpt
 from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
 from worker.settings import PLAIN_FORMATS, Settings
@@ -163,7 +164,12 @@ def model(settings: Settings) -> Finding:
     from worker.inference.warm import load
     from worker.limits import as_mib
 
-    _, classifier = load(settings.model, settings.batch.forward_tokens, settings.processes)
+    _, classifier = load(
+        settings.model,
+        settings.batch.forward_tokens,
+        settings.processes,
+        windows=window_plan(settings.input),
+    )
     card = classifier.card
     labels = [excerpt(label, _LABEL_CHARACTERS) for label in card.labels[:_LABELS]]
     if len(card.labels) > _LABELS:

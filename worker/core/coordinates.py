@@ -3,8 +3,7 @@
 Every result and every dead letter has them in one header, so that `streamlabel audit` can verify
 the worker's promises from the topics alone, without decoding a value.
 
-Owns: the header and its format, and the names of the headers with the group of a backfill and with
-    the way that a record took: its route, its copies, or what filtered it.
+Owns: the header and its format, and the name of the header with the group of a backfill.
 Thread: any; pure functions.
 Must not import: any other module of the worker.
 """
@@ -17,15 +16,6 @@ SOURCE_HEADER = "streamlabel-source"
 # An audit judges the outcomes of one group: a record may have one of the worker, and one of each
 # backfill.
 GROUP_HEADER = "streamlabel-group"
-
-# The way that a record took; absent without routes. Values are UTF-8.
-ROUTE_HEADER = "streamlabel-route"  # of a result or a note: the route that decided its topic
-COPIES_HEADER = (
-    "streamlabel-copies"  # of a result or a note: how many copies are published beside it
-)
-COPY_HEADER = "streamlabel-copy"  # of a copy: the route that asked for it; a copy is no outcome
-FILTERED_HEADER = "streamlabel-filtered"  # of a note: the setting that filtered the record
-SETTINGS_HEADER = "streamlabel-settings"  # of a note: digest of the settings that decided it
 
 _MOST_DIGITS = 19  # of a 64-bit offset; also keeps `int` from parsing very long input
 

@@ -14,12 +14,23 @@ from typing import Protocol
 
 from worker.core.records import ModelCard, ModelInput, Prediction
 
+Step = Callable[[], None]  # reports progress to health; may raise to end the work
+
+
+def no_step() -> None:
+    """Report no progress."""
+
 
 class Tokeniser(Protocol):
     """Turns texts into token ids. Called by one thread."""
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
-        """Return inputs that contain each text once; their positions index `texts`."""
+    def tokenise(self, texts: Sequence[str], step: Step = no_step, /) -> list[ModelInput]:
+        """Return inputs that contain each text once; their positions index `texts`.
+
+        Args:
+            texts: any number.
+            step: called during a long text, as often as there is progress.
+        """
         ...  # pragma: no cover - a protocol
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from worker.core.model import Classifier, Tokeniser
+from worker.core.model import Classifier, Step, Tokeniser, no_step
 from worker.core.records import ModelCard, ModelInput, Prediction
 from worker.settings import ModelPlan
 
@@ -61,9 +61,9 @@ class ModelSet:
         self.members = tuple(members)
         self.card = _card(self.members)
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+    def tokenise(self, texts: Sequence[str], step: Step = no_step) -> list[ModelInput]:
         """Tokenise texts for the first model."""
-        return self.members[0].tokeniser.tokenise(texts)
+        return self.members[0].tokeniser.tokenise(texts, step)
 
     def warm_up(self) -> None:
         """Warm up each model."""

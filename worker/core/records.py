@@ -7,18 +7,22 @@
 
 Owns: the types of these values.
 Thread: any; the values are immutable.
-Must not import: anything but schemas, errors and core.absences.
+Must not import: anything but schemas, errors, core.absences and core.decisions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.absences import Parts
+from worker.core.decisions.windows import Extent, WindowPlan
 from worker.errors import StreamlabelError
+
+if TYPE_CHECKING:
+    from worker.core.decisions.rules import BoundDecision
 
 Headers = Sequence[tuple[str, bytes | None]]  # null and empty values differ
 Trigger = Literal["records", "tokens", "seconds", "goal", "ready"]
@@ -161,11 +165,14 @@ class ModelInput:
         ids: token ids of each text, special tokens included, no padding.
         positions: each text's index among the texts that the tokeniser received.
         truncated: whether each text was cut to the model's limit.
+        extents: of each text, if long texts are read in windows. Each row is then one window, and
+            the windows of a text have its position, in reading order.
     """
 
     ids: tuple[tuple[int, ...], ...]
     positions: tuple[int, ...]
     truncated: tuple[bool, ...]
+    extents: tuple[Extent, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -183,16 +190,27 @@ class ModelInput:
             ids=tuple(self.ids[row] for row in rows),
             positions=tuple(self.positions[row] for row in rows),
             truncated=tuple(self.truncated[row] for row in rows),
+            extents=tuple(self.extents[row] for row in rows) if self.extents else (),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Every label's probability for one text, in the model's label order."""
+    """Every label's probability for one text, in the model's label order.
+
+    Attributes:
+        probabilities: of each label.
+        token_count: tokens that the model read, special tokens included.
+        truncated: whether the text has more.
+        windows: windows that it was read in.
+        total_tokens: tokens of the whole text; None unless long texts are read in windows.
+    """
 
     probabilities: tuple[float, ...]
     token_count: int
     truncated: bool
+    windows: int = 1
+    total_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,15 +253,20 @@ class Filtered:
     """A record that gets no result, as the settings say: a note of it is published instead.
 
     Attributes:
-        reason: the setting that filtered it, such as `routes` or `prepare.function`.
-        route: name of the route that dropped it.
+        reason: `route` for a route with `drop`, `prepare.function` for a skip of the own function.
+        route: name of the route; empty for a skip.
         model: the model that labelled it; None if it was skipped before a model saw it.
     """
 
     item: WorkItem
     reason: str
-    route: str | None = None
+    route: str = ""
     model: ModelCard | None = None
+
+    @property
+    def words(self) -> str:
+        """The reason, with the name of the route if there is one."""
+        return f"{self.reason} {self.route}" if self.route else self.reason
 
 
 Outcome = Classified | DeadLettered | Filtered
@@ -267,13 +290,21 @@ TRACE_HEADERS = ("traceparent", "tracestate")
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An outcome as it is sent to the broker: a result has a label, a dead letter a reason.
+    """An outcome, or a copy of one, as it is sent to the broker.
+
+    A result has a label, a dead letter a reason, the note of a filtered record `filtered`.
 
     Attributes:
         trace_id: of the micro-batch's trace; None if it is not sampled.
         expired: whether the topic's retention deletes it at once, because of its timestamp.
+        decided: labels that reached their thresholds.
         outcome: its source, to encode another record if the topic refuses this one.
         origin: coordinates of the input record, if it was read from its dead letter.
+        filtered: the reason and the route, in words, of a note.
+        route: name of the route that chose the topic, or that asked for the copy.
+        copies: of an outcome, how many copies of it are published beside it.
+        is_copy: whether it is such a copy, or the dead letter in place of one; the record's outcome
+            is another.
     """
 
     ref: RecordRef
@@ -285,16 +316,31 @@ class Encoded:
     reason: DeadLetterReason | None = None
     label: str = ""
     score: float = 0.0
+    decided: tuple[str, ...] = ()
     truncated: bool = False
     trace_id: str | None = None
     expired: bool = False
     outcome: Outcome | None = None
     origin: RecordRef | None = None
+    filtered: str = ""
+    route: str = ""
+    copies: int = 0
+    is_copy: bool = False
 
     @property
     def source(self) -> RecordRef:
         """The input record's coordinates."""
         return self.origin or self.ref
+
+    @property
+    def is_result(self) -> bool:
+        """True for a result, False for a dead letter and for a note."""
+        return self.reason is None and not self.filtered
+
+    @property
+    def part(self) -> tuple[RecordRef, str]:
+        """The record, and the route if this is a copy: each is published once."""
+        return self.ref, self.route if self.is_copy else ""
 
     @property
     def model(self) -> ModelCard | None:
@@ -335,6 +381,9 @@ class ModelCard:
         pads: True if a pass computes the rectangle around its texts, False if only their tokens.
         forward_tokens: most tokens of a pass: as set, or as found at warm-up.
         activation: turns the model's outputs into probabilities.
+        windows: how long texts are read; None truncates or refuses them.
+        decision: what is made of the probabilities; None for nothing.
+        recipe: the preparation of its texts; None for none.
     """
 
     name: str
@@ -348,6 +397,23 @@ class ModelCard:
     pads: bool = True
     forward_tokens: int = DEFAULT_FORWARD_TOKENS
     activation: Activation = "softmax"
+    windows: WindowPlan | None = None
+    decision: BoundDecision | None = None
+    recipe: str | None = None
+
+    @property
+    def adds_members(self) -> bool:
+        """True if a result has more members than those of a plain one."""
+        return not (self.recipe is None and self.windows is None and self.decision is None)
+
+    @property
+    def identity(self) -> str:
+        """What decides the result of a text: the weights, and the features that are on."""
+        if not self.adds_members:
+            return self.weights_sha256
+        windows = self.windows.recipe if self.windows else ""
+        digest = self.decision.digest if self.decision else ""
+        return f"{self.weights_sha256}+{self.recipe or ''}+{windows}+{digest}"
 
     @property
     def facts(self) -> dict[str, str]:

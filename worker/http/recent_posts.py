@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from worker.clock import Clock
-from worker.core.records import DeadLettered, Outcome, RawRecord
+from worker.core.records import DeadLettered, Filtered, Outcome, RawRecord
 from worker.core.visible import excerpt
 from worker.http.notes import POSTS
 
@@ -57,6 +57,8 @@ class RecentPosts:
     def _post(self, outcome: Outcome, now_ms: int) -> Post:
         if isinstance(outcome, DeadLettered):
             return _identity(outcome.record, now_ms) | {"reason": outcome.reason.value}
+        if isinstance(outcome, Filtered):
+            return _identity(outcome.item.record, now_ms) | {"filtered": outcome.words}
         text, prediction = outcome.item.text, outcome.prediction
         scores = top_scores(outcome.model.labels, prediction.probabilities)
         post = _identity(outcome.item.record, now_ms) | {"characters": len(text), "scores": scores}

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from worker.clock import Clock, SystemClock
+from worker.core.decisions.windows import WindowPlan
 from worker.core.records import DEFAULT_FORWARD_TOKENS, ModelCard, ModelInput
 from worker.errors import ModelUnchanged, RecordRejected, SettingsError
 from worker.inference.attention_mode import turning_point
@@ -58,6 +59,7 @@ def load(
     *,
     replaces: bool = False,
     unless: ModelCard | None = None,
+    windows: WindowPlan | None = None,
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     """Load the model that the settings name, and choose how it runs.
 
@@ -69,6 +71,7 @@ def load(
         in_use: bytes that this process uses, if it has a model that stays meanwhile.
         replaces: whether that model then makes room for this one.
         unless: a model that is not loaded again.
+        windows: how long texts are read; None truncates them.
 
     Raises:
         ModelUnavailable: the model can't be loaded, or is not a classifier; the message says what
@@ -86,6 +89,7 @@ def load(
             in_use,
             replaces=replaces,
             unless=unless,
+            windows=windows,
         )
 
 
@@ -98,6 +102,7 @@ def _load(
     *,
     replaces: bool,
     unless: ModelCard | None,
+    windows: WindowPlan | None,
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
@@ -156,12 +161,17 @@ def _load(
         pads=forward.pads,
         forward_tokens=forward_tokens or DEFAULT_FORWARD_TOKENS,
         activation=described.activation,
+        windows=windows,
     )
-    tokeniser = TransformersTokeniser(tokenizer, max_tokens=max_tokens, ids_below=ids_below)
+    tokeniser = TransformersTokeniser(
+        tokenizer, max_tokens=max_tokens, ids_below=ids_below, windows=windows
+    )
     return tokeniser, TransformersClassifier(
         forward,
         card,
-        samples=WarmUpTexts(lambda text: tokeniser.tokenise([text])[0], max_tokens, clock),
+        samples=WarmUpTexts(
+            lambda text: tokeniser.tokenise([text])[0].take([0]), max_tokens, clock
+        ),
         # Lanes choose the size of their parts themselves: the size of a pass does not matter.
         tune=None
         if forward_tokens or isinstance(forward, Lanes | OpenVinoForward)

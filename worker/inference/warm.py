@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from worker import exits
 from worker.clock import Clock, SystemClock
+from worker.core.decisions.windows import WindowPlan, window_plan
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelCard
 from worker.heap import return_free_memory
@@ -44,14 +45,18 @@ _PATIENCE = 3.0
 
 
 def load(
-    settings: ModelSettings, forward_tokens: int | None, processes: int = 1
+    settings: ModelSettings,
+    forward_tokens: int | None,
+    processes: int = 1,
+    *,
+    windows: WindowPlan | None = None,
 ) -> tuple[TransformersTokeniser, TransformersClassifier]:
     """Import what a model needs, and load it; arguments and errors as `loading.load`."""
     require_base(settings.name, processes)
     with _no_collections():
         from worker.inference.loading import load as load_now  # noqa: PLC0415 - it takes seconds
 
-        return load_now(settings, forward_tokens, processes=processes)
+        return load_now(settings, forward_tokens, processes=processes, windows=windows)
 
 
 @contextmanager
@@ -154,6 +159,7 @@ def _load(
         in_use=own_memory() if beside else None,
         replaces=replaces,
         unless=unless,
+        windows=window_plan(settings.input),
     )
     seconds.end("load_seconds")
     classifier.warm_up()

@@ -18,7 +18,8 @@ from typing import Final
 
 from worker.clock import Clock
 from worker.core.absences import NOT_APPLICABLE, SKIPPED, Absence, Part
-from worker.core.decisions.conditions import RecordConditions
+from worker.core.decisions.conditions import FieldTest
+from worker.core.model import Step
 from worker.core.model_set import ModelSet, SetMember
 from worker.core.records import (
     Classified,
@@ -31,7 +32,6 @@ from worker.core.records import (
     WorkItem,
 )
 from worker.metrics import Metrics
-from worker.runtime.forward import Step
 from worker.runtime.labelling import Labeller, TokenisedBatch
 
 Entries = Sequence[WorkItem | InvalidRecord]
@@ -102,7 +102,11 @@ class Panel:
         self._members = models.members
         self._order = _by_dependence(models.members)
         self._labellers = {member.name: build(member) for member in models.members}
-        self._tests = {member.name: RecordConditions(member.plan.when) for member in models.members}
+        self._fields = {
+            member.name: FieldTest(member.plan.when)
+            for member in models.members
+            if member.plan.when
+        }
 
     def tokenise(self, batch: MicroBatch, step: Step) -> PanelBatch:
         """Cut a micro-batch into forward passes of each model; see `Labeller.tokenise`."""
@@ -120,7 +124,8 @@ class Panel:
         return PanelBatch(batch.tokens, batch.entries, shares, self)
 
     def _applies(self, name: str, entry: WorkItem | InvalidRecord) -> bool:
-        return isinstance(entry, WorkItem) and self._tests[name].fields_hold(entry.payload)
+        test = self._fields.get(name)
+        return test is None or (isinstance(entry, WorkItem) and test.holds(entry.payload))
 
     def infer(self, batch: PanelBatch, step: Step) -> list[Outcome]:
         """Run the models, and return one outcome for each record, in poll order.
@@ -134,7 +139,7 @@ class Panel:
         lost: set[int] = set()
         for member in self._order:
             began, share = self._clock.monotonic(), batch.shares[member.name]
-            wanted = [i not in lost and self._asked(member.name, said, i) for i in share.records]
+            wanted = [i not in lost and _asked(member, said, i) for i in share.records]
             part = share.batch if all(wanted) else share.batch.only(wanted)
             records = [i for i, keep in zip(share.records, wanted, strict=True) if keep]
             outcomes = self._labellers[member.name].infer(part, step)
@@ -144,10 +149,6 @@ class Panel:
             self._spent(member.name, "infer", began)
         self._metrics.cache_bytes.set(sum(one.cache_bytes for one in self._labellers.values()))
         return [self._outcome(i, entry, said) for i, entry in enumerate(batch.entries)]
-
-    def _asked(self, name: str, said: _Said, record: int) -> bool:
-        """Return whether a model applies to a record by the labels of other models."""
-        return self._tests[name].labels_hold(lambda model: _label(said[model].get(record)))
 
     def _spent(self, name: str, stage: str, began: float) -> None:
         self._metrics.model_seconds.labels(name, stage).inc(self._clock.monotonic() - began)
@@ -177,6 +178,12 @@ def _part(answer: Outcome | None) -> Part | Absence:
     return Absence(NOT_APPLICABLE if answer is None else SKIPPED)
 
 
+def _asked(member: SetMember, said: _Said, record: int) -> bool:
+    """Return whether a model applies to a record by the label of another model."""
+    when = member.plan.when
+    return when is None or when.model is None or _label(said[when.model].get(record)) in when.label
+
+
 def _label(answer: Outcome | None) -> str | None:
     if not isinstance(answer, Classified):
         return None
@@ -189,9 +196,9 @@ def _by_dependence(members: Sequence[SetMember]) -> tuple[SetMember, ...]:
     by_name = {member.name: member for member in members}
 
     def chain(member: SetMember) -> Iterator[SetMember]:
-        for one in member.plan.when:
-            if one.model is not None:
-                yield from chain(by_name[one.model])
+        when = member.plan.when
+        if when and when.model:
+            yield from chain(by_name[when.model])
         yield member
 
     return tuple({one.name: one for member in members for one in chain(member)}.values())

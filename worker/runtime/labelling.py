@@ -19,7 +19,7 @@ from schemas.dead_letter import DeadLetterReason
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
 from worker.core.faults import CircuitBreaker, Failed, stack_hash
-from worker.core.model import Classifier, Tokeniser
+from worker.core.model import Classifier, Step, Tokeniser
 from worker.core.records import (
     Classified,
     DeadLettered,
@@ -33,7 +33,7 @@ from worker.core.records import (
 )
 from worker.errors import StreamlabelError
 from worker.metrics import Metrics
-from worker.runtime.forward import ForwardPasses, Step, tokenise
+from worker.runtime.forward import ForwardPasses, tokenise
 
 _MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
 
@@ -232,7 +232,8 @@ class Labeller:
 
     def _recall(self, batch: TokenisedBatch) -> None:
         """Give the texts that the cache knows their outcome."""
-        positions = [p for model_input in batch.inputs for p in model_input.positions]
+        # Several windows of a text have its position.
+        positions = dict.fromkeys(p for inputs in batch.inputs for p in inputs.positions)
         rows = [batch.texts[position] for position in positions]
         hits = 0
         if self._cache is not None:

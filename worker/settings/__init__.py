@@ -9,13 +9,17 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     registry        the options of the schema registry
     sign_in         which options each SASL mechanism needs and takes
     table           options that are tables of names and values
+    prepare         the options that prepare a text
+    decision        the options that turn probabilities into a decision
     sections        the options of the other groups
     conditions      conditions on a record
     models          the options of several models
     model_plan      plans(): the models of a worker, whichever way they are set
+    routes          where results go
     topics          the topics of a worker
     contradictions  checks across options
     declaration     Settings: all options
+    forms           the form of a result
     options         the names of each option: path, flag, variables
     files           the TOML file, and files that hold one secret each
     problems        error messages
@@ -29,9 +33,11 @@ Thread: main loads it; any thread may read the frozen values.
 Must not import: anything of worker but `errors`.
 """
 
-from worker.settings.conditions import Conditions, ConditionSettings
+from worker.settings.conditions import FieldCondition, WhenSettings
 from worker.settings.contradictions import PLAIN_FORMATS
+from worker.settings.decision import DecisionSettings
 from worker.settings.declaration import FIRST_OPTIONS, Settings
+from worker.settings.forms import result_form
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.model_plan import ModelPlan, plans
 from worker.settings.models import NamedModelSettings
@@ -47,7 +53,9 @@ from worker.settings.origins import (
     read_environment,
     with_members,
 )
+from worker.settings.prepare import PrepareSettings
 from worker.settings.registry import RegistrySettings
+from worker.settings.routes import RouteSettings
 from worker.settings.sections import (
     REFERENCE_MODEL,
     DriftSettings,
@@ -67,9 +75,9 @@ __all__ = [
     "PLAIN_FORMATS",
     "REFERENCE_MODEL",
     "TOML",
-    "ConditionSettings",
-    "Conditions",
+    "DecisionSettings",
     "DriftSettings",
+    "FieldCondition",
     "FrozenTable",
     "HttpSettings",
     "InputSettings",
@@ -81,10 +89,13 @@ __all__ = [
     "NamedModelSettings",
     "Option",
     "OutputSettings",
+    "PrepareSettings",
     "RegistrySettings",
+    "RouteSettings",
     "Settings",
     "ShadowSettings",
     "TracingSettings",
+    "WhenSettings",
     "WorkerTopics",
     "changed_options",
     "child_environment",
@@ -98,5 +109,6 @@ __all__ = [
     "plain_values",
     "plans",
     "read_environment",
+    "result_form",
     "with_members",
 ]

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
+from worker.settings.decision import decision_problems
 from worker.settings.files import has_encrypted_key
 from worker.settings.kafka_client import KafkaSettings
+from worker.settings.prepare import prepare_conflicts
 from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     CacheSettings,
@@ -23,6 +25,7 @@ from worker.settings.sections import (
 )
 from worker.settings.sign_in import listed, present, sign_in
 from worker.settings.topics import INPUT_NAME
+from worker.settings.windows import WINDOW_OPTIONS
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -45,12 +48,15 @@ _SMALLEST_REFERENCE: Final = 100  # records
 def contradictions(s: Settings) -> Iterator[str]:
     """Yield one sentence for each value that conflicts with another, or can't be meant."""
     yield from _topics(s)
+    yield from _windows(s.input)
     yield from _formats(s)
     yield from _sizes(s)
     yield from _model("model", s.model)
     yield from _model("shadow", s.shadow)
     yield from _models(s)
+    yield from decision_problems("decision", s.decision)
     yield from _shadow(s)
+    yield from prepare_conflicts("prepare", s.prepare)
     yield from _times(s)
     yield from _registry_wait(s)
     yield from _cache(s.cache)
@@ -90,6 +96,18 @@ def _inputs(i: InputSettings) -> Iterator[str]:
         yield f"{' and '.join(given)} are set: keep one of them"
     if len(set(i.topics)) < len(i.topics):
         yield f"input.topics names a topic twice ({', '.join(i.topics)})"
+
+
+def _windows(i: InputSettings) -> Iterator[str]:
+    """Yield the options of windows that are changed and have no effect."""
+    fields = type(i).model_fields
+    for name in WINDOW_OPTIONS[1:]:
+        value = getattr(i, name)
+        if i.overflow != "windows" and value != fields[name].default:
+            yield (
+                f'input.{name} = {value!r} needs input.overflow = "windows": set it, or leave '
+                f"input.{name} out"
+            )
 
 
 def _formats(s: Settings) -> Iterator[str]:
@@ -135,11 +153,10 @@ def _models(s: Settings) -> Iterator[str]:
     """Yield what is wrong with several models, beside the options of each."""
     for name, model in s.models.items():
         yield from _model(f"models.{name}", model)
-        paths = [one.path for one in model.when if one.path is not None]
-        if paths and s.input.format == "text":
+        if model.when and model.when.path and s.input.format == "text":
             yield (
-                f"models.{name}.when names the field {paths[0]!r}, and with input.format = 'text' "
-                "a record has no fields"
+                f"models.{name}.when names the field {model.when.path!r}, and with input.format = "
+                "'text' a record has no fields"
             )
     given = [f"model.{n}" for n in ModelOptions.model_fields if n in s.model.model_fields_set]
     if s.models and given:

@@ -15,8 +15,10 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from worker.settings.contradictions import PLAIN_FORMATS, contradictions
+from worker.settings.decision import DecisionSettings
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.models import Models
+from worker.settings.prepare import PrepareSettings
 from worker.settings.registry import RegistrySettings
 from worker.settings.routes import Routes
 from worker.settings.sections import (
@@ -73,6 +75,8 @@ class Settings(BaseSettings):
     output: OutputSettings = OutputSettings()
     registry: RegistrySettings = RegistrySettings()
     model: ModelSettings = ModelSettings()
+    prepare: PrepareSettings = PrepareSettings()
+    decision: DecisionSettings = DecisionSettings()
     shadow: ShadowSettings = ShadowSettings()
     batch: BatchSettings = BatchSettings()
     cache: CacheSettings = CacheSettings()
@@ -89,8 +93,8 @@ class Settings(BaseSettings):
     )
     routes: Routes = Field(
         (),
-        description="Where results go, by label, score and fields of the record; the first that "
-        "matches wins. A list of tables. A result that no route matches goes to `output.topic`.",
+        description="Routes of results to topics, by label, score and fields of the record. The first "
+        "that matches wins. A result that no route matches goes to `output.topic`.",
     )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.settings.conditions import Conditions
+from worker.settings.conditions import WhenSettings
 from worker.settings.models import NamedModelSettings
 from worker.settings.sections import ModelSettings
 
@@ -27,13 +27,13 @@ class ModelPlan:
     Attributes:
         name: in results and settings; None for the one model of `[model]`.
         options: the model, and how it runs.
-        when: the records that it applies to: all conditions hold.
+        when: the records that it applies to; None for all.
         required: whether a record on which it fails becomes a dead letter.
     """
 
     name: str | None
     options: ModelSettings
-    when: Conditions = ()
+    when: WhenSettings | None = None
     required: bool = True
 
 

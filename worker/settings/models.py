@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-from worker.settings.conditions import Conditions
+from worker.settings.conditions import WhenSettings
 from worker.settings.sections import ModelOptions
 from worker.settings.toml_values import TOML, FrozenTable
 
@@ -27,19 +27,12 @@ class NamedModelSettings(ModelOptions):
         min_length=1,
         description="Model: a Hugging Face Hub id, a directory, or `bundled`.",
     )
-    when: Conditions = Field(
-        (),
-        description="Records that the model applies to: one condition, or a list of conditions "
-        'that must all hold. `{path = "lang", in = ["en"]}`: on a field of the record. '
-        '`{model = "language", label = ["en"]}`: on the label of another model. Default: all '
-        "records.",
+    when: WhenSettings | None = Field(
+        None,
+        description="Records that the model applies to. "
+        '`{path = "lang", in = ["en"]}`: by a field of the record. '
+        '`{model = "language", label = ["en"]}`: by the label of another model. Default: all.',
     )
-
-    @property
-    def waits_for(self) -> tuple[str, ...]:
-        """The models whose labels decide whether this one applies."""
-        return tuple(one.model for one in self.when if one.model is not None)
-
     required: bool = Field(
         True,
         description="true: a record on which the model fails becomes a dead letter. false: the "
@@ -63,24 +56,24 @@ def _problems(models: Mapping[str, NamedModelSettings]) -> Iterator[str]:
                 f"{name!r:.60} is no name of a model: use 1 to 40 lowercase letters, digits, "
                 "hyphens or underscores, and begin with a letter or a digit"
             )
-        for other in model.waits_for:
-            if other not in models:
-                known = ", ".join(models)
-                yield f"models.{name}.when names the model {other!r}, and the models are {known}"
-                return
+        other = model.when.model if model.when else None
+        if other is not None and other not in models:
+            known = ", ".join(models)
+            yield f"models.{name}.when names the model {other!r}, and the models are {known}"
+            return
     for name in models:
-        if circle := _circle((name,), models):
+        if circle := _circle(name, models):
             yield (
                 f"the models wait for each other's labels: {' -> '.join(circle)}; remove one "
-                "condition among them"
+                "'when' among them"
             )
 
 
-def _circle(path: tuple[str, ...], models: Mapping[str, NamedModelSettings]) -> tuple[str, ...]:
-    """Return the models that lead from the last one of a path back to a model on it, if any."""
-    for other in models[path[-1]].waits_for:
-        if other in path:
-            return (*path, other)
-        if found := _circle((*path, other), models):
-            return found
-    return ()
+def _circle(name: str, models: Mapping[str, NamedModelSettings]) -> list[str]:
+    """Return the models that a model waits for, if it waits for itself."""
+    path = [name]
+    while (when := models[path[-1]].when) and when.model:
+        path.append(when.model)
+        if when.model in path[:-1]:
+            return path
+    return []

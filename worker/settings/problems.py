@@ -51,7 +51,7 @@ def explain(error: ValidationError, origins: Mapping[str, str]) -> str:
             lines.append(_unknown(path, problem["input"], origins))
         else:
             option = next((option for option in options() if option.path == path), None)
-            message = _message(problem, option and option.field) or message
+            message = _message(problem, option.field if option else None) or message
             shown = _shown(option, problem["input"])
             lines.append(f"{path}{shown}: {message} (from {_origin_of(path, origins)})")
     return "\n".join(lines)

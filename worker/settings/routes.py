@@ -12,8 +12,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
-from worker.settings.conditions import Conditions, Labels
-from worker.settings.section import Section
+from worker.settings.conditions import FieldCondition, Labels
 from worker.settings.sections import PATTERNS
 from worker.settings.toml_values import TOML
 
@@ -26,8 +25,8 @@ PATTERNS |= {
 }
 
 
-class RouteSettings(Section):
-    """Where records go that meet all conditions of the route; the first route that matches wins."""
+class RouteSettings(FieldCondition):
+    """A topic for the records that meet every condition given; the first match wins."""
 
     name: str | None = Field(
         None,
@@ -53,11 +52,6 @@ class RouteSettings(Section):
         None,
         description="Name of the model whose label, score, margin and decided labels are meant. "
         "It may be left out if there is only one model.",
-    )
-    when: Conditions = Field(
-        (),
-        description="Conditions on fields of the record and on labels of other models: one table, "
-        "or a list of tables that must all hold.",
     )
     topic: str | None = Field(
         None,

@@ -2,7 +2,7 @@
 
 Owns: one class for each table of the TOML file.
 Thread: any; the values are frozen.
-Must not import: anything of worker but `section`.
+Must not import: anything of worker but `section`, `prepare` and `windows`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from worker.settings import windows
+from worker.settings.prepare import FUNCTION
 from worker.settings.section import Section, named
 
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
 # An output's name may hold the input's.
 _OUTPUT = r"^([A-Za-z0-9._-]{1,249}|[A-Za-z0-9._-]{0,248}\{topic\}[A-Za-z0-9._-]{0,248})$"
-FIELD_PATH = r"^[^.]+(\.[^.]+)*$"
+PATH_PATTERN = r"^[^.]+(\.[^.]+)*$"
 _HOST_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 _WEB_ADDRESS = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
 PATTERNS = {  # in words, for error messages
     _TOPIC: "1 to 249 letters, digits, dots, underscores or hyphens",
     _WEB_ADDRESS: "an address such as https://grafana.example.org/d/1, without a user",
     _OUTPUT: "1 to 249 letters, digits, dots, underscores or hyphens, and {topic} at most once",
-    FIELD_PATH: "keys separated by single dots",
+    PATH_PATTERN: "keys separated by single dots",
+    FUNCTION: "package.module:name, with names as Python has them",
     _HOST_NAME: "host names: letters, digits, dots, underscores or hyphens",
 }
 
@@ -88,12 +91,12 @@ class InputSettings(Section):
     )
     text_path: str = Field(
         "text",
-        pattern=FIELD_PATH,
+        pattern=PATH_PATTERN,
         description="Path of the text in the object: keys or field names, dot-separated.",
     )
     id_path: str = Field(
         "id",
-        pattern=FIELD_PATH,
+        pattern=PATH_PATTERN,
         description="Path of the message id in the object: keys or field names, dot-separated. The "
         "id may be absent.",
     )
@@ -102,11 +105,10 @@ class InputSettings(Section):
         ge=1,
         description="Maximum size of a record value, bytes. Larger values become dead letters.",
     )
-    overflow: Literal["truncate", "dead_letter"] = Field(
-        "truncate",
-        description="Treatment of a text with more tokens than the model takes. `truncate` cuts the "
-        "text, `dead_letter` rejects the record.",
-    )
+    overflow: windows.Overflow = windows.overflow()
+    stride: int = windows.stride()
+    max_windows: int = windows.max_windows()
+    combine: windows.Combine = windows.combine()
     start: Literal["earliest", "latest"] = Field(
         "earliest",
         description="Start position of a group without committed offsets. The worker commits it at "

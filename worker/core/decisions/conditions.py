@@ -1,6 +1,6 @@
-"""Decides whether the conditions of the settings hold for a record.
+"""Decides whether a condition of the settings holds for a record.
 
-Owns: the meaning of each test of a field and of a label.
+Owns: the meaning of each test of a field.
 Thread: any; pure.
 Must not import: kafka_io, inference.
 """
@@ -13,29 +13,27 @@ from typing import Any, Final
 
 from worker.core.formats.walk import member
 from worker.errors import RecordRejected
-from worker.settings import Conditions, ConditionSettings
+from worker.settings import FieldCondition
 
-# Returns the label that a model chose, or None if it has none for the record.
-LabelOf = Callable[[str], str | None]
 _MISSING: Final = object()
 
 
 class FieldTest:
     """A condition on a field of the record's object.
 
+    Args:
+        settings: the condition; without `path` it holds for every record.
+        missing: called with the path where a record lacks the field.
+
     A field that is missing meets no condition but `exists = false`, and is no error. An array
     meets `in` and `matches` if one of its members does, and `not_in` if none is among the values.
-
-    Args:
-        settings: a condition with `path`.
-        missing: called with the path where a record lacks the field.
     """
 
     def __init__(
-        self, settings: ConditionSettings, missing: Callable[[str], None] = lambda _: None
+        self, settings: FieldCondition, missing: Callable[[str], None] = lambda _: None
     ) -> None:
-        self._path = settings.path or ""
-        self._steps = tuple(self._path.split("."))
+        self._path = settings.path
+        self._steps = tuple(settings.path.split(".")) if settings.path else ()
         self._in = frozenset(map(_key, settings.in_))
         self._not_in = frozenset(map(_key, settings.not_in))
         self._matches = re.compile(settings.matches) if settings.matches else None
@@ -47,47 +45,27 @@ class FieldTest:
         Args:
             payload: the record's object; None if it has none.
         """
+        if self._path is None:
+            return True
         found = _member(payload, self._steps)
         if found is _MISSING:
             if self._exists is None:
                 self._missing(self._path)
             return self._exists is False
-        if self._exists is not None:
-            return self._exists
-        return self._accepts(found if isinstance(found, list) else [found])
+        return self._exists is not False and self._accepts(found)
 
-    def _accepts(self, values: list[Any]) -> bool:
-        if self._matches is not None:
-            return any(isinstance(one, str) and self._matches.fullmatch(one) for one in values)
-        keys = {_key(one) for one in values if not isinstance(one, list | Mapping)}
-        return bool(keys & self._in) if self._in else not keys & self._not_in
+    def _accepts(self, found: Any) -> bool:
+        values = found if isinstance(found, list) else [found]
+        keys = {_key(value) for value in values if not isinstance(value, list | Mapping)}
+        return (
+            (not self._in or bool(keys & self._in))
+            and not keys & self._not_in
+            and (self._matches is None or any(map(self._match, values)))
+        )
 
-
-class RecordConditions:
-    """The conditions of a model or of a route, all of which must hold.
-
-    Args:
-        settings: the conditions.
-        missing: called with the path where a record lacks a field.
-    """
-
-    def __init__(
-        self, settings: Conditions, missing: Callable[[str], None] = lambda _: None
-    ) -> None:
-        self._fields = [FieldTest(one, missing) for one in settings if one.path is not None]
-        self._labels = [(one.model, frozenset(one.label)) for one in settings if one.model]
-
-    def fields_hold(self, payload: Mapping[str, Any] | None) -> bool:
-        """Return whether the conditions on fields hold for a record's object."""
-        return all(test.holds(payload) for test in self._fields)
-
-    def labels_hold(self, label_of: LabelOf) -> bool:
-        """Return whether the conditions on labels hold for what the models say."""
-        return all(label_of(model) in labels for model, labels in self._labels)
-
-    def hold(self, payload: Mapping[str, Any] | None, label_of: LabelOf) -> bool:
-        """Return whether all conditions hold for a record."""
-        return self.labels_hold(label_of) and self.fields_hold(payload)
+    def _match(self, value: Any) -> bool:
+        expression = self._matches
+        return bool(expression and isinstance(value, str) and expression.fullmatch(value))
 
 
 def _member(payload: Mapping[str, Any] | None, path: tuple[str, ...]) -> Any:
