@@ -153,10 +153,10 @@ class Encoder:
         topic = output_of(self._settings.topic, record.source.topic)
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
-        label, score, decided = judged(outcome)
+        label, score, decided = judged(outcome.model, prediction)
         document = self._classification(outcome, label, score, now_ms, now)
         if outcome.model.adds_members:
-            document |= added_members(outcome, decided)
+            document |= added_members(outcome.model, prediction, decided)
         if self._settings.mode == "enrich":
             value = self._results.enriched(outcome.item, document, topic)
         else:

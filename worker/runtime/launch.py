@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
+from worker.core.decisions.rules import unnamed_hint
 from worker.core.encoder import Encoder
 from worker.core.faults import backoff
 from worker.core.model import Classifier, Tokeniser
@@ -35,7 +36,7 @@ from worker.runtime.assembly import (
 )
 from worker.runtime.completions import Completions
 from worker.runtime.context import InFlight, OtherSource, RecordPath, WorkerContext
-from worker.runtime.formats import TopicFormats, require_packages, topic_formats
+from worker.runtime.formats import TopicFormats, require_form, require_packages, topic_formats
 from worker.runtime.labelling import Labeller
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
@@ -232,6 +233,7 @@ class Launcher:
 
         def take_over(settings: Settings, tokeniser: Tokeniser, classifier: Classifier) -> None:
             card, metrics = classifier.card, self._context.metrics
+            require_form(self._settings, settings)
             if warning := result_size_warning(settings, topics, card):
                 log.warning(warning)
             labeller = build_labeller(settings, tokeniser, classifier, self._context)
@@ -286,7 +288,7 @@ class Launcher:
         warnings = suitability_warnings(self._settings, topics)
         if warning := result_size_warning(self._settings, topics, card):
             warnings.append(warning)
-        for text in warnings:
+        for text in (*warnings, *unnamed_hint(card.labels)):
             log.warning(text)
 
     def _wait_for_topics(self, error: TopicMissing) -> None:
