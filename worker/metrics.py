@@ -322,6 +322,10 @@ class Metrics:
     def _of_the_model(
         self, counter: partial[Counter], gauge: partial[Gauge], info: partial[Info]
     ) -> None:
+        self.prepare_seconds = counter(
+            "streamlabel_prepare_seconds",
+            "Seconds in the preparation of texts, prepare.function included. 0 without one.",
+        )
         self.model = info("streamlabel_model", "The model in use.")
         self.model_changes = counter(
             "streamlabel_model_changes",
@@ -383,6 +387,15 @@ class Metrics:
             "Records without a result, by the settings' wish. `route`: a route with drop. "
             "`prepare.function`: that function skipped the text.",
             ["reason", "route"],
+        )
+        self.decided_labels = counter(
+            "streamlabel_decided_labels",
+            "Labels that reached their threshold (`decision.threshold`), several of a result.",
+            ["label"],
+        )
+        self.uncertain = counter(
+            "streamlabel_uncertain",
+            "Results below `decision.min_score` or `decision.min_margin`.",
         )
         self.path_missing = counter(
             "streamlabel_path_missing",
@@ -509,10 +522,12 @@ class Metrics:
         for reason in DeadLetterReason:
             self.dead_lettered.labels(reason.value)
 
-    def create_label_series(self, labels: Iterable[str]) -> None:
-        """Start the series of each of the model's labels at zero, for the same reason."""
+    def create_label_series(self, labels: Iterable[str], decided: Iterable[str] = ()) -> None:
+        """Start the series of labels of results, and of decided labels, at zero, likewise."""
         for label in labels:
             self.labels.labels(label)
+        for label in decided:
+            self.decided_labels.labels(label)
 
     def show_each_model(self, facts: Mapping[str, Mapping[str, str]]) -> None:
         """Show several models, in place of those shown before.

@@ -171,6 +171,7 @@ class Encoder:
             label=label,
             score=score,
             decided=decided,
+            uncertain=outcome.model.decision is not None and label not in outcome.model.labels,
             truncated=prediction.truncated,
             trace_id=trace.id if trace else None,
             expired=limits.expired(timestamp_ms, now_ms),

@@ -47,7 +47,7 @@ def shadowing(
         return
     second = settings.model_copy(
         update={
-            "model": settings.shadow.as_model(settings.model),
+            "model": settings.model.with_options(settings.shadow),
             "decision": DecisionSettings(),
         }
     )
