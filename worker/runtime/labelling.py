@@ -12,6 +12,7 @@ the infer thread reads and fills the cache.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -32,7 +33,7 @@ from worker.core.records import (
     WorkItem,
 )
 from worker.errors import StreamlabelError
-from worker.metrics import Metrics
+from worker.metrics import Metrics, observe_all
 from worker.runtime.forward import ForwardPasses, tokenise
 
 _MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
@@ -176,6 +177,9 @@ class Labeller:
             row = texts[position]
             row.outcome = self._failed(row.item, failure, DeadLetterReason.TOKENISER_FAILED)
         for model_input in inputs:
+            if self.card.windows:
+                windows = Counter(model_input.positions).values()
+                observe_all(self._metrics.text_windows, [*windows])
             if kept := self._without_long(model_input, texts):
                 yield kept
 
