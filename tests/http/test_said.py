@@ -45,10 +45,11 @@ def test_decided_labels_are_listed_also_if_there_are_none() -> None:
 
 
 def test_windows_are_told_if_long_texts_are_read_in_them() -> None:
-    card = replace(CARD, windows=WindowPlan(1, 9, "mean"))
+    card = replace(CARD, windows=WindowPlan(1, 9, "mean"), recipe="html")
     prediction = replace(PREDICTION, windows=3, total_tokens=900)
     said = answered(Classified(item(), prediction, card))
     assert (said["windows"], said["total_tokens"]) == (3, 900)
+    assert said["prepared"] == "html"
 
 
 def test_several_models_speak_by_their_names() -> None:

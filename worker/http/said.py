@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from worker.core.absences import Absence, Part
-from worker.core.decisions.rules import verdict
+from worker.core.decided_members import marks
 from worker.core.records import Classified, ModelCard, Prediction
 
 Json = dict[str, Any]
@@ -56,19 +56,16 @@ def _answer(prediction: Prediction, card: ModelCard) -> Json:
         "token_count": prediction.token_count,
         "truncated": prediction.truncated,
     }
+    if card.recipe is not None:
+        document["prepared"] = card.recipe
     if card.windows is not None:
         document |= {"windows": prediction.windows, "total_tokens": prediction.total_tokens}
     return document
 
 
 def _decision(prediction: Prediction, card: ModelCard) -> Json:
-    said: Json = {"scores": top_scores(card.labels, prediction.probabilities)}
-    if card.decision is not None:
-        found = verdict(card, prediction.probabilities)
-        said["label"] = found.label
-        if card.decision.thresholds is not None:
-            said["decided"] = list(found.decided)
-    return said
+    scores = top_scores(card.labels, prediction.probabilities)
+    return {"scores": scores} | marks(card, prediction)
 
 
 def top_scores(labels: Sequence[str], probabilities: Sequence[float]) -> list[tuple[str, float]]:
