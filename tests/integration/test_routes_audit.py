@@ -180,7 +180,7 @@ def test_drained_topics_are_told(stage: Stage, admin: KafkaAdminClient) -> None:
     assert (report["published"], report["missing"], report["uncopied"]) == (6, 0, 0)
     assert report["unjudged"] == {
         "record whose result may have been removed": 3,
-        "copy that may have been removed": 3,
+        "copy that retention may have removed": 3,
     }
     assert report["notes"][:2] == [
         f"{stage.named(role)}: 3 offsets removed before this audit" for role in ("by.X", "alerts")
