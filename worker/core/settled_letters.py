@@ -18,8 +18,8 @@ from worker.core.dead_letters import Letter
 from worker.core.replay import Replay
 from worker.core.replay_outcomes import Source
 
-# `labelled` (or filtered) and `superseded` are settled. `copy` is of a copy that a topic refused, and
-# the record has an outcome. `open` waits for a replay, and `unreadable` for a person.
+# `labelled` (or filtered) and `superseded` are settled. `copy` stands for a copy that a topic
+# refused: the record has an outcome. `open` waits for a replay, and `unreadable` for a person.
 LetterState = Literal["labelled", "superseded", "copy", "open", "unreadable"]
 
 
