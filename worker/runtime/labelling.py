@@ -89,6 +89,22 @@ class TokenisedBatch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def infer(self, step: Step) -> list[Outcome]:
+        """Run the model; see `Labeller.infer`."""
+        return self.labeller.infer(self, step)
+
+    def only(self, wanted: Sequence[bool]) -> TokenisedBatch:
+        """Return some of the records, and of the texts those that these records have.
+
+        Args:
+            wanted: for each record whether to keep it.
+        """
+        rows = tuple(row for row, keep in zip(self.rows, wanted, strict=True) if keep)
+        texts = {id(row.repeat_of or row) for row in rows if isinstance(row, TextRow)}
+        kept = [id(text) in texts for text in self.texts]
+        cut = (_take(one, [kept[p] for p in one.positions]) for one in self.inputs)
+        return replace(self, rows=rows, inputs=tuple(one for one in cut if one))
+
 
 class Labeller:
     """Gives every record of a micro-batch its outcome, with one model.
@@ -123,6 +139,11 @@ class Labeller:
         self._passes = ForwardPasses(classifier, budget, metrics)
         self._refuse_long = refuse_long
         self._breaker, self._metrics = breaker, metrics
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the cached predictions."""
+        return self._cache.size if self._cache is not None else 0
 
     def tokenise(self, batch: MicroBatch, step: Step) -> TokenisedBatch:
         """Cut a micro-batch into forward passes. Unreadable records get their outcome here.

@@ -13,6 +13,8 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     decision        the options that turn probabilities into a decision
     sections        the options of the other groups
     conditions      conditions on a record
+    models          the options of several models
+    model_plan      plans(): the models of a worker, whichever way they are set
     routes          where results go
     topics          the topics of a worker
     contradictions  checks across options
@@ -37,6 +39,8 @@ from worker.settings.decision import DecisionSettings
 from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.forms import result_form
 from worker.settings.kafka_client import KafkaSettings
+from worker.settings.model_plan import ModelPlan, plans
+from worker.settings.models import NamedModelSettings
 from worker.settings.options import Option, options
 from worker.settings.origins import (
     Loaded,
@@ -80,7 +84,9 @@ __all__ = [
     "KafkaSettings",
     "Loaded",
     "LogSettings",
+    "ModelPlan",
     "ModelSettings",
+    "NamedModelSettings",
     "Option",
     "OutputSettings",
     "PrepareSettings",
@@ -101,6 +107,7 @@ __all__ = [
     "output_of",
     "plain",
     "plain_values",
+    "plans",
     "read_environment",
     "result_form",
     "with_members",

@@ -234,6 +234,11 @@ class ModelSettings(ModelOptions):
         "without this setting.",
     )
 
+    def with_options(self, options: ModelOptions) -> ModelSettings:
+        """Return the settings of another model, with threads and cache directory of this one."""
+        own = {name: getattr(options, name) for name in ModelOptions.model_fields}
+        return self.model_copy(update=own)
+
 
 class BatchSettings(Section):
     """The limits of a micro-batch and of a forward pass."""
