@@ -1,28 +1,21 @@
 """Prepares each text before a model's tokenizer reads it.
 
 Owns: the preparation of one model's texts, and its time.
-Thread: tokenise; `with_preparation` runs on the thread that loads the model.
+Thread: tokenise; `preparation_of` runs on the thread that loads the model.
 Must not import: torch, transformers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from worker.clock import Clock, SystemClock
 from worker.core.decisions.prepare import Preparation, preparation
-from worker.core.model import Step, Tokeniser, no_step
+from worker.core.model import Spent, Step, Tokeniser, no_step
 from worker.core.records import ModelInput
 from worker.errors import RecordRejected, TextSkipped
 from worker.inference.own_functions import own_function
-from worker.metrics import Metrics
 from worker.settings import PrepareSettings
-
-if TYPE_CHECKING:
-    from worker.inference.classifier import TransformersClassifier
-    from worker.inference.tokeniser import TransformersTokeniser
 
 
 class PreparingTokeniser:
@@ -31,21 +24,22 @@ class PreparingTokeniser:
     Args:
         plain: reads the prepared texts.
         preparation: of each text.
-        metrics: count the seconds of the preparation.
-        clock: measures them.
+        clock: measures its time; default: the machine's.
 
     Attributes:
         plain: reads the prepared texts.
+        spent: called with the seconds of each preparation of texts.
     """
 
     def __init__(
-        self, plain: Tokeniser, preparation: Preparation, metrics: Metrics, clock: Clock
+        self, plain: Tokeniser, preparation: Preparation, clock: Clock | None = None
     ) -> None:
         self.plain, self._preparation = plain, preparation
-        self._seconds, self._clock = metrics.prepare_seconds, clock
+        self._clock = clock or SystemClock()
+        self.spent: Spent = _uncounted
 
     def prepare(
-        self, texts: Sequence[str], step: Step = no_step
+        self, texts: Sequence[str], step: Step = no_step, /
     ) -> list[str | RecordRejected | TextSkipped]:
         """Return each text as prepared, or the reason why it gets no label.
 
@@ -58,7 +52,7 @@ class PreparingTokeniser:
         for text in texts:
             step()
             prepared.append(self._prepared(text))
-        self._seconds.inc(self._clock.monotonic() - began)
+        self.spent(self._clock.monotonic() - began)
         return prepared
 
     def _prepared(self, text: str) -> str | RecordRejected | TextSkipped:
@@ -69,11 +63,11 @@ class PreparingTokeniser:
         return TextSkipped("prepare.function skips this text") if prepared is None else prepared
 
     def tokenise(self, texts: Sequence[str], step: Step = no_step, /) -> list[ModelInput]:
-        """Prepare and tokenise texts of which none fails.
+        """Prepare and tokenise texts.
 
         Raises:
-            TextSkipped: the own function skips a text.
-            RecordRejected: a text can't be prepared, or has a token that the model doesn't know.
+            TextSkipped: the own function skips one of them.
+            RecordRejected: one can't be prepared, or has a token that the model doesn't know.
         """
         ready: list[str] = []
         for prepared in self.prepare(texts, step):
@@ -81,6 +75,10 @@ class PreparingTokeniser:
                 raise prepared
             ready.append(prepared)
         return self.plain.tokenise(ready, step)
+
+
+def _uncounted(_: float) -> None:
+    """Count no seconds."""
 
 
 def preparation_of(settings: PrepareSettings) -> Preparation | None:
@@ -93,24 +91,8 @@ def preparation_of(settings: PrepareSettings) -> Preparation | None:
     return preparation(settings, own)
 
 
-def with_preparation(
-    tokeniser: TransformersTokeniser,
-    classifier: TransformersClassifier,
-    preparation: Preparation | None,
-    metrics: Metrics,
-) -> Tokeniser:
-    """Return the tokeniser for texts that are to be prepared, and note that in the model's card.
-
-    Args:
-        tokeniser, classifier: the loaded model.
-        preparation: of its texts; None leaves both as they are.
-        metrics: count its time.
-    """
-    if preparation is None:
+def prepared(tokeniser: Tokeniser, preparation: Preparation | None) -> Tokeniser:
+    """Return a tokeniser of texts that are to be prepared first, if there is anything to do."""
+    if preparation is None or not preparation.changes_texts:
         return tokeniser
-    classifier.card = replace(classifier.card, recipe=preparation.recipe)
-    if preparation.reads_special_tokens:
-        tokeniser.read_special_tokens()
-    if not preparation.changes_texts:
-        return tokeniser
-    return PreparingTokeniser(tokeniser, preparation, metrics, SystemClock())
+    return PreparingTokeniser(tokeniser, preparation)

@@ -14,15 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
 from worker.core.faults import CircuitBreaker, Failed, stack_hash
-from worker.core.model import Classifier, Step, Tokeniser
+from worker.core.model import Classifier, PreparesTexts, Step, Tokeniser
 from worker.core.records import (
     Classified,
     DeadLettered,
+    Filtered,
     InvalidRecord,
     MicroBatch,
     ModelCard,
@@ -31,11 +33,26 @@ from worker.core.records import (
     Prediction,
     WorkItem,
 )
-from worker.errors import StreamlabelError
+from worker.errors import RecordRejected, StreamlabelError, TextSkipped
 from worker.metrics import Metrics
 from worker.runtime.forward import ForwardPasses, tokenise
 
-_MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
+_AT_FAULT = (  # the model or the own function, and not the record
+    DeadLetterReason.PREPARE_FAILED,
+    DeadLetterReason.TOKENISER_FAILED,
+    DeadLetterReason.MODEL_FAILED,
+)
+
+
+SKIPPED: Final = "prepare.function"  # the reason of a skipped record
+# A skipped record must leave a note, and there is no topic for it.
+_NOTE_LESS: Final = Failed(
+    TextSkipped(
+        "prepare.function skips this text, and output.filtered_topic, where its note belongs, is not "
+        "set"
+    ),
+    attempts=1,
+)
 
 
 @dataclass(slots=True)
@@ -117,6 +134,7 @@ class Labeller:
         budget: bounds the size of a forward pass.
         metrics: token counts and padding.
         cache: this model's predictions for earlier texts; None keeps none.
+        skips: whether the own function may skip a text; otherwise that is a dead letter.
 
     Attributes:
         card: of the model.
@@ -133,12 +151,15 @@ class Labeller:
         budget: ForwardBudget,
         metrics: Metrics,
         cache: PredictionCache | None = None,
+        skips: bool = False,
     ) -> None:
         self.card, self.tokeniser, self.classifier = classifier.card, tokeniser, classifier
         self._cache = cache
         self._passes = ForwardPasses(classifier, budget, metrics)
-        self._refuse_long = refuse_long
+        self._refuse_long, self._skips = refuse_long, skips
         self._breaker, self._metrics = breaker, metrics
+        if isinstance(tokeniser, PreparesTexts):
+            tokeniser.spent = metrics.prepare_seconds.inc
 
     @property
     def cache_bytes(self) -> int:
@@ -174,10 +195,21 @@ class Labeller:
         inputs, failed = tokenise(self.tokeniser, [row.item.text for row in texts], step)
         for position, failure in failed.items():
             row = texts[position]
-            row.outcome = self._failed(row.item, failure, DeadLetterReason.TOKENISER_FAILED)
+            row.outcome = self._unread(row.item, failure)
         for model_input in inputs:
             if kept := self._without_long(model_input, texts):
                 yield kept
+
+    def _unread(self, item: WorkItem, failed: Failed) -> Outcome:
+        """Return the outcome of a text that could not be prepared or tokenised, or is skipped."""
+        error = failed.error
+        if isinstance(error, RecordRejected):
+            return self._failed(item, failed, DeadLetterReason(error.reason))
+        if not isinstance(error, TextSkipped):
+            return self._failed(item, failed, DeadLetterReason.TOKENISER_FAILED)
+        if self._skips:
+            return Filtered(item, SKIPPED)
+        return self._failed(item, _NOTE_LESS, DeadLetterReason.PREPARE_FAILED)
 
     def _without_long(self, model_input: ModelInput, texts: Sequence[TextRow]) -> ModelInput | None:
         """Turn texts that are too long into dead letters, if so set; return the rest, if any."""
@@ -225,7 +257,7 @@ class Labeller:
             item.record,
             reason,
             message,
-            stack_hash=stack_hash(failed.error),
+            stack_hash=stack_hash(_origin(failed.error)),
             attempt=failed.attempts,
             model=self.card,
         )
@@ -267,7 +299,7 @@ class Labeller:
                 continue
             if isinstance(outcome, Classified):
                 self._breaker.note(failed=False)
-            elif outcome.reason in _MODEL_AT_FAULT:
+            elif outcome.reason in _AT_FAULT:
                 self._breaker.note(failed=True)
 
 
@@ -292,6 +324,11 @@ def _same_outcome(item: WorkItem, outcome: Outcome) -> Outcome:
     if isinstance(outcome, DeadLettered):
         return replace(outcome, record=item.record)
     return replace(outcome, item=item)
+
+
+def _origin(error: Exception) -> BaseException:
+    """Return the error that the own function raised, for a text that could not be prepared."""
+    return error.__cause__ or error if isinstance(error, RecordRejected) else error
 
 
 def _too_long(item: WorkItem, model: ModelCard) -> DeadLettered:
