@@ -165,6 +165,12 @@ class Metrics:
             "streamlabel_micro_batches", "Micro-batches, by what closed them.", ["trigger"]
         )
         self.truncated = counter("streamlabel_truncated", "Texts cut to the model's length limit.")
+        self.text_windows = histogram(
+            "streamlabel_text_windows",
+            'Windows of a text, with input.overflow = "windows". A repeat within a micro-batch does '
+            "not count.",
+            buckets=POWERS_OF_TWO,
+        )
         self.cache_hits = counter(
             "streamlabel_cache_hits",
             "Repeated texts that needed no forward pass. `batch`: repeats within a micro-batch; "

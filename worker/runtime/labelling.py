@@ -12,19 +12,18 @@ the infer thread reads and fills the cache.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
-from worker.core.faults import CircuitBreaker, Failed, stack_hash
+from worker.core.faults import CircuitBreaker, Failed
 from worker.core.model import Classifier, PreparesTexts, Step, Tokeniser
 from worker.core.records import (
     Classified,
     DeadLettered,
-    Filtered,
     InvalidRecord,
     MicroBatch,
     ModelCard,
@@ -33,25 +32,14 @@ from worker.core.records import (
     Prediction,
     WorkItem,
 )
-from worker.errors import RecordRejected, StreamlabelError, TextSkipped
-from worker.metrics import Metrics
+from worker.metrics import Metrics, observe_all
 from worker.runtime.forward import ForwardPasses, tokenise
+from worker.runtime.unread import dead_letter, unread
 
 _AT_FAULT = (  # the model or the own function, and not the record
     DeadLetterReason.PREPARE_FAILED,
     DeadLetterReason.TOKENISER_FAILED,
     DeadLetterReason.MODEL_FAILED,
-)
-
-
-SKIPPED: Final = "prepare.function"  # the reason of a skipped record
-# A skipped record must leave a note, and there is no topic for it.
-_NOTE_LESS: Final = Failed(
-    TextSkipped(
-        "prepare.function skips this text, and output.filtered_topic, where its note belongs, is not "
-        "set"
-    ),
-    attempts=1,
 )
 
 
@@ -195,21 +183,13 @@ class Labeller:
         inputs, failed = tokenise(self.tokeniser, [row.item.text for row in texts], step)
         for position, failure in failed.items():
             row = texts[position]
-            row.outcome = self._unread(row.item, failure)
+            row.outcome = unread(row.item, failure, self.card, skips=self._skips)
         for model_input in inputs:
+            if self.card.windows:
+                windows = Counter(model_input.positions).values()
+                observe_all(self._metrics.text_windows, [*windows])
             if kept := self._without_long(model_input, texts):
                 yield kept
-
-    def _unread(self, item: WorkItem, failed: Failed) -> Outcome:
-        """Return the outcome of a text that could not be prepared or tokenised, or is skipped."""
-        error = failed.error
-        if isinstance(error, RecordRejected):
-            return self._failed(item, failed, DeadLetterReason(error.reason))
-        if not isinstance(error, TextSkipped):
-            return self._failed(item, failed, DeadLetterReason.TOKENISER_FAILED)
-        if self._skips:
-            return Filtered(item, SKIPPED)
-        return self._failed(item, _NOTE_LESS, DeadLetterReason.PREPARE_FAILED)
 
     def _without_long(self, model_input: ModelInput, texts: Sequence[TextRow]) -> ModelInput | None:
         """Turn texts that are too long into dead letters, if so set; return the rest, if any."""
@@ -245,22 +225,8 @@ class Labeller:
 
     def _outcome(self, item: WorkItem, result: Prediction | Failed) -> Outcome:
         if isinstance(result, Failed):
-            return self._failed(item, result, DeadLetterReason.MODEL_FAILED)
+            return dead_letter(item, result, DeadLetterReason.MODEL_FAILED, self.card)
         return Classified(item, result, self.card)
-
-    def _failed(self, item: WorkItem, failed: Failed, reason: DeadLetterReason) -> DeadLettered:
-        # The message of a library's error may quote the text; its type and the stack's hash do not.
-        message = type(failed.error).__name__
-        if isinstance(failed.error, StreamlabelError):
-            message = f"{message}: {failed.error}"
-        return DeadLettered(
-            item.record,
-            reason,
-            message,
-            stack_hash=stack_hash(_origin(failed.error)),
-            attempt=failed.attempts,
-            model=self.card,
-        )
 
     def _recall(self, batch: TokenisedBatch) -> None:
         """Give the texts that the cache knows their outcome."""
@@ -324,11 +290,6 @@ def _same_outcome(item: WorkItem, outcome: Outcome) -> Outcome:
     if isinstance(outcome, DeadLettered):
         return replace(outcome, record=item.record)
     return replace(outcome, item=item)
-
-
-def _origin(error: Exception) -> BaseException:
-    """Return the error that the own function raised, for a text that could not be prepared."""
-    return error.__cause__ or error if isinstance(error, RecordRejected) else error
 
 
 def _too_long(item: WorkItem, model: ModelCard) -> DeadLettered:
