@@ -1,8 +1,8 @@
 """Keeps a special token that a text spells, such as `</s>`, from being read as the token.
 
-transformers reads it as the token by default: a writer could end the text for the model, or part it.
-`split_special_tokens` turns that off, but not in a tokenizer whose vocabulary has the token as a
-usual piece, such as XLM-RoBERTa's. There the token's id is replaced by the ids of its characters.
+transformers reads it as the token by default: a writer could end the text for the model, or part
+it. `split_special_tokens` turns that off, but not in a tokenizer whose vocabulary has the token as
+a usual piece, such as XLM-RoBERTa's. There its id is replaced by the ids of its characters.
 
 Owns: the ids that stand for a token that is spelt.
 Thread: tokenise; made on the thread that loads the model.

@@ -64,9 +64,13 @@ class TransformersTokeniser:
         max_tokens: int,
         ids_below: int | None = None,
         windows: WindowPlan | None = None,
+        spelt: bool = True,
     ) -> None:
         self._tokenizer, self._ids_below, self.windows = tokenizer, ids_below, windows
+        tokenizer.split_special_tokens = spelt
         self._before, self._after = special_tokens(tokenizer)
+        self._spelt: SpeltTokens | None = None  # until it is known
+        self._spelt = spelt_tokens(tokenizer, self._encode) if spelt else None
         self._room = max_tokens - len(self._before) - len(self._after)
         if self._room < 1:
             raise SettingsError(

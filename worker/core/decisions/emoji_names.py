@@ -1,7 +1,7 @@
 """Replaces emoji by their names, as `emoji.demojize` does it.
 
-The library itself takes hours for some texts of a megabyte: it goes back in the text at each joiner,
-and searches a list of all joiners before.
+The library itself takes hours for some texts of a megabyte: it goes back in the text at each
+joiner, and searches a list of all joiners before.
 
 Owns: the names, and the search for the longest emoji at a place.
 Thread: any; the names are read once.
