@@ -14,6 +14,7 @@ from worker.core.offsets import OffsetTracker
 from worker.core.records import Encoded
 from worker.core.replay import is_replay
 from worker.metrics import Metrics, observe_all
+from worker.runtime.model_counts import count_models
 
 
 def count_polled(metrics: Metrics, records: int, inflight: OffsetTracker) -> None:
@@ -55,6 +56,7 @@ def count_outcomes(
             metrics.decided_labels.labels(label).inc(number)
         if uncertain:
             metrics.uncertain.inc(uncertain)
+        count_models(metrics, results)
         for reason, number in reasons.items():
             metrics.dead_lettered.labels(reason).inc(number)
         show_inflight(metrics, inflight)
