@@ -46,6 +46,10 @@ class RecordRef(NamedTuple):
     epoch: int
 
 
+# A record, and the route of a copy; "" stands for the outcome itself.
+Identity = tuple[RecordRef, str]
+
+
 class Cut(NamedTuple):
     """The facts of a record that was too large to be read whole.
 
@@ -327,7 +331,7 @@ class Encoded:
         return self.reason is None and not self.filtered
 
     @property
-    def part(self) -> tuple[RecordRef, str]:
+    def identity(self) -> Identity:
         """The record, and the route if this is a copy: each is published once."""
         return self.ref, self.route if self.is_copy else ""
 

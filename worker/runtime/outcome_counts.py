@@ -37,7 +37,7 @@ def count_outcomes(
         now_ms: the wall clock.
         inflight: no longer includes the outcomes.
     """
-    results = [outcome for outcome in outcomes if outcome.reason is None]
+    results = [outcome for outcome in outcomes if outcome.is_result]
     first_tries = [outcome for outcome in outcomes if not is_replay(outcome.headers)]
     labels = Counter(outcome.label for outcome in results)
     reasons = Counter(o.reason.value for o in outcomes if o.reason is not None)
@@ -49,6 +49,10 @@ def count_outcomes(
         metrics.expired.inc(sum(outcome.expired for outcome in outcomes))
         for label, number in labels.items():
             metrics.labels.labels(label).inc(number)
+        for route, number in routes.items():
+            metrics.routed.labels(route or NO_ROUTE).inc(number)
+        for (reason, route), number in filtered.items():
+            metrics.filtered.labels(reason, route).inc(number)
         for reason, number in reasons.items():
             metrics.dead_lettered.labels(reason).inc(number)
         show_inflight(metrics, inflight)
