@@ -52,17 +52,8 @@ def test_every_option_has_unique_names_a_description_and_a_unit() -> None:
         if numeric:
             assert option.field.metadata, f"{option.path} has no bound"
             text = f"{option.path} {option.field.description}".lower()
-            units = (
-                "second",
-                "_ms",
-                "byte",
-                "token",
-                "record",
-                "port",
-                "thread",
-                "schemas",
-                "window",
-            )
+            counted = ("token", "record", "port", "thread", "schemas", "window", "label")
+            units = ("second", "_ms", "byte", "probabilit", *counted)
             assert any(unit in text for unit in units), f"{option.path} has no unit"
 
 

@@ -22,7 +22,7 @@ from worker.core.decoder import Decoder
 from worker.core.encoder import Encoder
 from worker.core.faults import CircuitBreaker
 from worker.core.formats.plain_json import JsonResults
-from worker.core.model import Synchronous
+from worker.core.model import Step, Synchronous, no_step
 from worker.core.records import (
     Encoded,
     Frame,
@@ -74,7 +74,7 @@ class Fixed(Synchronous):
 
     def warm_up(self) -> None: ...
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+    def tokenise(self, texts: Sequence[str], _: Step = no_step, /) -> list[ModelInput]:
         ids = tuple((2, *range(min(len(text), 60)), 3) for text in texts)
         truncated = tuple(len(text) > 60 for text in texts)
         return [ModelInput(ids, tuple(range(len(texts))), truncated)]

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.decisions.windows import Extent, WindowPlan
 from worker.errors import StreamlabelError
+
+if TYPE_CHECKING:
+    from worker.core.decisions.rules import BoundDecision
 
 Headers = Sequence[tuple[str, bytes | None]]  # null and empty values differ
 Trigger = Literal["records", "tokens", "seconds", "goal", "ready"]
@@ -292,6 +295,7 @@ class Encoded:
     Attributes:
         trace_id: of the micro-batch's trace; None if it is not sampled.
         expired: whether the topic's retention deletes it at once, because of its timestamp.
+        decided: labels that reached their thresholds.
         outcome: its source, to encode another record if the topic refuses this one.
         origin: coordinates of the input record, if it was read from its dead letter.
         filtered: the reason and the route, in words, of a note.
@@ -310,6 +314,7 @@ class Encoded:
     reason: DeadLetterReason | None = None
     label: str = ""
     score: float = 0.0
+    decided: tuple[str, ...] = ()
     truncated: bool = False
     trace_id: str | None = None
     expired: bool = False
@@ -375,6 +380,8 @@ class ModelCard:
         forward_tokens: most tokens of a pass: as set, or as found at warm-up.
         activation: turns the model's outputs into probabilities.
         windows: how long texts are read; None truncates or refuses them.
+        decision: what is made of the probabilities; None for nothing.
+        recipe: the preparation of its texts; None for none.
     """
 
     name: str
@@ -389,6 +396,17 @@ class ModelCard:
     forward_tokens: int = DEFAULT_FORWARD_TOKENS
     activation: Activation = "softmax"
     windows: WindowPlan | None = None
+    decision: BoundDecision | None = None
+    recipe: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What decides the result of a text: the weights, and the features that are on."""
+        if self.recipe is None and self.windows is None and self.decision is None:
+            return self.weights_sha256
+        windows = self.windows.recipe if self.windows else ""
+        digest = self.decision.digest if self.decision else ""
+        return f"{self.weights_sha256}+{self.recipe or ''}+{windows}+{digest}"
 
     @property
     def facts(self) -> dict[str, str]:

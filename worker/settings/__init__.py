@@ -9,6 +9,7 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     registry        the options of the schema registry
     sign_in         which options each SASL mechanism needs and takes
     table           options that are tables of names and values
+    decision        the options that turn probabilities into a decision
     sections        the options of the other groups
     conditions      conditions on a record
     routes          where results go
@@ -30,6 +31,7 @@ Must not import: anything of worker but `errors`.
 
 from worker.settings.conditions import FieldCondition, WhenSettings
 from worker.settings.contradictions import PLAIN_FORMATS
+from worker.settings.decision import DecisionSettings
 from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.options import Option, options
@@ -65,6 +67,7 @@ __all__ = [
     "PLAIN_FORMATS",
     "REFERENCE_MODEL",
     "TOML",
+    "DecisionSettings",
     "DriftSettings",
     "FieldCondition",
     "FrozenTable",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
+from worker.settings.decision import decision_problems
 from worker.settings.files import has_encrypted_key
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.registry import RegistrySettings
@@ -51,6 +52,7 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _sizes(s)
     yield from _model("model", s.model)
     yield from _model("shadow", s.shadow)
+    yield from decision_problems("decision", s.decision)
     yield from _shadow(s)
     yield from _times(s)
     yield from _registry_wait(s)

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from worker.settings.contradictions import PLAIN_FORMATS, contradictions
+from worker.settings.decision import DecisionSettings
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.registry import RegistrySettings
 from worker.settings.routes import Routes
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     output: OutputSettings = OutputSettings()
     registry: RegistrySettings = RegistrySettings()
     model: ModelSettings = ModelSettings()
+    decision: DecisionSettings = DecisionSettings()
     shadow: ShadowSettings = ShadowSettings()
     batch: BatchSettings = BatchSettings()
     cache: CacheSettings = CacheSettings()
