@@ -205,7 +205,7 @@ class Encoder:
             expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
             origin=record.origin,
-            filtered=outcome.words,
+            filtered=outcome.reason,
             route=outcome.route,
         )
 

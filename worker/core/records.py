@@ -298,7 +298,7 @@ class Encoded:
         decided: labels that reached their thresholds.
         outcome: its source, to encode another record if the topic refuses this one.
         origin: coordinates of the input record, if it was read from its dead letter.
-        filtered: the reason and the route, in words, of a note.
+        filtered: reason of a note.
         route: name of the route that chose the topic, or that asked for the copy.
         copies: of an outcome, how many copies of it are published beside it.
         is_copy: whether it is such a copy, or the dead letter in place of one; the record's outcome

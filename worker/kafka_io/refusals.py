@@ -18,7 +18,7 @@ from typing import Any
 
 from kafka import errors
 
-from worker.core.records import Encoded, Identity, Partition
+from worker.core.records import Encoded, Identity, Partition, RecordRef
 from worker.core.replacement import ReplaceOutcome
 from worker.core.topic_limits import Refusal
 from worker.errors import Fatal, Fenced, PublishRefused

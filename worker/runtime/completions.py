@@ -45,7 +45,7 @@ class Completions:
         progress: notes each round of the main loop.
         observers: see the outcomes after they are counted.
         breaker: counts results, and those that their topic refused; None counts none.
-        copies: whether outcomes may have copies.
+        routes: whether outcomes may have copies, and are counted by route.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Completions:
         observers: Sequence[OutcomeObserver] = (),
         breaker: CircuitBreaker | None = None,
         *,
-        copies: bool = False,
+        routes: bool = False,
     ) -> None:
         self._offsets, self._metrics = offsets, metrics
         self._progress, self._clock = progress, clock
         self._observers, self._breaker = observers, breaker
-        self._wholes = Wholes(offsets.tracks) if copies else None
+        self._wholes = Wholes(offsets.tracks) if routes else None
         self._completions: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._failures: queue.SimpleQueue[StreamlabelError] = queue.SimpleQueue()
 
@@ -133,7 +133,8 @@ class Completions:
             self._wholes.forget_if_above(self._offsets.records)
 
     def _tell(self, outcomes: Sequence[Encoded], now_ms: int) -> None:
-        count_outcomes(self._metrics, outcomes, now_ms, self._offsets)
+        routes = self._wholes is not None
+        count_outcomes(self._metrics, outcomes, now_ms, self._offsets, routes=routes)
         for observer in self._observers:
             observer.note(outcomes)
         self._judge()

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from worker.core.absences import Absence
 from worker.core.decisions.conditions import FieldTest
 from worker.core.decisions.rules import Verdict, verdict
 from worker.core.records import Classified
@@ -68,12 +67,8 @@ class Facts:
 def facts_of(outcome: Classified) -> Facts:
     """Return the facts of a labelled record."""
 
-    def verdict_of(model: str | None) -> Verdict | None:
-        part = outcome.parts.get(model) if outcome.parts and model is not None else outcome
-        if part is None or isinstance(part, Absence):
-            return None
-        card = part.model if isinstance(part, Classified) else part.card
-        return verdict(card, part.prediction.probabilities)
+    def verdict_of(_: str | None) -> Verdict | None:
+        return verdict(outcome.model, outcome.prediction.probabilities)
 
     item = outcome.item
     return Facts(item.record.source.topic, item.payload, verdict_of)
