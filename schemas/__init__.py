@@ -10,12 +10,14 @@ Must not import: worker; anything but pydantic.
 
 from schemas.classification import Classification, LabelScore, ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
+from schemas.decided import DecidedClassification
 from schemas.text_message import TextMessage
 
 __all__ = [
     "Classification",
     "DeadLetter",
     "DeadLetterReason",
+    "DecidedClassification",
     "LabelScore",
     "ModelRef",
     "SourceRef",

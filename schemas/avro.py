@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from schemas.members import Model, ModelMember, description, is_model, members
+from schemas.members import Model, ModelMember, description, is_model, members, wire_name
 
 NAMESPACE = "streamlabel"
 
@@ -35,7 +35,7 @@ def _record(model: Model, defined: set[Model]) -> dict[str, Any]:
     defined.add(model)
     return {
         "type": "record",
-        "name": model.__name__,
+        "name": wire_name(model),
         "namespace": NAMESPACE,
         "doc": description(model),
         "fields": [_field(member, defined) for member in members(model)],
@@ -54,4 +54,4 @@ def _field(member: ModelMember, defined: set[Model]) -> dict[str, Any]:
 def _type(kind: Any, defined: set[Model]) -> Any:
     if not is_model(kind):
         return _TYPES[kind]
-    return kind.__name__ if kind in defined else _record(kind, defined)
+    return wire_name(kind) if kind in defined else _record(kind, defined)

@@ -42,6 +42,11 @@ def members(model: Model) -> Iterator[ModelMember]:
         yield ModelMember(name, item, optional, repeated, field.description or "")
 
 
+def wire_name(model: Model) -> str:
+    """Return a model's name in a schema: its title, if it has one."""
+    return model.model_config.get("title") or model.__name__
+
+
 def description(model: Model) -> str:
     """Return the summary of a model."""
     return inspect.getdoc(model) or ""

@@ -165,6 +165,12 @@ class Metrics:
             "streamlabel_micro_batches", "Micro-batches, by what closed them.", ["trigger"]
         )
         self.truncated = counter("streamlabel_truncated", "Texts cut to the model's length limit.")
+        self.text_windows = histogram(
+            "streamlabel_text_windows",
+            'Windows of a text, with input.overflow = "windows". A repeat within a micro-batch does '
+            "not count.",
+            buckets=POWERS_OF_TWO,
+        )
         self.cache_hits = counter(
             "streamlabel_cache_hits",
             "Repeated texts that needed no forward pass. `batch`: repeats within a micro-batch; "
@@ -322,6 +328,10 @@ class Metrics:
     def _of_the_model(
         self, counter: partial[Counter], gauge: partial[Gauge], info: partial[Info]
     ) -> None:
+        self.prepare_seconds = counter(
+            "streamlabel_prepare_seconds",
+            "Seconds in the preparation of texts, prepare.function included. 0 without one.",
+        )
         self.model = info("streamlabel_model", "The model in use.")
         self.model_changes = counter(
             "streamlabel_model_changes",

@@ -33,6 +33,8 @@ _REASONS = {
     DeadLetterReason.NOT_A_STRING: "The member at `input.text_path` is not a string.",
     DeadLetterReason.EMPTY_TEXT: "The text is empty or has only invisible characters: white space, "
     "control and zero-width characters.",
+    DeadLetterReason.PREPARE_FAILED: "`prepare.function` raised an error, or returned something that "
+    "is no text or too long; or it skipped the record, and `output.filtered_topic` is not set.",
     DeadLetterReason.TOO_MANY_TOKENS: "The text has more tokens than the model takes, and "
     '`input.overflow` is `"dead_letter"`.',
     DeadLetterReason.TOKENISER_FAILED: "The tokenizer fails on this text, and on no other of its "

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 
 import pytest
 
 from tests.support.clocks import HandClock
+from tests.support.records import CARD
 from tests.support.workers import ObedientModel
 from worker.clock import SystemClock
+from worker.core.decisions.windows import Extent, WindowPlan
+from worker.core.model import Step, no_step
+from worker.core.records import ModelInput, Prediction
 from worker.http.ask import AskQueue, Unanswerable
 from worker.runtime.stage import Stage, StageControl, StageHooks
 from worker.runtime.stall import StageProgress
@@ -44,6 +50,24 @@ def test_a_question_waits_until_there_is_a_model() -> None:
     assert ask_queue.ready
     ask_queue.infer()
     assert answer.result(0)
+
+
+def test_a_long_text_is_answered_from_all_of_its_windows() -> None:
+    """They may need several passes."""
+
+    class Windows(ObedientModel):
+        def tokenise(self, some: Sequence[str], _: Step = no_step) -> list[ModelInput]:
+            rows = tuple(tuple(map(ord, part)) for part in ("abc", "def", "gh"))
+            return [ModelInput(rows, (0, 0, 0), (False,) * 3, (Extent(6, 6),) * 3)]
+
+    ask_queue, plan = AskQueue(HandClock()), WindowPlan(1, 9, "mean")
+    model = Windows(card=replace(CARD, windows=plan, forward_tokens=6))
+    answer = ask_queue.ask("abcdefgh")
+    ask_queue.tokenise(model, model)
+    ask_queue.infer()
+    wanted = Prediction((0.25, 0.75), 6, truncated=False, windows=3, total_tokens=6)
+    assert answer.result(0).prediction == wanted
+    assert model.predicted == [["abc", "def"], ["gh"]]
 
 
 @pytest.mark.parametrize(

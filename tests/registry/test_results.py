@@ -83,7 +83,7 @@ def test_avro_is_what_confluents_serializer_writes(
     """Byte for byte, id included; and their deserializer returns the document."""
     results, topic, client = registered(AvroResults, registry)
     value = results.classification(document, topic)
-    theirs = AvroSerializer(client, AvroResults.schema.text, conf=SUBJECT)
+    theirs = AvroSerializer(client, AvroResults().schema.text, conf=SUBJECT)
     assert theirs(document, context(topic)) == value
     assert AvroDeserializer(client)(value, context(topic)) == document
 
@@ -96,7 +96,7 @@ def test_json_is_what_confluents_serializer_writes(
     results, topic, client = registered(JsonSchemaResults, registry)
     value = results.classification(document, topic)
     plain = json.loads(value[5:])
-    theirs = JSONSerializer(JsonSchemaResults.schema.text, client, conf=SUBJECT)
+    theirs = JSONSerializer(JsonSchemaResults().schema.text, client, conf=SUBJECT)
     written = theirs(plain, context(topic))
     assert written is not None
     assert written[:5] == value[:5]
@@ -162,7 +162,7 @@ def measured(kind: type[FramedResults]) -> FramedResults:
     return results
 
 
-AVRO_SCHEMA = parse_schema(json.loads(AvroResults.schema.text))
+AVRO_SCHEMA = parse_schema(json.loads(AvroResults().schema.text))
 AVRO_RESULTS, PROTOBUF_RESULTS = measured(AvroResults), measured(ProtobufResults)
 MESSAGE = result_message()
 

@@ -37,6 +37,10 @@ class Tokenised(NamedTuple):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def infer(self, step: Callable[[], None]) -> list[Any]:
+        outcomes: list[Any] = self.labeller.infer(self, step)
+        return outcomes
+
 
 class Everything:
     """Labeller, encoder, sink, tracing and feeds in one; notes its calls in order.

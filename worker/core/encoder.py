@@ -21,6 +21,7 @@ from typing import Any
 from schemas.classification import ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
 from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER, format_source
+from worker.core.decided_members import added_members, judged
 from worker.core.formats.format import ResultFormat
 from worker.core.formats.plain_json import JsonResults
 from worker.core.framing import describes_value
@@ -165,9 +166,10 @@ class Encoder:
         topic = topic or output_of(self._settings.topic, record.source.topic)
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
-        score = max(prediction.probabilities)
-        label = outcome.model.labels[prediction.probabilities.index(score)]
+        label, score, decided = judged(outcome)
         document = self._classification(outcome, label, score, now_ms, now)
+        if outcome.model.adds_members:
+            document |= added_members(outcome, decided)
         if self._settings.mode == "enrich":
             value = self._results.enriched(outcome.item, document, topic)
         else:
@@ -181,6 +183,7 @@ class Encoder:
             timestamp_ms=timestamp_ms,
             label=label,
             score=score,
+            decided=decided,
             truncated=prediction.truncated,
             trace_id=trace.id if trace else None,
             expired=limits.expired(timestamp_ms, now_ms),
@@ -222,7 +225,7 @@ class Encoder:
         record, prediction, model = outcome.item.record, outcome.prediction, outcome.model
         topic, partition, offset, _ = record.source
         return {
-            "id": result_id(record, model.weights_sha256),
+            "id": result_id(record, model.identity),
             "message_id": outcome.item.message_id,
             "label": label,
             "score": score,
@@ -318,11 +321,16 @@ def record_size(key: bytes | None, value: bytes | None, headers: Headers) -> int
     return len(value or b"") + _overhead(key, headers)
 
 
-def result_id(record: RawRecord, weights_sha256: str) -> str:
-    """Return the UUID version 5 (RFC 9562) of the record's coordinates and the model's weights."""
+def result_id(record: RawRecord, identity: str) -> str:
+    """Return the UUID version 5 (RFC 9562) of the record's coordinates and the model's identity.
+
+    Args:
+        record: the input record.
+        identity: of the model, as its card tells it.
+    """
     topic, partition, offset, _ = record.source
     digest = _NAMESPACE.copy()
-    digest.update(f"{topic}/{partition}/{offset}#{weights_sha256}".encode())
+    digest.update(f"{topic}/{partition}/{offset}#{identity}".encode())
     # `uuid.uuid5` would build an object first, and take six times as long.
     d = digest.hexdigest()
     variant = "89ab"[int(d[16], 16) & 3]

@@ -7,7 +7,7 @@
 
 Owns: the types of these values.
 Thread: any; the values are immutable.
-Must not import: anything but schemas, errors and core.decisions.
+Must not import: anything but schemas, errors, core.absences and core.decisions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from schemas.dead_letter import DeadLetterReason
+from worker.core.absences import Parts
 from worker.core.decisions.windows import Extent, WindowPlan
 from worker.errors import StreamlabelError
 
@@ -221,13 +222,18 @@ class Classified:
     """A record that a model labelled.
 
     Attributes:
-        model: the model that labelled it, whose labels the probabilities belong to. The worker may
-            run another one by the time that the result is encoded.
+        prediction: of the one model, or of the first of several. If that one has none for this
+            record, it has no probabilities.
+        model: the model that labelled it, whose labels the probabilities belong to, or the card of
+            several. The worker may run another one by the time that the result is encoded.
+        parts: what each of several models says, by its name, in the order of the settings; None
+            with one model.
     """
 
     item: WorkItem
     prediction: Prediction
     model: ModelCard
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,9 +406,14 @@ class ModelCard:
     recipe: str | None = None
 
     @property
+    def adds_members(self) -> bool:
+        """True if a result has more members than those of a plain one."""
+        return not (self.recipe is None and self.windows is None and self.decision is None)
+
+    @property
     def identity(self) -> str:
         """What decides the result of a text: the weights, and the features that are on."""
-        if self.recipe is None and self.windows is None and self.decision is None:
+        if not self.adds_members:
             return self.weights_sha256
         windows = self.windows.recipe if self.windows else ""
         digest = self.decision.digest if self.decision else ""

@@ -1,12 +1,13 @@
 """The headers that tell how a record was routed, so that an audit reads no value.
 
-* A result whose main topic or copies a route chose: `streamlabel-route`, a `RouteNote`.
+* A main outcome whose topic or copies a route chose: `streamlabel-route`, a `RouteNote`. It is a
+  result; or a note or a dead letter, if copies are published beside it.
 * A copy of a result: `streamlabel-copy`, the name of its route. It has the source, the replay and
   the group of its result, and no `streamlabel-route`.
 * The note of a filtered record: `streamlabel-filtered`, a `FilteredNote`, beside its source, and
   its replay and group where the record has them. It has the record's key and no value.
 
-Every record has exactly one main outcome: a result, a dead letter or a note. A result announces its
+Every record has exactly one main outcome: a result, a dead letter or a note. It announces its
 copies, so that a missing one is found. A copy that its topic refused may be told in the dead-letter
 topic: that record has `streamlabel-copy` beside the header of a dead letter.
 
@@ -28,14 +29,14 @@ _LONGEST = 64_000  # bytes; a name of a topic has 249 at most
 
 
 class CopyNote(NamedTuple):
-    """A copy that a result announces: the route that asked for it, and its topic."""
+    """A copy that an outcome announces: the route that asked for it, and its topic."""
 
     route: str
     topic: str
 
 
 class RouteNote(NamedTuple):
-    """The routes that a result took.
+    """The routes that a main outcome took.
 
     Attributes:
         route: name of the route that chose its topic; empty for the topic of `output.topic`.
@@ -47,7 +48,7 @@ class RouteNote(NamedTuple):
 
     @property
     def header(self) -> tuple[str, bytes]:
-        """The header of the result."""
+        """The header of the outcome."""
         copies = dict(self.copies)
         document = {"route": self.route} | ({"copies": copies} if copies else {})
         return ROUTE_HEADER, json.dumps(document, separators=(",", ":")).encode()
@@ -80,7 +81,7 @@ class FilteredNote(NamedTuple):
 
 
 def parse_route(value: bytes | None) -> RouteNote:
-    """Return the note of a result; an empty one if the value has another form."""
+    """Return the note of an outcome; an empty one if the value has another form."""
     document = _document(value)
     route, copies = document.get("route"), document.get("copies", {})
     if not isinstance(route, str) or not isinstance(copies, dict):

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from worker.clock import Clock
+from worker.core.budget import ForwardBudget
+from worker.core.decisions.whole_texts import whole_text
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelInput, Prediction
 from worker.errors import StreamlabelError
@@ -117,7 +119,7 @@ class AskQueue:
         if question is None or question.model_input is None or question.classifier is None:
             return
         model_input, classifier = question.model_input, question.classifier
-        prediction = self._attempt(question, lambda: classifier.predict(model_input)[0])
+        prediction = self._attempt(question, lambda: _predicted(classifier, model_input))
         if prediction is not None and question.answer.set_running_or_notify_cancel():
             labels = classifier.card.labels
             question.answer.set_result(Answer(labels, prediction, question.seconds))
@@ -142,6 +144,14 @@ class AskQueue:
             return None
         finally:
             question.seconds += self._clock.monotonic() - began
+
+
+def _predicted(classifier: Classifier, model_input: ModelInput) -> Prediction:
+    """Return the prediction for one text, whose windows may need several passes."""
+    card = classifier.card
+    passes = ForwardBudget(card.forward_tokens, pads=card.pads).cut(model_input)
+    rows = [row for part in passes for row in classifier.predict(part)]
+    return whole_text(rows, model_input, card)
 
 
 def _pop(slot: deque[_Question]) -> _Question | None:

@@ -63,7 +63,7 @@ class TransformersTokeniser:
         ids_below: int | None = None,
         windows: WindowPlan | None = None,
     ) -> None:
-        self._tokenizer, self._ids_below, self._windows = tokenizer, ids_below, windows
+        self._tokenizer, self._ids_below, self.windows = tokenizer, ids_below, windows
         self._before, self._after = special_tokens(tokenizer)
         self._room = max_tokens - len(self._before) - len(self._after)
         if self._room < 1:
@@ -99,8 +99,8 @@ class TransformersTokeniser:
         whole = [well_formed(text) for text in texts]
         kept = self._with_short_words(whole) if self._merges_slowly else whole
         cut = [len(short) < len(text) for short, text in zip(kept, whole, strict=True)]
-        if self._windows:
-            return [self._in_windows(read_whole(self._encode, kept, step), cut, self._windows)]
+        if self.windows:
+            return [self._in_windows(read_whole(self._encode, kept, step), cut, self.windows)]
         contents = self._contents(kept)
         rows = [self._framed(content) for content in contents]
         truncated = [

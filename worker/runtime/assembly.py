@@ -20,6 +20,7 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
@@ -31,6 +32,7 @@ from worker.core.encoder import Encoder
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.formats.format import ResultFormat
 from worker.core.model import Classifier, Tokeniser
+from worker.core.model_set import ModelSet, SetMember
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
 from worker.core.replacement import ReplaceOutcome, give_up
@@ -48,13 +50,14 @@ from worker.runtime.formats import TopicFormats
 from worker.runtime.holds import Holds
 from worker.runtime.input_delays import InputDelays
 from worker.runtime.intake import Intake
+from worker.runtime.labellers import AnyLabeller, Panel
 from worker.runtime.labelling import Labeller
 from worker.runtime.outcome_logs import DeadLetterLog, ExpiredLog, ThroughputLog
 from worker.runtime.outputs import TopicSizes
 from worker.runtime.rebalance import Rebalance, RebalanceListener
 from worker.runtime.service import Worker
 from worker.runtime.status import StatusReporter
-from worker.settings import Settings
+from worker.settings import ModelPlan, Settings, plans
 
 
 def build_in_flight(
@@ -116,16 +119,33 @@ def build_encoder(
 
 def build_labeller(
     settings: Settings, tokeniser: Tokeniser, classifier: Classifier, context: WorkerContext
+) -> AnyLabeller:
+    """Return the work of the tokenise and infer stages, with one model or several."""
+    if not isinstance(classifier, ModelSet):
+        return _labeller(settings, plans(settings)[0], tokeniser, classifier, context)
+
+    def build(member: SetMember) -> Labeller:
+        return _labeller(settings, member.plan, member.tokeniser, member.classifier, context)
+
+    return Panel(classifier, build, context.metrics, context.clock)
+
+
+def _labeller(
+    settings: Settings,
+    plan: ModelPlan,
+    tokeniser: Tokeniser,
+    classifier: Classifier,
+    context: WorkerContext,
 ) -> Labeller:
-    """Return the work of the tokenise and infer stages."""
-    card, cache_bytes = classifier.card, settings.cache.max_bytes
+    card, cache_bytes = classifier.card, settings.cache.max_bytes // len(plans(settings))
+    in_a_row, ratio = settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
+    if not plan.required:  # its failures make no dead letters
+        in_a_row, ratio = sys.maxsize, 1.0
     return Labeller(
         tokeniser,
         classifier,
         refuse_long=settings.input.overflow == "dead_letter",
-        breaker=CircuitBreaker(
-            settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
-        ),
+        breaker=CircuitBreaker(in_a_row, ratio),
         budget=ForwardBudget(card.forward_tokens, pads=card.pads),
         metrics=context.metrics,
         cache=PredictionCache(cache_bytes) if cache_bytes else None,

@@ -18,7 +18,7 @@ from worker.core.formats.format import Format, ResultFormat
 from worker.core.formats.plain_json import JsonResults
 from worker.errors import SettingsError
 from worker.metrics import Metrics
-from worker.settings import PLAIN_FORMATS, InputSettings, Settings
+from worker.settings import PLAIN_FORMATS, InputSettings, Settings, result_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,12 @@ def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFo
 
 def plain_formats(settings: Settings) -> TopicFormats:
     """Return formats without a registry."""
-    return TopicFormats(plain_format(settings.input), JsonResults(), lambda: None, nullcontext())
+    return TopicFormats(
+        plain_format(settings.input),
+        JsonResults(result_form(settings)),
+        lambda: None,
+        nullcontext(),
+    )
 
 
 def measured_results(settings: Settings) -> ResultFormat:
@@ -83,11 +88,11 @@ def measured_results(settings: Settings) -> ResultFormat:
         SettingsError: the format needs packages that are not installed.
     """
     if settings.output.format in PLAIN_FORMATS:
-        return JsonResults()
+        return JsonResults(result_form(settings))
     require_packages(settings)
     from worker.registry.results import FORMATS  # noqa: PLC0415 - the extra may be missing
 
-    results = FORMATS[settings.output.format]()
+    results = FORMATS[settings.output.format](form=result_form(settings))
     results.add(settings.topics.output_of(""))  # that of a record without a topic
     return results
 

@@ -12,6 +12,7 @@ the infer thread reads and fills the cache.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -32,7 +33,7 @@ from worker.core.records import (
     WorkItem,
 )
 from worker.errors import StreamlabelError
-from worker.metrics import Metrics
+from worker.metrics import Metrics, observe_all
 from worker.runtime.forward import ForwardPasses, tokenise
 
 _MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
@@ -89,6 +90,22 @@ class TokenisedBatch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def infer(self, step: Step) -> list[Outcome]:
+        """Run the model; see `Labeller.infer`."""
+        return self.labeller.infer(self, step)
+
+    def only(self, wanted: Sequence[bool]) -> TokenisedBatch:
+        """Return some of the records, and of the texts those that these records have.
+
+        Args:
+            wanted: for each record whether to keep it.
+        """
+        rows = tuple(row for row, keep in zip(self.rows, wanted, strict=True) if keep)
+        texts = {id(row.repeat_of or row) for row in rows if isinstance(row, TextRow)}
+        kept = [id(text) in texts for text in self.texts]
+        cut = (_take(one, [kept[p] for p in one.positions]) for one in self.inputs)
+        return replace(self, rows=rows, inputs=tuple(one for one in cut if one))
+
 
 class Labeller:
     """Gives every record of a micro-batch its outcome, with one model.
@@ -124,6 +141,11 @@ class Labeller:
         self._refuse_long = refuse_long
         self._breaker, self._metrics = breaker, metrics
 
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the cached predictions."""
+        return self._cache.size if self._cache is not None else 0
+
     def tokenise(self, batch: MicroBatch, step: Step) -> TokenisedBatch:
         """Cut a micro-batch into forward passes. Unreadable records get their outcome here.
 
@@ -155,6 +177,9 @@ class Labeller:
             row = texts[position]
             row.outcome = self._failed(row.item, failure, DeadLetterReason.TOKENISER_FAILED)
         for model_input in inputs:
+            if self.card.windows:
+                windows = Counter(model_input.positions).values()
+                observe_all(self._metrics.text_windows, [*windows])
             if kept := self._without_long(model_input, texts):
                 yield kept
 

@@ -36,7 +36,7 @@ from worker.runtime.assembly import (
 from worker.runtime.completions import Completions
 from worker.runtime.context import InFlight, OtherSource, RecordPath, WorkerContext
 from worker.runtime.formats import TopicFormats, require_packages, topic_formats
-from worker.runtime.labelling import Labeller
+from worker.runtime.labellers import AnyLabeller
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.reachability import Reachability
@@ -245,7 +245,7 @@ class Launcher:
 
     def _pipeline(
         self,
-        labeller: Labeller,
+        labeller: AnyLabeller,
         encoder: Encoder,
         sink: RecordSink,
         completions: Completions,

@@ -24,7 +24,7 @@ from worker.http.feeds import ModelFeeds
 from worker.kafka_io.sink import RecordSink
 from worker.logs import get_logger
 from worker.metrics import Metrics
-from worker.runtime.labelling import Labeller, TokenisedBatch
+from worker.runtime.labellers import AnyBatch, AnyLabeller
 from worker.runtime.publishing import SinkDriver
 from worker.runtime.shadow import Shadow
 from worker.runtime.stage import Stage, StageControl, StageHooks
@@ -33,8 +33,8 @@ from worker.runtime.tracing import Tracing
 
 log = get_logger(__name__)
 
-_Tokenise = Stage[MicroBatch, TokenisedBatch]
-_Infer = Stage[TokenisedBatch, list[Outcome]]
+_Tokenise = Stage[MicroBatch, AnyBatch]
+_Infer = Stage[AnyBatch, list[Outcome]]
 _Publish = Stage[list[Outcome], None]
 
 
@@ -84,7 +84,7 @@ class Pipeline:
 
     def __init__(
         self,
-        labeller: Labeller,
+        labeller: AnyLabeller,
         encoder: Encoder,
         sink: RecordSink,
         pace: Pace,
@@ -153,7 +153,7 @@ class Pipeline:
             self._pace.handed()
         return accepted
 
-    def use(self, labeller: Labeller) -> None:
+    def use(self, labeller: AnyLabeller) -> None:
         """Give micro-batches to another model, from the next one that is tokenised. Poll thread.
 
         Those that are tokenised already stay with their own, so outcomes keep their order.
@@ -184,7 +184,7 @@ class Pipeline:
         except StreamlabelError as error:
             log.warning("producer did not close cleanly", reason=str(error))
 
-    def _do_tokenise(self, batch: MicroBatch) -> TokenisedBatch:
+    def _do_tokenise(self, batch: MicroBatch) -> AnyBatch:
         self._tracing.begin(batch)
         started = self._clock.monotonic()
         self._metrics.stage.labels("queue").observe(started - batch.opened_at)
@@ -211,13 +211,13 @@ class Pipeline:
         if self._shadow:
             self._shadow.between()
 
-    def _do_infer(self, tokenised: TokenisedBatch) -> list[Outcome]:
+    def _do_infer(self, tokenised: AnyBatch) -> list[Outcome]:
         started = self._clock.monotonic()
         if tokenised.labeller.card is not self._infers:
             self._infers = tokenised.labeller.card
             self._pace.restart()  # the last micro-batches of the model before were measured too
         self._pace.began(tokenised.tokens, started)
-        outcomes = tokenised.labeller.infer(tokenised, self._infer.step)
+        outcomes = tokenised.infer(self._infer.step)
         ended = self._clock.monotonic()
         number = next(self._numbers["infer"])
         timeline.spent("infer", started, batch=number, records=len(outcomes))

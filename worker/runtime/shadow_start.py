@@ -45,7 +45,7 @@ def shadowing(
     if not settings.shadow.is_on:
         yield None
         return
-    second = settings.model_copy(update={"model": settings.shadow.as_model(settings.model)})
+    second = settings.model_copy(update={"model": settings.model.with_options(settings.shadow)})
     start = _Start(settings, Shadow(settings.shadow, metrics, clock), metrics, clock)
     # The metrics of the first model must not show the second's facts.
     with load_model(second, Metrics(), beside=True) as loading:

@@ -9,13 +9,17 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     registry        the options of the schema registry
     sign_in         which options each SASL mechanism needs and takes
     table           options that are tables of names and values
+    prepare         the options that prepare a text
     decision        the options that turn probabilities into a decision
     sections        the options of the other groups
     conditions      conditions on a record
+    models          the options of several models
+    model_plan      plans(): the models of a worker, whichever way they are set
     routes          where results go
     topics          the topics of a worker
     contradictions  checks across options
     declaration     Settings: all options
+    forms           the form of a result
     options         the names of each option: path, flag, variables
     files           the TOML file, and files that hold one secret each
     problems        error messages
@@ -33,7 +37,10 @@ from worker.settings.conditions import FieldCondition, WhenSettings
 from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.decision import DecisionSettings
 from worker.settings.declaration import FIRST_OPTIONS, Settings
+from worker.settings.forms import result_form
 from worker.settings.kafka_client import KafkaSettings
+from worker.settings.model_plan import ModelPlan, plans
+from worker.settings.models import NamedModelSettings
 from worker.settings.options import Option, options
 from worker.settings.origins import (
     Loaded,
@@ -46,6 +53,7 @@ from worker.settings.origins import (
     read_environment,
     with_members,
 )
+from worker.settings.prepare import PrepareSettings
 from worker.settings.registry import RegistrySettings
 from worker.settings.routes import RouteSettings
 from worker.settings.sections import (
@@ -76,9 +84,12 @@ __all__ = [
     "KafkaSettings",
     "Loaded",
     "LogSettings",
+    "ModelPlan",
     "ModelSettings",
+    "NamedModelSettings",
     "Option",
     "OutputSettings",
+    "PrepareSettings",
     "RegistrySettings",
     "RouteSettings",
     "Settings",
@@ -96,6 +107,8 @@ __all__ = [
     "output_of",
     "plain",
     "plain_values",
+    "plans",
     "read_environment",
+    "result_form",
     "with_members",
 ]

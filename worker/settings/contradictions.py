@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from worker.settings.decision import decision_problems
 from worker.settings.files import has_encrypted_key
 from worker.settings.kafka_client import KafkaSettings
+from worker.settings.prepare import prepare_conflicts
 from worker.settings.registry import RegistrySettings
 from worker.settings.sections import (
     CacheSettings,
@@ -52,8 +53,10 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _sizes(s)
     yield from _model("model", s.model)
     yield from _model("shadow", s.shadow)
+    yield from _models(s)
     yield from decision_problems("decision", s.decision)
     yield from _shadow(s)
+    yield from prepare_conflicts("prepare", s.prepare)
     yield from _times(s)
     yield from _registry_wait(s)
     yield from _cache(s.cache)
@@ -137,12 +140,32 @@ def _sizes(s: Settings) -> Iterator[str]:
             f"input.max_bytes ({s.input.max_bytes}) is more than max_inflight_bytes "
             f"({s.max_inflight_bytes})"
         )
-    for section, m in (("model", s.model), ("shadow", s.shadow)):
+    named = {f"models.{name}": m for name, m in s.models.items()}
+    for section, m in ({"model": s.model, "shadow": s.shadow} | named).items():
         if s.batch.forward_tokens and (m.max_tokens or 0) > s.batch.forward_tokens:
             yield (
                 f"{section}.max_tokens ({m.max_tokens}) is more than batch.forward_tokens "
                 f"({s.batch.forward_tokens}): the longest text would not fit in a forward pass"
             )
+
+
+def _models(s: Settings) -> Iterator[str]:
+    """Yield what is wrong with several models, beside the options of each."""
+    for name, model in s.models.items():
+        yield from _model(f"models.{name}", model)
+        if model.when and model.when.path and s.input.format == "text":
+            yield (
+                f"models.{name}.when names the field {model.when.path!r}, and with input.format = "
+                "'text' a record has no fields"
+            )
+    given = [f"model.{n}" for n in ModelOptions.model_fields if n in s.model.model_fields_set]
+    if s.models and given:
+        yield (
+            f"{' and '.join(given)} and models.{next(iter(s.models))} are set: with [models.NAME], "
+            "[model] holds only what all models share, such as threads"
+        )
+    if s.models and s.shadow.is_on:
+        yield "shadow.name compares with the one model of [model]: remove it, or use [model]"
 
 
 def _model(section: str, m: ModelOptions) -> Iterator[str]:

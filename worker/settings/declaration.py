@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from worker.settings.contradictions import PLAIN_FORMATS, contradictions
 from worker.settings.decision import DecisionSettings
 from worker.settings.kafka_client import KafkaSettings
+from worker.settings.models import Models
+from worker.settings.prepare import PrepareSettings
 from worker.settings.registry import RegistrySettings
 from worker.settings.routes import Routes
 from worker.settings.sections import (
@@ -31,6 +33,7 @@ from worker.settings.sections import (
     TracingSettings,
 )
 from worker.settings.shadow import ShadowSettings
+from worker.settings.toml_values import FrozenTable
 from worker.settings.topics import WorkerTopics
 
 # The options that people need first, in the order in which help and docs show them.
@@ -72,6 +75,7 @@ class Settings(BaseSettings):
     output: OutputSettings = OutputSettings()
     registry: RegistrySettings = RegistrySettings()
     model: ModelSettings = ModelSettings()
+    prepare: PrepareSettings = PrepareSettings()
     decision: DecisionSettings = DecisionSettings()
     shadow: ShadowSettings = ShadowSettings()
     batch: BatchSettings = BatchSettings()
@@ -81,6 +85,12 @@ class Settings(BaseSettings):
     tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
+    models: Models = Field(
+        FrozenTable(),
+        description="Several models that label each record, instead of `[model]`: a table "
+        "`[models.NAME]` for each. Threads, lanes and directories are those of `[model]`. A result "
+        "has the models' own results by their names.",
+    )
     routes: Routes = Field(
         (),
         description="Routes of results to topics, by label, score and fields of the record. The first "

@@ -2,7 +2,7 @@
 
 Owns: one class for each table of the TOML file.
 Thread: any; the values are frozen.
-Must not import: anything of worker but `section` and `windows`.
+Must not import: anything of worker but `section`, `prepare` and `windows`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from worker.settings import windows
+from worker.settings.prepare import FUNCTION
 from worker.settings.section import Section, named
 
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
@@ -28,6 +29,7 @@ PATTERNS = {  # in words, for error messages
     _WEB_ADDRESS: "an address such as https://grafana.example.org/d/1, without a user",
     _OUTPUT: "1 to 249 letters, digits, dots, underscores or hyphens, and {topic} at most once",
     PATH_PATTERN: "keys separated by single dots",
+    FUNCTION: "package.module:name, with names as Python has them",
     _HOST_NAME: "host names: letters, digits, dots, underscores or hyphens",
 }
 
@@ -231,6 +233,11 @@ class ModelSettings(ModelOptions):
         "the model that it names is loaded beside the one in use. SIGHUP and `POST /model` change it "
         "without this setting.",
     )
+
+    def with_options(self, options: ModelOptions) -> ModelSettings:
+        """Return the settings of another model, with threads and cache directory of this one."""
+        own = {name: getattr(options, name) for name in ModelOptions.model_fields}
+        return self.model_copy(update=own)
 
 
 class BatchSettings(Section):

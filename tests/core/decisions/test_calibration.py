@@ -12,8 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.decisions.calibration import (
-    HIGHEST,
-    LOWEST,
     LabelledOutput,
     fit_temperature,
     negative_log_likelihood,
@@ -22,6 +20,7 @@ from worker.core.decisions.f1 import f1, fit_thresholds, mean_f1
 from worker.core.decisions.folds import folds_of
 from worker.core.decisions.held_out import calibrate
 from worker.core.decisions.reliability import accuracy, bins_of, calibration_error, statements
+from worker.settings.decision import LEAST_TEMPERATURE, MOST_TEMPERATURE
 
 Table = list[tuple[float, ...]]
 
@@ -94,7 +93,7 @@ def test_the_deeper_of_two_valleys_is_found() -> None:
     assert fit.temperature == pytest.approx(8, rel=0.01)
 
 
-@pytest.mark.parametrize(("true", "bound"), [(0, LOWEST), (1, HIGHEST)])
+@pytest.mark.parametrize(("true", "bound"), [(0, LEAST_TEMPERATURE), (1, MOST_TEMPERATURE)])
 def test_a_temperature_at_its_bound_is_told(true: int, bound: float) -> None:
     """A model that is always right wants no doubt at all, one that is always wrong no trust."""
     rows = [LabelledOutput((2.0, 0.0), frozenset({true}))] * 20

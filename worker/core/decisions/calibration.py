@@ -7,7 +7,7 @@ temperature above 1 makes an overconfident model more cautious, one below 1 does
 
 Owns: the objective and the search.
 Thread: main, in `streamlabel calibrate`; pure.
-Must not import: any other module of the worker.
+Must not import: any other module of the worker but settings.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from worker.settings.decision import LEAST_TEMPERATURE, MOST_TEMPERATURE
+
 Probabilities = Sequence[float]
 # The model's output for a text, and a temperature -> the probabilities that a worker states.
 Rescale = Callable[[Any, float], Probabilities]
 
-# Beyond them, a temperature means that the labels are not this model's.
-LOWEST, HIGHEST = 0.05, 20.0
 _FLOOR: Final = 1e-12  # keeps the logarithm of a probability of 0 finite
 _STEPS: Final = 12  # of the coarse search
 _PRECISION: Final = 0.002  # of the temperature's logarithm
@@ -46,7 +46,7 @@ class Fit(NamedTuple):
     """A temperature.
 
     Attributes:
-        temperature: from `LOWEST` to `HIGHEST`, with three significant digits.
+        temperature: from the least to the most that a worker takes, with three significant digits.
         loss: the mean negative log-likelihood with it, nats.
         at_bound: whether the best temperature lies at or beyond one of the bounds.
     """
@@ -93,14 +93,14 @@ def fit_temperature(rows: Sequence[LabelledOutput], rescale: Rescale, *, indepen
         table = [rescale(row.output, temperature) for row in rows]
         return negative_log_likelihood(table, truths, independent=independent)
 
-    low, high = math.log(LOWEST), math.log(HIGHEST)
+    low, high = math.log(LEAST_TEMPERATURE), math.log(MOST_TEMPERATURE)
     width = (high - low) / _STEPS
     best = min(range(_STEPS + 1), key=lambda step: loss(low + step * width))
     found = _golden_section(
         loss, max(low, low + (best - 1) * width), min(high, low + (best + 1) * width)
     )
     at_bound = min(found - low, high - found) < 2 * _PRECISION
-    temperature = min(HIGHEST, max(LOWEST, float(f"{math.exp(found):.3g}")))
+    temperature = min(MOST_TEMPERATURE, max(LEAST_TEMPERATURE, float(f"{math.exp(found):.3g}")))
     return Fit(temperature, loss(math.log(temperature)), at_bound)
 
 

@@ -2,7 +2,7 @@
 
 Owns: the definition of F1, and the search for the threshold with the highest one.
 Thread: main, in `streamlabel calibrate`; pure.
-Must not import: any other module of the worker.
+Must not import: any package of the worker but core.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from worker.core.decisions.rules import USUAL_THRESHOLD
+
 FEWEST: Final = 5  # texts with a label, and without it; fewer give no threshold
-USUAL: Final = 0.5  # the threshold of a label that has none of its own
 
 
 def f1(right: int, decided: int, true: int) -> float:
@@ -54,13 +55,13 @@ def mean_f1(
     Args:
         table: probabilities [texts, labels].
         truths: the true labels of each text.
-        thresholds: those to apply to each text, by label; `USUAL` applies to a label without one.
+        thresholds: of each text, by label; a label without one has `USUAL_THRESHOLD`.
     """
     right: dict[int, int] = {}
     decided: dict[int, int] = {}
     true: dict[int, int] = {}
     for row, truth, own in zip(table, truths, thresholds, strict=True):
-        chosen = {label for label, p in enumerate(row) if p >= own.get(label, USUAL)}
+        chosen = {label for label, p in enumerate(row) if p >= own.get(label, USUAL_THRESHOLD)}
         for counts, members in ((right, chosen & truth), (decided, chosen), (true, truth)):
             for label in members:
                 counts[label] = counts.get(label, 0) + 1

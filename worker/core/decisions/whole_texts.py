@@ -8,16 +8,14 @@ Must not import: anything but core.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
-from worker.core.decisions.windows import Extent, WindowPlan, combined
+from worker.core.decisions.windows import Extent, combined
 from worker.core.faults import Failed
 from worker.core.records import ModelCard, ModelInput, Prediction
 
 Result = Prediction | Failed
-Combination = Callable[..., tuple[float, ...]]
 
 
 def whole_texts(
@@ -32,38 +30,42 @@ def whole_texts(
         model_input: the rows, with all windows of each text.
         card: of the model; its plan combines them. Without one each row is a text.
     """
-    return results if card.windows is None else _gathered(results, model_input, card, card.windows)
+    return _gathered(results, model_input, card) if card.windows else results
+
+
+def whole_text(
+    windows: Sequence[Prediction], model_input: ModelInput, card: ModelCard
+) -> Prediction:
+    """Return the prediction for the only text of `model_input`, from those of its windows."""
+    return _joined(windows, model_input.extents[0], card) if card.windows else windows[0]
 
 
 def _gathered(
-    results: Iterator[tuple[int, Result]],
-    model_input: ModelInput,
-    card: ModelCard,
-    plan: WindowPlan,
+    results: Iterator[tuple[int, Result]], model_input: ModelInput, card: ModelCard
 ) -> Iterator[tuple[int, Result]]:
-    combine = partial(combined, plan, sums_to_one=card.activation == "softmax")
     expected = Counter(model_input.positions)
     extents = dict(zip(model_input.positions, model_input.extents, strict=True))
     known: defaultdict[int, list[Result]] = defaultdict(list)
     for position, result in results:
         known[position].append(result)
         if len(known[position]) == expected[position]:
-            yield position, _whole(known.pop(position), extents[position], combine)
+            windows = known.pop(position)
+            failed = next((window for window in windows if isinstance(window, Failed)), None)
+            predictions = [window for window in windows if isinstance(window, Prediction)]
+            yield position, failed or _joined(predictions, extents[position], card)
 
 
-def _whole(windows: list[Result], extent: Extent, combine: Combination) -> Result:
-    predictions: list[Prediction] = []
-    for window in windows:
-        if isinstance(window, Failed):
-            return window
-        predictions.append(window)
-    rows, tokens = zip(
-        *((each.probabilities, each.token_count) for each in predictions), strict=True
-    )
+def _joined(windows: Sequence[Prediction], extent: Extent, card: ModelCard) -> Prediction:
+    assert card.windows  # noqa: S101 - for mypy: the callers have asked
     return replace(
-        predictions[0],
-        probabilities=combine(rows, tokens),
+        windows[0],
+        probabilities=combined(
+            card.windows,
+            [window.probabilities for window in windows],
+            [window.token_count for window in windows],
+            sums_to_one=card.activation == "softmax",
+        ),
         token_count=extent.read,
-        windows=len(predictions),
+        windows=len(windows),
         total_tokens=extent.total,
     )
