@@ -84,7 +84,7 @@ class OutputTopics:
 
     def _add(self, infos: Mapping[str, TopicInfo]) -> None:
         topics, most = self._settings.topics.among(infos), self._settings.kafka.max_request_bytes
-        for name in topics.results:
+        for name in topics.all_results:
             if name not in self.partitions:
                 self._add_output(name)
         for name in topics.outputs:

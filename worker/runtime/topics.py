@@ -92,7 +92,7 @@ def suitability_warnings(settings: Settings, infos: Mapping[str, TopicInfo]) -> 
         return Output(name, infos[name], combined(infos[one] for one in inputs))
 
     warnings = topic_warnings(
-        [output(*fed) for fed in topics.feeds],
+        [output(*fed) for fed in topics.result_feeds],
         output(topics.dead_letters, topics.inputs),
         keeps_event_time=settings.output.timestamp == "event",
     )
@@ -118,7 +118,7 @@ def result_size_warning(
     Raises:
         SettingsError: every result would be too large.
     """
-    outputs = [Output(name, infos[name]) for name in settings.topics.among(infos).results]
+    outputs = [Output(name, infos[name]) for name in settings.topics.among(infos).all_results]
     if not outputs:
         return None
     encoder = Encoder(

@@ -11,14 +11,16 @@ Must not import: kafka_io, inference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from worker.core.decisions.conditions import FieldTest
 from worker.core.decisions.rules import Verdict, verdict
 from worker.core.records import Classified
 from worker.core.route_headers import CopyNote
+from worker.core.route_topics import named_topic
 from worker.settings import RouteSettings, output_of
+from worker.settings.routes import route_names
 
 
 class Routed(NamedTuple):
@@ -75,7 +77,7 @@ def facts_of(outcome: Classified) -> Facts:
 
 
 class Route:
-    """One route, whose topic has no `{label}` any more.
+    """One route.
 
     Args:
         name: of the route.
@@ -107,7 +109,10 @@ class Route:
 
     def topic(self, facts: Facts) -> str:
         """Return the topic that the route sends a record to."""
-        return output_of(self.settings.topic or "", facts.input_topic)
+        topic, found = self.settings.topic or "", facts.verdict(self.settings.model)
+        if found is not None:
+            topic = named_topic(topic, found.label)
+        return output_of(topic, facts.input_topic)
 
 
 def _within(value: float, least: float | None, bound: float | None) -> bool:
@@ -118,18 +123,19 @@ class Router:
     """The routes of a worker.
 
     Args:
-        routes: in order, with their names; without `{label}` in a topic.
+        routes: in order.
         output: `output.topic`.
         missing: called with the path where a record lacks the field of a condition.
     """
 
     def __init__(
         self,
-        routes: Sequence[tuple[str, RouteSettings]],
+        routes: tuple[RouteSettings, ...],
         output: str,
         missing: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._routes = [Route(name, route, missing) for name, route in routes]
+        named = zip(route_names(routes), routes, strict=True)
+        self._routes = [Route(name, route, missing) for name, route in named]
         self._output = output
 
     def route(self, facts: Facts) -> Routed:
