@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
+from worker.core.model import Classifier
+from worker.core.model_set import ModelSet
 from worker.core.records import ModelCard
 from worker.errors import SettingsError
 from worker.settings import RouteSettings, Settings
@@ -23,6 +25,13 @@ _SHOWN: Final = 10  # labels in a message
 _ILLEGAL: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 Cards = Mapping[str | None, ModelCard]  # by the name of a model; None for the only one
+
+
+def cards_of(classifier: Classifier) -> Cards:
+    """Return the models that a classifier stands for."""
+    if isinstance(classifier, ModelSet):
+        return {member.name: member.card for member in classifier.members}
+    return {None: classifier.card}
 
 
 @lru_cache(maxsize=10_000)
@@ -50,7 +59,7 @@ def with_label_topics(settings: Settings, cards: Cards) -> Settings:
     """
     routes: list[RouteSettings] = []
     for name, route in zip(route_names(settings.routes), settings.routes, strict=True):
-        card = cards.get(route.model) or next(iter(cards.values()))
+        card = _card(name, route, cards)
         for problem in _misfits(name, route, card):
             raise SettingsError(problem)
         labels = _possible(route, card) if LABEL_NAME in (route.topic or "") else (None,)
@@ -61,6 +70,16 @@ def with_label_topics(settings: Settings, cards: Cards) -> Settings:
     for problem in changed.topics.conflicts():
         raise SettingsError(problem)
     return changed
+
+
+def _card(name: str, route: RouteSettings, cards: Cards) -> ModelCard:
+    """Return the model that a route looks at; one that looks at none gets the first."""
+    if route.model is not None and route.model not in cards:
+        raise SettingsError(
+            f"route {name!r} names the model {route.model!r}, and the models are "
+            f"{_listed(map(str, cards))}"
+        )
+    return cards[route.model] if route.model in cards else next(iter(cards.values()))
 
 
 def _for_label(name: str, route: RouteSettings, label: str) -> dict[str, object]:
@@ -83,11 +102,11 @@ def _labels(card: ModelCard) -> tuple[str, ...]:
 
 def _misfits(name: str, route: RouteSettings, card: ModelCard) -> Iterator[str]:
     known = _labels(card)
-    for option, labels, among in (("label", route.label, known), ("decided", route.decided, known)):
-        if missing := [label for label in labels if label not in among]:
+    for option, labels in (("label", route.label), ("decided", route.decided)):
+        if missing := [label for label in labels if label not in known]:
             yield (
                 f"route {name!r} has {option} = {_listed(missing)}, which is no label of "
-                f"{card.name}: its labels are {_listed(among)}"
+                f"{card.name}: its labels are {_listed(known)}"
             )
     if route.decided and (card.decision is None or card.decision.thresholds is None):
         yield (
@@ -119,7 +138,7 @@ def spelling_notes(settings: Settings, cards: Cards) -> Iterator[str]:
         if route.topic is None or LABEL_NAME not in route.topic:
             continue
         labels = defaultdict[str, list[str]](list)
-        for label in _possible(route, cards.get(route.model) or next(iter(cards.values()))):
+        for label in _possible(route, _card(name, route, cards)):
             labels[named_topic(route.topic, label)].append(label)
         for topic, spelt in labels.items():
             if len(spelt) > 1:

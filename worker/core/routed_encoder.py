@@ -22,16 +22,11 @@ class RoutedEncoder(Encoder):
     """An encoder that asks a router for the topics of each result.
 
     Args:
-        router: replaces the topic of `output.topic`; `use` changes it. Publish thread: a change
-            takes effect with the next micro-batch.
+        router: chooses the topics.
     """
 
     def __init__(self, *args: Any, router: Router, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._router = router
-
-    def use(self, router: Router) -> None:
-        """Any thread: route by another router from the next micro-batch on."""
         self._router = router
 
     def encode_batch(

@@ -15,6 +15,8 @@ from worker.core.records import Encoded
 from worker.core.replay import is_replay
 from worker.logs import get_logger
 from worker.metrics import Metrics, observe_all
+from worker.settings import RouteSettings
+from worker.settings.routes import route_names
 
 log = get_logger(__name__)
 
@@ -69,6 +71,19 @@ def count_outcomes(
         for reason, number in reasons.items():
             metrics.dead_lettered.labels(reason).inc(number)
         show_inflight(metrics, inflight)
+
+
+def create_route_series(metrics: Metrics, routes: tuple[RouteSettings, ...]) -> None:
+    """Let every series of the routes begin at 0: an alert sees no increase before the second."""
+    metrics.routed.labels(NO_ROUTE)
+    for name, route in zip(route_names(routes), routes, strict=True):
+        if route.drop:
+            metrics.filtered.labels("route", name)
+        elif route.also:
+            metrics.copies.labels(name)
+            metrics.copies_lost.labels(name)
+        else:
+            metrics.routed.labels(name)
 
 
 def count_copies(metrics: Metrics, copies: Iterable[Encoded]) -> None:

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from worker.core.absences import Part
 from worker.core.decisions.conditions import FieldTest
 from worker.core.decisions.rules import Verdict, verdict
 from worker.core.records import Classified
 from worker.core.route_headers import CopyNote
 from worker.core.route_topics import named_topic
 from worker.settings import RouteSettings, output_of
-from worker.settings.routes import route_names
+from worker.settings.routes import LABEL_NAME, route_names
 
 
 class Routed(NamedTuple):
@@ -69,8 +70,13 @@ class Facts:
 def facts_of(outcome: Classified) -> Facts:
     """Return the facts of a labelled record."""
 
-    def verdict_of(_: str | None) -> Verdict | None:
-        return verdict(outcome.model, outcome.prediction.probabilities)
+    def verdict_of(model: str | None) -> Verdict | None:
+        if model is None or outcome.parts is None:
+            return verdict(outcome.model, outcome.prediction.probabilities)
+        part = outcome.parts.get(model)
+        if isinstance(part, Part):
+            return verdict(part.card, part.prediction.probabilities)
+        return None
 
     item = outcome.item
     return Facts(item.record.source.topic, item.payload, verdict_of)
@@ -89,6 +95,7 @@ class Route:
         self.name, self.settings = name, settings
         self._labels, self._decided = frozenset(settings.label), frozenset(settings.decided)
         self._field = FieldTest(settings, missing)
+        self._by_label = LABEL_NAME in (settings.topic or "")
 
     def matches(self, facts: Facts) -> bool:
         """Return whether the record meets every condition."""
@@ -109,8 +116,8 @@ class Route:
 
     def topic(self, facts: Facts) -> str:
         """Return the topic that the route sends a record to."""
-        topic, found = self.settings.topic or "", facts.verdict(self.settings.model)
-        if found is not None:
+        topic = self.settings.topic or ""
+        if self._by_label and (found := facts.verdict(self.settings.model)):
             topic = named_topic(topic, found.label)
         return output_of(topic, facts.input_topic)
 
