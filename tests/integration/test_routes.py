@@ -1,4 +1,4 @@
-"""Routes on a broker: every record has one outcome in its own topic, with the copies it asks for."""
+"""Routes on a broker: each record has one outcome in its own topic, and the copies asked for."""
 
 from __future__ import annotations
 

@@ -166,10 +166,10 @@ class Encoder:
         topic = topic or output_of(self._settings.topic, record.source.topic)
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
-        label, score, decided = judged(outcome)
+        label, score, decided = judged(outcome.model, prediction)
         document = self._classification(outcome, label, score, now_ms, now)
         if outcome.model.adds_members:
-            document |= added_members(outcome, decided)
+            document |= added_members(outcome.model, prediction, decided)
         if self._settings.mode == "enrich":
             value = self._results.enriched(outcome.item, document, topic)
         else:
@@ -184,6 +184,7 @@ class Encoder:
             label=label,
             score=score,
             decided=decided,
+            uncertain=outcome.model.decision is not None and label not in outcome.model.labels,
             truncated=prediction.truncated,
             trace_id=trace.id if trace else None,
             expired=limits.expired(timestamp_ms, now_ms),

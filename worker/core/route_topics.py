@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
+from worker.core.decisions.rules import result_labels
 from worker.core.model import Classifier
 from worker.core.model_set import ModelSet
 from worker.core.records import ModelCard
@@ -89,19 +90,11 @@ def _for_label(name: str, route: RouteSettings, label: str) -> dict[str, object]
 
 def _possible(route: RouteSettings, card: ModelCard) -> tuple[str, ...]:
     """Return the labels that a record of the route may have."""
-    return route.label or _labels(card)
-
-
-def _labels(card: ModelCard) -> tuple[str, ...]:
-    """Return every label that a result may have."""
-    decision = card.decision
-    if decision is None or not decision.decision.may_be_uncertain:
-        return card.labels
-    return *card.labels, decision.decision.uncertain_label
+    return route.label or tuple(result_labels(card))
 
 
 def _misfits(name: str, route: RouteSettings, card: ModelCard) -> Iterator[str]:
-    known = _labels(card)
+    known = result_labels(card)
     for option, labels in (("label", route.label), ("decided", route.decided)):
         if missing := [label for label in labels if label not in known]:
             yield (

@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, TypeVar
 
+from worker.core.decisions.rules import decidable_labels, result_labels, unnamed_hint
 from worker.core.encoder import Encoder
 from worker.core.faults import backoff
 from worker.core.model import Classifier, Tokeniser
@@ -42,7 +43,7 @@ from worker.runtime.assembly import (
 )
 from worker.runtime.completions import Completions
 from worker.runtime.context import InFlight, OtherSource, RecordPath, WorkerContext
-from worker.runtime.formats import TopicFormats, require_packages, topic_formats
+from worker.runtime.formats import TopicFormats, require_form, require_packages, topic_formats
 from worker.runtime.labellers import AnyLabeller
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
@@ -154,7 +155,9 @@ class Launcher:
             return None
         resources.enter_context(formats.resources)
         self._warn(topics, classifier)
-        context.metrics.create_label_series(classifier.card.labels)
+        context.metrics.create_label_series(
+            result_labels(classifier.card), decidable_labels(classifier.card)
+        )
         with ExitStack() as undo:
             worker = self._build(topics, formats, tokeniser, classifier, undo)
             if worker is not None:
@@ -249,11 +252,12 @@ class Launcher:
 
         def take_over(settings: Settings, tokeniser: Tokeniser, classifier: Classifier) -> None:
             card, metrics = classifier.card, self._context.metrics
+            require_form(self._settings, settings)
             if warning := result_size_warning(settings, topics, card):
                 log.warning(warning)
             _use_topics(outputs, with_label_topics(settings, cards_of(classifier)))
             labeller = build_labeller(settings, tokeniser, classifier, self._context)
-            metrics.create_label_series(card.labels)
+            metrics.create_label_series(result_labels(card), decidable_labels(card))
             metrics.model.info(card.facts)
             if work.drift:
                 work.drift.follow(card)
@@ -308,7 +312,7 @@ class Launcher:
         if warning := result_size_warning(named, topics, classifier.card):
             warnings.append(warning)
         warnings += spelling_notes(self._settings, cards)
-        for text in warnings:
+        for text in (*warnings, *unnamed_hint(classifier.card.labels)):
             log.warning(text)
 
     def _wait_for_topics(self, error: TopicMissing) -> None:

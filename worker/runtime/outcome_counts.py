@@ -53,6 +53,8 @@ def count_outcomes(
     results = [one for one in outcomes if one.reason is None and not one.filtered]
     first_tries = [outcome for outcome in outcomes if not is_replay(outcome.headers)]
     labels = Counter(outcome.label for outcome in results)
+    decided = Counter(label for outcome in results for label in outcome.decided)
+    uncertain = sum(outcome.uncertain for outcome in results)
     reasons = Counter(o.reason.value for o in outcomes if o.reason is not None)
     filtered = Counter((o.filtered, o.route) for o in outcomes if o.filtered)
     by_route = Counter(one.route for one in results) if routes else {}
@@ -64,6 +66,10 @@ def count_outcomes(
         metrics.expired.inc(sum(outcome.expired for outcome in outcomes))
         for label, number in labels.items():
             metrics.labels.labels(label).inc(number)
+        for label, number in decided.items():
+            metrics.decided_labels.labels(label).inc(number)
+        if uncertain:
+            metrics.uncertain.inc(uncertain)
         for route, number in by_route.items():
             metrics.routed.labels(route or NO_ROUTE).inc(number)
         for (reason, route), number in filtered.items():
