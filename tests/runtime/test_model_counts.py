@@ -40,7 +40,7 @@ def samples(registry: CollectorRegistry, name: str) -> dict[tuple[str, ...], flo
 def test_each_model_is_counted_with_its_labels_and_absences() -> None:
     metrics = Metrics()
     card = replace(CARD, decision=bind(Decision(min_score=0.9), CARD.labels, "softmax"))
-    parts = [
+    parts: list[Parts] = [
         {"mood": part(0.2, 0.8), "topic": Absence("not_applicable")},
         {"mood": part(0.9, 0.1), "topic": part(0.6, 0.4, card=card)},
         {"mood": Absence("model_failed"), "topic": Absence("not_applicable")},
