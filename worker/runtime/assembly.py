@@ -149,6 +149,7 @@ def _labeller(
         budget=ForwardBudget(card.forward_tokens, pads=card.pads),
         metrics=context.metrics,
         cache=PredictionCache(cache_bytes) if cache_bytes else None,
+        skips=settings.output.filtered_topic is not None,
     )
 
 
