@@ -67,9 +67,10 @@ def test_the_page_shows_the_decision() -> None:
 def test_an_answer_has_the_decision() -> None:
     ask_queue, model = AskQueue(HandClock()), ObedientModel(card=card(threshold=0.5))
     answer = ask_queue.ask("hello")
-    ask_queue.tokenise(model, model)
+    ask_queue.tokenise(model.aside)
     ask_queue.infer()
-    assert answer.result(0).marks == {"label": "POSITIVE", "decided": ["POSITIVE"]}
+    said = answer.result(0).said
+    assert (said["label"], said["decided"]) == ("POSITIVE", ["POSITIVE"])
 
 
 def test_a_change_keeps_the_schema_of_results() -> None:
