@@ -214,7 +214,9 @@ def _messages() -> Document:
         "EnrichedDecidedMessage": _message(
             "Input object with such a result.", result | _json_of(EnrichedDecidedMessage)
         ),
-        "Classifications": _message("Result of several models.", result | _json_of(Classifications)),
+        "Classifications": _message(
+            "Result of several models.", result | _json_of(Classifications)
+        ),
         "EnrichedBySeveralMessage": _message(
             "Input object with a result of several models.",
             result | _json_of(EnrichedBySeveralMessage),

@@ -82,14 +82,16 @@ class LabelPairing:
 
     def compare(self, ours: Sequence[float], theirs: Sequence[float]) -> TextComparison:
         """Compare the probabilities of both models' labels, each in its model's order."""
-        label, shadow_label = self._labels[_best(ours)], self._names[_best(theirs)]
+        label = self._labels[_best(ours)]
         if self.unpaired:
-            return TextComparison(label, shadow_label, None)
-        sums = dict.fromkeys(self._labels, 0.0)
-        for name, probability in zip(self._names, theirs, strict=True):
-            sums[name] += probability
-        q = [sums[name] for name in self._labels]
-        return TextComparison(label, shadow_label, divergence(ours, q, exclusive=self._exclusive))
+            return TextComparison(label, self._names[_best(theirs)], None)
+        joined = dict.fromkeys(self._labels, 0.0)
+        for name, p in zip(self._names, theirs, strict=True):
+            # Independent labels: the probability that one of them applies.
+            joined[name] += p if self._exclusive else p * (1 - joined[name])
+        q = [joined[name] for name in self._labels]
+        distance = divergence(ours, q, exclusive=self._exclusive)
+        return TextComparison(label, self._labels[_best(q)], distance)
 
 
 def exclusive_labels(*activations: Activation) -> bool:

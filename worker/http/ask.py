@@ -13,13 +13,14 @@ a newer one replaces one whose asker has given up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 from worker.clock import Clock
 from worker.core.budget import ForwardBudget
+from worker.core.decided_members import marks
 from worker.core.decisions.whole_texts import whole_text
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelInput, Prediction
@@ -43,11 +44,13 @@ class Answer:
         labels: the model's labels, in the order of the probabilities.
         prediction: the probabilities.
         seconds: time in the tokenizer and the model, without the waits.
+        marks: the decision, if there is one; see `core.decided_members`.
     """
 
     labels: tuple[str, ...]
     prediction: Prediction
     seconds: float
+    marks: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SupportsAsk(Protocol):
@@ -121,8 +124,10 @@ class AskQueue:
         model_input, classifier = question.model_input, question.classifier
         prediction = self._attempt(question, lambda: _predicted(classifier, model_input))
         if prediction is not None and question.answer.set_running_or_notify_cancel():
-            labels = classifier.card.labels
-            question.answer.set_result(Answer(labels, prediction, question.seconds))
+            card = classifier.card
+            question.answer.set_result(
+                Answer(card.labels, prediction, question.seconds, marks(card, prediction))
+            )
 
     def _attempt(self, question: _Question, step: Callable[[], Result]) -> Result | None:
         """Run one step; return None if the question was cancelled or the step failed.

@@ -125,4 +125,5 @@ def _response(answer: Answer) -> Response:
         "truncated": answer.prediction.truncated,
         "milliseconds": round(answer.seconds * 1000, 3),
     }
+    document |= answer.marks
     return JSONResponse(document, headers=SAFE_HEADERS)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from worker.clock import Clock
+from worker.core.decided_members import marks
 from worker.core.records import DeadLettered, Filtered, Outcome, RawRecord
 from worker.core.visible import excerpt
 from worker.http.notes import POSTS
@@ -62,6 +63,7 @@ class RecentPosts:
         text, prediction = outcome.item.text, outcome.prediction
         scores = top_scores(outcome.model.labels, prediction.probabilities)
         post = _identity(outcome.item.record, now_ms) | {"characters": len(text), "scores": scores}
+        post |= marks(outcome.model, prediction)
         return post | {"text": excerpt(text, MAX_CHARACTERS)} if self._texts else post
 
 

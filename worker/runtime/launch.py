@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
+from worker.core.decisions.rules import unnamed_hint
 from worker.core.encoder import Encoder
 from worker.core.faults import backoff
 from worker.core.model import Classifier, Tokeniser
@@ -35,7 +36,7 @@ from worker.runtime.assembly import (
 )
 from worker.runtime.completions import Completions
 from worker.runtime.context import InFlight, OtherSource, RecordPath, WorkerContext
-from worker.runtime.formats import TopicFormats, require_packages, topic_formats
+from worker.runtime.formats import TopicFormats, require_form, require_packages, topic_formats
 from worker.runtime.labellers import AnyLabeller
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
@@ -207,7 +208,9 @@ class Launcher:
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
         if context.changes:
-            context.changes.connect(classifier.card, self._taker(topics, work, pipeline))
+            context.changes.connect(
+                classifier.card, self._taker(topics, work, pipeline), pipeline.in_use
+            )
         return build_worker(
             settings,
             context,
@@ -232,11 +235,13 @@ class Launcher:
 
         def take_over(settings: Settings, tokeniser: Tokeniser, classifier: Classifier) -> None:
             card, metrics = classifier.card, self._context.metrics
+            require_form(self._settings, settings)
             if warning := result_size_warning(settings, topics, card):
                 log.warning(warning)
             labeller = build_labeller(settings, tokeniser, classifier, self._context)
             metrics.create_label_series(card.labels)
             metrics.model.info(card.facts)
+            metrics.show_each_model({name: one.facts for name, one in card.members})
             if work.drift:
                 work.drift.follow(card)
             pipeline.use(labeller)
@@ -286,7 +291,7 @@ class Launcher:
         warnings = suitability_warnings(self._settings, topics)
         if warning := result_size_warning(self._settings, topics, card):
             warnings.append(warning)
-        for text in warnings:
+        for text in (*warnings, *unnamed_hint(card.labels)):
             log.warning(text)
 
     def _wait_for_topics(self, error: TopicMissing) -> None:

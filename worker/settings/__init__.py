@@ -39,7 +39,13 @@ from worker.settings.decision import DecisionSettings
 from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.forms import result_form
 from worker.settings.kafka_client import KafkaSettings
-from worker.settings.model_plan import ModelPlan, plans
+from worker.settings.model_plan import (
+    ModelPlan,
+    is_changeable,
+    models_named,
+    plans,
+    with_models_of,
+)
 from worker.settings.models import NamedModelSettings
 from worker.settings.options import Option, options
 from worker.settings.origins import (
@@ -102,7 +108,9 @@ __all__ = [
     "default_environment",
     "find_config",
     "inline",
+    "is_changeable",
     "load",
+    "models_named",
     "options",
     "output_of",
     "plain",
@@ -111,4 +119,5 @@ __all__ = [
     "read_environment",
     "result_form",
     "with_members",
+    "with_models_of",
 ]
