@@ -11,6 +11,7 @@ import math
 import random
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,7 +22,7 @@ from kafka.admin import MemberToRemove
 from kafka.errors import KafkaError
 
 from tests.chaos.cluster import Cluster
-from tests.chaos.decisions import KindsOfValues, Routed, kind_of
+from tests.chaos.decisions import Kind, KindsOfValues, Routed, kind_of
 from tests.chaos.plan import RecordFormat
 from tests.chaos.values import AvroValues, JsonValues, Values
 from tests.chaos.worker import POISON
@@ -76,7 +77,7 @@ class Arena:
     Attributes:
         produced: input records that are acknowledged.
         bad: input records that must become dead letters.
-        spam: input records that a route must filter.
+        kinds: input records that have a text, by the kind that routes look at.
         longest_stall: most seconds in which records waited and no outcome appeared.
     """
 
@@ -104,7 +105,7 @@ class Arena:
         self._extra: list[bytes] = []
         self.produced = 0
         self.bad = 0
-        self.spam = 0
+        self.kinds: Counter[Kind] = Counter()
         self.names = names or RunNames()
         self._values = KindsOfValues() if routed else _values(cluster, self.names, format_)
         self._routed = routed
@@ -244,7 +245,7 @@ class Arena:
         if self._chance.random() < self._unreadable:
             self.bad += 1
             return self._values.unreadable(number)
-        self.spam += self._routed is not None and kind_of(number) == "spam"
+        self.kinds[kind_of(number)] += 1
         return self._values.text(number, self._text(number))
 
     def _send(self, producer: KafkaProducer, number: int, value: bytes) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.chaos.arena import Arena, RunNames
 from tests.chaos.cluster import Cluster
-from tests.chaos.decisions import Routed, text_of
+from tests.chaos.decisions import Routed, flags_for, text_of
 from tests.chaos.faults import RETRY_S, Agenda, Faults
 from tests.chaos.fleet import Fleet
 from tests.chaos.plan import SLOTS, Delivery, Fault, Plan
@@ -171,10 +171,7 @@ def audited(
         *("--group-id", names.group, "--delivery", delivery),
         *("--input-topic", names.input, "--output-topic", names.output),
         *("--output-dead-letter-topic", names.dead),
-        *(
-            f"--{path.replace('.', '-').replace('_', '-')}={value}"
-            for path, value in (routes or {}).items()
-        ),
+        *flags_for(routes or {}),
     ]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=child_environment()
@@ -241,7 +238,8 @@ class _Run:
             setattr(verdict, name, audit.get(name, 0))
         verdict.copies = sum(audit.get("copies", {}).values())
         verdict.undue_dead_letters = verdict.dead_lettered - self._arena.bad
-        verdict.undue_filtered = verdict.filtered - self._arena.spam
+        spam = self._arena.kinds["spam"] if self._subject.decides else 0
+        verdict.undue_filtered = verdict.filtered - spam
         verdict.misread = self._arena.misread()
         verdict.format, verdict.delivery = self._plan.format, self._subject.delivery
         allowed = self._fleet.repeatable if verdict.delivery == "at_least_once" else 0

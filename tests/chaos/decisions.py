@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from tests.chaos.values import JsonValues
 from tests.support.models import make_checkpoint
+from worker.settings import options
 from worker.settings.toml_values import inline
 
 Kind = Literal["spam", "news", "post"]
@@ -78,9 +79,10 @@ def models(folder: Path) -> Mapping[str, Any]:
     first = make_checkpoint(folder / "first")
     second = make_checkpoint(folder / "second", labels=("calm", "angry", "glad"), seed=3)
     both = {
-        "first": {"name": str(first)},
+        "first": {"name": str(first), "engine": "packed"},
         "second": {
             "name": str(second),
+            "engine": "packed",
             "required": False,
             "when": {"path": "kind", "in": ["news", "spam"]},
         },
@@ -91,6 +93,12 @@ def models(folder: Path) -> Mapping[str, Any]:
         "input.stride": 16,
         "input.max_windows": 3,
     }
+
+
+def flags_for(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the flags of settings by path, for a command line."""
+    flags = {option.path: option.flag for option in options()}
+    return tuple(f"{flags[path]}={value}" for path, value in settings.items())
 
 
 def kind_of(number: int) -> Kind:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from worker.core.budget import ForwardBudget
 from worker.core.decisions.rules import BoundDecision, Decision, bind
+from worker.core.decisions.treatment import Treatment
 from worker.core.decisions.windows import combined, window_plan
 from worker.core.faults import Failed
 from worker.core.model import Classifier
@@ -63,7 +64,7 @@ class RawModel:
 
         plan = window_plan(settings.input)
         self._tokeniser, classifier = load(
-            settings.model, settings.batch.forward_tokens, windows=plan
+            settings.model, settings.batch.forward_tokens, treatment=Treatment(windows=plan)
         )
         card = classifier.card
         if card.activation == "none":

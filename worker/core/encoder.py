@@ -45,6 +45,7 @@ from worker.core.replay import REPLAY_HEADER
 from worker.core.route_headers import COPY_HEADER, FILTERED_HEADER, ROUTE_HEADER, FilteredNote
 from worker.core.several import (
     first_verdict,
+    is_uncertain,
     members_of_models,
     model_member,
     truncated,
@@ -182,6 +183,7 @@ class Encoder:
             label=label,
             score=score,
             decided=decided,
+            uncertain=is_uncertain(outcome.model, label),
             truncated=truncated(outcome),
             trace_id=trace.id if trace else None,
             expired=limits.expired(timestamp_ms, now_ms),

@@ -298,6 +298,7 @@ class Encoded:
         trace_id: of the micro-batch's trace; None if it is not sampled.
         expired: whether the topic's retention deletes it at once, because of its timestamp.
         decided: labels that reached their thresholds.
+        uncertain: whether the label stands for an uncertain one.
         outcome: its source, to encode another record if the topic refuses this one.
         origin: coordinates of the input record, if it was read from its dead letter.
         filtered: the reason and the route, in words, of a note.
@@ -317,6 +318,7 @@ class Encoded:
     label: str = ""
     score: float = 0.0
     decided: tuple[str, ...] = ()
+    uncertain: bool = False
     truncated: bool = False
     trace_id: str | None = None
     expired: bool = False

@@ -49,6 +49,12 @@ def first_verdict(parts: Parts) -> tuple[str, float, tuple[str, ...]]:
     return judged(first.card, first.prediction) if isinstance(first, Part) else ("", 0.0, ())
 
 
+def is_uncertain(model: ModelCard, label: str) -> bool:
+    """Return whether a label is the uncertain one of the model, or of the first of several."""
+    first = model.members[0][1] if model.members else model
+    return first.decision is not None and bool(label) and label not in first.labels
+
+
 def truncated(outcome: Classified) -> bool:
     """Return whether the text was cut for one of the models."""
     if outcome.parts is None:

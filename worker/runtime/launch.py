@@ -13,7 +13,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
-from worker.core.decisions.rules import unnamed_hint
+from worker.core.decisions.rules import decidable_labels, result_labels, unnamed_hint
 from worker.core.encoder import Encoder
 from worker.core.faults import backoff
 from worker.core.model import Classifier, Tokeniser
@@ -148,7 +148,9 @@ class Launcher:
             return None
         resources.enter_context(formats.resources)
         self._warn(topics, classifier.card)
-        context.metrics.create_label_series(classifier.card.labels)
+        context.metrics.create_label_series(
+            result_labels(classifier.card), decidable_labels(classifier.card)
+        )
         with ExitStack() as undo:
             worker = self._build(topics, formats, tokeniser, classifier, undo)
             if worker is not None:
@@ -239,7 +241,7 @@ class Launcher:
             if warning := result_size_warning(settings, topics, card):
                 log.warning(warning)
             labeller = build_labeller(settings, tokeniser, classifier, self._context)
-            metrics.create_label_series(card.labels)
+            metrics.create_label_series(result_labels(card), decidable_labels(card))
             metrics.model.info(card.facts)
             metrics.show_each_model({name: one.facts for name, one in card.members})
             if work.drift:

@@ -40,6 +40,8 @@ def count_outcomes(
     results = [outcome for outcome in outcomes if outcome.reason is None]
     first_tries = [outcome for outcome in outcomes if not is_replay(outcome.headers)]
     labels = Counter(outcome.label for outcome in results)
+    decided = Counter(label for outcome in results for label in outcome.decided)
+    uncertain = sum(outcome.uncertain for outcome in results)
     reasons = Counter(o.reason.value for o in outcomes if o.reason is not None)
     with metrics.lock:
         _show_latency(metrics, first_tries, now_ms)
@@ -49,6 +51,10 @@ def count_outcomes(
         metrics.expired.inc(sum(outcome.expired for outcome in outcomes))
         for label, number in labels.items():
             metrics.labels.labels(label).inc(number)
+        for label, number in decided.items():
+            metrics.decided_labels.labels(label).inc(number)
+        if uncertain:
+            metrics.uncertain.inc(uncertain)
         for reason, number in reasons.items():
             metrics.dead_lettered.labels(reason).inc(number)
         show_inflight(metrics, inflight)

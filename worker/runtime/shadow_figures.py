@@ -43,6 +43,7 @@ class CountedComparison:
             shadow.labels,
             _names(model) | settings.labels,
             exclusive=exclusive_labels(model.activation, shadow.activation),
+            merged=model.decision is not None,
         )
         self._texts = metrics.shadow_texts.labels(self._name)
         self._agreed = metrics.shadow_agreed.labels(self._name)

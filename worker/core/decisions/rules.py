@@ -170,6 +170,18 @@ def verdict(card: ModelCard, p: Sequence[float]) -> Verdict:
     return most_probable(card.labels, p) if card.decision is None else card.decision.decide(p)
 
 
+def result_labels(card: ModelCard) -> tuple[str, ...]:
+    """Return every label that a result of the model may have."""
+    rule = card.decision.decision if card.decision else None
+    more = (rule.uncertain_label,) if rule and rule.may_be_uncertain else ()
+    return (*card.labels, *more)
+
+
+def decidable_labels(card: ModelCard) -> tuple[str, ...]:
+    """Return the labels that have a threshold."""
+    return card.labels if card.decision and card.decision.thresholds is not None else ()
+
+
 def bind(decision: Decision, labels: Sequence[str], activation: Activation) -> BoundDecision:
     """Return the decision on a model's probabilities.
 
