@@ -29,10 +29,18 @@ class Decoder:
     Args:
         settings: paths and bounds.
         format_: parses the values. Default: the plain format of the settings.
+        keeps_fields: keep the parsed message, because conditions look at its fields.
     """
 
-    def __init__(self, settings: InputSettings, format_: Format | None = None) -> None:
+    def __init__(
+        self,
+        settings: InputSettings,
+        format_: Format | None = None,
+        *,
+        keeps_fields: bool = False,
+    ) -> None:
         self._format = format_ or plain_format(settings)
+        self._keeps_fields = keeps_fields
         self._max_bytes = settings.max_bytes
         self._text_path = tuple(settings.text_path.split("."))
         self._id_path = tuple(settings.id_path.split("."))
@@ -61,8 +69,10 @@ class Decoder:
             return WorkItem(record, _checked_text(payload))
         text = _checked_text(member(payload, self._text_path, fields))
         message_id = self._message_id(payload)
-        # A parsed message takes far more memory than its bytes, and only enriching needs it.
-        kept = payload if frame is None or frame.enriched else None
+        # A parsed message takes far more memory than its bytes, and only enriching and conditions
+        # on its fields need it.
+        needed = frame is None or frame.enriched or self._keeps_fields
+        kept = payload if needed else None
         return WorkItem(record, text, message_id, kept, frame)
 
     def _accepted(self, value: bytes | None) -> bytes:

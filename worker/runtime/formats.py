@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from worker.clock import Clock
 from worker.core.decoder import Decoder, plain_format
@@ -68,7 +69,14 @@ def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFo
         parts.away,
         parts,
         parts.add_output,
+        partial(Decoder, keeps_fields=looks_at_fields(settings)),
     )
+
+
+def looks_at_fields(settings: Settings) -> bool:
+    """Return whether a condition of a route or of a model is on a field of the record."""
+    conditions = [*settings.routes, *(one.when for one in settings.models.values() if one.when)]
+    return any(one.path is not None for one in conditions)
 
 
 def plain_formats(settings: Settings) -> TopicFormats:
