@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.errors import SettingsError
-from worker.settings import Settings, deciding_digest, inline, load
+from worker.settings import Settings, condition_paths, deciding_digest, inline, load
 
 NAMED = inline({"a": {"name": "bundled"}, "b": {"name": "bundled"}})
 
@@ -95,3 +95,11 @@ def test_the_digest_changes_with_what_decides_and_with_nothing_else() -> None:
     assert len(deciding_digest(plain)) == 16
     assert deciding_digest(plain) == deciding_digest(loaded({"topic": "t"}, processes="2"))
     assert deciding_digest(plain) != deciding_digest(loaded({"topic": "u"}))
+
+
+def test_the_fields_that_conditions_ask_for_are_known() -> None:
+    when = {"path": "lang", "in": ["en"]}
+    models = inline({"a": {"name": "bundled", "when": when}, "b": {"name": "bundled"}})
+    routes = [{"path": path, "exists": True, "topic": "t"} for path in ("user", "user.id", "lang")]
+    settings = loaded(*routes, {"topic": "u"}, models=models)
+    assert condition_paths(settings) == ("user.id", "user", "lang")
