@@ -44,7 +44,13 @@ from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.digest import deciding_digest
 from worker.settings.forms import result_form
 from worker.settings.kafka_client import KafkaSettings
-from worker.settings.model_plan import ModelPlan, plans
+from worker.settings.model_plan import (
+    ModelPlan,
+    is_changeable,
+    models_named,
+    plans,
+    with_models_of,
+)
 from worker.settings.models import NamedModelSettings
 from worker.settings.options import Option, options
 from worker.settings.origins import (
@@ -109,7 +115,9 @@ __all__ = [
     "default_environment",
     "find_config",
     "inline",
+    "is_changeable",
     "load",
+    "models_named",
     "options",
     "output_of",
     "plain",
@@ -119,4 +127,5 @@ __all__ = [
     "result_form",
     "route_names",
     "with_members",
+    "with_models_of",
 ]
