@@ -8,10 +8,9 @@ Must not import: kafka, inference, cli; `registry` only if an option needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 
 from worker.clock import Clock
 from worker.core.decoder import Decoder, plain_format
@@ -40,7 +39,7 @@ class TopicFormats:
     away: Callable[[], str | None]
     resources: AbstractContextManager[object]
     add_output: Callable[[str], None] = lambda _: None
-    decoder: Callable[[InputSettings, Format], Decoder] = Decoder
+    decoder: Callable[[InputSettings, Format, Sequence[str]], Decoder] = Decoder
 
 
 def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFormats:
@@ -69,14 +68,7 @@ def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFo
         parts.away,
         parts,
         parts.add_output,
-        partial(Decoder, keeps_fields=looks_at_fields(settings)),
     )
-
-
-def looks_at_fields(settings: Settings) -> bool:
-    """Return whether a condition of a route or of a model is on a field of the record."""
-    conditions = [*settings.routes, *(one.when for one in settings.models.values() if one.when)]
-    return any(one.path is not None for one in conditions)
 
 
 def plain_formats(settings: Settings) -> TopicFormats:
