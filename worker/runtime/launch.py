@@ -223,7 +223,8 @@ class Launcher:
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
         if context.changes:
-            context.changes.connect(classifier.card, self._taker(outputs, topics, work, pipeline))
+            taker = self._taker(outputs, topics, work, pipeline)
+            context.changes.connect(classifier.card, taker, pipeline.in_use)
         return build_worker(
             settings,
             context,
@@ -259,6 +260,7 @@ class Launcher:
             labeller = build_labeller(settings, tokeniser, classifier, self._context)
             metrics.create_label_series(result_labels(card), decidable_labels(card))
             metrics.model.info(card.facts)
+            metrics.show_each_model({name: one.facts for name, one in card.members})
             if work.drift:
                 work.drift.follow(card)
             pipeline.use(labeller)
