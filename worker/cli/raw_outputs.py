@@ -64,7 +64,9 @@ class RawModel:
 
         plan = window_plan(settings.input)
         self._tokeniser, classifier = load(
-            settings.model, settings.batch.forward_tokens, treatment=Treatment(windows=plan)
+            settings.model,
+            settings.batch.forward_tokens,
+            treatment=Treatment(windows=plan, prepare=settings.prepare),
         )
         card = classifier.card
         if card.activation == "none":

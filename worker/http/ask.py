@@ -24,7 +24,7 @@ from worker.core.decided_members import marks
 from worker.core.decisions.whole_texts import whole_text
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelInput, Prediction
-from worker.errors import StreamlabelError
+from worker.errors import RecordRejected, StreamlabelError, TextSkipped
 from worker.logs import get_logger
 
 log = get_logger(__name__)
@@ -143,9 +143,9 @@ class AskQueue:
             name = type(error).__name__
             log.warning("model failed on a text from the page", error=name)
             if question.answer.set_running_or_notify_cancel():
-                question.answer.set_exception(
-                    Unanswerable(f"the model failed on this text: {name}")
-                )
+                told = isinstance(error, RecordRejected | TextSkipped)
+                reason = str(error) if told else f"the model failed on this text: {name}"
+                question.answer.set_exception(Unanswerable(reason))
             return None
         finally:
             question.seconds += self._clock.monotonic() - began

@@ -74,11 +74,6 @@ class PrepareSettings(Section):
         "default; a writer can then end or part the text for the model.",
     )
 
-    @property
-    def is_on(self) -> bool:
-        """True if a text may differ after its preparation, or be skipped."""
-        return self.model_copy(update={"special_tokens": "text"}) != PrepareSettings()
-
 
 def prepare_conflicts(section: str, prepare: PrepareSettings) -> Iterator[str]:
     """Yield what is wrong with the options of `section`, one sentence each."""
