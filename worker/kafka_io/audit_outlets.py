@@ -19,7 +19,7 @@ from worker.settings import Settings, WorkerTopics
 
 
 def find_outlets(
-    admin: Admin, settings: Settings, topics: WorkerTopics, more: Sequence[str]
+    admin: Admin, settings: Settings, topics: WorkerTopics, more: Sequence[str] = ()
 ) -> AuditedTopics:
     """Return the topics of outcomes, as `audited_topics` does."""
     existing = admin.names() if settings.routes else ()

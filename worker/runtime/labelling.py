@@ -12,9 +12,11 @@ the infer thread reads and fills the cache.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.budget import ForwardBudget
@@ -148,6 +150,29 @@ class Labeller:
         self._breaker, self._metrics = breaker, metrics
         if isinstance(tokeniser, PreparesTexts):
             tokeniser.spent = metrics.prepare_seconds.inc
+
+    @classmethod
+    def beside(cls, tokeniser: Tokeniser, classifier: Classifier, *, refuse_long: bool) -> Self:
+        """Return a labeller for texts beside the records, with metrics of its own and no cache.
+
+        Args:
+            tokeniser: of the model.
+            classifier: the model.
+            refuse_long: as of a labeller of records.
+        """
+        card = classifier.card
+        return cls(
+            tokeniser,
+            classifier,
+            refuse_long=refuse_long,
+            breaker=CircuitBreaker(sys.maxsize, 1.0),
+            budget=ForwardBudget(card.forward_tokens, pads=card.pads),
+            metrics=Metrics(),
+        )
+
+    def aside(self) -> Labeller:
+        """Return a labeller with the same model for a text beside the records."""
+        return Labeller.beside(self.tokeniser, self.classifier, refuse_long=self._refuse_long)
 
     @property
     def cache_bytes(self) -> int:

@@ -203,8 +203,7 @@ class Pipeline:
         return tokenised
 
     def _between(self, feeds: ModelFeeds) -> None:
-        labeller = self._labeller  # once: the poll thread may replace it meanwhile
-        feeds.tokenise(labeller.tokeniser, labeller.classifier)
+        feeds.tokenise(self._labeller.aside)
 
     def _between_passes(self, feeds: ModelFeeds) -> None:
         feeds.infer()

@@ -17,5 +17,5 @@ if TYPE_CHECKING:
 
 def result_form(settings: Settings) -> ResultForm:
     """Return the form of results: the plain one, unless a feature adds members."""
-    adds = settings.decision.is_on or settings.input.overflow == "windows"
+    adds = settings.decision.is_on or settings.prepare.is_on or settings.input.overflow == "windows"
     return DECIDED if adds else PLAIN

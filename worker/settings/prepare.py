@@ -74,6 +74,11 @@ class PrepareSettings(Section):
         "default; a writer can then end or part the text for the model.",
     )
 
+    @property
+    def is_on(self) -> bool:
+        """True if a result states a preparation."""
+        return self != PrepareSettings()
+
 
 def prepare_conflicts(section: str, prepare: PrepareSettings) -> Iterator[str]:
     """Yield what is wrong with the options of `section`, one sentence each."""

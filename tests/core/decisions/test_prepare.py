@@ -33,6 +33,8 @@ def rejection(function: Callable[[str], Any], text: str = "text") -> RecordRejec
 
 def test_without_options_there_is_no_preparation() -> None:
     assert preparation(PrepareSettings()) is None
+    assert not PrepareSettings().is_on
+    assert PrepareSettings(html=True).is_on
 
 
 def test_every_step_has_its_place_and_its_name() -> None:
