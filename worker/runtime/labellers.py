@@ -18,6 +18,7 @@ from typing import Final
 
 from worker.clock import Clock
 from worker.core.absences import NOT_APPLICABLE, SKIPPED, Absence, Part
+from worker.core.decided_members import judged
 from worker.core.decisions.conditions import FieldTest
 from worker.core.model import Step
 from worker.core.model_set import ModelSet, SetMember
@@ -194,8 +195,7 @@ def _asked(member: SetMember, said: _Said, record: int) -> bool:
 def _label(answer: Outcome | None) -> str | None:
     if not isinstance(answer, Classified):
         return None
-    probabilities = answer.prediction.probabilities
-    return answer.model.labels[probabilities.index(max(probabilities))]
+    return judged(answer.model, answer.prediction)[0]
 
 
 def _by_dependence(members: Sequence[SetMember]) -> tuple[SetMember, ...]:

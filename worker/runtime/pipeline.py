@@ -17,6 +17,7 @@ from typing import Protocol
 
 from worker import timeline
 from worker.core.encoder import Encoder
+from worker.core.model import Classifier
 from worker.core.pace import Demand, Pace
 from worker.core.records import Encoded, MicroBatch, Outcome
 from worker.errors import StreamlabelError
@@ -161,6 +162,10 @@ class Pipeline:
         self._labeller = labeller
         self._pace.restart()
 
+    def in_use(self) -> Classifier:
+        """Return the model that the next micro-batch is given to."""
+        return self._labeller.classifier
+
     def demand(self, waiting: int) -> Demand:
         """Return when and how much the model needs next. Poll thread only.
 
@@ -230,9 +235,7 @@ class Pipeline:
         now_ms, now = self._clock.wall_ms(), self._clock.monotonic()
         number, trace = next(self._numbers["publish"]), self._tracing.current()
         with timeline.span("encode", batch=number, records=len(outcomes)):
-            encoded = [
-                self._encoder.encode(o, now_ms=now_ms, now=now, trace=trace) for o in outcomes
-            ]
+            encoded = self._encoder.encode_batch(outcomes, now_ms=now_ms, now=now, trace=trace)
         with timeline.span("send", batch=number, records=len(outcomes)):
             if not self._driver.publish(encoded):
                 return
