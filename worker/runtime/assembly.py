@@ -63,7 +63,7 @@ from worker.runtime.rebalance import Rebalance, RebalanceListener
 from worker.runtime.service import Worker
 from worker.runtime.shared_tokenisers import SharedTokenisers
 from worker.runtime.status import StatusReporter
-from worker.settings import ModelPlan, Settings, deciding_digest, plans
+from worker.settings import ModelPlan, Settings, condition_paths, deciding_digest, plans
 
 
 def build_in_flight(
@@ -251,7 +251,7 @@ def build_worker(
         work,
         path,
         intake=Intake(
-            formats.decoder(settings.input, formats.values),
+            formats.decoder(settings.input, formats.values, condition_paths(settings)),
             Readability(settings.max_unreadable_ratio),
             work.batcher,
             work.offsets,

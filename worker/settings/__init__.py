@@ -13,6 +13,7 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     decision        the options that turn probabilities into a decision
     sections        the options of the other groups
     conditions      conditions on a record
+    condition_paths the fields that they ask for
     models          the options of several models
     model_plan      plans(): the models of a worker, whichever way they are set
     routes          where results go
@@ -35,6 +36,7 @@ Thread: main loads it; any thread may read the frozen values.
 Must not import: anything of worker but `errors`.
 """
 
+from worker.settings.condition_paths import condition_paths
 from worker.settings.conditions import FieldCondition, WhenSettings
 from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.decision import DecisionSettings
@@ -108,6 +110,7 @@ __all__ = [
     "WorkerTopics",
     "changed_options",
     "child_environment",
+    "condition_paths",
     "deciding_digest",
     "default_environment",
     "find_config",
