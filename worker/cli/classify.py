@@ -25,11 +25,11 @@ from worker.settings import Loaded
 from worker.settings.windows import WINDOW_OPTIONS
 
 if TYPE_CHECKING:
-    from worker.core.model import Classifier
-    from worker.inference.tokeniser import TransformersTokeniser
+    from worker.core.model import Classifier, Tokeniser
 
 OPTIONS: tuple[str, ...] = (
     "model.",
+    "prepare.",
     "decision.",
     *(f"input.{name}" for name in WINDOW_OPTIONS),
     "batch.forward_tokens",
@@ -122,7 +122,7 @@ def _batches(args: argparse.Namespace) -> Iterable[list[str]]:
     return [args.texts]
 
 
-def labelling(tokeniser: TransformersTokeniser, classifier: Classifier) -> Label:
+def labelling(tokeniser: Tokeniser, classifier: Classifier) -> Label:
     """Return a function that labels as a worker does: one failing text does not fail the others."""
     from worker.metrics import Metrics
     from worker.runtime.forward import ForwardPasses, tokenise

@@ -33,7 +33,6 @@ from worker.settings import ModelSettings, Settings, models_named
 
 if TYPE_CHECKING:
     from worker.inference.decided import LoadedClassifier
-    from worker.inference.tokeniser import TransformersTokeniser
 
 log = get_logger(__name__)
 
@@ -50,7 +49,7 @@ def load(
     forward_tokens: int | None,
     processes: int = 1,
     treatment: Treatment = Treatment(),  # noqa: B008 - it is frozen
-) -> tuple[TransformersTokeniser, LoadedClassifier]:
+) -> tuple[Tokeniser, LoadedClassifier]:
     """Import what a model needs, and load it; arguments and errors as `loading.load`."""
     require_base(settings.name, processes)
     with _no_collections():

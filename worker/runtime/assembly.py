@@ -33,7 +33,7 @@ from worker.core.decisions.routes import Router
 from worker.core.encoder import Encoder
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.formats.format import ResultFormat
-from worker.core.model import Classifier, Tokeniser
+from worker.core.model import Classifier, PreparesTexts, Tokeniser
 from worker.core.model_set import ModelSet, SetMember
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
@@ -170,6 +170,8 @@ def _labeller(
     in_a_row, ratio = settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
     if not plan.required:  # its failures make no dead letters
         in_a_row, ratio = sys.maxsize, 1.0
+    if isinstance(tokeniser, PreparesTexts):
+        tokeniser.spent = context.metrics.prepare_seconds.inc
     return Labeller(
         tokeniser,
         classifier,

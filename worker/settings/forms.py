@@ -19,5 +19,5 @@ def result_form(settings: Settings) -> ResultForm:
     """Return the form of results: the plain one, unless a feature adds members."""
     if settings.models:
         return SEVERAL
-    adds = settings.decision.is_on or settings.input.overflow == "windows"
+    adds = settings.decision.is_on or settings.prepare.is_on or settings.input.overflow == "windows"
     return DECIDED if adds else PLAIN
