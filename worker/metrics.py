@@ -385,7 +385,8 @@ class Metrics:
         )
         self.copies_lost = counter(
             "streamlabel_copies_lost",
-            "Copies of results that their topic refused. The log names each.",
+            "Copies of results that their topic refused. Each is a dead letter with the header "
+            "streamlabel-copy.",
             ["route"],
         )
         self.filtered = counter(

@@ -74,9 +74,11 @@ class Everything:
         step()
         return list(batch.entries)
 
-    def encode(self, entry: Any, *, now_ms: int, now: float, trace: Trace) -> Encoded:
+    def encode_batch(
+        self, entries: Sequence[Any], *, now_ms: int, now: float, trace: Trace
+    ) -> list[Encoded]:
         assert trace is TRACE
-        return outcome(entry.record.ref.offset)
+        return [outcome(entry.record.ref.offset) for entry in entries]
 
     def publish(self, outcomes: Sequence[Encoded]) -> None:
         self._do("publish")

@@ -126,7 +126,7 @@ def registry(settings: Settings) -> Finding:
     require_packages(settings)
     from worker.registry.check import check_registry
 
-    outputs = resolved(settings).results
+    outputs = resolved(settings).all_results
     return Finding(check_registry(settings, outputs, SystemClock()))
 
 
