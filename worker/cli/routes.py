@@ -2,10 +2,10 @@
 
 `list` shows each route with its conditions and its topic, in the order in which they are tried.
 
-`test` labels texts with the model of the settings, without Kafka, and shows the topic of each, the
-route that chose it, and the facts that decided. `--texts` reads one text a line; these have no other
-fields, so a condition on a path does not hold for them. `--records` reads one JSON object a line, as
-the input topic has them.
+`test` labels texts with the models of the settings, without Kafka, and shows the topic of each, the
+route that chose it, and the facts that decided. `--texts` reads one text a line; these have no
+other fields, so no condition on a field holds for them. `--records` reads one JSON object a line,
+as the input topic has them.
 
     streamlabel routes test --texts posts.txt
     streamlabel routes test --records posts.jsonl --json
@@ -18,15 +18,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from itertools import chain
-from typing import BinaryIO, Final
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from worker import logs
-from worker.cli.routes_view import JsonView, TableView, print_routes
-from worker.cli.texts import STDIN, lines
-from worker.core.visible import blank
+from worker.cli.routes_view import Ways, WaysView, print_routes
+from worker.cli.texts import STDIN
 from worker.errors import ArgumentsError, StreamlabelError
 from worker.settings import Loaded, Settings
+
+if TYPE_CHECKING:
+    from worker.cli.record_labels import RecordLabeller
+    from worker.core.records import Outcome
 
 OPTIONS: tuple[str, ...] = (
     *("model.", "models", "prepare.", "decision.", "input.", "output.", "routes"),
@@ -74,28 +79,37 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
 def _test(args: argparse.Namespace, settings: Settings) -> int:
     from worker.cli.record_labels import record_labeller
-    from worker.core.decisions.routes import Router
     from worker.core.route_topics import cards_of, with_label_topics
 
+    failures, ways, view = 0, Ways(settings), WaysView(as_json=args.json)
     with _opened(args.texts or args.records) as file, record_labeller(settings) as labeller:
         with_label_topics(settings, cards_of(labeller.classifier))  # checks the routes
-        router = Router(settings.routes, settings.output.topic)
-        view = (JsonView if args.json else TableView)(settings, router)
         for batch in _batches(file):
-            outcomes = (
-                labeller.label_records(batch)
-                if args.records
-                else labeller.label_texts(line.decode(errors="replace") for line in batch)
-            )
-            view.show(outcomes)
-        view.end()
-    return 1 if view.failures else 0
+            for outcome in _outcomes(labeller, batch, records=bool(args.records)):
+                way = ways.of(outcome)
+                view.show(way)
+                failures += way.failed
+    view.end()
+    return 1 if failures else 0
 
 
-def _opened(name: str) -> BinaryIO:
+def _outcomes(labeller: RecordLabeller, batch: list[bytes], *, records: bool) -> list[Outcome]:
+    if records:
+        return labeller.label_records(batch)
+    return labeller.label_texts(line.decode(errors="replace") for line in batch)
+
+
+def _opened(name: str) -> AbstractContextManager[BinaryIO]:
     if name == STDIN:
-        return sys.stdin.buffer
+        return nullcontext(sys.stdin.buffer)
     try:
-        return open(name, "rb")  # noqa: PTH123 - the `with` block of `_test` closes it
+        return Path(name).open("rb")
     except OSError as error:
         raise StreamlabelError(f"can't read {name}: {error.strerror}") from None
+
+
+def _batches(file: BinaryIO) -> Iterator[list[bytes]]:
+    """Yield the lines that are not blank, some at a time."""
+    kept = (line.rstrip(b"\r\n") for line in file if line.strip())
+    while batch := list(islice(kept, _BATCH)):
+        yield batch
