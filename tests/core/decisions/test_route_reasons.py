@@ -97,3 +97,4 @@ def test_conditions_are_told_as_the_settings_have_them() -> None:
         "lang exists",
     ]
     assert conditions(route(path="lang", exists=False)) == ["lang is missing"]
+    assert conditions(route(path="lang", **{"in": ["en"]})) == ["lang is en"]
