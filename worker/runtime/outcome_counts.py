@@ -15,6 +15,7 @@ from worker.core.records import Encoded
 from worker.core.replay import is_replay
 from worker.logs import get_logger
 from worker.metrics import Metrics, observe_all
+from worker.runtime.model_counts import count_models
 from worker.settings import RouteSettings
 from worker.settings.routes import route_names
 
@@ -70,6 +71,7 @@ def count_outcomes(
             metrics.decided_labels.labels(label).inc(number)
         if uncertain:
             metrics.uncertain.inc(uncertain)
+        count_models(metrics, results)
         for route, number in by_route.items():
             metrics.routed.labels(route or NO_ROUTE).inc(number)
         for (reason, route), number in filtered.items():
