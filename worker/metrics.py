@@ -385,7 +385,8 @@ class Metrics:
         )
         self.copies_lost = counter(
             "streamlabel_copies_lost",
-            "Copies of results that their topic refused. The log names each.",
+            "Copies of results that their topic refused. Each is a dead letter with the header "
+            "streamlabel-copy.",
             ["route"],
         )
         self.filtered = counter(
@@ -393,6 +394,15 @@ class Metrics:
             "Records without a result, by the settings' wish. `route`: a route with drop. "
             "`prepare.function`: that function skipped the text.",
             ["reason", "route"],
+        )
+        self.decided_labels = counter(
+            "streamlabel_decided_labels",
+            "Labels that reached their threshold (`decision.threshold`), several of a result.",
+            ["label"],
+        )
+        self.uncertain = counter(
+            "streamlabel_uncertain",
+            "Results below `decision.min_score` or `decision.min_margin`.",
         )
         self.path_missing = counter(
             "streamlabel_path_missing",
@@ -519,10 +529,12 @@ class Metrics:
         for reason in DeadLetterReason:
             self.dead_lettered.labels(reason.value)
 
-    def create_label_series(self, labels: Iterable[str]) -> None:
-        """Start the series of each of the model's labels at zero, for the same reason."""
+    def create_label_series(self, labels: Iterable[str], decided: Iterable[str] = ()) -> None:
+        """Start the series of labels of results, and of decided labels, at zero, likewise."""
         for label in labels:
             self.labels.labels(label)
+        for label in decided:
+            self.decided_labels.labels(label)
 
     def show_each_model(self, facts: Mapping[str, Mapping[str, str]]) -> None:
         """Show several models, in place of those shown before.

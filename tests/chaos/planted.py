@@ -33,6 +33,7 @@ class Trap:
     faults: int = 8
     format: RecordFormat = "json"
     mode: str = "classification"
+    decides: bool = False
 
 
 # These make transactions fail while the worker keeps its partitions.

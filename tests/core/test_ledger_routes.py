@@ -177,7 +177,7 @@ def test_copies_that_retention_removed_are_not_missing() -> None:
     copy(ledger, (5, 6, 8, 9))
     report = ledger.report({(ALERTS, FIRST): False})
     assert report.examples == {"uncopied": ["texts.in/0/7 to texts.alerts by route alerts"]}
-    assert report.unjudged == {"copy that may have been removed": 5}
+    assert report.unjudged == {"copy that retention may have removed": 5}
 
 
 @pytest.mark.parametrize("copied", [(), (1, 9)])
@@ -189,6 +189,16 @@ def test_no_copy_is_missing_in_a_compacted_topic(copied: tuple[int, ...]) -> Non
     report = ledger.report({(ALERTS, FIRST): True})
     assert report.unjudged == {"copy that compaction may have removed": 10 - len(copied)}
     assert report.uncopied == 0
+
+
+def test_a_missing_copy_proves_nothing_where_dead_letters_were_removed() -> None:
+    """One of them may have told that its topic refused it."""
+    ledger = ledger_of()
+    publish(ledger, LABELLED, (n for n in range(10) if n != 6), [ALERT])
+    publish(ledger, DEAD, (6,))
+    report = ledger.report({(DEAD, FIRST): False, (DEAD, Partition(TOPIC, 1)): True})
+    assert report.unjudged == {"copy whose dead letter retention may have removed": 6}
+    assert report.uncopied == 3
 
 
 def test_copies_in_a_topic_that_is_not_read_are_not_judged() -> None:

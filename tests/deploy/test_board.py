@@ -23,7 +23,7 @@ from worker.metrics import Metrics, PoolMetrics
 PROMTOOL = shutil.which("promtool")
 ORDER = [
     "Goals", "Lag", "Stages", "Batches", "Backpressure and rebalances", "Dead letters", "Labels",
-    "Models", "Routes", "Several models", "Second model (shadow)", "Process",
+    "Decisions", "Models", "Routes", "Several models", "Second model (shadow)", "Process",
 ]  # fmt: skip
 SCRAPED = {"job", "instance"}  # labels that Prometheus adds to every series
 # Labels that a pool of processes adds.

@@ -29,6 +29,7 @@ EMPTY = {
     "Busy share, by model and stage": "the worker has one model",
     "Label mix, by model": "the worker has one model",
     "Models by name": "the worker has one model",
+    "Decided labels": "the model has no decision",
     "Results by route": "the worker has no routes",
     "Copies by route": "the worker has no routes",
     "Filtered records": "the worker has no routes",

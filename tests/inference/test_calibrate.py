@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import random
 import re
@@ -16,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.support.models import make_checkpoint
 from worker.cli.main import main
+from worker.cli.raw_outputs import RawModel
 from worker.core.records import ModelInput
 from worker.inference.classifier import TransformersClassifier
 from worker.inference.tokeniser import TransformersTokeniser
@@ -110,6 +112,13 @@ def test_a_known_temperature_is_written_for_a_worker(
     assert found.threshold is None
     before, after = figures(printed.out, "expected calibration error")
     assert after < before / 2
+    assert (
+        main(["classify", "--json", "--model", str(model), "--config", str(output), posts[0]]) == 0
+    )
+    document = json.loads(capsys.readouterr().out)
+    weights = [math.exp(logit / found.temperature) for logit in logits_of(model, posts[:1])[0]]
+    scores = {entry["label"]: entry["score"] for entry in document["labels"]}
+    assert scores["anger"] == pytest.approx(weights[0] / sum(weights), abs=2e-3)
 
 
 def figures(printed: str, name: str) -> tuple[float, float]:
@@ -156,6 +165,39 @@ def test_without_a_file_the_settings_are_printed(
     assert "2 folds" in printed
     assert "\n[decision]\ntemperature = " in printed
     assert "\n[decision.threshold]\n" in printed
+
+
+def test_merged_labels_and_windows_are_calibrated_as_a_worker_computes_them(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The worker's probabilities with the settings found have the loss that the report states."""
+    posts, chance = texts(80, longest=150), random.Random(2)
+    rows = [(post, chance.choice(("bad", "bad", "joy"))) for post in posts]
+    config = tmp_path / "streamlabel.toml"
+    config.write_text(
+        '[decision.labels]\nanger = "bad"\nfear = "bad"\n'
+        '[input]\noverflow = "windows"\nstride = 16\n'
+    )
+    given = ("--config", str(config))
+    output = tmp_path / "decision.toml"
+    assert calibrate(model, write(tmp_path / "a.csv", rows), *given, "--output", str(output)) == 0
+    found = load(config=output, environ={}).settings.decision
+    assert found.labels == {"anger": "bad", "fear": "bad"}
+    capsys.readouterr()
+    raw = RawModel(load(config=config, environ={}, flags={"model.name": str(model)}).settings)
+    assert raw.labels == ("bad", "joy")
+    outputs = raw.label(posts[:20])
+    assert max(map(len, outputs)) > 1
+    config.write_text(
+        output.read_text() + config.read_text().partition("\n[input]")[2].join(("\n[input]", ""))
+    )
+    assert main(["classify", "--json", "--model", str(model), *given, *posts[:20]]) == 0
+    documents = map(json.loads, capsys.readouterr().out.splitlines())
+    for document, one in zip(documents, outputs, strict=True):
+        stated = [entry["score"] for entry in document["labels"]]
+        assert not isinstance(one, str)
+        assert found.temperature is not None
+        assert raw.rescale(one, found.temperature) == pytest.approx(stated, abs=1e-5)
 
 
 def test_a_text_that_the_model_fails_on_is_left_out(

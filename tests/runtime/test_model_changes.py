@@ -143,6 +143,13 @@ def test_a_model_that_does_not_fit_leaves_the_old_one(desk: Desk) -> None:
     assert desk.changes.state()["model"]["name"] == "tiny"
 
 
+def test_the_decision_changes_with_the_model(desk: Desk) -> None:
+    wanted = load({"model.name": "tiny", "decision.digits": 2}, environ={}).settings
+    desk.changes.change(wanted, "SIGHUP")
+    desk.end(ObedientModel(card=NEW))
+    assert desk.changes.settings.decision.digits == 2
+
+
 def test_one_change_at_a_time(desk: Desk) -> None:
     desk.changes.change(named("new"), "SIGHUP")
     for _ in range(2):

@@ -80,7 +80,7 @@ class Site:
     def _run(self) -> None:
         while not self._stop.wait(0.01):
             if self.loaded.is_set() and not self.held.is_set():
-                self.ask_queue.tokenise(self.model, self.model)
+                self.ask_queue.tokenise(self.model.aside)
                 self.ask_queue.infer()
 
     def load_model(self) -> None:

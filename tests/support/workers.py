@@ -29,6 +29,7 @@ from worker.core.when import Span
 from worker.demo.broker import NEEDS
 from worker.metrics import Metrics
 from worker.runtime.context import WorkerContext
+from worker.runtime.labelling import Labeller
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
 from worker.runtime.tracing import Tracing
@@ -289,6 +290,10 @@ class ObedientModel(Synchronous):
         self.on_tokenise(list(some))
         ids = tuple(tuple(map(ord, text)) for text in some)
         return [ModelInput(ids, tuple(range(len(some))), (False,) * len(some))]
+
+    def aside(self) -> Labeller:
+        """Return a labeller of this model for questions of the page."""
+        return Labeller.beside(self, self, refuse_long=False)
 
     def warm_up(self) -> None:
         pass

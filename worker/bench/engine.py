@@ -36,6 +36,7 @@ from worker.bench.measured import MeasuredModel, Timing, timed
 from worker.bench.primitives import primitives_made
 from worker.bench.texts import drawn, reordered, repeated
 from worker.clock import Clock, SystemClock
+from worker.core.decisions.treatment import treatment
 from worker.errors import StreamlabelError
 from worker.inference.loading import load as load_model
 from worker.inference.placement import choose_dtype
@@ -83,7 +84,9 @@ class _EngineBench:
         self._settings, self._texts, self._number = settings, texts, number
         self._clock, self._turn, self._rounds = clock, 0, 0
         model, batch = settings.model, settings.batch
-        self._tokeniser, self._classifier = load_model(model, batch.forward_tokens)
+        self._tokeniser, self._classifier = load_model(
+            model, batch.forward_tokens, treatment=treatment(settings)
+        )
         self._classifier.warm_up()
         self._card = self._classifier.card
         self._budget = self._card.forward_tokens  # the setting, or the warm-up's choice

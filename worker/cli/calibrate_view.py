@@ -7,7 +7,6 @@ Must not import: torch or transformers.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -18,6 +17,7 @@ from worker.core.decisions.f1 import FEWEST
 from worker.core.decisions.held_out import Calibration, Quality
 from worker.core.decisions.reliability import Bin
 from worker.core.decisions.rules import USUAL_THRESHOLD
+from worker.settings.toml_values import inline
 
 _BAR: Final = 40  # characters of a share of 1
 _SHOWN: Final = 5  # bad rows
@@ -50,7 +50,7 @@ def report(found: Calibration, labels: Sequence[str], *, independent: bool) -> I
     yield from _comparison(found.before, found.after, independent=independent)
     for name, quality in (("before", found.before), ("after", found.after)):
         yield f"\n{name}: the bar is the share that is true, | is the mean probability stated"
-        yield from map(_plotted, quality.bins)
+        yield from (_plotted(one) for one in quality.bins if one.size)
     if independent:
         yield ""
         yield from _thresholds(found.thresholds, labels)
@@ -72,9 +72,10 @@ def _comparison(before: Quality, after: Quality, *, independent: bool) -> Iterat
 def _plotted(one: Bin) -> str:
     bar = ("█" * round(one.true * _BAR)).ljust(_BAR + 1)
     at = round(one.stated * _BAR)
-    figures = f"{one.stated:>8.3f}{one.true:>8.3f}" if one.size else " " * 16
-    plot = f"{bar[:at]}|{bar[at + 1 :]}" if one.size else ""
-    return f"  {one.low:.1f} to {one.high:.1f}{one.size:>9,}{figures}  {plot}".rstrip()
+    plot = f"{bar[:at]}|{bar[at + 1 :]}".rstrip()
+    return (
+        f"  {one.low:.1f} to {one.high:.1f}{one.size:>9,}{one.stated:>8.3f}{one.true:>8.3f}  {plot}"
+    )
 
 
 def _thresholds(thresholds: Mapping[int, float], labels: Sequence[str]) -> Iterator[str]:
@@ -96,12 +97,11 @@ def settings_lines(title: Iterable[str], table: str, decision: Mapping[str, Any]
     yield from (f"# {line}" for line in title)
     yield f"[{table}]"
     tables = {key: value for key, value in decision.items() if isinstance(value, Mapping)}
-    yield from (f"{key} = {_toml(decision[key])}" for key in decision if key not in tables)
+    yield from (_member(key, decision[key]) for key in decision if key not in tables)
     for key, members in tables.items():
         yield f"\n[{table}.{key}]"
-        yield from (f"{_toml(name)} = {_toml(value)}" for name, value in members.items())
+        yield from (_member(name, value) for name, value in members.items())
 
 
-def _toml(value: str | float) -> str:
-    """Return a value as TOML, whose strings and numbers are those of JSON but for DEL."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _member(name: str, value: str | float) -> str:
+    return inline({name: value})[1:-1]  # without the braces

@@ -19,7 +19,7 @@ from worker import logs
 from worker.cli.answers import Answer, json_lines, report_failures, rows
 from worker.cli.texts import STDIN, check_column, column, lines, warn_of_files, without_blanks
 from worker.core.budget import ForwardBudget
-from worker.core.decisions.windows import window_plan
+from worker.core.decisions.treatment import treatment
 from worker.core.visible import blank
 from worker.settings import Loaded
 from worker.settings.windows import WINDOW_OPTIONS
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 OPTIONS: tuple[str, ...] = (
     "model.",
+    "decision.",
     *(f"input.{name}" for name in WINDOW_OPTIONS),
     "batch.forward_tokens",
     "log.level",
@@ -76,7 +77,9 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     logs.configure(settings.log.level if chosen else "warning", settings.log.format)
     batches = _batches(args)
     tokeniser, classifier = load(
-        settings.model, settings.batch.forward_tokens, windows=window_plan(settings.input)
+        settings.model,
+        settings.batch.forward_tokens,
+        treatment=treatment(settings),
     )
     label = labelling(tokeniser, classifier)
     show = json_lines(classifier.card) if args.json else rows(classifier.card)

@@ -32,6 +32,7 @@ OPTIONS: tuple[str, ...] = (
     *("model.name", "model.revision", "model.cache_dir", "model.activation"),
     *("log.level", "log.format"),
     *("kafka.", "input.topic", "input.topics", "input.topic_pattern", "output.topic", "registry."),
+    "routes",
 )
 
 _LABELS, _LABEL_CHARACTERS = 30, 60  # labels shown, and characters of each

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from worker.core.budget import ForwardBudget
 from worker.core.decisions.rules import BoundDecision, Decision, bind
-from worker.core.decisions.windows import combined, window_plan
+from worker.core.decisions.treatment import treatment
+from worker.core.decisions.windows import combined
 from worker.core.faults import Failed
 from worker.core.model import Classifier
 from worker.errors import StreamlabelError
@@ -61,9 +62,9 @@ class RawModel:
         from worker.inference.warm import load
         from worker.runtime.forward import ForwardPasses
 
-        plan = window_plan(settings.input)
+        raw = replace(treatment(settings), decision=None)
         self._tokeniser, classifier = load(
-            settings.model, settings.batch.forward_tokens, windows=plan
+            settings.model, settings.batch.forward_tokens, treatment=raw
         )
         card = classifier.card
         if card.activation == "none":
@@ -71,7 +72,7 @@ class RawModel:
                 "model.activation = 'none': a temperature divides outputs before they become "
                 "probabilities, and those of this model are probabilities already"
             )
-        self._plan, self.name = plan, card.name
+        self._plan, self.name = raw.windows, card.name
         self.independent = card.activation == "sigmoid"
         decision = Decision(names=settings.decision.labels)
         self._bound = bind(decision, card.labels, card.activation)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.core.counted import counted
-from worker.core.decisions.windows import window_plan
+from worker.core.decisions.rules import unnamed_hint
+from worker.core.decisions.treatment import treatment
 from worker.core.visible import excerpt
 from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
 from worker.settings import PLAIN_FORMATS, Settings
@@ -125,7 +126,7 @@ def registry(settings: Settings) -> Finding:
     require_packages(settings)
     from worker.registry.check import check_registry
 
-    outputs = resolved(settings).results
+    outputs = resolved(settings).all_results
     return Finding(check_registry(settings, outputs, SystemClock()))
 
 
@@ -168,7 +169,7 @@ def model(settings: Settings) -> Finding:
         settings.model,
         settings.batch.forward_tokens,
         settings.processes,
-        windows=window_plan(settings.input),
+        treatment=treatment(settings),
     )
     card = classifier.card
     labels = [excerpt(label, _LABEL_CHARACTERS) for label in card.labels[:_LABELS]]
@@ -178,7 +179,7 @@ def model(settings: Settings) -> Finding:
         f"{card.name} ({card.revision}) has the labels {', '.join(labels)}; up to "
         f"{card.max_tokens} tokens; {card.engine} engine, {card.dtype} on {card.device}; a process with it may "
         f"need {as_mib(classifier.memory or 0)} of memory",
-        _warnings_of_results(settings, card),
+        (*_warnings_of_results(settings, card), *unnamed_hint(card.labels)),
     )
 
 

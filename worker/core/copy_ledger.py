@@ -134,12 +134,16 @@ class CopyLedger:
         return missing
 
     def _floor(self, copy: CopyNote, origin: Partition, removed: Removed) -> tuple[int, str]:
-        """Return the offset below which a missing copy proves nothing, and why."""
-        outlet = Outlet("copy", copy.topic)
-        anywhere = removed.get((outlet, origin))
-        if anywhere is None:
-            return 0, ""
-        if anywhere:
-            return _NO_LIMIT, "copy that compaction may have removed"
-        lowest = self._order.lowest(outlet, origin, _NO_LIMIT)
-        return lowest, "copy that may have been removed"
+        """Return the offset below which a missing copy proves nothing, and why.
+
+        Its dead letter may have been removed instead, if there ever was one.
+        """
+        floors = [(0, "")]
+        for (outlet, partition), anywhere in removed.items():
+            is_own = outlet == Outlet("copy", copy.topic)
+            if partition == origin and (is_own or outlet.kind == "dead_letter"):
+                lowest = self._order.lowest(outlet, origin, _NO_LIMIT)
+                way = "compaction" if anywhere else "retention"
+                what = "copy that" if is_own else "copy whose dead letter"
+                floors.append((_NO_LIMIT if anywhere else lowest, f"{what} {way} may have removed"))
+        return max(floors)

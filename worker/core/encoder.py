@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -118,6 +118,12 @@ class Encoder:
             return self.checked(self._note(outcome, now_ms), outcome, now_ms)
         return self.checked(self._result(outcome, now_ms, now, trace), outcome, now_ms)
 
+    def encode_batch(
+        self, outcomes: Iterable[Outcome], *, now_ms: int, now: float, trace: Trace | None = None
+    ) -> list[Encoded]:
+        """Encode the outcomes of a micro-batch, in their order."""
+        return [self.encode(one, now_ms=now_ms, now=now, trace=trace) for one in outcomes]
+
     def checked(self, result: Encoded, outcome: Classified | Filtered, now_ms: int) -> Encoded:
         """Return the result or note, or a dead letter if its topic is known to refuse it."""
         limits = self._limits[result.topic]
@@ -148,15 +154,22 @@ class Encoder:
         dead = DeadLettered(outcome.item.record, reason, message, model=outcome.model)
         return self._dead_letter(dead, now_ms)
 
-    def _result(self, outcome: Classified, now_ms: int, now: float, trace: Trace | None) -> Encoded:
+    def _result(
+        self,
+        outcome: Classified,
+        now_ms: int,
+        now: float,
+        trace: Trace | None,
+        topic: str | None = None,
+    ) -> Encoded:
         record, prediction = outcome.item.record, outcome.prediction
-        topic = output_of(self._settings.topic, record.source.topic)
+        topic = topic or output_of(self._settings.topic, record.source.topic)
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
-        label, score, decided = judged(outcome)
+        label, score, decided = judged(outcome.model, prediction)
         document = self._classification(outcome, label, score, now_ms, now)
         if outcome.model.adds_members:
-            document |= added_members(outcome, decided)
+            document |= added_members(outcome.model, prediction, decided)
         if self._settings.mode == "enrich":
             value = self._results.enriched(outcome.item, document, topic)
         else:
@@ -171,6 +184,7 @@ class Encoder:
             label=label,
             score=score,
             decided=decided,
+            uncertain=outcome.model.decision is not None and label not in outcome.model.labels,
             truncated=prediction.truncated,
             trace_id=trace.id if trace else None,
             expired=limits.expired(timestamp_ms, now_ms),
@@ -195,7 +209,7 @@ class Encoder:
             expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
             origin=record.origin,
-            filtered=outcome.words,
+            filtered=outcome.reason,
             route=outcome.route,
         )
 

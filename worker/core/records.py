@@ -50,6 +50,10 @@ class RecordRef(NamedTuple):
     epoch: int
 
 
+# A record, and the route of a copy; "" stands for the outcome itself.
+Identity = tuple[RecordRef, str]
+
+
 class Cut(NamedTuple):
     """The facts of a record that was too large to be read whole.
 
@@ -298,9 +302,10 @@ class Encoded:
         trace_id: of the micro-batch's trace; None if it is not sampled.
         expired: whether the topic's retention deletes it at once, because of its timestamp.
         decided: labels that reached their thresholds.
+        uncertain: whether the label stands for an uncertain one.
         outcome: its source, to encode another record if the topic refuses this one.
         origin: coordinates of the input record, if it was read from its dead letter.
-        filtered: the reason and the route, in words, of a note.
+        filtered: reason of a note.
         route: name of the route that chose the topic, or that asked for the copy.
         copies: of an outcome, how many copies of it are published beside it.
         is_copy: whether it is such a copy, or the dead letter in place of one; the record's outcome
@@ -317,6 +322,7 @@ class Encoded:
     label: str = ""
     score: float = 0.0
     decided: tuple[str, ...] = ()
+    uncertain: bool = False
     truncated: bool = False
     trace_id: str | None = None
     expired: bool = False
@@ -338,7 +344,7 @@ class Encoded:
         return self.reason is None and not self.filtered
 
     @property
-    def part(self) -> tuple[RecordRef, str]:
+    def identity(self) -> Identity:
         """The record, and the route if this is a copy: each is published once."""
         return self.ref, self.route if self.is_copy else ""
 

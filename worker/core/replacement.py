@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from schemas.dead_letter import DeadLetterReason
+from worker.core.copies import same_part
 from worker.core.encoder import Encoder, size_of
 from worker.core.records import Classified, DeadLettered, Encoded, Filtered
 from worker.core.topic_limits import Refusal, TopicLimits
@@ -57,9 +58,10 @@ class OutcomeReplacer:
         Raises:
             PublishRefused: there is no replacement; names the record, with the broker's message.
         """
+        now_ms = self._now_ms()
         if refusal is None:
-            return self._reviewed(sent, self._now_ms())
-        return self._replaced(sent, refusal, self._now_ms())
+            return same_part(sent, self._reviewed(sent, now_ms))
+        return same_part(sent, self._replaced(sent, refusal, now_ms))
 
     def _reviewed(self, sent: Encoded, now_ms: int) -> Encoded:
         limits, outcome = self._limits[sent.topic], sent.outcome

@@ -51,8 +51,11 @@ def _mix(model: Snapshot) -> Text:
 
 def _routes(routes: Snapshot) -> RenderableType:
     total = sum(routes["main"].values()) + sum(routes["filtered"].values()) or 1
-    groups = (("", routes["main"], ""), ("copies ", routes["copies"], "cyan"))
-    groups += (("filtered ", routes["filtered"], OTHERS),)
+    groups = (
+        ("", routes["main"], ""),
+        ("copies ", routes["copies"], "cyan"),
+        ("filtered ", routes["filtered"], OTHERS),
+    )
     rows = [
         (f"{group}{name}", value / total, f"{number(value)}  {percent(value / total, 1)}", colour)
         for group, counts, colour in groups

@@ -17,11 +17,13 @@ from typing import Any
 import torch
 
 from worker.clock import Clock, SystemClock
-from worker.core.decisions.windows import WindowPlan
+from worker.core.decisions.rules import BoundDecision, bind
+from worker.core.decisions.treatment import Treatment
 from worker.core.records import DEFAULT_FORWARD_TOKENS, ModelCard, ModelInput
 from worker.errors import ModelUnchanged, RecordRejected, SettingsError
 from worker.inference.attention_mode import turning_point
 from worker.inference.classifier import Forward, TransformersClassifier
+from worker.inference.decided import DecidedClassifier, LoadedClassifier
 from worker.inference.described import Description, describe, loading_errors
 from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.extra_inputs import extra_inputs_of
@@ -59,8 +61,8 @@ def load(
     *,
     replaces: bool = False,
     unless: ModelCard | None = None,
-    windows: WindowPlan | None = None,
-) -> tuple[TransformersTokeniser, TransformersClassifier]:
+    treatment: Treatment = Treatment(),  # noqa: B008 - it is frozen
+) -> tuple[TransformersTokeniser, LoadedClassifier]:
     """Load the model that the settings name, and choose how it runs.
 
     Args:
@@ -71,14 +73,14 @@ def load(
         in_use: bytes that this process uses, if it has a model that stays meanwhile.
         replaces: whether that model then makes room for this one.
         unless: a model that is not loaded again.
-        windows: how long texts are read; None truncates them.
+        treatment: of its texts and probabilities.
 
     Raises:
         ModelUnavailable: the model can't be loaded, or is not a classifier; the message says what
             to do.
         SettingsError: the settings contradict the model or this machine, or its memory is too
             small.
-        ModelUnchanged: the model has the weights and labels of `unless`.
+        ModelUnchanged: the model has the weights, labels and decision of `unless`.
     """
     with loading_errors(settings.name):
         return _load(
@@ -89,7 +91,7 @@ def load(
             in_use,
             replaces=replaces,
             unless=unless,
-            windows=windows,
+            treatment=treatment,
         )
 
 
@@ -102,13 +104,15 @@ def _load(
     *,
     replaces: bool,
     unless: ModelCard | None,
-    windows: WindowPlan | None,
-) -> tuple[TransformersTokeniser, TransformersClassifier]:
+    treatment: Treatment,
+) -> tuple[TransformersTokeniser, LoadedClassifier]:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     use_threads(settings.threads, processes)
     described = describe(settings)
-    _refuse_same(described, unless)
+    decision, windows = treatment.decision, treatment.windows
+    bound = bind(decision, described.labels, described.activation) if decision else None
+    _refuse_same(described, bound, unless)
     checkpoint, config, tokenizer = described.checkpoint, described.config, described.tokenizer
     bare, ids_below = described.bare, described.ids_below
     with loading_errors(checkpoint.name):
@@ -166,7 +170,7 @@ def _load(
     tokeniser = TransformersTokeniser(
         tokenizer, max_tokens=max_tokens, ids_below=ids_below, windows=windows
     )
-    return tokeniser, TransformersClassifier(
+    classifier = TransformersClassifier(
         forward,
         card,
         samples=WarmUpTexts(
@@ -179,11 +183,15 @@ def _load(
         memory=memory,
         threads=threads_of_model(),
     )
+    return tokeniser, DecidedClassifier(classifier, bound) if bound else classifier
 
 
-def _refuse_same(described: Description, other: ModelCard | None) -> None:
+def _refuse_same(
+    described: Description, decision: BoundDecision | None, other: ModelCard | None
+) -> None:
     """Raise ModelUnchanged if a model with the same settings has the same labels and weights."""
-    if other is None or described.labels != other.labels:
+    labels = decision.labels if decision else described.labels
+    if other is None or (labels, decision) != (other.labels, other.decision):
         return
     if described.checkpoint.weights_sha256() == other.weights_sha256:
         raise ModelUnchanged(f"{other.name} is in use already, with the same settings and weights")

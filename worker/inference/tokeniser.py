@@ -20,6 +20,7 @@ from worker.core.model import Step, no_step
 from worker.core.records import ModelInput
 from worker.errors import ModelUnavailable, RecordRejected, SettingsError
 from worker.inference.reading import read_whole
+from worker.inference.spelt_tokens import SpeltTokens, spelt_tokens
 
 Ids = tuple[int, ...]
 
@@ -49,6 +50,7 @@ class TransformersTokeniser:
         max_tokens: longest text that the model takes, special tokens included.
         ids_below: bound that every id must stay below; None if the tokenizer returns no others.
         windows: how long texts are read; None truncates them.
+        spelt: whether a special token that a text spells stays text.
 
     Raises:
         SettingsError: `max_tokens` leaves no token for a text, or a window none of its own.
@@ -62,9 +64,13 @@ class TransformersTokeniser:
         max_tokens: int,
         ids_below: int | None = None,
         windows: WindowPlan | None = None,
+        spelt: bool = True,
     ) -> None:
         self._tokenizer, self._ids_below, self.windows = tokenizer, ids_below, windows
+        tokenizer.split_special_tokens = spelt
         self._before, self._after = special_tokens(tokenizer)
+        self._spelt: SpeltTokens | None = None  # until it is known
+        self._spelt = spelt_tokens(tokenizer, self._encode) if spelt else None
         self._room = max_tokens - len(self._before) - len(self._after)
         if self._room < 1:
             raise SettingsError(
@@ -168,7 +174,8 @@ class TransformersTokeniser:
         return contents
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        return _ids(self._tokenizer, texts, special=False)
+        contents = _ids(self._tokenizer, texts, special=False)
+        return self._spelt.replaced(contents) if self._spelt else contents
 
     def _framed(self, content: list[int]) -> Ids:
         kept = content[-self._room :] if self._keeps_end else content[: self._room]

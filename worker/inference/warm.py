@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from worker import exits
 from worker.clock import Clock, SystemClock
-from worker.core.decisions.windows import WindowPlan, window_plan
+from worker.core.decisions.treatment import Treatment
+from worker.core.decisions.treatment import treatment as treatment_of
 from worker.core.model import Classifier, Tokeniser
 from worker.core.records import ModelCard
 from worker.heap import return_free_memory
@@ -31,7 +32,7 @@ from worker.metrics import Metrics
 from worker.settings import ModelSettings, Settings
 
 if TYPE_CHECKING:
-    from worker.inference.classifier import TransformersClassifier
+    from worker.inference.decided import LoadedClassifier
     from worker.inference.tokeniser import TransformersTokeniser
 
 log = get_logger(__name__)
@@ -48,15 +49,14 @@ def load(
     settings: ModelSettings,
     forward_tokens: int | None,
     processes: int = 1,
-    *,
-    windows: WindowPlan | None = None,
-) -> tuple[TransformersTokeniser, TransformersClassifier]:
+    treatment: Treatment = Treatment(),  # noqa: B008 - it is frozen
+) -> tuple[TransformersTokeniser, LoadedClassifier]:
     """Import what a model needs, and load it; arguments and errors as `loading.load`."""
     require_base(settings.name, processes)
     with _no_collections():
         from worker.inference.loading import load as load_now  # noqa: PLC0415 - it takes seconds
 
-        return load_now(settings, forward_tokens, processes=processes, windows=windows)
+        return load_now(settings, forward_tokens, processes=processes, treatment=treatment)
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def _load(
         in_use=own_memory() if beside else None,
         replaces=replaces,
         unless=unless,
-        windows=window_plan(settings.input),
+        treatment=treatment_of(settings),
     )
     seconds.end("load_seconds")
     classifier.warm_up()

@@ -86,7 +86,7 @@ def _facts(kind: Kind, record: AuditRecord) -> tuple[int, str, str]:
     """Return the input record's timestamp, and the reason and the digest of its outcome."""
     if kind == "filtered":
         note = parse_filtered(last_header(record.headers, FILTERED_HEADER))
-        return note.timestamp_ms, note.words, note.settings
+        return note.timestamp_ms or record.timestamp_ms, note.words, note.settings
     if kind == "dead_letter":
         document = last_header(record.headers, DEAD_LETTER_HEADER) or b""
         return _timestamp(document, record.timestamp_ms), _reason(document), ""

@@ -19,7 +19,7 @@ from worker.settings import Settings, WorkerTopics
 
 
 def find_outlets(
-    admin: Admin, settings: Settings, topics: WorkerTopics, more: Sequence[str]
+    admin: Admin, settings: Settings, topics: WorkerTopics, more: Sequence[str] = ()
 ) -> AuditedTopics:
     """Return the topics of outcomes, as `audited_topics` does."""
     existing = admin.names() if settings.routes else ()
@@ -39,8 +39,8 @@ def describe(
             f"nothing to audit: no topic on {servers} matches input.topic_pattern = "
             f"{topics.pattern!r}"
         )
-    infos = admin.topics(dict.fromkeys((*topics.all, *(o.topic for o in outlets.feeds))))
-    missing = ", ".join(name for name in topics.all if infos[name] is None)
+    infos = admin.topics(dict.fromkeys((*topics.required, *(o.topic for o in outlets.feeds))))
+    missing = ", ".join(name for name in topics.required if infos[name] is None)
     if missing:
         raise TopicMissing(
             f"nothing to audit: missing on {servers}: {missing} "

@@ -49,7 +49,7 @@ class RegistryParts:
         form = result_form(settings)
         frame = OutputSchemas(self._client, registry).frame
         self.results = FORMATS[output.format](frame, form) if output.format in FORMATS else None
-        self._outputs = settings.topics.results
+        self._outputs = settings.topics.all_results
         self._enriches = output.mode == "enrich"
         self._store = self.values = None
         if settings.input.format not in PLAIN_FORMATS:

@@ -97,6 +97,19 @@ def measured_results(settings: Settings) -> ResultFormat:
     return results
 
 
+def require_form(before: Settings, after: Settings) -> None:
+    """Check that a changed model has results of the same schema, if they have one.
+
+    Raises:
+        SettingsError: it has not.
+    """
+    if before.output.format not in PLAIN_FORMATS and result_form(before) != result_form(after):
+        raise SettingsError(
+            f"results in output.format = {before.output.format!r} would have another schema, which is "
+            "registered at a start: restart the worker"
+        )
+
+
 def require_packages(settings: Settings) -> None:
     """Check that the packages are installed which the formats need.
 

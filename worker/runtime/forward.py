@@ -19,7 +19,7 @@ from worker import timeline
 from worker.core.budget import ForwardBudget
 from worker.core.decisions.whole_texts import whole_texts
 from worker.core.faults import Disposition, Failed, disposition, isolate
-from worker.core.model import Classifier, Step, Tokeniser
+from worker.core.model import Classifier, PreparesTexts, Step, Tokeniser
 from worker.core.records import ModelInput, Prediction
 from worker.errors import OutOfMemory
 from worker.logs import get_logger
@@ -41,6 +41,8 @@ def tokenise(
     Raises:
         Exception: an error that no text caused stops the worker (`core.faults.disposition`).
     """
+    if isinstance(tokeniser, PreparesTexts):
+        return _prepared(tokeniser, texts, step)
     try:
         step()
         return tokeniser.tokenise(texts, step), {}
@@ -65,6 +67,26 @@ def tokenise(
         else:
             inputs += result
     return inputs, failed
+
+
+def _prepared(
+    tokeniser: PreparesTexts, texts: Sequence[str], step: Step
+) -> tuple[list[ModelInput], dict[int, Failed]]:
+    """Tokenise the texts that can be prepared; the others have failed, or are skipped."""
+    ready: dict[int, str] = {}
+    failed: dict[int, Failed] = {}
+    for position, text in enumerate(tokeniser.prepare(texts, step)):
+        if isinstance(text, str):
+            ready[position] = text
+        else:
+            failed[position] = Failed(text, attempts=1)
+    if not ready:
+        return [], failed
+    inputs, unread = tokenise(tokeniser.plain, [*ready.values()], step)
+    places = [*ready]
+    failed |= {places[position]: failure for position, failure in unread.items()}
+    moved = [replace(one, positions=tuple(places[p] for p in one.positions)) for one in inputs]
+    return moved, failed
 
 
 class _Begun(NamedTuple):

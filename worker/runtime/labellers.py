@@ -108,6 +108,13 @@ class Panel:
             if member.plan.when
         }
 
+    def aside(self) -> Panel:
+        """Return a panel with the same models for a text beside the records."""
+        labellers = self._labellers
+        return Panel(
+            self.classifier, lambda member: labellers[member.name].aside(), Metrics(), self._clock
+        )
+
     def tokenise(self, batch: MicroBatch, step: Step) -> PanelBatch:
         """Cut a micro-batch into forward passes of each model; see `Labeller.tokenise`."""
         readable = [i for i, entry in enumerate(batch.entries) if isinstance(entry, WorkItem)]

@@ -11,17 +11,25 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from worker.core.decisions.rules import decidable_labels, result_labels, unnamed_hint
 from worker.core.encoder import Encoder
 from worker.core.faults import backoff
 from worker.core.model import Classifier, Tokeniser
 from worker.core.pace import Pace
 from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer
+from worker.core.route_topics import cards_of, spelling_notes, with_label_topics
 from worker.core.topics import TopicInfo
 from worker.core.when import Span
-from worker.errors import BrokerAway, RegistryAway, TopicMissing
+from worker.errors import (
+    BrokerAway,
+    RegistryAway,
+    SettingsError,
+    StreamlabelError,
+    TopicMissing,
+)
 from worker.http.feeds import ModelFeeds, PageFeeds
 from worker.kafka_io.sink import RecordSink
 from worker.kafka_io.source import KafkaSource
@@ -35,7 +43,7 @@ from worker.runtime.assembly import (
 )
 from worker.runtime.completions import Completions
 from worker.runtime.context import InFlight, OtherSource, RecordPath, WorkerContext
-from worker.runtime.formats import TopicFormats, require_packages, topic_formats
+from worker.runtime.formats import TopicFormats, require_form, require_packages, topic_formats
 from worker.runtime.labellers import AnyLabeller
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
@@ -46,7 +54,7 @@ from worker.runtime.shadow import Shadow
 from worker.runtime.stage import StageControl
 from worker.runtime.topics import count_members, require, result_size_warning, suitability_warnings
 from worker.runtime.tracing import Tracing, Untraced
-from worker.settings import Settings
+from worker.settings import Settings, deciding_digest, route_names
 
 log = get_logger(__name__)
 
@@ -136,7 +144,7 @@ class Launcher:
         """
         settings, self._shadow = self._settings, shadow
         self._log_start(classifier.card)
-        topics = self._topics or self._retry_until_stopped(lambda: require(settings))
+        topics = self._all_topics(with_label_topics(settings, cards_of(classifier)))
         if topics is None:
             return None
         context = self._context
@@ -146,13 +154,22 @@ class Launcher:
         if formats is None:
             return None
         resources.enter_context(formats.resources)
-        self._warn(topics, classifier.card)
-        context.metrics.create_label_series(classifier.card.labels)
+        self._warn(topics, classifier)
+        context.metrics.create_label_series(
+            result_labels(classifier.card), decidable_labels(classifier.card)
+        )
         with ExitStack() as undo:
             worker = self._build(topics, formats, tokeniser, classifier, undo)
             if worker is not None:
                 undo.pop_all()  # from here on the worker ends what was started
         return worker
+
+    def _all_topics(self, named: Settings) -> dict[str, TopicInfo] | None:
+        """Return a description of each topic, those that labels name too; None at a stop."""
+        known = self._topics
+        if known is not None and set(named.topics.among(known).all) <= known.keys():
+            return known
+        return self._retry_until_stopped(lambda: require(named))
 
     def _build(
         self,
@@ -167,13 +184,12 @@ class Launcher:
         `undo` closes the clients if a later part can't be built.
         """
         settings, context = self._settings, self._context
-        outputs = self._retry_until_stopped(
-            lambda: OutputTopics(settings, topics, formats.add_output)
-        )
+        named = with_label_topics(settings, cards_of(classifier))
+        outputs = self._retry_until_stopped(lambda: OutputTopics(named, topics, formats.add_output))
         if outputs is None:
             return None
         group = settings.kafka.group_id if isinstance(self._span, Span) else None
-        encoder = build_encoder(settings, outputs.limits, formats.results, group)
+        encoder = build_encoder(settings, outputs.limits, formats.results, context.metrics, group)
         replace_outcome = OutcomeReplacer(encoder, outputs.limits, context.clock.wall_ms).replace
         more = list(self._span.observers) if isinstance(self._span, OtherSource) else []
         more += [self._feeds.dead_letters] if self._feeds else []
@@ -207,7 +223,7 @@ class Launcher:
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
         if context.changes:
-            context.changes.connect(classifier.card, self._taker(topics, work, pipeline))
+            context.changes.connect(classifier.card, self._taker(outputs, topics, work, pipeline))
         return build_worker(
             settings,
             context,
@@ -226,16 +242,22 @@ class Launcher:
         return KafkaSource(self._settings, listener, clock, outputs.prepare, span)
 
     def _taker(
-        self, topics: dict[str, TopicInfo], work: InFlight, pipeline: Pipeline
+        self,
+        outputs: OutputTopics,
+        topics: dict[str, TopicInfo],
+        work: InFlight,
+        pipeline: Pipeline,
     ) -> Callable[[Settings, Tokeniser, Classifier], None]:
         """Return a function that puts another model in place of the one in use."""
 
         def take_over(settings: Settings, tokeniser: Tokeniser, classifier: Classifier) -> None:
             card, metrics = classifier.card, self._context.metrics
+            require_form(self._settings, settings)
             if warning := result_size_warning(settings, topics, card):
                 log.warning(warning)
+            _use_topics(outputs, with_label_topics(settings, cards_of(classifier)))
             labeller = build_labeller(settings, tokeniser, classifier, self._context)
-            metrics.create_label_series(card.labels)
+            metrics.create_label_series(result_labels(card), decidable_labels(card))
             metrics.model.info(card.facts)
             if work.drift:
                 work.drift.follow(card)
@@ -275,18 +297,22 @@ class Launcher:
             delivery=settings.delivery,
             model=card.name,
             engine=card.engine,
+            **_routing(settings),
         )
 
-    def _warn(self, topics: dict[str, TopicInfo], card: ModelCard) -> None:
+    def _warn(self, topics: dict[str, TopicInfo], classifier: Classifier) -> None:
         """Log what is doubtful about the topics.
 
         Raises:
             SettingsError: no result of the model would fit its topic.
         """
-        warnings = suitability_warnings(self._settings, topics)
-        if warning := result_size_warning(self._settings, topics, card):
+        cards = cards_of(classifier)
+        named = with_label_topics(self._settings, cards)
+        warnings = suitability_warnings(named, topics)
+        if warning := result_size_warning(named, topics, classifier.card):
             warnings.append(warning)
-        for text in warnings:
+        warnings += spelling_notes(self._settings, cards)
+        for text in (*warnings, *unnamed_hint(classifier.card.labels)):
             log.warning(text)
 
     def _wait_for_topics(self, error: TopicMissing) -> None:
@@ -324,3 +350,25 @@ class Launcher:
             self._context.stop.wait(backoff(tries, base=0.5, cap=_LONGEST_WAIT))
         log.info("stopped before the first poll")
         return None
+
+
+def _use_topics(outputs: OutputTopics, named: Settings) -> None:
+    """Make the topics ready that a changed model's labels name.
+
+    Raises:
+        SettingsError: one is missing, or can't be written to. The model in use stays.
+    """
+    try:
+        outputs.use(named)
+    except StreamlabelError as error:
+        raise SettingsError(f"the topics of the model's labels are not ready: {error}") from None
+
+
+def _routing(settings: Settings) -> dict[str, Any]:
+    """Return the routes as log fields, and the digest that notes of filtered records have."""
+    shown: dict[str, Any] = {}
+    if settings.routes:
+        shown["routes"] = list(route_names(settings.routes))
+    if settings.output.filtered_topic:
+        shown |= {"filtered": settings.output.filtered_topic, "digest": deciding_digest(settings)}
+    return shown

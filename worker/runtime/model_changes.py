@@ -108,7 +108,9 @@ class ModelChanges:
                     "when it has ended, as GET /model and the log show"
                 )
             model, now_ms = settings.model, self._clock.wall_ms()
-            self._wanted = self._settings.model_copy(update={"model": model})
+            self._wanted = self._settings.model_copy(
+                update={"model": model, "decision": settings.decision}
+            )
             self._last = ModelChange(trigger, model.name, model.revision, "loading", now_ms)
             return self._last
 

@@ -203,8 +203,7 @@ class Pipeline:
         return tokenised
 
     def _between(self, feeds: ModelFeeds) -> None:
-        labeller = self._labeller  # once: the poll thread may replace it meanwhile
-        feeds.tokenise(labeller.tokeniser, labeller.classifier)
+        feeds.tokenise(self._labeller.aside)
 
     def _between_passes(self, feeds: ModelFeeds) -> None:
         feeds.infer()
@@ -231,9 +230,7 @@ class Pipeline:
         now_ms, now = self._clock.wall_ms(), self._clock.monotonic()
         number, trace = next(self._numbers["publish"]), self._tracing.current()
         with timeline.span("encode", batch=number, records=len(outcomes)):
-            encoded = [
-                self._encoder.encode(o, now_ms=now_ms, now=now, trace=trace) for o in outcomes
-            ]
+            encoded = self._encoder.encode_batch(outcomes, now_ms=now_ms, now=now, trace=trace)
         with timeline.span("send", batch=number, records=len(outcomes)):
             if not self._driver.publish(encoded):
                 return

@@ -5,9 +5,9 @@ Thread: `settings` waits for signals and looks at the file; any thread may call 
     `state`.
 Must not import: kafka, inference, cli.
 
-Only `[model]` takes effect while a worker runs. Other settings that differ are named in the log:
-they need a restart. A request over HTTP changes the members that it names, and lasts until the
-settings are read again.
+Only `[model]` and `[decision]` take effect while a worker runs. Other settings that differ are
+named in the log: they need a restart. A request over HTTP changes the members that it names, and
+lasts until the settings are read again.
 
 A signal or a changed file is not lost while another change is under way: the file is read when that
 has ended. A request over HTTP is refused instead, because its sender can repeat it.
@@ -34,7 +34,7 @@ POST: Final = "POST /model"
 FILE: Final = "settings file"
 
 _LOOK: Final = 1.0  # seconds between looks at the settings file
-_TAKE_EFFECT: Final = ("model.",)
+_TAKE_EFFECT: Final = ("model.", "decision.")
 _NONE: Final = ""
 _END: Final = "end"
 

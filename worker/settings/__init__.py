@@ -16,6 +16,8 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     models          the options of several models
     model_plan      plans(): the models of a worker, whichever way they are set
     routes          where results go
+    route_conflicts routes that make no sense
+    digest          of the settings that decide what becomes of a record
     topics          the topics of a worker
     contradictions  checks across options
     declaration     Settings: all options
@@ -37,6 +39,7 @@ from worker.settings.conditions import FieldCondition, WhenSettings
 from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.decision import DecisionSettings
 from worker.settings.declaration import FIRST_OPTIONS, Settings
+from worker.settings.digest import deciding_digest
 from worker.settings.forms import result_form
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.model_plan import ModelPlan, plans
@@ -55,7 +58,7 @@ from worker.settings.origins import (
 )
 from worker.settings.prepare import PrepareSettings
 from worker.settings.registry import RegistrySettings
-from worker.settings.routes import RouteSettings
+from worker.settings.routes import RouteSettings, route_names
 from worker.settings.sections import (
     REFERENCE_MODEL,
     DriftSettings,
@@ -99,6 +102,7 @@ __all__ = [
     "WorkerTopics",
     "changed_options",
     "child_environment",
+    "deciding_digest",
     "default_environment",
     "find_config",
     "inline",
@@ -110,5 +114,6 @@ __all__ = [
     "plans",
     "read_environment",
     "result_form",
+    "route_names",
     "with_members",
 ]

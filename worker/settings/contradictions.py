@@ -16,6 +16,7 @@ from worker.settings.files import has_encrypted_key
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.prepare import prepare_conflicts
 from worker.settings.registry import RegistrySettings
+from worker.settings.route_conflicts import route_conflicts
 from worker.settings.sections import (
     CacheSettings,
     DriftSettings,
@@ -56,6 +57,7 @@ def contradictions(s: Settings) -> Iterator[str]:
     yield from _models(s)
     yield from decision_problems("decision", s.decision)
     yield from _shadow(s)
+    yield from route_conflicts(s)
     yield from prepare_conflicts("prepare", s.prepare)
     yield from _times(s)
     yield from _registry_wait(s)
@@ -73,8 +75,9 @@ def _topics(s: Settings) -> Iterator[str]:
     option = "input.topics" if s.input.topics else "input.topic"
     for name in dict.fromkeys(s.topics.inputs):
         paths[name] = [option]
-    for path in ("output.topic", "output.dead_letter_topic"):
-        paths.setdefault(getattr(s.output, path.removeprefix("output.")), []).append(path)
+    for path in ("output.topic", "output.dead_letter_topic", "output.filtered_topic"):
+        if name := getattr(s.output, path.removeprefix("output.")):
+            paths.setdefault(name, []).append(path)
     shared = {name: used for name, used in paths.items() if len(used) > 1}
     for name, (*others, last) in shared.items():
         number = "both" if len(others) == 1 else "all"
@@ -190,7 +193,7 @@ def _shadow(s: Settings) -> Iterator[str]:
     if given and not shadow.name:
         names = ", ".join(f"shadow.{name}" for name in given)
         yield f"{names} set, but no shadow.name: name the second model"
-    used = (*topics.results, topics.output, topics.dead_letters)
+    used = (*topics.outputs, topics.output)
     if shadow.topic and (shadow.topic in used or topics.matches(shadow.topic)):
         yield (
             f"shadow.topic = {shadow.topic!r} is a topic that the worker uses already: choose "

@@ -20,7 +20,7 @@ from worker.settings.kafka_client import KafkaSettings
 from worker.settings.models import Models
 from worker.settings.prepare import PrepareSettings
 from worker.settings.registry import RegistrySettings
-from worker.settings.routes import Routes
+from worker.settings.routes import Routes, known_topics
 from worker.settings.sections import (
     BatchSettings,
     CacheSettings,
@@ -206,7 +206,14 @@ class Settings(BaseSettings):
         """Every topic of this worker; with a pattern, the inputs are not known yet."""
         source, output = self.input, self.output
         inputs = () if source.topic_pattern else source.topics or (source.topic,)
-        return WorkerTopics(inputs, output.topic, output.dead_letter_topic, source.topic_pattern)
+        return WorkerTopics(
+            inputs,
+            output.topic,
+            output.dead_letter_topic,
+            source.topic_pattern,
+            known_topics(self.routes),
+            output.filtered_topic,
+        )
 
     @property
     def needs_registry(self) -> bool:

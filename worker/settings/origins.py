@@ -21,6 +21,7 @@ from worker.settings.declaration import Settings
 from worker.settings.files import files_in, read_secret, read_toml
 from worker.settings.options import ENV_PREFIX, Option, options
 from worker.settings.problems import explain
+from worker.settings.route_conflicts import route_doubts
 from worker.settings.sign_in import doubts
 from worker.settings.toml_values import plain
 
@@ -112,7 +113,7 @@ def load(
         _from_file(config) if config else {},
     ]
     settings, origins = _checked(layers)
-    warnings = (*_suspicious(environ), *doubts(settings.kafka))
+    warnings = (*_suspicious(environ), *doubts(settings.kafka), *route_doubts(settings))
     return Loaded(settings, origins, warnings, config, flags or {})
 
 

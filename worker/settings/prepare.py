@@ -22,7 +22,7 @@ _OF_PRESET: Final = ("mentions", "urls")
 
 
 class PrepareSettings(Section):
-    """The preparation of a text, in the order of these options. Each is off by default."""
+    """The preparation of a text. Each option is off by default."""
 
     preset: Literal["tweets"] | None = Field(
         None,

@@ -86,11 +86,19 @@ class RouteSettings(FieldCondition):
                 yield f"max_{what} ({bound:g}) leaves no {what}: it must be above {least or 0:g}"
 
     @property
+    def _has_model_condition(self) -> bool:
+        bounds = (self.min_score, self.max_score, self.min_margin, self.max_margin)
+        return bool(self.label or self.decided) or any(bound is not None for bound in bounds)
+
+    @property
     def looks_at_a_model(self) -> bool:
         """True if a condition or the topic needs the label of a model."""
-        tests = (self.min_score, self.max_score, self.min_margin, self.max_margin)
-        named = LABEL_NAME in (self.topic or "")
-        return bool(self.label or self.decided or named) or any(t is not None for t in tests)
+        return self._has_model_condition or LABEL_NAME in (self.topic or "")
+
+    @property
+    def has_condition(self) -> bool:
+        """True if some record may not match."""
+        return self._has_model_condition or self.path is not None or self.model is not None
 
 
 Routes = Annotated[tuple[RouteSettings, ...], TOML]
@@ -99,3 +107,10 @@ Routes = Annotated[tuple[RouteSettings, ...], TOML]
 def route_names(routes: tuple[RouteSettings, ...]) -> tuple[str, ...]:
     """Return the name of each route: its own, or its number."""
     return tuple(route.name or str(number) for number, route in enumerate(routes, start=1))
+
+
+def known_topics(routes: tuple[RouteSettings, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the names of routes and their topics, without those that depend on a label."""
+    named = zip(route_names(routes), routes, strict=True)
+    topics = ((name, route.topic) for name, route in named)
+    return tuple((name, topic) for name, topic in topics if topic and LABEL_NAME not in topic)

@@ -54,7 +54,6 @@ class Decision:
         path: of the settings, for messages.
         names: the model's label -> its new name.
         thresholds: one number, or one by label; None for no decided labels.
-        whatever_fits: ignore names of labels that the model lacks.
         others: as the option of the same name.
     """
 
@@ -67,7 +66,6 @@ class Decision:
     top_k: int | None = None
     digits: int | None = None
     path: str = "decision"
-    whatever_fits: bool = False
 
     @property
     def may_be_uncertain(self) -> bool:
@@ -172,6 +170,18 @@ def verdict(card: ModelCard, p: Sequence[float]) -> Verdict:
     return most_probable(card.labels, p) if card.decision is None else card.decision.decide(p)
 
 
+def result_labels(card: ModelCard) -> tuple[str, ...]:
+    """Return every label that a result of the model may have."""
+    rule = card.decision.decision if card.decision else None
+    more = (rule.uncertain_label,) if rule and rule.may_be_uncertain else ()
+    return (*card.labels, *more)
+
+
+def decidable_labels(card: ModelCard) -> tuple[str, ...]:
+    """Return the labels that have a threshold."""
+    return card.labels if card.decision and card.decision.thresholds is not None else ()
+
+
 def bind(decision: Decision, labels: Sequence[str], activation: Activation) -> BoundDecision:
     """Return the decision on a model's probabilities.
 
@@ -183,25 +193,18 @@ def bind(decision: Decision, labels: Sequence[str], activation: Activation) -> B
     Raises:
         SettingsError: the options do not fit the model.
     """
-    names = decision.names
-    if decision.whatever_fits:
-        names = {old: new for old, new in names.items() if old in labels}
-    found = merged(labels, names, activation, decision.path)
+    found = merged(labels, decision.names, activation, decision.path)
     _check(decision, found, activation)
-    return BoundDecision(
-        decision, found, _thresholds(decision, found, names), _digest(decision, found)
-    )
+    return BoundDecision(decision, found, _thresholds(decision, found), _digest(decision, found))
 
 
-def _thresholds(
-    decision: Decision, found: MergedLabels, names: Mapping[str, str]
-) -> tuple[float, ...] | None:
+def _thresholds(decision: Decision, found: MergedLabels) -> tuple[float, ...] | None:
     given, path = decision.thresholds, f"{decision.path}.threshold"
     if given is None or isinstance(given, float):
         return None if given is None else (given,) * len(found.names)
     for label in given:
         if label not in found.names:
-            renamed = names.get(label)
+            renamed = decision.names.get(label)
             why = f"{decision.path}.labels renames it to {renamed!r}" if renamed else None
             raise SettingsError(
                 f"{path} names {label!r}, which is no label of a result: "
@@ -244,12 +247,13 @@ def _digest(d: Decision, found: MergedLabels) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()[:_DIGEST_CHARACTERS]
 
 
-def unnamed_hint(labels: Sequence[str], path: str = "decision") -> str | None:
+def unnamed_hint(labels: Sequence[str], path: str = "decision") -> tuple[str, ...]:
     """Return advice if a model's labels are LABEL_0, LABEL_1 and so on, which say nothing."""
     if not labels or not all(_UNNAMED.fullmatch(label) for label in labels):
-        return None
-    return (
-        f"the model calls its labels {', '.join(labels[:3])}{' ...' if len(labels) > 3 else ''}: "
-        f'name them by {path}.labels, such as {{ {labels[0]} = "negative" }}; the model\'s page tells '
-        "their meaning"
+        return ()
+    shown = ", ".join(labels[:3]) + (" ..." if len(labels) > 3 else "")
+    hint = (
+        f"the model calls its labels {shown}: name them by {path}.labels, such as "
+        f'{{ {labels[0]} = "negative" }}; the page of the model tells what they mean'
     )
+    return (hint,)
