@@ -46,6 +46,13 @@ def _field(member: ModelMember, defined: set[Model]) -> dict[str, Any]:
     kind = _type(member.kind, defined)
     if member.repeated:
         kind = {"type": "array", "items": kind}
+    if member.mapped:
+        values = ["null", kind] if member.optional else kind
+        return {
+            "name": member.name,
+            "type": {"type": "map", "values": values},
+            "doc": member.description,
+        }
     field = {"name": member.name, "type": kind, "doc": member.description}
     # A default must be of the union's first type.
     return field | {"type": ["null", kind], "default": None} if member.optional else field

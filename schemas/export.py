@@ -22,6 +22,7 @@ from pydantic.json_schema import models_json_schema
 
 from schemas.avro import avro_schema
 from schemas.classification import Classification
+from schemas.classifications import Classifications, EnrichedBySeveralMessage
 from schemas.dead_letter import DeadLetter
 from schemas.decided import DecidedClassification, EnrichedDecidedMessage
 from schemas.forms import FORMS
@@ -38,6 +39,8 @@ _RESULTS = (
     "DecidedClassification",
     "EnrichedMessage",
     "EnrichedDecidedMessage",
+    "Classifications",
+    "EnrichedBySeveralMessage",
 )
 _KAFKA = {"bindingVersion": "0.5.0"}
 
@@ -59,6 +62,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "decided_classification": DecidedClassification,
     "enriched_message": EnrichedMessage,
     "enriched_decided_message": EnrichedDecidedMessage,
+    "classifications": Classifications,
+    "enriched_by_several_message": EnrichedBySeveralMessage,
     "dead_letter": DeadLetter,
 }
 
@@ -208,6 +213,13 @@ def _messages() -> Document:
         ),
         "EnrichedDecidedMessage": _message(
             "Input object with such a result.", result | _json_of(EnrichedDecidedMessage)
+        ),
+        "Classifications": _message(
+            "Result of several models.", result | _json_of(Classifications)
+        ),
+        "EnrichedBySeveralMessage": _message(
+            "Input object with a result of several models.",
+            result | _json_of(EnrichedBySeveralMessage),
         ),
         "DeadLetter": _message(
             "Original record, and the reason why it could not be labelled.",

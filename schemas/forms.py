@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from pydantic import BaseModel
 
 from schemas.classification import Classification
+from schemas.classifications import Classifications
 from schemas.decided import DecidedClassification
 
 
@@ -31,4 +32,5 @@ class ResultForm(NamedTuple):
 
 PLAIN: Final = ResultForm("classification", Classification)
 DECIDED: Final = ResultForm("decided_classification", DecidedClassification)
-FORMS: Final = (PLAIN, DECIDED)
+SEVERAL: Final = ResultForm("classifications", Classifications)
+FORMS: Final = (PLAIN, DECIDED, SEVERAL)

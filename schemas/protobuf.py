@@ -53,6 +53,8 @@ def _message(model: Model) -> str:
 
 def _declaration(member: ModelMember) -> str:
     kind = wire_name(member.kind) if is_model(member.kind) else _TYPES[member.kind]
+    if member.mapped:
+        return f"map<string, {kind}> {member.name}"
     label = "repeated " if member.repeated else "optional " if member.optional else ""
     return f"{label}{kind} {member.name}"
 

@@ -13,7 +13,7 @@ from worker.settings import ModelPlan, load, plans
 
 def test_one_model_has_a_plan_without_a_name() -> None:
     settings = load({"model.name": "bundled"}, environ={}).settings
-    assert plans(settings) == (ModelPlan(None, settings.model),)
+    assert plans(settings) == (ModelPlan(None, settings),)
 
 
 def test_each_model_has_its_options_and_shares_threads_and_directories(tmp_path: Path) -> None:
@@ -22,12 +22,19 @@ def test_each_model_has_its_options_and_shares_threads_and_directories(tmp_path:
         """
         [model]
         threads = 3
+        [input]
+        stride = 10
+        [prepare]
+        html = true
         [models.language]
         name = "a/language"
         [models.tone]
         name = "bundled"
         max_tokens = 64
         required = false
+        overflow = "windows"
+        decision = {top_k = 1}
+        prepare = {html = false}
         when = {model = "language", label = "en", path = "kind", in = ["post"]}
         """
     )
@@ -38,6 +45,11 @@ def test_each_model_has_its_options_and_shares_threads_and_directories(tmp_path:
         True,
     )
     assert (tone.options.max_tokens, tone.options.threads, tone.required) == (64, 3, False)
+    assert (language.windows.overflow, language.windows.stride) == ("truncate", 10)
+    assert (tone.windows.overflow, tone.windows.stride) == ("windows", 10)
+    assert (language.decision.top_k, tone.decision.top_k) == (None, 1)
+    assert (language.prepare.html, tone.prepare.html) == (True, False)
+    assert tone.settings.models == {}
     assert tone.when is not None
     assert (tone.when.model, tone.when.label, tone.when.in_) == ("language", ("en",), ("post",))
 
@@ -66,6 +78,14 @@ def test_each_model_has_its_options_and_shares_threads_and_directories(tmp_path:
         (
             '{a = {name = "x", engine = "openvino", dtype = "int8"}}',
             "models.a.dtype = 'int8' computes in torch",
+        ),
+        (
+            '{a = {name = "x", stride = 3}}',
+            'models.a.stride needs models.a.overflow = "windows"',
+        ),
+        (
+            '{a = {name = "x", decision = {uncertain_label = "U"}}}',
+            "models.a.decision.uncertain_label = 'U' has no effect",
         ),
         ("{a = 1}", "models.a"),
         ("[1]", "must be a table"),

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from schemas import Classification, export
 from schemas.avro import avro_schema
-from schemas.forms import DECIDED, FORMS, PLAIN, ResultForm
+from schemas.forms import DECIDED, FORMS, PLAIN, SEVERAL, ResultForm
 from schemas.members import members
 from schemas.protobuf import protobuf_file
 
@@ -41,6 +41,27 @@ NUMBERS = {
 
 
 MORE = ["prepared", "temperature", "decided", "windows", "total_tokens"]
+SEVERAL_NUMBERS = {
+    "Classifications": [
+        "id",
+        "message_id",
+        "classifications",
+        "absences",
+        "source",
+        "model",
+        "processed_at",
+        "processing_ms",
+    ],
+    "ModelClassification": [
+        "label",
+        "score",
+        "labels",
+        "token_count",
+        "truncated",
+        "model",
+        *MORE,
+    ],
+}
 
 
 class _Place(BaseModel):
@@ -97,8 +118,13 @@ def test_every_member_is_described() -> None:
 def test_protobuf_numbers_stay(form: ResultForm) -> None:
     """Each number has the member that it had when it was published."""
     text = (export.FOLDER / f"{form.name}.proto").read_text(encoding="utf-8")
-    more = MORE if form is DECIDED else []
-    for message, names in (NUMBERS | {"Classification": NUMBERS["Classification"] + more}).items():
+    numbers = NUMBERS | {"Classification": NUMBERS["Classification"] + MORE}
+    if form is PLAIN:
+        numbers = NUMBERS
+    if form is SEVERAL:
+        numbers = {name: NUMBERS[name] for name in ("SourceRef", "LabelScore", "ModelRef")}
+        numbers |= SEVERAL_NUMBERS
+    for message, names in numbers.items():
         body = text.split(f"message {message} {{")[1].split("\n}")[0]
         lines = [line.strip() for line in body.splitlines() if line.endswith(";")]
         assert [line.split()[-3:] for line in lines] == [

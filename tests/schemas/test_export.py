@@ -40,12 +40,27 @@ DECIDED = {
     "windows": 3,
     "total_tokens": 1400,
 }
+_SAID: dict[str, Any] = {
+    name: CLASSIFICATION[name] for name in ("label", "score", "labels", "token_count")
+}
+_SAID |= {"truncated": False, "model": CLASSIFICATION["model"]}
+SEVERAL: dict[str, Any] = {
+    "id": CLASSIFICATION["id"],
+    "classifications": {"tone": _SAID | {"decided": ["POSITIVE"]}, "topic": None},
+    "absences": {"topic": "not_applicable"},
+    "source": SOURCE,
+    "model": {"name": "tone+topic", "revision": "set", "weights_sha256": "0" * 64},
+    "processed_at": CLASSIFICATION["processed_at"],
+    "processing_ms": 1.5,
+}
 EXAMPLES: dict[str, dict[str, Any]] = {
     "text_message": {"text": "what a day", "id": 7, "lang": "en"},
     "classification": CLASSIFICATION,
     "enriched_message": {"text": "what a day", "lang": "en", "classification": CLASSIFICATION},
     "decided_classification": DECIDED,
     "enriched_decided_message": {"text": "what a day", "classification": DECIDED},
+    "classifications": SEVERAL,
+    "enriched_by_several_message": {"text": "what a day", "classification": SEVERAL},
     "dead_letter": {
         "reason": "not_json",
         "message": "not JSON: Expecting value at character 0",
@@ -71,6 +86,8 @@ BROKEN: list[tuple[str, str, Any]] = [
     ("decided_classification", "windows", 0),
     ("enriched_message", "classification", {"label": "POSITIVE"}),
     ("enriched_message", "classification", DECIDED),
+    ("classifications", "classifications", {"tone": {"label": "POSITIVE"}}),
+    ("classifications", "absences", {"tone": None}),
     ("dead_letter", "reason", "bad_luck"),
     ("dead_letter", "attempt", 0),
     ("dead_letter", "value_state", "gone"),

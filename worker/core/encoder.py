@@ -20,6 +20,7 @@ from typing import Any
 
 from schemas.classification import ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
+from worker.core.absences import Parts
 from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER, format_source
 from worker.core.decided_members import added_members, judged
 from worker.core.formats.format import ResultFormat
@@ -35,7 +36,6 @@ from worker.core.records import (
     Headers,
     ModelCard,
     Outcome,
-    Prediction,
     RawRecord,
     RecordRef,
     Trace,
@@ -43,6 +43,14 @@ from worker.core.records import (
 )
 from worker.core.replay import REPLAY_HEADER
 from worker.core.route_headers import COPY_HEADER, FILTERED_HEADER, ROUTE_HEADER, FilteredNote
+from worker.core.several import (
+    first_verdict,
+    is_uncertain,
+    members_of_models,
+    model_member,
+    truncated,
+    uniform,
+)
 from worker.core.topic_limits import TopicLimits
 from worker.settings import OutputSettings, output_of
 
@@ -80,7 +88,7 @@ class Encoder:
         limits: limits of each output topic; topics may be added.
         results: serialises results. Default: as JSON.
         group: of a backfill, which its outcomes name.
-        digest: of the settings, for notes of filtered records.
+        digest: of the settings, for notes of filtered records; it changes with the model.
     """
 
     def __init__(
@@ -94,7 +102,7 @@ class Encoder:
         digest: str = "",
     ) -> None:
         self._settings, self._results = settings, results or JsonResults()
-        self._version, self._digest = version, digest
+        self._version, self.digest = version, digest
         self._limits = limits
         self._group: list[tuple[str, bytes | None]] = []
         if group:
@@ -142,9 +150,9 @@ class Encoder:
         item = WorkItem(record, "", payload={}, frame=Frame(0, bytes(_FRAME_BYTES)))
 
         def size(score: float) -> int:
-            scores = (score,) * len(model.labels)
-            prediction = Prediction(scores, token_count=1, truncated=False)
-            return size_of(self._result(Classified(item, prediction, model), 0, 0.0, None))
+            prediction, parts = uniform(model, score)
+            outcome = Classified(item, prediction, model, parts)
+            return size_of(self._result(outcome, 0, 0.0, None))
 
         return size(_SHORTEST), size(_LONGEST)
 
@@ -166,10 +174,14 @@ class Encoder:
         topic = topic or output_of(self._settings.topic, record.source.topic)
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
-        label, score, decided = judged(outcome.model, prediction)
-        document = self._classification(outcome, label, score, now_ms, now)
-        if outcome.model.adds_members:
-            document |= added_members(outcome.model, prediction, decided)
+        if outcome.parts is not None:
+            label, score, decided = first_verdict(outcome.parts)
+            document = self._classifications(outcome, outcome.parts, now_ms, now)
+        else:
+            label, score, decided = judged(outcome.model, prediction)
+            document = self._classification(outcome, label, score, now_ms, now)
+            if outcome.model.adds_members:
+                document |= added_members(outcome.model, prediction, decided)
         if self._settings.mode == "enrich":
             value = self._results.enriched(outcome.item, document, topic)
         else:
@@ -184,8 +196,8 @@ class Encoder:
             label=label,
             score=score,
             decided=decided,
-            uncertain=outcome.model.decision is not None and label not in outcome.model.labels,
-            truncated=prediction.truncated,
+            uncertain=is_uncertain(outcome.model, label),
+            truncated=truncated(outcome),
             trace_id=trace.id if trace else None,
             expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
@@ -197,7 +209,7 @@ class Encoder:
         record, topic = outcome.item.record, self._settings.filtered_topic or ""
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
-        facts = (outcome.reason, outcome.route, self._digest, record.timestamp_ms)
+        facts = (outcome.reason, outcome.route, self.digest, record.timestamp_ms)
         headers = self._headers(record, _last(REPLAY_HEADER, record.headers))
         return Encoded(
             ref=record.ref,
@@ -224,7 +236,6 @@ class Encoder:
     ) -> dict[str, Any]:
         """Return the members of `schemas.classification.Classification`, in its order."""
         record, prediction, model = outcome.item.record, outcome.prediction, outcome.model
-        topic, partition, offset, _ = record.source
         return {
             "id": result_id(record, model.identity),
             "message_id": outcome.item.message_id,
@@ -236,17 +247,23 @@ class Encoder:
             ],
             "token_count": prediction.token_count,
             "truncated": prediction.truncated,
-            "source": {
-                "topic": topic,
-                "partition": partition,
-                "offset": offset,
-                "timestamp_ms": record.timestamp_ms,
-            },
-            "model": {
-                "name": model.name,
-                "revision": model.revision,
-                "weights_sha256": model.weights_sha256,
-            },
+            "source": _source_member(record),
+            "model": model_member(model),
+            "processed_at": _moment(now_ms),
+            "processing_ms": round((now - record.polled_at) * 1000, 3),
+        }
+
+    def _classifications(
+        self, outcome: Classified, parts: Parts, now_ms: int, now: float
+    ) -> dict[str, Any]:
+        """Return the members of `schemas.classifications.Classifications`, in its order."""
+        record = outcome.item.record
+        return {
+            "id": result_id(record, outcome.model.identity),
+            "message_id": outcome.item.message_id,
+            **members_of_models(parts),
+            "source": _source_member(record),
+            "model": model_member(outcome.model),
             "processed_at": _moment(now_ms),
             "processing_ms": round((now - record.polled_at) * 1000, 3),
         }
@@ -357,6 +374,16 @@ def _overhead(key: bytes | None, headers: Headers) -> int:
     for name, value in headers:
         size += len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD
     return size
+
+
+def _source_member(record: RawRecord) -> dict[str, Any]:
+    topic, partition, offset, _ = record.source
+    return {
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+        "timestamp_ms": record.timestamp_ms,
+    }
 
 
 def _source(record: RawRecord) -> SourceRef:

@@ -80,8 +80,15 @@ class ModelSet:
 
 
 def _card(members: Sequence[SetMember]) -> ModelCard:
-    names = "+".join(member.name for member in members)
-    digest = hashlib.sha256()
-    for member in members:
-        digest.update(f"{member.name}={member.card.weights_sha256}\n".encode())
-    return replace(members[0].card, name=names, revision=_SET, weights_sha256=digest.hexdigest())
+    cards = tuple((member.name, member.card) for member in members)
+    facts = "".join(f"{name}={card.identity}\n" for name, card in cards)
+    return replace(
+        cards[0][1],
+        name="+".join(name for name, _ in cards),
+        revision=_SET,
+        weights_sha256=hashlib.sha256(facts.encode()).hexdigest(),
+        decision=None,
+        recipe=None,
+        windows=None,
+        members=cards,
+    )

@@ -406,6 +406,7 @@ class ModelCard:
     windows: WindowPlan | None = None
     decision: BoundDecision | None = None
     recipe: str | None = None
+    members: tuple[tuple[str, ModelCard], ...] = ()
 
     @property
     def adds_members(self) -> bool:

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from worker.clock import Clock, SystemClock
-from worker.core.decisions.rules import BoundDecision, bind
+from worker.core.decisions.rules import bind
 from worker.core.decisions.treatment import Treatment
+from worker.core.model import Tokeniser
 from worker.core.records import DEFAULT_FORWARD_TOKENS, ModelCard, ModelInput
 from worker.errors import ModelUnchanged, RecordRejected, SettingsError
 from worker.inference.attention_mode import turning_point
@@ -39,6 +40,7 @@ from worker.inference.placement import (
     require_room,
     tries_int8,
 )
+from worker.inference.preparing import preparation_of, prepared
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import stored_weights, weights_of
 from worker.inference.threads import threads_of_model, use_threads
@@ -62,7 +64,7 @@ def load(
     replaces: bool = False,
     unless: ModelCard | None = None,
     treatment: Treatment = Treatment(),  # noqa: B008 - it is frozen
-) -> tuple[TransformersTokeniser, LoadedClassifier]:
+) -> tuple[Tokeniser, LoadedClassifier]:
     """Load the model that the settings name, and choose how it runs.
 
     Args:
@@ -80,7 +82,7 @@ def load(
             to do.
         SettingsError: the settings contradict the model or this machine, or its memory is too
             small.
-        ModelUnchanged: the model has the weights, labels and decision of `unless`.
+        ModelUnchanged: the model has the weights, labels, decision and recipe of `unless`.
     """
     with loading_errors(settings.name):
         return _load(
@@ -105,14 +107,17 @@ def _load(
     replaces: bool,
     unless: ModelCard | None,
     treatment: Treatment,
-) -> tuple[TransformersTokeniser, LoadedClassifier]:
+) -> tuple[Tokeniser, LoadedClassifier]:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     use_threads(settings.threads, processes)
+    preparation = preparation_of(treatment.prepare)
+    recipe = preparation.recipe if preparation else None
     described = describe(settings)
     decision, windows = treatment.decision, treatment.windows
     bound = bind(decision, described.labels, described.activation) if decision else None
-    _refuse_same(described, bound, unless)
+    labels = bound.labels if bound else described.labels
+    _refuse_same(described, (labels, bound, recipe), unless)
     checkpoint, config, tokenizer = described.checkpoint, described.config, described.tokenizer
     bare, ids_below = described.bare, described.ids_below
     with loading_errors(checkpoint.name):
@@ -166,9 +171,14 @@ def _load(
         forward_tokens=forward_tokens or DEFAULT_FORWARD_TOKENS,
         activation=described.activation,
         windows=windows,
+        recipe=recipe,
     )
     tokeniser = TransformersTokeniser(
-        tokenizer, max_tokens=max_tokens, ids_below=ids_below, windows=windows
+        tokenizer,
+        max_tokens=max_tokens,
+        ids_below=ids_below,
+        windows=windows,
+        spelt=treatment.prepare.special_tokens == "text",
     )
     classifier = TransformersClassifier(
         forward,
@@ -183,15 +193,15 @@ def _load(
         memory=memory,
         threads=threads_of_model(),
     )
-    return tokeniser, DecidedClassifier(classifier, bound) if bound else classifier
+    decided = DecidedClassifier(classifier, bound) if bound else classifier
+    return prepared(tokeniser, preparation), decided
 
 
 def _refuse_same(
-    described: Description, decision: BoundDecision | None, other: ModelCard | None
+    described: Description, features: tuple[object, ...], other: ModelCard | None
 ) -> None:
     """Raise ModelUnchanged if a model with the same settings has the same labels and weights."""
-    labels = decision.labels if decision else described.labels
-    if other is None or (labels, decision) != (other.labels, other.decision):
+    if other is None or features != (other.labels, other.decision, other.recipe):
         return
     if described.checkpoint.weights_sha256() == other.weights_sha256:
         raise ModelUnchanged(f"{other.name} is in use already, with the same settings and weights")

@@ -7,9 +7,10 @@ Must not import: torch.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
@@ -86,6 +87,20 @@ class TransformersTokeniser:
         self._window = sys.maxsize if self._keeps_end else max_tokens * _CHARACTERS_A_TOKEN
         self._placeholder = _placeholder(tokenizer)
         self._merges_slowly = callable(getattr(tokenizer, "bpe", None)) and not tokenizer.is_fast
+
+    @property
+    def key(self) -> Hashable:
+        """All that decides the ids of a text: tokenisers with the same key give the same ids.
+
+        None for a tokenizer whose code is in Python, which can't be compared.
+        """
+        backend = _plain_backend(self._tokenizer)
+        if backend is None:
+            return None
+        file = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        splits, around = self._tokenizer.split_special_tokens, (self._before, self._after)
+        bounds = (self._room, self._ids_below, self._window, self.windows)
+        return (file, splits, around, bounds, self._keeps_end, self._placeholder)
 
     def tokenise(self, texts: Sequence[str], step: Step = no_step) -> list[ModelInput]:
         """Return every text's ids in one ModelInput, longest texts first.

@@ -129,7 +129,7 @@ class ProtobufResults(FramedResults):
     def _encoded(self, document: Mapping[str, Any]) -> bytes:
         seconds, milliseconds = divmod((document["processed_at"] - _EPOCH) // _MILLISECOND, 1000)
         moment = {"seconds": seconds, "nanos": milliseconds * 1_000_000}
-        message = self._message(**{**document, "processed_at": moment})
+        message = self._message(**{**document, "processed_at": moment} | _without_nulls(document))
         return _FIRST_MESSAGE + bytes(message.SerializeToString())
 
     def _added(self, body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
@@ -145,6 +145,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _FIRST_MESSAGE: Final = b"\0"  # the message's indexes in its file; [0] is written so
 _FRAME_BYTES: Final = 5
+_SAID: Final = "classifications"
 
 
 @functools.cache
@@ -164,6 +165,13 @@ def absent_members(form: ResultForm) -> dict[str, None]:
     """Return the members that a result of this form may lack, each as null."""
     plain = PLAIN.model.model_fields
     return {one.name: None for one in members(form.model) if one.optional and one.name not in plain}
+
+
+def _without_nulls(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the map of several models without those that say nothing: Protobuf has no null."""
+    if (said := document.get(_SAID)) is None:
+        return {}
+    return {_SAID: {name: one for name, one in said.items() if one is not None}}
 
 
 def _no_frame(schema: RegisteredSchema, topic: str) -> bytes:  # noqa: ARG001

@@ -33,7 +33,7 @@ from worker.core.decisions.routes import Router
 from worker.core.encoder import Encoder
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.formats.format import ResultFormat
-from worker.core.model import Classifier, Tokeniser
+from worker.core.model import Classifier, PreparesTexts, Tokeniser
 from worker.core.model_set import ModelSet, SetMember
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
@@ -61,8 +61,9 @@ from worker.runtime.outcome_logs import DeadLetterLog, ExpiredLog, ThroughputLog
 from worker.runtime.outputs import TopicSizes
 from worker.runtime.rebalance import Rebalance, RebalanceListener
 from worker.runtime.service import Worker
+from worker.runtime.shared_tokenisers import SharedTokenisers
 from worker.runtime.status import StatusReporter
-from worker.settings import ModelPlan, Settings, deciding_digest, plans
+from worker.settings import ModelPlan, Settings, condition_paths, deciding_digest, plans
 
 
 def build_in_flight(
@@ -149,8 +150,11 @@ def build_labeller(
     if not isinstance(classifier, ModelSet):
         return _labeller(settings, plans(settings)[0], tokeniser, classifier, context)
 
+    shared = SharedTokenisers()
+
     def build(member: SetMember) -> Labeller:
-        return _labeller(settings, member.plan, member.tokeniser, member.classifier, context)
+        tokeniser = shared.of(member.tokeniser)
+        return _labeller(settings, member.plan, tokeniser, member.classifier, context)
 
     return Panel(classifier, build, context.metrics, context.clock)
 
@@ -166,10 +170,12 @@ def _labeller(
     in_a_row, ratio = settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
     if not plan.required:  # its failures make no dead letters
         in_a_row, ratio = sys.maxsize, 1.0
+    if isinstance(tokeniser, PreparesTexts):
+        tokeniser.spent = context.metrics.prepare_seconds.inc
     return Labeller(
         tokeniser,
         classifier,
-        refuse_long=settings.input.overflow == "dead_letter",
+        refuse_long=plan.windows.overflow == "dead_letter",
         breaker=CircuitBreaker(in_a_row, ratio),
         budget=ForwardBudget(card.forward_tokens, pads=card.pads),
         metrics=context.metrics,
@@ -245,7 +251,7 @@ def build_worker(
         work,
         path,
         intake=Intake(
-            formats.decoder(settings.input, formats.values),
+            formats.decoder(settings.input, formats.values, condition_paths(settings)),
             Readability(settings.max_unreadable_ratio),
             work.batcher,
             work.offsets,

@@ -8,7 +8,7 @@ Must not import: kafka, inference, cli; `registry` only if an option needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class TopicFormats:
     away: Callable[[], str | None]
     resources: AbstractContextManager[object]
     add_output: Callable[[str], None] = lambda _: None
-    decoder: Callable[[InputSettings, Format], Decoder] = Decoder
+    decoder: Callable[[InputSettings, Format, Sequence[str]], Decoder] = Decoder
 
 
 def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFormats:

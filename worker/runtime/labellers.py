@@ -18,6 +18,7 @@ from typing import Final
 
 from worker.clock import Clock
 from worker.core.absences import NOT_APPLICABLE, SKIPPED, Absence, Part
+from worker.core.decided_members import judged
 from worker.core.decisions.conditions import FieldTest
 from worker.core.model import Step
 from worker.core.model_set import ModelSet, SetMember
@@ -103,7 +104,7 @@ class Panel:
         self._order = _by_dependence(models.members)
         self._labellers = {member.name: build(member) for member in models.members}
         self._fields = {
-            member.name: FieldTest(member.plan.when)
+            member.name: FieldTest(member.plan.when, self._missing)
             for member in models.members
             if member.plan.when
         }
@@ -157,6 +158,9 @@ class Panel:
         self._metrics.cache_bytes.set(sum(one.cache_bytes for one in self._labellers.values()))
         return [self._outcome(i, entry, said) for i, entry in enumerate(batch.entries)]
 
+    def _missing(self, path: str) -> None:
+        self._metrics.path_missing.labels(path).inc()
+
     def _spent(self, name: str, stage: str, began: float) -> None:
         self._metrics.model_seconds.labels(name, stage).inc(self._clock.monotonic() - began)
 
@@ -194,8 +198,7 @@ def _asked(member: SetMember, said: _Said, record: int) -> bool:
 def _label(answer: Outcome | None) -> str | None:
     if not isinstance(answer, Classified):
         return None
-    probabilities = answer.prediction.probabilities
-    return answer.model.labels[probabilities.index(max(probabilities))]
+    return judged(answer.model, answer.prediction)[0]
 
 
 def _by_dependence(members: Sequence[SetMember]) -> tuple[SetMember, ...]:

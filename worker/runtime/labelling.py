@@ -22,7 +22,7 @@ from schemas.dead_letter import DeadLetterReason
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
 from worker.core.faults import CircuitBreaker, Failed
-from worker.core.model import Classifier, PreparesTexts, Step, Tokeniser
+from worker.core.model import Classifier, Step, Tokeniser
 from worker.core.records import (
     Classified,
     DeadLettered,
@@ -148,8 +148,6 @@ class Labeller:
         self._passes = ForwardPasses(classifier, budget, metrics)
         self._refuse_long, self._skips = refuse_long, skips
         self._breaker, self._metrics = breaker, metrics
-        if isinstance(tokeniser, PreparesTexts):
-            tokeniser.spent = metrics.prepare_seconds.inc
 
     @classmethod
     def beside(cls, tokeniser: Tokeniser, classifier: Classifier, *, refuse_long: bool) -> Self:
@@ -168,6 +166,7 @@ class Labeller:
             breaker=CircuitBreaker(sys.maxsize, 1.0),
             budget=ForwardBudget(card.forward_tokens, pads=card.pads),
             metrics=Metrics(),
+            skips=True,
         )
 
     def aside(self) -> Labeller:

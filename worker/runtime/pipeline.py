@@ -17,6 +17,7 @@ from typing import Protocol
 
 from worker import timeline
 from worker.core.encoder import Encoder
+from worker.core.model import Classifier
 from worker.core.pace import Demand, Pace
 from worker.core.records import Encoded, MicroBatch, Outcome
 from worker.errors import StreamlabelError
@@ -160,6 +161,10 @@ class Pipeline:
         """
         self._labeller = labeller
         self._pace.restart()
+
+    def in_use(self) -> Classifier:
+        """Return the model that the next micro-batch is given to."""
+        return self._labeller.classifier
 
     def demand(self, waiting: int) -> Demand:
         """Return when and how much the model needs next. Poll thread only.

@@ -13,6 +13,7 @@ One declaration serves flags, environment, TOML file, `check`, JSON Schema and t
     decision        the options that turn probabilities into a decision
     sections        the options of the other groups
     conditions      conditions on a record
+    condition_paths the fields that they ask for
     models          the options of several models
     model_plan      plans(): the models of a worker, whichever way they are set
     routes          where results go
@@ -35,6 +36,7 @@ Thread: main loads it; any thread may read the frozen values.
 Must not import: anything of worker but `errors`.
 """
 
+from worker.settings.condition_paths import condition_paths
 from worker.settings.conditions import FieldCondition, WhenSettings
 from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.decision import DecisionSettings
@@ -42,7 +44,13 @@ from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.digest import deciding_digest
 from worker.settings.forms import result_form
 from worker.settings.kafka_client import KafkaSettings
-from worker.settings.model_plan import ModelPlan, plans
+from worker.settings.model_plan import (
+    ModelPlan,
+    is_changeable,
+    models_named,
+    plans,
+    with_models_of,
+)
 from worker.settings.models import NamedModelSettings
 from worker.settings.options import Option, options
 from worker.settings.origins import (
@@ -102,11 +110,14 @@ __all__ = [
     "WorkerTopics",
     "changed_options",
     "child_environment",
+    "condition_paths",
     "deciding_digest",
     "default_environment",
     "find_config",
     "inline",
+    "is_changeable",
     "load",
+    "models_named",
     "options",
     "output_of",
     "plain",
@@ -116,4 +127,5 @@ __all__ = [
     "result_form",
     "route_names",
     "with_members",
+    "with_models_of",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schemas.forms import DECIDED, PLAIN, ResultForm
+from schemas.forms import DECIDED, PLAIN, SEVERAL, ResultForm
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -17,5 +17,7 @@ if TYPE_CHECKING:
 
 def result_form(settings: Settings) -> ResultForm:
     """Return the form of results: the plain one, unless a feature adds members."""
-    adds = settings.decision.is_on or settings.input.overflow == "windows"
+    if settings.models:
+        return SEVERAL
+    adds = settings.decision.is_on or settings.prepare.is_on or settings.input.overflow == "windows"
     return DECIDED if adds else PLAIN

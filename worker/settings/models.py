@@ -14,8 +14,11 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from worker.settings.conditions import WhenSettings
+from worker.settings.decision import DecisionSettings
+from worker.settings.prepare import PrepareSettings
 from worker.settings.sections import ModelOptions
 from worker.settings.toml_values import TOML, FrozenTable
+from worker.settings.windows import Combine, Overflow
 
 _NAME: Final = re.compile("[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -33,6 +36,20 @@ class NamedModelSettings(ModelOptions):
         '`{path = "lang", in = ["en"]}`: by a field of the record. '
         '`{model = "language", label = ["en"]}`: by the label of another model. Default: all.',
     )
+    prepare: PrepareSettings | None = Field(
+        None, description="Preparation of its texts, instead of `[prepare]`."
+    )
+    decision: DecisionSettings | None = Field(
+        None, description="Decision on its probabilities, instead of `[decision]`."
+    )
+    overflow: Overflow | None = Field(
+        None, description="Treatment of long texts. Default: `input.overflow`."
+    )
+    stride: int | None = Field(None, ge=0, description="Default: `input.stride`.")
+    max_windows: int | None = Field(
+        None, ge=1, le=100_000, description="Default: `input.max_windows`."
+    )
+    combine: Combine | None = Field(None, description="Default: `input.combine`.")
     required: bool = Field(
         True,
         description="true: a record on which the model fails becomes a dead letter. false: the "

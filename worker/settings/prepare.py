@@ -76,8 +76,8 @@ class PrepareSettings(Section):
 
     @property
     def is_on(self) -> bool:
-        """True if a text may differ after its preparation, or be skipped."""
-        return self.model_copy(update={"special_tokens": "text"}) != PrepareSettings()
+        """True if a result states a preparation."""
+        return self != PrepareSettings()
 
 
 def prepare_conflicts(section: str, prepare: PrepareSettings) -> Iterator[str]:

@@ -30,13 +30,11 @@ class Preparation:
         recipe: short name of the steps; texts with one recipe are prepared in one way.
         steps: in their order.
         own: called last; None for no function.
-        reads_special_tokens: whether a special token that a text spells is one.
     """
 
     recipe: str
     steps: tuple[Step, ...]
     own: OwnFunction | None = None
-    reads_special_tokens: bool = False
 
     @property
     def changes_texts(self) -> bool:
@@ -73,12 +71,9 @@ def preparation(settings: PrepareSettings, own: OwnFunction | None = None) -> Pr
     names = [*named]
     if own:
         names.append(f"function={own.name}@{own.mark}")
-    special = settings.special_tokens == "tokens"
-    if special:
+    if settings.special_tokens == "tokens":
         names.append("special-tokens")
-    if not names:
-        return None
-    return Preparation("+".join(names), tuple(named.values()), own, special)
+    return Preparation("+".join(names), tuple(named.values()), own) if names else None
 
 
 def _steps(s: PrepareSettings) -> Iterator[tuple[str, Step]]:
