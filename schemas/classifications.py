@@ -78,6 +78,10 @@ class Classifications(BaseModel):
         "have made."
     )
     source: SourceRef = Field(description="Coordinates of the input record.")
+    model: ModelRef = Field(
+        description="The models together: their names in the settings, joined by `+`, the revision "
+        "`set`, and a SHA-256 of all of them."
+    )
     processed_at: datetime = Field(description="Time at which the result was encoded, in UTC.")
     processing_ms: float = Field(
         ge=0,

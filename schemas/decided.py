@@ -18,7 +18,10 @@ from schemas.text_message import TextMessage
 
 
 class DecidedClassification(Classification):
-    """The result for one input record."""
+    """The result for one input record, prepared, decided or read in windows.
+
+    In JSON, a member is there only if its feature is on.
+    """
 
     model_config = ConfigDict(title=Classification.__name__)
 

@@ -10,8 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from benchmarks.docs.markdown import table
-from schemas import Classification, DeadLetter, DeadLetterReason, TextMessage
+from schemas import (
+    Classification,
+    DeadLetter,
+    DeadLetterReason,
+    DecidedClassification,
+    TextMessage,
+)
 
 _REASONS = {
     DeadLetterReason.NULL_VALUE: "The record has no value (a tombstone).",
@@ -49,11 +57,20 @@ _REASONS = {
 def members() -> str:
     """Return a table of members for every message; nested members by their path."""
     parts = []
-    for model in (TextMessage, Classification, DeadLetter):
+    for model in (TextMessage, Classification, DecidedClassification, DeadLetter):
         schema = model.model_json_schema()
-        rows = table(("Member", "Type", "Description"), _members(schema, schema))
+        listed = _members(_differing(schema, model), schema)
+        rows = table(("Member", "Type", "Description"), listed)
         parts.append(f"### {model.__name__}\n\n{schema['description']}\n\n{rows}")
     return "\n\n".join(parts)
+
+
+def _differing(schema: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Return a schema without the members that are those of the model's base."""
+    (base, *_) = model.__bases__
+    same = base.model_json_schema()["properties"] if base is Classification else {}
+    kept = {n: body for n, body in schema["properties"].items() if body != same.get(n)}
+    return schema | {"properties": kept}
 
 
 def reasons() -> str:

@@ -136,6 +136,16 @@ def test_a_condition_on_a_field_is_decided_before_the_text_is_tokenised() -> Non
     assert built["toxic"].tokenised == ["en a"]
 
 
+def test_a_record_without_the_field_of_a_condition_is_counted() -> None:
+    toml = '{language = {name = "x", when = {path = "lang", in = "en"}}}'
+    judges = panel(toml, models())
+    label(judges, item(0, "en a"), with_fields(1, "en a", lang="en"))
+    found = judges._metrics.registry.get_sample_value(
+        "streamlabel_path_missing_total", {"path": "lang"}
+    )
+    assert found == 1
+
+
 def test_a_repeat_is_labelled_although_the_first_record_of_its_text_is_not_asked() -> None:
     """The text is the same, and the first record lacks the label that the second one has."""
     toml = """{

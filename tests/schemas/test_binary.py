@@ -48,6 +48,7 @@ SEVERAL_NUMBERS = {
         "classifications",
         "absences",
         "source",
+        "model",
         "processed_at",
         "processing_ms",
     ],

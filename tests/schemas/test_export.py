@@ -49,6 +49,7 @@ SEVERAL: dict[str, Any] = {
     "classifications": {"tone": _SAID | {"decided": ["POSITIVE"]}, "topic": None},
     "absences": {"topic": "not_applicable"},
     "source": SOURCE,
+    "model": {"name": "tone+topic", "revision": "set", "weights_sha256": "0" * 64},
     "processed_at": CLASSIFICATION["processed_at"],
     "processing_ms": 1.5,
 }

@@ -206,7 +206,13 @@ class Partitions:
 
 
 class WorkerProcess:
-    """A `streamlabel run` process, as in production."""
+    """A `streamlabel run` process, as in production.
+
+    Attributes:
+        engine: flags; `auto` would spend seconds of each start on comparing engines.
+    """
+
+    engine: tuple[str, ...] = ("--model-engine", "packed")
 
     def __init__(
         self,
@@ -225,8 +231,8 @@ class WorkerProcess:
             *(("--model", str(model)) if model else ()),
             *(f"{one.flag}={given[one.path]}" for one in options() if one.path in given),
             *("--http-port", str(self.port), "--model-threads", "1"),
-            # `auto` would spend seconds of each start on comparing engines.
-            *("--model-engine", "packed", *more),
+            *self.engine,
+            *more,
         ]
         with log.open("wb") as sink:
             self.process = subprocess.Popen(

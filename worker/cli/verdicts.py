@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from worker.cli.named_topics import with_every_topic
 from worker.core.counted import counted
 from worker.core.decisions.rules import unnamed_hint
 from worker.core.decisions.treatment import treatment
@@ -83,6 +84,7 @@ def topics(settings: Settings) -> Finding:
     """Look for each topic, and compare their configurations."""
     from worker.runtime.topics import suitability_warnings
 
+    settings = with_every_topic(settings)
     infos = _infos(settings)
     sizes = (f"{name} ({counted(info.partitions, 'partition')})" for name, info in infos.items())
     return Finding(", ".join(sizes), tuple(suitability_warnings(settings, infos)))
@@ -99,7 +101,7 @@ def rights(settings: Settings) -> Finding:
     from worker.clock import SystemClock
     from worker.kafka_io.rights import try_rights
 
-    rights = try_rights(settings, SystemClock())
+    rights = try_rights(with_every_topic(settings), SystemClock())
     user = settings.kafka.sasl_username or "this client"
     missing = [right for right in rights if right.held is False]
     if needed := [right.words for right in missing if right.needed]:
@@ -126,7 +128,7 @@ def registry(settings: Settings) -> Finding:
     require_packages(settings)
     from worker.registry.check import check_registry
 
-    outputs = resolved(settings).all_results
+    outputs = resolved(with_every_topic(settings)).all_results
     return Finding(check_registry(settings, outputs, SystemClock()))
 
 

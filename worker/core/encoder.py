@@ -263,6 +263,7 @@ class Encoder:
             "message_id": outcome.item.message_id,
             **members_of_models(parts),
             "source": _source_member(record),
+            "model": model_member(outcome.model),
             "processed_at": _moment(now_ms),
             "processing_ms": round((now - record.polled_at) * 1000, 3),
         }

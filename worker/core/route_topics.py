@@ -75,10 +75,13 @@ def with_label_topics(settings: Settings, cards: Cards) -> Settings:
 
 def _card(name: str, route: RouteSettings, cards: Cards) -> ModelCard:
     """Return the model that a route looks at; one that looks at none gets the first."""
+    known = ", ".join(name for name in cards if name is not None)
     if route.model is not None and route.model not in cards:
+        models = f"the models are {known}" if known else "there is only [model]"
+        raise SettingsError(f"route {name!r} names the model {route.model!r}, and {models}")
+    if route.model is None and route.looks_at_a_model and len(cards) > 1:
         raise SettingsError(
-            f"route {name!r} names the model {route.model!r}, and the models are "
-            f"{_listed(map(str, cards))}"
+            f"route {name!r} must name the model that it looks at: model is one of {known}"
         )
     return cards[route.model] if route.model in cards else next(iter(cards.values()))
 
@@ -118,6 +121,11 @@ def _listed(labels: Iterable[str]) -> str:
     shown = list(labels)
     more = f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
     return ", ".join(map(repr, shown[:_SHOWN])) + more
+
+
+def depends_on_labels(settings: Settings) -> bool:
+    """Return whether the topic of a route holds a label."""
+    return any(LABEL_NAME in (route.topic or "") for route in settings.routes)
 
 
 def spelling_notes(settings: Settings, cards: Cards) -> Iterator[str]:

@@ -29,19 +29,24 @@ def compiled(schema: Any) -> Write:
 
     Args:
         schema: made of records, arrays, maps, unions of null and a type, and the types of
-            `_WRITES`.
+            `_WRITES`. A record that is defined may be named by later members.
     """
+    return _compiled(schema, dict(_WRITES))
+
+
+def _compiled(schema: Any, known: dict[str, Write]) -> Write:
     if isinstance(schema, list):
-        return _optional(compiled(schema[1]))
+        return _optional(_compiled(schema[1], known))
     if isinstance(schema, str):
-        return _WRITES[schema]
+        return known[schema]
     if schema["type"] == "record":
-        return _record([(field["name"], compiled(field["type"])) for field in schema["fields"]])
+        fields = [(field["name"], _compiled(field["type"], known)) for field in schema["fields"]]
+        return known.setdefault(schema["name"], _record(fields))
     if schema["type"] == "array":
-        return _array(compiled(schema["items"]))
+        return _array(_compiled(schema["items"], known))
     if schema["type"] == "map":
-        return _map(compiled(schema["values"]), _absent(schema["values"]))
-    return _WRITES[schema["logicalType"]]
+        return _map(_compiled(schema["values"], known), _absent(schema["values"]))
+    return known[schema["logicalType"]]
 
 
 def _record(fields: list[tuple[str, Write]]) -> Write:

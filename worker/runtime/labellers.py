@@ -104,7 +104,7 @@ class Panel:
         self._order = _by_dependence(models.members)
         self._labellers = {member.name: build(member) for member in models.members}
         self._fields = {
-            member.name: FieldTest(member.plan.when)
+            member.name: FieldTest(member.plan.when, self._missing)
             for member in models.members
             if member.plan.when
         }
@@ -157,6 +157,9 @@ class Panel:
             self._spent(member.name, "infer", began)
         self._metrics.cache_bytes.set(sum(one.cache_bytes for one in self._labellers.values()))
         return [self._outcome(i, entry, said) for i, entry in enumerate(batch.entries)]
+
+    def _missing(self, path: str) -> None:
+        self._metrics.path_missing.labels(path).inc()
 
     def _spent(self, name: str, stage: str, began: float) -> None:
         self._metrics.model_seconds.labels(name, stage).inc(self._clock.monotonic() - began)

@@ -20,7 +20,7 @@ UNCERTAIN: Final = "UNCERTAIN"
 
 
 class DecisionSettings(Section):
-    """What a result decides from the model's probabilities."""
+    """The decision that a result makes of the model's probabilities."""
 
     labels: Table = Field(
         Pairs(),

@@ -17,6 +17,7 @@ from worker.core.route_headers import CopyNote
 from worker.core.route_topics import (
     MOST_TOPICS,
     cards_of,
+    depends_on_labels,
     named_topic,
     spelling_notes,
     topic_part,
@@ -194,5 +195,19 @@ def test_a_set_of_models_has_the_cards_of_all() -> None:
     cards = cards_of(ModelSet(members))
     assert cards == {"a": CARD, "b": CARD}
     assert with_label_topics(settings, cards).topics.all_results == ("texts.labelled", "t")
-    with pytest.raises(SettingsError, match="names the model 'b', and the models are 'a'"):
+    with pytest.raises(SettingsError, match="names the model 'b', and the models are a"):
         with_label_topics(settings, {"a": CARD})
+    with pytest.raises(SettingsError, match=r"names the model 'b', and there is only \[model\]"):
+        with_label_topics(settings, {None: CARD})
+
+
+def test_a_route_without_a_model_means_the_only_one() -> None:
+    """A change of models may bring a second one."""
+    settings = settings_of({"label": "NEGATIVE", "topic": "t"})
+    with pytest.raises(SettingsError, match="must name the model that it looks at: model is one"):
+        with_label_topics(settings, {"a": CARD, "b": CARD})
+    part = Part(Prediction((0.9, 0.1), 3, truncated=False), CARD)
+    outcome = classified(0.1, 0.9, parts={"a": part})
+    assert routed(outcome, {"label": "NEGATIVE", "topic": "t"}).topic == "t"
+    assert depends_on_labels(settings_of({"topic": "a.{label}"}))
+    assert not depends_on_labels(settings)

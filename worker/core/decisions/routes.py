@@ -71,9 +71,9 @@ def facts_of(outcome: Classified) -> Facts:
     """Return the facts of a labelled record."""
 
     def verdict_of(model: str | None) -> Verdict | None:
-        if model is None or outcome.parts is None:
+        if outcome.parts is None:
             return verdict(outcome.model, outcome.prediction.probabilities)
-        part = outcome.parts.get(model)
+        part = outcome.parts[model] if model else next(iter(outcome.parts.values()))
         if isinstance(part, Part):
             return verdict(part.card, part.prediction.probabilities)
         return None

@@ -1,4 +1,4 @@
-"""What is decided from a model's probabilities: its label, its decided labels, their form.
+"""Rules that turn a model's probabilities into a label, decided labels, and their form.
 
 `decision` reads the options, `bind` checks them against the labels of a model. The order is:
 temperature, merged labels, then the rest.

@@ -1,6 +1,6 @@
-"""What a worker does with a model's texts and probabilities, beside running it.
+"""The features of one model: how its texts are read, and what becomes of its probabilities.
 
-Owns: `Treatment`, which whoever loads a model passes on.
+Owns: `Treatment`, which each loader of a model is given.
 Thread: any; the values are frozen.
 Must not import: kafka_io, inference.
 """
