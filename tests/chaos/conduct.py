@@ -209,6 +209,13 @@ class _Run:
             flags |= formats | {"registry.url": registry.url, "registry.timeout": _REGISTRY_S}
         return flags | self._subject.settings
 
+    def _routes(self) -> Mapping[str, Any]:
+        """Return the settings that the audit needs beside the names of topics, by path."""
+        if not self._subject.decides:
+            return {}
+        named = {"models": self._subject.settings["models"]}  # which routes may name
+        return {**Routed.of(self._arena.names.group).routes, **named}
+
     def go(self) -> RunVerdict:
         started = self._clock.monotonic()
         for slot in self._fleet.slots[: self._plan.workers]:
@@ -228,8 +235,7 @@ class _Run:
         verdict = RunVerdict(self._plan.seed, dict(sorted(self._done.items())), drained=drained)
         try:
             names = self._arena.names
-            routes = Routed.of(names.group).routes if self._subject.decides else {}
-            audit = audited(self._cluster, names, self._subject.delivery, routes)
+            audit = audited(self._cluster, names, self._subject.delivery, self._routes())
         except (
             AuditFailed
         ) as error:  # nothing counts as consumed then, so the promise does not hold

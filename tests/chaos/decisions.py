@@ -76,7 +76,7 @@ def models(folder: Path) -> Mapping[str, Any]:
 
     The second applies to some records only, and a record may go without its labels.
     """
-    first = make_checkpoint(folder / "first")
+    first = make_checkpoint(folder / "first", seed=4)  # most texts are POSITIVE, not all
     second = make_checkpoint(folder / "second", labels=("calm", "angry", "glad"), seed=3)
     both = {
         "first": {"name": str(first), "engine": "packed"},

@@ -19,7 +19,8 @@ def decisions(ground: Ground) -> Proved:
     """Two workers with two models, windows and three routes, killed by turns."""
     routed = Routed.of(ground.names.group)
     arena = ground.produced(poison=_POISON, routed=routed)
-    settings = flags_for({**models(ground.folder), **routed.routes})
+    both = models(ground.folder)
+    settings = flags_for({**both, **routed.routes})
     began = SystemClock().monotonic()
 
     def start() -> Command:
@@ -36,7 +37,7 @@ def decisions(ground: Ground) -> Proved:
     for command in running:
         if code := command.stop():
             raise Failed(f"a worker ended with {code}")
-    report = ground.audit(routed.routes)
+    report = ground.audit({**routed.routes, "models": both["models"]})
     copies = sum(report["copies"].values())
     if report["uncopied"] or not copies:
         raise Failed(f"{report['uncopied']} copies are missing, and {copies} are there")

@@ -81,7 +81,7 @@ def rows(card: ModelCard) -> Show:
         table = _table(width, header=header)
         for text, answer in zip(texts, answers, strict=True):
             # Text, not str: rich reads square brackets in a str as markup.
-            table.add_row(*map(Text, (*_cells(answer, card, block), _start(text))))
+            table.add_row(*map(Text, (*_cells(answer, card, block), start_of(text))))
         console.print(table)
         header = False
 
@@ -92,18 +92,24 @@ def _label_width(card: ModelCard) -> int:
     if card.decision is not None and card.decision.thresholds is not None:
         return _WIDEST_LABEL  # several labels may be decided
     names = [*card.labels, *([card.decision.decision.uncertain_label] if card.decision else [])]
-    longest = max((Text(_start(label)).cell_len for label in names), default=0)
+    longest = max((Text(start_of(label)).cell_len for label in names), default=0)
     return min(_WIDEST_LABEL, max(_NARROWEST_LABEL, longest))
 
 
 def _cells(answer: Answer, card: ModelCard, block: str) -> tuple[str, str, str, str]:
     if isinstance(answer, Failed):
         return "-", "-", "", "-"
-    label, score, decided = judged(card, answer)
+    label, score = judged_words(card, answer)
+    tokens = f"{answer.token_count}{'+' if answer.truncated else ''}"
+    return label, score, block * round(float(score) * _BAR), tokens
+
+
+def judged_words(card: ModelCard, prediction: Prediction) -> tuple[str, str]:
+    """Return the label, or the decided labels, and the score as words of a table."""
+    label, score, decided = judged(card, prediction)
     if card.decision is not None and card.decision.thresholds is not None:
         label = ", ".join(decided) or "-"
-    tokens = f"{answer.token_count}{'+' if answer.truncated else ''}"
-    return _start(label), f"{score:.4f}", block * round(score * _BAR), tokens
+    return start_of(label), f"{score:.4f}"
 
 
 def _table(label_width: int, *, header: bool) -> Table:
@@ -116,7 +122,7 @@ def _table(label_width: int, *, header: bool) -> Table:
     return table
 
 
-def _start(text: str) -> str:
+def start_of(text: str) -> str:
     """Return the start of a text, with control characters made visible."""
     start = excerpt(text, _SHOWN_CHARACTERS)
     return start + "…" if len(text) > _SHOWN_CHARACTERS else start

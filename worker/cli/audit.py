@@ -37,6 +37,7 @@ OPTIONS: tuple[str, ...] = (
     "output.topic",
     "output.dead_letter_topic",
     "output.filtered_topic",
+    "models",
     "routes",
     "delivery",
 )

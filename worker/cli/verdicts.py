@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from worker.cli.named_topics import with_every_topic
 from worker.core.counted import counted
-from worker.core.decisions.rules import unnamed_hint
-from worker.core.decisions.treatment import treatment
-from worker.core.visible import excerpt
 from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
 from worker.settings import PLAIN_FORMATS, Settings
 
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
     from worker.core.sampling import Sample
     from worker.core.topics import TopicInfo
 
-_LABELS, _LABEL_CHARACTERS = 30, 60  # labels shown, and characters of each
 _SAMPLED = 20  # records of each partition
 
 
@@ -163,26 +159,11 @@ def _sample(settings: Settings, records: Iterable[RawRecord]) -> Sample:
 
 
 def model(settings: Settings) -> Finding:
-    """Load the model, which also compares its engine with the reference."""
-    from worker.inference.warm import load
-    from worker.limits import as_mib
+    """Load each model, which also compares its engine with the reference."""
+    from worker.cli.model_verdict import load_described
 
-    _, classifier = load(
-        settings.model,
-        settings.batch.forward_tokens,
-        settings.processes,
-        treatment=treatment(settings),
-    )
-    card = classifier.card
-    labels = [excerpt(label, _LABEL_CHARACTERS) for label in card.labels[:_LABELS]]
-    if len(card.labels) > _LABELS:
-        labels.append(f"and {len(card.labels) - _LABELS:,} more")
-    return Finding(
-        f"{card.name} ({card.revision}) has the labels {', '.join(labels)}; up to "
-        f"{card.max_tokens} tokens; {card.engine} engine, {card.dtype} on {card.device}; a process with it may "
-        f"need {as_mib(classifier.memory or 0)} of memory",
-        (*_warnings_of_results(settings, card), *unnamed_hint(card.labels)),
-    )
+    card, told, hints = load_described(settings)
+    return Finding(told, (*_warnings_of_results(settings, card), *hints))
 
 
 def _warnings_of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:

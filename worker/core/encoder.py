@@ -88,7 +88,7 @@ class Encoder:
         limits: limits of each output topic; topics may be added.
         results: serialises results. Default: as JSON.
         group: of a backfill, which its outcomes name.
-        digest: of the settings, for notes of filtered records.
+        digest: of the settings, for notes of filtered records; it changes with the model.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Encoder:
         digest: str = "",
     ) -> None:
         self._settings, self._results = settings, results or JsonResults()
-        self._version, self._digest = version, digest
+        self._version, self.digest = version, digest
         self._limits = limits
         self._group: list[tuple[str, bytes | None]] = []
         if group:
@@ -209,7 +209,7 @@ class Encoder:
         record, topic = outcome.item.record, self._settings.filtered_topic or ""
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
-        facts = (outcome.reason, outcome.route, self._digest, record.timestamp_ms)
+        facts = (outcome.reason, outcome.route, self.digest, record.timestamp_ms)
         headers = self._headers(record, _last(REPLAY_HEADER, record.headers))
         return Encoded(
             ref=record.ref,

@@ -31,14 +31,13 @@ def answered(outcome: Classified) -> Json:
     """Return what POST /classify answers, but for the time."""
     if outcome.parts is None:
         return _answer(outcome.prediction, outcome.model)
-    return {
-        "classifications": {
-            name: {"absent": part.reason}
-            if isinstance(part, Absence)
-            else _answer(part.prediction, part.card)
-            for name, part in outcome.parts.items()
-        }
-    }
+    said: Json = {"classifications": {}, "absences": {}}
+    for name, part in outcome.parts.items():
+        if isinstance(part, Absence):
+            said["classifications"][name], said["absences"][name] = None, part.reason
+        else:
+            said["classifications"][name] = _answer(part.prediction, part.card)
+    return said
 
 
 def _part(part: Part | Absence) -> Json:

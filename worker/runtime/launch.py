@@ -26,8 +26,6 @@ from worker.core.when import Span
 from worker.errors import (
     BrokerAway,
     RegistryAway,
-    SettingsError,
-    StreamlabelError,
     TopicMissing,
 )
 from worker.http.feeds import ModelFeeds, PageFeeds
@@ -42,8 +40,8 @@ from worker.runtime.assembly import (
     build_worker,
 )
 from worker.runtime.completions import Completions
-from worker.runtime.context import InFlight, OtherSource, RecordPath, WorkerContext
-from worker.runtime.formats import TopicFormats, require_form, require_packages, topic_formats
+from worker.runtime.context import OtherSource, RecordPath, WorkerContext
+from worker.runtime.formats import TopicFormats, require_packages, topic_formats
 from worker.runtime.labellers import AnyLabeller
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
@@ -52,6 +50,7 @@ from worker.runtime.rebalance import RebalanceListener
 from worker.runtime.service import Worker
 from worker.runtime.shadow import Shadow
 from worker.runtime.stage import StageControl
+from worker.runtime.takeover import ModelTaker
 from worker.runtime.topics import count_members, require, result_size_warning, suitability_warnings
 from worker.runtime.tracing import Tracing, Untraced
 from worker.settings import Settings, deciding_digest, route_names
@@ -223,7 +222,7 @@ class Launcher:
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
         if context.changes:
-            taker = self._taker(outputs, topics, work, pipeline)
+            taker = ModelTaker(settings, context, topics, outputs, encoder, work, pipeline)
             context.changes.connect(classifier.card, taker, pipeline.in_use)
         return build_worker(
             settings,
@@ -241,31 +240,6 @@ class Launcher:
         if isinstance(span, OtherSource):
             return span.open(listener, clock)
         return KafkaSource(self._settings, listener, clock, outputs.prepare, span)
-
-    def _taker(
-        self,
-        outputs: OutputTopics,
-        topics: dict[str, TopicInfo],
-        work: InFlight,
-        pipeline: Pipeline,
-    ) -> Callable[[Settings, Tokeniser, Classifier], None]:
-        """Return a function that puts another model in place of the one in use."""
-
-        def take_over(settings: Settings, tokeniser: Tokeniser, classifier: Classifier) -> None:
-            card, metrics = classifier.card, self._context.metrics
-            require_form(self._settings, settings)
-            if warning := result_size_warning(settings, topics, card):
-                log.warning(warning)
-            _use_topics(outputs, with_label_topics(settings, cards_of(classifier)))
-            labeller = build_labeller(settings, tokeniser, classifier, self._context)
-            metrics.create_label_series(result_labels(card), decidable_labels(card))
-            metrics.model.info(card.facts)
-            metrics.show_each_model({name: one.facts for name, one in card.members})
-            if work.drift:
-                work.drift.follow(card)
-            pipeline.use(labeller)
-
-        return take_over
 
     def _pipeline(
         self,
@@ -352,18 +326,6 @@ class Launcher:
             self._context.stop.wait(backoff(tries, base=0.5, cap=_LONGEST_WAIT))
         log.info("stopped before the first poll")
         return None
-
-
-def _use_topics(outputs: OutputTopics, named: Settings) -> None:
-    """Make the topics ready that a changed model's labels name.
-
-    Raises:
-        SettingsError: one is missing, or can't be written to. The model in use stays.
-    """
-    try:
-        outputs.use(named)
-    except StreamlabelError as error:
-        raise SettingsError(f"the topics of the model's labels are not ready: {error}") from None
 
 
 def _routing(settings: Settings) -> dict[str, Any]:

@@ -17,7 +17,7 @@ function facts({ token_count: tokens, truncated, windows, milliseconds, ...rest 
 function showAnswer(told) {
   if (told.filtered) return answer.replaceChildren(make("p", `filtered: ${told.filtered}`));
   if (!told.classifications) return answer.replaceChildren(scores(told.scores), make("small", facts(told)));
-  const parts = Object.entries(told.classifications).map(([name, part]) => ({ name, ...part }));
+  const parts = Object.entries(told.classifications).map(([name, part]) => ({ name, ...(part ?? { absent: told.absences[name] }) }));
   answer.replaceChildren(byModel(parts), make("small", `${number(told.milliseconds, 1)} ms in the models`));
 }
 
