@@ -19,7 +19,7 @@ from schemas.text_message import TextMessage
 
 
 class ModelClassification(BaseModel):
-    """What one model says of a text."""
+    """The result of one of several models for a text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,10 +70,11 @@ class Classifications(BaseModel):
         default=None, description="Id of the input message, if it has one."
     )
     classifications: dict[str, ModelClassification | None] = Field(
-        description="What each model says, by its name in the settings. Null if it says nothing."
+        description="Results of the models, by their names in the settings. Null if a model "
+        "has none."
     )
     absences: dict[str, str] = Field(
-        description="Why a model says nothing, by its name: `not_applicable` (`models.NAME.when`), "
+        description="Reasons for which models have no result, by their names: `not_applicable` (`models.NAME.when`), "
         "`skipped` (its preparation), or the reason of the dead letter that a required model would "
         "have made."
     )

@@ -24,7 +24,10 @@ HIDDEN: Final = "(hidden)"  # in place of a value that is or may hold a secret
 _DEFAULT: Final = "default"
 _CHANGED: Final = "changed while running"
 # Settings that `streamlabel dead-letters replay` needs: the cluster and the topics.
-_REPLAY: Final = ("kafka.", "input.topic", "output.topic", "output.dead_letter_topic")
+_REPLAY: Final = (
+    *("kafka.", "input.topic", "output.topic", "output.dead_letter_topic"),
+    *("output.filtered_topic", "routes"),
+)
 # Names of this worker: a replay has a group of its own.
 _OWN: Final = ("kafka.group_id", "kafka.group_instance_id", "kafka.client_id")
 

@@ -1,6 +1,6 @@
 """The models of a worker, and what belongs to each of them.
 
-Whoever builds a model asks `plans`: `[model]` and `[models.NAME]` look the same from there.
+All code that builds a model asks `plans`. `[model]` and `[models.NAME]` look the same from there.
 
 Owns: `ModelPlan`; the choice between `[model]` and `[models.NAME]`, and what a model inherits.
 Thread: any; the values are frozen.
