@@ -1,6 +1,6 @@
 """Finds the function that `prepare.function` names, in the environment that the worker runs in.
 
-The current directory, and whatever else is on Python's path, are left out: whoever can write a file
+The current directory and the rest of Python's path are left out: a person who can write a file
 there must not be able to run code in the worker.
 
 Owns: where a function may come from, and the mark of its version.
