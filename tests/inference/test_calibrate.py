@@ -22,6 +22,7 @@ from worker.core.records import ModelInput
 from worker.inference.classifier import TransformersClassifier
 from worker.inference.tokeniser import TransformersTokeniser
 from worker.settings import load
+from worker.settings.model_plan import plans
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -198,6 +199,44 @@ def test_merged_labels_and_windows_are_calibrated_as_a_worker_computes_them(
         assert not isinstance(one, str)
         assert found.temperature is not None
         assert raw.rescale(one, found.temperature) == pytest.approx(stated, abs=1e-5)
+
+
+def test_one_of_several_models_is_calibrated(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its decision is a table of its own; the other model keeps its settings."""
+    file = write(tmp_path / "a.csv", [(post, EMOTIONS[n % 2]) for n, post in enumerate(texts(60))])
+    config, output = tmp_path / "streamlabel.toml", tmp_path / "decision.toml"
+    config.write_text(
+        f'[models.mood]\nname = "{model}"\n[models.mood.decision]\ndigits = 3\n'
+        '[models.other]\nname = "nowhere"\n'
+    )
+    given = ["calibrate", "--texts", str(file), "--config", str(config)]
+    assert main([*given, "--name", "mood", "--output", str(output)]) == 0
+    written = output.read_text()
+    assert "\n[models.mood.decision]\ndigits = 3\ntemperature = " in written
+    config.write_text(f'{written}\n[models.mood]\nname = "{model}"\n')
+    (plan,) = plans(load(config=config, environ={}).settings)
+    assert plan.decision.digits == 3
+    assert plan.decision.temperature is not None
+    assert main([*given, "--output", str(output)]) == 0  # the only one needs no name
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "message"),
+    [
+        ("{a = {name = 'x'}, b = {name = 'x'}}", (), "choose a model with --name: a, b"),
+        ("{a = {name = 'x'}, b = {name = 'x'}}", ("c",), "choose a model with --name: a, b"),
+        ("{}", ("c",), "--name c: the settings have only [model]; leave --name out"),
+    ],
+)
+def test_the_model_must_be_clear(
+    models: str, name: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = [f"--name={one}" for one in name]
+    assert main(["calibrate", "--texts", "a.csv", "--models", models, *chosen]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_text_that_the_model_fails_on_is_left_out(

@@ -40,9 +40,18 @@ from worker.core.decisions.folds import folds_of
 from worker.core.decisions.held_out import Calibration, calibrate
 from worker.errors import ArgumentsError, StreamlabelError
 from worker.settings import Loaded, Settings
+from worker.settings.model_plan import ModelPlan, plans
 
 OPTIONS: tuple[str, ...] = (
-    *("model.", "decision.", "prepare.", "input.overflow", "input.stride", "input.max_windows"),
+    *(
+        "model.",
+        "models",
+        "decision.",
+        "prepare.",
+        "input.overflow",
+        "input.stride",
+        "input.max_windows",
+    ),
     *("input.combine", "batch.forward_tokens", "log.level", "log.format"),
 )
 
@@ -87,6 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="parts that the texts are divided into, 2 to 20 [default: %(default)s]",
     )
     parser.add_argument(
+        "--name", metavar="NAME", help="the model, if [models.NAME] has several [default: [model]]"
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write the settings to this file (TOML)"
     )
 
@@ -103,10 +115,10 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     logs.configure(settings.log.level if chosen else "warning", settings.log.format)
     if args.output and not args.output.parent.is_dir():
         raise ArgumentsError(f"--output {args.output}: there is no such directory; make it first")
-    file = _named(args.texts)
+    plan, file = _plan(settings, args.name), _named(args.texts)
     rows, bad = _read(args.texts, Columns(args.column, args.labels, args.separator))
     _require_texts(file, rows, bad)
-    model = RawModel(settings)
+    model = RawModel(plan.settings)
     outputs, more = _outputs(file, rows, model)
     tell_bad_rows(file, sorted(bad + more))
     _require_texts(file, outputs, bad + more)
@@ -122,12 +134,22 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     if len(outputs) < _ROUGH:
         print(f"  fewer than {_ROUGH} texts: the figures are rough")
     print("\n".join(report(found, model.labels, independent=model.independent)))
-    _write(args.output, _settings(found, model, settings, file))
+    _write(args.output, _settings(found, model, plan, file))
     return 0
 
 
 def _named(file: str) -> str:
     return "standard input" if file == STDIN else file
+
+
+def _plan(settings: Settings, name: str | None) -> ModelPlan:
+    """Return the plan of the model of this name, or of the only one."""
+    found = {plan.name: plan for plan in plans(settings)}
+    if name in found or (name is None and len(found) == 1):
+        return found.get(name) or next(iter(found.values()))
+    if not settings.models:
+        raise ArgumentsError(f"--name {name}: the settings have only [model]; leave --name out")
+    raise ArgumentsError(f"choose a model with --name: {', '.join(settings.models)}")
 
 
 def _read(file: str, columns: Columns) -> tuple[list[LabelledText], list[BadRow]]:
@@ -198,18 +220,19 @@ def _require_labels(
         )
 
 
-def _settings(found: Calibration, model: RawModel, settings: Settings, file: str) -> Iterator[str]:
+def _settings(found: Calibration, model: RawModel, plan: ModelPlan, file: str) -> Iterator[str]:
     """Yield the lines of the table that the worker reads."""
     before, after = found.before, found.after
     fitted = {"temperature": found.fit.temperature}
     thresholds = {model.labels[label]: own for label, own in found.thresholds.items()}
-    kept = settings.decision.model_dump(exclude_defaults=True)
+    kept = plan.decision.model_dump(exclude_defaults=True)
+    table = "decision" if plan.name is None else f"models.{plan.name}.decision"
     title = (
         f"streamlabel calibrate: {model.name}, {file}",
         f"expected calibration error {before.error:.4f} before, {after.error:.4f} after",
     )
     own = {**fitted, "threshold": thresholds} if thresholds else fitted
-    return settings_lines(title, "decision", kept | own)
+    return settings_lines(title, table, kept | own)
 
 
 def _write(file: Path | None, lines: Iterable[str]) -> None:

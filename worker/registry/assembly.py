@@ -51,6 +51,7 @@ class RegistryParts:
         self.results = FORMATS[output.format](frame, form) if output.format in FORMATS else None
         self._outputs = settings.topics.all_results
         self._enriches = output.mode == "enrich"
+        routed = [topic for _, topic in settings.topics.routed]
         self._store = self.values = None
         if settings.input.format not in PLAIN_FORMATS:
             self._store = SchemaStore(
@@ -59,7 +60,7 @@ class RegistryParts:
                 size=registry.cache_schemas,
                 metrics=metrics,
                 clock=clock,
-                enrich=Enrichment(frame, output.topic, form) if self._enriches else None,
+                enrich=Enrichment(frame, output.topic, form, routed) if self._enriches else None,
             )
             self.values = RegistryFormat(settings.input.format, self._store)
 

@@ -10,6 +10,7 @@ Must not import: kafka_io, runtime, inference.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -30,10 +31,19 @@ class Enrichment:
         frame_of: registers a schema.
         output: the topic that the results go to; `{topic}` in it stands for the input topic.
         form: of the results.
+        routed: further topics that results go to, by routes; named as `output` is. A schema has one
+            id in all of them, and each topic's readers find it under a subject of the topic.
     """
 
-    def __init__(self, frame_of: FrameOf, output: str, form: ResultForm = PLAIN) -> None:
-        self._frame_of, self._output, self._form = frame_of, output, form
+    def __init__(
+        self,
+        frame_of: FrameOf,
+        output: str,
+        form: ResultForm = PLAIN,
+        routed: Sequence[str] = (),
+    ) -> None:
+        self._frame_of, self._form = frame_of, form
+        self._outputs = (output, *routed)
 
     def __call__(self, schema: RegisteredSchema, topic: str) -> bytes:
         """Return the frame of an input topic's records of this schema with their results.
@@ -43,7 +53,10 @@ class Enrichment:
             RegistryAway: the registry does not answer; call again.
             SchemaRefused: it refuses the enriched schema.
         """
-        return self._frame_of(enriched_schema(schema, self._form), output_of(self._output, topic))
+        enriched = enriched_schema(schema, self._form)
+        names = dict.fromkeys(output_of(output, topic) for output in self._outputs)
+        frame, *_ = [self._frame_of(enriched, name) for name in names]
+        return frame
 
 
 # Too deep; or a regular expression repeats something more often than a machine can count.

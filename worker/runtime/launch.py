@@ -143,12 +143,13 @@ class Launcher:
         """
         settings, self._shadow = self._settings, shadow
         self._log_start(classifier.card)
-        topics = self._all_topics(with_label_topics(settings, cards_of(classifier)))
+        named = with_label_topics(settings, cards_of(classifier))
+        topics = self._all_topics(named)
         if topics is None:
             return None
         context = self._context
         formats = self._retry_until_stopped(
-            lambda: topic_formats(settings, context.metrics, context.clock)
+            lambda: topic_formats(named, context.metrics, context.clock)
         )
         if formats is None:
             return None
