@@ -267,7 +267,7 @@ def test_a_killed_worker_with_routes_loses_nothing(
     """Its successor publishes what is missing; in exactly-once no outcome and no copy twice."""
     site = Site(broker, topics)
     more = ("--routes", inline(site.settings["routes"]), "--output-filtered-topic", site.notes)
-    more = (*more, "--delivery", delivery, "--transaction-timeout", "5")
+    more = (*more, "--create-topics", "--delivery", delivery, "--transaction-timeout", "5")
     number = 3 * NUMBER
     site.produce(number=number)
     first = WorkerProcess(broker, topics, "bundled", tmp_path / "first.log", *more,
