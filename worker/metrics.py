@@ -546,6 +546,9 @@ class Metrics:
             self.each_model.clear()
             for name, of_one in facts.items():
                 self.each_model.labels(name).info(dict(of_one))
+                self.model_records.labels(name, "labelled")
+                for stage in MODEL_STAGES:
+                    self.model_seconds.labels(name, stage)
 
     def remove_partitions(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Drop the series of partitions that this worker no longer owns."""

@@ -20,6 +20,7 @@ NO_FAULTS = {
     "test_demo.py",
     "test_late_reader.py",
     "test_metrics.py",
+    "test_several_page.py",
     "test_model_history.py",
     "test_offsets.py",
     "test_routes_audit.py",

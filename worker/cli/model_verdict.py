@@ -26,8 +26,8 @@ _LABEL_CHARACTERS: Final = 60
 def load_described(settings: Settings) -> tuple[ModelCard, str, list[str]]:
     """Load the models; return their card, what they are, and hints about their labels.
 
-    Loading a model also compares its engine with the reference. Of several models, each is loaded
-    beside those before it, so that their memory is checked together.
+    Loading a model also compares its engine with the reference. Several models are loaded one
+    beside the other, so that their memory is checked together.
 
     Raises:
         StreamlabelError: a model can't be loaded, or does not fit the settings.

@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 def routes_member(new: Reading) -> Json | None:
-    """Return what the routes did since the start; None if nothing was routed or filtered."""
+    """Return what the routes did since the start, or None without a route or a filtered record."""
     filtered = {
         f"{labels['reason']} {labels['route']}".rstrip(): number
         for labels, number in new.series("filtered_total")
