@@ -87,6 +87,18 @@ def test_each_model_has_its_options_and_shares_threads_and_directories(tmp_path:
             '{a = {name = "x", decision = {uncertain_label = "U"}}}',
             "models.a.decision.uncertain_label = 'U' has no effect",
         ),
+        ('{a = {name = "x", when = {in = ["en"]}}}', "'in' needs 'path'"),
+        (
+            '{a = {name = "x", when = {path = "lang"}}}',
+            "path = 'lang' needs a test: 'in', 'not_in', 'matches' or 'exists'",
+        ),
+        (
+            '{a = {name = "x", when = {path = "lang", exists = false, in = "en"}}}',
+            "'exists' = false leaves no value for the other tests",
+        ),
+        ('{a = {name = "x", when = {}}}', "needs a condition: 'path' or 'model'"),
+        ('{a = {name = "x", when = {model = "a"}}}', "model = 'a' needs 'label'"),
+        ('{a = {name = "x", when = {path = "x", in = "y", label = "l"}}}', "'label' needs 'model'"),
         ("{a = 1}", "models.a"),
         ("[1]", "must be a table"),
     ],
