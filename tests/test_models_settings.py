@@ -128,3 +128,10 @@ def test_what_contradicts_several_models_is_told(more: dict[str, Any], message: 
     with pytest.raises(SettingsError) as error:
         load({"models": models, **more}, environ={})
     assert message in str(error.value)
+
+
+def test_two_models_of_one_name_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "streamlabel.toml"
+    file.write_text('[models.tone]\nname = "x"\n[models.tone]\nname = "y"\n')
+    with pytest.raises(SettingsError, match=r"Cannot declare .*tone.* twice"):
+        load({}, file, {})
