@@ -201,6 +201,13 @@ def test_merged_labels_and_windows_are_calibrated_as_a_worker_computes_them(
         assert raw.rescale(one, found.temperature) == pytest.approx(stated, abs=1e-5)
 
 
+def test_texts_are_prepared_as_a_worker_prepares_them(model: Path) -> None:
+    settings = load({"model.name": str(model), "prepare.preset": "tweets"}, environ={}).settings
+    raw = RawModel(settings)
+    mention, prepared, other = raw.label(["@bob is angry", "@user is angry", "bob is angry"])
+    assert mention == prepared != other
+
+
 def test_one_of_several_models_is_calibrated(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
