@@ -44,11 +44,11 @@ from worker.core.records import (
 from worker.core.replay import REPLAY_HEADER
 from worker.core.route_headers import COPY_HEADER, FILTERED_HEADER, ROUTE_HEADER, FilteredNote
 from worker.core.several import (
-    any_truncated,
     first_verdict,
     is_uncertain,
     members_of_models,
     model_member,
+    truncated,
     uniform,
 )
 from worker.core.topic_limits import TopicLimits
@@ -176,12 +176,9 @@ class Encoder:
         timestamp_ms = self._timestamp(record, limits, now_ms)
         if outcome.parts is not None:
             label, score, decided = first_verdict(outcome.parts)
-            uncertain, truncated = is_uncertain(outcome.model, label), any_truncated(outcome.parts)
             document = self._classifications(outcome, outcome.parts, now_ms, now)
         else:
             label, score, decided = judged(outcome.model, prediction)
-            truncated = prediction.truncated
-            uncertain = outcome.model.decision is not None and label not in outcome.model.labels
             document = self._classification(outcome, label, score, now_ms, now)
             if outcome.model.adds_members:
                 document |= added_members(outcome.model, prediction, decided)
@@ -199,8 +196,8 @@ class Encoder:
             label=label,
             score=score,
             decided=decided,
-            uncertain=uncertain,
-            truncated=truncated,
+            uncertain=outcome.model.decides and is_uncertain(outcome.model, label),
+            truncated=prediction.truncated if outcome.parts is None else truncated(outcome),
             trace_id=trace.id if trace else None,
             expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,

@@ -11,7 +11,7 @@ from typing import Any
 
 from worker.core.absences import Absence, Part, Parts
 from worker.core.decided_members import document_of, judged
-from worker.core.records import ModelCard, Prediction
+from worker.core.records import Classified, ModelCard, Prediction
 
 
 def members_of_models(parts: Parts) -> dict[str, Any]:
@@ -49,15 +49,18 @@ def first_verdict(parts: Parts) -> tuple[str, float, tuple[str, ...]]:
     return judged(first.card, first.prediction) if isinstance(first, Part) else ("", 0.0, ())
 
 
-def is_uncertain(several: ModelCard, label: str) -> bool:
-    """Return whether a label is the uncertain one of the first of several models."""
-    first = several.members[0][1]
+def is_uncertain(model: ModelCard, label: str) -> bool:
+    """Return whether a label is the uncertain one of the model, or of the first of several."""
+    first = model.members[0][1] if model.members else model
     return first.decision is not None and bool(label) and label not in first.labels
 
 
-def any_truncated(parts: Parts) -> bool:
+def truncated(outcome: Classified) -> bool:
     """Return whether the text was cut for one of the models."""
-    return any(isinstance(part, Part) and part.prediction.truncated for part in parts.values())
+    if outcome.parts is None:
+        return outcome.prediction.truncated
+    parts = outcome.parts.values()
+    return any(isinstance(part, Part) and part.prediction.truncated for part in parts)
 
 
 def uniform(card: ModelCard, score: float) -> tuple[Prediction, Parts | None]:
