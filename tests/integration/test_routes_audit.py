@@ -54,8 +54,7 @@ class Stage:
     def label(self, *left_out: tuple[str, int, int]) -> None:
         """Feed the input, and publish outcomes as a worker would, except for those left out.
 
-        Of each partition's records, the first is a plain result, the second has a copy, the third
-        has a topic of its label, and the last is spam.
+        Each partition has a plain result, one with a copy, one in the topic of its label, and spam.
         """
         by_label = self.named("by.X")
         alerts = RouteNote("", (CopyNote("alerts", self.named("alerts")),))
