@@ -1,6 +1,6 @@
 """Finds the function that `prepare.function` names, in the environment that the worker runs in.
 
-The current directory, and whatever else is on Python's path, are left out: whoever can write a file
+The current directory and the rest of Python's path are left out: a person who can write a file
 there must not be able to run code in the worker.
 
 Owns: where a function may come from, and the mark of its version.
@@ -27,6 +27,7 @@ from worker.core.decisions.own_function import OwnFunction
 from worker.errors import SettingsError
 
 _DIGITS: Final = 12  # of the digest in a mark
+_PYTHONS_OWN: Final = "frozen"  # the origin of modules that Python has within itself
 
 
 @cache
@@ -62,6 +63,8 @@ def installed_folders() -> list[Path]:
 
 def _require_installed(name: str, package: str) -> None:
     """Raise SettingsError unless the package would be imported from the environment."""
+    if package in sys.builtin_module_names:
+        return
     folders = [str(folder) for folder in installed_folders()]
     installed = PathFinder.find_spec(package, folders)
     if installed is None or not _places(installed):
@@ -69,14 +72,15 @@ def _require_installed(name: str, package: str) -> None:
             f"prepare.function = {name!r}: {package} is not installed in {sys.prefix}: install its "
             "package with pip (a file in the current directory is not used, nor an editable install)"
         )
-    imported = importlib.util.find_spec(package)
-    found = _places(imported) if imported else []
-    if not found or not set(found) <= set(_places(installed)):
-        place = found[0] if found else "another place"
-        raise SettingsError(
-            f"prepare.function = {name!r}: {place} hides the installed package {package}: start "
-            "the worker in another directory, or rename that file"
-        )
+    imported = importlib.util.find_spec(package) or installed
+    if imported.origin == _PYTHONS_OWN:
+        return
+    for place in _places(imported):
+        if place not in _places(installed):
+            raise SettingsError(
+                f"prepare.function = {name!r}: {place} hides the installed package {package}: "
+                "start the worker in another directory, or rename that file"
+            )
 
 
 def _places(spec: ModuleSpec) -> list[Path]:
@@ -101,6 +105,7 @@ def _imported(name: str, module: str) -> ModuleType:
 def _mark(module: ModuleType, name: str) -> str:
     """Return the version of the module's package, if it has one, and a digest of its file."""
     packages = packages_distributions().get(name.partition(".")[0], [])
-    source = Path(module.__file__).read_bytes() if module.__file__ else b""
+    file = getattr(module, "__file__", None)  # modules in C have none
+    source = Path(file).read_bytes() if file else b""
     digest = hashlib.sha256(source).hexdigest()[:_DIGITS]
     return f"{version(packages[0])}-{digest}" if packages else digest

@@ -82,7 +82,7 @@ def _uncounted(_: float) -> None:
 
 
 def preparation_of(settings: PrepareSettings) -> Preparation | None:
-    """Return the preparation that is set, with its function imported; None if all is off.
+    """Return the preparation that is set, with its function imported, or None without one.
 
     Raises:
         SettingsError: the function or a package can't be used.

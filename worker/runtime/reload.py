@@ -5,9 +5,9 @@ Thread: `settings` waits for signals and looks at the file; any thread may call 
     `state`.
 Must not import: kafka, inference, cli.
 
-Only `[model]`, `[models.NAME]` and `[decision]` take effect while a worker runs. Other settings
-that differ are named in the log: they need a restart. A request over HTTP changes the members that
-it names, and lasts until the settings are read again.
+Only `[model]`, `[models.NAME]`, `[prepare]` and `[decision]` take effect while a worker runs.
+Other settings that differ are named in the log: they need a restart. A request over HTTP changes
+the members that it names, and lasts until the settings are read again.
 
 A signal or a changed file is not lost while another change is under way: the file is read when that
 has ended. A request over HTTP is refused instead, because its sender can repeat it.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from worker.settings.declaration import Settings
 
 # The sections whose change takes effect while a worker runs: they say which models it has.
-CHANGEABLE: Final = ("model", "models", "decision")
+CHANGEABLE: Final = ("model", "models", "prepare", "decision")
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class OwnFunction:
     function: Callable[[str], Any]
 
     def __call__(self, text: str) -> str | None:
-        """Return the function's text; None if it skips this one.
+        """Return the function's text, or None for a text that it skips.
 
         Raises:
             RecordRejected: it raises anything, or returns something else or too long a text.
@@ -56,8 +56,8 @@ class OwnFunction:
         try:
             return self.function(text)
         except BaseException as error:
-            # Whatever it raises, `sys.exit()` too, concerns this record. Ctrl-C reaches the main
-            # thread alone, and ends a command.
+            # Any error concerns this record alone, `sys.exit()` too. Ctrl-C reaches only the main
+            # thread, and ends a command.
             if isinstance(error, KeyboardInterrupt) and _on_main_thread():
                 raise
             raise self._rejected(f"raised {type(error).__name__}{_place(error)}") from error

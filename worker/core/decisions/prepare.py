@@ -24,7 +24,7 @@ Step = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Preparation:
-    """What happens to a text before the tokenizer reads it.
+    """The steps that a text goes through before the tokenizer reads it.
 
     Attributes:
         recipe: short name of the steps; texts with one recipe are prepared in one way.
@@ -42,7 +42,7 @@ class Preparation:
         return bool(self.steps or self.own)
 
     def apply(self, text: str) -> str | None:
-        """Return the prepared text; None if the own function skips it.
+        """Return the prepared text, or None for one that the own function skips.
 
         Raises:
             RecordRejected: the own function fails on it, or nothing is left of it.

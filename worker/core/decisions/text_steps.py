@@ -1,6 +1,6 @@
 """The steps that prepare a text, each a function from text to text.
 
-Owns: the steps. Each takes time in proportion to the text, whatever the text holds.
+Owns: the steps. The time of each is in proportion to the text, for hostile texts too.
 Thread: any; pure.
 Must not import: anything of worker.
 """
