@@ -11,6 +11,7 @@
 #   make bench-peers bench-variants bench-scale bench-path       the other benchmarks
 #   make chaos SEED=7 FAULTS=30                  break everything, then audit (needs KAFKA_HOME)
 #   make chaos FORMAT=avro                       the same in Avro, the registry too (REGISTRY_HOME)
+#   make chaos DECISIONS=1                       with two models, windows and routes
 #   make chaos-planted                           plant known bugs; the chaos test must find them
 #   make simulate SEEDS=100000                   as many histories on one thread, against a model broker
 #   make simulate-planted                        plant bugs; the simulator must find each
@@ -117,11 +118,12 @@ MODEL ?= tiny
 ONLY ?=
 FORMAT ?= json
 DTYPE ?=
+DECISIONS ?=
 
 chaos: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos --seed '$(SEED)' --faults '$(FAULTS)' --delivery '$(DELIVERY)' \
 	  --broker '$(BROKER)' --model '$(MODEL)' --only '$(ONLY)' --format '$(FORMAT)' \
-	  $(if $(DTYPE),--set 'model.dtype=$(DTYPE)') $(ARGS)
+	  $(if $(DECISIONS),--decisions) $(if $(DTYPE),--set 'model.dtype=$(DTYPE)') $(ARGS)
 
 chaos-planted: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos.planted $(ARGS)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from worker.clock import SystemClock
-from worker.core.model import Synchronous
+from worker.core.model import Step, Synchronous, no_step
 from worker.core.records import ModelCard, ModelInput, Prediction
 from worker.errors import SettingsError
 from worker.settings import ModelSettings
@@ -48,7 +48,7 @@ class FixedService(Synchronous):
     def warm_up(self) -> None:
         """Do nothing."""
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+    def tokenise(self, texts: Sequence[str], _: Step = no_step) -> list[ModelInput]:
         """Return one pass for all texts."""
         number = len(texts)
         return [ModelInput((_IDS,) * number, tuple(range(number)), (False,) * number)]

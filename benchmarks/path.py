@@ -40,7 +40,7 @@ from tests.conftest import Broker, Topics
 from tests.support.records import CARD
 from tests.support.workers import clock, flags
 from worker.core.coordinates import SOURCE_HEADER, format_source
-from worker.core.model import Synchronous
+from worker.core.model import Step, Synchronous, no_step
 from worker.core.records import ModelCard, ModelInput, Prediction
 from worker.core.state import State
 from worker.kafka_io.admin import Admin
@@ -63,7 +63,7 @@ class NoOpModel(Synchronous):
 
     card: ModelCard = CARD
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+    def tokenise(self, texts: Sequence[str], _: Step = no_step) -> list[ModelInput]:
         """Return one pass with one token for each text."""
         size = len(texts)
         return [ModelInput(((1,),) * size, tuple(range(size)), (False,) * size)]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from schemas.members import Model, ModelMember, description, is_model, members
+from schemas.members import Model, ModelMember, description, is_model, members, wire_name
 
 NAMESPACE = "streamlabel"
 
@@ -35,7 +35,7 @@ def _record(model: Model, defined: set[Model]) -> dict[str, Any]:
     defined.add(model)
     return {
         "type": "record",
-        "name": model.__name__,
+        "name": wire_name(model),
         "namespace": NAMESPACE,
         "doc": description(model),
         "fields": [_field(member, defined) for member in members(model)],
@@ -46,6 +46,13 @@ def _field(member: ModelMember, defined: set[Model]) -> dict[str, Any]:
     kind = _type(member.kind, defined)
     if member.repeated:
         kind = {"type": "array", "items": kind}
+    if member.mapped:
+        values = ["null", kind] if member.optional else kind
+        return {
+            "name": member.name,
+            "type": {"type": "map", "values": values},
+            "doc": member.description,
+        }
     field = {"name": member.name, "type": kind, "doc": member.description}
     # A default must be of the union's first type.
     return field | {"type": ["null", kind], "default": None} if member.optional else field
@@ -54,4 +61,4 @@ def _field(member: ModelMember, defined: set[Model]) -> dict[str, Any]:
 def _type(kind: Any, defined: set[Model]) -> Any:
     if not is_model(kind):
         return _TYPES[kind]
-    return kind.__name__ if kind in defined else _record(kind, defined)
+    return wire_name(kind) if kind in defined else _record(kind, defined)

@@ -34,6 +34,7 @@ class DeadLetterReason(StrEnum):
     PATH_MISSING = "path_missing"
     NOT_A_STRING = "not_a_string"
     EMPTY_TEXT = "empty_text"
+    PREPARE_FAILED = "prepare_failed"
     TOO_MANY_TOKENS = "too_many_tokens"
     TOKENISER_FAILED = "tokeniser_failed"
     MODEL_FAILED = "model_failed"

@@ -22,7 +22,10 @@ from pydantic.json_schema import models_json_schema
 
 from schemas.avro import avro_schema
 from schemas.classification import Classification
+from schemas.classifications import Classifications, EnrichedBySeveralMessage
 from schemas.dead_letter import DeadLetter
+from schemas.decided import DecidedClassification, EnrichedDecidedMessage
+from schemas.forms import FORMS
 from schemas.protobuf import protobuf_file
 from schemas.text_message import TextMessage
 
@@ -31,6 +34,14 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 CONTRACT_VERSION = "1.0.0"  # of the contract, not of the program
 
 _COMPONENTS = "#/components"
+_RESULTS = (
+    "Classification",
+    "DecidedClassification",
+    "EnrichedMessage",
+    "EnrichedDecidedMessage",
+    "Classifications",
+    "EnrichedBySeveralMessage",
+)
 _KAFKA = {"bindingVersion": "0.5.0"}
 
 Document = dict[str, Any]
@@ -48,7 +59,11 @@ class EnrichedMessage(TextMessage):
 MODELS: dict[str, type[BaseModel]] = {
     "text_message": TextMessage,
     "classification": Classification,
+    "decided_classification": DecidedClassification,
     "enriched_message": EnrichedMessage,
+    "enriched_decided_message": EnrichedDecidedMessage,
+    "classifications": Classifications,
+    "enriched_by_several_message": EnrichedBySeveralMessage,
     "dead_letter": DeadLetter,
 }
 
@@ -56,14 +71,14 @@ MODELS: dict[str, type[BaseModel]] = {
 def documents() -> dict[str, Document]:
     """Return every generated JSON document by its file name."""
     schemas = {f"{name}.schema.json": json_schema(name) for name in MODELS}
-    avro = {"classification.avsc": avro_schema(Classification)}
+    avro = {f"{form.name}.avsc": avro_schema(form.model) for form in FORMS}
     return schemas | avro | {"asyncapi.json": _asyncapi()}
 
 
 def rendered() -> dict[str, str]:
     """Return every generated file's content by its name."""
     files = {name: json.dumps(body, indent=2) + "\n" for name, body in documents().items()}
-    return files | {"classification.proto": protobuf_file(Classification)}
+    return files | {f"{form.name}.proto": protobuf_file(form.model) for form in FORMS}
 
 
 def drifted(folder: Path) -> list[str]:
@@ -101,15 +116,14 @@ def _asyncapi() -> Document:
             "labelled": _channel(
                 "texts.labelled",
                 "Results, in the order of their source partition.",
-                "Classification",
-                "EnrichedMessage",
+                *_RESULTS,
             ),
             "dead": _channel("texts.dead", "Records that could not be labelled.", "DeadLetter"),
         },
         "operations": {
             "readTexts": _operation("receive", "texts", "TextMessage", "PlainText")
             | {"bindings": {"kafka": {"groupId": {"type": "string"}, **_KAFKA}}},
-            "publishResults": _operation("send", "labelled", "Classification", "EnrichedMessage"),
+            "publishResults": _operation("send", "labelled", *_RESULTS),
             "publishDeadLetters": _operation("send", "dead", "DeadLetter"),
         },
         "components": {"schemas": _component_schemas(), "messages": _messages()},
@@ -192,6 +206,20 @@ def _messages() -> Document:
         "EnrichedMessage": _message(
             'Input object with its result, with `output.mode = "enrich"`.',
             result | _json_of(EnrichedMessage),
+        ),
+        "DecidedClassification": _message(
+            "Result with preparation, a decision or windows.",
+            result | _json_of(DecidedClassification),
+        ),
+        "EnrichedDecidedMessage": _message(
+            "Input object with such a result.", result | _json_of(EnrichedDecidedMessage)
+        ),
+        "Classifications": _message(
+            "Result of several models.", result | _json_of(Classifications)
+        ),
+        "EnrichedBySeveralMessage": _message(
+            "Input object with a result of several models.",
+            result | _json_of(EnrichedBySeveralMessage),
         ),
         "DeadLetter": _message(
             "Original record, and the reason why it could not be labelled.",

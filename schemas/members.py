@@ -21,9 +21,10 @@ class ModelMember(NamedTuple):
     """One member of a model.
 
     Attributes:
-        kind: a scalar type or a model; of a list, that of its items.
-        optional: whether it may be null.
+        kind: a scalar type or a model; of a list, that of its items; of a map, that of its values.
+        optional: whether it, or a value of a map, may be null.
         repeated: whether it is a list.
+        mapped: whether it is a map of names to values.
     """
 
     name: str
@@ -31,15 +32,24 @@ class ModelMember(NamedTuple):
     optional: bool
     repeated: bool
     description: str
+    mapped: bool = False
 
 
 def members(model: Model) -> Iterator[ModelMember]:
     """Yield the members of a model, in its order."""
     for name, field in model.model_fields.items():
         kind, optional = _without_null(field.annotation)
-        repeated = get_origin(kind) is list
-        item = get_args(kind)[0] if repeated else kind
-        yield ModelMember(name, item, optional, repeated, field.description or "")
+        repeated, mapped = get_origin(kind) is list, get_origin(kind) is dict
+        if mapped:
+            item, optional = _without_null(get_args(kind)[1])
+        else:
+            item = get_args(kind)[0] if repeated else kind
+        yield ModelMember(name, item, optional, repeated, field.description or "", mapped)
+
+
+def wire_name(model: Model) -> str:
+    """Return a model's name in a schema: its title, if it has one."""
+    return model.model_config.get("title") or model.__name__
 
 
 def description(model: Model) -> str:

@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Iterator
 from datetime import datetime
 
-from schemas.members import Model, ModelMember, description, is_model, members
+from schemas.members import Model, ModelMember, description, is_model, members, wire_name
 
 PACKAGE = "streamlabel"
 
@@ -45,14 +45,16 @@ def protobuf_file(model: Model) -> str:
 
 
 def _message(model: Model) -> str:
-    lines = [*_comment(description(model), ""), f"message {model.__name__} {{"]
+    lines = [*_comment(description(model), ""), f"message {wire_name(model)} {{"]
     for number, member in enumerate(members(model), start=1):
         lines += [*_comment(member.description, "  "), f"  {_declaration(member)} = {number};"]
     return "\n".join([*lines, "}", ""])
 
 
 def _declaration(member: ModelMember) -> str:
-    kind = member.kind.__name__ if is_model(member.kind) else _TYPES[member.kind]
+    kind = wire_name(member.kind) if is_model(member.kind) else _TYPES[member.kind]
+    if member.mapped:
+        return f"map<string, {kind}> {member.name}"
     label = "repeated " if member.repeated else "optional " if member.optional else ""
     return f"{label}{kind} {member.name}"
 

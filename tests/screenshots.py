@@ -31,6 +31,8 @@ STATES: dict[str, Callable[[], snapshots.Told]] = {
     "pool": snapshots.of_a_pool,
     "dead-worker": lambda: snapshots.of_a_pool(dead=2),
     "dead-worker-28-labels": lambda: snapshots.of_a_pool(dead=2, names=snapshots.EMOTIONS),
+    "several-models": snapshots.of_several_models,
+    "decisions": snapshots.with_decisions,
     "empty": snapshots.of_no_record,
     "after": snapshots.of_a_run_that_ended,
 }

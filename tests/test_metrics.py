@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from worker.metrics import observe_all
+from worker.metrics import Metrics, observe_all
 
 BUCKETS = (0.1, 0.5, 1.0)
 
@@ -32,3 +32,11 @@ def test_observing_all_at_once_equals_observing_each(amounts: list[float]) -> No
     for amount in amounts:
         one_by_one.observe(amount)
     assert samples(together) == pytest.approx(samples(one_by_one))
+
+
+def test_each_of_several_models_is_shown_until_others_take_over() -> None:
+    metrics = Metrics()
+    metrics.show_each_model({"mood": {"model": "a"}, "topic": {"model": "b"}})
+    metrics.show_each_model({"mood": {"model": "c"}})
+    (family,) = (f for f in metrics.registry.collect() if f.name == "streamlabel_each_model")
+    assert [sample.labels for sample in family.samples] == [{"name": "mood", "model": "c"}]

@@ -52,7 +52,8 @@ def test_every_option_has_unique_names_a_description_and_a_unit() -> None:
         if numeric:
             assert option.field.metadata, f"{option.path} has no bound"
             text = f"{option.path} {option.field.description}".lower()
-            units = ("second", "_ms", "byte", "token", "record", "port", "thread", "schemas")
+            counted = ("token", "record", "port", "thread", "schemas", "window", "label")
+            units = ("second", "_ms", "byte", "probabilit", *counted)
             assert any(unit in text for unit in units), f"{option.path} has no unit"
 
 
@@ -327,6 +328,15 @@ def test_a_contradiction_names_the_origins_of_its_values() -> None:
         SettingsError, match=r"input\.topic from environment STREAMLABEL_INPUT_TOPIC"
     ):
         load(environ={"STREAMLABEL_INPUT_TOPIC": "texts.dead"})
+
+
+@pytest.mark.parametrize(("name", "value"), [("stride", 8), ("max_windows", 3), ("combine", "max")])
+def test_an_option_of_windows_is_refused_where_it_has_no_effect(name: str, value: object) -> None:
+    path = f"input.{name}"
+    with pytest.raises(SettingsError) as refused:
+        load({path: value}, environ={})
+    assert f'{path} = {value!r} needs input.overflow = "windows"' in str(refused.value)
+    load({path: value, "input.overflow": "windows"}, environ={})
 
 
 def test_several_problems_are_reported_at_once() -> None:

@@ -31,7 +31,7 @@ def test_it_takes_the_options_of_a_model_and_the_machine_of_the_first() -> None:
         shadow__dtype="int8",
         shadow__max_tokens=128,
     )
-    model = chosen.shadow.as_model(chosen.model)
+    model = chosen.model.with_options(chosen.shadow)
     assert (model.name, model.revision, model.dtype, model.max_tokens) == (
         "second",
         "v2",

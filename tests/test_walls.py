@@ -24,6 +24,7 @@ GROUND_FLOOR = {
     "packages",
     "processes",
     "timeline",
+    "underway",
     "heap",
     "tls",
 }
@@ -74,6 +75,7 @@ THIRD_PARTIES = {
     "safetensors": {"inference"},
     "openvino": {"inference"},
     "peft": {"inference"},
+    "emoji": {"core"},
     "opentelemetry": {"runtime"},
     "starlette": {"http"},
     "uvicorn": {"http"},

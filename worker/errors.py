@@ -21,6 +21,7 @@
     ├── BrokerAway               RETRY: repeat the work, with backoff
     ├── RegistryAway             RETRY: the schema registry does not answer
     ├── OutOfMemory              SPLIT: halve the pass, and keep later passes smaller
+    ├── TextSkipped              the settings' own function wants no label for the text
     └── RecordRejected           DEAD_LETTER: one record, with reason and message
 
 The package that imports a third party translates its exceptions. An exception outside this tree
@@ -137,6 +138,10 @@ class RegistryAway(StreamlabelError):
 
 class OutOfMemory(StreamlabelError):
     """A forward pass did not fit in memory; the message has sizes and no text."""
+
+
+class TextSkipped(StreamlabelError):
+    """`prepare.function` wants no label for a text."""
 
 
 class RecordRejected(StreamlabelError):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 import collections
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
 
@@ -46,6 +46,7 @@ DIVERGENCE_BUCKETS = (0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75
 
 STAGES = ("queue", "tokenise", "infer", "publish", "commit")
 THREADS = ("tokenise", "infer", "publish")
+MODEL_STAGES = ("tokenise", "infer")  # in which a model works
 
 
 class ShadowState(IntEnum):
@@ -164,6 +165,12 @@ class Metrics:
             "streamlabel_micro_batches", "Micro-batches, by what closed them.", ["trigger"]
         )
         self.truncated = counter("streamlabel_truncated", "Texts cut to the model's length limit.")
+        self.text_windows = histogram(
+            "streamlabel_text_windows",
+            'Windows of a text, with input.overflow = "windows". A repeat within a micro-batch does '
+            "not count.",
+            buckets=POWERS_OF_TWO,
+        )
         self.cache_hits = counter(
             "streamlabel_cache_hits",
             "Repeated texts that needed no forward pass. `batch`: repeats within a micro-batch; "
@@ -296,6 +303,8 @@ class Metrics:
         info: partial[Info],
     ) -> None:
         self._of_the_model(counter, gauge, info)
+        self._of_each_model(counter, info)
+        self._of_the_routes(counter)
         self._of_the_schema_registry(counter, gauge)
         self._of_the_shadow(counter, gauge, histogram, info)
         self._create_series()
@@ -319,6 +328,10 @@ class Metrics:
     def _of_the_model(
         self, counter: partial[Counter], gauge: partial[Gauge], info: partial[Info]
     ) -> None:
+        self.prepare_seconds = counter(
+            "streamlabel_prepare_seconds",
+            "Seconds in the preparation of texts, prepare.function included. 0 without one.",
+        )
         self.model = info("streamlabel_model", "The model in use.")
         self.model_changes = counter(
             "streamlabel_model_changes",
@@ -333,6 +346,68 @@ class Metrics:
             "process has the partition.",
             ["topic", "partition", "model", "weights"],
             multiprocess_mode="livemax",  # after a rebalance, the old owner may still report
+        )
+
+    def _of_each_model(self, counter: partial[Counter], info: partial[Info]) -> None:
+        """Declare what several models do. With one model, these have no series.
+
+        The label `name` is that of a table `[models.NAME]`.
+        """
+        self.each_model = info(
+            "streamlabel_each_model", "Each of several models in use, by its name.", ["name"]
+        )
+        self.model_records = counter(
+            "streamlabel_model_records",
+            "Acknowledged results by model and outcome: `labelled`, or why the model gave none.",
+            ["name", "outcome"],
+        )
+        self.model_labels = counter(
+            "streamlabel_model_labels",
+            "Results by model and label: of those that the model labelled.",
+            ["name", "label"],
+        )
+        self.model_seconds = counter(
+            "streamlabel_model_seconds",
+            "Seconds that a thread worked for one of several models. The rate is its share of the "
+            "thread's time.",
+            ["name", "stage"],
+        )
+
+    def _of_the_routes(self, counter: partial[Counter]) -> None:
+        self.routed = counter(
+            "streamlabel_routed",
+            "Results by the route that chose their topic. `(none)`: output.topic. Not counted without "
+            "routes.",
+            ["route"],
+        )
+        self.copies = counter(
+            "streamlabel_copies", "Copies of results acknowledged by the broker.", ["route"]
+        )
+        self.copies_lost = counter(
+            "streamlabel_copies_lost",
+            "Copies of results that their topic refused. Each is a dead letter with the header "
+            "streamlabel-copy.",
+            ["route"],
+        )
+        self.filtered = counter(
+            "streamlabel_filtered",
+            "Records without a result, by the settings' wish. `route`: a route with drop. "
+            "`prepare.function`: that function skipped the text.",
+            ["reason", "route"],
+        )
+        self.decided_labels = counter(
+            "streamlabel_decided_labels",
+            "Labels that reached their threshold (`decision.threshold`), several of a result.",
+            ["label"],
+        )
+        self.uncertain = counter(
+            "streamlabel_uncertain",
+            "Results below `decision.min_score` or `decision.min_margin`.",
+        )
+        self.path_missing = counter(
+            "streamlabel_path_missing",
+            "Conditions that did not match because the record lacks the field that they name.",
+            ["path"],
         )
 
     def _of_the_schema_registry(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
@@ -454,10 +529,26 @@ class Metrics:
         for reason in DeadLetterReason:
             self.dead_lettered.labels(reason.value)
 
-    def create_label_series(self, labels: Iterable[str]) -> None:
-        """Start the series of each of the model's labels at zero, for the same reason."""
+    def create_label_series(self, labels: Iterable[str], decided: Iterable[str] = ()) -> None:
+        """Start the series of labels of results, and of decided labels, at zero, likewise."""
         for label in labels:
             self.labels.labels(label)
+        for label in decided:
+            self.decided_labels.labels(label)
+
+    def show_each_model(self, facts: Mapping[str, Mapping[str, str]]) -> None:
+        """Show several models, in place of those shown before.
+
+        Args:
+            facts: of each model, by its name: as `ModelCard.facts`.
+        """
+        with self.lock:
+            self.each_model.clear()
+            for name, of_one in facts.items():
+                self.each_model.labels(name).info(dict(of_one))
+                self.model_records.labels(name, "labelled")
+                for stage in MODEL_STAGES:
+                    self.model_seconds.labels(name, stage)
 
     def remove_partitions(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Drop the series of partitions that this worker no longer owns."""

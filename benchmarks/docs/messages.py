@@ -10,8 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from benchmarks.docs.markdown import table
-from schemas import Classification, DeadLetter, DeadLetterReason, TextMessage
+from schemas import (
+    Classification,
+    Classifications,
+    DeadLetter,
+    DeadLetterReason,
+    DecidedClassification,
+    TextMessage,
+)
 
 _REASONS = {
     DeadLetterReason.NULL_VALUE: "The record has no value (a tombstone).",
@@ -33,6 +42,8 @@ _REASONS = {
     DeadLetterReason.NOT_A_STRING: "The member at `input.text_path` is not a string.",
     DeadLetterReason.EMPTY_TEXT: "The text is empty or has only invisible characters: white space, "
     "control and zero-width characters.",
+    DeadLetterReason.PREPARE_FAILED: "`prepare.function` raised an error, or returned something that "
+    "is no text or too long; or it skipped the record, and `output.filtered_topic` is not set.",
     DeadLetterReason.TOO_MANY_TOKENS: "The text has more tokens than the model takes, and "
     '`input.overflow` is `"dead_letter"`.',
     DeadLetterReason.TOKENISER_FAILED: "The tokenizer fails on this text, and on no other of its "
@@ -47,11 +58,20 @@ _REASONS = {
 def members() -> str:
     """Return a table of members for every message; nested members by their path."""
     parts = []
-    for model in (TextMessage, Classification, DeadLetter):
+    for model in (TextMessage, Classification, DecidedClassification, Classifications, DeadLetter):
         schema = model.model_json_schema()
-        rows = table(("Member", "Type", "Description"), _members(schema, schema))
+        listed = _members(_differing(schema, model), schema)
+        rows = table(("Member", "Type", "Description"), listed)
         parts.append(f"### {model.__name__}\n\n{schema['description']}\n\n{rows}")
     return "\n\n".join(parts)
+
+
+def _differing(schema: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Return a schema without the members that are those of the model's base."""
+    (base, *_) = model.__bases__
+    same = base.model_json_schema()["properties"] if base is Classification else {}
+    kept = {n: body for n, body in schema["properties"].items() if body != same.get(n)}
+    return schema | {"properties": kept}
 
 
 def reasons() -> str:
@@ -74,6 +94,10 @@ def _members(schema: dict[str, Any], root: dict[str, Any], prefix: str = "") -> 
                 yield from _members(part, root, f"{prefix}{name}.")
         if "properties" in items:
             yield from _members(items, root, f"{prefix}{name}[].")
+        values = body.get("additionalProperties") or {}
+        for part in [_resolved(one, root) for one in values.get("anyOf", ())]:
+            if "properties" in part:
+                yield from _members(part, root, f"{prefix}{name}.NAME.")
 
 
 def _resolved(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:

@@ -57,8 +57,15 @@ def _entry(option: Option) -> str:
         f"### `{option.path}` {{ #{_anchor(option.path)} }}\n\n"
         f"{facts}\n{{ .option }}\n\n"
         f"{option.field.description or ''}\n\n"
+        f"{_members(option)}"
         f"{names}\n{{ .option }}"
     )
+
+
+def _members(option: Option) -> str:
+    """Return a list of the members of each table, for an option that holds tables."""
+    lines = (f"- `{name}`: {one.description or ''}\n" for name, one in option.members.items())
+    return "".join(lines) + "\n" if option.members else ""
 
 
 def _anchor(path: str) -> str:
@@ -78,6 +85,8 @@ def _type_name(option: Option) -> str:
         return "secret table" if option.secret else "table"
     if option.secret:
         return "secret string"
+    if option.members:
+        return "list of tables" if "tuple" in text else "table of tables"
     if "tuple" in text:
         return "list of strings"
     name = getattr(option.field.annotation, "__name__", "")

@@ -1,4 +1,4 @@
-"""Prints the labels above a threshold: `python examples/emotions/read.py [TOPIC] [COUNT]`."""
+"""Prints the labels that hold: `python examples/emotions/read.py [TOPIC] [COUNT]`."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from itertools import islice
 
 from kafka import KafkaConsumer
 
-THRESHOLD = 0.3
-
 
 def main(topic: str = "posts.emotions", count: str = "3") -> None:
-    """Print the labels of the first `count` results, the most probable label first."""
+    """Print the decided labels of the first `count` results, the most probable label first."""
     servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
     consumer = KafkaConsumer(
         topic, bootstrap_servers=servers.split(","), auto_offset_reset="earliest"
     )
     for record in islice(consumer, int(count)):
         result = json.loads(record.value)
-        labels = sorted(result["labels"], key=lambda entry: -entry["score"])
-        chosen = [f"{e['label']} {e['score']:.2f}" for e in labels if e["score"] >= THRESHOLD]
+        scores = {entry["label"]: entry["score"] for entry in result["labels"]}
+        labels = sorted(result["decided"], key=lambda label: -scores[label])
+        chosen = [f"{label} {scores[label]:.2f}" for label in labels]
         print(f"post {result['message_id']}: {', '.join(chosen) or 'no label'}")
     consumer.close()
 

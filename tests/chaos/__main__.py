@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.chaos import decisions
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.conduct import Subject, conduct
 from tests.chaos.plan import draw, kinds_of
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the seeds in turn on one cluster."""
     args = _parser().parse_args(arguments)
     kinds = kinds_of(args.broker, args.format)
+    if args.decisions and args.format != "json":
+        print("chaos: --decisions routes by a member of JSON: leave FORMAT out", file=sys.stderr)
+        return _WRONG_USAGE
     if unknown := set(args.only) - set(kinds):
         print(
             f"chaos: unknown fault for BROKER={args.broker} FORMAT={args.format}: "
@@ -32,7 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _WRONG_USAGE
     held = True
     try:
-        subject = Subject(_model(args.model), args.delivery, settings=_settings(args.set))
+        settings = _settings(args.set)
+        if args.decisions:
+            settings = {**decisions.models(_folder()), **settings}
+        subject = Subject(
+            _model(args.model), args.delivery, settings=settings, decides=args.decisions
+        )
         with _cluster(args) as running:
             for seed in args.seed:
                 plan = draw(seed, args.faults, args.broker, args.only, args.format)
@@ -59,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", choices=["tiny", "bundled"], default="tiny")
     parser.add_argument(
         "--format", choices=["json", "avro"], default="json", help="of records and results"
+    )
+    parser.add_argument(
+        "--decisions",
+        action="store_true",
+        help="two models, windows and three routes, one with copies and one that filters",
     )
     parser.add_argument(
         "--set",
@@ -114,7 +128,11 @@ def _model(name: str) -> str:
         return name
     from tests.support.models import make_checkpoint
 
-    return str(make_checkpoint(Path(tempfile.mkdtemp(prefix="streamlabel-tiny-")) / "tiny"))
+    return str(make_checkpoint(_folder() / "tiny"))
+
+
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="streamlabel-tiny-"))
 
 
 def _log(message: str) -> None:

@@ -11,6 +11,7 @@ import math
 import random
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,6 +22,7 @@ from kafka.admin import MemberToRemove
 from kafka.errors import KafkaError
 
 from tests.chaos.cluster import Cluster
+from tests.chaos.decisions import Kind, KindsOfValues, Routed, kind_of
 from tests.chaos.plan import RecordFormat
 from tests.chaos.values import AvroValues, JsonValues, Values
 from tests.chaos.worker import POISON
@@ -70,10 +72,12 @@ class Arena:
         text: returns the text of a record, by its number.
         unreadable: share of the records that have no text.
         seed: draws them.
+        routed: the topics of the routes, in a run that has some; each is created.
 
     Attributes:
         produced: input records that are acknowledged.
         bad: input records that must become dead letters.
+        kinds: input records that have a text, by the kind that routes look at.
         longest_stall: most seconds in which records waited and no outcome appeared.
     """
 
@@ -89,6 +93,7 @@ class Arena:
         text: Callable[[int], str] = _words,
         unreadable: float = 0.0,
         seed: int = 0,
+        routed: Routed | None = None,
     ) -> None:
         self._text, self._unreadable = text, unreadable
         self._chance = random.Random(seed)
@@ -100,8 +105,13 @@ class Arena:
         self._extra: list[bytes] = []
         self.produced = 0
         self.bad = 0
+        self.kinds: Counter[Kind] = Counter()
         self.names = names or RunNames()
-        self._values = _values(cluster, self.names, format_)
+        self._values = KindsOfValues() if routed else _values(cluster, self.names, format_)
+        self._routed = routed
+        main = (self.names.output, self.names.dead)
+        self._outcomes = (*main, *(routed.outcomes if routed else ()))
+        self._topics = [self.names.input, *main, *(routed.topics if routed else ())]
         self.outcomes = 0
         self.longest_stall = 0.0
         self.producing = threading.Thread(target=self._produce, name="producer", daemon=True)
@@ -109,7 +119,7 @@ class Arena:
 
     def __enter__(self) -> Self:
         with Admin(self._kafka) as admin:
-            for name in (self.names.input, self.names.output, self.names.dead):
+            for name in self._topics:
                 admin.create(name, self._partitions)
         return self
 
@@ -119,9 +129,8 @@ class Arena:
         for thread in (self.producing, self._observing):
             if thread.ident:
                 thread.join(30)
-        names = [self.names.input, self.names.output, self.names.dead]
         with contextlib.suppress(Exception), contextlib.closing(self._client()) as client:
-            client.delete_topics(names)
+            client.delete_topics(self._topics)
 
     def start(self) -> None:
         """Start producer and observer."""
@@ -163,11 +172,13 @@ class Arena:
     def misread(self) -> int:
         """Count results that can't be read, or that name another record than their header."""
         wrong = 0
+        routed = (self._routed.news, self._routed.copies) if self._routed else ()
         with Admin(self._kafka) as admin, TopicReader(self._kafka) as reader:
-            ends = admin.end_offsets(self.names.output, "read_committed")
-            for record in reader.read(self.names.output, ends):
-                source = parse_source(dict(record.headers)[SOURCE_HEADER] or b"")
-                wrong += source is None or not self._names_source(record.value, source)
+            for topic in (self.names.output, *routed):
+                ends = admin.end_offsets(topic, "read_committed")
+                for record in reader.read(topic, ends):
+                    source = parse_source(dict(record.headers)[SOURCE_HEADER] or b"")
+                    wrong += source is None or not self._names_source(record.value, source)
         return wrong
 
     def _names_source(self, value: bytes, source: tuple[str, int, int]) -> bool:
@@ -234,6 +245,7 @@ class Arena:
         if self._chance.random() < self._unreadable:
             self.bad += 1
             return self._values.unreadable(number)
+        self.kinds[kind_of(number)] += 1
         return self._values.text(number, self._text(number))
 
     def _send(self, producer: KafkaProducer, number: int, value: bytes) -> None:
@@ -261,7 +273,7 @@ class Arena:
                 admin = admin or Admin(self._kafka)
                 outcomes = sum(
                     sum(admin.end_offsets(name, "read_committed").values())
-                    for name in (self.names.output, self.names.dead)
+                    for name in self._outcomes
                 )
             except StreamlabelError:
                 continue

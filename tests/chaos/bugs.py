@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kafka import TopicPartition
@@ -18,6 +18,7 @@ from kafka.coordinator.consumer import ConsumerCoordinator
 import worker.kafka_io.source as source_module
 from schemas.dead_letter import DeadLetterReason
 from worker.clock import SystemClock
+from worker.core.copies import Whole, Wholes
 from worker.core.faults import Disposition, disposition
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Completion, Encoded, Partition, RecordRef
@@ -216,6 +217,22 @@ def _frame_of_another_schema() -> None:
     SchemaStore.enriched_frame = framed  # type: ignore[method-assign]
 
 
+def _copies_lost_with_their_producer() -> None:
+    """Send the outcomes of a failed transaction again, without their copies."""
+    start_over = TransactionalSink._start_over
+
+    def without(self: TransactionalSink, error: Exception) -> Any:
+        cause = start_over(self, error)
+        self._uncommitted = [one for one in self._uncommitted if not one.is_copy]
+        return cause
+
+    def eager(_: Wholes, acknowledged: Iterable[Encoded]) -> list[Whole]:
+        return [Whole(one) for one in acknowledged if not one.is_copy]
+
+    TransactionalSink._start_over = without  # type: ignore[method-assign]
+    Wholes.add = eager  # type: ignore[method-assign]
+
+
 BUGS: dict[str, Callable[[], None]] = {
     "commit_before_acknowledgement": _commit_before_acknowledgement,
     "late_commit_after_revoke": _late_commit_after_revoke,
@@ -229,4 +246,5 @@ BUGS: dict[str, Callable[[], None]] = {
     "outage_taken_for_an_answer": _outage_taken_for_an_answer,
     "held_records_skipped": _held_records_skipped,
     "frame_of_another_schema": _frame_of_another_schema,
+    "copies_lost_with_their_producer": _copies_lost_with_their_producer,
 }

@@ -19,6 +19,7 @@ from typing import Any
 
 from tests.chaos.arena import Arena, RunNames
 from tests.chaos.cluster import Cluster
+from tests.chaos.decisions import Routed, flags_for, text_of
 from tests.chaos.faults import RETRY_S, Agenda, Faults
 from tests.chaos.fleet import Fleet
 from tests.chaos.plan import SLOTS, Delivery, Fault, Plan
@@ -31,8 +32,8 @@ _PATIENCE_S = 45.0  # seconds without a commit, while records wait, until a run 
 _STOP_S = 45.0
 _STEP_S = 0.05
 _REGISTRY_S = 2.0  # less than most of the registry's faults
-_COUNTS = ("consumed", "published", "dead_lettered")
-_OFFENCES = ("missing", "duplicated", "reordered", "orphans")
+_COUNTS = ("consumed", "published", "dead_lettered", "filtered")
+_OFFENCES = ("missing", "duplicated", "reordered", "orphans", "uncopied")
 
 SETTINGS: dict[str, Any] = {
     "kafka.session_timeout": 6,
@@ -60,6 +61,9 @@ class RunVerdict:
         undue_dead_letters: dead letters, less the records that can't be labelled.
         misread: results that can't be read, or that name another record than their header.
         requests: those that a fault inside the protocol happened to, by fault and API.
+        filtered: records that a route dropped, and `copies` those that one copied.
+        undue_filtered: filtered records, less those that the route is for.
+        uncopied: copies that a result announces and that are missing.
     """
 
     seed: int
@@ -72,6 +76,10 @@ class RunVerdict:
     duplicates_allowed: int = 0
     reordered: int = 0
     orphans: int = 0
+    filtered: int = 0
+    copies: int = 0
+    uncopied: int = 0
+    undue_filtered: int = 0
     undue_dead_letters: int = 0
     misread: int = 0
     longest_stall_s: float = 0.0
@@ -87,8 +95,8 @@ class RunVerdict:
     @property
     def holds(self) -> bool:
         """True if the promise of this delivery mode was kept."""
-        offences = self.missing + self.reordered + self.orphans + self.misread
-        offences += abs(self.undue_dead_letters)
+        offences = self.missing + self.reordered + self.orphans + self.misread + self.uncopied
+        offences += abs(self.undue_dead_letters) + abs(self.undue_filtered)
         excess = max(0, self.duplicated - self.duplicates_allowed)
         return self.drained and self.consumed > 0 and not offences and not excess
 
@@ -108,12 +116,14 @@ class Subject:
         model: name or folder.
         bug: planted into each worker.
         settings: further settings by path; they replace those of the run.
+        decides: whether the records are routed, as `tests.chaos.decisions` says.
     """
 
     model: str
     delivery: Delivery
     bug: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    decides: bool = False
 
 
 def conduct(
@@ -121,7 +131,11 @@ def conduct(
 ) -> RunVerdict:
     """Run a plan and return the verdict."""
     folder = Path(tempfile.mkdtemp(prefix=f"streamlabel-chaos-{plan.seed}-"))
-    with Arena(cluster, plan.partitions, plan.rate, format_=plan.format) as arena:
+    names = RunNames()
+    more = {"routed": Routed.of(names.group), "text": text_of} if subject.decides else {}
+    with Arena(
+        cluster, plan.partitions, plan.rate, format_=plan.format, names=names, **more
+    ) as arena:
         verdict = _Run(plan, cluster, arena, subject, folder, log).go()
     if verdict.holds:
         shutil.rmtree(folder)
@@ -136,20 +150,30 @@ def flags_of(cluster: Cluster, names: RunNames, subject: Subject, slot: int) -> 
         "input.topic": names.input,
         "output.topic": names.output,
         "output.dead_letter_topic": names.dead,
-        "model.name": subject.model,
         "delivery": subject.delivery,
         **(NEEDS if cluster.kind == "embedded" else {}),
+        **(Routed.of(names.group).routes if subject.decides else {"model.name": subject.model}),
     }
 
 
-def audited(cluster: Cluster, names: RunNames, delivery: Delivery) -> dict[str, Any]:
-    """Return the report of `streamlabel audit` on all records produced."""
+def audited(
+    cluster: Cluster, names: RunNames, delivery: Delivery, routes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the report of `streamlabel audit` on all records produced.
+
+    Args:
+        cluster: with the topics.
+        names: of topics and group.
+        delivery: of the workers.
+        routes: the workers' settings of routes, by path.
+    """
     command = [
         *(sys.executable, "-P", "-m", "worker", "audit", "--json", "--to-end"),
         *("--bootstrap-servers", cluster.bootstrap_servers),
         *("--group-id", names.group, "--delivery", delivery),
         *("--input-topic", names.input, "--output-topic", names.output),
         *("--output-dead-letter-topic", names.dead),
+        *flags_for(routes or {}),
     ]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=child_environment()
@@ -187,6 +211,13 @@ class _Run:
             flags |= formats | {"registry.url": registry.url, "registry.timeout": _REGISTRY_S}
         return flags | self._subject.settings
 
+    def _routes(self) -> Mapping[str, Any]:
+        """Return the settings that the audit needs beside the names of topics, by path."""
+        if not self._subject.decides:
+            return {}
+        named = {"models": self._subject.settings["models"]}  # which routes may name
+        return {**Routed.of(self._arena.names.group).routes, **named}
+
     def go(self) -> RunVerdict:
         started = self._clock.monotonic()
         for slot in self._fleet.slots[: self._plan.workers]:
@@ -205,14 +236,18 @@ class _Run:
     def _judge(self, *, drained: bool, started: float) -> RunVerdict:
         verdict = RunVerdict(self._plan.seed, dict(sorted(self._done.items())), drained=drained)
         try:
-            audit = audited(self._cluster, self._arena.names, self._subject.delivery)
+            names = self._arena.names
+            audit = audited(self._cluster, names, self._subject.delivery, self._routes())
         except (
             AuditFailed
         ) as error:  # nothing counts as consumed then, so the promise does not hold
             audit = {"failed": str(error)}
         for name in (*_COUNTS, *_OFFENCES):
             setattr(verdict, name, audit.get(name, 0))
+        verdict.copies = sum(audit.get("copies", {}).values())
         verdict.undue_dead_letters = verdict.dead_lettered - self._arena.bad
+        spam = self._arena.kinds["spam"] if self._subject.decides else 0
+        verdict.undue_filtered = verdict.filtered - spam
         verdict.misread = self._arena.misread()
         verdict.format, verdict.delivery = self._plan.format, self._subject.delivery
         allowed = self._fleet.repeatable if verdict.delivery == "at_least_once" else 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.chaos.bugs import BUGS
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.conduct import RunVerdict, Subject, conduct
+from tests.chaos.decisions import models
 from tests.chaos.plan import Delivery, RecordFormat, draw
 from tests.support.models import make_checkpoint
 from worker.errors import StreamlabelError
@@ -33,6 +34,7 @@ class Trap:
     faults: int = 8
     format: RecordFormat = "json"
     mode: str = "classification"
+    decides: bool = False
 
 
 # These make transactions fail while the worker keeps its partitions.
@@ -61,6 +63,7 @@ TRAPS: dict[str, Trap] = {
     "frame_of_another_schema": Trap(
         "exactly_once", ("sigterm",), faults=2, format="avro", mode="enrich"
     ),
+    "copies_lost_with_their_producer": Trap("exactly_once", _UNANSWERED, faults=7, decides=True),
 }
 
 
@@ -86,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_all(traps: dict[str, Trap]) -> bool:
     """Return True if each trap caught its bug, and was clean without it."""
     home = read_environment("KAFKA_HOME")
-    model = str(make_checkpoint(Path(tempfile.mkdtemp(prefix="streamlabel-tiny-")) / "tiny"))
+    folder = Path(tempfile.mkdtemp(prefix="streamlabel-tiny-"))
+    make_checkpoint(folder / "tiny")
     runs: list[tuple[str | None, Trap]] = list(traps.items())
     runs += [(None, trap) for trap in dict.fromkeys(traps.values())]
     good = True
@@ -94,15 +98,16 @@ def _run_all(traps: dict[str, Trap]) -> bool:
     needed = Path(registry) if any(trap.format == "avro" for trap in traps.values()) else None
     with cluster("apache", Path(home) if home else None, registry_home=needed) as brokers:
         for bug, trap in runs:
-            verdict = _run_trap(trap, brokers, model, bug)
+            verdict = _run_trap(trap, brokers, folder, bug)
             good = good and verdict.holds is (bug is None)
             _print(bug, trap, verdict)
     return good
 
 
-def _run_trap(trap: Trap, brokers: Cluster, model: str, bug: str | None) -> RunVerdict:
+def _run_trap(trap: Trap, brokers: Cluster, folder: Path, bug: str | None) -> RunVerdict:
     plan = draw(trap.seed, trap.faults, "apache", trap.only, trap.format)
-    subject = Subject(model, trap.delivery, bug, {"output.mode": trap.mode})
+    settings = {"output.mode": trap.mode, **(models(folder) if trap.decides else {})}
+    subject = Subject(str(folder / "tiny"), trap.delivery, bug, settings, trap.decides)
     return conduct(plan, brokers, subject)
 
 
@@ -120,6 +125,7 @@ def _print(bug: str | None, trap: Trap, verdict: RunVerdict) -> None:
         "reordered": verdict.reordered,
         "undue_dead_letters": verdict.undue_dead_letters,
         "misread": verdict.misread,
+        "uncopied": verdict.uncopied,
         "drained": verdict.drained,
     }
     if bug is None and not verdict.holds:

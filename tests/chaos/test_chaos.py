@@ -1,4 +1,4 @@
-"""Three short chaos runs, the properties of plans, and the command's answers to bad input."""
+"""Short chaos runs, the properties of plans, and the command's answers to bad input."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.chaos.__main__ import main
 from tests.chaos.bugs import BUGS
 from tests.chaos.cluster import Cluster, behind_proxy, cluster
 from tests.chaos.conduct import RunVerdict, Subject, conduct
+from tests.chaos.decisions import models
 from tests.chaos.faults import Faults
 from tests.chaos.plan import Delivery, Plan, RecordFormat, draw, kinds_of
 from tests.chaos.planted import TRAPS
@@ -58,6 +59,21 @@ def test_the_promises_hold_while_everything_breaks(
             brokers = replace(brokers, registry=stack.enter_context(behind_proxy(registry)))
         verdict = conduct(plan, brokers, subject)
     assert verdict.holds, verdict.as_json()
+
+
+@pytest.mark.integration
+@pytest.mark.allow_errors
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("seed", "delivery"), [(104, "at_least_once"), (105, "exactly_once")])
+def test_the_promises_hold_for_routes_of_two_models(
+    brokers: Cluster, tmp_path: Path, seed: int, delivery: Delivery
+) -> None:
+    """Copies and notes are counted too; long texts are read in windows."""
+    subject = Subject("", delivery, settings=models(tmp_path), decides=True)
+    verdict = conduct(draw(seed, 6, brokers.kind), brokers, subject)
+    assert verdict.holds, verdict.as_json()
+    assert verdict.filtered
+    assert verdict.copies
 
 
 @pytest.mark.parametrize("format_", ["json", "avro"])
@@ -114,6 +130,8 @@ class _Registry(ApicurioRegistry):
         (RunVerdict(1, {}, consumed=9, drained=True, reordered=1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, orphans=1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, misread=1), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, uncopied=1), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, undue_filtered=-1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, undue_dead_letters=1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, undue_dead_letters=-1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, duplicated=2, duplicates_allowed=2), True),
@@ -136,6 +154,7 @@ def test_a_verdict_holds_if_no_promise_was_broken(verdict: RunVerdict, holds: bo
         (["--set", "model.dtyp=int8"], "'model.dtyp=int8' is not a setting and its value"),
         (["--set", "model.dtype=int3"], "model.dtype"),
         (["--broker", "rabbit"], "invalid choice"),
+        (["--decisions", "--format", "avro"], "--decisions routes by a member of JSON"),
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(

@@ -26,7 +26,7 @@ import worker.runtime.assembly
 import worker.runtime.launch
 from tests.chaos import bugs
 from worker.clock import SystemClock
-from worker.core.model import Classifier, Synchronous, Tokeniser
+from worker.core.model import Classifier, Step, Synchronous, Tokeniser, no_step
 from worker.core.offsets import OffsetTracker
 from worker.core.records import ModelInput, Partition, Prediction, RawRecord
 from worker.errors import OutOfMemory
@@ -136,7 +136,7 @@ class FaultyModel(Synchronous):
     def warm_up(self) -> None:
         self._classifier.warm_up()
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+    def tokenise(self, texts: Sequence[str], _: Step = no_step) -> list[ModelInput]:
         inputs = self._tokeniser.tokenise(texts)
         for model_input in inputs:
             for ids, position in zip(model_input.ids, model_input.positions, strict=True):

@@ -31,6 +31,9 @@ def test_only_stored_predictions_are_returned() -> None:
     long = Prediction((0.25, 0.75), 512, truncated=True)
     cache.put(cache.key("a text"), long)
     assert cache.get(cache.key("a text")) == long
+    in_windows = Prediction((0.25, 0.5, 0.25), 700, truncated=True, windows=2, total_tokens=900)
+    cache.put(cache.key("a long text"), in_windows)
+    assert cache.get(cache.key("a long text")) == in_windows
     for other in ("A text", "a text ", "a tex", "", "a text\ud800", "a text\ufffd"):
         assert cache.get(cache.key(other)) is None
 

@@ -21,6 +21,7 @@ from worker.core.purge import PurgeReport
 from worker.core.records import DeadLettered, RecordRef
 from worker.core.replay import Replay
 from worker.core.replay_rules import REFUSALS, ReplayRules, ReplaySelection
+from worker.core.route_headers import COPY_HEADER
 from worker.core.settled_letters import SettledLetters
 from worker.core.topic_limits import TopicLimits
 from worker.settings import OutputSettings
@@ -279,6 +280,26 @@ def test_a_result_settles_all_dead_letters_of_its_record(
     assert settled.state(letter(0)) == "labelled"
     assert settled.state(letter(1, source=9, attempt=1)) == "labelled"
     assert settled.state(letter(2, source=5)) == "open"
+
+
+def of_copy(offset: int = 0) -> Letter:
+    """Return the dead letter of a copy that its topic refused."""
+    made = letter()
+    headers = [*made.headers, (COPY_HEADER, b"alerts")]
+    return read_letter(0, offset, made.timestamp_ms, made.key, made.value, headers)
+
+
+def test_the_dead_letter_of_a_copy_is_of_no_concern_to_its_record() -> None:
+    """The record has an outcome of its own: the copy's is never replayed, and may be purged."""
+    settled = SettledLetters()
+    for one in (letter(0), of_copy(1)):
+        settled.add(one)
+    assert [settled.state(one) for one in (letter(0), of_copy(1))] == ["open", "copy"]
+    assert rules(settled=settled).refusal(of_copy(1), NOW_MS) == "copy"
+    assert rules().refusal(of_copy(1), NOW_MS) == "copy"
+    report = PurgeReport(settled, LetterFilters(), {0: 0}, {0: 2})
+    report.add(of_copy(1), soon=True)
+    assert (report.partitions[0].below, report.partitions[0].soon) == (2, 0)
 
 
 CUT = {"value": b"x" * 9_000, "most_bytes": 5_000}  # about 1,600 bytes are kept

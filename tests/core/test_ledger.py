@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from worker.core.audit_report import AuditReport
 from worker.core.ledger import Ledger, Scope
+from worker.core.outcome_order import Outlet
 from worker.core.records import Partition
 from worker.core.replay_outcomes import Kind
 
 TOPIC = "texts.in"
+RESULTS, DEAD_LETTERS = Outlet("result"), Outlet("dead_letter")
 FIRST, SECOND = Partition(TOPIC, 0), Partition(TOPIC, 1)
 
 
@@ -27,7 +29,7 @@ def ledger_of(records: int = 10, *, limit: int = 10, compacted: bool = False) ->
 
 def publish(ledger: Ledger, offsets: Iterable[int], kind: Kind = "result") -> None:
     for at, offset in enumerate(offsets):
-        ledger.outcome(kind, 0, at, (TOPIC, 0, offset))
+        ledger.outcome(Outlet(kind), 0, at, (TOPIC, 0, offset))
 
 
 def offences(report: AuditReport) -> Mapping[str, int]:
@@ -81,8 +83,8 @@ def test_duplicates_above_the_allowed_number_break_the_promise(
 def test_a_result_and_a_dead_letter_of_one_record_are_a_duplicate() -> None:
     """The record counts under its first outcome, and only that is reported as the first."""
     ledger = ledger_of(1)
-    assert ledger.outcome("dead_letter", 0, 0, (TOPIC, 0, 0))
-    assert not ledger.outcome("result", 0, 0, (TOPIC, 0, 0))
+    assert ledger.outcome(DEAD_LETTERS, 0, 0, (TOPIC, 0, 0))
+    assert not ledger.outcome(RESULTS, 0, 0, (TOPIC, 0, 0))
     report = ledger.report()
     assert (report.published, report.dead_lettered) == (0, 1)
     assert offences(report) == {"duplicated": 1}
@@ -105,9 +107,9 @@ def test_order_is_checked_within_one_topic_and_partition() -> None:
         for offset in range(9):
             ledger.record(Partition(TOPIC, partition), offset)
     for at, (partition, offset) in enumerate([(0, 5), (1, 0), (0, 6), (1, 1)]):
-        ledger.outcome("result", 0, at, (TOPIC, partition, offset))
-    ledger.outcome("dead_letter", 0, 0, (TOPIC, 0, 2))
-    ledger.outcome("result", 1, 0, (TOPIC, 0, 3))
+        ledger.outcome(RESULTS, 0, at, (TOPIC, partition, offset))
+    ledger.outcome(DEAD_LETTERS, 0, 0, (TOPIC, 0, 2))
+    ledger.outcome(RESULTS, 1, 0, (TOPIC, 0, 3))
     assert ledger.report().reordered == 0
 
 
@@ -118,7 +120,7 @@ def test_an_outcome_without_a_record_is_an_orphan(source: tuple[str, int, int] |
     """No coordinates, an unknown partition, beyond the end, or in an unexplained gap."""
     ledger = ledger_of(records=9)
     publish(ledger, range(9))
-    ledger.outcome("result", 2, 33, source)
+    ledger.outcome(RESULTS, 2, 33, source)
     report = ledger.report()
     assert offences(report) == {"orphans": 1}
     assert report.examples["orphans"][0].startswith("result 2/33: ")
@@ -145,7 +147,7 @@ def test_doubtful_outcomes_are_not_judged(
         ledger.record(FIRST, offset)
     ledger.set_starts({FIRST: 4})
     publish(ledger, range(4, 9))
-    ledger.outcome("result", 0, 99, source)
+    ledger.outcome(RESULTS, 0, 99, source)
     report = ledger.report()
     assert offences(report) == {}
     assert list(report.unjudged.values()) == [1]
@@ -168,7 +170,7 @@ def test_outcomes_removed_by_retention_are_not_missing() -> None:
     """Records before the first remaining outcome can't be judged; later ones can."""
     ledger = ledger_of()
     publish(ledger, [4, 5, 7, 8, 9])
-    report = ledger.report({("result", FIRST): False})
+    report = ledger.report({(RESULTS, FIRST): False})
     assert offences(report) == {"missing": 1}
     assert report.examples["missing"] == ["texts.in/0/6"]
     assert report.unjudged == {"record whose result may have been removed": 4}
@@ -178,7 +180,7 @@ def test_no_record_is_missing_if_a_topic_of_outcomes_was_emptied() -> None:
     """The dead-letter topic may have had an outcome of every record."""
     ledger = ledger_of()
     publish(ledger, range(1, 10))
-    report = ledger.report({("result", FIRST): False, ("dead_letter", FIRST): False})
+    report = ledger.report({(RESULTS, FIRST): False, (DEAD_LETTERS, FIRST): False})
     assert offences(report) == {}
     assert report.unjudged == {"record whose dead_letter may have been removed": 1}
 
@@ -187,7 +189,7 @@ def test_no_record_is_missing_if_a_topic_of_outcomes_is_compacted() -> None:
     """Compaction may have removed any outcome, not only the first ones."""
     ledger = ledger_of()
     publish(ledger, [0, 9])
-    report = ledger.report({("result", FIRST): True})
+    report = ledger.report({(RESULTS, FIRST): True})
     assert (report.missing, sum(report.unjudged.values())) == (0, 8)
 
 
@@ -195,7 +197,7 @@ def test_a_duplicate_whose_first_copy_was_removed_is_not_reordered() -> None:
     """Retention removed results 0 to 7 of 0..9, then 5 to 9 were repeated; 8 is now the first."""
     ledger = ledger_of()
     publish(ledger, [8, 9, 5, 6, 7, 8, 9])
-    report = ledger.report({("result", FIRST): False})
+    report = ledger.report({(RESULTS, FIRST): False})
     assert offences(report) == {"duplicated": 2}
     assert report.unjudged == {
         "record whose result may have been removed": 5,
@@ -208,7 +210,7 @@ def test_reordered_outcomes_after_the_first_remaining_one_are_found() -> None:
     """A removed first copy before that one would have been out of order too."""
     ledger = ledger_of()
     publish(ledger, [4, 5, 7, 6, 8, 9])
-    report = ledger.report({("result", FIRST): False})
+    report = ledger.report({(RESULTS, FIRST): False})
     assert offences(report) == {"reordered": 1}
     assert report.examples["reordered"] == ["texts.in/0/6 after offset 7 in result 0"]
 
@@ -217,7 +219,7 @@ def test_no_outcome_is_reordered_if_its_topic_is_compacted() -> None:
     """It keeps the last copy of a key, and the first one may have been in order."""
     ledger = ledger_of()
     publish(ledger, [4, 5, 7, 6, 8, 9])
-    report = ledger.report({("result", FIRST): True})
+    report = ledger.report({(RESULTS, FIRST): True})
     assert offences(report) == {}
     assert report.unjudged["outcome whose first copy may have been removed"] == 1
 
@@ -236,8 +238,8 @@ def test_an_outcome_older_than_every_record_belongs_to_an_older_topic(at: int) -
     ledger = Ledger({FIRST: Scope(10, 20)})
     for offset in range(10):
         ledger.record(FIRST, offset, 1000 + offset)
-        ledger.outcome("result", 0, offset, (TOPIC, 0, offset), 1000 + offset)
-    ledger.outcome("result", 0, 99, (TOPIC, 0, at), 999)
+        ledger.outcome(RESULTS, 0, offset, (TOPIC, 0, offset), 1000 + offset)
+    ledger.outcome(RESULTS, 0, 99, (TOPIC, 0, at), 999)
     report = ledger.report()
     assert (offences(report), report.published) == ({}, 10)
     assert report.unjudged == {"outcome of an older topic of this name": 1}
@@ -249,7 +251,7 @@ def test_outcomes_of_a_topic_that_was_always_empty_belong_to_an_older_one(
 ) -> None:
     """If the topic had records that were removed, the outcome is an orphan."""
     ledger = Ledger({FIRST: Scope(0, end), SECOND: Scope(0, 0)})
-    ledger.outcome("result", 0, 0, (TOPIC, 1, 5))
+    ledger.outcome(RESULTS, 0, 0, (TOPIC, 1, 5))
     assert ledger.report().orphans == orphans
 
 
@@ -268,7 +270,7 @@ def test_the_reason_that_covers_most_records_is_reported() -> None:
     ledger = ledger_of()
     publish(ledger, [5, 6, 7, 8, 9])
     publish(ledger, [2], "dead_letter")
-    report = ledger.report({("result", FIRST): False, ("dead_letter", FIRST): False}, late=True)
+    report = ledger.report({(RESULTS, FIRST): False, (DEAD_LETTERS, FIRST): False}, late=True)
     assert report.unjudged == {"record whose result may have been removed": 4}
 
 
@@ -276,7 +278,7 @@ def test_examples_are_limited_and_counts_are_complete() -> None:
     """Millions of broken promises don't fill the memory with examples."""
     ledger = ledger_of(records=200, limit=200)
     for at in range(50):
-        ledger.outcome("result", 0, at, None)
+        ledger.outcome(RESULTS, 0, at, None)
     report = ledger.report()
     assert offences(report) == {"missing": 200, "orphans": 50}
     assert len(report.examples["missing"]) == 10
@@ -310,9 +312,9 @@ def test_several_input_topics_are_judged_separately() -> None:
         ledger.record(other, offset, 10)
     for at, (partition, timestamp_ms) in enumerate([(FIRST, 1_000), (other, 10)]):
         for offset in range(2):
-            ledger.outcome("result", 0, 2 * at + offset, (*partition, offset), timestamp_ms)
-    ledger.outcome("result", 0, 9, (*FIRST, 0), 10)
-    ledger.outcome("result", 0, 10, ("elsewhere", 0, 0), 10)
+            ledger.outcome(RESULTS, 0, 2 * at + offset, (*partition, offset), timestamp_ms)
+    ledger.outcome(RESULTS, 0, 9, (*FIRST, 0), 10)
+    ledger.outcome(RESULTS, 0, 10, ("elsewhere", 0, 0), 10)
     report = ledger.report()
     assert (report.published, offences(report)) == (4, {})
     assert report.unjudged == {
@@ -352,7 +354,7 @@ def test_a_range_is_not_proven_if_outcomes_may_have_been_removed(
     """Compaction is a choice, and a worker's old outcomes are removed in time."""
     ledger = ledger_of()
     publish(ledger, [4, 5, 6, 7, 8, 9])
-    report = ledger.report({("dead_letter", FIRST): compacted}, of_range=of_range)
+    report = ledger.report({(DEAD_LETTERS, FIRST): compacted}, of_range=of_range)
     assert (report.unproven, report.missing, sum(report.unjudged.values())) == (unproven, 0, 4)
     assert report.breaches(0) == broken
 

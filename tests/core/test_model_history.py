@@ -96,3 +96,21 @@ def test_a_time_is_read_in_every_format(processed_at: Any) -> None:
 def test_anything_else_is_no_time(processed_at: Any) -> None:
     with pytest.raises(ValueError, match=r"noon|is no time"):
         moment_ms(processed_at)
+
+
+def test_the_histories_of_two_topics_become_one() -> None:
+    """A route sends some results elsewhere: the change of the model is still one change."""
+    history = noted((P0, 0, OLD, NOON), (P0, 3, OLD, NOON + 3), (P0, 6, NEW, NOON + 6))
+    history.add(noted((P0, 1, OLD, NOON + 1), (P0, 7, NEW, NOON + 7), (P1, 2, NEW, NOON)))
+    assert runs(history, P0) == [("old", 0, 3, 3, NOON), ("new", 6, 7, 2, NOON + 6)]
+    assert runs(history, P1) == [("new", 2, 2, 1, NOON)]
+    assert (history.results, [use.results for use in history.models()]) == (6, [3, 3])
+
+
+def test_joined_histories_keep_the_newest_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one history does."""
+    monkeypatch.setattr(model_history, "MOST_RUNS", 2)
+    history = noted((P0, 0, OLD, NOON), (P0, 2, NEW, NOON + 2))
+    history.add(noted((P0, 3, OLD, NOON + 3), (P0, 4, NEW, NOON + 4), (P0, 5, OLD, NOON + 5)))
+    assert [run.first for run in history.runs[P0]] == [2, 5]
+    assert (history.left_out[P0], history.results) == (2, 5)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from worker.core.audit_report import AuditReport
 from worker.core.dead_records import DeadRecords
 from worker.core.ledger import Ledger, Scope
+from worker.core.outcome_order import Outlet
 from worker.core.records import Partition
 from worker.core.replay import MOST_ATTEMPTS, REPLAY_HEADER, Replay, is_replay, parse_replay
 from worker.core.replay_outcomes import Kind
@@ -117,7 +118,7 @@ class Story:
 
     def outcome(self, kind: Kind, source: tuple[str, int, int], replay: Replay | None) -> bool:
         self._at += 1
-        return self.ledger.outcome(kind, 0, self._at, source, 0, replay)
+        return self.ledger.outcome(Outlet(kind), 0, self._at, source, 0, replay)
 
     def results(self, *sources: tuple[str, int, int], replay: Replay | None = None) -> Story:
         for source in sources:

@@ -72,6 +72,16 @@ def test_a_given_name_stands_for_the_models_label() -> None:
     assert pair.compare((0.9, 0.1), (0.9, 0.1)) == TextComparison("NEG", "NEG", 0.0)
 
 
+def test_the_labels_of_a_decision_are_merged_before_they_are_compared() -> None:
+    """The model's own label is the most probable one after the merge."""
+    names = {"1 star": "NEG", "2 stars": "NEG", "5 stars": "POS"}
+    merged = LabelPairing(("NEG", "POS"), tuple(names), names, exclusive=True, merged=True)
+    assert merged.compare((0.6, 0.4), (0.3, 0.3, 0.4)).shadow_label == "NEG"
+    toxic = {"toxic": "rude", "insult": "rude"}
+    independent = LabelPairing(("rude",), tuple(toxic), toxic, exclusive=False, merged=True)
+    assert independent.compare((0.75,), (0.5, 0.5)).divergence == pytest.approx(0)
+
+
 def test_several_labels_may_stand_for_one() -> None:
     """Their probabilities are added; the most probable label is the shadow's own."""
     pair = pairing(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schemas import DeadLetterReason
-from worker.core.formats.walk import kind, member
+from worker.core.formats.walk import kind, member, picked
 from worker.errors import RecordRejected
 
 
@@ -49,3 +49,15 @@ def test_kinds_are_named_as_in_json() -> None:
         *("an object", "an object", "an array", "a string", "a boolean"),
         *("a number", "a number", "null", "bytes"),
     ]
+
+
+def test_the_fields_that_conditions_ask_for_are_picked_and_nothing_else() -> None:
+    payload = {"a": {"b": 1, "c": [5, {"d": 6}]}, "text": "long"}
+    paths = [("a", "c", "1", "d"), ("a", "b"), ("no", "such"), ("text", "x")]
+    kept = picked(payload, paths)
+    assert kept == {"a": {"b": 1, "c": {"1": {"d": 6}}}}
+    assert member(kept, paths[0]) == 6
+    assert picked(payload, []) is None
+    inner_first = picked(payload, [("a", "b"), ("a",)])
+    assert inner_first == {"a": payload["a"]}
+    assert payload == {"a": {"b": 1, "c": [5, {"d": 6}]}, "text": "long"}, "it is unchanged"

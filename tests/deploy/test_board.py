@@ -23,7 +23,7 @@ from worker.metrics import Metrics, PoolMetrics
 PROMTOOL = shutil.which("promtool")
 ORDER = [
     "Goals", "Lag", "Stages", "Batches", "Backpressure and rebalances", "Dead letters", "Labels",
-    "Models", "Second model (shadow)", "Process",
+    "Decisions", "Models", "Routes", "Several models", "Second model (shadow)", "Process",
 ]  # fmt: skip
 SCRAPED = {"job", "instance"}  # labels that Prometheus adds to every series
 # Labels that a pool of processes adds.
@@ -31,6 +31,7 @@ IN_A_POOL = {"streamlabel_state": {"slot"}, "streamlabel_shadow_state": {"slot"}
 MODEL = {"model", "revision", "engine", "dtype", "device"}
 INFO_LABELS = {
     "streamlabel_model_info": MODEL,
+    "streamlabel_each_model_info": MODEL | {"name"},
     "streamlabel_shadow_model_info": MODEL | {"comparison", "shadow", "weights"},
     "streamlabel_build_info": {"version"},
     "streamlabel_worker_info": {

@@ -131,7 +131,8 @@ def test_a_board_that_is_no_web_address_is_refused(address: str) -> None:
 def test_the_command_for_dead_letters_names_what_this_worker_needs(tmp_path: Path) -> None:
     file = tmp_path / "my settings.toml"
     file.write_text('[output]\ndead_letter_topic = "from.file"\n')
-    flags = {"input.topic": "in.x", "http.port": 9200, "kafka.group_id": "mine"}
+    route = '[{label = ["bad"], topic = "angry"}]'
+    flags = {"input.topic": "in.x", "http.port": 9200, "kafka.group_id": "mine", "routes": route}
     environ = {
         "KAFKA_BOOTSTRAP_SERVERS": "one:9092",
         "STREAMLABEL_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -144,6 +145,7 @@ def test_the_command_for_dead_letters_names_what_this_worker_needs(tmp_path: Pat
     assert words[:5] == ["streamlabel", "dead-letters", "replay", "--config", str(file)]
     assert ("--bootstrap-servers", "one:9092") in pairwise(words)
     assert ("--input-topic", "in.x") in pairwise(words)
+    assert ("--routes", route) in pairwise(words)
     assert ("--group-id", "mine-replay") in pairwise(words), "not in the worker's own group"
     assert "--http-port" not in words
     assert "from.file" not in words

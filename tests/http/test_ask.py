@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 
 import pytest
 
+from schemas.dead_letter import DeadLetterReason
 from tests.support.clocks import HandClock
+from tests.support.records import CARD, item
 from tests.support.workers import ObedientModel
 from worker.clock import SystemClock
+from worker.core.decisions.windows import Extent, WindowPlan
+from worker.core.model import Step, no_step
+from worker.core.records import DeadLettered, Filtered, MicroBatch, ModelInput, Outcome
 from worker.http.ask import AskQueue, Unanswerable
 from worker.runtime.stage import Stage, StageControl, StageHooks
 from worker.runtime.stall import StageProgress
@@ -24,13 +31,12 @@ def test_a_question_visits_the_tokenizer_and_then_the_model() -> None:
     answer = ask_queue.ask("hello")
     ask_queue.infer()
     assert not model.predicted
-    ask_queue.tokenise(model, model)
+    ask_queue.tokenise(model.aside)
     assert not answer.done()
     ask_queue.infer()
     result = answer.result(0)
-    assert result.prediction.probabilities == (0.25, 0.75)
-    assert result.labels == model.card.labels
-    ask_queue.tokenise(model, model)
+    assert result.said["scores"] == [("POSITIVE", 0.75), ("NEGATIVE", 0.25)]
+    ask_queue.tokenise(model.aside)
     ask_queue.infer()
     assert model.predicted == [["hello"]], "answered once"
 
@@ -40,10 +46,29 @@ def test_a_question_waits_until_there_is_a_model() -> None:
     assert not ask_queue.ready
     answer = ask_queue.ask("hello")
     assert not answer.done()
-    ask_queue.tokenise(model, model)
+    ask_queue.tokenise(model.aside)
     assert ask_queue.ready
     ask_queue.infer()
     assert answer.result(0)
+
+
+def test_a_long_text_is_answered_from_all_of_its_windows() -> None:
+    """They may need several passes."""
+
+    class Windows(ObedientModel):
+        def tokenise(self, some: Sequence[str], _: Step = no_step) -> list[ModelInput]:
+            rows = tuple(tuple(map(ord, part)) for part in ("abc", "def", "gh"))
+            return [ModelInput(rows, (0, 0, 0), (False,) * 3, (Extent(6, 6),) * 3)]
+
+    ask_queue, plan = AskQueue(HandClock()), WindowPlan(1, 9, "mean")
+    model = Windows(card=replace(CARD, windows=plan, forward_tokens=6))
+    answer = ask_queue.ask("abcdefgh")
+    ask_queue.tokenise(model.aside)
+    ask_queue.infer()
+    said = answer.result(0).said
+    assert said["scores"] == [("POSITIVE", 0.75), ("NEGATIVE", 0.25)]
+    assert (said["token_count"], said["windows"], said["total_tokens"]) == (6, 3, 6)
+    assert model.predicted == [["abc", "def"], ["gh"]]
 
 
 @pytest.mark.parametrize(
@@ -54,13 +79,13 @@ def test_a_question_waits_until_there_is_a_model() -> None:
 def test_a_failing_text_does_not_affect_the_next_one(model: ObedientModel) -> None:
     ask_queue = AskQueue(HandClock())
     answer = ask_queue.ask("hello")
-    ask_queue.tokenise(model, model)
+    ask_queue.tokenise(model.aside)
     ask_queue.infer()
     with pytest.raises(Unanswerable, match=r"^the model failed on this text: RuntimeError$"):
         answer.result(0)
     model.on_tokenise = model.on_predict = lambda _: None
     answer = ask_queue.ask("again")
-    ask_queue.tokenise(model, model)
+    ask_queue.tokenise(model.aside)
     ask_queue.infer()
     assert answer.result(0)
 
@@ -70,9 +95,9 @@ def test_a_cancelled_question_costs_no_forward_pass(steps: int) -> None:
     ask_queue, model = AskQueue(HandClock()), ObedientModel()
     answer = ask_queue.ask("hello")
     for _ in range(steps):
-        ask_queue.tokenise(model, model)
+        ask_queue.tokenise(model.aside)
     answer.cancel()
-    ask_queue.tokenise(model, model)
+    ask_queue.tokenise(model.aside)
     ask_queue.infer()
     assert not model.predicted
     with pytest.raises(CancelledError):
@@ -114,8 +139,35 @@ def test_a_question_is_answered_by_the_model_whose_tokenizer_read_it() -> None:
     """The model changes while the question is between the two threads."""
     ask_queue, old, new = AskQueue(HandClock()), ObedientModel(), ObedientModel()
     answer = ask_queue.ask("hello")
-    ask_queue.tokenise(old, old)
-    ask_queue.tokenise(new, new)
+    ask_queue.tokenise(old.aside)
+    ask_queue.tokenise(new.aside)
     ask_queue.infer()
     assert answer.result(0)
     assert (old.predicted, new.predicted) == ([["hello"]], [])
+
+
+class Refusing:
+    """A labeller that has this outcome for every text."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+    def tokenise(self, _: MicroBatch, __: Step) -> Refusing:
+        return self
+
+    def infer(self, _: Step) -> list[Outcome]:
+        return [self.outcome]
+
+
+def test_a_text_that_is_refused_or_filtered_gets_the_reason() -> None:
+    ask_queue = AskQueue(HandClock())
+    too_long = DeadLettered(item(0).record, DeadLetterReason.TOO_MANY_TOKENS, "too many tokens")
+    answer = ask_queue.ask("hello")
+    ask_queue.tokenise(lambda: Refusing(too_long))
+    ask_queue.infer()
+    with pytest.raises(Unanswerable, match=r"^too many tokens$"):
+        answer.result(0)
+    answer = ask_queue.ask("hello")
+    ask_queue.tokenise(lambda: Refusing(Filtered(item(0), "prepare.function")))
+    ask_queue.infer()
+    assert answer.result(0).said == {"filtered": "prepare.function"}

@@ -297,3 +297,21 @@ def test_a_client_that_disconnects_in_mid_request_is_no_error(site: Site) -> Non
     with socket.create_connection(("127.0.0.1", site.server.port), timeout=10) as asking:
         asking.sendall(f'{head}Content-Length: 40\r\n\r\n{{"text": '.encode())
     assert site.classify("hello")[0] == 200
+
+
+@pytest.mark.parametrize("record", ["x", 5, ["lang"]])
+def test_a_record_that_is_no_object_is_refused(site: Site, record: Any) -> None:
+    body = json.dumps({"text": "hi", "record": record})
+    status, _, refusal = site.ask(
+        "/classify", "POST", body, **{"Content-Type": JSON["Content-Type"]}
+    )
+    assert status == 400
+    assert b"record must be a JSON object" in refusal
+
+
+def test_a_text_may_have_its_record(site: Site) -> None:
+    body = json.dumps({"text": "hi", "record": {"lang": "en"}})
+    status, _, answer = site.ask(
+        "/classify", "POST", body, **{"Content-Type": JSON["Content-Type"]}
+    )
+    assert (status, json.loads(answer)["label"]) == (200, "POSITIVE")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas import DeadLetterReason
 from tests.support.clocks import HandClock
 from tests.support.records import CARD, item, raw
-from worker.core.records import Classified, DeadLettered, Outcome, Prediction
+from worker.core.records import Classified, DeadLettered, Filtered, Outcome, Prediction
 from worker.http.notes import POSTS
 from worker.http.recent_posts import PER_SECOND, RecentPosts
 
@@ -75,3 +75,9 @@ def test_every_post_of_a_slow_stream_is_kept() -> None:
     assert [post["id"] for post in recent.latest()] == [
         f"in/0/{n}" for n in reversed(range(PER_SECOND))
     ]
+
+
+def test_a_record_that_was_skipped_shows_what_skipped_it() -> None:
+    recent, _ = posts(texts=True)
+    recent.note([Filtered(item(3), "prepare.function")])
+    assert recent.latest()[0]["filtered"] == "prepare.function"

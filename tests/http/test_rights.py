@@ -33,7 +33,7 @@ def serve() -> Iterator[Serve]:
         def start(**settings: object) -> HttpServer:
             http = HttpSettings.model_validate({"port": 0} | settings)
             ask_queue, model = AskQueue(clock), ObedientModel()
-            ask_queue.tokenise(model, model)  # there is a model now
+            ask_queue.tokenise(model.aside)  # there is a model now
             server = HttpServer(http, Metrics(), FixedHealth(), ask_service=ask_queue)
             stack.enter_context(closing(server))
             return server

@@ -242,3 +242,39 @@ def test_names_from_outside_are_shown_as_text(visiting: Visiting) -> None:
         visit.shows("#settings", "<img")
         assert visit.page.locator("body img, main b b").count() == 0
         assert "taken" not in visit.page.title().replace(HOSTILE, "")
+
+
+def test_several_models_have_a_panel_of_their_own(visiting: Visiting) -> None:
+    """With one model it is hidden, as is that of the routes."""
+    told = Told()
+    with visiting(told) as visit:
+        for panel in ("#each-model-panel", "#routes-panel"):
+            expect(visit.page.locator(panel)).to_be_hidden()
+        visit.site.told = snapshots.of_several_models()
+        visit.shows("#each-model .model:nth-child(1)", "41 % of the models' time")
+        visit.shows("#each-model .model:nth-child(2)", "POSITIVE 66.7 % · NEGATIVE 33.3 %")
+        visit.shows("#each-model .model:nth-child(3)", "314,134 without: not applicable")
+        visit.shows("#routes", "angry")
+        visit.shows("#copies", "toxic-copy")
+        visit.shows("#filtered", "route spam")
+        visit.shows("#routes-note", "2 copies lost: the log names each")
+        expect(visit.page.locator("#routes-note")).to_have_class(re.compile(r"\balert\b"))
+
+
+def test_a_post_has_a_line_for_each_model(visiting: Visiting) -> None:
+    with visiting(snapshots.of_several_models()) as visit:
+        visit.shows("#posts li:nth-child(1)", re.compile(r"language\s*en\s*99.0 %"))
+        visit.shows("#posts li:nth-child(1)", "not applicable")
+        visit.shows("#posts li:nth-child(3)", "filtered: route spam")
+        wide = visit.page.locator("#posts").evaluate("list => list.scrollWidth > list.clientWidth")
+        assert not wide
+
+
+def test_a_post_has_the_labels_that_were_decided(visiting: Visiting) -> None:
+    told = snapshots.with_decisions()
+    told.snapshot["posts"][1].update(label="UNCERTAIN")
+    del told.snapshot["posts"][1]["decided"]
+    with visiting(told) as visit:
+        visit.shows("#posts li:nth-child(1)", "decided: none")
+        visit.shows("#posts li:nth-child(2)", "UNCERTAIN")
+        visit.shows("#posts li:nth-child(3)", "decided: ")

@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.support import snapshots
 from tests.support.sites import Site
 from tests.support.workers import clock, free_port
 from worker.cli import top as top_module
 from worker.errors import SettingsError
 from worker.http import client as client_module
-from worker.http.client import WatchError, snapshots
+from worker.http.client import WatchError
+from worker.http.client import snapshots as stream_of
 from worker.http.terminal import line, screen
 from worker.settings import child_environment
 
@@ -39,7 +41,7 @@ def site() -> Iterator[Site]:
 
 def snapshot_of(site: Site, token: str = "") -> dict[str, Any]:
     """Return the second snapshot, which is of a reading that was taken after the call."""
-    stream = snapshots(f"http://127.0.0.1:{site.server.port}", token)
+    stream = stream_of(f"http://127.0.0.1:{site.server.port}", token)
     next(stream)
     return next(stream)
 
@@ -98,6 +100,40 @@ def test_control_characters_are_shown_and_not_sent_to_the_terminal(site: Site) -
     assert "[U+001B]" in output
     assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(output)
     assert len(output) < 20_000
+
+
+def test_several_models_and_routes_have_panels() -> None:
+    told = snapshots.of_several_models().snapshot | {"minute": []}
+    assert max(map(len, printed(told, 40).splitlines())) <= 40
+    output = printed(told)
+    assert max(map(len, output.splitlines())) <= 120
+    words = " ".join(output.replace("│", " ").split())
+    for expected in ("toxicity 47% of the time", "98,211 records", "314,134 not applicable"):
+        assert expected in words
+    for expected in ("not_toxic 40.8%", "filtered: route spam", "sentiment: POSITIVE", "angry"):
+        assert expected in words
+    assert "copies lost: 2" in words
+
+
+def test_one_model_without_routes_has_no_such_panels() -> None:
+    told = snapshots.Told().snapshot | {"minute": []}
+    told["routes"] = snapshots.routes() | {"lost": 0, "path_missing": 0}
+    assert "copies lost" not in printed(told)
+    del told["routes"], told["each_model"]
+    output = printed(told)
+    assert "several models" not in output
+    assert "routes" not in output
+
+
+def test_decided_and_uncertain_labels_are_shown() -> None:
+    told = snapshots.with_decisions().snapshot | {"minute": []}
+    told["posts"] = told["posts"][:3]
+    del told["posts"][1]["decided"]
+    told["posts"][1]["label"] = "UNCERTAIN"
+    output = printed(told)
+    assert "none" in output
+    assert "UNCERTAIN" in output
+    assert "disapproval, disgust" in output
 
 
 def test_drift_is_shown(site: Site) -> None:
@@ -204,7 +240,7 @@ def other_server(body: bytes, kind: str) -> Iterator[str]:
 )
 def test_the_error_of_another_server_says_so(body: bytes, kind: str, message: str) -> None:
     with other_server(body, kind) as url, pytest.raises(WatchError, match=message):
-        list(snapshots(url))
+        list(stream_of(url))
 
 
 class RepeatingHandler(BaseRequestHandler):
@@ -248,7 +284,7 @@ def test_a_server_that_sends_bytes_but_no_snapshot_times_out(
         Thread(target=server.serve_forever, daemon=True).start()
         try:
             with pytest.raises(WatchError, match=r"has sent no snapshot for 0\.5 s"):
-                list(snapshots(f"http://127.0.0.1:{server.server_address[1]}"))
+                list(stream_of(f"http://127.0.0.1:{server.server_address[1]}"))
         finally:
             server.shutdown()
 
@@ -275,7 +311,7 @@ def test_a_snapshot_with_odd_values_is_shown_or_refused(
 ) -> None:
     site.label("a fine day")
     site.metrics.offset_lag.labels("texts.in", "3").set(1234)
-    snapshot, refused = next(snapshots(f"http://127.0.0.1:{site.server.port}")), 0
+    snapshot, refused = next(stream_of(f"http://127.0.0.1:{site.server.port}")), 0
     lists = ("posts", "stages", "settings", "confidence", "minute")
     smallest = snapshot | {name: snapshot[name][:1] for name in lists}
 
@@ -316,7 +352,7 @@ def test_a_snapshot_of_another_version_is_refused_without_a_stack_trace(snapshot
 )
 def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match=r"http://127\.0\.0\.1:9100"):
-        list(snapshots(url))
+        list(stream_of(url))
 
 
 def test_a_line_has_the_main_figures(site: Site) -> None:

@@ -82,6 +82,19 @@ def test_a_person_reads_lines(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "labels    fine, not [U+001B][2J fine" in printed
 
 
+def test_each_of_several_models_is_fetched(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = f'{{tone = {{name = "{folder}"}}, again = {{name = "{folder}"}}}}'
+    assert main(["model", "fetch", "--json", "--models", models]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == ["models"]
+    assert document["models"]["tone"] == document["models"]["again"]
+    assert main(["model", "fetch", "--models", models]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
+    assert names == ["name", "model", "revision", "sha256", "labels", "size", "folder"] * 2
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [

@@ -15,7 +15,7 @@ from tests.support.models import Architecture
 from worker.errors import SettingsError
 from worker.inference import int8, int8_gate, placement
 from worker.inference.int8 import Int8Layer
-from worker.inference.int8_gate import FEWEST, Verdict, built_in_texts, read_calibration_texts
+from worker.inference.int8_gate import FEWEST, Int8Verdict, built_in_texts, read_calibration_texts
 from worker.inference.linears import PrepackedLinear
 from worker.inference.loading import load
 from worker.settings import ModelSettings
@@ -92,19 +92,19 @@ class TestCalibrationTexts:
 class TestVerdict:
     def test_it_counts_labels_that_change(self) -> None:
         reference = torch.tensor([[0.4, 0.6], [0.9, 0.1]])
-        verdict = Verdict.of(torch.tensor([[0.6, 0.4], [0.9, 0.1]]), reference, "softmax")
+        verdict = Int8Verdict.of(torch.tensor([[0.6, 0.4], [0.9, 0.1]]), reference, "softmax")
         assert (verdict.agreement, verdict.passes) == (0.5, False)
         assert (verdict.mean, verdict.largest) == pytest.approx((0.1, 0.2))
-        assert Verdict.of(reference, reference, "sigmoid").passes
+        assert Int8Verdict.of(reference, reference, "sigmoid").passes
 
     def test_a_result_that_is_not_a_number_fails(self) -> None:
         reference = torch.tensor([[0.4, 0.6]])
-        assert not Verdict.of(reference * torch.nan, reference, "softmax").passes
+        assert not Int8Verdict.of(reference * torch.nan, reference, "softmax").passes
 
     @pytest.mark.parametrize(("texts", "agreement", "least"), [(25, 1.0, 0.887), (428, 1.0, 0.993)])
     def test_few_texts_prove_little(self, texts: int, agreement: float, least: float) -> None:
         """The rule of three: without a failure in n texts, at most 3 in n fail."""
-        verdict = Verdict(texts, agreement, 0.0, 0.0)
+        verdict = Int8Verdict(texts, agreement, 0.0, 0.0)
         assert verdict.agreement_at_least == pytest.approx(least, abs=1e-3)
 
 

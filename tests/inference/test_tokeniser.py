@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, ByT5Tokenizer, CanineTokenizer
 
 from tests.support.models import Architecture, bert_tokenizer
+from worker.core.decisions.windows import Extent, WindowPlan
 from worker.core.records import ModelInput
 from worker.errors import ModelUnavailable, SettingsError
 from worker.inference.tokeniser import TransformersTokeniser, well_formed
@@ -236,3 +237,64 @@ def test_a_tokenizer_that_changes_the_text_is_rejected(bert: Any) -> None:
 
     with pytest.raises(ModelUnavailable, match="changes a text"):
         tokeniser(Changing())
+
+
+def windows_of(model_input: ModelInput, position: int) -> list[list[int]]:
+    pairs = zip(model_input.positions, model_input.ids, strict=True)
+    return [list(ids) for at, ids in pairs if at == position]
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    text=st.text(st.sampled_from("ab1 .,é日😀-'"), max_size=600),
+    stride=st.integers(0, 13),
+    side=st.sampled_from(["left", "right"]),
+)
+def test_windows_are_those_of_transformers(
+    any_tokenizer: Any, text: str, stride: int, side: str
+) -> None:
+    any_tokenizer.truncation_side = side
+    plan = WindowPlan(stride, max_windows=10_000, combine="mean")
+    (model_input,) = TransformersTokeniser(
+        any_tokenizer, max_tokens=MAX_TOKENS, windows=plan
+    ).tokenise(["Hi", text, "Hi"])
+    theirs = any_tokenizer(
+        text, truncation=True, max_length=MAX_TOKENS, stride=stride, return_overflowing_tokens=True
+    )["input_ids"]
+    placeholder = [any_tokenizer.bos_token_id]
+    assert windows_of(model_input, 1) == [ids or placeholder for ids in theirs]
+    total = len(any_tokenizer(text, truncation=False)["input_ids"]) or 1
+    assert {
+        e for e, at in zip(model_input.extents, model_input.positions, strict=True) if at == 1
+    } == {Extent(total, total)}
+    assert not any(model_input.truncated)
+    lengths = [len(ids) for ids in model_input.ids]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_text_of_more_windows_than_allowed_is_flagged(side: str) -> None:
+    """Each word is one token: two windows of 14 with 4 in both read 24 of 100."""
+    tokenizer = AutoTokenizer.from_pretrained(bert_tokenizer(), truncation_side=side)
+    ours = TransformersTokeniser(tokenizer, max_tokens=MAX_TOKENS, windows=WindowPlan(4, 2, "mean"))
+    (model_input,) = ours.tokenise(["word " * 100, "word " * 24])
+    assert model_input.extents == (Extent(26, 102), Extent(26, 102), Extent(26, 26), Extent(26, 26))
+    assert model_input.truncated == (True, True, False, False)
+    assert model_input.take([3]).extents == (Extent(26, 26),)
+
+
+def test_a_window_needs_a_token_of_its_own(bert: Any) -> None:
+    TransformersTokeniser(bert, max_tokens=16, windows=WindowPlan(13, 2, "mean"))
+    with pytest.raises(
+        SettingsError, match=r"input\.stride \(14\) must be less than the 14 tokens"
+    ):
+        TransformersTokeniser(bert, max_tokens=16, windows=WindowPlan(14, 2, "mean"))
+
+
+def test_progress_is_reported_during_a_long_text(bert: Any) -> None:
+    steps: list[None] = []
+    ours = TransformersTokeniser(bert, max_tokens=16, windows=WindowPlan(4, 2, "mean"))
+    ours.tokenise(["word " * 20_000, "Hi"], lambda: steps.append(None))
+    assert len(steps) > 3

@@ -472,13 +472,14 @@ def test_a_stage_does_not_wait_for_the_parent_to_read_its_answer(
         )
         with reporter:
             reporter.ask("hello")
-            feeds.ask_queue.tokenise(model, model)
+            feeds.ask_queue.tokenise(model.aside)
             feeds.ask_queue.infer()
             assert pipe.read(filled).isspace()
             answers = (decode(line).answer for line in pipe)
             answer = next(filter(None, answers))
         assert isinstance(answer, Answer)
-        assert answer.prediction == Prediction((0.25, 0.75), 5, truncated=False)
+        assert answer.said["scores"] == [["POSITIVE", 0.75], ["NEGATIVE", 0.25]]
+        assert answer.said["token_count"] == 5
         assert list(answers)[-1] is None
 
 

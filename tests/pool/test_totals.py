@@ -10,7 +10,6 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from worker.core.records import Prediction
 from worker.http.ask import Answer
 from worker.http.notes import Notes
 from worker.metrics import Metrics, PoolMetrics
@@ -193,7 +192,7 @@ def test_a_scrape_can_select_metrics_by_name(totals: Totals) -> None:
     [
         None,
         "the model failed on this text",
-        Answer(("NO", "YES"), Prediction((0.1, 0.9), 3, truncated=True), 0.25),
+        Answer({"label": "YES", "scores": [["YES", 0.9], ["NO", 0.1]]}, 0.25),
     ],
 )
 def test_a_report_survives_encoding_and_decoding(answer: Answer | str | None) -> None:

@@ -21,6 +21,7 @@ from typing import Any, Self
 from tests.chaos.arena import Arena, RunNames
 from tests.chaos.cluster import Cluster
 from tests.chaos.conduct import audited
+from tests.chaos.decisions import Routed, text_of
 from tests.chaos.plan import BrokerKind
 from tests.conftest import Broker, Topics
 from tests.kube.verdicts import Delivery, Failed
@@ -160,7 +161,11 @@ class Ground:
     # -- records -------------------------------------------------------------------------------
 
     def feed(
-        self, records: int | None = None, rate: float = _UNLIMITED, poison: float = 0.0
+        self,
+        records: int | None = None,
+        rate: float = _UNLIMITED,
+        poison: float = 0.0,
+        routed: Routed | None = None,
     ) -> Arena:
         """Start a producer of distinct posts; once a proof.
 
@@ -168,25 +173,33 @@ class Ground:
             records: their number [default: the order's].
             rate: records a second.
             poison: share of them that can't be read; `bad` of the arena counts them.
+            routed: topics of routes; the records are then those of `tests.chaos.decisions`.
         """
         chance, posts = random.Random(self.order.seed), fallback_posts()
+
+        def post(number: int) -> str:
+            return f"{chance.choice(posts).text} ({number})"
+
         arena = Arena(
             self.cluster,
             PARTITIONS,
             rate,
             self.order.records if records is None else records,
             names=self.names,
-            text=lambda number: f"{chance.choice(posts).text} ({number})",
+            text=text_of if routed else post,
             unreadable=poison,
             seed=self.order.seed,
+            routed=routed,
         )
         self._stack.enter_context(arena)
         arena.start()
         return arena
 
-    def produced(self, records: int | None = None, poison: float = 0.0) -> Arena:
+    def produced(
+        self, records: int | None = None, poison: float = 0.0, routed: Routed | None = None
+    ) -> Arena:
         """Do the same as `feed`, and return when every record is acknowledged."""
-        arena = self.feed(records, poison=poison)
+        arena = self.feed(records, poison=poison, routed=routed)
         self.until(lambda: arena.complete, "every record is produced", lambda: arena.produced)
         return arena
 
@@ -294,9 +307,9 @@ class Ground:
 
     # -- the audit -----------------------------------------------------------------------------
 
-    def audit(self) -> Mapping[str, Any]:
-        """Return the report of `streamlabel audit --json --to-end`."""
-        report = audited(self.cluster, self.names, self.order.delivery)
+    def audit(self, routes: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """Return the report of `streamlabel audit --json --to-end`; of settings with `routes`."""
+        report = audited(self.cluster, self.names, self.order.delivery, routes)
         (self.folder / "audit.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
         return report
 

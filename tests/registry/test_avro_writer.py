@@ -63,8 +63,16 @@ def test_every_type_is_written_as_by_fastavro(value: dict[str, Any]) -> None:
     assert WRITE(value) == body.getvalue()
 
 
-@pytest.mark.parametrize("schema", ["int", {"type": "map", "values": "long"}])
+@pytest.mark.parametrize("schema", ["int", {"type": "fixed", "size": 2}])
 def test_a_type_that_no_model_has_is_an_error(schema: Any) -> None:
     """When the schema is compiled, and not at the first result."""
     with pytest.raises(KeyError):
         compiled(schema)
+
+
+@pytest.mark.parametrize("value", [{}, {"a": 1, "b": -7}])
+def test_a_map_of_scalars_is_written_as_by_fastavro(value: dict[str, int]) -> None:
+    schema = {"type": "map", "values": "long"}
+    body = BytesIO()
+    schemaless_writer(body, schema, value)
+    assert compiled(schema)(value) == body.getvalue()

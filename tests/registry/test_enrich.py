@@ -253,3 +253,16 @@ def test_confluents_deserializer_reads_enriched_records(registry: ApicurioRegist
     assert read[0] == {"by": {"name": "Zoe"}, "text": "hi", "classification": DOCUMENT}
     assert read[1] == {**read[0], "lang": "de"}
     assert registry.ask("GET", f"/subjects/{topic}-value/versions") == [1, 2]
+
+
+def test_the_enriched_schema_is_registered_for_the_topics_of_routes_too() -> None:
+    """Their readers find it under the subject of their topic; all of them have one frame."""
+    registered: list[str] = []
+
+    def frame_of(_: RegisteredSchema, topic: str) -> bytes:
+        registered.append(topic)
+        return f"frame of {topic}".encode()
+
+    enrich = Enrichment(frame_of, "{topic}.out", routed=("angry", "{topic}.out", "{topic}.spam"))
+    assert enrich(avro(record({"name": "text", "type": "string"})), "in") == b"frame of in.out"
+    assert registered == ["in.out", "angry", "in.spam"]

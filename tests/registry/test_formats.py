@@ -93,6 +93,22 @@ def test_a_framed_record_is_read_by_its_schema(
         assert item.payload is None  # its bytes suffice
 
 
+def test_the_fields_of_conditions_are_kept_of_a_framed_record() -> None:
+    """Routes and `when` look at them; all of a parsed message would take too much memory."""
+    for format_, value in (
+        ("avro", framed(AVRO, POSTED)),
+        ("json_schema", framed(JSON, b'{"text": "a post", "id": 7}')),
+    ):
+        decoder = Decoder(
+            InputSettings(format=format_),  # type: ignore[arg-type]
+            RegistryFormat(format_, SCHEMAS),
+            ("id", "lang"),
+        )
+        item = decoder.decode(raw(0, value))
+        assert isinstance(item, WorkItem)
+        assert item.payload == {"id": 7}
+
+
 def test_the_payload_is_kept_for_a_result_that_is_added_to_it() -> None:
     item = decode(framed(ENRICHED, POSTED))
     assert isinstance(item, WorkItem)

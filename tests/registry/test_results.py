@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import Classification
+from schemas.forms import DECIDED
 from tests.support.records import CARD, raw
 from tests.support.registry import ApicurioRegistry, new_subject
 from worker.core.encoder import Encoder
@@ -83,7 +84,7 @@ def test_avro_is_what_confluents_serializer_writes(
     """Byte for byte, id included; and their deserializer returns the document."""
     results, topic, client = registered(AvroResults, registry)
     value = results.classification(document, topic)
-    theirs = AvroSerializer(client, AvroResults.schema.text, conf=SUBJECT)
+    theirs = AvroSerializer(client, AvroResults().schema.text, conf=SUBJECT)
     assert theirs(document, context(topic)) == value
     assert AvroDeserializer(client)(value, context(topic)) == document
 
@@ -96,7 +97,7 @@ def test_json_is_what_confluents_serializer_writes(
     results, topic, client = registered(JsonSchemaResults, registry)
     value = results.classification(document, topic)
     plain = json.loads(value[5:])
-    theirs = JSONSerializer(JsonSchemaResults.schema.text, client, conf=SUBJECT)
+    theirs = JSONSerializer(JsonSchemaResults().schema.text, client, conf=SUBJECT)
     written = theirs(plain, context(topic))
     assert written is not None
     assert written[:5] == value[:5]
@@ -122,6 +123,34 @@ def test_protobuf_is_what_confluents_serializer_writes(
     assert written is not None
     assert written[5:] == value[5:]
     assert (message.label, message.labels[1].score) == ("POSITIVE", 0.1 + 0.2)
+
+
+MORE = {"prepared": None, "temperature": 1.5, "decided": ["POSITIVE"], "windows": 2}
+
+
+@pytest.mark.parametrize("kind", [AvroResults, ProtobufResults])
+def test_a_registry_takes_results_with_decisions_as_a_later_version(
+    kind: type[FramedResults], registry: ApicurioRegistry
+) -> None:
+    """Turning a decision on needs no other subject; consumers with the new schema read both.
+
+    Apicurio Registry can't take a second version of a JSON Schema of draft 2020-12.
+    """
+    plain, topic, client = registered(kind, registry)
+    registry.ask("PUT", f"/config/{topic}-value", {"compatibility": "FULL"})
+    settings = RegistrySettings(url=registry.url)
+    ids = RegistryClient(settings, Metrics())
+    decided = kind(OutputSchemas(ids, settings).frame, DECIDED)
+    decided.add(topic)
+    ids.close()
+    first = plain.classification(DOCUMENT, topic)
+    second = decided.classification({**DOCUMENT, **MORE}, topic)
+    assert first[:5] != second[:5]
+    if kind is AvroResults:
+        read = AvroDeserializer(client, decided.schema.text)
+        old, new = read(first, context(topic)), read(second, context(topic))
+        assert (old["temperature"], old["score"]) == (None, DOCUMENT["score"])
+        assert (new["temperature"], new["decided"]) == (1.5, ["POSITIVE"])
 
 
 FLOATS = st.floats(0, 1)
@@ -162,7 +191,7 @@ def measured(kind: type[FramedResults]) -> FramedResults:
     return results
 
 
-AVRO_SCHEMA = parse_schema(json.loads(AvroResults.schema.text))
+AVRO_SCHEMA = parse_schema(json.loads(AvroResults().schema.text))
 AVRO_RESULTS, PROTOBUF_RESULTS = measured(AvroResults), measured(ProtobufResults)
 MESSAGE = result_message()
 

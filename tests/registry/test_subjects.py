@@ -11,7 +11,7 @@ from tests.support.registry import ApicurioRegistry, new_subject
 from worker.errors import RecordRejected, RegistryAway, RegistryDenied, SchemaRefused
 from worker.metrics import Metrics
 from worker.registry.client import RegistryClient
-from worker.registry.results import AVRO, JSON_SCHEMA, PROTOBUF, AvroResults
+from worker.registry.results import AvroResults, result_schema
 from worker.registry.schema import RegisteredSchema
 from worker.registry.subjects import OutputSchemas, subject_of
 from worker.settings import RegistrySettings
@@ -33,6 +33,7 @@ class Ids:
         return self.subjects.get(subject)
 
 
+AVRO, JSON_SCHEMA, PROTOBUF = map(result_schema, ("AVRO", "JSON", "PROTOBUF"))
 Make = Callable[..., OutputSchemas]
 
 

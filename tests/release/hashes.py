@@ -25,7 +25,7 @@ Pins = Mapping[str, "Pin"]
 CONSTRAINTS = "deploy/constraints.txt"
 REQUIREMENTS = "deploy/requirements.txt"
 TORCH = "deploy/requirements-torch.txt"
-EXTRAS = ("aws", "registry", "tracing")
+EXTRAS = ("aws", "emoji", "registry", "tracing")
 
 # torch, and what only its build for GPUs needs.
 _OF_TORCH = re.compile(r"(torch|triton|nvidia-[\w-]+|cuda-[\w-]+)$")

@@ -27,8 +27,9 @@ from worker.errors import AccessDenied, Fatal, PublishRefused, StageCrashed
 from worker.metrics import Metrics
 from worker.runtime.completions import Completions
 from worker.runtime.drift import DriftWatch
+from worker.runtime.outcome_counts import create_route_series
 from worker.runtime.progress import Progress
-from worker.settings import DriftSettings
+from worker.settings import DriftSettings, load
 
 P = Partition("in", 0)
 
@@ -36,12 +37,12 @@ P = Partition("in", 0)
 class Bench:
     """Three records in flight."""
 
-    def __init__(self, drift: DriftSettings | None = None) -> None:
+    def __init__(self, drift: DriftSettings | None = None, *, routes: bool = False) -> None:
         self.clock, self.offsets, self.metrics = HandClock(), OffsetTracker(), Metrics()
         self.progress = Progress(10.0, self.metrics, self.clock)
         observers = [DriftWatch(drift, self.metrics)] if drift else []
         self.completions = Completions(
-            self.offsets, self.metrics, self.progress, self.clock, observers
+            self.offsets, self.metrics, self.progress, self.clock, observers, routes=routes
         )
         self.offsets.assign(P, 1)
         for offset in range(3):
@@ -197,3 +198,60 @@ def test_replays_alone_leave_the_latency_as_it_is(bench: Bench) -> None:
     bench.completions.absorb()
     assert bench.value("end_to_end_seconds_count") == 1
     assert bench.value("time_lag_seconds") == 3
+
+
+def test_an_offset_waits_for_the_copies_of_its_outcome() -> None:
+    """A producer may be lost between the two: the record is then polled and published again."""
+    bench = Bench(routes=True)
+    main = replace(outcome(0), copies=1, route="angry")
+    copy = replace(outcome(0), topic="copies", route="all", is_copy=True)
+    bench.acknowledge(main, outcome(1))
+    bench.completions.absorb()
+    assert bench.offsets.committable() == {}
+    assert bench.value("records_published_total") == 1
+    bench.acknowledge(copy)
+    bench.completions.absorb()
+    assert bench.offsets.committable() == {P: 2}
+    assert bench.value("records_published_total") == 2
+    assert bench.value("routed_total", route="angry") == 1
+    assert bench.value("routed_total", route="(none)") == 1
+    assert bench.value("copies_total", route="all") == 1
+
+
+def test_a_lost_copy_is_counted_and_the_record_is_done() -> None:
+    bench = Bench(routes=True)
+    lost = replace(dead(0), route="all", is_copy=True, reason=DeadLetterReason.RESULT_TOO_LARGE)
+    bench.acknowledge(replace(outcome(0), copies=1), lost)
+    bench.completions.absorb()
+    assert bench.offsets.committable() == {P: 1}
+    assert bench.value("copies_lost_total", route="all") == 1
+    assert bench.value("records_dead_lettered_total", reason="result_too_large") == 0
+    assert bench.value("routed_total", route="(none)") == 1
+
+
+def test_a_note_is_counted_by_its_reason_and_is_no_result() -> None:
+    bench = Bench()
+    bench.acknowledge(replace(outcome(0), filtered="prepare.function", label=""))
+    bench.completions.absorb()
+    assert bench.offsets.committable() == {P: 1}
+    assert bench.value("filtered_total", reason="prepare.function", route="") == 1
+    assert bench.value("records_published_total") == 0
+
+
+def test_the_series_of_routes_begin_at_zero() -> None:
+    metrics = Metrics()
+    routes = load(
+        {
+            "routes": '[{topic = "a"}, {topic = "b", also = true}, {drop = true}]',
+            "output.filtered_topic": "n",
+        },
+        environ={},
+    ).settings.routes
+    create_route_series(metrics, routes)
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"streamlabel_{name}_total", labels)
+
+    assert value("routed", route="1") == value("routed", route="(none)") == 0
+    assert value("copies", route="2") == value("copies_lost", route="2") == 0
+    assert value("filtered", reason="route", route="3") == 0

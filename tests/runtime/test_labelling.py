@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -10,8 +11,9 @@ from schemas import DeadLetterReason
 from tests.support.records import CARD, invalid, item
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
+from worker.core.decisions.windows import Extent, WindowPlan
 from worker.core.faults import CircuitBreaker
-from worker.core.model import Synchronous
+from worker.core.model import Step, Synchronous, no_step
 from worker.core.records import (
     Classified,
     DeadLettered,
@@ -33,7 +35,7 @@ class Model(Synchronous):
         self.fault = fault
         self.card: ModelCard = CARD
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+    def tokenise(self, texts: Sequence[str], _: Step = no_step) -> list[ModelInput]:
         self.fault([f"tokenise {text}" for text in texts])
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         pairs = [order[n : n + 2] for n in range(0, len(order), 2)]
@@ -54,10 +56,6 @@ class Model(Synchronous):
         self.fault([f"predict {text}" for text in texts])
         rows = zip(texts, model_input.truncated, strict=True)
         return [Prediction((0.5, 0.5), len(text), cut) for text, cut in rows]
-
-
-def no_step() -> None:
-    """Report no progress."""
 
 
 def label(
@@ -401,3 +399,82 @@ def test_a_text_that_does_not_fit_is_tried_each_time() -> None:
     ]
     model.fault = lambda _: None
     assert summary(caching.label("aaaaa", "bbbb")) == ["aaaaa", "bbbb"]
+
+
+PLAN = WindowPlan(stride=1, max_windows=4, combine="mean")
+
+
+class Windows(Model):
+    """Cuts texts into windows of three characters; a probability is a share of `a`."""
+
+    def __init__(self, fault: Callable[[Sequence[str]], None] = lambda _: None) -> None:
+        super().__init__(fault)
+        self.card = replace(CARD, windows=PLAN)
+        self.passes = 0
+
+    def tokenise(self, texts: Sequence[str], _: Step = no_step) -> list[ModelInput]:
+        rows = [
+            (text[start:stop], position, Extent(len(text), len(text)))
+            for position, text in enumerate(texts)
+            for start, stop in PLAN.cut(len(text), 3)
+        ]
+        rows.sort(key=lambda row: -len(row[0]))
+        parts, positions, extents = zip(*rows, strict=True)
+        ids = tuple(tuple(map(ord, part)) for part in parts)
+        return [ModelInput(ids, positions, (False,) * len(rows), extents)]
+
+    def predict(self, model_input: ModelInput) -> list[Prediction]:
+        self.passes += 1
+        texts = ["".join(map(chr, ids)) for ids in model_input.ids]
+        self.fault([f"predict {text}" for text in texts])
+        shares = [text.count("a") / len(text) for text in texts]
+        pairs = zip(shares, texts, strict=True)
+        return [Prediction((share, 1 - share), len(text), truncated=False) for share, text in pairs]
+
+
+@pytest.mark.parametrize("tokens", [3, 7, 4096])
+def test_the_windows_of_a_text_give_one_outcome_across_passes(
+    labeller: Callable[..., Labeller], tokens: int
+) -> None:
+    model = Windows()
+    one = labeller(model, ForwardBudget(tokens))
+    outcomes = one.infer(one.tokenise(batch("abaXX", "b", "aaa"), no_step), no_step)
+    found = [o.prediction for o in outcomes if isinstance(o, Classified)]
+    assert [p.probabilities[0] for p in found] == pytest.approx([(2 / 3 + 1 / 3) / 2, 0, 1])
+    assert [(p.windows, p.token_count, p.total_tokens) for p in found] == [
+        (2, 5, 5),
+        (1, 1, 1),
+        (1, 3, 3),
+    ]
+    assert model.passes == {3: 4, 7: 2, 4096: 1}[tokens]
+
+
+def test_a_window_that_fails_fails_its_text_alone_and_once() -> None:
+    """The breaker counts the text, not its windows."""
+    entries = [item(0, "abcdefg"), item(1, "fine words")]
+    fault = fail_on("predict cde", "predict efg")
+    outcomes = label(Windows(fault), *entries, limit=2)
+    assert summary(outcomes) == ["model_failed", "fine words"]
+
+
+def test_windows_are_counted_and_cached_by_text() -> None:
+    metrics, model = Metrics(), Windows()
+    one = Labeller(
+        model,
+        model,
+        refuse_long=False,
+        breaker=CircuitBreaker(100, ratio=1.0),
+        budget=ForwardBudget(4096),
+        metrics=metrics,
+        cache=PredictionCache(100_000),
+    )
+    texts = ("abaXX", "b", "abaXX")
+    first = one.infer(one.tokenise(batch(*texts), no_step), no_step)
+    again = one.infer(one.tokenise(batch(*texts), no_step), no_step)
+    assert first == again
+    assert model.passes == 1
+    value = metrics.registry.get_sample_value
+    assert value("streamlabel_cache_hits_total", {"source": "cache"}) == 2
+    assert value("streamlabel_cache_misses_total") == 2
+    assert value("streamlabel_text_windows_bucket", {"le": "1.0"}) == 2
+    assert value("streamlabel_text_windows_sum") == 2 * (2 + 1)

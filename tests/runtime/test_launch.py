@@ -12,17 +12,20 @@ from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
 from tests.support.doubles import Producer, Source
+from tests.support.records import CARD
 from tests.support.workers import ObedientModel
+from worker.core.route_topics import with_label_topics
 from worker.core.state import State
 from worker.core.topics import TopicInfo
 from worker.errors import AccessDenied, BrokerAway, RegistryAway, SchemaRefused, TopicMissing
 from worker.metrics import Metrics
 from worker.runtime import assembly, launch
+from worker.runtime import topics as topics_of_a_worker
 from worker.runtime.context import WorkerContext
 from worker.runtime.formats import TopicFormats, plain_formats
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
-from worker.settings import Settings, load
+from worker.settings import Settings, deciding_digest, load
 
 
 class Bench:
@@ -38,13 +41,16 @@ class Bench:
         patch.setattr(launch, "KafkaSource", lambda *_: self.source)
         patch.setattr(assembly, "Publisher", lambda *_: self.producer)
 
-    def run(self) -> None:
+    def run(self, *, preflight: bool = False) -> None:
         metrics = Metrics()
         self.progress = Progress(120.0, metrics, self.clock)
         self.progress.move(State.WARMING)
         model = ObedientModel()
         context = WorkerContext(metrics, self.progress, self.clock, self.stop)
-        Launcher(self.settings, context).run(model, model)
+        launcher = Launcher(self.settings, context)
+        if preflight:
+            launcher.preflight()
+        launcher.run(model, model)
 
 
 @pytest.fixture
@@ -266,3 +272,47 @@ def test_the_formats_end_if_the_rest_can_not_be_built(
     with pytest.raises(LookupError):
         bench.run()
     assert formats.calls == ["made", "started", "closed"]
+
+
+ROUTES = '[{name = "by-label", topic = "t.{label}"}, {path = "spam", exists = true, drop = true}]'
+
+
+def routed(bench: Bench) -> None:
+    flags = {"routes": ROUTES, "output.filtered_topic": "notes"}
+    bench.settings = load(flags, environ={}).settings
+
+
+def test_the_topics_of_labels_are_required_once_the_labels_are_known(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routed(bench)
+    asked: list[tuple[str, ...]] = []
+
+    def require(settings: Settings) -> dict[str, TopicInfo]:
+        asked.append(settings.topics.all)
+        return {name: TopicInfo(1, 1) for name in settings.topics.all}
+
+    monkeypatch.setattr(launch, "require", require)
+    with capture_logs() as lines:
+        bench.run(preflight=True)
+    known = ("texts.in", "texts.labelled", "notes", "texts.dead")
+    assert asked == [known, (*known[:2], "t.NEGATIVE", "t.POSITIVE", *known[2:])]
+    start = next(line for line in lines if line["event"] == "starting")
+    assert start["routes"] == ["by-label", "2"]
+    assert (start["filtered"], start["digest"]) == ("notes", deciding_digest(bench.settings))
+
+
+def test_topics_that_are_known_are_not_asked_for_again(bench: Bench) -> None:
+    bench.run(preflight=True)
+    assert bench.source.calls[-1:] == ["close"]
+
+
+def test_a_missing_topic_of_a_label_is_in_the_command_that_creates_the_topics() -> None:
+    flags = {"routes": ROUTES, "output.filtered_topic": "notes"}
+    named = with_label_topics(load(flags, environ={}).settings, {None: CARD})
+    command = topics_of_a_worker._how_to_create(named, ["t.NEGATIVE"])
+    assert "--output-filtered-topic notes" in command
+    assert (
+        '--routes \'[{topic = "t.NEGATIVE", also = true}, '
+        '{topic = "t.POSITIVE", also = true}]\'' in command
+    )

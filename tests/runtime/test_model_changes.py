@@ -14,8 +14,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.clocks import HandClock
+from tests.support.panels import RuleModel, panel_settings, rule_card, set_members
 from tests.support.records import CARD
 from tests.support.workers import ObedientModel
+from worker.core.model_set import ModelSet
 from worker.core.records import ModelCard
 from worker.errors import ChangeUnderway, ModelUnavailable, ModelUnchanged, SettingsError
 from worker.metrics import Metrics
@@ -37,7 +39,7 @@ class Desk:
     def __init__(self) -> None:
         self.clock, self.metrics = HandClock(), Metrics()
         self.loaded = Future[Any]()
-        self.loads: list[tuple[str, ModelCard | None]] = []
+        self.loads: list[tuple[str, ModelCard | ModelSet | None]] = []
         self.open = 0
         self.taken: list[str] = []
         self.misfit: Exception | None = None
@@ -51,7 +53,7 @@ class Desk:
         _: Metrics,
         *,
         replaces: bool = False,
-        unless: ModelCard | None = None,
+        unless: ModelCard | ModelSet | None = None,
     ) -> Iterator[Future[Any]]:
         assert replaces
         self.loads.append((settings.model.name, unless))
@@ -141,6 +143,13 @@ def test_a_model_that_does_not_fit_leaves_the_old_one(desk: Desk) -> None:
     assert (change["outcome"], change["reason"]) == ("refused", "no result would fit its topic")
     assert desk.changes.settings.model.name == "tiny"
     assert desk.changes.state()["model"]["name"] == "tiny"
+
+
+def test_the_decision_changes_with_the_model(desk: Desk) -> None:
+    wanted = load({"model.name": "tiny", "decision.digits": 2}, environ={}).settings
+    desk.changes.change(wanted, "SIGHUP")
+    desk.end(ObedientModel(card=NEW))
+    assert desk.changes.settings.decision.digits == 2
 
 
 def test_one_change_at_a_time(desk: Desk) -> None:
@@ -242,3 +251,41 @@ def test_the_memory_of_the_old_model_is_returned_after_its_last_batches(
     for _ in range(2):
         desk.changes.step()
     assert returned == [desk.clock.now]
+
+
+TWO = '{tone = {name = "x"}, topic = {name = "y"}}'
+
+
+def several(desk: Desk, models: str = TWO) -> ModelSet:
+    """Let a set take over, and return it."""
+    settings = panel_settings(models)
+    built = {name: RuleModel(rule_card(name, "A", "B"), lambda _: "A") for name in settings.models}
+    made = ModelSet(set_members(settings, **built))
+    desk.changes.connect(CARD, desk._take_over, lambda: made)
+    desk.changes.change(settings, "SIGHUP")
+    desk.end(made)
+    return made
+
+
+def test_several_models_take_over_together_and_are_shown_by_their_names(desk: Desk) -> None:
+    made = several(desk)
+    assert desk.loads == [("distilbert-base-uncased-finetuned-sst-2-english", made)]
+    state = desk.changes.state()
+    assert state["change"]["name"] == "tone+topic"
+    assert state["model"]["name"] == "tone+topic"
+    assert set(state["model"]["members"]) == {"tone", "topic"}
+    assert state["model"]["members"]["tone"]["weights_sha256"] == "74" * 32
+    assert desk.changes.settings.models.keys() == {"tone", "topic"}
+
+
+def test_a_change_from_several_models_to_one_keeps_none(desk: Desk) -> None:
+    several(desk)
+    desk.changes.change(named("tiny"), "SIGHUP")
+    desk.changes.step()
+    assert desk.loads[-1] == ("tiny", None)
+
+
+def test_a_change_from_one_model_to_several_keeps_none(desk: Desk) -> None:
+    desk.changes.change(panel_settings(TWO), "SIGHUP")
+    desk.changes.step()
+    assert desk.loads[-1][1] is None

@@ -152,3 +152,29 @@ def test_an_input_that_was_found_and_is_unknown_now_is_asked_for_again_and_never
     else:
         with pytest.raises(TopicMissing, match="in-a-out"):
             require(settings, ["in-a"])
+
+
+def test_the_topics_of_a_changed_model_are_added_and_those_of_before_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A record that the model before labelled may be in flight."""
+    cluster = Cluster(
+        monkeypatch, texts_in=info(2), out=info(2), dead=info(2), a=info(2), b=info(3)
+    )
+    names = {"input.topic": "texts-in", "output.topic": "out", "output.dead_letter_topic": "dead"}
+
+    def routed(topic: str) -> Settings:
+        return load(names | {"routes": f'[{{topic = "{topic}"}}]'}, environ={}).settings
+
+    registered: list[str] = []
+    topics = OutputTopics(routed("a"), cluster.require(routed("a"), []), registered.append)
+    topics.use(routed("a"))
+    assert len(cluster.asked) == 1, "nothing changed"
+    with capture_logs() as lines:
+        topics.use(routed("b"))
+    assert topics.partitions == {"out": 2, "a": 2, "b": 3, "dead": 2}
+    assert registered == ["out", "a", "b"]
+    assert isinstance(lines, list)
+    with pytest.raises(TopicMissing, match="c"):
+        topics.use(routed("c"))
+    assert "c" not in topics.partitions

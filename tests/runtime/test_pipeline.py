@@ -37,6 +37,10 @@ class Tokenised(NamedTuple):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def infer(self, step: Callable[[], None]) -> list[Any]:
+        outcomes: list[Any] = self.labeller.infer(self, step)
+        return outcomes
+
 
 class Everything:
     """Labeller, encoder, sink, tracing and feeds in one; notes its calls in order.
@@ -45,8 +49,6 @@ class Everything:
         before: called with the name of each thing before it is done; may raise or wait.
     """
 
-    tokeniser: Any = None
-    classifier: Any = None
     card = CARD
 
     def __init__(self) -> None:
@@ -54,6 +56,9 @@ class Everything:
         self.done: list[str] = []
         self.published: list[list[int]] = []
         self.feeds = ModelFeeds(note=lambda _: self._do("note"))
+
+    def aside(self) -> Any:
+        """Make no labeller."""
 
     def _do(self, what: str) -> None:
         self.before(what)
@@ -69,9 +74,11 @@ class Everything:
         step()
         return list(batch.entries)
 
-    def encode(self, entry: Any, *, now_ms: int, now: float, trace: Trace) -> Encoded:
+    def encode_batch(
+        self, entries: Sequence[Any], *, now_ms: int, now: float, trace: Trace
+    ) -> list[Encoded]:
         assert trace is TRACE
-        return outcome(entry.record.ref.offset)
+        return [outcome(entry.record.ref.offset) for entry in entries]
 
     def publish(self, outcomes: Sequence[Encoded]) -> None:
         self._do("publish")
@@ -97,7 +104,7 @@ class Bench:
     """A pipeline that uses `Everything` for each of its parts."""
 
     def __init__(
-        self, shadow: Any = None, tokenise: Callable[[Any, Any], None] = lambda *_: None
+        self, shadow: Any = None, tokenise: Callable[[Any], None] = lambda _: None
     ) -> None:
         self.all, self.clock, self.metrics = Everything(), HandClock(), Metrics()
         self.progress = Progress(10.0, self.metrics, self.clock)
@@ -307,12 +314,13 @@ def test_an_unexpected_error_of_the_sink_reaches_the_caller(bench: Bench) -> Non
 class Model:
     """A labeller that notes the offsets which it tokenised, and those that it labelled."""
 
-    tokeniser = classifier = None
-
     def __init__(self) -> None:
         self.card = replace(CARD)
         self.tokenised: list[int] = []
         self.labelled: list[int] = []
+
+    def aside(self) -> Any:
+        """Make no labeller."""
 
     def tokenise(self, batch: MicroBatch, step: Callable[[], None]) -> Any:
         self.tokenised += [entry.record.ref.offset for entry in batch.entries]
@@ -355,23 +363,12 @@ def test_the_model_before_is_free_once_its_last_batch_is_published(bench: Bench)
     wait_until(lambda: freed() is None, what="nothing holds it")
 
 
-def test_a_question_meets_one_model_if_another_takes_over_meanwhile() -> None:
-    """It is tokenised between two micro-batches, while the poll thread may change the model."""
-
-    class Leaving(Everything):
-        """The labeller in use, which another one replaces as soon as it is looked at."""
-
-        classifier = "of the old model"
-
-        @property
-        def tokeniser(self) -> Any:
-            bench.pipeline.use(Model())  # type: ignore[arg-type]
-            return "of the old model"
-
-    asked: list[tuple[Any, Any]] = []
-    bench = Bench(tokenise=lambda *model: asked.append(model))
-    bench.pipeline.use(Leaving())  # type: ignore[arg-type]
+def test_a_question_goes_to_the_labeller_in_use() -> None:
+    asked: list[Any] = []
+    bench = Bench(tokenise=asked.append)
+    used: Any = Model()
+    bench.pipeline.use(used)
     bench.pipeline.start()
     wait_until(lambda: bool(asked), what="the stage looks for a question")
     bench.pipeline.close(10)
-    assert asked[0] == ("of the old model", "of the old model")
+    assert asked[0] == used.aside

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from schemas import Classification, export
 from schemas.avro import avro_schema
+from schemas.forms import DECIDED, FORMS, PLAIN, SEVERAL, ResultForm
 from schemas.members import members
 from schemas.protobuf import protobuf_file
 
@@ -36,6 +37,30 @@ NUMBERS = {
     "LabelScore": ["label", "score"],
     "SourceRef": ["topic", "partition", "offset", "timestamp_ms"],
     "ModelRef": ["name", "revision", "weights_sha256"],
+}
+
+
+MORE = ["prepared", "temperature", "decided", "windows", "total_tokens"]
+SEVERAL_NUMBERS = {
+    "Classifications": [
+        "id",
+        "message_id",
+        "classifications",
+        "absences",
+        "source",
+        "model",
+        "processed_at",
+        "processing_ms",
+    ],
+    "ModelClassification": [
+        "label",
+        "score",
+        "labels",
+        "token_count",
+        "truncated",
+        "model",
+        *MORE,
+    ],
 }
 
 
@@ -62,6 +87,16 @@ def test_two_readers_of_avro_accept_the_schema() -> None:
     assert parse_schema(json.loads(AVSC))["name"] == "streamlabel.Classification"
 
 
+def test_a_decided_result_is_a_later_version_of_a_plain_one() -> None:
+    """It has the same name, and only members that old values need not have."""
+    plain, decided = (avro_schema(form.model) for form in (PLAIN, DECIDED))
+    assert parse_avro(json.dumps(decided)).fullname == "streamlabel.Classification"
+    kept = len(plain["fields"])
+    names = [[field["name"] for field in one["fields"][:kept]] for one in (plain, decided)]
+    assert names[0] == names[1]
+    assert all(field["default"] is None for field in decided["fields"][kept:])
+
+
 def test_avro_types_keep_what_the_members_hold() -> None:
     """The id of the message may be null, and is if it is left out; times have a unit."""
     fields = {field["name"]: field for field in json.loads(AVSC)["fields"]}
@@ -79,10 +114,17 @@ def test_every_member_is_described() -> None:
     assert {field["name"]: field["doc"] for field in fields} == described
 
 
-def test_protobuf_numbers_stay() -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_protobuf_numbers_stay(form: ResultForm) -> None:
     """Each number has the member that it had when it was published."""
-    text = (export.FOLDER / "classification.proto").read_text(encoding="utf-8")
-    for message, names in NUMBERS.items():
+    text = (export.FOLDER / f"{form.name}.proto").read_text(encoding="utf-8")
+    numbers = NUMBERS | {"Classification": NUMBERS["Classification"] + MORE}
+    if form is PLAIN:
+        numbers = NUMBERS
+    if form is SEVERAL:
+        numbers = {name: NUMBERS[name] for name in ("SourceRef", "LabelScore", "ModelRef")}
+        numbers |= SEVERAL_NUMBERS
+    for message, names in numbers.items():
         body = text.split(f"message {message} {{")[1].split("\n}")[0]
         lines = [line.strip() for line in body.splitlines() if line.endswith(";")]
         assert [line.split()[-3:] for line in lines] == [
@@ -90,11 +132,12 @@ def test_protobuf_numbers_stay() -> None:
         ]
 
 
-def test_protoc_accepts_the_file() -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_protoc_accepts_the_file(form: ResultForm) -> None:
     """It imports nothing but what comes with every compiler."""
     bundled = Path(protoc.__file__).parent / "_proto"
     folders = [f"-I{export.FOLDER}", f"-I{bundled}"]
-    assert protoc.main(["", *folders, "-o/dev/null", "classification.proto"]) == 0
+    assert protoc.main(["", *folders, "-o/dev/null", f"{form.name}.proto"]) == 0
 
 
 def test_a_model_is_defined_once() -> None:

@@ -13,6 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from schemas import export
+from schemas.members import wire_name
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.formats.plain_json import ENRICHED_MEMBER
@@ -31,10 +32,35 @@ CLASSIFICATION = {
     "processed_at": "2026-01-01T00:00:00Z",
     "processing_ms": 12.5,
 }
+DECIDED = {
+    **CLASSIFICATION,
+    "prepared": "urls mentions",
+    "temperature": 1.4,
+    "decided": ["POSITIVE"],
+    "windows": 3,
+    "total_tokens": 1400,
+}
+_SAID: dict[str, Any] = {
+    name: CLASSIFICATION[name] for name in ("label", "score", "labels", "token_count")
+}
+_SAID |= {"truncated": False, "model": CLASSIFICATION["model"]}
+SEVERAL: dict[str, Any] = {
+    "id": CLASSIFICATION["id"],
+    "classifications": {"tone": _SAID | {"decided": ["POSITIVE"]}, "topic": None},
+    "absences": {"topic": "not_applicable"},
+    "source": SOURCE,
+    "model": {"name": "tone+topic", "revision": "set", "weights_sha256": "0" * 64},
+    "processed_at": CLASSIFICATION["processed_at"],
+    "processing_ms": 1.5,
+}
 EXAMPLES: dict[str, dict[str, Any]] = {
     "text_message": {"text": "what a day", "id": 7, "lang": "en"},
     "classification": CLASSIFICATION,
     "enriched_message": {"text": "what a day", "lang": "en", "classification": CLASSIFICATION},
+    "decided_classification": DECIDED,
+    "enriched_decided_message": {"text": "what a day", "classification": DECIDED},
+    "classifications": SEVERAL,
+    "enriched_by_several_message": {"text": "what a day", "classification": SEVERAL},
     "dead_letter": {
         "reason": "not_json",
         "message": "not JSON: Expecting value at character 0",
@@ -55,7 +81,13 @@ BROKEN: list[tuple[str, str, Any]] = [
     ("classification", "surplus", 1),
     ("classification", "source", {"topic": "texts.in"}),
     ("classification", "model", {**CLASSIFICATION["model"], "weights_sha256": "short"}),  # type: ignore[dict-item]
+    ("decided_classification", "decided", "POSITIVE"),
+    ("decided_classification", "temperature", 0),
+    ("decided_classification", "windows", 0),
     ("enriched_message", "classification", {"label": "POSITIVE"}),
+    ("enriched_message", "classification", DECIDED),
+    ("classifications", "classifications", {"tone": {"label": "POSITIVE"}}),
+    ("classifications", "absences", {"tone": None}),
     ("dead_letter", "reason", "bad_luck"),
     ("dead_letter", "attempt", 0),
     ("dead_letter", "value_state", "gone"),
@@ -110,7 +142,7 @@ def test_each_schema_is_valid_and_has_an_identity(name: str) -> None:
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
     assert schema["$id"].endswith(name)
-    assert schema["title"] == export.MODELS[name].__name__
+    assert schema["title"] == wire_name(export.MODELS[name])
 
 
 @pytest.mark.parametrize("name", export.MODELS)

@@ -23,10 +23,13 @@ from worker.settings import HttpSettings
 JSON = {"Content-Type": "application/json"}
 
 
-def post(port: int, text: Any, **headers: str) -> tuple[int, str]:
-    """Return the answer to a text asked on the page."""
+def post(
+    port: int, text: Any, *, record: dict[str, Any] | None = None, **headers: str
+) -> tuple[int, str]:
+    """Return the answer to a text asked on the page, with its record if there is one."""
+    question = {"text": text} | ({"record": record} if record is not None else {})
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request("POST", "/classify", json.dumps({"text": text}), JSON | headers)
+        connection.request("POST", "/classify", json.dumps(question), JSON | headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode().strip()
 
@@ -80,7 +83,7 @@ class Site:
     def _run(self) -> None:
         while not self._stop.wait(0.01):
             if self.loaded.is_set() and not self.held.is_set():
-                self.ask_queue.tokenise(self.model, self.model)
+                self.ask_queue.tokenise(self.model.aside)
                 self.ask_queue.infer()
 
     def load_model(self) -> None:

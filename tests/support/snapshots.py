@@ -330,6 +330,8 @@ def snapshot(labels: Mapping[str, int], rate: float) -> Json:
         "settings": settings(),
         "links": {"docs": "https://docs.example/", "board": "https://board.example/d/1"},
         "models": models(),
+        "each_model": [],
+        "routes": None,
         "shadow": shadow(),
     }
 
@@ -361,6 +363,69 @@ def of_a_pool(dead: int | None = None, names: Sequence[str] = ("POSITIVE", "NEGA
         "reason": "4 of 4 ready" if dead is None else f"worker {dead}: {reason}",
     }
     told.snapshot["totals"]["restarts"] = 0 if dead is None else 1
+    return told
+
+
+def each_model() -> list[Json]:
+    """Return three models, of which the last applies to some records only."""
+    facts = {"engine": "packed", "dtype": "float32", "device": "cpu", "revision": "3216a57f2a0d"}
+    mood = labels_of(("POSITIVE", "NEGATIVE"), 412_345)
+    toxic = labels_of(
+        ("not_toxic", "toxic", "insult", "threat", "obscene", "identity_hate"), 98_211
+    )
+    language = labels_of(("en", "de", "es", "fr"), 412_345)
+    return [
+        {
+            "name": name,
+            "facts": facts | {"model": checkpoint},
+            "time": time,
+            "busy": {"tokenise": 0.04, "infer": time},
+            "labelled": sum(labels.values()),
+            "absent": absent,
+            "labels": labels,
+            "others": {"labels": 0, "total": 0},
+        }
+        for name, checkpoint, time, labels, absent in (
+            ("language", "papluca/xlm-roberta-base-language-detection", 0.41, language, {}),
+            ("sentiment", "bundled", 0.12, mood, {}),
+            ("toxicity", "unitary/toxic-bert", 0.47, toxic, {"not_applicable": 314_134}),
+        )
+    ]
+
+
+def routes() -> Json:
+    """Return the member of a worker with routes, of which one copies and one drops."""
+    return {
+        "main": {"(none)": 301_002, "angry": 81_220},
+        "copies": {"toxic-copy": 12_040},
+        "filtered": {"route spam": 30_123, "prepare.function": 41},
+        "lost": 2,
+        "path_missing": 1_204,
+    }
+
+
+def of_several_models() -> Told:
+    """Tell of a worker with three models and routes."""
+    told = Told()
+    told.snapshot |= {"each_model": each_model(), "routes": routes()}
+    for number, post in enumerate(told.snapshot["posts"]):
+        absent = {"name": "toxicity", "absent": "not_applicable"}
+        toxic = {"name": "toxicity", "scores": [["not_toxic", 0.98], ["toxic", 0.01]]}
+        post["parts"] = [
+            {"name": "language", "scores": [["en", 0.99], ["de", 0.01]]},
+            {"name": "sentiment", "scores": post["scores"]},
+            toxic if number % 2 else absent,
+        ]
+    told.snapshot["posts"][2] = {"id": "texts.in/2/2", "at": NOW, "filtered": "route spam"}
+    return told
+
+
+def with_decisions() -> Told:
+    """Tell of a model of many labels, each with a threshold."""
+    told = Told(EMOTIONS)
+    for number, post in enumerate(told.snapshot["posts"]):
+        names = [label for label, share in post["scores"] if share > 0.1]
+        post |= {"decided": names if number % 3 else [], "label": post["scores"][0][0]}
     return told
 
 

@@ -22,13 +22,14 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from tests.conftest import Broker, Topics
 from tests.support.records import CARD
 from worker.clock import SystemClock
-from worker.core.model import Classifier, Synchronous, Tokeniser
+from worker.core.model import Classifier, Step, Synchronous, Tokeniser, no_step
 from worker.core.records import ModelCard, ModelInput, Partition, Prediction
 from worker.core.state import State
 from worker.core.when import Span
 from worker.demo.broker import NEEDS
 from worker.metrics import Metrics
 from worker.runtime.context import WorkerContext
+from worker.runtime.labelling import Labeller
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
 from worker.runtime.tracing import Tracing
@@ -205,7 +206,13 @@ class Partitions:
 
 
 class WorkerProcess:
-    """A `streamlabel run` process, as in production."""
+    """A `streamlabel run` process, as in production.
+
+    Attributes:
+        engine: flags; `auto` would spend seconds of each start on comparing engines.
+    """
+
+    engine: tuple[str, ...] = ("--model-engine", "packed")
 
     def __init__(
         self,
@@ -224,8 +231,8 @@ class WorkerProcess:
             *(("--model", str(model)) if model else ()),
             *(f"{one.flag}={given[one.path]}" for one in options() if one.path in given),
             *("--http-port", str(self.port), "--model-threads", "1"),
-            # `auto` would spend seconds of each start on comparing engines.
-            *("--model-engine", "packed", *more),
+            *self.engine,
+            *more,
         ]
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
@@ -285,10 +292,14 @@ class ObedientModel(Synchronous):
     card: ModelCard = CARD
     predicted: list[list[str]] = field(default_factory=list)
 
-    def tokenise(self, some: Sequence[str]) -> list[ModelInput]:
+    def tokenise(self, some: Sequence[str], _: Step = no_step) -> list[ModelInput]:
         self.on_tokenise(list(some))
         ids = tuple(tuple(map(ord, text)) for text in some)
         return [ModelInput(ids, tuple(range(len(some))), (False,) * len(some))]
+
+    def aside(self) -> Labeller:
+        """Return a labeller of this model for questions of the page."""
+        return Labeller.beside(self, self, refuse_long=False)
 
     def warm_up(self) -> None:
         pass

@@ -36,7 +36,9 @@ from worker.bench.measured import MeasuredModel, Timing, timed
 from worker.bench.primitives import primitives_made
 from worker.bench.texts import drawn, reordered, repeated
 from worker.clock import Clock, SystemClock
-from worker.errors import StreamlabelError
+from worker.core.decisions.treatment import treatment
+from worker.core.model import PreparesTexts, Tokeniser
+from worker.errors import SettingsError, StreamlabelError
 from worker.inference.loading import load as load_model
 from worker.inference.placement import choose_dtype
 from worker.settings import ModelSettings, Settings, load
@@ -74,17 +76,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _with_label(tokeniser: Tokeniser, texts: Sequence[str]) -> Sequence[str]:
+    """Return the texts without those that the preparation skips or fails on.
+
+    Raises:
+        SettingsError: none is left.
+    """
+    if not isinstance(tokeniser, PreparesTexts):
+        return texts
+    prepared = zip(texts, tokeniser.prepare(texts), strict=True)
+    kept = [text for text, result in prepared if isinstance(result, str)]
+    if not kept:
+        raise SettingsError("prepare.function leaves none of the texts: give others with --texts")
+    return kept
+
+
 class _EngineBench:
     """The engine at its settings, its rivals and the baselines, measured round by round."""
 
     def __init__(
         self, settings: Settings, texts: Sequence[str], number: int, clock: Clock, *, sweep: bool
     ) -> None:
-        self._settings, self._texts, self._number = settings, texts, number
+        self._settings, self._number = settings, number
         self._clock, self._turn, self._rounds = clock, 0, 0
         model, batch = settings.model, settings.batch
-        self._tokeniser, self._classifier = load_model(model, batch.forward_tokens)
+        self._tokeniser, self._classifier = load_model(
+            model, batch.forward_tokens, treatment=treatment(settings)
+        )
         self._classifier.warm_up()
+        self._texts = texts = _with_label(self._tokeniser, texts)
         self._card = self._classifier.card
         self._budget = self._card.forward_tokens  # the setting, or the warm-up's choice
         self._configured = self._measured(self._budget, min(batch.max_records, number))

@@ -46,6 +46,7 @@ from worker.core.counted import counted
 from worker.demo.fallback_posts import fallback_posts
 from worker.demo.helpers import Helpers
 from worker.demo.posts import SampleUnavailable
+from worker.errors import SettingsError
 from worker.limits import cores
 from worker.processes import Interrupts
 from worker.settings import Loaded
@@ -73,6 +74,11 @@ def perform(args: argparse.Namespace, loaded: Loaded, options: tuple[str, ...]) 
         loaded: the settings.
         options: prefixes of the settings that the bench passes to its processes.
     """
+    if loaded.settings.models:
+        raise SettingsError(
+            "streamlabel bench measures one model at a time: leave [models.NAME] out, and name one "
+            "with --model"
+        )
     if args.plot:
         require_plotting(args.plot)
     clock = SystemClock()

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from worker.core.decided_members import document_of, judged
 from worker.core.faults import Failed
 from worker.core.records import ModelCard, Prediction
 from worker.core.visible import excerpt, visible
@@ -45,11 +46,6 @@ def _reason(failed: Failed) -> str:
     return visible(f"{type(failed.error).__name__}: {line}".removesuffix(": "))
 
 
-def _best(prediction: Prediction, labels: Sequence[str]) -> tuple[str, float]:
-    score = max(prediction.probabilities)
-    return labels[prediction.probabilities.index(score)], score
-
-
 # -- JSON --------------------------------------------------------------------------------------
 
 
@@ -58,27 +54,16 @@ def json_lines(card: ModelCard) -> Show:
 
     def show(texts: Sequence[str], answers: Sequence[Answer]) -> None:
         pairs = zip(texts, answers, strict=True)
-        objects = (json.dumps(_object(text, answer, card.labels)) for text, answer in pairs)
+        objects = (json.dumps(_object(text, answer, card)) for text, answer in pairs)
         print("\n".join(objects), flush=True)
 
     return show
 
 
-def _object(text: str, answer: Answer, labels: Sequence[str]) -> dict[str, Any]:
+def _object(text: str, answer: Answer, card: ModelCard) -> dict[str, Any]:
     if isinstance(answer, Failed):
         return {"text": text, "error": _reason(answer)}
-    label, score = _best(answer, labels)
-    return {
-        "text": text,
-        "label": label,
-        "score": score,
-        "labels": [
-            {"label": name, "score": p}
-            for name, p in zip(labels, answer.probabilities, strict=True)
-        ],
-        "token_count": answer.token_count,
-        "truncated": answer.truncated,
-    }
+    return {"text": text, **document_of(card, answer)}
 
 
 # -- table -------------------------------------------------------------------------------------
@@ -87,9 +72,7 @@ def _object(text: str, answer: Answer, labels: Sequence[str]) -> dict[str, Any]:
 def rows(card: ModelCard) -> Show:
     """Return a function that prints a table's next rows: equal widths, one header."""
     console = Console()
-    labels = [_start(label) for label in card.labels]
-    longest = max((Text(label).cell_len for label in labels), default=0)
-    width = min(_WIDEST_LABEL, max(_NARROWEST_LABEL, longest))
+    width = _label_width(card)
     block = "#" if console.options.ascii_only else "█"
     header = True
 
@@ -98,19 +81,35 @@ def rows(card: ModelCard) -> Show:
         table = _table(width, header=header)
         for text, answer in zip(texts, answers, strict=True):
             # Text, not str: rich reads square brackets in a str as markup.
-            table.add_row(*map(Text, (*_cells(answer, labels, block), _start(text))))
+            table.add_row(*map(Text, (*_cells(answer, card, block), start_of(text))))
         console.print(table)
         header = False
 
     return show
 
 
-def _cells(answer: Answer, labels: Sequence[str], block: str) -> tuple[str, str, str, str]:
+def _label_width(card: ModelCard) -> int:
+    if card.decision is not None and card.decision.thresholds is not None:
+        return _WIDEST_LABEL  # several labels may be decided
+    names = [*card.labels, *([card.decision.decision.uncertain_label] if card.decision else [])]
+    longest = max((Text(start_of(label)).cell_len for label in names), default=0)
+    return min(_WIDEST_LABEL, max(_NARROWEST_LABEL, longest))
+
+
+def _cells(answer: Answer, card: ModelCard, block: str) -> tuple[str, str, str, str]:
     if isinstance(answer, Failed):
         return "-", "-", "", "-"
-    label, score = _best(answer, labels)
+    label, score = judged_words(card, answer)
     tokens = f"{answer.token_count}{'+' if answer.truncated else ''}"
-    return label, f"{score:.4f}", block * round(score * _BAR), tokens
+    return label, score, block * round(float(score) * _BAR), tokens
+
+
+def judged_words(card: ModelCard, prediction: Prediction) -> tuple[str, str]:
+    """Return the label, or the decided labels, and the score as words of a table."""
+    label, score, decided = judged(card, prediction)
+    if card.decision is not None and card.decision.thresholds is not None:
+        label = ", ".join(decided) or "-"
+    return start_of(label), f"{score:.4f}"
 
 
 def _table(label_width: int, *, header: bool) -> Table:
@@ -123,7 +122,7 @@ def _table(label_width: int, *, header: bool) -> Table:
     return table
 
 
-def _start(text: str) -> str:
+def start_of(text: str) -> str:
     """Return the start of a text, with control characters made visible."""
     start = excerpt(text, _SHOWN_CHARACTERS)
     return start + "…" if len(text) > _SHOWN_CHARACTERS else start

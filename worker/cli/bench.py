@@ -16,7 +16,7 @@ from pathlib import Path
 from worker.settings import Loaded
 
 OPTIONS: tuple[str, ...] = (
-    *("kafka.", "model.", "batch.", "cache.", "output.compression"),
+    *("kafka.", "model.", "prepare.", "decision.", "batch.", "cache.", "output.compression"),
     *("delivery", "commit_interval", "max_inflight_"),
 )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from worker.cli.verdicts import CheckResult, attempt, concerned
 from worker.core.counted import counted
 from worker.core.visible import visible
-from worker.settings import Loaded, Option, Settings, options
+from worker.settings import Loaded, Option, Settings, inline, options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,9 @@ def shown(option: Option, settings: Settings) -> str:
     value = _value(option, settings)
     if value in (None, {}):
         return "-"
-    return "(hidden)" if option.secret else str(value)
+    if option.secret:
+        return "(hidden)"
+    return inline(value) if option.is_toml else str(value)
 
 
 def _value(option: Option, settings: Settings) -> Any:

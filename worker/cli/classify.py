@@ -2,6 +2,7 @@
 
     streamlabel classify "I hate this so much!" "What a day."
     streamlabel classify --csv --column text posts.csv
+    streamlabel classify --config streamlabel.toml --records posts.jsonl
     tail -f posts.txt | streamlabel classify --json -
 
 A text that the model can't label is reported, the others are labelled, and the exit code is 1.
@@ -19,14 +20,26 @@ from worker import logs
 from worker.cli.answers import Answer, json_lines, report_failures, rows
 from worker.cli.texts import STDIN, check_column, column, lines, warn_of_files, without_blanks
 from worker.core.budget import ForwardBudget
+from worker.core.decisions.treatment import treatment
 from worker.core.visible import blank
-from worker.settings import Loaded
+from worker.settings import Loaded, Settings
+from worker.settings.windows import WINDOW_OPTIONS
 
 if TYPE_CHECKING:
-    from worker.core.model import Classifier
-    from worker.inference.tokeniser import TransformersTokeniser
+    from worker.core.model import Classifier, Tokeniser
 
-OPTIONS: tuple[str, ...] = ("model.", "batch.forward_tokens", "log.level", "log.format")
+OPTIONS: tuple[str, ...] = (
+    "model.",
+    "models",
+    "input.format",
+    "input.text_path",
+    "prepare.",
+    "decision.",
+    *(f"input.{name}" for name in WINDOW_OPTIONS),
+    "batch.forward_tokens",
+    "log.level",
+    "log.format",
+)
 
 Label = Callable[[Sequence[str]], list[Answer]]
 
@@ -49,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--column", metavar="NAME", help="column of the texts, with --csv [default: the only one]"
     )
     parser.add_argument(
+        "--records",
+        action="store_true",
+        help="read files of records, one JSON object a line, whose fields `when` looks at",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print one JSON object a text, with all scores"
     )
 
@@ -66,9 +84,15 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     # A command that prints answers logs only what concerns them, unless it is told otherwise.
     chosen = "level" in settings.log.model_fields_set
     logs.configure(settings.log.level if chosen else "warning", settings.log.format)
+    if args.records or settings.models:
+        return _run_records(args, settings)
     batches = _batches(args)
-    tokeniser, classifier = load(settings.model, settings.batch.forward_tokens)
-    label = _labelling(tokeniser, classifier)
+    tokeniser, classifier = load(
+        settings.model,
+        settings.batch.forward_tokens,
+        treatment=treatment(settings),
+    )
+    label = labelling(tokeniser, classifier)
     show = json_lines(classifier.card) if args.json else rows(classifier.card)
     failures = 0
     for texts in batches:
@@ -78,10 +102,34 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     return 1 if failures else 0
 
 
+def _run_records(args: argparse.Namespace, settings: Settings) -> int:
+    """Label records, or texts with several models, as a worker would label them."""
+    from worker.cli.outcomes import entries_of_records, entries_of_texts, load_models
+    from worker.cli.several_answers import print_json, print_rows, report_dead
+
+    batches = (
+        entries_of_records(args.texts, settings.input)
+        if args.records
+        else map(entries_of_texts, _batches(args))
+    )
+    _, label = load_models(settings)
+    failures, header = 0, True
+    for entries in batches:
+        outcomes = label(entries)
+        if args.json:
+            print_json(outcomes)
+        else:
+            print_rows(outcomes, header=header)
+        failures, header = failures + report_dead(outcomes), False
+    return 1 if failures else 0
+
+
 def _check(args: argparse.Namespace) -> None:
     error = args.command_parser.error
     if STDIN in args.texts and len(args.texts) > 1:
         error("- reads standard input and must be the only argument")
+    if args.records and args.csv:
+        error("--records and --csv read different files: use one of them")
     if args.column and not args.csv:
         error("--column needs --csv")
     # Python has no stream for what the shell closed (`<&-`, `>&-`).
@@ -109,7 +157,7 @@ def _batches(args: argparse.Namespace) -> Iterable[list[str]]:
     return [args.texts]
 
 
-def _labelling(tokeniser: TransformersTokeniser, classifier: Classifier) -> Label:
+def labelling(tokeniser: Tokeniser, classifier: Classifier) -> Label:
     """Return a function that labels as a worker does: one failing text does not fail the others."""
     from worker.metrics import Metrics
     from worker.runtime.forward import ForwardPasses, tokenise

@@ -33,7 +33,20 @@ if TYPE_CHECKING:  # loading it loads the Kafka client
     from worker.kafka_io.dead_letter_topic import DeadLetterTopic
 
 OPTIONS: tuple[str, ...] = (
-    *("kafka.", "input.", "output.", "registry.", "model.", "batch.", "cache.", "log."),
+    *(
+        "kafka.",
+        "input.",
+        "output.",
+        "registry.",
+        "model.",
+        "models",
+        "decision.",
+        "prepare.",
+        "routes",
+        "batch.",
+        "cache.",
+        "log.",
+    ),
     *("delivery", "commit_interval", "transaction_timeout", "max_", "shutdown_timeout"),
     *("rebalance_drain_timeout", "stall_timeout"),
 )

@@ -101,6 +101,8 @@ def _metavar(option: Option) -> str:
     """Return the choices, FILE, DIR, N, or the last word of the name (`--group-id ID`)."""
     if option.choices:
         return f"{{{','.join(option.choices)}}}"
+    if option.is_toml:
+        return "TOML"
     if "Path" in str(option.field.annotation):
         return "DIR" if option.path.endswith("_dir") else "FILE"
     word = option.path.rpartition(".")[2].rpartition("_")[2]

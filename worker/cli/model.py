@@ -7,7 +7,8 @@
 `fetch` needs no Kafka. It downloads a model of the hub into the hub's cache (HF_HOME), or prepares
 the bundled one in `model.cache_dir`; a directory is only checked. It reads config, labels and
 tokenizer, opens the files of the weights, and prints what it found. Afterwards a worker with the
-same settings starts with HF_HUB_OFFLINE=1. Exits 1 if the model can't be had or used.
+same settings starts with HF_HUB_OFFLINE=1. Of several models, it fetches each. Exits 1 if a model
+can't be had or used.
 
 `history` reads the output topics alone: which model labelled each input partition from which
 offset on, and since when. It commits nothing and may run beside workers.
@@ -23,15 +24,16 @@ from worker import logs
 from worker.core.visible import excerpt, visible
 from worker.core.when import MOMENTS, parse_moment
 from worker.errors import ArgumentsError
-from worker.settings import Loaded
+from worker.settings import Loaded, plans
 
 if TYPE_CHECKING:
     from worker.inference.described import Description
 
 OPTIONS: tuple[str, ...] = (
-    *("model.name", "model.revision", "model.cache_dir", "model.activation"),
+    *("model.name", "model.revision", "model.cache_dir", "model.activation", "models"),
     *("log.level", "log.format"),
     *("kafka.", "input.topic", "input.topics", "input.topic_pattern", "output.topic", "registry."),
+    "routes",
 )
 
 _LABELS, _LABEL_CHARACTERS = 30, 60  # labels shown, and characters of each
@@ -68,12 +70,18 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
         raise ArgumentsError("--since has no effect with 'fetch': it belongs to history")
     from worker.inference.described import describe
 
-    document = _document(describe(loaded.settings.model))
+    found = {plan.name: _document(describe(plan.options)) for plan in plans(loaded.settings)}
     if args.json:
-        print(json.dumps(document))
+        print(json.dumps(found.get(None) or {"models": found}))
     else:
-        print("\n".join(f"{name:<9} {visible(text)}" for name, text in _lines(document)))
+        print("\n\n".join(_shown(name, document) for name, document in found.items()))
     return 0
+
+
+def _shown(name: str | None, document: dict[str, Any]) -> str:
+    """Return the lines of a model; several begin with their names in the settings."""
+    lines = [("name", name)] if name else []
+    return "\n".join(f"{what:<9} {visible(text)}" for what, text in [*lines, *_lines(document)])
 
 
 def _since_ms(text: str | None) -> int:

@@ -32,6 +32,8 @@ COMMANDS: Final = {
     "backfill": "label a range of the input once, and verify it",
     "offsets": "show or reset a group's offsets",
     "classify": "label texts without Kafka",
+    "routes": "show the routes, and test where texts would go",
+    "calibrate": "fit temperature and thresholds to labelled texts",
     "model": "fetch and check the model before a worker starts",
     "shadow": "report how a second model compares with the one in use",
     "bench": "measure engine, throughput and latency on this machine",

@@ -31,6 +31,7 @@ def purge_document(topic: DeadLetterTopic, report: PurgeReport, within: str) -> 
             "purge_below": one.below,
             "labelled": one.states["labelled"],
             "superseded": one.states["superseded"],
+            "copies": one.states["copy"],
             "open": one.states["open"],
             "unreadable": one.states["unreadable"],
             "removed_soon": one.soon,
@@ -64,6 +65,7 @@ def print_purge(document: Mapping[str, Any], servers: str) -> None:
             f"{document['topic']}: {total['labelled']:,} labelled since, "
             f"{total['superseded']:,} superseded by another dead letter, {total['open']:,} open, "
             f"{total['unreadable']:,} unreadable"
+            + (f", {total['copies']:,} of refused copies" if total["copies"] else "")
         ),
         soft_wrap=True,
     )

@@ -55,13 +55,18 @@ def column(file: str, name: str | None) -> Iterator[list[str]]:
     Raises:
         StreamlabelError: the file can't be read, is not UTF-8, or has no such column.
     """
-    with _opened(file) as opened:
+    with opened_text(file) as opened:
         texts = _column(file, opened, name)
         while batch := list(islice(texts, _ROWS)):
             yield batch
 
 
-def _opened(file: str) -> AbstractContextManager[TextIO]:
+def opened_text(file: str) -> AbstractContextManager[TextIO]:
+    """Open a file, or standard input for `-`, as UTF-8 with or without a byte order mark.
+
+    Raises:
+        StreamlabelError: the file can't be read.
+    """
     if file == STDIN:
         return nullcontext(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline=""))
     try:
@@ -71,15 +76,27 @@ def _opened(file: str) -> AbstractContextManager[TextIO]:
 
 
 def _column(file: str, opened: TextIO, name: str | None) -> Iterator[str]:
+    rows = csv_rows(file, opened)
+    at = position(file, next(rows)[1], name)
+    for _, row in rows:
+        yield row[at] if at < len(row) else ""
+
+
+def csv_rows(file: str, opened: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Yield the header of a CSV file, empty if it has none, and its rows, each with its last line.
+
+    Raises:
+        StreamlabelError: the file can't be read, or is not UTF-8.
+    """
     number = 0
     try:
         header = opened.readline()
         delimiter = max(_DELIMITERS, key=header.count)
         rows = csv.reader(chain([header], opened), delimiter=delimiter)
-        position = _position(file, next(rows, []), name)
+        yield 1, next(rows, [])
         for row in rows:
             number = rows.line_num
-            yield row[position] if position < len(row) else ""
+            yield number, row
     except UnicodeDecodeError:
         raise StreamlabelError(
             f"{file} is not UTF-8, somewhere after line {number}: convert it, for example with "
@@ -89,7 +106,18 @@ def _column(file: str, opened: TextIO, name: str | None) -> Iterator[str]:
         raise StreamlabelError(f"can't read {file} after line {number}: {error}") from None
 
 
-def _position(file: str, names: Sequence[str], name: str | None) -> int:
+def position(file: str, names: Sequence[str], name: str | None, option: str = "--column") -> int:
+    """Return the position of a column in the header.
+
+    Args:
+        file: named in errors.
+        names: the header.
+        name: the column; None for the only one.
+        option: the option that chooses it.
+
+    Raises:
+        StreamlabelError: there is no header, no such column, or more than one to choose from.
+    """
     if not names:
         raise StreamlabelError(f"{file} has no header: its first line must name the columns")
     if name is None and len(names) == 1:
@@ -98,7 +126,7 @@ def _position(file: str, names: Sequence[str], name: str | None) -> int:
         return names.index(name)
     shown = ", ".join(excerpt(other, _NAME_CHARACTERS) for other in names[:_NAMES])
     if name is None:
-        raise StreamlabelError(f"{file} has several columns: choose one with --column ({shown})")
+        raise StreamlabelError(f"{file} has several columns: choose one with {option} ({shown})")
     raise StreamlabelError(f"{file} has no column {name!r}; its columns are: {shown}")
 
 

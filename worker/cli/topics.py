@@ -1,7 +1,8 @@
 """Create the worker's topics, or describe them: sizes, offsets, the group's lag.
 
 `create` creates those of the input, output and dead-letter topics that are missing, and leaves the
-others unchanged. `describe` shows them all and the group's progress; it exits 1 if one is missing.
+others unchanged. The topics of routes are among them; one with `{label}` needs the model's labels.
+`describe` shows them all and the group's progress; it exits 1 if one is missing.
 With `input.topic_pattern` they are for the inputs that match now.
 """
 
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from worker.cli.named_topics import with_every_topic
 from worker.core.counted import counted
 from worker.core.records import Partition
 from worker.errors import Fatal
@@ -29,6 +31,9 @@ OPTIONS: tuple[str, ...] = (
     "input.topic_pattern",
     "output.topic",
     "output.dead_letter_topic",
+    "output.filtered_topic",
+    "routes",
+    *("model.name", "model.revision", "model.cache_dir", "models", "decision."),
 )
 
 _DONE, _FAILED = 0, 1
@@ -74,7 +79,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Create or describe; return 0, or 1 if a described topic is missing."""
     from worker.kafka_io.admin import Admin
 
-    settings = loaded.settings
+    settings = with_every_topic(loaded.settings)
     with Admin(settings.kafka) as admin:
         if args.action == "create":
             return _create(admin, settings, args.partitions, args.replication_factor)

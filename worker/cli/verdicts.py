@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from worker.cli.named_topics import with_every_topic
 from worker.core.counted import counted
-from worker.core.visible import excerpt
 from worker.errors import AccessDenied, BrokerAway, Fatal, StreamlabelError
 from worker.settings import PLAIN_FORMATS, Settings
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from worker.core.sampling import Sample
     from worker.core.topics import TopicInfo
 
-_LABELS, _LABEL_CHARACTERS = 30, 60  # labels shown, and characters of each
 _SAMPLED = 20  # records of each partition
 
 
@@ -81,6 +80,7 @@ def topics(settings: Settings) -> Finding:
     """Look for each topic, and compare their configurations."""
     from worker.runtime.topics import suitability_warnings
 
+    settings = with_every_topic(settings)
     infos = _infos(settings)
     sizes = (f"{name} ({counted(info.partitions, 'partition')})" for name, info in infos.items())
     return Finding(", ".join(sizes), tuple(suitability_warnings(settings, infos)))
@@ -97,7 +97,7 @@ def rights(settings: Settings) -> Finding:
     from worker.clock import SystemClock
     from worker.kafka_io.rights import try_rights
 
-    rights = try_rights(settings, SystemClock())
+    rights = try_rights(with_every_topic(settings), SystemClock())
     user = settings.kafka.sasl_username or "this client"
     missing = [right for right in rights if right.held is False]
     if needed := [right.words for right in missing if right.needed]:
@@ -124,7 +124,7 @@ def registry(settings: Settings) -> Finding:
     require_packages(settings)
     from worker.registry.check import check_registry
 
-    outputs = resolved(settings).results
+    outputs = resolved(with_every_topic(settings)).all_results
     return Finding(check_registry(settings, outputs, SystemClock()))
 
 
@@ -159,21 +159,11 @@ def _sample(settings: Settings, records: Iterable[RawRecord]) -> Sample:
 
 
 def model(settings: Settings) -> Finding:
-    """Load the model, which also compares its engine with the reference."""
-    from worker.inference.warm import load
-    from worker.limits import as_mib
+    """Load each model, which also compares its engine with the reference."""
+    from worker.cli.model_verdict import load_described
 
-    _, classifier = load(settings.model, settings.batch.forward_tokens, settings.processes)
-    card = classifier.card
-    labels = [excerpt(label, _LABEL_CHARACTERS) for label in card.labels[:_LABELS]]
-    if len(card.labels) > _LABELS:
-        labels.append(f"and {len(card.labels) - _LABELS:,} more")
-    return Finding(
-        f"{card.name} ({card.revision}) has the labels {', '.join(labels)}; up to "
-        f"{card.max_tokens} tokens; {card.engine} engine, {card.dtype} on {card.device}; a process with it may "
-        f"need {as_mib(classifier.memory or 0)} of memory",
-        _warnings_of_results(settings, card),
-    )
+    card, told, hints = load_described(settings)
+    return Finding(told, (*_warnings_of_results(settings, card), *hints))
 
 
 def _warnings_of_results(settings: Settings, card: ModelCard) -> tuple[str, ...]:

@@ -8,15 +8,15 @@ Must not import: any other module of the worker.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-Offence = Literal["missing", "unproven", "duplicated", "reordered", "orphans"]
+Offence = Literal["missing", "unproven", "uncopied", "duplicated", "reordered", "orphans"]
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """The findings. `consumed` is `published` + `dead_lettered` + `missing`.
+    """The findings. `consumed` is `published` + `filtered` + `dead_lettered` + `missing`.
 
     Attributes:
         consumed: input records that are judged.
@@ -32,6 +32,10 @@ class AuditReport:
         examples: a few coordinates of each offence.
         unproven: input records without an outcome whose outcome may have been removed from the
             beginning of its topic; part of `unjudged`.
+        filtered: input records whose first outcome is the note of a filtered record.
+        copies: topic -> first copies in it.
+        refused_copies: copies that their topic refused; a dead letter tells of each.
+        uncopied: copies that a result announces and that are not there.
         of_range: whether the group labels a range, which is proven only while its outcomes last.
     """
 
@@ -48,6 +52,10 @@ class AuditReport:
     replayed: int = 0
     unproven: int = 0
     of_range: bool = False
+    filtered: int = 0
+    copies: Mapping[str, int] = field(default_factory=dict)
+    refused_copies: int = 0
+    uncopied: int = 0
 
     def breaches(self, allowed_duplicates: int | None) -> list[Offence]:
         """Return the offences that break a promise; `allowed_duplicates` None allows any number."""
@@ -56,6 +64,8 @@ class AuditReport:
             broken.append("missing")
         if self.of_range and self.unproven:
             broken.append("unproven")
+        if self.uncopied:
+            broken.append("uncopied")
         if allowed_duplicates is not None and self.duplicated > allowed_duplicates:
             broken.append("duplicated")
         if self.reordered:

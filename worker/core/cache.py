@@ -20,7 +20,9 @@ from typing import Final
 from worker.core.records import Prediction
 
 _KEY_BYTES: Final = 16
-_HEAD: Final = struct.Struct("=I?")  # token_count, truncated; then each probability, a double
+_HEAD: Final = struct.Struct("=IB")  # token_count, flags; then each probability, a double
+_TRUNCATED, _IN_WINDOWS = 1, 2  # flags
+_TAIL: Final = struct.Struct("=II")  # of a text read in windows: windows, total_tokens
 _PROBABILITY_BYTES: Final = 8
 # Most bytes of a dict's table for one entry, just after the table grew: two slots of 24 bytes and
 # three indices of 4 (CPython's Objects/dictobject.c: two thirds are used, growth doubles).
@@ -112,13 +114,22 @@ def _size(key: bytes, entry: bytes) -> int:
 
 
 def _packed(prediction: Prediction) -> bytes:
-    head = _HEAD.pack(prediction.token_count, prediction.truncated)
+    flags, tail = _TRUNCATED * prediction.truncated, b""
+    if prediction.total_tokens is not None:
+        flags |= _IN_WINDOWS
+        tail = _TAIL.pack(prediction.windows, prediction.total_tokens)
+    head = _HEAD.pack(prediction.token_count, flags)
     labels = len(prediction.probabilities)
-    return head + struct.pack(f"={labels}d", *prediction.probabilities)
+    return head + struct.pack(f"={labels}d", *prediction.probabilities) + tail
 
 
 def _unpacked(entry: bytes) -> Prediction:
-    token_count, truncated = _HEAD.unpack_from(entry)
-    labels = (len(entry) - _HEAD.size) // _PROBABILITY_BYTES
+    token_count, flags = _HEAD.unpack_from(entry)
+    windows, total, end = 1, None, len(entry)
+    if flags & _IN_WINDOWS:
+        end -= _TAIL.size
+        windows, total = _TAIL.unpack_from(entry, end)
+    labels = (end - _HEAD.size) // _PROBABILITY_BYTES
     probabilities = struct.unpack_from(f"={labels}d", entry, _HEAD.size)
-    return Prediction(probabilities, token_count, truncated)
+    truncated = bool(flags & _TRUNCATED)
+    return Prediction(probabilities, token_count, truncated, windows, total)

@@ -19,8 +19,11 @@ from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.records import Headers
 from worker.core.replay import REPLAY_HEADER, Replay, parse_replay
 from worker.core.replay_outcomes import Source
+from worker.core.route_headers import COPY_HEADER, ROUTE_HEADER
 
-OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER, REPLAY_HEADER, GROUP_HEADER})
+OWN_HEADERS = frozenset(
+    {SOURCE_HEADER, DEAD_LETTER_HEADER, REPLAY_HEADER, GROUP_HEADER, COPY_HEADER, ROUTE_HEADER}
+)
 
 
 class LetterContext(BaseModel):
@@ -65,6 +68,7 @@ class Letter:
         replay: the replay that failed; None if the record was tried once.
         group: of the backfill that it is of; empty for the worker's.
         cut: whether the reader has only the beginning of it.
+        of_copy: whether it stands for a copy of a result, which a topic refused.
     """
 
     partition: int
@@ -77,6 +81,7 @@ class Letter:
     replay: Replay | None = None
     group: bytes = b""
     cut: bool = False
+    of_copy: bool = False
 
     @property
     def unread(self) -> bool:
@@ -130,6 +135,7 @@ def read_letter(
         parse_replay(last_header(headers, REPLAY_HEADER)),
         last_header(headers, GROUP_HEADER) or b"",
         cut,
+        of_copy=last_header(headers, COPY_HEADER) is not None,
     )
 
 

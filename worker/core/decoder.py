@@ -10,13 +10,14 @@ Must not import: kafka_io, registry.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.formats.format import Format
 from worker.core.formats.plain_json import JsonFormat
 from worker.core.formats.plain_text import TextFormat
-from worker.core.formats.walk import kind, member
+from worker.core.formats.walk import kind, member, picked
 from worker.core.records import InvalidRecord, RawRecord, WorkItem
 from worker.core.visible import blank
 from worker.errors import RecordRejected
@@ -29,13 +30,20 @@ class Decoder:
     Args:
         settings: paths and bounds.
         format_: parses the values. Default: the plain format of the settings.
+        fields: paths that conditions ask for.
     """
 
-    def __init__(self, settings: InputSettings, format_: Format | None = None) -> None:
+    def __init__(
+        self,
+        settings: InputSettings,
+        format_: Format | None = None,
+        fields: Sequence[str] = (),
+    ) -> None:
         self._format = format_ or plain_format(settings)
         self._max_bytes = settings.max_bytes
         self._text_path = tuple(settings.text_path.split("."))
         self._id_path = tuple(settings.id_path.split("."))
+        self._fields = [tuple(path.split(".")) for path in fields]
 
     def decode(self, record: RawRecord) -> WorkItem | InvalidRecord:
         """Return the record with its text, or the reason why it has none.
@@ -61,8 +69,9 @@ class Decoder:
             return WorkItem(record, _checked_text(payload))
         text = _checked_text(member(payload, self._text_path, fields))
         message_id = self._message_id(payload)
-        # A parsed message takes far more memory than its bytes, and only enriching needs it.
-        kept = payload if frame is None or frame.enriched else None
+        # A parsed message takes far more memory than its bytes, and only enriching needs all of it.
+        whole = frame is None or frame.enriched
+        kept = payload if whole else picked(payload, self._fields)
         return WorkItem(record, text, message_id, kept, frame)
 
     def _accepted(self, value: bytes | None) -> bytes:

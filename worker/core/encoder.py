@@ -14,13 +14,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from schemas.classification import ModelRef, SourceRef
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
+from worker.core.absences import Parts
 from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER, format_source
+from worker.core.decided_members import added_members, judged
 from worker.core.formats.format import ResultFormat
 from worker.core.formats.plain_json import JsonResults
 from worker.core.framing import describes_value
@@ -29,22 +31,40 @@ from worker.core.records import (
     Classified,
     DeadLettered,
     Encoded,
+    Filtered,
     Frame,
     Headers,
     ModelCard,
     Outcome,
-    Prediction,
     RawRecord,
     RecordRef,
     Trace,
     WorkItem,
 )
 from worker.core.replay import REPLAY_HEADER
+from worker.core.route_headers import COPY_HEADER, FILTERED_HEADER, ROUTE_HEADER, FilteredNote
+from worker.core.several import (
+    first_verdict,
+    is_uncertain,
+    members_of_models,
+    model_member,
+    truncated,
+    uniform,
+)
 from worker.core.topic_limits import TopicLimits
 from worker.settings import OutputSettings, output_of
 
 DEAD_LETTER_HEADER = "streamlabel-dead-letter"
-_OWN_HEADERS = frozenset({SOURCE_HEADER, DEAD_LETTER_HEADER, GROUP_HEADER})
+_OWN_HEADERS = frozenset(
+    {
+        SOURCE_HEADER,
+        DEAD_LETTER_HEADER,
+        GROUP_HEADER,
+        ROUTE_HEADER,
+        COPY_HEADER,
+        FILTERED_HEADER,
+    }
+)
 _NAMESPACE = hashlib.sha1(uuid.NAMESPACE_URL.bytes, usedforsecurity=False)
 
 # Bytes on the wire, rounded up: of a record batch and a record's fields, and of each header's
@@ -68,6 +88,7 @@ class Encoder:
         limits: limits of each output topic; topics may be added.
         results: serialises results. Default: as JSON.
         group: of a backfill, which its outcomes name.
+        digest: of the settings, for notes of filtered records; it changes with the model.
     """
 
     def __init__(
@@ -78,9 +99,10 @@ class Encoder:
         limits: Mapping[str, TopicLimits],
         results: ResultFormat | None = None,
         group: str | None = None,
+        digest: str = "",
     ) -> None:
         self._settings, self._results = settings, results or JsonResults()
-        self._version = version
+        self._version, self.digest = version, digest
         self._limits = limits
         self._group: list[tuple[str, bytes | None]] = []
         if group:
@@ -100,10 +122,18 @@ class Encoder:
         """
         if isinstance(outcome, DeadLettered):
             return self._dead_letter(outcome, now_ms)
+        if isinstance(outcome, Filtered):
+            return self.checked(self._note(outcome, now_ms), outcome, now_ms)
         return self.checked(self._result(outcome, now_ms, now, trace), outcome, now_ms)
 
-    def checked(self, result: Encoded, outcome: Classified, now_ms: int) -> Encoded:
-        """Return the result, or a dead letter if its topic is known to refuse it."""
+    def encode_batch(
+        self, outcomes: Iterable[Outcome], *, now_ms: int, now: float, trace: Trace | None = None
+    ) -> list[Encoded]:
+        """Encode the outcomes of a micro-batch, in their order."""
+        return [self.encode(one, now_ms=now_ms, now=now, trace=trace) for one in outcomes]
+
+    def checked(self, result: Encoded, outcome: Classified | Filtered, now_ms: int) -> Encoded:
+        """Return the result or note, or a dead letter if its topic is known to refuse it."""
         limits = self._limits[result.topic]
         size, most = size_of(result), limits.most_bytes
         if size > most:
@@ -120,26 +150,38 @@ class Encoder:
         item = WorkItem(record, "", payload={}, frame=Frame(0, bytes(_FRAME_BYTES)))
 
         def size(score: float) -> int:
-            scores = (score,) * len(model.labels)
-            prediction = Prediction(scores, token_count=1, truncated=False)
-            return size_of(self._result(Classified(item, prediction, model), 0, 0.0, None))
+            prediction, parts = uniform(model, score)
+            outcome = Classified(item, prediction, model, parts)
+            return size_of(self._result(outcome, 0, 0.0, None))
 
         return size(_SHORTEST), size(_LONGEST)
 
     def _refused(
-        self, outcome: Classified, reason: DeadLetterReason, message: str, now_ms: int
+        self, outcome: Classified | Filtered, reason: DeadLetterReason, message: str, now_ms: int
     ) -> Encoded:
         dead = DeadLettered(outcome.item.record, reason, message, model=outcome.model)
         return self._dead_letter(dead, now_ms)
 
-    def _result(self, outcome: Classified, now_ms: int, now: float, trace: Trace | None) -> Encoded:
+    def _result(
+        self,
+        outcome: Classified,
+        now_ms: int,
+        now: float,
+        trace: Trace | None,
+        topic: str | None = None,
+    ) -> Encoded:
         record, prediction = outcome.item.record, outcome.prediction
-        topic = output_of(self._settings.topic, record.source.topic)
+        topic = topic or output_of(self._settings.topic, record.source.topic)
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
-        score = max(prediction.probabilities)
-        label = outcome.model.labels[prediction.probabilities.index(score)]
-        document = self._classification(outcome, label, score, now_ms, now)
+        if outcome.parts is not None:
+            label, score, decided = first_verdict(outcome.parts)
+            document = self._classifications(outcome, outcome.parts, now_ms, now)
+        else:
+            label, score, decided = judged(outcome.model, prediction)
+            document = self._classification(outcome, label, score, now_ms, now)
+            if outcome.model.adds_members:
+                document |= added_members(outcome.model, prediction, decided)
         if self._settings.mode == "enrich":
             value = self._results.enriched(outcome.item, document, topic)
         else:
@@ -153,11 +195,34 @@ class Encoder:
             timestamp_ms=timestamp_ms,
             label=label,
             score=score,
-            truncated=prediction.truncated,
+            decided=decided,
+            uncertain=outcome.model.decides and is_uncertain(outcome.model, label),
+            truncated=prediction.truncated if outcome.parts is None else truncated(outcome),
             trace_id=trace.id if trace else None,
             expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,
             origin=record.origin,
+        )
+
+    def _note(self, outcome: Filtered, now_ms: int) -> Encoded:
+        """Return the note of a filtered record: its key, its coordinates and the reason."""
+        record, topic = outcome.item.record, self._settings.filtered_topic or ""
+        limits = self._limits[topic]
+        timestamp_ms = self._timestamp(record, limits, now_ms)
+        facts = (outcome.reason, outcome.route, self.digest, record.timestamp_ms)
+        headers = self._headers(record, _last(REPLAY_HEADER, record.headers))
+        return Encoded(
+            ref=record.ref,
+            topic=topic,
+            key=record.key,
+            value=None,
+            headers=[*headers, FilteredNote(*facts).header],
+            timestamp_ms=timestamp_ms,
+            expired=limits.expired(timestamp_ms, now_ms),
+            outcome=outcome,
+            origin=record.origin,
+            filtered=outcome.reason,
+            route=outcome.route,
         )
 
     def _timestamp(self, record: RawRecord, limits: TopicLimits, now_ms: int) -> int:
@@ -171,9 +236,8 @@ class Encoder:
     ) -> dict[str, Any]:
         """Return the members of `schemas.classification.Classification`, in its order."""
         record, prediction, model = outcome.item.record, outcome.prediction, outcome.model
-        topic, partition, offset, _ = record.source
         return {
-            "id": result_id(record, model.weights_sha256),
+            "id": result_id(record, model.identity),
             "message_id": outcome.item.message_id,
             "label": label,
             "score": score,
@@ -183,17 +247,23 @@ class Encoder:
             ],
             "token_count": prediction.token_count,
             "truncated": prediction.truncated,
-            "source": {
-                "topic": topic,
-                "partition": partition,
-                "offset": offset,
-                "timestamp_ms": record.timestamp_ms,
-            },
-            "model": {
-                "name": model.name,
-                "revision": model.revision,
-                "weights_sha256": model.weights_sha256,
-            },
+            "source": _source_member(record),
+            "model": model_member(model),
+            "processed_at": _moment(now_ms),
+            "processing_ms": round((now - record.polled_at) * 1000, 3),
+        }
+
+    def _classifications(
+        self, outcome: Classified, parts: Parts, now_ms: int, now: float
+    ) -> dict[str, Any]:
+        """Return the members of `schemas.classifications.Classifications`, in its order."""
+        record = outcome.item.record
+        return {
+            "id": result_id(record, outcome.model.identity),
+            "message_id": outcome.item.message_id,
+            **members_of_models(parts),
+            "source": _source_member(record),
+            "model": model_member(outcome.model),
             "processed_at": _moment(now_ms),
             "processing_ms": round((now - record.polled_at) * 1000, 3),
         }
@@ -269,11 +339,16 @@ def record_size(key: bytes | None, value: bytes | None, headers: Headers) -> int
     return len(value or b"") + _overhead(key, headers)
 
 
-def result_id(record: RawRecord, weights_sha256: str) -> str:
-    """Return the UUID version 5 (RFC 9562) of the record's coordinates and the model's weights."""
+def result_id(record: RawRecord, identity: str) -> str:
+    """Return the UUID version 5 (RFC 9562) of the record's coordinates and the model's identity.
+
+    Args:
+        record: the input record.
+        identity: of the model, as its card tells it.
+    """
     topic, partition, offset, _ = record.source
     digest = _NAMESPACE.copy()
-    digest.update(f"{topic}/{partition}/{offset}#{weights_sha256}".encode())
+    digest.update(f"{topic}/{partition}/{offset}#{identity}".encode())
     # `uuid.uuid5` would build an object first, and take six times as long.
     d = digest.hexdigest()
     variant = "89ab"[int(d[16], 16) & 3]
@@ -299,6 +374,16 @@ def _overhead(key: bytes | None, headers: Headers) -> int:
     for name, value in headers:
         size += len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD
     return size
+
+
+def _source_member(record: RawRecord) -> dict[str, Any]:
+    topic, partition, offset, _ = record.source
+    return {
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+        "timestamp_ms": record.timestamp_ms,
+    }
 
 
 def _source(record: RawRecord) -> SourceRef:

@@ -34,8 +34,8 @@ RATIO_WINDOW = 1_000
 
 # The failure and its cause, for the message of an open circuit.
 MODEL = (
-    "failed in the model",
-    "the model is at fault, not the records; no record of this batch was published",
+    "failed in the model or its preparation",
+    "model or prepare.function is at fault, not the records; no record of this batch was published",
 )
 OUTPUT = (
     "have a result that the output topic refuses",

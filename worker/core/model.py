@@ -10,16 +10,48 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from worker.core.records import ModelCard, ModelInput, Prediction
+from worker.errors import RecordRejected, TextSkipped
+
+Step = Callable[[], None]  # reports progress to health; may raise to end the work
+Spent = Callable[[float], object]  # counts seconds
+
+
+def no_step() -> None:
+    """Report no progress."""
 
 
 class Tokeniser(Protocol):
     """Turns texts into token ids. Called by one thread."""
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
-        """Return inputs that contain each text once; their positions index `texts`."""
+    def tokenise(self, texts: Sequence[str], step: Step = no_step, /) -> list[ModelInput]:
+        """Return inputs that contain each text once; their positions index `texts`.
+
+        Args:
+            texts: any number.
+            step: called during a long text, as often as there is progress.
+        """
+        ...  # pragma: no cover - a protocol
+
+
+@runtime_checkable
+class PreparesTexts(Protocol):
+    """A tokeniser that prepares texts first. Called by one thread.
+
+    Attributes:
+        plain: reads the prepared texts.
+        spent: called with the seconds of each preparation.
+    """
+
+    plain: Tokeniser
+    spent: Spent
+
+    def prepare(
+        self, texts: Sequence[str], step: Step = no_step, /
+    ) -> list[str | RecordRejected | TextSkipped]:
+        """Return each text as prepared, or the reason why it gets no label."""
         ...  # pragma: no cover - a protocol
 
 

@@ -104,6 +104,26 @@ class ModelHistory:
             del runs[0]
             self.left_out[partition] += 1
 
+    def add(self, other: ModelHistory) -> None:
+        """Add the results of another topic of results, whose runs are known already.
+
+        Runs of one model that follow each other in time become one. So where a worker went back to
+        an earlier model, offsets of both runs of it may be in one.
+        """
+        for partition, runs in other.runs.items():
+            joined: list[ModelRun] = []
+            for run in sorted(
+                (*self.runs.get(partition, ()), *runs), key=lambda run: (run.since_ms, run.first)
+            ):
+                if joined and joined[-1].model == run.model:
+                    joined[-1] = _joined(joined[-1], run)
+                else:
+                    joined.append(run)
+            self.left_out[partition] += max(0, len(joined) - MOST_RUNS)
+            self.runs[partition] = joined[-MOST_RUNS:]
+        self.left_out.update(other.left_out)
+        self.results += other.results
+
     def models(self) -> list[ModelUse]:
         """Return every model of the runs that are kept, in the order of their first results."""
         found: dict[LabellingModel, ModelUse] = {}
@@ -114,6 +134,11 @@ class ModelHistory:
                 use.results += run.results
             found[runs[-1].model].newest_in += 1
         return sorted(found.values(), key=lambda use: use.since_ms)
+
+
+def _joined(run: ModelRun, later: ModelRun) -> ModelRun:
+    first, last = min(run.first, later.first), max(run.last, later.last)
+    return ModelRun(run.model, first, last, run.results + later.results, run.since_ms)
 
 
 def moment_ms(value: Any) -> int:

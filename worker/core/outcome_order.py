@@ -10,49 +10,72 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from worker.core.records import Partition
 from worker.core.replay_outcomes import Kind
 
 EXAMPLES = 10  # of each offence
 
-Removed = Mapping[tuple[Kind, Partition], bool]  # see `Ledger.report`
+
+class Outlet(NamedTuple):
+    """A topic of outcomes, with the kind of those that are read as such."""
+
+    kind: Kind
+    topic: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.topic}".rstrip()
+
+
+Removed = Mapping[tuple[Outlet, Partition], bool]  # see `Ledger.report`
 
 
 class OutcomeOrder:
-    """The order of first outcomes, each kind in its own topic.
+    """The order of first outcomes, each kind in each topic.
 
     Only the first outcome of a record is checked: after a crash the worker resumes below its
     highest outcome, and the repeats are duplicates, not reordered.
     """
 
     def __init__(self) -> None:
-        self._sequences: dict[tuple[Kind, int, Partition], _Sequence] = {}
-        self._lowest: dict[tuple[Kind, Partition], int] = {}
-        self._late: dict[tuple[Kind, Partition, bool], _Late] = defaultdict(_Late)
+        self._sequences: dict[tuple[Outlet, int, Partition], _Sequence] = {}
+        self._lowest: dict[tuple[Outlet, Partition], int] = {}
+        self._late: dict[tuple[Outlet, Partition, bool], Offenders] = defaultdict(Offenders)
 
-    def add(self, kind: Kind, partition: int, origin: Partition, at: int) -> None:
-        """Add the first outcome of this kind of a record.
+    def add(self, outlet: Outlet, partition: int, origin: Partition, at: int) -> None:
+        """Add the first outcome of a record in a topic.
 
         Args:
-            kind: result or dead letter.
+            outlet: kind and topic of the outcome.
             partition: of the outcome.
             origin: partition of the record.
             at: offset of the record.
         """
-        lowest = self._lowest.get((kind, origin), at)
-        self._lowest[kind, origin] = min(at, lowest)
-        sequence = self._sequences.setdefault((kind, partition, origin), _Sequence(at, at))
+        lowest = self._lowest.get((outlet, origin), at)
+        self._lowest[outlet, origin] = min(at, lowest)
+        sequence = self._sequences.setdefault((outlet, partition, origin), _Sequence(at, at))
         if at >= sequence.highest:
             sequence.highest = at
             return
-        self._late[kind, origin, at < sequence.first].add(
-            f"{place(origin, at)} after offset {sequence.highest} in {kind} {partition}"
+        self._late[outlet, origin, at < sequence.first].add(
+            f"{place(origin, at)} after offset {sequence.highest} in {outlet} {partition}"
         )
 
-    def lowest(self, kind: Kind, origin: Partition, default: int) -> int:
-        """Return the lowest offset with an outcome of this kind."""
-        return self._lowest.get((kind, origin), default)
+    def lowest(self, outlet: Outlet, origin: Partition, default: int) -> int:
+        """Return the lowest offset with an outcome in this topic."""
+        return self._lowest.get((outlet, origin), default)
+
+    def first(self, origin: Partition, default: int) -> int:
+        """Return the lowest offset with a result, a note or a dead letter in any topic."""
+        return min(
+            (
+                at
+                for (outlet, other), at in self._lowest.items()
+                if other == origin and outlet.kind != "copy"
+            ),
+            default=default,
+        )
 
     def late(self, removed: Removed, shown: list[str], unjudged: Counter[str]) -> int:
         """Count outcomes after a later record's, except those that may be repeats.
@@ -67,8 +90,8 @@ class OutcomeOrder:
             unjudged: takes the number of those that may be repeats.
         """
         reordered = 0
-        for (kind, origin, early), late in self._late.items():
-            anywhere = removed.get((kind, origin))
+        for (outlet, origin, early), late in self._late.items():
+            anywhere = removed.get((outlet, origin))
             if anywhere or (anywhere is False and early):
                 unjudged["outcome whose first copy may have been removed"] += late.number
                 continue
@@ -86,13 +109,14 @@ class _Sequence:
 
 
 @dataclass(slots=True)
-class _Late:
-    """Outcomes that follow an outcome of a later record."""
+class Offenders:
+    """Outcomes that break a promise: their number, and a few examples."""
 
     number: int = 0
     examples: list[str] = field(default_factory=list)
 
     def add(self, example: str) -> None:
+        """Add one."""
         self.number += 1
         if self.number <= EXAMPLES:
             self.examples.append(example)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from worker.core.dead_letters import Letter, LetterFilters
 from worker.core.settled_letters import LetterState, SettledLetters
 
-_SETTLED = ("labelled", "superseded")
+_SETTLED = ("labelled", "superseded", "copy")
 
 
 @dataclass(slots=True)

@@ -3,21 +3,26 @@
 ::
 
     RawRecord -> WorkItem | InvalidRecord -> MicroBatch -> ModelInput -> Prediction
-              -> Outcome (Classified | DeadLettered) -> Completion
+              -> Outcome (Classified | DeadLettered | Filtered) -> Completion
 
 Owns: the types of these values.
 Thread: any; the values are immutable.
-Must not import: anything but schemas and errors.
+Must not import: anything but schemas, errors, core.absences and core.decisions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from schemas.dead_letter import DeadLetterReason
+from worker.core.absences import Parts
+from worker.core.decisions.windows import Extent, WindowPlan
 from worker.errors import StreamlabelError
+
+if TYPE_CHECKING:
+    from worker.core.decisions.rules import BoundDecision
 
 Headers = Sequence[tuple[str, bytes | None]]  # null and empty values differ
 Trigger = Literal["records", "tokens", "seconds", "goal", "ready"]
@@ -43,6 +48,10 @@ class RecordRef(NamedTuple):
     partition: int
     offset: int
     epoch: int
+
+
+# A record, and the route of a copy; "" stands for the outcome itself.
+Identity = tuple[RecordRef, str]
 
 
 class Cut(NamedTuple):
@@ -160,11 +169,14 @@ class ModelInput:
         ids: token ids of each text, special tokens included, no padding.
         positions: each text's index among the texts that the tokeniser received.
         truncated: whether each text was cut to the model's limit.
+        extents: of each text, if long texts are read in windows. Each row is then one window, and
+            the windows of a text have its position, in reading order.
     """
 
     ids: tuple[tuple[int, ...], ...]
     positions: tuple[int, ...]
     truncated: tuple[bool, ...]
+    extents: tuple[Extent, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -182,16 +194,27 @@ class ModelInput:
             ids=tuple(self.ids[row] for row in rows),
             positions=tuple(self.positions[row] for row in rows),
             truncated=tuple(self.truncated[row] for row in rows),
+            extents=tuple(self.extents[row] for row in rows) if self.extents else (),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Every label's probability for one text, in the model's label order."""
+    """Every label's probability for one text, in the model's label order.
+
+    Attributes:
+        probabilities: of each label.
+        token_count: tokens that the model read, special tokens included.
+        truncated: whether the text has more.
+        windows: windows that it was read in.
+        total_tokens: tokens of the whole text; None unless long texts are read in windows.
+    """
 
     probabilities: tuple[float, ...]
     token_count: int
     truncated: bool
+    windows: int = 1
+    total_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +222,18 @@ class Classified:
     """A record that a model labelled.
 
     Attributes:
-        model: the model that labelled it, whose labels the probabilities belong to. The worker may
-            run another one by the time that the result is encoded.
+        prediction: of the one model, or of the first of several. If that one has none for this
+            record, it has no probabilities.
+        model: the model that labelled it, whose labels the probabilities belong to, or the card of
+            several. The worker may run another one by the time that the result is encoded.
+        parts: what each of several models says, by its name, in the order of the settings; None
+            with one model.
     """
 
     item: WorkItem
     prediction: Prediction
     model: ModelCard
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +252,33 @@ class DeadLettered:
     model: ModelCard | None = None
 
 
-Outcome = Classified | DeadLettered
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """A record that gets no result, as the settings say: a note of it is published instead.
+
+    Attributes:
+        reason: `route` for a route with `drop`, `prepare.function` for a skip of the own function.
+        route: name of the route; empty for a skip.
+        model: the model that labelled it; None if it was skipped before a model saw it.
+    """
+
+    item: WorkItem
+    reason: str
+    route: str = ""
+    model: ModelCard | None = None
+
+    @property
+    def words(self) -> str:
+        """The reason, with the name of the route if there is one."""
+        return f"{self.reason} {self.route}" if self.route else self.reason
+
+
+Outcome = Classified | DeadLettered | Filtered
 
 
 def record_of(outcome: Outcome) -> RawRecord:
     """Return the record of an outcome."""
-    return outcome.item.record if isinstance(outcome, Classified) else outcome.record
+    return outcome.record if isinstance(outcome, DeadLettered) else outcome.item.record
 
 
 class Trace(NamedTuple):
@@ -245,13 +294,22 @@ TRACE_HEADERS = ("traceparent", "tracestate")
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An outcome as it is sent to the broker: a result has a label, a dead letter a reason.
+    """An outcome, or a copy of one, as it is sent to the broker.
+
+    A result has a label, a dead letter a reason, the note of a filtered record `filtered`.
 
     Attributes:
         trace_id: of the micro-batch's trace; None if it is not sampled.
         expired: whether the topic's retention deletes it at once, because of its timestamp.
+        decided: labels that reached their thresholds.
+        uncertain: whether the label stands for an uncertain one.
         outcome: its source, to encode another record if the topic refuses this one.
         origin: coordinates of the input record, if it was read from its dead letter.
+        filtered: reason of a note.
+        route: name of the route that chose the topic, or that asked for the copy.
+        copies: of an outcome, how many copies of it are published beside it.
+        is_copy: whether it is such a copy, or the dead letter in place of one; the record's outcome
+            is another.
     """
 
     ref: RecordRef
@@ -263,16 +321,32 @@ class Encoded:
     reason: DeadLetterReason | None = None
     label: str = ""
     score: float = 0.0
+    decided: tuple[str, ...] = ()
+    uncertain: bool = False
     truncated: bool = False
     trace_id: str | None = None
     expired: bool = False
     outcome: Outcome | None = None
     origin: RecordRef | None = None
+    filtered: str = ""
+    route: str = ""
+    copies: int = 0
+    is_copy: bool = False
 
     @property
     def source(self) -> RecordRef:
         """The input record's coordinates."""
         return self.origin or self.ref
+
+    @property
+    def is_result(self) -> bool:
+        """True for a result, False for a dead letter and for a note."""
+        return self.reason is None and not self.filtered
+
+    @property
+    def identity(self) -> Identity:
+        """The record, and the route if this is a copy: each is published once."""
+        return self.ref, self.route if self.is_copy else ""
 
     @property
     def model(self) -> ModelCard | None:
@@ -313,6 +387,13 @@ class ModelCard:
         pads: True if a pass computes the rectangle around its texts, False if only their tokens.
         forward_tokens: most tokens of a pass: as set, or as found at warm-up.
         activation: turns the model's outputs into probabilities.
+        windows: how long texts are read; None truncates or refuses them.
+        decision: what is made of the probabilities; None for nothing.
+        recipe: the preparation of its texts; None for none.
+        members: the cards of several models, by their names; empty for one model.
+        identity: what decides the result of a text: the weights, and the features that are on.
+        adds_members: whether a result has more members than a plain one.
+        decides: whether it, or one of several, has a decision.
     """
 
     name: str
@@ -326,6 +407,26 @@ class ModelCard:
     pads: bool = True
     forward_tokens: int = DEFAULT_FORWARD_TOKENS
     activation: Activation = "softmax"
+    windows: WindowPlan | None = None
+    decision: BoundDecision | None = None
+    recipe: str | None = None
+    members: tuple[tuple[str, ModelCard], ...] = ()
+
+    # Computed once, because each result needs them.
+    identity: str = field(init=False, compare=False, repr=False, default="")
+    adds_members: bool = field(init=False, compare=False, repr=False, default=False)
+    decides: bool = field(init=False, compare=False, repr=False, default=False)
+
+    def __post_init__(self) -> None:
+        features = (self.recipe, self.windows, self.decision)
+        cards = (self, *(card for _, card in self.members))
+        values = {
+            "identity": _identity(self),
+            "adds_members": any(feature is not None for feature in features),
+            "decides": any(card.decision is not None for card in cards),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # the card is frozen
 
     @property
     def facts(self) -> dict[str, str]:
@@ -337,3 +438,11 @@ class ModelCard:
             "dtype": self.dtype,
             "device": self.device,
         }
+
+
+def _identity(card: ModelCard) -> str:
+    if card.recipe is None and card.windows is None and card.decision is None:
+        return card.weights_sha256
+    windows = card.windows.recipe if card.windows else ""
+    digest = card.decision.digest if card.decision else ""
+    return f"{card.weights_sha256}+{card.recipe or ''}+{windows}+{digest}"

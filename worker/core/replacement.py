@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from schemas.dead_letter import DeadLetterReason
+from worker.core.copies import same_part
 from worker.core.encoder import Encoder, size_of
-from worker.core.records import Classified, DeadLettered, Encoded
+from worker.core.records import Classified, DeadLettered, Encoded, Filtered
 from worker.core.topic_limits import Refusal, TopicLimits
 from worker.errors import PublishRefused
 
@@ -57,16 +58,17 @@ class OutcomeReplacer:
         Raises:
             PublishRefused: there is no replacement; names the record, with the broker's message.
         """
+        now_ms = self._now_ms()
         if refusal is None:
-            return self._reviewed(sent, self._now_ms())
-        return self._replaced(sent, refusal, self._now_ms())
+            return same_part(sent, self._reviewed(sent, now_ms))
+        return same_part(sent, self._replaced(sent, refusal, now_ms))
 
     def _reviewed(self, sent: Encoded, now_ms: int) -> Encoded:
         limits, outcome = self._limits[sent.topic], sent.outcome
         timestamp_ms = limits.timestamp(sent.timestamp_ms, now_ms)
         if timestamp_ms != sent.timestamp_ms:
             sent = replace(sent, timestamp_ms=timestamp_ms, expired=False)
-        if isinstance(outcome, Classified):
+        if isinstance(outcome, Classified | Filtered):
             return self._encoder.checked(sent, outcome, now_ms)
         if isinstance(outcome, DeadLettered) and size_of(sent) > limits.most_bytes:
             return self._encoder.encode(outcome, now_ms=now_ms, now=0.0)
@@ -78,14 +80,14 @@ class OutcomeReplacer:
             limits = self._limits[refused.topic]
             limits.refused_timestamp(refused.timestamp_ms, now_ms, refusal.message)
             return replace(refused, timestamp_ms=now_ms, expired=False)
-        if isinstance(outcome, Classified):
+        if isinstance(outcome, Classified | Filtered):
             return self._dead_letter(refused, outcome, refusal, now_ms)
         if isinstance(outcome, DeadLettered) and refusal.kind == "size":
             return self._cut(refused, outcome, refusal, now_ms)
         raise publish_refused(refused, refusal)
 
     def _dead_letter(
-        self, refused: Encoded, outcome: Classified, refusal: Refusal, now_ms: int
+        self, refused: Encoded, outcome: Classified | Filtered, refusal: Refusal, now_ms: int
     ) -> Encoded:
         limits, message = self._limits[refused.topic], refusal.message
         reason = DeadLetterReason.RESULT_REFUSED

@@ -33,6 +33,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     "incomplete": "key or headers were dropped: --include-cut",
     "attempts": "replayed as often as --max-attempts allows",
     "labelled": "a replay has labelled the record already",
+    "copy": "of a copy that a topic refused: the record itself has an outcome",
     "superseded": "another dead letter of the record is replayed instead",
     "expired": "older than the topic keeps records, which would delete it at once: --label",
     "timestamp": "the topic refuses the record's timestamp: --label",
@@ -74,7 +75,7 @@ class ReplayRules:
             return "unread"
         if context is None or source is None:
             return "unreadable"
-        reason = self._unfit(letter, context)
+        reason = "copy" if letter.of_copy else self._unfit(letter, context)
         if reason is None and self.limits is not None:
             reason = self._refused_copy(letter, context, self.limits, now_ms)
         return reason

@@ -18,8 +18,9 @@ from worker.core.dead_letters import Letter
 from worker.core.replay import Replay
 from worker.core.replay_outcomes import Source
 
-# `labelled` and `superseded` are settled; `open` waits for a replay, and `unreadable` for a person.
-LetterState = Literal["labelled", "superseded", "open", "unreadable"]
+# `labelled` (or filtered) and `superseded` are settled. `copy` stands for a copy that a topic
+# refused: the record has an outcome. `open` waits for a replay, and `unreadable` for a person.
+LetterState = Literal["labelled", "superseded", "copy", "open", "unreadable"]
 
 
 _Key = tuple[Source, bytes]  # the record that was dead first, and the group of its outcomes
@@ -57,11 +58,11 @@ class SettledLetters:
 
     def add(self, letter: Letter) -> None:
         """Add a dead letter."""
-        if (key := _key(letter)) is not None:
+        if (key := _key(letter)) is not None and not letter.of_copy:
             self._kept[key].append(_kept(letter))
 
     def add_result(self, source: Source, replay: Replay | None, group: bytes = b"") -> None:
-        """Add a result with its coordinates, the replay that it is of, and its group."""
+        """Add a result or a note with its coordinates, the replay that it is of, and its group."""
         key = (replay.source if replay else source), group
         if key in self._kept:
             self._labelled.add(key)
@@ -70,6 +71,8 @@ class SettledLetters:
         """Return the state of a dead letter that was added."""
         if (key := _key(letter)) is None:
             return "unreadable"
+        if letter.of_copy:
+            return "copy"
         if key in self._labelled:
             return "labelled"
         # One that has arrived since is open: nothing is known of it.

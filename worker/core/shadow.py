@@ -62,6 +62,8 @@ class LabelPairing:
         shadow_labels: the shadow's.
         names: the shadow's label -> the model's.
         exclusive: whether exactly one label applies to a text in both models.
+        merged: whether the shadow's label is the most probable one after the merge, as the model's
+            is after its decision.
     """
 
     def __init__(
@@ -71,9 +73,10 @@ class LabelPairing:
         names: Mapping[str, str],
         *,
         exclusive: bool,
+        merged: bool = False,
     ) -> None:
         by_case = {label.casefold(): label for label in reversed(labels)}
-        self._labels, self._exclusive = tuple(labels), exclusive
+        self._labels, self._exclusive, self._merged = tuple(labels), exclusive, merged
         self._names = [
             names.get(name) or (name if name in labels else by_case.get(name.casefold(), name))
             for name in shadow_labels
@@ -85,11 +88,15 @@ class LabelPairing:
         label, shadow_label = self._labels[_best(ours)], self._names[_best(theirs)]
         if self.unpaired:
             return TextComparison(label, shadow_label, None)
-        sums = dict.fromkeys(self._labels, 0.0)
-        for name, probability in zip(self._names, theirs, strict=True):
-            sums[name] += probability
-        q = [sums[name] for name in self._labels]
-        return TextComparison(label, shadow_label, divergence(ours, q, exclusive=self._exclusive))
+        joined = dict.fromkeys(self._labels, 0.0)
+        for name, p in zip(self._names, theirs, strict=True):
+            # Independent labels: the probability that one of them applies.
+            joined[name] += p if self._exclusive else p * (1 - joined[name])
+        q = [joined[name] for name in self._labels]
+        distance = divergence(ours, q, exclusive=self._exclusive)
+        return TextComparison(
+            label, self._labels[_best(q)] if self._merged else shadow_label, distance
+        )
 
 
 def exclusive_labels(*activations: Activation) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from worker.settings import Loaded, Option, Settings, options
+from worker.settings import Loaded, Option, Settings, inline, options, plain
 
 Json = dict[str, Any]
 
@@ -24,7 +24,10 @@ HIDDEN: Final = "(hidden)"  # in place of a value that is or may hold a secret
 _DEFAULT: Final = "default"
 _CHANGED: Final = "changed while running"
 # Settings that `streamlabel dead-letters replay` needs: the cluster and the topics.
-_REPLAY: Final = ("kafka.", "input.topic", "output.topic", "output.dead_letter_topic")
+_REPLAY: Final = (
+    *("kafka.", "input.topic", "output.topic", "output.dead_letter_topic"),
+    *("output.filtered_topic", "routes"),
+)
 # Names of this worker: a replay has a group of its own.
 _OWN: Final = ("kafka.group_id", "kafka.group_instance_id", "kafka.client_id")
 
@@ -107,6 +110,7 @@ def _hidden(option: Option, value: Any) -> bool:
 
 def _shown(value: Any) -> Any:
     """Return a value fit for JSON; an address loses its user and password."""
+    value = plain(value)
     if isinstance(value, tuple | list):
         return [_shown(one) for one in value]
     if isinstance(value, Mapping):
@@ -151,6 +155,8 @@ def _replay(loaded: Loaded) -> str:
 def _flag(option: Option, value: Any) -> list[str]:
     if option.is_switch:
         return [option.flag if value else f"--no-{option.flag.removeprefix('--')}"]
+    if option.is_toml:
+        value = inline(value)
     if isinstance(value, dict):
         value = [f"{name}={one}" for name, one in value.items()]
     if isinstance(value, list):

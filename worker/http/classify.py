@@ -1,5 +1,7 @@
 """Handles POST /classify: one text in, its most probable labels out.
 
+The request may have the record that the text is from, whose fields decide which models apply.
+
 Owns: the flag that lets one question in at a time.
 Thread: http, on the event loop.
 Must not import: kafka, torch, worker.runtime.
@@ -24,11 +26,11 @@ from worker.http.ask import Answer, SupportsAsk, Unanswerable
 from worker.http.files import SAFE_HEADERS
 from worker.http.guard import is_foreign_site
 from worker.http.health import Health
-from worker.http.recent_posts import top_scores
 
 MAX_CHARACTERS: Final = 5_000
 _MAX_BYTES: Final = 65_536  # enough for 5,000 characters, each of them escaped
 _BODY_TIMEOUT: Final = 10.0  # seconds
+_SHAPE: Final = 'send a JSON object: {"text": "..."}'
 _TOO_LONG: Final = f"text too long: at most {MAX_CHARACTERS} characters"
 ANSWER_TIMEOUT: Final = 20.0  # seconds: a micro-batch of a slow machine, in each of two stages
 
@@ -57,7 +59,7 @@ class Classify:
 
     async def _answer(self, request: Request) -> Response:
         check_headers(request.headers)
-        text = _text(await body_of(request, _TOO_LONG))
+        text, record = _question(await body_of(request, _TOO_LONG))
         ready, reason = self._health.ready()
         if not ready:
             raise Refused(503, f"the model is not ready: {reason}")
@@ -67,7 +69,7 @@ class Classify:
             raise Refused(503, "another text is being classified; try again")
         self._busy = True
         try:
-            answer = asyncio.wrap_future(self._ask_service.ask(text))
+            answer = asyncio.wrap_future(self._ask_service.ask(text, record))
             return _response(await asyncio.wait_for(answer, ANSWER_TIMEOUT))
         except TimeoutError:
             raise Refused(
@@ -101,28 +103,25 @@ async def body_of(request: Request, too_long: str) -> bytes:
     return body
 
 
-def _text(body: bytes) -> str:
+def _question(body: bytes) -> tuple[str, dict[str, Any] | None]:
+    """Return the text, and the record that it is from if the request has one."""
     try:
         document: Any = json.loads(body)
     except (ValueError, RecursionError):
-        raise Refused(400, 'send a JSON object: {"text": "..."}') from None
+        raise Refused(400, _SHAPE) from None
     text = document.get("text") if isinstance(document, dict) else None
     if not isinstance(text, str):
-        raise Refused(400, 'send a JSON object: {"text": "..."}')
+        raise Refused(400, _SHAPE)
     if blank(text):
         raise Refused(400, "the text is blank")
     if len(text) > MAX_CHARACTERS:
         raise Refused(413, f"text too long: {len(text)} characters, at most {MAX_CHARACTERS}")
-    return text
+    record = document.get("record")
+    if record is not None and not isinstance(record, dict):
+        raise Refused(400, "record must be a JSON object: the fields that conditions look at")
+    return text, record
 
 
 def _response(answer: Answer) -> Response:
-    scores = top_scores(answer.labels, answer.prediction.probabilities)
-    document = {
-        "label": scores[0][0],
-        "scores": scores,
-        "token_count": answer.prediction.token_count,
-        "truncated": answer.prediction.truncated,
-        "milliseconds": round(answer.seconds * 1000, 3),
-    }
+    document = {**answer.said, "milliseconds": round(answer.seconds * 1000, 3)}
     return JSONResponse(document, headers=SAFE_HEADERS)

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from worker.clock import Clock
-from worker.core.model import Classifier, Tokeniser
 from worker.core.records import Outcome
-from worker.http.ask import AskQueue
+from worker.http.ask import Aside, AskQueue
 from worker.http.notes import Json, Notes
 from worker.http.recent_dead_letters import RecentDeadLetters
 from worker.http.recent_posts import RecentPosts
@@ -27,12 +26,12 @@ class ModelFeeds:
 
     Attributes:
         note: takes the outcomes that were published. Publish thread.
-        tokenise: gives a question, if there is one, to the model in use. Tokenise thread.
+        tokenise: gives a question, if there is one, to the models in use. Tokenise thread.
         infer: answers it. Infer thread.
     """
 
     note: Callable[[Sequence[Outcome]], None] = lambda _: None
-    tokenise: Callable[[Tokeniser, Classifier], None] = lambda _, __: None
+    tokenise: Callable[[Callable[[], Aside]], None] = lambda _: None
     infer: Callable[[], None] = lambda: None
 
 

@@ -51,6 +51,8 @@ _RATES: Final = ("arriving", "labelled", "dead_letters")
 _QUANTILES: Final = ("p50", "p95", "p99")
 _LABEL: Final = "label "
 _LABELS: Final = "labels_total"
+_OF_LABELS: Final = ("labels", "model_labels")
+_KEPT: Final = [f"{name}_total" for name in _OF_LABELS]
 _FOLDS: Final[dict[str, Fold]] = dict.fromkeys(_RATES, fmean) | dict.fromkeys(
     (*_QUANTILES, "lag"), max
 )
@@ -79,7 +81,7 @@ class History:
     def __init__(self, metrics: MetricsSource, clock: Clock) -> None:
         self._metrics, self._clock = metrics, clock
         families = list(metrics.registry.collect())
-        self._without_labels = sample_names(families, without="labels")
+        self._without_labels = sample_names(families, without=_OF_LABELS)
         self._readings = 0
         self._first = (clock.monotonic(), Reading(families))
         self._recent: deque[tuple[float, Reading]] = deque([self._first])
@@ -165,10 +167,10 @@ class History:
         """Read all metrics, or all but the counters of many labels, which are most of the cost."""
         registry, previous = self._metrics.registry, self.newest
         self._readings += 1
-        if len(previous.series(_LABELS)) <= MANY_LABELS or self._readings % LABELS_EVERY == 0:
+        if sum(map(previous.size, _KEPT)) <= MANY_LABELS or self._readings % LABELS_EVERY == 0:
             return Reading(registry.collect(), previous)
         some = registry.restricted_registry(self._without_labels)
-        return Reading(some.collect(), previous, kept=[_LABELS])
+        return Reading(some.collect(), previous, kept=_KEPT)
 
     def _row(self) -> dict[str, float | None]:
         recent, window = self.last(RATE_WINDOW), self.last(MEAN_WINDOW)

@@ -59,14 +59,19 @@ class Reading:
         }
         if previous:
             for name in kept:
-                self._labels[name] = known[name]
-                self._values[name] = previous._values[name]  # noqa: SLF001 - our own
+                if name in known:
+                    self._labels[name] = known[name]
+                    self._values[name] = previous._values[name]  # noqa: SLF001 - our own
 
     def series(self, name: str) -> _Series:
         """Return the labels and value of each sample."""
         return list(self._pairs(name))
 
-    def total(self, name: str, **where: str) -> float:
+    def size(self, name: str) -> int:
+        """Return the number of samples."""
+        return len(self._values.get(name, ()))
+
+    def total(self, name: str, /, **where: str) -> float:
         """Return the sum of the samples that have these labels; 0 if there are none."""
         if not where:
             return sum(self._values.get(name, ()))
@@ -80,7 +85,7 @@ class Reading:
         """Return the labels of an Info metric; empty before it is set."""
         return dict(next(self._pairs(name), ({}, 0.0))[0])
 
-    def buckets(self, name: str, **where: str) -> Buckets:
+    def buckets(self, name: str, /, **where: str) -> Buckets:
         """Return a histogram's buckets, from the lowest bound to infinity."""
         samples = self._matching(f"{name}_bucket", where)
         return sorted((float(labels["le"]), value) for labels, value in samples)
@@ -95,14 +100,15 @@ class Reading:
         return (sample for sample in self._pairs(name) if wanted <= sample[0].items())
 
 
-def sample_names(families: Iterable[Metric], without: str) -> list[str]:
-    """Return the names that samples of these families may have, without those of one family.
+def sample_names(families: Iterable[Metric], without: Iterable[str]) -> list[str]:
+    """Return the names that samples of these families may have, without those of some families.
 
     Args:
         families: of the registry; also those that have no sample yet.
-        without: name of a family, without `streamlabel_`.
+        without: names of families, without `streamlabel_`.
     """
-    names = (family.name for family in families if family.name != PREFIX + without)
+    left_out = {PREFIX + name for name in without}
+    names = (family.name for family in families if family.name not in left_out)
     return [name + suffix for name in names if name.startswith(PREFIX) for suffix in _SUFFIXES]
 
 
@@ -113,15 +119,15 @@ class Window(NamedTuple):
     new: Reading
     seconds: float
 
-    def gained(self, name: str, **where: str) -> float:
+    def gained(self, name: str, /, **where: str) -> float:
         """Return by how much a counter grew."""
         return self.new.total(name, **where) - self.old.total(name, **where)
 
-    def rate(self, name: str, **where: str) -> float | None:
+    def rate(self, name: str, /, **where: str) -> float | None:
         """Return by how much a counter grew a second, or None if no time has passed."""
         return self.gained(name, **where) / self.seconds if self.seconds > 0 else None
 
-    def mean(self, histogram: str, **where: str) -> float | None:
+    def mean(self, histogram: str, /, **where: str) -> float | None:
         """Return the mean of a histogram's observations, or None without any."""
         count = self.gained(f"{histogram}_count", **where)
         return self.gained(f"{histogram}_sum", **where) / count if count else None

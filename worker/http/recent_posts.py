@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from worker.clock import Clock
-from worker.core.records import DeadLettered, Outcome, RawRecord
+from worker.core.records import DeadLettered, Filtered, Outcome, RawRecord
 from worker.core.visible import excerpt
 from worker.http.notes import POSTS
+from worker.http.said import shown
 
 PER_SECOND: Final = 6
 MAX_CHARACTERS: Final = 280
@@ -57,18 +58,13 @@ class RecentPosts:
     def _post(self, outcome: Outcome, now_ms: int) -> Post:
         if isinstance(outcome, DeadLettered):
             return _identity(outcome.record, now_ms) | {"reason": outcome.reason.value}
-        text, prediction = outcome.item.text, outcome.prediction
-        scores = top_scores(outcome.model.labels, prediction.probabilities)
-        post = _identity(outcome.item.record, now_ms) | {"characters": len(text), "scores": scores}
+        if isinstance(outcome, Filtered):
+            return _identity(outcome.item.record, now_ms) | {"filtered": outcome.words}
+        text, post = outcome.item.text, _identity(outcome.item.record, now_ms)
+        post |= {"characters": len(text)} | shown(outcome)
         return post | {"text": excerpt(text, MAX_CHARACTERS)} if self._texts else post
 
 
 def _identity(record: RawRecord, now_ms: int) -> Post:
     topic, partition, offset, _ = record.ref
     return {"id": f"{topic}/{partition}/{offset}", "at": now_ms}
-
-
-def top_scores(labels: Sequence[str], probabilities: Sequence[float]) -> list[tuple[str, float]]:
-    """Return the five most probable labels with their probabilities, highest first."""
-    pairs = zip(labels, probabilities, strict=True)
-    return sorted(pairs, key=lambda pair: -pair[1])[:_SCORES]

@@ -17,11 +17,13 @@ from worker.clock import Clock
 from worker.core.state import State
 from worker.http import figures
 from worker.http.about import About
+from worker.http.each_model import each_model
 from worker.http.health import Health
 from worker.http.history import MEAN_WINDOW, RATE_WINDOW, History
 from worker.http.model import ModelRequests
 from worker.http.notes import NotesSource
 from worker.http.reading import Reading
+from worker.http.routing import routes_member
 from worker.http.shadow import shadow_member
 
 Json = dict[str, Any]
@@ -76,6 +78,8 @@ class SnapshotBuilder:
             "settings": about.in_force(self._model.settings if self._model else None),
             "links": about.links,
             "models": notes.models,
+            "each_model": each_model(history.whole(), history.last(MEAN_WINDOW)),
+            "routes": routes_member(new),
             "model_change": self._model.state()["change"] if self._model else None,
             "shadow": shadow_member(new),
             "run": history.activity.run(history.whole()),

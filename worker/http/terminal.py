@@ -19,6 +19,7 @@ from rich.text import Text
 
 from worker.http.client import Snapshot
 from worker.http.label_colours import OTHERS, label_colour
+from worker.http.terminal_models import models_and_routes
 from worker.http.terminal_parts import (
     bars,
     count,
@@ -31,6 +32,7 @@ from worker.http.terminal_parts import (
     side_by_side,
     time,
 )
+from worker.http.terminal_posts import last_posts
 
 WIDE: Final = 96  # columns; panels stand side by side from here on
 _REASON_LENGTH: Final = 300
@@ -51,7 +53,8 @@ def screen(snapshot: Snapshot, width: int, failure: str = "") -> RenderableType:
         width: columns.
         failure: why no newer snapshot comes; empty while they do.
     """
-    left = [_labels(snapshot), _stages(snapshot), _dead_letters(snapshot)]
+    several = models_and_routes(snapshot)
+    left = [_labels(snapshot), *several, _stages(snapshot), _dead_letters(snapshot)]
     right = [_rates(snapshot), _partitions(snapshot), _group(snapshot)]
     panels = side_by_side(left, right) if width >= WIDE else Group(*left, *right)
     return Group(
@@ -59,7 +62,7 @@ def screen(snapshot: Snapshot, width: int, failure: str = "") -> RenderableType:
         _state(snapshot, failure),
         _figures(snapshot, width),
         panels,
-        _posts(snapshot, width),
+        last_posts(snapshot, width),
     )
 
 
@@ -257,22 +260,3 @@ def _group(snapshot: Snapshot) -> RenderableType:
     for name, value in rows:
         grid.add_row(Text(plain(name)), Text(value))
     return panel("group and process", grid)
-
-
-def _posts(snapshot: Snapshot, width: int) -> RenderableType:
-    length = max(20, min(_TEXT_LENGTH, width - 44))
-    grid = Table.grid(padding=(0, 2))
-    for post in snapshot["posts"]:
-        text = post.get("text")
-        shown = Text(plain(text, length)) if text else Text(_without_text(post), "dim")
-        if "scores" in post:
-            label, score = post["scores"][0]
-            grid.add_row(Text(plain(label), label_colour(label)), Text(percent(score, 1)), shown)
-        else:
-            grid.add_row(Text(plain(post["reason"]), "red"), Text(""), shown)
-    return panel("last posts, a sample", grid if snapshot["posts"] else Text("none yet", "dim"))
-
-
-def _without_text(post: Snapshot) -> str:
-    source = plain(post["id"])
-    return f"{count(post['characters'], 'character')}, {source}" if "characters" in post else source

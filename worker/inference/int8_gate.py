@@ -98,7 +98,7 @@ def rows_to_judge_by(path: Path | None, tokenizer: Any, longest: int | None) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Int8Verdict:
     """How far probabilities differ from those in float32.
 
     Attributes:
@@ -114,7 +114,7 @@ class Verdict:
     largest: float
 
     @classmethod
-    def of(cls, table: Tensor, reference: Tensor, activation: Activation) -> Verdict:
+    def of(cls, table: Tensor, reference: Tensor, activation: Activation) -> Int8Verdict:
         """Compare probabilities [texts, labels]."""
         changes = (table - reference).abs()
         same = _labels(table, activation) == _labels(reference, activation)
@@ -235,7 +235,7 @@ class Gate:
         self._forward.dtype = "int8" + (wide if self._wide_layers else "")
         return True
 
-    def _release(self, verdict: Verdict) -> Verdict:
+    def _release(self, verdict: Int8Verdict) -> Int8Verdict:
         """Release the layer that causes the largest error, then the next, until the rest passes."""
         until = self._clock.monotonic() + _RELEASE_LIMIT
         for name in self._by_error():
@@ -262,9 +262,9 @@ class Gate:
             errors[name] = math.inf if math.isnan(error) else error
         return sorted(errors, key=errors.__getitem__)
 
-    def _verdict(self, labelled: _Labelled) -> Verdict:
+    def _verdict(self, labelled: _Labelled) -> Int8Verdict:
         table = torch.cat([self._scores(part) for part in _parts(labelled.rows)])
-        return Verdict.of(table, labelled.table, self._activation)
+        return Int8Verdict.of(table, labelled.table, self._activation)
 
     def _label(self, rows: Rows) -> _Labelled:
         """Label the rows, or fewer if the model is slow."""

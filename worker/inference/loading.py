@@ -17,10 +17,14 @@ from typing import Any
 import torch
 
 from worker.clock import Clock, SystemClock
+from worker.core.decisions.rules import bind
+from worker.core.decisions.treatment import Treatment
+from worker.core.model import Tokeniser
 from worker.core.records import DEFAULT_FORWARD_TOKENS, ModelCard, ModelInput
 from worker.errors import ModelUnchanged, RecordRejected, SettingsError
 from worker.inference.attention_mode import turning_point
 from worker.inference.classifier import Forward, TransformersClassifier
+from worker.inference.decided import DecidedClassifier, LoadedClassifier
 from worker.inference.described import Description, describe, loading_errors
 from worker.inference.engine import Candidate, can_pack, choose
 from worker.inference.extra_inputs import extra_inputs_of
@@ -36,6 +40,7 @@ from worker.inference.placement import (
     require_room,
     tries_int8,
 )
+from worker.inference.preparing import preparation_of, prepared
 from worker.inference.self_check import TEXTS, Rows, check_rows
 from worker.inference.skeleton import stored_weights, weights_of
 from worker.inference.threads import threads_of_model, use_threads
@@ -58,7 +63,8 @@ def load(
     *,
     replaces: bool = False,
     unless: ModelCard | None = None,
-) -> tuple[TransformersTokeniser, TransformersClassifier]:
+    treatment: Treatment = Treatment(),  # noqa: B008 - it is frozen
+) -> tuple[Tokeniser, LoadedClassifier]:
     """Load the model that the settings name, and choose how it runs.
 
     Args:
@@ -69,13 +75,14 @@ def load(
         in_use: bytes that this process uses, if it has a model that stays meanwhile.
         replaces: whether that model then makes room for this one.
         unless: a model that is not loaded again.
+        treatment: of its texts and probabilities.
 
     Raises:
         ModelUnavailable: the model can't be loaded, or is not a classifier; the message says what
             to do.
         SettingsError: the settings contradict the model or this machine, or its memory is too
             small.
-        ModelUnchanged: the model has the weights and labels of `unless`.
+        ModelUnchanged: the model has the weights, labels, decision and recipe of `unless`.
     """
     with loading_errors(settings.name):
         return _load(
@@ -86,6 +93,7 @@ def load(
             in_use,
             replaces=replaces,
             unless=unless,
+            treatment=treatment,
         )
 
 
@@ -98,12 +106,18 @@ def _load(
     *,
     replaces: bool,
     unless: ModelCard | None,
-) -> tuple[TransformersTokeniser, TransformersClassifier]:
+    treatment: Treatment,
+) -> tuple[Tokeniser, LoadedClassifier]:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     use_threads(settings.threads, processes)
+    preparation = preparation_of(treatment.prepare)
+    recipe = preparation.recipe if preparation else None
     described = describe(settings)
-    _refuse_same(described, unless)
+    decision, windows = treatment.decision, treatment.windows
+    bound = bind(decision, described.labels, described.activation) if decision else None
+    labels = bound.labels if bound else described.labels
+    _refuse_same(described, (labels, bound, recipe), unless)
     checkpoint, config, tokenizer = described.checkpoint, described.config, described.tokenizer
     bare, ids_below = described.bare, described.ids_below
     with loading_errors(checkpoint.name):
@@ -156,12 +170,22 @@ def _load(
         pads=forward.pads,
         forward_tokens=forward_tokens or DEFAULT_FORWARD_TOKENS,
         activation=described.activation,
+        windows=windows,
+        recipe=recipe,
     )
-    tokeniser = TransformersTokeniser(tokenizer, max_tokens=max_tokens, ids_below=ids_below)
-    return tokeniser, TransformersClassifier(
+    tokeniser = TransformersTokeniser(
+        tokenizer,
+        max_tokens=max_tokens,
+        ids_below=ids_below,
+        windows=windows,
+        spelt=treatment.prepare.special_tokens == "text",
+    )
+    classifier = TransformersClassifier(
         forward,
         card,
-        samples=WarmUpTexts(lambda text: tokeniser.tokenise([text])[0], max_tokens, clock),
+        samples=WarmUpTexts(
+            lambda text: tokeniser.tokenise([text])[0].take([0]), max_tokens, clock
+        ),
         # Lanes choose the size of their parts themselves: the size of a pass does not matter.
         tune=None
         if forward_tokens or isinstance(forward, Lanes | OpenVinoForward)
@@ -169,11 +193,15 @@ def _load(
         memory=memory,
         threads=threads_of_model(),
     )
+    decided = DecidedClassifier(classifier, bound) if bound else classifier
+    return prepared(tokeniser, preparation), decided
 
 
-def _refuse_same(described: Description, other: ModelCard | None) -> None:
+def _refuse_same(
+    described: Description, features: tuple[object, ...], other: ModelCard | None
+) -> None:
     """Raise ModelUnchanged if a model with the same settings has the same labels and weights."""
-    if other is None or described.labels != other.labels:
+    if other is None or features != (other.labels, other.decision, other.recipe):
         return
     if described.checkpoint.weights_sha256() == other.weights_sha256:
         raise ModelUnchanged(f"{other.name} is in use already, with the same settings and weights")

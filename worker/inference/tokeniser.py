@@ -7,16 +7,21 @@ Must not import: torch.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from schemas.dead_letter import DeadLetterReason
+from worker.core.decisions.windows import Extent, WindowPlan
+from worker.core.model import Step, no_step
 from worker.core.records import ModelInput
 from worker.errors import ModelUnavailable, RecordRejected, SettingsError
+from worker.inference.reading import read_whole
+from worker.inference.spelt_tokens import SpeltTokens, spelt_tokens
 
 Ids = tuple[int, ...]
 
@@ -45,31 +50,67 @@ class TransformersTokeniser:
         tokenizer: a tokenizer of transformers, fast or slow.
         max_tokens: longest text that the model takes, special tokens included.
         ids_below: bound that every id must stay below; None if the tokenizer returns no others.
+        windows: how long texts are read; None truncates them.
+        spelt: whether a special token that a text spells stays text.
 
     Raises:
-        SettingsError: `max_tokens` leaves no token for a text.
+        SettingsError: `max_tokens` leaves no token for a text, or a window none of its own.
         ModelUnavailable: the tokenizer does more than put special tokens around a text.
     """
 
-    def __init__(self, tokenizer: Any, *, max_tokens: int, ids_below: int | None = None) -> None:
-        self._tokenizer, self._ids_below = tokenizer, ids_below
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        max_tokens: int,
+        ids_below: int | None = None,
+        windows: WindowPlan | None = None,
+        spelt: bool = True,
+    ) -> None:
+        self._tokenizer, self._ids_below, self.windows = tokenizer, ids_below, windows
+        tokenizer.split_special_tokens = spelt
         self._before, self._after = special_tokens(tokenizer)
+        self._spelt: SpeltTokens | None = None  # until it is known
+        self._spelt = spelt_tokens(tokenizer, self._encode) if spelt else None
         self._room = max_tokens - len(self._before) - len(self._after)
         if self._room < 1:
             raise SettingsError(
                 f"model.max_tokens ({max_tokens}) leaves no token for the text: the model adds "
                 f"{len(self._before) + len(self._after)} special tokens"
             )
+        if windows and windows.stride >= self._room:
+            raise SettingsError(
+                f"input.stride ({windows.stride}) must be less than the {self._room} tokens of a "
+                "text that a window holds; lower it, or raise model.max_tokens"
+            )
         self._keeps_end = tokenizer.truncation_side == "left"
         self._window = sys.maxsize if self._keeps_end else max_tokens * _CHARACTERS_A_TOKEN
         self._placeholder = _placeholder(tokenizer)
         self._merges_slowly = callable(getattr(tokenizer, "bpe", None)) and not tokenizer.is_fast
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+    @property
+    def key(self) -> Hashable:
+        """All that decides the ids of a text: tokenisers with the same key give the same ids.
+
+        None for a tokenizer whose code is in Python, which can't be compared.
+        """
+        backend = _plain_backend(self._tokenizer)
+        if backend is None:
+            return None
+        file = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        splits, around = self._tokenizer.split_special_tokens, (self._before, self._after)
+        bounds = (self._room, self._ids_below, self._window, self.windows)
+        return (file, splits, around, bounds, self._keeps_end, self._placeholder)
+
+    def tokenise(self, texts: Sequence[str], step: Step = no_step) -> list[ModelInput]:
         """Return every text's ids in one ModelInput, longest texts first.
 
-        A text of more than `max_tokens` is cut to that many, special tokens included, and flagged.
-        The caller cuts the ModelInput into passes.
+        A text of more than `max_tokens` is cut to that many, special tokens included, and flagged,
+        or cut into windows. The caller cuts the ModelInput into passes.
+
+        Args:
+            texts: any number.
+            step: called between the pieces of a long text that is read whole.
 
         Raises:
             RecordRejected: a text has a token that the model has no embedding for.
@@ -78,20 +119,51 @@ class TransformersTokeniser:
             return []
         whole = [well_formed(text) for text in texts]
         kept = self._with_short_words(whole) if self._merges_slowly else whole
+        cut = [len(short) < len(text) for short, text in zip(kept, whole, strict=True)]
+        if self.windows:
+            return [self._in_windows(read_whole(self._encode, kept, step), cut, self.windows)]
         contents = self._contents(kept)
         rows = [self._framed(content) for content in contents]
+        truncated = [
+            short or len(content) > self._room for short, content in zip(cut, contents, strict=True)
+        ]
+        return [self._input(rows, range(len(rows)), truncated)]
+
+    def _in_windows(
+        self, contents: Sequence[list[int]], cut: Sequence[bool], plan: WindowPlan
+    ) -> ModelInput:
+        rows: list[Ids] = []
+        positions: list[int] = []
+        truncated: list[bool] = []
+        extents: list[Extent] = []
+        for position, content in enumerate(contents):
+            spans = plan.cut(len(content), self._room, from_end=self._keeps_end)
+            framed = [self._framed(content[start:stop]) for start, stop in spans]
+            added = len(framed[0]) - (spans[0][1] - spans[0][0])
+            read = max(stop for _, stop in spans) - min(start for start, _ in spans)
+            rows += framed
+            positions += [position] * len(spans)
+            truncated += [cut[position] or read < len(content)] * len(spans)
+            extents += [Extent(read + added, len(content) + added)] * len(spans)
+        return self._input(rows, positions, truncated, extents)
+
+    def _input(
+        self,
+        rows: Sequence[Ids],
+        positions: Sequence[int],
+        truncated: Sequence[bool],
+        extents: Sequence[Extent] = (),
+    ) -> ModelInput:
+        """Return the rows, the longest first; those of equal length, as windows, stay in order."""
         if self._ids_below is not None:
             _refuse_unknown(rows, self._ids_below)
-        positions = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
-        return [
-            ModelInput(
-                ids=tuple(rows[i] for i in positions),
-                positions=tuple(positions),
-                truncated=tuple(
-                    len(contents[i]) > self._room or len(kept[i]) < len(whole[i]) for i in positions
-                ),
-            )
-        ]
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
+        return ModelInput(
+            ids=tuple(rows[i] for i in order),
+            positions=tuple(positions[i] for i in order),
+            truncated=tuple(truncated[i] for i in order),
+            extents=tuple(extents[i] for i in order) if extents else (),
+        )
 
     def _with_short_words(self, texts: Sequence[str]) -> list[str]:
         """Return the texts with each word cut to `_LETTERS`."""
@@ -117,7 +189,8 @@ class TransformersTokeniser:
         return contents
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        return _ids(self._tokenizer, texts, special=False)
+        contents = _ids(self._tokenizer, texts, special=False)
+        return self._spelt.replaced(contents) if self._spelt else contents
 
     def _framed(self, content: list[int]) -> Ids:
         kept = content[-self._room :] if self._keeps_end else content[: self._room]

@@ -19,19 +19,20 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from worker import exits
-from worker.clock import Clock, SystemClock
+from worker.clock import SystemClock
+from worker.core.decisions.treatment import Treatment
 from worker.core.model import Classifier, Tokeniser
+from worker.core.model_set import ModelSet
 from worker.core.records import ModelCard
 from worker.heap import return_free_memory
+from worker.inference.load_all import load_all
 from worker.inference.memory import require_base
-from worker.limits import own_memory
 from worker.logs import get_logger
 from worker.metrics import Metrics
-from worker.settings import ModelSettings, Settings
+from worker.settings import ModelSettings, Settings, models_named
 
 if TYPE_CHECKING:
-    from worker.inference.classifier import TransformersClassifier
-    from worker.inference.tokeniser import TransformersTokeniser
+    from worker.inference.decided import LoadedClassifier
 
 log = get_logger(__name__)
 
@@ -44,14 +45,17 @@ _PATIENCE = 3.0
 
 
 def load(
-    settings: ModelSettings, forward_tokens: int | None, processes: int = 1
-) -> tuple[TransformersTokeniser, TransformersClassifier]:
+    settings: ModelSettings,
+    forward_tokens: int | None,
+    processes: int = 1,
+    treatment: Treatment = Treatment(),  # noqa: B008 - it is frozen
+) -> tuple[Tokeniser, LoadedClassifier]:
     """Import what a model needs, and load it; arguments and errors as `loading.load`."""
     require_base(settings.name, processes)
     with _no_collections():
         from worker.inference.loading import load as load_now  # noqa: PLC0415 - it takes seconds
 
-        return load_now(settings, forward_tokens, processes=processes)
+        return load_now(settings, forward_tokens, processes=processes, treatment=treatment)
 
 
 @contextmanager
@@ -61,7 +65,7 @@ def loading(
     *,
     beside: bool = False,
     replaces: bool = False,
-    unless: ModelCard | None = None,
+    unless: ModelCard | ModelSet | None = None,
 ) -> Iterator[Future[tuple[Tokeniser, Classifier]]]:
     """Load and warm up a model on a thread; abandon that at the end of the `with` block.
 
@@ -75,20 +79,21 @@ def loading(
         beside: whether the process has another model, which labels meanwhile. This one is then
             loaded with little disturbance.
         replaces: whether this one then takes its place. Implies `beside`.
-        unless: a model; if this one is the same, the future raises ModelUnchanged.
+        unless: a model, or several; if these are the same, the future raises ModelUnchanged. Of
+            several, those that stay the same are not loaded again.
     """
     # On a thread that ends, because OpenMP's threads belong to the thread that they compute for,
     # and end with it. If OpenMP has more threads than cores, those of the infer thread sleep at the
     # end of each step instead of spinning (GOMP_SPINCOUNT in libgomp's manual): up to twice the
     # time.
-    log.info("loading model", model=settings.model.name)
+    log.info("loading model", model=models_named(settings))
     beside = beside or replaces
     loaded = Future[tuple[Tokeniser, Classifier]]()
     thread = threading.Thread(
         target=_keep_result,
         args=(
             loaded,
-            lambda: _load(settings, metrics, beside=beside, replaces=replaces, unless=unless),
+            lambda: load_all(settings, metrics, beside=beside, replaces=replaces, unless=unless),
         ),
         kwargs={"beside": beside},
         name="load",
@@ -97,7 +102,7 @@ def loading(
     try:
         yield loaded
     finally:
-        _abandon(thread, settings.model.name)
+        _abandon(thread, models_named(settings))
 
 
 def _keep_result(
@@ -136,53 +141,6 @@ def _abandon(thread: threading.Thread, model: str) -> None:
         ident = ctypes.c_ulong(thread.ident or 0)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
         thread.join(_RAISE_AGAIN)
-
-
-def _load(
-    settings: Settings, metrics: Metrics, *, beside: bool, replaces: bool, unless: ModelCard | None
-) -> tuple[Tokeniser, Classifier]:
-    seconds = _Laps(SystemClock())
-    if not beside:
-        require_base(settings.model.name, settings.processes)
-    from worker.inference.loading import load  # noqa: PLC0415 - torch and transformers
-
-    seconds.end("import_seconds")
-    tokeniser, classifier = load(
-        settings.model,
-        settings.batch.forward_tokens,
-        processes=settings.processes,
-        in_use=own_memory() if beside else None,
-        replaces=replaces,
-        unless=unless,
-    )
-    seconds.end("load_seconds")
-    classifier.warm_up()
-    seconds.end("warm_up_seconds")
-    card = classifier.card
-    if not beside:
-        metrics.model.info(card.facts)
-    log.info(
-        "model ready",
-        labels=list(card.labels),
-        max_tokens=card.max_tokens,
-        forward_tokens=card.forward_tokens,
-        **card.facts,
-        **seconds.laps,
-    )
-    return tokeniser, classifier
-
-
-class _Laps:
-    """The seconds of each phase of a start, by name."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.laps: dict[str, float] = {}
-        self._clock, self._began = clock, clock.monotonic()
-
-    def end(self, phase: str) -> None:
-        """Record the time since the previous phase ended."""
-        now = self._clock.monotonic()
-        self.laps[phase], self._began = round(now - self._began, 2), now
 
 
 @contextmanager

@@ -99,12 +99,12 @@ class Admin(Closeable):
 
     def resolve(self, topics: WorkerTopics) -> WorkerTopics:
         """Return the topics with the inputs that match the pattern now, if there is one."""
-        if topics.pattern is None:
-            return topics
+        return topics if topics.pattern is None else topics.among(self.names())
+
+    def names(self) -> list[str]:
+        """Return the names of every topic but Kafka's internal ones."""
         described = self._call(lambda client: client.describe_topics())
-        return topics.among(
-            one["name"] for one in described if _exists(one) and not one["is_internal"]
-        )
+        return [one["name"] for one in described if _exists(one) and not one["is_internal"]]
 
     def _configs(self, names: list[str]) -> dict[str, dict[str, Any]]:
         if not names:

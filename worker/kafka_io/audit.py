@@ -7,23 +7,25 @@ Must not import: inference, runtime.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.core.audit_report import AuditReport
+from worker.core.audited_topics import AuditedTopics
 from worker.core.bounds import Bound, read_note
 from worker.core.counted import counted
 from worker.core.dead_records import DeadRecords
 from worker.core.ledger import Ledger
+from worker.core.outcome_order import Outlet
 from worker.core.records import Partition
-from worker.core.replay_outcomes import Kind
 from worker.core.scope import Scope
 from worker.core.topics import TopicInfo
-from worker.errors import AccessDenied, BrokerAway, Fatal, TopicMissing
+from worker.errors import AccessDenied, BrokerAway, Fatal
 from worker.kafka_io.admin import Admin, GroupOffset
-from worker.kafka_io.audit_outcomes import AuditedOutcome, read_outcome
-from worker.kafka_io.reader import PATIENCE, AuditRecord, TopicReader
+from worker.kafka_io.audit_outcomes import read_outcome
+from worker.kafka_io.audit_outlets import describe, find_outlets, is_cut, removed_from
+from worker.kafka_io.audit_tally import OutcomeTally, is_own
+from worker.kafka_io.reader import PATIENCE, TopicReader
 from worker.settings import Settings, WorkerTopics
 
 # (topic, number of records read, number of offsets)
@@ -34,16 +36,35 @@ _PROGRESS_EVERY = 20_000  # records
 
 @dataclass(frozen=True)
 class Audit:
-    """The topics, the ledger's report, the number of dead letters by reason, notes on limits."""
+    """The findings, and notes on their limits.
+
+    Attributes:
+        topics: of the worker.
+        outlets: the topics of outcomes that were read.
+        report: of the ledger.
+        reasons: number of dead letters by reason.
+        filtered: number of filtered records by reason and route.
+        digests: of the settings that filtered a record, with their number of records.
+        published_to: number of records by the topic of their result.
+    """
 
     topics: WorkerTopics
+    outlets: AuditedTopics
     report: AuditReport
     reasons: Mapping[str, int]
+    filtered: Mapping[str, int]
+    digests: Mapping[str, int]
+    published_to: Mapping[str, int]
     notes: tuple[str, ...]
 
 
 def run_audit(
-    settings: Settings, *, to_end: bool, progress: Progress, patience: float = 0.0
+    settings: Settings,
+    *,
+    to_end: bool,
+    progress: Progress,
+    patience: float = 0.0,
+    more: Sequence[str] = (),
 ) -> Audit:
     """Read all topics of the worker and compare them.
 
@@ -54,6 +75,7 @@ def run_audit(
         to_end: check every input record that exists at the start, committed or not.
         progress: called from time to time.
         patience: least seconds to wait for an open transaction to end.
+        more: other topics of results, as of earlier settings.
 
     Raises:
         TopicMissing: one of the topics does not exist, or none matches the pattern.
@@ -64,27 +86,29 @@ def run_audit(
         Admin(settings.kafka) as admin,
         TopicReader(settings.kafka, max(patience, PATIENCE)) as reader,
     ):
-        return _Auditor(settings, admin, reader, progress).audit(to_end=to_end)
+        return _Auditor(settings, admin, reader, progress, more).audit(to_end=to_end)
 
 
 class _Auditor:
     def __init__(
-        self, settings: Settings, admin: Admin, reader: TopicReader, progress: Progress
+        self,
+        settings: Settings,
+        admin: Admin,
+        reader: TopicReader,
+        progress: Progress,
+        more: Sequence[str],
     ) -> None:
         self._settings, self._admin = settings, admin
         self._reader, self._progress = reader, progress
         self._topics = admin.resolve(settings.topics)
-        self._outcomes: list[tuple[Kind, str]] = [
-            *(("result", name) for name in self._topics.results),
-            ("dead_letter", self._topics.dead_letters),
-        ]
-        self._reasons: Counter[str] = Counter()
+        self._outlets = find_outlets(admin, settings, self._topics, more)
         self._notes: list[str] = []
         self._starts: dict[Partition, int] = {}  # of the inputs
         self._ranges: dict[Partition, Bound] = {}  # of the inputs, if the group has ranges
 
     def audit(self, *, to_end: bool) -> Audit:
-        infos = self._describe()
+        servers = self._settings.kafka.bootstrap_servers
+        infos = describe(self._admin, servers, self._topics, self._outlets)
         self._notes += [
             f"{name} is compacted: missing records prove nothing"
             for name, info in infos.items()
@@ -95,7 +119,8 @@ class _Auditor:
         # (first request) has its outcome below the outcomes' ends (second), and every outcome
         # below those has its record below the input's ends (last).
         limits = self._limits(to_end=to_end)
-        outcome_ends = {name: self._admin.end_offsets(name) for _, name in self._outcomes}
+        read = [outlet for outlet in self._outlets.feeds if outlet.topic in infos]
+        outcome_ends = {outlet.topic: self._admin.end_offsets(outlet.topic) for outlet in read}
         scopes = self._scopes(limits, self._ends())
         dead = self._dead_records(scopes, infos, outcome_ends[self._topics.dead_letters])
         compacted = {name for name, info in infos.items() if info.compacted}
@@ -104,33 +129,42 @@ class _Auditor:
             own = {p.partition: scope for p, scope in scopes.items() if p.topic == name}
             self._read_input(ledger, name, own)
         ledger.set_starts(self._starts)
-        for kind, name in self._outcomes:
-            self._read_outcomes(ledger, kind, name, outcome_ends[name])
+        group, of_range = self._settings.kafka.group_id, bool(self._ranges)
+        tally = OutcomeTally(ledger, self._outlets.fitting, group, of_range=of_range)
+        for outlet in read:
+            self._read_outcomes(tally, outlet, outcome_ends[outlet.topic])
         late = self._settings.input.start == "latest" and not self._ranges
-        removed = self._removed(scopes, infos)
-        report = ledger.report(removed, late=late, of_range=bool(self._ranges))
+        starts = {name: self._admin.start_offsets(name) for name in outcome_ends}
+        for name, offsets in starts.items():
+            self._note_removed(name, sum(offsets.values()))
+        removed = removed_from(self._outlets, scopes, starts, infos)
+        unread = ledger.copy_topics() - set(outcome_ends)
+        report = ledger.report(removed, late=late, of_range=of_range, unread=unread)
+        self._note_limits(report, unread)
+        return self._found(report, tally)
+
+    def _note_limits(self, report: AuditReport, unread: Collection[str]) -> None:
         if report.unproven:
             self._notes.append(
                 f"{counted(report.unproven, 'input record')} without an outcome may be lost: "
                 "dead letters or results were removed before this audit, so audit before you purge"
             )
-        return Audit(self._topics, report, dict(self._reasons.most_common()), tuple(self._notes))
+        self._notes += [
+            f"results announce copies in {name}, which is not read: name it with --more-topics"
+            for name in sorted(unread)
+        ]
 
-    def _describe(self) -> dict[str, TopicInfo]:
-        servers = self._settings.kafka.bootstrap_servers
-        if not self._topics.inputs:
-            raise TopicMissing(
-                f"nothing to audit: no topic on {servers} matches input.topic_pattern = "
-                f"{self._topics.pattern!r}"
-            )
-        infos = self._admin.topics(self._topics.all)
-        missing = ", ".join(name for name, info in infos.items() if info is None)
-        if missing:
-            raise TopicMissing(
-                f"nothing to audit: missing on {servers}: {missing} "
-                "(`streamlabel topics create` creates the topics)"
-            )
-        return {name: info for name, info in infos.items() if info is not None}
+    def _found(self, report: AuditReport, tally: OutcomeTally) -> Audit:
+        return Audit(
+            self._topics,
+            self._outlets,
+            report,
+            reasons=dict(tally.reasons.most_common()),
+            filtered=dict(tally.filtered.most_common()),
+            digests=dict(tally.digests.most_common()),
+            published_to=dict(tally.published_to.most_common()),
+            notes=tuple(self._notes),
+        )
 
     def _ends(self) -> dict[Partition, int]:
         return {
@@ -194,12 +228,15 @@ class _Auditor:
     ) -> DeadRecords:
         """Read the dead letters once before the results, which may be those of replays."""
         dead, name = DeadRecords(scopes), self._topics.dead_letters
+        group = self._settings.kafka.group_id
         for record in self._reader.read(name, ends):
             outcome = read_outcome("dead_letter", record)
-            if outcome and outcome.source and self._is_own(outcome):
+            if outcome is None or outcome.copy_route is not None:
+                continue
+            if outcome.source and is_own(outcome, group, of_range=bool(self._ranges)):
                 dead.add(outcome.source, outcome.timestamp_ms)
         starts, compacted = self._admin.start_offsets(name), infos[name].compacted
-        dead.removed_from([p for p in scopes if compacted or _is_cut(p, starts)])
+        dead.removed_from([p for p in scopes if compacted or is_cut(p, starts)])
         return dead
 
     def _read_input(self, ledger: Ledger, topic: str, scopes: Mapping[int, Scope]) -> None:
@@ -217,40 +254,13 @@ class _Auditor:
         removed = {p: min(starts.get(p, 0), end) - first[p] for p, end in ends.items()}
         self._note_removed(topic, sum(max(0, number) for number in removed.values()))
 
-    def _read_outcomes(
-        self, ledger: Ledger, kind: Kind, topic: str, ends: Mapping[int, int]
-    ) -> None:
+    def _read_outcomes(self, tally: OutcomeTally, outlet: Outlet, ends: Mapping[int, int]) -> None:
         total = sum(ends.values())
-        for number, record in enumerate(self._reader.read(topic, ends)):
-            self._read_outcome(ledger, kind, record)
+        for number, record in enumerate(self._reader.read(outlet.topic, ends)):
+            tally.add(outlet, record)
             if number % _PROGRESS_EVERY == 0:
-                self._progress(topic, number, total)
-        self._note_unread(topic)
-
-    def _read_outcome(self, ledger: Ledger, kind: Kind, record: AuditRecord) -> None:
-        outcome = read_outcome(kind, record)
-        if outcome is None:
-            ledger.leave_out("record without coordinates, of another producer")
-        elif not self._is_own(outcome):
-            ledger.leave_out("outcome of another group")
-        elif (
-            ledger.outcome(
-                kind,
-                record.partition,
-                record.offset,
-                outcome.source,
-                outcome.timestamp_ms,
-                outcome.replay,
-            )
-            and outcome.reason
-        ):
-            self._reasons[outcome.reason] += 1
-
-    def _is_own(self, outcome: AuditedOutcome) -> bool:
-        """Return whether an outcome is of this group: those of a worker name none."""
-        if outcome.group:
-            return outcome.group == self._settings.kafka.group_id.encode()
-        return not self._ranges
+                self._progress(outlet.topic, number, total)
+        self._note_unread(outlet.topic)
 
     def _note_unread(self, topic: str) -> None:
         if not self._reader.unread:
@@ -264,34 +274,6 @@ class _Auditor:
                 "is still open"
             )
 
-    def _removed(
-        self, scopes: Mapping[Partition, Scope], infos: Mapping[str, TopicInfo]
-    ) -> dict[tuple[Kind, Partition], bool]:
-        """Find input partitions whose outcomes were removed; the value is True for compaction."""
-        removed: dict[tuple[Kind, Partition], bool] = {}
-        starts = {name: self._admin.start_offsets(name) for _, name in self._outcomes}
-        for name, offsets in starts.items():
-            self._note_removed(name, sum(offsets.values()))
-        for partition in scopes:
-            places: dict[Kind, str] = {
-                "result": self._topics.output_of(partition.topic),
-                "dead_letter": self._topics.dead_letters,
-            }
-            for kind, name in places.items():
-                if (compacted := infos[name].compacted) or _is_cut(partition, starts[name]):
-                    removed[kind, partition] = compacted
-        return removed
-
     def _note_removed(self, topic: str, offsets: int) -> None:
         if offsets:
             self._notes.append(f"{topic}: {counted(offsets, 'offset')} removed before this audit")
-
-
-def _is_cut(partition: Partition, starts: Mapping[int, int]) -> bool:
-    """Return whether the first outcomes of an input partition may be gone from a topic.
-
-    Args:
-        partition: of the input.
-        starts: of the topic's partitions.
-    """
-    return starts[partition.partition % len(starts)] > 0

@@ -15,10 +15,12 @@ from worker.clock import Clock
 from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER, parse_source
 from worker.core.dead_letters import Letter, last_header, read_letter
 from worker.core.replay import REPLAY_HEADER, parse_replay
+from worker.core.route_headers import ROUTE_HEADER
 from worker.core.settled_letters import SettledLetters
 from worker.core.topics import TopicInfo
 from worker.errors import ArgumentsError, BrokerAway, TopicMissing
 from worker.kafka_io.admin import Admin
+from worker.kafka_io.audit_outlets import find_outlets
 from worker.kafka_io.connection import Closeable
 from worker.kafka_io.reader import TopicReader
 from worker.settings import Settings, WorkerTopics
@@ -67,7 +69,7 @@ class DeadLetterTopic(Closeable):
     def __init__(
         self, settings: Settings, progress: ReadProgress, clock: Clock | None = None
     ) -> None:
-        self._progress = progress
+        self._progress, self._settings = progress, settings
         self.admin = Admin(settings.kafka, clock)
         try:
             self.topics: WorkerTopics = self.admin.resolve(settings.topics)
@@ -158,24 +160,29 @@ class DeadLetterTopic(Closeable):
         return settled
 
     def settled(self, ends: Mapping[int, int]) -> SettledLetters:
-        """Read the dead letters and all results, and return which dead letters are settled."""
+        """Read dead letters, results and notes, and return which dead letters are settled."""
         settled = self.newest(ends)
-        for name, info in self.admin.topics(self.topics.results).items():
+        outlets = find_outlets(self.admin, self._settings, self.topics)
+        names = [*outlets.topics("result"), *outlets.topics("filtered")]
+        for name, info in self.admin.topics(names).items():
             if info is not None:
-                self._read_results(name, settled)
+                self._read_results(name, settled, routed_only=name in outlets.fitting)
         return settled
 
-    def _read_results(self, topic: str, settled: SettledLetters) -> None:
+    def _read_results(self, topic: str, settled: SettledLetters, *, routed_only: bool) -> None:
         ends = self.admin.end_offsets(topic, "read_committed")
         total = sum(ends.values())
         for number, record in enumerate(self._reader.read(topic, ends)):
             if number % _PROGRESS_EVERY == 0:
                 self._progress(topic, number, total)
             source = parse_source(last_header(record.headers, SOURCE_HEADER) or b"")
-            if source is not None:
-                replay = parse_replay(last_header(record.headers, REPLAY_HEADER))
-                group = last_header(record.headers, GROUP_HEADER) or b""
-                settled.add_result(source, replay, group)
+            if source is None or (
+                routed_only and last_header(record.headers, ROUTE_HEADER) is None
+            ):
+                continue
+            replay = parse_replay(last_header(record.headers, REPLAY_HEADER))
+            group = last_header(record.headers, GROUP_HEADER) or b""
+            settled.add_result(source, replay, group)
         self._require_all(topic)
 
     def _require_all(self, topic: str) -> None:

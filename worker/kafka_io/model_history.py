@@ -17,10 +17,12 @@ from worker.core.dead_letters import last_header
 from worker.core.formats.plain_json import ENRICHED_MEMBER
 from worker.core.model_history import LabellingModel, ModelHistory
 from worker.core.records import Headers, Partition
+from worker.core.route_headers import COPY_HEADER, ROUTE_HEADER
 from worker.core.when import Span, When
 from worker.errors import RecordRejected, TopicMissing
 from worker.kafka_io.admin import Admin
 from worker.kafka_io.audit import Progress
+from worker.kafka_io.audit_outlets import find_outlets
 from worker.kafka_io.places import resolve
 from worker.kafka_io.reader import AuditRecord, TopicReader
 from worker.settings import Settings, WorkerTopics
@@ -73,9 +75,11 @@ def read_history(
     """
     with Admin(settings.kafka) as admin, TopicReader(settings.kafka) as reader:
         chosen = admin.resolve(settings.topics)
-        topics = list(chosen.results)
-        missing = ", ".join(name for name, info in admin.topics(topics).items() if info is None)
-        if missing or not topics:
+        outlets = find_outlets(admin, settings, chosen)
+        infos = admin.topics(dict.fromkeys((*chosen.results, *outlets.topics("result"))))
+        topics = [name for name, info in infos.items() if info is not None]
+        missing = ", ".join(name for name in chosen.results if infos[name] is None)
+        if missing or not chosen.results:
             raise TopicMissing(
                 f"no results to read: {missing or 'no output topic'} does not exist on "
                 f"{settings.kafka.bootstrap_servers}: correct --output-topic, or the inputs that "
@@ -87,10 +91,13 @@ def read_history(
             ends = admin.end_offsets(topic, "read_committed")
             starts = _starts(admin, topic, ends, Span(since, _END))
             total = sum(max(0, end - starts[p]) for p, end in ends.items())
+            history, routed_only = ModelHistory(), topic in outlets.fitting
             for number, record in enumerate(reader.read(topic, ends, starts)):
-                _note(read, record, topic, parse, chosen)
+                if _is_result(record, routed_only=routed_only):
+                    _note(read, history, record, topic, parse, chosen)
                 if number % _PROGRESS_EVERY == 0:
                     progress(topic, number, total)
+            read.history.add(history)
             read.notes += [
                 f"{topic} {partition}: not read from offset {position} on, where a transaction "
                 "is still open"
@@ -104,8 +111,20 @@ def _starts(admin: Admin, topic: str, numbers: Iterable[int], span: Span) -> dic
     return {partition.partition: start for partition, (start, _) in ranges.items()}
 
 
+def _is_result(record: AuditRecord, *, routed_only: bool) -> bool:
+    """Return False for a copy of a result, and for what no route sent where that matters."""
+    if last_header(record.headers, COPY_HEADER) is not None:
+        return False
+    return not routed_only or last_header(record.headers, ROUTE_HEADER) is not None
+
+
 def _note(
-    read: ReadHistory, record: AuditRecord, topic: str, parse: Parse, chosen: WorkerTopics
+    read: ReadHistory,
+    history: ModelHistory,
+    record: AuditRecord,
+    topic: str,
+    parse: Parse,
+    chosen: WorkerTopics,
 ) -> None:
     source = parse_source(last_header(record.headers, SOURCE_HEADER) or b"")
     if source is None:
@@ -118,9 +137,7 @@ def _note(
     try:
         payload = parse(record.value, record.headers, topic)
         result = payload.get(ENRICHED_MEMBER) or payload
-        read.history.note(
-            Partition(name, partition), offset, _model(result), result.get("processed_at")
-        )
+        history.note(Partition(name, partition), offset, _model(result), result.get("processed_at"))
     except RecordRejected as error:
         read.unreadable[error.message] += 1
     except (LookupError, TypeError, ValueError, AttributeError):

@@ -18,7 +18,7 @@ from typing import Any
 
 from kafka import errors
 
-from worker.core.records import Encoded, Partition, RecordRef
+from worker.core.records import Encoded, Identity, Partition, RecordRef
 from worker.core.replacement import ReplaceOutcome
 from worker.core.topic_limits import Refusal
 from worker.errors import Fatal, Fenced, PublishRefused
@@ -97,13 +97,13 @@ class RefusalResolver:
 
     def __init__(self, replace_outcome: ReplaceOutcome) -> None:
         self._replace_outcome = replace_outcome
-        self._send_alone: set[RecordRef] = set()
+        self._send_alone: set[Identity] = set()
         self._blocked_from: dict[Partition, int] = {}
         self.final_error: PublishRefused | None = None
 
     def must_be_sent_alone(self, outcome: Encoded) -> bool:
         """Return whether this record must be answered before the next one is sent."""
-        return outcome.ref in self._send_alone
+        return bool(self._send_alone) and outcome.identity in self._send_alone
 
     def all_acknowledged(self) -> None:
         """Note that everything sent was acknowledged."""
@@ -120,23 +120,23 @@ class RefusalResolver:
         """
         sent, exceptions = list(outcomes), list(failures)
         occurrences = Counter(map(id, exceptions))
-        refused: dict[RecordRef, Refusal] = {}
+        refused: dict[Identity, Refusal] = {}
         for outcome, error in zip(sent, exceptions, strict=True):
-            self._send_alone.discard(outcome.ref)
+            self._send_alone.discard(outcome.identity)
             refusal = refusal_of(error)
             if refusal is not None and occurrences[id(error)] > 1:  # one error for a whole batch
-                self._send_alone.add(outcome.ref)
+                self._send_alone.add(outcome.identity)
             elif refusal is not None:
-                refused[outcome.ref] = refusal
+                refused[outcome.identity] = refusal
         replacements = {
-            outcome.ref: self._replacement(outcome, refused[outcome.ref])
+            outcome.identity: self._replacement(outcome, refused[outcome.identity])
             for outcome in sent
-            if outcome.ref in refused
+            if outcome.identity in refused
         }
         # The refusals have corrected the topics' limits, which apply to the other records too.
         corrected = (
-            replacements[outcome.ref]
-            if outcome.ref in replacements
+            replacements[outcome.identity]
+            if outcome.identity in replacements
             else self._replace_outcome(outcome, None)
             for outcome in sent
         )

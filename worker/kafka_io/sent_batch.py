@@ -63,7 +63,7 @@ class SentBatch:
         self.refused = self.failed = False
         self.dead_letters = any(outcome.reason is not None for outcome in outcomes)
         self.sequence, self.barrier = sequence, barrier
-        self._outcomes = {outcome.ref: outcome for outcome in outcomes}
+        self._outcomes = {id(outcome): outcome for outcome in outcomes}  # copies share a ref
         self._on_completion = on_completion
         self._lock = threading.Lock()
         self._left = len(outcomes)
@@ -119,7 +119,7 @@ class SentBatch:
                 if resolver.must_be_sent_alone(outcome):
                     publisher.settle(future)
             else:  # its partition has another owner now
-                del self._outcomes[outcome.ref]
+                del self._outcomes[id(outcome)]
                 self._unsent.popleft()
                 acknowledged(None)
 
@@ -142,7 +142,7 @@ class SentBatch:
         ]
         rest += [(outcome, None) for outcome in self._unsent]
         for outcome, _ in rest:
-            del self._outcomes[outcome.ref]
+            del self._outcomes[id(outcome)]
         self._complete()
         return rest
 

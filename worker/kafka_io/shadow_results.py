@@ -77,7 +77,7 @@ def compare_topics(
     """
     topic = settings.shadow.topic or ""
     with Admin(settings.kafka) as admin, TopicReader(settings.kafka) as reader:
-        outputs = admin.resolve(settings.topics).results
+        outputs = admin.resolve(settings.topics).all_results
         infos = admin.topics([*outputs, topic])
         if missing := ", ".join(name for name, info in infos.items() if info is None):
             raise TopicMissing(f"nothing to compare: missing: {missing}")

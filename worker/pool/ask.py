@@ -7,8 +7,9 @@ Must not import: kafka, torch, transformers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 from worker.http.ask import Answer, Unanswerable
 from worker.pool.child import Child
@@ -26,10 +27,10 @@ class AskRouter:
         """True while a process is free to answer."""
         return self._choose() is not None
 
-    def ask(self, text: str) -> Future[Answer]:
+    def ask(self, text: str, record: Mapping[str, Any] | None = None) -> Future[Answer]:
         """Send a question; the future raises `Unanswerable` if the process fails or ends."""
         if child := self._choose():
-            return child.ask(text)
+            return child.ask(text, record)
         failed: Future[Answer] = Future()
         failed.set_exception(Unanswerable("no process is free to answer; try again"))
         return failed

@@ -96,9 +96,9 @@ class Child:
         """True while the process runs and owes no answer."""
         return self._questions.free
 
-    def ask(self, text: str) -> Future[Answer]:
+    def ask(self, text: str, record: Mapping[str, Any] | None = None) -> Future[Answer]:
         """Send a question to the process while it is free. HTTP thread only."""
-        return self._questions.ask(text)
+        return self._questions.ask(text, record)
 
     def order(self, order: Mapping[str, Any]) -> None:
         """Send an order to the process, running or not. Main thread only."""

@@ -66,7 +66,7 @@ def _run() -> int:
             if "order" in document:
                 orders.obey(document["order"])
             else:
-                reporter.ask(document["text"])
+                reporter.ask(document["text"], document["record"])
 
         watch_args = (lines, take, stop, bound)
         threading.Thread(

@@ -24,11 +24,10 @@ from worker.logs import get_logger
 from worker.metrics import PoolMetrics
 from worker.pool.child import Child
 from worker.pool.slot import Slot
-from worker.settings import Settings, plain_values
+from worker.settings import Settings, is_changeable, models_named, plain_values, with_models_of
 
 log = get_logger(__name__)
 
-_MODEL: Final = "model."
 _IDENTITY: Final = ("name", "revision", "weights_sha256")
 # Seconds until all processes are ready: enough for a restart that loads a model. A broker that is
 # away for longer, or a hung process, must not keep the round open: no other change could begin.
@@ -93,8 +92,9 @@ class ModelRound:
                     "processes of this pool: try again when it has ended, as GET /model and the log "
                     "show"
                 )
-            model, now_ms = settings.model, self._clock.wall_ms()
-            self._last = ModelChange(trigger, model.name, model.revision, "loading", now_ms)
+            now_ms, name = self._clock.wall_ms(), models_named(settings)
+            revision = settings.model.revision
+            self._last = ModelChange(trigger, name, revision, "loading", now_ms)
             self._wanted = settings
             return self._last
 
@@ -164,11 +164,11 @@ class ModelRound:
         order = {
             "number": self._numbers,
             "trigger": self._last.trigger,
-            "model": {name: v for name, v in values.items() if name.startswith(_MODEL)},
+            "model": {name: v for name, v in values.items() if is_changeable(name)},
         }
         self._order = _Order(slot, slot.child, self._numbers, slot.settings)
         slot.child.order(order)
-        log.info("process begins to change its model", slot=slot.number, model=wanted.model.name)
+        log.info("process begins to change its model", slot=slot.number, model=models_named(wanted))
 
     def _follow(self, order: _Order, wanted: Settings) -> None:
         told = order.child.report.model if order.child.report else {}
@@ -180,7 +180,7 @@ class ModelRound:
             outcome: ChangeOutcome = "changed" if order.allowed else "failed"
             self._ended(order, wanted, outcome, f"it ended meanwhile: {order.child.reason}")
         elif told.get("loaded") == order.number and not order.allowed:
-            order.slot.settings = order.before.model_copy(update={"model": wanted.model})
+            order.slot.settings = with_models_of(order.before, wanted)
             order.allowed = True
             order.child.order({"take_over": order.number})
 
@@ -190,7 +190,7 @@ class ModelRound:
             order.slot.settings = order.before
             self._stop(outcome, f"slot {order.slot.number}: {why}")
             return
-        order.slot.settings = order.before.model_copy(update={"model": wanted.model})
+        order.slot.settings = with_models_of(order.before, wanted)
         if outcome == "changed":
             self._outcome = outcome
         del self._left[0]

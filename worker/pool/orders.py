@@ -15,13 +15,11 @@ rebalance may, until the round ends: it gives them to a process that has not cha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from worker.errors import StreamlabelError
 from worker.http.model import ModelControl
-from worker.settings import load
-
-_MODEL: Final = "model."
+from worker.settings import is_changeable, load
 
 
 class ChildModel(ModelControl, Protocol):
@@ -42,7 +40,7 @@ class ModelOrders:
     def __init__(
         self, values: Mapping[str, Any], changes: ChildModel, wake: Callable[[], None]
     ) -> None:
-        self._others = {name: v for name, v in values.items() if not name.startswith(_MODEL)}
+        self._others = {name: v for name, v in values.items() if not is_changeable(name)}
         self._changes, self._wake = changes, wake
         self._begun = self._allowed = 0
         self._loaded = 0

@@ -49,12 +49,12 @@ class QuestionWriter:
         """True while the process runs and owes no answer."""
         return self._pending is None and not self._closed
 
-    def ask(self, text: str) -> Future[Answer]:
+    def ask(self, text: str, record: Mapping[str, Any] | None = None) -> Future[Answer]:
         """Send a question to a free process without waiting. HTTP thread only."""
         answer: Future[Answer] = Future()
         with self._lock:
             self._pending = answer
-        self._lines.put(_line({"text": text}))
+        self._lines.put(_line({"text": text, "record": record}))
         if self._closed:  # by now, or before
             self.resolve(_ENDED)
         return answer

@@ -21,7 +21,6 @@ from typing import Any, BinaryIO, Self
 from prometheus_client import Metric
 from prometheus_client.samples import Exemplar
 
-from worker.core.records import Prediction
 from worker.errors import StreamlabelError
 from worker.http.ask import Answer
 from worker.http.feeds import PageFeeds
@@ -85,23 +84,16 @@ def decode(line: bytes) -> ChildReport:
         ValueError: the line is incomplete: the process was killed while it wrote.
     """
     document: dict[str, Any] = json.loads(line)
+    answer: dict[str, Any] | str | None = document["answer"]
     return ChildReport(
         live=tuple(document["live"]),
         ready=tuple(document["ready"]),
         metrics=[_family(*family) for family in document["metrics"]],
         reason=document["reason"],
         notes=Notes(**{name: tuple(entries) for name, entries in document["notes"].items()}),
-        answer=_answer(document["answer"]),
+        answer=Answer(**answer) if isinstance(answer, dict) else answer,
         model=document["model"],
     )
-
-
-def _answer(document: dict[str, Any] | str | None) -> Answer | str | None:
-    if not isinstance(document, dict):
-        return document
-    prediction = document["prediction"]
-    prediction["probabilities"] = tuple(prediction["probabilities"])
-    return Answer(tuple(document["labels"]), Prediction(**prediction), document["seconds"])
 
 
 def _family(name: str, documentation: str, kind: str, unit: str, samples: list[Any]) -> Metric:
@@ -151,10 +143,10 @@ class Reporter:
         """Send a report at once. Any thread."""
         self._wake.set()
 
-    def ask(self, text: str) -> None:
+    def ask(self, text: str, record: Mapping[str, Any] | None = None) -> None:
         """Pass a question of the parent on to the ask queue. On the thread `parent-watch`."""
         if self._feeds:
-            answer = self._feeds.ask_queue.ask(text)
+            answer = self._feeds.ask_queue.ask(text, record)
             answer.add_done_callback(self._answered)
 
     def _answered(self, answer: Future[Answer]) -> None:

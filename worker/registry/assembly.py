@@ -21,7 +21,7 @@ from worker.registry.formats import RegistryFormat
 from worker.registry.results import FORMATS
 from worker.registry.store import SchemaStore
 from worker.registry.subjects import OutputSchemas
-from worker.settings import PLAIN_FORMATS, Settings
+from worker.settings import PLAIN_FORMATS, Settings, result_form
 
 _LOOK: Final = 0.02  # seconds between looks for an answer
 _CHECK_TIMEOUT: Final = 3.0  # seconds; the records ask with the timeout of the settings
@@ -46,10 +46,12 @@ class RegistryParts:
         self._settings, self._metrics, self._clock = settings.registry, metrics, clock
         registry, output = settings.registry, settings.output
         self._client = RegistryClient(registry, metrics, clock)
+        form = result_form(settings)
         frame = OutputSchemas(self._client, registry).frame
-        self.results = FORMATS[output.format](frame) if output.format in FORMATS else None
-        self._outputs = settings.topics.results
+        self.results = FORMATS[output.format](frame, form) if output.format in FORMATS else None
+        self._outputs = settings.topics.all_results
         self._enriches = output.mode == "enrich"
+        routed = [topic for _, topic in settings.topics.routed]
         self._store = self.values = None
         if settings.input.format not in PLAIN_FORMATS:
             self._store = SchemaStore(
@@ -58,7 +60,7 @@ class RegistryParts:
                 size=registry.cache_schemas,
                 metrics=metrics,
                 clock=clock,
-                enrich=Enrichment(frame, output.topic) if self._enriches else None,
+                enrich=Enrichment(frame, output.topic, form, routed) if self._enriches else None,
             )
             self.values = RegistryFormat(settings.input.format, self._store)
 

@@ -28,17 +28,25 @@ def compiled(schema: Any) -> Write:
     """Return the function that encodes values of a schema.
 
     Args:
-        schema: made of records, arrays, unions of null and a type, and the types of `_WRITES`.
+        schema: made of records, arrays, maps, unions of null and a type, and the types of
+            `_WRITES`. A record that is defined may be named by later members.
     """
+    return _compiled(schema, dict(_WRITES))
+
+
+def _compiled(schema: Any, known: dict[str, Write]) -> Write:
     if isinstance(schema, list):
-        return _optional(compiled(schema[1]))
+        return _optional(_compiled(schema[1], known))
     if isinstance(schema, str):
-        return _WRITES[schema]
+        return known[schema]
     if schema["type"] == "record":
-        return _record([(field["name"], compiled(field["type"])) for field in schema["fields"]])
+        fields = [(field["name"], _compiled(field["type"], known)) for field in schema["fields"]]
+        return known.setdefault(schema["name"], _record(fields))
     if schema["type"] == "array":
-        return _array(compiled(schema["items"]))
-    return _WRITES[schema["logicalType"]]
+        return _array(_compiled(schema["items"], known))
+    if schema["type"] == "map":
+        return _map(_compiled(schema["values"], known), _absent(schema["values"]))
+    return known[schema["logicalType"]]
 
 
 def _record(fields: list[tuple[str, Write]]) -> Write:
@@ -55,6 +63,33 @@ def _array(write_item: Write) -> Write:
         return b"".join([_long(len(value)), *map(write_item, value), b"\0"])
 
     return write
+
+
+def _map(write_value: Write, absent: dict[str, None]) -> Write:
+    """Return the function that encodes a map.
+
+    Args:
+        write_value: encodes a value.
+        absent: the members that a value may lack, as null.
+    """
+
+    def write(value: Any) -> bytes:
+        if not value:
+            return b"\0"
+        pairs = (
+            _string(name) + write_value({**absent, **one} if absent and one else one)
+            for name, one in value.items()
+        )
+        return b"".join([_long(len(value)), *pairs, b"\0"])
+
+    return write
+
+
+def _absent(schema: Any) -> dict[str, None]:
+    """Return the members of a record, or of null and a record, that may be null."""
+    record = schema[1] if isinstance(schema, list) else schema
+    fields = record["fields"] if isinstance(record, dict) else ()
+    return {field["name"]: None for field in fields if isinstance(field["type"], list)}
 
 
 def _optional(write_value: Write) -> Write:

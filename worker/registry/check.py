@@ -20,7 +20,7 @@ from worker.registry.assembly import RegistryParts
 from worker.registry.client import PathMissing, RegistryClient
 from worker.registry.results import FORMATS
 from worker.registry.subjects import subject_of
-from worker.settings import Settings
+from worker.settings import Settings, result_form
 
 
 def check_registry(settings: Settings, outputs: Iterable[str], clock: Clock) -> str:
@@ -47,7 +47,8 @@ def check_registry(settings: Settings, outputs: Iterable[str], clock: Clock) -> 
 
 
 def _results(settings: Settings, client: RegistryClient, topic: str) -> str:
-    registry, schema = settings.registry, FORMATS[settings.output.format].schema
+    registry = settings.registry
+    schema = FORMATS[settings.output.format](form=result_form(settings)).schema
     subject = subject_of(schema, topic, registry.subject_name_strategy)
     number = client.look_up(subject, schema)
     if number is not None:

@@ -10,10 +10,12 @@ Must not import: kafka_io, runtime, inference.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from schemas.dead_letter import DeadLetterReason
+from schemas.forms import PLAIN, ResultForm
 from worker.errors import RecordRejected
 from worker.registry.enriched_avro import enriched_avro
 from worker.registry.enriched_json import enriched_json
@@ -28,10 +30,20 @@ class Enrichment:
     Args:
         frame_of: registers a schema.
         output: the topic that the results go to; `{topic}` in it stands for the input topic.
+        form: of the results.
+        routed: further topics that results go to, by routes; named as `output` is. A schema has one
+            id in all of them, and each topic's readers find it under a subject of the topic.
     """
 
-    def __init__(self, frame_of: FrameOf, output: str) -> None:
-        self._frame_of, self._output = frame_of, output
+    def __init__(
+        self,
+        frame_of: FrameOf,
+        output: str,
+        form: ResultForm = PLAIN,
+        routed: Sequence[str] = (),
+    ) -> None:
+        self._frame_of, self._form = frame_of, form
+        self._outputs = (output, *routed)
 
     def __call__(self, schema: RegisteredSchema, topic: str) -> bytes:
         """Return the frame of an input topic's records of this schema with their results.
@@ -41,15 +53,18 @@ class Enrichment:
             RegistryAway: the registry does not answer; call again.
             SchemaRefused: it refuses the enriched schema.
         """
-        return self._frame_of(enriched_schema(schema), output_of(self._output, topic))
+        enriched = enriched_schema(schema, self._form)
+        names = dict.fromkeys(output_of(output, topic) for output in self._outputs)
+        frame, *_ = [self._frame_of(enriched, name) for name in names]
+        return frame
 
 
 # Too deep; or a regular expression repeats something more often than a machine can count.
 _ODD: Final = (RecursionError, OverflowError)
 
 
-def enriched_schema(schema: RegisteredSchema) -> RegisteredSchema:
-    """Return the schema of a writer's records with their results.
+def enriched_schema(schema: RegisteredSchema, form: ResultForm = PLAIN) -> RegisteredSchema:
+    """Return the schema of a writer's records with their results of this form.
 
     Raises:
         RecordRejected: nothing can be added to records of this schema.
@@ -60,7 +75,7 @@ def enriched_schema(schema: RegisteredSchema) -> RegisteredSchema:
         )
     add = enriched_avro if schema.type == "AVRO" else enriched_json
     try:
-        return replace(schema, text=add(schema))
+        return replace(schema, text=add(schema, form))
     except (ValueError, LookupError, TypeError, AttributeError, *_ODD) as error:
         raise RecordRejected(
             DeadLetterReason.UNUSABLE_SCHEMA,

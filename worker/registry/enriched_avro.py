@@ -10,37 +10,37 @@ Must not import: kafka_io, runtime, inference.
 
 from __future__ import annotations
 
+import functools
 import json
-from typing import Final
+from typing import Any
 
 from schemas.avro import avro_schema
-from schemas.classification import Classification
 from schemas.dead_letter import DeadLetterReason
-from worker.core.formats.plain_json import ENRICHED_MEMBER
+from schemas.forms import PLAIN, ResultForm
 from worker.errors import RecordRejected
 from worker.registry.recursive_avro import definitions, unrolled
 from worker.registry.schema import RegisteredSchema
 
 
-def enriched_avro(schema: RegisteredSchema) -> str:
+def enriched_avro(schema: RegisteredSchema, form: ResultForm = PLAIN) -> str:
     """Return the text of the schema with the result as the last field.
 
     Raises:
         RecordRejected: its records can't have such a field.
     """
-    root = json.loads(schema.text)
+    root, (result, own) = json.loads(schema.text), _added(form)
     if not isinstance(root, dict) or root.get("type") != "record":
         raise _refused("its root is not a record, and only a record has a place for the result")
-    if any(field["name"] == ENRICHED_MEMBER for field in root["fields"]):
+    if any(field["name"] == form.member for field in root["fields"]):
         raise _refused(
-            f"its record has a field {ENRICHED_MEMBER!r} already, which can't be replaced: with "
+            f"its record has a field {form.member!r} already, which can't be replaced: with "
             'output.mode = "classification" the result is published alone'
         )
     texts = (json.loads(text) for text in schema.resolved.values())
     defined = {name for node in (root, *texts) for name, _ in definitions(node)}
-    if twice := defined & _OWN:
+    if twice := defined & own:
         raise _refused(f"it defines {min(twice)}, which is the name of a type of the result")
-    added = {"name": ENRICHED_MEMBER, "type": _RESULT, "doc": _RESULT["doc"]}
+    added = {"name": form.member, "type": result, "doc": result["doc"]}
     root = unrolled(root)
     return json.dumps({**root, "fields": [*root["fields"], added]}, separators=(",", ":"))
 
@@ -51,5 +51,8 @@ def _refused(problem: str) -> RecordRejected:
     )
 
 
-_RESULT: Final = avro_schema(Classification)
-_OWN: Final = frozenset(name for name, _ in definitions(_RESULT))
+@functools.cache
+def _added(form: ResultForm) -> tuple[Any, frozenset[str]]:
+    """Return the schema of a result, and the names that it defines."""
+    result = avro_schema(form.model)
+    return result, frozenset(name for name, _ in definitions(result))

@@ -14,15 +14,15 @@ Must not import: kafka_io, runtime, inference.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
-from schemas.classification import Classification
 from schemas.dead_letter import DeadLetterReason
-from worker.core.formats.plain_json import ENRICHED_MEMBER
+from schemas.forms import PLAIN, ResultForm
 from worker.core.visible import excerpt
 from worker.errors import RecordRejected
 from worker.registry.schema import RegisteredSchema
@@ -44,7 +44,7 @@ _UNCHANGEABLE: Final = (
 )
 
 
-def enriched_json(schema: RegisteredSchema) -> str:
+def enriched_json(schema: RegisteredSchema, form: ResultForm = PLAIN) -> str:
     """Return the text of the schema with the result as a property.
 
     Raises:
@@ -54,15 +54,16 @@ def enriched_json(schema: RegisteredSchema) -> str:
     types = root.get("type", "object") if isinstance(root, dict) else ()
     if "object" not in ([types] if isinstance(types, str) else types):
         raise _refused("its root is not an object, and only an object has a place for the result")
-    _Opening(root, schema.resolved).open(root)
+    _Opening(root, schema.resolved, form).open(root)
     return json.dumps({"$schema": _DIALECT, **root}, separators=(",", ":"))
 
 
 class _Opening:
     """Lets a schema, and those that it applies to the same object, accept the result."""
 
-    def __init__(self, root: dict[str, Any], resolved: Mapping[str, str]) -> None:
+    def __init__(self, root: dict[str, Any], resolved: Mapping[str, str], form: ResultForm) -> None:
         self._root, self._resolved = root, resolved
+        self._member, self._result = form.member, _result(form)
         self._seen: set[int] = set()
         self._others: dict[str, Any] = {}  # kept, because `_seen` has their parts' ids
 
@@ -80,14 +81,14 @@ class _Opening:
         if not isinstance(node, dict) or id(node) in self._seen:
             return
         self._seen.add(id(node))
-        if blocking := next(_blocking(node), None):
+        if blocking := next(_blocking(node, self._member), None):
             raise _refused(f"it has {blocking!r} for the object that the result is added to")
         if document is self._root and described:
-            node.setdefault("properties", {})[ENRICHED_MEMBER] = _RESULT
-        elif _is_closed(node):
+            node.setdefault("properties", {})[self._member] = self._result
+        elif _is_closed(node, self._member):
             if document is not self._root:
                 raise _refused("a schema that it refers to refuses further members")
-            node.setdefault("properties", {})[ENRICHED_MEMBER] = {}
+            node.setdefault("properties", {})[self._member] = {}
         for part in _applied(node):
             self._open(part, document)
         if isinstance(reference := node.get("$ref"), str):
@@ -117,12 +118,12 @@ class _Opening:
         return self._others.setdefault(text, json.loads(text))
 
 
-def _blocking(node: Mapping[str, Any]) -> Iterator[str]:
+def _blocking(node: Mapping[str, Any], member: str) -> Iterator[str]:
     """Yield the keywords that may refuse the object only because it has the result."""
     yield from (name for name in _UNCHANGEABLE if name in node)
     for pattern in node.get("patternProperties", ()):
         try:
-            matches = re.search(pattern, ENRICHED_MEMBER)
+            matches = re.search(pattern, member)
         except re.error:
             matches = None  # not Python's syntax, and no plain word
         if matches:
@@ -133,9 +134,9 @@ def _id(document: Mapping[str, Any]) -> str:
     return str(document.get("$id") or document.get("id") or "").rstrip("#")
 
 
-def _is_closed(node: Mapping[str, Any]) -> bool:
+def _is_closed(node: Mapping[str, Any], member: str) -> bool:
     closed = any(node.get(name, True) is not True for name in _CLOSING)
-    return closed or ENRICHED_MEMBER in node.get("properties", ())
+    return closed or member in node.get("properties", ())
 
 
 def _applied(node: Mapping[str, Any]) -> Iterator[Any]:
@@ -165,10 +166,8 @@ def _refused(problem: str) -> RecordRejected:
     )
 
 
-def _result() -> dict[str, Any]:
-    schema = Classification.model_json_schema(mode="validation")
+@functools.cache
+def _result(form: ResultForm) -> dict[str, Any]:
+    schema = form.model.model_json_schema(mode="validation")
     inlined: dict[str, Any] = _inlined(schema, schema["$defs"])
     return inlined
-
-
-_RESULT: Final = _result()

@@ -20,19 +20,22 @@ from typing import Any, Final
 from google.protobuf.message_factory import GetMessageClass
 from pydantic_core import to_json
 
-from schemas.classification import Classification
 from schemas.export import rendered
+from schemas.forms import PLAIN, ResultForm
+from schemas.members import members, wire_name
 from worker.core.formats.plain_json import enriched_object
 from worker.core.records import Frame, WorkItem
 from worker.registry.avro_writer import compiled
 from worker.registry.protobuf_files import file_descriptor
-from worker.registry.schema import RegisteredSchema
+from worker.registry.schema import RegisteredSchema, SchemaType
 from worker.registry.subjects import FrameOf
 
 _TEXTS: Final = rendered()
-AVRO: Final = RegisteredSchema("AVRO", _TEXTS["classification.avsc"])
-JSON_SCHEMA: Final = RegisteredSchema("JSON", _TEXTS["classification.schema.json"])
-PROTOBUF: Final = RegisteredSchema("PROTOBUF", _TEXTS["classification.proto"])
+_FILES: Final[dict[SchemaType, str]] = {
+    "AVRO": "avsc",
+    "JSON": "schema.json",
+    "PROTOBUF": "proto",
+}
 
 
 class FramedResults(ABC):
@@ -41,12 +44,17 @@ class FramedResults(ABC):
     Args:
         frame_of: registers the schema of results. Default: a frame of the same size, to measure
             results without a registry.
+        form: of the results.
+
+    Attributes:
+        schema: of the results.
     """
 
-    schema: RegisteredSchema
+    type: SchemaType
 
-    def __init__(self, frame_of: FrameOf | None = None) -> None:
+    def __init__(self, frame_of: FrameOf | None = None, form: ResultForm = PLAIN) -> None:
         self._frame_of = frame_of or _no_frame
+        self._form, self.schema = form, result_schema(self.type, form)
         self._frames: dict[str, bytes] = {}
 
     def add(self, topic: str) -> None:
@@ -81,11 +89,15 @@ class FramedResults(ABC):
 class AvroResults(FramedResults):
     """Serialises results as Avro."""
 
-    schema = AVRO
-    _write = staticmethod(compiled(json.loads(AVRO.text)))
+    type = "AVRO"
+
+    def __init__(self, frame_of: FrameOf | None = None, form: ResultForm = PLAIN) -> None:
+        super().__init__(frame_of, form)
+        self._write = compiled(json.loads(self.schema.text))
+        self._absent = absent_members(form)
 
     def _encoded(self, document: Mapping[str, Any]) -> bytes:
-        return self._write(document)
+        return self._write({**self._absent, **document} if self._absent else document)
 
     def _added(self, body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:  # noqa: ARG002
         # A record's encoding is that of its fields, in order, and the result is the last field
@@ -96,28 +108,28 @@ class AvroResults(FramedResults):
 class JsonSchemaResults(FramedResults):
     """Serialises results as JSON with a schema."""
 
-    schema = JSON_SCHEMA
+    type = "JSON"
 
     def _encoded(self, document: Mapping[str, Any]) -> bytes:
         return to_json(document)
 
     def _added(self, body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
-        return enriched_object(body, payload, document)
+        return enriched_object(body, payload, document, self._form.member)
 
 
 class ProtobufResults(FramedResults):
     """Serialises results as Protobuf."""
 
-    schema = PROTOBUF
+    type = "PROTOBUF"
 
-    def __init__(self, frame_of: FrameOf | None = None) -> None:
-        super().__init__(frame_of)
-        self._message = result_message()
+    def __init__(self, frame_of: FrameOf | None = None, form: ResultForm = PLAIN) -> None:
+        super().__init__(frame_of, form)
+        self._message = result_message(form)
 
     def _encoded(self, document: Mapping[str, Any]) -> bytes:
         seconds, milliseconds = divmod((document["processed_at"] - _EPOCH) // _MILLISECOND, 1000)
         moment = {"seconds": seconds, "nanos": milliseconds * 1_000_000}
-        message = self._message(**{**document, "processed_at": moment})
+        message = self._message(**{**document, "processed_at": moment} | _without_nulls(document))
         return _FIRST_MESSAGE + bytes(message.SerializeToString())
 
     def _added(self, body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
@@ -133,13 +145,33 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _FIRST_MESSAGE: Final = b"\0"  # the message's indexes in its file; [0] is written so
 _FRAME_BYTES: Final = 5
+_SAID: Final = "classifications"
 
 
 @functools.cache
-def result_message() -> Any:
+def result_schema(type_: SchemaType, form: ResultForm = PLAIN) -> RegisteredSchema:
+    """Return the schema of results."""
+    return RegisteredSchema(type_, _TEXTS[f"{form.name}.{_FILES[type_]}"])
+
+
+@functools.cache
+def result_message(form: ResultForm = PLAIN) -> Any:
     """Return the class of the message that a Protobuf result is."""
-    messages = file_descriptor(PROTOBUF).message_types_by_name
-    return GetMessageClass(messages[Classification.__name__])
+    messages = file_descriptor(result_schema("PROTOBUF", form)).message_types_by_name
+    return GetMessageClass(messages[wire_name(form.model)])
+
+
+def absent_members(form: ResultForm) -> dict[str, None]:
+    """Return the members that a result of this form may lack, each as null."""
+    plain = PLAIN.model.model_fields
+    return {one.name: None for one in members(form.model) if one.optional and one.name not in plain}
+
+
+def _without_nulls(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the map of several models without those that say nothing: Protobuf has no null."""
+    if (said := document.get(_SAID)) is None:
+        return {}
+    return {_SAID: {name: one for name, one in said.items() if one is not None}}
 
 
 def _no_frame(schema: RegisteredSchema, topic: str) -> bytes:  # noqa: ARG001

@@ -20,26 +20,32 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 
 from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
+from worker.core.decisions.routes import Router
 from worker.core.encoder import Encoder
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.formats.format import ResultFormat
-from worker.core.model import Classifier, Tokeniser
+from worker.core.model import Classifier, PreparesTexts, Tokeniser
+from worker.core.model_set import ModelSet, SetMember
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
 from worker.core.replacement import ReplaceOutcome, give_up
+from worker.core.routed_encoder import RoutedEncoder
 from worker.core.topic_limits import TopicLimits
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.sent_batch import OnCompletion
 from worker.kafka_io.sink import KafkaSink, RecordSink
 from worker.kafka_io.source import KafkaSource
 from worker.kafka_io.transactions import TransactionalSink
+from worker.metrics import Metrics
 from worker.runtime.commits import Commits
 from worker.runtime.completions import Completions, OutcomeObserver
 from worker.runtime.context import InFlight, Limits, OffsetControl, RecordPath, WorkerContext
@@ -48,13 +54,16 @@ from worker.runtime.formats import TopicFormats
 from worker.runtime.holds import Holds
 from worker.runtime.input_delays import InputDelays
 from worker.runtime.intake import Intake
+from worker.runtime.labellers import AnyLabeller, Panel
 from worker.runtime.labelling import Labeller
+from worker.runtime.outcome_counts import create_route_series
 from worker.runtime.outcome_logs import DeadLetterLog, ExpiredLog, ThroughputLog
 from worker.runtime.outputs import TopicSizes
 from worker.runtime.rebalance import Rebalance, RebalanceListener
 from worker.runtime.service import Worker
+from worker.runtime.shared_tokenisers import SharedTokenisers
 from worker.runtime.status import StatusReporter
-from worker.settings import Settings
+from worker.settings import ModelPlan, Settings, condition_paths, deciding_digest, plans
 
 
 def build_in_flight(
@@ -84,7 +93,15 @@ def build_in_flight(
             min(settings.batch.max_records, settings.max_inflight_records),
             settings.batch.max_tokens,
         ),
-        Completions(offsets, metrics, context.progress, clock, observers, breaker),
+        Completions(
+            offsets,
+            metrics,
+            context.progress,
+            clock,
+            observers,
+            breaker,
+            routes=bool(settings.routes),
+        ),
         throughput,
         dead_letters,
         drift,
@@ -95,40 +112,75 @@ def build_encoder(
     settings: Settings,
     limits: Mapping[str, TopicLimits],
     results: ResultFormat,
+    metrics: Metrics,
     group: str | None = None,
 ) -> Encoder:
-    """Return the encoder of results and dead letters.
+    """Return the encoder of results, dead letters and notes.
 
     Args:
         settings: name the topics.
         limits: of each output topic; topics may be added.
         results: serialises results.
+        metrics: count the records that lack a field of a route's condition.
         group: of a backfill, which its outcomes name.
     """
-    return Encoder(
+    encoder: Callable[..., Encoder] = Encoder
+    if settings.routes:
+        create_route_series(metrics, settings.routes)
+
+        def missing(path: str) -> None:
+            metrics.path_missing.labels(path).inc()
+
+        router = Router(settings.routes, settings.output.topic, missing)
+        encoder = partial(RoutedEncoder, router=router)
+    return encoder(
         settings.output,
         version=version("streamlabel"),
         limits=limits,
         results=results,
         group=group,
+        digest=deciding_digest(settings),
     )
 
 
 def build_labeller(
     settings: Settings, tokeniser: Tokeniser, classifier: Classifier, context: WorkerContext
+) -> AnyLabeller:
+    """Return the work of the tokenise and infer stages, with one model or several."""
+    if not isinstance(classifier, ModelSet):
+        return _labeller(settings, plans(settings)[0], tokeniser, classifier, context)
+
+    shared = SharedTokenisers()
+
+    def build(member: SetMember) -> Labeller:
+        tokeniser = shared.of(member.tokeniser)
+        return _labeller(settings, member.plan, tokeniser, member.classifier, context)
+
+    return Panel(classifier, build, context.metrics, context.clock)
+
+
+def _labeller(
+    settings: Settings,
+    plan: ModelPlan,
+    tokeniser: Tokeniser,
+    classifier: Classifier,
+    context: WorkerContext,
 ) -> Labeller:
-    """Return the work of the tokenise and infer stages."""
-    card, cache_bytes = classifier.card, settings.cache.max_bytes
+    card, cache_bytes = classifier.card, settings.cache.max_bytes // len(plans(settings))
+    in_a_row, ratio = settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
+    if not plan.required:  # its failures make no dead letters
+        in_a_row, ratio = sys.maxsize, 1.0
+    if isinstance(tokeniser, PreparesTexts):
+        tokeniser.spent = context.metrics.prepare_seconds.inc
     return Labeller(
         tokeniser,
         classifier,
-        refuse_long=settings.input.overflow == "dead_letter",
-        breaker=CircuitBreaker(
-            settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
-        ),
+        refuse_long=plan.windows.overflow == "dead_letter",
+        breaker=CircuitBreaker(in_a_row, ratio),
         budget=ForwardBudget(card.forward_tokens, pads=card.pads),
         metrics=context.metrics,
         cache=PredictionCache(cache_bytes) if cache_bytes else None,
+        skips=settings.output.filtered_topic is not None,
     )
 
 
@@ -199,7 +251,7 @@ def build_worker(
         work,
         path,
         intake=Intake(
-            formats.decoder(settings.input, formats.values),
+            formats.decoder(settings.input, formats.values, condition_paths(settings)),
             Readability(settings.max_unreadable_ratio),
             work.batcher,
             work.offsets,

@@ -15,13 +15,14 @@ from typing import Protocol
 from schemas.dead_letter import DeadLetterReason
 from worker import timeline
 from worker.clock import Clock
+from worker.core.copies import Wholes
 from worker.core.faults import CircuitBreaker
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Completion, Encoded
 from worker.errors import Fatal, StageCrashed, StreamlabelError
 from worker.logs import get_logger
 from worker.metrics import Metrics
-from worker.runtime.outcome_counts import count_outcomes
+from worker.runtime.outcome_counts import count_copies, count_outcomes
 from worker.runtime.progress import Progress
 
 log = get_logger(__name__)
@@ -44,6 +45,7 @@ class Completions:
         progress: notes each round of the main loop.
         observers: see the outcomes after they are counted.
         breaker: counts results, and those that their topic refused; None counts none.
+        routes: whether outcomes may have copies, and are counted by route.
     """
 
     def __init__(
@@ -54,10 +56,13 @@ class Completions:
         clock: Clock,
         observers: Sequence[OutcomeObserver] = (),
         breaker: CircuitBreaker | None = None,
+        *,
+        routes: bool = False,
     ) -> None:
         self._offsets, self._metrics = offsets, metrics
         self._progress, self._clock = progress, clock
         self._observers, self._breaker = observers, breaker
+        self._wholes = Wholes(offsets.tracks) if routes else None
         self._completions: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._failures: queue.SimpleQueue[StreamlabelError] = queue.SimpleQueue()
 
@@ -115,11 +120,23 @@ class Completions:
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         self._metrics.stage.labels("publish").observe(now - completion.sent_at)
         timeline.interval("acknowledge", completion.sent_at, now, records=len(completion.outcomes))
-        for outcome in completion.outcomes:
-            self._offsets.resolve(outcome.ref, refused=_refused(outcome))
-        count_outcomes(self._metrics, completion.outcomes, now_ms, self._offsets)
+        if self._wholes is None:
+            for outcome in completion.outcomes:
+                self._offsets.resolve(outcome.ref, refused=_refused(outcome))
+            self._tell(completion.outcomes, now_ms)
+        elif done := self._wholes.add(completion.outcomes):
+            for whole in done:
+                refused = whole.has_lost or _refused(whole.outcome)
+                self._offsets.resolve(whole.outcome.ref, refused=refused)
+            count_copies(self._metrics, [copy for whole in done for copy in whole.copies])
+            self._tell([whole.outcome for whole in done], now_ms)
+            self._wholes.forget_if_above(self._offsets.records)
+
+    def _tell(self, outcomes: Sequence[Encoded], now_ms: int) -> None:
+        routes = self._wholes is not None
+        count_outcomes(self._metrics, outcomes, now_ms, self._offsets, routes=routes)
         for observer in self._observers:
-            observer.note(completion.outcomes)
+            observer.note(outcomes)
         self._judge()
 
     def _judge(self) -> None:
@@ -135,6 +152,6 @@ class Completions:
 
 def _refused(outcome: Encoded) -> bool | None:
     """Return True if its topic refused the result, or None if the record had no result."""
-    if outcome.reason is not None and outcome.reason not in _OUTPUT_AT_FAULT:
+    if outcome.filtered or (outcome.reason is not None and outcome.reason not in _OUTPUT_AT_FAULT):
         return None
     return outcome.reason is not None

@@ -8,7 +8,7 @@ Must not import: kafka, inference, cli; `registry` only if an option needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from worker.core.formats.format import Format, ResultFormat
 from worker.core.formats.plain_json import JsonResults
 from worker.errors import SettingsError
 from worker.metrics import Metrics
-from worker.settings import PLAIN_FORMATS, InputSettings, Settings
+from worker.settings import PLAIN_FORMATS, InputSettings, Settings, result_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class TopicFormats:
     away: Callable[[], str | None]
     resources: AbstractContextManager[object]
     add_output: Callable[[str], None] = lambda _: None
-    decoder: Callable[[InputSettings, Format], Decoder] = Decoder
+    decoder: Callable[[InputSettings, Format, Sequence[str]], Decoder] = Decoder
 
 
 def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFormats:
@@ -73,7 +73,12 @@ def topic_formats(settings: Settings, metrics: Metrics, clock: Clock) -> TopicFo
 
 def plain_formats(settings: Settings) -> TopicFormats:
     """Return formats without a registry."""
-    return TopicFormats(plain_format(settings.input), JsonResults(), lambda: None, nullcontext())
+    return TopicFormats(
+        plain_format(settings.input),
+        JsonResults(result_form(settings)),
+        lambda: None,
+        nullcontext(),
+    )
 
 
 def measured_results(settings: Settings) -> ResultFormat:
@@ -83,13 +88,26 @@ def measured_results(settings: Settings) -> ResultFormat:
         SettingsError: the format needs packages that are not installed.
     """
     if settings.output.format in PLAIN_FORMATS:
-        return JsonResults()
+        return JsonResults(result_form(settings))
     require_packages(settings)
     from worker.registry.results import FORMATS  # noqa: PLC0415 - the extra may be missing
 
-    results = FORMATS[settings.output.format]()
+    results = FORMATS[settings.output.format](form=result_form(settings))
     results.add(settings.topics.output_of(""))  # that of a record without a topic
     return results
+
+
+def require_form(before: Settings, after: Settings) -> None:
+    """Check that a changed model has results of the same schema, if they have one.
+
+    Raises:
+        SettingsError: it has not.
+    """
+    if before.output.format not in PLAIN_FORMATS and result_form(before) != result_form(after):
+        raise SettingsError(
+            f"results in output.format = {before.output.format!r} would have another schema, which is "
+            "registered at a start: restart the worker"
+        )
 
 
 def require_packages(settings: Settings) -> None:

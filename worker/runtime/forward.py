@@ -17,16 +17,15 @@ from typing import NamedTuple, NoReturn
 
 from worker import timeline
 from worker.core.budget import ForwardBudget
+from worker.core.decisions.whole_texts import whole_texts
 from worker.core.faults import Disposition, Failed, disposition, isolate
-from worker.core.model import Classifier, Tokeniser
+from worker.core.model import Classifier, PreparesTexts, Step, Tokeniser
 from worker.core.records import ModelInput, Prediction
 from worker.errors import OutOfMemory
 from worker.logs import get_logger
 from worker.metrics import Metrics
 
 log = get_logger(__name__)
-
-Step = Callable[[], None]  # reports progress to health; may raise to end the work
 
 
 def tokenise(
@@ -37,21 +36,23 @@ def tokenise(
     Args:
         tokeniser: of the model.
         texts: at least one.
-        step: called before each call of the tokenizer.
+        step: called before each call of the tokenizer, and during a long text.
 
     Raises:
         Exception: an error that no text caused stops the worker (`core.faults.disposition`).
     """
+    if isinstance(tokeniser, PreparesTexts):
+        return _prepared(tokeniser, texts, step)
     try:
         step()
-        return tokeniser.tokenise(texts), {}
+        return tokeniser.tokenise(texts, step), {}
     except Exception as error:
         if disposition(error, records=len(texts)) is Disposition.STOP:
             raise
 
     def tokenise_alone(position: int) -> list[ModelInput]:
         step()
-        inputs = tokeniser.tokenise([texts[position]])
+        inputs = tokeniser.tokenise([texts[position]], step)
         return [replace(cut, positions=(position,) * len(cut.positions)) for cut in inputs]
 
     # At least one text breaks the tokenizer. Each is tried alone, to find which.
@@ -66,6 +67,26 @@ def tokenise(
         else:
             inputs += result
     return inputs, failed
+
+
+def _prepared(
+    tokeniser: PreparesTexts, texts: Sequence[str], step: Step
+) -> tuple[list[ModelInput], dict[int, Failed]]:
+    """Tokenise the texts that can be prepared; the others have failed, or are skipped."""
+    ready: dict[int, str] = {}
+    failed: dict[int, Failed] = {}
+    for position, text in enumerate(tokeniser.prepare(texts, step)):
+        if isinstance(text, str):
+            ready[position] = text
+        else:
+            failed[position] = Failed(text, attempts=1)
+    if not ready:
+        return [], failed
+    inputs, unread = tokenise(tokeniser.plain, [*ready.values()], step)
+    places = [*ready]
+    failed |= {places[position]: failure for position, failure in unread.items()}
+    moved = [replace(one, positions=tuple(places[p] for p in one.positions)) for one in inputs]
+    return moved, failed
 
 
 class _Begun(NamedTuple):
@@ -95,15 +116,21 @@ class ForwardPasses:
         metrics.forward_tokens.set(budget.tokens)
 
     def run(self, model_input: ModelInput, step: Step) -> Iterator[tuple[int, Prediction | Failed]]:
-        """Yield each text's position and its prediction or failure. Passes run lazily.
+        """Return each text's position and its prediction or failure. Passes run lazily.
 
         Args:
-            model_input: any number of texts.
+            model_input: any number of texts, with all windows of each.
             step: called before each pass.
 
         Raises:
             Exception: an error that no text caused stops the worker (`core.faults.disposition`).
         """
+        rows = self._rows(model_input, step)
+        return whole_texts(rows, model_input, self._classifier.card)
+
+    def _rows(
+        self, model_input: ModelInput, step: Step
+    ) -> Iterator[tuple[int, Prediction | Failed]]:
         begun: _Begun | None = None
         for part in self._budget.cut(model_input):
             step()

@@ -12,14 +12,17 @@ the infer thread reads and fills the cache.
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
-from worker.core.faults import CircuitBreaker, Failed, stack_hash
-from worker.core.model import Classifier, Tokeniser
+from worker.core.faults import CircuitBreaker, Failed
+from worker.core.model import Classifier, Step, Tokeniser
 from worker.core.records import (
     Classified,
     DeadLettered,
@@ -31,11 +34,15 @@ from worker.core.records import (
     Prediction,
     WorkItem,
 )
-from worker.errors import StreamlabelError
-from worker.metrics import Metrics
-from worker.runtime.forward import ForwardPasses, Step, tokenise
+from worker.metrics import Metrics, observe_all
+from worker.runtime.forward import ForwardPasses, tokenise
+from worker.runtime.unread import dead_letter, unread
 
-_MODEL_AT_FAULT = (DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED)
+_AT_FAULT = (  # the model or the own function, and not the record
+    DeadLetterReason.PREPARE_FAILED,
+    DeadLetterReason.TOKENISER_FAILED,
+    DeadLetterReason.MODEL_FAILED,
+)
 
 
 @dataclass(slots=True)
@@ -89,6 +96,22 @@ class TokenisedBatch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def infer(self, step: Step) -> list[Outcome]:
+        """Run the model; see `Labeller.infer`."""
+        return self.labeller.infer(self, step)
+
+    def only(self, wanted: Sequence[bool]) -> TokenisedBatch:
+        """Return some of the records, and of the texts those that these records have.
+
+        Args:
+            wanted: for each record whether to keep it.
+        """
+        rows = tuple(row for row, keep in zip(self.rows, wanted, strict=True) if keep)
+        texts = {id(row.repeat_of or row) for row in rows if isinstance(row, TextRow)}
+        kept = [id(text) in texts for text in self.texts]
+        cut = (_take(one, [kept[p] for p in one.positions]) for one in self.inputs)
+        return replace(self, rows=rows, inputs=tuple(one for one in cut if one))
+
 
 class Labeller:
     """Gives every record of a micro-batch its outcome, with one model.
@@ -101,6 +124,7 @@ class Labeller:
         budget: bounds the size of a forward pass.
         metrics: token counts and padding.
         cache: this model's predictions for earlier texts; None keeps none.
+        skips: whether the own function may skip a text; otherwise that is a dead letter.
 
     Attributes:
         card: of the model.
@@ -117,12 +141,42 @@ class Labeller:
         budget: ForwardBudget,
         metrics: Metrics,
         cache: PredictionCache | None = None,
+        skips: bool = False,
     ) -> None:
         self.card, self.tokeniser, self.classifier = classifier.card, tokeniser, classifier
         self._cache = cache
         self._passes = ForwardPasses(classifier, budget, metrics)
-        self._refuse_long = refuse_long
+        self._refuse_long, self._skips = refuse_long, skips
         self._breaker, self._metrics = breaker, metrics
+
+    @classmethod
+    def beside(cls, tokeniser: Tokeniser, classifier: Classifier, *, refuse_long: bool) -> Self:
+        """Return a labeller for texts beside the records, with metrics of its own and no cache.
+
+        Args:
+            tokeniser: of the model.
+            classifier: the model.
+            refuse_long: as of a labeller of records.
+        """
+        card = classifier.card
+        return cls(
+            tokeniser,
+            classifier,
+            refuse_long=refuse_long,
+            breaker=CircuitBreaker(sys.maxsize, 1.0),
+            budget=ForwardBudget(card.forward_tokens, pads=card.pads),
+            metrics=Metrics(),
+            skips=True,
+        )
+
+    def aside(self) -> Labeller:
+        """Return a labeller with the same model for a text beside the records."""
+        return Labeller.beside(self.tokeniser, self.classifier, refuse_long=self._refuse_long)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the cached predictions."""
+        return self._cache.size if self._cache is not None else 0
 
     def tokenise(self, batch: MicroBatch, step: Step) -> TokenisedBatch:
         """Cut a micro-batch into forward passes. Unreadable records get their outcome here.
@@ -153,8 +207,11 @@ class Labeller:
         inputs, failed = tokenise(self.tokeniser, [row.item.text for row in texts], step)
         for position, failure in failed.items():
             row = texts[position]
-            row.outcome = self._failed(row.item, failure, DeadLetterReason.TOKENISER_FAILED)
+            row.outcome = unread(row.item, failure, self.card, skips=self._skips)
         for model_input in inputs:
+            if self.card.windows:
+                windows = Counter(model_input.positions).values()
+                observe_all(self._metrics.text_windows, [*windows])
             if kept := self._without_long(model_input, texts):
                 yield kept
 
@@ -192,26 +249,13 @@ class Labeller:
 
     def _outcome(self, item: WorkItem, result: Prediction | Failed) -> Outcome:
         if isinstance(result, Failed):
-            return self._failed(item, result, DeadLetterReason.MODEL_FAILED)
+            return dead_letter(item, result, DeadLetterReason.MODEL_FAILED, self.card)
         return Classified(item, result, self.card)
-
-    def _failed(self, item: WorkItem, failed: Failed, reason: DeadLetterReason) -> DeadLettered:
-        # The message of a library's error may quote the text; its type and the stack's hash do not.
-        message = type(failed.error).__name__
-        if isinstance(failed.error, StreamlabelError):
-            message = f"{message}: {failed.error}"
-        return DeadLettered(
-            item.record,
-            reason,
-            message,
-            stack_hash=stack_hash(failed.error),
-            attempt=failed.attempts,
-            model=self.card,
-        )
 
     def _recall(self, batch: TokenisedBatch) -> None:
         """Give the texts that the cache knows their outcome."""
-        positions = [p for model_input in batch.inputs for p in model_input.positions]
+        # Several windows of a text have its position.
+        positions = dict.fromkeys(p for inputs in batch.inputs for p in inputs.positions)
         rows = [batch.texts[position] for position in positions]
         hits = 0
         if self._cache is not None:
@@ -245,7 +289,7 @@ class Labeller:
                 continue
             if isinstance(outcome, Classified):
                 self._breaker.note(failed=False)
-            elif outcome.reason in _MODEL_AT_FAULT:
+            elif outcome.reason in _AT_FAULT:
                 self._breaker.note(failed=True)
 
 
@@ -267,9 +311,9 @@ def _take(model_input: ModelInput, wanted: Sequence[bool]) -> ModelInput | None:
 
 def _same_outcome(item: WorkItem, outcome: Outcome) -> Outcome:
     """Return the outcome of a text for another record with the same text."""
-    if isinstance(outcome, Classified):
-        return replace(outcome, item=item)
-    return replace(outcome, record=item.record)
+    if isinstance(outcome, DeadLettered):
+        return replace(outcome, record=item.record)
+    return replace(outcome, item=item)
 
 
 def _too_long(item: WorkItem, model: ModelCard) -> DeadLettered:

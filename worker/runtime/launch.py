@@ -11,17 +11,23 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from worker.core.decisions.rules import decidable_labels, result_labels, unnamed_hint
 from worker.core.encoder import Encoder
 from worker.core.faults import backoff
 from worker.core.model import Classifier, Tokeniser
 from worker.core.pace import Pace
 from worker.core.records import ModelCard
 from worker.core.replacement import OutcomeReplacer
+from worker.core.route_topics import cards_of, spelling_notes, with_label_topics
 from worker.core.topics import TopicInfo
 from worker.core.when import Span
-from worker.errors import BrokerAway, RegistryAway, TopicMissing
+from worker.errors import (
+    BrokerAway,
+    RegistryAway,
+    TopicMissing,
+)
 from worker.http.feeds import ModelFeeds, PageFeeds
 from worker.kafka_io.sink import RecordSink
 from worker.kafka_io.source import KafkaSource
@@ -34,9 +40,9 @@ from worker.runtime.assembly import (
     build_worker,
 )
 from worker.runtime.completions import Completions
-from worker.runtime.context import InFlight, OtherSource, RecordPath, WorkerContext
+from worker.runtime.context import OtherSource, RecordPath, WorkerContext
 from worker.runtime.formats import TopicFormats, require_packages, topic_formats
-from worker.runtime.labelling import Labeller
+from worker.runtime.labellers import AnyLabeller
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.reachability import Reachability
@@ -44,9 +50,10 @@ from worker.runtime.rebalance import RebalanceListener
 from worker.runtime.service import Worker
 from worker.runtime.shadow import Shadow
 from worker.runtime.stage import StageControl
+from worker.runtime.takeover import ModelTaker
 from worker.runtime.topics import count_members, require, result_size_warning, suitability_warnings
 from worker.runtime.tracing import Tracing, Untraced
-from worker.settings import Settings
+from worker.settings import Settings, deciding_digest, route_names
 
 log = get_logger(__name__)
 
@@ -136,23 +143,33 @@ class Launcher:
         """
         settings, self._shadow = self._settings, shadow
         self._log_start(classifier.card)
-        topics = self._topics or self._retry_until_stopped(lambda: require(settings))
+        named = with_label_topics(settings, cards_of(classifier))
+        topics = self._all_topics(named)
         if topics is None:
             return None
         context = self._context
         formats = self._retry_until_stopped(
-            lambda: topic_formats(settings, context.metrics, context.clock)
+            lambda: topic_formats(named, context.metrics, context.clock)
         )
         if formats is None:
             return None
         resources.enter_context(formats.resources)
-        self._warn(topics, classifier.card)
-        context.metrics.create_label_series(classifier.card.labels)
+        self._warn(topics, classifier)
+        context.metrics.create_label_series(
+            result_labels(classifier.card), decidable_labels(classifier.card)
+        )
         with ExitStack() as undo:
             worker = self._build(topics, formats, tokeniser, classifier, undo)
             if worker is not None:
                 undo.pop_all()  # from here on the worker ends what was started
         return worker
+
+    def _all_topics(self, named: Settings) -> dict[str, TopicInfo] | None:
+        """Return a description of each topic, those that labels name too; None at a stop."""
+        known = self._topics
+        if known is not None and set(named.topics.among(known).all) <= known.keys():
+            return known
+        return self._retry_until_stopped(lambda: require(named))
 
     def _build(
         self,
@@ -167,13 +184,12 @@ class Launcher:
         `undo` closes the clients if a later part can't be built.
         """
         settings, context = self._settings, self._context
-        outputs = self._retry_until_stopped(
-            lambda: OutputTopics(settings, topics, formats.add_output)
-        )
+        named = with_label_topics(settings, cards_of(classifier))
+        outputs = self._retry_until_stopped(lambda: OutputTopics(named, topics, formats.add_output))
         if outputs is None:
             return None
         group = settings.kafka.group_id if isinstance(self._span, Span) else None
-        encoder = build_encoder(settings, outputs.limits, formats.results, group)
+        encoder = build_encoder(settings, outputs.limits, formats.results, context.metrics, group)
         replace_outcome = OutcomeReplacer(encoder, outputs.limits, context.clock.wall_ms).replace
         more = list(self._span.observers) if isinstance(self._span, OtherSource) else []
         more += [self._feeds.dead_letters] if self._feeds else []
@@ -207,7 +223,8 @@ class Launcher:
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
         if context.changes:
-            context.changes.connect(classifier.card, self._taker(topics, work, pipeline))
+            taker = ModelTaker(settings, context, topics, outputs, encoder, work, pipeline)
+            context.changes.connect(classifier.card, taker, pipeline.in_use)
         return build_worker(
             settings,
             context,
@@ -225,27 +242,9 @@ class Launcher:
             return span.open(listener, clock)
         return KafkaSource(self._settings, listener, clock, outputs.prepare, span)
 
-    def _taker(
-        self, topics: dict[str, TopicInfo], work: InFlight, pipeline: Pipeline
-    ) -> Callable[[Settings, Tokeniser, Classifier], None]:
-        """Return a function that puts another model in place of the one in use."""
-
-        def take_over(settings: Settings, tokeniser: Tokeniser, classifier: Classifier) -> None:
-            card, metrics = classifier.card, self._context.metrics
-            if warning := result_size_warning(settings, topics, card):
-                log.warning(warning)
-            labeller = build_labeller(settings, tokeniser, classifier, self._context)
-            metrics.create_label_series(card.labels)
-            metrics.model.info(card.facts)
-            if work.drift:
-                work.drift.follow(card)
-            pipeline.use(labeller)
-
-        return take_over
-
     def _pipeline(
         self,
-        labeller: Labeller,
+        labeller: AnyLabeller,
         encoder: Encoder,
         sink: RecordSink,
         completions: Completions,
@@ -275,18 +274,22 @@ class Launcher:
             delivery=settings.delivery,
             model=card.name,
             engine=card.engine,
+            **_routing(settings),
         )
 
-    def _warn(self, topics: dict[str, TopicInfo], card: ModelCard) -> None:
+    def _warn(self, topics: dict[str, TopicInfo], classifier: Classifier) -> None:
         """Log what is doubtful about the topics.
 
         Raises:
             SettingsError: no result of the model would fit its topic.
         """
-        warnings = suitability_warnings(self._settings, topics)
-        if warning := result_size_warning(self._settings, topics, card):
+        cards = cards_of(classifier)
+        named = with_label_topics(self._settings, cards)
+        warnings = suitability_warnings(named, topics)
+        if warning := result_size_warning(named, topics, classifier.card):
             warnings.append(warning)
-        for text in warnings:
+        warnings += spelling_notes(self._settings, cards)
+        for text in (*warnings, *unnamed_hint(classifier.card.labels)):
             log.warning(text)
 
     def _wait_for_topics(self, error: TopicMissing) -> None:
@@ -324,3 +327,13 @@ class Launcher:
             self._context.stop.wait(backoff(tries, base=0.5, cap=_LONGEST_WAIT))
         log.info("stopped before the first poll")
         return None
+
+
+def _routing(settings: Settings) -> dict[str, Any]:
+    """Return the routes as log fields, and the digest that notes of filtered records have."""
+    shown: dict[str, Any] = {}
+    if settings.routes:
+        shown["routes"] = list(route_names(settings.routes))
+    if settings.output.filtered_topic:
+        shown |= {"filtered": settings.output.filtered_topic, "digest": deciding_digest(settings)}
+    return shown

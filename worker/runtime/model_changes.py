@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 
 from worker.clock import Clock
 from worker.core.model import Classifier, Tokeniser
+from worker.core.model_set import ModelSet
 from worker.core.records import ModelCard
 from worker.errors import ChangeUnderway, ModelUnchanged, SettingsError, StreamlabelError
 from worker.heap import return_free_memory
@@ -27,7 +28,7 @@ from worker.http.model import ChangeOutcome, ModelChange
 from worker.logs import get_logger
 from worker.metrics import Metrics
 from worker.runtime.first_offsets import FirstOffsets
-from worker.settings import Settings
+from worker.settings import Settings, models_named, with_models_of
 
 Model = tuple[Tokeniser, Classifier]
 # Checks that a model fits the worker, and puts it in place of the one in use. Raises SettingsError
@@ -44,7 +45,8 @@ class LoadModel(Protocol):
 
     With `beside` the model is loaded beside the one in use, which goes on meanwhile. With
     `replaces` it is too, and then takes its place. With `unless` the future raises
-    `ModelUnchanged` if it would be that same model again.
+    `ModelUnchanged` if it would be that same model again; of several, those that stay the same are
+    not loaded again.
     """
 
     def __call__(
@@ -54,7 +56,7 @@ class LoadModel(Protocol):
         *,
         beside: bool = False,
         replaces: bool = False,
-        unless: ModelCard | None = None,
+        unless: ModelCard | ModelSet | None = None,
     ) -> AbstractContextManager[Future[Model]]: ...
 
 
@@ -82,6 +84,7 @@ class ModelChanges:
         self._since_ms = 0
         self._tidy_at = math.inf
         self._take_over: TakeOver | None = None
+        self._in_use: Callable[[], Classifier | None] = lambda: None
         self._loading: Future[Model] | None = None
         self._load_block = ExitStack()
         self.permit: Callable[[], bool] = lambda: True
@@ -107,9 +110,10 @@ class ModelChanges:
                     f"a change to {last.name}, requested by {last.trigger}, is under way: try again "
                     "when it has ended, as GET /model and the log show"
                 )
-            model, now_ms = settings.model, self._clock.wall_ms()
-            self._wanted = self._settings.model_copy(update={"model": model})
-            self._last = ModelChange(trigger, model.name, model.revision, "loading", now_ms)
+            now_ms, name = self._clock.wall_ms(), models_named(settings)
+            self._wanted = with_models_of(self._settings, settings)
+            revision = settings.model.revision
+            self._last = ModelChange(trigger, name, revision, "loading", now_ms)
             return self._last
 
     def refuse(self, trigger: str, reason: str) -> None:
@@ -123,28 +127,28 @@ class ModelChanges:
     def state(self) -> dict[str, Any]:
         """Return the members `model` and `change` of GET /model; each may be null."""
         card, last = self._card, self._last
-        shown = card and {
-            "name": card.name,
-            "revision": card.revision,
-            "weights_sha256": card.weights_sha256,
-            "labels": list(card.labels),
-            "engine": card.engine,
-            "dtype": card.dtype,
-            "device": card.device,
-            "since": self._since_ms,
-        }
+        shown = card and _facts(card) | {"since": self._since_ms}
+        if shown and card and card.members:
+            shown["members"] = {name: _facts(one) for name, one in card.members}
         return {"model": shown, "change": last.as_json() if last else None}
 
     # -- the poll thread -----------------------------------------------------------------------
 
-    def connect(self, card: ModelCard, take_over: TakeOver) -> None:
+    def connect(
+        self,
+        card: ModelCard,
+        take_over: TakeOver,
+        in_use: Callable[[], Classifier | None] = lambda: None,
+    ) -> None:
         """Begin to change the model of a worker that is complete.
 
         Args:
             card: of its model.
             take_over: puts another one in its place.
+            in_use: returns it, or the one that has taken over since. It is not kept here, so that
+                its memory is free once another one is in its place.
         """
-        self._take_over = take_over
+        self._take_over, self._in_use = take_over, in_use
         self._note_in_use(card)
 
     def step(self) -> None:
@@ -164,11 +168,19 @@ class ModelChanges:
         self._load_block.close()
 
     def _begin(self, wanted: Settings) -> None:
-        watched = {"reload_on_change": wanted.model.reload_on_change}
-        same = wanted.model == self._settings.model.model_copy(update=watched)
         self._loading = self._load_block.enter_context(
-            self._load(wanted, self._metrics, replaces=True, unless=self._card if same else None)
+            self._load(wanted, self._metrics, replaces=True, unless=self._stays(wanted))
         )
+
+    def _stays(self, wanted: Settings) -> ModelCard | ModelSet | None:
+        """Return what need not be loaded again, if its weights are the same."""
+        before = self._settings
+        if wanted.models:
+            in_use = self._in_use()
+            return in_use if isinstance(in_use, ModelSet) else None
+        watched = {"reload_on_change": wanted.model.reload_on_change}
+        same = wanted.model == before.model.model_copy(update=watched) and not before.models
+        return self._card if same else None
 
     def _end(self, wanted: Settings, loading: Future[Model], take_over: TakeOver) -> None:
         outcome, reason = _judged(loading.exception())
@@ -213,6 +225,18 @@ class ModelChanges:
             log.info("model not changed", reason=reason, **facts)
         else:
             log.error("model not changed: the one in use stays", reason=reason, **facts)
+
+
+def _facts(card: ModelCard) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "revision": card.revision,
+        "weights_sha256": card.weights_sha256,
+        "labels": list(card.labels),
+        "engine": card.engine,
+        "dtype": card.dtype,
+        "device": card.device,
+    }
 
 
 def _judged(error: BaseException | None) -> tuple[ChangeOutcome, str]:

@@ -8,12 +8,20 @@ Must not import: kafka, inference, cli.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Encoded
 from worker.core.replay import is_replay
+from worker.logs import get_logger
 from worker.metrics import Metrics, observe_all
+from worker.runtime.model_counts import count_models
+from worker.settings import RouteSettings
+from worker.settings.routes import route_names
+
+log = get_logger(__name__)
+
+NO_ROUTE = "(none)"  # in metrics: no route matched, and the result went to `output.topic`
 
 
 def count_polled(metrics: Metrics, records: int, inflight: OffsetTracker) -> None:
@@ -24,7 +32,12 @@ def count_polled(metrics: Metrics, records: int, inflight: OffsetTracker) -> Non
 
 
 def count_outcomes(
-    metrics: Metrics, outcomes: Sequence[Encoded], now_ms: int, inflight: OffsetTracker
+    metrics: Metrics,
+    outcomes: Sequence[Encoded],
+    now_ms: int,
+    inflight: OffsetTracker,
+    *,
+    routes: bool = False,
 ) -> None:
     """Count acknowledged outcomes.
 
@@ -33,14 +46,19 @@ def count_outcomes(
 
     Args:
         metrics: the collectors.
-        outcomes: results and dead letters, at least one.
+        outcomes: results, dead letters and notes, at least one.
         now_ms: the wall clock.
         inflight: no longer includes the outcomes.
+        routes: whether results are counted by route.
     """
-    results = [outcome for outcome in outcomes if outcome.reason is None]
+    results = [one for one in outcomes if one.reason is None and not one.filtered]
     first_tries = [outcome for outcome in outcomes if not is_replay(outcome.headers)]
     labels = Counter(outcome.label for outcome in results)
+    decided = Counter(label for outcome in results for label in outcome.decided)
+    uncertain = sum(outcome.uncertain for outcome in results)
     reasons = Counter(o.reason.value for o in outcomes if o.reason is not None)
+    filtered = Counter((o.filtered, o.route) for o in outcomes if o.filtered)
+    by_route = Counter(one.route for one in results) if routes else {}
     with metrics.lock:
         _show_latency(metrics, first_tries, now_ms)
         observe_all(metrics.confidence, [outcome.score for outcome in results])
@@ -49,9 +67,48 @@ def count_outcomes(
         metrics.expired.inc(sum(outcome.expired for outcome in outcomes))
         for label, number in labels.items():
             metrics.labels.labels(label).inc(number)
+        for label, number in decided.items():
+            metrics.decided_labels.labels(label).inc(number)
+        if uncertain:
+            metrics.uncertain.inc(uncertain)
+        count_models(metrics, results)
+        for route, number in by_route.items():
+            metrics.routed.labels(route or NO_ROUTE).inc(number)
+        for (reason, route), number in filtered.items():
+            metrics.filtered.labels(reason, route).inc(number)
         for reason, number in reasons.items():
             metrics.dead_lettered.labels(reason).inc(number)
         show_inflight(metrics, inflight)
+
+
+def create_route_series(metrics: Metrics, routes: tuple[RouteSettings, ...]) -> None:
+    """Let every series of the routes begin at 0: an alert sees no increase before the second."""
+    metrics.routed.labels(NO_ROUTE)
+    for name, route in zip(route_names(routes), routes, strict=True):
+        if route.drop:
+            metrics.filtered.labels("route", name)
+        elif route.also:
+            metrics.copies.labels(name)
+            metrics.copies_lost.labels(name)
+        else:
+            metrics.routed.labels(name)
+
+
+def count_copies(metrics: Metrics, copies: Iterable[Encoded]) -> None:
+    """Count acknowledged copies, and dead letters in place of refused ones."""
+    counts = Counter((copy.route, copy.reason) for copy in copies)
+    for (route, reason), number in counts.items():
+        if reason is None:
+            metrics.copies.labels(route).inc(number)
+            continue
+        metrics.copies_lost.labels(route).inc(number)
+        log.warning(
+            "a topic refused copies of results; each is a dead letter with the route's name in the "
+            "header streamlabel-copy",
+            route=route,
+            reason=reason.value,
+            copies=number,
+        )
 
 
 def _show_latency(metrics: Metrics, outcomes: Sequence[Encoded], now_ms: int) -> None:

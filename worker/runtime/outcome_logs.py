@@ -40,7 +40,8 @@ class ThroughputLog:
         if self._minute_began is None:
             self._minute_began = self._clock.monotonic()
         dead_letters = sum(outcome.reason is not None for outcome in outcomes)
-        self._minute_labelled += len(outcomes) - dead_letters
+        filtered = sum(bool(outcome.filtered) for outcome in outcomes)
+        self._minute_labelled += len(outcomes) - dead_letters - filtered
         self._minute_dead_letters += dead_letters
 
     def log_if_due(self, lag: int | None) -> None:

@@ -82,9 +82,26 @@ class OutputTopics:
         for name in self.partitions.keys() - wanted:
             del self.partitions[name]
 
+    def use(self, settings: Settings) -> None:
+        """Make the topics of these settings ready, as the labels of a changed model name others.
+
+        Topics of before stay: a record may be in flight.
+
+        Raises:
+            TopicMissing, Fatal, BrokerAway: as `require`.
+            RegistryAway, SchemaRefused: as the constructor.
+        """
+        if settings.topics == self._settings.topics:
+            return
+        infos = require(settings, sorted(self._inputs))
+        for text in suitability_warnings(settings, infos):
+            log.warning(text)
+        self._settings = settings
+        self._add(infos)
+
     def _add(self, infos: Mapping[str, TopicInfo]) -> None:
         topics, most = self._settings.topics.among(infos), self._settings.kafka.max_request_bytes
-        for name in topics.results:
+        for name in topics.all_results:
             if name not in self.partitions:
                 self._add_output(name)
         for name in topics.outputs:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from worker import timeline
 from worker.core.encoder import Encoder
+from worker.core.model import Classifier
 from worker.core.pace import Demand, Pace
 from worker.core.records import Encoded, MicroBatch, Outcome
 from worker.errors import StreamlabelError
@@ -24,7 +25,7 @@ from worker.http.feeds import ModelFeeds
 from worker.kafka_io.sink import RecordSink
 from worker.logs import get_logger
 from worker.metrics import Metrics
-from worker.runtime.labelling import Labeller, TokenisedBatch
+from worker.runtime.labellers import AnyBatch, AnyLabeller
 from worker.runtime.publishing import SinkDriver
 from worker.runtime.shadow import Shadow
 from worker.runtime.stage import Stage, StageControl, StageHooks
@@ -33,8 +34,8 @@ from worker.runtime.tracing import Tracing
 
 log = get_logger(__name__)
 
-_Tokenise = Stage[MicroBatch, TokenisedBatch]
-_Infer = Stage[TokenisedBatch, list[Outcome]]
+_Tokenise = Stage[MicroBatch, AnyBatch]
+_Infer = Stage[AnyBatch, list[Outcome]]
 _Publish = Stage[list[Outcome], None]
 
 
@@ -84,7 +85,7 @@ class Pipeline:
 
     def __init__(
         self,
-        labeller: Labeller,
+        labeller: AnyLabeller,
         encoder: Encoder,
         sink: RecordSink,
         pace: Pace,
@@ -153,13 +154,17 @@ class Pipeline:
             self._pace.handed()
         return accepted
 
-    def use(self, labeller: Labeller) -> None:
+    def use(self, labeller: AnyLabeller) -> None:
         """Give micro-batches to another model, from the next one that is tokenised. Poll thread.
 
         Those that are tokenised already stay with their own, so outcomes keep their order.
         """
         self._labeller = labeller
         self._pace.restart()
+
+    def in_use(self) -> Classifier:
+        """Return the model that the next micro-batch is given to."""
+        return self._labeller.classifier
 
     def demand(self, waiting: int) -> Demand:
         """Return when and how much the model needs next. Poll thread only.
@@ -184,7 +189,7 @@ class Pipeline:
         except StreamlabelError as error:
             log.warning("producer did not close cleanly", reason=str(error))
 
-    def _do_tokenise(self, batch: MicroBatch) -> TokenisedBatch:
+    def _do_tokenise(self, batch: MicroBatch) -> AnyBatch:
         self._tracing.begin(batch)
         started = self._clock.monotonic()
         self._metrics.stage.labels("queue").observe(started - batch.opened_at)
@@ -203,21 +208,20 @@ class Pipeline:
         return tokenised
 
     def _between(self, feeds: ModelFeeds) -> None:
-        labeller = self._labeller  # once: the poll thread may replace it meanwhile
-        feeds.tokenise(labeller.tokeniser, labeller.classifier)
+        feeds.tokenise(self._labeller.aside)
 
     def _between_passes(self, feeds: ModelFeeds) -> None:
         feeds.infer()
         if self._shadow:
             self._shadow.between()
 
-    def _do_infer(self, tokenised: TokenisedBatch) -> list[Outcome]:
+    def _do_infer(self, tokenised: AnyBatch) -> list[Outcome]:
         started = self._clock.monotonic()
         if tokenised.labeller.card is not self._infers:
             self._infers = tokenised.labeller.card
             self._pace.restart()  # the last micro-batches of the model before were measured too
         self._pace.began(tokenised.tokens, started)
-        outcomes = tokenised.labeller.infer(tokenised, self._infer.step)
+        outcomes = tokenised.infer(self._infer.step)
         ended = self._clock.monotonic()
         number = next(self._numbers["infer"])
         timeline.spent("infer", started, batch=number, records=len(outcomes))
@@ -231,9 +235,7 @@ class Pipeline:
         now_ms, now = self._clock.wall_ms(), self._clock.monotonic()
         number, trace = next(self._numbers["publish"]), self._tracing.current()
         with timeline.span("encode", batch=number, records=len(outcomes)):
-            encoded = [
-                self._encoder.encode(o, now_ms=now_ms, now=now, trace=trace) for o in outcomes
-            ]
+            encoded = self._encoder.encode_batch(outcomes, now_ms=now_ms, now=now, trace=trace)
         with timeline.span("send", batch=number, records=len(outcomes)):
             if not self._driver.publish(encoded):
                 return

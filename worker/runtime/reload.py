@@ -5,9 +5,9 @@ Thread: `settings` waits for signals and looks at the file; any thread may call 
     `state`.
 Must not import: kafka, inference, cli.
 
-Only `[model]` takes effect while a worker runs. Other settings that differ are named in the log:
-they need a restart. A request over HTTP changes the members that it names, and lasts until the
-settings are read again.
+Only `[model]`, `[models.NAME]`, `[prepare]` and `[decision]` take effect while a worker runs.
+Other settings that differ are named in the log: they need a restart. A request over HTTP changes
+the members that it names, and lasts until the settings are read again.
 
 A signal or a changed file is not lost while another change is under way: the file is read when that
 has ended. A request over HTTP is refused instead, because its sender can repeat it.
@@ -26,7 +26,7 @@ from typing import Any, Final, Self
 from worker.errors import ChangeUnderway, SettingsError
 from worker.http.model import ModelChange, ModelControl
 from worker.logs import get_logger
-from worker.settings import Loaded, Settings, changed_options, with_members
+from worker.settings import Loaded, Settings, changed_options, is_changeable, with_members
 
 log = get_logger(__name__)
 
@@ -34,7 +34,6 @@ POST: Final = "POST /model"
 FILE: Final = "settings file"
 
 _LOOK: Final = 1.0  # seconds between looks at the settings file
-_TAKE_EFFECT: Final = ("model.",)
 _NONE: Final = ""
 _END: Final = "end"
 
@@ -108,7 +107,7 @@ class SettingsReload:
         waiting = [
             path
             for path in changed_options(self._loaded.settings, settings)
-            if not path.startswith(_TAKE_EFFECT)
+            if not is_changeable(path)
         ]
         if waiting:
             log.warning("changed settings need a restart to take effect", settings=waiting)

@@ -41,8 +41,9 @@ class CountedComparison:
         self._pairing = LabelPairing(
             model.labels,
             shadow.labels,
-            settings.labels,
+            _names(model) | settings.labels,
             exclusive=exclusive_labels(model.activation, shadow.activation),
+            merged=model.decision is not None,
         )
         self._texts = metrics.shadow_texts.labels(self._name)
         self._agreed = metrics.shadow_agreed.labels(self._name)
@@ -83,6 +84,11 @@ class CountedComparison:
             observe_all(self._divergence, divergences)
             for (label, shadow_label), number in pairs.items():
                 self._metrics.shadow_flips.labels(self._name, label, shadow_label).inc(number)
+
+
+def _names(model: ModelCard) -> dict[str, str]:
+    """Return the names that the model's decision gives its labels: the shadow gets them too."""
+    return dict(model.decision.decision.names) if model.decision else {}
 
 
 def _facts(comparison: str, model: ModelCard, shadow: ModelCard) -> dict[str, str]:

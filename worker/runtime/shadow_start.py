@@ -30,7 +30,7 @@ from worker.metrics import Metrics
 from worker.runtime.labelling import Labeller
 from worker.runtime.model_changes import LoadModel, Model
 from worker.runtime.shadow import Publish, Shadow
-from worker.settings import Settings
+from worker.settings import DecisionSettings, Settings
 
 log = get_logger(__name__)
 
@@ -45,7 +45,12 @@ def shadowing(
     if not settings.shadow.is_on:
         yield None
         return
-    second = settings.model_copy(update={"model": settings.shadow.as_model(settings.model)})
+    second = settings.model_copy(
+        update={
+            "model": settings.model.with_options(settings.shadow),
+            "decision": DecisionSettings(),
+        }
+    )
     start = _Start(settings, Shadow(settings.shadow, metrics, clock), metrics, clock)
     # The metrics of the first model must not show the second's facts.
     with load_model(second, Metrics(), beside=True) as loading:

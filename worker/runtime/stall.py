@@ -2,7 +2,7 @@
 
 Owns: the counts of the records that a stage holds and that the main loop awaits.
 Thread: each `Holder` has the writers that its class names; any thread reads.
-Must not import: anything but the standard library.
+Must not import: anything but the standard library and `worker.underway`.
 
 Records move one way, tokenise -> infer -> publish -> acknowledgement -> commit, and every hand-off
 is bounded. Health therefore judges the last holder in that order by its own last step: earlier
@@ -20,6 +20,8 @@ import threading
 import traceback
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
+
+from worker import underway
 
 
 class Holder(Protocol):
@@ -75,7 +77,9 @@ class StageProgress:
         return self._entered - self._left
 
     def describe(self) -> str:
-        return f"the {self.name} stage has held {self.held} records without a step"
+        running = underway.name_of(self.thread)
+        where = f", in {running}," if running else ""
+        return f"the {self.name} stage has held {self.held} records without a step{where}"
 
     def threads(self) -> Iterable[int | None]:
         return (self.thread,)

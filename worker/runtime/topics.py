@@ -23,7 +23,7 @@ from worker.errors import BrokerAway, Fatal, SettingsError, StreamlabelError, To
 from worker.kafka_io.admin import Admin
 from worker.logs import get_logger
 from worker.runtime.formats import measured_results
-from worker.settings import KafkaSettings, Settings, WorkerTopics
+from worker.settings import KafkaSettings, Settings, WorkerTopics, inline
 
 log = get_logger(__name__)
 
@@ -92,7 +92,7 @@ def suitability_warnings(settings: Settings, infos: Mapping[str, TopicInfo]) -> 
         return Output(name, infos[name], combined(infos[one] for one in inputs))
 
     warnings = topic_warnings(
-        [output(*fed) for fed in topics.feeds],
+        [output(*fed) for fed in topics.result_feeds],
         output(topics.dead_letters, topics.inputs),
         keeps_event_time=settings.output.timestamp == "event",
     )
@@ -118,7 +118,7 @@ def result_size_warning(
     Raises:
         SettingsError: every result would be too large.
     """
-    outputs = [Output(name, infos[name]) for name in settings.topics.among(infos).results]
+    outputs = [Output(name, infos[name]) for name in settings.topics.among(infos).all_results]
     if not outputs:
         return None
     encoder = Encoder(
@@ -158,6 +158,11 @@ def _how_to_create(settings: Settings, missing: Sequence[str]) -> str:
     else:
         several = len(topics.inputs) > 1
         flags["--input-topics" if several else "--input-topic"] = ",".join(topics.inputs)
+    if topics.filtered:
+        flags["--output-filtered-topic"] = topics.filtered
+    if topics.routed:  # as `also`, each is reached
+        names = dict.fromkeys(topic for _, topic in topics.routed)
+        flags["--routes"] = inline([{"topic": name, "also": True} for name in names])
     command = " ".join(f"{flag} {shlex.quote(value)}" for flag, value in flags.items())
     wait = "; with wait_for_topics = true the worker waits for them"
     if settings.wait_for_topics or sys.stderr.isatty():  # a person creates them and starts again

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
+from worker.settings.decision import decision_problems
 from worker.settings.files import has_encrypted_key
 from worker.settings.kafka_client import KafkaSettings
+from worker.settings.prepare import prepare_conflicts
 from worker.settings.registry import RegistrySettings
+from worker.settings.route_conflicts import route_conflicts
 from worker.settings.sections import (
     CacheSettings,
     DriftSettings,
@@ -23,6 +26,7 @@ from worker.settings.sections import (
 )
 from worker.settings.sign_in import listed, present, sign_in
 from worker.settings.topics import INPUT_NAME
+from worker.settings.windows import WINDOW_OPTIONS
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -45,11 +49,16 @@ _SMALLEST_REFERENCE: Final = 100  # records
 def contradictions(s: Settings) -> Iterator[str]:
     """Yield one sentence for each value that conflicts with another, or can't be meant."""
     yield from _topics(s)
+    yield from _windows(s)
     yield from _formats(s)
     yield from _sizes(s)
     yield from _model("model", s.model)
     yield from _model("shadow", s.shadow)
+    yield from _models(s)
+    yield from decision_problems("decision", s.decision)
     yield from _shadow(s)
+    yield from route_conflicts(s)
+    yield from prepare_conflicts("prepare", s.prepare)
     yield from _times(s)
     yield from _registry_wait(s)
     yield from _cache(s.cache)
@@ -66,8 +75,9 @@ def _topics(s: Settings) -> Iterator[str]:
     option = "input.topics" if s.input.topics else "input.topic"
     for name in dict.fromkeys(s.topics.inputs):
         paths[name] = [option]
-    for path in ("output.topic", "output.dead_letter_topic"):
-        paths.setdefault(getattr(s.output, path.removeprefix("output.")), []).append(path)
+    for path in ("output.topic", "output.dead_letter_topic", "output.filtered_topic"):
+        if name := getattr(s.output, path.removeprefix("output.")):
+            paths.setdefault(name, []).append(path)
     shared = {name: used for name, used in paths.items() if len(used) > 1}
     for name, (*others, last) in shared.items():
         number = "both" if len(others) == 1 else "all"
@@ -89,6 +99,19 @@ def _inputs(i: InputSettings) -> Iterator[str]:
         yield f"{' and '.join(given)} are set: keep one of them"
     if len(set(i.topics)) < len(i.topics):
         yield f"input.topics names a topic twice ({', '.join(i.topics)})"
+
+
+def _windows(s: Settings) -> Iterator[str]:
+    """Yield the options of windows that are changed and have no effect."""
+    i, fields = s.input, type(s.input).model_fields
+    of_models = any(model.overflow == "windows" for model in s.models.values())
+    for name in WINDOW_OPTIONS[1:]:
+        value = getattr(i, name)
+        if i.overflow != "windows" and not of_models and value != fields[name].default:
+            yield (
+                f'input.{name} = {value!r} needs input.overflow = "windows": set it, or leave '
+                f"input.{name} out"
+            )
 
 
 def _formats(s: Settings) -> Iterator[str]:
@@ -121,12 +144,42 @@ def _sizes(s: Settings) -> Iterator[str]:
             f"input.max_bytes ({s.input.max_bytes}) is more than max_inflight_bytes "
             f"({s.max_inflight_bytes})"
         )
-    for section, m in (("model", s.model), ("shadow", s.shadow)):
+    named = {f"models.{name}": m for name, m in s.models.items()}
+    for section, m in ({"model": s.model, "shadow": s.shadow} | named).items():
         if s.batch.forward_tokens and (m.max_tokens or 0) > s.batch.forward_tokens:
             yield (
                 f"{section}.max_tokens ({m.max_tokens}) is more than batch.forward_tokens "
                 f"({s.batch.forward_tokens}): the longest text would not fit in a forward pass"
             )
+
+
+def _models(s: Settings) -> Iterator[str]:
+    """Yield what is wrong with several models, beside the options of each."""
+    for name, model in s.models.items():
+        yield from _model(f"models.{name}", model)
+        if model.decision:
+            yield from decision_problems(f"models.{name}.decision", model.decision)
+        if model.prepare:
+            yield from prepare_conflicts(f"models.{name}.prepare", model.prepare)
+        given = [one for one in WINDOW_OPTIONS[1:] if getattr(model, one) is not None]
+        if given and (model.overflow or s.input.overflow) != "windows":
+            yield (
+                f'models.{name}.{given[0]} needs models.{name}.overflow = "windows": set it, or '
+                f"leave models.{name}.{given[0]} out"
+            )
+        if model.when and model.when.path and s.input.format == "text":
+            yield (
+                f"models.{name}.when names the field {model.when.path!r}, and with input.format = "
+                "'text' a record has no fields"
+            )
+    given = [f"model.{n}" for n in ModelOptions.model_fields if n in s.model.model_fields_set]
+    if s.models and given:
+        yield (
+            f"{' and '.join(given)} and models.{next(iter(s.models))} are set: with [models.NAME], "
+            "[model] holds only what all models share, such as threads"
+        )
+    if s.models and s.shadow.is_on:
+        yield "shadow.name compares with the one model of [model]: remove it, or use [model]"
 
 
 def _model(section: str, m: ModelOptions) -> Iterator[str]:
@@ -151,7 +204,7 @@ def _shadow(s: Settings) -> Iterator[str]:
     if given and not shadow.name:
         names = ", ".join(f"shadow.{name}" for name in given)
         yield f"{names} set, but no shadow.name: name the second model"
-    used = (*topics.results, topics.output, topics.dead_letters)
+    used = (*topics.outputs, topics.output)
     if shadow.topic and (shadow.topic in used or topics.matches(shadow.topic)):
         yield (
             f"shadow.topic = {shadow.topic!r} is a topic that the worker uses already: choose "

@@ -15,8 +15,12 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from worker.settings.contradictions import PLAIN_FORMATS, contradictions
+from worker.settings.decision import DecisionSettings
 from worker.settings.kafka_client import KafkaSettings
+from worker.settings.models import Models
+from worker.settings.prepare import PrepareSettings
 from worker.settings.registry import RegistrySettings
+from worker.settings.routes import Routes, known_topics
 from worker.settings.sections import (
     BatchSettings,
     CacheSettings,
@@ -29,6 +33,7 @@ from worker.settings.sections import (
     TracingSettings,
 )
 from worker.settings.shadow import ShadowSettings
+from worker.settings.toml_values import FrozenTable
 from worker.settings.topics import WorkerTopics
 
 # The options that people need first, in the order in which help and docs show them.
@@ -70,6 +75,8 @@ class Settings(BaseSettings):
     output: OutputSettings = OutputSettings()
     registry: RegistrySettings = RegistrySettings()
     model: ModelSettings = ModelSettings()
+    prepare: PrepareSettings = PrepareSettings()
+    decision: DecisionSettings = DecisionSettings()
     shadow: ShadowSettings = ShadowSettings()
     batch: BatchSettings = BatchSettings()
     cache: CacheSettings = CacheSettings()
@@ -78,6 +85,17 @@ class Settings(BaseSettings):
     tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
+    models: Models = Field(
+        FrozenTable(),
+        description="Several models that label each record, instead of `[model]`: a table "
+        "`[models.NAME]` for each. Threads, lanes and directories are those of `[model]`. A result "
+        "has the models' own results by their names.",
+    )
+    routes: Routes = Field(
+        (),
+        description="Routes of results to topics, by label, score and fields of the record. The first "
+        "that matches wins. A result that no route matches goes to `output.topic`.",
+    )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once",
         description="Delivery guarantee. `exactly_once` commits results, dead letters and offsets in "
@@ -188,7 +206,14 @@ class Settings(BaseSettings):
         """Every topic of this worker; with a pattern, the inputs are not known yet."""
         source, output = self.input, self.output
         inputs = () if source.topic_pattern else source.topics or (source.topic,)
-        return WorkerTopics(inputs, output.topic, output.dead_letter_topic, source.topic_pattern)
+        return WorkerTopics(
+            inputs,
+            output.topic,
+            output.dead_letter_topic,
+            source.topic_pattern,
+            known_topics(self.routes),
+            output.filtered_topic,
+        )
 
     @property
     def needs_registry(self) -> bool:

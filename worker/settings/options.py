@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from worker.settings.declaration import Settings
 from worker.settings.section import Section
+from worker.settings.toml_values import TOML
 
 ENV_PREFIX = "STREAMLABEL_"
 
@@ -50,6 +51,16 @@ class Option:
         return self.field.annotation is bool
 
     @property
+    def is_toml(self) -> bool:
+        """True if a flag and a variable take the value as TOML text."""
+        return TOML in self.field.metadata
+
+    @property
+    def members(self) -> Mapping[str, FieldInfo]:
+        """The members of each table, for an option that is a list or a table of tables."""
+        return members_of(section_in(self.field.annotation))
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The values of an option that takes one of a fixed few, else empty."""
         kinds = (self.field.annotation, *get_args(self.field.annotation))
@@ -59,6 +70,19 @@ class Option:
     def section(self) -> str:
         """The TOML table, empty for an option outside the sections."""
         return self.path.rpartition(".")[0]
+
+
+def section_in(annotation: Any) -> type[Section] | None:
+    """Return the class of the tables that a type holds, or None: of `tuple[Route, ...]`, Route."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for kind in get_args(annotation) if (found := section_in(kind))), None)
+
+
+def members_of(section: type[Section] | None) -> Mapping[str, FieldInfo]:
+    """Return the members of a table by the names that a file has."""
+    fields = section.model_fields if section else {}
+    return {field.alias or name: field for name, field in fields.items()}
 
 
 @cache

@@ -21,7 +21,9 @@ from worker.settings.declaration import Settings
 from worker.settings.files import files_in, read_secret, read_toml
 from worker.settings.options import ENV_PREFIX, Option, options
 from worker.settings.problems import explain
+from worker.settings.route_conflicts import route_doubts
 from worker.settings.sign_in import doubts
+from worker.settings.toml_values import plain
 
 SECRETS_DIR: Final = f"{ENV_PREFIX}SECRETS_DIR"
 CONFIG: Final = f"{ENV_PREFIX}CONFIG"
@@ -111,7 +113,7 @@ def load(
         _from_file(config) if config else {},
     ]
     settings, origins = _checked(layers)
-    warnings = (*_suspicious(environ), *doubts(settings.kafka))
+    warnings = (*_suspicious(environ), *doubts(settings.kafka), *route_doubts(settings))
     return Loaded(settings, origins, warnings, config, flags or {})
 
 
@@ -127,7 +129,11 @@ def with_members(settings: Settings, members: Mapping[str, Any], origin: str) ->
         SettingsError: a line for each wrong setting.
     """
     changed = {path: (value, origin) for path, value in members.items()}
-    kept = {path: (value, "the settings in force") for path, value in _set_values(settings)}
+    kept = {
+        path: (value, "the settings in force")
+        for path, value in _set_values(settings)
+        if path not in members  # a table replaces the table of before
+    }
     return _checked([changed, kept])[0]
 
 
@@ -204,8 +210,10 @@ def _from_secrets(environ: Mapping[str, str]) -> Layer:
 
 def _from_file(config: Path) -> Layer:
     layer: Layer = {}
+    whole = {option.path for option in options() if not option.section}
     for name, value in read_toml(config).items():
-        leaves = value.items() if isinstance(value, dict) else [("", value)]
+        is_section = isinstance(value, dict) and name not in whole
+        leaves = value.items() if is_section else [("", value)]
         for key, leaf in leaves:
             layer[f"{name}.{key}" if key else name] = (leaf, f"file {config}")
     return layer
@@ -254,9 +262,7 @@ def _value(settings: Settings, option: Option) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    return str(value) if isinstance(value, Path) else value
+    return value.get_secret_value() if isinstance(value, SecretStr) else plain(value)
 
 
 def read_environment(name: str) -> str | None:

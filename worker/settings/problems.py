@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from worker.settings.options import Option, options
+from worker.settings.options import Option, members_of, options, section_in
 from worker.settings.sections import PATTERNS
 
 _MAX_SHOWN: Final = 200  # characters of a wrong value
@@ -31,6 +31,8 @@ _MESSAGES: Final = {
     "path_not_file": "no such file",
     "path_type": "must be the path of a file",
     "model_type": "must be a table",
+    "dict_type": "must be a table",
+    "missing": "is missing",
     "tuple_type": "must be a list",
 }
 
@@ -43,24 +45,58 @@ def explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         if not path:
             lines += [part + _named_origins(part, origins) for part in message.split("; ")]
+        elif holder := _table_of(problem["loc"]):
+            lines.append(_in_table(problem, holder, message, origins))
         elif problem["type"] == "extra_forbidden":
             lines.append(_unknown(path, problem["input"], origins))
         else:
             option = next((option for option in options() if option.path == path), None)
-            message = _message(problem, option) or message
+            message = _message(problem, option.field if option else None) or message
             shown = _shown(option, problem["input"])
             lines.append(f"{path}{shown}: {message} (from {_origin_of(path, origins)})")
     return "\n".join(lines)
 
 
-def _message(problem: Mapping[str, Any], option: Option | None) -> str | None:
+def _table_of(loc: Sequence[str | int]) -> Option | None:
+    """Return the list or table of tables that holds the place of a problem."""
+    depths = {".".join(map(str, loc[:depth])) for depth in range(1, len(loc))}
+    return next((option for option in options() if option.is_toml and option.path in depths), None)
+
+
+def _in_table(
+    problem: Mapping[str, Any], option: Option, message: str, origins: Mapping[str, str]
+) -> str:
+    """Return the line for a member of a table in a list or table of tables.
+
+    Tables of a list are counted from 1, as their default names are.
+    """
+    path = re.sub(
+        r"\.(\d+)", lambda found: f"[{int(found[1]) + 1}]", ".".join(map(str, problem["loc"]))
+    )
+    section, field = section_in(option.field.annotation), None
+    for part in problem["loc"][option.path.count(".") + 1 :]:
+        known = members_of(section)
+        if part in known:
+            field, section = known[part], section_in(known[part].annotation)
+    shown = _shown(option, problem["input"])
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(problem["loc"][-1], known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known)}"
+        shown, message = "", f"no such setting{hint}"
+    return (
+        f"{path}{shown}: {_message(problem, field) or message} "
+        f"(from {_origin_of(option.path, origins)})"
+    )
+
+
+def _message(problem: Mapping[str, Any], field: FieldInfo | None) -> str | None:
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "string_pattern_mismatch" and context["pattern"] in PATTERNS:
         return f"must be {PATTERNS[context['pattern']]}"
     if context.get("min_length") == 1:
         return "must not be empty"
-    if option and kind.startswith(_WRONG_VALUE):
-        values = accepted(option.field)
+    if field and kind.startswith(_WRONG_VALUE):
+        values = accepted(field)
         return f"must be {values}" if values else None
     return _MESSAGES[kind].format(**context) if kind in _MESSAGES else None
 

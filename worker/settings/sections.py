@@ -2,7 +2,7 @@
 
 Owns: one class for each table of the TOML file.
 Thread: any; the values are frozen.
-Must not import: anything of worker but `section`.
+Must not import: anything of worker but `section`, `prepare` and `windows`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from worker.settings import windows
+from worker.settings.prepare import FUNCTION
 from worker.settings.section import Section, named
 
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"  # what Kafka allows
 # An output's name may hold the input's.
 _OUTPUT = r"^([A-Za-z0-9._-]{1,249}|[A-Za-z0-9._-]{0,248}\{topic\}[A-Za-z0-9._-]{0,248})$"
-_PATH = r"^[^.]+(\.[^.]+)*$"
+PATH_PATTERN = r"^[^.]+(\.[^.]+)*$"
 _HOST_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 _WEB_ADDRESS = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
 PATTERNS = {  # in words, for error messages
     _TOPIC: "1 to 249 letters, digits, dots, underscores or hyphens",
     _WEB_ADDRESS: "an address such as https://grafana.example.org/d/1, without a user",
     _OUTPUT: "1 to 249 letters, digits, dots, underscores or hyphens, and {topic} at most once",
-    _PATH: "keys separated by single dots",
+    PATH_PATTERN: "keys separated by single dots",
+    FUNCTION: "package.module:name, with names as Python has them",
     _HOST_NAME: "host names: letters, digits, dots, underscores or hyphens",
 }
 
@@ -88,12 +91,12 @@ class InputSettings(Section):
     )
     text_path: str = Field(
         "text",
-        pattern=_PATH,
+        pattern=PATH_PATTERN,
         description="Path of the text in the object: keys or field names, dot-separated.",
     )
     id_path: str = Field(
         "id",
-        pattern=_PATH,
+        pattern=PATH_PATTERN,
         description="Path of the message id in the object: keys or field names, dot-separated. The "
         "id may be absent.",
     )
@@ -102,11 +105,10 @@ class InputSettings(Section):
         ge=1,
         description="Maximum size of a record value, bytes. Larger values become dead letters.",
     )
-    overflow: Literal["truncate", "dead_letter"] = Field(
-        "truncate",
-        description="Treatment of a text with more tokens than the model takes. `truncate` cuts the "
-        "text, `dead_letter` rejects the record.",
-    )
+    overflow: windows.Overflow = windows.overflow()
+    stride: int = windows.stride()
+    max_windows: int = windows.max_windows()
+    combine: windows.Combine = windows.combine()
     start: Literal["earliest", "latest"] = Field(
         "earliest",
         description="Start position of a group without committed offsets. The worker commits it at "
@@ -138,6 +140,12 @@ class OutputSettings(Section):
         "texts.dead",
         pattern=_TOPIC,
         description="Topic for records that could not be labelled, of every input.",
+    )
+    filtered_topic: TopicName | None = Field(
+        None,
+        description="Topic for a note of each record that is filtered. A route with `drop = true` and "
+        "a skip by `prepare.function` need it. A note has the record's key and coordinates, and "
+        "the reason; it has no value. Default: none.",
     )
     timestamp: Literal["event", "labelled"] = Field(
         "event",
@@ -225,6 +233,11 @@ class ModelSettings(ModelOptions):
         "the model that it names is loaded beside the one in use. SIGHUP and `POST /model` change it "
         "without this setting.",
     )
+
+    def with_options(self, options: ModelOptions) -> ModelSettings:
+        """Return the settings of another model, with threads and cache directory of this one."""
+        own = {name: getattr(options, name) for name in ModelOptions.model_fields}
+        return self.model_copy(update=own)
 
 
 class BatchSettings(Section):

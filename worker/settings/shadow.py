@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from worker.settings.sections import ModelOptions, ModelSettings, TopicName
+from worker.settings.sections import ModelOptions, TopicName
 from worker.settings.table import Pairs, Table
 
 _DEFAULT_COST = 2  # times `share`: an equal model costs half of it
@@ -58,8 +58,3 @@ class ShadowSettings(ModelOptions):
     def cost(self) -> float:
         """Seconds that the second model may take for each second of the first."""
         return self.max_cost or _DEFAULT_COST * self.share
-
-    def as_model(self, model: ModelSettings) -> ModelSettings:
-        """Return the second model's settings, with threads and cache directory of the first."""
-        own = {name: getattr(self, name) for name in ModelOptions.model_fields}
-        return model.model_copy(update=own)

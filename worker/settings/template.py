@@ -7,17 +7,16 @@ Must not import: anything of worker outside `settings`.
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, Final, get_args
 
 from worker.settings.declaration import FIRST_OPTIONS
 from worker.settings.options import Option, options
 from worker.settings.problems import accepted
+from worker.settings.toml_values import inline
 
 _WIDTH: Final = 98  # columns of a comment
 _HEAD: Final = """\
@@ -28,6 +27,20 @@ _HEAD: Final = """\
 # Check this file:  streamlabel check{config}
 # Run a worker:     streamlabel run{config}
 """
+# Of settings whose default says nothing of their form.
+_EXAMPLES: Final = {
+    "models": (
+        'models.mood.name = "bundled"',
+        'models.toxicity.name = "unitary/toxic-bert"',
+        'models.toxicity.when = { path = "lang", in = ["en"] }',
+    ),
+    "routes": (
+        "routes = [",
+        '  { label = ["NEGATIVE"], min_score = 0.9, topic = "posts.angry" },',
+        '  { path = "kind", in = ["spam"], drop = true },',
+        "]",
+    ),
+}
 _ADVICE: Final = "{env}_FILE names such a file."
 
 
@@ -59,6 +72,8 @@ def chosen_options(values: Mapping[str, Any]) -> tuple[str, ...]:
     chosen = dict.fromkeys(FIRST_OPTIONS)
     if values.keys() & {"input.topics", "input.topic_pattern"}:  # one of the three may be set
         del chosen["input.topic"]
+    if "models" in values:  # they stand in place of the one model
+        del chosen["model.name"]
     return tuple(chosen | {option.path: None for option in options() if option.path in values})
 
 
@@ -68,6 +83,9 @@ def _setting(option: Option, values: Mapping[str, Any], comment: str = "") -> It
     yield from textwrap.wrap(
         text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
     )
+    if option.path not in values and option.path in _EXAMPLES:
+        yield "# For example:"
+        yield from (f"#   {line}" for line in _EXAMPLES[option.path])
     value = values.get(option.path, option.field.default)
     yield f"{comment}{option.path} = {_toml(option, value)}"
     yield ""
@@ -88,4 +106,4 @@ def _toml(option: Option, value: Any) -> str:
     if value is None:
         is_number = {int, float} & set(get_args(option.field.annotation))
         return "..." if is_number else '"..."'
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+    return inline(value)

@@ -31,22 +31,37 @@ class WorkerTopics:
         output: where results go; with `{topic}`, each input has an output of its own.
         dead_letters: where dead letters of every input go.
         pattern: an input is each topic whose whole name matches; None for a fixed list.
+        routed: names of routes and their topics, in which `{topic}` may stand. A topic with
+            `{label}` is left out: it is known once the labels are.
+        filtered: where the notes of filtered records go, if anywhere.
     """
 
     inputs: tuple[str, ...]
     output: str
     dead_letters: str
     pattern: str | None = None
+    routed: tuple[tuple[str, str], ...] = ()
+    filtered: str | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The topics that the worker writes to: those of results, then that of dead letters."""
-        return *self.results, self.dead_letters
+        """The topics that the worker writes to: those of results, of notes and of dead letters."""
+        return *self.all_results, *((self.filtered,) if self.filtered else ()), self.dead_letters
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The topics that any worker needs: all but those of routes and of notes."""
+        return *self.inputs, *self.results, self.dead_letters
 
     @property
     def results(self) -> tuple[str, ...]:
-        """The topics of results: one, or one for each input."""
+        """The topics of `output.topic`: one, or one for each input."""
         return tuple(output for output, _ in self.feeds)
+
+    @property
+    def all_results(self) -> tuple[str, ...]:
+        """The topics of results, those of routes too."""
+        return tuple(output for output, _ in self.result_feeds)
 
     @property
     def feeds(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -56,13 +71,26 @@ class WorkerTopics:
         return tuple((self.output_of(name), (name,)) for name in self.inputs)
 
     @property
+    def result_feeds(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Each topic of results, those of routes too, with the inputs that it is fed from."""
+        feeds = {name: dict.fromkeys(inputs) for name, inputs in self.feeds}
+        for _, template in self.routed:
+            if INPUT_NAME not in template:
+                feeds.setdefault(template, {}).update(dict.fromkeys(self.inputs))
+                continue
+            for name in self.inputs:
+                feeds.setdefault(output_of(template, name), {})[name] = None
+        return tuple((output, tuple(inputs)) for output, inputs in feeds.items())
+
+    @property
     def all_feeds(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Each output with the inputs that it is fed from, that of dead letters last."""
-        return *self.feeds, (self.dead_letters, self.inputs)
+        notes = ((self.filtered, self.inputs),) if self.filtered else ()
+        return *self.result_feeds, *notes, (self.dead_letters, self.inputs)
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every topic: the inputs, then those of results, then that of dead letters."""
+        """Every topic: the inputs, then the outputs."""
         return *self.inputs, *self.outputs
 
     def output_of(self, name: str) -> str:
@@ -97,13 +125,25 @@ class WorkerTopics:
                     f"{output!r}, {problem}"
                 )
         fixed = {} if INPUT_NAME in self.output else {"output.topic": self.output}
+        fixed |= {"output.filtered_topic": self.filtered} if self.filtered else {}
         for path, output in (fixed | {"output.dead_letter_topic": self.dead_letters}).items():
             if self.matches(output):
                 yield f"{path} = {output!r} is an output, {self._loop()}"
+        yield from self._conflicts_of_routes()
+
+    def _conflicts_of_routes(self) -> Iterator[str]:
+        for route, template in self.routed:
+            names = self.inputs if INPUT_NAME in template else ("",)
+            for output in dict.fromkeys(output_of(template, name) for name in names):
+                if problem := self._problem(output):
+                    yield f"route {route!r} sends results to {output!r}, {problem}"
 
     def _problem(self, output: str) -> str | None:
-        if output == self.dead_letters:
-            return "which is output.dead_letter_topic: choose another name for one of them"
+        for path, other in (("dead_letter", self.dead_letters), ("filtered", self.filtered)):
+            if output == other:
+                return f"which is output.{path}_topic: choose another name for one of them"
+        if output in (".", "..") or output.startswith("__"):
+            return "which is no name for a topic of results: choose another one"
         if len(output) > LONGEST_NAME:
             return f"whose {len(output)} characters are more than Kafka's {LONGEST_NAME}"
         return self._loop() if self.matches(output) else None
@@ -119,7 +159,8 @@ class WorkerTopics:
     def _without_outputs(self, pattern: str) -> str:
         """Return the pattern without every output that it matches, also those of later inputs."""
         outputs = [self.output] if any(map(self.matches, self.results)) else []
-        outputs += [self.dead_letters] if self.matches(self.dead_letters) else []
+        others = (self.dead_letters, self.filtered or "", *(topic for _, topic in self.routed))
+        outputs += [name for name in dict.fromkeys(others) if self.matches(name)]
         excluded = "|".join(
             ".*".join(map(re.escape, output.split(INPUT_NAME))) + "$" for output in outputs
         )

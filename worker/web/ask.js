@@ -1,7 +1,7 @@
 // The form that sends one text to the worker's model and shows the answer.
 
 import { make } from "/dom.js";
-import { scores } from "/posts.js";
+import { byModel, decision, scores } from "/posts.js";
 import { count, number } from "/format.js";
 
 const form = document.getElementById("ask");
@@ -9,10 +9,16 @@ const text = document.getElementById("text");
 const answer = document.getElementById("answer");
 const button = form.querySelector("button");
 
-function showAnswer({ scores: labels, token_count: tokens, truncated, milliseconds }) {
-  const note = truncated ? ", truncated to the model's length" : "";
-  const facts = `${count(tokens, "token")}${note}, ${number(milliseconds, 1)} ms in the model`;
-  answer.replaceChildren(scores(labels), make("small", facts));
+function facts({ token_count: tokens, truncated, windows, milliseconds, ...rest }) {
+  const read = [count(tokens, "token"), windows > 1 && count(windows, "window"), truncated && "truncated to the model's length"];
+  return [decision(rest), ...read, `${number(milliseconds, 1)} ms in the model`].filter(Boolean).join(", ");
+}
+
+function showAnswer(told) {
+  if (told.filtered) return answer.replaceChildren(make("p", `filtered: ${told.filtered}`));
+  if (!told.classifications) return answer.replaceChildren(scores(told.scores), make("small", facts(told)));
+  const parts = Object.entries(told.classifications).map(([name, part]) => ({ name, ...(part ?? { absent: told.absences[name] }) }));
+  answer.replaceChildren(byModel(parts), make("small", `${number(told.milliseconds, 1)} ms in the models`));
 }
 
 async function ask() {

@@ -12,13 +12,15 @@ import { models, shadow } from "/models.js";
 import { batches, drift, labels, partitions, stages } from "/panels.js";
 import { active, known, points } from "/points.js";
 import { posts } from "/posts.js";
+import { routes } from "/routes.js";
 import { settings } from "/settings.js";
+import { eachModel } from "/several.js";
 
 const SILENCE = 4000; // ms without a snapshot until the worker counts as unreachable
 const state = byId("state");
 const notice = byId("notice");
 const pause = byId("pause");
-const parts = [identity, labels, figures, story, drift, confidence, stages, batches, partitions, dead, group, posts, models, shadow, settings];
+const parts = [identity, labels, figures, story, drift, confidence, stages, batches, partitions, dead, group, posts, eachModel, routes, models, shadow, settings];
 
 let receivedAt = performance.now();
 let source = null;

@@ -1,7 +1,7 @@
 // The last posts, and the scores of a text.
 
 import { byId, keyed, make } from "/dom.js";
-import { paintLabel } from "/colours.js";
+import { paint, paintLabel } from "/colours.js";
 import { count, number, percent, spaced } from "/format.js";
 
 function score([name, share], painted) {
@@ -10,7 +10,7 @@ function score([name, share], painted) {
   painted(swatch);
   const label = make("bdi", name);
   label.title = name;
-  row.append(swatch, label, make("span", percent(share)));
+  row.append(swatch, label, make("span", share == null ? "" : percent(share)));
   return row;
 }
 
@@ -29,12 +29,38 @@ export function scores(all, shown = all.length) {
   return list;
 }
 
+// A line for each of several models: its label, or why it has none.
+export function byModel(parts) {
+  const list = make("div", "", "by-model");
+  for (const { name, scores: all, absent } of parts) {
+    const [label, share] = all ? all[0] : [spaced(absent), null];
+    const row = score([label, share], all ? paintLabel(label) : paint("other"));
+    row.prepend(make("bdi", name, "of"));
+    list.append(row);
+  }
+  return list;
+}
+
+// The labels above their thresholds, or the label that stands for an uncertain one.
+export function decision({ decided, label, scores: all }) {
+  if (decided) return `decided: ${decided.join(", ") || "none"}`;
+  return label && label !== all[0][0] ? label : "";
+}
+
+function without(words, id, name) {
+  const left = make("div");
+  left.append(make("bdi", words, name), make("small", id));
+  return left;
+}
+
 function item(post) {
   const element = make("li");
   if (post.reason) {
-    const left = make("div");
-    left.append(make("bdi", `dead letter: ${spaced(post.reason)}`, "dead"), make("small", post.id));
-    element.append(left);
+    element.append(without(`dead letter: ${spaced(post.reason)}`, post.id, "dead"));
+    return element;
+  }
+  if (post.filtered) {
+    element.append(without(`filtered: ${spaced(post.filtered)}`, post.id, "quiet"));
     return element;
   }
   const text = make("bdi", post.text ?? count(post.characters, "character"), post.text == null ? "quiet" : "");
@@ -42,7 +68,8 @@ function item(post) {
   const left = make("div");
   left.append(text);
   if (post.text != null && post.characters > 280) left.append(make("small", `the first 280 of ${number(post.characters)} characters`));
-  element.append(left, scores(post.scores, 2));
+  if (!post.parts && decision(post)) left.append(make("small", decision(post)));
+  element.append(left, post.parts ? byModel(post.parts) : scores(post.scores, 2));
   return element;
 }
 

@@ -18,13 +18,14 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from schemas.dead_letter import DeadLetterReason
+from schemas.forms import PLAIN, ResultForm
 from worker.core.formats.format import Document
 from worker.core.formats.plain_text import characters, framed_by_header, refuse_framed
 from worker.core.formats.walk import kind
 from worker.core.records import Headers, WorkItem
 from worker.errors import RecordRejected
 
-ENRICHED_MEMBER = "classification"
+ENRICHED_MEMBER = PLAIN.member
 
 
 class JsonFormat:
@@ -46,7 +47,14 @@ class JsonFormat:
 
 
 class JsonResults:
-    """Serialises results as JSON documents."""
+    """Serialises results as JSON documents.
+
+    Args:
+        form: of the results.
+    """
+
+    def __init__(self, form: ResultForm = PLAIN) -> None:
+        self._member = form.member
 
     def classification(self, document: Mapping[str, Any], topic: str) -> bytes:  # noqa: ARG002
         """Return a result."""
@@ -54,10 +62,15 @@ class JsonResults:
 
     def enriched(self, item: WorkItem, document: Mapping[str, Any], topic: str) -> bytes:  # noqa: ARG002
         """Return the input object with the result as a member."""
-        return enriched_object(item.record.value or b"", item.payload or {}, document)
+        return enriched_object(item.record.value or b"", item.payload or {}, document, self._member)
 
 
-def enriched_object(body: bytes, payload: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
+def enriched_object(
+    body: bytes,
+    payload: Mapping[str, Any],
+    document: Mapping[str, Any],
+    member: str = ENRICHED_MEMBER,
+) -> bytes:
     """Return an object with a result as a member.
 
     The member is inserted before the last brace, so that the producer's numbers, duplicate keys
@@ -68,15 +81,16 @@ def enriched_object(body: bytes, payload: Mapping[str, Any], document: Mapping[s
         body: the object as its producer wrote it.
         payload: the object, parsed.
         document: the result.
+        member: its name.
     """
     body = body.strip()
-    if ENRICHED_MEMBER in payload:
-        kept = {name: value for name, value in payload.items() if name != ENRICHED_MEMBER}
+    if member in payload:
+        kept = {name: value for name, value in payload.items() if name != member}
         # ValueError: a number that no float can hold. The member then occurs twice, and the last
         # one counts.
         with contextlib.suppress(ValueError):
             body = json.dumps(kept, separators=(",", ":"), allow_nan=False).encode()
-    return b"".join((body[:-1], b',"', ENRICHED_MEMBER.encode(), b'":', to_json(document), b"}"))
+    return b"".join((body[:-1], b',"', member.encode(), b'":', to_json(document), b"}"))
 
 
 def parse_object(value: bytes) -> dict[str, Any]:

@@ -44,6 +44,23 @@ def member(payload: Any, path: tuple[str, ...], fields: FieldNames | None = None
     return node
 
 
+def picked(payload: Any, paths: Sequence[tuple[str, ...]]) -> dict[str, Any] | None:
+    """Return an object of these members alone, where there are any; None if no path is given."""
+    if not paths:
+        return None
+    kept: dict[str, Any] = {}
+    for path in paths:
+        try:
+            value = member(payload, path)
+        except RecordRejected:
+            continue
+        node = kept
+        for step in path[:-1]:
+            node = node.setdefault(step, {})
+        node[path[-1]] = value
+    return kept
+
+
 def kind(value: Any) -> str:
     """Return what a value is, with its article; JSON's words where JSON has such a type."""
     names = {list: "an array", str: "a string", bool: "a boolean", bytes: "bytes"}

@@ -1,0 +1,29 @@
+"""Models whose tokenizers give the same ids share their work."""
+
+from __future__ import annotations
+
+from tests.support.panels import RuleModel, rule_card
+from worker.runtime.shared_tokenisers import SharedTokenisers
+
+
+class Keyed(RuleModel):
+    def __init__(self, key: object) -> None:
+        super().__init__(rule_card("x", "A", "B"), lambda _: "A")
+        self.key = key
+
+
+def test_the_same_texts_are_tokenised_once_for_models_with_the_same_key() -> None:
+    shared, one, other = SharedTokenisers(), Keyed("k"), Keyed("k")
+    first, second = shared.of(one), shared.of(other)
+    assert first.tokenise(["a", "b"]) == second.tokenise(("a", "b"))
+    assert second.tokenise(["a"]) == one.tokenise(["a"])
+    assert one.tokenised == ["a", "b", "a", "a"]
+    assert other.tokenised == []
+
+
+def test_models_without_a_key_or_with_another_one_share_nothing() -> None:
+    shared, one, other = SharedTokenisers(), Keyed(None), Keyed("k")
+    assert shared.of(one) is one
+    shared.of(other).tokenise(["a"])
+    shared.of(Keyed("other")).tokenise(["a"])
+    assert other.tokenised == ["a"]

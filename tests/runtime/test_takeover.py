@@ -1,0 +1,81 @@
+"""ModelTaker: a model that does not fit the worker changes nothing; one that fits is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.records import CARD
+from tests.support.workers import ObedientModel
+from worker.core.topics import TopicInfo
+from worker.errors import SettingsError, TopicMissing
+from worker.metrics import Metrics
+from worker.runtime.takeover import ModelTaker
+from worker.settings import Settings, deciding_digest, load
+
+
+class Bench:
+    """A worker of which the parts that know the model are fakes."""
+
+    def __init__(self, **flags: Any) -> None:
+        self.settings = load(flags, environ={}).settings
+        self.used: list[Settings] = []
+        self.followed: list[Any] = []
+        self.labellers: list[Any] = []
+        self.error: Exception | None = None
+        self.encoder = SimpleNamespace(digest="")
+        self.drift: Any = SimpleNamespace(follow=self.followed.append)
+        self.most_bytes = 1_000_000
+        self.metrics = Metrics()
+
+    def use(self, settings: Settings) -> None:
+        if self.error:
+            raise self.error
+        self.used.append(settings)
+
+    def take(self, model: ObedientModel) -> None:
+        infos = {n: TopicInfo(1, 1, self.most_bytes) for n in self.settings.topics.all}
+        parts: Any = (
+            SimpleNamespace(metrics=self.metrics),
+            infos,
+            SimpleNamespace(use=self.use),
+            self.encoder,
+            SimpleNamespace(drift=self.drift),
+            SimpleNamespace(use=self.labellers.append),
+        )
+        ModelTaker(self.settings, *parts)(self.settings, model, model)
+
+
+def test_a_model_that_fits_labels_from_now_on() -> None:
+    bench = Bench(routes='[{topic = "t.{label}"}]')
+    card = replace(CARD, labels=("good", "so so"))
+    with capture_logs() as lines:
+        bench.take(ObedientModel(card=card))
+    assert bench.used[0].topics.all_results == ("texts.labelled", "t.good", "t.so_so")
+    assert "route '1' sends the label 'so so'" in lines[0]["event"]
+    assert bench.encoder.digest == deciding_digest(bench.settings)
+    assert bench.followed == [card]
+    assert len(bench.labellers) == 1
+    shown = bench.metrics.registry.get_sample_value("streamlabel_labels_total", {"label": "so so"})
+    assert shown == 0
+
+
+def test_a_model_whose_topics_are_missing_changes_nothing() -> None:
+    bench = Bench()
+    bench.error = TopicMissing("t.good is missing")
+    with pytest.raises(SettingsError, match="the topics of its labels are not ready"):
+        bench.take(ObedientModel())
+    assert (bench.labellers, bench.followed, bench.encoder.digest) == ([], [], "")
+
+
+def test_a_result_that_may_be_too_large_is_told_and_no_drift_is_followed_without_it() -> None:
+    bench = Bench()
+    bench.drift, bench.most_bytes = None, 800
+    with capture_logs() as lines:
+        bench.take(ObedientModel())
+    assert "max.message.bytes" in lines[0]["event"]
+    assert len(bench.labellers) == 1

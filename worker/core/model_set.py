@@ -1,0 +1,94 @@
+"""Several models together, as the parts of the worker see them that know one.
+
+A set has the interface of one model: its card has the identity of all, and it labels as the first
+model of the settings does. The page's question and the warnings at start need no more than that.
+
+Owns: `ModelSet`, and the identity of a set.
+Thread: as `core.model` states for a tokeniser and a classifier.
+Must not import: torch, transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from worker.core.model import Classifier, Step, Tokeniser, no_step
+from worker.core.records import ModelCard, ModelInput, Prediction
+from worker.settings import ModelPlan
+
+_SET: Final = "set"  # the revision of several models
+
+
+@dataclass(frozen=True, slots=True)
+class SetMember:
+    """One of several models.
+
+    Attributes:
+        plan: its settings; it has a name.
+        tokeniser, classifier: the model.
+    """
+
+    plan: ModelPlan
+    tokeniser: Tokeniser
+    classifier: Classifier
+
+    @property
+    def name(self) -> str:
+        """The name of the model in settings and results."""
+        return self.plan.name or ""
+
+    @property
+    def card(self) -> ModelCard:
+        """The facts of the model."""
+        return self.classifier.card
+
+
+class ModelSet:
+    """Several models.
+
+    Args:
+        members: the models in the order of the settings, at least one.
+
+    Attributes:
+        members: as given.
+        card: of the set: the names and the digest of all, otherwise the facts of the first.
+    """
+
+    def __init__(self, members: Sequence[SetMember]) -> None:
+        self.members = tuple(members)
+        self.card = _card(self.members)
+
+    def tokenise(self, texts: Sequence[str], step: Step = no_step) -> list[ModelInput]:
+        """Tokenise texts for the first model."""
+        return self.members[0].tokeniser.tokenise(texts, step)
+
+    def warm_up(self) -> None:
+        """Warm up each model."""
+        for member in self.members:
+            member.classifier.warm_up()
+
+    def predict(self, model_input: ModelInput) -> list[Prediction]:
+        """Label texts with the first model."""
+        return self.members[0].classifier.predict(model_input)
+
+    def begin(self, model_input: ModelInput) -> Callable[[], list[Prediction]]:
+        """Begin to label texts with the first model."""
+        return self.members[0].classifier.begin(model_input)
+
+
+def _card(members: Sequence[SetMember]) -> ModelCard:
+    cards = tuple((member.name, member.card) for member in members)
+    facts = "".join(f"{name}={card.identity}\n" for name, card in cards)
+    return replace(
+        cards[0][1],
+        name="+".join(name for name, _ in cards),
+        revision=_SET,
+        weights_sha256=hashlib.sha256(facts.encode()).hexdigest(),
+        decision=None,
+        recipe=None,
+        windows=None,
+        members=cards,
+    )

@@ -1,0 +1,111 @@
+"""Finds the function that `prepare.function` names, in the environment that the worker runs in.
+
+The current directory and the rest of Python's path are left out: a person who can write a file
+there must not be able to run code in the worker.
+
+Owns: where a function may come from, and the mark of its version.
+Thread: the one that loads the model.
+Must not import: torch, transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import site
+import sys
+import sysconfig
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from worker.core.decisions.own_function import OwnFunction
+from worker.errors import SettingsError
+
+_DIGITS: Final = 12  # of the digest in a mark
+_PYTHONS_OWN: Final = "frozen"  # the origin of modules that Python has within itself
+
+
+@cache
+def own_function(name: str) -> OwnFunction:
+    """Return the function, imported once in a process: a changed one needs a restart.
+
+    Args:
+        name: `package.module:name`.
+
+    Raises:
+        SettingsError: it is not installed, fails to import, or is no function.
+    """
+    module_name, _, member = name.partition(":")
+    _require_installed(name, module_name.partition(".")[0])
+    module = _imported(name, module_name)
+    function = getattr(module, member, None)
+    if not callable(function):
+        raise SettingsError(
+            f"prepare.function = {name!r}: {module_name} has no function {member}: name one that "
+            "takes a text"
+        )
+    return OwnFunction(name, _mark(module, module_name), function)
+
+
+def installed_folders() -> list[Path]:
+    """Return the folders of the environment that hold installed packages, and Python's own."""
+    paths = [sysconfig.get_path(kind) for kind in ("purelib", "platlib", "stdlib", "platstdlib")]
+    paths += site.getsitepackages()
+    if site.ENABLE_USER_SITE:
+        paths.append(site.getusersitepackages())
+    return [Path(path).resolve() for path in dict.fromkeys(paths) if path]
+
+
+def _require_installed(name: str, package: str) -> None:
+    """Raise SettingsError unless the package would be imported from the environment."""
+    if package in sys.builtin_module_names:
+        return
+    folders = [str(folder) for folder in installed_folders()]
+    installed = PathFinder.find_spec(package, folders)
+    if installed is None or not _places(installed):
+        raise SettingsError(
+            f"prepare.function = {name!r}: {package} is not installed in {sys.prefix}: install its "
+            "package with pip (a file in the current directory is not used, nor an editable install)"
+        )
+    imported = importlib.util.find_spec(package) or installed
+    if imported.origin == _PYTHONS_OWN:
+        return
+    for place in _places(imported):
+        if place not in _places(installed):
+            raise SettingsError(
+                f"prepare.function = {name!r}: {place} hides the installed package {package}: "
+                "start the worker in another directory, or rename that file"
+            )
+
+
+def _places(spec: ModuleSpec) -> list[Path]:
+    """Return the file of a module, or the folders of a package without an `__init__.py`."""
+    places = [spec.origin] if spec.has_location and spec.origin else []
+    places = places or [*(spec.submodule_search_locations or ())]
+    return [Path(place).resolve() for place in places]
+
+
+def _imported(name: str, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise SettingsError(
+            f"prepare.function = {name!r}: the import of {module} fails with "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _mark(module: ModuleType, name: str) -> str:
+    """Return the version of the module's package, if it has one, and a digest of its file."""
+    packages = packages_distributions().get(name.partition(".")[0], [])
+    file = getattr(module, "__file__", None)  # modules in C have none
+    source = Path(file).read_bytes() if file else b""
+    digest = hashlib.sha256(source).hexdigest()[:_DIGITS]
+    return f"{version(packages[0])}-{digest}" if packages else digest
