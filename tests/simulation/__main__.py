@@ -33,6 +33,8 @@ class Total:
     histories: int = 0
     records: int = 0
     repeated: int = 0
+    filtered: int = 0
+    copies: int = 0
     seconds: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     broken: dict[int, list[str]] = field(default_factory=dict)
@@ -42,6 +44,8 @@ class Total:
         self.histories += 1
         self.records += verdict.report.consumed
         self.repeated += verdict.report.duplicated
+        self.filtered += verdict.report.filtered
+        self.copies += sum(verdict.report.copies.values())
         self.seconds += verdict.seconds
         self.faults.update(verdict.happened)
         if verdict.problems:
@@ -52,6 +56,8 @@ class Total:
         self.histories += other.histories
         self.records += other.records
         self.repeated += other.repeated
+        self.filtered += other.filtered
+        self.copies += other.copies
         self.seconds += other.seconds
         self.faults.update(other.faults)
         self.broken |= other.broken
@@ -156,8 +162,8 @@ def _run_many(seeds: range) -> int:
     faults = ", ".join(f"{name} {number}" for name, number in sorted(total.faults.items()))
     print(
         f"{total.histories} histories on {cores} cores in {took:.1f} s "
-        f"({total.histories / took:.0f}/s): {total.records} records, {total.seconds:.0f} s of "
-        f"their own time, {total.repeated} repeats after faults; {faults}; "
+        f"({total.histories / took:.0f}/s): {total.records} records ({total.filtered} "
+        f"filtered, {total.copies} copies), {total.seconds:.0f} s of their own time, {total.repeated} repeats after faults; {faults}; "
         f"{len(total.broken)} broke a promise"
     )
     for seed, problems in list(total.broken.items())[:_SHOWN]:

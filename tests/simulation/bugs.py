@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 from unittest import mock
 
+from worker.core.copies import Whole, Wholes
 from worker.core.offsets import OffsetTracker, _Log
 from worker.core.records import Completion, Encoded, Partition
 from worker.errors import BrokerAway
@@ -128,6 +129,15 @@ def _failed_transaction_taken_for_committed() -> Iterable[Patch]:
     yield TransactionalSink, "_start_over", swallow
 
 
+def _offset_ahead_of_copies() -> Iterable[Patch]:
+    """A record counts as done with its outcome, whether or not its copies are acknowledged."""
+
+    def add(_: Wholes, acknowledged: Iterable[Encoded]) -> list[Whole]:
+        return [Whole(part) for part in acknowledged if not part.is_copy]
+
+    yield Wholes, "add", add
+
+
 BUGS: Final[Mapping[str, Callable[[], Iterable[Patch]]]] = {
     "resend_lost_in_doubt": _resend_lost_in_doubt,
     "memory_behind_a_head": _memory_behind_a_head,
@@ -138,6 +148,7 @@ BUGS: Final[Mapping[str, Callable[[], Iterable[Patch]]]] = {
     "no_drain_on_revoke": _no_drain_on_revoke,
     "batcher_kept_at_a_stop": _batcher_kept_at_a_stop,
     "refusal_skips_the_rest": _refusal_skips_the_rest,
+    "offset_ahead_of_copies": _offset_ahead_of_copies,
     "failed_transaction_taken_for_committed": _failed_transaction_taken_for_committed,
 }
 

@@ -15,15 +15,19 @@ from typing import Final
 
 from tests.simulation.broker import Broker, Entry, Offsets
 from tests.simulation.group import Group
-from tests.simulation.process import Process, Record, enter
+from tests.simulation.process import TOPICS, Process, Record, enter
 from tests.simulation.world import World
 from worker.core.audit_report import AuditReport
 from worker.core.coordinates import SOURCE_HEADER, parse_source
 from worker.core.ledger import Ledger
+from worker.core.outcome_order import Outlet
 from worker.core.records import Encoded, Partition
+from worker.core.replay_outcomes import Kind, Source
 from worker.core.scope import Scope
 from worker.errors import StageCrashed
+from worker.kafka_io.audit_outcomes import read_outcome
 from worker.kafka_io.listener import StartFrom
+from worker.kafka_io.reader import AuditRecord
 from worker.settings import Settings, load
 
 FAULTS: Final = (
@@ -38,6 +42,7 @@ FAULTS: Final = (
     "silent",
 )
 _SESSION, _REBALANCE, _TRANSACTION = 6.0, 12.0, 4.0  # seconds
+_START_MS: Final = 1_700_000_000_000  # timestamp of every record
 _TICK: Final = 0.2  # seconds
 _HELD: Final = 12  # most records that a worker may hold
 _RECOVERY = 300.0  # seconds after the last fault in which all work must end
@@ -51,6 +56,7 @@ class Plan:
     Attributes:
         faults: kinds that may happen; without any, nothing may be labelled twice.
         records: of each partition.
+        routed: whether results go by routes: some to another topic, some copied, some dropped.
     """
 
     seed: int
@@ -61,6 +67,7 @@ class Plan:
     records: int
     faults: frozenset[str]
     steps: int
+    routed: bool
 
     @staticmethod
     def of(seed: int) -> Plan:
@@ -81,6 +88,7 @@ class Plan:
             records=r.randint(2, 10),
             faults=faults,
             steps=r.randint(2, 6),
+            routed=r.random() < 0.4,
         )
 
 
@@ -148,7 +156,9 @@ class History:
         Its outcomes must be those of the records between the group's offset before and its own, no
         more and no less. So every prefix of the outputs has the outcomes below its offsets.
         """
-        found = sorted(_source(outcome) or ("", 0, 0) for outcome in outcomes)
+        mains = [outcome for outcome in outcomes if not outcome.is_copy]
+        found = sorted(_source(outcome) or ("", 0, 0) for outcome in mains)
+        copies = len(outcomes) - len(mains)
         expected = []
         for partition, end in after.items():
             start = before.get(partition, end if self.plan.start == "latest" else 0)
@@ -158,6 +168,8 @@ class History:
                 for offset in range(max(start, self.broker.log_start.get(partition, 0)), len(log))
                 if log[offset].payload is not None
             ]
+        if copies != sum(outcome.copies for outcome in mains):
+            self._unexpected.append(f"a transaction has {copies} copies, and announces others")
         if found != sorted(expected):
             self._unexpected.append(
                 f"a transaction has {found}, and its offsets {sorted(expected)}"
@@ -174,7 +186,7 @@ class History:
             self._something_happens()
         self._heal()
         problems = [] if self._all_ends() else ["work never ended"]
-        problems += self._end() + self._unexpected[:1]
+        problems += self._end()
         return self._judge(problems)
 
     # -- what happens ------------------------------------------------------------------------------
@@ -228,7 +240,7 @@ class History:
                 name,
                 self.world,
                 self.broker,
-                _settings(self.plan.delivery, self.plan.start),
+                _settings(self.plan.delivery, self.plan.start, routed=self.plan.routed),
                 self.plan.start,
                 self.plan.partitions,
             )
@@ -309,13 +321,12 @@ class History:
         ledger = Ledger(scopes)
         for partition in self._inputs:
             for offset, _ in self.broker.committed(partition):
-                ledger.record(partition, offset, 1_700_000_000_000)
+                ledger.record(partition, offset, _START_MS)
         ledger.set_starts(dict.fromkeys(ends, 0))
-        for topic, kind in (("out", "result"), ("dead", "dead_letter")):
-            for number in range(self.plan.partitions):
-                for offset, outcome in self.broker.committed(Partition(topic, number)):
-                    ledger.outcome(kind, number, offset, _source(outcome), 1_700_000_000_000)
+        for topic in TOPICS:
+            self._add_outcomes(ledger, topic)
         report = ledger.report()
+        problems += self._unexpected[:1]
         strict = self.plan.delivery == "exactly_once" or not self.plan.faults
         broken = report.breaches(0 if strict else None)
         if broken and not problems:
@@ -326,6 +337,46 @@ class History:
             self.plan, report, problems, self.world.now, self._happened, self.world.trace or []
         )
 
+    def _add_outcomes(self, ledger: Ledger, topic: str) -> None:
+        outlet = Outlet(_KINDS.get(topic, "result"), topic)
+        for number in range(self.plan.partitions):
+            for offset, sent in self.broker.committed(Partition(topic, number)):
+                read = AuditRecord(
+                    number, offset, sent.headers, _START_MS, sent.value or b"", sent.key
+                )
+                found = read_outcome(outlet.kind, read)
+                if found and found.source:
+                    self._check_kind(outlet.kind, found.source)
+                if found is None:
+                    ledger.outcome(outlet, number, offset, None)
+                elif found.copy_route is not None:
+                    ledger.copy(
+                        outlet, number, offset, found.source, _START_MS, route=found.copy_route
+                    )
+                else:
+                    ledger.outcome(
+                        outlet, number, offset, found.source, _START_MS, copies=found.copies
+                    )
+
+    def _check_kind(self, kind: Kind, source: Source) -> None:
+        """Check that a record became a dead letter only if it can't be labelled, or is refused."""
+        record = self.broker.logs[Partition(*source[:2])][source[2]].payload
+        if kind == "dead_letter" and record.labelled and record.key != b"refuse":
+            self._unexpected.append(f"{source} is a dead letter, and could be labelled")
+        elif kind != "dead_letter" and not record.labelled:
+            self._unexpected.append(f"{source} has a {kind}, and can't be labelled")
+
+
+_KINDS: Final[dict[str, Kind]] = {"dead": "dead_letter", "notes": "filtered"}
+_ROUTED: Final = {
+    "output.filtered_topic": "notes",
+    "routes": [
+        {"name": "copied", "label": "POSITIVE", "topic": "copies", "also": True},
+        {"name": "unsure", "max_score": 0.6, "drop": True},
+        {"name": "negative", "label": "NEGATIVE", "topic": "other"},
+    ],
+}
+
 
 def _source(outcome: Encoded) -> tuple[str, int, int] | None:
     value = dict(outcome.headers).get(SOURCE_HEADER)
@@ -333,9 +384,10 @@ def _source(outcome: Encoded) -> tuple[str, int, int] | None:
 
 
 @cache
-def _settings(delivery: str, start: str) -> Settings:
+def _settings(delivery: str, start: str, *, routed: bool) -> Settings:
     return load(
         {
+            **(_ROUTED if routed else {}),
             "input.topic": "in",
             "input.format": "text",
             "input.start": start,

@@ -20,7 +20,7 @@ from tests.simulation.producer import SimulatedProducer
 from tests.simulation.source import SimulatedSource
 from tests.simulation.world import Queue, Thread, World
 from tests.support.records import CARD
-from worker.core.model import Synchronous
+from worker.core.model import Step, Synchronous, no_step
 from worker.core.pace import Pace
 from worker.core.records import ModelInput, Partition, Prediction, RawRecord, RecordRef
 from worker.core.replacement import OutcomeReplacer
@@ -44,6 +44,9 @@ from worker.settings import Settings
 
 _PATIENCE = 5.0  # seconds for which a producer may do nothing for a record
 _POISON = "poison"
+# Probabilities of a text by its tokens: each goes another way through the routes of a history.
+_BY_LENGTH = ((0.25, 0.75), (0.75, 0.25), (0.45, 0.55))
+TOPICS = ("out", "other", "copies", "notes", "dead")
 
 
 class _Silent:
@@ -68,6 +71,11 @@ class Record:
     text: str | None
     key: bytes | None = None
 
+    @property
+    def labelled(self) -> bool:
+        """Return whether it has a text, and one that the model can label."""
+        return self.text not in (None, _POISON)
+
     def polled(self, ref: RecordRef, now: float) -> RawRecord:
         """Return it as a consumer does."""
         value = None if self.text is None else self.text.encode()
@@ -77,7 +85,7 @@ class Record:
 class _Words:
     """A tokenizer: each text is one pass of its own length."""
 
-    def tokenise(self, texts: Sequence[str]) -> list[ModelInput]:
+    def tokenise(self, texts: Sequence[str], _: Step = no_step, /) -> list[ModelInput]:
         ids = tuple((1 if text == _POISON else 2,) * (len(text) % 5 + 1) for text in texts)
         return [ModelInput(ids, tuple(range(len(texts))), (False,) * len(texts))]
 
@@ -97,7 +105,7 @@ class _Model(Synchronous):
         self._world.wait(0.01 * len(model_input.ids))
         if any(ids[0] == 1 for ids in model_input.ids):
             raise ValueError(_POISON)
-        return [Prediction((0.25, 0.75), len(ids), truncated=False) for ids in model_input.ids]
+        return [Prediction(_BY_LENGTH[len(ids) % 3], len(ids), False) for ids in model_input.ids]
 
 
 class Process:
@@ -136,9 +144,9 @@ class Process:
         progress = Progress(settings.stall_timeout, metrics, self._world)
         progress.move(progress.state.WARMING)
         context = WorkerContext(metrics, progress, self._world, self._stop)
-        outputs = {name: TopicLimits() for name in ("out", "dead")}
+        outputs = {name: TopicLimits() for name in TOPICS}
         formats = plain_formats(settings)
-        encoder = build_encoder(settings, outputs, formats.results)
+        encoder = build_encoder(settings, outputs, formats.results, metrics)
         replacer = OutcomeReplacer(encoder, outputs, self._world.wall_ms).replace
         work, listener = build_in_flight(settings, context), RebalanceListener()
         self._offsets = work.offsets
