@@ -13,7 +13,7 @@ Must not import: anything but schemas, errors, core.absences and core.decisions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from schemas.dead_letter import DeadLetterReason
@@ -390,6 +390,10 @@ class ModelCard:
         windows: how long texts are read; None truncates or refuses them.
         decision: what is made of the probabilities; None for nothing.
         recipe: the preparation of its texts; None for none.
+        members: the cards of several models, by their names; empty for one model.
+        identity: what decides the result of a text: the weights, and the features that are on.
+        adds_members: whether a result has more members than a plain one.
+        decides: whether it, or one of several, has a decision.
     """
 
     name: str
@@ -408,19 +412,21 @@ class ModelCard:
     recipe: str | None = None
     members: tuple[tuple[str, ModelCard], ...] = ()
 
-    @property
-    def adds_members(self) -> bool:
-        """True if a result has more members than those of a plain one."""
-        return not (self.recipe is None and self.windows is None and self.decision is None)
+    # Computed once, because each result needs them.
+    identity: str = field(init=False, compare=False, repr=False, default="")
+    adds_members: bool = field(init=False, compare=False, repr=False, default=False)
+    decides: bool = field(init=False, compare=False, repr=False, default=False)
 
-    @property
-    def identity(self) -> str:
-        """What decides the result of a text: the weights, and the features that are on."""
-        if not self.adds_members:
-            return self.weights_sha256
-        windows = self.windows.recipe if self.windows else ""
-        digest = self.decision.digest if self.decision else ""
-        return f"{self.weights_sha256}+{self.recipe or ''}+{windows}+{digest}"
+    def __post_init__(self) -> None:
+        features = (self.recipe, self.windows, self.decision)
+        cards = (self, *(card for _, card in self.members))
+        values = {
+            "identity": _identity(self),
+            "adds_members": any(feature is not None for feature in features),
+            "decides": any(card.decision is not None for card in cards),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # the card is frozen
 
     @property
     def facts(self) -> dict[str, str]:
@@ -432,3 +438,11 @@ class ModelCard:
             "dtype": self.dtype,
             "device": self.device,
         }
+
+
+def _identity(card: ModelCard) -> str:
+    if card.recipe is None and card.windows is None and card.decision is None:
+        return card.weights_sha256
+    windows = card.windows.recipe if card.windows else ""
+    digest = card.decision.digest if card.decision else ""
+    return f"{card.weights_sha256}+{card.recipe or ''}+{windows}+{digest}"
