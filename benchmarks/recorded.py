@@ -150,6 +150,8 @@ class Variant(BaseModel):
         question: the name of the comparison.
         records_per_s: the median of `rates`.
         ratio: records_per_s relative to the first setting of the comparison.
+        memory_mib: of the worker after the drain; None where it was not measured.
+        cold_start_s: seconds until the worker was ready; None where it was not measured.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -159,6 +161,8 @@ class Variant(BaseModel):
     records_per_s: float
     rates: tuple[float, ...]
     ratio: float
+    memory_mib: float | None = None
+    cold_start_s: float | None = None
 
 
 class Variants(_Result):

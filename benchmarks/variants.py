@@ -8,6 +8,7 @@ Each comparison drains one backlog under two or more settings, in turns, for som
 * one process with all cores, and one process a core;
 * a forward pass on all cores at once, and in parallel parts;
 * the number types that the processor computes in natively;
+* one, two and three models in one worker, with its memory and its cold start;
 * no observer, Prometheus, an open page, and every micro-batch traced.
 
 Prints a table to stderr and one JSON object to stdout; without --only, also writes
@@ -25,11 +26,11 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -61,19 +62,29 @@ _NATIVE: Final = {
 
 @dataclass(frozen=True)
 class Setting:
-    """Flags of the worker, and its observer during the measurement."""
+    """Flags of the worker, its models, and its observer during the measurement.
+
+    Attributes:
+        models: how many models it runs, each of the same checkpoint.
+    """
 
     flags: Mapping[str, str]
     observer: Observer = nullcontext
+    models: int = 1
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A backlog and the settings to drain it with; ratios are relative to the first setting."""
+    """A backlog and the settings to drain it with; ratios are relative to the first setting.
+
+    Attributes:
+        starts: whether memory and cold start are measured too.
+    """
 
     name: str
     repeats: float
     settings: Mapping[str, Setting]
+    starts: bool = False
 
 
 def comparisons() -> list[Comparison]:
@@ -95,6 +106,8 @@ def comparisons() -> list[Comparison]:
     dtypes = {dtype: Setting(no_cache | {"--model-dtype": dtype}) for dtype in native_dtypes()}
     if len(dtypes) > 1:
         result.append(Comparison("number type", 0.0, dtypes))
+    models = {str(n): Setting(no_cache, models=n) for n in (1, 2, 3)}
+    result.append(Comparison("models in one worker", 0.0, models, starts=True))
     observers = {
         "none": Setting(no_cache),
         "a scrape a second": Setting(no_cache, scraping),
@@ -183,28 +196,52 @@ def _measure(chosen: Sequence[Comparison], args: argparse.Namespace) -> list[Var
         broker = stack.enter_context(some_broker(args.bootstrap_servers))
         values = {"kafka.bootstrap_servers": broker.bootstrap_servers, "model.name": args.model}
         config = folder / "settings.toml"
-        config.write_text(f"[model]\nname = {args.model!r}\n")
         rig = FlaggedRig(load(values, environ={}), config, folder, stack, interrupts, clock)
         variants = []
         for comparison in chosen:
             records = backlog(texts, args.records, comparison.repeats)
-            rates: dict[str, list[float]] = {name: [] for name in comparison.settings}
+            rounds: dict[str, list[Round]] = {name: [] for name in comparison.settings}
             for turn in range(args.rounds):
                 for name, setting in comparison.settings.items():
                     progress = f"{comparison.name}: {name} ({turn + 1} of {args.rounds})"
                     print(f"benchmarks.variants: {progress}", file=sys.stderr, flush=True)
                     rig.flags = setting.flags
-                    with rig.load_test(records) as test, setting.observer(test.urls[0]):
-                        rates[name].append(test.drained_at(args.records))
-            variants += _variants(comparison, rates)
+                    config.write_text(model_tables(args.model, setting.models))
+                    rounds[name].append(_round(rig, setting, records, starts=comparison.starts))
+            variants += _variants(comparison, rounds)
     return variants
+
+
+def model_tables(model: str, number: int) -> str:
+    """Return the settings of one model, or of several of the same checkpoint."""
+    tables = ["model"] if number == 1 else [f"models.m{n}" for n in range(1, number + 1)]
+    return "".join(f"[{table}]\nname = {model!r}\n" for table in tables)
+
+
+class Round(NamedTuple):
+    """What one round measured; memory and cold start only if they are asked for."""
+
+    records_per_s: float
+    memory: int | None = None
+    cold_start_s: float | None = None
+
+
+def _round(rig: FlaggedRig, setting: Setting, records: Sequence[str], *, starts: bool) -> Round:
+    with rig.load_test(records) as test, setting.observer(test.urls[0]):
+        rate = test.drained_at(len(records))
+        memory = test.resident_bytes()
+    if not starts:
+        return Round(rate)
+    with rig.load_test() as test:
+        return Round(rate, memory, test.cold_start_s)
 
 
 def _tweets() -> Any:
     return load_rated("tweets", ModelSettings().cache_dir.expanduser())
 
 
-def _variants(comparison: Comparison, rates: Mapping[str, Sequence[float]]) -> list[Variant]:
+def _variants(comparison: Comparison, rounds: Mapping[str, Sequence[Round]]) -> list[Variant]:
+    rates = {name: [one.records_per_s for one in each] for name, each in rounds.items()}
     medians = {name: statistics.median(values) for name, values in rates.items()}
     first = next(iter(medians.values()))
     return [
@@ -212,11 +249,18 @@ def _variants(comparison: Comparison, rates: Mapping[str, Sequence[float]]) -> l
             question=comparison.name,
             name=name,
             records_per_s=medians[name],
-            rates=tuple(values),
+            rates=tuple(rates[name]),
             ratio=medians[name] / first,
+            memory_mib=_median(None if m is None else m / 2**20 for _, m, _ in each),
+            cold_start_s=_median(seconds for *_, seconds in each),
         )
-        for name, values in rates.items()
+        for name, each in rounds.items()
     ]
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(statistics.median(known), 1) if known else None
 
 
 class FlaggedRig(Rig):
@@ -238,10 +282,14 @@ def _show(result: Variants) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("comparison", "setting"):
         table.add_column(name)
-    for name in ("records/s", "relative to the first"):
+    for name in ("records/s", "relative to the first", "memory, MiB", "cold start, s"):
         table.add_column(name, justify="right")
     for item in result.variants:
-        table.add_row(item.question, item.name, f"{item.records_per_s:.1f}", f"{item.ratio:.2f}")
+        sizes = [
+            "" if size is None else f"{size:.1f}" for size in (item.memory_mib, item.cold_start_s)
+        ]
+        rate = f"{item.records_per_s:.1f}"
+        table.add_row(item.question, item.name, rate, f"{item.ratio:.2f}", *sizes)
     Console(stderr=True, highlight=False).print(table)
 
 

@@ -164,7 +164,9 @@ def _peer(peers: Peers, title: str) -> str:
 def _variant(variants: Variants, setting: tuple[str, str]) -> str:
     for one in variants.variants:
         if (one.question, one.name) == setting:
-            return f"{one.records_per_s:.1f} ({one.ratio:.2f} x)"
+            sizes = f", {one.memory_mib:.0f} MiB" if one.memory_mib else ""
+            start = f", cold start {one.cold_start_s:.1f} s" if one.cold_start_s else ""
+            return f"{one.records_per_s:.1f} ({one.ratio:.2f} x){sizes}{start}"
     return _NONE
 
 

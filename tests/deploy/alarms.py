@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from tests.conftest import Broker, Topics
@@ -41,6 +42,23 @@ SLOW = (
     *("--batch-forward-tokens", "64", "--batch-max-records", "8", "--max-inflight-records", "64"),
     *("--cache-max-bytes", "0", "--stall-timeout", "3", "--kafka-session-timeout", "6"),
 )
+# One route copies the records that are loud, the other drops those that are spam.
+ROUTES = """
+create_topics = true
+[output]
+filtered_topic = "notes"
+[[routes]]
+name = "loud"
+path = "kind"
+in = ["loud"]
+topic = "loud"
+also = true
+[[routes]]
+name = "spam"
+path = "kind"
+in = ["spam"]
+drop = true
+"""
 
 
 class Alarms:
@@ -93,6 +111,29 @@ class Alarms:
             self.feed.make = self.posts.broken
         self.feed.make = self.posts.mixed
         self.cured(*alerts)
+
+    def copies_refused(self) -> None:
+        lost = "StreamlabelCopiesLost"
+        self._accept("loud", "64")
+        with self.fault("the topic of a route refuses the copies", lost):
+            self.feed.make = self.posts.of_kind("loud")
+        self.feed.make = self.posts.mixed
+        self.cured(lost)
+
+    def _accept(self, topic: str, most_bytes: str) -> None:
+        resource = ConfigResource(
+            ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": most_bytes}
+        )
+        servers = self.kafka.bootstrap_servers
+        with contextlib.closing(KafkaAdminClient(bootstrap_servers=servers)) as admin:
+            admin.alter_configs([resource])
+
+    def all_spam(self) -> None:
+        filtered = "StreamlabelAllFiltered"
+        with self.fault("every post is dropped by a route", filtered):
+            self.feed.make = self.posts.of_kind("spam")
+        self.feed.make = self.posts.mixed
+        self.cured(filtered)
 
     def overload(self) -> None:
         late, skipped = ("StreamlabelLagGrowing", "StreamlabelSlow"), "StreamlabelRecordsSkipped"
@@ -182,7 +223,7 @@ class Alarms:
         with self.fault("the worker is asked to read a settings file that is not TOML", alert):
             file.write_text("[model")
             self.worker.process.send_signal(signal.SIGHUP)
-        file.write_text("")
+        file.write_text(ROUTES)
         self.cured(alert)
 
     def _start(self, model: Path, log: Path) -> None:
@@ -225,7 +266,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, ApacheKafka(Path(home)) as kafka:
         broker: Broker = named(kafka)
         settings = Path(folder) / "streamlabel.toml"
-        settings.touch()
+        settings.write_text(ROUTES)
         options = (*SLOW, "--config", str(settings))
         with admin_of(kafka, TOPICS), watched(broker, TOPICS, Path(folder), *options) as scene:
             return _report(kafka, Path(folder), *scene)
@@ -248,6 +289,8 @@ def _report(
     alarms = Alarms(kafka, worker, prometheus, feed, posts)
     steps: list[Callable[[], None]] = [
         alarms.posts_change,
+        alarms.all_spam,
+        alarms.copies_refused,
         lambda: alarms.settings_break(home / "streamlabel.toml"),
         alarms.overload,
         alarms.open_transaction,

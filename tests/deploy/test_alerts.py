@@ -65,6 +65,8 @@ HEALTHY: Series = {
     "process_start_time_seconds": gauge(1000, 1000),
     "streamlabel_process_restarts_total": counter(0, 0),
     "streamlabel_offsets_skipped_total": counter(0, 0),
+    "streamlabel_copies_lost_total|route=angry": counter(0, 0),
+    "streamlabel_filtered_total|reason=route": counter(1, 1),
     "streamlabel_open_transaction_seconds|partition=0": gauge(1, 1),
     "streamlabel_joining_seconds": gauge(0, 0),
     "streamlabel_worker_info|group=group": gauge(1, 1),
@@ -107,6 +109,21 @@ FAULTS: dict[str, tuple[Series, set[str]]] = {
     "records were deleted unread": (
         {"streamlabel_offsets_skipped_total": counter(0, 1)},
         {"StreamlabelRecordsSkipped"},
+    ),
+    "a topic refuses copies": (
+        {"streamlabel_copies_lost_total|route=angry": counter(0, 1)},
+        {"StreamlabelCopiesLost"},
+    ),
+    "every record is filtered": (
+        {
+            "streamlabel_records_published_total": counter(100, 0),
+            "streamlabel_records_dead_lettered_total|reason=not_json": counter(1, 0),
+            "streamlabel_filtered_total|reason=route": counter(1, 100),
+            "streamlabel_end_to_end_seconds_bucket|le=5.0": counter(100, 0),
+            "streamlabel_end_to_end_seconds_bucket|le=10.0": counter(101, 0),
+            "streamlabel_end_to_end_seconds_bucket|le=+Inf": counter(101, 0),
+        },
+        {"StreamlabelAllFiltered"},
     ),
     "another producer's transaction hangs": (
         {"streamlabel_open_transaction_seconds|partition=0": gauge(1, 100)},

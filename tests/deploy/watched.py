@@ -203,6 +203,15 @@ class PostMaker:
         """Make a record of the rarest label, from the texts with the highest confidence."""
         return _record(n, self._most_confident[n % len(self._most_confident)])
 
+    def of_kind(self, kind: str) -> Callable[[int], Record]:
+        """Return a function that makes records of a kind, for routes to look at."""
+
+        def make(n: int) -> Record:
+            value = {"id": n, "text": f"post number {n % 300}", "kind": kind}
+            return b"k", json.dumps(value).encode()
+
+        return make
+
     def broken(self, n: int) -> Record:
         """Make an unreadable record one time in five, else one of the rarest label."""
         return self.one_sided(n) if n % 5 else (b"k", b"\xff")
