@@ -9,16 +9,19 @@ Must not import: worker; anything but pydantic.
 """
 
 from schemas.classification import Classification, LabelScore, ModelRef, SourceRef
+from schemas.classifications import Classifications, ModelClassification
 from schemas.dead_letter import DeadLetter, DeadLetterReason, ValueState
 from schemas.decided import DecidedClassification
 from schemas.text_message import TextMessage
 
 __all__ = [
     "Classification",
+    "Classifications",
     "DeadLetter",
     "DeadLetterReason",
     "DecidedClassification",
     "LabelScore",
+    "ModelClassification",
     "ModelRef",
     "SourceRef",
     "TextMessage",

@@ -87,6 +87,18 @@ def test_each_model_has_its_options_and_shares_threads_and_directories(tmp_path:
             '{a = {name = "x", decision = {uncertain_label = "U"}}}',
             "models.a.decision.uncertain_label = 'U' has no effect",
         ),
+        ('{a = {name = "x", when = {in = ["en"]}}}', "'in' needs 'path'"),
+        (
+            '{a = {name = "x", when = {path = "lang"}}}',
+            "path = 'lang' needs a test: 'in', 'not_in', 'matches' or 'exists'",
+        ),
+        (
+            '{a = {name = "x", when = {path = "lang", exists = false, in = "en"}}}',
+            "'exists' = false leaves no value for the other tests",
+        ),
+        ('{a = {name = "x", when = {}}}', "needs a condition: 'path' or 'model'"),
+        ('{a = {name = "x", when = {model = "a"}}}', "model = 'a' needs 'label'"),
+        ('{a = {name = "x", when = {path = "x", in = "y", label = "l"}}}', "'label' needs 'model'"),
         ("{a = 1}", "models.a"),
         ("[1]", "must be a table"),
     ],
@@ -116,3 +128,10 @@ def test_what_contradicts_several_models_is_told(more: dict[str, Any], message: 
     with pytest.raises(SettingsError) as error:
         load({"models": models, **more}, environ={})
     assert message in str(error.value)
+
+
+def test_two_models_of_one_name_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "streamlabel.toml"
+    file.write_text('[models.tone]\nname = "x"\n[models.tone]\nname = "y"\n')
+    with pytest.raises(SettingsError, match=r"Cannot declare .*tone.* twice"):
+        load({}, file, {})

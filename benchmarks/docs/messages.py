@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from benchmarks.docs.markdown import table
 from schemas import (
     Classification,
+    Classifications,
     DeadLetter,
     DeadLetterReason,
     DecidedClassification,
@@ -57,7 +58,7 @@ _REASONS = {
 def members() -> str:
     """Return a table of members for every message; nested members by their path."""
     parts = []
-    for model in (TextMessage, Classification, DecidedClassification, DeadLetter):
+    for model in (TextMessage, Classification, DecidedClassification, Classifications, DeadLetter):
         schema = model.model_json_schema()
         listed = _members(_differing(schema, model), schema)
         rows = table(("Member", "Type", "Description"), listed)
@@ -93,6 +94,10 @@ def _members(schema: dict[str, Any], root: dict[str, Any], prefix: str = "") -> 
                 yield from _members(part, root, f"{prefix}{name}.")
         if "properties" in items:
             yield from _members(items, root, f"{prefix}{name}[].")
+        values = body.get("additionalProperties") or {}
+        for part in [_resolved(one, root) for one in values.get("anyOf", ())]:
+            if "properties" in part:
+                yield from _members(part, root, f"{prefix}{name}.NAME.")
 
 
 def _resolved(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:

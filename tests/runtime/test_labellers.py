@@ -225,6 +225,13 @@ def test_a_model_that_skips_a_text_is_absent_beside_others(monkeypatch: pytest.M
     assert said(outcome) == {"en": f"({SKIPPED})", "language": "en"}
 
 
+def test_a_text_beside_the_records_is_labelled_by_the_same_models() -> None:
+    judges = panel(LANGUAGE_FIRST, models())
+    (outcome,) = label(judges.aside(), item(0, "en a"))
+    assert said(outcome)["en"] == "GOOD"
+    assert judges._labellers["en"].cache_bytes == 0
+
+
 def test_each_model_has_a_cache_of_its_own() -> None:
     built = models()
     judges = panel(LANGUAGE_FIRST, built)

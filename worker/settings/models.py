@@ -77,7 +77,6 @@ def _problems(models: Mapping[str, NamedModelSettings]) -> Iterator[str]:
         if other is not None and other not in models:
             known = ", ".join(models)
             yield f"models.{name}.when names the model {other!r}, and the models are {known}"
-            return
     for name in models:
         if circle := _circle(name, models):
             yield (
