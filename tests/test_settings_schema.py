@@ -55,6 +55,10 @@ def test_the_examples_are_valid(path: Path, validator: Draft202012Validator) -> 
         'delivery = "exactly_once"\ncommit_interval = 0.5\n',
         "[model]\nthreads = 2\n[http]\nport = 0\n",
         '[http]\nallowed_hosts = ["Worker", "10.0.0.7"]\n',
+        (
+            '[[routes]]\nlabel = "x"\npath = "n"\nin = 3\ntopic = "t"\n'
+            '[[routes]]\nlabel = ["x", "y"]\npath = "n"\nin = [3, "a", true]\ntopic = "u"\n'
+        ),
     ],
 )
 def test_a_file_that_load_accepts_is_valid(

@@ -34,6 +34,7 @@ from tests.support.charts import (
     render,
     workload,
 )
+from worker.settings import load
 
 VERSION = "1.34"
 NAMES = [file.stem for file in EXAMPLES]
@@ -316,3 +317,26 @@ def test_a_network_policy_opens_what_the_settings_need() -> None:
     opened = {port["port"] for rule in spec["egress"] for port in rule["ports"]}
     assert opened == {53, 9093, 8081}
     assert [rule["ports"] for rule in spec["ingress"]] == [[{"port": "http", "protocol": "TCP"}]]
+
+
+def test_routes_and_models_are_tables_of_the_settings_file(tmp_path: Path) -> None:
+    """A list of tables has a form of its own in TOML, which JSON does not have."""
+    settings = {
+        "model": {"name": None},  # the chart's own default
+        "output": {"filtered_topic": "notes"},
+        "models": {
+            "language": {"name": "bundled"},
+            "mood": {"name": "bundled", "when": {"model": "language", "label": ["en"]}},
+        },
+        "routes": [
+            {"name": "angry", "model": "mood", "label": "NEGATIVE", "topic": "a.{label}"},
+            {"path": "spam", "in": [True, 3, 'a "b"'], "drop": True},
+        ],
+    }
+    manifests = render(tmp_path, {"settings": settings})
+    file = tmp_path / "streamlabel.toml"
+    file.write_text(one(manifests, "ConfigMap")["data"]["streamlabel.toml"])
+    loaded = load(config=file, environ={}).settings
+    assert loaded.routes[0].topic == "a.{label}"
+    assert loaded.routes[1].in_ == (True, 3, 'a "b"')
+    assert loaded.models["mood"].when.label == ("en",)

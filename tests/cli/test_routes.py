@@ -70,7 +70,7 @@ def test_texts_are_shown_with_their_topic_and_the_reasons(
     config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Blank lines are no texts; the counts are at the end."""
-    (tmp_path / "texts.txt").write_text("I hate this so much\n\nWhat a lovely day\n")
+    (tmp_path / "texts.txt").write_text("I hate this so much\n\nI love this day\n")
     assert routes(config, "test", "--texts", str(tmp_path / "texts.txt")) == 0
     printed = capsys.readouterr().out
     assert "texts.NEGATIVE (route 3)\n    NEGATIVE 0.9" in printed

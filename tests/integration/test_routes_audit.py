@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,13 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from tests.conftest import Broker, Topics
+from tests.integration.test_routes import BOTH, NUMBER, ByText, Site
+from tests.support.workers import WorkerProcess, audit, running, wait_until
 from worker.cli.main import main
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.route_headers import COPY_HEADER, CopyNote, FilteredNote, RouteNote
+from worker.settings.toml_values import inline
 
 pytestmark = pytest.mark.integration
 
@@ -50,8 +54,7 @@ class Stage:
     def label(self, *left_out: tuple[str, int, int]) -> None:
         """Feed the input, and publish outcomes as a worker would, except for those left out.
 
-        Of each partition's records, the first is a plain result, the second has a copy, the third
-        has a topic of its label, and the last is spam.
+        Each partition has a plain result, one with a copy, one in the topic of its label, and spam.
         """
         by_label = self.named("by.X")
         alerts = RouteNote("", (CopyNote("alerts", self.named("alerts")),))
@@ -211,3 +214,74 @@ def test_people_read_the_ways_of_records(stage: Stage) -> None:
     assert "  filtered by route spam 3" in printed
     assert f"  copies in {stage.named('alerts')} 3" in printed
     assert "holds  every copy is there" in printed
+
+
+# -- of a real worker --------------------------------------------------------------------------
+
+
+def audit_of(site: Site, delivery: str, *more: str) -> dict[str, Any]:
+    return audit(
+        site.broker,
+        site.topics,
+        *("--delivery", delivery, "--routes", inline(site.settings["routes"])),
+        *("--output-filtered-topic", site.notes, *more),
+    )
+
+
+@BOTH
+def test_a_workers_routes_hold_through_a_replay(
+    broker: Broker, topics: Topics, delivery: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A record that was dead first goes where its label says, and counts once."""
+    failing = [True]
+
+    def fail(given: list[str]) -> None:
+        if failing and any(text == "bad 3" for text in given):
+            raise ValueError("not today")
+
+    site = Site(broker, topics)
+    site.produce()
+    model = ByText(on_predict=fail)
+    with running(broker, topics, model, delivery=delivery, **site.settings) as worker:
+        wait_until(site.finished(NUMBER - 1), what="all but one are labelled")
+        wait_until(lambda: len(site.outcomes()["dead"]) == 1, what="one is dead")
+        failing.clear()
+        flags = ("--bootstrap-servers", broker.bootstrap_servers, "--group-id", topics.group)
+        named = ("--input-topic", topics.input, "--output-dead-letter-topic", topics.dead)
+        assert main(["dead-letters", "replay", *flags, *named]) == 0, capsys.readouterr()
+        wait_until(site.finished(), what="the replay is labelled")
+        wait_until(lambda: worker.value("streamlabel_inflight_records") == 0, what="none is left")
+    verdict = audit_of(site, delivery, "--to-end")
+    assert verdict["holds"], verdict
+    assert (verdict["consumed"], verdict["replayed"], verdict["filtered"]) == (NUMBER, 1, 13)
+    assert verdict["published_to"] == {topics.output: 52, f"{topics.output}.NEGATIVE": 25}
+    assert verdict["copies"] == {site.spam: 36}
+    assert (verdict["uncopied"], verdict["dead_lettered"]) == (0, 0)
+
+
+@BOTH
+def test_a_killed_worker_with_routes_loses_nothing(
+    broker: Broker, topics: Topics, delivery: str, tmp_path: Path
+) -> None:
+    """Its successor publishes what is missing; in exactly-once no outcome and no copy twice."""
+    site = Site(broker, topics)
+    more = ("--routes", inline(site.settings["routes"]), "--output-filtered-topic", site.notes)
+    more = (*more, "--create-topics", "--delivery", delivery, "--transaction-timeout", "5")
+    number = 3 * NUMBER
+    site.produce(number=number)
+    first = WorkerProcess(broker, topics, "bundled", tmp_path / "first.log", *more,
+                          "--batch-max-records", "8")  # fmt: skip
+    try:
+        wait_until(lambda: first.published > NUMBER / 2, 120, "some are labelled")
+    finally:
+        first.kill()
+    second = WorkerProcess(broker, topics, "bundled", tmp_path / "second.log", *more)
+    try:
+        wait_until(lambda: site.finished(number)() and second.get("/readyz")[0] == 200, 180)
+        wait_until(lambda: audit_of(site, delivery)["pending"] == 0, 60, "all are committed")
+    finally:
+        second.stop()
+    verdict = audit_of(site, delivery)
+    assert verdict["holds"], verdict
+    assert (verdict["consumed"], verdict["uncopied"]) == (number, 0)
+    assert sum(verdict["copies"].values()) > 0

@@ -1,7 +1,7 @@
 """The headers that tell how a record was routed, so that an audit reads no value.
 
-* A main outcome whose topic or copies a route chose: `streamlabel-route`, a `RouteNote`. It is a
-  result; or a note or a dead letter, if copies are published beside it.
+* A result whose topic or copies a route chose, and a note with copies beside it:
+  `streamlabel-route`, a `RouteNote`.
 * A copy of a result: `streamlabel-copy`, the name of its route. It has the source, the replay and
   the group of its result, and no `streamlabel-route`.
 * The note of a filtered record: `streamlabel-filtered`, a `FilteredNote`, beside its source, and

@@ -49,6 +49,8 @@ class RoutedEncoder(Encoder):
         if routed.dropped:
             main = Filtered(outcome.item, "route", routed.route, outcome.model)
             sent = self.encode(main, now_ms=now_ms, now=now)
+            if routed.copies:
+                sent.headers.append(RouteNote(routed.route, routed.copies).header)
         else:
             sent = self._result(outcome, now_ms, now, trace, routed.topic)
             if routed.route or routed.copies:

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    WithJsonSchema,
+    model_validator,
+)
 
 from worker.settings.section import Section
 from worker.settings.sections import PATH_PATTERN, Expression
@@ -21,8 +29,14 @@ def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str | int | float) else value
 
 
-Scalars = Annotated[tuple[Scalar, ...], BeforeValidator(_one_or_more)]
-Labels = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+def _schema(one: dict[str, Any]) -> WithJsonSchema:
+    """Return the JSON Schema of one value or a list of them."""
+    return WithJsonSchema({"anyOf": [one, {"type": "array", "items": one}]})
+
+
+_SCALAR: Final = _schema({"type": ["string", "number", "boolean"]})
+Scalars = Annotated[tuple[Scalar, ...], BeforeValidator(_one_or_more), _SCALAR]
+Labels = Annotated[tuple[str, ...], BeforeValidator(_one_or_more), _schema({"type": "string"})]
 
 _TESTS: Final = ("in_", "not_in", "matches", "exists")
 

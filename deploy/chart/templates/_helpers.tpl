@@ -159,8 +159,27 @@ streamlabel.toml. JSON writes strings, numbers and lists as TOML does; Helm's ow
 {{- define "streamlabel.tomlOption" -}}
 {{- $name := index . 0 -}}
 {{- if not (kindIs "invalid" (index . 1)) }}
-{{ regexMatch "^[A-Za-z0-9_-]+$" $name | ternary $name (toRawJson $name) }} = {{ toRawJson (index . 1) }}
+{{ regexMatch "^[A-Za-z0-9_-]+$" $name | ternary $name (toRawJson $name) }} = {{ include "streamlabel.tomlValue" (index . 1) }}
 {{- end }}
+{{- end -}}
+
+{{/* A value on one line. A table in a list, such as a route, is TOML's own form of a table. */}}
+{{- define "streamlabel.tomlValue" -}}
+{{- if kindIs "map" . -}}
+{{- $members := list -}}
+{{- range $name, $value := . -}}
+{{- $members = append $members (printf "%s = %s" (toRawJson $name) (include "streamlabel.tomlValue" $value)) -}}
+{{- end -}}
+{ {{- join ", " $members -}} }
+{{- else if kindIs "slice" . -}}
+{{- $items := list -}}
+{{- range . -}}
+{{- $items = append $items (include "streamlabel.tomlValue" .) -}}
+{{- end -}}
+[{{ join "," $items }}]
+{{- else -}}
+{{- toRawJson . -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "streamlabel.tomlTable" -}}
