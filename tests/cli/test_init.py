@@ -113,3 +113,24 @@ def test_a_wrong_value_is_refused(folder: Path, capsys: pytest.CaptureFixture[st
     assert main(["init", "--bootstrap-servers", "broker"]) == 2
     assert "has no port" in capsys.readouterr().err
     assert not (folder / "streamlabel.toml").exists()
+
+
+def test_a_file_with_several_models_does_not_set_one(folder: Path) -> None:
+    assert main(["init", "--models", '{mood = {name = "bundled"}}']) == 0
+    file = folder / "streamlabel.toml"
+    assert "\n# model.name = " in file.read_text()
+    assert list(load(config=file, environ={}).settings.models) == ["mood"]
+
+
+def test_the_examples_of_models_and_routes_load(folder: Path) -> None:
+    """The file shows their form, which a default of none does not."""
+    text = settings_template({})
+    examples = re.findall(r"^#   (.*)$", text, flags=re.MULTILINE)
+    models = [line for line in examples if line.startswith("models.")]
+    file = folder / "s.toml"
+    file.write_text("\n".join(models))
+    assert list(load(config=file, environ={}).settings.models) == ["mood", "toxicity"]
+    routes = [line for line in examples if line not in models]
+    file.write_text("\n".join([*routes, 'output.filtered_topic = "notes"']))
+    drops = [route.drop for route in load(config=file, environ={}).settings.routes]
+    assert drops == [False, True]

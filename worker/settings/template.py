@@ -27,6 +27,20 @@ _HEAD: Final = """\
 # Check this file:  streamlabel check{config}
 # Run a worker:     streamlabel run{config}
 """
+# Of settings whose default says nothing of their form.
+_EXAMPLES: Final = {
+    "models": (
+        'models.mood.name = "bundled"',
+        'models.toxicity.name = "unitary/toxic-bert"',
+        'models.toxicity.when = { path = "lang", in = ["en"] }',
+    ),
+    "routes": (
+        "routes = [",
+        '  { label = ["NEGATIVE"], min_score = 0.9, topic = "posts.angry" },',
+        '  { path = "kind", in = ["spam"], drop = true },',
+        "]",
+    ),
+}
 _ADVICE: Final = "{env}_FILE names such a file."
 
 
@@ -58,6 +72,8 @@ def chosen_options(values: Mapping[str, Any]) -> tuple[str, ...]:
     chosen = dict.fromkeys(FIRST_OPTIONS)
     if values.keys() & {"input.topics", "input.topic_pattern"}:  # one of the three may be set
         del chosen["input.topic"]
+    if "models" in values:  # they stand in place of the one model
+        del chosen["model.name"]
     return tuple(chosen | {option.path: None for option in options() if option.path in values})
 
 
@@ -67,6 +83,9 @@ def _setting(option: Option, values: Mapping[str, Any], comment: str = "") -> It
     yield from textwrap.wrap(
         text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
     )
+    if option.path not in values and option.path in _EXAMPLES:
+        yield "# For example:"
+        yield from (f"#   {line}" for line in _EXAMPLES[option.path])
     value = values.get(option.path, option.field.default)
     yield f"{comment}{option.path} = {_toml(option, value)}"
     yield ""
