@@ -144,7 +144,8 @@ class _Ours:
     """The worker's tokeniser and classifier, which are loaded once for all plans."""
 
     def __init__(self, settings: ModelSettings) -> None:
-        self._tokeniser, self._classifier = load(settings, _FORWARD_TOKENS)
+        model: Any = load(settings, _FORWARD_TOKENS)
+        self._tokeniser, self._classifier = model
 
     def label(self, plan: WindowPlan | None, posts: Sequence[str]) -> list[Prediction]:
         """Return the predictions of the posts."""

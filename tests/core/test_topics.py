@@ -122,3 +122,12 @@ def test_the_size_of_a_result_is_compared_with_its_topic(
         assert part in warning
         assert "topic 'out' accepts" in warning
         assert "set max.message.bytes" in warning
+
+
+def test_a_compacted_topic_of_notes_loses_them() -> None:
+    """A note has no value, so compaction takes it for a deletion."""
+    dead = Output("dead", USUAL, USUAL)
+    compacted = Output("notes", replace(USUAL, cleanup_policy="compact"), USUAL)
+    (warning,) = topic_warnings([], dead, [compacted], keeps_event_time=True)
+    assert warning.startswith("topic 'notes' is compacted: the note of a filtered record has no")
+    assert not topic_warnings([], dead, [Output("notes", USUAL, USUAL)], keeps_event_time=True)

@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.support.models import Architecture
 from worker.core.budget import ForwardBudget
+from worker.core.decisions.treatment import Treatment
 from worker.core.decisions.windows import WindowPlan
 from worker.core.model import no_step
 from worker.core.records import Prediction
@@ -36,7 +37,9 @@ def loaded(checkpoint: Callable[..., Path]) -> Callable[[Architecture], Any]:
         options = ModelSettings(
             name=str(directory), max_tokens=MAX_TOKENS, device="cpu", dtype="float32"
         )
-        tokeniser, classifier = load(options, 4096, windows=WindowPlan(0, 1, "mean"))
+        tokeniser, classifier = load(
+            options, 4096, treatment=Treatment(windows=WindowPlan(0, 1, "mean"))
+        )
         return AutoTokenizer.from_pretrained(directory), plain, tokeniser, classifier
 
     return model

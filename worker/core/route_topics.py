@@ -25,7 +25,7 @@ MOST_TOPICS: Final = 200  # of one route
 _SHOWN: Final = 10  # labels in a message
 _ILLEGAL: Final = re.compile(r"[^A-Za-z0-9._-]")
 
-Cards = Mapping[str | None, ModelCard]  # by the name of a model; None for the only one
+Cards = Mapping[str | None, ModelCard]  # by the name of a model; the only one has None
 
 
 def cards_of(classifier: Classifier) -> Cards:

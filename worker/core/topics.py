@@ -91,13 +91,18 @@ def combined(inputs: Iterable[TopicInfo]) -> TopicInfo | None:
 
 
 def topic_warnings(
-    results: Iterable[Output], dead_letters: Output, *, keeps_event_time: bool
+    results: Iterable[Output],
+    dead_letters: Output,
+    notes: Iterable[Output] = (),
+    *,
+    keeps_event_time: bool,
 ) -> list[str]:
     """Return warnings about output topics that may refuse or lose outcomes.
 
     Args:
         results: the topics of results.
         dead_letters: the topic of dead letters.
+        notes: the topic of notes of filtered records, if there is one.
         keeps_event_time: whether outcomes keep the timestamps of their records.
     """
     warnings: list[str] = []
@@ -107,6 +112,13 @@ def topic_warnings(
             warnings.append(
                 f"topic {output.name!r} is compacted: a result without a key becomes a dead "
                 "letter, and only the newest result of each key is kept (cleanup.policy)"
+            )
+    for output in notes:
+        warnings += _of_output(output, keeps_event_time=keeps_event_time)
+        if output.info.compacted:
+            warnings.append(
+                f"topic {output.name!r} is compacted: the note of a filtered record has no value, "
+                "and compaction removes it; set cleanup.policy to delete"
             )
     warnings += _of_output(dead_letters, keeps_event_time=keeps_event_time)
     warnings += _of_dead_letters(dead_letters)

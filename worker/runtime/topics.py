@@ -94,6 +94,7 @@ def suitability_warnings(settings: Settings, infos: Mapping[str, TopicInfo]) -> 
     warnings = topic_warnings(
         [output(*fed) for fed in topics.result_feeds],
         output(topics.dead_letters, topics.inputs),
+        [output(topics.filtered, topics.inputs)] if topics.filtered else (),
         keeps_event_time=settings.output.timestamp == "event",
     )
     if not topics.inputs:

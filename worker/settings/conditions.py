@@ -52,7 +52,7 @@ class FieldCondition(Section):
     in_: Scalars = Field(
         (),
         alias="in",
-        description="Values of the field that the condition holds for. Of an array, one suffices.",
+        description="Values of the field that the condition holds for. One member of an array suffices.",
     )
     not_in: Scalars = Field((), description="Values of the field that it does not hold for.")
     matches: Expression = Field(
