@@ -68,16 +68,39 @@ def test_every_round_has_new_texts(
     assert sorted({*rounds[0], *rounds[each]}) == sorted(TEXTS)
 
 
+def test_texts_that_the_preparation_skips_are_left_out(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`ast.literal_eval` returns a text for a literal, and fails on all else."""
+    config = Path(arguments[1])
+    own = config.with_name("own.toml")
+    own.write_text(config.read_text() + '\n[prepare]\nfunction = "ast:literal_eval"\n')
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    arguments = [*arguments[:1], str(own), *arguments[2:]]
+    assert engine.main(arguments) == 1
+    assert "prepare.function leaves none of the texts" in capsys.readouterr().err
+    literals = config.with_name("literals.json")
+    literals.write_text(json.dumps([*TEXTS, *(repr(text) for text in TEXTS)]))
+    bench = engine._EngineBench(
+        engine.load({}, own, environ={}).settings,
+        json.loads(literals.read_text()),
+        20,
+        SystemClock(),
+        sweep=False,
+    )
+    assert bench._texts == [repr(text) for text in TEXTS]
+
+
 def test_other_number_types_are_compared(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One that the model can't be loaded in is reported with the reason."""
     load = engine.load_model
 
-    def refuse(settings: Any, forward_tokens: Any) -> Any:
+    def refuse(settings: Any, forward_tokens: Any, **more: Any) -> Any:
         if settings.dtype == "bfloat16":
             raise Fatal("not on this machine")
-        return load(settings, forward_tokens)
+        return load(settings, forward_tokens, **more)
 
     monkeypatch.setattr(engine, "load_model", refuse)
     monkeypatch.setattr(engine, "_comparable", lambda _: ["float32", "bfloat16"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import fastavro
 import pytest
+from jsonschema import Draft7Validator
 
 from schemas.avro import avro_schema
 from schemas.classifications import Classifications
@@ -20,9 +21,12 @@ from worker.core.absences import Absence, Part
 from worker.core.decisions.rules import bind, decision
 from worker.core.encoder import Encoder
 from worker.core.formats.plain_json import JsonResults
-from worker.core.records import Classified, ModelCard, Prediction
+from worker.core.records import Classified, Frame, ModelCard, Prediction
 from worker.core.topic_limits import TopicLimits
+from worker.registry.enriched_avro import enriched_avro
+from worker.registry.enriched_json import enriched_json
 from worker.registry.results import FORMATS, result_message
+from worker.registry.schema import RegisteredSchema
 from worker.settings import DecisionSettings, OutputSettings, result_form
 
 TONE = rule_card("tone", "BAD", "GOOD")
@@ -136,3 +140,43 @@ def test_a_decision_of_one_model_is_in_its_part() -> None:
 def test_the_form_of_results_follows_the_settings() -> None:
     assert result_form(panel_settings('{tone = {name = "x"}}')) is SEVERAL
     assert CARD.members == ()
+
+
+def test_an_enriched_avro_record_is_read_with_its_enriched_schema() -> None:
+    """The record contains itself, so its schema is written anew."""
+    post = {
+        "type": "record",
+        "name": "Post",
+        "fields": [
+            {"name": "text", "type": "string"},
+            {"name": "next", "type": ["null", "Post"], "default": None},
+        ],
+    }
+    body = io.BytesIO()
+    schema: Any = fastavro.parse_schema(json.loads(json.dumps(post)))
+    fastavro.schemaless_writer(body, schema, {"text": "hi", "next": None})
+    outcome = both(Absence("skipped"))
+    record = replace(outcome.item.record, value=b"\0\0\0\0\1" + body.getvalue())
+    one = replace(outcome.item, record=record, frame=Frame(5, b"\0\0\0\0\2"))
+    encoded = encoder("enrich", results("avro")).encode(
+        replace(outcome, item=one), now_ms=0, now=0.0
+    )
+    text = enriched_avro(RegisteredSchema("AVRO", json.dumps(post)), SEVERAL)
+    parsed: Any = fastavro.parse_schema(json.loads(text))
+    read: Any = fastavro.schemaless_reader(io.BytesIO((encoded.value or b"")[5:]), parsed, None)
+    said = read["classification"]
+    assert (read["text"], said["classifications"]["tone"]) == ("hi", None)
+    assert said["classifications"]["language"]["label"] == "en"
+    assert said["absences"] == {"tone": "skipped"}
+
+
+def test_an_enriched_json_schema_accepts_what_is_added() -> None:
+    closed = {"type": "object", "properties": {"text": {}}, "additionalProperties": False}
+    schema = enriched_json(RegisteredSchema("JSON", json.dumps(closed)), SEVERAL)
+    check = Draft7Validator(json.loads(schema))
+    encoded = encoder("enrich").encode(both(Absence("skipped")), now_ms=0, now=0.0)
+    document = json.loads(encoded.value or b"")
+    found = {"text": "hi", "classification": document["classification"]}
+    check.validate(found)
+    found["classification"]["classifications"]["language"]["score"] = 3
+    assert not check.is_valid(found)

@@ -146,16 +146,6 @@ def test_a_file_that_is_missing_is_named(model: str, capsys: pytest.CaptureFixtu
     assert "can't read /no/such/file" in capsys.readouterr().err
 
 
-def test_records_with_a_schema_are_refused(
-    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "settings.toml"
-    file.write_text('[registry]\nurl = "http://127.0.0.1:1"\n[input]\nformat = "avro"\n')
-    flags = ["--config", str(file), "--model", model]
-    assert main(["classify", *flags, "--records", "x.avro"]) == 2
-    assert "one JSON object a line" in capsys.readouterr().err
-
-
 def test_records_and_csv_exclude_each_other(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["classify", "--model", model, "--records", "--csv", "x"])

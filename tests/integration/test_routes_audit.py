@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
+from kafka.future import Future
 
 from tests.conftest import Broker, Topics
 from tests.integration.test_routes import BOTH, NUMBER, ByText, Site
-from tests.support.workers import WorkerProcess, audit, running, wait_until
+from tests.support.workers import audit, running, wait_until
 from worker.cli.main import main
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.encoder import DEAD_LETTER_HEADER
+from worker.core.records import Encoded
 from worker.core.route_headers import COPY_HEADER, CopyNote, FilteredNote, RouteNote
+from worker.kafka_io.publisher import Publisher
 from worker.settings.toml_values import inline
 
 pytestmark = pytest.mark.integration
@@ -259,29 +261,31 @@ def test_a_workers_routes_hold_through_a_replay(
     assert (verdict["uncopied"], verdict["dead_lettered"]) == (0, 0)
 
 
-@BOTH
-def test_a_killed_worker_with_routes_loses_nothing(
-    broker: Broker, topics: Topics, delivery: str, tmp_path: Path
+@pytest.mark.allow_errors
+def test_an_outcome_without_its_copies_is_not_committed(
+    broker: Broker, topics: Topics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its successor publishes what is missing; in exactly-once no outcome and no copy twice."""
-    site = Site(broker, topics)
-    more = ("--routes", inline(site.settings["routes"]), "--output-filtered-topic", site.notes)
-    more = (*more, "--create-topics", "--delivery", delivery, "--transaction-timeout", "5")
-    number = 3 * NUMBER
-    site.produce(number=number)
-    first = WorkerProcess(broker, topics, "bundled", tmp_path / "first.log", *more,
-                          "--batch-max-records", "8")  # fmt: skip
-    try:
-        wait_until(lambda: first.published > NUMBER / 2, 120, "some are labelled")
-    finally:
-        first.kill()
-    second = WorkerProcess(broker, topics, "bundled", tmp_path / "second.log", *more)
-    try:
-        wait_until(lambda: site.finished(number)() and second.get("/readyz")[0] == 200, 180)
-        wait_until(lambda: audit_of(site, delivery)["pending"] == 0, 60, "all are committed")
-    finally:
-        second.stop()
-    verdict = audit_of(site, delivery)
+    """A crash between the two: the successor publishes both."""
+    site, enqueue, held = Site(broker, topics), Publisher._enqueue, []
+
+    def hold(publisher: Publisher, outcome: Encoded) -> Any:
+        if outcome.is_copy:
+            held.append(outcome)
+            return Future()  # no acknowledgement ever comes
+        return enqueue(publisher, outcome)
+
+    site.produce()
+    settings = site.settings | {"shutdown_timeout": 3.0}
+    with monkeypatch.context() as patched:
+        patched.setattr(Publisher, "_enqueue", hold)
+        with running(broker, topics, ByText(), **settings):
+            wait_until(lambda: len(held) == 36, what="every copy waits")
+    before = audit_of(site, "at_least_once", "--to-end")
+    assert (before["broken"], before["uncopied"], before["copies"]) == (["uncopied"], 36, {})
+    with running(broker, topics, ByText(), **settings) as worker:
+        wait_until(lambda: worker.value("streamlabel_copies_total", route="english") == 36)
+        wait_until(lambda: worker.value("streamlabel_inflight_records") == 0, what="none is left")
+    verdict = audit_of(site, "at_least_once")
     assert verdict["holds"], verdict
-    assert (verdict["consumed"], verdict["uncopied"]) == (number, 0)
-    assert sum(verdict["copies"].values()) > 0
+    assert (verdict["consumed"], verdict["copies"]) == (NUMBER, {site.spam: 36})
+    assert verdict["duplicated"] >= 36

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,7 @@ from tests.support.models import make_checkpoint
 from tests.support.panels import RuleModel, panel_settings, rule_card, set_members
 from tests.support.workers import audit, flags, produce, read, running, wait_until
 from worker.core.model_set import ModelSet
-from worker.settings import Settings
+from worker.settings import Settings, child_environment
 
 pytestmark = pytest.mark.integration
 
@@ -159,4 +161,18 @@ def test_a_change_of_one_model_keeps_the_other(
     found = [json.loads(one.value) for one in read(broker, topics.output, topics.partitions)]
     names = Counter(one["classifications"]["second"]["model"]["name"] for one in found)
     assert names == {"second": 20, "third": 20}
-    assert len({one["model"]["weights_sha256"] for one in found}) == 2
+    digests = {one["model"]["weights_sha256"] for one in found}
+    assert len(digests) == 2
+    history = subprocess.run(
+        [
+            *(sys.executable, "-m", "worker", "model", "history", "--json"),
+            *("--bootstrap-servers", broker.bootstrap_servers),
+            *("--input-topic", topics.input, "--output-topic", topics.output),
+        ],
+        capture_output=True,
+        check=True,
+        env=child_environment(),
+    )
+    models = json.loads(history.stdout)["models"]
+    assert {one["weights_sha256"] for one in models} == digests
+    assert {one["model"] for one in models} == {"first+second"}

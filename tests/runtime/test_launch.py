@@ -14,6 +14,7 @@ from tests.support.clocks import HandClock
 from tests.support.doubles import Producer, Source
 from tests.support.records import CARD
 from tests.support.workers import ObedientModel
+from worker.core.records import ModelCard
 from worker.core.route_topics import with_label_topics
 from worker.core.state import State
 from worker.core.topics import TopicInfo
@@ -41,11 +42,11 @@ class Bench:
         patch.setattr(launch, "KafkaSource", lambda *_: self.source)
         patch.setattr(assembly, "Publisher", lambda *_: self.producer)
 
-    def run(self, *, preflight: bool = False) -> None:
+    def run(self, *, preflight: bool = False, card: ModelCard = CARD) -> None:
         metrics = Metrics()
         self.progress = Progress(120.0, metrics, self.clock)
         self.progress.move(State.WARMING)
-        model = ObedientModel()
+        model = ObedientModel(card=card)
         context = WorkerContext(metrics, self.progress, self.clock, self.stop)
         launcher = Launcher(self.settings, context)
         if preflight:
@@ -102,6 +103,12 @@ def test_the_start_is_logged_with_what_the_worker_connects(bench: Bench) -> None
     assert (start["output"], start["dead_letters"]) == bench.settings.topics.outputs
     assert {"model", "engine"} <= start.keys()
     assert (join["group"], join["other_members"]) == ("streamlabel", 2)
+
+
+def test_labels_that_say_nothing_are_told_at_the_start(bench: Bench) -> None:
+    with capture_logs() as lines:
+        bench.run(card=dataclasses.replace(CARD, labels=("LABEL_0", "LABEL_1")))
+    assert any("name them by decision.labels" in line["event"] for line in lines)
 
 
 @pytest.mark.parametrize("part", ["build_labeller", "Pipeline", "build_worker"])

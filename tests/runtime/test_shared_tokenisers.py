@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from tests.support.panels import RuleModel, rule_card
+from worker.core.decisions.prepare import preparation
+from worker.inference.preparing import PreparingTokeniser
 from worker.runtime.shared_tokenisers import SharedTokenisers
+from worker.settings import PrepareSettings
 
 
 class Keyed(RuleModel):
@@ -27,3 +30,14 @@ def test_models_without_a_key_or_with_another_one_share_nothing() -> None:
     shared.of(other).tokenise(["a"])
     shared.of(Keyed("other")).tokenise(["a"])
     assert other.tokenised == ["a"]
+
+
+def test_texts_that_are_equal_after_their_preparation_are_tokenised_once() -> None:
+    shared, one, other = SharedTokenisers(), Keyed("k"), Keyed("k")
+    whole = preparation(PrepareSettings(html=True))
+    assert whole is not None
+    first, second = PreparingTokeniser(one, whole), PreparingTokeniser(other, whole)
+    assert (shared.of(first), shared.of(second)) == (first, second)
+    first.tokenise(["a &amp; b"])
+    second.tokenise(["a & b"])
+    assert (one.tokenised, other.tokenised) == (["a & b"], [])

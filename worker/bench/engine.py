@@ -190,7 +190,9 @@ class _EngineBench:
             changed = self._settings.model.model_dump() | {"dtype": dtype}
             try:
                 settings = ModelSettings.model_validate(changed)
-                tokeniser, classifier = load_model(settings, batch.forward_tokens)
+                tokeniser, classifier = load_model(
+                    settings, batch.forward_tokens, treatment=treatment(self._settings)
+                )
             except StreamlabelError as error:
                 self._refused.append(DtypeResult(dtype=dtype, refused=str(error)))
                 continue

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from worker import logs
 from worker.cli.answers import Answer, json_lines, report_failures, rows
+from worker.cli.record_lines import values_of
 from worker.cli.texts import STDIN, check_column, column, lines, warn_of_files, without_blanks
 from worker.core.budget import ForwardBudget
 from worker.core.decisions.treatment import treatment
@@ -104,18 +105,18 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
 
 def _run_records(args: argparse.Namespace, settings: Settings) -> int:
     """Label records, or texts with several models, as a worker would label them."""
-    from worker.cli.outcomes import entries_of_records, entries_of_texts, load_models
+    from worker.cli.record_labels import record_labeller
     from worker.cli.several_answers import print_json, print_rows, report_dead
 
+    texts = () if args.records else _batches(args)
+    labeller = record_labeller(settings)
     batches = (
-        entries_of_records(args.texts, settings.input)
+        map(labeller.label_records, values_of(args.texts))
         if args.records
-        else map(entries_of_texts, _batches(args))
+        else map(labeller.label_texts, texts)
     )
-    _, label = load_models(settings)
     failures, header = 0, True
-    for entries in batches:
-        outcomes = label(entries)
+    for outcomes in batches:
         if args.json:
             print_json(outcomes)
         else:

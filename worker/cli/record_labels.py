@@ -7,12 +7,10 @@ Must not import: torch or transformers at the top.
 
 from __future__ import annotations
 
-import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from worker.core.decisions.treatment import treatment
 from worker.core.decoder import Decoder
 from worker.core.formats.plain_json import JsonFormat
 from worker.core.records import (
@@ -23,7 +21,7 @@ from worker.core.records import (
     RecordRef,
     WorkItem,
 )
-from worker.settings import Settings
+from worker.settings import ModelPlan, Settings, plans
 
 if TYPE_CHECKING:
     from worker.core.model import Classifier
@@ -49,7 +47,7 @@ class RecordLabeller:
 
     def label_texts(self, texts: Iterable[str]) -> list[Outcome]:
         """Return an outcome for each text, which is a record without other fields."""
-        return self._label([WorkItem(self._record(text.encode()), text) for text in texts])
+        return self._label([WorkItem(self._record(b""), text) for text in texts])
 
     def label_records(self, values: Iterable[bytes]) -> list[Outcome]:
         """Return an outcome for each record: a JSON object with the text."""
@@ -65,28 +63,29 @@ class RecordLabeller:
         return self._labeller.tokenise(batch, lambda: None).infer(lambda: None)
 
 
-@contextmanager
-def record_labeller(settings: Settings) -> Iterator[RecordLabeller]:
-    """Load the models, and label with them in the `with` block.
+def record_labeller(settings: Settings) -> RecordLabeller:
+    """Load the models; they label without a cache, and without a bound of failures.
 
     Raises:
         StreamlabelError: a model can't be loaded.
     """
     from worker.clock import SystemClock
-    from worker.inference.warm import loading
+    from worker.core.model_set import ModelSet, SetMember
+    from worker.inference.warm import load
     from worker.metrics import Metrics
-    from worker.runtime.assembly import build_labeller
-    from worker.runtime.context import WorkerContext
-    from worker.runtime.progress import Progress
+    from worker.runtime.labellers import Panel
+    from worker.runtime.labelling import Labeller
 
-    metrics, clock = Metrics(), SystemClock()
-    progress = Progress(settings.stall_timeout, metrics, clock)
-    context = WorkerContext(metrics, progress, clock, threading.Event())
-    # However many of them fail, each is reported.
-    patient = {"max_consecutive_dead_letters": sys.maxsize, "max_dead_letter_ratio": 1.0}
-    with loading(settings, metrics) as loaded:
-        tokeniser, classifier = loaded.result()
-        labeller = build_labeller(
-            settings.model_copy(update=patient), tokeniser, classifier, context
-        )
-        yield RecordLabeller(settings, labeller, classifier)
+    def member(plan: ModelPlan) -> SetMember:
+        tokens = settings.batch.forward_tokens
+        return SetMember(plan, *load(plan.options, tokens, treatment=treatment(plan.settings)))
+
+    def beside(one: SetMember) -> Labeller:
+        refuse = one.plan.windows.overflow == "dead_letter"
+        return Labeller.beside(one.tokeniser, one.classifier, refuse_long=refuse)
+
+    members = [member(plan) for plan in plans(settings)]
+    if not settings.models:
+        return RecordLabeller(settings, beside(members[0]), members[0].classifier)
+    models = ModelSet(members)
+    return RecordLabeller(settings, Panel(models, beside, Metrics(), SystemClock()), models)

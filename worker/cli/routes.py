@@ -82,7 +82,8 @@ def _test(args: argparse.Namespace, settings: Settings) -> int:
     from worker.core.route_topics import cards_of, with_label_topics
 
     failures, ways, view = 0, Ways(settings), WaysView(as_json=args.json)
-    with _opened(args.texts or args.records) as file, record_labeller(settings) as labeller:
+    with _opened(args.texts or args.records) as file:
+        labeller = record_labeller(settings)
         with_label_topics(settings, cards_of(labeller.classifier))  # checks the routes
         for batch in _batches(file):
             for outcome in _outcomes(labeller, batch, records=bool(args.records)):

@@ -289,7 +289,10 @@ class Launcher:
         if warning := result_size_warning(named, topics, classifier.card):
             warnings.append(warning)
         warnings += spelling_notes(self._settings, cards)
-        for text in (*warnings, *unnamed_hint(classifier.card.labels)):
+        for name, card in cards.items():
+            path = f"models.{name}.decision" if name else "decision"
+            warnings += unnamed_hint(card.labels, path)
+        for text in warnings:
             log.warning(text)
 
     def _wait_for_topics(self, error: TopicMissing) -> None:

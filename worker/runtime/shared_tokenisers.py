@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from worker.core.model import Step, Tokeniser, no_step
+from worker.core.model import PreparesTexts, Step, Tokeniser, no_step
 from worker.core.records import ModelInput
 
 
@@ -20,7 +20,13 @@ class SharedTokenisers:
         self._by_key: dict[Hashable, SharedTokeniser] = {}
 
     def of(self, tokeniser: Tokeniser) -> Tokeniser:
-        """Return the tokeniser to use for a model in place of its own."""
+        """Return the tokeniser to use for a model in place of its own.
+
+        Each model prepares its texts itself; those that are equal then are tokenised once.
+        """
+        if isinstance(tokeniser, PreparesTexts):
+            tokeniser.plain = self.of(tokeniser.plain)
+            return tokeniser
         key: Hashable = getattr(tokeniser, "key", None)
         if key is None:
             return tokeniser

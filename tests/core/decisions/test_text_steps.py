@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.core.decisions import text_steps
@@ -96,6 +96,7 @@ def test_white_space_becomes_one_space() -> None:
     assert text_steps.one_space("\u2003 a\n\n\tb \u00a0c ") == "a b c"
 
 
+@settings(deadline=None)  # the first text waits for the expression
 @given(st.text())
 def test_a_text_is_normalised(text: str) -> None:
     assert text_steps.normalised(text, "NFKC") == unicodedata.normalize("NFKC", text)

@@ -82,6 +82,7 @@ def _steps(s: PrepareSettings) -> Iterator[tuple[str, Step]]:
     if s.html:
         yield "html", steps.references
     if s.unicode:
+        steps.many_marks()  # found now, so that no text waits for it
         yield s.unicode.lower(), partial(steps.normalised, form=s.unicode)
     if s.preset:
         yield s.preset, steps.tweets

@@ -61,11 +61,11 @@ def normalised(text: str, form: Literal["NFC", "NFKC"]) -> str:
     """Return the text in a normalisation form, with U+034F after each 30 marks in a row."""
     if text.isascii():
         return text
-    return unicodedata.normalize(form, _many_marks().sub(rf"\g<0>{_JOINER}", text))
+    return unicodedata.normalize(form, many_marks().sub(rf"\g<0>{_JOINER}", text))
 
 
 @cache
-def _many_marks() -> re.Pattern[str]:
+def many_marks() -> re.Pattern[str]:
     """Return an expression for as many marks as may follow each other, before another one."""
     marks = "".join(map(_escaped, filter(_is_mark, map(chr, range(sys.maxunicode + 1)))))
     return re.compile(f"[{marks}]{{{_MARKS}}}(?=[{marks}])")
