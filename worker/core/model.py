@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from worker.core.records import ModelCard, ModelInput, Prediction
 from worker.errors import RecordRejected, TextSkipped
@@ -36,8 +36,7 @@ class Tokeniser(Protocol):
         ...  # pragma: no cover - a protocol
 
 
-@runtime_checkable
-class PreparesTexts(Protocol):
+class PreparesTexts(ABC):
     """A tokeniser that prepares texts first. Called by one thread.
 
     Attributes:
@@ -48,11 +47,15 @@ class PreparesTexts(Protocol):
     plain: Tokeniser
     spent: Spent
 
+    @abstractmethod
     def prepare(
         self, texts: Sequence[str], step: Step = no_step, /
     ) -> list[str | RecordRejected | TextSkipped]:
         """Return each text as prepared, or the reason why it gets no label."""
-        ...  # pragma: no cover - a protocol
+
+    @abstractmethod
+    def tokenise(self, texts: Sequence[str], step: Step = no_step, /) -> list[ModelInput]:
+        """See `Tokeniser.tokenise`; raises the reason of the first text without a label."""
 
 
 class Classifier(Protocol):

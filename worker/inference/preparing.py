@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 from worker.clock import Clock, SystemClock
 from worker.core.decisions.prepare import Preparation, preparation
-from worker.core.model import Spent, Step, Tokeniser, no_step
+from worker.core.model import PreparesTexts, Spent, Step, Tokeniser, no_step
 from worker.core.records import ModelInput
 from worker.errors import RecordRejected, TextSkipped
 from worker.inference.own_functions import own_function
 from worker.settings import PrepareSettings
 
 
-class PreparingTokeniser:
+class PreparingTokeniser(PreparesTexts):
     """A tokeniser that reads texts after their preparation.
 
     Args:
