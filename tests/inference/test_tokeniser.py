@@ -298,3 +298,22 @@ def test_progress_is_reported_during_a_long_text(bert: Any) -> None:
     ours = TransformersTokeniser(bert, max_tokens=16, windows=WindowPlan(4, 2, "mean"))
     ours.tokenise(["word " * 20_000, "Hi"], lambda: steps.append(None))
     assert len(steps) > 3
+
+
+def test_tokenisers_with_the_same_key_give_the_same_ids(bert: Any) -> None:
+    """Several models with the same tokenizer share its work."""
+    key = tokeniser(bert).key
+    assert key == tokeniser(bert).key
+    assert key is not None
+    assert key != tokeniser(bert, MAX_TOKENS - 1).key
+    assert (
+        key
+        != TransformersTokeniser(bert, max_tokens=MAX_TOKENS, windows=WindowPlan(2, 2, "mean")).key
+    )
+    other = AutoTokenizer.from_pretrained(bert_tokenizer())  # the option changes the tokenizer
+    assert key != TransformersTokeniser(other, max_tokens=MAX_TOKENS, spelt=False).key
+
+
+def test_a_tokenizer_in_python_has_no_key() -> None:
+    slow: Any = ByT5Tokenizer
+    assert tokeniser(slow()).key is None

@@ -38,6 +38,7 @@ The modules::
     self_check      measures how far a pass differs from the reference
     tuning          warms up, and finds the best size of a pass
     loading         puts all of the above together                     (load thread)
+    load_all        loads a worker's model, or several, and warms each up  (load thread)
     warm            loads and warms up a worker's model                (main thread)
     bundled/        a small sentiment model that needs no hub
 """

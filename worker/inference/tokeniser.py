@@ -92,13 +92,14 @@ class TransformersTokeniser:
     def key(self) -> Hashable:
         """All that decides the ids of a text: tokenisers with the same key give the same ids.
 
-        None for a tokenizer whose code is in Python, which can't be compared.
+        A tokenizer whose code is in Python can't be compared, and has None.
         """
         backend = _plain_backend(self._tokenizer)
         if backend is None:
             return None
         file = hashlib.sha256(backend.to_str().encode()).hexdigest()
-        splits, around = self._tokenizer.split_special_tokens, (self._before, self._after)
+        splits = (self._tokenizer.split_special_tokens, *self._tokenizer.all_special_ids)
+        around = (self._before, self._after)
         bounds = (self._room, self._ids_below, self._window, self.windows)
         return (file, splits, around, bounds, self._keeps_end, self._placeholder)
 

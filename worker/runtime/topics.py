@@ -130,7 +130,9 @@ def result_size_warning(
     )
     smallest, usual = encoder.sizes(card)
     narrowest = min(outputs, key=lambda output: output.info.max_message_bytes or math.inf)
-    warning = size_warning(narrowest, smallest, usual, len(card.labels))
+    cards = [one for _, one in card.members] or [card]
+    labels = sum(len(one.labels) for one in cards)
+    warning = size_warning(narrowest, smallest, usual, labels)
     if warning and smallest > (narrowest.info.max_message_bytes or 0):
         raise SettingsError(warning)
     return warning

@@ -33,13 +33,6 @@ def whole_texts(
     return _gathered(results, model_input, card) if card.windows else results
 
 
-def whole_text(
-    windows: Sequence[Prediction], model_input: ModelInput, card: ModelCard
-) -> Prediction:
-    """Return the prediction for the only text of `model_input`, from those of its windows."""
-    return _joined(windows, model_input.extents[0], card) if card.windows else windows[0]
-
-
 def _gathered(
     results: Iterator[tuple[int, Result]], model_input: ModelInput, card: ModelCard
 ) -> Iterator[tuple[int, Result]]:
@@ -56,7 +49,7 @@ def _gathered(
 
 
 def _joined(windows: Sequence[Prediction], extent: Extent, card: ModelCard) -> Prediction:
-    assert card.windows  # noqa: S101 - for mypy: the callers have asked
+    assert card.windows  # noqa: S101 - for mypy: the caller has asked
     return replace(
         windows[0],
         probabilities=combined(
