@@ -408,6 +408,8 @@ def test_every_command_suggests_the_nearest_flag(
         "dead-letters": ["list"],
         "offsets": ["show"],
         "shadow": ["report"],
+        "routes": ["list"],
+        "calibrate": ["--texts", "t.csv"],
     }
     with pytest.raises(SystemExit) as ended:
         main([command, *needed.get(command, []), "--hepl=hunter2"])

@@ -10,9 +10,18 @@ from typing import Any
 
 import pytest
 
+from tests.support.records import CARD
 from worker.cli.main import main
 from worker.cli.routes_view import Way, Ways, as_document, as_lines
-from worker.core.records import Filtered, RawRecord, RecordRef, WorkItem
+from worker.core.absences import NOT_APPLICABLE, Absence, Part
+from worker.core.records import (
+    Classified,
+    Filtered,
+    Prediction,
+    RawRecord,
+    RecordRef,
+    WorkItem,
+)
 from worker.settings import load
 
 SETTINGS = """
@@ -97,6 +106,7 @@ def test_records_are_decoded_as_a_worker_does(
         "german",
         True,
     )
+    assert [(one["model"], one["label"]) for one in german["labels"]] == [(None, "NEGATIVE")]
     assert german["tried"][0]["conditions"] == [{"holds": True, "words": "lang is 'de'"}]
     assert (dead["topic"], dead["line"], dead["filtered"]) == ("texts.dead", 2, False)
     assert dead["reason"].startswith("not_a_string: ")
@@ -156,3 +166,17 @@ def test_a_route_that_does_not_fit_the_model_is_refused(
     (tmp_path / "texts.txt").write_text("hello\n")
     assert routes(str(path), "test", "--texts", str(tmp_path / "texts.txt")) == 2
     assert "which is no label of bundled" in capsys.readouterr().err
+
+
+def test_each_of_several_models_has_its_label() -> None:
+    """One that a record does not concern has none."""
+    item = WorkItem(RawRecord(RecordRef("in", 0, 7, 0), 0, None, b"", (), 0.0), "hello")
+    part = Part(Prediction((0.25, 0.75), 3, truncated=False), CARD)
+    parts = {"first": Absence(NOT_APPLICABLE), "second": part}
+    outcome = Classified(item, Prediction((), 0, truncated=False), CARD, parts)
+    way = Ways(load({}, environ={}).settings).of(outcome)
+    assert list(as_lines(way)) == [
+        "texts.labelled",
+        "    first: no label, second: POSITIVE 0.7500  hello",
+    ]
+    assert as_document(way)["labels"] == [{"model": "second", "label": "POSITIVE", "score": 0.75}]

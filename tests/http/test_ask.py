@@ -171,3 +171,24 @@ def test_a_text_that_is_refused_or_filtered_gets_the_reason() -> None:
     ask_queue.tokenise(lambda: Refusing(Filtered(item(0), "prepare.function")))
     ask_queue.infer()
     assert answer.result(0).said == {"filtered": "prepare.function"}
+
+
+def test_an_error_that_no_text_causes_does_not_end_the_stage() -> None:
+    """Also if the asker has given up meanwhile."""
+    ask_queue = AskQueue(HandClock())
+
+    def broken() -> Refusing:
+        raise RuntimeError("the text, quoted")
+
+    answer = ask_queue.ask("hello")
+    ask_queue.tokenise(broken)
+    with pytest.raises(Unanswerable, match=r"^the model failed on this text: RuntimeError$"):
+        answer.result(0)
+    answer = ask_queue.ask("hello")
+
+    def given_up() -> Refusing:
+        answer.cancel()
+        raise RuntimeError
+
+    ask_queue.tokenise(given_up)
+    assert answer.cancelled()

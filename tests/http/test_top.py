@@ -130,7 +130,9 @@ def test_decided_and_uncertain_labels_are_shown() -> None:
     told["posts"] = told["posts"][:3]
     del told["posts"][1]["decided"]
     told["posts"][1]["label"] = "UNCERTAIN"
+    told["posts"].append({"id": "texts.in/0/1", "at": 0, "reason": "not_json"})
     output = printed(told)
+    assert "not_json" in output
     assert "none" in output
     assert "UNCERTAIN" in output
     assert "disapproval, disgust" in output

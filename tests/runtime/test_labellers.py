@@ -248,3 +248,18 @@ def test_a_set_labels_and_warms_up_as_its_members_do() -> None:
     assert all(one.warm for one in built.values())
     (cut,) = both.tokenise(["en a"])
     assert both.predict(cut) == both.begin(cut)() == built["en"].predict(cut)
+
+
+def test_a_text_beside_the_records_leaves_no_trace() -> None:
+    """It meets the conditions of a record, and no cache, circuit breaker or counter."""
+    built = models()
+    judges = panel(LANGUAGE_FIRST, built, limit=1)
+    beside = judges.aside()
+    for _ in range(2):
+        (outcome,) = label(beside, item(0, "en a"))
+        assert said(outcome)["en"] == "GOOD"
+    assert built["en"].labelled == ["en a"] * 2
+    failing = panel(LANGUAGE_FIRST, models(en=broken), limit=1).aside()
+    for _ in range(3):
+        (outcome,) = label(failing, item(0, "en a"))
+        assert isinstance(outcome, DeadLettered)

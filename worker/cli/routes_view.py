@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -74,7 +74,7 @@ class Way:
     Attributes:
         line: its line in the file.
         topic: where its result, its note or its dead letter goes; None if nothing is published.
-        verdict: of its label; None if it has none.
+        verdicts: of its label, by the name of the model; a model that did not apply has None.
         routed: by the routes.
         tried: the routes that were tried, in order.
         why: the reason of a dead letter, or of a filtered record.
@@ -84,7 +84,7 @@ class Way:
     line: int
     text: str
     topic: str | None
-    verdict: Verdict | None = None
+    verdicts: Mapping[str | None, Verdict | None] = field(default_factory=dict)
     routed: Routed = field(default_factory=Routed)
     tried: tuple[Tried, ...] = ()
     why: str | None = None
@@ -123,9 +123,9 @@ class Ways:
         topic = routed.topic or output_of(self._output.topic, facts.input_topic)
         if routed.dropped:
             topic = self._output.filtered_topic or ""
-        return Way(
-            line, text, topic or None, facts.verdict(None), routed, tuple(self._tried(facts))
-        )
+        models: Iterable[str | None] = [None] if outcome.parts is None else outcome.parts
+        verdicts = {model: facts.verdict(model) for model in models}
+        return Way(line, text, topic or None, verdicts, routed, tuple(self._tried(facts)))
 
     def _tried(self, facts: Facts) -> Iterator[Tried]:
         for name, route in self._routes:
@@ -141,8 +141,11 @@ def as_document(way: Way) -> dict[str, Any]:
     return {
         "line": way.line,
         "text": way.text,
-        "label": way.verdict.label if way.verdict else None,
-        "score": way.verdict.score if way.verdict else None,
+        "labels": [
+            {"model": name} | {"label": one.label, "score": one.score}
+            for name, one in way.verdicts.items()
+            if one is not None
+        ],
         "topic": way.topic,
         "route": way.routed.route or None,
         "filtered": way.filtered,
@@ -160,9 +163,9 @@ def as_lines(way: Way) -> Iterator[str]:
     note = f"route {way.routed.route}" if way.routed.route else ""
     note = "dead letter" if way.failed else note
     note = ", ".join(filter(None, (note, "filtered" if way.filtered else "")))
-    label = f"{way.verdict.label} {way.verdict.score:.4f}  " if way.verdict else ""
+    labels = ", ".join(_label(name, one) for name, one in way.verdicts.items())
     yield f"{way.topic or 'nowhere'}{f' ({note})' if note else ''}"
-    yield f"    {label}{excerpt(way.text, _TEXT)}"
+    yield f"    {labels}{'  ' if labels else ''}{excerpt(way.text, _TEXT)}"
     if way.why:
         yield f"    {way.why}"
     for copy in way.routed.copies:
@@ -171,6 +174,11 @@ def as_lines(way: Way) -> Iterator[str]:
         words = [one.words for one in found if one.holds is matches]
         verb = "matches" if matches else "does not match"
         yield f"    route {route} {verb}: {'; '.join(words) or 'it has no condition'}"
+
+
+def _label(model: str | None, verdict: Verdict | None) -> str:
+    label = "no label" if verdict is None else f"{verdict.label} {verdict.score:.4f}"
+    return f"{model}: {label}" if model else label
 
 
 class WaysView:
