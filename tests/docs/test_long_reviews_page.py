@@ -50,14 +50,15 @@ def test_the_commands_of_the_page_print_what_it_shows(
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_the_result_of_the_page_is_that_of_a_worker(
-    place: Path, broker: Broker, topics: Topics
+    place: Path, broker: Broker, topics: Topics, delivery: str
 ) -> None:
     (shown,) = (json.loads(block) for block in blocks("json"))
     (post, _) = csv.DictReader(io.StringIO(blocks("csv")[0]))
     sent = json.dumps({"id": 1, "text": post["text"]}).encode()
     produce(broker, topics.input, [(b"key", sent)])
-    settings = ("--config", str(place / "streamlabel.toml"))
+    settings = ("--config", str(place / "streamlabel.toml"), f"--delivery={delivery}")
     worker = WorkerProcess(broker, topics, None, place / "log", *settings)
     try:
         wait_until(lambda: worker.published == 1, what="the review is labelled")

@@ -137,11 +137,24 @@ def _note(
     try:
         payload = parse(record.value, record.headers, topic)
         result = payload.get(ENRICHED_MEMBER) or payload
-        history.note(Partition(name, partition), offset, _model(result), result.get("processed_at"))
+        for member, one in _members(result):
+            origin = Partition(f"{name} {member}".rstrip(), partition)
+            history.note(origin, offset, _model(one), result.get("processed_at"))
     except RecordRejected as error:
         read.unreadable[error.message] += 1
     except (LookupError, TypeError, ValueError, AttributeError):
         read.unreadable["it names no model"] += 1
+
+
+def _members(result: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Return the result of each of several models by its name, or the result itself without one.
+
+    Each model changes on its own, so each has a history of its own.
+    """
+    several = result.get("classifications")
+    if not isinstance(several, Mapping):
+        return [("", result)]
+    return [(name, one) for name, one in several.items() if one]
 
 
 def _model(result: Mapping[str, Any]) -> LabellingModel:
