@@ -6,6 +6,7 @@ The harness's thread owns an `Arena`; producer and observer have a thread each.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import random
 import threading
@@ -76,6 +77,7 @@ class Arena:
 
     Attributes:
         sent: input records that are acknowledged, by what must become of them.
+        models: those that results name, once they were read.
         longest_stall: most seconds in which records waited and no outcome appeared.
     """
 
@@ -102,6 +104,7 @@ class Arena:
         self._stop_producing, self._stop_observing = threading.Event(), threading.Event()
         self._extra: list[bytes] = []
         self.sent = Sent()
+        self.models: set[str] = set()
         self.names = names or RunNames()
         self._values = KindsOfValues() if routed else _values(cluster, self.names, format_)
         self._routed = routed
@@ -186,6 +189,7 @@ class Arena:
     def misread(self) -> int:
         """Count results that can't be read, or that name another record than their header."""
         wrong = 0
+        self.models.clear()
         routed = (self._routed.news, self._routed.copies) if self._routed else ()
         with Admin(self._kafka) as admin, TopicReader(self._kafka) as reader:
             for topic in (self.names.output, *routed):
@@ -197,7 +201,9 @@ class Arena:
 
     def _names_source(self, value: bytes, source: tuple[str, int, int]) -> bool:
         try:
-            named = self._values.result(value)["source"]
+            result = self._values.result(value)
+            named = result["source"]
+            self.models.add(json.dumps(result.get("model"), default=str))
         except Exception:  # noqa: BLE001 - whatever is wrong with it
             return False
         return (named["topic"], named["partition"], named["offset"]) == source

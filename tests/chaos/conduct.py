@@ -239,6 +239,7 @@ class _Run:
         spam = self._arena.left("spam") if self._subject.decides else 0
         verdict.undue_filtered = verdict.filtered - spam
         verdict.misread = self._arena.misread()
+        verdict.models = len(self._arena.models)
         verdict.format, verdict.delivery = self._plan.format, self._subject.delivery
         allowed = self._fleet.repeatable if verdict.delivery == "at_least_once" else 0
         verdict.duplicates_allowed = allowed

@@ -64,7 +64,6 @@ _STATIC: Final = ("same_instance",)  # kinds that need members with an identity
 _SIZES: Final[dict[str, tuple[float, float]]] = {
     "network_delay": (0.05, 0.25),
     "registry_delay": (0.2, 1.5),
-    "producer_quota": (4_000, 16_000),
     **dict.fromkeys(("reply_lost", "error_answer", "api_delay", "frame_cut"), (0.0, 1.0)),
 }
 _WHOLE: Final = {"poison": 4, "unreadable": 4, "retention": 80}  # kind -> most records
@@ -162,5 +161,7 @@ def _size(rng: random.Random, kind: str) -> float:
         return 1 + int(_WHOLE[kind] * spread)
     if kind in ("clock_jump", "clock_skew"):
         return rng.choice((-1, 1)) * 3600 * spread
+    if kind == "producer_quota":
+        return 4_000 + int(16_000 * spread)
     least, more = _SIZES.get(kind, (0.0, 0.0))
     return least + more * spread

@@ -13,6 +13,7 @@ class RunVerdict:
     Attributes:
         undue_dead_letters: dead letters, less the records that can't be labelled.
         misread: results that can't be read, or that name another record than their header.
+        models: number of models that results name; several after a change.
         requests: those that a fault inside the protocol happened to, by fault and API.
         filtered: records that a route dropped, and `copies` those that one copied.
         undue_filtered: filtered records, less those that the route is for.
@@ -37,6 +38,7 @@ class RunVerdict:
     undue_filtered: int = 0
     undue_dead_letters: int = 0
     misread: int = 0
+    models: int = 0
     longest_stall_s: float = 0.0
     producers_replaced: int = 0
     exit_codes: dict[str, int] = field(default_factory=dict)
