@@ -159,3 +159,13 @@ def test_results_in_another_format_are_refused(
     )
     assert program.main(["shadow", "report", "--topics", "--config", str(config)]) == 2
     assert "--topics reads results in JSON" in capsys.readouterr().err
+
+
+def test_results_without_some_of_the_labels_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A divergence needs all of them."""
+    config = tmp_path / "streamlabel.toml"
+    config.write_text('shadow.topic = "s"\ndecision.top_k = 2\n', encoding="utf-8")
+    assert program.main(["shadow", "report", "--topics", "--config", str(config)]) == 2
+    assert "needs every label of a result" in capsys.readouterr().err

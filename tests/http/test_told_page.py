@@ -257,7 +257,7 @@ def test_several_models_have_a_panel_of_their_own(visiting: Visiting) -> None:
         visit.shows("#routes", "angry")
         visit.shows("#copies", "toxic-copy")
         visit.shows("#filtered", "route spam")
-        visit.shows("#routes-note", "2 copies lost: the log names each")
+        visit.shows("#routes-note", "2 copies lost: each is a dead letter")
         expect(visit.page.locator("#routes-note")).to_have_class(re.compile(r"\balert\b"))
 
 

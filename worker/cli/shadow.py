@@ -91,6 +91,11 @@ def _of_topics(settings: Settings) -> dict[str, Any]:
             f"--topics reads results in JSON, and output.format = {settings.output.format!r}: "
             "leave --topics out to read a running worker's figures"
         )
+    if settings.decision.top_k is not None:
+        raise SettingsError(
+            f"--topics needs every label of a result, and decision.top_k = {settings.decision.top_k} "
+            "leaves some out: leave --topics out to read a running worker's figures"
+        )
     found = compare_topics(settings, DIVERGENCE_BUCKETS, _progress_line())
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -67,7 +67,7 @@ def _routes(routes: Snapshot) -> RenderableType:
 def _troubles(routes: Snapshot) -> Table:
     grid = Table.grid(padding=(0, 2))
     if lost := routes["lost"]:
-        grid.add_row(Text(f"copies lost: {number(lost)}; the log names each", "bold red"))
+        grid.add_row(Text(f"copies lost: {number(lost)}; each is a dead letter", "bold red"))
     if missing := routes["path_missing"]:
         grid.add_row(Text(f"conditions on a field that a record lacked: {number(missing)}", "dim"))
     return grid

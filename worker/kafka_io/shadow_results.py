@@ -85,7 +85,7 @@ def compare_topics(
         ends = {name: admin.end_offsets(name) for name in (topic, *outputs)}
         read = _Reading(reader, ends, progress)
         theirs = dict(read.results(topic))
-        pairs = _Pairs(settings.shadow.labels, bounds)
+        pairs = _Pairs({**settings.decision.labels, **settings.shadow.labels}, bounds)
         for output in outputs:
             for source, result in read.results(output, theirs):
                 pairs.note(result, theirs.pop(source))

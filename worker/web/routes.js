@@ -22,7 +22,7 @@ export function routes({ routes: shown }) {
   byId("filtered-head").hidden = !other.filtered;
   bars(byId("filtered"), rows(shown.filtered, "other", total));
   const told = [
-    shown.lost && `${number(shown.lost)} ${shown.lost === 1 ? "copy" : "copies"} lost: the log names each`,
+    shown.lost && `${number(shown.lost)} ${shown.lost === 1 ? "copy" : "copies"} lost: each is a dead letter`,
     shown.path_missing && `${count(shown.path_missing, "condition")} on a field that a record lacked`,
   ];
   set("routes-note", told.filter(Boolean).join(" · "));
