@@ -13,6 +13,8 @@
 #   make chaos FORMAT=avro                       the same in Avro, the registry too (REGISTRY_HOME)
 #   make chaos DECISIONS=1                       with two models, windows and routes
 #   make chaos-planted                           plant known bugs; the chaos test must find them
+#   make simulate SEEDS=100000                   as many histories on one thread, against a model broker
+#   make simulate-planted                        plant bugs; the simulator must find each
 #   make alarms                                  fire every alert with a fault (needs KAFKA_HOME)
 #   make containers                              the image and docker-compose.yml on an engine
 #   make kube                                    image and chart on a real Kubernetes, under load
@@ -37,7 +39,7 @@ ARGS ?=
 RECORDS ?= 1000000
 
 .PHONY: demo test lint types unit docs docs-serve generate bench bench-engines bench-peers \
-  bench-variants bench-scale bench-path chaos chaos-planted alarms prove soak clean \
+  bench-variants bench-scale bench-path chaos chaos-planted simulate simulate-planted alarms prove soak clean \
   release-check release-snapshot requirements image containers kube
 
 # Apache Kafka for the tests: an unpacked distribution, used if there is a java.
@@ -125,6 +127,14 @@ chaos: $(VENV)/.dev
 
 chaos-planted: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos.planted $(ARGS)
+
+SEEDS ?= 2000
+
+simulate: $(VENV)/.dev
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+simulate-planted: $(VENV)/.dev
+	@$(BIN)/python -m tests.simulation --planted --seeds $(SEEDS)
 
 alarms: $(VENV)/.dev
 	@$(BIN)/python -m tests.deploy.alarms

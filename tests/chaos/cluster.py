@@ -78,7 +78,7 @@ def _brokers(kind: BrokerKind, home: Path | None, brokers: int) -> Iterator[Clus
             "BROKER=apache needs an unpacked distribution of Apache Kafka: set KAFKA_HOME to its "
             "folder, or use BROKER=embedded"
         )
-    with Wires(SLOTS[kind], brokers) as wires:
+    with Wires(SLOTS[kind], brokers, kafka=True) as wires:
         doors = {f"SLOT{n}": wire.ports for n, wire in enumerate(wires.slots)}
         with ApacheKafka(home, brokers=brokers, doors=doors) as kafka:
             wires.connect([[node.listeners[door] for node in kafka.nodes] for door in doors])

@@ -60,6 +60,7 @@ class RunVerdict:
     Attributes:
         undue_dead_letters: dead letters, less the records that can't be labelled.
         misread: results that can't be read, or that name another record than their header.
+        requests: those that a fault inside the protocol happened to, by fault and API.
         filtered: records that a route dropped, and `copies` those that one copied.
         undue_filtered: filtered records, less those that the route is for.
         uncopied: copies that a result announces and that are missing.
@@ -84,6 +85,7 @@ class RunVerdict:
     longest_stall_s: float = 0.0
     producers_replaced: int = 0
     exit_codes: dict[str, int] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
     delivery: str = ""
     format: str = ""
     drained: bool = False
@@ -252,6 +254,7 @@ class _Run:
         verdict.duplicates_allowed = allowed
         verdict.longest_stall_s = round(self._arena.longest_stall, 1)
         verdict.producers_replaced = self._fleet.replaced
+        verdict.requests = self._cluster.wires.meddled() if self._cluster.wires else {}
         verdict.exit_codes = dict(sorted(self._fleet.exits.items()))
         verdict.seconds = round(self._clock.monotonic() - started, 1)
         verdict.logs = str(self._folder)

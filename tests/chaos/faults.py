@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from tests.chaos.arena import Arena
 from tests.chaos.cluster import Cluster, RegistryAccess
 from tests.chaos.fleet import Fleet, WorkerSlot
 from tests.chaos.plan import Fault
+from tests.chaos.protocol import ERRORS, LOSABLE, Meddling
 from worker.clock import SystemClock
+
+Chosen = TypeVar("Chosen")
 
 RETRY_S = 1.0  # until a fault without a target, or a server that is not back, is tried again
 _REGISTRY_REST_S = 8.0  # between two faults of the registry, in which most workers ask it again
+
+
+def _choice(among: Sequence[Chosen], fault: Fault) -> Chosen:
+    return among[int(fault.size * len(among))]
 
 
 class Agenda:
@@ -140,6 +147,28 @@ class Faults:
 
     def _network_delay(self, fault: Fault) -> bool:
         return self._wire(fault, lambda wires, slot: wires.slow_down(slot, fault.size))
+
+    def _reply_lost(self, fault: Fault) -> bool:
+        return self._meddle(fault, Meddling("lose_reply", _choice(LOSABLE, fault), share=0.5))
+
+    def _error_answer(self, fault: Fault) -> bool:
+        api, error = _choice(ERRORS, fault)
+        return self._meddle(fault, Meddling("answer_error", api, error, share=0.5))
+
+    def _throttled(self, fault: Fault) -> bool:
+        return self._meddle(fault, Meddling("throttle", "Produce"))
+
+    def _api_delay(self, fault: Fault) -> bool:
+        return self._meddle(fault, Meddling("delay", _choice(LOSABLE, fault), seconds=1.5))
+
+    def _frame_cut(self, fault: Fault) -> bool:
+        return self._meddle(fault, Meddling("cut_frame", _choice(LOSABLE, fault), share=0.3))
+
+    def _meddle(self, fault: Fault, meddling: Meddling) -> bool:
+        return self._wire(fault, lambda wires, slot: wires.meddle(slot, meddling))
+
+    def _connection_doubled(self, fault: Fault) -> bool:
+        return self._wire(fault, lambda wires, slot: wires.double(slot))
 
     def _wire(self, fault: Fault, hurt: Callable[[Any, int], None]) -> bool:
         slot, wires = self._target(fault), self._cluster.wires

@@ -34,6 +34,13 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "out_of_memory": (2, 2, 4),
     "clock_jump": (1, 3, 6),
     "stage_crash": (1, 0, 0),
+    # Inside the protocol, see `protocol.py`; `size` chooses the API and the error.
+    "reply_lost": (2, 1, 4),
+    "error_answer": (3, 1, 4),
+    "throttled": (1, 1, 4),
+    "api_delay": (1, 2, 6),
+    "frame_cut": (1, 1, 3),
+    "connection_doubled": (1, 2, 6),
 }
 # Faults of the schema registry, in runs with a format that needs one.
 _REGISTRY: Final[dict[str, tuple[int, float, float]]] = {
@@ -41,6 +48,7 @@ _REGISTRY: Final[dict[str, tuple[int, float, float]]] = {
     "registry_freeze": (2, 4, 12),  # some are longer than `registry.timeout`
     "registry_delay": (2, 4, 10),
 }
+_MEDDLING: Final = ("reply_lost", "error_answer", "api_delay", "frame_cut")
 _FAULTS: Final = _APACHE | _REGISTRY
 # A member that joins the embedded broker ends everyone's generation, and a dead one never expires.
 # So there is one worker at a time. The port of the broker changes with a restart.
@@ -66,7 +74,8 @@ class Fault:
         at: seconds after the workers are ready.
         target: selects a worker or broker among those that run then.
         duration: seconds until it is healed, if it is healed at all.
-        size: seconds that a packet is delayed or a clock jumps, or a number of records.
+        size: seconds that a packet is delayed or a clock jumps, or a number of records, or a choice
+            between 0 and 1.
     """
 
     at: float
@@ -132,6 +141,8 @@ def _size(rng: random.Random, kind: str) -> float:
         return 0.05 + 0.25 * spread
     if kind == "registry_delay":
         return 0.2 + 1.5 * spread
+    if kind in _MEDDLING:
+        return spread
     if kind in ("poison", "unreadable"):
         return 1 + int(4 * spread)
     if kind == "clock_jump":

@@ -11,8 +11,13 @@ import contextlib
 import math
 import socket
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from typing import Self
+
+from tests.chaos.protocol import Conversation, Frames, Meddler, Meddling
+
+_End = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 _CHUNK = 65_536
 
@@ -26,9 +31,13 @@ class Wire:
         drops_after: idle seconds after which data of a connection are dropped silently, as by a
             load balancer that forgot it.
         dropped: bytes dropped so far.
+        doubles: whether each new connection is attempted twice.
+        meddler: of connections that speak Kafka's protocol; None passes bytes as they are.
     """
 
-    def __init__(self, brokers: int) -> None:
+    def __init__(self, brokers: int, meddler: Meddler | None = None) -> None:
+        self.meddler = meddler
+        self.doubles = False
         self._sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(brokers)]
         self.ports = [listener.getsockname()[1] for listener in self._sockets]
         self.delay = 0.0
@@ -54,7 +63,9 @@ class Wire:
 
     def heal(self) -> None:
         """Forward data again, without delay. Called on the proxies' thread."""
-        self.delay = 0.0
+        self.delay, self.doubles = 0.0, False
+        if self.meddler:
+            self.meddler.fault = None
         self._whole.set()
 
     async def _connect(
@@ -66,25 +77,84 @@ class Wire:
         except OSError:  # the broker is down, which a closed connection shows
             writer.close()
             return
+        second = await self._connect_again(target)
         idle = _IdleTimeout(self.drops_after)
-        await asyncio.gather(
-            self._copy(reader, far_writer, idle), self._copy(far_reader, writer, idle)
-        )
+        near, far = (reader, writer), (far_reader, far_writer)
+        if self.meddler is None:
+            await asyncio.gather(self._copy(near, far, idle), self._copy(far, near, idle))
+        else:
+            talk = Conversation(self.meddler)
+            await asyncio.gather(
+                self._copy_requests(near, far, idle, talk),
+                self._copy_answers(far, near, idle, talk),
+            )
+        if second:
+            second.close()
 
-    async def _copy(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: _IdleTimeout
-    ) -> None:
+    async def _connect_again(self, target: int) -> asyncio.StreamWriter | None:
+        """Open a second connection that nobody uses, as a retried attempt leaves one behind."""
+        if not self.doubles:
+            return None
         with contextlib.suppress(OSError):
-            while data := await reader.read(_CHUNK):
-                if not idle.passes(asyncio.get_running_loop().time()):
-                    self.dropped += len(data)
-                    continue
-                await self._whole.wait()
-                if self.delay:
-                    await asyncio.sleep(self.delay)
+            return (await asyncio.open_connection("127.0.0.1", target))[1]
+        return None
+
+    async def _chunks(
+        self, reader: asyncio.StreamReader, idle: _IdleTimeout
+    ) -> AsyncIterator[bytes]:
+        """Yield what arrives, once the route lets it pass."""
+        while data := await reader.read(_CHUNK):
+            if not idle.passes(asyncio.get_running_loop().time()):
+                self.dropped += len(data)
+                continue
+            await self._whole.wait()
+            if self.delay:
+                await asyncio.sleep(self.delay)
+            yield data
+
+    async def _copy(self, source: _End, sink: _End, idle: _IdleTimeout) -> None:
+        writer = sink[1]
+        with contextlib.suppress(OSError):
+            async for data in self._chunks(source[0], idle):
                 writer.write(data)
                 await writer.drain()
         writer.close()
+
+    async def _copy_requests(
+        self, near: _End, far: _End, idle: _IdleTimeout, talk: Conversation
+    ) -> None:
+        frames = Frames()
+        with contextlib.suppress(OSError):
+            async for data in self._chunks(near[0], idle):
+                for frame in frames.feed(data):
+                    request, seconds = talk.ask(frame)
+                    await asyncio.sleep(seconds)
+                    far[1].write(request)
+                    near[1].writelines(talk.made())
+                await far[1].drain()
+                await near[1].drain()
+                if talk.closed:
+                    break
+        self._hang_up(near, far, talk)
+
+    async def _copy_answers(
+        self, far: _End, near: _End, idle: _IdleTimeout, talk: Conversation
+    ) -> None:
+        frames = Frames()
+        with contextlib.suppress(OSError):
+            async for data in self._chunks(far[0], idle):
+                for frame in frames.feed(data):
+                    near[1].writelines(talk.answer(frame))
+                await near[1].drain()
+                if talk.closed:
+                    break
+        self._hang_up(far, near, talk)
+
+    def _hang_up(self, ended: _End, other: _End, talk: Conversation) -> None:
+        """Pass the end of one side on; a fault ends both sides at once."""
+        other[1].close()
+        if talk.closed:
+            ended[1].close()
 
 
 class _IdleTimeout:
@@ -106,8 +176,8 @@ class _IdleTimeout:
 class Wires:
     """All proxies and their thread, for the length of a `with` block."""
 
-    def __init__(self, slots: int, brokers: int) -> None:
-        self.slots = [Wire(brokers) for _ in range(slots)]
+    def __init__(self, slots: int, brokers: int, *, kafka: bool = False) -> None:
+        self.slots = [Wire(brokers, Meddler(slot) if kafka else None) for slot in range(slots)]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="wires", daemon=True)
 
@@ -129,6 +199,26 @@ class Wires:
 
     def slow_down(self, slot: int, delay: float) -> None:
         self.slots[slot].delay = delay
+
+    def meddle(self, slot: int, fault: Meddling) -> None:
+        """Let a fault happen to requests of a slot, which speaks Kafka's protocol."""
+        meddler = self.slots[slot].meddler
+        if meddler is None:
+            raise ValueError("these connections do not speak Kafka's protocol")
+        meddler.fault = fault
+
+    def meddled(self) -> dict[str, int]:
+        """Return how many requests a fault happened to since the last call, by fault and API."""
+        total: Counter[str] = Counter()
+        for wire in self.slots:
+            if wire.meddler:
+                total.update(wire.meddler.counts)
+                wire.meddler.counts = {}
+        return dict(sorted(total.items()))
+
+    def double(self, slot: int) -> None:
+        """Attempt each new connection twice."""
+        self.slots[slot].doubles = True
 
     def heal(self, slot: int) -> None:
         self._loop.call_soon_threadsafe(self.slots[slot].heal)

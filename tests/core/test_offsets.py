@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import sys
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.records import raw
+from tests.support.work import work
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Partition, RecordRef
 
@@ -179,23 +178,6 @@ def test_only_the_oldest_records_acknowledgement_is_progress() -> None:
         assert tracker.resolved == 0
     tracker.resolve(raw(0).ref)
     assert tracker.resolved == 3
-
-
-def work(step: Callable[[], object]) -> int:
-    """Return how many Python functions a step calls, a measure of its cost on any machine."""
-    calls = 0
-
-    def count(_: object, event: str, __: object) -> None:
-        nonlocal calls
-        calls += event == "call"
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        step()
-    finally:
-        sys.setprofile(before)
-    return calls
 
 
 def test_the_cost_of_forgetting_is_linear() -> None:
