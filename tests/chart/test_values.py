@@ -17,11 +17,14 @@ from tests.support.charts import (
     one,
     pod,
     render,
+    settings_file,
     workload,
 )
+from worker.settings import load
 
 pytestmark = needs_helm
 
+HUB = {"mood": {"name": "bundled"}, "tone": {"name": "unitary/toxic-bert"}}
 KEDA = {"enabled": True, "maxReplicaCount": 1000000}
 PLAIN = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN"}
 
@@ -193,3 +196,26 @@ def test_a_network_policy_opens_the_endpoints_of_aws(tmp_path: Path) -> None:
     values = {"networkPolicy": {"enabled": True}, "settings": {"kafka": kafka}}
     spec = one(render(tmp_path, values), "NetworkPolicy")["spec"]
     assert {port["port"] for rule in spec["egress"] for port in rule["ports"]} == {53, 9098, 443}
+
+
+def test_several_models_stand_in_place_of_the_one_that_the_values_begin_with(
+    tmp_path: Path,
+) -> None:
+    """On a GPU, each of them computes there; one of the hub is fetched beforehand."""
+    routes = [{"model": "mood", "label": ["NEGATIVE"], "topic": "posts.angry"}]
+    values = {"settings": {"models": HUB, "routes": routes}}
+    file = tmp_path / "streamlabel.toml"
+    file.write_text(settings_file(render(tmp_path, values)))
+    settings = load(config=file, environ={}).settings
+    assert [(name, one.name) for name, one in settings.models.items()] == [
+        ("mood", "bundled"),
+        ("tone", "unitary/toxic-bert"),
+    ]
+    assert [route.topic for route in settings.routes] == ["posts.angry"]
+    assert [one["name"] for one in pod(render(tmp_path, values))["initContainers"]] == ["model"]
+    local = {"settings": {"models": {"mood": HUB["mood"]}}}
+    assert "initContainers" not in pod(render(tmp_path, local))
+    on_gpu = render(tmp_path, values | {"gpu": {"enabled": True}})
+    file.write_text(settings_file(on_gpu))
+    models = load(config=file, environ={}).settings.models
+    assert [one.device for one in models.values()] == ["cuda", "cuda"]

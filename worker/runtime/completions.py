@@ -151,7 +151,7 @@ class Completions:
 
 
 def _refused(outcome: Encoded) -> bool | None:
-    """Return True if its topic refused the result, or None if the record had no result."""
-    if outcome.filtered or (outcome.reason is not None and outcome.reason not in _OUTPUT_AT_FAULT):
+    """Return True if its topic refused the result or note, or None if the record had neither."""
+    if outcome.reason is not None and outcome.reason not in _OUTPUT_AT_FAULT:
         return None
     return outcome.reason is not None

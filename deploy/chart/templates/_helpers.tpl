@@ -114,10 +114,17 @@ kafka.session_timeout. Without them, the group's generation fences a worker that
 {{- end -}}
 {{- end -}}
 
-{{/* Not empty if an init container fetches the model: it is one of the hub. */}}
+{{/* Not empty if an init container fetches the models: one of them is of the hub. */}}
 {{- define "streamlabel.fetches" -}}
-{{- $name := include "streamlabel.setting" (list . "model.name" "distilbert-base-uncased-finetuned-sst-2-english") -}}
-{{- if and .Values.model.fetch.enabled (ne $name "bundled") (not (regexMatch "^[./~]" $name)) }}true{{ end -}}
+{{- $names := list (include "streamlabel.setting" (list . "model.name" "distilbert-base-uncased-finetuned-sst-2-english")) -}}
+{{- if .Values.settings.models -}}
+{{- $names = list -}}
+{{- range .Values.settings.models }}{{ $names = append $names (toString .name) }}{{ end -}}
+{{- end -}}
+{{- $fetched := .Values.model.fetch.enabled -}}
+{{- range $names -}}
+{{- if and $fetched (ne . "bundled") (not (regexMatch "^[./~]" .)) }}true{{ end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The entry of `secrets` for a setting, as JSON, or nothing: (list . "http.token"). */}}
@@ -130,12 +137,23 @@ kafka.session_timeout. Without them, the group's generation fences a worker that
 
 {{/* The settings with what follows from other values, as JSON. */}}
 {{- define "streamlabel.settings" -}}
-{{- $derived := dict -}}
+{{- $settings := deepCopy .Values.settings -}}
+{{- $models := list -}}
+{{- if $settings.models -}}
+{{- /* Several models stand in place of the one that the values begin with. */ -}}
+{{- if eq (include "streamlabel.setting" (list . "model.name" "")) "bundled" -}}
+{{- $_ := set $settings "model" (omit $settings.model "name") -}}
+{{- end -}}
+{{- $models = values $settings.models -}}
+{{- else -}}
+{{- $_ := set $settings "model" (default dict $settings.model) -}}
+{{- $models = list $settings.model -}}
+{{- end -}}
 {{- if .Values.gpu.enabled -}}
 {{- /* Without it, a worker whose node has no driver would run on a few cores, and say so in its log. */ -}}
-{{- $derived = dict "model" (dict "device" "cuda") -}}
+{{- range $models }}{{ $_ := merge . (dict "device" "cuda") }}{{ end -}}
 {{- end -}}
-{{- merge (deepCopy .Values.settings) $derived | toJson -}}
+{{- $settings | toJson -}}
 {{- end -}}
 
 {{/*
