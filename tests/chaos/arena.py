@@ -10,9 +10,7 @@ import json
 import math
 import random
 import threading
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Self
 
@@ -22,6 +20,7 @@ from kafka.errors import KafkaError
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.decisions import KindsOfValues, Routed, kind_of
+from tests.chaos.names import RunNames
 from tests.chaos.plan import RecordFormat
 from tests.chaos.sent import Fate, Sent
 from tests.chaos.values import AvroValues, JsonValues, Values
@@ -36,25 +35,6 @@ from worker.settings import KafkaSettings
 _OBSERVE_INTERVAL = 0.25  # seconds
 _FOR_EVER_MS = 2**31 - 1
 _METADATA_MS = 2_000
-
-
-@dataclass(frozen=True)
-class RunNames:
-    """The topics and the group of one run."""
-
-    group: str = field(default_factory=lambda: f"chaos-{uuid.uuid4().hex[:8]}")
-
-    @property
-    def input(self) -> str:
-        return f"{self.group}.in"
-
-    @property
-    def output(self) -> str:
-        return f"{self.group}.out"
-
-    @property
-    def dead(self) -> str:
-        return f"{self.group}.dead"
 
 
 def _words(number: int) -> str:

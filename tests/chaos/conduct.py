@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.agenda import RETRY_S, Agenda
-from tests.chaos.arena import Arena, RunNames
+from tests.chaos.arena import Arena
 from tests.chaos.cluster import Cluster
 from tests.chaos.decisions import Routed, flags_for, text_of
 from tests.chaos.faults import Faults
 from tests.chaos.fleet import Fleet
+from tests.chaos.names import RunNames
 from tests.chaos.plan import SLOTS, Delivery, Fault, Plan
 from tests.chaos.prefix_watch import PrefixWatch
 from tests.chaos.slot_models import SlotModels
