@@ -81,7 +81,7 @@ class ModelSet:
 
 def _card(members: Sequence[SetMember]) -> ModelCard:
     cards = tuple((member.name, member.card) for member in members)
-    facts = "".join(f"{name}={card.identity}\n" for name, card in cards)
+    facts = "".join(map(_facts, members))
     return replace(
         cards[0][1],
         name="+".join(name for name, _ in cards),
@@ -92,3 +92,14 @@ def _card(members: Sequence[SetMember]) -> ModelCard:
         windows=None,
         members=cards,
     )
+
+
+def _facts(member: SetMember) -> str:
+    """Return a line of all that decides what a member adds to the result of a record."""
+    plan = member.plan
+    facts = [f"{member.name}={member.card.identity}"]
+    if plan.when:
+        facts.append(f"when={plan.when.model_dump_json()}")
+    if not plan.required:
+        facts.append("not required")
+    return " ".join(facts) + "\n"
