@@ -152,6 +152,6 @@ class Completions:
 
 def _refused(outcome: Encoded) -> bool | None:
     """Return True if its topic refused the result, or None if the record had no result."""
-    if outcome.filtered or (outcome.reason is not None and outcome.reason not in _OUTPUT_AT_FAULT):
-        return None
-    return outcome.reason is not None
+    if outcome.reason is None:
+        return None if outcome.filtered else False
+    return True if outcome.reason in _OUTPUT_AT_FAULT else None
