@@ -219,7 +219,7 @@ def model_tables(model: str, number: int) -> str:
 
 
 class Round(NamedTuple):
-    """What one round measured; memory and cold start only if they are asked for."""
+    """The figures of one round; memory and cold start only if they are asked for."""
 
     records_per_s: float
     memory: int | None = None

@@ -1,4 +1,4 @@
-"""What models say of a text: by one or by several, with decisions or without."""
+"""The answer that models give to a text: one or several, with decisions or without."""
 
 from __future__ import annotations
 

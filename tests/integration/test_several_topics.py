@@ -291,7 +291,9 @@ def test_topics_that_match_are_found_and_deleted_ones_end(
         place.produce("in-b", 10, 10)
         place.expect({"in-b": 20}, "in-b-labelled")
         wait_until(lambda: place.lag("in-b") == 0, what="all is committed")
-    assert not [line for line in lines if line["log_level"] in ("warning", "error")], lines
+    # The group rebalances, and a transaction of its generation before that is tried again.
+    told = {line["event"] for line in lines if line["log_level"] in ("warning", "error")}
+    assert told <= {"publish failed, retrying"}, lines
     for worker in workers:
         worker.stop()
     verdict = json.loads(command(capsys, settings, "audit", "--json"))

@@ -28,7 +28,6 @@ from worker.core.records import (
     DeadLettered,
     InvalidRecord,
     MicroBatch,
-    ModelCard,
     ModelInput,
     Outcome,
     Prediction,
@@ -36,7 +35,7 @@ from worker.core.records import (
 )
 from worker.metrics import Metrics, observe_all
 from worker.runtime.forward import ForwardPasses, tokenise
-from worker.runtime.unread import dead_letter, unread
+from worker.runtime.unread import dead_letter, same_outcome, too_long, unread
 
 _AT_FAULT = (  # the model or the own function, and not the record
     DeadLetterReason.PREPARE_FAILED,
@@ -221,7 +220,7 @@ class Labeller:
             return model_input
         for position, truncated in zip(model_input.positions, model_input.truncated, strict=True):
             if truncated:
-                texts[position].outcome = _too_long(texts[position].item, self.card)
+                texts[position].outcome = too_long(texts[position].item, self.card)
         return _take(model_input, [not truncated for truncated in model_input.truncated])
 
     def infer(self, batch: TokenisedBatch, step: Step) -> list[Outcome]:
@@ -243,7 +242,7 @@ class Labeller:
         readable = [row for row in batch.rows if isinstance(row, TextRow)]
         for repeat in readable:
             if repeat.repeat_of is not None:
-                repeat.outcome = _same_outcome(repeat.item, repeat.repeat_of.final())
+                repeat.outcome = same_outcome(repeat.item, repeat.repeat_of.final())
         self._judge(readable)
         return [row if isinstance(row, DeadLettered) else row.final() for row in batch.rows]
 
@@ -308,19 +307,3 @@ def _take(model_input: ModelInput, wanted: Sequence[bool]) -> ModelInput | None:
     if len(rows) == len(wanted):
         return model_input
     return model_input.take(rows) if rows else None
-
-
-def _same_outcome(item: WorkItem, outcome: Outcome) -> Outcome:
-    """Return the outcome of a text for another record with the same text."""
-    if isinstance(outcome, DeadLettered):
-        return replace(outcome, record=item.record)
-    return replace(outcome, item=item)
-
-
-def _too_long(item: WorkItem, model: ModelCard) -> DeadLettered:
-    return DeadLettered(
-        item.record,
-        DeadLetterReason.TOO_MANY_TOKENS,
-        'the text has more tokens than the model takes, and input.overflow is "dead_letter"',
-        model=model,
-    )

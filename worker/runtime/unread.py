@@ -1,17 +1,18 @@
 """The outcome of a text that gets no label: it failed, or the own function skipped it.
 
-Owns: the dead letters of failed texts.
+Owns: the dead letters of failed texts, and the outcome of a repeated text.
 Thread: tokenise and infer; pure.
 Must not import: kafka, torch.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.faults import Failed, stack_hash
-from worker.core.records import DeadLettered, Filtered, ModelCard, WorkItem
+from worker.core.records import DeadLettered, Filtered, ModelCard, Outcome, WorkItem
 from worker.errors import RecordRejected, StreamlabelError, TextSkipped
 
 SKIPPED: Final = "prepare.function"  # the reason of a skipped record
@@ -63,3 +64,20 @@ def dead_letter(
 def _origin(error: Exception) -> BaseException:
     """Return the error that the own function raised, for a text that could not be prepared."""
     return error.__cause__ or error if isinstance(error, RecordRejected) else error
+
+
+def same_outcome(item: WorkItem, outcome: Outcome) -> Outcome:
+    """Return the outcome of a text for another record with the same text."""
+    if isinstance(outcome, DeadLettered):
+        return replace(outcome, record=item.record)
+    return replace(outcome, item=item)
+
+
+def too_long(item: WorkItem, model: ModelCard) -> DeadLettered:
+    """Return the dead letter of a text that is not to be truncated."""
+    return DeadLettered(
+        item.record,
+        DeadLetterReason.TOO_MANY_TOKENS,
+        'the text has more tokens than the model takes, and input.overflow is "dead_letter"',
+        model=model,
+    )
