@@ -1,6 +1,6 @@
 """Values: dataclasses that nothing changes, made for each record.
 
-Owns: the decorator `value`.
+Owns: the decorator `value_class`.
 Thread: any.
 Must not import: anything.
 """
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def value(cls: type[T]) -> type[T]:
+def value_class(cls: type[T]) -> type[T]:
     """Return a class as a dataclass with slots that the type checker holds frozen.
 
     Python's own frozen dataclass sets each member through `object.__setattr__`, and takes about
