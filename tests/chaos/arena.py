@@ -1,19 +1,16 @@
-"""The environment of a run: topics, producer and observer.
+"""The environment of a run: topics of its own, producer and observer.
 
-The harness's thread owns an `Arena`; producer and observer have a thread each. Each run has topics
-of its own.
+The harness's thread owns an `Arena`; producer and observer have a thread each.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import random
 import threading
-import uuid
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Self
 
@@ -22,8 +19,10 @@ from kafka.admin import MemberToRemove
 from kafka.errors import KafkaError
 
 from tests.chaos.cluster import Cluster
-from tests.chaos.decisions import Kind, KindsOfValues, Routed, kind_of
+from tests.chaos.decisions import KindsOfValues, Routed, kind_of
+from tests.chaos.names import RunNames
 from tests.chaos.plan import RecordFormat
+from tests.chaos.sent import Fate, Sent
 from tests.chaos.values import AvroValues, JsonValues, Values
 from tests.chaos.worker import POISON
 from worker.clock import SystemClock
@@ -35,25 +34,7 @@ from worker.settings import KafkaSettings
 
 _OBSERVE_INTERVAL = 0.25  # seconds
 _FOR_EVER_MS = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class RunNames:
-    """The topics and the group of one run."""
-
-    group: str = field(default_factory=lambda: f"chaos-{uuid.uuid4().hex[:8]}")
-
-    @property
-    def input(self) -> str:
-        return f"{self.group}.in"
-
-    @property
-    def output(self) -> str:
-        return f"{self.group}.out"
-
-    @property
-    def dead(self) -> str:
-        return f"{self.group}.dead"
+_METADATA_MS = 2_000
 
 
 def _words(number: int) -> str:
@@ -75,9 +56,8 @@ class Arena:
         routed: the topics of the routes, in a run that has some; each is created.
 
     Attributes:
-        produced: input records that are acknowledged.
-        bad: input records that must become dead letters.
-        kinds: input records that have a text, by the kind that routes look at.
+        sent: input records that are acknowledged, by what must become of them.
+        models: those that results name, once they were read.
         longest_stall: most seconds in which records waited and no outcome appeared.
     """
 
@@ -103,9 +83,8 @@ class Arena:
         self._kafka = KafkaSettings(bootstrap_servers=cluster.bootstrap_servers)
         self._stop_producing, self._stop_observing = threading.Event(), threading.Event()
         self._extra: list[bytes] = []
-        self.produced = 0
-        self.bad = 0
-        self.kinds: Counter[Kind] = Counter()
+        self.sent = Sent()
+        self.models: set[str] = set()
         self.names = names or RunNames()
         self._values = KindsOfValues() if routed else _values(cluster, self.names, format_)
         self._routed = routed
@@ -138,6 +117,26 @@ class Arena:
         self._observing.start()
 
     @property
+    def outcome_topics(self) -> tuple[str, ...]:
+        """The topics that workers write, copies included."""
+        return tuple(self._topics[1:])
+
+    @property
+    def produced(self) -> int:
+        """Number of input records that are acknowledged."""
+        return self.sent.total
+
+    @property
+    def bad(self) -> int:
+        """Number of input records that must become dead letters."""
+        return self.sent.count("bad")
+
+    def left(self, fate: Fate) -> int:
+        """Return how many records with this fate the input still has."""
+        with Admin(self._kafka) as admin:
+            return self.sent.count(fate, admin.start_offsets(self.names.input))
+
+    @property
     def complete(self) -> bool:
         """True once all records up to the limit are acknowledged."""
         return self.produced >= self._limit
@@ -146,10 +145,8 @@ class Arena:
         """Let the producer send records that can't be labelled."""
         for n in range(number):
             poison = kind == "poison"
-            value = (
-                self._values.text(n, f"a {POISON} {n}") if poison else self._values.unreadable(n)
-            )
-            self._extra.append(value)
+            text = f"a {POISON} {n}"
+            self._extra.append(self._values.text(n, text) if poison else self._values.unreadable(n))
 
     def drain(self, between: Callable[[], None], patience: float) -> bool:
         """Stop producing and wait until the group has committed everything.
@@ -172,6 +169,7 @@ class Arena:
     def misread(self) -> int:
         """Count results that can't be read, or that name another record than their header."""
         wrong = 0
+        self.models.clear()
         routed = (self._routed.news, self._routed.copies) if self._routed else ()
         with Admin(self._kafka) as admin, TopicReader(self._kafka) as reader:
             for topic in (self.names.output, *routed):
@@ -183,7 +181,9 @@ class Arena:
 
     def _names_source(self, value: bytes, source: tuple[str, int, int]) -> bool:
         try:
-            named = self._values.result(value)["source"]
+            result = self._values.result(value)
+            named = result["source"]
+            self.models.add(json.dumps(result.get("model"), default=str))
         except Exception:  # noqa: BLE001 - whatever is wrong with it
             return False
         return (named["topic"], named["partition"], named["offset"]) == source
@@ -213,9 +213,10 @@ class Arena:
             with Admin(self._kafka) as admin:
                 ends = admin.end_offsets(self.names.input)
                 done = admin.committed(self.names.group, self.names.input)
+                starts = admin.start_offsets(self.names.input)
         except StreamlabelError:
             return -1
-        return sum(end - done.get(partition, 0) for partition, end in ends.items())
+        return sum(max(0, end - max(done.get(p, 0), starts[p])) for p, end in ends.items())
 
     # -- the producer's thread -----------------------------------------------------------------
 
@@ -224,43 +225,38 @@ class Arena:
             bootstrap_servers=self._cluster.bootstrap_servers.split(","),
             delivery_timeout_ms=_FOR_EVER_MS,
             max_block_ms=60_000,
+            metadata_max_age_ms=_METADATA_MS,  # the number of partitions may grow
         )
         number, started = 0, self._clock.monotonic()
         while not self._stop_producing.is_set():
             while number < min(self._limit, (self._clock.monotonic() - started) * self._rate):
-                self._send(producer, number, self._next_value(number))
+                self._send(producer, number, *self._next(number))
                 number += 1
             self._clock.sleep(0.02)
         while self._extra:
-            self._send(producer, number, self._next_value(number))
+            self._send(producer, number, *self._next(number))
             number += 1
         with contextlib.suppress(KafkaError):  # the audit reports a broken cluster
             producer.flush(120)
             producer.close(10)
 
-    def _next_value(self, number: int) -> bytes:
+    def _next(self, number: int) -> tuple[Fate, bytes]:
         if self._extra:
-            self.bad += 1
-            return self._extra.pop()
+            return "bad", self._extra.pop()
         if self._chance.random() < self._unreadable:
-            self.bad += 1
-            return self._values.unreadable(number)
-        self.kinds[kind_of(number)] += 1
-        return self._values.text(number, self._text(number))
+            return "bad", self._values.unreadable(number)
+        return kind_of(number), self._values.text(number, self._text(number))
 
-    def _send(self, producer: KafkaProducer, number: int, value: bytes) -> None:
-        def acknowledged(_: object) -> None:
-            self.produced += 1
-
+    def _send(self, producer: KafkaProducer, number: int, fate: Fate, value: bytes) -> None:
         while True:
             with contextlib.suppress(Exception):  # metadata timed out: retry
                 sent = producer.send(
                     self.names.input,
                     value=value,
                     key=f"author-{number % 7}".encode(),
-                    partition=number % self._partitions,
+                    partition=number % len(producer.partitions_for(self.names.input)),
                 )
-                sent.add_callback(acknowledged)
+                sent.add_callback(lambda at: self.sent.note(fate, at.partition, at.offset))
                 return
 
     # -- the observer's thread -----------------------------------------------------------------

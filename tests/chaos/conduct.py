@@ -13,17 +13,23 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.arena import Arena, RunNames
+from tests.chaos.agenda import RETRY_S, Agenda
+from tests.chaos.arena import Arena
 from tests.chaos.cluster import Cluster
 from tests.chaos.decisions import Routed, flags_for, text_of
-from tests.chaos.faults import RETRY_S, Agenda, Faults
+from tests.chaos.faults import Faults
 from tests.chaos.fleet import Fleet
+from tests.chaos.names import RunNames
 from tests.chaos.plan import SLOTS, Delivery, Fault, Plan
+from tests.chaos.prefix_watch import PrefixWatch
+from tests.chaos.slot_models import SlotModels
+from tests.chaos.verdict import RunVerdict
 from worker.clock import SystemClock
+from worker.core.replay_outcomes import Kind
 from worker.demo.broker import NEEDS
 from worker.settings import child_environment
 
@@ -31,6 +37,7 @@ _READY_S = 90.0
 _PATIENCE_S = 45.0  # seconds without a commit, while records wait, until a run counts as stuck
 _STOP_S = 45.0
 _STEP_S = 0.05
+_METADATA_S = 3  # until added partitions are noticed
 _REGISTRY_S = 2.0  # less than most of the registry's faults
 _COUNTS = ("consumed", "published", "dead_lettered", "filtered")
 _OFFENCES = ("missing", "duplicated", "reordered", "orphans", "uncopied")
@@ -51,61 +58,6 @@ SETTINGS: dict[str, Any] = {
 
 class AuditFailed(Exception):
     """The audit failed; the message is its output."""
-
-
-@dataclass
-class RunVerdict:
-    """The result of a run, printed as one JSON object.
-
-    Attributes:
-        undue_dead_letters: dead letters, less the records that can't be labelled.
-        misread: results that can't be read, or that name another record than their header.
-        requests: those that a fault inside the protocol happened to, by fault and API.
-        filtered: records that a route dropped, and `copies` those that one copied.
-        undue_filtered: filtered records, less those that the route is for.
-        uncopied: copies that a result announces and that are missing.
-    """
-
-    seed: int
-    faults: dict[str, int]
-    consumed: int = 0
-    published: int = 0
-    dead_lettered: int = 0
-    missing: int = 0
-    duplicated: int = 0
-    duplicates_allowed: int = 0
-    reordered: int = 0
-    orphans: int = 0
-    filtered: int = 0
-    copies: int = 0
-    uncopied: int = 0
-    undue_filtered: int = 0
-    undue_dead_letters: int = 0
-    misread: int = 0
-    longest_stall_s: float = 0.0
-    producers_replaced: int = 0
-    exit_codes: dict[str, int] = field(default_factory=dict)
-    requests: dict[str, int] = field(default_factory=dict)
-    delivery: str = ""
-    format: str = ""
-    drained: bool = False
-    seconds: float = 0.0
-    logs: str = ""
-
-    @property
-    def holds(self) -> bool:
-        """True if the promise of this delivery mode was kept."""
-        offences = self.missing + self.reordered + self.orphans + self.misread + self.uncopied
-        offences += abs(self.undue_dead_letters) + abs(self.undue_filtered)
-        excess = max(0, self.duplicated - self.duplicates_allowed)
-        return self.drained and self.consumed > 0 and not offences and not excess
-
-    def as_json(self) -> str:
-        """Return the verdict as JSON; the folder of the logs only if a promise was broken."""
-        facts = {"holds": self.holds} | asdict(self)
-        if self.holds:
-            del facts["logs"]
-        return json.dumps(facts)
 
 
 @dataclass(frozen=True)
@@ -156,6 +108,15 @@ def flags_of(cluster: Cluster, names: RunNames, subject: Subject, slot: int) -> 
     }
 
 
+def outcomes_of(names: RunNames, *, decides: bool) -> dict[str, Kind]:
+    """Return the topics of a run's outcomes, each with their kind."""
+    topics: dict[str, Kind] = {names.output: "result", names.dead: "dead_letter"}
+    if decides:
+        routed = Routed.of(names.group)
+        topics |= {routed.news: "result", routed.copies: "copy", routed.notes: "filtered"}
+    return topics
+
+
 def audited(
     cluster: Cluster, names: RunNames, delivery: Delivery, routes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -199,7 +160,12 @@ class _Run:
         self._clock = SystemClock()
         self._fleet = Fleet(SLOTS[cluster.kind], self._flags, folder, subject.bug)
         self._agenda = Agenda(self._clock)
-        self._faults = Faults(cluster, arena, self._fleet, self._agenda, self._clock)
+        self._models = SlotModels(folder, len(self._fleet.slots), self._named())
+        for slot in self._fleet.slots:
+            slot.config = self._models.file(slot.number)
+        self._faults = Faults(
+            cluster, arena, self._fleet, self._agenda, self._clock, self._models.change
+        )
         self._done: Counter[str] = Counter()
 
     def _flags(self, slot: int) -> dict[str, Any]:
@@ -209,16 +175,41 @@ class _Run:
         if self._plan.format != "json" and (registry := self._cluster.registry):
             formats = {"input.format": self._plan.format, "output.format": self._plan.format}
             flags |= formats | {"registry.url": registry.url, "registry.timeout": _REGISTRY_S}
-        return flags | self._subject.settings
+        flags = flags | {"kafka.metadata_max_age": _METADATA_S} | self._subject.settings
+        return {path: value for path, value in flags.items() if path not in self._named()}
+
+    def _named(self) -> Mapping[str, Any]:
+        """Return the settings that name a model, which are in the slot's file."""
+        if self._subject.decides:
+            return {"models": self._subject.settings["models"]}
+        return {"model.name": self._subject.model}
 
     def _routes(self) -> Mapping[str, Any]:
         """Return the settings that the audit needs beside the names of topics, by path."""
         if not self._subject.decides:
             return {}
-        named = {"models": self._subject.settings["models"]}  # which routes may name
-        return {**Routed.of(self._arena.names.group).routes, **named}
+        return {**Routed.of(self._arena.names.group).routes, **self._named()}
 
     def go(self) -> RunVerdict:
+        """Run it, with a watch in exactly-once delivery."""
+        if self._subject.delivery != "exactly_once" or self._cluster.kind != "apache":
+            return self._go()
+        names, decides = self._arena.names, self._subject.decides
+        watch = PrefixWatch(
+            self._cluster.bootstrap_servers,
+            names.group,
+            names.input,
+            outcomes_of(names, decides=decides),
+        )
+        with watch:
+            verdict = self._go()
+        verdict.prefixes = {"rounds": watch.rounds, **watch.prefixes.checks}
+        verdict.torn = dict(watch.prefixes.torn)
+        if verdict.torn:
+            (self._folder / "torn.json").write_text(json.dumps(watch.prefixes.examples, indent=1))
+        return verdict
+
+    def _go(self) -> RunVerdict:
         started = self._clock.monotonic()
         for slot in self._fleet.slots[: self._plan.workers]:
             self._fleet.start(slot)
@@ -245,10 +236,11 @@ class _Run:
         for name in (*_COUNTS, *_OFFENCES):
             setattr(verdict, name, audit.get(name, 0))
         verdict.copies = sum(audit.get("copies", {}).values())
-        verdict.undue_dead_letters = verdict.dead_lettered - self._arena.bad
-        spam = self._arena.kinds["spam"] if self._subject.decides else 0
+        verdict.undue_dead_letters = verdict.dead_lettered - self._arena.left("bad")
+        spam = self._arena.left("spam") if self._subject.decides else 0
         verdict.undue_filtered = verdict.filtered - spam
         verdict.misread = self._arena.misread()
+        verdict.models = len(self._arena.models)
         verdict.format, verdict.delivery = self._plan.format, self._subject.delivery
         allowed = self._fleet.repeatable if verdict.delivery == "at_least_once" else 0
         verdict.duplicates_allowed = allowed

@@ -20,6 +20,7 @@ from worker.settings.toml_values import inline
 
 Kind = Literal["spam", "news", "post"]
 
+SECOND_LABELS: Final = ("calm", "angry", "glad")  # of the second model
 _KINDS: Final[tuple[Kind, ...]] = ("spam", "news", "post", "post", "post")
 _LONG: Final = 9  # each ninth text needs several windows
 _LONG_WORDS: Final = 150
@@ -77,7 +78,7 @@ def models(folder: Path) -> Mapping[str, Any]:
     The second applies to some records only, and a record may go without its labels.
     """
     first = make_checkpoint(folder / "first", seed=4)  # most texts are POSITIVE, not all
-    second = make_checkpoint(folder / "second", labels=("calm", "angry", "glad"), seed=3)
+    second = make_checkpoint(folder / "second", labels=SECOND_LABELS, seed=3)
     both = {
         "first": {"name": str(first), "engine": "packed"},
         "second": {

@@ -6,21 +6,21 @@ found a target.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from tests.chaos.agenda import RETRY_S, Agenda
 from tests.chaos.arena import Arena
+from tests.chaos.busy_faults import BusyFaults
 from tests.chaos.cluster import Cluster, RegistryAccess
 from tests.chaos.fleet import Fleet, WorkerSlot
+from tests.chaos.kafka_faults import KafkaFaults
 from tests.chaos.plan import Fault
 from tests.chaos.protocol import ERRORS, LOSABLE, Meddling
 from worker.clock import SystemClock
 
 Chosen = TypeVar("Chosen")
 
-RETRY_S = 1.0  # until a fault without a target, or a server that is not back, is tried again
 _REGISTRY_REST_S = 8.0  # between two faults of the registry, in which most workers ask it again
 
 
@@ -28,39 +28,27 @@ def _choice(among: Sequence[Chosen], fault: Fault) -> Chosen:
     return among[int(fault.size * len(among))]
 
 
-class Agenda:
-    """Actions and their times, in seconds of the monotonic clock."""
+class Faults(BusyFaults, KafkaFaults):
+    """Begins faults, and puts their ends on the agenda.
 
-    def __init__(self, clock: SystemClock) -> None:
-        self._clock = clock
-        self._actions: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-
-    @property
-    def empty(self) -> bool:
-        """Return whether nothing is left to do."""
-        return not self._actions
-
-    def at(self, when: float, action: Callable[[], None]) -> None:
-        """Call `action` at a time."""
-        heapq.heappush(self._actions, (when, next(self._order), action))
-
-    def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Call `action` in some seconds."""
-        self.at(self._clock.monotonic() + seconds, action)
-
-    def run_due(self) -> None:
-        """Call the actions that are due."""
-        while self._actions and self._actions[0][0] <= self._clock.monotonic():
-            heapq.heappop(self._actions)[2]()
-
-
-class Faults:
-    """Begins faults, and puts their ends on the agenda."""
+    Args:
+        cluster, arena, fleet: what they break.
+        agenda: takes their ends.
+        clock: as the agenda's.
+        change_model: gives a slot another model.
+    """
 
     def __init__(
-        self, cluster: Cluster, arena: Arena, fleet: Fleet, agenda: Agenda, clock: SystemClock
+        self,
+        cluster: Cluster,
+        arena: Arena,
+        fleet: Fleet,
+        agenda: Agenda,
+        clock: SystemClock,
+        change_model: Callable[[int], None],
     ) -> None:
+        super().__init__(cluster.bootstrap_servers)
+        self._change_model = change_model
         self._cluster, self._arena, self._fleet = cluster, arena, fleet
         self._agenda, self._clock = agenda, clock
         self._down: Any = None  # the broker with a fault; one at a time
@@ -107,6 +95,37 @@ class Faults:
             return False
         return True
 
+    def _clock_skew(self, fault: Fault) -> bool:
+        if (slot := self._target(fault)) is None:
+            return False
+        slot.skew = fault.size
+        self._fleet.terminate(slot, fault.duration)
+        return True
+
+    def _same_instance(self, fault: Fault) -> bool:
+        slot, free = self._target(fault), self._free_slot(fault)
+        if slot is None or free is None:
+            return False
+        self._fleet.start_twin(free, slot)
+        self._agenda.after(fault.duration, lambda: self._fleet.terminate(free, None))
+        return True
+
+    def _model_change(self, fault: Fault) -> bool:
+        if (slot := self._target(fault)) is None:
+            return False
+        self._change_model(slot.number)
+        return True
+
+    def _free_slot(self, fault: Fault) -> WorkerSlot | None:
+        """Return an empty slot; if there is none, let a worker leave, so that there will be."""
+        for slot in self._fleet.slots:
+            if not slot.running and slot.due is None:
+                return slot
+        leaving = any(slot.stopping or slot.due is not None for slot in self._fleet.slots)
+        if not leaving and (slot := self._target(fault)):
+            self._fleet.terminate(slot, None)
+        return None
+
     def _stage_crash(self, fault: Fault) -> bool:
         if (slot := self._target(fault)) is None:
             return False
@@ -114,12 +133,16 @@ class Faults:
         return True
 
     def _broker(
-        self, fault: Fault, hurt: Callable[[Any], None], heal: Callable[[Any], None]
+        self,
+        fault: Fault,
+        hurt: Callable[[Any], None],
+        heal: Callable[[Any], None],
+        number: int | None = None,
     ) -> bool:
         if self._down is not None or self._cluster.kafka is None:
             return False
         nodes = self._cluster.kafka.nodes
-        node = self._down = nodes[fault.target % len(nodes)]
+        node = self._down = nodes[(fault.target if number is None else number) % len(nodes)]
         hurt(node)
         self._agenda.after(fault.duration, lambda: self._heal_broker(node, heal))
         return True
@@ -131,8 +154,8 @@ class Faults:
         else:
             self._agenda.after(RETRY_S, lambda: self._heal_broker(node, heal))
 
-    def _broker_restart(self, fault: Fault) -> bool:
-        return self._broker(fault, lambda node: node.terminate(), lambda node: node.start())
+    def _broker_restart(self, fault: Fault, number: int | None = None) -> bool:
+        return self._broker(fault, lambda node: node.terminate(), lambda node: node.start(), number)
 
     def _broker_kill(self, fault: Fault) -> bool:
         return self._broker(fault, lambda node: node.kill(), lambda node: node.start())

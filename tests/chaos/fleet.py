@@ -29,7 +29,11 @@ MakeFlags = Callable[[int], Mapping[str, Any]]
 
 
 class WorkerSlot:
-    """Keeps the settings and the proxy of a worker while its processes come and go."""
+    """Keeps the settings and the proxy of a worker while its processes come and go.
+
+    Attributes:
+        config: settings file of its processes.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -38,6 +42,8 @@ class WorkerSlot:
         self.due: float | None = None  # when to start a process; None: not at all
         self.frozen = False
         self.stopping = False
+        self.config: Path | None = None
+        self.skew = 0.0  # seconds that the clock of the next process is off
 
     @property
     def running(self) -> bool:
@@ -76,15 +82,22 @@ class Fleet:
         """Return the slots with a process."""
         return [slot for slot in self.slots if slot.running]
 
-    def start(self, slot: WorkerSlot) -> None:
-        """Start a process in an empty slot."""
+    def start(self, slot: WorkerSlot, more: Mapping[str, Any] | None = None) -> None:
+        """Start a process in an empty slot, with these settings besides those of the slot."""
         slot.orders = self._context.RawValue(Orders)
+        slot.orders.clock_skew, slot.skew = slot.skew, 0.0
         slot.due, slot.stopping, slot.frozen = None, False, False
         log = self._folder / f"worker-{slot.number}.log"
-        flags = dict(self._flags(slot.number))
-        arguments = (flags, slot.orders, log, self._bug, os.getpid())
+        flags = dict(self._flags(slot.number)) | dict(more or {})
+        arguments = (flags, slot.config, slot.orders, log, self._bug, os.getpid())
         slot.process = self._context.Process(target=main, args=arguments, daemon=True)
         slot.process.start()
+
+    def start_twin(self, slot: WorkerSlot, of: WorkerSlot) -> None:
+        """Start a process with the identity of another slot's member; it does not come back."""
+        name = "kafka.group_instance_id"
+        self.start(slot, {name: self._flags(of.number)[name]})
+        slot.stopping = True
 
     def terminate(self, slot: WorkerSlot, back_after: float | None) -> None:
         """Stop as planned; start another process `back_after` seconds later (None: never)."""

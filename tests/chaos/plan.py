@@ -34,6 +34,17 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "out_of_memory": (2, 2, 4),
     "clock_jump": (1, 3, 6),
     "stage_crash": (1, 0, 0),
+    # These wait for records in flight, however fast the machine is.
+    "busy_join": (1, 0, 0),  # a worker joins; the others stay slow until one gives partitions up
+    "busy_kill": (1, 0, 3),
+    "clock_skew": (1, 0, 3),  # the next process of a slot has a wrong clock for its whole life
+    "same_instance": (1, 4, 10),  # a second worker with the identity of one that runs
+    "model_change": (2, 0, 0),
+    # Of topics and brokers, by an administrator.
+    "partitions_added": (1, 2, 6),  # to the input, and so much later to the outputs
+    "retention": (1, 0, 0),  # deletes records that the group has not read yet
+    "coordinator_moved": (1, 0, 1),  # by a restart of the broker that coordinates the group
+    "producer_quota": (1, 3, 8),
     # Inside the protocol, see `protocol.py`; `size` chooses the API and the error.
     "reply_lost": (2, 1, 4),
     "error_answer": (3, 1, 4),
@@ -48,7 +59,14 @@ _REGISTRY: Final[dict[str, tuple[int, float, float]]] = {
     "registry_freeze": (2, 4, 12),  # some are longer than `registry.timeout`
     "registry_delay": (2, 4, 10),
 }
-_MEDDLING: Final = ("reply_lost", "error_answer", "api_delay", "frame_cut")
+_STATIC: Final = ("same_instance",)  # kinds that need members with an identity
+# kind -> least size, and how much larger it may be
+_SIZES: Final[dict[str, tuple[float, float]]] = {
+    "network_delay": (0.05, 0.25),
+    "registry_delay": (0.2, 1.5),
+    **dict.fromkeys(("reply_lost", "error_answer", "api_delay", "frame_cut"), (0.0, 1.0)),
+}
+_WHOLE: Final = {"poison": 4, "unreadable": 4, "retention": 80}  # kind -> most records
 _FAULTS: Final = _APACHE | _REGISTRY
 # A member that joins the embedded broker ends everyone's generation, and a dead one never expires.
 # So there is one worker at a time. The port of the broker changes with a restart.
@@ -63,6 +81,7 @@ _EMBEDDED_KINDS: Final = (
     "stage_crash",
 )
 SLOTS: Final[dict[BrokerKind, int]] = {"apache": 4, "embedded": 1}
+_STATIC_SHARE: Final = 0.4  # of the plans have static members
 _GAP: Final = (0.5, 3.5)  # seconds between the beginnings of two faults
 
 
@@ -74,8 +93,8 @@ class Fault:
         at: seconds after the workers are ready.
         target: selects a worker or broker among those that run then.
         duration: seconds until it is healed, if it is healed at all.
-        size: seconds that a packet is delayed or a clock jumps, or a number of records, or a choice
-            between 0 and 1.
+        size: seconds that a packet is delayed or a clock jumps, a number of records, bytes a
+            second, or a choice between 0 and 1.
     """
 
     at: float
@@ -120,10 +139,11 @@ def draw(
 ) -> Plan:
     """Draw a plan, from all kinds of faults or from `only` those."""
     rng = random.Random(seed)
-    kinds = tuple(only) or kinds_of(broker, format_)
-    weights = [_FAULTS[kind][0] for kind in kinds]
     workers = rng.randint(2, 3) if broker == "apache" else 1
-    static = rng.random() < 0.4 and broker == "apache"
+    static = rng.random() < _STATIC_SHARE and broker == "apache"
+    static = static or (set(only).issubset(_STATIC) and bool(only))
+    kinds = [kind for kind in only or kinds_of(broker, format_) if static or kind not in _STATIC]
+    weights = [_FAULTS[kind][0] for kind in kinds]
     partitions, rate = rng.choice((3, 4, 6)), rng.uniform(80, 200)
     at, drawn = 1.0, []
     for _ in range(faults):
@@ -137,14 +157,11 @@ def draw(
 
 def _size(rng: random.Random, kind: str) -> float:
     spread = rng.random()
-    if kind == "network_delay":
-        return 0.05 + 0.25 * spread
-    if kind == "registry_delay":
-        return 0.2 + 1.5 * spread
-    if kind in _MEDDLING:
-        return spread
-    if kind in ("poison", "unreadable"):
-        return 1 + int(4 * spread)
-    if kind == "clock_jump":
+    if kind in _WHOLE:
+        return 1 + int(_WHOLE[kind] * spread)
+    if kind in ("clock_jump", "clock_skew"):
         return rng.choice((-1, 1)) * 3600 * spread
-    return 0.0
+    if kind == "producer_quota":
+        return 4_000 + int(16_000 * spread)
+    least, more = _SIZES.get(kind, (0.0, 0.0))
+    return least + more * spread

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from tests.chaos.bugs import BUGS
 from tests.chaos.cluster import Cluster, cluster
-from tests.chaos.conduct import RunVerdict, Subject, conduct
+from tests.chaos.conduct import Subject, conduct
 from tests.chaos.decisions import models
 from tests.chaos.plan import Delivery, RecordFormat, draw
+from tests.chaos.verdict import RunVerdict
 from tests.support.models import make_checkpoint
 from worker.errors import StreamlabelError
 from worker.settings import read_environment
@@ -42,14 +43,12 @@ _UNANSWERED = ("broker_freeze", "broker_loss", "network_cut")
 
 TRAPS: dict[str, Trap] = {
     "commit_before_acknowledgement": Trap(
-        # With this seed, kills often hit a slow worker, which loses its records in flight.
         "at_least_once",
-        ("slow_model", "sigkill"),
-        seed=232,
-        faults=24,
+        ("busy_kill",),
+        faults=3,
     ),
     "late_commit_after_revoke": Trap("at_least_once", ("join", "sigterm"), seed=7, faults=30),
-    "no_drain_on_revoke": Trap("at_least_once", ("slow_model", "join"), seed=2, faults=20),
+    "no_drain_on_revoke": Trap("at_least_once", ("busy_join",), faults=4),
     "dead_stage_ignored": Trap("at_least_once", ("stage_crash",), faults=1),
     "swallowed_publish_error": Trap("exactly_once", _UNANSWERED, faults=7),
     "order_lost_on_retry": Trap("exactly_once", _UNANSWERED, faults=7),
@@ -126,6 +125,7 @@ def _print(bug: str | None, trap: Trap, verdict: RunVerdict) -> None:
         "undue_dead_letters": verdict.undue_dead_letters,
         "misread": verdict.misread,
         "uncopied": verdict.uncopied,
+        "torn": verdict.torn,
         "drained": verdict.drained,
     }
     if bug is None and not verdict.holds:

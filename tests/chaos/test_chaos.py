@@ -13,12 +13,13 @@ import pytest
 from tests.chaos.__main__ import main
 from tests.chaos.bugs import BUGS
 from tests.chaos.cluster import Cluster, behind_proxy, cluster
-from tests.chaos.conduct import RunVerdict, Subject, conduct
+from tests.chaos.conduct import Subject, conduct
 from tests.chaos.decisions import models
 from tests.chaos.faults import Faults
 from tests.chaos.plan import Delivery, Plan, RecordFormat, draw, kinds_of
 from tests.chaos.planted import TRAPS
 from tests.chaos.values import AvroValues
+from tests.chaos.verdict import RunVerdict
 from tests.support.models import make_checkpoint
 from tests.support.registry import ApicurioRegistry
 from worker.settings import read_environment
@@ -82,7 +83,7 @@ def test_a_seed_draws_the_same_plan_again(format_: RecordFormat) -> None:
         return draw(seed, 30, "apache", format_=format_)
 
     assert plan(7) == plan(7) != plan(8)
-    drawn = {fault.kind for seed in range(20) for fault in plan(seed).faults}
+    drawn = {fault.kind for seed in range(60) for fault in plan(seed).faults}
     assert drawn == set(kinds_of("apache", format_))
 
 

@@ -45,8 +45,10 @@ class Orders(ctypes.Structure):
     """Orders from the harness to a worker, and counts of records that may be duplicated.
 
     `lost` records may be duplicated in any case, `left` and `uncommitted` ones only if the exit
-    code is not 0. `replaced` counts producers. Times are seconds of the monotonic clock, which all
-    processes of the machine share.
+    code is not 0. `replaced` counts producers, `in_flight` texts between the tokenizer and the end
+    of their forward pass, `busy_revocations` revocations of partitions with records in flight.
+    `slow_by` is seconds a text. Times are seconds of the monotonic clock, which all processes of
+    the machine share.
     """
 
     _fields_ = (
@@ -54,19 +56,31 @@ class Orders(ctypes.Structure):
         ("short_of_memory_until", ctypes.c_double),
         ("clock_jump_until", ctypes.c_double),
         ("clock_jump", ctypes.c_double),
+        ("clock_skew", ctypes.c_double),
+        ("slow_by", ctypes.c_double),
         ("crash", ctypes.c_int),
         ("uncommitted", ctypes.c_int),
         ("lost", ctypes.c_int),
         ("left", ctypes.c_int),
         ("replaced", ctypes.c_int),
+        ("in_flight", ctypes.c_int),
+        ("busy_revocations", ctypes.c_int),
     )
 
 
-def main(flags: Mapping[str, Any], orders: Any, log: Path, bug: str | None, harness: int) -> None:
+def main(
+    flags: Mapping[str, Any],
+    config: Path | None,
+    orders: Any,
+    log: Path,
+    bug: str | None,
+    harness: int,
+) -> None:
     """Run the worker; the target of the process.
 
     Args:
         flags: settings by path.
+        config: file with further settings, which SIGHUP makes the worker read again.
         orders: `Orders` in shared memory.
         log: takes standard output and standard error.
         bug: planted first, if any.
@@ -82,7 +96,7 @@ def main(flags: Mapping[str, Any], orders: Any, log: Path, bug: str | None, harn
     from worker.cli import run
 
     try:
-        code = run.run(argparse.Namespace(), load(flags, environ={}))
+        code = run.run(argparse.Namespace(), load(flags, config, environ={}))
     except Exception as error:  # noqa: BLE001 - as the command line does
         print(f"streamlabel: {error}", file=sys.stderr, flush=True)
         code = 1
@@ -105,7 +119,8 @@ def _install(orders: Any) -> None:
     class JumpingClock(SystemClock):
         def wall_ms(self) -> int:
             jumps = self.monotonic() < orders.clock_jump_until
-            return super().wall_ms() + (int(orders.clock_jump * 1000) if jumps else 0)
+            off = orders.clock_skew + (orders.clock_jump if jumps else 0.0)
+            return super().wall_ms() + int(off * 1000)
 
     real_load = worker.inference.loading.load
 
@@ -142,6 +157,7 @@ class FaultyModel(Synchronous):
             for ids, position in zip(model_input.ids, model_input.positions, strict=True):
                 if POISON in texts[position]:
                     self._poisoned.append(ids)
+        self._orders.in_flight += sum(len(one.ids) for one in inputs)
         return inputs
 
     def predict(self, model_input: ModelInput) -> list[Prediction]:
@@ -153,8 +169,10 @@ class FaultyModel(Synchronous):
         if now < self._orders.short_of_memory_until and texts > _FITS:
             raise OutOfMemory(f"{texts} texts do not fit")
         if now < self._orders.slow_until:
-            self._clock.sleep(_SLOW * texts)
-        return self._classifier.predict(model_input)
+            self._clock.sleep((self._orders.slow_by or _SLOW) * texts)
+        predictions = self._classifier.predict(model_input)
+        self._orders.in_flight -= texts
+        return predictions
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._classifier, name)
@@ -226,7 +244,9 @@ class CountingRebalance(Rebalance):
 
     def on_revoked(self, partitions: Iterable[Partition]) -> None:
         before, started = self._counted.dropped, self._clock.monotonic()
-        super().on_revoked(partitions)
+        revoked = list(partitions)
+        self._orders.busy_revocations += bool(self._counted.pending(revoked))
+        super().on_revoked(revoked)
         dropped = self._counted.dropped - before
         bound = min(self._drain_timeout, self.latest_deadline - started)
         if bound <= 0:

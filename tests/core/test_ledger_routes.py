@@ -263,6 +263,27 @@ def test_a_second_note_of_a_replayed_record_is_duplicated() -> None:
     assert replayed((LABELLED, 1), (NOTES, 0)).duplicated == 1
 
 
+@pytest.mark.parametrize(
+    ("was_dead", "duplicated", "unjudged"),
+    [(True, 0, {"copy that a replay repeats": 1}), (False, 1, {})],
+)
+def test_a_replay_may_repeat_a_copy(
+    was_dead: bool, duplicated: int, unjudged: dict[str, int]
+) -> None:
+    """The broker refused its result after it had acknowledged the copy beside it."""
+    source = (TOPIC, 0, 4)
+    dead = DeadRecords({FIRST: Scope(10, 20)})
+    if was_dead:
+        dead.add(source, 0)
+    ledger, replay = ledger_of(dead=dead), Replay(source, 1)
+    publish(ledger, LABELLED, (n for n in range(10) if n != 4))
+    ledger.outcome(LABELLED, 0, 50, source, 0, replay, copies=[ALERT])
+    for at, again in enumerate((None, replay)):
+        ledger.copy(ALERTS, 0, at, source, 0, again, route="alerts")
+    report = ledger.report()
+    assert (report.duplicated, report.unjudged, report.uncopied) == (duplicated, unjudged, 0)
+
+
 OUTLETS = (LABELLED, ANGRY, NOTES, DEAD)
 
 

@@ -111,6 +111,16 @@ def test_a_copy_that_is_too_large_for_its_topic_is_told_as_a_dead_letter() -> No
     assert dict(lost.headers)[COPY_HEADER] == b"all"
 
 
+def test_a_result_that_is_too_large_has_no_copies() -> None:
+    """A replay of its dead letter publishes them; else they would be there twice."""
+    (dead,) = Desk(COPY, ANGRY, angry=TopicLimits(max_bytes=10)).encode(negative())
+    assert (dead.topic, dead.copies, dead.is_copy) == ("texts.dead", 0, False)
+    assert ROUTE_HEADER not in dict(dead.headers)
+    (dead,) = Desk(COPY, SPAM, notes=TopicLimits(max_bytes=10)).encode(negative(kind="spam"))
+    assert (dead.topic, dead.copies) == ("texts.dead", 0)
+    assert ROUTE_HEADER not in dict(dead.headers)
+
+
 def test_a_refused_copy_becomes_a_dead_letter_that_names_its_route() -> None:
     desk = Desk(COPY)
     main, copy = desk.encode(negative())
@@ -118,6 +128,8 @@ def test_a_refused_copy_becomes_a_dead_letter_that_names_its_route() -> None:
     assert (lost.topic, lost.identity) == ("texts.dead", copy.identity)
     again = desk.replace(lost, Refusal("size", "too large"))
     assert (again.identity, dict(again.headers)[COPY_HEADER]) == (copy.identity, b"all")
+    resent = desk.replace(lost, Refusal("timestamp", "too old"))
+    assert [name for name, _ in resent.headers].count(COPY_HEADER) == 1
     dead = desk.replace(main, Refusal("record", "no"))
     assert (dead.topic, dead.copies, dead.is_copy) == ("texts.dead", 1, False)
     assert COPY_HEADER not in dict(dead.headers)

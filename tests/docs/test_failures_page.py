@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/failures.md").read_text(encoding="utf-8")
 COMPLAINTS = "## Known complaints about such workers"
 CHAOS = "tests/chaos/test_chaos.py::test_the_promises_hold_while_everything_breaks"
-# Tests of commands, whose faults have rows as well, and of clusters without a fault.
+# Tests of commands, whose faults have rows as well, of clusters without a fault, and of a proxy.
 NO_FAULTS = {
     "test_audit.py",
     "test_backfill.py",
@@ -23,6 +23,7 @@ NO_FAULTS = {
     "test_several_page.py",
     "test_model_history.py",
     "test_offsets.py",
+    "test_protocol.py",
     "test_routes_audit.py",
     "test_topics.py",
     "test_tracing.py",

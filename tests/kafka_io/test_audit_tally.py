@@ -7,10 +7,12 @@ import pytest
 from worker.core.audit_report import AuditReport
 from worker.core.audited_topics import audited_topics
 from worker.core.coordinates import GROUP_HEADER, SOURCE_HEADER, format_source
+from worker.core.dead_records import DeadRecords
 from worker.core.encoder import DEAD_LETTER_HEADER
 from worker.core.ledger import Ledger
 from worker.core.outcome_order import Outlet
 from worker.core.records import Headers, Partition
+from worker.core.replay import Replay
 from worker.core.route_headers import COPY_HEADER, CopyNote, FilteredNote, RouteNote
 from worker.core.scope import Scope
 from worker.core.topics import TopicInfo
@@ -32,7 +34,9 @@ class Story:
     """A ledger of four records, whose earliest timestamp is 5, and a tally."""
 
     def __init__(self, fitting: str = "", *, of_range: bool = False) -> None:
-        self.ledger = Ledger({Partition(TOPIC, 0): Scope(4, 4)})
+        scopes = {Partition(TOPIC, 0): Scope(4, 4)}
+        self.dead = DeadRecords(scopes)
+        self.ledger = Ledger(scopes, dead=self.dead)
         for offset in range(4):
             self.ledger.record(Partition(TOPIC, 0), offset, 5)
         self.tally = OutcomeTally(self.ledger, {fitting}, "group", of_range=of_range)
@@ -81,6 +85,16 @@ def test_the_dead_letter_of_a_copy_is_no_outcome() -> None:
     story.add(DEAD, 0, LETTER, COPY)
     assert (story.report.refused_copies, story.report.uncopied) == (1, 0)
     assert (story.report.dead_lettered, story.tally.reasons) == (0, {})
+
+
+def test_a_copy_that_a_replay_repeats_is_not_judged() -> None:
+    story = Story()
+    story.dead.add((TOPIC, 0, 3), 5)
+    replay = Replay((TOPIC, 0, 3), 1).header
+    story.add(LABELLED, 3, ALERT, replay)
+    story.add(COPIES, 3, COPY)
+    story.add(COPIES, 3, COPY, replay)
+    assert story.report.unjudged == {"copy that a replay repeats": 1}
 
 
 @pytest.mark.parametrize(

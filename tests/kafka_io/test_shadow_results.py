@@ -51,7 +51,7 @@ class Topics:
     def __exit__(self, *_: object) -> None: ...
 
     def resolve(self, _: object) -> Any:
-        return SimpleNamespace(results=("out",))
+        return SimpleNamespace(all_results=("out",))
 
     def topics(self, names: list[str]) -> dict[str, Any]:
         return {name: self.records.get(name) for name in names}

@@ -24,7 +24,6 @@ from structlog.testing import capture_logs
 from tests.support.clocks import HandClock
 from tests.support.sites import post
 from tests.support.workers import STUCK_LOAD, ObedientModel, clock, wait_until
-from worker.core.records import Prediction
 from worker.errors import Fatal, SettingsError, StageCrashed
 from worker.http import classify
 from worker.http.ask import Answer, Unanswerable
@@ -231,8 +230,8 @@ for line in sys.stdin:
     text = json.loads(line)["text"]
     if text == "deadly":
         os.kill(os.getpid(), signal.SIGKILL)
-    prediction = {"probabilities": [1.0], "token_count": len(text), "truncated": False}
-    answer = {"labels": [f"slot {slot}"], "prediction": prediction, "seconds": 0.5}
+    said = {"label": f"slot {slot}", "token_count": len(text)}
+    answer = {"said": said, "seconds": 0.5}
     report(answer="it fails" if text == "strange" else answer)
 while mode == "deaf":
     time.sleep(0.05)
@@ -378,8 +377,8 @@ def test_one_of_the_processes_answers_a_question(tmp_path: Path) -> None:
             pool.pool.ask_router.ask("too early").result(0)
         pool.wait_ready()
         answer = pool.pool.ask_router.ask("hello").result(30)
-        assert answer.labels in (("slot 0",), ("slot 1",))
-        assert answer.prediction == Prediction((1.0,), 5, truncated=False)
+        assert answer.said["label"] in ("slot 0", "slot 1")
+        assert (answer.said["token_count"], answer.seconds) == (5, 0.5)
         with pytest.raises(Unanswerable, match=r"^it fails$"):
             pool.pool.ask_router.ask("strange").result(30)
         assert pool.pool.ask_router.ask("again").result(30)

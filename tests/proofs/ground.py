@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.chaos.arena import Arena, RunNames
+from tests.chaos.arena import Arena
 from tests.chaos.cluster import Cluster
 from tests.chaos.conduct import audited
 from tests.chaos.decisions import Routed, text_of
+from tests.chaos.names import RunNames
 from tests.chaos.plan import BrokerKind
 from tests.conftest import Broker, Topics
 from tests.kube.verdicts import Delivery, Failed

@@ -89,3 +89,11 @@ def test_the_age_of_an_outcome_is_that_of_its_record(bench: Bench) -> None:
     now_ms = bench.clock.wall_ms()
     bench.acknowledge(replace(outcome(0), timestamp_ms=now_ms, outcome=made))
     assert bench.metrics.registry.get_sample_value("streamlabel_end_to_end_seconds_sum") == 60
+
+
+def test_refused_notes_with_accepted_ones_between_them_are_not_in_a_row(bench: Bench) -> None:
+    """A worker may filter nearly every record, and a few notes may lack the key they need."""
+    for offset in range(0, 10, 2):
+        bench.acknowledge(dead(offset, DeadLetterReason.RESULT_REFUSED))
+        bench.acknowledge(replace(outcome(offset + 1), filtered="route"))
+    assert bench.offsets.committable() == {P: 10}

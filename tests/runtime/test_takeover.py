@@ -37,7 +37,7 @@ class Bench:
             raise self.error
         self.used.append(settings)
 
-    def take(self, model: ObedientModel) -> None:
+    def take(self, model: ObedientModel, settings: Settings | None = None) -> None:
         infos = {n: TopicInfo(1, 1, self.most_bytes) for n in self.settings.topics.all}
         parts: Any = (
             SimpleNamespace(metrics=self.metrics),
@@ -47,7 +47,7 @@ class Bench:
             SimpleNamespace(drift=self.drift),
             SimpleNamespace(use=self.labellers.append),
         )
-        ModelTaker(self.settings, *parts)(self.settings, model, model)
+        ModelTaker(self.settings, *parts)(settings or self.settings, model, model)
 
 
 def test_a_model_that_fits_labels_from_now_on() -> None:
@@ -78,4 +78,31 @@ def test_a_result_that_may_be_too_large_is_told_and_no_drift_is_followed_without
     with capture_logs() as lines:
         bench.take(ObedientModel())
     assert "max.message.bytes" in lines[0]["event"]
+    assert len(bench.labellers) == 1
+
+
+def with_condition(path: str, **flags: Any) -> dict[str, Any]:
+    models = (
+        f'{{a = {{name = "x"}}, b = {{name = "y", when = {{path = "{path}", exists = true}}}}}}'
+    )
+    return {"models": models, **flags}
+
+
+AVRO = {"input.format": "avro", "registry.url": "http://registry"}
+
+
+def test_a_new_field_of_a_condition_needs_a_restart_if_the_decoder_reads_only_some() -> None:
+    """Without the field, the model would apply to no record, and nothing would tell."""
+    bench = Bench(**with_condition("kind", **AVRO))
+    after = load(with_condition("lang", **AVRO), environ={}).settings
+    with pytest.raises(SettingsError, match=r"ask for the field 'lang', .*: restart the worker"):
+        bench.take(ObedientModel(), after)
+    assert (bench.labellers, bench.used) == ([], [])
+
+
+@pytest.mark.parametrize("flags", [{}, AVRO])
+def test_a_field_that_the_decoder_reads_needs_no_restart(flags: dict[str, Any]) -> None:
+    bench = Bench(**with_condition("kind", **flags))
+    path = "kind" if flags else "lang"  # JSON has each field of a record
+    bench.take(ObedientModel(), load(with_condition(path, **flags), environ={}).settings)
     assert len(bench.labellers) == 1

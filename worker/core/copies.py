@@ -78,5 +78,6 @@ def same_part(sent: Encoded, replacement: Encoded) -> Encoded:
         return replacement
     if not sent.is_copy:
         return replace(replacement, copies=sent.copies) if sent.copies else replacement
-    named = [*replacement.headers, (COPY_HEADER, sent.route.encode())]
-    return replace(replacement, headers=named, route=sent.route, is_copy=True)
+    header = (COPY_HEADER, sent.route.encode())
+    headers = [*(one for one in replacement.headers if one != header), header]
+    return replace(replacement, headers=headers, route=sent.route, is_copy=True)

@@ -131,6 +131,7 @@ class Ledger:
         offset: int,
         source: Source | None,
         timestamp_ms: int = 0,
+        replay: Replay | None = None,
         *,
         route: str,
     ) -> None:
@@ -145,7 +146,11 @@ class Ledger:
         if outlet.kind == "dead_letter":
             self._copies.refuse(route, origin, source[2])
         elif not self._copies.add(CopyNote(route, outlet.topic), partition, origin, source[2]):
-            self._repeated(origin, source[2], claim)
+            if replay is not None and replay.source in self._dead:
+                # The broker refused the result after it had acknowledged the copy.
+                self.leave_out("copy that a replay repeats")
+            else:
+                self._repeated(origin, source[2], claim)
 
     def _judged(self, claim: str, source: Source | None, timestamp_ms: int) -> Partition | None:
         """Return the partition of an outcome's record, or None if the outcome is not judged."""

@@ -48,14 +48,15 @@ class RoutedEncoder(Encoder):
         main: Classified | Filtered = outcome
         if routed.dropped:
             main = Filtered(outcome.item, "route", routed.route, outcome.model)
-            sent = self.encode(main, now_ms=now_ms, now=now)
-            if routed.copies:
-                sent.headers.append(RouteNote(routed.route, routed.copies).header)
+            sent = self._note(main, now_ms)
         else:
             sent = self._result(outcome, now_ms, now, trace, routed.topic)
-            if routed.route or routed.copies:
-                sent.headers.append(RouteNote(routed.route, routed.copies).header)
-            sent = self.checked(sent, outcome, now_ms)
+        if routed.copies or (routed.route and not routed.dropped):
+            sent.headers.append(RouteNote(routed.route, routed.copies).header)
+        sent = self.checked(sent, main, now_ms)
+        if sent.reason is not None:  # a replay of the dead letter publishes the copies
+            yield replace(sent, route=routed.route)
+            return
         yield replace(sent, route=routed.route, copies=len(routed.copies))
         for copy in self._copies(outcome, routed.copies, now_ms, now, trace):
             yield same_part(copy, self.checked(copy, outcome, now_ms))

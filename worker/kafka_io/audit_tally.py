@@ -77,6 +77,7 @@ class OutcomeTally:
             record.offset,
             outcome.source,
             outcome.timestamp_ms,
+            outcome.replay,
             route=route,
         )
 

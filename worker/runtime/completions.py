@@ -151,7 +151,7 @@ class Completions:
 
 
 def _refused(outcome: Encoded) -> bool | None:
-    """Return True if its topic refused the result, or None if the record had no result."""
-    if outcome.reason is None:
-        return None if outcome.filtered else False
-    return True if outcome.reason in _OUTPUT_AT_FAULT else None
+    """Return True if its topic refused the result or note, or None if the record had neither."""
+    if outcome.reason is not None and outcome.reason not in _OUTPUT_AT_FAULT:
+        return None
+    return outcome.reason is not None

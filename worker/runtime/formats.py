@@ -18,7 +18,7 @@ from worker.core.formats.format import Format, ResultFormat
 from worker.core.formats.plain_json import JsonResults
 from worker.errors import SettingsError
 from worker.metrics import Metrics
-from worker.settings import PLAIN_FORMATS, InputSettings, Settings, result_form
+from worker.settings import PLAIN_FORMATS, InputSettings, Settings, condition_paths, result_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,21 @@ def require_form(before: Settings, after: Settings) -> None:
         raise SettingsError(
             f"results in output.format = {before.output.format!r} would have another schema, which is "
             "registered at a start: restart the worker"
+        )
+
+
+def require_paths(before: Settings, after: Settings) -> None:
+    """Check that changed models ask for no field that the input's decoder leaves out.
+
+    Raises:
+        SettingsError: they do.
+    """
+    new = [path for path in condition_paths(after) if path not in condition_paths(before)]
+    if new and before.input.format not in PLAIN_FORMATS:
+        raise SettingsError(
+            f"conditions ask for the field {new[0]!r}, and from input.format = "
+            f"{before.input.format!r} the worker reads only the fields that those of its start ask "
+            "for: restart the worker"
         )
 
 

@@ -19,7 +19,7 @@ from worker.errors import SettingsError, StreamlabelError
 from worker.logs import get_logger
 from worker.runtime.assembly import build_labeller
 from worker.runtime.context import InFlight, WorkerContext
-from worker.runtime.formats import require_form
+from worker.runtime.formats import require_form, require_paths
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.topics import result_size_warning
@@ -54,6 +54,7 @@ class ModelTaker:
             SettingsError: it does not fit the worker. Then nothing has changed.
         """
         require_form(self.settings, settings)
+        require_paths(self.settings, settings)
         if warning := result_size_warning(settings, self.topics, classifier.card):
             log.warning(warning)
         self._prepare_topics(settings, classifier)

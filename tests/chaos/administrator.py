@@ -1,0 +1,98 @@
+"""What an administrator does to a cluster while workers run.
+
+The harness's thread calls it. Each call has a client of its own and gives up soon; it may be
+repeated, even if the cluster has done its work already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.errors import KafkaError, for_code
+from kafka.protocol.admin.client_quotas import AlterClientQuotasRequest
+
+from worker.errors import StreamlabelError
+from worker.kafka_io.admin import Admin
+from worker.settings import KafkaSettings
+
+_REQUEST_MS = 5_000
+
+
+class Refused(Exception):
+    """The cluster did not do it now."""
+
+
+class Administrator:
+    """Changes topics and quotas, and finds coordinators.
+
+    Args:
+        servers: addresses without a proxy.
+    """
+
+    def __init__(self, servers: str) -> None:
+        self._servers = servers
+
+    def partitions(self, topic: str) -> int:
+        """Return the number of a topic's partitions."""
+        with self._client() as client:
+            (described,) = client.describe_topics([topic])
+            return len(described["partitions"])
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic at least this number of partitions."""
+        if self.partitions(topic) < partitions:
+            with self._client() as client:
+                client.create_partitions({topic: partitions})
+
+    def overtake(self, group: str, topic: str, records: int) -> None:
+        """Delete this number of records behind the group's offset, in each partition."""
+        with _translated(), Admin(KafkaSettings(bootstrap_servers=self._servers)) as admin:
+            starts, ends = admin.start_offsets(topic), admin.end_offsets(topic)
+            committed = admin.committed(group, topic)
+        before = {p: min(end, committed.get(p, 0) + records) for p, end in ends.items()}
+        due = {TopicPartition(topic, p): at for p, at in before.items() if at > starts[p]}
+        with self._client() as client:
+            client.delete_records(due, timeout_ms=_REQUEST_MS)
+
+    def coordinator(self, group: str) -> int:
+        """Return the id of the broker that coordinates the group."""
+        with self._client() as client:
+            found: Mapping[str, int] = client._manager.run(client._find_coordinator_ids, [group])
+            return found[group]
+
+    def limit_producers(self, client_id: str, bytes_a_second: float | None) -> None:
+        """Set the quota of producers with this client id, at each broker; None removes it."""
+        request = AlterClientQuotasRequest
+        entity = request.EntryData.EntityData(entity_type="client-id", entity_name=client_id)
+        value = request.EntryData.OpData(
+            key="producer_byte_rate",
+            value=bytes_a_second or 0.0,
+            remove=bytes_a_second is None,
+        )
+        entry = request.EntryData(entity=[entity], ops=[value])
+        with self._client() as client:
+            client._manager.run(
+                client._send_request_to_controller,
+                request(entries=[entry], validate_only=False),
+                lambda answer: [for_code(one.error_code) for one in answer.entries],
+            )
+
+    @contextlib.contextmanager
+    def _client(self) -> Iterator[Any]:
+        with _translated():
+            client = KafkaAdminClient(
+                bootstrap_servers=self._servers.split(","), request_timeout_ms=_REQUEST_MS
+            )
+            with contextlib.closing(client):
+                yield client
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (KafkaError, StreamlabelError, RuntimeError) as error:
+        raise Refused(str(error)) from error

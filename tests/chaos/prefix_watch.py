@@ -1,0 +1,125 @@
+"""Reads the outcomes of a run while its workers die, and checks every prefix of the log.
+
+The watch has a thread. A broker that does not answer costs a round, but never makes a check wrong:
+a check needs the answers that come before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Self
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from tests.chaos.prefixes import Prefixes
+from worker.clock import SystemClock
+from worker.core.records import Partition
+from worker.core.replay_outcomes import Kind
+from worker.errors import StreamlabelError
+from worker.kafka_io.admin import Admin
+from worker.kafka_io.audit_outcomes import read_outcome
+from worker.kafka_io.reader import AuditRecord
+from worker.settings import KafkaSettings
+
+_ROUND_S: Final = 0.1
+_ANSWER_MS: Final = 10_000
+_LAST_S: Final = 60.0  # for the end of the run
+
+
+class PrefixWatch:
+    """Checks a run in exactly-once delivery, for the length of a `with` block.
+
+    Args:
+        servers: addresses without a proxy.
+        group: of the workers.
+        inputs: the topic that they read.
+        outcomes: topic -> kind of the outcomes in it.
+
+    Attributes:
+        prefixes: the findings; complete after the block.
+        rounds: number of moments that were looked at.
+    """
+
+    def __init__(self, servers: str, group: str, inputs: str, outcomes: Mapping[str, Kind]) -> None:
+        self._kafka = KafkaSettings(bootstrap_servers=servers)
+        self._group, self._input, self._outcomes = group, inputs, outcomes
+        self._clock = SystemClock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prefixes", daemon=True)
+        self.prefixes = Prefixes()
+        self.rounds = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(2 * _LAST_S)
+
+    def _run(self) -> None:
+        consumer = KafkaConsumer(
+            bootstrap_servers=self._kafka.bootstrap_servers.split(","),
+            group_id=self._group,  # whose offsets it reads; it does not join
+            isolation_level="read_committed",  # and so it reads stable offsets
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+        )
+        with contextlib.closing(consumer), Admin(self._kafka) as admin:
+            while not self._stop.is_set():
+                self._try_round(consumer, admin)
+                self._clock.sleep(_ROUND_S)
+            deadline = self._clock.monotonic() + _LAST_S
+            done = self._try_round(consumer, admin)
+            while not (done and not self.prefixes.waiting):
+                if self._clock.monotonic() > deadline:
+                    return
+                done = self._try_round(consumer, admin) or done
+
+    def _try_round(self, consumer: Any, admin: Admin) -> bool:
+        try:
+            self._round(consumer, admin)
+        except (KafkaError, StreamlabelError):
+            return False
+        self.rounds += 1
+        return True
+
+    def _round(self, consumer: Any, admin: Admin) -> None:
+        committed = self._stable(consumer, self._starts(admin))
+        ends = {
+            Partition(topic, p): end
+            for topic in self._outcomes
+            for p, end in admin.end_offsets(topic).items()
+        }
+        self.prefixes.expect(committed, ends)
+        consumer.assign([TopicPartition(*partition) for partition in ends])
+        for tp, records in consumer.poll(timeout_ms=200).items():
+            for record in records:
+                self._see(tp, record)
+        starts = self._starts(admin)
+        self.prefixes.covered(self._stable(consumer, {*starts, *self.prefixes.fresh}))
+        positions = {p: consumer.position(TopicPartition(*p), _ANSWER_MS) or 0 for p in ends}
+        self.prefixes.reached(positions, starts)
+
+    def _starts(self, admin: Admin) -> dict[Partition, int]:
+        starts = admin.start_offsets(self._input)
+        return {Partition(self._input, number): start for number, start in starts.items()}
+
+    def _stable(self, consumer: Any, inputs: Iterable[Partition]) -> dict[Partition, int]:
+        found = {p: consumer.committed(TopicPartition(*p), timeout_ms=_ANSWER_MS) for p in inputs}
+        return {partition: offset or 0 for partition, offset in found.items()}
+
+    def _see(self, tp: TopicPartition, record: Any) -> None:
+        read = AuditRecord(
+            tp.partition,
+            record.offset,
+            record.headers,
+            record.timestamp,
+            record.value or b"",
+            record.key,
+        )
+        if outcome := read_outcome(self._outcomes[tp.topic], read):
+            self.prefixes.see(outcome, tp.topic)
