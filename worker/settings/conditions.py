@@ -67,7 +67,8 @@ class FieldCondition(Section):
     matches: Expression = Field(
         None,
         min_length=1,
-        description="Regular expression that the whole field matches, a string, in Python's syntax.",
+        description="Regular expression that the whole field matches, a string, in Python's syntax. "
+        "A field with more than 1,000 characters does not match.",
     )
     exists: bool | None = Field(
         None, description="true: the record has the field; false: it does not."
