@@ -235,6 +235,7 @@ def test_a_record_that_every_model_skips_is_filtered(monkeypatch: pytest.MonkeyP
     skipped, _ = label(judges, item(0, "en skip"), item(1, "en a"))
     assert isinstance(skipped, Filtered)
     assert skipped.reason == "prepare.function"
+    assert skipped.model is judges.card
 
 
 def test_a_model_that_skips_a_text_is_absent_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
