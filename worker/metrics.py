@@ -406,7 +406,8 @@ class Metrics:
         )
         self.path_missing = counter(
             "streamlabel_path_missing",
-            "Conditions that did not match because the record lacks the field that they name.",
+            "Conditions that did not match because the record lacks the field that they name, or has "
+            "more than 1,000 characters in it for `matches`.",
             ["path"],
         )
 

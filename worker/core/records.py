@@ -260,7 +260,7 @@ class Filtered:
     Attributes:
         reason: `route` for a route with `drop`, `prepare.function` for a skip of the own function.
         route: name of the route; empty for a skip.
-        model: the model that labelled it; None if it was skipped before a model saw it.
+        model: the model that labelled it, or that it was skipped for.
     """
 
     item: WorkItem
@@ -392,6 +392,7 @@ class ModelCard:
         decision: what is made of the probabilities; None for nothing.
         recipe: the preparation of its texts; None for none.
         members: the cards of several models, by their names; empty for one model.
+        settings_digest: of the settings that decide, for notes of filtered records.
         identity: what decides the result of a text: the weights, and the features that are on.
         adds_members: whether a result has more members than a plain one.
         decides: whether it, or one of several, has a decision.
@@ -412,6 +413,7 @@ class ModelCard:
     decision: BoundDecision | None = None
     recipe: str | None = None
     members: tuple[tuple[str, ModelCard], ...] = ()
+    settings_digest: str = field(compare=False, default="")
 
     # Computed once, because each result needs them.
     identity: str = field(init=False, compare=False, repr=False, default="")
