@@ -41,7 +41,7 @@ class DriftWatch:
 
     def note(self, outcomes: Sequence[Encoded]) -> None:
         """Take in acknowledged outcomes. Those without a label are ignored, as dead letters."""
-        results = [outcome for outcome in outcomes if outcome.is_result and outcome.label]
+        results = [one for one in outcomes if one.reason is None and not one.filtered and one.label]
         if self._model is not None:
             results = [outcome for outcome in results if outcome.model is self._model]
         self._labels.note(outcome.label for outcome in results)
