@@ -22,7 +22,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from worker.core.decisions.own_function import OwnFunction
 from worker.errors import Interrupted, SettingsError
@@ -50,7 +50,7 @@ def own_function(name: str) -> OwnFunction:
     module_name, _, member = name.partition(":")
     _require_installed(name, module_name.partition(".")[0])
     module = _imported(name, module_name)
-    function = getattr(module, member, None)
+    function: Any = getattr(module, member, None)
     if problem := _unusable(function):
         raise SettingsError(
             f"prepare.function = {name!r}: {member} of {module_name} {problem}: name a function "
