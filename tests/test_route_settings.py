@@ -95,6 +95,17 @@ def test_the_digest_changes_with_what_decides_and_with_nothing_else() -> None:
     assert len(deciding_digest(plain)) == 16
     assert deciding_digest(plain) == deciding_digest(loaded({"topic": "t"}, processes="2"))
     assert deciding_digest(plain) != deciding_digest(loaded({"topic": "u"}))
+    windows = {"input.overflow": "windows"}
+    decide: tuple[dict[str, Any], ...] = (
+        windows,
+        windows | {"input.stride": "7"},
+        windows | {"input.max_windows": "3"},
+        windows | {"input.combine": "max"},
+        {"model.max_tokens": "64"},
+        {"model.activation": "sigmoid"},
+    )
+    digests = {deciding_digest(load(flags, environ={}).settings) for flags in ({}, *decide)}
+    assert len(digests) == 7
 
 
 def test_the_fields_that_conditions_ask_for_are_known() -> None:

@@ -35,7 +35,7 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "clock_jump": (1, 3, 6),
     "stage_crash": (1, 0, 0),
     # These wait for records in flight, however fast the machine is.
-    "busy_join": (1, 0, 0),  # a worker joins; the others stay slow until one gives partitions up
+    "busy_join": (1, 0, 0),  # a worker joins while the others await acknowledgements
     "busy_kill": (1, 0, 3),
     "clock_skew": (1, 0, 3),  # the next process of a slot has a wrong clock for its whole life
     "same_instance": (1, 4, 10),  # a second worker with the identity of one that runs

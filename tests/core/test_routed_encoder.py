@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from schemas.dead_letter import DeadLetterReason
 from tests.core.decisions.test_routes import classified, settings_of
-from tests.support.records import invalid, raw
+from tests.support.records import CARD, invalid, raw
 from worker.core.coordinates import GROUP_HEADER
 from worker.core.decisions.routes import Router
 from worker.core.encoder import DEAD_LETTER_HEADER, Encoder
@@ -41,7 +42,7 @@ class Desk:
         self.limits = {name: TopicLimits() for name in names} | limits
         router = Router(self.settings.routes, self.settings.output.topic)
         self.encoder = RoutedEncoder(
-            self.settings.output, version="1", limits=self.limits, router=router, digest="d1"
+            self.settings.output, version="1", limits=self.limits, router=router
         )
         self.replace = OutcomeReplacer(self.encoder, self.limits, lambda: NOW).replace
 
@@ -72,7 +73,8 @@ def test_a_result_names_its_route_and_announces_its_copies() -> None:
 
 
 def test_a_dropped_record_leaves_a_note_and_its_copies() -> None:
-    note, copy = Desk(COPY, SPAM).encode(negative(kind="spam"))
+    card = replace(CARD, settings_digest="d1")
+    note, copy = Desk(COPY, SPAM).encode(classified(0.9, 0.1, card=card, kind="spam"))
     assert (note.topic, note.value, note.key) == ("notes", None, None)
     assert (note.filtered, note.route, note.copies) == ("route", "spam", 1)
     assert not note.is_result

@@ -15,6 +15,7 @@ from tests.support.records import invalid, item
 from worker.core.absences import NOT_APPLICABLE, SKIPPED, Absence, Part
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
+from worker.core.decisions.rules import bind, decision
 from worker.core.faults import CircuitBreaker
 from worker.core.model_set import ModelSet, SetMember
 from worker.core.records import (
@@ -26,9 +27,11 @@ from worker.core.records import (
     Outcome,
     WorkItem,
 )
+from worker.errors import SettingsError
 from worker.metrics import Metrics
 from worker.runtime.labellers import Panel
 from worker.runtime.labelling import Labeller, TokenisedBatch
+from worker.settings import DecisionSettings
 
 LANGUAGE_FIRST = """{
     en = {name = "x", when = {model = "language", label = ["en"]}},
@@ -48,7 +51,8 @@ def models(**more: Callable[[str], str]) -> dict[str, RuleModel]:
         "de": RuleModel(rule_card("de", "SCHLECHT", "GUT"), lambda _: "GUT"),
     }
     for name, rule in more.items():
-        rules[name] = RuleModel(rule_card(name, "NO", "YES"), rule)
+        card = rules[name].card if name in rules else rule_card(name, "NO", "YES")
+        rules[name] = RuleModel(card, rule)
     return rules
 
 
@@ -95,6 +99,28 @@ def one(part: Part | Absence) -> str:
 
 def broken(_: str) -> str:
     raise ValueError("about a secret text")
+
+
+@pytest.mark.parametrize("label", ["eng", "UNCERTAIN"])
+def test_a_condition_on_a_label_that_the_other_model_lacks_is_refused(label: str) -> None:
+    """A model that waits for it would never apply, and nothing would tell."""
+    toml = LANGUAGE_FIRST.replace('"de"', f'["de", "{label}"]')
+    with pytest.raises(
+        SettingsError,
+        match=f"models.de.when has label = '{label}', which is no label of models.language: "
+        "its labels are en, de, fr",
+    ):
+        panel(toml, models())
+
+
+def test_a_condition_may_ask_for_the_uncertain_label() -> None:
+    found = decision(DecisionSettings(min_score=0.5))
+    assert found is not None
+    built = models()
+    card = built["language"].card
+    bound = bind(found, card.labels, card.activation)
+    built["language"].card = replace(card, decision=bound)
+    panel(LANGUAGE_FIRST.replace('"de"', '"UNCERTAIN"'), built)
 
 
 def test_a_model_of_a_language_gets_the_texts_of_that_language_alone() -> None:
@@ -209,6 +235,7 @@ def test_a_record_that_every_model_skips_is_filtered(monkeypatch: pytest.MonkeyP
     skipped, _ = label(judges, item(0, "en skip"), item(1, "en a"))
     assert isinstance(skipped, Filtered)
     assert skipped.reason == "prepare.function"
+    assert skipped.model is judges.card
 
 
 def test_a_model_that_skips_a_text_is_absent_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:

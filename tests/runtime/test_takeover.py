@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.clocks import HandClock
+from tests.support.panels import RuleModel, panel_settings, rule_card, set_members
 from tests.support.records import CARD
 from tests.support.workers import ObedientModel
+from worker.core.model_set import ModelSet
 from worker.core.topics import TopicInfo
 from worker.errors import SettingsError, TopicMissing
 from worker.metrics import Metrics
@@ -27,7 +30,6 @@ class Bench:
         self.followed: list[Any] = []
         self.labellers: list[Any] = []
         self.error: Exception | None = None
-        self.encoder = SimpleNamespace(digest="")
         self.drift: Any = SimpleNamespace(follow=self.followed.append)
         self.most_bytes = 1_000_000
         self.metrics = Metrics()
@@ -37,13 +39,12 @@ class Bench:
             raise self.error
         self.used.append(settings)
 
-    def take(self, model: ObedientModel, settings: Settings | None = None) -> None:
+    def take(self, model: ObedientModel | ModelSet, settings: Settings | None = None) -> None:
         infos = {n: TopicInfo(1, 1, self.most_bytes) for n in self.settings.topics.all}
         parts: Any = (
-            SimpleNamespace(metrics=self.metrics),
+            SimpleNamespace(metrics=self.metrics, clock=HandClock()),
             infos,
             SimpleNamespace(use=self.use),
-            self.encoder,
             SimpleNamespace(drift=self.drift),
             SimpleNamespace(use=self.labellers.append),
         )
@@ -57,9 +58,8 @@ def test_a_model_that_fits_labels_from_now_on() -> None:
         bench.take(ObedientModel(card=card))
     assert bench.used[0].topics.all_results == ("texts.labelled", "t.good", "t.so_so")
     assert "route '1' sends the label 'so so'" in lines[0]["event"]
-    assert bench.encoder.digest == deciding_digest(bench.settings)
     assert bench.followed == [card]
-    assert len(bench.labellers) == 1
+    assert bench.followed[0] is bench.labellers[0].card
     shown = bench.metrics.registry.get_sample_value("streamlabel_labels_total", {"label": "so so"})
     assert shown == 0
 
@@ -69,7 +69,23 @@ def test_a_model_whose_topics_are_missing_changes_nothing() -> None:
     bench.error = TopicMissing("t.good is missing")
     with pytest.raises(SettingsError, match="the topics of its labels are not ready"):
         bench.take(ObedientModel())
-    assert (bench.labellers, bench.followed, bench.encoder.digest) == ([], [], "")
+    assert (bench.labellers, bench.followed) == ([], [])
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_outcomes_carry_the_digest_of_the_settings_of_their_model(models: int) -> None:
+    """A note of a record in flight at a takeover tells the settings that filtered the record."""
+    bench = Bench(**{"output.filtered_topic": "notes", "prepare.function": "textwrap:dedent"})
+    if models == 1:
+        bench.take(ObedientModel())
+    else:
+        toml = '{a = {name = "x"}, b = {name = "y"}}'
+        bench.settings = panel_settings(toml, **{"output.filtered_topic": "notes"})
+        rules = {name: RuleModel(rule_card(name, "A", "B"), lambda _: "A") for name in "ab"}
+        bench.take(ModelSet(set_members(bench.settings, **rules)))
+    card = bench.labellers[0].card
+    assert card.settings_digest == deciding_digest(bench.settings)
+    assert bench.followed[0] is card
 
 
 def test_a_result_that_may_be_too_large_is_told_and_no_drift_is_followed_without_it() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from schemas import DeadLetterReason
-from tests.runtime.test_labelling import Model
+from tests.runtime.test_labelling import Model, fail_on
 from tests.support.clocks import HandClock
 from tests.support.records import item
 from worker.core.budget import ForwardBudget
@@ -37,9 +37,13 @@ def cleaning(text: str) -> Any:
 
 
 def labeller(
-    function: Callable[[str], Any] = cleaning, *, skips: bool = True, in_a_row: int = 100
+    function: Callable[[str], Any] = cleaning,
+    *,
+    skips: bool = True,
+    in_a_row: int = 100,
+    fault: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> Labeller:
-    model = Model()
+    model = Model(fault)
     whole = preparation(PrepareSettings(), OwnFunction("pkg:clean", "1", function))
     assert whole is not None
     model.card = replace(model.card, recipe=whole.recipe)
@@ -67,7 +71,7 @@ def test_each_text_has_an_outcome_of_its_own() -> None:
     assert isinstance(good, Classified)
     assert good.item.text == "good", "the record keeps its text"
     assert isinstance(skipped, Filtered)
-    assert (skipped.reason, skipped.model) == ("prepare.function", None)
+    assert (skipped.reason, skipped.model) == ("prepare.function", good.model)
     assert isinstance(again, Filtered)
     assert again.item.record.ref != skipped.item.record.ref
     assert isinstance(wrong, DeadLettered)
@@ -90,9 +94,19 @@ def test_a_skip_without_a_topic_for_its_note_is_a_dead_letter() -> None:
 
 def test_a_function_that_fails_on_every_text_stops_the_worker() -> None:
     ours = labeller(in_a_row=3)
-    label(ours, "wrong 1", "skip", "wrong 2")
+    label(ours, "skip", "wrong 1", "wrong 2")
     with pytest.raises(CircuitOpen):
         label(ours, "wrong 3")
+
+
+def test_skips_show_that_the_function_works_and_nothing_of_the_model() -> None:
+    """They neither count among failures in a row, nor hide a model that fails on all others."""
+    ours = labeller(in_a_row=3)
+    label(ours, *(text for n in range(4) for text in (f"wrong {n}", "skip")))
+    ours = labeller(in_a_row=3, fault=fail_on("predict BAD"))
+    with pytest.raises(CircuitOpen):
+        label(ours, "bad", "skip", "bad", "skip", "bad")
+    label(labeller(in_a_row=3), "wrong 1", "wrong 2", "good", "wrong 3", "wrong 4")
 
 
 def test_a_text_of_the_page_may_be_skipped() -> None:

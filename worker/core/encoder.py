@@ -88,7 +88,6 @@ class Encoder:
         limits: limits of each output topic; topics may be added.
         results: serialises results. Default: as JSON.
         group: of a backfill, which its outcomes name.
-        digest: of the settings, for notes of filtered records; it changes with the model.
     """
 
     def __init__(
@@ -99,10 +98,9 @@ class Encoder:
         limits: Mapping[str, TopicLimits],
         results: ResultFormat | None = None,
         group: str | None = None,
-        digest: str = "",
     ) -> None:
         self._settings, self._results = settings, results or JsonResults()
-        self._version, self.digest = version, digest
+        self._version = version
         self._limits = limits
         self._group: list[tuple[str, bytes | None]] = []
         if group:
@@ -209,7 +207,8 @@ class Encoder:
         record, topic = outcome.item.record, self._settings.filtered_topic or ""
         limits = self._limits[topic]
         timestamp_ms = self._timestamp(record, limits, now_ms)
-        facts = (outcome.reason, outcome.route, self.digest, record.timestamp_ms)
+        digest = outcome.model.settings_digest if outcome.model else ""
+        facts = (outcome.reason, outcome.route, digest, record.timestamp_ms)
         headers = self._headers(record, _last(REPLAY_HEADER, record.headers))
         return Encoded(
             ref=record.ref,

@@ -148,6 +148,10 @@ class CircuitBreaker:
         self._row = self._seen = 0
         self._failed_at: deque[int] = deque()
 
+    def twin(self) -> CircuitBreaker:
+        """Return another one with the same limits."""
+        return CircuitBreaker(self._in_a_row, self._ratio, self._blame)
+
     def note(self, *, failed: bool) -> None:
         """Count one record.
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 
@@ -139,7 +140,6 @@ def build_encoder(
         limits=limits,
         results=results,
         group=group,
-        digest=deciding_digest(settings),
     )
 
 
@@ -147,6 +147,16 @@ def build_labeller(
     settings: Settings, tokeniser: Tokeniser, classifier: Classifier, context: WorkerContext
 ) -> AnyLabeller:
     """Return the work of the tokenise and infer stages, with one model or several."""
+    labeller = _labeller_of(settings, tokeniser, classifier, context)
+    if settings.output.filtered_topic is not None:
+        # With the card, a record in flight keeps the digest when another model takes over.
+        labeller.card = replace(labeller.card, settings_digest=deciding_digest(settings))
+    return labeller
+
+
+def _labeller_of(
+    settings: Settings, tokeniser: Tokeniser, classifier: Classifier, context: WorkerContext
+) -> AnyLabeller:
     if not isinstance(classifier, ModelSet):
         return _labeller(settings, plans(settings)[0], tokeniser, classifier, context)
 

@@ -13,7 +13,7 @@ to another thread than the model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from worker.clock import Clock
@@ -174,7 +174,7 @@ class Panel:
                 return answer
         given = [answer for answer in answers.values() if answer is not None]
         if given and all(isinstance(answer, Filtered) for answer in given):
-            return given[0]
+            return replace(given[0], model=self.card)
         parts = {name: _part(answer) for name, answer in answers.items()}
         first = parts[self._members[0].name]
         prediction = first.prediction if isinstance(first, Part) else _NOTHING

@@ -22,7 +22,7 @@ from schemas.dead_letter import DeadLetterReason
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
 from worker.core.faults import CircuitBreaker, Failed
-from worker.core.model import Classifier, Step, Tokeniser
+from worker.core.model import Classifier, PreparesTexts, Step, Tokeniser
 from worker.core.records import (
     Classified,
     DeadLettered,
@@ -37,11 +37,9 @@ from worker.metrics import Metrics, observe_all
 from worker.runtime.forward import ForwardPasses, tokenise
 from worker.runtime.unread import dead_letter, same_outcome, too_long, unread
 
-_AT_FAULT = (  # the model or the own function, and not the record
-    DeadLetterReason.PREPARE_FAILED,
-    DeadLetterReason.TOKENISER_FAILED,
-    DeadLetterReason.MODEL_FAILED,
-)
+# The model is at fault, or the own function, and not the record.
+_MODEL_AT_FAULT = frozenset({DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED})
+_FUNCTION_AT_FAULT = frozenset({DeadLetterReason.PREPARE_FAILED})
 
 
 @dataclass(slots=True)
@@ -126,7 +124,7 @@ class Labeller:
         skips: whether the own function may skip a text; otherwise that is a dead letter.
 
     Attributes:
-        card: of the model.
+        card: of the model; outcomes have it.
         tokeniser, classifier: the model.
     """
 
@@ -147,6 +145,10 @@ class Labeller:
         self._passes = ForwardPasses(classifier, budget, metrics)
         self._refuse_long, self._skips = refuse_long, skips
         self._breaker, self._metrics = breaker, metrics
+        # A skip shows that the own function works, and nothing about the model.
+        apart = skips and isinstance(tokeniser, PreparesTexts)
+        self._function_breaker = breaker.twin() if apart else None
+        self._at_fault = _MODEL_AT_FAULT if apart else _MODEL_AT_FAULT | _FUNCTION_AT_FAULT
 
     @classmethod
     def beside(cls, tokeniser: Tokeniser, classifier: Classifier, *, refuse_long: bool) -> Self:
@@ -253,8 +255,9 @@ class Labeller:
 
     def _recall(self, batch: TokenisedBatch) -> None:
         """Give the texts that the cache knows their outcome."""
-        # Several windows of a text have its position.
-        positions = dict.fromkeys(p for inputs in batch.inputs for p in inputs.positions)
+        positions: Iterable[int] = [p for inputs in batch.inputs for p in inputs.positions]
+        if self.card.windows:
+            positions = dict.fromkeys(positions)  # several windows of a text have its position
         rows = [batch.texts[position] for position in positions]
         hits = 0
         if self._cache is not None:
@@ -276,7 +279,7 @@ class Labeller:
                 self._cache.put(row.key, row.outcome.prediction)
         self._metrics.cache_bytes.set(self._cache.size)
 
-    def _judge(self, rows: Iterable[TextRow]) -> None:
+    def _judge(self, rows: Sequence[TextRow]) -> None:
         """Let the breaker count the texts that were labelled and those that failed.
 
         A text from the cache is not counted: it shows nothing about the model as it is now, and
@@ -288,8 +291,12 @@ class Labeller:
                 continue
             if isinstance(outcome, Classified):
                 self._breaker.note(failed=False)
-            elif outcome.reason in _AT_FAULT:
+            elif outcome.reason in self._at_fault:
                 self._breaker.note(failed=True)
+        if self._function_breaker:
+            for row in rows:
+                failed = getattr(row.outcome, "reason", None) in _FUNCTION_AT_FAULT
+                self._function_breaker.note(failed=failed)
 
 
 def _not_from_cache(batch: TokenisedBatch) -> Iterator[ModelInput]:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from worker.core.decisions.rules import decidable_labels, result_labels
-from worker.core.encoder import Encoder
 from worker.core.model import Classifier, Tokeniser
+from worker.core.records import ModelCard
 from worker.core.route_topics import cards_of, spelling_notes, with_label_topics
 from worker.core.topics import TopicInfo
 from worker.errors import SettingsError, StreamlabelError
@@ -23,7 +23,7 @@ from worker.runtime.formats import require_form, require_paths
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.topics import result_size_warning
-from worker.settings import Settings, deciding_digest
+from worker.settings import Settings
 
 log = get_logger(__name__)
 
@@ -36,14 +36,13 @@ class ModelTaker:
         settings: of the worker at its start.
         context: exists before the worker.
         topics: describes its topics.
-        outputs, encoder, work, pipeline: the parts that know of the model.
+        outputs, work, pipeline: the parts that know of the model.
     """
 
     settings: Settings
     context: WorkerContext
     topics: Mapping[str, TopicInfo]
     outputs: OutputTopics
-    encoder: Encoder
     work: InFlight
     pipeline: Pipeline
 
@@ -59,8 +58,7 @@ class ModelTaker:
             log.warning(warning)
         self._prepare_topics(settings, classifier)
         labeller = build_labeller(settings, tokeniser, classifier, self.context)
-        self._show(classifier)
-        self.encoder.digest = deciding_digest(settings)
+        self._show(labeller.card)
         self.pipeline.use(labeller)
 
     def _prepare_topics(self, settings: Settings, classifier: Classifier) -> None:
@@ -74,8 +72,8 @@ class ModelTaker:
         for text in spelling_notes(settings, cards):
             log.warning(text)
 
-    def _show(self, classifier: Classifier) -> None:
-        card, metrics = classifier.card, self.context.metrics
+    def _show(self, card: ModelCard) -> None:
+        metrics = self.context.metrics
         metrics.create_label_series(result_labels(card), decidable_labels(card))
         metrics.model.info(card.facts)
         metrics.show_each_model({name: one.facts for name, one in card.members})

@@ -35,7 +35,7 @@ def unread(
     error, reason = failed.error, DeadLetterReason.TOKENISER_FAILED
     if isinstance(error, TextSkipped):
         if skips:
-            return Filtered(item, SKIPPED)
+            return Filtered(item, SKIPPED, model=card)
         unnoted = RecordRejected(DeadLetterReason.PREPARE_FAILED, _NO_NOTE)
         return unread(item, Failed(unnoted, failed.attempts), card, skips=skips)
     if isinstance(error, RecordRejected):

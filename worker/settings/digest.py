@@ -14,11 +14,22 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from worker.settings.origins import plain_values
+from worker.settings.windows import WINDOW_OPTIONS
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
 
-_DECIDE: Final = ("routes", "models", "model.name", "model.revision", "decision.", "prepare.")
+_DECIDE: Final = (
+    "routes",
+    "models",
+    "model.name",
+    "model.revision",
+    "model.max_tokens",
+    "model.activation",
+    "decision.",
+    "prepare.",
+    *(f"input.{name}" for name in WINDOW_OPTIONS),
+)
 _CHARACTERS: Final = 16
 
 
