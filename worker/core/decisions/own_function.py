@@ -7,6 +7,7 @@ Must not import: anything of worker but errors and underway.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePath
