@@ -99,6 +99,10 @@ def test_each_model_has_its_options_and_shares_threads_and_directories(tmp_path:
         ('{a = {name = "x", when = {}}}', "needs a condition: 'path' or 'model'"),
         ('{a = {name = "x", when = {model = "a"}}}', "model = 'a' needs 'label'"),
         ('{a = {name = "x", when = {path = "x", in = "y", label = "l"}}}', "'label' needs 'model'"),
+        (
+            '{a = {name = "x", when = {model = "a", label = []}}}',
+            "models.a.when.label: must not be empty",
+        ),
         ("{a = 1}", "models.a"),
         ("[1]", "must be a table"),
     ],

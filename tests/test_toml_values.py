@@ -68,7 +68,17 @@ def test_a_child_gets_the_value_that_its_parent_has() -> None:
         ),
         ('[{topic = "a", max_margin = 0}]', "max_margin (0) leaves no margin"),
         ('[{topic = "a", pth = "x"}]', "routes[1].pth: no such setting; did you mean path?"),
-        ('[{topic = "a", path = "x", in = [{}]}]', "routes[1].in"),
+        ('[{topic = "a", label = []}]', "routes[1].label: must not be empty: an empty list is"),
+        ('[{topic = "a", decided = []}]', "routes[1].decided: must not be empty"),
+        ('[{topic = "a", path = "x", in = []}]', "routes[1].in: must not be empty"),
+        ('[{topic = "a", path = "x", not_in = []}]', "routes[1].not_in: must not be empty"),
+        (
+            '[{topic = "a", path = "x", in = ["y", {}]}]',
+            "routes[1].in[2]: must be a string, a number, true or false (from flag --routes)",
+        ),
+        ('[{topic = "a", path = "x", not_in = 2020-01-01}]', "must be a string, a number, true"),
+        ('[{topic = "a", path = "x", in = [nan]}]', "routes[1].in[1] = nan: must be a finite"),
+        ('[{topic = "a", path = "x", in = -inf}]', "routes[1].in[1] = -inf: must be a finite"),
         ('[{topic = "a", path = "x", matches = "("}]', "is no regular expression"),
     ],
 )
@@ -77,6 +87,7 @@ def test_a_wrong_value_gets_a_sentence(routes: str, message: str) -> None:
         load({"routes": routes}, environ={})
     assert message in str(error.value)
     assert "Value error" not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

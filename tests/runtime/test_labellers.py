@@ -15,6 +15,7 @@ from tests.support.records import invalid, item
 from worker.core.absences import NOT_APPLICABLE, SKIPPED, Absence, Part
 from worker.core.budget import ForwardBudget
 from worker.core.cache import PredictionCache
+from worker.core.decisions.rules import bind, decision
 from worker.core.faults import CircuitBreaker
 from worker.core.model_set import ModelSet, SetMember
 from worker.core.records import (
@@ -26,9 +27,11 @@ from worker.core.records import (
     Outcome,
     WorkItem,
 )
+from worker.errors import SettingsError
 from worker.metrics import Metrics
 from worker.runtime.labellers import Panel
 from worker.runtime.labelling import Labeller, TokenisedBatch
+from worker.settings import DecisionSettings
 
 LANGUAGE_FIRST = """{
     en = {name = "x", when = {model = "language", label = ["en"]}},
@@ -48,7 +51,8 @@ def models(**more: Callable[[str], str]) -> dict[str, RuleModel]:
         "de": RuleModel(rule_card("de", "SCHLECHT", "GUT"), lambda _: "GUT"),
     }
     for name, rule in more.items():
-        rules[name] = RuleModel(rule_card(name, "NO", "YES"), rule)
+        card = rules[name].card if name in rules else rule_card(name, "NO", "YES")
+        rules[name] = RuleModel(card, rule)
     return rules
 
 
@@ -97,6 +101,28 @@ def broken(_: str) -> str:
     raise ValueError("about a secret text")
 
 
+@pytest.mark.parametrize("label", ["eng", "UNCERTAIN"])
+def test_a_condition_on_a_label_that_the_other_model_lacks_is_refused(label: str) -> None:
+    """A model that waits for it would never apply, and nothing would tell."""
+    toml = LANGUAGE_FIRST.replace('"de"', f'["de", "{label}"]')
+    with pytest.raises(
+        SettingsError,
+        match=f"models.de.when has label = '{label}', which is no label of models.language: "
+        "its labels are en, de, fr",
+    ):
+        panel(toml, models())
+
+
+def test_a_condition_may_ask_for_the_uncertain_label() -> None:
+    found = decision(DecisionSettings(min_score=0.5))
+    assert found is not None
+    built = models()
+    card = built["language"].card
+    bound = bind(found, card.labels, card.activation)
+    built["language"].card = replace(card, decision=bound)
+    panel(LANGUAGE_FIRST.replace('"de"', '"UNCERTAIN"'), built)
+
+
 def test_a_model_of_a_language_gets_the_texts_of_that_language_alone() -> None:
     built = models()
     outcomes = label(
@@ -119,7 +145,7 @@ def test_the_prediction_of_a_result_is_that_of_the_first_model() -> None:
     assert first.prediction.probabilities == (pytest.approx(0.1), 0.9)
     assert absent.prediction.probabilities == ()
     assert first.model is absent.model is judges.card
-    assert (judges.card.name, judges.card.revision) == ("en+de+language", "set")
+    assert (judges.card.name, judges.card.revision) == ("de+en+language", "set")
     assert judges.card.labels == ("BAD", "GOOD")
 
 
@@ -249,6 +275,19 @@ def test_a_set_labels_and_warms_up_as_its_members_do() -> None:
     assert all(one.warm for one in built.values())
     (cut,) = both.tokenise(["en a"])
     assert both.predict(cut) == both.begin(cut)() == built["en"].predict(cut)
+
+
+def test_the_identity_of_a_set_changes_with_what_decides_its_results() -> None:
+    tables = (
+        '{a = {name = "x"}, b = {name = "y"}}',
+        '{a = {name = "x"}, b = {name = "y", required = false}}',
+        '{a = {name = "x"}, b = {name = "y", when = {path = "lang", in = ["en"]}}}',
+        '{a = {name = "x"}, b = {name = "y", when = {path = "lang", in = ["de"]}}}',
+        '{a = {name = "x"}, b = {name = "y", when = {model = "a", label = "YES"}}}',
+    )
+    built = models(a=language, b=language)
+    cards = [ModelSet(set_members(panel_settings(table), **built)).card for table in tables]
+    assert len({card.identity for card in cards}) == 5
 
 
 def test_a_text_beside_the_records_leaves_no_trace() -> None:

@@ -15,8 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from worker.core.decisions.members import listed
+from worker.core.decisions.rules import result_labels
 from worker.core.model import Classifier, Step, Tokeniser, no_step
 from worker.core.records import ModelCard, ModelInput, Prediction
+from worker.errors import SettingsError
 from worker.settings import ModelPlan
 
 _SET: Final = "set"  # the revision of several models
@@ -52,13 +55,18 @@ class ModelSet:
     Args:
         members: the models in the order of the settings, at least one.
 
+    Raises:
+        SettingsError: a model waits for a label that the model it names does not give.
+
     Attributes:
         members: as given.
-        card: of the set: the names and the digest of all, otherwise the facts of the first.
+        card: of the set: the names and the digest of all, otherwise the facts of the first. Names
+            and digest do not depend on the order, so that neither do the ids of results.
     """
 
     def __init__(self, members: Sequence[SetMember]) -> None:
         self.members = tuple(members)
+        _require_labels(self.members)
         self.card = _card(self.members)
 
     def tokenise(self, texts: Sequence[str], step: Step = no_step) -> list[ModelInput]:
@@ -79,12 +87,28 @@ class ModelSet:
         return self.members[0].classifier.begin(model_input)
 
 
+def _require_labels(members: Sequence[SetMember]) -> None:
+    """Raise a SettingsError if a `when` has a label that the other model never gives."""
+    cards = {member.name: member.card for member in members}
+    for member in members:
+        when = member.plan.when
+        if when is None or when.model is None:
+            continue
+        labels = result_labels(cards[when.model])
+        if missing := next((label for label in when.label if label not in labels), None):
+            raise SettingsError(
+                f"models.{member.name}.when has label = {missing!r}, which is no label of "
+                f"models.{when.model}: {listed(labels)}"
+            )
+
+
 def _card(members: Sequence[SetMember]) -> ModelCard:
     cards = tuple((member.name, member.card) for member in members)
-    facts = "".join(f"{name}={card.identity}\n" for name, card in cards)
+    by_name = sorted(members, key=lambda one: one.name)  # unique
+    facts = "".join(map(_facts, by_name))
     return replace(
         cards[0][1],
-        name="+".join(name for name, _ in cards),
+        name="+".join(member.name for member in by_name),
         revision=_SET,
         weights_sha256=hashlib.sha256(facts.encode()).hexdigest(),
         decision=None,
@@ -92,3 +116,14 @@ def _card(members: Sequence[SetMember]) -> ModelCard:
         windows=None,
         members=cards,
     )
+
+
+def _facts(member: SetMember) -> str:
+    """Return a line of all that decides what a member adds to the result of a record."""
+    plan = member.plan
+    facts = [f"{member.name}={member.card.identity}"]
+    if plan.when:
+        facts.append(f"when={plan.when.model_dump_json()}")
+    if not plan.required:
+        facts.append("not required")
+    return " ".join(facts) + "\n"

@@ -7,14 +7,13 @@ Must not import: anything of worker but this package.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
+    PlainValidator,
     WithJsonSchema,
     model_validator,
 )
@@ -22,19 +21,29 @@ from pydantic import (
 from worker.settings.section import Section
 from worker.settings.sections import PATH_PATTERN, Expression
 
-Scalar = StrictBool | StrictInt | StrictFloat | str
-
 
 def _one_or_more(value: Any) -> Any:
-    return [value] if isinstance(value, str | int | float) else value
+    """Return a list; an empty one is refused, as it would be no condition and match all."""
+    if value == []:  # not the default, which is a tuple
+        raise ValueError("must not be empty: an empty list is no condition; leave it out")
+    return value if isinstance(value, list | tuple | dict) else [value]
+
+
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, str | int | float):
+        raise ValueError("must be a string, a number, true or false")  # noqa: TRY004
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be a finite number, as no record holds another")
+    return value
 
 
 def _schema(one: dict[str, Any]) -> WithJsonSchema:
     """Return the JSON Schema of one value or a list of them."""
-    return WithJsonSchema({"anyOf": [one, {"type": "array", "items": one}]})
+    return WithJsonSchema({"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]})
 
 
 _SCALAR: Final = _schema({"type": ["string", "number", "boolean"]})
+Scalar = Annotated[str | int | float | bool, PlainValidator(_scalar)]
 Scalars = Annotated[tuple[Scalar, ...], BeforeValidator(_one_or_more), _SCALAR]
 Labels = Annotated[tuple[str, ...], BeforeValidator(_one_or_more), _schema({"type": "string"})]
 
@@ -58,7 +67,8 @@ class FieldCondition(Section):
     matches: Expression = Field(
         None,
         min_length=1,
-        description="Regular expression that the whole field matches, a string, in Python's syntax.",
+        description="Regular expression that the whole field matches, a string, in Python's syntax. "
+        "A field with more than 1,000 characters does not match.",
     )
     exists: bool | None = Field(
         None, description="true: the record has the field; false: it does not."

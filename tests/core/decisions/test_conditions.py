@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.core.decisions.conditions import FieldTest
+from worker.core.decisions.conditions import LONGEST_MATCHED, FieldTest
 from worker.settings import FieldCondition
 
 PAYLOAD = {"lang": "en", "n": 1, "ok": True, "tags": ["a", "b"], "user": {"name": "x"}, "no": None}
@@ -55,6 +55,16 @@ def test_a_missing_field_meets_no_condition_and_is_told(test: dict[str, Any]) ->
     missing: list[str] = []
     assert holds(missing, path="user.gone", **test) is False
     assert missing == ["user.gone"]
+
+
+def test_a_long_field_matches_no_expression_and_is_told() -> None:
+    """The time of some expressions grows with the power of the length."""
+    missing: list[str] = []
+    test = FieldTest(FieldCondition(path="x", matches="(a|b|ab)*"), missing.append)
+    assert test.holds({"x": "a" * LONGEST_MATCHED})
+    assert missing == []
+    assert not test.holds({"x": "a" * (LONGEST_MATCHED + 1)})
+    assert missing == ["x"]
 
 
 def test_a_record_without_an_object_has_no_field() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import pytest
@@ -14,7 +15,7 @@ from worker import underway
 from worker.core.decisions.emoji_names import emoji_names
 from worker.core.decisions.own_function import LONGEST_RESULT, OwnFunction
 from worker.core.decisions.prepare import Preparation, preparation
-from worker.errors import RecordRejected
+from worker.errors import Interrupted, RecordRejected
 from worker.settings import PrepareSettings
 
 
@@ -138,9 +139,14 @@ def test_an_error_of_a_function_in_c_has_no_place() -> None:
 
 
 def test_an_interrupt_of_a_command_ends_it() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        made(raising(KeyboardInterrupt)).apply("text")
-    assert "SystemExit" in str(rejection(sys.exit))
+    with pytest.raises(Interrupted):
+        made(raising(Interrupted)).apply("text")
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_an_own_end_of_a_function_ends_no_command(kind: type[BaseException]) -> None:
+    with pytest.raises(RecordRejected, match=f"raised {kind.__name__}"):
+        made(raising(kind)).apply("text")
 
 
 def test_the_thread_names_the_function_while_it_runs() -> None:
@@ -154,3 +160,21 @@ def test_the_thread_names_the_function_while_it_runs() -> None:
     assert seen == ["prepare.function pkg.mod:clean"]
     assert underway.name_of(threading.get_ident()) == ""
     assert underway.name_of(None) == ""
+
+
+def test_a_function_runs_once_at_a_time() -> None:
+    """A shadow prepares texts on the infer thread; a function may keep state between texts."""
+    inside, most = 0, 0
+
+    def function(text: str) -> str:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.01)
+        inside -= 1
+        return text
+
+    own = OwnFunction("pkg.mod:clean", "1.0-abc", function)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(own, "abcd")) == [*"abcd"]
+    assert most == 1

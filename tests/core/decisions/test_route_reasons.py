@@ -37,6 +37,11 @@ def facts(payload: dict[str, Any] | None = None, verdict: Verdict | None = ANGRY
         ({"max_margin": 0.6, "model": "mood"}, True, "mood: margin 0.5 is below 0.6"),
         ({"path": "lang", "in": ["en", "de"]}, True, "lang is 'en'"),
         ({"path": "lang", "in": ["de"]}, False, "lang is 'en'"),
+        (
+            {"path": "long", "matches": "a+"},
+            False,
+            "long has 1,001 characters, and matches reads 1,000",
+        ),
         ({"path": "author.name", "exists": True}, False, "the record has no field author.name"),
         ({"path": "author.name", "exists": False}, True, "the record has no field author.name"),
     ],
@@ -45,7 +50,9 @@ def test_each_condition_is_told_with_its_fact(
     members: dict[str, Any], holds: bool, words: str
 ) -> None:
     """As it holds or not."""
-    assert reasons(route(**members), facts({"lang": "en"})) == [Reason(holds, words)]
+    assert reasons(route(**members), facts({"lang": "en", "long": "a" * 1001})) == [
+        Reason(holds, words)
+    ]
 
 
 def test_all_conditions_of_a_route_are_told() -> None:

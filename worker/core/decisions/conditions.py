@@ -15,6 +15,9 @@ from worker.core.formats.walk import member
 from worker.errors import RecordRejected
 from worker.settings import FieldCondition
 
+# Characters of a field that `matches` reads. The time of an expression with nested repeats grows
+# with a power of the length, and nothing can interrupt it.
+LONGEST_MATCHED: Final = 1_000
 _MISSING: Final = object()
 
 
@@ -23,9 +26,11 @@ class FieldTest:
 
     Args:
         settings: the condition; without `path` it holds for every record.
-        missing: called with the path where a record lacks the field.
+        missing: called with the path where a record lacks the field, or has it too long for
+            `matches`.
 
-    A field that is missing meets no condition but `exists = false`, and is no error. An array
+    A field that is missing meets no condition but `exists = false`, and is no error. A field with
+    more than `LONGEST_MATCHED` characters does not meet `matches`. An array
     meets `in` and `matches` if one of its members does, and `not_in` if none is among the values.
     """
 
@@ -64,8 +69,12 @@ class FieldTest:
         )
 
     def _match(self, value: Any) -> bool:
-        expression = self._matches
-        return bool(expression and isinstance(value, str) and expression.fullmatch(value))
+        if self._matches is None or not isinstance(value, str):
+            return False
+        if len(value) > LONGEST_MATCHED:
+            self._missing(self._path or "")
+            return False
+        return bool(self._matches.fullmatch(value))
 
 
 def _member(payload: Mapping[str, Any] | None, path: tuple[str, ...]) -> Any:

@@ -1,6 +1,6 @@
 """Calls the function that `prepare.function` names, and bounds what it may do to a worker.
 
-Owns: the checks of its result, and the description of its errors.
+Owns: the checks of its result, the description of its errors, and the lock around its calls.
 Thread: the caller's.
 Must not import: anything of worker but errors and underway.
 """
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Final
 
 from schemas.dead_letter import DeadLetterReason
 from worker import underway
-from worker.errors import RecordRejected
+from worker.errors import Interrupted, RecordRejected
 
 # Characters that it may return for a shorter text.
 LONGEST_RESULT: Final = 1_000_000
@@ -24,6 +24,8 @@ LONGEST_RESULT: Final = 1_000_000
 @dataclass(frozen=True)
 class OwnFunction:
     """A function that turns a text into another one, or into None.
+
+    One call runs at a time: a shadow prepares its texts on another thread than the first model.
 
     Attributes:
         name: as set, `package.module:name`.
@@ -34,6 +36,9 @@ class OwnFunction:
     name: str
     mark: str
     function: Callable[[str], Any]
+    _lock: threading.Lock = field(
+        init=False, repr=False, compare=False, default_factory=threading.Lock
+    )
 
     def __call__(self, text: str) -> str | None:
         """Return the function's text, or None for a text that it skips.
@@ -41,7 +46,7 @@ class OwnFunction:
         Raises:
             RecordRejected: it raises anything, or returns something else or too long a text.
         """
-        with underway.named(f"prepare.function {self.name}"):
+        with underway.named(f"prepare.function {self.name}"), self._lock:
             result = self._call(text)
         if result is not None and not isinstance(result, str):
             raise self._rejected(f"returned {type(result).__name__}: it must return str or None")
@@ -56,9 +61,8 @@ class OwnFunction:
         try:
             return self.function(text)
         except BaseException as error:
-            # Any error concerns this record alone, `sys.exit()` too. Ctrl-C reaches only the main
-            # thread, and ends a command.
-            if isinstance(error, KeyboardInterrupt) and _on_main_thread():
+            # Any error of its own concerns this record alone, `sys.exit()` too.
+            if isinstance(error, Interrupted):  # Ctrl-C ends a command
                 raise
             raise self._rejected(f"raised {type(error).__name__}{_place(error)}") from error
 
@@ -66,10 +70,6 @@ class OwnFunction:
         return RecordRejected(
             DeadLetterReason.PREPARE_FAILED, f"prepare.function {self.name} {problem}"
         )
-
-
-def _on_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 def _place(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from worker.core.decisions.conditions import FieldTest
+from worker.core.decisions.conditions import LONGEST_MATCHED, FieldTest
 from worker.core.decisions.routes import Facts
 from worker.core.decisions.rules import Verdict
 from worker.core.formats.walk import member
@@ -69,6 +69,10 @@ def _of_field(route: FieldCondition, path: str, payload: Mapping[str, Any] | Non
         value = member(payload, tuple(path.split(".")))
     except RecordRejected:
         return Reason(holds, f"the record has no field {path}")
+    if route.matches and isinstance(value, str) and len(value) > LONGEST_MATCHED:
+        return Reason(
+            holds, f"{path} has {len(value):,} characters, and matches reads {LONGEST_MATCHED:,}"
+        )
     return Reason(holds, f"{path} is {excerpt(repr(value), _SHOWN)}")
 
 
