@@ -21,6 +21,7 @@ from worker.settings.toml_values import TOML, FrozenTable
 from worker.settings.windows import Combine, Overflow
 
 _NAME: Final = re.compile("[a-z0-9][a-z0-9_-]{0,39}")
+NAMES_SCHEMA: Final = {"propertyNames": {"pattern": f"^{_NAME.pattern}$"}}
 
 
 class NamedModelSettings(ModelOptions):
