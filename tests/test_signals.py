@@ -14,8 +14,10 @@ import pytest
 
 from tests.support.clocks import HandClock
 from worker.cli import run
+from worker.errors import Interrupted
 from worker.processes import Interrupts
 from worker.settings import Loaded, load
+from worker.signals import interrupt_as_our_own
 
 # Sends `{signals}` to itself and prints how it ended.
 _WORKER = """
@@ -42,6 +44,15 @@ def outcome(signals: str, before: str = "") -> tuple[int, str]:
 def test_two_signals_at_once_are_one_stop() -> None:
     """`timeout` sends SIGTERM to its child and then to its group."""
     assert outcome("get(signal.SIGTERM); get(signal.SIGTERM); get(signal.SIGINT)") == (0, "drained")
+
+
+def test_ctrl_c_is_told_from_an_interrupt_that_other_code_raises() -> None:
+    interrupt_as_our_own()
+    with pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupt_as_our_own()
+    signal.raise_signal(signal.SIGINT)  # `nohup` and a shell's background jobs ignore it
 
 
 def test_a_second_signal_after_a_second_stops_at_once() -> None:

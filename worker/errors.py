@@ -88,6 +88,10 @@ class RegistryDenied(SchemaRefused):
     """The schema registry refuses the worker's sign-in or certificate, or has a bad one itself."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal interrupts this command. Code of users may raise a plain KeyboardInterrupt."""
+
+
 class PublishRefused(Fatal):
     """The broker refuses a record, and would refuse it again."""
 

@@ -81,7 +81,7 @@ def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
     The library has no such method; a test compares the result with that of `Histogram.observe`.
     """
     bounds = histogram._upper_bounds  # noqa: SLF001 - as the docstring says
-    found = collections.Counter(bisect.bisect_left(bounds, amount) for amount in amounts)
+    found = collections.Counter([bisect.bisect_left(bounds, amount) for amount in amounts])
     histogram._sum.inc(sum(amounts))  # noqa: SLF001
     for bucket, number in found.items():
         histogram._buckets[bucket].inc(number)  # noqa: SLF001

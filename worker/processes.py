@@ -19,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import IO, Any, Final, Self
 
 from worker.clock import Clock
+from worker.errors import Interrupted
 from worker.signals import RepeatDetector, catch
 
 # Runs in the child before its program: asks the kernel for SIGKILL when the parent dies (Linux
@@ -96,7 +97,7 @@ def last_lines(log: Path, count: int = 15) -> str:
 
 
 class Interrupts:
-    """Turns SIGINT, SIGTERM and SIGHUP into one KeyboardInterrupt, raised only inside `allowed`.
+    """Turns SIGINT, SIGTERM and SIGHUP into one Interrupted, raised only inside `allowed`.
 
     Elsewhere a signal is remembered: so every child and folder is registered for the clean-up
     before an interrupt, and the clean-up itself is not interrupted. A repeated signal, a second or
@@ -164,4 +165,4 @@ class Interrupts:
 
     def _raise(self) -> None:
         self._raised = True
-        raise KeyboardInterrupt
+        raise Interrupted

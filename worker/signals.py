@@ -2,7 +2,7 @@
 
 Owns: their handlers, and the distinction between a first signal and a repeated one.
 Thread: main; Python runs handlers between two of its bytecodes.
-Must not import: anything of worker but `clock`.
+Must not import: anything of worker but `clock` and `errors`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, Final
 
 from worker.clock import Clock, SystemClock
+from worker.errors import Interrupted
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -45,6 +46,16 @@ class RepeatDetector:
     def reset(self) -> None:
         """Treat the next signal as a first one."""
         self._first_at = None
+
+
+def interrupt_as_our_own() -> None:
+    """Let Ctrl-C raise Interrupted, unless it is ignored or handled already."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise Interrupted
 
 
 def catch(handle: Handler) -> dict[signal.Signals, Any]:

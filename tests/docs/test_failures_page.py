@@ -23,6 +23,7 @@ NO_FAULTS = {
     "test_several_page.py",
     "test_model_history.py",
     "test_offsets.py",
+    "test_prefixes.py",
     "test_protocol.py",
     "test_routes_audit.py",
     "test_topics.py",

@@ -96,6 +96,18 @@ def test_a_model_that_stays_is_kept_and_the_others_are_loaded(disk: Disk) -> Non
     assert after.card.identity != before.card.identity
 
 
+def test_the_order_of_the_models_changes_no_id(disk: Disk) -> None:
+    before = load(panel_settings(TWO))
+    turned = load(
+        panel_settings(
+            '{topic = {name = "topic", when = {path = "x", exists = true}}, tone = {name = "tone"}}'
+        )
+    )
+    assert turned.members[0].name == "topic"
+    assert turned.card.name == before.card.name == "tone+topic"
+    assert turned.card.identity == before.card.identity
+
+
 def test_weights_that_changed_on_disk_are_loaded_again(disk: Disk) -> None:
     before = load(panel_settings(TWO))
     disk.weights["topic"] = "cd" * 32

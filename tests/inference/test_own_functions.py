@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.errors import SettingsError
+from worker.errors import Interrupted, SettingsError
 from worker.inference import own_functions
 from worker.inference.own_functions import own_function
 
@@ -94,15 +94,52 @@ def test_a_module_that_does_not_import_is_named(packages: Path) -> None:
 
 
 def test_an_interrupt_during_the_import_ends_the_command(packages: Path) -> None:
-    (packages / "slow.py").write_text("raise KeyboardInterrupt\n")
-    with pytest.raises(KeyboardInterrupt):
+    source = "from worker.errors import Interrupted\nraise Interrupted\n"
+    (packages / "slow.py").write_text(source)
+    with pytest.raises(Interrupted):
         own_function("slow:function")
 
 
-@pytest.mark.parametrize("member", ["missing", "entities5"])
-def test_what_is_no_function_is_named(member: str) -> None:
-    name = "html.entities:html5" if member == "entities5" else "html:missing"
-    assert "has no function" in refusal(name)
+def test_an_import_that_raises_an_interrupt_itself_is_named(packages: Path) -> None:
+    (packages / "rude.py").write_text("raise KeyboardInterrupt\n")
+    assert "the import of rude fails with KeyboardInterrupt" in refusal("rude:function")
+
+
+_UNUSABLE = """
+digits = "0123456789"
+async def later(text): return text
+async def streamed(text): yield text
+def pieces(text): yield text
+class Later:
+    async def __call__(self, text): return text
+called = Later()
+class Now:
+    def __call__(self, text): return text.lower()
+lower = Now()
+"""
+
+
+@pytest.mark.parametrize(
+    ("member", "problem"),
+    [
+        ("missing", "does not exist"),
+        ("digits", "is no function but of the type str"),
+        ("later", "is a coroutine or a generator"),
+        ("streamed", "is a coroutine or a generator"),
+        ("pieces", "is a coroutine or a generator"),
+        ("called", "is a coroutine or a generator"),
+    ],
+)
+def test_a_function_that_can_return_no_text_is_refused(
+    packages: Path, member: str, problem: str
+) -> None:
+    (packages / "unusable.py").write_text(_UNUSABLE)
+    assert f"{member} of unusable {problem}" in refusal(f"unusable:{member}")
+
+
+def test_an_object_that_can_be_called_is_used(packages: Path) -> None:
+    (packages / "unusable.py").write_text(_UNUSABLE)
+    assert own_function("unusable:lower")("A") == "a"
 
 
 def test_a_users_packages_count_where_python_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:

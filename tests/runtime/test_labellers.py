@@ -145,7 +145,7 @@ def test_the_prediction_of_a_result_is_that_of_the_first_model() -> None:
     assert first.prediction.probabilities == (pytest.approx(0.1), 0.9)
     assert absent.prediction.probabilities == ()
     assert first.model is absent.model is judges.card
-    assert (judges.card.name, judges.card.revision) == ("en+de+language", "set")
+    assert (judges.card.name, judges.card.revision) == ("de+en+language", "set")
     assert judges.card.labels == ("BAD", "GOOD")
 
 

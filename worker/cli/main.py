@@ -22,6 +22,7 @@ from worker.core.visible import visible
 from worker.errors import ArgumentsError, SettingsError, StreamlabelError
 from worker.exits import leave
 from worker.settings import Loaded, find_config, load
+from worker.signals import interrupt_as_our_own
 
 _REPORT_WARNINGS_THEMSELVES = {"run", "check"}
 # They start a broker of their own unless one is named; ./streamlabel.toml may name production's.
@@ -45,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv:
         build_parser().print_help()
         return USAGE_ERROR
-    return leave(_run(parse(argv)))
+    args = parse(argv)
+    interrupt_as_our_own()
+    return leave(_run(args))
 
 
 def _run(args: argparse.Namespace) -> int:

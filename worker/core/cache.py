@@ -114,22 +114,24 @@ def _size(key: bytes, entry: bytes) -> int:
 
 
 def _packed(prediction: Prediction) -> bytes:
-    flags, tail = _TRUNCATED * prediction.truncated, b""
-    if prediction.total_tokens is not None:
-        flags |= _IN_WINDOWS
-        tail = _TAIL.pack(prediction.windows, prediction.total_tokens)
-    head = _HEAD.pack(prediction.token_count, flags)
-    labels = len(prediction.probabilities)
-    return head + struct.pack(f"={labels}d", *prediction.probabilities) + tail
+    flags, probabilities = prediction.truncated, prediction.probabilities
+    if prediction.total_tokens is None:
+        head = _HEAD.pack(prediction.token_count, flags)
+        return head + struct.pack(f"={len(probabilities)}d", *probabilities)
+    head = _HEAD.pack(prediction.token_count, flags | _IN_WINDOWS)
+    tail = _TAIL.pack(prediction.windows, prediction.total_tokens)
+    return head + struct.pack(f"={len(probabilities)}d", *probabilities) + tail
 
 
 def _unpacked(entry: bytes) -> Prediction:
     token_count, flags = _HEAD.unpack_from(entry)
-    windows, total, end = 1, None, len(entry)
-    if flags & _IN_WINDOWS:
-        end -= _TAIL.size
-        windows, total = _TAIL.unpack_from(entry, end)
+    truncated = bool(flags & _TRUNCATED)
+    if not flags & _IN_WINDOWS:
+        labels = (len(entry) - _HEAD.size) // _PROBABILITY_BYTES
+        probabilities = struct.unpack_from(f"={labels}d", entry, _HEAD.size)
+        return Prediction(probabilities, token_count, truncated)
+    end = len(entry) - _TAIL.size
+    windows, total = _TAIL.unpack_from(entry, end)
     labels = (end - _HEAD.size) // _PROBABILITY_BYTES
     probabilities = struct.unpack_from(f"={labels}d", entry, _HEAD.size)
-    truncated = bool(flags & _TRUNCATED)
     return Prediction(probabilities, token_count, truncated, windows, total)

@@ -60,7 +60,8 @@ class ModelSet:
 
     Attributes:
         members: as given.
-        card: of the set: the names and the digest of all, otherwise the facts of the first.
+        card: of the set: the names and the digest of all, otherwise the facts of the first. Names
+            and digest do not depend on the order, so that neither do the ids of results.
     """
 
     def __init__(self, members: Sequence[SetMember]) -> None:
@@ -103,10 +104,11 @@ def _require_labels(members: Sequence[SetMember]) -> None:
 
 def _card(members: Sequence[SetMember]) -> ModelCard:
     cards = tuple((member.name, member.card) for member in members)
-    facts = "".join(f"{name}={card.identity}\n" for name, card in cards)
+    by_name = sorted(cards, key=lambda one: one[0])  # unique, and a card has no order
+    facts = "".join(f"{name}={card.identity}\n" for name, card in by_name)
     return replace(
         cards[0][1],
-        name="+".join(name for name, _ in cards),
+        name="+".join(name for name, _ in by_name),
         revision=_SET,
         weights_sha256=hashlib.sha256(facts.encode()).hexdigest(),
         decision=None,

@@ -7,7 +7,7 @@
 
 Owns: the types of these values.
 Thread: any; the values are immutable.
-Must not import: anything but schemas, errors, core.absences and core.decisions.
+Must not import: anything but schemas, errors, core.absences, core.decisions and core.values.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from schemas.dead_letter import DeadLetterReason
 from worker.core.absences import Parts
 from worker.core.decisions.windows import Extent, WindowPlan
+from worker.core.values import value_class
 from worker.errors import StreamlabelError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Cut(NamedTuple):
     complete: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RawRecord:
     """A record as it was polled.
 
@@ -115,7 +116,7 @@ class Frame(NamedTuple):
     enriched: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class WorkItem:
     """A record with a readable text.
 
@@ -132,7 +133,7 @@ class WorkItem:
     frame: Frame | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class InvalidRecord:
     """A record without a readable text, and the reason."""
 
@@ -141,7 +142,7 @@ class InvalidRecord:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class MicroBatch:
     """Consecutive entries in poll order.
 
@@ -161,7 +162,7 @@ class MicroBatch:
         return len(self.entries)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ModelInput:
     """Texts for one forward pass, or for several (see `ForwardBudget.cut`).
 
@@ -198,7 +199,7 @@ class ModelInput:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Prediction:
     """Every label's probability for one text, in the model's label order.
 
@@ -217,7 +218,7 @@ class Prediction:
     total_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Classified:
     """A record that a model labelled.
 
@@ -236,7 +237,7 @@ class Classified:
     parts: Parts | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class DeadLettered:
     """A record for the dead-letter topic.
 
@@ -252,7 +253,7 @@ class DeadLettered:
     model: ModelCard | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Filtered:
     """A record that gets no result, as the settings say: a note of it is published instead.
 
@@ -292,7 +293,7 @@ class Trace(NamedTuple):
 TRACE_HEADERS = ("traceparent", "tracestate")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Encoded:
     """An outcome, or a copy of one, as it is sent to the broker.
 
@@ -361,7 +362,7 @@ class Encoded:
         return record_of(self.outcome).timestamp_ms
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Completion:
     """Outcomes that the broker acknowledged, or of which it refused one (`error`).
 

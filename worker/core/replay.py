@@ -42,7 +42,10 @@ class Replay(NamedTuple):
 
 def is_replay(headers: Iterable[tuple[str, bytes | None]]) -> bool:
     """Return whether a record, or an outcome that carries its headers on, is a replay."""
-    return any(name == REPLAY_HEADER for name, _ in headers)
+    for name, _ in headers:  # noqa: SIM110 - `any` takes twice as long
+        if name == REPLAY_HEADER:
+            return True
+    return False
 
 
 def parse_replay(value: bytes | None) -> Replay | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import site
 import sys
 import sysconfig
@@ -21,13 +22,19 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from worker.core.decisions.own_function import OwnFunction
-from worker.errors import SettingsError
+from worker.errors import Interrupted, SettingsError
 
 _DIGITS: Final = 12  # of the digest in a mark
 _PYTHONS_OWN: Final = "frozen"  # the origin of modules that Python has within itself
+
+_DEFERS: Final = (
+    inspect.iscoroutinefunction,
+    inspect.isasyncgenfunction,
+    inspect.isgeneratorfunction,
+)
 
 
 @cache
@@ -43,13 +50,24 @@ def own_function(name: str) -> OwnFunction:
     module_name, _, member = name.partition(":")
     _require_installed(name, module_name.partition(".")[0])
     module = _imported(name, module_name)
-    function = getattr(module, member, None)
-    if not callable(function):
+    function: Any = getattr(module, member, None)
+    if problem := _unusable(function):
         raise SettingsError(
-            f"prepare.function = {name!r}: {module_name} has no function {member}: name one that "
-            "takes a text"
+            f"prepare.function = {name!r}: {member} of {module_name} {problem}: name a function "
+            "that takes a text and returns one"
         )
     return OwnFunction(name, _mark(module, module_name), function)
+
+
+def _unusable(function: object) -> str:
+    """Return the reason why something can't prepare texts, or an empty string."""
+    if function is None:
+        return "does not exist"
+    if not callable(function):
+        return f"is no function but of the type {type(function).__name__}"
+    if any(test(one) for test in _DEFERS for one in (function, type(function).__call__)):
+        return "is a coroutine or a generator, which returns no text"
+    return ""
 
 
 def installed_folders() -> list[Path]:
@@ -94,7 +112,7 @@ def _imported(name: str, module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, Interrupted):
             raise
         raise SettingsError(
             f"prepare.function = {name!r}: the import of {module} fails with "

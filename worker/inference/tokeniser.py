@@ -158,12 +158,13 @@ class TransformersTokeniser:
         """Return the rows, the longest first; those of equal length, as windows, stay in order."""
         if self._ids_below is not None:
             _refuse_unknown(rows, self._ids_below)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
+        lengths = [len(row) for row in rows]
+        order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
         return ModelInput(
-            ids=tuple(rows[i] for i in order),
-            positions=tuple(positions[i] for i in order),
-            truncated=tuple(truncated[i] for i in order),
-            extents=tuple(extents[i] for i in order) if extents else (),
+            ids=tuple([rows[i] for i in order]),
+            positions=tuple([positions[i] for i in order]),
+            truncated=tuple([truncated[i] for i in order]),
+            extents=tuple([extents[i] for i in order]) if extents else (),
         )
 
     def _with_short_words(self, texts: Sequence[str]) -> list[str]:

@@ -41,7 +41,7 @@ class DriftWatch:
 
     def note(self, outcomes: Sequence[Encoded]) -> None:
         """Take in acknowledged outcomes. Dead letters have no label and are ignored."""
-        results = [outcome for outcome in outcomes if outcome.is_result]
+        results = [one for one in outcomes if one.reason is None and not one.filtered]
         if self._model is not None:
             results = [outcome for outcome in results if outcome.model is self._model]
         self._labels.note(outcome.label for outcome in results)

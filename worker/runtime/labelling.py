@@ -255,8 +255,9 @@ class Labeller:
 
     def _recall(self, batch: TokenisedBatch) -> None:
         """Give the texts that the cache knows their outcome."""
-        # Several windows of a text have its position.
-        positions = dict.fromkeys(p for inputs in batch.inputs for p in inputs.positions)
+        positions: Iterable[int] = [p for inputs in batch.inputs for p in inputs.positions]
+        if self.card.windows:
+            positions = dict.fromkeys(positions)  # several windows of a text have its position
         rows = [batch.texts[position] for position in positions]
         hits = 0
         if self._cache is not None:

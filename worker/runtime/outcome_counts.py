@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Encoded
@@ -53,32 +54,41 @@ def count_outcomes(
     """
     results = [one for one in outcomes if one.reason is None and not one.filtered]
     first_tries = [outcome for outcome in outcomes if not is_replay(outcome.headers)]
-    labels = Counter(outcome.label for outcome in results)
-    decided = Counter(label for outcome in results for label in outcome.decided)
-    uncertain = sum(outcome.uncertain for outcome in results)
-    reasons = Counter(o.reason.value for o in outcomes if o.reason is not None)
-    filtered = Counter((o.filtered, o.route) for o in outcomes if o.filtered)
+    labels = Counter([outcome.label for outcome in results])
     by_route = Counter(one.route for one in results) if routes else {}
     with metrics.lock:
         _show_latency(metrics, first_tries, now_ms)
         observe_all(metrics.confidence, [outcome.score for outcome in results])
         metrics.published.inc(len(results))
-        metrics.truncated.inc(sum(outcome.truncated for outcome in results))
-        metrics.expired.inc(sum(outcome.expired for outcome in outcomes))
+        metrics.truncated.inc(sum([outcome.truncated for outcome in results]))
+        metrics.expired.inc(sum([outcome.expired for outcome in outcomes]))
         for label, number in labels.items():
             metrics.labels.labels(label).inc(number)
-        for label, number in decided.items():
-            metrics.decided_labels.labels(label).inc(number)
-        if uncertain:
-            metrics.uncertain.inc(uncertain)
+        _count_decisions(metrics, results)
         count_models(metrics, results)
         for route, number in by_route.items():
             metrics.routed.labels(route or NO_ROUTE).inc(number)
-        for (reason, route), number in filtered.items():
-            metrics.filtered.labels(reason, route).inc(number)
-        for reason, number in reasons.items():
-            metrics.dead_lettered.labels(reason).inc(number)
+        if len(results) < len(outcomes):
+            _count_others(metrics, outcomes)
         show_inflight(metrics, inflight)
+
+
+def _count_decisions(metrics: Metrics, results: Sequence[Encoded]) -> None:
+    if decided := [one.decided for one in results if one.decided]:
+        for label, number in Counter(chain.from_iterable(decided)).items():
+            metrics.decided_labels.labels(label).inc(number)
+    if uncertain := [one for one in results if one.uncertain]:
+        metrics.uncertain.inc(len(uncertain))
+
+
+def _count_others(metrics: Metrics, outcomes: Sequence[Encoded]) -> None:
+    """Count dead letters and notes."""
+    reasons = Counter(one.reason.value for one in outcomes if one.reason is not None)
+    filtered = Counter((one.filtered, one.route) for one in outcomes if one.filtered)
+    for (reason, route), number in filtered.items():
+        metrics.filtered.labels(reason, route).inc(number)
+    for reason, number in reasons.items():
+        metrics.dead_lettered.labels(reason).inc(number)
 
 
 def create_route_series(metrics: Metrics, routes: tuple[RouteSettings, ...]) -> None:

@@ -39,10 +39,9 @@ class ThroughputLog:
         """Count acknowledged outcomes."""
         if self._minute_began is None:
             self._minute_began = self._clock.monotonic()
-        dead_letters = sum(outcome.reason is not None for outcome in outcomes)
-        filtered = sum(bool(outcome.filtered) for outcome in outcomes)
-        self._minute_labelled += len(outcomes) - dead_letters - filtered
-        self._minute_dead_letters += dead_letters
+        others = [one for one in outcomes if one.reason is not None or one.filtered]
+        self._minute_labelled += len(outcomes) - len(others)
+        self._minute_dead_letters += sum(one.reason is not None for one in others)
 
     def log_if_due(self, lag: int | None) -> None:
         """Log one line, if a minute has passed since the first outcome that is not logged yet.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -14,7 +13,7 @@ from worker import underway
 from worker.core.decisions.emoji_names import emoji_names
 from worker.core.decisions.own_function import LONGEST_RESULT, OwnFunction
 from worker.core.decisions.prepare import Preparation, preparation
-from worker.errors import RecordRejected
+from worker.errors import Interrupted, RecordRejected
 from worker.settings import PrepareSettings
 
 
@@ -138,9 +137,14 @@ def test_an_error_of_a_function_in_c_has_no_place() -> None:
 
 
 def test_an_interrupt_of_a_command_ends_it() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        made(raising(KeyboardInterrupt)).apply("text")
-    assert "SystemExit" in str(rejection(sys.exit))
+    with pytest.raises(Interrupted):
+        made(raising(Interrupted)).apply("text")
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_an_own_end_of_a_function_ends_no_command(kind: type[BaseException]) -> None:
+    with pytest.raises(RecordRejected, match=f"raised {kind.__name__}"):
+        made(raising(kind)).apply("text")
 
 
 def test_the_thread_names_the_function_while_it_runs() -> None:

@@ -7,7 +7,6 @@ Must not import: anything of worker but errors and underway.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 from schemas.dead_letter import DeadLetterReason
 from worker import underway
-from worker.errors import RecordRejected
+from worker.errors import Interrupted, RecordRejected
 
 # Characters that it may return for a shorter text.
 LONGEST_RESULT: Final = 1_000_000
@@ -56,9 +55,8 @@ class OwnFunction:
         try:
             return self.function(text)
         except BaseException as error:
-            # Any error concerns this record alone, `sys.exit()` too. Ctrl-C reaches only the main
-            # thread, and ends a command.
-            if isinstance(error, KeyboardInterrupt) and _on_main_thread():
+            # Any error of its own concerns this record alone, `sys.exit()` too.
+            if isinstance(error, Interrupted):  # Ctrl-C ends a command
                 raise
             raise self._rejected(f"raised {type(error).__name__}{_place(error)}") from error
 
@@ -66,10 +64,6 @@ class OwnFunction:
         return RecordRejected(
             DeadLetterReason.PREPARE_FAILED, f"prepare.function {self.name} {problem}"
         )
-
-
-def _on_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 def _place(error: BaseException) -> str:
