@@ -198,12 +198,7 @@ def test_merged_labels_and_windows_are_calibrated_as_a_worker_computes_them(
     )
     given = ("--config", str(config))
     output = tmp_path / "decision.toml"
-    assert (
-        calibrate(
-            model, write(tmp_path / "a.csv", rows), *given, "--output", str(output), "--force"
-        )
-        == 0
-    )
+    assert calibrate(model, write(tmp_path / "a.csv", rows), *given, "--output", str(output)) == 0
     found = load(config=output, environ={}).settings.decision
     assert found.labels == {"anger": "bad", "fear": "bad"}
     capsys.readouterr()
@@ -248,6 +243,7 @@ def test_one_of_several_models_is_calibrated(
     (plan,) = plans(load(config=config, environ={}).settings)
     assert plan.decision.digits == 3
     assert plan.decision.temperature is not None
+    output.unlink()
     assert main([*given, "--output", str(output)]) == 0  # the only one needs no name
     capsys.readouterr()
 
