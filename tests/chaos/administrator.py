@@ -47,15 +47,24 @@ class Administrator:
             with self._client() as client:
                 client.create_partitions({topic: partitions})
 
-    def overtake(self, group: str, topic: str, records: int) -> None:
-        """Delete this number of records behind the group's offset, in each partition."""
+    def overtake(self, group: str, topic: str, target: int, records: int) -> None:
+        """Delete records of one partition: all that the group has read, and this number more.
+
+        Args:
+            group: of the workers.
+            topic: that they read.
+            target: selects the partition.
+            records: those that the group has not read.
+        """
         with _translated(), Admin(KafkaSettings(bootstrap_servers=self._servers)) as admin:
             starts, ends = admin.start_offsets(topic), admin.end_offsets(topic)
             committed = admin.committed(group, topic)
-        before = {p: min(end, committed.get(p, 0) + records) for p, end in ends.items()}
-        due = {TopicPartition(topic, p): at for p, at in before.items() if at > starts[p]}
-        with self._client() as client:
-            client.delete_records(due, timeout_ms=_REQUEST_MS)
+        number = target % len(ends)
+        before = min(ends[number], committed.get(number, 0) + records)
+        if before > starts[number]:
+            with self._client() as client:
+                due = {TopicPartition(topic, number): before}
+                client.delete_records(due, timeout_ms=_REQUEST_MS)
 
     def coordinator(self, group: str) -> int:
         """Return the id of the broker that coordinates the group."""

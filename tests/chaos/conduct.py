@@ -175,7 +175,8 @@ class _Run:
         if self._plan.format != "json" and (registry := self._cluster.registry):
             formats = {"input.format": self._plan.format, "output.format": self._plan.format}
             flags |= formats | {"registry.url": registry.url, "registry.timeout": _REGISTRY_S}
-        flags = flags | {"kafka.metadata_max_age": _METADATA_S} | self._subject.settings
+        flags |= {"kafka.metadata_max_age": _METADATA_S, "model.reload_on_change": True}
+        flags |= self._subject.settings
         return {path: value for path, value in flags.items() if path not in self._named()}
 
     def _named(self) -> Mapping[str, Any]:

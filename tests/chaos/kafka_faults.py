@@ -55,7 +55,9 @@ class KafkaFaults:
     def _retention(self, fault: Fault) -> bool:
         names = self._arena.names
         return self._done(
-            lambda: self._administrator.overtake(names.group, names.input, int(fault.size))
+            lambda: self._administrator.overtake(
+                names.group, names.input, fault.target, int(fault.size)
+            )
         )
 
     def _coordinator_moved(self, fault: Fault) -> bool:

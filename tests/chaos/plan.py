@@ -42,7 +42,7 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "model_change": (2, 0, 0),
     # An administrator causes these.
     "partitions_added": (1, 2, 6),  # to the input, and so much later to the outputs
-    "retention": (1, 0, 0),  # deletes records that the group has not read yet
+    "retention": (1, 0, 0),  # deletes records of a partition that the group has not read
     "coordinator_moved": (1, 0, 1),  # by a restart of the broker that coordinates the group
     "producer_quota": (1, 3, 8),
     # Inside the protocol, see `protocol.py`; `size` chooses the API and the error.
