@@ -134,6 +134,16 @@ def test_what_contradicts_several_models_is_told(more: dict[str, Any], message: 
     assert message in str(error.value)
 
 
+def test_a_table_that_every_model_replaces_is_told() -> None:
+    flags = {
+        "models": '{a = {name = "x", decision = {}}, b = {name = "y", decision = {top_k = 1}}}',
+        "decision.digits": 3,
+        "prepare.html": True,
+    }
+    (warning,) = load(flags, environ={}).warnings
+    assert warning.startswith("[decision] has no effect, as each of [models] has its own")
+
+
 def test_two_models_of_one_name_are_told(tmp_path: Path) -> None:
     file = tmp_path / "streamlabel.toml"
     file.write_text('[models.tone]\nname = "x"\n[models.tone]\nname = "y"\n')

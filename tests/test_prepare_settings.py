@@ -24,6 +24,11 @@ def test_an_empty_text_removes_what_it_replaces() -> None:
     assert load({"prepare.urls": ""}, environ={}).settings.prepare.urls == ""
 
 
+def test_a_long_replacement_is_refused_with_its_bound() -> None:
+    with pytest.raises(SettingsError, match=r"': must have at most 40 characters \(from"):
+        load({"prepare.urls": "x" * 41}, environ={})
+
+
 @pytest.mark.parametrize(
     "name", ["clean", "pkg.mod:", "pkg mod:f", ":f", "pkg:f.g", "../x:f", "1:f"]
 )

@@ -68,6 +68,27 @@ def test_a_route_behind_one_that_takes_all_is_doubtful() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("routes", "copies"),
+    [
+        ([{"topic": "texts.labelled", "also": True, "label": "x"}], False),
+        ([{"topic": "a", "also": True, "label": "x"}, {"topic": "a"}], False),
+        ([{"topic": "a", "also": True, "label": "x"}, {"topic": "a", "label": "y"}], True),
+        (
+            [{"topic": "texts.labelled", "also": True}, {"drop": True, "label": "x"}],
+            True,
+        ),
+        ([{"topic": "by.{label}", "also": True}, {"topic": "by.{label}"}], True),
+    ],
+)
+def test_a_copy_to_the_topic_of_the_result_is_doubtful(
+    routes: list[dict[str, Any]], copies: bool
+) -> None:
+    flags = {"routes": inline(routes), "output.filtered_topic": "notes"}
+    warnings = load(flags, environ={}).warnings
+    assert any("route '1' makes no copy: the result itself" in one for one in warnings) != copies
+
+
 def test_each_topic_of_a_route_is_fed_from_the_inputs_that_it_is_for() -> None:
     routes = [
         {"topic": "{topic}.angry", "label": "x"},

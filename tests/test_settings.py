@@ -378,6 +378,11 @@ def test_servers_may_be_a_list_in_the_file(tmp_path: Path) -> None:
         ('[kafka]\ntext_path = "hunter2"\n', "did you mean input.text_path?"),
         ('group_id = "hunter2"\n', "group_id: no such setting; did you mean kafka.group_id?"),
         ('[kafka.tls]\nca = "hunter2"\n', "kafka.tls: no such setting"),
+        (
+            '[prepare]\nlowercase = "hunter2"\n',
+            "no such setting; prepare has preset, html, unicode,",
+        ),
+        ('groupid = "hunter2"\n', "groupid: no such setting; did you mean kafka.group_id?"),
         ("[zzz]\n[qqq]\na = 1\n", "[qqq]: no such table (from file"),
     ],
 )

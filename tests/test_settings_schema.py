@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from worker.errors import SettingsError
-from worker.settings import load, options, schema
+from worker.settings import inline, load, options, schema
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*/streamlabel.toml"))
 
@@ -79,20 +79,17 @@ def test_a_file_that_load_accepts_is_valid(
         {"delivery": "at_most_once"},
         {"input": {"topic": "no spaces"}},
         {"model": {"threads": "many"}},
+        {"models": {"A b": {"name": "bundled"}}},
+        {"routes": [{"label": "x"}]},
+        {"routes": [{"label": [], "topic": "x"}]},
+        {"decision": {"threshold": {}}},
     ],
 )
 def test_a_document_that_load_refuses_is_invalid(
     document: dict[str, Any], tmp_path: Path, validator: Draft202012Validator
 ) -> None:
     config = tmp_path / "s.toml"
-    config.write_text("\n".join(_toml(document)))
+    config.write_text("\n".join(f"{name} = {inline(one)}" for name, one in document.items()))
     with pytest.raises(SettingsError):
         load(config=config, environ={})
     assert not validator.is_valid(document)
-
-
-def _toml(document: dict[str, Any]) -> list[str]:
-    (name, value), *_ = document.items()
-    if not isinstance(value, dict):
-        return [f"{name} = {json.dumps(value)}"]
-    return [f"[{name}]", *(f"{key} = {json.dumps(leaf)}" for key, leaf in value.items())]

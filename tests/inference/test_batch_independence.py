@@ -14,6 +14,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BigBirdConfig
 
 from tests.support.models import Architecture, Special, edit_json, make_checkpoint
+from worker.core.decisions.treatment import Treatment
 from worker.core.model import Classifier
 from worker.core.records import Prediction
 from worker.errors import ModelUnavailable
@@ -24,7 +25,7 @@ from worker.inference.loading import load
 from worker.inference.padding import PaddedForward, Unpadded
 from worker.inference.self_check import check_rows, reference_of
 from worker.inference.tokeniser import TransformersTokeniser
-from worker.settings import ModelSettings
+from worker.settings import ModelSettings, PrepareSettings
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -39,9 +40,12 @@ TEXTS = (
 )
 
 
-def loaded(folder: Path, **more: Any) -> tuple[TransformersTokeniser, Classifier]:
+def loaded(
+    folder: Path, *, special_tokens: str = "text", **more: Any
+) -> tuple[TransformersTokeniser, Classifier]:
     chosen = {"device": "cpu", "dtype": "float32", "max_tokens": TOKENS} | more
-    return load(ModelSettings(name=str(folder), **chosen), 4096)
+    spelt = Treatment(prepare=PrepareSettings(special_tokens=special_tokens))
+    return load(ModelSettings(name=str(folder), **chosen), 4096, treatment=spelt)
 
 
 def label(
@@ -256,7 +260,7 @@ class TestExtraInputs:
 
 
 class TestLastToken:
-    """Decoders read a text's last token that is not padding."""
+    """Decoders read a text's last token that is not padding; here texts may spell that token."""
 
     ENDS = ("no<|endoftext|>", "a longer text<|endoftext|><|endoftext|>", *TEXTS)
 
@@ -265,7 +269,7 @@ class TestLastToken:
         return make_checkpoint(tmp_path / "model", architecture="gpt2")
 
     def test_texts_that_spell_out_the_end_token(self, folder: Path) -> None:
-        assert_as_by_hand(folder, self.ENDS)
+        assert_as_by_hand(folder, self.ENDS, special_tokens="tokens")
 
     def test_a_tokenizer_that_appends_its_end_token(self, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -274,16 +278,16 @@ class TestLastToken:
             single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", end)]
         )
         tokenizer.save_pretrained(folder)
-        assert_as_by_hand(folder, self.ENDS)
+        assert_as_by_hand(folder, self.ENDS, special_tokens="tokens")
 
     def test_padding_that_only_the_tokenizer_states(self, folder: Path) -> None:
         edit_json(folder / "tokenizer_config.json", pad_token="<|endoftext|>")
-        assert_as_by_hand(folder, self.ENDS)
+        assert_as_by_hand(folder, self.ENDS, special_tokens="tokens")
 
     def test_padding_that_the_checkpoint_states(self, folder: Path) -> None:
         end = AutoTokenizer.from_pretrained(folder).eos_token_id
         edit_json(folder / "config.json", pad_token_id=end)
-        assert_as_by_hand(folder, self.ENDS)
+        assert_as_by_hand(folder, self.ENDS, special_tokens="tokens")
 
     def test_a_padding_id_outside_of_the_vocabulary_is_ignored(self, folder: Path) -> None:
         edit_json(folder / "config.json", eos_token_id=None, bos_token_id=None)

@@ -122,6 +122,23 @@ def test_a_known_temperature_is_written_for_a_worker(
     assert scores["anger"] == pytest.approx(weights[0] / sum(weights), abs=2e-3)
 
 
+def test_a_file_that_exists_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a model is loaded; --force does not replace the settings file either."""
+    config, output = tmp_path / "streamlabel.toml", tmp_path / "old.toml"
+    config.write_text("[decision]\ntop_k = 2\n")
+    output.write_text("precious")
+    monkeypatch.chdir(tmp_path)
+    none = tmp_path / "none.csv"
+    assert calibrate(none, none, "--output", str(output)) == 2
+    assert f"--output {output} exists: overwrite it with --force" in capsys.readouterr().err
+    assert calibrate(none, none, "--output", "./streamlabel.toml", "--force") == 2
+    assert "is the settings file in use" in capsys.readouterr().err
+    assert (config.read_text(), output.read_text()) == ("[decision]\ntop_k = 2\n", "precious")
+    assert calibrate(none, none, "--output", str(output), "--force") == 1  # there are no texts
+
+
 def figures(printed: str, name: str) -> tuple[float, float]:
     found = re.search(rf"^{name} +([\d.]+) +([\d.]+)$", printed, re.MULTILINE)
     assert found, printed
@@ -226,6 +243,7 @@ def test_one_of_several_models_is_calibrated(
     (plan,) = plans(load(config=config, environ={}).settings)
     assert plan.decision.digits == 3
     assert plan.decision.temperature is not None
+    output.unlink()
     assert main([*given, "--output", str(output)]) == 0  # the only one needs no name
     capsys.readouterr()
 

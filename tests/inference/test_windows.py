@@ -105,4 +105,6 @@ def test_any_length_stride_and_combination_equals_a_plain_loop(
     )
     whole = len(tokenizer(text)["input_ids"])
     assert result.total_tokens == whole
+    if plan.combine == "first":
+        assert result.windows == 1
     assert result.truncated == (result.token_count < whole)

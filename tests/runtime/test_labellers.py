@@ -277,6 +277,19 @@ def test_a_set_labels_and_warms_up_as_its_members_do() -> None:
     assert both.predict(cut) == both.begin(cut)() == built["en"].predict(cut)
 
 
+def test_the_identity_of_a_set_changes_with_what_decides_its_results() -> None:
+    tables = (
+        '{a = {name = "x"}, b = {name = "y"}}',
+        '{a = {name = "x"}, b = {name = "y", required = false}}',
+        '{a = {name = "x"}, b = {name = "y", when = {path = "lang", in = ["en"]}}}',
+        '{a = {name = "x"}, b = {name = "y", when = {path = "lang", in = ["de"]}}}',
+        '{a = {name = "x"}, b = {name = "y", when = {model = "a", label = "YES"}}}',
+    )
+    built = models(a=language, b=language)
+    cards = [ModelSet(set_members(panel_settings(table), **built)).card for table in tables]
+    assert len({card.identity for card in cards}) == 5
+
+
 def test_a_text_beside_the_records_leaves_no_trace() -> None:
     """It meets the conditions of a record, and no cache, circuit breaker or counter."""
     built = models()

@@ -12,7 +12,9 @@ from worker.core.decisions.rules import Decision, bind
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Classified, Encoded, Prediction, RecordRef
 from worker.metrics import Metrics
+from worker.runtime.drift import DriftWatch
 from worker.runtime.outcome_counts import count_outcomes
+from worker.settings import DriftSettings
 
 NOTHING = Prediction((), 0, truncated=False)
 
@@ -66,3 +68,21 @@ def test_one_model_has_no_counts_by_name() -> None:
     count_outcomes(metrics, [result(None), bare], 0, OffsetTracker())
     count_outcomes(metrics, [bare], 0, OffsetTracker())
     assert samples(metrics.registry, "model_records") == {}
+
+
+def test_a_result_without_a_label_has_no_part_in_labels_confidence_and_drift() -> None:
+    """The first of several models is absent; the record is published all the same."""
+    metrics = Metrics()
+    known = result({"mood": part(0.2, 0.8)})
+    absent = replace(result({"mood": Absence("not_applicable")}), label="", score=0.0)
+    count_outcomes(metrics, [known, absent], 0, OffsetTracker())
+    assert samples(metrics.registry, "labels") == {("a",): 1}
+    value = metrics.registry.get_sample_value
+    assert value("streamlabel_confidence_count") == 1
+    assert value("streamlabel_confidence_sum") == 0.5
+    assert value("streamlabel_records_published_total") == 2
+    watch = DriftWatch(DriftSettings(reference_records=100, window_records=100), metrics)
+    watch.note([known] * 100)
+    watch.note([absent] * 100)
+    watch.note([known] * 100)
+    assert watch._labels.index == watch._confidence.index == 0

@@ -41,3 +41,16 @@ def test_texts_that_are_equal_after_their_preparation_are_tokenised_once() -> No
     first.tokenise(["a &amp; b"])
     second.tokenise(["a & b"])
     assert (one.tokenised, other.tokenised) == (["a & b"], [])
+
+
+def test_a_model_that_stays_at_a_reload_shares_with_a_new_one() -> None:
+    """Its preparation keeps the tokeniser that was shared before."""
+    stays, new, whole = Keyed("k"), Keyed("k"), preparation(PrepareSettings(html=True))
+    assert whole is not None
+    prepared = PreparingTokeniser(stays, whole)
+    SharedTokenisers().of(prepared)
+    shared = SharedTokenisers()
+    first, second = shared.of(prepared), shared.of(new)
+    first.tokenise(["a &amp; b"])
+    second.tokenise(["a & b"])
+    assert (stays.tokenised, new.tokenised) == (["a & b"], [])

@@ -16,7 +16,8 @@ from tests.support.workers import ObedientModel
 from worker.core.model_set import ModelSet
 from worker.core.topics import TopicInfo
 from worker.errors import SettingsError, TopicMissing
-from worker.metrics import Metrics
+from worker.metrics import Metrics, ShadowState
+from worker.runtime.shadow import Shadow
 from worker.runtime.takeover import ModelTaker
 from worker.settings import Settings, deciding_digest, load
 
@@ -31,6 +32,7 @@ class Bench:
         self.labellers: list[Any] = []
         self.error: Exception | None = None
         self.drift: Any = SimpleNamespace(follow=self.followed.append)
+        self.shadow: Shadow | None = None
         self.most_bytes = 1_000_000
         self.metrics = Metrics()
 
@@ -48,7 +50,7 @@ class Bench:
             SimpleNamespace(drift=self.drift),
             SimpleNamespace(use=self.labellers.append),
         )
-        ModelTaker(self.settings, *parts)(settings or self.settings, model, model)
+        ModelTaker(self.settings, *parts, self.shadow)(settings or self.settings, model, model)
 
 
 def test_a_model_that_fits_labels_from_now_on() -> None:
@@ -122,3 +124,15 @@ def test_a_field_that_the_decoder_reads_needs_no_restart(flags: dict[str, Any]) 
     path = "kind" if flags else "lang"  # JSON has each field of a record
     bench.take(ObedientModel(), load(with_condition(path, **flags), environ={}).settings)
     assert len(bench.labellers) == 1
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_shadow_whose_texts_are_prepared_otherwise_is_given_up(changed: bool) -> None:
+    """It has the preparation of the start, and would be compared on other texts."""
+    bench = Bench(**{"shadow.name": "second"})
+    bench.shadow = Shadow(bench.settings.shadow, bench.metrics, HandClock())
+    after = load({"shadow.name": "second", "prepare.html": changed}, environ={}).settings
+    bench.take(ObedientModel(), after)
+    bench.shadow.use(SimpleNamespace())  # type: ignore[arg-type]  # loaded only now
+    shown = bench.metrics.registry.get_sample_value("streamlabel_shadow_state")
+    assert shown == (ShadowState.FAILED if changed else ShadowState.COMPARING)

@@ -101,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write the settings to this file (TOML)"
     )
+    parser.add_argument("--force", action="store_true", help="overwrite an existing --output")
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
@@ -113,8 +114,8 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     settings = loaded.settings
     chosen = "level" in settings.log.model_fields_set
     logs.configure(settings.log.level if chosen else "warning", settings.log.format)
-    if args.output and not args.output.parent.is_dir():
-        raise ArgumentsError(f"--output {args.output}: there is no such directory; make it first")
+    if args.output:
+        _require_free(args.output, loaded.file, overwrite=args.force)
     plan, file = _plan(settings, args.name), _named(args.texts)
     rows, bad = _read(args.texts, Columns(args.column, args.labels, args.separator))
     _require_texts(file, rows, bad)
@@ -136,6 +137,19 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     print("\n".join(report(found, model.labels, independent=model.independent)))
     _write(args.output, _settings(found, model, plan, file))
     return 0
+
+
+def _require_free(output: Path, settings_file: Path | None, *, overwrite: bool) -> None:
+    """Raise an ArgumentsError if the file can't be written, or would replace another's content."""
+    if not output.parent.is_dir():
+        raise ArgumentsError(f"--output {output}: there is no such directory; make it first")
+    if settings_file and output.exists() and output.samefile(settings_file):
+        raise ArgumentsError(
+            f"--output {output} is the settings file in use, and its other settings would be lost: "
+            "name another file"
+        )
+    if output.is_file() and not overwrite:
+        raise ArgumentsError(f"--output {output} exists: overwrite it with --force")
 
 
 def _named(file: str) -> str:

@@ -104,11 +104,11 @@ def _require_labels(members: Sequence[SetMember]) -> None:
 
 def _card(members: Sequence[SetMember]) -> ModelCard:
     cards = tuple((member.name, member.card) for member in members)
-    by_name = sorted(cards, key=lambda one: one[0])  # unique, and a card has no order
-    facts = "".join(f"{name}={card.identity}\n" for name, card in by_name)
+    by_name = sorted(members, key=lambda one: one.name)  # unique
+    facts = "".join(map(_facts, by_name))
     return replace(
         cards[0][1],
-        name="+".join(name for name, _ in by_name),
+        name="+".join(member.name for member in by_name),
         revision=_SET,
         weights_sha256=hashlib.sha256(facts.encode()).hexdigest(),
         decision=None,
@@ -116,3 +116,14 @@ def _card(members: Sequence[SetMember]) -> ModelCard:
         windows=None,
         members=cards,
     )
+
+
+def _facts(member: SetMember) -> str:
+    """Return a line of all that decides what a member adds to the result of a record."""
+    plan = member.plan
+    facts = [f"{member.name}={member.card.identity}"]
+    if plan.when:
+        facts.append(f"when={plan.when.model_dump_json()}")
+    if not plan.required:
+        facts.append("not required")
+    return " ".join(facts) + "\n"

@@ -19,6 +19,7 @@ from worker.core.model_set import ModelSet
 from worker.core.records import ModelCard
 from worker.errors import SettingsError
 from worker.settings import RouteSettings, Settings
+from worker.settings.contradictions import shadow_topic_conflicts
 from worker.settings.routes import LABEL_NAME, route_names
 
 MOST_TOPICS: Final = 200  # of one route
@@ -68,7 +69,7 @@ def with_label_topics(settings: Settings, cards: Cards) -> Settings:
             own = {"name": name} if label is None else _for_label(name, route, label)
             routes.append(route.model_copy(update=own))
     changed = settings.model_copy(update={"routes": tuple(routes)})
-    for problem in changed.topics.conflicts():
+    for problem in (*changed.topics.conflicts(), *shadow_topic_conflicts(changed)):
         raise SettingsError(problem)
     return changed
 

@@ -40,8 +40,8 @@ class DriftWatch:
         self._start()
 
     def note(self, outcomes: Sequence[Encoded]) -> None:
-        """Take in acknowledged outcomes. Dead letters have no label and are ignored."""
-        results = [one for one in outcomes if one.reason is None and not one.filtered]
+        """Take in acknowledged outcomes. Those without a label are ignored, as dead letters."""
+        results = [one for one in outcomes if one.reason is None and not one.filtered and one.label]
         if self._model is not None:
             results = [outcome for outcome in results if outcome.model is self._model]
         self._labels.note(outcome.label for outcome in results)

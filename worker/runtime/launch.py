@@ -223,7 +223,7 @@ class Launcher:
         pipeline = self._pipeline(labeller, encoder, sink, work.completions, observers)
         path = RecordPath(source, pipeline, sink)
         if context.changes:
-            taker = ModelTaker(settings, context, topics, outputs, work, pipeline)
+            taker = ModelTaker(settings, context, topics, outputs, work, pipeline, self._shadow)
             context.changes.connect(classifier.card, taker, pipeline.in_use)
         return build_worker(
             settings,

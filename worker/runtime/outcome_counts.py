@@ -55,10 +55,13 @@ def count_outcomes(
     results = [one for one in outcomes if one.reason is None and not one.filtered]
     first_tries = [outcome for outcome in outcomes if not is_replay(outcome.headers)]
     labels = Counter([outcome.label for outcome in results])
+    scores = [outcome.score for outcome in results]
+    if labels.pop("", 0):  # the first of several models is absent
+        scores = [outcome.score for outcome in results if outcome.label]
     by_route = Counter(one.route for one in results) if routes else {}
     with metrics.lock:
         _show_latency(metrics, first_tries, now_ms)
-        observe_all(metrics.confidence, [outcome.score for outcome in results])
+        observe_all(metrics.confidence, scores)
         metrics.published.inc(len(results))
         metrics.truncated.inc(sum([outcome.truncated for outcome in results]))
         metrics.expired.inc(sum([outcome.expired for outcome in outcomes]))

@@ -1,7 +1,8 @@
 """Labels a share of the texts with a second model, after the first, and compares the two.
 
 Owns: the texts that wait for the second model, its time, and the comparison.
-Thread: infer; the thread that loads the second model calls `use` or `give_up`.
+Thread: infer; the thread that loads the second model calls `use` or `give_up`, and the poll thread
+    `give_up`.
 Must not import: kafka, torch.
 
 The second model runs on the infer thread, between two micro-batches, so that torch keeps one caller
@@ -69,12 +70,14 @@ class Shadow:
 
     def use(self, labeller: Labeller, publish: Publish | None = None) -> None:
         """Begin to compare with this model; its results go to `publish`, if given."""
+        if self._missing == "failed":  # given up while it was loading
+            return
         self._publish = publish or self._publish
         self._labeller = labeller
         self._metrics.shadow_state.set(ShadowState.COMPARING)
 
     def give_up(self, reason: str) -> None:
-        """Compare no more: the second model can't be loaded, or fails."""
+        """Compare no more: the second model can't be loaded, fails, or has other texts."""
         log.error(
             "the shadow is off, the worker goes on without it",
             shadow=self._settings.name,

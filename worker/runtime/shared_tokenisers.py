@@ -27,6 +27,8 @@ class SharedTokenisers:
         if isinstance(tokeniser, PreparesTexts):
             tokeniser.plain = self.of(tokeniser.plain)
             return tokeniser
+        if isinstance(tokeniser, SharedTokeniser):  # of a model that stays at a reload
+            tokeniser = tokeniser.inner
         key: Hashable = getattr(tokeniser, "key", None)
         if key is None:
             return tokeniser
@@ -38,10 +40,13 @@ class SharedTokeniser:
 
     Args:
         inner: the tokeniser of one of the models.
+
+    Attributes:
+        inner: as given.
     """
 
     def __init__(self, inner: Tokeniser) -> None:
-        self._inner = inner
+        self.inner = inner
         self._texts: list[str] = []
         self._inputs: list[ModelInput] = []
 
@@ -49,6 +54,6 @@ class SharedTokeniser:
         """Return the ids of the texts; see `Tokeniser.tokenise`."""
         wanted = list(texts)
         if wanted != self._texts:
-            self._inputs = self._inner.tokenise(wanted, step)
+            self._inputs = self.inner.tokenise(wanted, step)
             self._texts = wanted
         return self._inputs

@@ -22,6 +22,7 @@ from worker.runtime.context import InFlight, WorkerContext
 from worker.runtime.formats import require_form, require_paths
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline
+from worker.runtime.shadow import Shadow
 from worker.runtime.topics import result_size_warning
 from worker.settings import Settings
 
@@ -37,6 +38,7 @@ class ModelTaker:
         context: exists before the worker.
         topics: describes its topics.
         outputs, work, pipeline: the parts that know of the model.
+        shadow: compares a second model, if one is set; it keeps the preparation of the start.
     """
 
     settings: Settings
@@ -45,6 +47,7 @@ class ModelTaker:
     outputs: OutputTopics
     work: InFlight
     pipeline: Pipeline
+    shadow: Shadow | None = None
 
     def __call__(self, settings: Settings, tokeniser: Tokeniser, classifier: Classifier) -> None:
         """Put a model in place.
@@ -60,6 +63,8 @@ class ModelTaker:
         labeller = build_labeller(settings, tokeniser, classifier, self.context)
         self._show(labeller.card)
         self.pipeline.use(labeller)
+        if self.shadow and settings.prepare != self.settings.prepare:
+            self.shadow.give_up("[prepare] has changed since its start: restart the worker")
 
     def _prepare_topics(self, settings: Settings, classifier: Classifier) -> None:
         """Make the topics ready that the labels of the model name."""

@@ -196,7 +196,7 @@ def _model(section: str, m: ModelOptions) -> Iterator[str]:
 
 
 def _shadow(s: Settings) -> Iterator[str]:
-    shadow, topics = s.shadow, s.topics
+    shadow = s.shadow
     # `streamlabel shadow report` takes a topic and labels without a model.
     others = shadow.model_fields_set - {"name", "topic", "labels"}
     fields = type(shadow).model_fields
@@ -204,6 +204,12 @@ def _shadow(s: Settings) -> Iterator[str]:
     if given and not shadow.name:
         names = ", ".join(f"shadow.{name}" for name in given)
         yield f"{names} set, but no shadow.name: name the second model"
+    yield from shadow_topic_conflicts(s)
+
+
+def shadow_topic_conflicts(s: Settings) -> Iterator[str]:
+    """Yield a sentence if the shadow's topic is another topic of the worker too."""
+    shadow, topics = s.shadow, s.topics
     used = (*topics.outputs, topics.output)
     if shadow.topic and (shadow.topic in used or topics.matches(shadow.topic)):
         yield (

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from worker.settings.contradictions import PLAIN_FORMATS, contradictions
 from worker.settings.decision import DecisionSettings
 from worker.settings.kafka_client import KafkaSettings
-from worker.settings.models import Models
+from worker.settings.models import NAMES_SCHEMA, Models
 from worker.settings.prepare import PrepareSettings
 from worker.settings.registry import RegistrySettings
 from worker.settings.routes import Routes, known_topics
@@ -90,6 +90,7 @@ class Settings(BaseSettings):
         description="Several models that label each record, instead of `[model]`: a table "
         "`[models.NAME]` for each. Threads, lanes and directories are those of `[model]`. A result "
         "has the models' own results by their names.",
+        json_schema_extra=NAMES_SCHEMA,
     )
     routes: Routes = Field(
         (),

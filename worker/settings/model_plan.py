@@ -9,6 +9,7 @@ Must not import: anything of worker but this package.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,6 +77,17 @@ def plans(settings: Settings) -> tuple[ModelPlan, ...]:
     if not settings.models:
         return (ModelPlan(None, settings),)
     return tuple(_named(name, one, settings) for name, one in settings.models.items())
+
+
+def unused_sections(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each table that no model uses, as each has its own."""
+    for section in ("prepare", "decision"):
+        own = [getattr(model, section) for model in settings.models.values()]
+        if own and None not in own and getattr(settings, section).is_on:
+            yield (
+                f"[{section}] has no effect, as each of [models] has its own: remove it, or the "
+                f"tables models.NAME.{section}"
+            )
 
 
 def is_changeable(path: str) -> bool:

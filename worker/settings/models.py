@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
@@ -21,6 +21,7 @@ from worker.settings.toml_values import TOML, FrozenTable
 from worker.settings.windows import Combine, Overflow
 
 _NAME: Final = re.compile("[a-z0-9][a-z0-9_-]{0,39}")
+NAMES_SCHEMA: Final[dict[str, Any]] = {"propertyNames": {"pattern": f"^{_NAME.pattern}$"}}
 
 
 class NamedModelSettings(ModelOptions):

@@ -19,6 +19,7 @@ from pydantic import SecretStr, ValidationError
 from worker.errors import SettingsError
 from worker.settings.declaration import Settings
 from worker.settings.files import files_in, read_secret, read_toml
+from worker.settings.model_plan import unused_sections
 from worker.settings.options import ENV_PREFIX, Option, options
 from worker.settings.problems import explain
 from worker.settings.route_conflicts import route_doubts
@@ -113,7 +114,12 @@ def load(
         _from_file(config) if config else {},
     ]
     settings, origins = _checked(layers)
-    warnings = (*_suspicious(environ), *doubts(settings.kafka), *route_doubts(settings))
+    warnings = (
+        *_suspicious(environ),
+        *doubts(settings.kafka),
+        *route_doubts(settings),
+        *unused_sections(settings),
+    )
     return Loaded(settings, origins, warnings, config, flags or {})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import ValidationError
@@ -27,6 +27,7 @@ _WRONG_VALUE: Final = ("int_", "float_", "bool_", "literal_", "greater_", "less_
 _MESSAGES: Final = {
     "string_type": "must be a string",
     "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
     "too_short": "must have at least {min_length} characters",  # of a secret
     "path_not_file": "no such file",
     "path_type": "must be the path of a file",
@@ -149,11 +150,20 @@ def _unknown(path: str, value: Any, origins: Mapping[str, str]) -> str:
     else:
         name, kind, known = path, "setting", {option.path: option.path for option in options()}
     # The setting's own name is right where the table is missing or another one.
-    leaf = path.rpartition(".")[2]
+    table, _, leaf = path.rpartition(".")
     namesakes = [shown for shown, full in known.items() if full.rpartition(".")[2] == leaf]
-    near = namesakes or difflib.get_close_matches(name, known, n=1)
+    members = [option.path for option in options() if table and option.section == table]
+    near = namesakes or (_near(leaf, members) if members else _near(name, known))
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    if members and not near:
+        hint = f"; {table} has {', '.join(member.rpartition('.')[2] for member in members)}"
     return f"{name}: no such {kind}{hint} (from {_origin_of(path, origins)})"
+
+
+def _near(name: str, paths: Iterable[str]) -> list[str]:
+    """Return the path with the most similar last part to a name's, if one is similar."""
+    by_leaf = {path.rpartition(".")[2]: path for path in paths}
+    return [by_leaf[leaf] for leaf in difflib.get_close_matches(name, by_leaf, n=1)]
 
 
 def _origin_of(path: str, origins: Mapping[str, str]) -> str:

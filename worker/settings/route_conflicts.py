@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from worker.settings.routes import RouteSettings, route_names
+from worker.settings.routes import LABEL_NAME, RouteSettings, route_names
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -52,9 +52,14 @@ def _model(s: Settings, name: str, route: RouteSettings) -> Iterator[str]:
 
 
 def route_doubts(s: Settings) -> Iterator[str]:
-    """Yield a sentence for each route that no record reaches."""
+    """Yield a sentence for each route that no record reaches, or that never makes a copy."""
     names, catch_all = route_names(s.routes), None
-    for name, route in zip(names, s.routes, strict=True):
+    for number, (name, route) in enumerate(zip(names, s.routes, strict=True)):
+        if route.also and set(_topics_of_results(s, s.routes[number:])) == {route.topic}:
+            yield (
+                f"route {name!r} makes no copy: the result itself goes to {route.topic!r}; remove "
+                "the route, or give it another topic"
+            )
         if catch_all is not None:
             yield (
                 f"no record reaches route {name!r}: route {catch_all!r} before it has no condition "
@@ -62,3 +67,16 @@ def route_doubts(s: Settings) -> Iterator[str]:
             )
         elif not route.also and not route.has_condition:
             catch_all = name
+
+
+def _topics_of_results(
+    s: Settings, routes: tuple[RouteSettings, ...]
+) -> Iterator[str | tuple[str, str | None] | None]:
+    """Yield where a result may go that has come as far as these routes; None for a drop."""
+    for route in routes:
+        if not route.also:
+            by_label = LABEL_NAME in (route.topic or "")
+            yield (route.topic or "", route.model) if by_label else route.topic
+            if not route.has_condition:
+                return
+    yield s.output.topic

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from worker.settings.conditions import FieldCondition, Labels
 from worker.settings.sections import PATTERNS
@@ -27,6 +27,15 @@ PATTERNS |= {
 
 class RouteSettings(FieldCondition):
     """A topic for the records that meet every condition given; the first match wins."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["topic"]},
+                {"required": ["drop"], "properties": {"drop": {"const": True}}},
+            ]
+        }
+    )
 
     name: str | None = Field(
         None,

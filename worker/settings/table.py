@@ -3,15 +3,18 @@
 Owns: `Table` of strings, `ShareOrShares` of numbers, and their forms in a file, a flag and a
 variable.
 Thread: any; a table is not changed.
-Must not import: anything of worker.
+Must not import: anything of worker but `toml_values`.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import GetCoreSchemaHandler, PlainValidator, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
+
+from worker.settings.toml_values import read_toml
 
 Value = TypeVar("Value")
 
@@ -39,8 +42,7 @@ class Pairs(_Fixed[str]):
     @classmethod
     def of(cls, value: Any) -> Pairs:
         """Return a table from TOML as it is, or one from `a=1,b=2` in a flag or variable."""
-        if isinstance(value, str):
-            return cls(_split(value))
+        value = _read(value)
         if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
             raise ValueError("must be a table of strings")
         return cls(value)
@@ -52,8 +54,9 @@ class Shares(_Fixed[float]):
     @classmethod
     def of(cls, value: Any) -> Shares:
         """Return a table from TOML as it is, or one from `a=0.1,b=0.2` in a flag or variable."""
-        if isinstance(value, str):
-            value = _split(value)
+        value = _read(value)
+        if not value:
+            raise ValueError("must not be empty: name a label, or give one number for all")
         return cls({name: _share(one, f"{name} = {one!r} ") for name, one in value.items()})
 
 
@@ -74,16 +77,28 @@ def _share(value: Any, named: str = "") -> float:
 def _share_or_shares(value: Any) -> float | Shares | None:
     if value is None or isinstance(value, Shares):
         return value
-    if isinstance(value, dict) or (isinstance(value, str) and "=" in value):
+    if isinstance(value, dict) or (isinstance(value, str) and re.search("[={]", value)):
         return Shares.of(value)
     return _share(value)
+
+
+def _read(value: Any) -> Any:
+    """Return the table of a text, which is TOML or pairs; any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    return read_toml(value) if value.lstrip().startswith("{") else _split(value)
 
 
 def _split(value: str) -> dict[str, str]:
     parts = [part.partition("=") for part in value.split(",") if part.strip()]
     if not all(separator for _, separator, _ in parts):
         raise ValueError("must be name=value pairs, comma-separated")
-    return {name.strip(): content.strip() for name, _, content in parts}
+    table: dict[str, str] = {}
+    for name, _, content in parts:
+        if name.strip() in table:
+            raise ValueError(f"has {name.strip()!r} twice: keep one of them")
+        table[name.strip()] = content.strip()
+    return table
 
 
 Table = Annotated[
@@ -94,6 +109,11 @@ ShareOrShares = Annotated[
     float | Shares | None,
     PlainValidator(_share_or_shares),
     WithJsonSchema(
-        {"anyOf": [_SHARE_SCHEMA, {"type": "object", "additionalProperties": _SHARE_SCHEMA}]}
+        {
+            "anyOf": [
+                _SHARE_SCHEMA,
+                {"type": "object", "additionalProperties": _SHARE_SCHEMA, "minProperties": 1},
+            ]
+        }
     ),
 ]

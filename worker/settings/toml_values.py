@@ -1,6 +1,7 @@
 """Options that are lists or tables: their forms in a file, in a flag and in a variable.
 
-Owns: `TOML`, which reads such a value from text; `FrozenTable`; `inline`, which writes one as text.
+Owns: `TOML` and `read_toml`, which read such a value from text; `FrozenTable`; `inline`, which
+writes one as text.
 Thread: any; a value is not changed.
 Must not import: anything of worker but `section`.
 
@@ -27,7 +28,7 @@ _CONTROL: Final = re.compile("\x7f")  # TOML wants it escaped, and JSON does not
 _Value = TypeVar("_Value")
 
 
-def _read(value: Any) -> Any:
+def read_toml(value: Any) -> Any:
     """Return the value of a TOML text; any other value as it is.
 
     Raises:
@@ -48,7 +49,7 @@ def _reason(error: Exception) -> str:
     return "too many brackets" if isinstance(error, RecursionError) else str(error)
 
 
-TOML: Final = BeforeValidator(_read)
+TOML: Final = BeforeValidator(read_toml)
 
 
 class FrozenTable(dict[str, _Value]):

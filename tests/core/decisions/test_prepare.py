@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import pytest
@@ -158,3 +160,21 @@ def test_the_thread_names_the_function_while_it_runs() -> None:
     assert seen == ["prepare.function pkg.mod:clean"]
     assert underway.name_of(threading.get_ident()) == ""
     assert underway.name_of(None) == ""
+
+
+def test_a_function_runs_once_at_a_time() -> None:
+    """A shadow prepares texts on the infer thread; a function may keep state between texts."""
+    inside, most = 0, 0
+
+    def function(text: str) -> str:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.01)
+        inside -= 1
+        return text
+
+    own = OwnFunction("pkg.mod:clean", "1.0-abc", function)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(own, "abcd")) == [*"abcd"]
+    assert most == 1

@@ -175,6 +175,15 @@ def test_a_route_that_does_not_fit_the_model_is_refused(
     assert problem in str(error.value)
 
 
+def test_a_shadow_may_not_write_to_the_topic_of_a_label() -> None:
+    more = {"shadow.name": "second", "shadow.topic": "t.POSITIVE"}
+    settings = settings_of({"topic": "t.{label}"}, **more)
+    with pytest.raises(
+        SettingsError, match=r"shadow.topic = 't.POSITIVE' is a topic that the worker"
+    ):
+        with_label_topics(settings, {None: CARD})
+
+
 def test_a_route_of_too_many_labels_is_refused() -> None:
     card = replace(CARD, labels=tuple(f"l{n}" for n in range(MOST_TOPICS + 1)))
     with pytest.raises(SettingsError, match="would need 201 topics, one for each label"):

@@ -208,6 +208,8 @@ def test_options_have_forms_in_flags_and_files() -> None:
     assert settings(threshold="joy=0.4, fear=.1").threshold == {"joy": 0.4, "fear": 0.1}
     assert settings(threshold={"joy": 1}).threshold == {"joy": 1.0}
     assert settings(labels="a=b,c=b").labels == {"a": "b", "c": "b"}
+    assert settings(threshold='{"so so" = 0.4}').threshold == {"so so": 0.4}
+    assert settings(labels=' {"a,b" = "c=d"}').labels == {"a,b": "c=d"}
     assert hash(settings(threshold={"joy": 1})) == hash(settings(threshold="joy=1"))
 
 
@@ -220,6 +222,13 @@ def test_options_have_forms_in_flags_and_files() -> None:
         ("joy = 2 must be a number above 0", {"threshold": {"joy": 2}}),
         ("joy = None must be a number", {"threshold": {"joy": None}}),
         ("comma-separated", {"threshold": "joy=0.4,fear"}),
+        ("must not be empty: name a label", {"threshold": {}}),
+        ("must not be empty: name a label", {"threshold": "{}"}),
+        ("has 'A' twice: keep one of them", {"labels": "A=x,A=y"}),
+        ("has 'A' twice: keep one of them", {"threshold": "A=0.1,A=0.2"}),
+        ("must be a TOML value", {"labels": "{A=x}"}),
+        ("must be a table of strings", {"labels": "{A=1}"}),
+        ("must have at most 200 characters", {"uncertain_label": "U" * 201, "min_score": 0.5}),
         ("no effect without", {"uncertain_label": "?"}),
         ("an empty name", {"labels": {"a": " "}}),
         ("from 0.05 to 20", {"temperature": 0}),

@@ -41,12 +41,17 @@ def test_windows_are_those_of_a_plain_loop(
     assert WindowPlan(stride, most, "mean").cut(tokens, room, from_end=from_end) == wanted
 
 
+@pytest.mark.parametrize("from_end", [True, False])
+def test_only_the_first_window_is_cut_where_it_alone_counts(from_end: bool) -> None:
+    wanted = [(8, 12)] if from_end else [(0, 4)]
+    assert WindowPlan(1, 9, "first").cut(12, 4, from_end=from_end) == wanted
+
+
 @pytest.mark.parametrize(
     ("combine", "wanted"),
     [
         ("mean", (0.5, 0.5)),
         ("max", (0.9 / 1.8, 0.9 / 1.8)),
-        ("first", (0.9, 0.1)),
         ("length_weighted", (0.7, 0.3)),
     ],
 )
@@ -66,7 +71,7 @@ def test_the_highest_probability_of_an_independent_label_stays_as_it_is() -> Non
 
 @given(
     st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), min_size=1, max_size=30),
-    st.sampled_from(["mean", "max", "first", "length_weighted"]),
+    st.sampled_from(["mean", "max", "length_weighted"]),
 )
 def test_a_combination_lies_within_the_windows(rows: list[list[float]], combine: Combine) -> None:
     """No probability is above 1, not even in its last digit."""

@@ -1,14 +1,15 @@
 """Calls the function that `prepare.function` names, and bounds what it may do to a worker.
 
-Owns: the checks of its result, and the description of its errors.
+Owns: the checks of its result, the description of its errors, and the lock around its calls.
 Thread: the caller's.
 Must not import: anything of worker but errors and underway.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ LONGEST_RESULT: Final = 1_000_000
 class OwnFunction:
     """A function that turns a text into another one, or into None.
 
+    One call runs at a time: a shadow prepares its texts on another thread than the first model.
+
     Attributes:
         name: as set, `package.module:name`.
         mark: tells its versions apart: the version of its package, and a digest of its module.
@@ -33,6 +36,9 @@ class OwnFunction:
     name: str
     mark: str
     function: Callable[[str], Any]
+    _lock: threading.Lock = field(
+        init=False, repr=False, compare=False, default_factory=threading.Lock
+    )
 
     def __call__(self, text: str) -> str | None:
         """Return the function's text, or None for a text that it skips.
@@ -40,7 +46,7 @@ class OwnFunction:
         Raises:
             RecordRejected: it raises anything, or returns something else or too long a text.
         """
-        with underway.named(f"prepare.function {self.name}"):
+        with underway.named(f"prepare.function {self.name}"), self._lock:
             result = self._call(text)
         if result is not None and not isinstance(result, str):
             raise self._rejected(f"returned {type(result).__name__}: it must return str or None")

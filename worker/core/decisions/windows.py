@@ -55,7 +55,7 @@ class WindowPlan:
         return f"windows:{self.combine}:{self.stride}:{self.max_windows}"
 
     def cut(self, tokens: int, room: int, *, from_end: bool = False) -> list[Span]:
-        """Return the windows of a text, in reading order; a short text has one.
+        """Return the windows that the model reads, in order; a short text has one.
 
         They are those of transformers' `tokenizer(..., truncation=True, stride=stride,
         return_overflowing_tokens=True)`: each begins `room - stride` tokens behind the one before,
@@ -70,7 +70,8 @@ class WindowPlan:
         step = room - self.stride
         behind = max(tokens - room, 0)  # tokens that the first window leaves
         windows = 1 + -(-behind // step)
-        starts = range(0, windows * step, step)[: self.max_windows]
+        most = 1 if self.combine == "first" else self.max_windows
+        starts = range(0, windows * step, step)[:most]
         spans = [(start, min(start + room, tokens)) for start in starts]
         return [(tokens - stop, tokens - start) for start, stop in spans] if from_end else spans
 
@@ -98,7 +99,7 @@ def combined(
         sums_to_one: whether one label of all applies. Largest probabilities of different windows
             add up to more than 1, so that `max` is then divided by its sum.
     """
-    if len(rows) == 1 or plan.combine == "first":
+    if len(rows) == 1:
         return tuple(rows[0])
     if plan.combine == "max":
         highest = [max(column) for column in zip(*rows, strict=True)]
