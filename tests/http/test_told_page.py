@@ -302,6 +302,13 @@ def test_a_post_has_a_line_for_each_model(visiting: Visiting) -> None:
         assert not wide
 
 
+def test_a_post_has_what_was_decided_for_each_model(visiting: Visiting) -> None:
+    with visiting(snapshots.of_several_models()) as visit:
+        uncertain = re.compile(r"POSITIVE\s*53.0 %\s*UNCERTAIN\s*language")
+        visit.shows("#posts li:nth-child(6)", uncertain)
+        visit.shows("#posts li:nth-child(6)", "decided: not_toxic")
+
+
 def test_a_post_has_the_labels_that_were_decided(visiting: Visiting) -> None:
     told = snapshots.with_decisions()
     told.snapshot["posts"][1].update(label="UNCERTAIN")

@@ -416,6 +416,9 @@ def of_several_models() -> Told:
             {"name": "language", "scores": [["en", 0.99], ["de", 0.01]]},
             toxic if number % 2 else absent,
         ]
+    post = told.snapshot["posts"][5]  # its best label has 53 %
+    post["parts"][0]["label"] = "UNCERTAIN"
+    post["parts"][2] |= {"label": "not_toxic", "decided": ["not_toxic"]}
     told.snapshot["posts"][2] = {"id": "texts.in/2/2", "at": NOW, "filtered": "route spam"}
     return told
 
