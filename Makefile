@@ -20,6 +20,7 @@
 #   make kube                                    image and chart on a real Kubernetes, under load
 #   make prove ARGS="replay --records 100000"    a command of the second day, killed and audited
 #   make soak RECORDS=1000000                    memory over a million records (needs KAFKA_HOME)
+#   make soak HOURS=6                            memory over some hours, with a line each hour
 #   make release-check                           build, install and try what would be released, in dist/
 #   make release-check TAG=v0.1.0                the same for a release: version and dates must agree
 #   make release-snapshot                        write what this version promises, for later tests
@@ -37,6 +38,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 PINS := --constraint deploy/constraints-dev.txt
 ARGS ?=
 RECORDS ?= 1000000
+HOURS ?=
 
 .PHONY: demo test lint types unit docs docs-serve generate bench bench-engines bench-peers \
   bench-variants bench-scale bench-path chaos chaos-planted simulate simulate-planted alarms prove soak clean \
@@ -149,7 +151,7 @@ prove: $(VENV)/.dev
 	@$(BIN)/python -m tests.proofs $(ARGS)
 
 soak: $(VENV)/.dev
-	@$(BIN)/python -m tests.soak $(RECORDS) $(ARGS)
+	@$(BIN)/python -m tests.soak $(RECORDS) $(if $(HOURS),--hours '$(HOURS)') $(ARGS)
 
 TAG ?=
 IMAGE ?=

@@ -1,6 +1,7 @@
-"""Checks that memory stays flat: many records of mixed lengths through one worker process.
+"""Checks that memory stays flat: many records of all shapes through one worker process.
 
     make soak RECORDS=1000000
+    make soak HOURS=6               as long as that, with a line on standard output each hour
 
 Starts a broker from KAFKA_HOME and the worker as in production. Prints one JSON object to standard
 output, progress to standard error. Exits 0 if nothing is missing or duplicated and the worker's
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import random
 import signal
 import sys
@@ -30,6 +32,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from tests.conftest import Broker, Topics
 from tests.support.apache import ApacheKafka
 from tests.support.models import make_checkpoint
+from tests.support.shapes import value
 from tests.support.workers import WorkerProcess, audit, clock
 from worker.limits import cores
 from worker.processes import last_lines
@@ -40,8 +43,7 @@ _GROWTH: Final = 1.03
 _AHEAD: Final = 20_000  # records that may wait for the worker
 _PARTITIONS: Final = 4
 _MODEL_TOKENS: Final = 64
-_MOST_WORDS: Final = 60
-_BROKEN_EVERY: Final = 500  # dead letters must not grow memory either
+_HOUR_S: Final = 3_600.0
 _OUTCOMES: Final = (
     "streamlabel_records_published_total",
     "streamlabel_records_dead_lettered_total",
@@ -50,10 +52,6 @@ _SAMPLE_S: Final = 0.5
 _PROGRESS_S: Final = 10.0
 _STALL_S: Final = 120.0
 _AUDITED_A_SECOND: Final = 1_000  # at least, on a busy machine
-_PROSE: Final = (
-    "the quick brown fox jumps over a lazy dog while wonderful coffee falls on terrible trains, "
-    "delayed again and again; unbelievable thanks to everyone who waited"
-)
 
 
 class Failed(Exception):
@@ -73,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     # SIGTERM must run `finally` too: a worker must not outlive this program.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        figures = _soak(Path(home), options.records, more)
+        figures = _soak(Path(home), Length(options.records, options.hours), more)
     except (Failed, AssertionError) as error:  # the helpers assert that the worker gets ready
         _print(f"soak: {error}")
         return 1
@@ -90,6 +88,7 @@ def _arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, list[st
     parser.add_argument(
         "records", type=_records, help="number of records to label, at least 200000"
     )
+    parser.add_argument("--hours", type=_hours, help="label for so long instead of that number")
     # Other arguments are flags of `streamlabel run`, such as `--delivery exactly_once`.
     return parser.parse_known_args(arguments)
 
@@ -101,7 +100,27 @@ def _records(text: str) -> int:
     raise argparse.ArgumentTypeError(f"must be a number of at least {2 * _SETTLED}, not {text!r}")
 
 
-def _soak(home: Path, records: int, more: list[str]) -> dict[str, float]:
+def _hours(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"must be a number of hours above 0, not {text!r}")
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is: a number of records, or some hours if there are any."""
+
+    records: int
+    hours: float | None = None
+
+    @property
+    def most(self) -> float:
+        """The most records that are sent."""
+        return math.inf if self.hours else self.records
+
+
+def _soak(home: Path, length: Length, more: list[str]) -> dict[str, float]:
     with (
         tempfile.TemporaryDirectory(prefix="streamlabel-soak-") as name,
         ApacheKafka(home) as kafka,
@@ -114,8 +133,9 @@ def _soak(home: Path, records: int, more: list[str]) -> dict[str, float]:
         worker = WorkerProcess(broker, topics, model, folder / "worker.log", *threads, *more)
         try:
             worker.wait_ready()
-            with Feed(broker, topics.input, records) as feed:
-                measured = _measure(worker, feed)
+            with Feed(broker, topics.input, length.most) as feed:
+                measured = _measure(worker, feed, length)
+                records = feed.sent
             if code := worker.stop():
                 raise Failed(f"the worker ended with {code}:\n{last_lines(worker.log)}")
         finally:
@@ -137,10 +157,15 @@ def _topics(broker: Broker) -> Topics:
 
 
 class Feed:
-    """Sends the records on its own thread, never far ahead of the worker."""
+    """Sends the records on its own thread, never far ahead of the worker.
 
-    def __init__(self, broker: Broker, topic: str, records: int) -> None:
-        self.records = records
+    Attributes:
+        records: the most that are sent.
+        sent: those that were sent.
+    """
+
+    def __init__(self, broker: Broker, topic: str, records: float) -> None:
+        self.records, self.sent = records, 0
         self._topic = topic
         self._producer = KafkaProducer(
             bootstrap_servers=broker.bootstrap_servers, linger_ms=20, batch_size=262_144
@@ -154,11 +179,15 @@ class Feed:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+        self._producer.close()
+
+    def end(self) -> None:
+        """Send no more records."""
         with self._turn:
             self._stopped = True
             self._turn.notify()
         self._thread.join()
-        self._producer.close()
 
     def done(self, records: int) -> None:
         """Report how many records have an outcome."""
@@ -168,22 +197,17 @@ class Feed:
 
     def _run(self) -> None:
         chance = random.Random(0)
-        for number in range(self.records):
+        while self.sent < self.records:
+            number = self.sent
             self._await_turn(number)
             if self._stopped:
                 return
-            self._producer.send(self._topic, _value(chance, number), partition=number % _PARTITIONS)
+            self._producer.send(self._topic, value(chance, number), partition=number % _PARTITIONS)
+            self.sent += 1
 
     def _await_turn(self, number: int) -> None:
         with self._turn:
             self._turn.wait_for(lambda: self._stopped or number < self._until)
-
-
-def _value(chance: random.Random, number: int) -> bytes:
-    if number % _BROKEN_EVERY == 0:
-        return b"no JSON"
-    words = chance.choices(_PROSE.split(), k=chance.randint(1, _MOST_WORDS))
-    return json.dumps({"id": number, "text": " ".join(words)}).encode()
 
 
 @dataclass(frozen=True)
@@ -203,8 +227,12 @@ def _sample(worker: WorkerProcess) -> Sample:
     return Sample(clock.monotonic(), int(sum(map(worker.metric, _OUTCOMES))), resident)
 
 
-def _measure(worker: WorkerProcess, feed: Feed) -> dict[str, float]:
-    settled, end = (_wait(worker, feed, number) for number in (_SETTLED, feed.records))
+def _measure(worker: WorkerProcess, feed: Feed, length: Length) -> dict[str, float]:
+    settled = _wait(worker, feed, _SETTLED)
+    if length.hours:
+        _hours_long(worker, feed, settled, length.hours)
+        feed.end()
+    end = _wait(worker, feed, feed.sent if length.hours else length.records)
     return {
         "records": end.done,
         "rss_after_100k_mb": round(settled.resident_mb, 1),
@@ -214,10 +242,26 @@ def _measure(worker: WorkerProcess, feed: Feed) -> dict[str, float]:
     }
 
 
-def _wait(worker: WorkerProcess, feed: Feed, number: int) -> Sample:
-    """Return the first sample with `number` outcomes."""
+def _hours_long(worker: WorkerProcess, feed: Feed, settled: Sample, hours: float) -> None:
+    """Go on until the hours are over, and print a line after each."""
+    began = clock.monotonic()
+    while (left := began + hours * _HOUR_S - clock.monotonic()) > 0:
+        until = clock.monotonic() + min(left, _HOUR_S)
+        sample = _wait(worker, feed, math.inf, until)
+        line = {
+            "hours": round((sample.at - began) / _HOUR_S, 2),
+            "records": sample.done,
+            "rss_mb": round(sample.resident_mb, 1),
+            "ratio": round(sample.resident_mb / settled.resident_mb, 4),
+        }
+        sys.stdout.write(f"{json.dumps(line)}\n")
+        sys.stdout.flush()
+
+
+def _wait(worker: WorkerProcess, feed: Feed, number: float, until: float = math.inf) -> Sample:
+    """Return the first sample with `number` outcomes, or the first one after a time."""
     reported = moved = sample = _sample(worker)
-    while sample.done < number:
+    while sample.done < number and sample.at < until:
         clock.sleep(_SAMPLE_S)
         sample = _sample(worker)
         feed.done(sample.done)
@@ -232,8 +276,9 @@ def _wait(worker: WorkerProcess, feed: Feed, number: int) -> Sample:
     return sample
 
 
-def _report(sample: Sample, records: int) -> None:
-    _print(f"{sample.done:,} of {records:,}: {sample.resident_mb:.1f} MB")
+def _report(sample: Sample, records: float) -> None:
+    total = "" if records == math.inf else f" of {records:,}"
+    _print(f"{sample.done:,}{total}: {sample.resident_mb:.1f} MB")
 
 
 def _print(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What an administrator does to a cluster while workers run.
+"""An administrator, who changes a cluster while workers run.
 
 The harness's thread calls it. Each call has a client of its own and gives up soon; it may be
 repeated, even if the cluster has done its work already.

@@ -1,6 +1,6 @@
 """Faults that an administrator of the cluster causes. The harness's thread begins them.
 
-None begins while a broker is down, so that a request seldom waits; one that is refused is repeated.
+They begin only while all brokers are up, so that a request seldom waits. A refused one is repeated.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "clock_skew": (1, 0, 3),  # the next process of a slot has a wrong clock for its whole life
     "same_instance": (1, 4, 10),  # a second worker with the identity of one that runs
     "model_change": (2, 0, 0),
-    # Of topics and brokers, by an administrator.
+    # An administrator causes these.
     "partitions_added": (1, 2, 6),  # to the input, and so much later to the outputs
     "retention": (1, 0, 0),  # deletes records that the group has not read yet
     "coordinator_moved": (1, 0, 1),  # by a restart of the broker that coordinates the group

@@ -31,7 +31,7 @@ class _Copy(NamedTuple):
 
 
 class Prefixes:
-    """What a reader has seen so far, and what it must have seen.
+    """Compares the outcomes that a reader has seen with those that it must have seen.
 
     Attributes:
         checks: how often each promise was checked: `covered` and `seen_once` outcomes, `complete`
@@ -108,7 +108,7 @@ class Prefixes:
 
     @property
     def waiting(self) -> bool:
-        """Whether there are offsets whose ends the reader has not reached."""
+        """True while there are offsets whose ends the reader has not reached."""
         return bool(self._due)
 
     def _complete(self, origin: Partition, offset: int) -> None:

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/failures.md").read_text(encoding="utf-8")
 COMPLAINTS = "## Known complaints about such workers"
 CHAOS = "tests/chaos/test_chaos.py::test_the_promises_hold_while_everything_breaks"
-# Tests of commands, whose faults have rows as well, of clusters without a fault, and of a proxy.
+# Tests of commands, whose faults have rows as well, of clusters without a fault, and of the
+# harness itself.
 NO_FAULTS = {
     "test_audit.py",
     "test_backfill.py",
