@@ -251,14 +251,46 @@ def test_several_models_have_a_panel_of_their_own(visiting: Visiting) -> None:
         for panel in ("#each-model-panel", "#routes-panel"):
             expect(visit.page.locator(panel)).to_be_hidden()
         visit.site.told = snapshots.of_several_models()
-        visit.shows("#each-model .model:nth-child(1)", "41 % of the models' time")
-        visit.shows("#each-model .model:nth-child(2)", "POSITIVE 66.7 % · NEGATIVE 33.3 %")
+        visit.shows("#each-model .model:nth-child(2)", "41 % of the models' time")
+        mix = re.compile(r"POSITIVE\s*66.7 %\s*NEGATIVE\s*33.3 %")
+        visit.shows("#each-model .model:nth-child(1)", mix)
         visit.shows("#each-model .model:nth-child(3)", "314,134 without: not applicable")
         visit.shows("#routes", "angry")
         visit.shows("#copies", "toxic-copy")
         visit.shows("#filtered", "route spam")
         visit.shows("#routes-note", "2 copies lost: each is a dead letter")
         expect(visit.page.locator("#routes-note")).to_have_class(re.compile(r"\balert\b"))
+
+
+def test_the_labels_that_are_counted_are_of_a_model_that_is_named(visiting: Visiting) -> None:
+    told = Told()
+    with visiting(told) as visit:
+        visit.shows("#h-labels", re.compile(r"^Labels\s+since the start$"))
+        visit.site.told = snapshots.of_several_models()
+        visit.shows("#h-labels", re.compile(r"^Labels of sentiment\s+since the start$"))
+        visit.shows("#h-texts", "Texts per second, by label of sentiment")
+
+
+def test_labels_of_a_model_with_one_colour_differ_in_their_texture(visiting: Visiting) -> None:
+    """Insult, obscene and toxic have one meaning, and so one colour."""
+    with visiting(snapshots.of_several_models()) as visit:
+        swatches = visit.page.locator("#each-model .model:nth-child(3) .legend li")
+        expect(swatches).to_have_count(5, timeout=PATIENCE)
+        textures = swatches.evaluate_all(
+            "all => all.map(one => [one.children[1].textContent, one.children[0].dataset.texture])"
+        )
+        assert dict(textures)["insult"] == "0"
+        assert dict(textures)["obscene"] == "1"
+        assert dict(textures)["toxic"] == "2"
+
+
+def test_a_phone_shows_the_whole_label_of_each_model(visiting: Visiting) -> None:
+    with visiting(snapshots.of_several_models(), viewport={"width": 390, "height": 844}) as visit:
+        visit.shows("#posts li:nth-child(1)", "not applicable")
+        cut = visit.page.locator("#posts .by-model bdi").evaluate_all(
+            "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+        )
+        assert cut == 0
 
 
 def test_a_post_has_a_line_for_each_model(visiting: Visiting) -> None:
@@ -268,6 +300,13 @@ def test_a_post_has_a_line_for_each_model(visiting: Visiting) -> None:
         visit.shows("#posts li:nth-child(3)", "filtered: route spam")
         wide = visit.page.locator("#posts").evaluate("list => list.scrollWidth > list.clientWidth")
         assert not wide
+
+
+def test_a_post_has_what_was_decided_for_each_model(visiting: Visiting) -> None:
+    with visiting(snapshots.of_several_models()) as visit:
+        uncertain = re.compile(r"POSITIVE\s*53.0 %\s*UNCERTAIN\s*language")
+        visit.shows("#posts li:nth-child(6)", uncertain)
+        visit.shows("#posts li:nth-child(6)", "decided: not_toxic")
 
 
 def test_a_post_has_the_labels_that_were_decided(visiting: Visiting) -> None:

@@ -173,6 +173,8 @@ def test_a_change_of_one_model_keeps_the_other(
         check=True,
         env=child_environment(),
     )
+    used = [part["model"] for one in found for part in one["classifications"].values()]
     models = json.loads(history.stdout)["models"]
-    assert {one["weights_sha256"] for one in models} == digests
-    assert {one["model"] for one in models} == {"first+second"}
+    assert {(one["model"], one["weights_sha256"]) for one in models} == {
+        (one["name"], one["weights_sha256"]) for one in used
+    }

@@ -386,8 +386,8 @@ def each_model() -> list[Json]:
             "others": {"labels": 0, "total": 0},
         }
         for name, checkpoint, time, labels, absent in (
-            ("language", "papluca/xlm-roberta-base-language-detection", 0.41, language, {}),
             ("sentiment", "bundled", 0.12, mood, {}),
+            ("language", "papluca/xlm-roberta-base-language-detection", 0.41, language, {}),
             ("toxicity", "unitary/toxic-bert", 0.47, toxic, {"not_applicable": 314_134}),
         )
     ]
@@ -412,10 +412,13 @@ def of_several_models() -> Told:
         absent = {"name": "toxicity", "absent": "not_applicable"}
         toxic = {"name": "toxicity", "scores": [["not_toxic", 0.98], ["toxic", 0.01]]}
         post["parts"] = [
-            {"name": "language", "scores": [["en", 0.99], ["de", 0.01]]},
             {"name": "sentiment", "scores": post["scores"]},
+            {"name": "language", "scores": [["en", 0.99], ["de", 0.01]]},
             toxic if number % 2 else absent,
         ]
+    post = told.snapshot["posts"][5]  # its best label has 53 %
+    post["parts"][0]["label"] = "UNCERTAIN"
+    post["parts"][2] |= {"label": "not_toxic", "decided": ["not_toxic"]}
     told.snapshot["posts"][2] = {"id": "texts.in/2/2", "at": NOW, "filtered": "route spam"}
     return told
 

@@ -19,6 +19,7 @@ from worker.settings.options import Option, members_of, options, section_in
 from worker.settings.sections import PATTERNS
 
 _MAX_SHOWN: Final = 200  # characters of a wrong value
+_MOST_LISTED: Final = 12  # names of a table in a message
 _SECRET_IN_URL: Final = re.compile(r"@|://.*[?#]")  # a user and a password, or a query
 
 _NUMBERS: Final[Mapping[Any, str]] = {int: "a whole number", float: "a number"}
@@ -155,7 +156,7 @@ def _unknown(path: str, value: Any, origins: Mapping[str, str]) -> str:
     members = [option.path for option in options() if table and option.section == table]
     near = namesakes or (_near(leaf, members) if members else _near(name, known))
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    if members and not near:
+    if 0 < len(members) <= _MOST_LISTED and not near:
         hint = f"; {table} has {', '.join(member.rpartition('.')[2] for member in members)}"
     return f"{name}: no such {kind}{hint} (from {_origin_of(path, origins)})"
 

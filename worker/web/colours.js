@@ -20,14 +20,17 @@ export function tone(label) {
 
 let textures = new Map();
 
-// Of labels with one colour the second is a tint and the others are hatched, by name.
-export function learn(labels) {
-  const used = new Map();
+// Of a model's labels with one colour the second is a tint and the others are hatched, by name.
+// A label of several models looks as in the first of them.
+export function learn(models) {
   textures = new Map();
-  for (const label of [...labels].sort()) {
-    const slot = tone(label);
-    textures.set(label, Math.min(2, used.get(slot) ?? 0));
-    used.set(slot, (used.get(slot) ?? 0) + 1);
+  for (const labels of models) {
+    const used = new Map();
+    for (const label of [...labels].sort()) {
+      const slot = tone(label);
+      if (!textures.has(label)) textures.set(label, Math.min(2, used.get(slot) ?? 0));
+      used.set(slot, (used.get(slot) ?? 0) + 1);
+    }
   }
 }
 

@@ -10,7 +10,9 @@ const others = ({ others: rest }) => (rest?.labels ? [{ name: count(rest.labels,
 
 export function labels(shown) {
   const named = Object.entries(shown.labels).sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
-  learn(named.map(([name]) => name));
+  const models = shown.each_model ?? [];
+  learn([named.map(([name]) => name), ...models.map((model) => Object.keys(model.labels))]);
+  for (const id of ["texts-of", "labels-of"]) set(id, models.length ? `of ${models[0].name}` : "");
   const all = [...named.map(([name, value]) => ({ name, value, paint: paintLabel(name) })), ...others(shown)];
   const total = all.reduce((sum, { value }) => sum + value, 0) || 1;
   const rows = all.map((row) => ({ ...row, share: row.value / total, amount: number(row.value), part: percent(row.value / total) }));

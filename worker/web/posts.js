@@ -29,14 +29,16 @@ export function scores(all, shown = all.length) {
   return list;
 }
 
-// A line for each of several models: its label, or why it has none.
+// A line for each of several models: its label and what was decided, or why it has none.
 export function byModel(parts) {
   const list = make("div", "", "by-model");
-  for (const { name, scores: all, absent } of parts) {
+  for (const part of parts) {
+    const { name, scores: all, absent } = part;
     const [label, share] = all ? all[0] : [spaced(absent), null];
     const row = score([label, share], all ? paintLabel(label) : paint("other"));
     row.prepend(make("bdi", name, "of"));
     list.append(row);
+    if (all && decision(part)) list.append(make("small", decision(part), "said"));
   }
   return list;
 }
