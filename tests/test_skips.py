@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kube.registry import load_all
 from tests.support.skips import EXPECTED, WITHOUT_KAFKA, WITHOUT_REGISTRY, expected
 from worker.settings import child_environment
 
@@ -93,4 +94,12 @@ def test_ci_installs_what_tests_need_and_is_strict() -> None:
         ("prometheus", "prometheus"),
     ):
         assert re.search(rf"command -v {program} .*packages\+=\({package}\)", script)
-    assert script.endswith("\nmake test ARGS=--strict-skips\nmake kube\n")
+    assert "\nmake test ARGS=--strict-skips\n" in script
+
+
+def test_ci_runs_scenarios_on_kubernetes_that_exist() -> None:
+    script = CI.read_text()
+    assert script.endswith('make kube ARGS="${scenarios[*]/#/--only }"\n')
+    (named,) = re.findall(r"scenarios=\(([^)]*)\)", script)
+    assert {scenario.name for scenario in load_all()} > set(named.split())
+    assert len(named.split()) == 8
