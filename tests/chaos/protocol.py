@@ -211,7 +211,7 @@ class Conversation:
 
 
 def error_answer(request: Request, code: int) -> bytes | None:
-    """Return the answer of a broker that refuses a request; None if it can't be made."""
+    """Return the answer of a broker that refuses a request, or None if it can't be made."""
     make = _ANSWERS.get(request.api)
     if make is None:
         return None
