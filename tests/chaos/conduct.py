@@ -244,7 +244,8 @@ class _Run:
         verdict.models = len(self._arena.models)
         verdict.format, verdict.delivery = self._plan.format, self._subject.delivery
         allowed = self._fleet.repeatable if verdict.delivery == "at_least_once" else 0
-        verdict.duplicates_allowed = allowed
+        # A record that is labelled again is copied again, by the one route that copies.
+        verdict.duplicates_allowed = 2 * allowed if self._subject.decides else allowed
         verdict.longest_stall_s = round(self._arena.longest_stall, 1)
         verdict.producers_replaced = self._fleet.replaced
         verdict.requests = self._cluster.wires.meddled() if self._cluster.wires else {}
