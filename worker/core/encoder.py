@@ -195,7 +195,7 @@ class Encoder:
             score=score,
             decided=decided,
             uncertain=outcome.model.decides and is_uncertain(outcome.model, label),
-            truncated=prediction.truncated if outcome.parts is None else truncated(outcome),
+            truncated=prediction.truncated if outcome.parts is None else truncated(outcome.parts),
             trace_id=trace.id if trace else None,
             expired=limits.expired(timestamp_ms, now_ms),
             outcome=outcome,

@@ -11,7 +11,7 @@ from typing import Any
 
 from worker.core.absences import Absence, Part, Parts
 from worker.core.decided_members import document_of, judged
-from worker.core.records import Classified, ModelCard, Prediction
+from worker.core.records import ModelCard, Prediction
 
 
 def members_of_models(parts: Parts) -> dict[str, Any]:
@@ -55,12 +55,9 @@ def is_uncertain(model: ModelCard, label: str) -> bool:
     return first.decision is not None and bool(label) and label not in first.labels
 
 
-def truncated(outcome: Classified) -> bool:
+def truncated(parts: Parts) -> bool:
     """Return whether the text was cut for one of the models."""
-    if outcome.parts is None:
-        return outcome.prediction.truncated
-    parts = outcome.parts.values()
-    return any(isinstance(part, Part) and part.prediction.truncated for part in parts)
+    return any(isinstance(part, Part) and part.prediction.truncated for part in parts.values())
 
 
 def uniform(card: ModelCard, score: float) -> tuple[Prediction, Parts | None]:
