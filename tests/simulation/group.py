@@ -54,9 +54,20 @@ class Group:
 
     # -- membership ----------------------------------------------------------------------------
 
+    def enter(self, name: str, now: float) -> None:
+        """Become a member, and take part in the next generation."""
+        self.members[name] = Member(now)
+        self.join(name, (), now)
+
     def join(self, name: str, owns: Iterable[Partition], now: float) -> None:
-        """Take part in the next generation."""
-        member = self.members.setdefault(name, Member(now))
+        """Take part in the next generation.
+
+        Raises:
+            UnknownMemberIdError: the group has removed the member.
+        """
+        member = self.members.get(name)
+        if member is None:
+            raise errors.UnknownMemberIdError
         member.owns, member.seen_at = frozenset(owns), now
         if not self.forming:
             self._form(now)

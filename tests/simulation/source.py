@@ -127,7 +127,9 @@ class SimulatedSource:
                 self._lose(list(self.epochs))
             self._id = f"{self._name}-{next(self._ids)}"
             self._heard_at = now
-            self._join(now)
+            self._joined_after = self._group.generation
+            self._group.enter(self._id, now)
+            self._rejoin, self._joined = False, True
         elif self._rejoin:
             self._join(now)
         if self._joined and self._group.generation > self._joined_after:
@@ -137,9 +139,13 @@ class SimulatedSource:
                 self._take_over()
 
     def _join(self, now: float) -> None:
-        self._rejoin, self._joined = False, True
         self._joined_after = self._group.generation
-        self._group.join(self._id, self.epochs, now)
+        try:
+            self._group.join(self._id, self.epochs, now)
+        except errors.UnknownMemberIdError:
+            self._forget_membership()
+        else:
+            self._rejoin, self._joined = False, True
 
     def _take_over(self) -> None:
         member = self._group.members.get(self._id)
