@@ -45,6 +45,7 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "retention": (1, 0, 0),  # deletes records of a partition that the group has not read
     "coordinator_moved": (1, 0, 1),  # by a restart of the broker that coordinates the group
     "producer_quota": (1, 3, 8),
+    "topic_remade": (1, 0, 6),  # the input is deleted, and so much later there is another
     # In the logs of the brokers, see `storage_faults.py`.
     "disk_full": (1, 6, 10),  # the broker ends itself, and starts once there is space
     # Inside the protocol, see `protocol.py`; `size` chooses the API and the error.
@@ -61,6 +62,8 @@ _REGISTRY: Final[dict[str, tuple[int, float, float]]] = {
     "registry_freeze": (2, 4, 12),  # some are longer than `registry.timeout`
     "registry_delay": (2, 4, 10),
 }
+# After these, a place in the input may have had other records, or its record may be gone.
+_RENEWING: Final = ("topic_remade",)
 _STATIC: Final = ("same_instance",)  # kinds that need members with an identity
 # kind -> least size, and how much larger it may be
 _SIZES: Final[dict[str, tuple[float, float]]] = {
@@ -126,6 +129,11 @@ class Plan:
     rate: float
     faults: tuple[Fault, ...]
     format: RecordFormat = "json"
+
+    @property
+    def renews(self) -> bool:
+        """Whether a partition and an offset may not name one record for the whole run."""
+        return any(fault.kind in _RENEWING for fault in self.faults)
 
 
 def kinds_of(broker: BrokerKind, format_: RecordFormat = "json") -> tuple[str, ...]:
