@@ -48,6 +48,7 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "topic_remade": (1, 0, 6),  # the input is deleted, and so much later there is another
     # In the logs of the brokers, see `storage_faults.py`.
     "disk_full": (1, 6, 10),  # the broker ends itself, and starts once there is space
+    "unclean_election": (1, 2, 5),  # of the input: it loses acknowledged records
     # Inside the protocol, see `protocol.py`; `size` chooses the API and the error.
     "reply_lost": (2, 1, 4),
     "error_answer": (3, 1, 4),
@@ -63,7 +64,7 @@ _REGISTRY: Final[dict[str, tuple[int, float, float]]] = {
     "registry_delay": (2, 4, 10),
 }
 # After these, a place in the input may have had other records, or its record may be gone.
-_RENEWING: Final = ("topic_remade",)
+_RENEWING: Final = ("topic_remade", "unclean_election")
 _STATIC: Final = ("same_instance",)  # kinds that need members with an identity
 # kind -> least size, and how much larger it may be
 _SIZES: Final[dict[str, tuple[float, float]]] = {
