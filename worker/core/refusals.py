@@ -18,7 +18,7 @@ from worker.core.records import Encoded
 
 
 class TopicVerdict(NamedTuple):
-    """Whether a topic refused a result, a copy or a note of a record."""
+    """A topic accepted or refused a result, a copy or a note of a record."""
 
     topic: str
     refused: bool

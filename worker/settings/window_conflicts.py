@@ -7,7 +7,7 @@ Must not import: anything of worker but this package.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from worker.settings.windows import WINDOW_OPTIONS
@@ -59,7 +59,7 @@ def _of_model(section: str, model: NamedModelSettings, i: InputSettings) -> Iter
         yield from _of_one_window(section, [name for name in _OF_MORE if name in given])
 
 
-def _of_one_window(section: str, given: list[str]) -> Iterator[str]:
+def _of_one_window(section: str, given: Sequence[str]) -> Iterator[str]:
     if given:
         names = " and ".join(f"{section}.{name}" for name in given)
         none = "have" if len(given) > 1 else "has"
