@@ -42,7 +42,7 @@ def noted(*polls: dict[TopicPartition, list[Any]]) -> LeaderEpochs:
         # The position went back within the log.
         ([polled((5, 2), (8, 4)), polled((3, 2), (8, 4))], {3: 2, 7: 2, 8: 4}),
         ([polled((5, 2), (8, 4)), polled((6, 2))], {5: 2, 8: 2}),
-        # The topic was made anew.
+        # Another topic has the name now.
         ([polled((5, 2)), polled((0, 0))], {0: 0, 5: 0}),
     ],
 )

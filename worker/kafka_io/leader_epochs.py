@@ -52,7 +52,7 @@ class LeaderEpochs:
         begun = self._begun.get(partition, ())
         if begun and begun[-1][1] == epoch and begun[-1][0] <= offset:
             return
-        # What was read at later offsets is of another log, or will be read again.
+        # Records at later offsets are of another log, or will be read again.
         earlier = tuple(one for one in begun if one[0] < offset)
         if not earlier or earlier[-1][1] != epoch:
             self._begun[partition] = (*earlier[1 - _MOST :], (offset, epoch))
