@@ -17,6 +17,7 @@ from tests.chaos.fleet import Fleet, WorkerSlot
 from tests.chaos.kafka_faults import KafkaFaults
 from tests.chaos.plan import Fault
 from tests.chaos.protocol import ERRORS, LOSABLE, Meddling
+from tests.chaos.security_faults import SecurityFaults
 from worker.clock import SystemClock
 
 Chosen = TypeVar("Chosen")
@@ -28,7 +29,7 @@ def _choice(among: Sequence[Chosen], fault: Fault) -> Chosen:
     return among[int(fault.size * len(among))]
 
 
-class Faults(BusyFaults, KafkaFaults):
+class Faults(BusyFaults, KafkaFaults, SecurityFaults):
     """Begins faults, and puts their ends on the agenda.
 
     Args:
