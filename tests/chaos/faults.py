@@ -14,7 +14,9 @@ from tests.chaos.arena import Arena
 from tests.chaos.busy_faults import BusyFaults
 from tests.chaos.cluster import Cluster, RegistryAccess
 from tests.chaos.fleet import Fleet, WorkerSlot
+from tests.chaos.input_faults import InputFaults
 from tests.chaos.kafka_faults import KafkaFaults
+from tests.chaos.lives import Lives
 from tests.chaos.plan import Fault
 from tests.chaos.protocol import ERRORS, LOSABLE, Meddling
 from tests.chaos.security_faults import SecurityFaults
@@ -29,7 +31,7 @@ def _choice(among: Sequence[Chosen], fault: Fault) -> Chosen:
     return among[int(fault.size * len(among))]
 
 
-class Faults(BusyFaults, KafkaFaults, SecurityFaults):
+class Faults(BusyFaults, InputFaults, KafkaFaults, SecurityFaults):
     """Begins faults, and puts their ends on the agenda.
 
     Args:
@@ -37,6 +39,7 @@ class Faults(BusyFaults, KafkaFaults, SecurityFaults):
         agenda: takes their ends.
         clock: as the agenda's.
         change_model: gives a slot another model.
+        lives: of the input's log, in a plan with a fault that ends one.
     """
 
     def __init__(
@@ -47,8 +50,11 @@ class Faults(BusyFaults, KafkaFaults, SecurityFaults):
         agenda: Agenda,
         clock: SystemClock,
         change_model: Callable[[int], None],
+        *,
+        lives: Lives | None = None,
     ) -> None:
         super().__init__(cluster.bootstrap_servers)
+        self._lives = lives
         self._change_model = change_model
         self._cluster, self._arena, self._fleet = cluster, arena, fleet
         self._agenda, self._clock = agenda, clock

@@ -46,6 +46,7 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "retention": (1, 0, 0),  # deletes records of a partition that the group has not read
     "coordinator_moved": (1, 0, 1),  # by a restart of the broker that coordinates the group
     "producer_quota": (1, 3, 8),
+    "topic_remade": (1, 0, 6),  # the input is deleted, and so much later there is another
     # Inside the protocol, see `protocol.py`; `size` chooses the API and the error.
     "reply_lost": (2, 1, 4),
     "error_answer": (3, 1, 4),
@@ -74,6 +75,8 @@ _READING: Final = (
     "api_delay",
     "frame_cut",
 )
+# After these, a place in the input may have had other records, or its record may be gone.
+_RENEWING: Final = ("topic_remade",)
 _STATIC: Final = ("same_instance",)  # kinds that need members with an identity
 # kind -> least size, and how much larger it may be
 _SIZES: Final[dict[str, tuple[float, float]]] = {
@@ -140,6 +143,11 @@ class Plan:
     faults: tuple[Fault, ...]
     format: RecordFormat = "json"
     sign_in: SignIn = "none"
+
+    @property
+    def renews(self) -> bool:
+        """Whether a partition and an offset may not name one record for the whole run."""
+        return any(fault.kind in _RENEWING for fault in self.faults)
 
 
 def kinds_of(
