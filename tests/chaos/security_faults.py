@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.chaos.administrator import Administrator
-from tests.chaos.agenda import RETRY_S, Agenda
+from tests.chaos.agenda import Agenda
 from tests.chaos.cluster import Cluster
 from tests.chaos.plan import Fault
 from tests.chaos.security import USER
@@ -61,15 +61,16 @@ class SecurityFaults:
                 self._administrator.configure_broker(number, self._cluster.security.keystores)
 
     def _renew(self, fault: Fault, first: Callable[[], None], then: Callable[[], None]) -> bool:
+        def ended() -> None:
+            self._renewing = False
+
+        def finish() -> None:
+            self._agenda.until_done(f"{fault.kind} on both sides", lambda: self._step(then), ended)
+
         self._renewing = self._step(first)
         if self._renewing:
-            self._agenda.after(fault.duration, lambda: self._finish(then))
+            self._agenda.after(fault.duration, finish)
         return self._renewing
-
-    def _finish(self, then: Callable[[], None]) -> None:
-        self._renewing = not self._step(then)
-        if self._renewing:
-            self._agenda.after(RETRY_S, lambda: self._finish(then))
 
     def _step(self, change: Callable[[], None]) -> bool:
         if not self._done(change):
