@@ -33,9 +33,10 @@ from worker.kafka_io.listener import StartFrom
 from worker.kafka_io.sink import KafkaSink
 from worker.kafka_io.transactions import TransactionalSink
 from worker.runtime import assembly, completions, outcome_counts, stage
-from worker.runtime.assembly import build_encoder, build_in_flight, build_labeller, build_worker
+from worker.runtime.assembly import build_encoder, build_in_flight, build_worker
 from worker.runtime.context import RecordPath, WorkerContext
 from worker.runtime.formats import plain_formats
+from worker.runtime.labeller_choice import build_labeller
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.progress import Progress
 from worker.runtime.rebalance import RebalanceListener
