@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from queue import Empty, Full
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import structlog
@@ -46,6 +46,7 @@ _PATIENCE = 5.0  # seconds for which a producer may do nothing for a record
 _POISON = "poison"
 # Probabilities of a text by its tokens: each goes another way through the routes of a history.
 _BY_LENGTH = ((0.25, 0.75), (0.75, 0.25), (0.45, 0.55))
+T = TypeVar("T")
 TOPICS = ("out", "other", "copies", "notes", "dead")
 
 
@@ -54,7 +55,8 @@ class _Silent:
 
     lock = threading.Lock()
 
-    def __getattr__(self, _: str) -> _Silent:
+    def __getattr__(self, name: str) -> _Silent:
+        setattr(self, name, self)  # so that the next look-up finds it without a call
         return self
 
     def __call__(self, *_: object, **__: object) -> _Silent:
@@ -62,6 +64,9 @@ class _Silent:
 
     def __iter__(self) -> Iterator[object]:
         return iter(())
+
+
+_SILENT = _Silent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +145,12 @@ class Process:
         self.source.woken = self.wake
 
     def _build(self, settings: Settings, start: StartFrom) -> Any:
-        metrics: Any = _Silent()
+        metrics: Any = _SILENT
         progress = Progress(settings.stall_timeout, metrics, self._world)
         progress.move(progress.state.WARMING)
         context = WorkerContext(metrics, progress, self._world, self._stop)
         outputs = {name: TopicLimits() for name in TOPICS}
-        formats = plain_formats(settings)
+        formats = _formats(settings)
         encoder = build_encoder(settings, outputs, formats.results, metrics)
         replacer = OutcomeReplacer(encoder, outputs, self._world.wall_ms).replace
         work, listener = build_in_flight(settings, context), RebalanceListener()
@@ -258,13 +263,35 @@ class Process:
             producer.forgets = True
 
 
-def enter(world: World, broker: Broker) -> None:
-    """Give the worker's modules the tasks and the group of this world."""
+@contextmanager
+def entered(world: World, broker: Broker) -> Iterator[None]:
+    """Give the worker's modules the tasks and the group of this world, which is let go after."""
     Queue.world = Thread.world = world
     _here["world"], _here["group"] = world, broker.group
+    try:
+        yield
+    finally:
+        del Queue.world, Thread.world
+        Thread.owner = None
+        _here.clear()
 
 
 _here: dict[str, Any] = {}
+
+
+def _once(of: Callable[[Settings], T]) -> Callable[[Settings], T]:
+    """Return a function that is called once for each settings, which many histories share."""
+    known: dict[int, tuple[Settings, T]] = {}
+
+    def remembered(settings: Settings) -> T:
+        if id(settings) not in known:
+            known[id(settings)] = settings, of(settings)
+        return known[id(settings)][1]
+
+    return remembered
+
+
+_formats = _once(plain_formats)
 
 
 def _committed(_: Settings, partitions: Sequence[Partition]) -> dict[Partition, int]:
@@ -290,6 +317,8 @@ def simulated() -> Iterator[None]:
             (transactions, "committed_offsets", _committed),
             (outcome_counts, "observe_all", lambda *_: None),
             (assembly, "version", lambda _: "0"),
+            (assembly, "condition_paths", _once(assembly.condition_paths)),
+            (assembly, "deciding_digest", _once(assembly.deciding_digest)),
         ):
             stack.enter_context(mock.patch.object(module, name, new))
         yield
