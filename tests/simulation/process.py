@@ -307,7 +307,10 @@ def simulated() -> Iterator[None]:
     queues = SimpleNamespace(Queue=Queue, SimpleQueue=Queue, Empty=Empty, Full=Full)
     threads = SimpleNamespace(Thread=Thread, Event=threading.Event, get_ident=threading.get_ident)
     before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=lambda *_: None,
+    )
     with ExitStack() as stack:
         stack.callback(structlog.configure, **before)
         for module, name, new in (

@@ -140,39 +140,47 @@ class World:
     def run(self, until: float, done: Callable[[], bool] = lambda: False) -> bool:
         """Let the tasks take turns up to a time; return whether `done` held before."""
         while self.now < until:
-            ready, wakes_at = self._look()
+            ready, later = self._look()
             if ready:
-                self._go_on(ready[int(self._chance() * len(ready))])
+                self._go_on(ready)
             elif done():
                 return True
-            else:
-                self._pass_time(min(wakes_at, until))
+            elif self._pass_time(later, until):
+                self._go_on(later)
         return done()
 
-    def _look(self) -> tuple[list[Task], float]:
-        """Return the tasks that can go on, and when the first of the others does."""
+    def _look(self) -> tuple[list[Task], list[Task]]:
+        """Return the tasks that can go on, and those of the others that wake first."""
         now, first = self.now, inf
-        ready = []
+        ready, later = list[Task](), list[Task]()
         for task in self.tasks:
             if task.frozen:
                 continue
-            if task.wakes_at <= now or (task.until and task.until()):
+            wakes_at = task.wakes_at
+            if wakes_at <= now or (task.until and task.until()):
                 ready.append(task)
-            elif task.wakes_at < first:
-                first = task.wakes_at
-        return ready, first
+            elif wakes_at < first:
+                first, later = wakes_at, [task]
+            elif wakes_at == first:
+                later.append(task)
+        return ready, later
 
-    def _go_on(self, task: Task) -> None:
+    def _go_on(self, ready: list[Task]) -> None:
+        task = ready[int(self._chance() * len(ready))]
         task.until = None
         task.run.switch()
         if task.run.dead and task in self.tasks:
             self.tasks.remove(task)
 
-    def _pass_time(self, until: float) -> None:
-        self.now = now = max(until, self.now + _STEP)
+    def _pass_time(self, later: list[Task], until: float) -> bool:
+        """Pass on to a time; return whether those that wake then are all that can go on."""
+        wakes_at = later[0].wakes_at if later else inf
+        self.now = now = min(until, max(wakes_at, self.now + _STEP))
         if now >= self._next_tick:
             self._next_tick = now + TICK
             self.tick(now)
+            return False
+        return now == wakes_at < until
 
 
 class Queue:
