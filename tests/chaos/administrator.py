@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.errors import KafkaError, for_code
+from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from kafka.protocol.admin.client_quotas import AlterClientQuotasRequest
 
 from worker.errors import StreamlabelError
@@ -46,6 +46,18 @@ class Administrator:
         if self.partitions(topic) < partitions:
             with self._client() as client:
                 client.create_partitions({topic: partitions})
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic, unless that is done."""
+        with self._client() as client, contextlib.suppress(UnknownTopicOrPartitionError):
+            client.delete_topics([topic], timeout_ms=_REQUEST_MS)
+
+    def create(self, topic: str, partitions: int, group: str) -> None:
+        """Create a topic once a group has forgotten its offsets of an earlier one of that name."""
+        with _translated(), Admin(KafkaSettings(bootstrap_servers=self._servers)) as admin:
+            if admin.committed(group, topic):
+                raise Refused(f"group {group} still has offsets of {topic}")
+            admin.create(topic, partitions)
 
     def overtake(self, group: str, topic: str, target: int, records: int) -> None:
         """Delete records of one partition: all that the group has read, and this number more.

@@ -5,6 +5,7 @@ Runs on the harness's thread.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import shutil
@@ -23,7 +24,9 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.decisions import Routed, flags_for, text_of
 from tests.chaos.faults import Faults
 from tests.chaos.fleet import Fleet
+from tests.chaos.lives import Lives
 from tests.chaos.names import RunNames
+from tests.chaos.numbered_ledger import judged
 from tests.chaos.plan import SLOTS, Delivery, Fault, Plan
 from tests.chaos.prefix_watch import PrefixWatch
 from tests.chaos.slot_models import SlotModels
@@ -31,6 +34,7 @@ from tests.chaos.verdict import RunVerdict
 from worker.clock import SystemClock
 from worker.core.replay_outcomes import Kind
 from worker.demo.broker import NEEDS
+from worker.errors import StreamlabelError
 from worker.settings import child_environment
 
 _READY_S = 90.0
@@ -163,8 +167,17 @@ class _Run:
         self._models = SlotModels(folder, len(self._fleet.slots), self._named())
         for slot in self._fleet.slots:
             slot.config = self._models.file(slot.number)
+        names = arena.names
+        where = (cluster.bootstrap_servers, names.group, names.input)
+        self._lives = Lives(*where, arena.sent) if plan.renews else None
         self._faults = Faults(
-            cluster, arena, self._fleet, self._agenda, self._clock, self._models.change
+            cluster,
+            arena,
+            self._fleet,
+            self._agenda,
+            self._clock,
+            self._models.change,
+            lives=self._lives,
         )
         self._done: Counter[str] = Counter()
 
@@ -193,14 +206,19 @@ class _Run:
 
     def go(self) -> RunVerdict:
         """Run it, with a watch in exactly-once delivery."""
+        with self._lives or contextlib.nullcontext():
+            return self._go_watched()
+
+    def _go_watched(self) -> RunVerdict:
         if self._subject.delivery != "exactly_once" or self._cluster.kind != "apache":
             return self._go()
-        names, decides = self._arena.names, self._subject.decides
+        names = self._arena.names
         watch = PrefixWatch(
             self._cluster.bootstrap_servers,
             names.group,
             names.input,
-            outcomes_of(names, decides=decides),
+            outcomes_of(names, decides=self._subject.decides),
+            self._lives,
         )
         with watch:
             verdict = self._go()
@@ -227,19 +245,18 @@ class _Run:
 
     def _judge(self, *, drained: bool, started: float) -> RunVerdict:
         verdict = RunVerdict(self._plan.seed, dict(sorted(self._done.items())), drained=drained)
-        try:
-            names = self._arena.names
-            audit = audited(self._cluster, names, self._subject.delivery, self._routes())
-        except (
-            AuditFailed
-        ) as error:  # nothing counts as consumed then, so the promise does not hold
-            audit = {"failed": str(error)}
+        audit = self._audit()
         for name in (*_COUNTS, *_OFFENCES):
             setattr(verdict, name, audit.get(name, 0))
         verdict.copies = sum(audit.get("copies", {}).values())
-        verdict.undue_dead_letters = verdict.dead_lettered - self._arena.left("bad")
-        spam = self._arena.left("spam") if self._subject.decides else 0
-        verdict.undue_filtered = verdict.filtered - spam
+        if self._lives is not None:
+            verdict.lives, verdict.lost = self._lives.number, audit.get("lost", 0)
+            verdict.undue_dead_letters = audit.get("undue_dead_letters", 0)
+            verdict.undue_filtered = audit.get("undue_filtered", 0)
+        else:
+            verdict.undue_dead_letters = verdict.dead_lettered - self._arena.left("bad")
+            spam = self._arena.left("spam") if self._subject.decides else 0
+            verdict.undue_filtered = verdict.filtered - spam
         verdict.misread = self._arena.misread()
         verdict.models = len(self._arena.models)
         verdict.format, verdict.delivery = self._plan.format, self._subject.delivery
@@ -257,6 +274,17 @@ class _Run:
             for node in self._cluster.kafka.nodes if self._cluster.kafka else ():
                 shutil.copy(node.log, self._folder / f"broker-{node.port}.log")
         return verdict
+
+    def _audit(self) -> dict[str, Any]:
+        """Return the findings; without any, nothing counts as consumed and the run fails."""
+        names = self._arena.names
+        try:
+            if self._lives is None:
+                return audited(self._cluster, names, self._subject.delivery, self._routes())
+            topics = outcomes_of(names, decides=self._subject.decides)
+            return judged(self._cluster.bootstrap_servers, self._lives, names.input, topics)
+        except (AuditFailed, StreamlabelError) as error:
+            return {"failed": str(error)}
 
     def _until(self, condition: Callable[[], bool], timeout: float) -> None:
         deadline = self._clock.monotonic() + timeout

@@ -14,9 +14,12 @@ from tests.chaos.arena import Arena
 from tests.chaos.busy_faults import BusyFaults
 from tests.chaos.cluster import Cluster, RegistryAccess
 from tests.chaos.fleet import Fleet, WorkerSlot
+from tests.chaos.input_faults import InputFaults
 from tests.chaos.kafka_faults import KafkaFaults
+from tests.chaos.lives import Lives
 from tests.chaos.plan import Fault
 from tests.chaos.protocol import ERRORS, LOSABLE, Meddling
+from tests.chaos.storage_faults import StorageFaults
 from worker.clock import SystemClock
 
 Chosen = TypeVar("Chosen")
@@ -28,7 +31,7 @@ def _choice(among: Sequence[Chosen], fault: Fault) -> Chosen:
     return among[int(fault.size * len(among))]
 
 
-class Faults(BusyFaults, KafkaFaults):
+class Faults(BusyFaults, KafkaFaults, InputFaults, StorageFaults):
     """Begins faults, and puts their ends on the agenda.
 
     Args:
@@ -36,6 +39,7 @@ class Faults(BusyFaults, KafkaFaults):
         agenda: takes their ends.
         clock: as the agenda's.
         change_model: gives a slot another model.
+        lives: of the input's log, in a plan with a fault that ends one.
     """
 
     def __init__(
@@ -46,8 +50,11 @@ class Faults(BusyFaults, KafkaFaults):
         agenda: Agenda,
         clock: SystemClock,
         change_model: Callable[[int], None],
+        *,
+        lives: Lives | None = None,
     ) -> None:
         super().__init__(cluster.bootstrap_servers)
+        self._lives = lives
         self._change_model = change_model
         self._cluster, self._arena, self._fleet = cluster, arena, fleet
         self._agenda, self._clock = agenda, clock

@@ -17,6 +17,8 @@ class RunVerdict:
         requests: those that a fault inside the protocol happened to, by fault and API.
         filtered: records that a route dropped, and `copies` those that one copied.
         undue_filtered: filtered records, less those that the route is for.
+        lives: of the input's log, if it could end; then numbers name the records, not offsets.
+        lost: records without an outcome that the log lost before the group had read them.
         uncopied: copies that a result announces and that are missing.
         prefixes: how often each promise of exactly once was checked under way, and `torn` how often
             it was broken.
@@ -39,6 +41,8 @@ class RunVerdict:
     undue_dead_letters: int = 0
     misread: int = 0
     models: int = 0
+    lives: int = 0
+    lost: int = 0
     longest_stall_s: float = 0.0
     producers_replaced: int = 0
     exit_codes: dict[str, int] = field(default_factory=dict)
