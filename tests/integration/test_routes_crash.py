@@ -16,7 +16,7 @@ from tests.support.workers import WorkerProcess, audit, lag, produce, read, wait
 from worker.cli.main import main
 from worker.core.route_headers import FILTERED_HEADER, ROUTE_HEADER
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 
 class Site:
@@ -61,10 +61,11 @@ def test_a_killed_worker_loses_no_outcome_and_no_copy(
     broker: Broker, topics: Topics, tmp_path: Path, delivery: str
 ) -> None:
     site = Site(broker, topics)
-    worker = site.worker(tmp_path, "first", "--delivery", delivery)
+    soon = ("--kafka-session-timeout", "6")
+    worker = site.worker(tmp_path, "first", "--delivery", delivery, *soon)
     try:
+        worker.wait_ready()
         with Feed(site.produce) as feed:
-            worker.wait_ready()
             wait_until(lambda: worker.metric("streamlabel_copies_total") > 200, what="it labels")
             worker.kill()
             feed.wait_for_more()
