@@ -137,6 +137,9 @@ class _Registry(ApicurioRegistry):
         (RunVerdict(1, {}, consumed=9, drained=True, undue_dead_letters=-1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, duplicated=2, duplicates_allowed=2), True),
         (RunVerdict(1, {}, consumed=9, drained=True, duplicated=3, duplicates_allowed=2), False),
+        (RunVerdict(1, {}, {"sigterm": 2}, consumed=9, drained=True), False),
+        (RunVerdict(1, {"join": 1}, {"sigterm": 2}, consumed=9, drained=True), True),
+        (RunVerdict(1, {"join": 1}, failure="no end", consumed=9, drained=True), False),
     ],
 )
 def test_a_verdict_holds_if_no_promise_was_broken(verdict: RunVerdict, holds: bool) -> None:
