@@ -106,6 +106,7 @@ def flags_of(cluster: Cluster, names: RunNames, subject: Subject, slot: int) -> 
         "output.topic": names.output,
         "output.dead_letter_topic": names.dead,
         "delivery": subject.delivery,
+        **(cluster.security.flags if cluster.security else {}),
         **(NEEDS if cluster.kind == "embedded" else {}),
         **(Routed.of(names.group).routes if subject.decides else {"model.name": subject.model}),
     }
