@@ -22,7 +22,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.decisions import KindsOfValues, Routed, kind_of
 from tests.chaos.names import RunNames
 from tests.chaos.plan import RecordFormat
-from tests.chaos.sent import Fate, Sent
+from tests.chaos.sent import Fate, Sent, SentRecord, numbered
 from tests.chaos.values import AvroValues, JsonValues, Values
 from tests.chaos.worker import POISON
 from worker.clock import SystemClock
@@ -58,6 +58,7 @@ class Arena:
     Attributes:
         sent: input records that are acknowledged, by what must become of them.
         models: those that results name, once they were read.
+        next_number: of the next input record, while the producer is held.
         longest_stall: most seconds in which records waited and no outcome appeared.
     """
 
@@ -82,6 +83,7 @@ class Arena:
         self._clock = SystemClock()
         self._kafka = KafkaSettings(bootstrap_servers=cluster.bootstrap_servers)
         self._stop_producing, self._stop_observing = threading.Event(), threading.Event()
+        self._held, self._resting = threading.Event(), threading.Event()
         self._extra: list[bytes] = []
         self.sent = Sent()
         self.models: set[str] = set()
@@ -91,7 +93,7 @@ class Arena:
         main = (self.names.output, self.names.dead)
         self._outcomes = (*main, *(routed.outcomes if routed else ()))
         self._topics = [self.names.input, *main, *(routed.topics if routed else ())]
-        self.outcomes = 0
+        self.outcomes = self.next_number = 0
         self.longest_stall = 0.0
         self.producing = threading.Thread(target=self._produce, name="producer", daemon=True)
         self._observing = threading.Thread(target=self._observe, name="observer", daemon=True)
@@ -147,6 +149,15 @@ class Arena:
             poison = kind == "poison"
             text = f"a {POISON} {n}"
             self._extra.append(self._values.text(n, text) if poison else self._values.unreadable(n))
+
+    def hold(self, patience: float) -> bool:
+        """Let the producer wait until `go_on`; return whether all it has sent is acknowledged."""
+        self._held.set()
+        return self._resting.wait(patience)
+
+    def go_on(self) -> None:
+        """Let the producer go on, as another producer."""
+        self._held.clear()
 
     def drain(self, between: Callable[[], None], patience: float) -> bool:
         """Stop producing and wait until the group has committed everything.
@@ -220,18 +231,36 @@ class Arena:
 
     # -- the producer's thread -----------------------------------------------------------------
 
-    def _produce(self) -> None:
-        producer = KafkaProducer(
+    def _producer(self) -> KafkaProducer:
+        return KafkaProducer(
             bootstrap_servers=self._cluster.bootstrap_servers.split(","),
             delivery_timeout_ms=_FOR_EVER_MS,
             max_block_ms=60_000,
             metadata_max_age_ms=_METADATA_MS,  # the number of partitions may grow
         )
+
+    def _rest(self, producer: KafkaProducer) -> KafkaProducer:
+        """Wait for `go_on`; return a producer that knows nothing of the log before."""
+        while self._held.is_set() and not self._resting.is_set():
+            with contextlib.suppress(KafkaError):
+                producer.flush(1)
+                self._resting.set()
+        while self._held.is_set():
+            self._clock.sleep(0.02)
+        self._resting.clear()
+        producer.close(10)
+        return self._producer()
+
+    def _produce(self) -> None:
+        producer = self._producer()
         number, started = 0, self._clock.monotonic()
         while not self._stop_producing.is_set():
+            if self._held.is_set():
+                producer = self._rest(producer)
             while number < min(self._limit, (self._clock.monotonic() - started) * self._rate):
                 self._send(producer, number, *self._next(number))
                 number += 1
+                self.next_number = number
             self._clock.sleep(0.02)
         while self._extra:
             self._send(producer, number, *self._next(number))
@@ -255,8 +284,13 @@ class Arena:
                     value=value,
                     key=f"author-{number % 7}".encode(),
                     partition=number % len(producer.partitions_for(self.names.input)),
+                    headers=numbered(number),
                 )
-                sent.add_callback(lambda at: self.sent.note(fate, at.partition, at.offset))
+                sent.add_callback(
+                    lambda at: self.sent.note(
+                        number, SentRecord(fate, at.partition, at.offset, at.timestamp)
+                    )
+                )
                 return
 
     # -- the observer's thread -----------------------------------------------------------------

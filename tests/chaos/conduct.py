@@ -5,32 +5,35 @@ Runs on the harness's thread.
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.agenda import RETRY_S, Agenda
+from tests.chaos.agenda import Agenda, EndFailed
 from tests.chaos.arena import Arena
+from tests.chaos.beginnings import Beginnings
 from tests.chaos.cluster import Cluster
 from tests.chaos.decisions import Routed, flags_for, text_of
 from tests.chaos.faults import Faults
 from tests.chaos.fleet import Fleet
+from tests.chaos.lives import Lives
 from tests.chaos.names import RunNames
-from tests.chaos.plan import SLOTS, Delivery, Fault, Plan
+from tests.chaos.numbered_ledger import judged
+from tests.chaos.plan import SLOTS, Delivery, Plan
 from tests.chaos.prefix_watch import PrefixWatch
 from tests.chaos.slot_models import SlotModels
 from tests.chaos.verdict import RunVerdict
 from worker.clock import SystemClock
 from worker.core.replay_outcomes import Kind
 from worker.demo.broker import NEEDS
+from worker.errors import StreamlabelError
 from worker.settings import child_environment
 
 _READY_S = 90.0
@@ -103,6 +106,7 @@ def flags_of(cluster: Cluster, names: RunNames, subject: Subject, slot: int) -> 
         "output.topic": names.output,
         "output.dead_letter_topic": names.dead,
         "delivery": subject.delivery,
+        **(cluster.security.flags if cluster.security else {}),
         **(NEEDS if cluster.kind == "embedded" else {}),
         **(Routed.of(names.group).routes if subject.decides else {"model.name": subject.model}),
     }
@@ -163,10 +167,21 @@ class _Run:
         self._models = SlotModels(folder, len(self._fleet.slots), self._named())
         for slot in self._fleet.slots:
             slot.config = self._models.file(slot.number)
+        names = arena.names
+        where = (cluster.bootstrap_servers, names.group, names.input)
+        self._lives = Lives(*where, arena.sent) if plan.renews else None
         self._faults = Faults(
-            cluster, arena, self._fleet, self._agenda, self._clock, self._models.change
+            cluster,
+            arena,
+            self._fleet,
+            self._agenda,
+            self._clock,
+            self._models.change,
+            lives=self._lives,
         )
-        self._done: Counter[str] = Counter()
+        self._begun = Beginnings(
+            self._faults.begin, lambda: self._faults.refusal, self._agenda, self._clock, log
+        )
 
     def _flags(self, slot: int) -> dict[str, Any]:
         flags = flags_of(self._cluster, self._arena.names, self._subject, slot)
@@ -193,14 +208,19 @@ class _Run:
 
     def go(self) -> RunVerdict:
         """Run it, with a watch in exactly-once delivery."""
+        with self._lives or contextlib.nullcontext():
+            return self._go_watched()
+
+    def _go_watched(self) -> RunVerdict:
         if self._subject.delivery != "exactly_once" or self._cluster.kind != "apache":
             return self._go()
-        names, decides = self._arena.names, self._subject.decides
+        names = self._arena.names
         watch = PrefixWatch(
             self._cluster.bootstrap_servers,
             names.group,
             names.input,
-            outcomes_of(names, decides=decides),
+            outcomes_of(names, decides=self._subject.decides),
+            self._lives,
         )
         with watch:
             verdict = self._go()
@@ -216,30 +236,36 @@ class _Run:
             self._fleet.start(slot)
         self._arena.start()
         self._until(lambda: self._arena.outcomes > 0, _READY_S)
-        began = self._clock.monotonic()
-        for fault in self._plan.faults:
-            self._agenda.at(began + fault.at, functools.partial(self._begin, fault))
-        self._until(lambda: self._agenda.empty, float("inf"))
+        self._begun.put_on_agenda(self._plan.faults)
+        try:
+            self._until(lambda: self._agenda.empty, float("inf"))
+        except EndFailed as error:
+            self._fleet.stop_all(_STOP_S)
+            return self._verdict(failure=str(error), logs=str(self._folder))
         drained = self._arena.drain(self._step, _PATIENCE_S)
         stopped = self._fleet.stop_all(_STOP_S)
         self._log("judging")
         return self._judge(drained=drained and stopped, started=started)
 
+    def _verdict(self, **facts: Any) -> RunVerdict:
+        begun = dict(sorted(self._begun.done.items()))
+        skipped = dict(sorted(self._begun.skipped.items()))
+        return RunVerdict(self._plan.seed, begun, skipped, **facts)
+
     def _judge(self, *, drained: bool, started: float) -> RunVerdict:
-        verdict = RunVerdict(self._plan.seed, dict(sorted(self._done.items())), drained=drained)
-        try:
-            names = self._arena.names
-            audit = audited(self._cluster, names, self._subject.delivery, self._routes())
-        except (
-            AuditFailed
-        ) as error:  # nothing counts as consumed then, so the promise does not hold
-            audit = {"failed": str(error)}
+        verdict = self._verdict(drained=drained)
+        audit = self._audit()
         for name in (*_COUNTS, *_OFFENCES):
             setattr(verdict, name, audit.get(name, 0))
         verdict.copies = sum(audit.get("copies", {}).values())
-        verdict.undue_dead_letters = verdict.dead_lettered - self._arena.left("bad")
-        spam = self._arena.left("spam") if self._subject.decides else 0
-        verdict.undue_filtered = verdict.filtered - spam
+        if self._lives is not None:
+            verdict.lives, verdict.lost = self._lives.number, audit.get("lost", 0)
+            verdict.undue_dead_letters = audit.get("undue_dead_letters", 0)
+            verdict.undue_filtered = audit.get("undue_filtered", 0)
+        else:
+            verdict.undue_dead_letters = verdict.dead_lettered - self._arena.left("bad")
+            spam = self._arena.left("spam") if self._subject.decides else 0
+            verdict.undue_filtered = verdict.filtered - spam
         verdict.misread = self._arena.misread()
         verdict.models = len(self._arena.models)
         verdict.format, verdict.delivery = self._plan.format, self._subject.delivery
@@ -258,6 +284,17 @@ class _Run:
                 shutil.copy(node.log, self._folder / f"broker-{node.port}.log")
         return verdict
 
+    def _audit(self) -> dict[str, Any]:
+        """Return the findings; without any, nothing counts as consumed and the run fails."""
+        names = self._arena.names
+        try:
+            if self._lives is None:
+                return audited(self._cluster, names, self._subject.delivery, self._routes())
+            topics = outcomes_of(names, decides=self._subject.decides)
+            return judged(self._cluster.bootstrap_servers, self._lives, names.input, topics)
+        except (AuditFailed, StreamlabelError) as error:
+            return {"failed": str(error)}
+
     def _until(self, condition: Callable[[], bool], timeout: float) -> None:
         deadline = self._clock.monotonic() + timeout
         while not condition() and self._clock.monotonic() < deadline:
@@ -267,10 +304,3 @@ class _Run:
     def _step(self) -> None:
         self._agenda.run_due()
         self._fleet.supervise()
-
-    def _begin(self, fault: Fault) -> None:
-        if not self._faults.begin(fault):
-            self._agenda.after(RETRY_S, lambda: self._begin(fault))
-            return
-        self._done[fault.kind] += 1
-        self._log(f"{sum(self._done.values())}/{len(self._plan.faults)} {fault.kind}")

@@ -14,7 +14,9 @@ from typing import Any, Final, Self
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from tests.chaos.lives import Lives
 from tests.chaos.prefixes import Prefixes
+from tests.chaos.sent import number_of
 from worker.clock import SystemClock
 from worker.core.records import Partition
 from worker.core.replay_outcomes import Kind
@@ -37,16 +39,24 @@ class PrefixWatch:
         group: of the workers.
         inputs: the topic that they read.
         outcomes: topic -> kind of the outcomes in it.
+        lives: of the input's log, if it may end.
 
     Attributes:
         prefixes: the findings; complete after the block.
         rounds: number of moments that were looked at.
     """
 
-    def __init__(self, servers: str, group: str, inputs: str, outcomes: Mapping[str, Kind]) -> None:
+    def __init__(
+        self,
+        servers: str,
+        group: str,
+        inputs: str,
+        outcomes: Mapping[str, Kind],
+        lives: Lives | None = None,
+    ) -> None:
         self._kafka = KafkaSettings(bootstrap_servers=servers)
         self._group, self._input, self._outcomes = group, inputs, outcomes
-        self._clock = SystemClock()
+        self._clock, self._lives = SystemClock(), lives
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prefixes", daemon=True)
         self.prefixes = Prefixes()
@@ -81,20 +91,32 @@ class PrefixWatch:
 
     def _try_round(self, consumer: Any, admin: Admin) -> bool:
         try:
-            self._round(consumer, admin)
+            if not self._steady_round(consumer, admin):
+                return False
         except (KafkaError, StreamlabelError):
             return False
         self.rounds += 1
         return True
 
+    def _steady_round(self, consumer: Any, admin: Admin) -> bool:
+        """Look once, unless the input has just no log."""
+        if self._lives is None:
+            self._round(consumer, admin)
+            return True
+        with self._lives.steady() as alive:
+            if alive:
+                self._round(consumer, admin)
+            return alive
+
     def _round(self, consumer: Any, admin: Admin) -> None:
+        numbers = None if self._lives is None else frozenset(self._lives.finished)
         committed = self._stable(consumer, self._starts(admin))
         ends = {
             Partition(topic, p): end
             for topic in self._outcomes
             for p, end in admin.end_offsets(topic).items()
         }
-        self.prefixes.expect(committed, ends)
+        self.prefixes.expect(committed, ends, numbers)
         consumer.assign([TopicPartition(*partition) for partition in ends])
         for tp, records in consumer.poll(timeout_ms=200).items():
             for record in records:
@@ -121,5 +143,13 @@ class PrefixWatch:
             record.value or b"",
             record.key,
         )
-        if outcome := read_outcome(self._outcomes[tp.topic], read):
+        outcome = read_outcome(self._outcomes[tp.topic], read)
+        if outcome is None:
+            return
+        if self._lives is None:
             self.prefixes.see(outcome, tp.topic)
+            return
+        number = number_of(record.headers)
+        if number is None:
+            number = self._lives.find(outcome)
+        self.prefixes.see(outcome, tp.topic, number, ended=(number or 0) < self._lives.first)

@@ -8,6 +8,9 @@ A transaction makes outcomes, copies and offsets visible together. So at each mo
   of the log that is read after the offset;
 * no reader sees an outcome twice.
 
+Where the input's offsets may name other records later, a record is known by its number instead, and
+the records that must be complete are named one by one.
+
 https://kafka.apache.org/documentation/#semantics
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from worker.core.records import Partition
@@ -27,7 +31,15 @@ class _Copy(NamedTuple):
     route: str
     topic: str
     origin: Partition
-    offset: int
+    at: int
+
+
+class _Due(NamedTuple):
+    """What must be complete once the reader has reached the ends."""
+
+    committed: Mapping[Partition, int]
+    numbers: AbstractSet[int] | None
+    ends: Mapping[Partition, int]
 
 
 class Prefixes:
@@ -50,29 +62,41 @@ class Prefixes:
         self._copies: set[_Copy] = set()
         self._announced: set[_Copy] = set()
         self.fresh: dict[Partition, int] = {}
-        self._due: deque[tuple[Mapping[Partition, int], Mapping[Partition, int]]] = deque()
+        self._due: deque[_Due] = deque()
+        self._numbers: set[int] = set()
+        self._finished: set[int] = set()
         self._starts: Counter[Partition] = Counter()
 
-    def see(self, outcome: AuditedOutcome, topic: str) -> None:
-        """Take an outcome or a copy that the reader got from a topic."""
+    def see(
+        self, outcome: AuditedOutcome, topic: str, number: int | None = None, *, ended: bool = False
+    ) -> None:
+        """Take an outcome or a copy that the reader got from a topic.
+
+        Args:
+            outcome: that was read.
+            topic: it was read from.
+            number: of its record, where a place may have several records.
+            ended: whether the record is of a life of the log that has ended, with its offsets.
+        """
         if outcome.source is None:
             return
-        name, number, offset = outcome.source
-        origin = Partition(name, number)
+        origin, offset = Partition(*outcome.source[:2]), outcome.source[2]
+        at = offset if number is None else number
         self.checks["seen_once"] += 1
         if outcome.copy_route is not None:
-            copy = _Copy(outcome.copy_route, topic, origin, offset)
+            copy = _Copy(outcome.copy_route, topic, origin, at)
             again = copy in self._copies
             self._copies.add(copy)
         else:
-            seen = self._seen.setdefault(origin, set())
-            again = offset in seen
-            seen.add(offset)
+            seen = self._seen.setdefault(origin, set()) if number is None else self._numbers
+            again = at in seen
+            seen.add(at)
         if again:
-            self._broken("seen_once", f"{origin} {offset} in {topic}")
+            self._broken("seen_once", f"{origin} {offset} in {topic}, number {number}")
         for note in outcome.copies:
-            self._announced.add(_Copy(note.route, note.topic, origin, offset))
-        self.fresh[origin] = max(offset, self.fresh.get(origin, offset))
+            self._announced.add(_Copy(note.route, note.topic, origin, at))
+        if not ended:
+            self.fresh[origin] = max(offset, self.fresh.get(origin, offset))
 
     def covered(self, committed: Mapping[Partition, int]) -> None:
         """Check all outcomes since the last call against stable offsets that were read later."""
@@ -83,9 +107,20 @@ class Prefixes:
                 self._broken("covered", f"{origin} {offset} is visible; committed: {found}")
         self.fresh.clear()
 
-    def expect(self, committed: Mapping[Partition, int], ends: Mapping[Partition, int]) -> None:
-        """Note stable offsets, and the ends of the outcomes' logs that were read after them."""
-        self._due.append((committed, ends))
+    def expect(
+        self,
+        committed: Mapping[Partition, int],
+        ends: Mapping[Partition, int],
+        numbers: AbstractSet[int] | None = None,
+    ) -> None:
+        """Note stable offsets, and the ends of the outcomes' logs that were read after them.
+
+        Args:
+            committed: stable offsets; not used if there are numbers.
+            ends: of the outcomes' logs.
+            numbers: of records that the group had passed before; None: all below the offsets.
+        """
+        self._due.append(_Due(committed, numbers, ends))
 
     def reached(self, positions: Mapping[Partition, int], starts: Mapping[Partition, int]) -> None:
         """Check the offsets whose ends the reader has reached.
@@ -96,15 +131,30 @@ class Prefixes:
         """
         for origin, start in starts.items():
             self._starts[origin] = max(start, self._starts[origin])
-        while self._due and _all_below(self._due[0][1], positions):
-            committed, _ = self._due.popleft()
-            for origin, offset in committed.items():
+        while self._due and _all_below(self._due[0].ends, positions):
+            self._check(self._due.popleft())
+
+    def _check(self, due: _Due) -> None:
+        if due.numbers is None:
+            for origin, offset in due.committed.items():
                 self._complete(origin, offset)
-            absent = self._announced - self._copies
-            for copy in absent:
-                if copy.offset < committed.get(copy.origin, 0):
-                    self._announced.discard(copy)
-                    self._broken("complete", f"no copy of {copy.origin} {copy.offset}")
+        else:
+            self._complete_numbers(due.numbers - self._finished)
+        for copy in self._announced - self._copies:
+            finished = (
+                copy.at < due.committed.get(copy.origin, 0)
+                if due.numbers is None
+                else copy.at in self._finished
+            )
+            if finished:
+                self._announced.discard(copy)
+                self._broken("complete", f"no copy of {copy.origin} {copy.at}")
+
+    def _complete_numbers(self, numbers: AbstractSet[int]) -> None:
+        self.checks["complete"] += len(numbers)
+        for number in sorted(numbers - self._numbers):
+            self._broken("complete", f"number {number} has no outcome")
+        self._finished |= numbers
 
     @property
     def waiting(self) -> bool:

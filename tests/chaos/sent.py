@@ -1,34 +1,70 @@
-"""The input records of a run, by the kind of outcome that each must have.
+"""The input records of a run, by number, with the kind of outcome that each must have.
 
-The producer's thread notes; the harness's counts once it has ended, but for `total`.
+The producer's thread notes records, and readers of the input find places; the harness's thread
+counts once the producer has ended, but for `total`. A place (a partition and an offset) names one
+record only while its log lasts. So each record has its number in a header, which results and dead
+letters keep.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 from tests.chaos.decisions import Kind
 
 Fate = Kind | Literal["bad"]  # a bad record must become a dead letter
 
+NUMBER_HEADER: Final = "chaos-number"
+
+
+class SentRecord(NamedTuple):
+    """An acknowledged record; the offset is -1 if the broker did not tell it."""
+
+    fate: Fate
+    partition: int
+    offset: int
+    timestamp_ms: int = 0
+
 
 class Sent:
-    """Acknowledged input records.
-
-    Attributes:
-        total: their number.
-    """
+    """Acknowledged input records."""
 
     def __init__(self) -> None:
-        self.total = 0
-        self._places: dict[Fate, Counter[tuple[int, int]]] = {}
+        self._records: dict[int, SentRecord] = {}
+        self._places: dict[tuple[int, int], list[int]] = {}
 
-    def note(self, fate: Fate, partition: int, offset: int) -> None:
+    @property
+    def total(self) -> int:
+        """Their number."""
+        return len(self._records)
+
+    @property
+    def records(self) -> Mapping[int, SentRecord]:
+        """The records by number."""
+        return self._records
+
+    def note(self, number: int, record: SentRecord) -> None:
         """Add a record."""
-        self.total += 1
-        self._places.setdefault(fate, Counter())[partition, offset] += 1
+        self._records[number] = record
+        self.found(number, record.partition, record.offset)
+
+    def found(self, number: int, partition: int, offset: int) -> None:
+        """Add the place of a record, of which it has one in its life."""
+        there = self._places.setdefault((partition, offset), [])
+        if number not in there:
+            there.append(number)
+
+    def numbers_at(self, partition: int, offset: int) -> tuple[int, ...]:
+        """Return the numbers of the records that were at a place, one for each life of the log."""
+        return tuple(self._places.get((partition, offset), ()))
+
+    def find(self, partition: int, offset: int, timestamp_ms: int) -> int | None:
+        """Return the number of the record that was at a place and has this time."""
+        for number in self.numbers_at(partition, offset):
+            if number in self._records and self._records[number].timestamp_ms == timestamp_ms:
+                return number
+        return None
 
     def count(self, fate: Fate, starts: Mapping[int, int] | None = None) -> int:
         """Return the number of records with this fate.
@@ -38,5 +74,21 @@ class Sent:
             starts: partition -> first offset that its log still has; earlier ones don't count.
         """
         first = starts or {}
-        places = self._places.get(fate, {})
-        return sum(n for (p, at), n in places.items() if at < 0 or at >= first.get(p, 0))
+        return sum(
+            one.fate == fate and (one.offset < 0 or one.offset >= first.get(one.partition, 0))
+            for one in list(self._records.values())
+        )
+
+
+def numbered(number: int) -> list[tuple[str, bytes]]:
+    """Return the headers of the record with this number."""
+    return [(NUMBER_HEADER, str(number).encode())]
+
+
+def number_of(headers: object) -> int | None:
+    """Return the number in a record's headers, if there is one."""
+    assert isinstance(headers, list | tuple)
+    for name, value in headers:
+        if name == NUMBER_HEADER and value and value.isdigit():
+            return int(value)
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos.prefixes import Prefixes
-from tests.chaos.sent import Sent
+from tests.chaos.sent import Sent, SentRecord
 from worker.core.records import Partition
 from worker.core.route_headers import CopyNote
 from worker.kafka_io.audit_outcomes import AuditedOutcome
@@ -86,6 +86,6 @@ def test_a_record_of_another_program_is_left_out() -> None:
 def test_sent_records_are_counted_while_the_input_has_them() -> None:
     sent = Sent()
     for offset in range(4):
-        sent.note("bad" if offset % 2 else "post", 0, offset)
+        sent.note(offset, SentRecord("bad" if offset % 2 else "post", 0, offset))
     assert sent.total == 4
     assert (sent.count("bad"), sent.count("bad", {0: 2}), sent.count("news")) == (2, 1, 0)

@@ -1,0 +1,130 @@
+"""Follows an input whose log may end and begin anew, or lose records that were never read.
+
+A topic that is made anew has other records at the same offsets, and compaction leaves holes. Then
+the audit, which knows a record by its offset, can't tell which records must have an outcome. This
+watch can: it reads each record that the log still has after the group has committed an offset
+beyond it. So the group has read the record, and must have labelled it.
+
+The watch has a thread. The harness's thread ends a life of the log and begins the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Final, Self
+
+from tests.chaos.sent import Sent, number_of
+from worker.clock import SystemClock
+from worker.errors import StreamlabelError
+from worker.kafka_io.admin import Admin
+from worker.kafka_io.audit_outcomes import AuditedOutcome
+from worker.kafka_io.reader import TopicReader
+from worker.settings import KafkaSettings
+
+_ROUND_S: Final = 0.1
+_PATIENCE_S: Final = 2.0
+
+
+class Lives:
+    """The lives of an input's log, for the length of a `with` block.
+
+    Args:
+        servers: addresses without a proxy.
+        group: of the workers.
+        topic: that they read.
+        sent: its records, by number.
+
+    Attributes:
+        finished: numbers of records that the log had after the group had committed an offset
+            beyond them. Each must have an outcome.
+        first: number of the first record of the current life; earlier ones are of ended lives.
+        number: of the current life, from 1 on.
+    """
+
+    def __init__(self, servers: str, group: str, topic: str, sent: Sent) -> None:
+        self._kafka = KafkaSettings(bootstrap_servers=servers)
+        self._group, self._topic = group, topic
+        self._clock = SystemClock()
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="lives", daemon=True)
+        self._positions: dict[int, int] = {}
+        self._away = False
+        self.sent = sent
+        self.finished: set[int] = set()
+        self.first, self.number = 0, 1
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+    def end(self) -> None:
+        """End the current life; the log is not looked at until `begin`."""
+        with self._lock:
+            self._away = True
+
+    def begin(self, first: int) -> None:
+        """Begin another life, which may have other records from any offset on.
+
+        Args:
+            first: number of its first record.
+        """
+        with self._lock:
+            self.first, self._away = first, False
+            self.number += 1
+            self._positions = {}
+
+    @contextlib.contextmanager
+    def steady(self) -> Iterator[bool]:
+        """Let no life end or begin in a `with` block; the value is False between two lives."""
+        with self._lock:
+            yield not self._away
+
+    def find(self, outcome: AuditedOutcome) -> int | None:
+        """Return the number of the record of an outcome without one, once its place is known."""
+        if outcome.source is None:
+            return None
+        _, partition, offset = outcome.source
+        deadline = self._clock.monotonic() + _PATIENCE_S
+        while (number := self.sent.find(partition, offset, outcome.timestamp_ms)) is None:
+            if self._clock.monotonic() > deadline:
+                return None
+            self._clock.sleep(_ROUND_S)  # the acknowledgement is on its way
+        return number
+
+    def _run(self) -> None:
+        with Admin(self._kafka) as admin:
+            while not self._stop.is_set():
+                number = self.number
+                with TopicReader(self._kafka, _PATIENCE_S) as reader:
+                    # A consumer does not survive its topic.
+                    while self.number == number and not self._stop.is_set():
+                        if not self._try_round(admin, reader):
+                            break
+                        self._clock.sleep(_ROUND_S)
+
+    def _try_round(self, admin: Admin, reader: TopicReader) -> bool:
+        try:
+            with self.steady() as alive:
+                if alive:
+                    self._round(admin, reader)
+        except StreamlabelError:
+            return False
+        return True
+
+    def _round(self, admin: Admin, reader: TopicReader) -> None:
+        committed = admin.committed(self._group, self._topic)
+        begin = {p: self._positions.get(p, 0) for p in committed}
+        for record in reader.read(self._topic, committed, begin):
+            if (number := number_of(record.headers)) is not None:
+                self.finished.add(number)
+                self.sent.found(number, record.partition, record.offset)
+            self._positions[record.partition] = record.offset + 1
+        for partition, end in committed.items():
+            if partition not in reader.unread:
+                self._positions[partition] = max(end, begin[partition])
