@@ -46,6 +46,7 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "coordinator_moved": (1, 0, 1),  # by a restart of the broker that coordinates the group
     "producer_quota": (1, 3, 8),
     "topic_remade": (1, 0, 6),  # the input is deleted, and so much later there is another
+    "compaction": (1, 4, 9),  # of the input, which removes records before and behind the group
     # Inside the protocol, see `protocol.py`; `size` chooses the API and the error.
     "reply_lost": (2, 1, 4),
     "error_answer": (3, 1, 4),
@@ -61,7 +62,7 @@ _REGISTRY: Final[dict[str, tuple[int, float, float]]] = {
     "registry_delay": (2, 4, 10),
 }
 # After these, a place in the input may have had other records, or its record may be gone.
-_RENEWING: Final = ("topic_remade",)
+_RENEWING: Final = ("topic_remade", "compaction")
 _STATIC: Final = ("same_instance",)  # kinds that need members with an identity
 # kind -> least size, and how much larger it may be
 _SIZES: Final[dict[str, tuple[float, float]]] = {
@@ -128,7 +129,7 @@ class Plan:
 
     @property
     def renews(self) -> bool:
-        """Whether a partition and an offset may not name one record for the whole run."""
+        """True if the input may lose records, or have several at one offset in turn."""
         return any(fault.kind in _RENEWING for fault in self.faults)
 
 
