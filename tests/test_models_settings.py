@@ -84,6 +84,11 @@ def test_each_model_has_its_options_and_shares_threads_and_directories(tmp_path:
             'models.a.stride needs models.a.overflow = "windows"',
         ),
         (
+            """{a = {name = "x", overflow = "windows", combine = "first", stride = 3,
+            max_windows = 2}}""",
+            "models.a.stride and models.a.max_windows have no effect",
+        ),
+        (
             '{a = {name = "x", decision = {uncertain_label = "U"}}}',
             "models.a.decision.uncertain_label = 'U' has no effect",
         ),
@@ -148,4 +153,19 @@ def test_two_models_of_one_name_are_told(tmp_path: Path) -> None:
     file = tmp_path / "streamlabel.toml"
     file.write_text('[models.tone]\nname = "x"\n[models.tone]\nname = "y"\n')
     with pytest.raises(SettingsError, match=r"Cannot declare .*tone.* twice"):
+        load({}, file, {})
+
+
+_FIRST = '{name = "x", overflow = "windows", combine = "first"}'
+_MEAN = '{name = "y", overflow = "windows"}'
+
+
+def test_a_stride_for_all_models_is_refused_if_each_reads_one_window(tmp_path: Path) -> None:
+    """A model that needs it keeps it."""
+    file = tmp_path / "streamlabel.toml"
+    text = "[input]\nstride = 10\n[models]\na = {}\nb = {}\n"
+    file.write_text(text.format(_FIRST, _MEAN))
+    assert plans(load({}, file, {}).settings)[1].windows.stride == 10
+    file.write_text(text.format(_FIRST, '{name = "y"}'))
+    with pytest.raises(SettingsError, match=r"input\.stride has no effect"):
         load({}, file, {})

@@ -339,6 +339,23 @@ def test_an_option_of_windows_is_refused_where_it_has_no_effect(name: str, value
     load({path: value, "input.overflow": "windows"}, environ={})
 
 
+@pytest.mark.parametrize(("name", "value"), [("stride", 64), ("max_windows", 1)])
+def test_an_option_of_further_windows_is_refused_beside_the_first(name: str, value: int) -> None:
+    """Even the default is refused, since the user expects an effect of it."""
+    one = {"input.overflow": "windows", "input.combine": "first"}
+    load(one, environ={})
+    with pytest.raises(SettingsError, match=f"{name} has no effect") as refused:
+        load(one | {f"input.{name}": value}, environ={})
+    assert f"Leave input.{name} out, or choose another combine" in str(refused.value)
+
+
+def test_both_options_of_further_windows_are_refused_in_one_sentence() -> None:
+    given = {"overflow": "windows", "combine": "first", "stride": 8, "max_windows": 4}
+    flags = {f"input.{name}": value for name, value in given.items()}
+    with pytest.raises(SettingsError, match=r"stride and input\.max_windows have no effect"):
+        load(flags, environ={})
+
+
 def test_several_problems_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as refused:
         load({"http.port": -1, "batch.max_records": 0}, environ={})

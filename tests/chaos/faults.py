@@ -19,6 +19,7 @@ from tests.chaos.kafka_faults import KafkaFaults
 from tests.chaos.lives import Lives
 from tests.chaos.plan import Fault
 from tests.chaos.protocol import ERRORS, LOSABLE, Meddling
+from tests.chaos.storage_faults import StorageFaults
 from worker.clock import SystemClock
 
 Chosen = TypeVar("Chosen")
@@ -30,7 +31,7 @@ def _choice(among: Sequence[Chosen], fault: Fault) -> Chosen:
     return among[int(fault.size * len(among))]
 
 
-class Faults(BusyFaults, KafkaFaults, InputFaults):
+class Faults(BusyFaults, KafkaFaults, InputFaults, StorageFaults):
     """Begins faults, and puts their ends on the agenda.
 
     Args:

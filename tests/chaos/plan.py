@@ -47,6 +47,8 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "producer_quota": (1, 3, 8),
     "topic_remade": (1, 0, 6),  # the input is deleted, and so much later there is another
     "compaction": (1, 4, 9),  # of the input, which removes records before and behind the group
+    # In the logs of the brokers, see `storage_faults.py`.
+    "disk_full": (1, 6, 10),  # the broker ends itself, and starts once there is space
     # Inside the protocol, see `protocol.py`; `size` chooses the API and the error.
     "reply_lost": (2, 1, 4),
     "error_answer": (3, 1, 4),
@@ -70,7 +72,9 @@ _SIZES: Final[dict[str, tuple[float, float]]] = {
     "registry_delay": (0.2, 1.5),
     **dict.fromkeys(("reply_lost", "error_answer", "api_delay", "frame_cut"), (0.0, 1.0)),
 }
-_WHOLE: Final = {"poison": 4, "unreadable": 4, "retention": 80}  # kind -> most records
+# kind -> most records, or bytes that the disk has left
+_WHOLE: Final = {"poison": 4, "unreadable": 4, "retention": 80, "disk_full": 3_000}
+
 _FAULTS: Final = _APACHE | _REGISTRY
 # A member that joins the embedded broker ends everyone's generation, and a dead one never expires.
 # So there is one worker at a time. The port of the broker changes with a restart.
@@ -97,8 +101,8 @@ class Fault:
         at: seconds after the workers are ready.
         target: selects a worker or broker among those that run then.
         duration: seconds until it is healed, if it is healed at all.
-        size: seconds that a packet is delayed or a clock jumps, a number of records, bytes a
-            second, or a choice between 0 and 1.
+        size: seconds that a packet is delayed or a clock jumps, a number of records, bytes that
+            are left, bytes a second, or a choice between 0 and 1.
     """
 
     at: float

@@ -262,6 +262,17 @@ def test_several_models_have_a_panel_of_their_own(visiting: Visiting) -> None:
         expect(visit.page.locator("#routes-note")).to_have_class(re.compile(r"\balert\b"))
 
 
+def test_a_share_of_no_results_is_not_shown(visiting: Visiting) -> None:
+    told = snapshots.of_several_models()
+    told.snapshot["routes"] = snapshots.no_route_taken()
+    with visiting(told) as visit:
+        visit.shows("#routes", re.compile(r"^no result routed yet$"))
+        for head in ("#copies-head", "#filtered-head"):
+            expect(visit.page.locator(head)).to_be_hidden()
+        for bars in ("#copies", "#filtered"):
+            expect(visit.page.locator(bars)).to_be_empty()
+
+
 def test_the_labels_that_are_counted_are_of_a_model_that_is_named(visiting: Visiting) -> None:
     told = Told()
     with visiting(told) as visit:

@@ -115,6 +115,14 @@ def test_several_models_and_routes_have_panels() -> None:
     assert "copies lost: 2" in words
 
 
+def test_a_share_of_no_results_is_not_shown() -> None:
+    told = snapshots.of_several_models().snapshot | {"minute": []}
+    told["routes"] = snapshots.no_route_taken()
+    output = printed(told)
+    assert "no result routed yet" in output
+    assert "angry" not in output
+
+
 def test_one_model_without_routes_has_no_such_panels() -> None:
     told = snapshots.Told().snapshot | {"minute": []}
     told["routes"] = snapshots.routes() | {"lost": 0, "path_missing": 0}

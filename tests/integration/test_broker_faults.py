@@ -186,7 +186,7 @@ def test_an_output_topic_that_refuses_every_result_stops_the_worker(
         produce(broker, topics.input, texts(500, start=50))
         worker.join(60)
     assert isinstance(worker.error, CircuitOpen)
-    assert "a result that the output topic refuses (max_consecutive_dead_letters)" in str(
+    assert f"the topic {topics.output!r} refuses (max_consecutive_dead_letters)" in str(
         worker.error
     )
     dead = len(read(broker, topics.dead, 3))

@@ -12,7 +12,16 @@ from tests.support.doubles import outcome
 from tests.support.records import CARD, raw
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.offsets import OffsetTracker
-from worker.core.records import Classified, Completion, Encoded, Partition, Prediction, WorkItem
+from worker.core.records import (
+    Classified,
+    Completion,
+    DeadLettered,
+    Encoded,
+    Partition,
+    Prediction,
+    WorkItem,
+)
+from worker.core.refusals import TopicBreakers
 from worker.errors import CircuitOpen
 from worker.metrics import Metrics
 from worker.runtime.completions import Completions
@@ -20,20 +29,26 @@ from worker.runtime.outcome_logs import ExpiredLog
 from worker.runtime.progress import Progress
 
 P = Partition("in", 0)
+_BY_A_TOPIC = (DeadLetterReason.RESULT_REFUSED, DeadLetterReason.RESULT_TOO_LARGE)
 
 
 class Bench:
-    """Ten records in flight; three refused results in a row open the circuit."""
+    """Some records in flight; three refused results in a row open the circuit."""
 
-    def __init__(self) -> None:
+    def __init__(self, records: int = 10, *, ratio: float = 1.0, routes: bool = False) -> None:
         self.clock, self.offsets, self.metrics = HandClock(), OffsetTracker(), Metrics()
         progress = Progress(10.0, self.metrics, self.clock)
-        breaker = CircuitBreaker(3, 1.0, OUTPUT)
         self.completions = Completions(
-            self.offsets, self.metrics, progress, self.clock, [ExpiredLog()], breaker
+            self.offsets,
+            self.metrics,
+            progress,
+            self.clock,
+            [ExpiredLog()],
+            TopicBreakers(CircuitBreaker(3, ratio, OUTPUT)),
+            routes=routes,
         )
         self.offsets.assign(P, 1)
-        for offset in range(10):
+        for offset in range(records):
             self.offsets.track(raw(offset))
 
     def acknowledge(self, *outcomes: Encoded) -> None:
@@ -46,17 +61,24 @@ def bench() -> Bench:
     return Bench()
 
 
-def dead(offset: int, reason: DeadLetterReason) -> Encoded:
-    return replace(outcome(offset), topic="dead", reason=reason)
+def dead(offset: int, reason: DeadLetterReason, by: str = "out") -> Encoded:
+    """Return a dead letter, in place of an outcome that the topic `by` refused if so."""
+    refused_by = by if reason in _BY_A_TOPIC else ""
+    letter = DeadLettered(raw(offset), reason, "refused", refused_by=refused_by)
+    return replace(outcome(offset), topic="dead", reason=reason, outcome=letter)
+
+
+def note(offset: int) -> Encoded:
+    return replace(outcome(offset), topic="notes", filtered="route")
 
 
 def test_results_refused_in_a_row_stop_the_worker(bench: Bench) -> None:
     """Acknowledged outcomes are still counted, and can be committed."""
-    refused = (DeadLetterReason.RESULT_REFUSED, DeadLetterReason.RESULT_TOO_LARGE)
+    refused = _BY_A_TOPIC
     bench.acknowledge(dead(0, refused[0]), dead(1, refused[1]), outcome(2))
     bench.acknowledge(dead(3, refused[0]), dead(4, DeadLetterReason.NOT_JSON))
     bench.acknowledge(dead(5, refused[0]))
-    with pytest.raises(CircuitOpen, match="3 records in a row have a result that the output topic"):
+    with pytest.raises(CircuitOpen, match=r"3 records in a row .* the topic 'out' refuses"):
         bench.acknowledge(dead(6, refused[1]))
     assert bench.offsets.committable() == {P: 7}
 
@@ -94,6 +116,52 @@ def test_the_age_of_an_outcome_is_that_of_its_record(bench: Bench) -> None:
 def test_refused_notes_with_accepted_ones_between_them_are_not_in_a_row(bench: Bench) -> None:
     """A worker may filter nearly every record, and a few notes may lack the key they need."""
     for offset in range(0, 10, 2):
-        bench.acknowledge(dead(offset, DeadLetterReason.RESULT_REFUSED))
-        bench.acknowledge(replace(outcome(offset + 1), filtered="route"))
+        bench.acknowledge(dead(offset, DeadLetterReason.RESULT_REFUSED, "notes"))
+        bench.acknowledge(note(offset + 1))
     assert bench.offsets.committable() == {P: 10}
+
+
+def test_accepted_notes_do_not_hide_a_topic_that_refuses_each_result(bench: Bench) -> None:
+    """A route drops every second record, and the notes' topic accepts them."""
+    for offset in range(0, 4, 2):
+        bench.acknowledge(dead(offset, DeadLetterReason.RESULT_REFUSED), note(offset + 1))
+    with pytest.raises(CircuitOpen, match=r"3 records in a row .* the topic 'out' refuses"):
+        bench.acknowledge(dead(4, DeadLetterReason.RESULT_REFUSED))
+
+
+def test_refusals_by_several_topics_add_up(bench: Bench) -> None:
+    """No topic refuses three in a row, and no record is accepted."""
+    bench.acknowledge(dead(0, DeadLetterReason.RESULT_REFUSED))
+    bench.acknowledge(dead(1, DeadLetterReason.RESULT_REFUSED, "notes"))
+    with pytest.raises(CircuitOpen, match="3 records in a row"):
+        bench.acknowledge(dead(2, DeadLetterReason.RESULT_REFUSED))
+
+
+def test_a_topic_that_refuses_most_of_its_results_is_found_among_many_notes() -> None:
+    """Two of three results are refused, and two of three records are notes."""
+    bench = Bench(2_400, ratio=0.5)
+
+    def acknowledge_all() -> None:
+        for offset in range(0, 2_400, 3):
+            refused = dead(offset, DeadLetterReason.RESULT_REFUSED)
+            bench.acknowledge(outcome(offset) if offset % 9 == 0 else refused)
+            bench.acknowledge(note(offset + 1), note(offset + 2))
+
+    with pytest.raises(CircuitOpen, match=r"501 of the last \d+ records .* the topic 'out'"):
+        acknowledge_all()
+
+
+def test_results_do_not_hide_a_topic_that_refuses_each_copy() -> None:
+    """Every second record has a copy, which its topic refuses."""
+    bench = Bench(routes=True)
+
+    def acknowledge(offset: int) -> None:
+        letter = dead(offset, DeadLetterReason.RESULT_REFUSED, "urgent")
+        copy = replace(letter, is_copy=True, route="urgent")
+        bench.acknowledge(replace(outcome(offset), copies=1), copy, outcome(offset + 1))
+
+    acknowledge(0)
+    acknowledge(2)
+    with pytest.raises(CircuitOpen, match=r"3 records in a row .* the topic 'urgent' refuses"):
+        acknowledge(4)
+    assert bench.offsets.committable() == {P: 6}

@@ -16,7 +16,15 @@ from tests.support.doubles import outcome
 from tests.support.records import CARD, item
 from tests.support.workers import wait_until
 from worker.core.pace import Pace
-from worker.core.records import Encoded, MicroBatch, Trace
+from worker.core.records import (
+    Classified,
+    Encoded,
+    Filtered,
+    MicroBatch,
+    Outcome,
+    Prediction,
+    Trace,
+)
 from worker.errors import AccessDenied, BrokerAway, Fatal
 from worker.http.feeds import ModelFeeds
 from worker.metrics import Metrics
@@ -55,7 +63,11 @@ class Everything:
         self.before: Callable[[str], None] = lambda _: None
         self.done: list[str] = []
         self.published: list[list[int]] = []
-        self.feeds = ModelFeeds(note=lambda _: self._do("note"))
+        self.noted: list[Outcome] = []
+        self.feeds = ModelFeeds(note=self.note)
+        self.encoded: Callable[[Any], list[Encoded]] = lambda entry: [
+            outcome(entry.record.ref.offset)
+        ]
 
     def aside(self) -> Any:
         """Make no labeller."""
@@ -78,7 +90,11 @@ class Everything:
         self, entries: Sequence[Any], *, now_ms: int, now: float, trace: Trace
     ) -> list[Encoded]:
         assert trace is TRACE
-        return [outcome(entry.record.ref.offset) for entry in entries]
+        return [one for entry in entries for one in self.encoded(entry)]
+
+    def note(self, outcomes: Sequence[Outcome]) -> None:
+        self.noted += outcomes
+        self._do("note")
 
     def publish(self, outcomes: Sequence[Encoded]) -> None:
         self._do("publish")
@@ -372,3 +388,22 @@ def test_a_question_goes_to_the_labeller_in_use() -> None:
     wait_until(lambda: bool(asked), what="the stage looks for a question")
     bench.pipeline.close(10)
     assert asked[0] == used.aside
+
+
+def test_the_page_is_told_of_what_was_published(bench: Bench) -> None:
+    """The model labels two texts. A route drops the first, and another one copies the second."""
+
+    def route(entry: Any) -> list[Encoded]:
+        labelled = Classified(entry, Prediction((0.1, 0.9), 3, truncated=False), CARD)
+        sent = replace(outcome(entry.record.ref.offset), outcome=labelled)
+        if entry.record.ref.offset == 1:
+            return [replace(sent, outcome=Filtered(entry, "route", "spam"), filtered="route")]
+        return [replace(sent, copies=1), replace(sent, is_copy=True, route="urgent")]
+
+    bench.all.encoded = route
+    bench.pipeline.start()
+    assert bench.offer(1, 2)
+    bench.wait_for("note")
+    dropped, kept = bench.all.noted
+    assert isinstance(dropped, Filtered)
+    assert isinstance(kept, Classified)

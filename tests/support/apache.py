@@ -10,13 +10,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final, Self
 
@@ -129,7 +131,7 @@ class Node:
     Attributes:
         listeners: name -> port.
         port: of the listener without a proxy.
-        stopping: whether it was asked to stop and not started since.
+        stopping: whether it was asked to stop, or must stop, and was not started since.
     """
 
     def __init__(
@@ -208,6 +210,25 @@ class Node:
         if self._process:
             self._process.kill()
             self._process.wait()
+
+    def fill_disk(self, size: int) -> None:
+        """Let each write fail that would make a file larger than this, until the next start.
+
+        It is a write error like that of a full disk, and may store a part of a batch. A broker with
+        one folder of logs ends itself then. Needs Linux, and no rights.
+
+        Args:
+            size: bytes.
+        """
+        if self._process and self.up:
+            self.stopping = True
+            limits = (size, resource.RLIM_INFINITY)
+            resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, limits)
+
+    def log_size(self, topics: Collection[str]) -> int:
+        """Return the bytes of the largest file of these topics' logs."""
+        files = chain(*(self.folder.glob(f"log/{topic}-*/*.log") for topic in topics))
+        return max((file.stat().st_size for file in files), default=0)
 
     def freeze(self) -> None:
         """Send SIGSTOP: its connections stay open and no answer comes."""

@@ -404,6 +404,13 @@ def routes() -> Json:
     }
 
 
+def no_route_taken() -> Json:
+    """Return the member of a worker with the same routes that has published nothing."""
+    counts = {group: routes()[group] for group in ("main", "copies", "filtered")}
+    zeros = {group: dict.fromkeys(names, 0) for group, names in counts.items()}
+    return zeros | {"lost": 0, "path_missing": 0}
+
+
 def of_several_models() -> Told:
     """Tell of a worker with three models and routes."""
     told = Told()

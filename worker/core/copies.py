@@ -29,11 +29,6 @@ class Whole(NamedTuple):
     outcome: Encoded
     copies: Sequence[Encoded] = ()
 
-    @property
-    def has_lost(self) -> bool:
-        """True if the topic of a copy refused it."""
-        return any(copy.reason is not None for copy in self.copies)
-
 
 class Wholes:
     """Holds back each outcome until every copy of it is acknowledged.

@@ -135,12 +135,14 @@ class Encoder:
         limits = self._limits[result.topic]
         size, most = size_of(result), limits.most_bytes
         if size > most:
+            reason = DeadLetterReason.RESULT_TOO_LARGE
             message = f"the result has {size} bytes, the topic accepts {most}"
-            return self._refused(outcome, DeadLetterReason.RESULT_TOO_LARGE, message, now_ms)
-        if limits.keyless and result.key is None:
+        elif limits.keyless and result.key is None:
+            reason = DeadLetterReason.RESULT_REFUSED
             message = f"the topic refused an earlier record without a key: {limits.keyless}"
-            return self._refused(outcome, DeadLetterReason.RESULT_REFUSED, message, now_ms)
-        return result
+        else:
+            return result
+        return self._dead_letter(refused_outcome(outcome, reason, message, result.topic), now_ms)
 
     def sizes(self, model: ModelCard) -> tuple[int, int]:
         """Return the least and the usual bytes of a model's result without key, headers and id."""
@@ -153,12 +155,6 @@ class Encoder:
             return size_of(self._result(outcome, 0, 0.0, None))
 
         return size(_SHORTEST), size(_LONGEST)
-
-    def _refused(
-        self, outcome: Classified | Filtered, reason: DeadLetterReason, message: str, now_ms: int
-    ) -> Encoded:
-        dead = DeadLettered(outcome.item.record, reason, message, model=outcome.model)
-        return self._dead_letter(dead, now_ms)
 
     def _result(
         self,
@@ -326,6 +322,14 @@ class Encoder:
         kept = [(name, value) for name, value in original if name not in _OWN_HEADERS]
         group = self._group if record.origin is None else _last(GROUP_HEADER, record.headers)
         return [*kept, (SOURCE_HEADER, format_source(topic, partition, offset)), *group]
+
+
+def refused_outcome(
+    outcome: Classified | Filtered, reason: DeadLetterReason, message: str, topic: str
+) -> DeadLettered:
+    """Return what takes the place of a result, copy or note that its topic refuses."""
+    record, model = outcome.item.record, outcome.model
+    return DeadLettered(record, reason, message, model=model, refused_by=topic)
 
 
 def size_of(encoded: Encoded) -> int:

@@ -38,8 +38,8 @@ MODEL = (
     "model or prepare.function is at fault, not the records; no record of this batch was published",
 )
 OUTPUT = (
-    "have a result that the output topic refuses",
-    "the topic's configuration does not suit the results; the records are dead letters",
+    "have an outcome that its topic refuses",
+    "the topic's configuration does not suit the outcomes; the records are dead letters",
 )
 
 
@@ -148,9 +148,13 @@ class CircuitBreaker:
         self._row = self._seen = 0
         self._failed_at: deque[int] = deque()
 
-    def twin(self) -> CircuitBreaker:
-        """Return another one with the same limits."""
-        return CircuitBreaker(self._in_a_row, self._ratio, self._blame)
+    def twin(self, blame: tuple[str, str] | None = None) -> CircuitBreaker:
+        """Return another one with the same limits.
+
+        Args:
+            blame: None keeps that of this one.
+        """
+        return CircuitBreaker(self._in_a_row, self._ratio, blame or self._blame)
 
     def note(self, *, failed: bool) -> None:
         """Count one record.

@@ -19,17 +19,18 @@ repeated after a crash. So the limit of the work in flight applies to the record
 
 Owns: epoch, records and positions of each assigned partition.
 Thread: main; revoke, while main is parked inside a rebalance. Pure.
-Must not import: anything but core.records.
+Must not import: anything but core.records and core.refusals.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
 from worker.core.records import Partition, RawRecord, RecordRef
+from worker.core.refusals import TopicVerdict
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class _Tracked:
     polled_at: float
     number: int  # among all tracked records, in poll order
     done: bool = False
-    refused: bool | None = None  # see `resolve`
+    verdicts: Sequence[TopicVerdict] = ()  # see `resolve`
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class OffsetTracker:
     def __init__(self) -> None:
         self._logs: dict[Partition, _Log] = {}
         self._tracked = 0
-        self._verdicts: list[bool] = []
+        self._verdicts: list[Sequence[TopicVerdict]] = []
         self.commits = self.offsets_committed = 0
         self.records = self.held_records = 0
         self.bytes = self.held_bytes = 0
@@ -125,29 +126,29 @@ class OffsetTracker:
         """Return whether the record's partition is tracked under the record's epoch."""
         return self._current(ref) is not None
 
-    def resolve(self, ref: RecordRef, *, refused: bool | None = None) -> bool:
+    def resolve(self, ref: RecordRef, verdicts: Sequence[TopicVerdict] = ()) -> bool:
         """Note an acknowledged outcome, and return False if the record's epoch is over.
 
         Args:
             ref: the record.
-            refused: whether the topic refused the result, for `verdicts`; None without a result.
+            verdicts: of the topics of its outcome and copies, for `verdicts`.
         """
         log = self._current(ref)
         tracked = log.by_offset.pop(ref.offset, None) if log else None
         if log is None or tracked is None:
             return False
-        tracked.done, tracked.refused = True, refused
+        tracked.done, tracked.verdicts = True, verdicts
         self._complete(tracked)
         while log.queue and log.queue[0].done:
             first = log.queue.popleft()
             self._release(first)
             log.position = first.ref.offset + 1
-            if first.refused is not None:
-                self._verdicts.append(first.refused)
+            if first.verdicts:
+                self._verdicts.append(first.verdicts)
         return True
 
-    def verdicts(self) -> list[bool]:
-        """Return whether each result since the last call was refused, in its partition's order.
+    def verdicts(self) -> list[Sequence[TopicVerdict]]:
+        """Return the verdicts on each record since the last call, in its partition's order.
 
         Acknowledgements arrive in another order, as dead letters wait for the results before them.
         """

@@ -243,6 +243,7 @@ class DeadLettered:
 
     Attributes:
         model: the model that its text was given to; None if no text could be read.
+        refused_by: topic that refused the record's result, note or copy; empty if none did.
     """
 
     record: RawRecord
@@ -251,6 +252,7 @@ class DeadLettered:
     stack_hash: str | None = None
     attempt: int = 1
     model: ModelCard | None = None
+    refused_by: str = ""
 
 
 @value_class
@@ -353,6 +355,11 @@ class Encoded:
     def model(self) -> ModelCard | None:
         """The model that labelled the record; None for a dead letter."""
         return self.outcome.model if isinstance(self.outcome, Classified) else None
+
+    @property
+    def refused_by(self) -> str:
+        """The topic that refused what this dead letter stands for; empty if none did."""
+        return self.outcome.refused_by if isinstance(self.outcome, DeadLettered) else ""
 
     @property
     def happened_ms(self) -> int:

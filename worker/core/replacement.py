@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from schemas.dead_letter import DeadLetterReason
 from worker.core.copies import same_part
-from worker.core.encoder import Encoder, size_of
+from worker.core.encoder import Encoder, refused_outcome, size_of
 from worker.core.records import Classified, DeadLettered, Encoded, Filtered
 from worker.core.topic_limits import Refusal, TopicLimits
 from worker.errors import PublishRefused
@@ -97,7 +97,7 @@ class OutcomeReplacer:
             limits.refused_size(size, cut=False)
         elif refused.key is None and "without key" in message:
             limits.keyless = message
-        dead_lettered = DeadLettered(outcome.item.record, reason, message, model=outcome.model)
+        dead_lettered = refused_outcome(outcome, reason, message, refused.topic)
         return self._encoder.encode(dead_lettered, now_ms=now_ms, now=0.0)
 
     def _cut(

@@ -50,7 +50,9 @@ def _mix(model: Snapshot) -> Text:
 
 
 def _routes(routes: Snapshot) -> RenderableType:
-    total = sum(routes["main"].values()) + sum(routes["filtered"].values()) or 1
+    total = sum(routes["main"].values()) + sum(routes["filtered"].values())
+    if not total:
+        return Group(Text("no result routed yet", "dim"), _troubles(routes))
     groups = (
         ("", routes["main"], ""),
         ("copies ", routes["copies"], "cyan"),

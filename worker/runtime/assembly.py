@@ -38,6 +38,7 @@ from worker.core.model import Classifier, PreparesTexts, Tokeniser
 from worker.core.model_set import ModelSet, SetMember
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
+from worker.core.refusals import TopicBreakers
 from worker.core.replacement import ReplaceOutcome, give_up
 from worker.core.routed_encoder import RoutedEncoder
 from worker.core.topic_limits import TopicLimits
@@ -100,7 +101,7 @@ def build_in_flight(
             context.progress,
             clock,
             observers,
-            breaker,
+            TopicBreakers(breaker),
             routes=bool(settings.routes),
         ),
         throughput,

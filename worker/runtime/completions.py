@@ -12,13 +12,12 @@ import queue
 from collections.abc import Sequence
 from typing import Protocol
 
-from schemas.dead_letter import DeadLetterReason
 from worker import timeline
 from worker.clock import Clock
 from worker.core.copies import Wholes
-from worker.core.faults import CircuitBreaker
 from worker.core.offsets import OffsetTracker
 from worker.core.records import Completion, Encoded
+from worker.core.refusals import TopicBreakers, verdicts_of
 from worker.errors import Fatal, StageCrashed, StreamlabelError
 from worker.logs import get_logger
 from worker.metrics import Metrics
@@ -26,8 +25,6 @@ from worker.runtime.outcome_counts import count_copies, count_outcomes
 from worker.runtime.progress import Progress
 
 log = get_logger(__name__)
-
-_OUTPUT_AT_FAULT = (DeadLetterReason.RESULT_TOO_LARGE, DeadLetterReason.RESULT_REFUSED)
 
 
 class OutcomeObserver(Protocol):
@@ -44,7 +41,7 @@ class Completions:
         metrics, clock: count and time the outcomes.
         progress: notes each round of the main loop.
         observers: see the outcomes after they are counted.
-        breaker: counts results, and those that their topic refused; None counts none.
+        breakers: count what the output topics accepted and refused; None counts nothing.
         routes: whether outcomes may have copies, and are counted by route.
     """
 
@@ -55,13 +52,13 @@ class Completions:
         progress: Progress,
         clock: Clock,
         observers: Sequence[OutcomeObserver] = (),
-        breaker: CircuitBreaker | None = None,
+        breakers: TopicBreakers | None = None,
         *,
         routes: bool = False,
     ) -> None:
         self._offsets, self._metrics = offsets, metrics
         self._progress, self._clock = progress, clock
-        self._observers, self._breaker = observers, breaker
+        self._observers, self._breakers = observers, breakers
         self._wholes = Wholes(offsets.tracks) if routes else None
         self._completions: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._failures: queue.SimpleQueue[StreamlabelError] = queue.SimpleQueue()
@@ -122,12 +119,12 @@ class Completions:
         timeline.interval("acknowledge", completion.sent_at, now, records=len(completion.outcomes))
         if self._wholes is None:
             for outcome in completion.outcomes:
-                self._offsets.resolve(outcome.ref, refused=_refused(outcome))
+                self._offsets.resolve(outcome.ref, verdicts_of((outcome,)))
             self._tell(completion.outcomes, now_ms)
         elif done := self._wholes.add(completion.outcomes):
             for whole in done:
-                refused = whole.has_lost or _refused(whole.outcome)
-                self._offsets.resolve(whole.outcome.ref, refused=refused)
+                verdicts = verdicts_of((whole.outcome, *whole.copies))
+                self._offsets.resolve(whole.outcome.ref, verdicts)
             count_copies(self._metrics, [copy for whole in done for copy in whole.copies])
             self._tell([whole.outcome for whole in done], now_ms)
             self._wholes.forget_if_above(self._offsets.records)
@@ -145,13 +142,6 @@ class Completions:
         Raises:
             CircuitOpen: too many results in a row, or too large a share, were refused.
         """
-        for refused in self._offsets.verdicts():
-            if self._breaker:
-                self._breaker.note(failed=refused)
-
-
-def _refused(outcome: Encoded) -> bool | None:
-    """Return True if its topic refused the result or note, or None if the record had neither."""
-    if outcome.reason is not None and outcome.reason not in _OUTPUT_AT_FAULT:
-        return None
-    return outcome.reason is not None
+        for verdicts in self._offsets.verdicts():
+            if self._breakers:
+                self._breakers.note(verdicts)

@@ -241,4 +241,9 @@ class Pipeline:
                 return
         self._published(encoded)
         self._tracing.end(encoded)
-        self._note(outcomes)
+        self._note(_published_as(encoded))
+
+
+def _published_as(encoded: Sequence[Encoded]) -> list[Outcome]:
+    """Return what was published of each record: a route may have dropped one that has labels."""
+    return [one.outcome for one in encoded if one.outcome is not None and not one.is_copy]

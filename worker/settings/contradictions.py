@@ -26,7 +26,7 @@ from worker.settings.sections import (
 )
 from worker.settings.sign_in import listed, present, sign_in
 from worker.settings.topics import INPUT_NAME
-from worker.settings.windows import WINDOW_OPTIONS
+from worker.settings.window_conflicts import window_conflicts
 
 if TYPE_CHECKING:
     from worker.settings.declaration import Settings
@@ -49,7 +49,7 @@ _SMALLEST_REFERENCE: Final = 100  # records
 def contradictions(s: Settings) -> Iterator[str]:
     """Yield one sentence for each value that conflicts with another, or can't be meant."""
     yield from _topics(s)
-    yield from _windows(s)
+    yield from window_conflicts(s)
     yield from _formats(s)
     yield from _sizes(s)
     yield from _model("model", s.model)
@@ -101,19 +101,6 @@ def _inputs(i: InputSettings) -> Iterator[str]:
         yield f"input.topics names a topic twice ({', '.join(i.topics)})"
 
 
-def _windows(s: Settings) -> Iterator[str]:
-    """Yield the options of windows that are changed and have no effect."""
-    i, fields = s.input, type(s.input).model_fields
-    of_models = any(model.overflow == "windows" for model in s.models.values())
-    for name in WINDOW_OPTIONS[1:]:
-        value = getattr(i, name)
-        if i.overflow != "windows" and not of_models and value != fields[name].default:
-            yield (
-                f'input.{name} = {value!r} needs input.overflow = "windows": set it, or leave '
-                f"input.{name} out"
-            )
-
-
 def _formats(s: Settings) -> Iterator[str]:
     for path, value in (("input.format", s.input.format), ("output.format", s.output.format)):
         if value not in PLAIN_FORMATS and not s.registry.url:
@@ -161,12 +148,6 @@ def _models(s: Settings) -> Iterator[str]:
             yield from decision_problems(f"models.{name}.decision", model.decision)
         if model.prepare:
             yield from prepare_conflicts(f"models.{name}.prepare", model.prepare)
-        given = [one for one in WINDOW_OPTIONS[1:] if getattr(model, one) is not None]
-        if given and (model.overflow or s.input.overflow) != "windows":
-            yield (
-                f'models.{name}.{given[0]} needs models.{name}.overflow = "windows": set it, or '
-                f"leave models.{name}.{given[0]} out"
-            )
         if model.when and model.when.path and s.input.format == "text":
             yield (
                 f"models.{name}.when names the field {model.when.path!r}, and with input.format = "

@@ -151,15 +151,16 @@ class Settings(BaseSettings):
         100,
         ge=1,
         description="Failed records in a row that stop the worker. A record fails in the model, or "
-        "is refused by the output topic. Unreadable records don't count.",
+        "is refused by an output topic. Each output topic is counted alone too. Unreadable records "
+        "don't count.",
     )
     max_dead_letter_ratio: float = Field(
         0.5,
         ge=0,
         le=1,
         description="Share of the last 1,000 records that may fail; above it the worker stops. A "
-        "record fails in the model, or is refused by the output topic. Unreadable records don't "
-        "count. 1 turns the check off.",
+        "record fails in the model, or is refused by an output topic. Each output topic is counted "
+        "alone too. Unreadable records don't count. 1 turns the check off.",
     )
     max_unreadable_ratio: float = Field(
         0.9,

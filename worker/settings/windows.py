@@ -32,7 +32,8 @@ def stride() -> Any:
     return Field(
         64,
         ge=0,
-        description="Tokens that two neighbouring windows share; less than a window holds.",
+        description="Tokens that two neighbouring windows share; less than a window holds. Not with "
+        '`combine = "first"`.',
     )
 
 
@@ -43,7 +44,7 @@ def max_windows() -> Any:
         ge=1,
         le=100_000,
         description="Maximum windows of a text. The model does not see the rest, and the result is "
-        "marked `truncated`.",
+        'marked `truncated`. Not with `combine = "first"`.',
     )
 
 

@@ -11,16 +11,18 @@ function rows(counts, colour, total) {
 
 const sum = (counts) => Object.values(counts).reduce((all, value) => all + value, 0);
 
+const group = (id, counts, colour, total, placeholder) => bars(byId(id), rows(counts, colour, total), placeholder);
+
 export function routes({ routes: shown }) {
   byId("routes-panel").hidden = !shown;
   if (!shown) return;
-  const total = sum(shown.main) + sum(shown.filtered) || 1;
-  bars(byId("routes"), rows(shown.main, "accent", total), "no result routed yet");
-  const other = { copies: sum(shown.copies), filtered: sum(shown.filtered) };
-  byId("copies-head").hidden = !other.copies;
-  bars(byId("copies"), rows(shown.copies, "s2", total));
-  byId("filtered-head").hidden = !other.filtered;
-  bars(byId("filtered"), rows(shown.filtered, "other", total));
+  const all = sum(shown.main) + sum(shown.filtered);
+  group("routes", all ? shown.main : {}, "accent", all, "no result routed yet");
+  for (const [name, colour] of [["copies", "s2"], ["filtered", "other"]]) {
+    const some = sum(shown[name]) > 0;
+    byId(`${name}-head`).hidden = !some;
+    group(name, some ? shown[name] : {}, colour, all || 1);
+  }
   const told = [
     shown.lost && `${number(shown.lost)} ${shown.lost === 1 ? "copy" : "copies"} lost: each is a dead letter`,
     shown.path_missing && `${count(shown.path_missing, "condition")} on a field that a record lacked`,
