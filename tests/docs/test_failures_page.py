@@ -24,6 +24,7 @@ NO_FAULTS = {
     "test_several_page.py",
     "test_model_history.py",
     "test_offsets.py",
+    "test_numbered_ledger.py",
     "test_prefixes.py",
     "test_protocol.py",
     "test_routes_audit.py",
