@@ -11,7 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType
+from kafka.admin import (
+    AlterConfigOp,
+    ConfigResource,
+    ConfigResourceType,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from kafka.protocol.admin.client_quotas import AlterClientQuotasRequest
 
@@ -117,6 +123,23 @@ class Administrator:
                 request(entries=[entry], validate_only=False),
                 lambda answer: [for_code(one.error_code) for one in answer.entries],
             )
+
+    def set_password(self, user: str, password: str) -> None:
+        """Give a user a password for SCRAM; one that has one gets this in its place."""
+        mechanism = ScramMechanism.SCRAM_SHA_512
+        change = UserScramCredentialUpsertion(user, mechanism, password)
+        with self._client() as client:
+            answer = client.alter_user_scram_credentials([change])
+        if said := answer[user]:
+            raise Refused(said)
+
+    def configure_broker(self, number: int, values: Mapping[str, str]) -> None:
+        """Set properties of a running broker."""
+        resource = ConfigResource(ConfigResourceType.BROKER, str(number), dict(values))
+        with self._client() as client:
+            answer = client.alter_configs([resource], raise_on_unknown=False)
+        if (said := answer["broker"][str(number)]) != "OK":
+            raise Refused(said)
 
     @contextlib.contextmanager
     def _client(self) -> Iterator[Any]:

@@ -6,20 +6,19 @@ Runs on the harness's thread.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.agenda import RETRY_S, Agenda
+from tests.chaos.agenda import Agenda, EndFailed
 from tests.chaos.arena import Arena
+from tests.chaos.beginnings import Beginnings
 from tests.chaos.cluster import Cluster
 from tests.chaos.decisions import Routed, flags_for, text_of
 from tests.chaos.faults import Faults
@@ -27,7 +26,7 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.lives import Lives
 from tests.chaos.names import RunNames
 from tests.chaos.numbered_ledger import judged
-from tests.chaos.plan import SLOTS, Delivery, Fault, Plan
+from tests.chaos.plan import SLOTS, Delivery, Plan
 from tests.chaos.prefix_watch import PrefixWatch
 from tests.chaos.slot_models import SlotModels
 from tests.chaos.verdict import RunVerdict
@@ -107,6 +106,7 @@ def flags_of(cluster: Cluster, names: RunNames, subject: Subject, slot: int) -> 
         "output.topic": names.output,
         "output.dead_letter_topic": names.dead,
         "delivery": subject.delivery,
+        **(cluster.security.flags if cluster.security else {}),
         **(NEEDS if cluster.kind == "embedded" else {}),
         **(Routed.of(names.group).routes if subject.decides else {"model.name": subject.model}),
     }
@@ -178,7 +178,9 @@ class _Run:
             self._models.change,
             lives=self._lives,
         )
-        self._done: Counter[str] = Counter()
+        self._begun = Beginnings(
+            self._faults.begin, lambda: self._faults.refusal, self._agenda, self._clock, log
+        )
 
     def _flags(self, slot: int) -> dict[str, Any]:
         flags = flags_of(self._cluster, self._arena.names, self._subject, slot)
@@ -233,17 +235,24 @@ class _Run:
             self._fleet.start(slot)
         self._arena.start()
         self._until(lambda: self._arena.outcomes > 0, _READY_S)
-        began = self._clock.monotonic()
-        for fault in self._plan.faults:
-            self._agenda.at(began + fault.at, functools.partial(self._begin, fault))
-        self._until(lambda: self._agenda.empty, float("inf"))
+        self._begun.put_on_agenda(self._plan.faults)
+        try:
+            self._until(lambda: self._agenda.empty, float("inf"))
+        except EndFailed as error:
+            self._fleet.stop_all(_STOP_S)
+            return self._verdict(failure=str(error), logs=str(self._folder))
         drained = self._arena.drain(self._step, _PATIENCE_S)
         stopped = self._fleet.stop_all(_STOP_S)
         self._log("judging")
         return self._judge(drained=drained and stopped, started=started)
 
+    def _verdict(self, **facts: Any) -> RunVerdict:
+        begun = dict(sorted(self._begun.done.items()))
+        skipped = dict(sorted(self._begun.skipped.items()))
+        return RunVerdict(self._plan.seed, begun, skipped, **facts)
+
     def _judge(self, *, drained: bool, started: float) -> RunVerdict:
-        verdict = RunVerdict(self._plan.seed, dict(sorted(self._done.items())), drained=drained)
+        verdict = self._verdict(drained=drained)
         audit = self._audit()
         for name in (*_COUNTS, *_OFFENCES):
             setattr(verdict, name, audit.get(name, 0))
@@ -294,10 +303,3 @@ class _Run:
     def _step(self) -> None:
         self._agenda.run_due()
         self._fleet.supervise()
-
-    def _begin(self, fault: Fault) -> None:
-        if not self._faults.begin(fault):
-            self._agenda.after(RETRY_S, lambda: self._begin(fault))
-            return
-        self._done[fault.kind] += 1
-        self._log(f"{sum(self._done.values())}/{len(self._plan.faults)} {fault.kind}")

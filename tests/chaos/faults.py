@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from tests.chaos.agenda import RETRY_S, Agenda
+from tests.chaos.agenda import Agenda
 from tests.chaos.arena import Arena
 from tests.chaos.busy_faults import BusyFaults
 from tests.chaos.cluster import Cluster, RegistryAccess
@@ -19,6 +19,7 @@ from tests.chaos.kafka_faults import KafkaFaults
 from tests.chaos.lives import Lives
 from tests.chaos.plan import Fault
 from tests.chaos.protocol import ERRORS, LOSABLE, Meddling
+from tests.chaos.security_faults import SecurityFaults
 from tests.chaos.storage_faults import StorageFaults
 from worker.clock import SystemClock
 
@@ -31,7 +32,7 @@ def _choice(among: Sequence[Chosen], fault: Fault) -> Chosen:
     return among[int(fault.size * len(among))]
 
 
-class Faults(BusyFaults, KafkaFaults, InputFaults, StorageFaults):
+class Faults(BusyFaults, InputFaults, KafkaFaults, SecurityFaults, StorageFaults):
     """Begins faults, and puts their ends on the agenda.
 
     Args:
@@ -155,11 +156,14 @@ class Faults(BusyFaults, KafkaFaults, InputFaults, StorageFaults):
         return True
 
     def _heal_broker(self, node: Any, heal: Callable[[Any], None]) -> None:
-        heal(node)
-        if node.up and not node.stopping and node.answers():
+        def healed() -> bool:
+            heal(node)
+            return bool(node.up and not node.stopping and node.answers())
+
+        def end() -> None:
             self._down = None
-        else:
-            self._agenda.after(RETRY_S, lambda: self._heal_broker(node, heal))
+
+        self._agenda.until_done(f"the broker on port {node.port} back", healed, end)
 
     def _broker_restart(self, fault: Fault, number: int | None = None) -> bool:
         return self._broker(fault, lambda node: node.terminate(), lambda node: node.start(), number)
@@ -273,10 +277,11 @@ class Faults(BusyFaults, KafkaFaults, InputFaults, StorageFaults):
     def _heal_registry(
         self, registry: RegistryAccess, heal: Callable[[RegistryAccess], bool]
     ) -> None:
-        if heal(registry):
-            self._agenda.after(_REGISTRY_REST_S, self._end_registry_fault)
-        else:
-            self._agenda.after(RETRY_S, lambda: self._heal_registry(registry, heal))
+        self._agenda.until_done(
+            "the registry back",
+            lambda: heal(registry),
+            lambda: self._agenda.after(_REGISTRY_REST_S, self._end_registry_fault),
+        )
 
     def _end_registry_fault(self) -> None:
         self._registry_hurt = False

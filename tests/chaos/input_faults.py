@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tests.chaos.administrator import Administrator
-from tests.chaos.agenda import RETRY_S, Agenda
+from tests.chaos.agenda import Agenda
 from tests.chaos.arena import Arena
 from tests.chaos.lives import Lives
 from tests.chaos.plan import Fault
@@ -42,8 +42,9 @@ class InputFaults:
             return False
         self._remaking = self._end_life()
         if self._remaking:
-            self._repeat(
-                lambda: self._administrator.delete(name),
+            self._agenda.until_done(
+                "the input's deletion",
+                lambda: self._done(lambda: self._administrator.delete(name)),
                 lambda: self._agenda.after(fault.duration, lambda: self._create_input(counted[0])),
             )
         return self._remaking
@@ -62,7 +63,7 @@ class InputFaults:
             self._remaking = False
             self._begin_life()
 
-        self._repeat(create, created)
+        self._agenda.until_done("the new input", lambda: self._done(create), created)
 
     def _compaction(self, fault: Fault) -> bool:
         """Let the cleaner remove records whose key has a later one, for some time."""
@@ -80,15 +81,10 @@ class InputFaults:
         def ended() -> None:
             self._compacts = False
 
-        name, default = self._arena.names.input, dict.fromkeys(_COMPACTED)
-        self._repeat(lambda: self._administrator.configure(name, default), ended)
+        def end() -> None:
+            self._administrator.configure(self._arena.names.input, dict.fromkeys(_COMPACTED))
 
-    def _repeat(self, change: Callable[[], None], then: Callable[[], None]) -> None:
-        """Make a change as soon as the cluster accepts it, and then do something."""
-        if self._done(change):
-            then()
-        else:
-            self._agenda.after(RETRY_S, lambda: self._repeat(change, then))
+        self._agenda.until_done("the end of compaction", lambda: self._done(end), ended)
 
     def _end_life(self) -> bool:
         """Let the producer rest, and the watch of the log; return False if that is not possible."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.chaos.administrator import Administrator, Refused
-from tests.chaos.agenda import RETRY_S, Agenda
+from tests.chaos.agenda import Agenda
 from tests.chaos.arena import Arena
 from tests.chaos.plan import Fault
 from worker.settings import Settings
@@ -20,6 +20,9 @@ class KafkaFaults:
 
     Args:
         servers: addresses without a proxy.
+
+    Attributes:
+        refusal: the cluster's answer to the last change, if it refused it; else empty.
     """
 
     _agenda: Agenda
@@ -30,6 +33,7 @@ class KafkaFaults:
     def __init__(self, servers: str) -> None:
         self._administrator = Administrator(servers)
         self._grows = self._limits = False
+        self.refusal = ""
 
     def _partitions_added(self, fault: Fault) -> bool:
         if self._grows:
@@ -48,9 +52,11 @@ class KafkaFaults:
             for topic in self._arena.outcome_topics:
                 self._administrator.grow(topic, number)
 
-        self._grows = not self._done(grow)
-        if self._grows:
-            self._agenda.after(RETRY_S, lambda: self._grow_outcomes(number))
+        def grown() -> None:
+            self._grows = False
+
+        what = f"outcome topics with {number} partitions"
+        self._agenda.until_done(what, lambda: self._done(grow), grown)
 
     def _retention(self, fault: Fault) -> bool:
         names = self._arena.names
@@ -76,9 +82,10 @@ class KafkaFaults:
         return self._limits
 
     def _end_quota(self) -> None:
-        self._limits = not self._limit(None)
-        if self._limits:
-            self._agenda.after(RETRY_S, self._end_quota)
+        def ended() -> None:
+            self._limits = False
+
+        self._agenda.until_done("the producer quota's removal", lambda: self._limit(None), ended)
 
     def _limit(self, bytes_a_second: float | None) -> bool:
         client = Settings().kafka.client_id
@@ -89,6 +96,8 @@ class KafkaFaults:
             return False
         try:
             change()
-        except Refused:
+        except Refused as error:
+            self.refusal = str(error)
             return False
+        self.refusal = ""
         return True

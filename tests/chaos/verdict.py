@@ -11,6 +11,8 @@ class RunVerdict:
     """The result of a run, printed as one JSON object.
 
     Attributes:
+        faults: number of faults that began, by kind, and `skipped` of those that never could.
+        failure: the end of a fault that never succeeded, so that there is nothing to judge.
         undue_dead_letters: dead letters, less the records that can't be labelled.
         misread: results that can't be read, or that name another record than their header.
         models: number of models that results name; several after a change.
@@ -26,6 +28,8 @@ class RunVerdict:
 
     seed: int
     faults: dict[str, int]
+    skipped: dict[str, int] = field(default_factory=dict)
+    failure: str = ""
     consumed: int = 0
     published: int = 0
     dead_lettered: int = 0
@@ -62,7 +66,8 @@ class RunVerdict:
         offences += abs(self.undue_dead_letters) + abs(self.undue_filtered)
         offences += sum(self.torn.values())
         excess = max(0, self.duplicated - self.duplicates_allowed)
-        return self.drained and self.consumed > 0 and not offences and not excess
+        tried = not self.failure and (self.faults or not self.skipped)
+        return bool(tried) and self.drained and self.consumed > 0 and not offences and not excess
 
     def as_json(self) -> str:
         """Return the verdict as JSON; the folder of the logs only if a promise was broken."""

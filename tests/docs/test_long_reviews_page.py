@@ -71,9 +71,9 @@ def test_the_result_of_the_page_is_that_of_a_worker(
 
 def test_the_messages_of_the_page_are_those_of_the_program() -> None:
     rows = re.findall(r"^\| `(.+?)` \|", PAGE.partition("## What can go wrong")[2], re.MULTILINE)
-    names = ("settings/contradictions", "inference/tokeniser")
+    names = ("settings/window_conflicts", "inference/tokeniser")
     source = "".join((ROOT / f"worker/{name}.py").read_text(encoding="utf-8") for name in names)
-    assert len(rows) == 2
+    assert len(rows) == 3
     for row in rows:
         assert row in source, row
 

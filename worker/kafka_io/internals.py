@@ -178,6 +178,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
     },
     KafkaConnection: {
         "_sasl_authenticate": "wrapped: a refusal after the first sign-in need not be final",
+        "config": "takes the password as its file has it now",
         "close_future": "forgets a reported connection once it is closed",
         "in_flight_requests": "requests without an answer, and when they were sent",
         "init_future": "why a connection failed",
