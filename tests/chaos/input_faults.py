@@ -96,8 +96,8 @@ class InputFaults:
         self._lives.end()
         return True
 
-    def _begin_life(self, *, at_start: bool = True) -> None:
+    def _begin_life(self) -> None:
         """Let both go on, in another life of the log; see `Lives.begin`."""
         assert self._lives is not None
-        self._lives.begin(self._arena.next_number, at_start=at_start)
+        self._lives.begin(self._arena.next_number)
         self._arena.go_on()

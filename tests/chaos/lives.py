@@ -70,18 +70,16 @@ class Lives:
         with self._lock:
             self._away = True
 
-    def begin(self, first: int, *, at_start: bool = True) -> None:
-        """Begin another life.
+    def begin(self, first: int) -> None:
+        """Begin another life, which may have other records from any offset on.
 
         Args:
             first: number of its first record.
-            at_start: whether its offsets begin at 0; else they go on where the log was truncated.
         """
         with self._lock:
             self.first, self._away = first, False
             self.number += 1
-            if at_start:
-                self._positions = {}
+            self._positions = {}
 
     @contextlib.contextmanager
     def steady(self) -> Iterator[bool]:

@@ -50,6 +50,7 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "compaction": (1, 4, 9),  # of the input, which removes records before and behind the group
     # In the logs of the brokers, see `storage_faults.py`.
     "disk_full": (1, 6, 10),  # the broker ends itself, and starts once there is space
+    "unclean_election": (1, 2, 5),  # of the input: it loses acknowledged records
     # Inside the protocol, see `protocol.py`; `size` chooses the API and the error.
     "reply_lost": (2, 1, 4),
     "error_answer": (3, 1, 4),
@@ -79,7 +80,11 @@ _READING: Final = (
     "frame_cut",
 )
 # After these, a place in the input may have had other records, or its record may be gone.
+<<<<<<< HEAD
 _RENEWING: Final = ("topic_remade", "compaction")
+=======
+_RENEWING: Final = ("topic_remade", "unclean_election")
+>>>>>>> trunk
 _STATIC: Final = ("same_instance",)  # kinds that need members with an identity
 # kind -> least size, and how much larger it may be
 _SIZES: Final[dict[str, tuple[float, float]]] = {

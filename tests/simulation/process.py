@@ -28,13 +28,15 @@ from worker.core.topic_limits import TopicLimits
 from worker.errors import Fatal
 from worker.http.feeds import ModelFeeds
 from worker.kafka_io import transactions
+from worker.kafka_io.group_offsets import CommittedOffset
 from worker.kafka_io.listener import StartFrom
 from worker.kafka_io.sink import KafkaSink
 from worker.kafka_io.transactions import TransactionalSink
 from worker.runtime import assembly, completions, outcome_counts, stage
-from worker.runtime.assembly import build_encoder, build_in_flight, build_labeller, build_worker
+from worker.runtime.assembly import build_encoder, build_in_flight, build_worker
 from worker.runtime.context import RecordPath, WorkerContext
 from worker.runtime.formats import plain_formats
+from worker.runtime.labeller_choice import build_labeller
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.progress import Progress
 from worker.runtime.rebalance import RebalanceListener
@@ -267,11 +269,11 @@ def enter(world: World, broker: Broker) -> None:
 _here: dict[str, Any] = {}
 
 
-def _committed(_: Settings, partitions: Sequence[Partition]) -> dict[Partition, int]:
+def _committed(_: Settings, partitions: Sequence[Partition]) -> dict[Partition, CommittedOffset]:
     world, group = _here["world"], _here["group"]
     world.wait(0.01)
     world.wait(5.0, lambda: all(map(group.stable, partitions)))
-    return {partition: group.offsets.get(partition, -1) for partition in sorted(partitions)}
+    return {p: CommittedOffset(group.offsets.get(p, -1)) for p in sorted(partitions)}
 
 
 @contextmanager

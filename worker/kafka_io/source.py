@@ -39,6 +39,7 @@ from worker.kafka_io.connection import CONSUMER_OPTIONS, connect
 from worker.kafka_io.conversion import commit_request, raw_record
 from worker.kafka_io.end_offsets import EndOffsets
 from worker.kafka_io.held_partitions import HeldPartitions
+from worker.kafka_io.leader_epochs import LeaderEpochs
 from worker.kafka_io.listener import Listener, RebalanceHandler
 from worker.kafka_io.membership import Membership
 from worker.kafka_io.positions import POSITION_ERRORS, Positions
@@ -117,6 +118,7 @@ class KafkaSource:
             BoundedPartitions(self._consumer, settings.kafka, span) if span else Unbounded()
         )
         self._polled: dict[Any, list[Any]] = {}  # by the last `poll`
+        self._leader_epochs = LeaderEpochs()
         self._positions = Positions(
             self._consumer,
             from_start=span is not None or settings.input.start == "earliest",
@@ -167,6 +169,7 @@ class KafkaSource:
         elif not polled and pause:
             self._clock.sleep(pause)
         self._polled = polled
+        self._leader_epochs.note(polled)
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         epochs = self._listener.epochs
         return [
@@ -244,7 +247,7 @@ class KafkaSource:
         if self._topic_watch.missing():  # the client would ask for it until `timeout`
             raise BrokerAway("an input topic is missing")
         try:
-            self._consumer.commit(commit_request(offsets, self.note), timeout_ms=timeout * 1000)
+            self._consumer.commit(self._commit_request(offsets), timeout_ms=timeout * 1000)
         except KafkaError as error:
             raise _commit_error(error) from error
 
@@ -255,7 +258,7 @@ class KafkaSource:
             done(_commit_error(result) if isinstance(result, Exception) else None)
 
         try:
-            self._consumer.commit_async(commit_request(offsets, self.note), callback=finished)
+            self._consumer.commit_async(self._commit_request(offsets), callback=finished)
         except KafkaError as error:
             done(_commit_error(error))
 
@@ -323,6 +326,13 @@ class KafkaSource:
     def note(self, partition: Partition) -> str:
         """Any thread: return the metadata of the partition's committed offsets."""
         return self._range.note(partition) or self._topic_notes.note(partition)
+
+    def leader_epoch(self, partition: Partition, offset: int) -> int:
+        """Any thread: return the epoch of the leader that wrote a polled record, -1 if unknown."""
+        return self._leader_epochs.of(partition, offset)
+
+    def _commit_request(self, offsets: Mapping[Partition, int]) -> Any:
+        return commit_request(offsets, self.note, self.leader_epoch)
 
     def finished(self) -> bool:
         """Return whether the whole group has labelled and committed its range.
