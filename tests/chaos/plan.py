@@ -80,11 +80,7 @@ _READING: Final = (
     "frame_cut",
 )
 # After these, a place in the input may have had other records, or its record may be gone.
-<<<<<<< HEAD
-_RENEWING: Final = ("topic_remade", "compaction")
-=======
-_RENEWING: Final = ("topic_remade", "unclean_election")
->>>>>>> trunk
+_RENEWING: Final = ("topic_remade", "compaction", "unclean_election")
 _STATIC: Final = ("same_instance",)  # kinds that need members with an identity
 # kind -> least size, and how much larger it may be
 _SIZES: Final[dict[str, tuple[float, float]]] = {
