@@ -26,7 +26,6 @@ NO_FAULTS = {
     "test_model_history.py",
     "test_numbered_ledger.py",
     "test_offsets.py",
-    "test_numbered_ledger.py",
     "test_prefixes.py",
     "test_protocol.py",
     "test_routes_audit.py",
