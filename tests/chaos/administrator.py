@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import (
+    AlterConfigOp,
     ConfigResource,
     ConfigResourceType,
     OffsetSpec,
@@ -63,6 +64,12 @@ class Administrator:
             with self._client() as client:
                 client.create_partitions({topic: partitions})
 
+    def topic_id(self, topic: str) -> str:
+        """Return the id of a topic."""
+        with self._client() as client:
+            (described,) = client.describe_topics([topic])
+            return str(described["topic_id"])
+
     def delete(self, topic: str) -> None:
         """Delete a topic, unless that is done."""
         with self._client() as client, contextlib.suppress(UnknownTopicOrPartitionError):
@@ -71,9 +78,19 @@ class Administrator:
     def create(self, topic: str, partitions: int, group: str) -> None:
         """Create a topic once a group has forgotten its offsets of an earlier one of that name."""
         with _translated(), Admin(KafkaSettings(bootstrap_servers=self._servers)) as admin:
-            if admin.committed(group, topic):
+            if admin.topics([topic])[topic] is None and admin.committed(group, topic):
                 raise Refused(f"group {group} still has offsets of {topic}")
             admin.create(topic, partitions)
+
+    def configure(self, topic: str, configs: Mapping[str, str | None]) -> None:
+        """Set options of a topic; the value None takes the setting back."""
+        changes = {
+            name: (AlterConfigOp.DELETE, "") if value is None else (AlterConfigOp.SET, value)
+            for name, value in configs.items()
+        }
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=changes)
+        with self._client() as client:
+            client.alter_configs([resource])
 
     def overtake(self, group: str, topic: str, target: int, records: int) -> None:
         """Delete records of one partition: all that the group has read, and this number more.

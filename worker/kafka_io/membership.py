@@ -86,9 +86,11 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
     Attributes:
         on_committed: called with the group's offsets before the client takes positions from them.
             It drops their metadata.
+        own_offsets: returns those of the group's offsets that count; it comes first.
     """
 
     membership: Membership
+    own_offsets: Callable[[Mapping[Any, Any]], Mapping[Any, Any]] | None = None
     on_committed: Callable[[Mapping[Any, Any]], None] | None = None
 
     def need_rejoin(self) -> bool:
@@ -125,6 +127,8 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
     def _handle_offset_fetch_response(self, response: Any) -> Any:
         """Report the group's offsets with their metadata."""
         offsets = super()._handle_offset_fetch_response(response)
+        if self.own_offsets is not None:
+            offsets = self.own_offsets(offsets)
         if self.on_committed is not None:
             self.on_committed(offsets)
         return offsets

@@ -15,6 +15,7 @@ Must not import: inference, runtime.
     stable_offsets  how far other producers' transactions let the input be read
     topic_watch     are the topics still the same ones
     topic_finder    which topics match a pattern now
+    topic_notes     which of the group's offsets are of a deleted topic
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from worker.kafka_io.membership import Membership
 from worker.kafka_io.positions import POSITION_ERRORS, Positions
 from worker.kafka_io.stable_offsets import StableOffsets
 from worker.kafka_io.topic_finder import PrepareOutputs, TopicFinder
+from worker.kafka_io.topic_notes import TopicNotes
 from worker.kafka_io.topic_watch import TopicWatch
 from worker.kafka_io.translation import translate
 from worker.settings import Settings
@@ -106,6 +108,7 @@ class KafkaSource:
         self._poller = BoundedPoller(self._consumer, settings.kafka, settings.max_inflight_bytes)
         self._stable_offsets = StableOffsets(self._consumer)
         self._membership = Membership(self._consumer, settings.kafka.session_timeout, clock)
+        self._topic_notes = TopicNotes(self._consumer, self._topic_id, clock)
         # The loop that runs the listener does not notice a future that another thread completed.
         wake = internals.wakeup_of(self._consumer)
         self._listener = Listener(handler, wake, clock, settings.kafka.rejoin_pause_ms / 1000)
@@ -185,7 +188,8 @@ class KafkaSource:
             try:
                 polled = self._poller.poll(timeout * 1000, max_records)
             except POSITION_ERRORS as error:
-                self._positions.recover(error)
+                if self._topic_notes.settled():
+                    self._positions.recover(error)
                 polled = {}
         except KafkaError as error:
             raise translate(error) from error
@@ -316,9 +320,12 @@ class KafkaSource:
             if partition in epochs
         }
 
+    def _topic_id(self, name: str) -> Any:
+        return self._topic_watch.topic_id(name)
+
     def note(self, partition: Partition) -> str:
         """Any thread: return the metadata of the partition's committed offsets."""
-        return self._range.note(partition)
+        return self._range.note(partition) or self._topic_notes.note(partition)
 
     def leader_epoch(self, partition: Partition, offset: int) -> int:
         """Any thread: return the epoch of the leader that wrote a polled record, -1 if unknown."""
