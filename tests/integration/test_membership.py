@@ -353,6 +353,32 @@ def test_a_static_member_that_restarts_in_time_keeps_its_partitions_without_a_re
     assert (verdict["missing"], verdict["reordered"]) == (0, 0), verdict
 
 
+@pytest.mark.parametrize("topics", [1], indirect=True)
+@pytest.mark.parametrize("grows", ["while it is away", "later"])
+def test_a_static_leader_that_has_restarted_notices_added_partitions(
+    broker: Broker, topics: Topics, admin: KafkaAdminClient, grows: str
+) -> None:
+    """The broker names its earlier id as the leader's, so the client would not watch the topic."""
+    more = {"kafka.metadata_max_age": 1, "kafka.session_timeout": 30}
+    settings = flags(broker, topics) | more | {"kafka.group_instance_id": "slot-1"}
+    for restarted in (False, True):
+        handler = Partitions()
+        source = KafkaSource(load(settings, environ={}).settings, handler, clock)
+
+        def holds(number: int, source: KafkaSource = source, owner: Partitions = handler) -> bool:
+            return source.poll(0.1, 1) == [] and len(owner.owned) == number
+
+        try:
+            if not restarted or grows == "later":
+                wait_until(functools.partial(holds, 1), what="it is in")
+            if restarted == (grows == "later"):
+                admin.create_partitions({topics.input: 3})
+            if restarted:
+                wait_until(functools.partial(holds, 3), 20, "it has the new ones too")
+        finally:
+            source.close(5)  # as a static member, which stays in the group
+
+
 @pytest.mark.allow_errors
 def test_an_idle_worker_is_stopped_by_another_with_its_group_instance_id(
     broker: Broker, topics: Topics

@@ -49,6 +49,7 @@ LISTED = [
 SIGNATURES = {
     internals.ConsumerCoordinator: {
         "_handle_heartbeat_response": "self response send_time",
+        "_process_join_group_response": "self response send_time",
         "_process_sync_group_response": "self response send_time",
         "need_rejoin": "self",
         "refresh_committed_offsets_if_needed_async": "self timeout_ms",
@@ -84,6 +85,7 @@ SIGNATURES = {
 CALLS: list[tuple[Any, str]] = [
     (ConsumerCoordinator, "need_rejoin()"),
     (ConsumerCoordinator, "_handle_heartbeat_response("),
+    (ConsumerCoordinator, "_process_join_group_response("),
     (ConsumerCoordinator, "_process_sync_group_response("),
     (ConsumerCoordinator, "_on_join_complete_async("),
     (ConsumerCoordinator, "self.refresh_committed_offsets_if_needed_async,"),

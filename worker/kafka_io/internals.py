@@ -40,7 +40,9 @@ from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.producer.record_accumulator import IncompleteProducerBatches, RecordAccumulator
 from kafka.producer.sender import Sender
 from kafka.producer.transaction_manager import TransactionManager
+from kafka.protocol.admin import DescribeGroupsRequest
 from kafka.protocol.consumer import UNKNOWN_MEMBER_ID, JoinGroupRequest
+from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 from kafka.record import legacy_records, memory_records
 from kafka.record.default_records import (
     DefaultRecord,
@@ -54,9 +56,11 @@ __all__ = [
     "UNKNOWN_MEMBER_ID",
     "AbstractTokenProvider",
     "ConsumerCoordinator",
+    "ConsumerProtocolAssignment",
     "DefaultRecordBatch",
     "DefaultRecordBatchBuilder",
     "DefaultRecordMetadata",
+    "DescribeGroupsRequest",
     "Fetcher",
     "Future",
     "JoinGroupRequest",
@@ -143,17 +147,23 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "topic_partition": "names the partition of an unreadable batch",
     },
     ConsumerCoordinator: {
+        "_assignment_snapshot _is_leader _metadata_snapshot": (
+            "the leader joins again if they differ, which a static one that restarted is not told"
+        ),
         "_assignors": "keep the assignment of a membership that is lost",
         "_handle_heartbeat_response": "overridden: records when the group last confirmed us",
         "_handle_offset_fetch_response": "overridden: the client drops the offsets' metadata",
         "_join_task": "a join that no poll has finished",
+        "_manager coordinator_id group_id": "ask the coordinator what the group's members have",
         "_offset_fetch_futures": "answers to a fetch of committed offsets before a rebalance",
         "_on_join_complete_async": "overridden: drops those answers",
+        "_process_join_group_response": "overridden: it names the group's leader",
         "_process_sync_group_response": "overridden: the end of a join confirms us too",
         "_subscription": "takes the positions of partitions that have none",
         "fetch_committed_offsets fetch_committed_offsets_async": (
             "the offsets of several partitions with one request"
         ),
+        "group_instance_id": "tells an earlier id of this member from those of others",
         "need_rejoin": "overridden: finishes a join that has begun",
         "refresh_committed_offsets_if_needed_async": "overridden: keeps the leaders' epochs",
         "rejoining": "reset, so that the next join is prepared again",

@@ -29,6 +29,7 @@ from kafka.errors import (
 from worker.clock import Clock
 from worker.errors import BrokerAway
 from worker.kafka_io.internals import UNKNOWN_MEMBER_ID, ConsumerCoordinator, coordinator_of
+from worker.kafka_io.static_leader import assigned_partitions, is_earlier_self
 from worker.kafka_io.translation import translate
 
 
@@ -81,7 +82,7 @@ class Membership:
 
 
 class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
-    """The client's coordinator, with five gaps closed.
+    """The client's coordinator, with six gaps closed.
 
     Attributes:
         on_committed: called with the group's offsets before the client takes positions from them.
@@ -92,6 +93,7 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
     membership: Membership
     own_offsets: Callable[[Mapping[Any, Any]], Mapping[Any, Any]] | None = None
     on_committed: Callable[[Mapping[Any, Any]], None] | None = None
+    _leads_untold = False
 
     def need_rejoin(self) -> bool:
         """Return True also while a join is unfinished.
@@ -117,6 +119,14 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
             self.membership.refusal = error
             raise
         self.membership.confirmed_at = send_time
+
+    def _process_join_group_response(self, response: Any, send_time: float) -> Any:
+        """Note whether this member leads the group, although the broker names its earlier id."""
+        joined = super()._process_join_group_response(response, send_time)
+        self._leads_untold = is_earlier_self(
+            response.leader, response.member_id, self.group_instance_id
+        )
+        return joined
 
     def _process_sync_group_response(self, response: Any, send_time: float) -> Any:
         """Count the end of a join as a confirmation."""
@@ -168,11 +178,17 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
             assignor.member_assignment = None
 
     async def _on_join_complete_async(self, *joined: Any) -> None:
-        """Drop responses to requests from before the rebalance.
+        """Drop responses to requests from before the rebalance; watch the topics as the leader.
 
         The client keeps a fetch of committed offsets that outlasts its poll, by its set of
         partitions, for a later poll to take up. If a rebalance comes between, that poll may come
         much later: the same partitions return, and would be read again from their old offsets.
         """
         self._offset_fetch_futures.clear()
+        if self._leads_untold:
+            self._is_leader = True
+            # The client joins again, as the leader, if the topics have other partitions.
+            self._assignment_snapshot = await assigned_partitions(
+                self._manager, self.coordinator_id, self.group_id, self._metadata_snapshot
+            )
         await super()._on_join_complete_async(*joined)
