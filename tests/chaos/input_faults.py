@@ -36,8 +36,14 @@ class InputFaults:
     _remaking = _compacts = False
 
     def _topic_remade(self, fault: Fault) -> bool:
-        """Delete the input while workers read it, and create it again later."""
+        """Delete the input while workers read it, and create it again later.
+
+        Every other life lasts until the group has finished records of it. The others may end while
+        the group still assembles.
+        """
         name, counted = self._arena.names.input, list[int]()
+        if self._lives and self._lives.number % 2 == 0 and not self._lives.reached:
+            return False
         if self._remaking or not self._done(lambda: counted.append(self._partitions(name))):
             return False
         self._remaking = self._end_life()
@@ -90,11 +96,10 @@ class InputFaults:
         """Let the producer rest, and the watch of the log; return False if that is not possible."""
         if self._lives is None:
             return False
-        if not self._arena.hold(_HOLD_S):
-            self._arena.go_on()
-            return False
-        self._lives.end()
-        return True
+        if self._arena.hold(_HOLD_S) and self._lives.end(_HOLD_S):
+            return True
+        self._arena.go_on()
+        return False
 
     def _begin_life(self) -> None:
         """Let both go on, in another life of the log; see `Lives.begin`."""

@@ -41,6 +41,7 @@ class Lives:
             beyond them. Each must have an outcome.
         first: number of the first record of the current life; earlier ones are of ended lives.
         number: of the current life, from 1 on.
+        reached: whether the group has finished a record of the current life.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class Lives:
         self._thread = threading.Thread(target=self._run, name="lives", daemon=True)
         self._positions: dict[int, int] = {}
         self._away = False
+        self._begun = self._complete = 0  # the last round that began, and the last without a gap
         self.sent = sent
         self.finished: set[int] = set()
-        self.first, self.number = 0, 1
+        self.first, self.number, self.reached = 0, 1, False
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -65,10 +67,25 @@ class Lives:
         self._stop.set()
         self._thread.join(30)
 
-    def end(self) -> None:
-        """End the current life; the log is not looked at until `begin`."""
+    def end(self, patience: float) -> bool:
+        """End the current life; the log is not looked at until `begin`.
+
+        Each record that the group has finished by now is found first. Otherwise a record that it
+        had committed since the last round, without an outcome, would count as lost with its log.
+
+        Returns:
+            False, and the life goes on, if the log can't be read within `patience` seconds.
+        """
+        deadline = self._clock.monotonic() + patience
+        with self._lock:  # no round is under way
+            last = self._begun
+        while self._complete <= last:
+            if self._clock.monotonic() > deadline:
+                return False
+            self._clock.sleep(_ROUND_S)
         with self._lock:
             self._away = True
+        return True
 
     def begin(self, first: int) -> None:
         """Begin another life, which may have other records from any offset on.
@@ -77,7 +94,7 @@ class Lives:
             first: number of its first record.
         """
         with self._lock:
-            self.first, self._away = first, False
+            self.first, self._away, self.reached = first, False, False
             self.number += 1
             self._positions = {}
 
@@ -120,13 +137,17 @@ class Lives:
         return True
 
     def _round(self, admin: Admin, reader: TopicReader) -> None:
+        self._begun += 1
         committed = self._committed(admin)
         begin = {p: self._positions.get(p, 0) for p in committed}
         for record in reader.read(self._topic, committed, begin):
             if (number := number_of(record.headers)) is not None:
                 self.finished.add(number)
+                self.reached = self.reached or number >= self.first
                 self.sent.found(number, record.partition, record.offset)
             self._positions[record.partition] = record.offset + 1
         for partition, end in committed.items():
             if partition not in reader.unread:
                 self._positions[partition] = max(end, begin[partition])
+        if not reader.unread:
+            self._complete = self._begun

@@ -24,6 +24,7 @@ NO_FAULTS = {
     "test_metrics.py",
     "test_several_page.py",
     "test_model_history.py",
+    "test_lives.py",
     "test_numbered_ledger.py",
     "test_offsets.py",
     "test_prefixes.py",

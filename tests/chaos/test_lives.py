@@ -1,0 +1,48 @@
+"""The watch on the lives of an input's log, without a broker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.chaos.lives import Lives
+from tests.chaos.sent import Sent, numbered
+
+
+class _Reader:
+    """Reads a log of three records in partition 0, or nothing while it is unreachable."""
+
+    def __init__(self, *, reachable: bool) -> None:
+        self.unread = {} if reachable else {0: 0}
+
+    def read(self, _: str, ends: Any, begin: Any) -> Iterator[Any]:
+        for offset in range(begin[0], 0 if self.unread else ends[0]):
+            yield SimpleNamespace(partition=0, offset=offset, headers=numbered(10 + offset))
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_life_ends_once_all_that_the_group_has_committed_is_known(reachable: bool) -> None:
+    """Else a record without an outcome would count as lost with its log, and not as missing."""
+    lives = Lives("127.0.0.1:1", "input", lambda _: {0: 2}, Sent())
+    stop, reader = threading.Event(), _Reader(reachable=reachable)
+
+    def look() -> None:
+        while not stop.wait(0.01):
+            lives._try_round(None, reader)  # type: ignore[arg-type]
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        assert lives.end(30 if reachable else 0.2) is reachable
+    finally:
+        stop.set()
+        watch.join()
+    assert lives.finished == ({10, 11} if reachable else set())
+    with lives.steady() as alive:
+        assert alive is not reachable
+    lives.begin(12)
+    assert not lives.reached
