@@ -167,9 +167,8 @@ class _Run:
         self._models = SlotModels(folder, len(self._fleet.slots), self._named())
         for slot in self._fleet.slots:
             slot.config = self._models.file(slot.number)
-        names = arena.names
-        where = (cluster.bootstrap_servers, names.group, names.input)
-        self._lives = Lives(*where, arena.sent) if plan.renews else None
+        where = (cluster.bootstrap_servers, arena.names.input)
+        self._lives = Lives(*where, arena.committed, arena.sent) if plan.renews else None
         self._faults = Faults(
             cluster,
             arena,

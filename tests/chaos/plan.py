@@ -47,8 +47,10 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "coordinator_moved": (1, 0, 1),  # by a restart of the broker that coordinates the group
     "producer_quota": (1, 3, 8),
     "topic_remade": (1, 0, 6),  # the input is deleted, and so much later there is another
+    "compaction": (1, 4, 9),  # of the input, which removes records before and behind the group
     # In the logs of the brokers, see `storage_faults.py`.
     "disk_full": (1, 6, 10),  # the broker ends itself, and starts once there is space
+    "unclean_election": (1, 2, 5),  # of the input: it loses acknowledged records
     # Inside the protocol, see `protocol.py`; `size` chooses the API and the error.
     "reply_lost": (2, 1, 4),
     "error_answer": (3, 1, 4),
@@ -78,7 +80,7 @@ _READING: Final = (
     "frame_cut",
 )
 # After these, a place in the input may have had other records, or its record may be gone.
-_RENEWING: Final = ("topic_remade",)
+_RENEWING: Final = ("topic_remade", "compaction", "unclean_election")
 _STATIC: Final = ("same_instance",)  # kinds that need members with an identity
 # kind -> least size, and how much larger it may be
 _SIZES: Final[dict[str, tuple[float, float]]] = {
@@ -150,7 +152,7 @@ class Plan:
 
     @property
     def renews(self) -> bool:
-        """Whether a partition and an offset may not name one record for the whole run."""
+        """True if the input may lose records, or have several at one offset in turn."""
         return any(fault.kind in _RENEWING for fault in self.faults)
 
 

@@ -28,6 +28,7 @@ from worker.core.topic_limits import TopicLimits
 from worker.errors import Fatal
 from worker.http.feeds import ModelFeeds
 from worker.kafka_io import transactions
+from worker.kafka_io.group_offsets import CommittedOffset
 from worker.kafka_io.listener import StartFrom
 from worker.kafka_io.sink import KafkaSink
 from worker.kafka_io.transactions import TransactionalSink
@@ -268,11 +269,11 @@ def enter(world: World, broker: Broker) -> None:
 _here: dict[str, Any] = {}
 
 
-def _committed(_: Settings, partitions: Sequence[Partition]) -> dict[Partition, int]:
+def _committed(_: Settings, partitions: Sequence[Partition]) -> dict[Partition, CommittedOffset]:
     world, group = _here["world"], _here["group"]
     world.wait(0.01)
     world.wait(5.0, lambda: all(map(group.stable, partitions)))
-    return {partition: group.offsets.get(partition, -1) for partition in sorted(partitions)}
+    return {p: CommittedOffset(group.offsets.get(p, -1)) for p in sorted(partitions)}
 
 
 @contextmanager

@@ -162,7 +162,14 @@ def build_sink(
 
     if settings.delivery == "exactly_once":
         return TransactionalSink(
-            settings, publisher, on_completion, source, clock, replace_outcome, note=source.note
+            settings,
+            publisher,
+            on_completion,
+            source,
+            clock,
+            replace_outcome,
+            note=source.note,
+            leader_epoch=source.leader_epoch,
         )
     # A producer that works makes progress on every record within one request.
     patience = 2 * settings.kafka.request_timeout
