@@ -15,6 +15,7 @@ from kafka.admin import (
     AlterConfigOp,
     ConfigResource,
     ConfigResourceType,
+    OffsetSpec,
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
@@ -115,6 +116,12 @@ class Administrator:
         with self._client() as client:
             found: Mapping[str, int] = client._manager.run(client._find_coordinator_ids, [group])
             return found[group]
+
+    def end(self, topic: str, number: int) -> int:
+        """Return the offset after the last record of a partition."""
+        tp = TopicPartition(topic, number)
+        with self._client() as client:
+            return int(client.list_partition_offsets({tp: OffsetSpec.LATEST})[tp].offset)
 
     def layout(self, topic: str, number: int) -> PartitionLayout:
         """Return where a partition is."""

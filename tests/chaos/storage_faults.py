@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.chaos.administrator import Administrator, PartitionLayout, Refused
-from tests.chaos.agenda import RETRY_S, Agenda
+from tests.chaos.agenda import Agenda
 from tests.chaos.arena import Arena
 from tests.chaos.cluster import Cluster
 from tests.chaos.lives import Lives
@@ -24,9 +24,11 @@ class StorageFaults:
     _arena: Arena
     _broker: Callable[..., bool]
     _cluster: Cluster
+    _done: Callable[[Callable[[], None]], bool]
     _down: Any
     _end_life: Callable[[], bool]
     _lives: Lives | None
+    _remaking: bool
 
     def _disk_full(self, fault: Fault) -> bool:
         """Leave some bytes to the largest log of the run, so that a batch may be stored in part."""
@@ -40,19 +42,22 @@ class StorageFaults:
 
     def _unclean_election(self, fault: Fault) -> bool:
         """Let a partition of the input lose the records that its leader took alone."""
-        if self._down is not None or self._cluster.kafka is None or self._lives is None:
+        if self._cluster.kafka is None or self._lives is None or self._remaking:
             return False
-        nodes, topic = self._cluster.kafka.nodes, self._arena.names.input
-        try:
-            number = fault.target % self._administrator.partitions(topic)
-            layout = self._administrator.layout(topic, number)
-        except Refused:
+        nodes, found = self._cluster.kafka.nodes, list[tuple[int, PartitionLayout]]()
+        if not self._done(lambda: found.append(self._chosen(fault))):
             return False
+        ((number, layout),) = found
         if len(layout.in_sync) < len(nodes):
             return False
         self._down = nodes[layout.leader - 1]  # ids begin with 1
         self._follow(self._lose(number, layout, fault.duration))
         return True
+
+    def _chosen(self, fault: Fault) -> tuple[int, PartitionLayout]:
+        topic = self._arena.names.input
+        number = fault.target % self._administrator.partitions(topic)
+        return number, self._administrator.layout(topic, number)
 
     def _lose(self, number: int, layout: PartitionLayout, seconds: float) -> Iterator[Step]:
         """Take the steps of an election whose winner lacks records.
@@ -72,7 +77,10 @@ class StorageFaults:
         yield _tried(lambda: admin.move(topic, number, [leader, late]))
         nodes[late - 1].kill()
         yield self._in_sync(number, {leader})
+        shared: list[int] = []
+        yield _tried(lambda: shared.append(admin.end(topic, number)))
         yield seconds
+        yield lambda: admin.end(topic, number) > shared[0]
         yield self._end_life
         first = self._arena.next_number
         nodes[leader - 1].kill()
@@ -99,18 +107,20 @@ class StorageFaults:
         """Take the next step, and then the others."""
         step = next(steps, None)
         if callable(step):
-            self._try(step, steps)
+            self._agenda.until_done(
+                "the next step of unclean_election",
+                lambda: _accepted(step),
+                lambda: self._follow(steps),
+            )
         elif step is not None:
             self._agenda.after(step, lambda: self._follow(steps))
 
-    def _try(self, step: Callable[[], bool], rest: Iterator[Step]) -> None:
-        """Take a step as soon as it succeeds, and then the others."""
-        try:
-            done = step()
-        except Refused:
-            done = False
-        later = (lambda: self._follow(rest)) if done else (lambda: self._try(step, rest))
-        self._agenda.after(0.0 if done else RETRY_S, later)
+
+def _accepted(step: Callable[[], bool]) -> bool:
+    try:
+        return step()
+    except Refused:
+        return False
 
 
 def _tried(change: Callable[[], None]) -> Step:
