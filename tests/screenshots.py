@@ -1,4 +1,6 @@
-"""Takes pictures of the live page: of a running worker, or of states that are hard to bring about.
+"""Takes pictures of the live page and of `streamlabel top`.
+
+They show a worker that runs, or states that are hard to bring about.
 
     python -m tests.screenshots FOLDER                     states of tests/support/snapshots.py
     python -m tests.screenshots FOLDER http://HOST:PORT/   a worker that runs
@@ -9,15 +11,21 @@ Needs a Chromium, and a font with emoji (Debian: fonts-noto-color-emoji).
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 from playwright.sync_api import Browser, expect
+from rich.console import Console
 
 from tests.support import snapshots
 from tests.support.browsers import PATIENCE, chromium
 from tests.support.told_sites import ToldSite
+from worker.http import client
+from worker.http.terminal import screen
+
+_COLUMNS = 124  # of the terminal
 
 SIZES = {
     "laptop": (1440, 900),
@@ -56,6 +64,18 @@ def take(browser: Browser, url: str, name: str, folder: Path, size: str, scheme:
     page.close()
 
 
+def take_terminal(browser: Browser, url: str, name: str, folder: Path) -> None:
+    """Save what `streamlabel top` draws as NAME-top.png."""
+    console = Console(file=io.StringIO(), record=True, width=_COLUMNS, highlight=False)
+    stream = client.snapshots(url, "")
+    console.print(screen(next(stream), _COLUMNS, ""))
+    stream.close()
+    page = browser.new_page(viewport={"width": 1280, "height": 1280})
+    page.set_content(console.export_svg(title="streamlabel top"))
+    page.locator("svg").first.screenshot(path=folder / f"{name}-top.png", omit_background=True)
+    page.close()
+
+
 def main() -> None:
     """Take every picture, or those of a state that is named."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -73,11 +93,14 @@ def main() -> None:
         if args.url:
             for view in views:
                 take(browser, args.url, "page", args.folder, *view)
+            take_terminal(browser, args.url, "page", args.folder)
             return
         for name in args.states:
             with closing(ToldSite(STATES[name]())) as site:
+                url = f"http://127.0.0.1:{site.port}/"
                 for view in views:
-                    take(browser, f"http://127.0.0.1:{site.port}/", name, args.folder, *view)
+                    take(browser, url, name, args.folder, *view)
+                take_terminal(browser, url, name, args.folder)
 
 
 if __name__ == "__main__":

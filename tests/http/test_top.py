@@ -112,6 +112,7 @@ def test_several_models_and_routes_have_panels() -> None:
         assert expected in words
     for expected in ("not_toxic 40.8%", "filtered: route spam", "sentiment: POSITIVE", "angry"):
         assert expected in words
+    assert "41 <0.1%" in words, "of 412,000 records"
     assert "copies lost: 2" in words
 
 

@@ -85,6 +85,8 @@ class Told:
         self.names, self.rate, self.idle, self.ran = names, rate, idle, ran
         self.snapshot = snapshot(labels_of(names, 412_345), rate)
         self.snapshot["point"] = self._point(0, 300)
+        minute = [self._point(59 - n, 300)["labelled"] for n in range(60)]
+        self.snapshot["minute"] = minute
         if idle:
             self.snapshot["last_at"] = NOW - idle * 1000
             self.snapshot["rates"] = dict.fromkeys(("arriving", "labelled", "dead_letters"), 0)

@@ -64,8 +64,11 @@ def elapsed(seconds: float) -> str:
 
 
 def percent(share: float | None, digits: int = 0) -> str:
-    """Return a share as percent, or `-` for none."""
-    return "-" if share is None else f"{share:.{digits}%}"
+    """Return a share as percent, or `-` for none. A small one does not look like none at all."""
+    if share is None:
+        return "-"
+    least = 10.0 ** -(digits + 2)
+    return f"<{least:.{digits}%}" if 0 < share < least / 2 else f"{share:.{digits}%}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -14,8 +14,11 @@ export function number(value, digits = value < 100 && value % 1 ? 1 : 0) {
 
 export const count = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 
+// A small share does not look like none at all.
 export function percent(share, digits = 1) {
-  return share == null ? NONE : `${format(digits).format(share * 100)} %`;
+  if (share == null) return NONE;
+  const least = 10 ** -(digits + 2), small = share > 0 && share < least / 2;
+  return `${small ? "<" : ""}${format(digits).format((small ? least : share) * 100)} %`;
 }
 
 export function duration(seconds) {
