@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +42,7 @@ class PositionsHarness:
         self.faults: list[Exception] = []
         self.epoch, self.sent = 1, 0
         self.group: dict[Partition, CommittedOffset] = {}
-        self.leader_epoch = UNKNOWN
+        self.leader_epoch, self.note = UNKNOWN, ""
         monkeypatch.setattr(
             transactions,
             "committed_offsets",
@@ -55,6 +56,7 @@ class PositionsHarness:
             self.completions.append,
             self,
             self.clock,
+            note=lambda _: self.note,
             leader_epoch=lambda *_: self.leader_epoch,
         )
 
@@ -163,6 +165,22 @@ def test_an_offset_of_a_truncated_log_does_not_end_the_outcomes_of_the_new_one(
     harness.leader_epoch = written_by
     harness.faults = [KafkaError("the answer is lost")]
     harness.group = {P: CommittedOffset(50, leader_epoch=2)}
+    with pytest.raises(BrokerAway):
+        harness.publish(5, 6)
+    harness.sink.advance()
+    assert harness.transactions == ([{0: 7}] if sent_again else [])
+    assert [o.ref.offset for c in harness.completions for o in c.outcomes] == [5, 6]
+
+
+@pytest.mark.parametrize(("topic", "sent_again"), [("old", True), ("new", False)])
+def test_an_offset_of_a_deleted_topic_does_not_end_the_outcomes_of_the_new_one(
+    harness: PositionsHarness, topic: str, sent_again: bool
+) -> None:
+    """The group has offset 500 of an earlier topic of the name."""
+    harness.note = json.dumps({"streamlabel_topic": "new"})
+    harness.faults = [KafkaError("aborted")]
+    harness.group = {P: CommittedOffset(500, note=json.dumps({"streamlabel_topic": topic}))}
+    harness.sink.keep([RecordRef("in", 0, 4, 1)])
     with pytest.raises(BrokerAway):
         harness.publish(5, 6)
     harness.sink.advance()

@@ -20,10 +20,11 @@ RANGE = Bound(0, 9).note()
 
 
 class NotedConsumer:
-    """A consumer with its coordinator and its metadata, whose topic has an id."""
+    """A consumer with its coordinator and its metadata, whose topic and cluster have an id."""
 
-    def __init__(self, topic_id: uuid.UUID | None) -> None:
+    def __init__(self, topic_id: uuid.UUID | None, cluster_id: str | None = "here") -> None:
         self._coordinator = self._cluster = self
+        self.cluster_id = cluster_id
         self.known, self.asked = topic_id, 0
         self._last_successful_refresh_ms = 0.0
         self.own_offsets: Any = None
@@ -42,8 +43,9 @@ class NotedConsumer:
         return bool(counted)
 
 
-def _note(topic_id: uuid.UUID | None) -> str:
-    return TopicNotes(NotedConsumer(topic_id), lambda _: topic_id, HandClock()).note(Partition(*TP))
+def _note(topic_id: uuid.UUID | None, cluster_id: str | None = "here") -> str:
+    consumer = NotedConsumer(topic_id, cluster_id)
+    return TopicNotes(consumer, lambda _: topic_id, HandClock()).note(Partition(*TP))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,8 @@ def _note(topic_id: uuid.UUID | None) -> str:
         (_note(NEW), NEW, True),
         (_note(OLD), NEW, False),
         (_note(OLD), None, True),  # the broker has no ids, or does not know the topic now
+        (_note(OLD, "there"), NEW, True),  # this cluster mirrors the other one
+        (_note(OLD, None), NEW, False),  # the broker that took the commit has no id of its cluster
         ("", NEW, True),  # of an earlier version
         (RANGE, NEW, True),
         ("another program's", NEW, True),

@@ -20,10 +20,14 @@ from worker.settings import Settings
 
 
 class CommittedOffset(NamedTuple):
-    """A group's offset in a partition, -1 for none, with the epoch of the leader before it."""
+    """A group's offset in a partition, -1 for none, with the epoch of the leader before it.
+
+    Its note names the topic, see `topic_notes`.
+    """
 
     offset: int
     leader_epoch: int = UNKNOWN
+    note: str = ""
 
     def covers(self, offset: int, leader_epoch: int) -> bool:
         """Return whether the group is done with a record.
@@ -60,6 +64,8 @@ def committed_offsets(
             for p in partitions
         }
     return {
-        partition: CommittedOffset(at.offset, at.leader_epoch) if at else CommittedOffset(-1)
+        partition: CommittedOffset(at.offset, at.leader_epoch, at.metadata)
+        if at
+        else CommittedOffset(-1)
         for partition, at in found.items()
     }

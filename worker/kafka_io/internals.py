@@ -109,6 +109,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "_topics": "the topics that the client asks for",
         "add_listener": "reports that a broker has moved",
         "bootstrap_brokers brokers broker_metadata": "addresses, configured and advertised",
+        "cluster_id": "tells a topic of a mirrored cluster from one of this cluster",
         "leader_for_partition": "whether records can be sent or read",
         "partitions_for_topic": "returns None after a topic was deleted",
         "topic_id": "distinguishes a recreated topic from the old one",

@@ -30,6 +30,7 @@ from worker.errors import BrokerAway, RegistryAway, RegistryDenied
 from worker.kafka_io.internals import change_topics, consumer_metadata, refreshed_at
 from worker.kafka_io.listener import Listener
 from worker.kafka_io.positions import Positions
+from worker.kafka_io.topic_notes import differ
 from worker.logs import get_logger
 from worker.settings import WorkerTopics
 
@@ -73,7 +74,7 @@ class TopicFinder:
         return tuple(self._ids)
 
     def topic_id(self, name: str) -> Any:
-        """Any thread: return the id of a topic that is read, or was; None if it is not known."""
+        """Any thread: return the id of a topic that is read, or was, or None."""
         return self._ids.get(name, self._gone.get(name))
 
     def missing(self) -> bool:
@@ -93,11 +94,11 @@ class TopicFinder:
         matching = sorted(filter(self._topics.matches, self._metadata.topics()))
         ids = {name: self._metadata.topic_id(name) for name in matching}
         for name, known in list(self._ids.items()):
-            if name not in ids or _differ(ids[name], known):
+            if name not in ids or differ(ids[name], known):
                 self._drop(name)
         subscribed = self._subscribe(matching)
         for name in self._gone.keys() & set(subscribed):
-            self._restart(name, recreated=_differ(ids[name], self._gone[name]))
+            self._restart(name, recreated=differ(ids[name], self._gone[name]))
         self._ids = {name: ids[name] for name in subscribed}
         self._gone = {name: at for name, at in self._gone.items() if self._assigned(name)}
         self._looked_at = refreshed
@@ -133,8 +134,3 @@ class TopicFinder:
 
     def _assigned(self, name: str) -> list[TopicPartition]:
         return sorted(tp for tp in self._consumer.assignment() if tp.topic == name)
-
-
-def _differ(one: Any, other: Any) -> bool:
-    """Return whether two ids belong to different topics; an unknown one is no difference."""
-    return None not in (one, other) and one != other

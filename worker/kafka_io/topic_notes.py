@@ -11,7 +11,9 @@ worker commits 500; it notices, and ends; the new topic has 800 records by then,
 would skip 500 of them. So each commit has the topic's id as its metadata (its *note*), and an
 offset with the id of another topic counts as none.
 
-An offset without an id counts: an earlier version committed it, or another program.
+An offset without an id counts: an earlier version committed it, or another program. So does one
+that names another cluster: a mirror of a cluster (MirrorMaker 2, `sync.group.offsets.enabled`)
+translates the offset and copies the metadata, and its topics have ids of their own.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from worker.logs import get_logger
 log = get_logger(__name__)
 
 _NAME: Final = "streamlabel_topic"
+_CLUSTER: Final = "cluster"
 
 
 class TopicNotes:
@@ -41,23 +44,27 @@ class TopicNotes:
 
     def __init__(self, consumer: Any, id_of: Callable[[str], Any], clock: Clock) -> None:
         self._metadata, self._id_of, self._clock = consumer_metadata(consumer), id_of, clock
-        # (partition, id of its other topic) -> when it was noticed
+        # (partition, note of its other topic) -> when it was noticed
         self._others: dict[tuple[Partition, str], float] = {}
         coordinator_of(consumer).own_offsets = self._own
 
     def note(self, partition: Partition) -> str:
         """Any thread: return the note of an offset that is read now; empty without an id."""
-        topic_id = self._id_of(partition.topic)
-        return "" if topic_id is None else json.dumps({_NAME: str(topic_id)})
+        return self._note_of(self._id_of(partition.topic))
+
+    def _note_of(self, topic_id: Any) -> str:
+        if topic_id is None:
+            return ""
+        return json.dumps({_NAME: str(topic_id), _CLUSTER: self._metadata.cluster_id})
 
     def _own(self, offsets: Mapping[Any, Any]) -> dict[Any, Any]:
         """IO thread: return the offsets that are not of another topic."""
         own = {}
         for tp, offset in offsets.items():
-            noted, known = read_topic(offset.metadata), self._metadata.topic_id(tp.topic)
-            if None in (noted, known) or noted == str(known):
+            known = self._note_of(self._metadata.topic_id(tp.topic))
+            if not name_different_topics(offset.metadata, known):
                 own[tp] = offset
-            elif (other := (Partition(*tp), str(noted))) not in self._others:
+            elif (other := (Partition(*tp), offset.metadata)) not in self._others:
                 self._others[other] = self._clock.monotonic()
                 log.warning(
                     "the group's offset is of a deleted topic of this name, and does not count",
@@ -79,10 +86,26 @@ class TopicNotes:
         return False
 
 
+def name_different_topics(note: str | None, other: str | None) -> bool:
+    """Return whether two notes name two topics of one cluster."""
+    if differ(_read(note, _CLUSTER), _read(other, _CLUSTER)):
+        return False
+    return differ(read_topic(note), read_topic(other))
+
+
 def read_topic(note: str | None) -> str | None:
     """Return the id of a topic in a note, or None for any other text."""
+    return _read(note, _NAME)
+
+
+def differ(one: Any, other: Any) -> bool:
+    """Return whether two ids differ; an unknown one (None) is no difference."""
+    return None not in (one, other) and one != other
+
+
+def _read(note: str | None, name: str) -> str | None:
     try:
-        topic_id = json.loads(note or "")[_NAME]
+        value = json.loads(note or "")[name]
     except (ValueError, KeyError, TypeError):
         return None
-    return topic_id if isinstance(topic_id, str) else None
+    return value if isinstance(value, str) else None

@@ -41,7 +41,7 @@ from __future__ import annotations
 import queue
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka.errors import (
@@ -64,11 +64,12 @@ from worker.errors import (
     TopicMissing,
 )
 from worker.kafka_io.conversion import commit_request, no_note
-from worker.kafka_io.group_offsets import committed_offsets
+from worker.kafka_io.group_offsets import CommittedOffset, committed_offsets
 from worker.kafka_io.leader_epochs import unknown_epoch
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.refusals import RefusalResolver, refusal_of
 from worker.kafka_io.sent_batch import GroupView, OnCompletion
+from worker.kafka_io.topic_notes import name_different_topics
 from worker.kafka_io.translation import describe, translate
 from worker.logs import get_logger
 from worker.settings import Settings
@@ -276,7 +277,7 @@ class TransactionalSink:
         publisher = self._new_publisher()
         try:
             partitions = {_partition(o.ref) for o in self._uncommitted} | self._positions.keys()
-            committed = committed_offsets(self._settings, partitions)
+            committed = self._own(committed_offsets(self._settings, partitions))
         except BaseException:
             publisher.abandon()
             raise
@@ -297,6 +298,15 @@ class TransactionalSink:
         if done or kept:
             self._on_completion(Completion(done, self._clock.monotonic(), kept=kept))
         return publisher
+
+    def _own(
+        self, committed: Mapping[Partition, CommittedOffset]
+    ) -> dict[Partition, CommittedOffset]:
+        """Take an offset of an earlier topic of the same name for none."""
+        return {
+            p: CommittedOffset(-1) if name_different_topics(at.note, self._note(p)) else at
+            for p, at in committed.items()
+        }
 
     def _new_publisher(self) -> Publisher:
         publisher = self._make_publisher(self._id)
