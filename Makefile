@@ -11,6 +11,7 @@
 #   make bench-peers bench-variants bench-scale bench-path       the other benchmarks
 #   make chaos SEED=7 FAULTS=30                  break everything, then audit (needs KAFKA_HOME)
 #   make chaos FORMAT=avro                       the same in Avro, the registry too (REGISTRY_HOME)
+#   make chaos SECURITY=sasl_ssl                 with workers that sign in; secrets are replaced
 #   make chaos DECISIONS=1                       with two models, windows and routes
 #   make chaos-planted                           plant known bugs; the chaos test must find them
 #   make simulate SEEDS=100000                   as many histories on one thread, against a model broker
@@ -123,13 +124,14 @@ BROKER ?= apache
 MODEL ?= tiny
 ONLY ?=
 FORMAT ?= json
+SECURITY ?= none
 DTYPE ?=
 DECISIONS ?=
 
 chaos: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos --seed '$(SEED)' --faults '$(FAULTS)' --delivery '$(DELIVERY)' \
 	  --broker '$(BROKER)' --model '$(MODEL)' --only '$(ONLY)' --format '$(FORMAT)' \
-	  $(if $(DECISIONS),--decisions) $(if $(DTYPE),--set 'model.dtype=$(DTYPE)') $(ARGS)
+	  --security '$(SECURITY)' $(if $(DECISIONS),--decisions) $(if $(DTYPE),--set 'model.dtype=$(DTYPE)') $(ARGS)
 
 chaos-planted: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos.planted $(ARGS)

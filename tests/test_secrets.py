@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from worker.cli.check import shown
 from worker.cli.main import main
 from worker.errors import SettingsError
-from worker.settings import Settings, load, options, plain_values
+from worker.settings import Settings, changed_options, load, options, plain_values
 
 SECRET = "hunter2"
 VARIABLE = "STREAMLABEL_KAFKA_SASL_PASSWORD"
@@ -163,6 +164,39 @@ def test_a_table_that_may_hold_a_secret_is_one(tmp_path: Path) -> None:
     assert SECRET not in repr(loaded.settings)
     assert load(plain_values(loaded.settings), environ={}).settings == loaded.settings
     assert SECRET not in refusal(environ={PARAMETERS: SECRET})
+
+
+def test_a_child_reads_the_file_of_a_secret_itself(tmp_path: Path) -> None:
+    """A pool's parent may start a child again long after the file was replaced."""
+    file = tmp_path / "password"
+    file.write_text("old")
+    parent = load(SASL, environ={f"{VARIABLE}_FILE": str(file)}).settings
+    handed_on = json.loads(json.dumps(plain_values(parent)))
+    assert "old" not in json.dumps(handed_on)
+    file.write_text(SECRET)
+    assert password(load(handed_on, environ={}).settings) == SECRET
+    file.unlink()
+    with pytest.raises(SettingsError, match=r"settings of the parent process: .*No such file"):
+        load(handed_on, environ={})
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "needs_a_restart"),
+    [("kafka.sasl_password", SASL, False), ("http.token", {"http.host": "0.0.0.0"}, True)],
+)
+def test_only_a_secret_that_is_not_read_again_needs_a_restart(
+    tmp_path: Path, path: str, more: dict[str, Any], needs_a_restart: bool
+) -> None:
+    (option,) = (o for o in options() if o.path == path)
+    variable = {f"{option.env[0]}_FILE": str(tmp_path / "secret")}
+    (tmp_path / "secret").write_text("a-secret-of-24-characters")
+    before = load(more, environ=variable).settings
+    assert changed_options(before, load(more, environ=variable).settings) == []
+    (tmp_path / "secret").write_text("another-one-of-24-letters")
+    after = load(more, environ=variable).settings
+    assert changed_options(before, after) == ([path] if needs_a_restart else [])
+    moved = load({**more, path: "in-the-clear-24-characters"}, environ={}).settings
+    assert changed_options(after, moved) == [path]
 
 
 def test_a_file_for_an_option_without_a_secret_is_never_ignored_silently() -> None:

@@ -5,7 +5,7 @@ after another, and OpenSSL would ask for an encrypted key's password on the term
 
 Owns: nothing.
 Thread: any; opens no connection.
-Must not import: anything of worker but errors.
+Must not import: anything of worker but errors and settings.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from worker.errors import SettingsError
+from worker.settings import current
 
 
 class TlsFiles(Protocol):
@@ -47,7 +48,7 @@ def load_files(context: ssl.SSLContext, files: TlsFiles, section: str) -> None:
         _load_authority(context, files.ssl_cafile, section)
     if files.ssl_certfile is not None:
         secret = files.ssl_key_password
-        password = secret.get_secret_value() if secret else ""
+        password = current(secret) if secret else ""
         _load_pair(context, files.ssl_certfile, files.ssl_keyfile, password, section)
 
 

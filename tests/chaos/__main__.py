@@ -23,13 +23,17 @@ _WRONG_USAGE, _BROKEN = 2, 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the seeds in turn on one cluster."""
     args = _parser().parse_args(arguments)
-    kinds = kinds_of(args.broker, args.format)
+    kinds = kinds_of(args.broker, args.format, args.security)
     if args.decisions and args.format != "json":
         print("chaos: --decisions routes by a member of JSON: leave FORMAT out", file=sys.stderr)
         return _WRONG_USAGE
+    if args.security != "none" and args.broker != "apache":
+        print("chaos: --security needs BROKER=apache", file=sys.stderr)
+        return _WRONG_USAGE
     if unknown := set(args.only) - set(kinds):
         print(
-            f"chaos: unknown fault for BROKER={args.broker} FORMAT={args.format}: "
+            f"chaos: unknown fault for BROKER={args.broker} FORMAT={args.format} "
+            f"SECURITY={args.security}: "
             f"{', '.join(sorted(unknown))}; choose from {', '.join(kinds)}",
             file=sys.stderr,
         )
@@ -44,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         with _cluster(args) as running:
             for seed in args.seed:
-                plan = draw(seed, args.faults, args.broker, args.only, args.format)
+                plan = draw(seed, args.faults, args.broker, args.only, args.format, args.security)
                 verdict = conduct(plan, running, subject, _log)
                 print(verdict.as_json(), flush=True)
                 held = held and verdict.holds
@@ -68,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", choices=["tiny", "bundled"], default="tiny")
     parser.add_argument(
         "--format", choices=["json", "avro"], default="json", help="of records and results"
+    )
+    parser.add_argument(
+        "--security",
+        choices=["none", "sasl_ssl"],
+        default="none",
+        help="how workers sign in: by SCRAM over TLS, or not at all",
     )
     parser.add_argument(
         "--decisions",
@@ -120,7 +130,9 @@ def _settings(assignments: Sequence[tuple[str, str]]) -> dict[str, str]:
 def _cluster(args: argparse.Namespace) -> AbstractContextManager[Cluster]:
     kafka, registry = read_environment("KAFKA_HOME"), read_environment("REGISTRY_HOME")
     home = Path(registry or "") if args.format == "avro" else None
-    return cluster(args.broker, Path(kafka) if kafka else None, registry_home=home)
+    return cluster(
+        args.broker, Path(kafka) if kafka else None, registry_home=home, sign_in=args.security
+    )
 
 
 def _model(name: str) -> str:

@@ -7,10 +7,17 @@ repeated, even if the cluster has done its work already.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import (
+    AlterConfigOp,
+    ConfigResource,
+    ConfigResourceType,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from kafka.protocol.admin.client_quotas import AlterClientQuotasRequest
 
@@ -19,6 +26,15 @@ from worker.kafka_io.admin import Admin
 from worker.settings import KafkaSettings
 
 _REQUEST_MS = 5_000
+
+
+class PartitionLayout(NamedTuple):
+    """The leader of a partition, with its epoch, and the ids of the replicas."""
+
+    leader: int
+    epoch: int
+    replicas: tuple[int, ...]
+    in_sync: frozenset[int]
 
 
 class Refused(Exception):
@@ -47,6 +63,12 @@ class Administrator:
             with self._client() as client:
                 client.create_partitions({topic: partitions})
 
+    def topic_id(self, topic: str) -> str:
+        """Return the id of a topic."""
+        with self._client() as client:
+            (described,) = client.describe_topics([topic])
+            return str(described["topic_id"])
+
     def delete(self, topic: str) -> None:
         """Delete a topic, unless that is done."""
         with self._client() as client, contextlib.suppress(UnknownTopicOrPartitionError):
@@ -55,9 +77,19 @@ class Administrator:
     def create(self, topic: str, partitions: int, group: str) -> None:
         """Create a topic once a group has forgotten its offsets of an earlier one of that name."""
         with _translated(), Admin(KafkaSettings(bootstrap_servers=self._servers)) as admin:
-            if admin.committed(group, topic):
+            if admin.topics([topic])[topic] is None and admin.committed(group, topic):
                 raise Refused(f"group {group} still has offsets of {topic}")
             admin.create(topic, partitions)
+
+    def configure(self, topic: str, configs: Mapping[str, str | None]) -> None:
+        """Set options of a topic; the value None takes the setting back."""
+        changes = {
+            name: (AlterConfigOp.DELETE, "") if value is None else (AlterConfigOp.SET, value)
+            for name, value in configs.items()
+        }
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=changes)
+        with self._client() as client:
+            client.alter_configs([resource])
 
     def overtake(self, group: str, topic: str, target: int, records: int) -> None:
         """Delete records of one partition: all that the group has read, and this number more.
@@ -84,6 +116,40 @@ class Administrator:
             found: Mapping[str, int] = client._manager.run(client._find_coordinator_ids, [group])
             return found[group]
 
+    def layout(self, topic: str, number: int) -> PartitionLayout:
+        """Return where a partition is."""
+        with self._client() as client:
+            (described,) = client.describe_topics([topic])
+        (found,) = (one for one in described["partitions"] if one["partition_index"] == number)
+        return PartitionLayout(
+            found["leader_id"],
+            found["leader_epoch"],
+            tuple(found["replica_nodes"]),
+            frozenset(found["isr_nodes"]),
+        )
+
+    def move(self, topic: str, number: int, replicas: Sequence[int]) -> None:
+        """Give a partition these replicas, the preferred leader first."""
+        tp = TopicPartition(topic, number)
+        with self._client() as client:
+            if error := client.alter_partition_reassignments({tp: list(replicas)})[tp]:
+                raise Refused(str(error))
+
+    def allow_loss(self, topic: str, *, allowed: bool) -> None:
+        """Let one replica take records alone, and any replica become leader; or end that."""
+        values = {"unclean.leader.election.enable": "true", "min.insync.replicas": "1"}
+        operation = "SET" if allowed else "DELETE"
+        changes = {name: (operation, value) for name, value in values.items()}
+        with self._client() as client:
+            client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, changes)])
+
+    def committed_epoch(self, group: str, topic: str, number: int) -> int:
+        """Return the leader epoch of the group's offset in a partition, -1 if it has none."""
+        with self._client() as client:
+            offsets = client.list_group_offsets({group: None})[group]
+        found = offsets.get(TopicPartition(topic, number))
+        return -1 if found is None else int(found.leader_epoch)
+
     def limit_producers(self, client_id: str, bytes_a_second: float | None) -> None:
         """Set the quota of producers with this client id, at each broker; None removes it."""
         request = AlterClientQuotasRequest
@@ -100,6 +166,23 @@ class Administrator:
                 request(entries=[entry], validate_only=False),
                 lambda answer: [for_code(one.error_code) for one in answer.entries],
             )
+
+    def set_password(self, user: str, password: str) -> None:
+        """Give a user a password for SCRAM; one that has one gets this in its place."""
+        mechanism = ScramMechanism.SCRAM_SHA_512
+        change = UserScramCredentialUpsertion(user, mechanism, password)
+        with self._client() as client:
+            answer = client.alter_user_scram_credentials([change])
+        if said := answer[user]:
+            raise Refused(said)
+
+    def configure_broker(self, number: int, values: Mapping[str, str]) -> None:
+        """Set properties of a running broker."""
+        resource = ConfigResource(ConfigResourceType.BROKER, str(number), dict(values))
+        with self._client() as client:
+            answer = client.alter_configs([resource], raise_on_unknown=False)
+        if (said := answer["broker"][str(number)]) != "OK":
+            raise Refused(said)
 
     @contextlib.contextmanager
     def _client(self) -> Iterator[Any]:

@@ -30,6 +30,7 @@ from worker.core.coordinates import SOURCE_HEADER, parse_source
 from worker.errors import StreamlabelError
 from worker.kafka_io.admin import Admin
 from worker.kafka_io.reader import TopicReader
+from worker.kafka_io.topic_notes import read_topic
 from worker.settings import KafkaSettings
 
 _OBSERVE_INTERVAL = 0.25  # seconds
@@ -40,6 +41,11 @@ _METADATA_MS = 2_000
 def _words(number: int) -> str:
     words = " ".join(f"word{(number * 7 + n) % 97}" for n in range(1 + number % 12))
     return f"post {number} {words}"
+
+
+def _key(number: int) -> bytes:
+    """Return a record's key: one in three has its own, which compaction keeps."""
+    return f"author-{number % 7 if number % 3 else number}".encode()
 
 
 class Arena:
@@ -59,6 +65,7 @@ class Arena:
         sent: input records that are acknowledged, by what must become of them.
         models: those that results name, once they were read.
         next_number: of the next input record, while the producer is held.
+        topic_id: of the input, once it was created again.
         longest_stall: most seconds in which records waited and no outcome appeared.
     """
 
@@ -84,9 +91,10 @@ class Arena:
         self._kafka = KafkaSettings(bootstrap_servers=cluster.bootstrap_servers)
         self._stop_producing, self._stop_observing = threading.Event(), threading.Event()
         self._held, self._resting = threading.Event(), threading.Event()
-        self._extra: list[bytes] = []
+        self._extra: list[bytes | None] = []
         self.sent = Sent()
         self.models: set[str] = set()
+        self.topic_id: str | None = None
         self.names = names or RunNames()
         self._values = KindsOfValues() if routed else _values(cluster, self.names, format_)
         self._routed = routed
@@ -118,6 +126,16 @@ class Arena:
         self.producing.start()
         self._observing.start()
 
+    def committed(self, admin: Admin) -> dict[int, int]:
+        """Return the group's offsets of the input, without those of a deleted topic of its name."""
+        offsets = admin.group_offsets(self.names.group)
+        return {
+            partition.partition: at.offset
+            for partition, at in offsets.items()
+            if partition.topic == self.names.input
+            if self.topic_id is None or read_topic(at.note) in (None, self.topic_id)
+        }
+
     @property
     def outcome_topics(self) -> tuple[str, ...]:
         """The topics that workers write, copies included."""
@@ -146,9 +164,12 @@ class Arena:
     def inject(self, kind: str, number: int) -> None:
         """Let the producer send records that can't be labelled."""
         for n in range(number):
-            poison = kind == "poison"
-            text = f"a {POISON} {n}"
-            self._extra.append(self._values.text(n, text) if poison else self._values.unreadable(n))
+            if kind == "tombstone":
+                self._extra.append(None)
+            elif kind == "poison":
+                self._extra.append(self._values.text(n, f"a {POISON} {n}"))
+            else:
+                self._extra.append(self._values.unreadable(n))
 
     def hold(self, patience: float) -> bool:
         """Let the producer wait until `go_on`; return whether all it has sent is acknowledged."""
@@ -169,8 +190,9 @@ class Arena:
         left, moved_at = -1, self._clock.monotonic()
         while self._clock.monotonic() - moved_at < patience:
             between()
+            ended = not self.producing.is_alive()  # before the ends of the log are read
             lag = self._lag()
-            if not self.producing.is_alive() and lag == 0:
+            if ended and lag == 0:
                 return True
             if lag not in (left, -1):
                 left, moved_at = lag, self._clock.monotonic()
@@ -223,7 +245,7 @@ class Arena:
         try:
             with Admin(self._kafka) as admin:
                 ends = admin.end_offsets(self.names.input)
-                done = admin.committed(self.names.group, self.names.input)
+                done = self.committed(admin)
                 starts = admin.start_offsets(self.names.input)
         except StreamlabelError:
             return -1
@@ -269,20 +291,20 @@ class Arena:
             producer.flush(120)
             producer.close(10)
 
-    def _next(self, number: int) -> tuple[Fate, bytes]:
+    def _next(self, number: int) -> tuple[Fate, bytes | None]:
         if self._extra:
             return "bad", self._extra.pop()
         if self._chance.random() < self._unreadable:
             return "bad", self._values.unreadable(number)
         return kind_of(number), self._values.text(number, self._text(number))
 
-    def _send(self, producer: KafkaProducer, number: int, fate: Fate, value: bytes) -> None:
+    def _send(self, producer: KafkaProducer, number: int, fate: Fate, value: bytes | None) -> None:
         while True:
             with contextlib.suppress(Exception):  # metadata timed out: retry
                 sent = producer.send(
                     self.names.input,
                     value=value,
-                    key=f"author-{number % 7}".encode(),
+                    key=_key(number),
                     partition=number % len(producer.partitions_for(self.names.input)),
                     headers=numbered(number),
                 )

@@ -7,13 +7,16 @@ observer and audit do not.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.chaos.plan import SLOTS, BrokerKind
+from tests.chaos.administrator import Administrator
+from tests.chaos.plan import SLOTS, BrokerKind, SignIn
 from tests.chaos.proxy import Wires
+from tests.chaos.security import USER, Security
 from tests.support.apache import ApacheKafka
 from tests.support.registry import ApicurioRegistry
 from worker.demo.broker import EmbeddedBroker
@@ -45,11 +48,17 @@ class Cluster:
     kafka: ApacheKafka | None = None
     wires: Wires | None = None
     registry: RegistryAccess | None = None
+    security: Security | None = None
 
 
 @contextlib.contextmanager
 def cluster(
-    kind: BrokerKind, home: Path | None, brokers: int = BROKERS, registry_home: Path | None = None
+    kind: BrokerKind,
+    home: Path | None,
+    brokers: int = BROKERS,
+    registry_home: Path | None = None,
+    *,
+    sign_in: SignIn = "none",
 ) -> Iterator[Cluster]:
     """Run brokers, and a registry if there is a `registry_home`.
 
@@ -58,8 +67,9 @@ def cluster(
         home: an unpacked distribution of Apache Kafka.
         brokers: number of Apache Kafka's brokers.
         registry_home: a folder whose program `start` runs a registry.
+        sign_in: how workers sign in to Apache Kafka. TLS hides the protocol from the proxies.
     """
-    with _brokers(kind, home, brokers) as running:
+    with _brokers(kind, home, brokers, sign_in) as running:
         if registry_home is None:
             yield running
             return
@@ -68,7 +78,9 @@ def cluster(
 
 
 @contextlib.contextmanager
-def _brokers(kind: BrokerKind, home: Path | None, brokers: int) -> Iterator[Cluster]:
+def _brokers(
+    kind: BrokerKind, home: Path | None, brokers: int, sign_in: SignIn
+) -> Iterator[Cluster]:
     if kind == "embedded":
         with EmbeddedBroker() as broker:
             yield Cluster(kind, broker.bootstrap_servers, [broker.bootstrap_servers])
@@ -78,12 +90,22 @@ def _brokers(kind: BrokerKind, home: Path | None, brokers: int) -> Iterator[Clus
             "BROKER=apache needs an unpacked distribution of Apache Kafka: set KAFKA_HOME to its "
             "folder, or use BROKER=embedded"
         )
-    with Wires(SLOTS[kind], brokers, kafka=True) as wires:
+    with Wires(SLOTS[kind], brokers, kafka=sign_in == "none") as wires, _folder() as folder:
         doors = {f"SLOT{n}": wire.ports for n, wire in enumerate(wires.slots)}
-        with ApacheKafka(home, brokers=brokers, doors=doors) as kafka:
+        security = Security(folder, doors) if sign_in == "sasl_ssl" else None
+        properties = security.properties if security else None
+        with ApacheKafka(home, properties, brokers=brokers, doors=doors) as kafka:
             wires.connect([[node.listeners[door] for node in kafka.nodes] for door in doors])
             by_slot = [",".join(f"127.0.0.1:{port}" for port in wire.ports) for wire in wires.slots]
-            yield Cluster(kind, kafka.bootstrap_servers, by_slot, kafka, wires)
+            if security:
+                Administrator(kafka.bootstrap_servers).set_password(USER, security.password)
+            yield Cluster(kind, kafka.bootstrap_servers, by_slot, kafka, wires, security=security)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="streamlabel-secrets-") as folder:
+        yield Path(folder)
 
 
 @contextlib.contextmanager

@@ -106,6 +106,7 @@ def flags_of(cluster: Cluster, names: RunNames, subject: Subject, slot: int) -> 
         "output.topic": names.output,
         "output.dead_letter_topic": names.dead,
         "delivery": subject.delivery,
+        **(cluster.security.flags if cluster.security else {}),
         **(NEEDS if cluster.kind == "embedded" else {}),
         **(Routed.of(names.group).routes if subject.decides else {"model.name": subject.model}),
     }
@@ -166,9 +167,8 @@ class _Run:
         self._models = SlotModels(folder, len(self._fleet.slots), self._named())
         for slot in self._fleet.slots:
             slot.config = self._models.file(slot.number)
-        names = arena.names
-        where = (cluster.bootstrap_servers, names.group, names.input)
-        self._lives = Lives(*where, arena.sent) if plan.renews else None
+        where = (cluster.bootstrap_servers, arena.names.input)
+        self._lives = Lives(*where, arena.committed, arena.sent) if plan.renews else None
         self._faults = Faults(
             cluster,
             arena,

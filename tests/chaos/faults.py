@@ -19,6 +19,7 @@ from tests.chaos.kafka_faults import KafkaFaults
 from tests.chaos.lives import Lives
 from tests.chaos.plan import Fault
 from tests.chaos.protocol import ERRORS, LOSABLE, Meddling
+from tests.chaos.security_faults import SecurityFaults
 from tests.chaos.storage_faults import StorageFaults
 from worker.clock import SystemClock
 
@@ -31,7 +32,7 @@ def _choice(among: Sequence[Chosen], fault: Fault) -> Chosen:
     return among[int(fault.size * len(among))]
 
 
-class Faults(BusyFaults, KafkaFaults, InputFaults, StorageFaults):
+class Faults(BusyFaults, InputFaults, KafkaFaults, SecurityFaults, StorageFaults):
     """Begins faults, and puts their ends on the agenda.
 
     Args:

@@ -16,6 +16,13 @@ from tests.chaos.lives import Lives
 from tests.chaos.plan import Fault
 
 _HOLD_S: Final = 5.0
+_COMPACTED: Final = {
+    "cleanup.policy": "compact",
+    "segment.ms": "400",
+    "min.cleanable.dirty.ratio": "0.01",
+    "delete.retention.ms": "0",
+}
+_TOMBSTONES: Final = 3
 
 
 class InputFaults:
@@ -26,7 +33,7 @@ class InputFaults:
     _administrator: Administrator
     _done: Callable[[Callable[[], None]], bool]
     _lives: Lives | None
-    _remaking = False
+    _remaking = _compacts = False
 
     def _topic_remade(self, fault: Fault) -> bool:
         """Delete the input while workers read it, and create it again later."""
@@ -46,15 +53,38 @@ class InputFaults:
         return self._administrator.partitions(topic)
 
     def _create_input(self, partitions: int) -> None:
+        names = self._arena.names
+
+        def create() -> None:
+            self._administrator.create(names.input, partitions, names.group)
+            self._arena.topic_id = self._administrator.topic_id(names.input)
+
         def created() -> None:
             self._remaking = False
             self._begin_life()
 
-        def create() -> None:
-            names = self._arena.names
-            self._administrator.create(names.input, partitions, names.group)
-
         self._agenda.until_done("the new input", lambda: self._done(create), created)
+
+    def _compaction(self, fault: Fault) -> bool:
+        """Let the cleaner remove records whose key has a later one, for some time."""
+        name = self._arena.names.input
+        if self._compacts or not self._done(
+            lambda: self._administrator.configure(name, _COMPACTED)
+        ):
+            return False
+        self._compacts = True
+        self._arena.inject("tombstone", _TOMBSTONES)
+        self._agenda.after(fault.duration, self._end_compaction)
+        return True
+
+    def _end_compaction(self) -> None:
+        def ended() -> None:
+            self._compacts = False
+
+        def end() -> None:
+            self._administrator.configure(self._arena.names.input, dict.fromkeys(_COMPACTED))
+
+        self._agenda.until_done("the end of compaction", lambda: self._done(end), ended)
 
     def _end_life(self) -> bool:
         """Let the producer rest, and the watch of the log; return False if that is not possible."""
@@ -66,8 +96,8 @@ class InputFaults:
         self._lives.end()
         return True
 
-    def _begin_life(self, *, at_start: bool = True) -> None:
+    def _begin_life(self) -> None:
         """Let both go on, in another life of the log; see `Lives.begin`."""
         assert self._lives is not None
-        self._lives.begin(self._arena.next_number, at_start=at_start)
+        self._lives.begin(self._arena.next_number)
         self._arena.go_on()

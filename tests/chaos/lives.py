@@ -1,7 +1,7 @@
-"""Follows an input whose log may end and begin anew, or lose records that were never read.
+"""Follows an input whose log may be deleted and created again, or lose records.
 
-A topic that is made anew has other records at the same offsets, and compaction leaves holes. Then
-the audit, which knows a record by its offset, can't tell which records must have an outcome. This
+A topic that is created again has other records at the same offsets, and compaction leaves holes.
+The audit knows a record by its offset, so it can't tell which records must have an outcome. This
 watch can: it reads each record that the log still has after the group has committed an offset
 beyond it. So the group has read the record, and must have labelled it.
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Self
 
 from tests.chaos.sent import Sent, number_of
@@ -32,8 +32,8 @@ class Lives:
 
     Args:
         servers: addresses without a proxy.
-        group: of the workers.
-        topic: that they read.
+        topic: that the workers read.
+        committed: returns their group's offset of each of its partitions.
         sent: its records, by number.
 
     Attributes:
@@ -43,9 +43,11 @@ class Lives:
         number: of the current life, from 1 on.
     """
 
-    def __init__(self, servers: str, group: str, topic: str, sent: Sent) -> None:
+    def __init__(
+        self, servers: str, topic: str, committed: Callable[[Admin], Mapping[int, int]], sent: Sent
+    ) -> None:
         self._kafka = KafkaSettings(bootstrap_servers=servers)
-        self._group, self._topic = group, topic
+        self._topic, self._committed = topic, committed
         self._clock = SystemClock()
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="lives", daemon=True)
@@ -68,18 +70,16 @@ class Lives:
         with self._lock:
             self._away = True
 
-    def begin(self, first: int, *, at_start: bool = True) -> None:
-        """Begin another life.
+    def begin(self, first: int) -> None:
+        """Begin another life, which may have other records from any offset on.
 
         Args:
             first: number of its first record.
-            at_start: whether its offsets begin at 0; else they go on where the log was truncated.
         """
         with self._lock:
             self.first, self._away = first, False
             self.number += 1
-            if at_start:
-                self._positions = {}
+            self._positions = {}
 
     @contextlib.contextmanager
     def steady(self) -> Iterator[bool]:
@@ -120,7 +120,7 @@ class Lives:
         return True
 
     def _round(self, admin: Admin, reader: TopicReader) -> None:
-        committed = admin.committed(self._group, self._topic)
+        committed = self._committed(admin)
         begin = {p: self._positions.get(p, 0) for p in committed}
         for record in reader.read(self._topic, committed, begin):
             if (number := number_of(record.headers)) is not None:

@@ -15,6 +15,7 @@ from typing import Final, Literal
 BrokerKind = Literal["apache", "embedded"]
 Delivery = Literal["at_least_once", "exactly_once"]
 RecordFormat = Literal["json", "avro"]
+SignIn = Literal["none", "sasl_ssl"]
 
 # kind -> weight in the draw, shortest and longest duration in seconds
 _APACHE: Final[dict[str, tuple[int, float, float]]] = {
@@ -46,8 +47,10 @@ _APACHE: Final[dict[str, tuple[int, float, float]]] = {
     "coordinator_moved": (1, 0, 1),  # by a restart of the broker that coordinates the group
     "producer_quota": (1, 3, 8),
     "topic_remade": (1, 0, 6),  # the input is deleted, and so much later there is another
+    "compaction": (1, 4, 9),  # of the input, which removes records before and behind the group
     # In the logs of the brokers, see `storage_faults.py`.
     "disk_full": (1, 6, 10),  # the broker ends itself, and starts once there is space
+    "unclean_election": (1, 2, 5),  # of the input: it loses acknowledged records
     # Inside the protocol, see `protocol.py`; `size` chooses the API and the error.
     "reply_lost": (2, 1, 4),
     "error_answer": (3, 1, 4),
@@ -62,19 +65,34 @@ _REGISTRY: Final[dict[str, tuple[int, float, float]]] = {
     "registry_freeze": (2, 4, 12),  # some are longer than `registry.timeout`
     "registry_delay": (2, 4, 10),
 }
+# Faults of secrets, in runs whose workers sign in.
+_SECRETS: Final[dict[str, tuple[int, float, float]]] = {
+    "password_rotated": (3, 1, 6),  # the duration is how long brokers and workers differ
+    "certificate_rotated": (3, 1, 6),
+}
+# TLS hides Kafka's protocol from these.
+_READING: Final = (
+    "busy_join",
+    "reply_lost",
+    "error_answer",
+    "throttled",
+    "api_delay",
+    "frame_cut",
+)
 # After these, a place in the input may have had other records, or its record may be gone.
-_RENEWING: Final = ("topic_remade",)
+_RENEWING: Final = ("topic_remade", "compaction", "unclean_election")
 _STATIC: Final = ("same_instance",)  # kinds that need members with an identity
 # kind -> least size, and how much larger it may be
 _SIZES: Final[dict[str, tuple[float, float]]] = {
     "network_delay": (0.05, 0.25),
     "registry_delay": (0.2, 1.5),
+    **dict.fromkeys(_SECRETS, (0.0, 1.0)),
     **dict.fromkeys(("reply_lost", "error_answer", "api_delay", "frame_cut"), (0.0, 1.0)),
 }
 # kind -> most records, or bytes that the disk has left
 _WHOLE: Final = {"poison": 4, "unreadable": 4, "retention": 80, "disk_full": 3_000}
 
-_FAULTS: Final = _APACHE | _REGISTRY
+_FAULTS: Final = _APACHE | _REGISTRY | _SECRETS
 # A member that joins the embedded broker ends everyone's generation, and a dead one never expires.
 # So there is one worker at a time. The port of the broker changes with a restart.
 _EMBEDDED_KINDS: Final = (
@@ -120,6 +138,7 @@ class Plan:
         static: True for static members, with a transactional id for each slot.
         rate: input records a second.
         format: of input records and results.
+        sign_in: of workers.
     """
 
     seed: int
@@ -129,16 +148,21 @@ class Plan:
     rate: float
     faults: tuple[Fault, ...]
     format: RecordFormat = "json"
+    sign_in: SignIn = "none"
 
     @property
     def renews(self) -> bool:
-        """Whether a partition and an offset may not name one record for the whole run."""
+        """True if the input may lose records, or have several at one offset in turn."""
         return any(fault.kind in _RENEWING for fault in self.faults)
 
 
-def kinds_of(broker: BrokerKind, format_: RecordFormat = "json") -> tuple[str, ...]:
-    """Return the kinds of faults that this broker supports, in runs with this format."""
+def kinds_of(
+    broker: BrokerKind, format_: RecordFormat = "json", sign_in: SignIn = "none"
+) -> tuple[str, ...]:
+    """Return the kinds of faults that there are, in runs with this broker, format and sign-in."""
     kinds = tuple(_APACHE) if broker == "apache" else _EMBEDDED_KINDS
+    if sign_in != "none":
+        kinds = (*(kind for kind in kinds if kind not in _READING), *_SECRETS)
     return kinds if format_ == "json" else (*kinds, *_REGISTRY)
 
 
@@ -148,13 +172,16 @@ def draw(
     broker: BrokerKind,
     only: Sequence[str] = (),
     format_: RecordFormat = "json",
+    sign_in: SignIn = "none",
 ) -> Plan:
     """Draw a plan, from all kinds of faults or from `only` those."""
     rng = random.Random(seed)
     workers = rng.randint(2, 3) if broker == "apache" else 1
     static = rng.random() < _STATIC_SHARE and broker == "apache"
     static = static or (set(only).issubset(_STATIC) and bool(only))
-    kinds = [kind for kind in only or kinds_of(broker, format_) if static or kind not in _STATIC]
+    kinds = [
+        kind for kind in only or kinds_of(broker, format_, sign_in) if static or kind not in _STATIC
+    ]
     weights = [_FAULTS[kind][0] for kind in kinds]
     partitions, rate = rng.choice((3, 4, 6)), rng.uniform(80, 200)
     at, drawn = 1.0, []
@@ -164,7 +191,7 @@ def draw(
         duration, target = rng.uniform(shortest, longest), rng.randrange(1 << 16)
         drawn.append(Fault(at, kind, target, duration, _size(rng, kind)))
         at += rng.uniform(*_GAP)
-    return Plan(seed, workers, static, partitions, rate, tuple(drawn), format_)
+    return Plan(seed, workers, static, partitions, rate, tuple(drawn), format_, sign_in)
 
 
 def _size(rng: random.Random, kind: str) -> float:

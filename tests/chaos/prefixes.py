@@ -8,8 +8,8 @@ A transaction makes outcomes, copies and offsets visible together. So at each mo
   of the log that is read after the offset;
 * no reader sees an outcome twice.
 
-Where the input's offsets may name other records later, a record is known by its number instead, and
-the records that must be complete are named one by one.
+In a run whose input may have several records at one offset in turn, a record is known by its
+number. The caller names the numbers that must be complete.
 
 https://kafka.apache.org/documentation/#semantics
 """
@@ -35,7 +35,7 @@ class _Copy(NamedTuple):
 
 
 class _Due(NamedTuple):
-    """What must be complete once the reader has reached the ends."""
+    """Records that must be complete once the reader has reached the ends."""
 
     committed: Mapping[Partition, int]
     numbers: AbstractSet[int] | None

@@ -43,6 +43,7 @@ class Wire:
         self.delay = 0.0
         self.drops_after = math.inf
         self.dropped = 0
+        self._open: set[asyncio.StreamWriter] = set()
         self._whole = asyncio.Event()
         self._whole.set()
 
@@ -68,6 +69,11 @@ class Wire:
             self.meddler.fault = None
         self._whole.set()
 
+    def hang_up(self) -> None:
+        """End every connection. Called on the proxies' thread."""
+        for writer in self._open:
+            writer.close()
+
     async def _connect(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: int
     ) -> None:
@@ -80,6 +86,7 @@ class Wire:
         second = await self._connect_again(target)
         idle = _IdleTimeout(self.drops_after)
         near, far = (reader, writer), (far_reader, far_writer)
+        self._open |= {writer, far_writer}
         if self.meddler is None:
             await asyncio.gather(self._copy(near, far, idle), self._copy(far, near, idle))
         else:
@@ -88,6 +95,7 @@ class Wire:
                 self._copy_requests(near, far, idle, talk),
                 self._copy_answers(far, near, idle, talk),
             )
+        self._open -= {writer, far_writer}
         if second:
             second.close()
 
@@ -219,6 +227,11 @@ class Wires:
     def double(self, slot: int) -> None:
         """Attempt each new connection twice."""
         self.slots[slot].doubles = True
+
+    def hang_up(self) -> None:
+        """End every connection of every slot."""
+        for wire in self.slots:
+            self._loop.call_soon_threadsafe(wire.hang_up)
 
     def heal(self, slot: int) -> None:
         self._loop.call_soon_threadsafe(self.slots[slot].heal)

@@ -16,7 +16,7 @@ from tests.chaos.cluster import Cluster, behind_proxy, cluster
 from tests.chaos.conduct import Subject, conduct
 from tests.chaos.decisions import models
 from tests.chaos.faults import Faults
-from tests.chaos.plan import Delivery, Plan, RecordFormat, draw, kinds_of
+from tests.chaos.plan import Delivery, Plan, RecordFormat, SignIn, draw, kinds_of
 from tests.chaos.planted import TRAPS
 from tests.chaos.values import AvroValues
 from tests.chaos.verdict import RunVerdict
@@ -77,18 +77,21 @@ def test_the_promises_hold_for_routes_of_two_models(
     assert verdict.copies
 
 
-@pytest.mark.parametrize("format_", ["json", "avro"])
-def test_a_seed_draws_the_same_plan_again(format_: RecordFormat) -> None:
+@pytest.mark.parametrize(
+    ("format_", "sign_in"), [("json", "none"), ("avro", "none"), ("json", "sasl_ssl")]
+)
+def test_a_seed_draws_the_same_plan_again(format_: RecordFormat, sign_in: SignIn) -> None:
     def plan(seed: int) -> Plan:
-        return draw(seed, 30, "apache", format_=format_)
+        return draw(seed, 30, "apache", format_=format_, sign_in=sign_in)
 
     assert plan(7) == plan(7) != plan(8)
     drawn = {fault.kind for seed in range(60) for fault in plan(seed).faults}
-    assert drawn == set(kinds_of("apache", format_))
+    assert drawn == set(kinds_of("apache", format_, sign_in))
 
 
 def test_every_kind_of_fault_is_implemented_and_every_bug_has_a_trap() -> None:
-    assert all(hasattr(Faults, f"_{kind}") for kind in kinds_of("apache", "avro"))
+    kinds = {*kinds_of("apache", "avro"), *kinds_of("apache", sign_in="sasl_ssl")}
+    assert all(hasattr(Faults, f"_{kind}") for kind in kinds)
     assert set(TRAPS) == set(BUGS)
 
 
@@ -152,9 +155,15 @@ def test_a_verdict_holds_if_no_promise_was_broken(verdict: RunVerdict, holds: bo
     [
         (["--seed", "x"], "is not a seed"),
         (["--faults", "0"], "is not a number of faults"),
-        (["--only", "sigterm,volcano"], "BROKER=apache FORMAT=json: volcano"),
-        (["--broker", "embedded", "--only", "join"], "BROKER=embedded FORMAT=json: join"),
-        (["--only", "registry_kill"], "BROKER=apache FORMAT=json: registry_kill"),
+        (["--only", "sigterm,volcano"], "BROKER=apache FORMAT=json SECURITY=none: volcano"),
+        (
+            ["--broker", "embedded", "--only", "join"],
+            "BROKER=embedded FORMAT=json SECURITY=none: join",
+        ),
+        (["--only", "registry_kill"], "BROKER=apache FORMAT=json SECURITY=none: registry_kill"),
+        (["--only", "password_rotated"], "SECURITY=none: password_rotated"),
+        (["--security", "sasl_ssl", "--only", "reply_lost"], "SECURITY=sasl_ssl: reply_lost"),
+        (["--security", "sasl_ssl", "--broker", "embedded"], "--security needs BROKER=apache"),
         (["--set", "model.dtyp=int8"], "'model.dtyp=int8' is not a setting and its value"),
         (["--set", "model.dtype=int3"], "model.dtype"),
         (["--broker", "rabbit"], "invalid choice"),

@@ -89,3 +89,41 @@ def test_sent_records_are_counted_while_the_input_has_them() -> None:
         sent.note(offset, SentRecord("bad" if offset % 2 else "post", 0, offset))
     assert sent.total == 4
     assert (sent.count("bad"), sent.count("bad", {0: 2}), sent.count("news")) == (2, 1, 0)
+
+
+def test_records_of_two_lives_at_one_place_are_told_apart_by_number() -> None:
+    prefixes = Prefixes()
+    prefixes.expect({}, {_OUT: 2}, frozenset({0, 7}))
+    prefixes.see(_outcome(0), "out", 0, ended=True)
+    prefixes.see(_outcome(0), "out", 7)
+    prefixes.covered({_IN: 1})
+    prefixes.reached({_OUT: 2}, {})
+    assert not prefixes.torn
+    assert prefixes.checks == {"seen_once": 2, "covered": 1, "complete": 2}
+
+
+def test_a_number_without_an_outcome_or_a_copy_is_found() -> None:
+    prefixes = Prefixes()
+    prefixes.see(_outcome(0, CopyNote("angry", "copies")), "out", 7)
+    for _ in range(2):
+        prefixes.expect({}, {}, frozenset({7, 8}))
+    prefixes.reached({}, {})
+    assert prefixes.torn == {"complete": 2}
+    assert "number 8 has no outcome" in prefixes.examples[0]
+
+
+def test_a_number_that_is_seen_twice_is_found_at_any_place() -> None:
+    prefixes = Prefixes()
+    prefixes.see(_outcome(0), "out", 7, ended=True)
+    prefixes.see(_outcome(3), "out", 7)
+    assert prefixes.torn == {"seen_once": 1}
+
+
+def test_an_outcome_of_an_ended_life_has_no_offset_that_covers_it() -> None:
+    prefixes = Prefixes()
+    prefixes.see(_outcome(5), "out", 5, ended=True)
+    prefixes.covered({_IN: 0})
+    assert not prefixes.torn
+    prefixes.see(_outcome(0), "out", 6)
+    prefixes.covered({_IN: 0})
+    assert prefixes.torn == {"covered": 1}

@@ -16,6 +16,7 @@ CHAOS = "tests/chaos/test_chaos.py::test_the_promises_hold_while_everything_brea
 NO_FAULTS = {
     "test_audit.py",
     "test_backfill.py",
+    "test_beginnings.py",
     "test_bench.py",
     "test_clusters.py",
     "test_demo.py",
@@ -23,6 +24,7 @@ NO_FAULTS = {
     "test_metrics.py",
     "test_several_page.py",
     "test_model_history.py",
+    "test_numbered_ledger.py",
     "test_offsets.py",
     "test_prefixes.py",
     "test_protocol.py",

@@ -9,13 +9,14 @@ from kafka import KafkaAdminClient
 
 from schemas import Classification
 from tests.conftest import Broker, Topics
-from tests.integration.test_progress import MODES, begun, lag
+from tests.integration.test_progress import MODES, begun
 from tests.support.workers import (
     Partitions,
     audit,
     clock,
     count,
     flags,
+    lag,
     produce,
     read,
     running,

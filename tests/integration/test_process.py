@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
@@ -16,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Broker, Topics
+from tests.support.feeding import Feed
 from tests.support.models import make_checkpoint
 from tests.support.workers import (
     WorkerProcess,
@@ -56,20 +56,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def feed(broker: Broker, topics: Topics) -> Iterator[list[int]]:
-    """Send a steady stream to the input topic; the list holds the number sent."""
-    sent, stop = [0], threading.Event()
-
-    def run() -> None:
-        while not stop.is_set():
-            produce(broker, topics.input, texts(100, start=sent[0]))
-            sent[0] += 100
-
-    thread = threading.Thread(target=run, name="feed")
-    thread.start()
-    yield sent
-    stop.set()
-    thread.join()
+def feed(broker: Broker, topics: Topics) -> Iterator[Feed]:
+    """A steady stream to the input topic."""
+    with Feed(lambda at, number: produce(broker, topics.input, texts(number, at))) as feed:
+        yield feed
 
 
 @pytest.fixture
@@ -88,7 +78,7 @@ def start(broker: Broker, topics: Topics, model: Path, tmp_path: Path) -> Iterat
 
 
 def test_sigterm_under_load_and_a_successor_make_no_duplicates(
-    broker: Broker, topics: Topics, start: Start, feed: list[int]
+    broker: Broker, topics: Topics, start: Start, feed: Feed
 ) -> None:
     """FIELD complaint 3: duplicates at each deploy."""
     first = start(*SLOWLY)
@@ -106,7 +96,7 @@ def test_sigterm_under_load_and_a_successor_make_no_duplicates(
 
 
 def test_sigkill_under_load_duplicates_at_most_the_records_in_flight(
-    broker: Broker, topics: Topics, start: Start, feed: list[int]
+    broker: Broker, topics: Topics, start: Start, feed: Feed
 ) -> None:
     """FIELD complaint 1: committed before it was processed. A crash loses nothing."""
     first = start(*SLOWLY, "--kafka-session-timeout", "6")

@@ -18,35 +18,18 @@ from tests.support.workers import (
     WorkerProcess,
     WorkerThread,
     audit,
+    committed,
     count,
+    lag,
     produce,
     running,
     texts,
     wait_until,
 )
-from worker.kafka_io.admin import Admin
-from worker.settings import KafkaSettings
 
 pytestmark = pytest.mark.integration
 
 MODES = ("at_least_once", "exactly_once")
-
-
-def ask(broker: Broker) -> Admin:
-    return Admin(KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
-
-
-def committed(broker: Broker, topics: Topics) -> dict[int, int]:
-    """Return the committed offset of each partition."""
-    with ask(broker) as admin:
-        return admin.committed(topics.group, topics.input)
-
-
-def lag(broker: Broker, topics: Topics) -> int:
-    """Return the lag as Kafka's own tools count it."""
-    with ask(broker) as admin:
-        at, ends = admin.committed(topics.group, topics.input), admin.end_offsets(topics.input)
-    return sum(end - at.get(partition, 0) for partition, end in ends.items())
 
 
 def expires_members(broker: Broker) -> None:

@@ -112,12 +112,14 @@ def test_each_record_goes_where_its_label_and_its_fields_say(
     with running(broker, topics, ByText(), delivery=delivery, **site.settings) as worker:
         wait_until(site.finished(), what="all have an outcome")
         wait_until(
-            lambda: worker.value("streamlabel_routed_total", route="angry") == 25,
-            what="the angry ones are counted",
+            lambda: (
+                worker.value("streamlabel_routed_total", route="angry") == 25
+                and worker.value("streamlabel_filtered_total", reason="route", route="spam") == 13
+                and worker.value("streamlabel_copies_total", route="english") == 36
+                and worker.value("streamlabel_path_missing_total", path="lang") == 18
+            ),
+            what="all are counted",
         )
-        assert worker.value("streamlabel_filtered_total", reason="route", route="spam") == 13
-        assert worker.value("streamlabel_copies_total", route="english") == 36
-        assert worker.value("streamlabel_path_missing_total", path="lang") == 18
     found = site.outcomes()
     ids = {
         kind: sorted(json.loads(r.value)["message_id"] for r in found[kind])

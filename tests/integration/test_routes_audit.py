@@ -14,7 +14,7 @@ from kafka.future import Future
 
 from tests.conftest import Broker, Topics
 from tests.integration.test_routes import BOTH, NUMBER, ByText, Site
-from tests.support.workers import audit, running, wait_until
+from tests.support.workers import audit, lag, running, wait_until
 from worker.cli.main import main
 from worker.core.coordinates import SOURCE_HEADER, format_source
 from worker.core.encoder import DEAD_LETTER_HEADER
@@ -284,7 +284,7 @@ def test_an_outcome_without_its_copies_is_not_committed(
     assert (before["broken"], before["uncopied"], before["copies"]) == (["uncopied"], 36, {})
     with running(broker, topics, ByText(), **settings) as worker:
         wait_until(lambda: worker.value("streamlabel_copies_total", route="english") == 36)
-        wait_until(lambda: worker.value("streamlabel_inflight_records") == 0, what="none is left")
+        wait_until(lambda: lag(broker, topics) == 0, what="all is committed")
     verdict = audit_of(site, "at_least_once")
     assert verdict["holds"], verdict
     assert (verdict["consumed"], verdict["copies"]) == (NUMBER, {site.spam: 36})

@@ -11,13 +11,12 @@ import pytest
 from tests.conftest import Broker, Topics
 from tests.integration.test_routes import BOTH
 from tests.integration.test_topics import flags
-from tests.support.workers import WorkerProcess, audit, produce, read, wait_until
+from tests.support.feeding import Feed
+from tests.support.workers import WorkerProcess, audit, lag, produce, read, wait_until
 from worker.cli.main import main
 from worker.core.route_headers import FILTERED_HEADER, ROUTE_HEADER
 
-pytestmark = pytest.mark.integration
-
-NUMBER = 1_500
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 
 class Site:
@@ -33,7 +32,7 @@ class Site:
         )
         self.flags = ("--routes", routes, "--output-filtered-topic", self.notes)
 
-    def produce(self, start: int = 0, number: int = NUMBER) -> None:
+    def produce(self, start: int, number: int) -> None:
         records = []
         for n in range(start, start + number):
             fields: dict[str, Any] = {"id": n, "text": f"what a {'bad' if n % 3 else 'fine'} day"}
@@ -62,28 +61,30 @@ def test_a_killed_worker_loses_no_outcome_and_no_copy(
     broker: Broker, topics: Topics, tmp_path: Path, delivery: str
 ) -> None:
     site = Site(broker, topics)
-    site.produce()
-    worker = site.worker(tmp_path, "first", "--delivery", delivery)
+    soon = ("--kafka-session-timeout", "6")
+    worker = site.worker(tmp_path, "first", "--delivery", delivery, *soon)
     try:
         worker.wait_ready()
-        wait_until(lambda: worker.metric("streamlabel_copies_total") > 200, what="it labels")
-        worker.kill()
-        assert site.main_outcomes() < NUMBER, "it was killed in the middle"
+        with Feed(site.produce) as feed:
+            wait_until(lambda: worker.metric("streamlabel_copies_total") > 200, what="it labels")
+            worker.kill()
+            feed.wait_for_more()
+        number = feed.sent
+        assert site.main_outcomes() < number, "it was killed in the middle"
         worker = site.worker(tmp_path, "second", "--delivery", delivery)
         worker.wait_ready()
-        wait_until(lambda: site.main_outcomes() >= NUMBER, 120, "all have an outcome")
-        wait_until(lambda: worker.metric("streamlabel_lag") == 0, what="all is committed")
+        wait_until(lambda: lag(broker, topics) == 0, 120, "all have an outcome")
         assert worker.stop() == 0, worker.log.read_text()
     finally:
         worker.kill()
     verdict = site.audit("--delivery", delivery)
     assert verdict["holds"], verdict
-    assert (verdict["consumed"], verdict["missing"], verdict["reordered"]) == (NUMBER, 0, 0)
+    assert (verdict["consumed"], verdict["missing"], verdict["reordered"]) == (number, 0, 0)
     if delivery == "exactly_once":
         assert verdict["duplicated"] == 0, verdict
-        assert site.main_outcomes() == NUMBER
+        assert site.main_outcomes() == number
         copies = read(broker, site.all, topics.partitions)
-        assert len(copies) == NUMBER // 2
+        assert len(copies) == number // 2
 
 
 def test_a_pool_routes_and_a_replay_and_a_backfill_do_too(
@@ -91,13 +92,14 @@ def test_a_pool_routes_and_a_replay_and_a_backfill_do_too(
 ) -> None:
     site = Site(broker, topics)
     number = 300
-    site.produce(number=number)
+    site.produce(0, number)
     produce(broker, topics.input, [(b"k", b"no JSON")])
     worker = site.worker(tmp_path, "pool", "--processes", "2")
     try:
         worker.wait_ready()
         wait_until(lambda: site.main_outcomes() == number, what="all have an outcome")
-        assert worker.metric("streamlabel_filtered_total") == number // 5
+        filtered = "streamlabel_filtered_total"
+        wait_until(lambda: worker.metric(filtered) == number // 5, what="the notes are counted")
         assert worker.stop() == 0, worker.log.read_text()
     finally:
         worker.kill()

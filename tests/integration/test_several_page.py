@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.conftest import Broker, Topics
 from tests.support.models import make_checkpoint
 from tests.support.sites import post
 from tests.support.workers import WorkerProcess, produce, wait_until
-from worker.http.client import snapshots
+from worker.http.client import Snapshot
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -79,16 +79,17 @@ def worker(broker: Broker, topics: Topics, tmp_path: Path) -> Iterator[WorkerPro
         worker.kill()
 
 
-def newest(worker: WorkerProcess, ready: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Return the first snapshot for which `ready` holds."""
-    stream = snapshots(f"http://127.0.0.1:{worker.port}")
-    return next(one for one in stream if ready(one))
+def counted(snapshot: Snapshot) -> tuple[int, int, int]:
+    """Return the results, the notes and the copies that a snapshot counts."""
+    routes = snapshot["routes"] or {"main": {}, "filtered": {}, "copies": {}}
+    results, notes, copies = (sum(routes[kind].values()) for kind in ("main", "filtered", "copies"))
+    return results, notes, copies
 
 
 def test_the_page_shows_each_model_and_the_routes(worker: WorkerProcess) -> None:
-    shown = newest(worker, lambda one: bool(one["routes"] and one["routes"]["copies"]["english"]))
-    mood, tone = shown["each_model"]
     spam, results = NUMBER // 10, NUMBER - NUMBER // 10
+    shown = worker.page(lambda one: counted(one) == (results, spam, NUMBER // 2))
+    mood, tone = shown["each_model"]
     assert (mood["name"], tone["name"]) == ("mood", "tone")
     assert (mood["labelled"], mood["absent"]) == (results, {})
     assert tone["labelled"] == NUMBER // 2

@@ -13,11 +13,12 @@ from structlog.testing import capture_logs
 
 from schemas import Classification
 from tests.conftest import Broker
-from tests.integration.test_progress import MODES, ask
+from tests.integration.test_progress import MODES
 from tests.support.registry import ApicurioRegistry
 from tests.support.workers import (
     ObedientModel,
     WorkerThread,
+    ask,
     clock,
     needs_kafka,
     produce,

@@ -150,6 +150,7 @@ def test_the_report_of_the_worker_and_that_of_the_topics_are_the_same(compared: 
         lambda: len(read(broker, shadow_topic_of(topics), 2)) == len(compared.texts),
         what="the shadow's results are published",
     )
+    compared.worker.page(lambda shown: shown["shadow"]["texts"] == len(compared.texts))
     of_worker = report(broker, topics, "--url", url)
     of_topics = report(broker, topics, "--topics", "--shadow-topic", shadow_topic_of(topics))
     figures = ("model", "against", "texts", "agreed", "agreement", "interval", "flips")

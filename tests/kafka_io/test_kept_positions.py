@@ -13,6 +13,8 @@ from tests.support.clocks import HandClock
 from worker.core.records import Completion, Encoded, Partition, RecordRef
 from worker.errors import BrokerAway
 from worker.kafka_io import transactions
+from worker.kafka_io.group_offsets import CommittedOffset
+from worker.kafka_io.leader_epochs import UNKNOWN
 from worker.kafka_io.transactions import TransactionalSink
 from worker.settings import load
 
@@ -38,13 +40,23 @@ class PositionsHarness:
         self.completions: list[Completion] = []
         self.faults: list[Exception] = []
         self.epoch, self.sent = 1, 0
-        self.group: dict[Partition, int] = {}
+        self.group: dict[Partition, CommittedOffset] = {}
+        self.leader_epoch = UNKNOWN
         monkeypatch.setattr(
-            transactions, "committed_offsets", lambda _, ps: {p: self.group.get(p, -1) for p in ps}
+            transactions,
+            "committed_offsets",
+            lambda _, ps: {p: self.group.get(p, CommittedOffset(-1)) for p in ps},
         )
         self.clock = HandClock()
         made: Any = lambda _: self  # noqa: E731
-        self.sink = TransactionalSink(SETTINGS, made, self.completions.append, self, self.clock)
+        self.sink = TransactionalSink(
+            SETTINGS,
+            made,
+            self.completions.append,
+            self,
+            self.clock,
+            leader_epoch=lambda *_: self.leader_epoch,
+        )
 
     # the source
     def current(self, ref: RecordRef) -> bool:
@@ -136,8 +148,23 @@ def test_a_position_does_not_go_back_after_a_lost_response(harness: PositionsHar
     harness.faults = [KafkaError("the answer is lost")]
     with pytest.raises(BrokerAway):
         harness.publish(5, 6)
-    harness.group = {P: 7}
+    harness.group = {P: CommittedOffset(7)}
     harness.sink.advance()
     assert harness.transactions == []
     (done,) = harness.completions
     assert ([o.ref.offset for o in done.outcomes], done.kept) == ([5, 6], (at(5),))
+
+
+@pytest.mark.parametrize(("written_by", "sent_again"), [(2, False), (3, True)])
+def test_an_offset_of_a_truncated_log_does_not_end_the_outcomes_of_the_new_one(
+    harness: PositionsHarness, written_by: int, sent_again: bool
+) -> None:
+    """A leader that lacked records was elected, and wrote others at offsets 5 and 6."""
+    harness.leader_epoch = written_by
+    harness.faults = [KafkaError("the answer is lost")]
+    harness.group = {P: CommittedOffset(50, leader_epoch=2)}
+    with pytest.raises(BrokerAway):
+        harness.publish(5, 6)
+    harness.sink.advance()
+    assert harness.transactions == ([{0: 7}] if sent_again else [])
+    assert [o.ref.offset for c in harness.completions for o in c.outcomes] == [5, 6]

@@ -17,6 +17,7 @@ from worker.core.replacement import publish_refused
 from worker.core.topic_limits import Refusal
 from worker.errors import AccessDenied, BrokerAway, PublishRefused, StreamlabelError
 from worker.kafka_io import transactions
+from worker.kafka_io.group_offsets import CommittedOffset
 from worker.kafka_io.refusals import NotSent, refusal_of
 from worker.kafka_io.sink import KafkaSink
 from worker.kafka_io.transactions import TransactionalSink
@@ -436,7 +437,9 @@ def refusing(*invalid: int) -> Callable[[Producer], None]:
 @pytest.fixture
 def exactly_once(monkeypatch: pytest.MonkeyPatch) -> ExactlyOnceHarness:
     monkeypatch.setattr(
-        transactions, "committed_offsets", lambda _, partitions: dict.fromkeys(partitions, -1)
+        transactions,
+        "committed_offsets",
+        lambda _, partitions: dict.fromkeys(partitions, CommittedOffset(-1)),
     )
     return ExactlyOnceHarness()
 

@@ -18,6 +18,7 @@ from worker.core.records import Completion, Encoded
 from worker.core.topic_limits import Refusal
 from worker.errors import BrokerAway
 from worker.kafka_io import transactions
+from worker.kafka_io.group_offsets import CommittedOffset
 from worker.kafka_io.refusals import RefusalResolver
 from worker.kafka_io.sink import KafkaSink
 from worker.kafka_io.transactions import TransactionalSink
@@ -124,7 +125,9 @@ def test_a_transaction_has_the_outcome_and_its_copies(monkeypatch: pytest.Monkey
         made.append(Producer())
         return made[-1]
 
-    monkeypatch.setattr(transactions, "committed_offsets", lambda _, ps: dict.fromkeys(ps, 0))
+    monkeypatch.setattr(
+        transactions, "committed_offsets", lambda _, ps: dict.fromkeys(ps, CommittedOffset(0))
+    )
     clock = HandClock()
     sink = TransactionalSink(settings, make, completions.append, Member(), clock)  # type: ignore[arg-type]
     sink.publish(parts(0))

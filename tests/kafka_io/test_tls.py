@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient
+from kafka.errors import KafkaConnectionError
+from kafka.net.selector import NetworkSelector
 
 from tests.kafka_io.servers import Server, silence
 from tests.support.authority import Authority
+from tests.support.clocks import HandClock
 from worker.errors import BrokerAway, Fatal, SettingsError, StreamlabelError
 from worker.kafka_io import connection
 from worker.kafka_io.connection import connect
+from worker.kafka_io.network import Manager
 from worker.kafka_io.tls import tls_context
 from worker.settings import KafkaSettings
 
@@ -76,6 +81,49 @@ def test_a_file_without_a_list_is_refused_at_start(authority: Authority, tmp_pat
         error = failure(authority, certificate, ssl_crlfile=file)
         assert type(error) is SettingsError
         assert f"kafka.ssl_crlfile = {file}: {fault}" in str(error)
+
+
+def test_what_was_accepted_before_may_be_replaced(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A producer is made anew while an operator replaces certificates."""
+    (tmp_path / "new").mkdir()
+    certificate, *_ = Authority(tmp_path / "new", "new").pair("broker")
+    monkeypatch.setattr(connection, "_connected", Everything())
+    untrusted = failure(authority, certificate)
+    assert type(untrusted) is BrokerAway
+    assert "not signed by a known authority: set kafka.ssl_cafile" in str(untrusted)
+    authority.file.write_text("half a certifi")
+    half = failure(authority, certificate)
+    assert type(half) is BrokerAway
+    assert f"kafka.ssl_cafile = {authority.file}: not a certificate" in str(half)
+
+
+class Everything(set[KafkaSettings]):
+    """Contains what it is asked for."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def test_a_file_that_is_being_replaced_counts_as_a_lost_connection(authority: Authority) -> None:
+    """A connection under way meets it: the client connects again."""
+    certificate, *_ = authority.pair("broker")
+    kafka = KafkaSettings(security_protocol="SSL", ssl_cafile=authority.file)
+    authority.file.write_text("half a certifi")
+    net = NetworkSelector()
+    with Server(silence, str(certificate)) as server, contextlib.closing(net):
+        manager = Manager(
+            net,
+            180,
+            HandClock(),
+            lambda: tls_context(kafka),
+            security_protocol="SSL",
+            bootstrap_servers=[f"localhost:{server.port}"],
+        )
+        (node,) = manager.cluster.bootstrap_brokers()
+        with pytest.raises(KafkaConnectionError, match="not a certificate in PEM format"):
+            net.run(manager._build_transport, node)
 
 
 def test_a_certificate_for_another_host_needs_the_check_off(authority: Authority) -> None:

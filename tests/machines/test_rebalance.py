@@ -183,7 +183,6 @@ class Assignments(RuleBasedStateMachine):
     def commit_if_due(self, seconds: float) -> None:
         self.clock.sleep(seconds)
         self.commits.commit_if_due()
-        self.source.before = lambda _: None
 
     @rule(accepted=st.booleans())
     def answer_a_commit(self, *, accepted: bool) -> None:

@@ -22,6 +22,7 @@ from tests.support.doubles import Group, Producer, outcome
 from worker.core.records import Completion, Partition, RecordRef
 from worker.errors import BrokerAway
 from worker.kafka_io import transactions
+from worker.kafka_io.group_offsets import CommittedOffset
 from worker.kafka_io.refusals import NotSent
 from worker.kafka_io.sink import KafkaSink
 from worker.kafka_io.transactions import TransactionalSink
@@ -219,9 +220,9 @@ class Transactions(RuleBasedStateMachine):
             _SETTINGS, self._producer, self.completions.append, self.group, self.clock
         )
 
-    def _offsets(self, _: object, partitions: set[Partition]) -> dict[Partition, int]:
+    def _offsets(self, _: object, partitions: set[Partition]) -> dict[Partition, CommittedOffset]:
         self._fail("committed_offsets")
-        return dict.fromkeys(partitions, self.committed)
+        return dict.fromkeys(partitions, CommittedOffset(self.committed))
 
     def _producer(self, _: str) -> Any:
         producer = Producer(self._fail)

@@ -30,7 +30,8 @@ from worker.core.records import (
 from worker.errors import SettingsError
 from worker.metrics import Metrics
 from worker.runtime.labellers import Panel
-from worker.runtime.labelling import Labeller, TokenisedBatch
+from worker.runtime.labelling import Labeller
+from worker.runtime.tokenised_batch import TokenisedBatch
 from worker.settings import DecisionSettings
 
 LANGUAGE_FIRST = """{

@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.simulation.broker import Broker, Entry, Offsets
 from tests.simulation.group import Group
-from tests.simulation.process import TOPICS, Process, Record, enter
+from tests.simulation.process import TOPICS, Process, Record, entered
 from tests.simulation.world import World
 from worker.core.audit_report import AuditReport
 from worker.core.coordinates import SOURCE_HEADER, parse_source
@@ -43,7 +43,6 @@ FAULTS: Final = (
 )
 _SESSION, _REBALANCE, _TRANSACTION = 6.0, 12.0, 4.0  # seconds
 _START_MS: Final = 1_700_000_000_000  # timestamp of every record
-_TICK: Final = 0.2  # seconds
 _HELD: Final = 12  # most records that a worker may hold
 _RECOVERY = 300.0  # seconds after the last fault in which all work must end
 _ENDING = 60.0  # seconds in which a worker that is asked to must end
@@ -114,8 +113,8 @@ class Verdict:
 def live(seed: int, *, trace: bool = False) -> Verdict:
     """Live through a history, and judge it."""
     history = History(Plan.of(seed), trace=trace)
-    enter(history.world, history.broker)
-    return history.live()
+    with entered(history.world, history.broker):
+        return history.live()
 
 
 class History:
@@ -132,17 +131,13 @@ class History:
         self._inputs = inputs
         self._processes: list[Process] = []
         self._names = 0
-        self._next_tick = 0.0
         self._unexpected: list[str] = []
         self._happened: list[str] = []
-        self.world.ticks.append(self._tick)
+        self.world.tick = self._tick
         self.broker.on_commit = self._check_transaction
 
     def _tick(self, now: float) -> None:
         """Let pass what time alone brings, a few times a second."""
-        if now < self._next_tick:
-            return
-        self._next_tick = now + _TICK
         for process in self._processes:
             process.beat(now)
             if process.held > _HELD + 1 and not process.ended:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from queue import Empty, Full
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import structlog
@@ -28,13 +28,15 @@ from worker.core.topic_limits import TopicLimits
 from worker.errors import Fatal
 from worker.http.feeds import ModelFeeds
 from worker.kafka_io import transactions
+from worker.kafka_io.group_offsets import CommittedOffset
 from worker.kafka_io.listener import StartFrom
 from worker.kafka_io.sink import KafkaSink
 from worker.kafka_io.transactions import TransactionalSink
-from worker.runtime import assembly, completions, outcome_counts, stage
-from worker.runtime.assembly import build_encoder, build_in_flight, build_labeller, build_worker
+from worker.runtime import assembly, completions, labeller_choice, outcome_counts, stage
+from worker.runtime.assembly import build_encoder, build_in_flight, build_worker
 from worker.runtime.context import RecordPath, WorkerContext
 from worker.runtime.formats import plain_formats
+from worker.runtime.labeller_choice import build_labeller
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.progress import Progress
 from worker.runtime.rebalance import RebalanceListener
@@ -46,6 +48,7 @@ _PATIENCE = 5.0  # seconds for which a producer may do nothing for a record
 _POISON = "poison"
 # Probabilities of a text by its tokens: each goes another way through the routes of a history.
 _BY_LENGTH = ((0.25, 0.75), (0.75, 0.25), (0.45, 0.55))
+T = TypeVar("T")
 TOPICS = ("out", "other", "copies", "notes", "dead")
 
 
@@ -54,7 +57,8 @@ class _Silent:
 
     lock = threading.Lock()
 
-    def __getattr__(self, _: str) -> _Silent:
+    def __getattr__(self, name: str) -> _Silent:
+        setattr(self, name, self)  # so that the next look-up finds it without a call
         return self
 
     def __call__(self, *_: object, **__: object) -> _Silent:
@@ -62,6 +66,9 @@ class _Silent:
 
     def __iter__(self) -> Iterator[object]:
         return iter(())
+
+
+_SILENT = _Silent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +147,12 @@ class Process:
         self.source.woken = self.wake
 
     def _build(self, settings: Settings, start: StartFrom) -> Any:
-        metrics: Any = _Silent()
+        metrics: Any = _SILENT
         progress = Progress(settings.stall_timeout, metrics, self._world)
         progress.move(progress.state.WARMING)
         context = WorkerContext(metrics, progress, self._world, self._stop)
         outputs = {name: TopicLimits() for name in TOPICS}
-        formats = plain_formats(settings)
+        formats = _formats(settings)
         encoder = build_encoder(settings, outputs, formats.results, metrics)
         replacer = OutcomeReplacer(encoder, outputs, self._world.wall_ms).replace
         work, listener = build_in_flight(settings, context), RebalanceListener()
@@ -258,20 +265,42 @@ class Process:
             producer.forgets = True
 
 
-def enter(world: World, broker: Broker) -> None:
-    """Give the worker's modules the tasks and the group of this world."""
+@contextmanager
+def entered(world: World, broker: Broker) -> Iterator[None]:
+    """Give the worker's modules the tasks and the group of this world, which is let go after."""
     Queue.world = Thread.world = world
     _here["world"], _here["group"] = world, broker.group
+    try:
+        yield
+    finally:
+        del Queue.world, Thread.world
+        Thread.owner = None
+        _here.clear()
 
 
 _here: dict[str, Any] = {}
 
 
-def _committed(_: Settings, partitions: Sequence[Partition]) -> dict[Partition, int]:
+def _once(of: Callable[[Settings], T]) -> Callable[[Settings], T]:
+    """Return a function that is called once for each settings, which many histories share."""
+    known: dict[int, tuple[Settings, T]] = {}
+
+    def remembered(settings: Settings) -> T:
+        if id(settings) not in known:
+            known[id(settings)] = settings, of(settings)
+        return known[id(settings)][1]
+
+    return remembered
+
+
+_formats = _once(plain_formats)
+
+
+def _committed(_: Settings, partitions: Sequence[Partition]) -> dict[Partition, CommittedOffset]:
     world, group = _here["world"], _here["group"]
     world.wait(0.01)
     world.wait(5.0, lambda: all(map(group.stable, partitions)))
-    return {partition: group.offsets.get(partition, -1) for partition in sorted(partitions)}
+    return {p: CommittedOffset(group.offsets.get(p, -1)) for p in sorted(partitions)}
 
 
 @contextmanager
@@ -280,7 +309,10 @@ def simulated() -> Iterator[None]:
     queues = SimpleNamespace(Queue=Queue, SimpleQueue=Queue, Empty=Empty, Full=Full)
     threads = SimpleNamespace(Thread=Thread, Event=threading.Event, get_ident=threading.get_ident)
     before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=lambda *_: None,
+    )
     with ExitStack() as stack:
         stack.callback(structlog.configure, **before)
         for module, name, new in (
@@ -290,6 +322,8 @@ def simulated() -> Iterator[None]:
             (transactions, "committed_offsets", _committed),
             (outcome_counts, "observe_all", lambda *_: None),
             (assembly, "version", lambda _: "0"),
+            (assembly, "condition_paths", _once(assembly.condition_paths)),
+            (labeller_choice, "deciding_digest", _once(labeller_choice.deciding_digest)),
         ):
             stack.enter_context(mock.patch.object(module, name, new))
         yield

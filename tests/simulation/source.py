@@ -188,7 +188,7 @@ class SimulatedSource:
             if at is None or partition in self._paused:
                 continue
             at = self._skip_deleted(partition, at)
-            log = self._broker.logs.get(partition, [])
+            log = self._broker.logs.get(partition, ())
             while at < len(log) and len(records) < most:
                 payload = log[at].payload
                 if payload is not None:
@@ -199,6 +199,8 @@ class SimulatedSource:
         return records
 
     def _find_positions(self) -> None:
+        if self._position.keys() >= self.epochs.keys():
+            return
         unknown = [p for p in sorted(self.epochs) if p not in self._position]
         begin: dict[Partition, int] = {}
         for partition in unknown:

@@ -13,6 +13,7 @@ import queue
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 from typing import Any, Final
 
@@ -20,10 +21,12 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 _START_MS: Final = 1_700_000_000_000
 _IDLE: Final = 10.0  # times as long as asked for, a task waits for an empty or a full queue
+_STEP: Final = 1e-6  # seconds by which the clock moves on at least
+TICK: Final = 0.2  # seconds
 _LATE: Final = (0.0, 0.0, 0.0, 0.001, 0.05, 0.3)  # seconds by which a task wakes late
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Task:
     """A flow of control.
 
@@ -48,18 +51,20 @@ class World:
     Attributes:
         seed: decides everything that may differ.
         now: seconds since the history began.
-        ticks: called whenever time has passed.
+        tick: called with the time, each `TICK` seconds at most.
         trace: what happened, if it is kept.
     """
 
     seed: int
     now: float = 0.0
-    ticks: list[Callable[[float], None]] = field(default_factory=list)
+    tick: Callable[[float], None] = lambda _: None
     trace: list[str] | None = None
     tasks: list[Task] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
+        self._chance = self.random.random
+        self._next_tick = 0.0
         self._main = getcurrent()
         self._dead: list[Task] = []
         self._closed = False
@@ -84,7 +89,8 @@ class World:
 
     def spawn(self, name: str, owner: object, work: Callable[[], object]) -> Task:
         """Begin a task."""
-        task = Task(name, owner, greenlet(work, parent=self._main), self.now)
+        run = greenlet(work, parent=self._main)
+        run.task = task = Task(name, owner, run, self.now)
         self.tasks.append(task)
         return task
 
@@ -97,7 +103,7 @@ class World:
         if self._closed:
             raise GreenletExit
         task: Task = current.task
-        late = _LATE[int(self.random.random() * len(_LATE))]
+        late = _LATE[int(self._chance() * len(_LATE))]
         task.wakes_at, task.until = self.now + seconds + late, until
         self._main.switch()
 
@@ -134,30 +140,47 @@ class World:
     def run(self, until: float, done: Callable[[], bool] = lambda: False) -> bool:
         """Let the tasks take turns up to a time; return whether `done` held before."""
         while self.now < until:
-            now = self.now
-            ready = [
-                task
-                for task in self.tasks
-                if (task.wakes_at <= now or (task.until and task.until())) and not task.frozen
-            ]
-            if not ready:
-                if done():
-                    return True
-                self._pass_time(until)
-                continue
-            task = ready[int(self.random.random() * len(ready))]
-            task.until = None
-            task.run.task = task
-            task.run.switch()
-            if task.run.dead and task in self.tasks:
-                self.tasks.remove(task)
+            ready, later = self._look()
+            if ready:
+                self._go_on(ready)
+            elif done():
+                return True
+            elif self._pass_time(later, until):
+                self._go_on(later)
         return done()
 
-    def _pass_time(self, until: float) -> None:
-        first = min((task.wakes_at for task in self.tasks if not task.frozen), default=until)
-        self.now = min(until, max(first, self.now + 1e-6))
-        for tick in self.ticks:
-            tick(self.now)
+    def _look(self) -> tuple[list[Task], list[Task]]:
+        """Return the tasks that can go on, and those of the others that wake first."""
+        now, first = self.now, inf
+        ready, later = list[Task](), list[Task]()
+        for task in self.tasks:
+            if task.frozen:
+                continue
+            wakes_at = task.wakes_at
+            if wakes_at <= now or (task.until and task.until()):
+                ready.append(task)
+            elif wakes_at < first:
+                first, later = wakes_at, [task]
+            elif wakes_at == first:
+                later.append(task)
+        return ready, later
+
+    def _go_on(self, ready: list[Task]) -> None:
+        task = ready[int(self._chance() * len(ready))]
+        task.until = None
+        task.run.switch()
+        if task.run.dead and task in self.tasks:
+            self.tasks.remove(task)
+
+    def _pass_time(self, later: list[Task], until: float) -> bool:
+        """Pass on to a time; return whether those that wake then are all that can go on."""
+        wakes_at = later[0].wakes_at if later else inf
+        self.now = now = min(until, max(wakes_at, self.now + _STEP))
+        if now >= self._next_tick:
+            self._next_tick = now + TICK
+            self.tick(now)
+            return False
+        return now == wakes_at < until
 
 
 class Queue:

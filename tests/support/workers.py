@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -27,13 +28,15 @@ from worker.core.records import ModelCard, ModelInput, Partition, Prediction
 from worker.core.state import State
 from worker.core.when import Span
 from worker.demo.broker import NEEDS
+from worker.http.client import Snapshot, snapshots
+from worker.kafka_io.admin import Admin
 from worker.metrics import Metrics
 from worker.runtime.context import WorkerContext
 from worker.runtime.labelling import Labeller
 from worker.runtime.launch import Launcher
 from worker.runtime.progress import Progress
 from worker.runtime.tracing import Tracing
-from worker.settings import Settings, child_environment, load, options
+from worker.settings import KafkaSettings, Settings, child_environment, load, options
 
 clock = SystemClock()
 Record = tuple[bytes | None, bytes | None]
@@ -117,6 +120,27 @@ def read(broker: Broker, topic: str, partitions: int) -> list[Any]:
     return sorted(found, key=lambda r: (r.partition, r.offset))
 
 
+def committed(broker: Broker, topics: Topics) -> dict[int, int]:
+    """Return the committed offset of each partition of the input."""
+    with ask(broker) as admin:
+        return admin.committed(topics.group, topics.input)
+
+
+def lag(broker: Broker, topics: Topics) -> int:
+    """Return the lag as Kafka's own tools count it.
+
+    It is 0 once each record has its outcome. A record that the worker has consumed has none yet: a
+    stop drops it if no stage has it, and a successor consumes it again.
+    """
+    with ask(broker) as admin:
+        at, ends = admin.committed(topics.group, topics.input), admin.end_offsets(topics.input)
+    return sum(end - at.get(partition, 0) for partition, end in ends.items())
+
+
+def ask(broker: Broker) -> Admin:
+    return Admin(KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
+
+
 def count(broker: Broker, topics: Topics) -> int:
     """Return the number of outcomes so far."""
     return sum(
@@ -167,6 +191,18 @@ def alter(admin: KafkaAdminClient, topic: str, **configs: str) -> None:
     """Set options of a topic; `_` stands for the dot."""
     given = {name.replace("_", "."): value for name, value in configs.items()}
     admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=given)])
+
+
+# -- metrics -----------------------------------------------------------------------------------
+
+_METRICS: Final = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+
+
+def is_metric(series: str) -> bool:
+    """Return whether docs/metrics.md has this metric: a wait for any other one never ends."""
+    name = re.sub("_(sum|count|bucket)$", "", series.partition("{")[0])
+    ours = name.startswith("streamlabel_")  # the library's own are not in the list
+    return not ours or re.search(rf"\b{name}\b", _METRICS) is not None
 
 
 # -- a process ---------------------------------------------------------------------------------
@@ -250,8 +286,21 @@ class WorkerProcess:
         except OSError:
             return 0, ""
 
+    def page(self, ready: Callable[[Snapshot], object], timeout: float = 60.0) -> Snapshot:
+        """Return the first snapshot of the page for which `ready` holds.
+
+        A snapshot may be a second older than the metrics that a test has just read.
+        """
+        deadline = clock.monotonic() + timeout
+        for snapshot in snapshots(f"http://127.0.0.1:{self.port}"):
+            if ready(snapshot):
+                return snapshot
+            assert clock.monotonic() < deadline, f"no such snapshot in {timeout:g} s"
+        raise AssertionError("the stream of snapshots has ended")
+
     def metric(self, name: str) -> float:
-        """Return the sum of the series of a metric."""
+        """Return the sum of the series of a metric; 0 before the first, or without an answer."""
+        assert is_metric(name), f"the worker has no metric {name}"
         lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith(name)]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
@@ -356,7 +405,8 @@ class WorkerThread:
         assert not self.thread.is_alive(), "the worker did not end"
 
     def value(self, name: str, **labels: str) -> float:
-        """Return the value of a metric."""
+        """Return the value of a metric; 0 before the first."""
+        assert is_metric(name), f"the worker has no metric {name}"
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
     @property

@@ -343,7 +343,7 @@ def _write(admin: Admin, group: str, changes: list[Reset]) -> None:
     from worker.kafka_io.admin import GroupOffset
 
     admin.set_offsets(
-        group, {r.place.partition: GroupOffset(r.after, r.place.note) for r in changes}
+        group, {r.place.partition: GroupOffset(r.after, r.place.kept_note) for r in changes}
     )
     committed = admin.all_committed(group)
     if wrong := [r.place.partition for r in changes if committed.get(r.place.partition) != r.after]:

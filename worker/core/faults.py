@@ -184,7 +184,8 @@ def stack_hash(error: BaseException) -> str:
 
     Line numbers are left out, so that the hash stays the same when a release moves the code.
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    functions = [f"{PurePath(frame.filename).name}:{frame.name}" for frame in frames]
+    # `traceback.extract_tb` would read the sources, too.
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    functions = [f"{PurePath(code.co_filename).name}:{code.co_name}" for code in codes]
     stack = "\n".join([type(error).__qualname__, *functions])
     return hashlib.sha256(stack.encode()).hexdigest()[:16]

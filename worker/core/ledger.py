@@ -19,7 +19,14 @@ from worker.core.cells import Cells
 from worker.core.copy_ledger import CopyLedger
 from worker.core.dead_records import DeadRecords
 from worker.core.doubts import Doubts
-from worker.core.outcome_order import EXAMPLES, OutcomeOrder, Outlet, Removed, place
+from worker.core.outcome_order import (
+    EXAMPLES,
+    OutcomeOrder,
+    Outlet,
+    Removed,
+    place,
+    removed_reason,
+)
 from worker.core.records import Partition
 from worker.core.replay import Replay
 from worker.core.replay_outcomes import Kind, ReplayOutcomes, Source
@@ -246,7 +253,7 @@ class Ledger:
             orphans=self._counts["orphans"],
             pending=sum(self._pending(partition) for partition in self._scopes),
             unjudged=dict(unjudged),
-            unproven=sum(unjudged.get(_removed_reason(kind), 0) for kind in _FLAGS),
+            unproven=sum(unjudged.get(removed_reason(kind), 0) for kind in _FLAGS),
             of_range=of_range,
             examples=examples,
             copies=dict(self._copies.seen.most_common()),
@@ -268,7 +275,8 @@ class Ledger:
     ) -> int:  # fmt: skip
         missing = 0
         for partition, cells in self._cells.items():
-            floor, reason = self._floor(partition, removed, late=late)
+            limit = self._scopes[partition].limit
+            floor, reason = self._order.floor(partition, limit, removed, late=late)
             for offset in cells.find(_RECORD):  # without any outcome
                 if offset < floor:
                     unjudged[reason] += 1
@@ -281,24 +289,3 @@ class Ledger:
     def _pending(self, partition: Partition) -> int:
         pending = self._scopes[partition].pending
         return max(0, pending.stop - max(pending.start, self._doubts.starts.get(partition, 0)))
-
-    def _floor(self, partition: Partition, removed: Removed, *, late: bool) -> tuple[int, str]:
-        """Return the offset below which a record without an outcome proves nothing, and why."""
-        limit = self._scopes[partition].limit
-        floor, reason = 0, ""
-        for (outlet, origin), anywhere in removed.items():
-            if origin == partition and outlet.kind != "copy":
-                # Outcomes have the order of their records: the removed ones belong to records
-                # before the first remaining one.
-                first = limit if anywhere else self._order.lowest(outlet, partition, limit)
-                if first > floor:
-                    floor, reason = first, _removed_reason(outlet.kind, compacted=anywhere)
-        if late and (first := self._order.first(partition, limit)) > floor:
-            floor, reason = first, "record before the group's first outcome"
-        return floor, reason
-
-
-def _removed_reason(kind: Kind, *, compacted: bool = False) -> str:
-    return f"record whose {kind} " + (
-        "compaction may have removed" if compacted else "may have been removed"
-    )

@@ -1,6 +1,7 @@
 """Checks that outcomes keep the order of their records, for the audit's ledger.
 
 Owns: the highest and the lowest record with an outcome, by partition, and outcomes that are late.
+    From them it tells which records may have had an outcome that was removed.
 Thread: main, of `streamlabel audit`; pure.
 Must not import: anything but core.
 """
@@ -77,6 +78,29 @@ class OutcomeOrder:
             default=default,
         )
 
+    def floor(
+        self, partition: Partition, limit: int, removed: Removed, *, late: bool
+    ) -> tuple[int, str]:
+        """Return the offset below which a record without an outcome proves nothing, and why.
+
+        Args:
+            partition: of the input.
+            limit: offset after the last record that is judged.
+            removed: as for `Ledger.report`.
+            late: whether the group may have begun after the start of the input.
+        """
+        floor, reason = 0, ""
+        for (outlet, origin), anywhere in removed.items():
+            if origin == partition and outlet.kind != "copy":
+                # Outcomes have the order of their records: the removed ones belong to records
+                # before the first remaining one.
+                first = limit if anywhere else self.lowest(outlet, partition, limit)
+                if first > floor:
+                    floor, reason = first, removed_reason(outlet.kind, compacted=anywhere)
+        if late and (first := self.first(partition, limit)) > floor:
+            floor, reason = first, "record before the group's first outcome"
+        return floor, reason
+
     def late(self, removed: Removed, shown: list[str], unjudged: Counter[str]) -> int:
         """Count outcomes after a later record's, except those that may be repeats.
 
@@ -125,3 +149,10 @@ class Offenders:
 def place(partition: Partition, offset: int) -> str:
     """Return a record's coordinates, as examples show them."""
     return f"{partition.topic}/{partition.partition}/{offset}"
+
+
+def removed_reason(kind: Kind, *, compacted: bool = False) -> str:
+    """Return why a record without an outcome of this kind may have had one."""
+    return f"record whose {kind} " + (
+        "compaction may have removed" if compacted else "may have been removed"
+    )

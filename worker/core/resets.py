@@ -34,6 +34,11 @@ class Place:
     committed: int | None
     note: str = ""
 
+    @property
+    def kept_note(self) -> str:
+        """The note of another offset: that of a range. A topic's id holds for one offset only."""
+        return self.note if read_note(self.note) else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Reset:

@@ -33,6 +33,7 @@ Must not import: inference, runtime, http, pool, demo, bench, cli.
     bounded_partitions  a range of each partition                   (poll thread)
     stable_offsets  last stable offsets, from fetch responses           (poll thread)
     topic_watch     deleted and recreated topics                        (the client's thread)
+    topic_notes     offsets of a deleted topic of the same name         (IO and poll threads)
     sink            publishing, at least once                           (publish thread)
     send_queue      the order of sending                                (publish thread)
     sent_batch      a batch and its acknowledgements                    (publish thread)

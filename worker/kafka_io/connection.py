@@ -17,7 +17,7 @@ from kafka import KafkaConsumer
 from kafka.errors import KafkaTimeoutError, SaslAuthenticationFailedError
 
 from worker.clock import SystemClock
-from worker.errors import AccessDenied, BrokerAway, StreamlabelError
+from worker.errors import AccessDenied, BrokerAway, Fatal, SettingsError, StreamlabelError
 from worker.kafka_io.causes import Diagnosis, client_log, permanent_failure
 from worker.kafka_io.internals import KafkaNetClient, manager_of, stop_network
 from worker.kafka_io.network import Manager, client_factory
@@ -125,7 +125,8 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
     """Make a client and wait until a broker has answered it.
 
     Settings that no broker has accepted yet get a short first try. If it fails, the server is
-    probed, and a cause that another try can't change is raised at once.
+    probed, and a cause that another try can't change is raised at once. Once a broker has accepted
+    them, a fault of a certificate or a file means that it is being replaced.
 
     Args:
         make: `KafkaConsumer`, `KafkaProducer` or `KafkaAdminClient`.
@@ -133,8 +134,9 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         options: this client's own options, beyond `client_options`.
 
     Raises:
-        BrokerAway: no broker answered within 10 s, no advertised address can be reached, or there
-            is no token or ticket to sign in with now; the message names the likely cause.
+        BrokerAway: no broker answered within 10 s, no advertised address can be reached, there is
+            no token or ticket to sign in with now, or a certificate or a file that was accepted
+            before is not now; the message names the likely cause.
         AccessDenied: the credentials are refused.
         Fatal: the broker's certificate is not trusted, or the server is not a broker.
         SettingsError: a TLS file can't be used; an extra or a region is missing.
@@ -142,7 +144,7 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
     patch_record_batches()
     patch_batch_builder()
     if kafka.security_protocol.endswith("SSL"):
-        tls_context(kafka)
+        _check_files(kafka)
     if diagnosis := _refused.get(kafka):
         raise diagnosis.error(kafka.route)
     _prepare_sign_in(kafka)
@@ -154,6 +156,15 @@ def connect(make: Callable[..., Client], kafka: KafkaSettings, **options: Any) -
         _require_a_reachable_broker(client, manager, kafka)
     _connected.add(kafka)
     return client
+
+
+def _check_files(kafka: KafkaSettings) -> None:
+    try:
+        tls_context(kafka)
+    except SettingsError as error:
+        if kafka in _connected:
+            raise BrokerAway(str(error)) from error
+        raise
 
 
 def _prepare_sign_in(kafka: KafkaSettings) -> None:
@@ -220,6 +231,8 @@ def _explain(error: Exception, kafka: KafkaSettings) -> StreamlabelError:
         _refused[kafka] = diagnosis
     if diagnosis is None and isinstance(error, KafkaTimeoutError):  # it never says why
         diagnosis = client_log.diagnosis()
+    if diagnosis and diagnosis.error_type is Fatal and kafka in _connected:
+        diagnosis = diagnosis._replace(error_type=BrokerAway)
     return diagnosis.error(kafka.route) if diagnosis else translate(error)
 
 

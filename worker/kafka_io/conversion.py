@@ -13,6 +13,7 @@ from typing import Any
 from kafka import OffsetAndMetadata, TopicPartition
 
 from worker.core.records import Partition, RawRecord, RecordRef
+from worker.kafka_io.leader_epochs import unknown_epoch
 from worker.kafka_io.record_batch import CutHeaders
 
 
@@ -40,7 +41,18 @@ def no_note(partition: Partition) -> str:  # noqa: ARG001
 
 
 def commit_request(
-    offsets: Mapping[Partition, int], note: Callable[[Partition], str] = no_note
+    offsets: Mapping[Partition, int],
+    note: Callable[[Partition], str] = no_note,
+    leader_epoch: Callable[[Partition, int], int] = unknown_epoch,
 ) -> dict[TopicPartition, OffsetAndMetadata]:
-    """Convert offsets to commit; `note` returns the metadata of each."""
-    return {TopicPartition(*p): OffsetAndMetadata(at, note(p), -1) for p, at in offsets.items()}
+    """Convert offsets to commit.
+
+    Args:
+        offsets: of the next records.
+        note: returns the metadata of a partition's offset.
+        leader_epoch: returns the epoch of the leader that wrote a record.
+    """
+    return {
+        TopicPartition(*p): OffsetAndMetadata(at, note(p), leader_epoch(p, at - 1))
+        for p, at in offsets.items()
+    }

@@ -150,8 +150,12 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "_offset_fetch_futures": "answers to a fetch of committed offsets before a rebalance",
         "_on_join_complete_async": "overridden: drops those answers",
         "_process_sync_group_response": "overridden: the end of a join confirms us too",
-        "fetch_committed_offsets": "the offsets of several partitions with one request",
+        "_subscription": "takes the positions of partitions that have none",
+        "fetch_committed_offsets fetch_committed_offsets_async": (
+            "the offsets of several partitions with one request"
+        ),
         "need_rejoin": "overridden: finishes a join that has begun",
+        "refresh_committed_offsets_if_needed_async": "overridden: keeps the leaders' epochs",
         "rejoining": "reset, so that the next join is prepared again",
         "reset_generation": "overridden: runs when the membership is lost",
     },
@@ -178,6 +182,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
     },
     KafkaConnection: {
         "_sasl_authenticate": "wrapped: a refusal after the first sign-in need not be final",
+        "config": "takes the password as its file has it now",
         "close_future": "forgets a reported connection once it is closed",
         "in_flight_requests": "requests without an answer, and when they were sent",
         "init_future": "why a connection failed",

@@ -19,7 +19,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kafka.errors import AuthorizationError, FencedInstanceIdError, RebalanceInProgressError
+from kafka.errors import (
+    AuthorizationError,
+    FencedInstanceIdError,
+    KafkaTimeoutError,
+    RebalanceInProgressError,
+)
 
 from worker.clock import Clock
 from worker.errors import BrokerAway
@@ -76,14 +81,16 @@ class Membership:
 
 
 class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
-    """The client's coordinator, with four gaps closed.
+    """The client's coordinator, with five gaps closed.
 
     Attributes:
         on_committed: called with the group's offsets before the client takes positions from them.
             It drops their metadata.
+        own_offsets: returns those of the group's offsets that count; it comes first.
     """
 
     membership: Membership
+    own_offsets: Callable[[Mapping[Any, Any]], Mapping[Any, Any]] | None = None
     on_committed: Callable[[Mapping[Any, Any]], None] | None = None
 
     def need_rejoin(self) -> bool:
@@ -120,9 +127,28 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
     def _handle_offset_fetch_response(self, response: Any) -> Any:
         """Report the group's offsets with their metadata."""
         offsets = super()._handle_offset_fetch_response(response)
+        if self.own_offsets is not None:
+            offsets = self.own_offsets(offsets)
         if self.on_committed is not None:
             self.on_committed(offsets)
         return offsets
+
+    async def refresh_committed_offsets_if_needed_async(
+        self, timeout_ms: float | None = None
+    ) -> bool:
+        """Take positions from the group's offsets, with the epochs of their leaders.
+
+        The client drops the epochs. It would begin in the middle of other records if the log was
+        truncated and has grown again since, because nobody read the partition meanwhile.
+        """
+        missing = set(self._subscription.missing_fetch_positions())
+        try:
+            offsets = await self.fetch_committed_offsets_async(missing, timeout_ms=timeout_ms)
+        except KafkaTimeoutError:
+            return False
+        for partition, offset in offsets.items():
+            self._subscription.seek(partition, offset)
+        return True
 
     def reset_generation(self, member_id: str = UNKNOWN_MEMBER_ID) -> None:
         """Prepare the next join again when the membership is lost, even during a join.

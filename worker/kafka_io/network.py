@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 import random
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from typing import Any
 from kafka.errors import KafkaConnectionError
 
 from worker.clock import Clock
-from worker.errors import AccessDenied
+from worker.errors import AccessDenied, SettingsError
 from worker.kafka_io.causes import Diagnosis, permanent_failure
 from worker.kafka_io.internals import (
     KafkaConnectionManager,
@@ -40,6 +41,8 @@ from worker.kafka_io.internals import (
     create_connection,
     sign_in_by,
 )
+from worker.kafka_io.password import Password
+from worker.kafka_io.sign_in import password_of
 from worker.kafka_io.tls import tls_context
 from worker.kafka_io.tokens import TokenProvider
 from worker.logs import get_logger
@@ -86,6 +89,7 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         max_idle: seconds after which an unused connection is closed.
         clock: measures how late a response is.
         tls: makes the TLS context of a connection.
+        password: signs connections in, if it is in a file that may be replaced.
         configs: the library's options.
     """
 
@@ -95,9 +99,10 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         max_idle: float,
         clock: Clock,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        password: Password | None = None,
         **configs: Any,
     ) -> None:
-        self._clock, self._tls = clock, tls
+        self._clock, self._tls, self._password = clock, tls, password
         self._refused_by: set[Any] = set()  # node ids
         self._refusal: Exception | None = None
         self._reported_late: set[Any] = set()  # connections
@@ -127,6 +132,8 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         conn.address = node.host, node.port
         if self._tokens is not None:
             sign_in_by(conn, self._tokens.sign_in)
+        elif self._password is not None:
+            sign_in_by(conn, functools.partial(self._password.sign_in, conn.config))
         backoff = self._backoff.get(node.node_id)
         await super()._connect(node, conn, *args, **options)
         failure = conn.init_future.exception if conn.init_future.failed() else None
@@ -157,7 +164,7 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
         )
         if not self.ssl_enabled:
             return _PlainTransport(self._net, sock, host=node.host)
-        transport = _TlsTransport(self._net, sock, host=node.host, ssl_context=self._tls())
+        transport = _TlsTransport(self._net, sock, host=node.host, ssl_context=self._context(sock))
         transport.deadline = timeout_at
         try:
             await transport.handshake()
@@ -165,6 +172,14 @@ class Manager(KafkaConnectionManager):  # type: ignore[misc]
             transport.close()
             raise KafkaConnectionError(f"Handshake failed: {error}") from error
         return transport
+
+    def _context(self, sock: socket.socket) -> ssl.SSLContext:
+        """Return a TLS context; files that are being replaced count as a lost connection."""
+        try:
+            return self._tls()
+        except SettingsError as error:
+            sock.close()
+            raise KafkaConnectionError(str(error)) from error
 
     def can_reach_a_broker(self, timeout: float) -> bool:
         """Any thread: return whether a broker accepts us at its advertised address."""
@@ -238,7 +253,8 @@ def client_factory(kafka: KafkaSettings, clock: Clock, clients: list[KafkaNetCli
     def make(**configs: Any) -> KafkaNetClient:
         net = NetworkSelector(**configs)
         tls = functools.partial(tls_context, kafka)
-        manager = Manager(net, kafka.connections_max_idle, clock, tls, **configs)
+        password = password_of(kafka)
+        manager = Manager(net, kafka.connections_max_idle, clock, tls, password, **configs)
         clients.append(KafkaNetClient(net, manager))
         return clients[-1]
 

@@ -67,6 +67,8 @@ class SendQueue:
 
     def due(self) -> list[SentBatch]:
         """Return the batches that may be sent now, in order."""
+        if not self.waiting:
+            return []
         unfinished = [batch for batch in self.batches if not batch.done]
         result = min((b.sequence for b in unfinished if not b.dead_letters), default=math.inf)
         barrier = min((b.sequence for b in unfinished if b.barrier), default=math.inf)

@@ -1,20 +1,24 @@
 """SASL: the options of each mechanism, its preparation, and the reason of a refusal.
 
-Owns: nothing.
+Owns: the passwords of this process, one for each user of a cluster.
 Thread: any; `prepare_sign_in` blocks for some seconds.
 Must not import: inference, runtime.
 """
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import Any
 
+from worker.clock import SystemClock
 from worker.errors import AccessDenied
 from worker.kafka_io.causes import Diagnosis
 from worker.kafka_io.kerberos import kerberos_options, require_ticket
 from worker.kafka_io.oauth import MSK, oauth_options, provider_of, refused_token
+from worker.kafka_io.password import Password
 from worker.kafka_io.tokens import brokers_words
-from worker.settings import KafkaSettings
+from worker.settings import FileSecret, KafkaSettings, current
 
 _KERBEROS = "GSSAPI"
 _CHECK = {
@@ -23,6 +27,23 @@ _CHECK = {
     _KERBEROS: "the Kerberos ticket: {}; check kafka.sasl_kerberos_service_name, and that the broker "
     "knows this principal",
 }
+
+
+_passwords: dict[tuple[str, str | None, Path], Password] = {}
+_lock = threading.Lock()
+
+
+def password_of(kafka: KafkaSettings) -> Password | None:
+    """Return the password of these settings, or None if it is in no file of its own.
+
+    Each client of a user has the same one, so that they know together that it was accepted.
+    """
+    secret = kafka.sasl_password
+    if not isinstance(secret, FileSecret):
+        return None
+    key = kafka.bootstrap_servers, kafka.sasl_username, secret.file
+    with _lock:
+        return _passwords.setdefault(key, Password(secret, SystemClock()))
 
 
 def prepare_sign_in(kafka: KafkaSettings) -> None:
@@ -51,7 +72,7 @@ def sasl_options(kafka: KafkaSettings) -> dict[str, Any]:
     return {
         "sasl_mechanism": kafka.sasl_mechanism,
         "sasl_plain_username": kafka.sasl_username,
-        "sasl_plain_password": kafka.sasl_password.get_secret_value(),
+        "sasl_plain_password": current(kafka.sasl_password),
     }
 
 

@@ -15,6 +15,7 @@ Must not import: inference, runtime.
     stable_offsets  how far other producers' transactions let the input be read
     topic_watch     are the topics still the same ones
     topic_finder    which topics match a pattern now
+    topic_notes     which of the group's offsets are of a deleted topic
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ from worker.kafka_io.connection import CONSUMER_OPTIONS, connect
 from worker.kafka_io.conversion import commit_request, raw_record
 from worker.kafka_io.end_offsets import EndOffsets
 from worker.kafka_io.held_partitions import HeldPartitions
+from worker.kafka_io.leader_epochs import LeaderEpochs
 from worker.kafka_io.listener import Listener, RebalanceHandler
 from worker.kafka_io.membership import Membership
 from worker.kafka_io.positions import POSITION_ERRORS, Positions
 from worker.kafka_io.stable_offsets import StableOffsets
 from worker.kafka_io.topic_finder import PrepareOutputs, TopicFinder
+from worker.kafka_io.topic_notes import TopicNotes
 from worker.kafka_io.topic_watch import TopicWatch
 from worker.kafka_io.translation import translate
 from worker.settings import Settings
@@ -105,6 +108,7 @@ class KafkaSource:
         self._poller = BoundedPoller(self._consumer, settings.kafka, settings.max_inflight_bytes)
         self._stable_offsets = StableOffsets(self._consumer)
         self._membership = Membership(self._consumer, settings.kafka.session_timeout, clock)
+        self._topic_notes = TopicNotes(self._consumer, self._topic_id, clock)
         # The loop that runs the listener does not notice a future that another thread completed.
         wake = internals.wakeup_of(self._consumer)
         self._listener = Listener(handler, wake, clock, settings.kafka.rejoin_pause_ms / 1000)
@@ -114,6 +118,7 @@ class KafkaSource:
             BoundedPartitions(self._consumer, settings.kafka, span) if span else Unbounded()
         )
         self._polled: dict[Any, list[Any]] = {}  # by the last `poll`
+        self._leader_epochs = LeaderEpochs()
         self._positions = Positions(
             self._consumer,
             from_start=span is not None or settings.input.start == "earliest",
@@ -164,6 +169,7 @@ class KafkaSource:
         elif not polled and pause:
             self._clock.sleep(pause)
         self._polled = polled
+        self._leader_epochs.note(polled)
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         epochs = self._listener.epochs
         return [
@@ -182,7 +188,8 @@ class KafkaSource:
             try:
                 polled = self._poller.poll(timeout * 1000, max_records)
             except POSITION_ERRORS as error:
-                self._positions.recover(error)
+                if self._topic_notes.settled():
+                    self._positions.recover(error)
                 polled = {}
         except KafkaError as error:
             raise translate(error) from error
@@ -240,7 +247,7 @@ class KafkaSource:
         if self._topic_watch.missing():  # the client would ask for it until `timeout`
             raise BrokerAway("an input topic is missing")
         try:
-            self._consumer.commit(commit_request(offsets, self.note), timeout_ms=timeout * 1000)
+            self._consumer.commit(self._commit_request(offsets), timeout_ms=timeout * 1000)
         except KafkaError as error:
             raise _commit_error(error) from error
 
@@ -251,7 +258,7 @@ class KafkaSource:
             done(_commit_error(result) if isinstance(result, Exception) else None)
 
         try:
-            self._consumer.commit_async(commit_request(offsets, self.note), callback=finished)
+            self._consumer.commit_async(self._commit_request(offsets), callback=finished)
         except KafkaError as error:
             done(_commit_error(error))
 
@@ -313,9 +320,19 @@ class KafkaSource:
             if partition in epochs
         }
 
+    def _topic_id(self, name: str) -> Any:
+        return self._topic_watch.topic_id(name)
+
     def note(self, partition: Partition) -> str:
         """Any thread: return the metadata of the partition's committed offsets."""
-        return self._range.note(partition)
+        return self._range.note(partition) or self._topic_notes.note(partition)
+
+    def leader_epoch(self, partition: Partition, offset: int) -> int:
+        """Any thread: return the epoch of the leader that wrote a polled record, -1 if unknown."""
+        return self._leader_epochs.of(partition, offset)
+
+    def _commit_request(self, offsets: Mapping[Partition, int]) -> Any:
+        return commit_request(offsets, self.note, self.leader_epoch)
 
     def finished(self) -> bool:
         """Return whether the whole group has labelled and committed its range.

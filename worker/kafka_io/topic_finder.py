@@ -72,6 +72,10 @@ class TopicFinder:
         """The topics that match and exist."""
         return tuple(self._ids)
 
+    def topic_id(self, name: str) -> Any:
+        """Any thread: return the id of a topic that is read, or was; None if it is not known."""
+        return self._ids.get(name, self._gone.get(name))
+
     def missing(self) -> bool:
         """Return False: nothing waits for a topic that is gone."""
         return False

@@ -44,6 +44,10 @@ class TopicWatch:
         """The topics that are watched."""
         return tuple(self._topics)
 
+    def topic_id(self, name: str) -> Any:
+        """Any thread: return the id that a topic had at first; None if it is not known."""
+        return self._ids.get(name)
+
     def missing(self) -> bool:
         """Return whether a topic that existed is missing now, even for a moment."""
         return any(not self._exists(name) for name in self._topics if name in self._ids)

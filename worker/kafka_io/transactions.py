@@ -65,6 +65,7 @@ from worker.errors import (
 )
 from worker.kafka_io.conversion import commit_request, no_note
 from worker.kafka_io.group_offsets import committed_offsets
+from worker.kafka_io.leader_epochs import unknown_epoch
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.refusals import RefusalResolver, refusal_of
 from worker.kafka_io.sent_batch import GroupView, OnCompletion
@@ -95,6 +96,7 @@ class TransactionalSink:
         source: knows which assignments are current.
         clock: measures when a commit is due.
         note: returns the metadata of a partition's committed offsets.
+        leader_epoch: returns the epoch of the leader that wrote a record of the source.
         replace_outcome: returns another outcome for one that its topic refused; raises
             PublishRefused if there is none.
     """
@@ -111,8 +113,9 @@ class TransactionalSink:
         replace_outcome: ReplaceOutcome = give_up,
         *,
         note: Callable[[Partition], str] = no_note,
+        leader_epoch: Callable[[Partition, int], int] = unknown_epoch,
     ) -> None:
-        self._note = note
+        self._note, self._leader_epoch = note, leader_epoch
         self._settings, self._make_publisher = settings, make_publisher
         self._on_completion, self._source, self._clock = on_completion, source, clock
         self._resolver = RefusalResolver(replace_outcome)
@@ -213,7 +216,9 @@ class TransactionalSink:
         # Without a generation the broker would accept the offsets unchecked, as a lone consumer's.
         if membership.generation_id < 0 or not all(map(self._source.current, refs)):
             raise BrokerAway("the assignment changed during a transaction")
-        offsets = commit_request(_next_offsets(kept, self._uncommitted), self._note)
+        offsets = commit_request(
+            _next_offsets(kept, self._uncommitted), self._note, self._leader_epoch
+        )
         with timeline.span("commit", records=len(self._uncommitted)):
             publisher.commit(offsets, membership, self._sent)
         self._commit_requested.clear()
@@ -275,11 +280,19 @@ class TransactionalSink:
         except BaseException:
             publisher.abandon()
             raise
+
+        def is_done(ref: RecordRef) -> bool:
+            partition = _partition(ref)
+            epoch = self._leader_epoch(partition, ref.offset)
+            return committed[partition].covers(ref.offset, epoch)
+
         outcomes, positions = self._uncommitted, self._positions
-        done = tuple(o for o in outcomes if o.ref.offset < committed[_partition(o.ref)])
-        kept = tuple(ref for p, ref in positions.items() if ref.offset <= committed[p])
-        self._uncommitted = [o for o in outcomes if o.ref.offset >= committed[_partition(o.ref)]]
-        self._positions = {p: ref for p, ref in positions.items() if ref.offset > committed[p]}
+        done = tuple(o for o in outcomes if is_done(o.ref))
+        kept = tuple(ref for p, ref in positions.items() if ref.offset <= committed[p].offset)
+        self._uncommitted = [o for o in outcomes if not is_done(o.ref)]
+        self._positions = {
+            p: ref for p, ref in positions.items() if ref.offset > committed[p].offset
+        }
         log.info("retrying a transaction", already_committed=len(done), left=len(self._uncommitted))
         if done or kept:
             self._on_completion(Completion(done, self._clock.monotonic(), kept=kept))

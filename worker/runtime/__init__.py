@@ -9,6 +9,7 @@ Modules::
     serve          one worker from its settings to its last commit
     launch         topics checked, clients connected, the worker run
     assembly       the parts, built in the order of their dependence
+    labeller_choice one labeller or several, by the settings
     context        the groups in which parts are handed over
     formats        of the input and of results, chosen by the settings
     topics         the topics and the group, checked before the first poll
@@ -18,6 +19,7 @@ Modules::
     pipeline       the three stages                     (tokenise, infer, publish threads)
     stage          one stage: a thread between two bounded hand-offs
     labelling      a micro-batch to its outcomes               (tokenise, infer threads)
+    tokenised_batch a micro-batch between tokenizer and model
     forward        forward passes, split where one fails
     completions    acknowledgements and crashes, reported to the main loop
     commits        offsets, committed

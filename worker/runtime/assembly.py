@@ -20,22 +20,16 @@ Must not import: kafka, inference, cli.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 
 from worker.clock import Clock
 from worker.core.batcher import MicroBatcher
-from worker.core.budget import ForwardBudget
-from worker.core.cache import PredictionCache
 from worker.core.decisions.routes import Router
 from worker.core.encoder import Encoder
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.formats.format import ResultFormat
-from worker.core.model import Classifier, PreparesTexts, Tokeniser
-from worker.core.model_set import ModelSet, SetMember
 from worker.core.offsets import OffsetTracker
 from worker.core.readability import Readability
 from worker.core.refusals import TopicBreakers
@@ -56,16 +50,13 @@ from worker.runtime.formats import TopicFormats
 from worker.runtime.holds import Holds
 from worker.runtime.input_delays import InputDelays
 from worker.runtime.intake import Intake
-from worker.runtime.labellers import AnyLabeller, Panel
-from worker.runtime.labelling import Labeller
 from worker.runtime.outcome_counts import create_route_series
 from worker.runtime.outcome_logs import DeadLetterLog, ExpiredLog, ThroughputLog
 from worker.runtime.outputs import TopicSizes
 from worker.runtime.rebalance import Rebalance, RebalanceListener
 from worker.runtime.service import Worker
-from worker.runtime.shared_tokenisers import SharedTokenisers
 from worker.runtime.status import StatusReporter
-from worker.settings import ModelPlan, Settings, condition_paths, deciding_digest, plans
+from worker.settings import Settings, condition_paths
 
 
 def build_in_flight(
@@ -144,57 +135,6 @@ def build_encoder(
     )
 
 
-def build_labeller(
-    settings: Settings, tokeniser: Tokeniser, classifier: Classifier, context: WorkerContext
-) -> AnyLabeller:
-    """Return the work of the tokenise and infer stages, with one model or several."""
-    labeller = _labeller_of(settings, tokeniser, classifier, context)
-    if settings.output.filtered_topic is not None:
-        # With the card, a record in flight keeps the digest when another model takes over.
-        labeller.card = replace(labeller.card, settings_digest=deciding_digest(settings))
-    return labeller
-
-
-def _labeller_of(
-    settings: Settings, tokeniser: Tokeniser, classifier: Classifier, context: WorkerContext
-) -> AnyLabeller:
-    if not isinstance(classifier, ModelSet):
-        return _labeller(settings, plans(settings)[0], tokeniser, classifier, context)
-
-    shared = SharedTokenisers()
-
-    def build(member: SetMember) -> Labeller:
-        tokeniser = shared.of(member.tokeniser)
-        return _labeller(settings, member.plan, tokeniser, member.classifier, context)
-
-    return Panel(classifier, build, context.metrics, context.clock)
-
-
-def _labeller(
-    settings: Settings,
-    plan: ModelPlan,
-    tokeniser: Tokeniser,
-    classifier: Classifier,
-    context: WorkerContext,
-) -> Labeller:
-    card, cache_bytes = classifier.card, settings.cache.max_bytes // len(plans(settings))
-    in_a_row, ratio = settings.max_consecutive_dead_letters, settings.max_dead_letter_ratio
-    if not plan.required:  # its failures make no dead letters
-        in_a_row, ratio = sys.maxsize, 1.0
-    if isinstance(tokeniser, PreparesTexts):
-        tokeniser.spent = context.metrics.prepare_seconds.inc
-    return Labeller(
-        tokeniser,
-        classifier,
-        refuse_long=plan.windows.overflow == "dead_letter",
-        breaker=CircuitBreaker(in_a_row, ratio),
-        budget=ForwardBudget(card.forward_tokens, pads=card.pads),
-        metrics=context.metrics,
-        cache=PredictionCache(cache_bytes) if cache_bytes else None,
-        skips=settings.output.filtered_topic is not None,
-    )
-
-
 def build_sink(
     settings: Settings,
     topics: TopicSizes,
@@ -222,7 +162,14 @@ def build_sink(
 
     if settings.delivery == "exactly_once":
         return TransactionalSink(
-            settings, publisher, on_completion, source, clock, replace_outcome, note=source.note
+            settings,
+            publisher,
+            on_completion,
+            source,
+            clock,
+            replace_outcome,
+            note=source.note,
+            leader_epoch=source.leader_epoch,
         )
     # A producer that works makes progress on every record within one request.
     patience = 2 * settings.kafka.request_timeout

@@ -115,7 +115,7 @@ class Intake:
         """Offer the micro-batches that are due, while the pipeline has room."""
         if self._batcher.held and self._readability.waited(self._clock.monotonic()):
             self._batcher.release()
-        while self._pipeline.has_room:
+        while self._batcher.ready and self._pipeline.has_room:
             now = self._clock.monotonic()
             demand = self._pipeline.demand(self._batcher.tokens)
             trigger = self._batcher.due(now, demand)

@@ -33,7 +33,8 @@ from worker.core.records import (
     WorkItem,
 )
 from worker.metrics import Metrics
-from worker.runtime.labelling import Labeller, TokenisedBatch
+from worker.runtime.labelling import Labeller
+from worker.runtime.tokenised_batch import TokenisedBatch
 
 Entries = Sequence[WorkItem | InvalidRecord]
 # For each model what it says of some records, by their index.

@@ -15,7 +15,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Self
 
 from schemas.dead_letter import DeadLetterReason
@@ -35,79 +34,12 @@ from worker.core.records import (
 )
 from worker.metrics import Metrics, observe_all
 from worker.runtime.forward import ForwardPasses, tokenise
+from worker.runtime.tokenised_batch import TextRow, TokenisedBatch, take
 from worker.runtime.unread import dead_letter, same_outcome, too_long, unread
 
 # The model is at fault, or the own function, and not the record.
 _MODEL_AT_FAULT = frozenset({DeadLetterReason.TOKENISER_FAILED, DeadLetterReason.MODEL_FAILED})
 _FUNCTION_AT_FAULT = frozenset({DeadLetterReason.PREPARE_FAILED})
-
-
-@dataclass(slots=True)
-class TextRow:
-    """A record whose text could be read.
-
-    Attributes:
-        item: the record and its text.
-        repeat_of: an earlier row of the micro-batch with the same text and outcome.
-        key: of the text in the cache; None without a cache, and for a repeat.
-        outcome: None until it is known.
-        from_cache: True if the outcome comes from the cache.
-    """
-
-    item: WorkItem
-    repeat_of: TextRow | None = None
-    key: bytes | None = None
-    outcome: Outcome | None = None
-    from_cache: bool = False
-
-    def final(self) -> Outcome:
-        """Return the outcome.
-
-        Raises:
-            LookupError: there is none yet.
-        """
-        if self.outcome is None:
-            raise LookupError(f"no outcome for {self.item.record.ref}")
-        return self.outcome
-
-
-@dataclass(frozen=True, slots=True)
-class TokenisedBatch:
-    """A micro-batch cut into forward passes.
-
-    Attributes:
-        tokens: estimated tokens of the micro-batch.
-        rows: one for each record, in poll order. Unreadable records are dead letters already.
-        texts: the text rows that are not repeats; the tokenizer gets each of them once.
-        inputs: forward passes; their positions are indexes of `texts`.
-        labeller: the one that tokenised it. It has to run the model too: token ids and keys of the
-            cache belong to its model.
-    """
-
-    tokens: int
-    rows: tuple[TextRow | DeadLettered, ...]
-    texts: tuple[TextRow, ...]
-    inputs: tuple[ModelInput, ...]
-    labeller: Labeller
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def infer(self, step: Step) -> list[Outcome]:
-        """Run the model; see `Labeller.infer`."""
-        return self.labeller.infer(self, step)
-
-    def only(self, wanted: Sequence[bool]) -> TokenisedBatch:
-        """Return some of the records, and of the texts those that these records have.
-
-        Args:
-            wanted: for each record whether to keep it.
-        """
-        rows = tuple(row for row, keep in zip(self.rows, wanted, strict=True) if keep)
-        texts = {id(row.repeat_of or row) for row in rows if isinstance(row, TextRow)}
-        kept = [id(text) in texts for text in self.texts]
-        cut = (_take(one, [kept[p] for p in one.positions]) for one in self.inputs)
-        return replace(self, rows=rows, inputs=tuple(one for one in cut if one))
 
 
 class Labeller:
@@ -223,7 +155,7 @@ class Labeller:
         for position, truncated in zip(model_input.positions, model_input.truncated, strict=True):
             if truncated:
                 texts[position].outcome = too_long(texts[position].item, self.card)
-        return _take(model_input, [not truncated for truncated in model_input.truncated])
+        return take(model_input, [not truncated for truncated in model_input.truncated])
 
     def infer(self, batch: TokenisedBatch, step: Step) -> list[Outcome]:
         """Run the model, and return one outcome for each record, in poll order.
@@ -236,7 +168,7 @@ class Labeller:
             CircuitOpen: too many records failed.
         """
         self._recall(batch)
-        for model_input in _not_from_cache(batch):
+        for model_input in batch.not_from_cache():
             for position, result in self._passes.run(model_input, step):
                 row = batch.texts[position]
                 row.outcome = self._outcome(row.item, result)
@@ -297,19 +229,3 @@ class Labeller:
             for row in rows:
                 failed = getattr(row.outcome, "reason", None) in _FUNCTION_AT_FAULT
                 self._function_breaker.note(failed=failed)
-
-
-def _not_from_cache(batch: TokenisedBatch) -> Iterator[ModelInput]:
-    """Yield the forward passes, without the texts that the cache has answered."""
-    for model_input in batch.inputs:
-        wanted = [not batch.texts[position].from_cache for position in model_input.positions]
-        if kept := _take(model_input, wanted):
-            yield kept
-
-
-def _take(model_input: ModelInput, wanted: Sequence[bool]) -> ModelInput | None:
-    """Return the wanted texts of a pass, or None if there are none."""
-    rows = [row for row, keep in enumerate(wanted) if keep]
-    if len(rows) == len(wanted):
-        return model_input
-    return model_input.take(rows) if rows else None

@@ -35,13 +35,13 @@ from worker.logs import get_logger
 from worker.runtime.assembly import (
     build_encoder,
     build_in_flight,
-    build_labeller,
     build_sink,
     build_worker,
 )
 from worker.runtime.completions import Completions
 from worker.runtime.context import OtherSource, RecordPath, WorkerContext
 from worker.runtime.formats import TopicFormats, require_packages, topic_formats
+from worker.runtime.labeller_choice import build_labeller
 from worker.runtime.labellers import AnyLabeller
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline, PipelineObservers

@@ -17,9 +17,9 @@ from worker.core.route_topics import cards_of, spelling_notes, with_label_topics
 from worker.core.topics import TopicInfo
 from worker.errors import SettingsError, StreamlabelError
 from worker.logs import get_logger
-from worker.runtime.assembly import build_labeller
 from worker.runtime.context import InFlight, WorkerContext
 from worker.runtime.formats import require_form, require_paths
+from worker.runtime.labeller_choice import build_labeller
 from worker.runtime.outputs import OutputTopics
 from worker.runtime.pipeline import Pipeline
 from worker.runtime.shadow import Shadow

@@ -42,6 +42,7 @@ from worker.settings.contradictions import PLAIN_FORMATS
 from worker.settings.decision import DecisionSettings
 from worker.settings.declaration import FIRST_OPTIONS, Settings
 from worker.settings.digest import deciding_digest
+from worker.settings.file_secrets import FileSecret, current
 from worker.settings.forms import result_form
 from worker.settings.kafka_client import KafkaSettings
 from worker.settings.model_plan import (
@@ -89,6 +90,7 @@ __all__ = [
     "DecisionSettings",
     "DriftSettings",
     "FieldCondition",
+    "FileSecret",
     "FrozenTable",
     "HttpSettings",
     "InputSettings",
@@ -111,6 +113,7 @@ __all__ = [
     "changed_options",
     "child_environment",
     "condition_paths",
+    "current",
     "deciding_digest",
     "default_environment",
     "find_config",

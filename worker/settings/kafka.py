@@ -75,7 +75,8 @@ class ClusterSettings(Section):
     sasl_username: str | None = Field(None, description="SASL user name.")
     sasl_password: SecretStr | None = Field(
         None,
-        description="SASL password. Prefer a file or the environment: flags are visible in `ps`.",
+        description="SASL password. Prefer a file or the environment: flags are visible in `ps`. A "
+        "file is read again for each connection.",
     )
     sasl_oauth_token_url: str | None = Field(
         None,
@@ -197,7 +198,8 @@ class ClusterSettings(Section):
     )
     ssl_key_password: SecretStr | None = Field(
         None,
-        description="Password of an encrypted private key. Prefer a file or the environment.",
+        description="Password of an encrypted private key. Prefer a file, which is read again for each "
+        "connection, or the environment.",
     )
     ssl_crlfile: FilePath | None = Field(
         None,

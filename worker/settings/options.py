@@ -33,7 +33,12 @@ class Option:
     @property
     def secret(self) -> bool:
         """True if the value must never be shown."""
-        return "SecretStr" in str(self.field.annotation) or self._extra.get("secret") is True
+        return self.is_text or self._extra.get("secret") is True
+
+    @property
+    def is_text(self) -> bool:
+        """True if a secret is a text, and no table."""
+        return "SecretStr" in str(self.field.annotation)
 
     @property
     def quotable(self) -> bool:

@@ -18,6 +18,7 @@ from pydantic import SecretStr, ValidationError
 
 from worker.errors import SettingsError
 from worker.settings.declaration import Settings
+from worker.settings.file_secrets import FileSecret, handed_on, received, secret_in
 from worker.settings.files import files_in, read_secret, read_toml
 from worker.settings.model_plan import unused_sections
 from worker.settings.options import ENV_PREFIX, Option, options
@@ -29,6 +30,9 @@ from worker.settings.toml_values import plain
 SECRETS_DIR: Final = f"{ENV_PREFIX}SECRETS_DIR"
 CONFIG: Final = f"{ENV_PREFIX}CONFIG"
 CONFIG_FILE: Final = Path("streamlabel.toml")  # in the current directory
+
+# A secret in a file that is read again for each connection.
+_READ_AGAIN: Final = frozenset({"kafka.sasl_password", "kafka.ssl_key_password"})
 
 # Option path -> value and origin.
 Layer = dict[str, tuple[Any, str]]
@@ -108,7 +112,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     layers = [
-        {path: (value, _flag_of(path)) for path, value in (flags or {}).items()},
+        {path: (received(value), _flag_of(path)) for path, value in (flags or {}).items()},
         _from_environment(environ),
         _from_secrets(environ),
         _from_file(config) if config else {},
@@ -144,8 +148,15 @@ def with_members(settings: Settings, members: Mapping[str, Any], origin: str) ->
 
 
 def changed_options(before: Settings, after: Settings) -> list[str]:
-    """Return the paths of the options that differ."""
-    return [option.path for option in options() if _value(before, option) != _value(after, option)]
+    """Return the paths of the options that differ, without the secrets that are read again."""
+    return [option.path for option in options() if _differs(option, before, after)]
+
+
+def _differs(option: Option, before: Settings, after: Settings) -> bool:
+    old, new = _value(before, option), _value(after, option)
+    if isinstance(old, FileSecret) and isinstance(new, FileSecret) and option.path in _READ_AGAIN:
+        return old.file != new.file
+    return bool(old != new)
 
 
 def _checked(layers: Sequence[Layer]) -> tuple[Settings, dict[str, str]]:
@@ -182,18 +193,9 @@ def _variable(option: Option, name: str, environ: Mapping[str, str]) -> tuple[An
     if value and file:
         raise SettingsError(f"{name} and {by_file} are both set: unset one of them")
     if file:
-        return _secret_in(file, by_file), f"environment {by_file}"
+        secret = secret_in(Path(file), by_file)
+        return secret if option.is_text else secret.get_secret_value(), f"environment {by_file}"
     return (value, f"environment {name}") if value else None
-
-
-def _secret_in(file: str, variable: str) -> str:
-    try:
-        secret = read_secret(Path(file))
-    except SettingsError as error:
-        raise SettingsError(f"{variable}: {error}") from None
-    if not secret:
-        raise SettingsError(f"{variable}: {file} is empty")
-    return secret
 
 
 def _from_secrets(environ: Mapping[str, str]) -> Layer:
@@ -203,15 +205,19 @@ def _from_secrets(environ: Mapping[str, str]) -> Layer:
     try:
         files = files_in(Path(folder))
         named = {
-            option.path: files[name.lower()]
+            option: files[name.lower()]
             for option in options()
             for name in reversed(option.env)
             if name.lower() in files
         }
-        layer = {path: (read_secret(file), f"file {file}") for path, file in named.items()}
+        found = [(option, file, read_secret(file)) for option, file in named.items()]
     except SettingsError as error:
         raise SettingsError(f"{SECRETS_DIR} = {folder}: {error}") from None
-    return {path: entry for path, entry in layer.items() if entry[0]}
+    return {
+        option.path: (FileSecret(value, file) if option.is_text else value, f"file {file}")
+        for option, file, value in found
+        if value
+    }
 
 
 def _from_file(config: Path) -> Layer:
@@ -248,9 +254,10 @@ def plain_values(settings: Settings) -> dict[str, Any]:
     """Return the value of every option that was set, as `load` takes it for a flag, fit for JSON.
 
     A default is left out: `input.topic` has one, and contradicts `input.topics` if it is set.
-    Secrets are in the clear: for a pipe to a child, never for a log or a command line.
+    Secrets are in the clear, but for those of a file, which is named: for a pipe to a child, never
+    for a log or a command line.
     """
-    return dict(_set_values(settings))
+    return {path: handed_on(value) for path, value in _set_values(settings)}
 
 
 def _set_values(settings: Settings) -> Iterator[tuple[str, Any]]:
@@ -268,6 +275,8 @@ def _value(settings: Settings, option: Option) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, FileSecret):
+        return value
     return value.get_secret_value() if isinstance(value, SecretStr) else plain(value)
 
 

@@ -96,10 +96,11 @@ class Route:
         self._labels, self._decided = frozenset(settings.label), frozenset(settings.decided)
         self._field = FieldTest(settings, missing)
         self._by_label = LABEL_NAME in (settings.topic or "")
+        self._asks_a_model = settings.looks_at_a_model
 
     def matches(self, facts: Facts) -> bool:
         """Return whether the record meets every condition."""
-        if self.settings.looks_at_a_model:
+        if self._asks_a_model:
             found = facts.verdict(self.settings.model)
             if found is None or not self._accepts(found):
                 return False

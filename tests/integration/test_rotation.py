@@ -1,0 +1,149 @@
+"""A worker whose password and whose broker's certificate are replaced while it runs.
+
+All its connections end with each change, so it signs in again. One door of the broker asks for
+SCRAM over TLS, the other one is open.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from tests.chaos.administrator import Administrator
+from tests.chaos.cluster import Cluster, cluster
+from tests.chaos.security import USER, Security
+from tests.conftest import Broker, Topics
+from tests.support.workers import WorkerThread, audit, produce, running, texts, wait_until
+from worker.settings import read_environment
+
+pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
+
+DELIVERIES = ["at_least_once", "exactly_once"]
+RECORDS = 20
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Cluster]:
+    if not (home := read_environment("KAFKA_HOME")):
+        pytest.skip("needs an Apache Kafka of its own to change: set KAFKA_HOME")
+    with cluster("apache", Path(home), 1, sign_in="sasl_ssl") as made:
+        yield made
+
+
+@pytest.fixture
+def open_door(guarded: Cluster) -> Broker:
+    return Broker(guarded.bootstrap_servers, "apache", "its own")
+
+
+@pytest.fixture
+def topics(open_door: Broker) -> Topics:
+    name = uuid.uuid4().hex[:8]
+    made = Topics(f"{name}.in", f"{name}.out", f"{name}.dead", name, 1)
+    admin = KafkaAdminClient(bootstrap_servers=open_door.bootstrap_servers)
+    names = [made.input, made.output, made.dead]
+    admin.create_topics({one: {"num_partitions": 1} for one in names})
+    admin.wait_for_topics(names)
+    admin.close()
+    return made
+
+
+@pytest.fixture
+def security(guarded: Cluster) -> Security:
+    assert guarded.security
+    return guarded.security
+
+
+@pytest.fixture
+def lines() -> Iterator[list[EventDict]]:
+    """The lines that the worker logs."""
+    with capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture
+def worker(
+    guarded: Cluster, security: Security, topics: Topics, delivery: str
+) -> Iterator[WorkerThread]:
+    door = Broker(guarded.by_slot[0], "apache", "its own, with passwords")
+    more = {path.replace(".", "__"): value for path, value in security.flags.items()}
+    with running(door, topics, delivery=delivery, **more) as started:
+        yield started
+
+
+class Feed:
+    """Sends numbered texts through the open door, and waits for their results."""
+
+    def __init__(self, broker: Broker, topics: Topics, worker: WorkerThread) -> None:
+        self._broker, self._topics, self._worker = broker, topics, worker
+        self.sent = 0
+
+    def send(self) -> None:
+        produce(self._broker, self._topics.input, texts(RECORDS, start=self.sent))
+        self.sent += RECORDS
+
+    def wait(self) -> None:
+        wait_until(lambda: self._worker.published >= self.sent, what="they are labelled")
+
+    def verify(self) -> None:
+        self._worker.stop()
+        verdict = audit(self._broker, self._topics)
+        assert verdict["holds"], verdict
+        assert (verdict["consumed"], verdict["published"]) == (self.sent, self.sent)
+
+
+@pytest.fixture
+def feed(open_door: Broker, topics: Topics, worker: WorkerThread) -> Feed:
+    made = Feed(open_door, topics, worker)
+    made.send()
+    made.wait()
+    return made
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_a_replaced_password_needs_no_restart(
+    guarded: Cluster, security: Security, feed: Feed, lines: list[EventDict]
+) -> None:
+    """The broker has the new password first; the worker waits until its file has it too."""
+    security.make_password()
+    Administrator(guarded.bootstrap_servers).set_password(USER, security.password)
+    hang_up_until(guarded, lambda: said(lines, "the broker refuses the password, trying again"))
+    feed.send()
+    security.write_password()
+    feed.wait()
+    feed.verify()
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_a_replaced_certificate_needs_no_restart(
+    guarded: Cluster, security: Security, feed: Feed
+) -> None:
+    """The worker trusts both authorities for a while, and then the new one alone."""
+    security.make_pair()
+    security.trust(old=True)
+    Administrator(guarded.bootstrap_servers).configure_broker(1, security.keystores)
+    for _ in range(2):
+        end_connections(guarded)
+        feed.send()
+        feed.wait()
+        security.trust(old=False)
+    feed.verify()
+
+
+def said(lines: list[EventDict], event: str) -> bool:
+    return any(line["event"] == event for line in lines)
+
+
+def end_connections(guarded: Cluster) -> None:
+    assert guarded.wires
+    guarded.wires.hang_up()
+
+
+def hang_up_until(guarded: Cluster, condition: Callable[[], bool]) -> None:
+    end_connections(guarded)
+    wait_until(condition, what="the worker meets the change")

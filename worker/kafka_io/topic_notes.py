@@ -1,0 +1,88 @@
+"""Tells the group's offsets of a topic from those of an earlier topic of the same name.
+
+Owns: the offsets of other topics that the group had; the note of each commit.
+Thread: the client's IO thread reads notes, the poll thread asks; `note` is for any thread.
+Must not import: inference, runtime.
+
+A commit names a topic, not its id. A worker that has not noticed yet that its topic was deleted and
+created again commits an offset of the deleted one, and the group takes it for an offset of the new
+one. Walked through: a worker has read up to offset 500; the topic is deleted and created again; the
+worker commits 500; it notices, and ends; the new topic has 800 records by then, and the next worker
+would skip 500 of them. So each commit has the topic's id as its metadata (its *note*), and an
+offset with the id of another topic counts as none.
+
+An offset without an id counts: an earlier version committed it, or another program.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from worker.clock import Clock
+from worker.core.records import Partition
+from worker.kafka_io.internals import consumer_metadata, coordinator_of, refreshed_at
+from worker.logs import get_logger
+
+log = get_logger(__name__)
+
+_NAME: Final = "streamlabel_topic"
+
+
+class TopicNotes:
+    """The notes of one consumer's commits.
+
+    Args:
+        consumer: the library's; its coordinator is a `membership` one.
+        id_of: any thread: returns the id of the topic that is read under a name; None if unknown.
+        clock: of the metadata.
+    """
+
+    def __init__(self, consumer: Any, id_of: Callable[[str], Any], clock: Clock) -> None:
+        self._metadata, self._id_of, self._clock = consumer_metadata(consumer), id_of, clock
+        # (partition, id of its other topic) -> when it was noticed
+        self._others: dict[tuple[Partition, str], float] = {}
+        coordinator_of(consumer).own_offsets = self._own
+
+    def note(self, partition: Partition) -> str:
+        """Any thread: return the note of an offset that is read now; empty without an id."""
+        topic_id = self._id_of(partition.topic)
+        return "" if topic_id is None else json.dumps({_NAME: str(topic_id)})
+
+    def _own(self, offsets: Mapping[Any, Any]) -> dict[Any, Any]:
+        """IO thread: return the offsets that are not of another topic."""
+        own = {}
+        for tp, offset in offsets.items():
+            noted, known = read_topic(offset.metadata), self._metadata.topic_id(tp.topic)
+            if None in (noted, known) or noted == str(known):
+                own[tp] = offset
+            elif (other := (Partition(*tp), str(noted))) not in self._others:
+                self._others[other] = self._clock.monotonic()
+                log.warning(
+                    "the group's offset is of a deleted topic of this name, and does not count",
+                    topic=tp.topic,
+                    partition=tp.partition,
+                    offset=offset.offset,
+                )
+        return own
+
+    def settled(self) -> bool:
+        """Poll thread: return whether a broker has confirmed the topics' ids since.
+
+        The metadata may be older than the offset. Then this worker reads the deleted topic, and
+        must not commit a position in it. The watch on the topic's id ends it with new metadata.
+        """
+        if max(self._others.values(), default=-1.0) < refreshed_at(self._metadata):
+            return True
+        self._metadata.request_update()
+        return False
+
+
+def read_topic(note: str | None) -> str | None:
+    """Return the id of a topic in a note, or None for any other text."""
+    try:
+        topic_id = json.loads(note or "")[_NAME]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return topic_id if isinstance(topic_id, str) else None
