@@ -225,6 +225,7 @@ class _Run:
             verdict = self._go()
         verdict.prefixes = {"rounds": watch.rounds, **watch.prefixes.checks}
         verdict.torn = dict(watch.prefixes.torn)
+        verdict.failure = verdict.failure or watch.failure
         if verdict.torn:
             (self._folder / "torn.json").write_text(json.dumps(watch.prefixes.examples, indent=1))
         return verdict
@@ -258,7 +259,8 @@ class _Run:
             setattr(verdict, name, audit.get(name, 0))
         verdict.copies = sum(audit.get("copies", {}).values())
         if self._lives is not None:
-            verdict.lives, verdict.lost = self._lives.number, audit.get("lost", 0)
+            verdict.lives, verdict.failure = self._lives.number, self._lives.failure
+            verdict.required, verdict.lost = audit.get("required", 0), audit.get("lost", 0)
             verdict.undue_dead_letters = audit.get("undue_dead_letters", 0)
             verdict.undue_filtered = audit.get("undue_filtered", 0)
         else:

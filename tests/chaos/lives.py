@@ -42,6 +42,7 @@ class Lives:
         first: number of the first record of the current life; earlier ones are of ended lives.
         number: of the current life, from 1 on.
         reached: whether the group has finished a record of the current life.
+        error: that ended the watch early, if one did.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Lives:
         self.sent = sent
         self.finished: set[int] = set()
         self.first, self.number, self.reached = 0, 1, False
+        self.error = ""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -66,6 +68,13 @@ class Lives:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(30)
+
+    @property
+    def failure(self) -> str:
+        """Say why the watch can't tell which records must have an outcome; empty if it can."""
+        if self.error:
+            return f"the watch of the input ended early: {self.error}"
+        return "" if self.finished else "the watch of the input found no record that was finished"
 
     def end(self, patience: float) -> bool:
         """End the current life; the log is not looked at until `begin`.
@@ -117,15 +126,25 @@ class Lives:
         return number
 
     def _run(self) -> None:
-        with Admin(self._kafka) as admin:
+        try:
             while not self._stop.is_set():
-                number = self.number
-                with TopicReader(self._kafka, _PATIENCE_S) as reader:
-                    # A consumer does not survive its topic.
-                    while self.number == number and not self._stop.is_set():
-                        if not self._try_round(admin, reader):
-                            break
-                        self._clock.sleep(_ROUND_S)
+                self._try_life()
+                self._clock.sleep(_ROUND_S)
+        except Exception as error:  # noqa: BLE001 -- the verdict tells it
+            self.error = repr(error)
+
+    def _try_life(self) -> None:
+        """Look until the life ends, as a consumer ends with its topic, or until a round fails."""
+        number = self.number
+        with (
+            contextlib.suppress(StreamlabelError),
+            Admin(self._kafka) as admin,
+            TopicReader(self._kafka, _PATIENCE_S) as reader,
+        ):
+            while self.number == number and not self._stop.is_set():
+                if not self._try_round(admin, reader):
+                    break
+                self._clock.sleep(_ROUND_S)
 
     def _try_round(self, admin: Admin, reader: TopicReader) -> bool:
         try:

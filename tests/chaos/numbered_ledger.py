@@ -81,6 +81,7 @@ class NumberedLedger:
         return facts | {
             "copies": dict(copies),
             "orphans": standing.orphans + others.orphans + orphans,
+            "required": len(self._required),
             "lost": len(self._sent.records.keys() - self._required - labelled.keys()),
             "undue_dead_letters": undue["dead_letter"],
             "undue_filtered": undue["filtered"],

@@ -29,6 +29,7 @@ from worker.settings import KafkaSettings
 _ROUND_S: Final = 0.1
 _ANSWER_MS: Final = 10_000
 _LAST_S: Final = 60.0  # for the end of the run
+_JOIN_S: Final = 2 * _LAST_S
 
 
 class PrefixWatch:
@@ -44,6 +45,7 @@ class PrefixWatch:
     Attributes:
         prefixes: the findings; complete after the block.
         rounds: number of moments that were looked at.
+        error: that ended the watch early, if one did.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class PrefixWatch:
         self._thread = threading.Thread(target=self._run, name="prefixes", daemon=True)
         self.prefixes = Prefixes()
         self.rounds = 0
+        self.error = ""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -68,26 +71,59 @@ class PrefixWatch:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(2 * _LAST_S)
+        self._thread.join(_JOIN_S)
+        if self._thread.is_alive():
+            self.error = self.error or "it does not stop"
+
+    @property
+    def failure(self) -> str:
+        """Say why the watch can't vouch for the run; empty if it can. Final after the block."""
+        if self.error:
+            return f"the watch of the prefixes ended early: {self.error}"
+        if self.prefixes.waiting:
+            return f"the watch of the prefixes had not read all outcomes after {_LAST_S:g} s"
+        if not self.prefixes.checks["complete"]:
+            return f"the watch of the prefixes checked nothing in {self.rounds} rounds"
+        return ""
 
     def _run(self) -> None:
-        consumer = KafkaConsumer(
+        try:
+            with contextlib.ExitStack() as stack:
+                if opened := self._open(stack):
+                    self._watch(*opened)
+        except Exception as error:  # noqa: BLE001 -- the verdict tells it
+            self.error = repr(error)
+
+    def _open(self, stack: contextlib.ExitStack) -> tuple[Any, Admin] | None:
+        """Connect, whatever is broken just now; return None if the run ends before."""
+        while not self._stop.is_set():
+            with contextlib.suppress(KafkaError, StreamlabelError):
+                consumer = stack.enter_context(contextlib.closing(self._consumer()))
+                return consumer, stack.enter_context(Admin(self._kafka))
+            self._clock.sleep(_ROUND_S)
+        return None
+
+    def _consumer(self) -> Any:
+        return KafkaConsumer(
             bootstrap_servers=self._kafka.bootstrap_servers.split(","),
             group_id=self._group,  # whose offsets it reads; it does not join
             isolation_level="read_committed",  # and so it reads stable offsets
             auto_offset_reset="earliest",
             enable_auto_commit=False,
         )
-        with contextlib.closing(consumer), Admin(self._kafka) as admin:
-            while not self._stop.is_set():
-                self._try_round(consumer, admin)
-                self._clock.sleep(_ROUND_S)
-            deadline = self._clock.monotonic() + _LAST_S
-            done = self._try_round(consumer, admin)
-            while not (done and not self.prefixes.waiting):
-                if self._clock.monotonic() > deadline:
-                    return
-                done = self._try_round(consumer, admin) or done
+
+    def _watch(self, consumer: Any, admin: Admin) -> None:
+        while not self._stop.is_set():
+            self._try_round(consumer, admin)
+            self._clock.sleep(_ROUND_S)
+        deadline = self._clock.monotonic() + _LAST_S
+        done = self._try_round(consumer, admin)
+        while not (done and not self.prefixes.waiting):
+            if self._clock.monotonic() > deadline:
+                self.error = "" if done else f"no last look in {_LAST_S:g} s"
+                return
+            self._clock.sleep(_ROUND_S)
+            done = self._try_round(consumer, admin) or done
 
     def _try_round(self, consumer: Any, admin: Admin) -> bool:
         try:

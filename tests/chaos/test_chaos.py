@@ -130,6 +130,8 @@ class _Registry(ApicurioRegistry):
         (RunVerdict(1, {}, consumed=9, drained=True), True),
         (RunVerdict(1, {}, consumed=9, drained=False), False),
         (RunVerdict(1, {}, consumed=0, drained=True), False),
+        (RunVerdict(1, {}, consumed=9, drained=True, lives=1, required=1), True),
+        (RunVerdict(1, {}, consumed=9, drained=True, lives=1, required=0), False),
         (RunVerdict(1, {}, consumed=9, drained=True, missing=1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, reordered=1), False),
         (RunVerdict(1, {}, consumed=9, drained=True, orphans=1), False),

@@ -12,7 +12,8 @@ class RunVerdict:
 
     Attributes:
         faults: number of faults that began, by kind, and `skipped` of those that never could.
-        failure: the end of a fault that never succeeded, so that there is nothing to judge.
+        failure: the end of a fault that never succeeded, or of a watch that came too early, so
+            that there is too little to judge.
         undue_dead_letters: dead letters, less the records that can't be labelled.
         misread: results that can't be read, or that name another record than their header.
         models: number of models that results name; several after a change.
@@ -20,6 +21,7 @@ class RunVerdict:
         filtered: records that a route dropped, and `copies` those that one copied.
         undue_filtered: filtered records, less those that the route is for.
         lives: of the input's log, if it could end; then numbers name the records, not offsets.
+        required: records that must have an outcome, in a run with lives.
         lost: records without an outcome that the log lost before the group had read them.
         uncopied: copies that a result announces and that are missing.
         prefixes: how often each promise of exactly once was checked under way, and `torn` how often
@@ -46,6 +48,7 @@ class RunVerdict:
     misread: int = 0
     models: int = 0
     lives: int = 0
+    required: int = 0
     lost: int = 0
     longest_stall_s: float = 0.0
     producers_replaced: int = 0
@@ -66,8 +69,9 @@ class RunVerdict:
         offences += abs(self.undue_dead_letters) + abs(self.undue_filtered)
         offences += sum(self.torn.values())
         excess = max(0, self.duplicated - self.duplicates_allowed)
-        tried = not self.failure and (self.faults or not self.skipped)
-        return bool(tried) and self.drained and self.consumed > 0 and not offences and not excess
+        tried = not self.failure and bool(self.faults or not self.skipped)
+        judged = self.drained and self.consumed > 0 and (self.required > 0 or not self.lives)
+        return tried and judged and not offences and not excess
 
     def as_json(self) -> str:
         """Return the verdict as JSON; the folder of the logs only if a promise was broken."""
