@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.test_progress import MODES, ask
+from tests.integration.test_progress import MODES
 from tests.integration.test_several_topics import Place, Start, place, start
-from tests.support.workers import wait_until
+from tests.support.workers import ask, wait_until
 from worker.core.records import Partition
 from worker.kafka_io.topic_notes import read_topic
 

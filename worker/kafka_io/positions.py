@@ -9,9 +9,9 @@ sets where a group begins (`input.start`) also decides what a worker skips after
 retention. So the client is configured to raise instead (`auto_offset_reset="none"`), and three
 cases get three answers:
 
-* No committed offset: a group begins where `input.start` says. A partition that was added since,
-  or is of a topic that was created again, begins at its start. The group commits that position before it reads from there: without a commit
-  the next worker would choose another one.
+* No committed offset: a group begins where `input.start` says. A partition that was added since, or
+  is of a topic that was created again, begins at its start. The group commits that position before
+  it reads from there: without a commit the next worker would choose another one.
 * The log begins after the position (retention, deleted records): read on at the first record that
   remains, and report the offsets that are gone.
 * The log ends before the position (an unclean leader election): go back to where the log was
