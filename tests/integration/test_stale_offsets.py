@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.test_progress import MODES, ask
+from tests.integration.test_progress import MODES
 from tests.integration.test_several_topics import Place, Start, place, start
-from tests.support.workers import wait_until
+from tests.support.workers import ask, wait_until
 from worker.core.records import Partition
 from worker.kafka_io.topic_notes import read_topic
 
@@ -15,9 +15,9 @@ __all__ = ["place", "start"]  # fixtures
 
 
 @pytest.mark.parametrize("delivery", MODES)
-@pytest.mark.parametrize("pattern", [False, True])
+@pytest.mark.parametrize(("pattern", "begin"), [(False, "latest"), (True, "earliest")])
 def test_an_offset_committed_after_its_topic_was_recreated_does_not_count(
-    place: Place, start: Start, delivery: str, *, pattern: bool
+    place: Place, start: Start, delivery: str, *, pattern: bool, begin: str
 ) -> None:
     """A worker that has not noticed the new topic commits such an offset."""
     settings = (
@@ -36,7 +36,7 @@ def test_an_offset_committed_after_its_topic_was_recreated_does_not_count(
         place.create("in")
         group.set_offsets(place.name, offsets)
     place.produce("in", 15)
-    start(settings)
+    start(settings | {"input.start": begin})
     both = [*range(10), *range(15)]
     wait_until(
         lambda: place.results() == {Partition(place("in"), n): both for n in range(2)},

@@ -56,9 +56,12 @@ class PositionsHarness:
             self.completions.append,
             self,
             self.clock,
-            note=lambda _: self.note,
+            note=lambda _: self.read_note(),
             leader_epoch=lambda *_: self.leader_epoch,
         )
+
+    def read_note(self) -> str:
+        return self.note
 
     # the source
     def current(self, ref: RecordRef) -> bool:
@@ -186,3 +189,18 @@ def test_an_offset_of_a_deleted_topic_does_not_end_the_outcomes_of_the_new_one(
     harness.sink.advance()
     assert harness.transactions == ([{0: 7}] if sent_again else [])
     assert [o.ref.offset for c in harness.completions for o in c.outcomes] == [5, 6]
+
+
+def test_an_offset_of_a_topic_that_is_deleted_now_is_not_noted_as_one_of_the_new_topic(
+    harness: PositionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The poll thread fences the old topic's outcomes while the request is made."""
+
+    def remade() -> str:
+        harness.epoch += 1
+        return "of the new topic"
+
+    monkeypatch.setattr(harness, "read_note", remade)
+    with pytest.raises(BrokerAway, match="changed during a transaction"):
+        harness.publish(5, 6)
+    assert harness.transactions == []

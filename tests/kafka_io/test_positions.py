@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pytest
 from kafka import OffsetAndMetadata, TopicPartition
@@ -60,13 +60,16 @@ class SeekingConsumer:
         return positions
 
 
-def positions_of(consumer: SeekingConsumer, *, from_start: bool = True) -> Positions:
+def positions_of(
+    consumer: SeekingConsumer, *, from_start: bool = True, remade: Collection[Partition] = ()
+) -> Positions:
     return Positions(
         consumer,
         from_start=from_start,
         on_begun=consumer.begin,
         start_new_epoch=consumer.moves.append,
         on_skipped=lambda _, offsets: consumer.moves.append(offsets),
+        remade=lambda partition: partition in remade,
     )
 
 
@@ -109,6 +112,28 @@ def test_a_partition_that_was_added_begins_at_its_start() -> None:
     positions.inspect_group(["in"])
     positions.recover(NoOffsetForPartitionError({TP, TopicPartition("in", 1)}))
     assert consumer.moves == [("earliest", 0), 0, ("latest", 9), 9]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_group_with_offsets_of_a_deleted_topic_begins_at_the_start_of_the_new_one(
+    number: int,
+) -> None:
+    """They show that it is not a new group."""
+    consumer = SeekingConsumer(0, 9, partitions=2)
+    positions = positions_of(consumer, from_start=False, remade=[Partition("in", number)])
+    positions.inspect_group(["in"])
+    positions.recover(NoOffsetForPartitionError({TP}))
+    assert consumer.moves == [("earliest", 0), 0]
+
+
+def test_a_topic_that_is_remade_later_begins_at_its_start() -> None:
+    """The partition was another worker's; it was part of a new group, which began at the end."""
+    consumer, remade = SeekingConsumer(0, 9), set[Partition]()
+    positions = positions_of(consumer, from_start=False, remade=remade)
+    positions.inspect_group(["in"])
+    remade.add(Partition(*TP))
+    positions.recover(NoOffsetForPartitionError({TP}))
+    assert consumer.moves == [("earliest", 0), 0]
 
 
 def test_in_a_group_with_offsets_every_new_partition_begins_at_its_start() -> None:

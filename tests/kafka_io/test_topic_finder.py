@@ -197,6 +197,23 @@ def test_a_topic_recreated_between_two_responses_is_read_from_its_start(
     assert len(consumer.moves) == 1, "once"
 
 
+def test_a_topic_always_has_an_id(consumer: FoundConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may note a commit at any time; an offset without an id would count."""
+    before = dict(consumer.ids)
+    consumer.ids |= {"in-a": uuid.uuid4(), "in-b": uuid.uuid4()}
+    seen: list[list[Any]] = []
+
+    def look(*_: object) -> None:
+        seen.append([consumer.finder.topic_id(name) for name in ("in-a", "in-b")])
+
+    monkeypatch.setattr(consumer, "seek_to_beginning", look)
+    consumer.before_prepare = look
+    consumer.refresh()
+    look()
+    old, new = ([ids["in-a"], ids["in-b"]] for ids in (before, consumer.ids))
+    assert seen == [old, old, new]
+
+
 def test_a_recreated_topic_is_fenced_although_a_new_topic_stops_the_worker(
     consumer: FoundConsumer,
 ) -> None:

@@ -69,6 +69,8 @@ def test_an_offset_counts_unless_it_names_another_topic(
     consumer = NotedConsumer(known)
     notes = TopicNotes(consumer, lambda _: known, HandClock())
     assert consumer.own(note) is counts
+    assert notes.remade(Partition(*TP)) is not counts
+    assert not notes.remade(Partition("in", 1))
     assert counts or not notes.settled()
 
 

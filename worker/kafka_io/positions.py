@@ -9,9 +9,9 @@ sets where a group begins (`input.start`) also decides what a worker skips after
 retention. So the client is configured to raise instead (`auto_offset_reset="none"`), and three
 cases get three answers:
 
-* No committed offset: a group begins where `input.start` says. A partition that was added since
-  begins at its start. The group commits that position before it reads from there: without a commit
-  the next worker would choose another one.
+* No committed offset: a group begins where `input.start` says. A partition that was added since, or
+  is of a topic that was created again, begins at its start. The group commits that position before
+  it reads from there: without a commit the next worker would choose another one.
 * The log begins after the position (retention, deleted records): read on at the first record that
   remains, and report the offsets that are gone.
 * The log ends before the position (an unclean leader election): go back to where the log was
@@ -54,6 +54,7 @@ class Positions:
         on_begun: commits first positions; returns those that are committed.
         start_new_epoch: gives a partition a new epoch.
         on_skipped: called with offsets that were deleted before they were read.
+        remade: returns whether the group had an offset of a deleted topic of the same name.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class Positions:
         on_begun: Callable[[Mapping[Partition, int], StartFrom], Mapping[Partition, int]],
         start_new_epoch: Callable[[Partition], None],
         on_skipped: Callable[[Partition, range], None],
+        remade: Callable[[Partition], bool] = lambda _: False,
     ) -> None:
         self._consumer, self._from_start = consumer, from_start
         self._begin_at, self._on_begun = begin, on_begun
         self._start_new_epoch, self._on_skipped = start_new_epoch, on_skipped
+        self._remade = remade
         self._from_end: frozenset[TopicPartition] = frozenset()
 
     def inspect_group(self, topics: Collection[str]) -> None:
@@ -78,7 +81,8 @@ class Positions:
 
         They are the partitions that exist now, if the group has committed nothing yet in any of
         the topics. A partition that appears later was added, and so was one without an offset if
-        the group has others: a topic may be created while no worker runs.
+        the group has others: a topic may be created while no worker runs. An offset that does not
+        count, as its topic was deleted, shows a group that is not new either.
 
         Two workers that start a new group together both inspect it before either has joined, so
         neither takes the other's first commit for that of an older group.
@@ -94,7 +98,7 @@ class Positions:
             if not numbers:
                 raise LeaderNotAvailableError(f"the partitions of {topic!r} are not known yet")
             partitions += [TopicPartition(topic, number) for number in numbers]
-        if not any(self._committed(tp) is not None for tp in partitions):
+        if not any(self._committed(tp) is not None or self._was_remade(tp) for tp in partitions):
             self._from_end = frozenset(partitions)
 
     def restart(self, tps: Iterable[TopicPartition], *, recreated: bool) -> None:
@@ -147,13 +151,19 @@ class Positions:
         )
         metadata = consumer_metadata(consumer)
         for where, ask, seek_later in starts:
-            chosen = [tp for tp in tps if (tp in self._from_end) == (where == "latest")]
+            chosen = [tp for tp in tps if self._at_end(tp) == (where == "latest")]
             if leaderless := [tp for tp in chosen if not has_leader(metadata, tp)]:
                 seek_later(*leaderless)
             if led := [tp for tp in chosen if tp not in leaderless]:
                 offsets = ask(led, timeout_ms=_TIMEOUT_MS)
                 positions = {Partition(*tp): offset for tp, offset in offsets.items()}
                 self._begin_from(positions, where)
+
+    def _at_end(self, tp: TopicPartition) -> bool:
+        return tp in self._from_end and not self._was_remade(tp)
+
+    def _was_remade(self, tp: TopicPartition) -> bool:
+        return self._remade(Partition(*tp))
 
     def _begin_from(self, positions: Mapping[Partition, int], where: StartFrom) -> None:
         for partition, offset in self._on_begun(positions, where).items():

@@ -126,6 +126,7 @@ class KafkaSource:
             on_begun=handler.on_begun,
             start_new_epoch=self._listener.start_new_epoch,
             on_skipped=lambda p, offsets: handler.on_skipped(p, self._range.lose(p, offsets)),
+            remade=self._topic_notes.remade,
         )
         try:
             self._topic_watch = self._subscribe(prepare)

@@ -66,6 +66,7 @@ class TopicFinder:
         # By name; an old broker has no ids, which is None.
         self._ids: dict[str, Any] = {}
         self._gone: dict[str, Any] = {}  # deleted, and their partitions are still assigned
+        self._read: dict[str, Any] = {}  # both, as of the last change; replaced whole
         self._looked_at = -1.0
 
     @property
@@ -75,7 +76,7 @@ class TopicFinder:
 
     def topic_id(self, name: str) -> Any:
         """Any thread: return the id of a topic that is read, or was, or None."""
-        return self._ids.get(name, self._gone.get(name))
+        return self._read.get(name)
 
     def missing(self) -> bool:
         """Return False: nothing waits for a topic that is gone."""
@@ -101,6 +102,7 @@ class TopicFinder:
             self._restart(name, recreated=differ(ids[name], self._gone[name]))
         self._ids = {name: ids[name] for name in subscribed}
         self._gone = {name: at for name, at in self._gone.items() if self._assigned(name)}
+        self._read = self._gone | self._ids
         self._looked_at = refreshed
 
     def _drop(self, name: str) -> None:

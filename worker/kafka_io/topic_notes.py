@@ -74,6 +74,10 @@ class TopicNotes:
                 )
         return own
 
+    def remade(self, partition: Partition) -> bool:
+        """Poll thread: return whether the group had an offset of another topic of the name."""
+        return any(partition == other for other, _ in tuple(self._others))
+
     def settled(self) -> bool:
         """Poll thread: return whether a broker has confirmed the topics' ids since.
 

@@ -214,12 +214,13 @@ class TransactionalSink:
         membership = self._source.group_metadata()
         kept = tuple(self._positions.values())
         refs = (*kept, *(outcome.ref for outcome in self._uncommitted))
-        # Without a generation the broker would accept the offsets unchecked, as a lone consumer's.
-        if membership.generation_id < 0 or not all(map(self._source.current, refs)):
-            raise BrokerAway("the assignment changed during a transaction")
+        # Before the check: an outcome that passes it is of the topic and the log that are noted.
         offsets = commit_request(
             _next_offsets(kept, self._uncommitted), self._note, self._leader_epoch
         )
+        # Without a generation the broker would accept the offsets unchecked, as a lone consumer's.
+        if membership.generation_id < 0 or not all(map(self._source.current, refs)):
+            raise BrokerAway("the assignment changed during a transaction")
         with timeline.span("commit", records=len(self._uncommitted)):
             publisher.commit(offsets, membership, self._sent)
         self._commit_requested.clear()
