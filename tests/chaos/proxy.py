@@ -87,17 +87,19 @@ class Wire:
         idle = _IdleTimeout(self.drops_after)
         near, far = (reader, writer), (far_reader, far_writer)
         self._open |= {writer, far_writer}
-        if self.meddler is None:
-            await asyncio.gather(self._copy(near, far, idle), self._copy(far, near, idle))
-        else:
-            talk = Conversation(self.meddler)
-            await asyncio.gather(
-                self._copy_requests(near, far, idle, talk),
-                self._copy_answers(far, near, idle, talk),
-            )
-        self._open -= {writer, far_writer}
-        if second:
-            second.close()
+        try:
+            if self.meddler is None:
+                await asyncio.gather(self._copy(near, far, idle), self._copy(far, near, idle))
+            else:
+                talk = Conversation(self.meddler)
+                await asyncio.gather(
+                    self._copy_requests(near, far, idle, talk),
+                    self._copy_answers(far, near, idle, talk),
+                )
+        finally:
+            self._open -= {writer, far_writer}
+            if second:
+                second.close()
 
     async def _connect_again(self, target: int) -> asyncio.StreamWriter | None:
         """Open a second connection that nobody uses, as a retried attempt leaves one behind."""

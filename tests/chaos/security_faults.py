@@ -67,10 +67,13 @@ class SecurityFaults:
         def finish() -> None:
             self._agenda.until_done(f"{fault.kind} on both sides", lambda: self._step(then), ended)
 
-        self._renewing = self._step(first)
-        if self._renewing:
-            self._agenda.after(fault.duration, finish)
-        return self._renewing
+        self._renewing = True  # a change that failed may have been applied to some brokers
+        self._agenda.until_done(
+            f"{fault.kind} on one side",
+            lambda: self._step(first),
+            lambda: self._agenda.after(fault.duration, finish),
+        )
+        return True
 
     def _step(self, change: Callable[[], None]) -> bool:
         if not self._done(change):

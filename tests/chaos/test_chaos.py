@@ -89,6 +89,13 @@ def test_a_seed_draws_the_same_plan_again(format_: RecordFormat, sign_in: SignIn
     assert drawn == set(kinds_of("apache", format_, sign_in))
 
 
+def test_most_plans_are_judged_by_the_audit_and_the_others_by_choice() -> None:
+    renewing = sum(draw(seed, 30, "apache").renews for seed in range(200))
+    assert 20 <= renewing <= 60  # a share of 0.3 may renew the input, and most of these do
+    only = ["topic_remade", "sigterm"]
+    assert all(draw(seed, 30, "apache", only).renews for seed in range(50))
+
+
 def test_every_kind_of_fault_is_implemented_and_every_bug_has_a_trap() -> None:
     kinds = {*kinds_of("apache", "avro"), *kinds_of("apache", sign_in="sasl_ssl")}
     assert all(hasattr(Faults, f"_{kind}") for kind in kinds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import glob
 import re
 import resource
 import shutil
@@ -18,7 +19,6 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Final, Self
 
@@ -227,8 +227,13 @@ class Node:
 
     def log_size(self, topics: Collection[str]) -> int:
         """Return the bytes of the largest file of these topics' logs."""
-        files = chain(*(self.folder.glob(f"log/{topic}-*/*.log") for topic in topics))
-        return max((file.stat().st_size for file in files), default=0)
+        sizes = [0]
+        for topic in topics:
+            # Files and folders may be deleted meanwhile, and `Path.glob` would raise then.
+            for file in glob.iglob(f"log/{topic}-*/*.log", root_dir=self.folder):  # noqa: PTH207
+                with contextlib.suppress(FileNotFoundError):
+                    sizes.append((self.folder / file).stat().st_size)
+        return max(sizes)
 
     def freeze(self) -> None:
         """Send SIGSTOP: its connections stay open and no answer comes."""
