@@ -95,7 +95,7 @@ class PrefixWatch:
             self.error = repr(error)
 
     def _open(self, stack: contextlib.ExitStack) -> tuple[Any, Admin] | None:
-        """Connect, whatever is broken just now; return None if the run ends before."""
+        """Connect once the cluster answers; return None if the run ends before."""
         while not self._stop.is_set():
             with contextlib.suppress(KafkaError, StreamlabelError):
                 consumer = stack.enter_context(contextlib.closing(self._consumer()))

@@ -1,4 +1,4 @@
-"""A wire forgets a connection that fails, whatever the failure."""
+"""A wire forgets each connection that fails."""
 
 from __future__ import annotations
 
