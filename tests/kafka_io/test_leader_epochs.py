@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaTimeoutError
+from kafka.protocol.broker_version_data import BrokerVersionData
 
 from worker.core.records import Partition
 from worker.kafka_io.conversion import commit_request
@@ -50,6 +51,32 @@ def test_a_record_has_the_epoch_of_the_leader_that_wrote_it(
     polls: list[dict[TopicPartition, list[Any]]], expected: dict[int, int]
 ) -> None:
     epochs = noted(*polls)
+    assert {offset: epochs.of(P, offset) for offset in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("polls", "position", "expected"),
+    [
+        # Offset 100 is a marker.
+        ([polled((99, 5))], (101, 6), {99: 5, 100: 6}),
+        ([polled((99, 5))], (101, 5), {99: 5, 100: 5}),
+        ([polled((99, 5))], (100, 5), {99: 5}),
+        ([polled((99, 5))], (101, UNKNOWN), {99: 5, 100: 5}),
+        ([], (7, 2), {5: UNKNOWN, 6: 2}),  # the group's offset
+        ([], (0, UNKNOWN), {0: UNKNOWN}),
+        # Record 6 was returned to its partition: the position has its epoch.
+        ([polled((5, 2), (6, 3))], (6, 3), {5: 2, 6: 3}),
+    ],
+)
+def test_what_is_between_the_last_record_and_the_position_has_an_epoch(
+    polls: list[dict[TopicPartition, list[Any]]],
+    position: tuple[int, int],
+    expected: dict[int, int],
+) -> None:
+    """A broker would take the epoch of the last record for that of a log that was truncated."""
+    epochs = noted(*polls)
+    offset, epoch = position
+    epochs.reach({TP: OffsetAndMetadata(offset, "", epoch)})
     assert {offset: epochs.of(P, offset) for offset in expected} == expected
 
 
@@ -96,11 +123,14 @@ class _Subscription:
 
 
 @pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize("compares", [True, False])
 def test_a_position_keeps_the_epoch_of_the_committed_offset(
-    monkeypatch: pytest.MonkeyPatch, answered: bool
+    monkeypatch: pytest.MonkeyPatch, compares: bool, answered: bool
 ) -> None:
-    """So the client compares it with the log before it reads from there."""
+    """So the client compares it with the log before it reads from there, if a broker can."""
     coordinator = object.__new__(_Coordinator)
+    apis = {23: (0, 4)} if compares else {}
+    coordinator._manager = SimpleNamespace(broker_version_data=BrokerVersionData((4, 0), apis))
     coordinator._subscription = _Subscription()
     committed = {TP: OffsetAndMetadata(7, "note", 2)}
 
@@ -112,4 +142,5 @@ def test_a_position_keeps_the_epoch_of_the_committed_offset(
     monkeypatch.setattr(_Coordinator, "fetch_committed_offsets_async", fetch)
     done = asyncio.run(coordinator.refresh_committed_offsets_if_needed_async(5.0))
     assert done is answered
-    assert coordinator._subscription.positions == (committed if answered else {})
+    expected = committed if compares else {TP: 7}
+    assert coordinator._subscription.positions == (expected if answered else {})

@@ -29,6 +29,7 @@ from kafka.cluster import ClusterMetadata
 from kafka.consumer.fetcher import Fetcher
 from kafka.consumer.subscription_state import SubscriptionState
 from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.errors import IncompatibleBrokerVersion
 from kafka.future import Future
 from kafka.net.compat import KafkaNetClient
 from kafka.net.connection import KafkaConnection
@@ -41,7 +42,11 @@ from kafka.producer.record_accumulator import IncompleteProducerBatches, RecordA
 from kafka.producer.sender import Sender
 from kafka.producer.transaction_manager import TransactionManager
 from kafka.protocol.admin import DescribeGroupsRequest
-from kafka.protocol.consumer import UNKNOWN_MEMBER_ID, JoinGroupRequest
+from kafka.protocol.consumer import (
+    UNKNOWN_MEMBER_ID,
+    JoinGroupRequest,
+    OffsetForLeaderEpochRequest,
+)
 from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 from kafka.record import legacy_records, memory_records
 from kafka.record.default_records import (
@@ -178,6 +183,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "_conns": "open connections, to find late answers and brokers that moved",
         "_net": "schedules the check for late answers",
         "bootstrapped": "whether a broker has answered yet",
+        "broker_version_data": "whether the brokers compare a position with their log",
         "call_soon": "runs a coroutine on the IO thread",
         "close closed": "overridden: the client's token is needed no longer",
         "cluster": "the metadata",
@@ -288,6 +294,15 @@ def producer_metadata(producer: Any) -> Any:
 def manager_of(client: Any) -> Any:
     """Return the connections of an admin client or a `KafkaNetClient`."""
     return client._manager
+
+
+def compares_epochs(manager: Any) -> bool:
+    """Return whether the brokers tell where the records of a leader end (OffsetForLeaderEpoch)."""
+    try:
+        manager.broker_version_data.api_version(OffsetForLeaderEpochRequest)
+    except IncompatibleBrokerVersion:
+        return False
+    return True
 
 
 def stop_network(client: KafkaNetClient) -> None:

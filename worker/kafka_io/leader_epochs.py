@@ -42,6 +42,18 @@ class LeaderEpochs:
                 for record in records:
                     self._note(Partition(*tp), record)
 
+    def reach(self, positions: Mapping[Any, Any]) -> None:
+        """Take the client's positions, which have the epochs of the batches before them.
+
+        Between a position and the last record that the client returned there may be others, of a
+        later leader: markers, aborted records, and holes that compaction left.
+        """
+        for tp, at in positions.items():
+            partition, last = Partition(*tp), (at.offset - 1, at.leader_epoch)
+            begun = self._begun.get(partition, ((-1, UNKNOWN),))
+            if begun[-1][0] < last[0] and begun[-1][1] < last[1]:
+                self._begun[partition] = (*begun[1 - _MOST :], last)
+
     def of(self, partition: Partition, offset: int) -> int:
         """Return the epoch of the leader that wrote this record, or UNKNOWN."""
         begun = self._begun.get(partition, ())

@@ -28,7 +28,12 @@ from kafka.errors import (
 
 from worker.clock import Clock
 from worker.errors import BrokerAway
-from worker.kafka_io.internals import UNKNOWN_MEMBER_ID, ConsumerCoordinator, coordinator_of
+from worker.kafka_io.internals import (
+    UNKNOWN_MEMBER_ID,
+    ConsumerCoordinator,
+    compares_epochs,
+    coordinator_of,
+)
 from worker.kafka_io.static_leader import assigned_partitions, is_earlier_self
 from worker.kafka_io.translation import translate
 
@@ -149,15 +154,17 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
         """Take positions from the group's offsets, with the epochs of their leaders.
 
         The client drops the epochs. It would begin in the middle of other records if the log was
-        truncated and has grown again since, because nobody read the partition meanwhile.
+        truncated and has grown again since, because nobody read the partition meanwhile. A broker
+        that can't compare the epoch with its log gets none: the client would ask it without end.
         """
         missing = set(self._subscription.missing_fetch_positions())
         try:
             offsets = await self.fetch_committed_offsets_async(missing, timeout_ms=timeout_ms)
         except KafkaTimeoutError:
             return False
+        with_epochs = compares_epochs(self._manager)
         for partition, offset in offsets.items():
-            self._subscription.seek(partition, offset)
+            self._subscription.seek(partition, offset if with_epochs else offset.offset)
         return True
 
     def reset_generation(self, member_id: str = UNKNOWN_MEMBER_ID) -> None:

@@ -171,6 +171,7 @@ class KafkaSource:
             self._clock.sleep(pause)
         self._polled = polled
         self._leader_epochs.note(polled)
+        self._leader_epochs.reach(internals.consumed_offsets(self._consumer))
         now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
         epochs = self._listener.epochs
         return [
