@@ -299,6 +299,7 @@ class Arena:
         return kind_of(number), self._values.text(number, self._text(number))
 
     def _send(self, producer: KafkaProducer, number: int, fate: Fate, value: bytes | None) -> None:
+        self.sent.sending(number, fate)
         while True:
             with contextlib.suppress(Exception):  # metadata timed out: retry
                 sent = producer.send(

@@ -163,7 +163,7 @@ class Lives:
             if (number := number_of(record.headers)) is not None:
                 self.finished.add(number)
                 self.reached = self.reached or number >= self.first
-                self.sent.found(number, record.partition, record.offset)
+                self.sent.found(number, record.partition, record.offset, record.timestamp_ms)
             self._positions[record.partition] = record.offset + 1
         for partition, end in committed.items():
             if partition not in reader.unread:

@@ -55,7 +55,8 @@ class NumberedLedger:
 
     def __init__(self, sent: Sent, required: AbstractSet[int], *, routed: bool = False) -> None:
         self._sent, self._routed = sent, routed
-        self._required = required & sent.records.keys()
+        self._records = sent.known
+        self._required = required & self._records.keys()
         self._outcomes: list[NumberedOutcome] = []
         self._examples: list[str] = []
 
@@ -66,7 +67,7 @@ class NumberedLedger:
     def report(self) -> dict[str, Any]:
         """Return the findings, by the names that `streamlabel audit` gives them."""
         all_placed = [(one, self._place(one)) for one in self._outcomes]
-        placed = [(one, number) for one, number in all_placed if number in self._sent.records]
+        placed = [(one, number) for one, number in all_placed if number in self._records]
         orphans = sum(number < 0 for _, number in all_placed)
         labelled = {n: one for one, n in placed if one.outcome.copy_route is None}
         ended = labelled.keys() - self._required
@@ -106,7 +107,7 @@ class NumberedLedger:
     def _judge(
         self, placed: Iterable[tuple[NumberedOutcome, int]], numbers: AbstractSet[int]
     ) -> AuditReport:
-        partitions = {number: self._sent.records[number].partition for number in numbers}
+        partitions = {number: self._records[number].partition for number in numbers}
         end = max(numbers, default=0) + 1
         scopes = {Partition(_TOPIC, p): Scope(end, end) for p in set(partitions.values())}
         ledger = Ledger(scopes)
@@ -122,7 +123,7 @@ class NumberedLedger:
         """Count records with a wrong outcome, by the kind that they have or should have."""
         undue: Counter[Kind] = Counter()
         for number, kind in outcomes:
-            fate = self._sent.records[number].fate
+            fate = self._records[number].fate
             due = _DUE.get(fate, "result") if self._routed or fate == "bad" else "result"
             if kind != due:
                 undue["dead_letter" if "dead_letter" in (kind, due) else "filtered"] += 1
@@ -166,5 +167,5 @@ def _remaining(admin: Admin, reader: TopicReader, sent: Sent, topic: str) -> set
     for record in reader.read(topic, admin.end_offsets(topic)):
         if (number := number_of(record.headers)) is not None:
             remaining.add(number)
-            sent.found(number, record.partition, record.offset)
+            sent.found(number, record.partition, record.offset, record.timestamp_ms)
     return remaining

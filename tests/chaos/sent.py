@@ -32,6 +32,8 @@ class Sent:
 
     def __init__(self) -> None:
         self._records: dict[int, SentRecord] = {}
+        self._logged: dict[int, SentRecord] = {}
+        self._fates: dict[int, Fate] = {}
         self._places: dict[tuple[int, int], list[int]] = {}
 
     @property
@@ -44,13 +46,27 @@ class Sent:
         """The records by number."""
         return self._records
 
+    @property
+    def known(self) -> Mapping[int, SentRecord]:
+        """Those, and records that the log has though no acknowledgement came."""
+        return self._logged | self._records
+
+    def sending(self, number: int, fate: Fate) -> None:
+        """Note what must become of a record before it is sent."""
+        self._fates[number] = fate
+
     def note(self, number: int, record: SentRecord) -> None:
         """Add a record."""
         self._records[number] = record
-        self.found(number, record.partition, record.offset)
+        self._place(number, record.partition, record.offset)
 
-    def found(self, number: int, partition: int, offset: int) -> None:
-        """Add the place of a record, of which it has one in its life."""
+    def found(self, number: int, partition: int, offset: int, timestamp_ms: int) -> None:
+        """Add the place of a record that the log has."""
+        fate = self._fates.get(number, "post")
+        self._logged[number] = SentRecord(fate, partition, offset, timestamp_ms)
+        self._place(number, partition, offset)
+
+    def _place(self, number: int, partition: int, offset: int) -> None:
         there = self._places.setdefault((partition, offset), [])
         if number not in there:
             there.append(number)
@@ -62,7 +78,8 @@ class Sent:
     def find(self, partition: int, offset: int, timestamp_ms: int) -> int | None:
         """Return the number of the record that was at a place and has this time."""
         for number in self.numbers_at(partition, offset):
-            if number in self._records and self._records[number].timestamp_ms == timestamp_ms:
+            record = self._records.get(number) or self._logged.get(number)
+            if record and record.timestamp_ms == timestamp_ms:
                 return number
         return None
 

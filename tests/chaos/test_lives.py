@@ -31,7 +31,9 @@ class _Reader:
 
     def read(self, _: str, ends: Any, begin: Any) -> Iterator[Any]:
         for offset in range(begin[0], 0 if self.unread else ends[0]):
-            yield SimpleNamespace(partition=0, offset=offset, headers=numbered(10 + offset))
+            yield SimpleNamespace(
+                partition=0, offset=offset, headers=numbered(10 + offset), timestamp_ms=0
+            )
 
 
 @pytest.mark.parametrize("reachable", [True, False])

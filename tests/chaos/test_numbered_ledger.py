@@ -109,3 +109,24 @@ def test_an_announced_copy_must_be_there_in_each_life() -> None:
     report = _report([*outcomes, *copies])
     assert _found(report) == {"uncopied": 1, "lost": 2}
     assert report["copies"] == {"copy": 5}
+
+
+def test_a_record_in_the_log_without_an_acknowledgement_must_have_its_outcome() -> None:
+    sent = _sent()
+    sent.sending(8, "bad")
+    sent.found(8, 0, 4, 1008)
+
+    def report(*outcomes: NumberedOutcome) -> dict[str, Any]:
+        ledger = NumberedLedger(sent, {8})
+        for outcome in outcomes:
+            ledger.add(outcome)
+        return ledger.report()
+
+    source = ("in", 0, 4)
+    outcome = _outcome(8, 0)
+    outcome = outcome._replace(outcome=outcome.outcome._replace(source=source))
+    dead = outcome._replace(outlet=Outlet("dead_letter", "dead_letter"))
+    assert _found(report()) == {"missing": 1, "lost": 8}
+    assert _found(report(outcome)) == {"lost": 8, "undue_dead_letters": 1}
+    assert _found(report(dead._replace(number=None))) == {"lost": 8}
+    assert report(dead)["required"] == 1
