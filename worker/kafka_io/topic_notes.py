@@ -25,6 +25,7 @@ from typing import Any, Final
 from worker.clock import Clock
 from worker.core.records import Partition
 from worker.kafka_io.internals import consumer_metadata, coordinator_of, refreshed_at
+from worker.kafka_io.topic_watch import PATIENCE
 from worker.logs import get_logger
 
 log = get_logger(__name__)
@@ -79,12 +80,14 @@ class TopicNotes:
         return any(partition == other for other, _ in tuple(self._others))
 
     def settled(self) -> bool:
-        """Poll thread: return whether a broker has confirmed the topics' ids since.
+        """Poll thread: return whether brokers have confirmed the topics' ids since.
 
         The metadata may be older than the offset. Then this worker reads the deleted topic, and
-        must not commit a position in it. The watch on the topic's id ends it with new metadata.
+        must not commit a position in it. The watch on the topic's id ends it with new metadata,
+        which a broker that lags may lack for a while.
         """
-        if max(self._others.values(), default=-1.0) < refreshed_at(self._metadata):
+        noticed_at = max(self._others.values(), default=None)
+        if noticed_at is None or refreshed_at(self._metadata) - noticed_at > PATIENCE:
             return True
         self._metadata.request_update()
         return False

@@ -45,7 +45,7 @@ class TopicWatch:
         return tuple(self._topics)
 
     def topic_id(self, name: str) -> Any:
-        """Any thread: return the id that a topic had at first; None if it is not known."""
+        """Any thread: return the id that a topic had at first, or None."""
         return self._ids.get(name)
 
     def missing(self) -> bool:
