@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +200,27 @@ def test_the_same_model_again_is_not_loaded(tmp_path: Path) -> None:
     with warm.loading(settings, Metrics(), replaces=True, unless=classifier.card) as loaded:
         card = loaded.result(60)[1].card
     assert card.weights_sha256 != classifier.card.weights_sha256
+
+
+def test_a_load_at_its_end_gets_no_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could not take it any more; each other thread would look for it for ever."""
+    raised: list[object] = []
+    monkeypatch.setattr(
+        ctypes.pythonapi, "PyThreadState_SetAsyncExc", lambda *given: raised.append(given)
+    )
+    ended, go_on = threading.Event(), threading.Event()
+
+    class Ending(warm._LoadThread):
+        def run(self) -> None:
+            super().run()
+            ended.set()
+            go_on.wait(30)
+
+    thread = Ending(Future(), lambda: (None, None), beside=False)  # type: ignore[arg-type,return-value]
+    thread.start()
+    assert ended.wait(30)
+    assert thread.is_alive()
+    thread.interrupt()
+    go_on.set()
+    thread.join()
+    assert raised == []

@@ -89,14 +89,10 @@ def loading(
     log.info("loading model", model=models_named(settings))
     beside = beside or replaces
     loaded = Future[tuple[Tokeniser, Classifier]]()
-    thread = threading.Thread(
-        target=_keep_result,
-        args=(
-            loaded,
-            lambda: load_all(settings, metrics, beside=beside, replaces=replaces, unless=unless),
-        ),
-        kwargs={"beside": beside},
-        name="load",
+    thread = _LoadThread(
+        loaded,
+        lambda: load_all(settings, metrics, beside=beside, replaces=replaces, unless=unless),
+        beside=beside,
     )
     thread.start()
     try:
@@ -105,22 +101,52 @@ def loading(
         _abandon(thread, models_named(settings))
 
 
-def _keep_result(
-    loaded: Future[tuple[Tokeniser, Classifier]],
-    run: Callable[[], tuple[Tokeniser, Classifier]],
-    *,
-    beside: bool,
-) -> None:
-    try:
-        with _in_the_background() if beside else _no_collections():
-            result = run()
-    except BaseException as error:  # noqa: BLE001 - raised again on the thread that waits
-        loaded.set_exception(error)
-    else:
-        loaded.set_result(result)
+class _LoadThread(threading.Thread):
+    """The thread that loads; another one can end it.
+
+    Python 3.11 keeps an exception for a thread that runs no more bytecode as pending for ever. Each
+    other thread then looks for it at each call, and one that a debugger or a measurement of
+    coverage traces never gets further. So `interrupt` raises none once the thread is at its end.
+    """
+
+    def __init__(
+        self,
+        loaded: Future[tuple[Tokeniser, Classifier]],
+        load: Callable[[], tuple[Tokeniser, Classifier]],
+        *,
+        beside: bool,
+    ) -> None:
+        super().__init__(name="load")
+        self._loaded, self._load, self._beside = loaded, load, beside
+        self._ending = threading.Lock()
+        self._ends = False
+
+    def run(self) -> None:
+        """Load, and keep the result or the exception."""
+        try:
+            self._keep_result()
+        finally:
+            with self._ending:
+                self._ends = True
+
+    def interrupt(self) -> None:
+        """Any other thread: raise SystemExit at this thread's next bytecode."""
+        with self._ending:
+            if not self._ends:
+                ident = ctypes.c_ulong(self.ident or 0)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
+
+    def _keep_result(self) -> None:
+        try:
+            with _in_the_background() if self._beside else _no_collections():
+                result = self._load()
+        except BaseException as error:  # noqa: BLE001 - raised again on the thread that waits
+            self._loaded.set_exception(error)
+        else:
+            self._loaded.set_result(result)
 
 
-def _abandon(thread: threading.Thread, model: str) -> None:
+def _abandon(thread: _LoadThread, model: str) -> None:
     """End the thread at its next bytecode; give it up if it reaches none for a while.
 
     Otherwise the process would wait for it at its exit, for seconds, or for ever if the code of a
@@ -138,8 +164,7 @@ def _abandon(thread: threading.Thread, model: str) -> None:
                 waited_seconds=_PATIENCE,
             )
             return
-        ident = ctypes.c_ulong(thread.ident or 0)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
+        thread.interrupt()
         thread.join(_RAISE_AGAIN)
 
 
