@@ -6,6 +6,7 @@ stands liveness: once the faults are over, all records get their outcomes, the g
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -308,6 +309,9 @@ class History:
         return problems
 
     def _judge(self, problems: list[str]) -> Verdict:
+        # A late request of a producer that is gone may have begun a transaction. Readers wait until
+        # the broker aborts it.
+        self.broker.expire_transactions(math.inf)
         ends = {partition: self.broker.end(partition) for partition in self._inputs}
         firsts = dict.fromkeys(ends, 0)
         if self.plan.start == "latest":  # nobody began to read a partition that stayed empty
