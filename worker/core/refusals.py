@@ -57,14 +57,12 @@ class TopicBreakers:
         """Count one record.
 
         Args:
-            verdicts: on its outcome and copies.
+            verdicts: on its outcome and copies, at least one.
 
         Raises:
             CircuitOpen: too many records were refused; names the setting, and the topic if others
                 accept their records.
         """
-        if not verdicts:
-            return
         for topic, refused in verdicts:
             self._of(topic).note(failed=refused)
         self._together.note(failed=any(refused for _, refused in verdicts))
