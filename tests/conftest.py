@@ -65,6 +65,17 @@ class Topics:
 
 MakeTopics = Callable[..., Topics]
 
+
+def new_topics(admin: KafkaAdminClient, partitions: int) -> Topics:
+    """Create topics with names of their own."""
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    topics = Topics(f"{name}.in", f"{name}.out", f"{name}.dead", name, partitions)
+    names = [topics.input, topics.output, topics.dead]
+    admin.create_topics({one: {"num_partitions": partitions} for one in names})
+    admin.wait_for_topics(names)
+    return topics
+
+
 # Broker name -> number of tests that used it.
 _used_key = pytest.StashKey[Counter[str]]()
 _name_key = pytest.StashKey[str]()
@@ -156,12 +167,8 @@ def make_topics(admin: KafkaAdminClient) -> Iterator[MakeTopics]:
     made: list[str] = []
 
     def make(partitions: int = 3) -> Topics:
-        name = f"test-{uuid.uuid4().hex[:10]}"
-        topics = Topics(f"{name}.in", f"{name}.out", f"{name}.dead", name, partitions)
-        names = [topics.input, topics.output, topics.dead]
-        admin.create_topics({one: {"num_partitions": partitions} for one in names})
-        made.extend(names)
-        admin.wait_for_topics(names)
+        topics = new_topics(admin, partitions)
+        made.extend([topics.input, topics.output, topics.dead])
         return topics
 
     yield make

@@ -13,9 +13,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Self
+from typing import Final
 
 from tests.chaos.sent import Sent, number_of
+from tests.chaos.watch import Watch
 from worker.clock import SystemClock
 from worker.errors import StreamlabelError
 from worker.kafka_io.admin import Admin
@@ -25,9 +26,10 @@ from worker.settings import KafkaSettings
 
 _ROUND_S: Final = 0.1
 _PATIENCE_S: Final = 2.0
+_JOIN_S: Final = 30.0
 
 
-class Lives:
+class Lives(Watch):
     """The lives of an input's log, for the length of a `with` block.
 
     Args:
@@ -42,32 +44,22 @@ class Lives:
         first: number of the first record of the current life; earlier ones are of ended lives.
         number: of the current life, from 1 on.
         reached: whether the group has finished a record of the current life.
-        error: that ended the watch early, if one did.
     """
 
     def __init__(
         self, servers: str, topic: str, committed: Callable[[Admin], Mapping[int, int]], sent: Sent
     ) -> None:
+        super().__init__("lives", _JOIN_S)
         self._kafka = KafkaSettings(bootstrap_servers=servers)
         self._topic, self._committed = topic, committed
         self._clock = SystemClock()
-        self._stop, self._lock = threading.Event(), threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="lives", daemon=True)
+        self._lock = threading.Lock()
         self._positions: dict[int, int] = {}
         self._away = False
         self._begun = self._complete = 0  # the last round that began, and the last without a gap
         self.sent = sent
         self.finished: set[int] = set()
         self.first, self.number, self.reached = 0, 1, False
-        self.error = ""
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(30)
 
     @property
     def failure(self) -> str:
@@ -125,13 +117,10 @@ class Lives:
             self._clock.sleep(_ROUND_S)  # the acknowledgement is on its way
         return number
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                self._try_life()
-                self._clock.sleep(_ROUND_S)
-        except Exception as error:  # noqa: BLE001 -- the verdict tells it
-            self.error = repr(error)
+    def _look(self) -> None:
+        while not self._stop.is_set():
+            self._try_life()
+            self._clock.sleep(_ROUND_S)
 
     def _try_life(self) -> None:
         """Look until the life ends, as a consumer ends with its topic, or until a round fails."""

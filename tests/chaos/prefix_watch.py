@@ -7,9 +7,8 @@ a check needs the answers that come before it.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -17,6 +16,7 @@ from kafka.errors import KafkaError
 from tests.chaos.lives import Lives
 from tests.chaos.prefixes import Prefixes
 from tests.chaos.sent import number_of
+from tests.chaos.watch import Watch
 from worker.clock import SystemClock
 from worker.core.records import Partition
 from worker.core.replay_outcomes import Kind
@@ -32,7 +32,7 @@ _LAST_S: Final = 60.0  # for the end of the run
 _JOIN_S: Final = 2 * _LAST_S
 
 
-class PrefixWatch:
+class PrefixWatch(Watch):
     """Checks a run in exactly-once delivery, for the length of a `with` block.
 
     Args:
@@ -45,7 +45,6 @@ class PrefixWatch:
     Attributes:
         prefixes: the findings; complete after the block.
         rounds: number of moments that were looked at.
-        error: that ended the watch early, if one did.
     """
 
     def __init__(
@@ -56,24 +55,12 @@ class PrefixWatch:
         outcomes: Mapping[str, Kind],
         lives: Lives | None = None,
     ) -> None:
+        super().__init__("prefixes", _JOIN_S)
         self._kafka = KafkaSettings(bootstrap_servers=servers)
         self._group, self._input, self._outcomes = group, inputs, outcomes
         self._clock, self._lives = SystemClock(), lives
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="prefixes", daemon=True)
         self.prefixes = Prefixes()
         self.rounds = 0
-        self.error = ""
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(_JOIN_S)
-        if self._thread.is_alive():
-            self.error = self.error or "it does not stop"
 
     @property
     def failure(self) -> str:
@@ -86,13 +73,10 @@ class PrefixWatch:
             return f"the watch of the prefixes checked nothing in {self.rounds} rounds"
         return ""
 
-    def _run(self) -> None:
-        try:
-            with contextlib.ExitStack() as stack:
-                if opened := self._open(stack):
-                    self._watch(*opened)
-        except Exception as error:  # noqa: BLE001 -- the verdict tells it
-            self.error = repr(error)
+    def _look(self) -> None:
+        with contextlib.ExitStack() as stack:
+            if opened := self._open(stack):
+                self._watch(*opened)
 
     def _open(self, stack: contextlib.ExitStack) -> tuple[Any, Admin] | None:
         """Connect once the cluster answers; return None if the run ends before."""

@@ -9,18 +9,17 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from tests.conftest import Broker, Topics
+from tests.support.doors import NumberedFeed, topics_behind
 from tests.support.oauth import LISTENER, OAUTH, Endpoint, Issuer
 from tests.support.own_kafka import named, own_kafka
 from tests.support.workers import (
@@ -29,9 +28,7 @@ from tests.support.workers import (
     audit,
     check,
     flags,
-    produce,
     running,
-    texts,
     wait_until,
 )
 from worker.errors import AccessDenied
@@ -74,14 +71,7 @@ def guarded_door(brokers: tuple[Broker, Broker]) -> Broker:
 
 @pytest.fixture
 def topics(open_door: Broker) -> Topics:
-    name = uuid.uuid4().hex[:8]
-    made = Topics(f"{name}.in", f"{name}.out", f"{name}.dead", name, 1)
-    admin = KafkaAdminClient(bootstrap_servers=open_door.bootstrap_servers)
-    names = [made.input, made.output, made.dead]
-    admin.create_topics({one: {"num_partitions": 1} for one in names})
-    admin.wait_for_topics(names)
-    admin.close()
-    return made
+    return topics_behind(open_door)
 
 
 @pytest.fixture
@@ -112,35 +102,6 @@ def sign_ins(monkeypatch: pytest.MonkeyPatch) -> list[TokenProvider]:
     return accepted
 
 
-class Feed:
-    """Sends numbered texts, through the door without sign-in."""
-
-    def __init__(self, broker: Broker, topics: Topics) -> None:
-        self.broker, self._topics = broker, topics
-        self.sent = 0
-
-    def send(self, number: int = 10) -> None:
-        produce(self.broker, self._topics.input, texts(number, start=self.sent))
-        self.sent += number
-
-    def send_until(self, worker: WorkerThread, condition: Callable[[], bool], what: str) -> None:
-        """Send some, wait for their results, and repeat that."""
-
-        def labelled_and_done() -> bool:
-            self.send()
-            wait_until(lambda: worker.published >= self.sent, what="they are labelled")
-            return condition()
-
-        wait_until(labelled_and_done, what=what)
-
-    def verify(self, *more: str) -> dict[str, Any]:
-        """Return the verdict of the audit; every text has its result."""
-        verdict = audit(self.broker, self._topics, *more)
-        assert verdict["holds"], verdict
-        assert (verdict["consumed"], verdict["missing"]) == (self.sent, 0)
-        return verdict
-
-
 @pytest.fixture
 def run(guarded_door: Broker, topics: Topics) -> Run:
     """`run(**options)` runs a worker at the door for tokens."""
@@ -148,8 +109,8 @@ def run(guarded_door: Broker, topics: Topics) -> Run:
 
 
 @pytest.fixture
-def feed(open_door: Broker, topics: Topics) -> Feed:
-    return Feed(open_door, topics)
+def feed(open_door: Broker, topics: Topics) -> NumberedFeed:
+    return NumberedFeed(open_door, topics)
 
 
 def reasons(lines: list[EventDict], event: str) -> list[str]:
@@ -168,7 +129,7 @@ def as_flags(given: dict[str, Any]) -> list[str]:
 def test_a_worker_outlives_its_tokens(
     run: Run,
     endpoint: Endpoint,
-    feed: Feed,
+    feed: NumberedFeed,
     sign_ins: list[TokenProvider],
     delivery: str,
 ) -> None:
@@ -185,7 +146,7 @@ def test_a_worker_outlives_its_tokens(
 def test_a_token_file_is_read_again_when_a_token_ends(
     run: Run,
     issuer: Issuer,
-    feed: Feed,
+    feed: NumberedFeed,
     lines: list[EventDict],
     sign_ins: list[TokenProvider],
     tmp_path: Path,
@@ -218,7 +179,7 @@ def test_a_token_file_is_read_again_when_a_token_ends(
 def test_an_endpoint_that_is_away_at_the_start_is_waited_for(
     run: Run,
     endpoint: Endpoint,
-    feed: Feed,
+    feed: NumberedFeed,
     lines: list[EventDict],
 ) -> None:
     endpoint.go_down()
@@ -238,7 +199,7 @@ def test_an_endpoint_that_is_away_at_the_start_is_waited_for(
 def test_an_endpoint_that_is_away_while_a_token_ends_loses_nothing(
     run: Run,
     endpoint: Endpoint,
-    feed: Feed,
+    feed: NumberedFeed,
     lines: list[EventDict],
     delivery: str,
 ) -> None:
@@ -275,7 +236,7 @@ def test_a_refused_client_ends_the_process_after_one_try(
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
 def test_a_client_that_is_refused_under_way_stops_when_its_token_ends(
-    run: Run, topics: Topics, endpoint: Endpoint, feed: Feed, delivery: str
+    run: Run, topics: Topics, endpoint: Endpoint, feed: NumberedFeed, delivery: str
 ) -> None:
     """Its secret may have been replaced: a restart reads the new one."""
     with run(**endpoint.options, delivery=delivery) as worker:
@@ -295,7 +256,7 @@ def test_a_client_that_is_refused_under_way_stops_when_its_token_ends(
 def test_a_broker_that_refuses_tokens_for_a_while_is_waited_for(
     run: Run,
     endpoint: Endpoint,
-    feed: Feed,
+    feed: NumberedFeed,
     lines: list[EventDict],
 ) -> None:
     """As it does until it has heard of the issuer's new key."""
@@ -330,7 +291,7 @@ def test_a_token_that_the_broker_refuses_at_the_start_stops_the_worker(
 
 
 def test_every_command_signs_in(
-    run: Run, guarded_door: Broker, topics: Topics, endpoint: Endpoint, feed: Feed
+    run: Run, guarded_door: Broker, topics: Topics, endpoint: Endpoint, feed: NumberedFeed
 ) -> None:
     with run(**endpoint.options) as worker:
         feed.send_until(worker, lambda: True, "it works")

@@ -6,12 +6,10 @@ SCRAM over TLS, the other one is open.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kafka import KafkaAdminClient
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -19,7 +17,8 @@ from tests.chaos.administrator import Administrator
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.security import USER, Security
 from tests.conftest import Broker, Topics
-from tests.support.workers import WorkerThread, audit, produce, running, texts, wait_until
+from tests.support.doors import NumberedFeed, topics_behind
+from tests.support.workers import WorkerThread, running, wait_until
 from worker.settings import read_environment
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
@@ -43,14 +42,7 @@ def open_door(guarded: Cluster) -> Broker:
 
 @pytest.fixture
 def topics(open_door: Broker) -> Topics:
-    name = uuid.uuid4().hex[:8]
-    made = Topics(f"{name}.in", f"{name}.out", f"{name}.dead", name, 1)
-    admin = KafkaAdminClient(bootstrap_servers=open_door.bootstrap_servers)
-    names = [made.input, made.output, made.dead]
-    admin.create_topics({one: {"num_partitions": 1} for one in names})
-    admin.wait_for_topics(names)
-    admin.close()
-    return made
+    return topics_behind(open_door)
 
 
 @pytest.fixture
@@ -76,52 +68,35 @@ def worker(
         yield started
 
 
-class Feed:
-    """Sends numbered texts through the open door, and waits for their results."""
-
-    def __init__(self, broker: Broker, topics: Topics, worker: WorkerThread) -> None:
-        self._broker, self._topics, self._worker = broker, topics, worker
-        self.sent = 0
-
-    def send(self) -> None:
-        produce(self._broker, self._topics.input, texts(RECORDS, start=self.sent))
-        self.sent += RECORDS
-
-    def wait(self) -> None:
-        wait_until(lambda: self._worker.published >= self.sent, what="they are labelled")
-
-    def verify(self) -> None:
-        self._worker.stop()
-        verdict = audit(self._broker, self._topics)
-        assert verdict["holds"], verdict
-        assert (verdict["consumed"], verdict["published"]) == (self.sent, self.sent)
-
-
 @pytest.fixture
-def feed(open_door: Broker, topics: Topics, worker: WorkerThread) -> Feed:
-    made = Feed(open_door, topics, worker)
-    made.send()
-    made.wait()
+def feed(open_door: Broker, topics: Topics, worker: WorkerThread) -> NumberedFeed:
+    made = NumberedFeed(open_door, topics)
+    made.send(RECORDS)
+    made.wait(worker)
     return made
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
 def test_a_replaced_password_needs_no_restart(
-    guarded: Cluster, security: Security, feed: Feed, lines: list[EventDict]
+    guarded: Cluster,
+    security: Security,
+    feed: NumberedFeed,
+    worker: WorkerThread,
+    lines: list[EventDict],
 ) -> None:
     """The broker has the new password first; the worker waits until its file has it too."""
     security.make_password()
     Administrator(guarded.bootstrap_servers).set_password(USER, security.password)
     hang_up_until(guarded, lambda: said(lines, "the broker refuses the password, trying again"))
-    feed.send()
+    feed.send(RECORDS)
     security.write_password()
-    feed.wait()
-    feed.verify()
+    feed.wait(worker)
+    verify(feed, worker)
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
 def test_a_replaced_certificate_needs_no_restart(
-    guarded: Cluster, security: Security, feed: Feed
+    guarded: Cluster, security: Security, feed: NumberedFeed, worker: WorkerThread
 ) -> None:
     """The worker trusts both authorities for a while, and then the new one alone."""
     security.make_pair()
@@ -129,10 +104,15 @@ def test_a_replaced_certificate_needs_no_restart(
     Administrator(guarded.bootstrap_servers).configure_broker(1, security.keystores)
     for _ in range(2):
         end_connections(guarded)
-        feed.send()
-        feed.wait()
+        feed.send(RECORDS)
+        feed.wait(worker)
         security.trust(old=False)
-    feed.verify()
+    verify(feed, worker)
+
+
+def verify(feed: NumberedFeed, worker: WorkerThread) -> None:
+    worker.stop()
+    assert feed.verify()["published"] == feed.sent
 
 
 def said(lines: list[EventDict], event: str) -> bool:

@@ -65,6 +65,7 @@ def test_a_replaced_password_is_used_for_the_next_sign_in(password: Password, fi
     broker.knows = "new"
     file.write_text("new\n")
     sign_in(password, broker)
+    assert broker.config["sasl_plain_password"] == "new"
 
 
 def test_the_first_refusal_of_a_password_is_final(password: Password) -> None:
@@ -113,7 +114,9 @@ def test_while_the_file_has_no_password_the_one_of_the_start_is_used(
     password: Password, file: Path, broken: Callable[[Path], Any]
 ) -> None:
     broken(file)
-    sign_in(password, Broker())
+    broker = Broker()
+    sign_in(password, broker)
+    assert broker.config["sasl_plain_password"] == "old"
 
 
 def test_clients_of_a_user_share_a_password_that_is_in_a_file(file: Path) -> None:
