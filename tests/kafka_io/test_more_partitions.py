@@ -32,7 +32,7 @@ class GrowingProducer:
             _incomplete=self, abort_batches=None, abort_undrained_batches=None
         )
 
-    def partitions_for(self, topic: str) -> set[int]:
+    def _wait_on_metadata(self, topic: str, _: float) -> set[int]:
         return set(range(self.numbers[topic]))
 
     def all(self) -> list[Any]:

@@ -83,7 +83,8 @@ class FakeProducer:
         self.thread_ended = True
         self.clients_closed = 0
         self._closed = False
-        self.known: dict[str, set[int]] = {}
+        self.known: dict[str, set[int]] = {"out": {0, 1}, "dead": {0}}
+        self.waits: list[float] = []
         self._metadata = SimpleNamespace(
             leader_for_partition={OUT: 1}.get,
             partitions_for_topic=self._partitions_for,
@@ -120,9 +121,10 @@ class FakeProducer:
     def _force_close(self) -> None:
         self._sender._force_close = True
 
-    def partitions_for(self, topic: str) -> set[int]:
+    def _wait_on_metadata(self, topic: str, timeout_ms: float) -> set[int]:
+        self.waits.append(timeout_ms)
         self._raise()
-        return {0}
+        return self.known[topic]
 
     def send(self, topic: str, **record: Any) -> FakeFuture:
         self._raise()
@@ -166,6 +168,10 @@ def outcome(offset: int = 0, partition: int = 0, topic: str = "out") -> Encoded:
     return Encoded(ref, topic, b"k", b"value", [("h", b"v")], 17)
 
 
+def large() -> Encoded:
+    return replace(outcome(partition=5), value=b"x" * 1_000_001)
+
+
 def test_the_client_retries_without_end_and_bounds_its_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -205,7 +211,6 @@ def test_a_record_of_a_known_partition_is_enqueued_without_the_clients_checks(
     pair: Made,
 ) -> None:
     publisher, producer, _ = pair
-    producer.known = {"out": {0, 1}}
     publisher.send(outcome(partition=5))
     assert producer._accumulator.appended == [(OUT, 17, b"k", b"value", [("h", b"v")])]
     assert (producer.sent, producer.added, producer.wakeups) == ([], [], 0)
@@ -218,63 +223,59 @@ def test_a_transaction_gets_the_partition_before_its_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     publisher, producer, _ = made(monkeypatch, "id")
-    producer.known = {"out": {0, 1}}
     publisher.send(outcome(partition=5))
     assert producer.added == [OUT]
     assert len(producer._accumulator.appended) == 1
 
 
 @pytest.mark.parametrize("known", [{}, {"out": {0}}])
-def test_the_client_itself_waits_for_missing_metadata(
+def test_a_record_whose_metadata_were_lost_within_a_batch_is_left_for_later(
     pair: Made, known: dict[str, set[int]]
 ) -> None:
-    publisher, producer, _ = pair
-    producer.known = known
-    publisher.send(outcome(partition=5))
-    assert [topic for topic, _ in producer.sent] == ["out"]
-    assert producer._accumulator.appended == []
+    """`send` once waited for them, 200 s for each record, and a worker that stops waited too."""
+    publisher, producer, clock = pair
+    before, producer.known = clock.now, known
+    with pytest.raises(BrokerAway, match="no broker names partition 1 of 'out' now"):
+        publisher.send(outcome(partition=5))
+    assert (producer.sent, producer._accumulator.appended, producer.waits) == ([], [], [])
+    assert clock.now == before
 
 
 def test_the_client_itself_checks_a_large_record(pair: Made) -> None:
     publisher, producer, _ = pair
-    producer.known = {"out": {0, 1}}
-    publisher.send(replace(outcome(), value=b"x" * 1_000_001))
-    assert len(producer.sent) == 1
+    publisher.send(large())
+    (topic, record) = producer.sent[0]
+    assert topic == "out"
+    assert record == {
+        "value": large().value,
+        "key": b"k",
+        "headers": [("h", b"v")],
+        "partition": 1,
+        "timestamp_ms": 17,
+    }
 
 
 def test_a_record_is_sent_whole_to_the_partition_of_its_input(pair: Made) -> None:
     publisher, producer, _ = pair
     publisher.send(outcome(partition=5))
     publisher.send(outcome(partition=5, topic="dead"))
-    (topic, record), (_, dead) = producer.sent
-    assert topic == "out"
-    assert record == {
-        "value": b"value",
-        "key": b"k",
-        "headers": [("h", b"v")],
-        "partition": 1,
-        "timestamp_ms": 17,
-    }
-    assert dead["partition"] == 0
+    fields = (17, b"k", b"value", [("h", b"v")])
+    dead = TopicPartition("dead", 0)
+    assert producer._accumulator.appended == [(OUT, *fields), (dead, *fields)]
 
 
-def test_send_waits_for_metadata_lost_within_a_batch(pair: Made) -> None:
-    publisher, producer, clock = pair
-    producer.failures = [errors.KafkaTimeoutError("metadata"), ValueError("no partition")]
-    publisher.send(outcome())
-    assert len(producer.sent) == 1
-    assert clock.now > 1000
-
-
-@pytest.mark.parametrize("times", [1, 20])
-def test_a_record_that_the_client_rejects_is_refused(pair: Made, times: int) -> None:
-    """At once if waiting can't help, else after 20 attempts."""
+def test_a_record_that_the_client_rejects_is_refused(pair: Made) -> None:
     publisher, producer, _ = pair
-    first = errors.InvalidRecordError("no") if times == 1 else errors.KafkaTimeoutError("late")
-    producer.failures = [first] * 20
-    with pytest.raises(PublishRefused, match="of 5 bytes to out"):
-        publisher.send(outcome())
-    assert len(producer.failures) == 20 - times
+    producer.failures = [errors.InvalidRecordError("no")]
+    with pytest.raises(PublishRefused, match="of 1000001 bytes to out"):
+        publisher.send(large())
+
+
+def test_a_client_without_room_is_asked_again(pair: Made) -> None:
+    publisher, producer, _ = pair
+    producer.failures = [errors.KafkaTimeoutError("no buffer")]
+    with pytest.raises(BrokerAway, match="no buffer"):
+        publisher.send(large())
 
 
 def test_a_fenced_producer_is_not_a_refused_record() -> None:
@@ -285,6 +286,7 @@ def test_a_fenced_producer_is_not_a_refused_record() -> None:
 def test_metadata_are_awaited_before_a_batch(pair: Made) -> None:
     publisher, producer, _ = pair
     publisher.await_metadata()
+    assert producer.waits == [2000, 2000]  # a stop waits for these
     producer.failures = [errors.KafkaTimeoutError("late")]
     with pytest.raises(BrokerAway):
         publisher.await_metadata()

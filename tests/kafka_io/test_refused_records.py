@@ -359,7 +359,8 @@ def test_a_producer_made_during_the_close_is_abandoned(at_least_once: AtLeastOnc
         return made()
 
     at_least_once.sink._make_publisher = late
-    at_least_once.sink.advance()
+    with pytest.raises(BrokerAway, match="closed"):
+        at_least_once.sink.advance()
     assert at_least_once.made[1].ends == ["abandon"]
     assert at_least_once.made[1].sent == []
 

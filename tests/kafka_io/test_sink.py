@@ -374,3 +374,49 @@ def test_close_during_a_replacement_ends_both_producers(harness: SinkHarness) ->
     harness.sink.close(5)
     assert "abandon" in successor.ends
     assert "close within 5 s" in harness.made[0].ends
+
+
+def test_a_producer_that_takes_over_during_a_close_sends_nothing(harness: SinkHarness) -> None:
+    """`close` may run between the old producer's end and the first record of the new one."""
+    successor = harness.until_replaced((0,))
+
+    def close(call: str) -> None:
+        if call == "abandon":
+            harness.made[0].before = lambda _: None
+            harness.sink.close(0.1)
+
+    harness.made[0].before = close
+    with pytest.raises(BrokerAway, match="closed"):
+        harness.inspect()
+    assert (successor.sent, successor.ends[-1]) == ([], "abandon")
+
+
+def test_a_successor_that_is_made_during_a_close_ends(
+    harness: SinkHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.publish(0)
+    harness.made[0].forgets = True
+    close = harness.sink.close
+
+    def await_metadata(producer: Producer) -> None:
+        if producer is not harness.made[0]:
+            close(0.1)
+
+    monkeypatch.setattr(Producer, "await_metadata", await_metadata)
+    with pytest.raises(BrokerAway, match="closed"):
+        harness.inspect(PATIENCE + 1)
+    assert harness.made[1].ends == ["abandon"]
+
+
+def test_records_that_a_close_drops_are_not_called_refused(harness: SinkHarness) -> None:
+    """The client fails them, and the worker logged "the broker refuses a record"."""
+    harness.publish(0)
+    harness.publish(1)
+    harness.made[0].acknowledge(0)
+    harness.sink.close(0.1)
+    assert harness.completed == [[0]]
+    assert harness.completions[0].error is None
+    assert [batch.failed or batch.refused for batch in harness.sink.unacknowledged_batches] == [
+        False,
+        False,
+    ]

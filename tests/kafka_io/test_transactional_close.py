@@ -10,7 +10,10 @@ from kafka.errors import KafkaError
 
 from tests.support.clocks import HandClock
 from tests.support.doubles import Producer, outcome
+from worker.core.records import Partition
 from worker.errors import BrokerAway
+from worker.kafka_io import transactions
+from worker.kafka_io.group_offsets import CommittedOffset
 from worker.kafka_io.transactions import TransactionalSink
 from worker.settings import load
 
@@ -97,3 +100,28 @@ def test_close_does_nothing_after_a_transaction_failed() -> None:
         sink.publish([outcome(0)])
     sink.close(5)
     assert producer.ends == ["abandon"]
+
+
+def test_a_producer_that_is_made_during_a_close_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`close` came while there was none: the new one went on, and was never closed."""
+    committed = {Partition("in", 0): CommittedOffset(0)}
+    monkeypatch.setattr(transactions, "committed_offsets", lambda *_: committed)
+    producer = Producer()
+    sink = sink_of(producer)
+
+    def fail_begin(call: str) -> None:
+        if call == "begin":
+            raise KafkaError("not now")
+
+    def close(call: str) -> None:
+        if call == "begin_epoch":
+            sink.close(5)
+
+    producer.before = fail_begin
+    with pytest.raises(BrokerAway):
+        sink.publish([outcome(0)])
+    assert producer.ends.pop() == "abandon"
+    producer.before = close
+    with pytest.raises(BrokerAway, match="closed"):
+        sink.advance()
+    assert (producer.sent, producer.ends) == ([], ["abandon"])

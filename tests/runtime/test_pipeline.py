@@ -289,6 +289,28 @@ def test_a_batch_that_is_not_published_by_the_end_is_dropped_and_not_observed(be
     assert bench.crashes == []
 
 
+def test_an_error_of_a_sink_that_was_closed_under_a_step_is_not_a_crash(bench: Bench) -> None:
+    """The client raises RuntimeError once its connections are closed; it looked like a fault."""
+    reached, closed = threading.Event(), threading.Event()
+
+    def hang(what: str) -> None:
+        if what == "publish":
+            reached.set()
+            closed.wait(60)
+            raise RuntimeError("NetworkSelector closed!")
+
+    bench.all.before = hang
+    bench.offer(0)
+    bench.pipeline.start()
+    assert reached.wait(30)
+    bench.pipeline.close(0.1)
+    closed.set()
+    for stage in bench.pipeline.stages:
+        stage.join(30)
+    assert bench.crashes == []
+    assert "end" not in bench.all.done
+
+
 def test_close_does_not_wait_longer_for_a_stage_that_hangs(bench: Bench) -> None:
     reached, let_go = threading.Event(), threading.Event()
 

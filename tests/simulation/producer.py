@@ -31,6 +31,7 @@ class SimulatedProducer:
 
     Attributes:
         forgets: whether its sender has stopped without a word.
+        halted: whether it drops what has no acknowledgement.
         last_error: the first error of a transaction.
     """
 
@@ -50,7 +51,7 @@ class SimulatedProducer:
         self._sequences: dict[Partition, int] = {}
         self._touched: dict[Partition, float] = {}
         self._broken = False
-        self.forgets = False
+        self.forgets = self.halted = False
         self.last_error: Exception | None = None
 
     # -- the client's own thread ------------------------------------------------------------------
@@ -153,11 +154,12 @@ class SimulatedProducer:
 
     def halt(self) -> None:
         """Send nothing more; a request that is on its way may still be stored."""
+        self.halted = True
         if self._broken:
             return
         if self._world.random.random() < 0.3 and not self.forgets:
             self._late_request()
-        self._fail(errors.KafkaError("the producer is closed"))
+        self._fail(errors.IllegalStateError("the producer is closed"))
 
     def _late_request(self) -> None:
         for partition, batch in self._waiting.items():

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from kafka.errors import KafkaError
+from kafka.errors import IllegalStateError
 from kafka.future import Future
 
 from tests.support.clocks import HandClock
@@ -37,9 +37,11 @@ class Producer:
         forgets: whether it ignores the records that it gets.
         leader: whether partitions have a leader.
         ends: the calls that ended it, in order.
+        halted: whether one of them did.
     """
 
     def __init__(self, before: Callable[[str], None] = lambda _: None) -> None:
+        self.halted = False
         self.sent: list[tuple[Encoded, Any]] = []
         self.before = before
         self.forgets = False
@@ -107,10 +109,11 @@ class Producer:
 
     def _end(self, how: str, words: str) -> None:
         self.ends.append(words)
+        self.halted = True
         self.before(how)
         for _, future in self.sent:
             if not future.is_done:  # as the client does with dropped records
-                future.failure(KafkaError(how))
+                future.failure(IllegalStateError(how))
 
 
 class Group:

@@ -94,6 +94,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "_metadata": "does a partition have a leader; `partitions_for` blocks",
         "_sender": "must be woken, stopped and joined apart from `close`",
         "_transaction_manager": "the steps of a commit, which the public methods wait for unbounded",
+        "_wait_on_metadata": "`partitions_for` waits as long as the start of a transaction may take",
     },
     KafkaAdminClient: {
         "_find_coordinator_ids": "a JoinGroup request goes to the group's coordinator",
@@ -380,6 +381,14 @@ def return_parked_records(consumer: Any) -> None:
 def accumulator_of(producer: Any) -> Any:
     """Return the producer's queue of batches."""
     return producer._accumulator
+
+
+def await_partitions(producer: Any, topic: str, timeout: float) -> int:
+    """Wait up to `timeout` seconds for the metadata of a topic; return how many partitions it has.
+
+    Raises KafkaError.
+    """
+    return len(producer._wait_on_metadata(topic, timeout * 1000))
 
 
 def append_record(producer: Any, partition: TopicPartition, *record: Any) -> Any:

@@ -16,7 +16,6 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from worker.clock import Clock
-from worker.core.faults import backoff
 from worker.core.records import Encoded
 from worker.core.topic_limits import LARGEST_RECORD
 from worker.errors import BrokerAway, StreamlabelError
@@ -34,8 +33,9 @@ log = get_logger(__name__)
 # An idempotent producer keeps the order and sends nothing twice for as long as it retries. If it
 # gave up, a long outage would only become a restart. The largest 32-bit number of ms is 24 days.
 _DELIVERY_TIMEOUT_MS = 2**31 - 1
-_SEND_ATTEMPTS = 20
 _MAX_BATCH_BYTES = 262_144  # a larger batch would be refused, split and sent again
+# A caller that waits can't be cancelled, and asks again.
+_METADATA_TIMEOUT = 2.0  # seconds
 _ABANDON_TIMEOUT = 0.1  # seconds to flush a producer that is given up
 _JOIN_TIMEOUT = 1.0  # seconds for its thread to end
 _TRANSACTION_RETRY_MS = 20  # the Java client's, for the first partition of a transaction
@@ -53,8 +53,11 @@ class Publisher:
         partitions: number of partitions of each output topic; it may grow. Topics may be added and
             removed.
         max_request: bytes of the largest request; a larger record is sent alone.
-        clock: waits between attempts.
+        clock: measures how long a topic is missing.
         transactional_id: makes the producer transactional; `begin_epoch` fences its predecessors.
+
+    Attributes:
+        halted: whether it drops the records that have no acknowledgement.
 
     Raises:
         BrokerAway: no broker answers.
@@ -69,7 +72,8 @@ class Publisher:
         clock: Clock,
         transactional_id: str | None = None,
     ) -> None:
-        self._topics, self._clock = partitions, clock
+        self.halted = False
+        self._topics = partitions
         self._partitions = dict(partitions)  # as this producer uses them
         self._transaction_timeout = settings.transaction_timeout
         self._request_timeout = settings.kafka.request_timeout
@@ -99,11 +103,10 @@ class Publisher:
         self._topic_watch.check()
 
     def await_metadata(self) -> None:
-        """Wait for the metadata of every topic, so that `send` only enqueues.
+        """Wait for the metadata of every topic, which `send` does not.
 
-        `send` would wait too, but in the middle of a batch, where another attempt would publish the
-        first half twice. Partitions that were added to a topic are used from this call on, and a
-        topic that was removed is no longer asked for.
+        Partitions that were added to a topic are used from this call on, and a topic that was
+        removed is no longer asked for.
 
         Raises:
             BrokerAway: the metadata are not there yet.
@@ -115,7 +118,7 @@ class Publisher:
         for topic in tuple(self._topics):
             known = self._number(topic)
             try:
-                number = len(self._producer.partitions_for(topic))
+                number = internals.await_partitions(self._producer, topic, _METADATA_TIMEOUT)
             except KafkaError as error:
                 raise translate(error) from error
             if number > known:
@@ -147,35 +150,32 @@ class Publisher:
         self._partitions[topic] = number
 
     def send(self, outcome: Encoded) -> Any:
-        """Enqueue one record; wait if its topic's metadata have just been lost.
+        """Enqueue one record, without waiting.
 
         Returns:
             The client's future, which has the acknowledgement.
 
         Raises:
+            BrokerAway: the metadata name its partition no more; call `await_metadata`.
             Fatal: the client refuses the record.
         """
-        for attempt in range(_SEND_ATTEMPTS):
-            try:
-                return self._enqueue(outcome)
-            except (KafkaError, ValueError) as error:
-                cause = translate(error)
-                transient = isinstance(cause, BrokerAway) or isinstance(error, ValueError)
-                if not transient or attempt == _SEND_ATTEMPTS - 1:
-                    raise publish_error(error, outcome) from error
-                self._clock.sleep(backoff(attempt))
-        raise AssertionError("unreachable")
+        try:
+            return self._enqueue(outcome)
+        except (KafkaError, ValueError) as error:
+            cause = translate(error)
+            if isinstance(cause, BrokerAway):
+                raise cause from error
+            raise publish_error(error, outcome) from error
 
     def _enqueue(self, outcome: Encoded) -> Any:
         headers, number = replace_nulls(outcome.headers), self.partition_of(outcome)
-        if (
-            number in (self._metadata.partitions_for_topic(outcome.topic) or ())
-            and len(outcome.value or b"") <= _SURELY_SMALL
-        ):
+        if number not in (self._metadata.partitions_for_topic(outcome.topic) or ()):
+            raise BrokerAway(f"no broker names partition {number} of {outcome.topic!r} now")
+        if len(outcome.value or b"") <= _SURELY_SMALL:
             partition = TopicPartition(outcome.topic, number)
             fields = (outcome.timestamp_ms, outcome.key, outcome.value, headers)
             return internals.append_record(self._producer, partition, *fields)
-        # Waits for metadata, or raises what is wrong with the record.
+        # Raises an error that names what is wrong with the record.
         return self._producer.send(
             outcome.topic,
             value=outcome.value,
@@ -283,6 +283,7 @@ class Publisher:
 
     def halt(self) -> None:
         """Any thread: stop sending; records without an acknowledgement fail."""
+        self.halted = True
         self._sender.force_close()
 
     def close(self, timeout: float) -> None:

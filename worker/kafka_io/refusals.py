@@ -38,6 +38,11 @@ def failed_with_another(error: Exception) -> bool:
     return isinstance(error, NotSent) or type(error) is errors.KafkaError
 
 
+def was_halted(error: Exception) -> bool:
+    """Return whether a record failed because its producer ended before an acknowledgement."""
+    return isinstance(error, errors.IllegalStateError)
+
+
 def refusal_of(error: Exception | None) -> Refusal | None:
     """Return the refusal of this very record, or None."""
     if error is None or not isinstance(translate(error), PublishRefused):

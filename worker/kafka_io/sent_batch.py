@@ -24,6 +24,7 @@ from worker.kafka_io.refusals import (
     failed_with_another,
     publish_error,
     refusal_of,
+    was_halted,
 )
 
 OnCompletion = Callable[[Completion], None]
@@ -170,6 +171,8 @@ class SentBatch:
         with self._lock:
             if publisher is not self._publisher:
                 return
+            if publisher.halted and was_halted(error):
+                return  # it stays without an acknowledgement
             if failed_with_another(error) or refusal_of(error):
                 self.refused = True  # the client sends nothing more; the sink continues from there
                 return

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from worker.clock import Clock
 from worker.core.records import Encoded, RecordRef
 from worker.core.replacement import ReplaceOutcome, give_up
-from worker.errors import StreamlabelError
+from worker.errors import BrokerAway, StreamlabelError
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.refusals import RefusalResolver, refusal_of
 from worker.kafka_io.send_queue import SendQueue
@@ -28,6 +28,7 @@ _PAUSE = 0.02  # seconds between two tries to send what waits for an acknowledge
 # Seconds that a producer has to close in any case. A caller that gives no more than these may not
 # have waited for the publish thread.
 _LEAST_CLOSE = 0.1
+CLOSED = "the worker is stopping and has closed its producers"
 _CATCH_UP_TIME = 7.0  # seconds; more than the client's longest wait before it reconnects
 
 
@@ -214,7 +215,7 @@ class KafkaSink:
         False while requests are in flight after a refusal, and when the sink ends.
 
         Raises:
-            BrokerAway: another producer can't be made now; call again.
+            BrokerAway: another producer can't be made now, or the sink is closed; call again.
         """
         batches = self._queue.batches
         if self._closed or any(batch.failed for batch in batches):
@@ -226,11 +227,7 @@ class KafkaSink:
         answered = all(batch.answered for batch in batches)
         if not answered and now < self._refused_at + self._patience:
             return False
-        successor = self._make_publisher()
-        if self._closed:
-            successor.abandon()
-            return False
-        self._replace_publisher(successor)
+        self._replace_publisher(self._make_publisher())
         self._refused_at = None
         self._replace_refused()
         return True
@@ -268,6 +265,7 @@ class KafkaSink:
         successor, self._successor = self._successor, None
         if successor is None:
             self._successor = self._make_successor() if stalled else None
+            self._end_if_closed(self._successor)
         elif any(map(successor.has_leader, stalled)):
             self._replace_publisher(successor)
             log.warning(
@@ -305,3 +303,14 @@ class KafkaSink:
         old, self._publisher = self._publisher, successor
         self._queue.requeue()
         old.abandon()
+        self._end_if_closed(successor)
+
+    def _end_if_closed(self, publisher: Publisher | None) -> None:
+        """End a producer that `close`, on another thread, came too early to see.
+
+        Raises:
+            BrokerAway: the sink is closed.
+        """
+        if self._closed and publisher is not None:
+            publisher.abandon()
+            raise BrokerAway(CLOSED)

@@ -69,6 +69,7 @@ from worker.kafka_io.leader_epochs import unknown_epoch
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.refusals import RefusalResolver, refusal_of
 from worker.kafka_io.sent_batch import GroupView, OnCompletion
+from worker.kafka_io.sink import CLOSED
 from worker.kafka_io.topic_notes import name_different_topics
 from worker.kafka_io.translation import describe, translate
 from worker.logs import get_logger
@@ -128,6 +129,7 @@ class TransactionalSink:
         self._new_positions: queue.SimpleQueue[Sequence[RecordRef]] = queue.SimpleQueue()
         self._positions: dict[Partition, RecordRef] = {}  # not committed yet
         self._begun_at: float | None = None
+        self._closed = False
         self._publisher: Publisher | None = None
         try:
             self._publisher = self._new_publisher()
@@ -175,6 +177,7 @@ class TransactionalSink:
 
     def close(self, timeout: float) -> None:
         """Abort the open transaction; a successor gets its records again."""
+        self._closed = True
         publisher = self._publisher  # the publish thread may discard it meanwhile
         if publisher is None:
             return
@@ -186,6 +189,9 @@ class TransactionalSink:
 
     def _send_and_commit(self) -> None:
         publisher = self._publisher = self._publisher or self._recover()
+        if self._closed:  # maybe before there was this producer
+            publisher.abandon()
+            raise BrokerAway(CLOSED)
         sent = len(self._sent)
         unsent = self._uncommitted[sent:] = self._current(self._uncommitted[sent:])
         self._positions = {

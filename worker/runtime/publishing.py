@@ -50,6 +50,9 @@ class SinkDriver:
             try:
                 step()
             except Exception as error:
+                if self._control.cancelled.is_set():  # the producer was closed during the step
+                    log.debug("publishing ended", reason=str(error))
+                    return False
                 if disposition(error) is not Disposition.RETRY:
                     raise
                 if attempt % _LOG_EVERY_ATTEMPTS == 0:
