@@ -25,12 +25,20 @@ class GrowingProducer:
     def __init__(self) -> None:
         self.numbers = {"out": 1, "dead": 1}
         self.unacknowledged: list[TopicPartition] = []
-        self._sender = None
-        self._metadata = SimpleNamespace(_topics={"out", "dead", "gone"})
+        self.updates = 0
+        self._sender = SimpleNamespace(wakeup=lambda: None)
+        self._metadata = SimpleNamespace(
+            _topics={"out", "dead", "gone"},
+            request_update=self._request_update,
+            _last_successful_refresh_ms=0.0,
+        )
         self.config: dict[str, Any] = {}
         self._accumulator = SimpleNamespace(
             _incomplete=self, abort_batches=None, abort_undrained_batches=None
         )
+
+    def _request_update(self) -> None:
+        self.updates += 1
 
     def _wait_on_metadata(self, topic: str, _: float) -> set[int]:
         return set(range(self.numbers[topic]))
@@ -68,8 +76,14 @@ def test_added_partitions_are_used_once_the_old_ones_are_acknowledged(
     assert partitions == [1, 0], "the other topic is unchanged"
 
 
-def test_fewer_partitions_in_stale_metadata_are_ignored(producer: GrowingProducer) -> None:
+def test_metadata_that_are_stale_and_name_fewer_partitions_are_asked_for_again(
+    producer: GrowingProducer,
+) -> None:
     sending = Publisher(SETTINGS, {"out": 3, "dead": 1}, 1000, HandClock())
+    with pytest.raises(BrokerAway, match="no broker names partition 2 of topic 'out' now"):
+        sending.await_metadata()
+    assert producer.updates == 1
+    producer.numbers["out"] = 3
     sending.await_metadata()
     assert sending.partition_of(outcome_for("out", 2)) == 2
 

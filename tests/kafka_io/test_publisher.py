@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from kafka import TopicPartition, errors
 
 from tests.support.clocks import HandClock
 from worker.core.records import Encoded, RecordRef
-from worker.errors import AccessDenied, BrokerAway, Fenced, PublishRefused
+from worker.errors import AccessDenied, BrokerAway, Fenced, PublishRefused, TopicMissing
 from worker.kafka_io import publisher as module
 from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.refusals import NotSent, publish_error
@@ -85,9 +86,14 @@ class FakeProducer:
         self._closed = False
         self.known: dict[str, set[int]] = {"out": {0, 1}, "dead": {0}}
         self.waits: list[float] = []
+        self.updates = 0
         self._metadata = SimpleNamespace(
             leader_for_partition={OUT: 1}.get,
             partitions_for_topic=self._partitions_for,
+            topic_id=lambda _: None,
+            request_update=self._request_update,
+            _topics={"out", "dead"},
+            _last_successful_refresh_ms=0.0,
         )
         self._accumulator = Accumulator()
         self._sender = SimpleNamespace(
@@ -112,6 +118,9 @@ class FakeProducer:
     def _client_closed(self) -> None:
         self.clients_closed += 1
 
+    def _request_update(self) -> None:
+        self.updates += 1
+
     def _partitions_for(self, topic: str) -> set[int] | None:
         return self.known.get(topic)
 
@@ -123,6 +132,7 @@ class FakeProducer:
 
     def _wait_on_metadata(self, topic: str, timeout_ms: float) -> set[int]:
         self.waits.append(timeout_ms)
+        self._metadata._topics.add(topic)
         self._raise()
         return self.known[topic]
 
@@ -235,10 +245,61 @@ def test_a_record_whose_metadata_were_lost_within_a_batch_is_left_for_later(
     """`send` once waited for them, 200 s for each record, and a worker that stops waited too."""
     publisher, producer, clock = pair
     before, producer.known = clock.now, known
-    with pytest.raises(BrokerAway, match="no broker names partition 1 of 'out' now"):
+    with pytest.raises(BrokerAway, match="no broker names partition 1 of topic 'out' now"):
         publisher.send(outcome(partition=5))
     assert (producer.sent, producer._accumulator.appended, producer.waits) == ([], [], [])
+    assert (producer.updates, producer.wakeups) == (1, 1), "the client asks at once"
     assert clock.now == before
+
+
+def test_a_topic_that_lost_partitions_stops_the_worker_once_brokers_have_had_time(
+    pair: Made,
+) -> None:
+    """It was recreated: its records would wait without end for a partition that never comes."""
+    publisher, producer, clock = pair
+    publisher.await_metadata()
+    producer.known = {"out": {0}, "dead": {0}}
+    for step in (publisher.await_metadata, lambda: publisher.send(outcome(partition=5))):
+        clock.sleep(11)
+        with pytest.raises(BrokerAway, match="no broker names partition 1"):
+            step()
+    producer._metadata._last_successful_refresh_ms = clock.now * 1000
+    for step in (publisher.await_metadata, lambda: publisher.send(outcome(partition=5))):
+        with pytest.raises(TopicMissing, match=r"'out' has no partition 1 any more.*restart"):
+            step()
+
+
+def test_a_topic_that_lacked_partitions_for_a_moment_begins_anew(pair: Made) -> None:
+    publisher, producer, clock = pair
+    whole, less = dict(producer.known), {"out": {0}, "dead": {0}}
+    for known in (less, whole, less):
+        producer.known = known
+        clock.sleep(9)
+        producer._metadata._last_successful_refresh_ms = clock.now * 1000
+        with contextlib.nullcontext() if known is whole else pytest.raises(BrokerAway):
+            publisher.await_metadata()
+
+
+def test_a_removed_topic_that_has_a_record_left_is_asked_for_again(pair: Made) -> None:
+    publisher, producer, _ = pair
+    producer.known["old"] = {0}
+    publisher.send(outcome(topic="old"))
+    assert producer.waits == [2000]
+    assert producer._accumulator.appended[0][0] == TopicPartition("old", 0)
+
+
+@pytest.mark.parametrize("closed", [RuntimeError("closed!"), errors.IllegalStateError("closed")])
+def test_a_producer_that_has_ended_is_no_fault_of_the_step_that_it_interrupts(
+    pair: Made, closed: Exception
+) -> None:
+    publisher, producer, _ = pair
+    publisher.halt()
+    producer.failures = [closed]
+    with pytest.raises(BrokerAway, match="has ended"):
+        publisher.await_metadata()
+    producer.failures = [errors.IllegalStateError("closed")]
+    with pytest.raises(BrokerAway, match="has ended"):
+        publisher.send(large())
 
 
 def test_the_client_itself_checks_a_large_record(pair: Made) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from kafka.errors import TopicAuthorizationFailedError
 
 from schemas import DeadLetterReason
 from tests.support.clocks import HandClock
@@ -342,6 +343,16 @@ def test_close_gives_up_what_still_waits_in_time(harness: SinkHarness) -> None:
     assert producer.offsets == [0]
     assert harness.clock.now - began < 5
     assert producer.ends == ["close within 0.1 s"]
+
+
+def test_close_does_not_wait_for_what_a_failed_producer_holds(harness: SinkHarness) -> None:
+    """It once waited for the whole timeout, 30 s."""
+    letter = replace(outcome(1), topic="dead", reason=DeadLetterReason.MODEL_FAILED)
+    harness.sink.publish([outcome(0), letter])
+    harness.made[0].sent[0][1].failure(TopicAuthorizationFailedError("out"))
+    began = harness.clock.now
+    harness.sink.close(30)
+    assert harness.clock.now == began
 
 
 def fail(*_: object) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.clocks import HandClock
 from worker.errors import TopicMissing
-from worker.kafka_io.topic_watch import TopicWatch
+from worker.kafka_io.topic_watch import SeenTopics, TopicWatch
 
 
 class FakeMetadata:
@@ -127,3 +127,25 @@ def test_a_topic_deleted_before_the_first_check_is_reported() -> None:
     clock.sleep(11)
     with pytest.raises(TopicMissing):
         watch.check()
+
+
+def test_a_client_that_takes_over_knows_what_its_predecessor_saw() -> None:
+    """Each transaction that fails has another producer; a topic recreated then went unnoticed."""
+    clock, seen = HandClock(), SeenTopics()
+    metadata = FakeMetadata(clock, posts=uuid.uuid4())
+    TopicWatch(metadata, ["posts"], clock, seen=seen).check()
+    metadata.ids["posts"] = uuid.uuid4()
+    with pytest.raises(TopicMissing, match="recreated"):
+        TopicWatch(metadata, ["posts"], clock, seen=seen).check()
+
+
+def test_successors_count_the_absence_of_a_topic_together() -> None:
+    clock, seen = HandClock(), SeenTopics()
+    metadata = FakeMetadata(clock, posts=uuid.uuid4())
+    TopicWatch(metadata, ["posts"], clock, seen=seen).check()
+    metadata.ids.clear()
+    for _ in range(2):
+        TopicWatch(metadata, ["posts"], clock, seen=seen).check()
+        clock.sleep(6)
+    with pytest.raises(TopicMissing, match="deleted"):
+        TopicWatch(metadata, ["posts"], clock, seen=seen).check()

@@ -165,3 +165,15 @@ def test_results_do_not_hide_a_topic_that_refuses_each_copy() -> None:
     with pytest.raises(CircuitOpen, match=r"3 records in a row .* the topic 'urgent' refuses"):
         acknowledge(4)
     assert bench.offsets.committable() == {P: 6}
+
+
+def test_a_circuit_opens_once(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each refusal that was under way when the worker stopped was logged as another error."""
+    letters = [dead(offset, DeadLetterReason.RESULT_REFUSED) for offset in range(6)]
+    with pytest.raises(CircuitOpen):
+        bench.acknowledge(*letters[:3])
+    for letter in letters[3:]:
+        bench.completions.completed(Completion((letter,), bench.clock.now))
+    bench.completions.absorb_remaining()
+    assert "error while stopping" not in capsys.readouterr().out
+    assert bench.offsets.committable() == {P: 6}

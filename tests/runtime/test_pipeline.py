@@ -28,6 +28,7 @@ from worker.core.records import (
 from worker.errors import AccessDenied, BrokerAway, Fatal
 from worker.http.feeds import ModelFeeds
 from worker.metrics import Metrics
+from worker.runtime import publishing
 from worker.runtime.pipeline import Pipeline, PipelineObservers
 from worker.runtime.progress import Progress
 from worker.runtime.stage import StageControl
@@ -289,26 +290,26 @@ def test_a_batch_that_is_not_published_by_the_end_is_dropped_and_not_observed(be
     assert bench.crashes == []
 
 
-def test_an_error_of_a_sink_that_was_closed_under_a_step_is_not_a_crash(bench: Bench) -> None:
-    """The client raises RuntimeError once its connections are closed; it looked like a fault."""
-    reached, closed = threading.Event(), threading.Event()
+def test_a_retry_that_waits_ends_with_the_worker(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait of up to 10 s went on after the worker had given up."""
+    monkeypatch.setattr(publishing, "backoff", lambda _: 1e9)
+    bench.all.before = failing(("publish",), 1, BrokerAway("just now"))
+    slept: list[float] = []
 
-    def hang(what: str) -> None:
-        if what == "publish":
-            reached.set()
-            closed.wait(60)
-            raise RuntimeError("NetworkSelector closed!")
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            bench.pipeline._control.cancelled.set()
 
-    bench.all.before = hang
+    monkeypatch.setattr(bench.clock, "sleep", sleep)
     bench.offer(0)
     bench.pipeline.start()
-    assert reached.wait(30)
-    bench.pipeline.close(0.1)
-    closed.set()
     for stage in bench.pipeline.stages:
         stage.join(30)
-    assert bench.crashes == []
-    assert "end" not in bench.all.done
+    assert slept == [0.5] * 3
+    assert bench.all.done.count("advance") == 0
 
 
 def test_close_does_not_wait_longer_for_a_stage_that_hangs(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from worker.core.faults import OUTPUT, CircuitBreaker
 from worker.core.records import Encoded
+from worker.errors import CircuitOpen
 
 
 class TopicVerdict(NamedTuple):
@@ -52,20 +53,27 @@ class TopicBreakers:
     def __init__(self, together: CircuitBreaker) -> None:
         self._together = together
         self._by_topic: dict[str, CircuitBreaker] = {}
+        self._open = False
 
     def note(self, verdicts: Sequence[TopicVerdict]) -> None:
-        """Count one record.
+        """Count one record, unless the worker stops already.
 
         Args:
             verdicts: on its outcome and copies, at least one.
 
         Raises:
-            CircuitOpen: too many records were refused; names the setting, and the topic if others
-                accept their records.
+            CircuitOpen: once: too many records were refused; names the setting, and the topic if
+                others accept their records.
         """
-        for topic, refused in verdicts:
-            self._of(topic).note(failed=refused)
-        self._together.note(failed=any(refused for _, refused in verdicts))
+        if self._open:
+            return
+        try:
+            for topic, refused in verdicts:
+                self._of(topic).note(failed=refused)
+            self._together.note(failed=any(refused for _, refused in verdicts))
+        except CircuitOpen:
+            self._open = True
+            raise
 
     def _of(self, topic: str) -> CircuitBreaker:
         if (breaker := self._by_topic.get(topic)) is None:

@@ -118,6 +118,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
         "cluster_id": "tells a topic of a mirrored cluster from one of this cluster",
         "leader_for_partition": "whether records can be sent or read",
         "partitions_for_topic": "returns None after a topic was deleted",
+        "request_update": "asks brokers without waiting",
         "topic_id": "distinguishes a recreated topic from the old one",
         "topics": "the topics of the last response, without the internal ones",
     },
@@ -389,6 +390,12 @@ def await_partitions(producer: Any, topic: str, timeout: float) -> int:
     Raises KafkaError.
     """
     return len(producer._wait_on_metadata(topic, timeout * 1000))
+
+
+def request_metadata(producer: Any) -> None:
+    """Have the client ask a broker about its topics."""
+    producer._metadata.request_update()
+    producer._sender.wakeup()
 
 
 def append_record(producer: Any, partition: TopicPartition, *record: Any) -> Any:

@@ -23,7 +23,7 @@ from worker.kafka_io import internals
 from worker.kafka_io.connection import connect
 from worker.kafka_io.null_headers import replace_nulls
 from worker.kafka_io.refusals import fail_only_unsent_batches, publish_error
-from worker.kafka_io.topic_watch import PATIENCE, TopicWatch
+from worker.kafka_io.topic_watch import PATIENCE, SeenTopics, TopicWatch
 from worker.kafka_io.translation import translate
 from worker.logs import get_logger
 from worker.settings import Settings
@@ -55,9 +55,10 @@ class Publisher:
         max_request: bytes of the largest request; a larger record is sent alone.
         clock: measures how long a topic is missing.
         transactional_id: makes the producer transactional; `begin_epoch` fences its predecessors.
+        seen: the topics as its predecessor saw them; None for the first producer.
 
     Attributes:
-        halted: whether it drops the records that have no acknowledgement.
+        halted: whether it ends, and drops the records that have no acknowledgement.
 
     Raises:
         BrokerAway: no broker answers.
@@ -71,6 +72,7 @@ class Publisher:
         max_request: int,
         clock: Clock,
         transactional_id: str | None = None,
+        seen: SeenTopics | None = None,
     ) -> None:
         self.halted = False
         self._topics = partitions
@@ -90,7 +92,7 @@ class Publisher:
         fail_only_unsent_batches(self._producer)
         self._metadata = internals.producer_metadata(self._producer)
         self._sender = internals.sender_of(self._producer)
-        self._topic_watch = TopicWatch(self._metadata, partitions, clock, _patience(settings))
+        self._topic_watch = TopicWatch(self._metadata, partitions, clock, _patience(settings), seen)
 
     def check(self) -> None:
         """Return while every topic is the one it was; always call it from the same thread.
@@ -109,20 +111,32 @@ class Publisher:
         removed is no longer asked for.
 
         Raises:
-            BrokerAway: the metadata are not there yet.
+            BrokerAway: the metadata are not there yet, or lack a partition.
             Fatal: a topic is deleted or forbidden.
         """
         for topic in self._partitions.keys() - self._topics.keys():
             internals.forget_topic(self._metadata, topic)
             del self._partitions[topic]
         for topic in tuple(self._topics):
-            known = self._number(topic)
-            try:
-                number = internals.await_partitions(self._producer, topic, _METADATA_TIMEOUT)
-            except KafkaError as error:
-                raise translate(error) from error
+            known, number = self._number(topic), self._await_partitions(topic)
+            if number < known:
+                raise self._unnamed(topic, known - 1)
+            self._topic_watch.named(topic)
             if number > known:
                 self._use_added_partitions(topic, number)
+
+    def _await_partitions(self, topic: str) -> int:
+        try:
+            return internals.await_partitions(self._producer, topic, _METADATA_TIMEOUT)
+        except (KafkaError, RuntimeError) as error:  # the latter if its connections are closed
+            raise self._translated(error) from error
+
+    def _translated(self, error: Exception) -> StreamlabelError:
+        return BrokerAway("the producer has ended") if self.halted else translate(error)
+
+    def _unnamed(self, topic: str, partition: int) -> StreamlabelError:
+        internals.request_metadata(self._producer)
+        return self._topic_watch.unnamed(topic, partition)
 
     def _use_added_partitions(self, topic: str, number: int) -> None:
         """Spread outcomes over all partitions that the topic has now.
@@ -150,34 +164,37 @@ class Publisher:
         self._partitions[topic] = number
 
     def send(self, outcome: Encoded) -> Any:
-        """Enqueue one record, without waiting.
+        """Enqueue one record; wait only for a topic that the client has not asked for.
 
         Returns:
             The client's future, which has the acknowledgement.
 
         Raises:
-            BrokerAway: the metadata name its partition no more; call `await_metadata`.
-            Fatal: the client refuses the record.
+            BrokerAway: the metadata name its partition no more; call again.
+            Fatal: the client refuses the record, or its partition is gone.
         """
         try:
             return self._enqueue(outcome)
         except (KafkaError, ValueError) as error:
-            cause = translate(error)
+            cause = self._translated(error)
             if isinstance(cause, BrokerAway):
                 raise cause from error
             raise publish_error(error, outcome) from error
 
     def _enqueue(self, outcome: Encoded) -> Any:
-        headers, number = replace_nulls(outcome.headers), self.partition_of(outcome)
-        if number not in (self._metadata.partitions_for_topic(outcome.topic) or ()):
-            raise BrokerAway(f"no broker names partition {number} of {outcome.topic!r} now")
+        topic, number = outcome.topic, self.partition_of(outcome)
+        if not internals.is_requested(self._metadata, topic):  # just added, or removed
+            self._await_partitions(topic)
+        if number not in (self._metadata.partitions_for_topic(topic) or ()):
+            raise self._unnamed(topic, number)
+        headers = replace_nulls(outcome.headers)
         if len(outcome.value or b"") <= _SURELY_SMALL:
-            partition = TopicPartition(outcome.topic, number)
+            partition = TopicPartition(topic, number)
             fields = (outcome.timestamp_ms, outcome.key, outcome.value, headers)
             return internals.append_record(self._producer, partition, *fields)
         # Raises an error that names what is wrong with the record.
         return self._producer.send(
-            outcome.topic,
+            topic,
             value=outcome.value,
             key=outcome.key,
             headers=headers,
@@ -292,6 +309,7 @@ class Publisher:
         Raises:
             BrokerAway: records were dropped.
         """
+        self.halted = True
         try:
             self._producer.close(timeout=timeout)
         except KafkaError as error:

@@ -179,10 +179,10 @@ class SentBatch:
             failed_before, self.failed = self.failed, True
         if failed_before:
             return
+        self._complete(publish_error(error))
         # The client would send later records, and a successor would publish the failed ones after
         # them.
         publisher.halt()
-        self._complete(publish_error(error))
 
     def _complete(self, error: StreamlabelError | None = None) -> None:
         if outcomes := tuple(self._outcomes.values()):

@@ -200,6 +200,8 @@ class KafkaSink:
 
     def _send_rest(self, deadline: float) -> None:
         while self._queue.waiting and self._clock.monotonic() < deadline:
+            if any(batch.failed for batch in self._queue.batches):
+                return  # its producer has ended
             try:
                 self.advance()
             except StreamlabelError as error:
@@ -300,6 +302,7 @@ class KafkaSink:
         return successor
 
     def _replace_publisher(self, successor: Publisher) -> None:
+        self._end_if_closed(successor)  # while acknowledgements still count
         old, self._publisher = self._publisher, successor
         self._queue.requeue()
         old.abandon()

@@ -1,7 +1,8 @@
 """Notices topics that were deleted or recreated.
 
 Owns: the topic ids seen so far.
-Thread: the one that owns the client; the client's IO thread updates the metadata.
+Thread: the one that owns the client, except for `named` and `unnamed`, which are for the thread
+that sends; the client's IO thread updates the metadata.
 Must not import: inference, runtime.
 
 The client asks for a missing topic ten times a second, without end, and joins its group without it.
@@ -11,14 +12,30 @@ It would apply a deleted topic's offsets to a new topic of the same name.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from worker.clock import Clock
-from worker.errors import TopicMissing
+from worker.errors import BrokerAway, StreamlabelError, TopicMissing
 from worker.kafka_io.internals import is_requested, refreshed_at
 
 # Metadata may come from a broker that does not know every topic yet.
 PATIENCE: Final = 10.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class SeenTopics:
+    """Topics as a client saw them, for a client that takes its place.
+
+    Attributes:
+        ids: of each topic; the value is None if the broker has no ids.
+        missing_since: when a topic was first missing, seconds of the monotonic clock.
+        unnamed_since: when a partition of a topic was first missing, likewise.
+    """
+
+    ids: dict[str, Any] = field(default_factory=dict)
+    missing_since: dict[str, float] = field(default_factory=dict)
+    unnamed_since: dict[str, float] = field(default_factory=dict)
 
 
 class TopicWatch:
@@ -29,15 +46,22 @@ class TopicWatch:
         topics: names, which may change; a topic is checked once the client asks for it.
         clock: measures how long a topic is missing.
         patience: seconds that a topic may be missing.
+        seen: what an earlier client saw; None without one.
     """
 
     def __init__(
-        self, metadata: Any, topics: Collection[str], clock: Clock, patience: float = PATIENCE
+        self,
+        metadata: Any,
+        topics: Collection[str],
+        clock: Clock,
+        patience: float = PATIENCE,
+        seen: SeenTopics | None = None,
     ) -> None:
         self._metadata, self._topics, self._clock = metadata, topics, clock
         self._patience = patience
-        self._ids: dict[str, Any] = {}  # by name; the value is None if the broker has no ids
-        self._missing_since: dict[str, float] = {}
+        seen = seen or SeenTopics()
+        self._ids, self._missing_since = seen.ids, seen.missing_since
+        self._unnamed_since = seen.unnamed_since
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,6 +91,20 @@ class TopicWatch:
                 self._compare_id(name)
             elif is_requested(self._metadata, name):
                 self._wait_for(name)
+
+    def named(self, name: str) -> None:
+        """Note that the metadata name every partition of a topic."""
+        self._unnamed_since.pop(name, None)
+
+    def unnamed(self, name: str, partition: int) -> StreamlabelError:
+        """Return the error for a record whose partition the metadata do not name."""
+        since = self._unnamed_since.setdefault(name, self._clock.monotonic())
+        if refreshed_at(self._metadata) - since > self._patience:
+            return TopicMissing(
+                f"topic {name!r} has no partition {partition} any more: it was deleted, or "
+                "recreated with fewer partitions; restart the worker to use the new topic"
+            )
+        return BrokerAway(f"no broker names partition {partition} of topic {name!r} now")
 
     def _exists(self, name: str) -> bool:
         return self._metadata.partitions_for_topic(name) is not None

@@ -40,6 +40,7 @@ from worker.kafka_io.publisher import Publisher
 from worker.kafka_io.sent_batch import OnCompletion
 from worker.kafka_io.sink import KafkaSink, RecordSink
 from worker.kafka_io.source import KafkaSource
+from worker.kafka_io.topic_watch import SeenTopics
 from worker.kafka_io.transactions import TransactionalSink
 from worker.metrics import Metrics
 from worker.runtime.commits import Commits
@@ -156,9 +157,11 @@ def build_sink(
     Raises:
         BrokerAway, Fatal: as the sinks.
     """
+    seen = SeenTopics()
 
     def publisher(transactional_id: str | None = None) -> Publisher:
-        return Publisher(settings, topics.partitions, topics.largest_batch, clock, transactional_id)
+        most = topics.largest_batch
+        return Publisher(settings, topics.partitions, most, clock, transactional_id, seen)
 
     if settings.delivery == "exactly_once":
         return TransactionalSink(

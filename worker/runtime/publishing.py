@@ -19,6 +19,7 @@ from worker.runtime.stage import StageControl
 log = get_logger(__name__)
 
 _LOG_EVERY_ATTEMPTS = 10
+_LONGEST_SLEEP = 0.5  # seconds; a stop waits for it
 
 
 class SinkDriver:
@@ -50,16 +51,19 @@ class SinkDriver:
             try:
                 step()
             except Exception as error:
-                if self._control.cancelled.is_set():  # the producer was closed during the step
-                    log.debug("publishing ended", reason=str(error))
-                    return False
                 if disposition(error) is not Disposition.RETRY:
                     raise
                 if attempt % _LOG_EVERY_ATTEMPTS == 0:
                     log.warning("publish failed, retrying", reason=str(error), attempt=attempt)
                 attempt += 1
-                self._control.clock.sleep(backoff(attempt))
+                self._pause(backoff(attempt))
                 step = self._sink.advance
             else:
                 return True
         return False
+
+    def _pause(self, seconds: float) -> None:
+        clock, cancelled = self._control.clock, self._control.cancelled
+        until = clock.monotonic() + seconds
+        while not cancelled.is_set() and (left := until - clock.monotonic()) > 0:
+            clock.sleep(min(left, _LONGEST_SLEEP))
