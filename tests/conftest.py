@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import pytest
 import structlog
+from hypothesis import settings as hypothesis_settings
 
 from tests.support import skips
 from tests.support.apache import ApacheKafka
@@ -37,6 +38,10 @@ _LIBRARY_WARNING = "(read|open)_text is deprecated"
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", _LIBRARY_WARNING, DeprecationWarning)
     from kafka import KafkaAdminClient
+
+# A time limit of each example would only measure how busy the machine is.
+hypothesis_settings.register_profile("tests", deadline=None)
+hypothesis_settings.load_profile("tests")
 
 _THREADS_END_WITHIN_S = 5.0
 # Library threads that live as long as the process.

@@ -26,7 +26,9 @@ import pathlib, signal, sys
 data, address = sys.argv[2], pathlib.Path(sys.argv[4])
 assert (sys.argv[1], sys.argv[3]) == ("--data", "--address-file")
 address.with_name("seen").write_text(data)
-address.write_text("http://127.0.0.1:7/apis\\n")
+new = address.with_name("new")
+new.write_text("http://127.0.0.1:7/apis\\n")
+new.replace(address)
 signal.pause()
 """
 

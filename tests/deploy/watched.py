@@ -26,7 +26,8 @@ from kafka import KafkaProducer
 from tests.conftest import Broker, Topics
 from tests.deploy.project import ALERTS, ROOT, Project
 from tests.support.models import make_checkpoint
-from tests.support.workers import Record, WorkerProcess, clock, free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.workers import Record, WorkerProcess, clock, wait_until
 from worker.inference.loading import load
 from worker.settings import ModelSettings
 

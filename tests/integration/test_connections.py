@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 
 from tests.chaos.proxy import Wires
 from tests.conftest import Broker, Topics
-from tests.support.apache import ApacheKafka, Node, free_ports
+from tests.support.apache import ApacheKafka, Node
 from tests.support.own_kafka import admin_of, own_kafka
+from tests.support.ports import free_ports
 from tests.support.workers import audit, clock, count, produce, running, texts, wait_until
 from worker.settings import read_environment
 

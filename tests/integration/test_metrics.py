@@ -16,11 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from schemas.dead_letter import DeadLetterReason
 from tests.conftest import Broker, Topics
+from tests.support.ports import free_port
 from tests.support.records import CARD
 from tests.support.workers import (
     Record,
     WorkerThread,
-    free_port,
     produce,
     read,
     running,

@@ -155,17 +155,24 @@ def test_a_token_file_is_read_again_when_a_token_ends(
     file = tmp_path / "token"
     signed = OAUTH | {"kafka__sasl_oauth_token_file": file}
 
-    def renewed_often() -> bool:
-        file.write_text(issuer.token(LIFE))
-        return len(sign_ins) > 20
+    def write(life: float) -> None:
+        new = file.with_suffix(".new")
+        new.write_text(issuer.token(life))
+        new.replace(file)
 
-    assert not renewed_often()
+    def labelled() -> bool:
+        write(LIFE)  # a round may take longer than a token lives
+        return worker.published >= feed.sent
+
+    write(LIFE)
     with run(**signed) as worker:
-        feed.send_until(worker, renewed_often, "tokens have ended")
+        while len(sign_ins) <= 20:
+            feed.send()
+            wait_until(labelled, what="all is labelled, also once tokens have ended")
         wait_until(lambda: not worker.progress.ready()[0], what="the last token has ended")
         feed.send()
         assert worker.error is None
-        file.write_text(issuer.token(600))
+        write(600)
         wait_until(lambda: worker.published == feed.sent, what="it goes on")
         wait_until(lambda: worker.progress.ready()[0], what="it is ready again")
     reason = reasons(lines, "no token, trying again")[-1]

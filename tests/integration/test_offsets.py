@@ -56,6 +56,9 @@ class Command:
         self.out, self.err = self._capsys.readouterr()
         return code
 
+    def shows_no_transaction(self) -> bool:
+        return self.run("show") == 0 and "transaction" not in self.out
+
     def commit(self, *offsets: int, note: str = "") -> None:
         """Commit for the group, from partition 0 on."""
         given = {
@@ -344,5 +347,7 @@ def test_an_offset_in_an_open_transaction_is_not_reset(
         assert command.run("show") == 0
         assert f"{topics.input}[1]: an offset is part of a transaction" in command.out
         producer.abort_transaction()
+    # The broker answers before the group has the transaction's end.
+    wait_until(command.shows_no_transaction, what="the transaction has ended")
     assert command.run("reset", "--to", "0", "--yes") == 0
     assert command.committed() == {0: 0, 1: 0, 2: 0}

@@ -37,6 +37,11 @@ from worker.errors import AccessDenied, Fatal
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
 
+USER = (
+    *("--kafka-security-protocol", "SASL_PLAINTEXT", "--kafka-sasl-mechanism", "PLAIN"),
+    *("--kafka-sasl-username", "worker", "--kafka-sasl-password", "w"),
+)
+
 
 # -- disk --------------------------------------------------------------------------------------
 
@@ -110,15 +115,11 @@ def test_check_names_the_right_to_read_the_topics_limits(
     guarded: tuple[ApacheKafka, KafkaAdminClient],
 ) -> None:
     kafka, admin = guarded
-    user = (
-        *("--kafka-security-protocol", "SASL_PLAINTEXT", "--kafka-sasl-mechanism", "PLAIN"),
-        *("--kafka-sasl-username", "worker", "--kafka-sasl-password", "w"),
-    )
-    said = check(named(kafka), TOPICS, *user)
+    said = check(named(kafka), TOPICS, *USER)
     for topic in (TOPICS.output, TOPICS.dead):
         assert f"configuration of topic '{topic}' can't be read: grant DESCRIBE_CONFIGS" in said
     grant(admin, CONFIGS)
-    wait_until(lambda: "can't be read" not in check(named(kafka), TOPICS, *user))
+    wait_until(lambda: "can't be read" not in check(named(kafka), TOPICS, *USER))
     for right in CONFIGS:
         take_away(admin, right)
 
@@ -155,7 +156,7 @@ def test_a_right_that_is_revoked_stops_the_worker(
         if lost != "output":
             assert isinstance(worker.error, AccessDenied)
         grant(admin, [RIGHTS[lost]])
-        clock.sleep(1)
+        wait_until(lambda: "grant that" not in check(broker, TOPICS, *USER), what="it is granted")
         with running(broker, TOPICS, **WORKER):
             more()
             wait_until(

@@ -17,12 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import Broker, Topics
 from tests.support.feeding import Feed
 from tests.support.models import make_checkpoint
+from tests.support.ports import free_port
 from tests.support.workers import (
     WorkerProcess,
     audit,
     clock,
     count,
-    free_port,
     produce,
     texts,
     wait_until,

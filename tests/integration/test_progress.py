@@ -68,6 +68,7 @@ def test_a_position_at_the_end_is_kept_from_one_run_to_the_next(
     assert (verdict["published"], verdict["missing"]) == (5, 0), verdict
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("topics", [1], indirect=True)
 @pytest.mark.parametrize("delivery", MODES)
 def test_a_kill_before_the_first_commit_loses_nothing(
@@ -88,7 +89,8 @@ def test_a_kill_before_the_first_commit_loses_nothing(
         first.kill()
     with running(broker, topics, input__start="latest", delivery=delivery):
         produce(broker, topics.input, texts(1, start=40))
-        wait_until(lambda: lag(broker, topics) == 0, what="all is committed")
+        # The session of the killed worker ends after 45 s.
+        wait_until(lambda: lag(broker, topics) == 0, 150, what="all is committed")
     verdict = audit(broker, topics, "--to-end", "--delivery", delivery)
     assert (verdict["consumed"], verdict["missing"]) == (41, 0), verdict
 

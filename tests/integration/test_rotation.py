@@ -18,13 +18,14 @@ from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.security import USER, Security
 from tests.conftest import Broker, Topics
 from tests.support.doors import NumberedFeed, topics_behind
-from tests.support.workers import WorkerThread, running, wait_until
+from tests.support.workers import WorkerThread, clock, running, wait_until
 from worker.settings import read_environment
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_errors]
 
 DELIVERIES = ["at_least_once", "exactly_once"]
 RECORDS = 20
+_EACH_S = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -125,5 +126,14 @@ def end_connections(guarded: Cluster) -> None:
 
 
 def hang_up_until(guarded: Cluster, condition: Callable[[], bool]) -> None:
-    end_connections(guarded)
-    wait_until(condition, what="the worker meets the change")
+    """End connections again and again: a broker applies a change a while after it accepts it."""
+    hung_up_at = -_EACH_S
+
+    def met() -> bool:
+        nonlocal hung_up_at
+        if clock.monotonic() >= hung_up_at + _EACH_S:
+            end_connections(guarded)
+            hung_up_at = clock.monotonic()
+        return condition()
+
+    wait_until(met, what="the worker meets the change")

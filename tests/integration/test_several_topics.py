@@ -36,6 +36,9 @@ from worker.settings import load
 
 pytestmark = pytest.mark.integration
 
+# Warnings about time, which a busy machine may well cause.
+OF_A_SLOW_MACHINE = ("joining group is slow", "a broker's response is late")
+
 
 class Place:
     """A prefix of topic names, used by one test only, and the settings of its workers."""
@@ -292,8 +295,10 @@ def test_topics_that_match_are_found_and_deleted_ones_end(
         place.produce("in-b", 10, 10)
         place.expect({"in-b": 20}, "in-b-labelled")
         wait_until(lambda: place.lag("in-b") == 0, what="all is committed")
-    # The group rebalances, and a transaction of its generation before that is tried again.
+    # The group rebalances, which may take a while, and a transaction of its generation before that
+    # is tried again.
     told = {line["event"] for line in lines if line["log_level"] in ("warning", "error")}
+    told = {event for event in told if not event.startswith(OF_A_SLOW_MACHINE)}
     assert told <= {"publish failed, retrying"}, lines
     for worker in workers:
         worker.stop()

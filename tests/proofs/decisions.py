@@ -6,7 +6,7 @@ from tests.chaos.decisions import Routed, flags_for, models
 from tests.kube.verdicts import Failed
 from tests.proofs.ground import Command, Ground
 from tests.proofs.registry import Proved, proof
-from tests.support.workers import free_port
+from tests.support.ports import free_port
 from worker.clock import SystemClock
 
 _POISON = 0.01

@@ -38,6 +38,8 @@ class ListSink:
         self.advance()
 
     def advance(self) -> None:
+        if not self.sent:
+            return  # the stage is idle
         if self.failures:
             raise self.failures.pop()
         self.advanced.set()

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from tests.support.clocks import HandClock
+from tests.support.workers import wait_until
 from worker.clock import SystemClock
 from worker.runtime.stage import Stage, StageCancelled, StageControl, StageHooks
 from worker.runtime.stall import StageProgress
@@ -119,6 +120,7 @@ def test_an_item_that_arrives_while_an_idle_stage_is_busy_has_not_waited_before(
     stage: Stage[str, None] = Stage(lambda _: None, progress, control, StageHooks(between=between))
     stage.start()
     clock.now += 1_000
+    wait_until(lambda: progress.moved_at == clock.now, what="the stage has seen the time")
     question.set()
     assert looked.wait(10)
     assert stage.offer("abc")

@@ -22,6 +22,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from tests.support.ports import free_ports
 from worker.clock import SystemClock
 from worker.processes import last_lines, spawn, stop
 from worker.settings import child_environment
@@ -264,15 +265,6 @@ class Node:
         )
         with self.log.open("ab") as output:
             return spawn([self._home / "bin" / name, *arguments], output, environ)
-
-
-def free_ports(number: int) -> list[int]:
-    """Return ports of 127.0.0.1 that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
 
 
 def _properties(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from tests.conftest import Broker, Topics
+from tests.support.ports import free_port
 from tests.support.records import CARD
 from worker.clock import SystemClock
 from worker.core.model import Classifier, Step, Synchronous, Tokeniser, no_step
@@ -48,13 +48,6 @@ def wait_until(condition: Callable[[], bool], timeout: float = 60.0, what: str =
     while not condition():
         assert clock.monotonic() < deadline, f"waited {timeout:g} s in vain until {what}"
         clock.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 def flags(broker: Broker, topics: Topics) -> dict[str, Any]:
