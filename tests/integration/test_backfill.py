@@ -294,9 +294,11 @@ def command(
 
 def stop_after(records: int, model: ObedientModel) -> None:
     """Have the process receive SIGTERM once the model has labelled so many records."""
+    sent: list[bool] = []
 
     def predict(_: list[str]) -> None:
-        if sum(map(len, model.predicted)) >= records:
+        if not sent and sum(map(len, model.predicted)) >= records:
+            sent.append(True)  # a second one would end the process at once
             signal.raise_signal(signal.SIGTERM)
 
     model.on_predict = predict

@@ -17,7 +17,6 @@ from tests.support.workers import (
     ObedientModel,
     alter,
     audit,
-    clock,
     count,
     needs_kafka,
     produce,
@@ -76,8 +75,10 @@ def test_records_that_retention_deletes_first_are_reported_and_the_rest_is_label
     with running(
         broker, topics, ObedientModel(lambda _: gate.wait(60) and None), input__start=start, **SMALL
     ) as worker:
-        wait_until(lambda: worker.progress.ready()[0], what="it is in")
-        clock.sleep(2)  # a group that starts at the end needs to know the end offset
+        wait_until(
+            lambda: worker.value("streamlabel_partitions_begun_total") == 1,
+            what="it knows where the partition ends, as a group that starts there must",
+        )
         produce(broker, topics.input, texts(100))
         wait_until(lambda: worker.progress.state is State.PAUSED, what="it is full")
         produce(broker, topics.input, [(b"k", b'{"text":"' + b"x" * 100_000 + b'"}')] * 60)

@@ -107,8 +107,9 @@ def test_a_text_that_hangs_the_model_turns_livez_red_and_is_named(
         gate.let_go()
         wait_until(lambda: status(url)[0] == 200, 30, "livez is green again")
         wait_until(lambda: count(broker, topics) == 5, what="all are labelled")
-    (said,) = [line for line in lines if line["event"] == "stalled"]
-    assert "the infer stage has held" in said["reason"]
+    # The last records may then wait for a broker; a busy machine may call that a stall, too.
+    stalls = [line for line in lines if line["event"] == "stalled"]
+    (said,) = [line for line in stalls if "the infer stage has held" in line["reason"]]
     assert "in predict" in said["threads"]
     assert "post number" not in said["threads"]
 
@@ -191,7 +192,7 @@ def test_a_record_that_is_never_acknowledged_is_named_and_holds_back_no_more_tha
     bound = 64
     small: dict[str, Any] = {"max_inflight_records": bound, "batch__max_records": 4}
     with running(broker, topics, stall_timeout=3, **small) as worker:
-        produce(broker, topics.input, texts(400))
+        produce(broker, topics.input, texts(600))  # each partition has more than the bound
         wait_until(lambda: not worker.progress.live()[0], 30, "livez is red")
         assert worker.progress.state is State.PAUSED
         wait_until(
@@ -202,7 +203,7 @@ def test_a_record_that_is_never_acknowledged_is_named_and_holds_back_no_more_tha
         where = f"{topics.input}[{outcome.ref.partition}] offset {outcome.ref.offset}, polled"
         assert where in worker.progress.live()[1]
         send(publisher, outcome).add_callback(lost.success)
-        wait_until(lambda: count(broker, topics) == 400, what="all are labelled")
+        wait_until(lambda: count(broker, topics) == 600, what="all are labelled")
         wait_until(lambda: worker.progress.live() == (True, "running"), 30, "livez is green again")
     assert audit(broker, topics)["missing"] == 0
 

@@ -76,7 +76,7 @@ def test_a_member_without_heartbeats_is_in_doubt_and_then_out(
 ) -> None:
     """By the local clock, before the coordinator says so: until then, ownership is unknown."""
     produce(broker, topics.input, texts(30))
-    options = flags(broker, topics) | {"kafka.session_timeout": 3, "kafka.max_poll_interval": 60}
+    options = flags(broker, topics) | {"kafka.session_timeout": 6, "kafka.max_poll_interval": 60}
     handler = Partitions()
     source = KafkaSource(load(options, environ={}).settings, handler, clock)
     try:
@@ -193,16 +193,15 @@ def test_a_zombie_publishes_nothing_of_its_lost_partitions(
         workers.append(WorkerProcess(broker, topics, model, tmp_path / name, *options))
         return workers[-1]
 
-    def more() -> bool:
+    def more(number: int = 200) -> None:
         nonlocal made
-        produce(broker, topics.input, texts(200, start=made))
-        made += 200
-        return True
+        produce(broker, topics.input, texts(number, start=made))
+        made += number
 
     try:
         zombie = start("zombie.log")
         zombie.wait_ready()
-        more()
+        more(2_000)  # more than it labels before it is stopped
         wait_until(lambda: zombie.metric("streamlabel_records_published_total") > 20, what="busy")
         zombie.process.send_signal(signal.SIGSTOP)
         more()
@@ -246,8 +245,12 @@ def test_a_membership_lost_in_the_middle_of_a_join_is_lost(
     )
     with running(broker, topics, ObedientModel(gate), rebalance_drain_timeout=1, **SMALL) as worker:
         wait_until(lambda: worker.value("streamlabel_inflight_records") > 0, what="it is under way")
-        other.poll(timeout_ms=100)  # joins; the group waits for the worker, then for the other
-        wait_until(lambda: not joined(admin, topics), 20, "a rebalance is under way")
+
+        def rebalancing() -> bool:
+            other.poll(timeout_ms=100)  # joins; the group waits for the worker, then for the other
+            return not joined(admin, topics)
+
+        wait_until(rebalancing, 20, "a rebalance is under way")
         clock.sleep(1.5)  # the worker has joined and waits for the other one
         ours = [m for m in members(admin, topics) if m["client_id"] == "streamlabel"]
         admin.remove_group_members(
@@ -325,7 +328,7 @@ def test_a_static_member_that_restarts_in_time_keeps_its_partitions_without_a_re
     broker: Broker, topics: Topics, tmp_path: Path
 ) -> None:
     model = make_checkpoint(tmp_path / "model", max_tokens=64)
-    static = ("--kafka-group-instance-id", "slot-1", "--kafka-session-timeout", "30")
+    static = ("--kafka-group-instance-id", "slot-1", "--kafka-session-timeout", "120")
     produce(broker, topics.input, texts(60))
     with running(broker, topics, **SMALL) as other:
         first = WorkerProcess(broker, topics, model, tmp_path / "1.log", *static)
