@@ -26,7 +26,7 @@ class GrowingProducer:
         self.numbers = {"out": 1, "dead": 1}
         self.unacknowledged: list[TopicPartition] = []
         self.updates = 0
-        self._sender = SimpleNamespace(wakeup=lambda: None)
+        self._sender = SimpleNamespace(wakeup=lambda: None, add_topic=lambda _: None)
         self._metadata = SimpleNamespace(
             _topics={"out", "dead", "gone"},
             request_update=self._request_update,
@@ -112,3 +112,31 @@ def test_a_topic_that_is_removed_is_no_longer_asked_for(producer: GrowingProduce
     sending.await_metadata()
     assert producer._metadata._topics == {"out", "dead"}
     assert sending.partition_of(outcome_for("gone", 1)) == 0, "fenced before it is sent"
+
+
+def test_a_removed_topic_is_asked_for_until_its_last_record_is_acknowledged(
+    producer: GrowingProducer,
+) -> None:
+    topics = {"out": 1, "dead": 1, "gone": 1}
+    producer.numbers["gone"] = 1
+    sending = Publisher(SETTINGS, topics, 1000, HandClock())
+    del topics["gone"]
+    producer.unacknowledged = [TopicPartition("gone", 0)]
+    sending.await_metadata()
+    assert "gone" in producer._metadata._topics
+    producer.unacknowledged = []
+    sending.await_metadata()
+    assert "gone" not in producer._metadata._topics
+
+
+def test_a_topic_that_returns_with_fewer_partitions_is_written_to(
+    producer: GrowingProducer,
+) -> None:
+    """The worker forgot it and found it again, while it had nothing to publish."""
+    topics = {"out": 6, "dead": 1}
+    producer.numbers["out"] = 6
+    sending = Publisher(SETTINGS, topics, 1000, HandClock())
+    sending.await_metadata()
+    topics["out"] = producer.numbers["out"] = 2
+    sending.await_metadata()
+    assert sending.partition_of(outcome_for("out", 5)) == 1

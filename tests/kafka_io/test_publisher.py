@@ -99,6 +99,7 @@ class FakeProducer:
         self._sender = SimpleNamespace(
             _force_close=False,
             _client=SimpleNamespace(close=self._client_closed),
+            add_topic=self._metadata._topics.add,
             force_close=self._force_close,
             is_alive=lambda: not self.thread_ended,
             join=lambda _: None,
@@ -132,7 +133,6 @@ class FakeProducer:
 
     def _wait_on_metadata(self, topic: str, timeout_ms: float) -> set[int]:
         self.waits.append(timeout_ms)
-        self._metadata._topics.add(topic)
         self._raise()
         return self.known[topic]
 
@@ -176,6 +176,10 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Made:
 def outcome(offset: int = 0, partition: int = 0, topic: str = "out") -> Encoded:
     ref = RecordRef("in", partition, offset, 1)
     return Encoded(ref, topic, b"k", b"value", [("h", b"v")], 17)
+
+
+def fail_closed() -> None:
+    raise RuntimeError("NetworkSelector closed!")
 
 
 def large() -> Encoded:
@@ -282,10 +286,33 @@ def test_a_topic_that_lacked_partitions_for_a_moment_begins_anew(pair: Made) -> 
 
 def test_a_removed_topic_that_has_a_record_left_is_asked_for_again(pair: Made) -> None:
     publisher, producer, _ = pair
-    producer.known["old"] = {0}
-    publisher.send(outcome(topic="old"))
-    assert producer.waits == [2000]
-    assert producer._accumulator.appended[0][0] == TopicPartition("old", 0)
+    producer.known["old"] = {0, 1, 2}
+    publisher.send(outcome(partition=5, topic="old"))
+    assert (producer.waits, "old" in producer._metadata._topics) == ([2000], True)
+    assert producer._accumulator.appended[0][0] == TopicPartition("old", 2), "where it went before"
+
+
+def test_a_removed_topic_that_was_deleted_too_stops_the_worker(pair: Made) -> None:
+    """Its last records would wait without end."""
+    publisher, producer, clock = pair
+    late = errors.KafkaTimeoutError("no metadata")
+    producer.failures = [late]
+    with pytest.raises(BrokerAway, match="no broker names partition 0 of topic 'old' now"):
+        publisher.send(outcome(topic="old"))
+    clock.sleep(11)
+    producer._metadata._last_successful_refresh_ms = clock.now * 1000
+    producer._metadata._topics.discard("old")
+    producer.failures = [late]
+    with pytest.raises(TopicMissing, match="'old' has no partition 0"):
+        publisher.send(outcome(topic="old"))
+
+
+def test_an_update_that_finds_the_connections_closed_is_no_fault(pair: Made) -> None:
+    publisher, producer, _ = pair
+    producer.known = {}
+    producer._metadata.request_update = fail_closed
+    with pytest.raises(BrokerAway, match="no broker names"):
+        publisher.send(outcome())
 
 
 @pytest.mark.parametrize("closed", [RuntimeError("closed!"), errors.IllegalStateError("closed")])

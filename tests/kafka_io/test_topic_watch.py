@@ -144,8 +144,23 @@ def test_successors_count_the_absence_of_a_topic_together() -> None:
     metadata = FakeMetadata(clock, posts=uuid.uuid4())
     TopicWatch(metadata, ["posts"], clock, seen=seen).check()
     metadata.ids.clear()
-    for _ in range(2):
-        TopicWatch(metadata, ["posts"], clock, seen=seen).check()
-        clock.sleep(6)
+    TopicWatch(metadata, ["posts"], clock, seen=seen).check()
+    clock.sleep(11)
+    successor = TopicWatch(metadata, ["posts"], clock, seen=seen)
+    successor.check()  # the broker has not answered about topics yet
+    clock.sleep(1)
     with pytest.raises(TopicMissing, match="deleted"):
+        successor.check()
+
+
+@pytest.mark.parametrize(("first", "then"), [(None, uuid.uuid4()), (uuid.uuid4(), None)])
+def test_a_broker_without_ids_does_not_make_a_topic_another(first: object, then: object) -> None:
+    """A client that takes over may meet a broker of another version."""
+    clock, seen = HandClock(), SeenTopics()
+    metadata = FakeMetadata(clock, posts=first)
+    TopicWatch(metadata, ["posts"], clock, seen=seen).check()
+    metadata.ids["posts"] = then
+    TopicWatch(metadata, ["posts"], clock, seen=seen).check()
+    metadata.ids["posts"] = uuid.uuid4()
+    with pytest.raises(TopicMissing, match="recreated"):
         TopicWatch(metadata, ["posts"], clock, seen=seen).check()

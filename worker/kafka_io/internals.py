@@ -132,6 +132,7 @@ NAMES: Mapping[Any, Mapping[str, str]] = {
     IncompleteProducerBatches: {"all": "the batches that are not acknowledged"},
     Sender: {
         "_client": "closed when the sender's thread died without closing it",
+        "add_topic": "has the client ask for a topic whose metadata it happens to have, too",
         "force_close": "stops sending without a flush",
         "wakeup": "sends at once what was just enqueued",
     },
@@ -387,8 +388,11 @@ def accumulator_of(producer: Any) -> Any:
 def await_partitions(producer: Any, topic: str, timeout: float) -> int:
     """Wait up to `timeout` seconds for the metadata of a topic; return how many partitions it has.
 
-    Raises KafkaError.
+    Raises:
+        KafkaError: there was no answer, or none that names the topic.
+        RuntimeError: the producer's connections are closed.
     """
+    producer._sender.add_topic(topic)
     return len(producer._wait_on_metadata(topic, timeout * 1000))
 
 

@@ -77,6 +77,7 @@ class Publisher:
         self.halted = False
         self._topics = partitions
         self._partitions = dict(partitions)  # as this producer uses them
+        self._listed = dict(partitions)
         self._transaction_timeout = settings.transaction_timeout
         self._request_timeout = settings.kafka.request_timeout
         options = _options(settings, max_request)
@@ -114,16 +115,24 @@ class Publisher:
             BrokerAway: the metadata are not there yet, or lack a partition.
             Fatal: a topic is deleted or forbidden.
         """
-        for topic in self._partitions.keys() - self._topics.keys():
-            internals.forget_topic(self._metadata, topic)
-            del self._partitions[topic]
-        for topic in tuple(self._topics):
+        if removed := self._partitions.keys() - self._topics.keys():
+            self._forget(removed - self._unacknowledged_topics())
+        for topic, listed in tuple(self._topics.items()):
+            if listed < self._listed.setdefault(topic, listed):  # removed, and found again
+                del self._partitions[topic]
+            self._listed[topic] = listed
             known, number = self._number(topic), self._await_partitions(topic)
             if number < known:
                 raise self._unnamed(topic, known - 1)
             self._topic_watch.named(topic)
             if number > known:
                 self._use_added_partitions(topic, number)
+
+    def _forget(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            internals.forget_topic(self._metadata, topic)
+            self._topic_watch.named(topic)
+            del self._partitions[topic]
 
     def _await_partitions(self, topic: str) -> int:
         try:
@@ -135,8 +144,13 @@ class Publisher:
         return BrokerAway("the producer has ended") if self.halted else translate(error)
 
     def _unnamed(self, topic: str, partition: int) -> StreamlabelError:
-        internals.request_metadata(self._producer)
+        with contextlib.suppress(RuntimeError):  # its connections are closed
+            internals.request_metadata(self._producer)
         return self._topic_watch.unnamed(topic, partition)
+
+    def _unacknowledged_topics(self) -> set[str]:
+        batches = internals.unacknowledged_batches(self._producer)
+        return {batch.topic_partition.topic for batch in batches}
 
     def _use_added_partitions(self, topic: str, number: int) -> None:
         """Spread outcomes over all partitions that the topic has now.
@@ -149,8 +163,7 @@ class Publisher:
         Keeping the old number for the life of the process would only postpone this to the next
         start or rebalance. Until then the workers of a group would not agree on the partitions.
         """
-        unacknowledged = internals.unacknowledged_batches(self._producer)
-        if any(batch.topic_partition.topic == topic for batch in unacknowledged):
+        if topic in self._unacknowledged_topics():
             raise BrokerAway(
                 f"topic {topic!r} has {number} partitions now: records sent to its "
                 f"{self._partitions[topic]} old ones must be acknowledged first"
@@ -182,9 +195,10 @@ class Publisher:
             raise publish_error(error, outcome) from error
 
     def _enqueue(self, outcome: Encoded) -> Any:
-        topic, number = outcome.topic, self.partition_of(outcome)
-        if not internals.is_requested(self._metadata, topic):  # just added, or removed
-            self._await_partitions(topic)
+        topic = outcome.topic
+        if not internals.is_requested(self._metadata, topic):
+            self._request(topic)
+        number = self.partition_of(outcome)
         if number not in (self._metadata.partitions_for_topic(topic) or ()):
             raise self._unnamed(topic, number)
         headers = replace_nulls(outcome.headers)
@@ -202,6 +216,14 @@ class Publisher:
             timestamp_ms=outcome.timestamp_ms,
         )
 
+    def _request(self, topic: str) -> None:
+        """Wait for a topic that was just added, or that was removed while a record was left."""
+        try:
+            number = self._await_partitions(topic)
+        except BrokerAway as error:
+            raise self._unnamed(topic, 0) from error
+        self._partitions.setdefault(topic, self._topics.get(topic, number))
+
     def settle(self, future: Any) -> None:
         """Wait until one record is acknowledged or refused, for a request's timeout at most."""
         self._sender.wakeup()
@@ -217,8 +239,7 @@ class Publisher:
         return outcome.source.partition % self._number(outcome.topic)
 
     def _number(self, topic: str) -> int:
-        # A topic may be added while a transaction is open. One that was just removed has no record
-        # that is still sent.
+        # A topic may be added while a transaction is open.
         return self._partitions.setdefault(topic, self._topics.get(topic, 1))
 
     def has_leader(self, partition: TopicPartition) -> bool:

@@ -62,6 +62,7 @@ class TopicWatch:
         seen = seen or SeenTopics()
         self._ids, self._missing_since = seen.ids, seen.missing_since
         self._unnamed_since = seen.unnamed_since
+        self._asked_since: dict[str, float] = {}  # when this client first lacked a topic
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,10 +85,10 @@ class TopicWatch:
         """
         for name in self._ids.keys() - set(self._topics):  # it may be created again
             del self._ids[name]
-            self._missing_since.pop(name, None)
+            self._returned(name)
         for name in tuple(self._topics):
             if self._exists(name):
-                self._missing_since.pop(name, None)
+                self._returned(name)
                 self._compare_id(name)
             elif is_requested(self._metadata, name):
                 self._wait_for(name)
@@ -109,17 +110,26 @@ class TopicWatch:
     def _exists(self, name: str) -> bool:
         return self._metadata.partitions_for_topic(name) is not None
 
+    def _returned(self, name: str) -> None:
+        self._missing_since.pop(name, None)
+        self._asked_since.pop(name, None)
+
     def _compare_id(self, name: str) -> None:
         topic_id = self._metadata.topic_id(name)
-        if topic_id != self._ids.setdefault(name, topic_id):
+        seen = self._ids.get(name)
+        self._ids[name] = seen or topic_id
+        if seen and topic_id and seen != topic_id:
             raise TopicMissing(
                 f"topic {name!r} was deleted and recreated; restart the worker to use the new topic"
             )
 
     def _wait_for(self, name: str) -> None:
         """Wait up to the last response of a broker: without one, the topic may still exist."""
-        missing_since = self._missing_since.setdefault(name, self._clock.monotonic())
-        if refreshed_at(self._metadata) - missing_since > self._patience:
+        now, answered_at = self._clock.monotonic(), refreshed_at(self._metadata)
+        missing_since = self._missing_since.setdefault(name, now)
+        # The first response to a client that takes over does not name any topic.
+        asked_since = self._asked_since.setdefault(name, now)
+        if answered_at > asked_since and answered_at - missing_since > self._patience:
             raise TopicMissing(
                 f"topic {name!r} was deleted (`streamlabel topics create` creates the topics)"
             )
