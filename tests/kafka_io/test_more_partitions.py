@@ -129,14 +129,18 @@ def test_a_removed_topic_is_asked_for_until_its_last_record_is_acknowledged(
     assert "gone" not in producer._metadata._topics
 
 
+@pytest.mark.parametrize("publishes", [False, True])
 def test_a_topic_that_returns_with_fewer_partitions_is_written_to(
-    producer: GrowingProducer,
+    producer: GrowingProducer, publishes: bool
 ) -> None:
-    """The worker forgot it and found it again, while it had nothing to publish."""
+    """The worker forgot it and found it again; it may have published to others meanwhile."""
     topics = {"out": 6, "dead": 1}
     producer.numbers["out"] = 6
     sending = Publisher(SETTINGS, topics, 1000, HandClock())
     sending.await_metadata()
+    del topics["out"]
+    if publishes:
+        sending.await_metadata()
     topics["out"] = producer.numbers["out"] = 2
     sending.await_metadata()
     assert sending.partition_of(outcome_for("out", 5)) == 1

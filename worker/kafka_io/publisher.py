@@ -118,8 +118,8 @@ class Publisher:
         if removed := self._partitions.keys() - self._topics.keys():
             self._forget(removed - self._unacknowledged_topics())
         for topic, listed in tuple(self._topics.items()):
-            if listed < self._listed.setdefault(topic, listed):  # removed, and found again
-                del self._partitions[topic]
+            if listed < self._listed.get(topic, listed):  # removed, and found again
+                self._partitions[topic] = listed
             self._listed[topic] = listed
             known, number = self._number(topic), self._await_partitions(topic)
             if number < known:
