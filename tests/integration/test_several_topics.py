@@ -20,6 +20,7 @@ from tests.support.workers import (
     WorkerThread,
     ask,
     clock,
+    delete_topic,
     needs_kafka,
     produce,
     read,
@@ -74,8 +75,7 @@ class Place:
         self.admin.wait_for_topics([self(one) for one in names])
 
     def delete(self, name: str) -> None:
-        self.admin.delete_topics([self(name)])
-        wait_until(lambda: self(name) not in self.admin.list_topics(), what="it is deleted")
+        delete_topic(self.admin, self(name))
 
     def produce(self, name: str, number: int, start: int = 0, partitions: int = 2) -> None:
         """Send so many texts to each partition."""

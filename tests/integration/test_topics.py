@@ -11,6 +11,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 
 from tests.conftest import Broker, Topics
+from tests.support.workers import delete_topic
 from worker.cli.main import main
 from worker.errors import Fatal, TopicMissing
 from worker.kafka_io.admin import Admin
@@ -49,7 +50,7 @@ def test_create_leaves_existing_topics_unchanged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A new topic gets as many partitions as the existing input."""
-    admin.delete_topics([topics.dead])
+    delete_topic(admin, topics.dead)
     assert main(["topics", "create", *flags(broker, topics)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"exists   {topics.input}: 3 partitions, 1 replica; left unchanged"
@@ -76,7 +77,7 @@ def test_create_warns_of_different_numbers_of_partitions(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """An outcome then goes to another partition than its record's."""
-    admin.delete_topics([topics.output])
+    delete_topic(admin, topics.output)
     assert main(["topics", "create", "--partitions", "2", *flags(broker, topics)]) == 0
     assert f"warning: {topics.output} has 2 partitions and the input 3" in capsys.readouterr().out
 
@@ -144,7 +145,7 @@ def test_describe_fails_if_a_topic_is_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It still shows the others, and names the command that creates the missing one."""
-    admin.delete_topics([topics.input])
+    delete_topic(admin, topics.input)
     assert main(["topics", "describe", *flags(broker, topics)]) == 1
     printed = capsys.readouterr().out
     assert f"{topics.input}: missing (create it with `streamlabel topics create`)" in printed

@@ -50,6 +50,12 @@ def wait_until(condition: Callable[[], bool], timeout: float = 60.0, what: str =
         clock.sleep(0.05)
 
 
+def delete_topic(admin: KafkaAdminClient, topic: str) -> None:
+    """Delete a topic; the broker answers before it has forgotten the topic, which this awaits."""
+    admin.delete_topics([topic])
+    wait_until(lambda: topic not in admin.list_topics(), what=f"{topic} is deleted")
+
+
 def flags(broker: Broker, topics: Topics) -> dict[str, Any]:
     """Settings that point a worker at the test's topics."""
     return {
