@@ -124,9 +124,7 @@ def test_a_connection_without_a_request_times_out(
 ) -> None:
     """A few thousand of them would otherwise use up the process's files."""
     monkeypatch.setattr(server_module, "_REQUEST_TIMEOUT", 0.3)
-    with (
-        closing(HttpServer(HttpSettings(port=0), Metrics(), FixedHealth())) as server,
-    ):
+    with closing(HttpServer(HttpSettings(port=0), Metrics(), FixedHealth())) as server:
         began = clock.monotonic()  # the server's time begins with the connection
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
             raw.sendall(sent)

@@ -427,7 +427,6 @@ def test_records_that_a_close_drops_are_not_called_refused(harness: SinkHarness)
     harness.sink.close(0.1)
     assert harness.completed == [[0]]
     assert harness.completions[0].error is None
-    assert [batch.failed or batch.refused for batch in harness.sink.unacknowledged_batches] == [
-        False,
-        False,
-    ]
+    left = harness.sink.unacknowledged_batches
+    assert left
+    assert not any(batch.failed or batch.refused for batch in left)

@@ -24,11 +24,12 @@ from worker.logs import get_logger
 
 log = get_logger(__name__)
 
+CLOSED = "the worker is stopping and has closed its producers"
+
 _PAUSE = 0.02  # seconds between two tries to send what waits for an acknowledgement
 # Seconds that a producer has to close in any case. A caller that gives no more than these may not
 # have waited for the publish thread.
 _LEAST_CLOSE = 0.1
-CLOSED = "the worker is stopping and has closed its producers"
 _CATCH_UP_TIME = 7.0  # seconds; more than the client's longest wait before it reconnects
 
 
